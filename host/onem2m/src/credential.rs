@@ -1,0 +1,84 @@
+//! Credentials: what a security association is established with, and whom it stands for.
+
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
+
+use crate::id::{AeIdStem, CredentialId, CseId};
+
+/// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa, so short ones are taken.
+///
+/// It has neither `Debug` nor `Clone`, and its bytes are overwritten when it is dropped.
+pub struct PresharedKey {
+    bytes: Zeroizing<[u8; PresharedKey::MAX_LEN]>,
+    len: usize,
+}
+
+/// A key that is empty or longer than [`PresharedKey::MAX_LEN`] bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has 1 to {max} bytes, this one has {0}", max = PresharedKey::MAX_LEN)]
+pub struct KeyLengthError(pub usize);
+
+impl PresharedKey {
+    /// Longest key, in bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// A key shorter than this can be guessed by whoever recorded one handshake; it is taken,
+    /// and warned about.
+    pub const SHORT: usize = 16;
+
+    /// Copies the key's bytes in. The caller's copy stays the caller's to erase.
+    ///
+    /// # Errors
+    /// When there is no byte or there are more than [`Self::MAX_LEN`].
+    pub fn new(key: &[u8]) -> Result<Self, KeyLengthError> {
+        let mut bytes = Zeroizing::new([0; Self::MAX_LEN]);
+        match bytes.get_mut(..key.len()) {
+            Some(place) if !key.is_empty() => place.copy_from_slice(key),
+            _ => return Err(KeyLengthError(key.len())),
+        }
+        Ok(Self { bytes, len: key.len() })
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Whom a credential stands for (TS-0003 clause 8.2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entity {
+    /// An AE whose AE-ID is not known yet: it is learnt when the AE registers.
+    NotYetKnown,
+    /// An AE registered, or allowed to register, at this registrar under this AE-ID-Stem.
+    Ae(AeIdStem),
+    /// A CSE.
+    Cse(CseId),
+}
+
+/// A credential as a look-up found it: the entity, its Credential-ID, how long it holds, the key.
+pub struct Credential {
+    /// Whom it stands for.
+    pub entity: Entity,
+    /// Its Credential-ID.
+    pub id: CredentialId,
+    /// From when on it no longer holds; `None` for one without end.
+    pub expires: Option<SystemTime>,
+    /// The key.
+    pub key: PresharedKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_1_to_64_bytes() {
+        assert_eq!(PresharedKey::new(&[7; 8]).ok().map(|k| k.expose().to_vec()), Some(vec![7; 8]));
+        assert_eq!(PresharedKey::new(&[7; 64]).ok().map(|k| k.expose().len()), Some(64));
+        assert_eq!(PresharedKey::new(&[]).err(), Some(KeyLengthError(0)));
+        assert_eq!(PresharedKey::new(&[7; 65]).err(), Some(KeyLengthError(65)));
+    }
+}

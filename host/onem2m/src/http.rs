@@ -1,0 +1,382 @@
+//! The HTTP binding (TS-0009): header fields and paths to primitives and back.
+//!
+//! What is read here is read once. Nothing of an HTTP request outlives this module but the
+//! primitive, so nothing that was not understood can reach an upstream.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri};
+
+use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use crate::rsc::Rsc;
+use crate::target::Target;
+
+/// From.
+pub const ORIGIN: &str = "x-m2m-origin";
+/// Request Identifier.
+pub const REQUEST_ID: &str = "x-m2m-ri";
+/// Release Version Indicator.
+pub const RELEASE: &str = "x-m2m-rvi";
+/// Response Status Code.
+pub const STATUS: &str = "x-m2m-rsc";
+
+/// The media type of a primitive's content in JSON.
+pub const JSON: &str = "application/json";
+/// The same, by its registered name.
+const RES_JSON: &str = "application/vnd.onem2m-res+json";
+const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
+
+/// Parameters of a request that are passed on as they are (TS-0009 clause 6.4).
+const REQUEST_PARAMETERS: [&str; 10] = [
+    "x-m2m-ot",
+    "x-m2m-rst",
+    "x-m2m-ret",
+    "x-m2m-oet",
+    "x-m2m-ec",
+    "x-m2m-gid",
+    "x-m2m-rtu",
+    "x-m2m-vsi",
+    "x-m2m-as",
+    "x-m2m-asri",
+];
+
+/// Parameters of a response that are passed on as they are.
+const RESPONSE_PARAMETERS: [&str; 7] =
+    ["x-m2m-ot", "x-m2m-rst", "x-m2m-ec", "x-m2m-cts", "x-m2m-cto", "x-m2m-vsi", "x-m2m-ati"];
+
+/// Longest header field value of a parameter, in bytes.
+const MAX_VALUE: usize = 1024;
+/// Longest query string, in bytes, and most parameters in it.
+const MAX_QUERY: usize = 2048;
+const MAX_QUERY_PARAMETERS: usize = 32;
+
+/// A message that is no primitive: the code to answer with, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BindingError {
+    /// The code to answer with.
+    pub rsc: Rsc,
+    /// The Request Identifier, where one could be read.
+    pub request_id: Option<String>,
+    /// What is wrong.
+    pub why: String,
+}
+
+fn bad(why: impl Into<String>) -> BindingError {
+    BindingError { rsc: Rsc::BadRequest, request_id: None, why: why.into() }
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// Why it is no request primitive, with the code to answer.
+pub fn read_request(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<RequestPrimitive, BindingError> {
+    // Read first: every refusal that follows repeats it (TS-0004 clause 7.3.2).
+    let request_id = single(headers, REQUEST_ID)?;
+    let with_id = |mut e: BindingError| {
+        e.request_id = request_id.map(Into::into);
+        e
+    };
+    let request = request_parts(method, uri, headers, body).map_err(with_id)?;
+    match request_id {
+        Some(id) if !id.is_empty() => Ok(RequestPrimitive { request_id: id.into(), ..request }),
+        _ => Err(bad("the header X-M2M-RI is missing")),
+    }
+}
+
+fn request_parts(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<RequestPrimitive, BindingError> {
+    refuse_lookalikes(headers)?;
+    let to = Target::from_path(uri.path()).map_err(|e| bad(e.to_string()))?;
+    let media = single(headers, CONTENT_TYPE.as_str())?.map(MediaType::read).transpose()?;
+    let resource_type = media.as_ref().and_then(|m| m.resource_type);
+    let operation = match *method {
+        Method::POST if resource_type.is_some() => Operation::Create,
+        Method::POST => Operation::Notify,
+        Method::GET => Operation::Retrieve,
+        Method::PUT => Operation::Update,
+        Method::DELETE => Operation::Delete,
+        _ => {
+            return Err(BindingError {
+                rsc: Rsc::OperationNotAllowed,
+                ..bad(format!("the method {method} stands for no operation"))
+            });
+        }
+    };
+    accept(headers)?;
+    let content = match (body.is_empty(), media) {
+        (true, _) => None,
+        (false, None) => return Err(unsupported("content without a Content-Type")),
+        (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
+    };
+    match (operation, content.is_some()) {
+        (Operation::Create | Operation::Update | Operation::Notify, false) => {
+            return Err(bad(format!("a {} needs content", operation.name())));
+        }
+        (Operation::Retrieve | Operation::Delete, true) => {
+            return Err(bad(format!("a {} has no content", operation.name())));
+        }
+        _ => {}
+    }
+    let mut parameters = named(headers, &REQUEST_PARAMETERS)?;
+    if let Some(tokens) = single(headers, AUTHORIZATION.as_str())? {
+        parameters.push(("authorization", tokens.into()));
+    }
+    Ok(RequestPrimitive {
+        operation,
+        to,
+        from: single(headers, ORIGIN)?.map(Into::into),
+        request_id: String::new(),
+        release: single(headers, RELEASE)?.map(Into::into),
+        resource_type,
+        content,
+        query: query(uri.query().unwrap_or_default())?,
+        parameters,
+    })
+}
+
+/// The parts of the HTTP request that carries `request` to the CSE `at`.
+///
+/// # Errors
+/// When a value can't stand in a header field; a primitive read by [`read_request`] has none.
+pub fn write_request(
+    request: &RequestPrimitive,
+    at: &crate::id::CseId,
+) -> Result<http::Request<Bytes>, http::Error> {
+    let method = match request.operation {
+        Operation::Create | Operation::Notify => Method::POST,
+        Operation::Retrieve => Method::GET,
+        Operation::Update => Method::PUT,
+        Operation::Delete => Method::DELETE,
+    };
+    let mut path = request.to.to_path(at);
+    for (i, (name, value)) in request.query.iter().enumerate() {
+        path.push(if i == 0 { '?' } else { '&' });
+        path.extend(percent_encoding::utf8_percent_encode(name, QUERY));
+        path.push('=');
+        path.extend(percent_encoding::utf8_percent_encode(value, QUERY));
+    }
+    let mut builder = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(REQUEST_ID, &request.request_id)
+        .header(ACCEPT, JSON);
+    if let Some(from) = &request.from {
+        builder = builder.header(ORIGIN, from);
+    }
+    if let Some(release) = &request.release {
+        builder = builder.header(RELEASE, release);
+    }
+    for (name, value) in &request.parameters {
+        builder = builder.header(*name, value);
+    }
+    let body = match &request.content {
+        None => Bytes::new(),
+        Some(content) => {
+            let media = match request.resource_type {
+                Some(ty) => format!("{JSON};ty={ty}"),
+                None => JSON.into(),
+            };
+            builder = builder.header(CONTENT_TYPE, media);
+            content.bytes().clone()
+        }
+    };
+    builder.body(body)
+}
+
+/// Reads a response of another CSE.
+///
+/// # Errors
+/// What is wrong with it, in words for the log.
+pub fn read_response(headers: &HeaderMap, body: Bytes) -> Result<ResponsePrimitive, BindingError> {
+    let rsc = single(headers, STATUS)?
+        .and_then(|v| v.parse().ok())
+        .ok_or_else(|| bad("the response has no X-M2M-RSC"))?;
+    let content = if body.is_empty() {
+        None
+    } else {
+        serde_json::from_slice::<serde::de::IgnoredAny>(&body)
+            .map_err(|e| bad(format!("the response's content is no JSON: {e}")))?;
+        Some(body)
+    };
+    Ok(ResponsePrimitive {
+        rsc: Rsc::from_code(rsc),
+        request_id: single(headers, REQUEST_ID)?.unwrap_or_default().into(),
+        release: single(headers, RELEASE)?.map(Into::into),
+        content,
+        content_location: single(headers, "content-location")?.map(Into::into),
+        parameters: named(headers, &RESPONSE_PARAMETERS)?,
+    })
+}
+
+/// The HTTP response that carries `response`.
+#[must_use]
+pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
+    let mut out = http::Response::new(response.content.unwrap_or_default());
+    *out.status_mut() = http::StatusCode::from_u16(response.rsc.http_status())
+        .unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = out.headers_mut();
+    headers.insert(STATUS, HeaderValue::from(response.rsc.code()));
+    // A value that can't stand in a header field came from no request that was read here.
+    let mut put = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    if !response.request_id.is_empty() {
+        put(REQUEST_ID, &response.request_id);
+    }
+    if let Some(release) = &response.release {
+        put(RELEASE, release);
+    }
+    if let Some(location) = &response.content_location {
+        put("content-location", location);
+    }
+    for (name, value) in &response.parameters {
+        put(name, value);
+    }
+    if !out.body().is_empty() {
+        out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    }
+    out
+}
+
+/// The value of a field that may stand once: visible ASCII and spaces, bounded.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, BindingError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(format!("the header {name} stands more than once")));
+    }
+    if value.len() > MAX_VALUE {
+        return Err(bad(format!("the header {name} is longer than {MAX_VALUE} bytes")));
+    }
+    match value.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(bad(format!("the header {name} has a character outside ASCII"))),
+    }
+}
+
+fn named(
+    headers: &HeaderMap,
+    names: &[&'static str],
+) -> Result<Vec<(&'static str, String)>, BindingError> {
+    let mut found = Vec::new();
+    for &name in names {
+        if let Some(value) = single(headers, name)? {
+            found.push((name, value.into()));
+        }
+    }
+    Ok(found)
+}
+
+/// Servers behind us may read `X_M2M_Origin` as `X-M2M-Origin`. We never pass such a field on,
+/// and whoever sends one is up to nothing good.
+fn refuse_lookalikes(headers: &HeaderMap) -> Result<(), BindingError> {
+    let lookalike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && name.replace('_', "-").starts_with("x-m2m-")
+    };
+    match headers.keys().find(lookalike) {
+        Some(name) => Err(bad(format!("the header {name} looks like a oneM2M parameter"))),
+        None => Ok(()),
+    }
+}
+
+struct MediaType {
+    resource_type: Option<u16>,
+}
+
+impl MediaType {
+    fn read(text: &str) -> Result<Self, BindingError> {
+        let mut parts = text.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default();
+        if ![JSON, RES_JSON, NTFY_JSON].iter().any(|m| essence.eq_ignore_ascii_case(m)) {
+            return Err(unsupported(&format!("content of the type {essence}; use {JSON}")));
+        }
+        let mut resource_type = None;
+        for parameter in parts {
+            match parameter.split_once('=').map(|(n, v)| (n.trim(), v.trim())) {
+                Some((name, value)) if name.eq_ignore_ascii_case("ty") => {
+                    let number = value.parse().map_err(|_| bad("ty is no resource type"))?;
+                    if resource_type.replace(number).is_some() {
+                        return Err(bad("ty stands more than once"));
+                    }
+                }
+                Some((name, value))
+                    if name.eq_ignore_ascii_case("charset")
+                        && value.trim_matches('"').eq_ignore_ascii_case("utf-8") => {}
+                _ => return Err(unsupported(&format!("content with the parameter {parameter}"))),
+            }
+        }
+        Ok(Self { resource_type })
+    }
+}
+
+fn unsupported(why: &str) -> BindingError {
+    BindingError { rsc: Rsc::UnsupportedMediaType, ..bad(why) }
+}
+
+fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
+    let mut any = false;
+    for value in headers.get_all(ACCEPT) {
+        any = true;
+        let text = value.to_str().unwrap_or_default();
+        let fits = |range: &str| {
+            let essence = range.split(';').next().unwrap_or_default().trim();
+            ["*/*", "application/*", JSON, RES_JSON, NTFY_JSON]
+                .iter()
+                .any(|m| essence.eq_ignore_ascii_case(m))
+        };
+        if text.split(',').any(fits) {
+            return Ok(());
+        }
+    }
+    if any {
+        return Err(BindingError {
+            rsc: Rsc::NotAcceptable,
+            ..bad(format!("answers are of the type {JSON} only"))
+        });
+    }
+    Ok(())
+}
+
+/// What is escaped in a query string that we write: all but the unreserved characters.
+const QUERY: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn query(text: &str) -> Result<Vec<(String, String)>, BindingError> {
+    if text.len() > MAX_QUERY {
+        return Err(bad(format!("the query string is longer than {MAX_QUERY} bytes")));
+    }
+    let decode = |part: &str| {
+        let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
+        let decoded = decoded.map_err(|_| bad("the query string is not UTF-8"))?;
+        if decoded.contains(char::is_control) {
+            return Err(bad("the query string has a control character"));
+        }
+        Ok(decoded.into_owned())
+    };
+    let mut pairs = Vec::new();
+    for pair in text.split('&').filter(|p| !p.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        pairs.push((decode(name)?, decode(value)?));
+    }
+    if pairs.len() > MAX_QUERY_PARAMETERS {
+        return Err(bad(format!("the query string has over {MAX_QUERY_PARAMETERS} parameters")));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

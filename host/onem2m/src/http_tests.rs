@@ -1,0 +1,187 @@
+use super::*;
+use crate::id::CseId;
+use proptest::prelude::*;
+
+fn read(
+    method: Method,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Result<RequestPrimitive, BindingError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    read_request(&method, &path.parse().unwrap(), &headers, Bytes::copy_from_slice(body.as_bytes()))
+}
+
+fn rsc(result: Result<RequestPrimitive, BindingError>) -> Rsc {
+    result.map_or_else(|e| e.rsc, |_| Rsc::Ok)
+}
+
+const RI: (&str, &str) = ("X-M2M-RI", "r1");
+const AE: (&str, &str) = ("Content-Type", "application/json;ty=2");
+
+#[test]
+fn a_create_is_read_whole() {
+    let r = read(
+        Method::POST,
+        "/cse?rcn=3",
+        &[
+            RI,
+            ("X-M2M-Origin", "Clight-AE1"),
+            ("X-M2M-RVI", "3"),
+            ("X-M2M-OT", "20261124T093000"),
+            ("Content-Type", "application/vnd.onem2m-res+json; ty=2; charset=utf-8"),
+        ],
+        r#"{"m2m:ae":{"api":"Nlight"}}"#,
+    )
+    .unwrap();
+    assert_eq!(r.operation, Operation::Create);
+    assert_eq!(r.from.as_deref(), Some("Clight-AE1"));
+    assert_eq!(r.request_id, "r1");
+    assert_eq!(r.resource_type, Some(2));
+    assert_eq!(r.query("rcn"), Some("3"));
+    assert_eq!(r.parameters, [("x-m2m-ot", "20261124T093000".to_string())]);
+
+    let out = write_request(&r, &CseId::parse("mn-cse-123456").unwrap()).unwrap();
+    assert_eq!(out.uri(), "/~/mn-cse-123456/cse?rcn=3");
+    assert_eq!(out.headers()["content-type"], "application/json;ty=2");
+    assert_eq!(out.headers().len(), 6);
+}
+
+#[test]
+fn methods_stand_for_operations() {
+    let ok = |m, fields: &[_], body| read(m, "/x", fields, body).map(|r| r.operation);
+    assert_eq!(ok(Method::GET, &[RI], ""), Ok(Operation::Retrieve));
+    assert_eq!(ok(Method::DELETE, &[RI], ""), Ok(Operation::Delete));
+    let json = ("Content-Type", "application/json");
+    assert_eq!(ok(Method::PUT, &[RI, json], "{}"), Ok(Operation::Update));
+    assert_eq!(ok(Method::POST, &[RI, json], "{}"), Ok(Operation::Notify));
+    assert_eq!(ok(Method::POST, &[RI, AE], "{}"), Ok(Operation::Create));
+    for method in [Method::PATCH, Method::HEAD, Method::OPTIONS, Method::CONNECT, Method::TRACE] {
+        assert_eq!(rsc(read(method, "/x", &[RI], "")), Rsc::OperationNotAllowed);
+    }
+}
+
+#[test]
+fn what_is_ambiguous_is_refused() {
+    let origin = |v| ("X-M2M-Origin", v);
+    let get = |fields: &[_]| rsc(read(Method::GET, "/x", fields, ""));
+    assert_eq!(get(&[RI, origin("Ca"), origin("Cb")]), Rsc::BadRequest);
+    assert_eq!(get(&[RI, origin("Ca"), ("x-m2m-ORIGIN", "Ca")]), Rsc::BadRequest);
+    assert_eq!(get(&[RI, origin("Ca"), ("X_M2M_Origin", "Cb")]), Rsc::BadRequest);
+    assert_eq!(get(&[RI, ("X-M2M_RI", "r2")]), Rsc::BadRequest);
+    assert_eq!(get(&[RI, RI]), Rsc::BadRequest);
+    assert_eq!(get(&[]), Rsc::BadRequest);
+    assert_eq!(get(&[("X-M2M-RI", "")]), Rsc::BadRequest);
+    assert_eq!(get(&[RI, ("X-M2M-RVI", &"3".repeat(1025))]), Rsc::BadRequest);
+    assert_eq!(rsc(read(Method::GET, "/x", &[RI], "{}")), Rsc::UnsupportedMediaType);
+    assert_eq!(rsc(read(Method::GET, "/x", &[RI, AE], "{}")), Rsc::BadRequest);
+    assert_eq!(rsc(read(Method::POST, "/x", &[RI, AE], "")), Rsc::BadRequest);
+    assert_eq!(rsc(read(Method::POST, "/x", &[RI, AE], "{")), Rsc::BadRequest);
+    assert_eq!(
+        rsc(read(Method::POST, "/x", &[RI, ("Content-Type", "application/json;ty=2;ty=3")], "{}")),
+        Rsc::BadRequest
+    );
+    assert_eq!(
+        rsc(read(Method::POST, "/x", &[RI, ("Content-Type", "application/xml;ty=2")], "<a/>")),
+        Rsc::UnsupportedMediaType
+    );
+    assert_eq!(
+        rsc(read(Method::GET, "/x", &[RI, ("Accept", "application/xml")], "")),
+        Rsc::NotAcceptable
+    );
+    assert_eq!(
+        rsc(read(Method::GET, "/x", &[RI, ("Accept", "text/html, */*;q=0.1")], "")),
+        Rsc::Ok
+    );
+    assert_eq!(rsc(read(Method::GET, "/x?a=%0d", &[RI], "")), Rsc::BadRequest);
+}
+
+#[test]
+fn a_refusal_repeats_the_request_identifier() {
+    let e = read(Method::GET, "/x/../y", &[RI], "").unwrap_err();
+    assert_eq!(e.request_id.as_deref(), Some("r1"));
+    let response = write_response(ResponsePrimitive::refusal(
+        "r1",
+        Some("3"),
+        Rsc::OriginatorNotAuthenticated,
+        "\"quoted\"",
+    ));
+    assert_eq!(response.status(), 403);
+    assert_eq!(response.headers()["x-m2m-rsc"], "4106");
+    assert_eq!(response.headers()["x-m2m-ri"], "r1");
+    assert_eq!(&response.body()[..], br#"{"m2m:dbg":"\"quoted\""}"#);
+}
+
+#[test]
+fn fields_that_are_not_ours_do_not_travel() {
+    let r = read(
+        Method::GET,
+        "/x",
+        &[
+            RI,
+            ("Cookie", "a"),
+            ("X-Forwarded-For", "b"),
+            ("Connection", "X-M2M-Origin"),
+            ("X-M2M-New", "c"),
+        ],
+        "",
+    )
+    .unwrap();
+    let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
+    let mut names: Vec<_> = out.headers().keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "x-m2m-ri"]);
+}
+
+#[test]
+fn responses_of_other_cses_are_read_strictly() {
+    let mut headers = HeaderMap::new();
+    assert!(read_response(&headers, Bytes::new()).is_err());
+    headers.insert(STATUS, HeaderValue::from_static("2000"));
+    assert!(read_response(&headers, Bytes::new()).is_ok());
+    assert!(read_response(&headers, Bytes::from_static(b"<html>")).is_err());
+    headers.insert(STATUS, HeaderValue::from_static("4142"));
+    assert_eq!(read_response(&headers, Bytes::new()).unwrap().rsc, Rsc::Other(4142));
+    headers.append(STATUS, HeaderValue::from_static("2000"));
+    assert!(read_response(&headers, Bytes::new()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_primitive_survives_the_wire(
+        from in "[CS][a-z0-9-]{1,20}",
+        id in "[A-Za-z0-9/._-]{1,40}",
+        value in "[ -~]{0,40}",
+        path in "(/[a-z0-9_-]{1,8}){1,4}",
+    ) {
+        let at = CseId::parse("cse1").unwrap();
+        let fields = [("X-M2M-Origin", from.as_str()), ("X-M2M-RI", id.as_str()), ("X-M2M-RVI", "4")];
+        let mut first = read(Method::GET, &path, &fields, "");
+        if let Ok(first) = &mut first {
+            first.query.push(("lbl".into(), value));
+            let out = write_request(first, &at).unwrap();
+            let second = read_request(out.method(), out.uri(), out.headers(), Bytes::new()).unwrap();
+            prop_assert_eq!(&second.from, &first.from);
+            prop_assert_eq!(&second.request_id, &first.request_id);
+            prop_assert_eq!(&second.release, &first.release);
+            prop_assert_eq!(&second.query, &first.query);
+            prop_assert_eq!(&second.to.resource, &first.to.resource);
+        }
+    }
+
+    #[test]
+    fn no_header_value_panics(name in "[xX][-_][mM]2[mM][-_][a-zA-Z]{1,6}", value in prop::collection::vec(any::<u8>(), 0..64)) {
+        let mut headers = HeaderMap::new();
+        if let (Ok(n), Ok(v)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(&value)) {
+            headers.append(n, v);
+        }
+        let _ = read_request(&Method::GET, &Uri::from_static("/x"), &headers, Bytes::new());
+        let _ = read_response(&headers, Bytes::new());
+    }
+}

@@ -1,0 +1,26 @@
+//! The nouns of oneM2M that a security gateway speaks: identifiers, credentials and the
+//! security association, primitives, Response Status Codes, and the HTTP mapping of TS-0009.
+//!
+//! Nothing here does I/O or waits. Policy modules use the same crate (without its default
+//! features) for the forms of identifiers, so host and sandbox cannot disagree about them.
+
+pub mod id;
+pub mod rsc;
+
+#[cfg(feature = "kdf")]
+pub mod kdf;
+
+#[cfg(feature = "host")]
+pub mod association;
+#[cfg(feature = "host")]
+pub mod credential;
+#[cfg(feature = "host")]
+pub mod http;
+#[cfg(feature = "host")]
+pub mod primitive;
+#[cfg(feature = "host")]
+pub mod resource;
+#[cfg(feature = "host")]
+pub mod target;
+#[cfg(feature = "host")]
+pub mod timestamp;

@@ -1,0 +1,48 @@
+//! Resource types: their numbers and the root names of their JSON representations
+//! (TS-0004 clauses 6.3.4.2.1 and 8.2).
+
+/// A resource type that this project knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResourceType {
+    /// An application entity.
+    Ae,
+    /// A container of content instances.
+    Container,
+    /// A value in a container.
+    ContentInstance,
+    /// The root of a CSE's resources.
+    CseBase,
+}
+
+impl ResourceType {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ae, Self::Container, Self::ContentInstance, Self::CseBase];
+
+    /// The number on the wire (`ty`).
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Ae => 2,
+            Self::Container => 3,
+            Self::ContentInstance => 4,
+            Self::CseBase => 5,
+        }
+    }
+
+    /// The root name of its JSON representation.
+    #[must_use]
+    pub fn root(self) -> &'static str {
+        match self {
+            Self::Ae => "m2m:ae",
+            Self::Container => "m2m:cnt",
+            Self::ContentInstance => "m2m:cin",
+            Self::CseBase => "m2m:cb",
+        }
+    }
+
+    /// The type with that number.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.number() == number)
+    }
+}

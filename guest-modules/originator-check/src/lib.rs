@@ -1,0 +1,54 @@
+//! The registrar's check that a request speaks in the name of the association's entity (TS-0003
+//! clause 7.2.1). The rules are in [`rules`]; this file fits them to the hook.
+
+pub mod rules;
+
+#[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ world: "check-module", path: "../../wit" });
+    export!(OriginatorCheck);
+    use super::OriginatorCheck;
+}
+
+use bindings::exports::saegis::policy::impersonation_check::{
+    Association, Guest, Primitive, Verdict,
+};
+use bindings::saegis::policy::types::{Denial, Entity, Operation, Scope};
+use rules::{Outcome, Peer, Request};
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ARENA: saegis_arena::Arena<32768> = saegis_arena::Arena::new();
+
+/// Resource type number of an AE.
+const AE: u16 = 2;
+
+struct OriginatorCheck;
+
+impl Guest for OriginatorCheck {
+    fn check(association: Association, primitive: Primitive) -> Verdict {
+        let peer = match &association.entity {
+            Entity::NotYetKnown => Peer::UnknownAe,
+            Entity::Ae(stem) => Peer::Ae(stem),
+            Entity::Cse(cse) => Peer::Cse(cse),
+        };
+        // In a notification `cr` is data: it names the creator of the subscription.
+        let claims =
+            |attribute: &str| primitive.operation != Operation::Notify || attribute != "cr";
+        let named = primitive.named_originators.iter();
+        let outcome = rules::check(&Request {
+            peer,
+            from: primitive.from.as_deref(),
+            creates_ae: primitive.operation == Operation::Create
+                && primitive.resource_type == Some(AE),
+            named: named.filter(|n| claims(&n.attribute)).map(|n| n.value.as_str()),
+        });
+        match outcome {
+            Outcome::Allow => Verdict::Allow(Scope::Originator),
+            Outcome::AllowOnce => Verdict::Allow(Scope::ThisRequest),
+            Outcome::Deny(why) => {
+                Verdict::Deny(Denial { rsc: why.rsc(), reason: why.reason().into() })
+            }
+        }
+    }
+}

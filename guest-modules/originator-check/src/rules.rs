@@ -1,0 +1,239 @@
+//! The rules of TS-0004 clause 7.3.2.1 as a pure function.
+
+use saegis_onem2m::id::From;
+
+/// Whom the association stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer<'a> {
+    /// An AE that has not told its AE-ID yet.
+    UnknownAe,
+    /// An AE, by its AE-ID-Stem.
+    Ae(&'a str),
+    /// A CSE, by its CSE-ID without the slash.
+    Cse(&'a str),
+}
+
+/// What the rules look at.
+pub struct Request<'a, N> {
+    /// Whom the association stands for.
+    pub peer: Peer<'a>,
+    /// The From, as written.
+    pub from: Option<&'a str>,
+    /// Whether it is a create of an AE: the one request by which an AE may learn its name.
+    pub creates_ae: bool,
+    /// The originators that the content names.
+    pub named: N,
+}
+
+/// What the rules say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// This From may speak on this association.
+    Allow,
+    /// This request may pass; the next one may not.
+    AllowOnce,
+    /// It may not.
+    Deny(Why),
+}
+
+/// Which rule a request breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Rule 1: only a create of an AE may leave From out.
+    FromMissing,
+    /// No form of an identifier.
+    FromMalformed,
+    /// Rule 2: a registree AE writes its From as AE-ID-Stem and in no other form.
+    NotAStem,
+    /// Rule 3: From is not the AE of this association.
+    AnotherAe,
+    /// The AE has no AE-ID before it has registered.
+    NotRegistered,
+    /// Rule 4: From is a CSE, or an AE at a CSE, that is not the one of this association.
+    AnotherCse,
+    /// Rule 4: the stem of an AE that would be registered here.
+    StemFromCse,
+    /// A CSE does not register AEs.
+    CseCreatesAe,
+    /// The content names another originator than From.
+    ContentNamesAnother,
+}
+
+impl Why {
+    /// The Response Status Code.
+    #[must_use]
+    pub fn rsc(self) -> u16 {
+        match self {
+            Self::FromMissing | Self::FromMalformed | Self::NotAStem => 4000,
+            Self::CseCreatesAe => 4005,
+            Self::AnotherAe
+            | Self::NotRegistered
+            | Self::AnotherCse
+            | Self::StemFromCse
+            | Self::ContentNamesAnother => 4106,
+        }
+    }
+
+    /// The reason, for the originator to read.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::FromMissing => "From (X-M2M-Origin) is missing",
+            Self::FromMalformed => "From (X-M2M-Origin) is no identifier of an AE or a CSE",
+            Self::NotAStem => "an AE writes its From (X-M2M-Origin) as AE-ID-Stem",
+            Self::AnotherAe => {
+                "From (X-M2M-Origin) is not the AE-ID that this security association stands for"
+            }
+            Self::NotRegistered => {
+                "the AE of this security association has to register before it sends other requests"
+            }
+            Self::AnotherCse => {
+                "From (X-M2M-Origin) is not of the CSE that this security association stands for"
+            }
+            Self::StemFromCse => {
+                "a CSE writes the AE-ID of an AE (X-M2M-Origin) with the CSE-ID in front"
+            }
+            Self::CseCreatesAe => "a CSE does not create an AE",
+            Self::ContentNamesAnother => {
+                "the content names another originator than From (X-M2M-Origin)"
+            }
+        }
+    }
+}
+
+/// Checks one request of an association.
+pub fn check<'a>(request: &Request<'a, impl Iterator<Item = &'a str> + Clone>) -> Outcome {
+    match decide(request) {
+        Err(why) => Outcome::Deny(why),
+        Ok(_) if request.named.clone().any(|n| Some(n) != request.from) => {
+            Outcome::Deny(Why::ContentNamesAnother)
+        }
+        Ok(outcome) => outcome,
+    }
+}
+
+fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
+    let form = match request.from {
+        Some(text) => Some(From::parse(text).map_err(|_| Why::FromMalformed)?),
+        None if request.creates_ae => None,
+        None => return Err(Why::FromMissing),
+    };
+    match request.peer {
+        Peer::Ae(own) => match form {
+            Some(From::Stem(stem)) if stem == own => Ok(Outcome::Allow),
+            Some(From::SpRelative(_) | From::SpRelativeAe { .. } | From::Absolute { .. }) => {
+                Err(Why::NotAStem)
+            }
+            // Also `C`, `S` or nothing: the AE has an AE-ID already and is not to get another.
+            _ => Err(Why::AnotherAe),
+        },
+        Peer::UnknownAe => match form {
+            Some(From::SpRelative(_) | From::SpRelativeAe { .. } | From::Absolute { .. }) => {
+                Err(Why::NotAStem)
+            }
+            _ if request.creates_ae => Ok(Outcome::AllowOnce),
+            _ => Err(Why::NotRegistered),
+        },
+        Peer::Cse(_) if request.creates_ae => Err(Why::CseCreatesAe),
+        Peer::Cse(own) => match form {
+            Some(From::SpRelative(id)) if id == own => Ok(Outcome::Allow),
+            Some(From::SpRelativeAe { cse, .. }) if cse == own => Ok(Outcome::Allow),
+            Some(From::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
+            // An S-type AE-ID is of the whole service provider and names no CSE.
+            Some(From::SpRelative(id) | From::Absolute { first: id, stem: None, .. })
+                if id.starts_with('S') && id.len() > 1 =>
+            {
+                Ok(Outcome::Allow)
+            }
+            Some(From::Stem(_) | From::AssignByRegistrar | From::AssignByServiceProvider) => {
+                Err(Why::StemFromCse)
+            }
+            _ => Err(Why::AnotherCse),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Outcome::{Allow, AllowOnce, Deny};
+    use Peer::{Ae, Cse, UnknownAe};
+
+    fn row(peer: Peer<'_>, from: Option<&str>, creates_ae: bool, named: &[&str]) -> Outcome {
+        check(&Request { peer, from, creates_ae, named: named.iter().copied() })
+    }
+
+    #[test]
+    fn rule_1_only_an_ae_create_may_leave_from_out() {
+        for peer in [Ae("Ca"), UnknownAe, Cse("mn")] {
+            assert_eq!(row(peer, None, false, &[]), Deny(Why::FromMissing), "{peer:?}");
+        }
+        assert_eq!(row(UnknownAe, None, true, &[]), AllowOnce);
+    }
+
+    #[test]
+    fn rule_2_an_ae_writes_its_stem() {
+        for from in ["/mn/Ca", "//sp.org/mn/Ca", "/Sa", "//sp.org/Sa", "/mn"] {
+            assert_eq!(row(Ae("Ca"), Some(from), false, &[]), Deny(Why::NotAStem), "{from}");
+            assert_eq!(row(UnknownAe, Some(from), true, &[]), Deny(Why::NotAStem), "{from}");
+        }
+        for from in ["", "a", "Ca ", " Ca", "ca", "Ca/", "C\u{e4}", "/", "Ca,Cb", "/mn/a/Ca"] {
+            for peer in [Ae("Ca"), UnknownAe, Cse("mn")] {
+                assert_eq!(row(peer, Some(from), false, &[]), Deny(Why::FromMalformed), "{from:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rule_3_an_ae_speaks_as_itself() {
+        assert_eq!(row(Ae("Ca"), Some("Ca"), false, &[]), Allow);
+        assert_eq!(row(Ae("Ca"), Some("Ca"), true, &[]), Allow);
+        for from in ["Cb", "Caa", "CA", "Sa", "C", "S"] {
+            assert_eq!(row(Ae("Ca"), Some(from), false, &[]), Deny(Why::AnotherAe), "{from}");
+            assert_eq!(row(Ae("Ca"), Some(from), true, &[]), Deny(Why::AnotherAe), "{from}");
+        }
+        assert_eq!(row(Ae("Ca"), None, true, &[]), Deny(Why::AnotherAe));
+    }
+
+    #[test]
+    fn an_ae_without_ae_id_may_register_and_nothing_else() {
+        for from in [None, Some("C"), Some("S"), Some("Ca"), Some("Sa")] {
+            assert_eq!(row(UnknownAe, from, true, &[]), AllowOnce, "{from:?}");
+        }
+        for from in ["C", "S", "Ca", "Sa"] {
+            assert_eq!(row(UnknownAe, Some(from), false, &[]), Deny(Why::NotRegistered), "{from}");
+        }
+    }
+
+    #[test]
+    fn rule_4_a_cse_speaks_for_itself_and_for_what_is_behind_it() {
+        for from in ["/mn", "/mn/Ca", "//sp.org/mn", "//sp.org/mn/Ca", "/Sa", "//sp.org/Sa"] {
+            assert_eq!(row(Cse("mn"), Some(from), false, &[]), Allow, "{from}");
+        }
+        for from in ["/mn2", "/mn2/Ca", "//sp.org/mn2", "//sp.org/mn2/Ca", "/MN", "/Sx/Ca"] {
+            assert_eq!(row(Cse("mn"), Some(from), false, &[]), Deny(Why::AnotherCse), "{from}");
+        }
+        for from in ["Ca", "Sa", "C", "S"] {
+            assert_eq!(row(Cse("mn"), Some(from), false, &[]), Deny(Why::StemFromCse), "{from}");
+        }
+        assert_eq!(row(Cse("mn"), Some("/mn/Ca"), true, &[]), Deny(Why::CseCreatesAe));
+    }
+
+    #[test]
+    fn the_content_names_nobody_else() {
+        assert_eq!(row(Ae("Ca"), Some("Ca"), false, &["Ca", "Ca"]), Allow);
+        let denied = Deny(Why::ContentNamesAnother);
+        for named in [&["Cb"][..], &["Ca", "Cb"], &["Cb", "Ca"], &["/mn/Ca"], &[""]] {
+            assert_eq!(row(Ae("Ca"), Some("Ca"), false, named), denied, "{named:?}");
+        }
+        assert_eq!(row(UnknownAe, None, true, &["Ca"]), denied);
+        assert_eq!(row(Cse("mn"), Some("/mn/Ca"), false, &["/mn/Cb"]), denied);
+    }
+
+    #[test]
+    fn refusals_have_the_codes_of_the_clause() {
+        assert_eq!(Why::NotAStem.rsc(), 4000);
+        assert_eq!(Why::AnotherAe.rsc(), 4106);
+        assert_eq!(Why::CseCreatesAe.rsc(), 4005);
+    }
+}

@@ -1,0 +1,202 @@
+//! Building a generation from what is on disk, off the hot path.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::fault::{Fault, Faults};
+use crate::files::{self, Digest};
+use crate::generation::Generation;
+use crate::host::{Files, Tables};
+use crate::manifest::Manifest;
+use crate::module::{Hook, Module};
+use crate::sandbox::Sandbox;
+use crate::settings::Settings;
+use crate::table::Table;
+
+/// A module of a generation, with the files that its manifest lists.
+pub(crate) struct Installed {
+    pub module: Arc<Module>,
+    pub files: Arc<Files>,
+}
+
+/// Builds the generation that follows `last`. What has not changed since is taken over.
+pub(crate) async fn build(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    last: Option<&Arc<Generation>>,
+) -> Result<Generation, Faults> {
+    let (settings, sandbox, last) = (settings.clone(), sandbox.clone(), last.cloned());
+    let folder = settings.modules.clone();
+    let work = move || build_now(&settings, &sandbox, last.as_deref());
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Faults(vec![Fault::of(&folder, format!("loading failed: {e}"))])),
+    }
+}
+
+fn build_now(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    last: Option<&Generation>,
+) -> Result<Generation, Faults> {
+    let mut faults = Vec::new();
+    let (tables, table_digests) = load_tables(settings, last, &mut faults);
+    let modules = load_modules(settings, sandbox, last, &mut faults);
+    if faults.is_empty() {
+        for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck] {
+            if !modules.iter().any(|i| i.module.has(hook)) {
+                let what = format!("no module exports {hook}; a gateway needs at least one");
+                faults.push(Fault::of(&settings.modules, what));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Faults(faults));
+    }
+    Ok(Generation {
+        number: last.map_or(1, |last| last.number + 1),
+        modules,
+        tables: Arc::new(tables),
+        table_digests,
+        sandbox: sandbox.clone(),
+    })
+}
+
+/// Whether two generations were made from the same files.
+pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
+    a.table_digests == b.table_digests
+        && a.modules.len() == b.modules.len()
+        && a.modules
+            .iter()
+            .zip(&b.modules)
+            .all(|(a, b)| Arc::ptr_eq(&a.module, &b.module) && a.files == b.files)
+}
+
+fn load_tables(
+    settings: &Settings,
+    last: Option<&Generation>,
+    faults: &mut Vec<Fault>,
+) -> (Tables, BTreeMap<String, Digest>) {
+    let (mut tables, mut digests) = (Tables::new(), BTreeMap::new());
+    for (name, path) in list(&settings.policies, "csv", faults) {
+        let source = match files::read(&path, settings.limits.file_size) {
+            Ok(source) => source,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        let unchanged = last
+            .filter(|last| last.table_digests.get(&name) == Some(&source.digest))
+            .and_then(|last| last.tables.get(&name));
+        let table = match unchanged {
+            Some(table) => Ok(table.clone()),
+            None => Table::parse(&path, &source.bytes).map(Arc::new),
+        };
+        match table {
+            Ok(table) => {
+                digests.insert(name.clone(), source.digest);
+                tables.insert(name, table);
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    (tables, digests)
+}
+
+fn load_modules(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    last: Option<&Generation>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Installed> {
+    let mut installed = Vec::new();
+    for (name, path) in list(&settings.modules, "wasm", faults) {
+        match load_module(settings, sandbox, last, &name, &path) {
+            Ok(one) => installed.push(one),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    installed.sort_by(|a, b| {
+        let key = |i: &Installed| (i.module.manifest.order, i.module.name.clone());
+        key(a).cmp(&key(b))
+    });
+    installed
+}
+
+fn load_module(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    last: Option<&Generation>,
+    name: &str,
+    path: &Path,
+) -> Result<Installed, Fault> {
+    let manifest = load_manifest(&path.with_extension("toml"))?;
+    let source = files::read(path, settings.limits.module_size)?;
+    let unchanged = last.and_then(|last| {
+        let same =
+            |m: &Arc<Module>| m.name == name && m.digest == source.digest && m.manifest == manifest;
+        last.modules.iter().map(|i| &i.module).find(|m| same(m)).cloned()
+    });
+    let mut own_files = Files::new();
+    for file in &manifest.files {
+        let source = files::read(&settings.policies.join(file), settings.limits.file_size)?;
+        own_files.insert(file.clone(), Arc::from(source.bytes.as_slice()));
+    }
+    let module = match unchanged {
+        Some(module) => module,
+        None => {
+            let module = Module::load(sandbox, &settings.grants, name, path, &source, manifest)?;
+            // This is a blocking thread of the runtime, where waiting is allowed.
+            tokio::runtime::Handle::current()
+                .block_on(module.try_start(sandbox))
+                .map_err(|e| Fault::of(path, format!("can't be started: {e}")))?;
+            Arc::new(module)
+        }
+    };
+    Ok(Installed { module, files: Arc::new(own_files) })
+}
+
+/// Largest manifest, in bytes.
+const MAX_MANIFEST: u64 = 64 << 10;
+
+fn load_manifest(path: &Path) -> Result<Manifest, Fault> {
+    if !path.exists() {
+        return Ok(Manifest::default());
+    }
+    let source = files::read(path, MAX_MANIFEST)?;
+    let text = std::str::from_utf8(&source.bytes).map_err(|_| Fault::of(path, "is not UTF-8"))?;
+    Manifest::parse(path, text)
+}
+
+/// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
+/// are what editors and file copies leave while they write.
+fn list(folder: &Path, extension: &str, faults: &mut Vec<Fault>) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) => {
+            faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+            return found;
+        }
+    };
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(e) => {
+                faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+                continue;
+            }
+        };
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        if path.extension().is_some_and(|e| e == extension) && !stem.starts_with('.') {
+            if stem.is_empty() {
+                faults.push(Fault::of(&path, "the file's name is not UTF-8"));
+            } else {
+                found.insert(stem.to_string(), path);
+            }
+        }
+    }
+    found
+}

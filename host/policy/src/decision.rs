@@ -1,0 +1,119 @@
+//! The decisions: what is asked, and what can come of it.
+
+use std::net::IpAddr;
+
+use saegis_onem2m::credential::Credential;
+
+/// What a TLS-PSK handshake asks a look-up.
+#[derive(Debug, Clone)]
+pub struct PskQuery {
+    /// The psk_identity.
+    pub psk_identity: String,
+    /// The server name indicated, in lower case.
+    pub server_name: Option<String>,
+    /// The peer.
+    pub peer: IpAddr,
+}
+
+/// What a look-up came to.
+pub enum Lookup {
+    /// A module found the credential.
+    Found(Credential),
+    /// No module claimed the identity.
+    Unclaimed,
+    /// A module refused it. The reason is for the log.
+    Refused(Refusal),
+    /// A module failed.
+    Failed {
+        /// The module.
+        module: String,
+        /// How.
+        fault: ModuleFault,
+    },
+}
+
+/// A module's refusal of an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The module.
+    pub module: String,
+    /// Its reason, fit for a log.
+    pub reason: String,
+}
+
+/// A create of an AE, for the registration check.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The From as written.
+    pub from: Option<String>,
+    /// The App-ID.
+    pub app_id: String,
+}
+
+/// How far an allowance holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    /// For this request.
+    ThisRequest,
+    /// For this originator, as long as association and generation last, but for creates of AEs
+    /// and requests whose content names an originator.
+    Originator,
+}
+
+/// What a chain of checks came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every module allowed it; the allowance is the narrowest of theirs.
+    Allow(Allowance),
+    /// A module denied it.
+    Deny {
+        /// The module.
+        module: String,
+        /// The Response Status Code, from 4000 to 5999.
+        rsc: u16,
+        /// The reason, for the originator to read.
+        reason: String,
+    },
+    /// A module failed, and so the request is refused.
+    Failed {
+        /// The module.
+        module: String,
+        /// How.
+        fault: ModuleFault,
+    },
+}
+
+/// How a call of a module failed. Each is a refusal of that one decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModuleFault {
+    /// It used more computing time than a call may.
+    #[error("took longer than a call may")]
+    Deadline,
+    /// It wanted more memory than a call may have.
+    #[error("wanted more memory than a call may have")]
+    Memory,
+    /// It trapped.
+    #[error("trapped: {0}")]
+    Trap(String),
+    /// It answered something that the contract does not allow.
+    #[error("gave an answer that is against the contract: {0}")]
+    Nonsense(String),
+    /// No sandbox could be made.
+    #[error("could not be started: {0}")]
+    NoSandbox(String),
+}
+
+impl ModuleFault {
+    /// A short name, for logs and counters.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::Trap(_) => "trap",
+            Self::Nonsense(_) => "nonsense",
+            Self::NoSandbox(_) => "no-sandbox",
+        }
+    }
+}

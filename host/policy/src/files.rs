@@ -1,0 +1,43 @@
+//! Reading policy files: bounded, once, and wiped afterwards.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::fault::Fault;
+
+/// SHA-256 of a file.
+pub(crate) type Digest = [u8; 32];
+
+/// A file's bytes, which may hold keys.
+pub(crate) struct Source {
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub digest: Digest,
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
+    let fault = |what: String| Fault::of(path, what);
+    let file = File::open(path).map_err(|e| fault(format!("can't be opened: {e}")))?;
+    let meta = file.metadata().map_err(|e| fault(format!("can't be read: {e}")))?;
+    if !meta.is_file() {
+        return Err(fault("is not a file".into()));
+    }
+    let too_large = || fault(format!("is larger than {limit} bytes"));
+    if meta.len() > limit {
+        return Err(too_large());
+    }
+    // One allocation, so that growing leaves no copy of a key behind.
+    let capacity = usize::try_from(meta.len()).map_err(|_| too_large())?.saturating_add(1);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    let read = file.take(capacity as u64).read_to_end(&mut bytes);
+    read.map_err(|e| fault(format!("can't be read: {e}")))?;
+    if bytes.len() as u64 > meta.len() {
+        return Err(fault("grew while it was read; it will be read again".into()));
+    }
+    let digest = Sha256::digest(&*bytes).into();
+    Ok(Source { bytes, digest })
+}

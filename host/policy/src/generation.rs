@@ -1,0 +1,284 @@
+//! Generations: all modules and policy files that were loaded together, and the one in force.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use saegis_onem2m::association::{Saef, SecurityAssociation};
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+
+use crate::bindings::saegis::policy::types;
+use crate::build::{self, Installed};
+use crate::capability::Capability;
+use crate::decision::{Allowance, Lookup, ModuleFault, PskQuery, Registration, Verdict};
+use crate::fault::{Fault, Faults};
+use crate::files::Digest;
+use crate::host::Tables;
+use crate::module::{Hook, Module};
+use crate::sandbox::Sandbox;
+use crate::settings::Settings;
+
+/// All modules and policy files that were loaded together. It never changes; whoever holds it
+/// sees one state of policy from start to end.
+pub struct Generation {
+    /// Counts from 1; each generation put in force has the next number.
+    pub number: u64,
+    pub(crate) modules: Vec<Installed>,
+    pub(crate) tables: Arc<Tables>,
+    /// What the tables were parsed from, by name.
+    pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
+    pub(crate) sandbox: Arc<Sandbox>,
+}
+
+/// What whoever runs the gateway wants to know of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleSummary {
+    /// The name of its file, without `.wasm`.
+    pub name: String,
+    /// The hooks that it exports.
+    pub hooks: Vec<Hook>,
+    /// The capabilities that it has.
+    pub capabilities: Vec<Capability>,
+    /// SHA-256 of its file.
+    pub digest: [u8; 32],
+}
+
+/// What whoever runs the gateway wants to know of a policy table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSummary {
+    /// The name of its file, without `.csv`.
+    pub name: String,
+    /// How many rows it has.
+    pub rows: usize,
+    /// How many of its keys are shorter than 16 bytes.
+    pub short_keys: usize,
+}
+
+impl Generation {
+    /// The modules, in the order in which they are asked.
+    #[must_use]
+    pub fn modules(&self) -> Vec<ModuleSummary> {
+        let summary = |m: &Arc<Module>| ModuleSummary {
+            name: m.name.clone(),
+            hooks: m.hooks(),
+            capabilities: m.capabilities.clone(),
+            digest: m.digest,
+        };
+        self.modules.iter().map(|i| summary(&i.module)).collect()
+    }
+
+    /// The policy tables, by name.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableSummary> {
+        let summary = |(name, table): (&String, &Arc<crate::Table>)| TableSummary {
+            name: name.clone(),
+            rows: table.rows(),
+            short_keys: table.short_keys(),
+        };
+        self.tables.iter().map(summary).collect()
+    }
+
+    fn chain(&self, hook: Hook) -> impl Iterator<Item = &Installed> {
+        self.modules.iter().filter(move |i| i.module.has(hook))
+    }
+
+    /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends
+    /// the search: the identity could have been its own.
+    pub async fn lookup(&self, query: &PskQuery) -> Lookup {
+        for installed in self.chain(Hook::CredentialLookup) {
+            let Installed { module, files } = installed;
+            let tables = self.tables.clone();
+            if let Some(answer) = module.lookup(&self.sandbox, tables, files.clone(), query).await {
+                return answer;
+            }
+        }
+        Lookup::Unclaimed
+    }
+
+    /// Asks every impersonation-check module whether the request may speak in the name of its
+    /// From. The first that does not allow it has the last word.
+    pub async fn check_originator(
+        &self,
+        association: &SecurityAssociation,
+        request: &RequestPrimitive,
+    ) -> Verdict {
+        let association = association_record(association);
+        let primitive = primitive_record(request);
+        let mut chain = Chain::new();
+        for Installed { module, files } in self.chain(Hook::ImpersonationCheck) {
+            let tables = self.tables.clone();
+            let answer = module
+                .check_originator(&self.sandbox, tables, files.clone(), &association, &primitive)
+                .await;
+            if let Some(end) = chain.add(&module.name, answer) {
+                return end;
+            }
+        }
+        chain.end()
+    }
+
+    /// Asks every registration-check module whether an AE may register.
+    pub async fn check_registration(
+        &self,
+        association: &SecurityAssociation,
+        registration: &Registration,
+    ) -> Verdict {
+        let association = association_record(association);
+        let mut chain = Chain::new();
+        for Installed { module, files } in self.chain(Hook::RegistrationCheck) {
+            let tables = self.tables.clone();
+            let answer = module
+                .check_registration(
+                    &self.sandbox,
+                    tables,
+                    files.clone(),
+                    &association,
+                    registration,
+                )
+                .await;
+            if let Some(end) = chain.add(&module.name, answer) {
+                return end;
+            }
+        }
+        chain.end()
+    }
+}
+
+/// A chain of checks: each must allow, and the narrowest allowance counts.
+struct Chain(Allowance);
+
+impl Chain {
+    fn new() -> Self {
+        Self(Allowance::Originator)
+    }
+
+    fn add(
+        &mut self,
+        module: &str,
+        answer: Result<types::Verdict, ModuleFault>,
+    ) -> Option<Verdict> {
+        let module = || module.to_string();
+        match answer {
+            Ok(types::Verdict::Allow(types::Scope::Originator)) => None,
+            Ok(types::Verdict::Allow(types::Scope::ThisRequest)) => {
+                self.0 = Allowance::ThisRequest;
+                None
+            }
+            Ok(types::Verdict::Deny(types::Denial { rsc, reason })) => {
+                Some(Verdict::Deny { module: module(), rsc, reason })
+            }
+            Err(fault) => Some(Verdict::Failed { module: module(), fault }),
+        }
+    }
+
+    fn end(self) -> Verdict {
+        Verdict::Allow(self.0)
+    }
+}
+
+fn association_record(association: &SecurityAssociation) -> types::Association {
+    types::Association {
+        saef: match association.saef {
+            Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
+            // The enum is open for the frameworks to come; until then there is no other.
+            _ => types::Saef::Certificate,
+        },
+        entity: match association.entity() {
+            Entity::NotYetKnown => types::Entity::NotYetKnown,
+            Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
+            Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
+        },
+        credential_id: association.credential_id.to_string(),
+        peer: association.peer.ip().to_string(),
+    }
+}
+
+fn primitive_record(request: &RequestPrimitive) -> types::Primitive {
+    let named = request.content.as_ref().map(|c| c.named_originators()).unwrap_or_default();
+    types::Primitive {
+        operation: match request.operation {
+            Operation::Create => types::Operation::Create,
+            Operation::Retrieve => types::Operation::Retrieve,
+            Operation::Update => types::Operation::Update,
+            Operation::Delete => types::Operation::Delete,
+            Operation::Notify => types::Operation::Notify,
+        },
+        to: request.to.to_string(),
+        from: request.from.clone(),
+        resource_type: request.resource_type,
+        named_originators: named
+            .iter()
+            .map(|n| types::NamedOriginator {
+                attribute: n.attribute.into(),
+                value: n.value.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// What a reload came to.
+pub enum Reload {
+    /// Nothing had changed.
+    Unchanged,
+    /// The next generation is in force.
+    InForce(Arc<Generation>),
+    /// The next generation was not good; the last one stays in force.
+    Refused(Faults),
+}
+
+/// The policy: the generation in force, and how to get the next.
+pub struct Policy {
+    settings: Settings,
+    sandbox: Arc<Sandbox>,
+    current: ArcSwap<Generation>,
+    /// One build at a time, so that generations follow one another.
+    building: tokio::sync::Mutex<()>,
+}
+
+impl Policy {
+    /// Loads the first generation. To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// All that is wrong with modules and policy files.
+    pub async fn open(settings: Settings) -> Result<Self, Faults> {
+        let modules = settings.modules.clone();
+        let no_engine = |what: String| Faults(vec![Fault::of(&modules, what)]);
+        let sandbox = Sandbox::new(&settings)
+            .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
+        let sandbox = Arc::new(sandbox);
+        let first = build::build(&settings, &sandbox, None).await?;
+        Ok(Self {
+            settings,
+            sandbox,
+            current: ArcSwap::from_pointee(first),
+            building: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// The generation in force. Take it once for a handshake or a request, and keep to it.
+    #[must_use]
+    pub fn current(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// The settings that it was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Builds the next generation from what is on disk now, and puts it in force if it is good.
+    pub async fn reload(&self) -> Reload {
+        let _one_at_a_time = self.building.lock().await;
+        let last = self.current();
+        match build::build(&self.settings, &self.sandbox, Some(&last)).await {
+            Err(faults) => Reload::Refused(faults),
+            Ok(next) if build::same(&next, &last) => Reload::Unchanged,
+            Ok(next) => {
+                let next = Arc::new(next);
+                self.current.store(next.clone());
+                Reload::InForce(next)
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The host's side of the capabilities: what a module's imports do.
+//!
+//! A [`Call`] is the state of one call. Handles are numbers of entries in it, so they end with the
+//! call, and another call's handles mean nothing here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::PresharedKey;
+use wasmtime::component::{HasSelf, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Result, bail, format_err};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::bindings::saegis::policy::{
+    clock, log, policy_files, policy_tables, read_stored_keys, supply_key_bytes, types,
+};
+use crate::decision::ModuleFault;
+use crate::log_budget::LogBudget;
+use crate::table::{Row, Table};
+
+/// The tables of a generation, by name.
+pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
+/// The files that a module may read, by name.
+pub(crate) type Files = BTreeMap<String, Arc<[u8]>>;
+
+/// Most handles of a kind that one call may make.
+const MAX_HANDLES: usize = 64;
+/// Longest line that a module may log, in bytes.
+const MAX_LINE: usize = 512;
+
+/// What stands behind a `key` of the contract.
+pub struct KeyHandle;
+/// What stands behind a `row` of the contract.
+pub struct RowHandle;
+
+/// Where the bytes of a key are.
+pub(crate) enum KeySource {
+    Stored { table: Arc<Table>, row: Row, column: usize },
+    Supplied(PresharedKey),
+}
+
+impl KeySource {
+    /// The key.
+    pub fn into_key(self) -> Option<PresharedKey> {
+        match self {
+            Self::Stored { table, row, column } => table.key(row, column),
+            Self::Supplied(key) => Some(key),
+        }
+    }
+}
+
+/// The state of one call.
+pub(crate) struct Call {
+    tables: Arc<Tables>,
+    files: Arc<Files>,
+    log: Arc<LogBudget>,
+    rows: Vec<(Arc<Table>, Row)>,
+    keys: Vec<Option<KeySource>>,
+    memory_left: usize,
+    /// Why the call can't go on, where a limit says so before the trap does.
+    pub over: Option<ModuleFault>,
+    /// Epoch ticks that the call has used.
+    pub ticks: u64,
+    wasi: Option<Box<Wasi>>,
+}
+
+struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+    output: wasmtime_wasi::p2::pipe::MemoryOutputPipe,
+}
+
+/// What a module may print in one call, in bytes.
+const MAX_OUTPUT: usize = 16 << 10;
+
+impl Call {
+    pub fn new(tables: Arc<Tables>, files: Arc<Files>, log: Arc<LogBudget>, memory: usize) -> Self {
+        Self {
+            tables,
+            files,
+            log,
+            rows: Vec::new(),
+            keys: Vec::new(),
+            memory_left: memory,
+            over: None,
+            ticks: 0,
+            wasi: None,
+        }
+    }
+
+    /// Gives the call a WASI in which there is nothing: no files, no network, no environment, no
+    /// arguments. Many languages' runtimes ask for it and need no more.
+    pub fn with_empty_wasi(mut self) -> Self {
+        let output = wasmtime_wasi::p2::pipe::MemoryOutputPipe::new(MAX_OUTPUT);
+        let context = wasmtime_wasi::WasiCtxBuilder::new()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        self.wasi = Some(Box::new(Wasi { context, table: ResourceTable::new(), output }));
+        self
+    }
+
+    /// Writes what the module printed to the log.
+    pub fn log_output(&mut self) {
+        if let Some(wasi) = self.wasi.take() {
+            let output = wasi.output.contents();
+            for line in String::from_utf8_lossy(&output).lines() {
+                self.log.write(log::Level::Info, line);
+            }
+        }
+    }
+
+    /// Takes the key behind a handle.
+    pub fn take_key(&mut self, handle: &Resource<KeyHandle>) -> Option<KeySource> {
+        self.keys.get_mut(handle.rep() as usize)?.take()
+    }
+
+    fn new_key(&mut self, key: KeySource) -> Option<Resource<KeyHandle>> {
+        let number = u32::try_from(self.keys.len()).ok()?;
+        if self.keys.len() >= MAX_HANDLES {
+            return None;
+        }
+        self.keys.push(Some(key));
+        Some(Resource::new_own(number))
+    }
+}
+
+impl types::Host for Call {}
+
+impl types::HostKey for Call {
+    fn drop(&mut self, handle: Resource<KeyHandle>) -> Result<()> {
+        self.take_key(&handle);
+        Ok(())
+    }
+}
+
+impl policy_tables::Host for Call {
+    fn find(
+        &mut self,
+        table: String,
+        value: String,
+    ) -> Result<std::result::Result<Option<Resource<RowHandle>>, policy_tables::Error>> {
+        let Some(table) = self.tables.get(&table) else {
+            return Ok(Err(policy_tables::Error::NoSuchTable));
+        };
+        let Some(row) = table.find(&value) else { return Ok(Ok(None)) };
+        let number = u32::try_from(self.rows.len())?;
+        if self.rows.len() >= MAX_HANDLES {
+            return Ok(Err(policy_tables::Error::TooManyRows));
+        }
+        self.rows.push((table.clone(), row));
+        Ok(Ok(Some(Resource::new_own(number))))
+    }
+}
+
+impl Call {
+    fn row(&self, handle: &Resource<RowHandle>) -> Result<&(Arc<Table>, Row)> {
+        self.rows.get(handle.rep() as usize).ok_or_else(|| format_err!("no such row"))
+    }
+}
+
+impl policy_tables::HostRow for Call {
+    fn get(&mut self, row: Resource<RowHandle>, column: String) -> Result<Option<String>> {
+        let (table, row) = self.row(&row)?;
+        Ok(table.text(*row, &column).map(Into::into))
+    }
+
+    fn key(
+        &mut self,
+        row: Resource<RowHandle>,
+        column: String,
+    ) -> Result<Option<Resource<KeyHandle>>> {
+        let (table, row) = self.row(&row)?;
+        let Some(column) = table.key_column(&column) else { return Ok(None) };
+        let key = KeySource::Stored { table: table.clone(), row: *row, column };
+        match self.new_key(key) {
+            Some(handle) => Ok(Some(handle)),
+            None => bail!("the call has asked for more than {MAX_HANDLES} keys"),
+        }
+    }
+
+    fn drop(&mut self, _: Resource<RowHandle>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl policy_files::Host for Call {
+    fn read(&mut self, name: String) -> Result<Option<Vec<u8>>> {
+        Ok(self.files.get(&name).map(|bytes| bytes.to_vec()))
+    }
+}
+
+impl log::Host for Call {
+    fn write(&mut self, level: log::Level, message: String) -> Result<()> {
+        self.log.write(level, &message);
+        Ok(())
+    }
+}
+
+impl clock::Host for Call {
+    fn now(&mut self) -> Result<u64> {
+        Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
+    }
+}
+
+impl supply_key_bytes::Host for Call {
+    fn supply(&mut self, bytes: Vec<u8>) -> Result<Option<Resource<KeyHandle>>> {
+        let bytes = zeroize::Zeroizing::new(bytes);
+        Ok(PresharedKey::new(&bytes).ok().and_then(|key| self.new_key(KeySource::Supplied(key))))
+    }
+}
+
+impl read_stored_keys::Host for Call {
+    fn read(&mut self, key: Resource<KeyHandle>) -> Result<Vec<u8>> {
+        match self.keys.get(key.rep() as usize) {
+            Some(Some(KeySource::Stored { table, row, column })) => {
+                let key = table.key(*row, *column);
+                Ok(key.map(|key| key.expose().to_vec()).unwrap_or_default())
+            }
+            Some(Some(KeySource::Supplied(key))) => Ok(key.expose().to_vec()),
+            _ => bail!("no such key"),
+        }
+    }
+}
+
+impl WasiView for Call {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Only modules that import WASI reach this, and their calls are made with it; for
+        // whatever else there might be, it is as empty.
+        let wasi = self.wasi.get_or_insert_with(|| {
+            Box::new(Wasi {
+                context: WasiCtx::builder().build(),
+                table: ResourceTable::new(),
+                output: wasmtime_wasi::p2::pipe::MemoryOutputPipe::new(0),
+            })
+        });
+        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}
+
+/// Most elements of one table of a module.
+const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+impl ResourceLimiter for Call {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+        match self.memory_left.checked_sub(desired.saturating_sub(current)) {
+            Some(left) => {
+                self.memory_left = left;
+                Ok(true)
+            }
+            None => {
+                // A trap, for a refused growth ends in one anyway that says less.
+                self.over = Some(ModuleFault::Memory);
+                bail!("the memory bound was reached")
+            }
+        }
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+        if desired > MAX_TABLE_ELEMENTS {
+            self.over = Some(ModuleFault::Memory);
+            bail!("the table bound was reached")
+        }
+        Ok(true)
+    }
+}
+
+/// A line as it may stand in a log: no control characters, bounded.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() >= MAX_LINE {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// The interfaces of the contract, for the linker.
+pub(crate) fn link(
+    linker: &mut wasmtime::component::Linker<Call>,
+    capability: Option<crate::Capability>,
+) -> Result<()> {
+    use crate::Capability as C;
+    type Own = HasSelf<Call>;
+    fn get(call: &mut Call) -> &mut Call {
+        call
+    }
+    match capability {
+        None => types::add_to_linker::<_, Own>(linker, get),
+        Some(C::PolicyTables) => policy_tables::add_to_linker::<_, Own>(linker, get),
+        Some(C::PolicyFiles) => policy_files::add_to_linker::<_, Own>(linker, get),
+        Some(C::Log) => log::add_to_linker::<_, Own>(linker, get),
+        Some(C::Clock) => clock::add_to_linker::<_, Own>(linker, get),
+        Some(C::SupplyKeyBytes) => supply_key_bytes::add_to_linker::<_, Own>(linker, get),
+        Some(C::ReadStoredKeys) => read_stored_keys::add_to_linker::<_, Own>(linker, get),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_cannot_be_forged_or_endless() {
+        assert_eq!(printable("a\nb\u{1b}[0m\r"), "a\\nb\\u{1b}[0m\\r");
+        assert!(printable(&"x".repeat(10_000)).len() < MAX_LINE + 8);
+        assert!(printable(&"\n".repeat(10_000)).len() < MAX_LINE + 8);
+    }
+}

@@ -1,0 +1,35 @@
+//! The WebAssembly policy runtime: decisions made by sandboxed modules over policy files.
+//!
+//! All modules and policy files that were loaded together are one immutable [`Generation`]. A
+//! [`Policy`] holds the one in force; [`Policy::reload`] builds the next one aside and puts it in
+//! force only if it is whole and good. A handshake or a request takes the generation once and
+//! keeps to it.
+//!
+//! Each decision gets a fresh sandbox that lives for that one call, bounded in time and memory,
+//! with no authority but the capabilities that the module's manifest asks for and the settings
+//! grant. A decision that goes wrong in any way is a refusal, and says why.
+
+mod bindings;
+mod build;
+mod capability;
+mod decision;
+mod fault;
+mod files;
+mod generation;
+mod host;
+mod log_budget;
+mod manifest;
+mod module;
+mod sandbox;
+mod settings;
+mod table;
+mod watch;
+
+pub use capability::Capability;
+pub use decision::{Allowance, Lookup, ModuleFault, PskQuery, Refusal, Registration, Verdict};
+pub use fault::{Fault, Faults};
+pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
+pub use module::Hook;
+pub use settings::{Grants, Limits, Settings};
+pub use table::Table;
+pub use watch::{WatchError, Watcher, watch};

@@ -1,0 +1,85 @@
+//! A module's manifest, `NAME.toml` beside `NAME.wasm`: its place in the chain, what it asks for.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::capability::Capability;
+use crate::fault::Fault;
+
+/// A manifest. A module without one has no capabilities and comes last.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Manifest {
+    /// Modules of a hook are asked in ascending order; those of one order, by name.
+    #[serde(default = "last")]
+    pub order: u32,
+    /// What it asks for.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// The policy files that it may read, by name; of use with `policy-files`.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
+fn last() -> u32 {
+    u32::MAX
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self { order: last(), capabilities: Vec::new(), files: Vec::new() }
+    }
+}
+
+impl Manifest {
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Fault> {
+        let manifest: Self = toml::from_str(text).map_err(|e| Fault::of_toml(file, text, &e))?;
+        for name in &manifest.files {
+            let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
+            if !plain {
+                let what = format!("files: {name:?} is no name of a file in the policies folder");
+                return Err(Fault::of(file, what));
+            }
+            if Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+                let what = format!("files: {name:?} is a policy table; ask for policy-tables");
+                return Err(Fault::of(file, what));
+            }
+        }
+        if !manifest.files.is_empty() && !manifest.capabilities.contains(&Capability::PolicyFiles) {
+            let what = "files are of use only with the capability \"policy-files\"";
+            return Err(Fault::of(file, what));
+        }
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        Manifest::parse(Path::new("m.toml"), text).map_err(|f| f.to_string())
+    }
+
+    #[test]
+    fn defaults_are_no_authority_and_the_last_place() {
+        let m = parse("").unwrap();
+        assert_eq!(m, Manifest::default());
+        assert!(m.capabilities.is_empty());
+        assert_eq!(m.order, u32::MAX);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        let e = parse("order = 1\ncapabilites = []\n").unwrap_err();
+        assert!(e.starts_with("m.toml:2:1: unknown field `capabilites`"), "{e}");
+        let e = parse("capabilities = [\"policy-tables\", \"all\"]").unwrap_err();
+        assert!(e.starts_with("m.toml:1:34: unknown variant `all`"), "{e}");
+        for name in ["../x", "", ".x", "a/b", "t.csv", "t.CSV"] {
+            let text = format!("capabilities=[\"policy-files\"]\nfiles=[{name:?}]");
+            assert!(parse(&text).is_err(), "{name}");
+        }
+        assert!(parse("files = [\"x.toml\"]").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! The sandbox: one engine with a pool of prepared slots, and the clock that ends calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel,
+    PoolingAllocationConfig, Store, UpdateDeadline,
+};
+
+use crate::capability::Capability;
+use crate::decision::ModuleFault;
+use crate::host::{self, Call};
+use crate::settings::{Limits, Settings};
+
+/// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
+/// it yields to the others.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Bytes of a memory and of a table that stay mapped when a slot is given back, so that the next
+/// instance pays no page faults for them. Shipped modules touch less.
+const KEEP_RESIDENT: usize = 256 << 10;
+
+/// A component of a heavy runtime holds this many core instances at the most (Python: 16).
+const CORE_INSTANCES_PER_CALL: u32 = 32;
+
+/// The engine, and what bounds the calls made with it.
+pub(crate) struct Sandbox {
+    engine: Engine,
+    limits: Limits,
+    /// Calls under way; a slot of the pool each.
+    slots: Arc<Semaphore>,
+    _ticker: Ticker,
+}
+
+impl Sandbox {
+    pub fn new(settings: &Settings) -> wasmtime::Result<Self> {
+        let limits = settings.limits.clone();
+        let calls = u32::try_from(limits.concurrent_calls)?;
+        // Trial instances of a generation being built take slots too.
+        let slots = calls.saturating_add(8);
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(slots)
+            .total_core_instances(slots.saturating_mul(4).max(CORE_INSTANCES_PER_CALL * 8))
+            .max_core_instances_per_component(CORE_INSTANCES_PER_CALL)
+            .total_memories(slots.saturating_mul(2))
+            .max_memories_per_component(8)
+            .total_tables(slots.saturating_mul(4).max(CORE_INSTANCES_PER_CALL * 8))
+            .max_tables_per_component(CORE_INSTANCES_PER_CALL)
+            .total_stacks(slots)
+            .max_memory_size(limits.memory)
+            .linear_memory_keep_resident(KEEP_RESIDENT)
+            .table_keep_resident(KEEP_RESIDENT)
+            .async_stack_keep_resident(64 << 10)
+            .max_unused_warm_slots(slots);
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+            .cranelift_opt_level(OptLevel::Speed)
+            .max_wasm_stack(256 << 10)
+            .async_stack_size(512 << 10)
+            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(4));
+        if let Some(folder) = &settings.code_cache {
+            std::fs::create_dir_all(folder)?;
+            let mut cache = CacheConfig::new();
+            cache.with_directory(folder.canonicalize()?);
+            config.cache(Some(Cache::new(cache)?));
+        }
+        let engine = Engine::new(&config)?;
+        Ok(Self {
+            _ticker: Ticker::start(engine.clone())?,
+            engine,
+            slots: Arc::new(Semaphore::new(limits.concurrent_calls)),
+            limits,
+        })
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Links a component to the capabilities that it was granted.
+    pub fn link(
+        &self,
+        component: &Component,
+        granted: &[Capability],
+        wasi: bool,
+    ) -> wasmtime::Result<InstancePre<Call>> {
+        let mut linker = Linker::new(&self.engine);
+        host::link(&mut linker, None)?;
+        for &capability in granted {
+            host::link(&mut linker, Some(capability))?;
+        }
+        if wasi {
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        }
+        linker.instantiate_pre(component)
+    }
+
+    /// Waits for a slot. It is given back when the permit is dropped, after the store.
+    pub async fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ModuleFault> {
+        let closed = |_| ModuleFault::NoSandbox("the gateway is stopping".into());
+        self.slots.acquire().await.map_err(closed)
+    }
+
+    /// A store for one call, with its deadline set.
+    pub fn store(&self, call: Call) -> Store<Call> {
+        let mut store = Store::new(&self.engine, call);
+        store.limiter(|call| call);
+        store.set_epoch_deadline(1);
+        let tick = TICK.as_millis().max(1);
+        let ticks = self.limits.deadline.as_millis().div_ceil(tick).max(1);
+        store.epoch_deadline_callback(move |mut context| {
+            let call = context.data_mut();
+            call.ticks += 1;
+            // The first tick may come at once, so it does not count.
+            if u128::from(call.ticks) > ticks {
+                call.over = Some(ModuleFault::Deadline);
+                Ok(UpdateDeadline::Interrupt)
+            } else {
+                Ok(UpdateDeadline::Yield(1))
+            }
+        });
+        store
+    }
+}
+
+/// Advances the engine's epoch for as long as the sandbox lives.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("policy-epoch".into()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It can't panic, and if it did there is nothing left to do about it here.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What whoever runs the gateway decides about modules.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::capability::Capability;
+
+/// Settings of the policy runtime.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of policy files: `*.csv` are policy tables, and those that manifests list.
+    pub policies: PathBuf,
+    /// The folder of modules, `NAME.wasm`, and their manifests, `NAME.toml`.
+    pub modules: PathBuf,
+    /// Where compiled modules are kept between starts; `None` to compile at each start. The
+    /// folder must be writable by nobody else: what is in it is run.
+    pub code_cache: Option<PathBuf>,
+    /// Bounds on each call.
+    pub limits: Limits,
+    /// Capabilities that manifests may ask for.
+    pub grants: Grants,
+}
+
+/// Bounds on what modules may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Computing time of one call.
+    pub deadline: Duration,
+    /// Linear memory of one call, in bytes, all memories together.
+    pub memory: usize,
+    /// Calls at a time; further ones wait.
+    pub concurrent_calls: usize,
+    /// Size of a module file, in bytes.
+    pub module_size: u64,
+    /// Size of a policy file, in bytes.
+    pub file_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_millis(50),
+            memory: 16 << 20,
+            concurrent_calls: 128,
+            module_size: 64 << 20,
+            file_size: 512 << 20,
+        }
+    }
+}
+
+/// Which capabilities a manifest may ask for.
+#[derive(Debug, Clone)]
+pub struct Grants {
+    /// By every module.
+    pub any: Vec<Capability>,
+    /// By one module, by name.
+    pub module: BTreeMap<String, Vec<Capability>>,
+}
+
+impl Default for Grants {
+    /// To every module what can do no harm; to none what touches keys.
+    fn default() -> Self {
+        Self {
+            any: vec![Capability::PolicyTables, Capability::Log, Capability::Clock],
+            module: BTreeMap::new(),
+        }
+    }
+}
+
+impl Grants {
+    /// Whether the module of that name may have the capability.
+    #[must_use]
+    pub fn allow(&self, module: &str, capability: Capability) -> bool {
+        self.any.contains(&capability)
+            || self.module.get(module).is_some_and(|own| own.contains(&capability))
+    }
+}

@@ -1,0 +1,112 @@
+//! Policy tables: CSV files parsed once, natively, into one block of memory and an index.
+//!
+//! A module sees single rows through an import, and never a key; a table of a million rows
+//! exists once. All memory that held a key is overwritten when the table goes.
+
+mod column;
+mod parse;
+
+use std::hash::BuildHasher;
+use std::path::Path;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use saegis_onem2m::credential::PresharedKey;
+use zeroize::Zeroizing;
+
+use crate::fault::Fault;
+use column::{Column, Kind};
+
+/// A policy table.
+pub struct Table {
+    columns: Vec<Column>,
+    /// Which column is the index.
+    index_column: usize,
+    /// The cells of all rows one behind the other; keys as bytes, all else as UTF-8.
+    cells: Zeroizing<Vec<u8>>,
+    /// Where each cell ends in `cells`; a cell starts where the one before it ends.
+    ends: Vec<u32>,
+    /// Row numbers by the text in the index column.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Keys shorter than [`PresharedKey::SHORT`].
+    short_keys: usize,
+}
+
+/// A row of a table, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row(u32);
+
+impl Table {
+    /// Parses the CSV text of a table.
+    ///
+    /// # Errors
+    /// All that is wrong with it, up to a bound, with line and column.
+    pub fn parse(file: &Path, text: &[u8]) -> Result<Self, Vec<Fault>> {
+        parse::parse(file, text)
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ends.len() / self.columns.len().max(1)
+    }
+
+    /// How many keys are short enough to be guessed from one recorded handshake.
+    #[must_use]
+    pub fn short_keys(&self) -> usize {
+        self.short_keys
+    }
+
+    /// Bytes of memory that the table holds.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.cells.capacity()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.index.allocation_size()
+    }
+
+    /// The row whose index column holds `value`.
+    #[must_use]
+    pub fn find(&self, value: &str) -> Option<Row> {
+        let value = value.as_bytes();
+        let hash = self.hasher.hash_one(value);
+        let found = self.index.find(hash, |&row| self.cell(Row(row), self.index_column) == value);
+        found.map(|&row| Row(row))
+    }
+
+    /// The text in a column of a row: `None` when there is no such column, the cell is empty, or
+    /// the column holds keys.
+    #[must_use]
+    pub fn text(&self, row: Row, column: &str) -> Option<&str> {
+        let at = self.columns.iter().position(|c| c.name == column)?;
+        if self.columns.get(at)?.kind == Kind::Key {
+            return None;
+        }
+        let cell = self.cell(row, at);
+        if cell.is_empty() { None } else { std::str::from_utf8(cell).ok() }
+    }
+
+    /// The place of a column of keys.
+    #[must_use]
+    pub fn key_column(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == column && c.kind == Kind::Key)
+    }
+
+    /// The key in a column of keys.
+    #[must_use]
+    pub fn key(&self, row: Row, key_column: usize) -> Option<PresharedKey> {
+        (self.columns.get(key_column)?.kind == Kind::Key)
+            .then(|| PresharedKey::new(self.cell(row, key_column)).ok())?
+    }
+
+    fn cell(&self, row: Row, column: usize) -> &[u8] {
+        let nth = row.0 as usize * self.columns.len() + column;
+        let end = |nth: usize| self.ends.get(nth).map_or(0, |&end| end as usize);
+        let start = if nth == 0 { 0 } else { end(nth - 1) };
+        self.cells.get(start..end(nth)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[path = "table/tests.rs"]
+mod tests;

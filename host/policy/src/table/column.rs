@@ -1,0 +1,103 @@
+//! The columns that a policy table may have. Their names say what is in them, so a file needs no
+//! schema beside it, and a wrong name is found at once.
+
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::{AeIdStem, CseId, KpsaId};
+use saegis_onem2m::timestamp;
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The identifier of a key, by which rows are found; never empty, never twice.
+    Index,
+    /// A key in hexadecimal digits; never empty.
+    Key,
+    /// An AE-ID-Stem, or nothing.
+    AeIdStem,
+    /// A CSE-ID, or nothing.
+    CseId,
+    /// A time, or nothing; kept as seconds since 1970.
+    Time,
+    /// Words for people.
+    Text,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Column {
+    pub name: &'static str,
+    pub kind: Kind,
+}
+
+/// Every column there is.
+pub(super) const KNOWN: [Column; 8] = [
+    Column { name: "ae_id", kind: Kind::AeIdStem },
+    Column { name: "cse_id", kind: Kind::CseId },
+    Column { name: "kpsa", kind: Kind::Key },
+    Column { name: "kpsa_id", kind: Kind::Index },
+    Column { name: "ke", kind: Kind::Key },
+    Column { name: "ke_id", kind: Kind::Index },
+    Column { name: "expires", kind: Kind::Time },
+    Column { name: "comment", kind: Kind::Text },
+];
+
+/// Which columns a table with this index column must have besides.
+pub(super) fn required(index: &str) -> &'static [&'static str] {
+    match index {
+        "kpsa_id" => &["ae_id", "kpsa"],
+        "ke_id" => &["ke"],
+        _ => &[],
+    }
+}
+
+/// Longest cell, in bytes, before it is parsed.
+pub(super) const MAX_CELL: usize = 1024;
+
+/// Checks a cell and appends what is kept of it. The error says what is wrong, and is never made
+/// of a key's digits.
+pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
+    let text = || std::str::from_utf8(cell).map_err(|_| "is not UTF-8".to_string());
+    match column.kind {
+        Kind::Key => return append_key(cell, cells),
+        Kind::Index => KpsaId::check(text()?).map_err(|e| e.to_string())?,
+        _ if cell.is_empty() => {}
+        Kind::AeIdStem => AeIdStem::check(text()?).map_err(|e| e.to_string())?,
+        Kind::CseId => {
+            let cse = CseId::parse(text()?).map_err(|e| e.to_string())?;
+            cells.extend_from_slice(cse.bare().as_bytes());
+            return Ok(());
+        }
+        Kind::Time => {
+            let at = timestamp::parse(text()?).map_err(|e| e.to_string())?;
+            let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            cells.extend_from_slice(since.as_secs().to_string().as_bytes());
+            return Ok(());
+        }
+        Kind::Text => text()?
+            .chars()
+            .all(|c| !c.is_control())
+            .then_some(())
+            .ok_or("has a control character")?,
+    }
+    cells.extend_from_slice(cell);
+    Ok(())
+}
+
+fn append_key(digits: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
+    let start = cells.len();
+    let len = digits.len() / 2;
+    if digits.is_empty() {
+        return Err("is empty; a key has at least one byte".into());
+    }
+    if !digits.len().is_multiple_of(2) {
+        return Err("has an odd number of hexadecimal digits".into());
+    }
+    if len > PresharedKey::MAX_LEN {
+        return Err(format!("is longer than {} bytes", PresharedKey::MAX_LEN));
+    }
+    cells.resize(start + len, 0);
+    match cells.get_mut(start..).map(|place| hex::decode_to_slice(digits, place)) {
+        Some(Ok(())) => Ok(()),
+        _ => Err("has a character that is no hexadecimal digit".into()),
+    }
+}

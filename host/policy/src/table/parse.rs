@@ -1,0 +1,310 @@
+//! From CSV text to a table. The record reader is csv-core's, whose buffers are ours to wipe.
+
+use std::hash::BuildHasher;
+use std::path::Path;
+
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use saegis_onem2m::credential::PresharedKey;
+use zeroize::Zeroizing;
+
+use super::column::{self, Column, KNOWN, Kind};
+use super::{Row, Table};
+use crate::fault::Fault;
+
+/// How many faults of one file are told before the reader gives up.
+const MAX_FAULTS: usize = 20;
+/// Most columns a record is read with; one more than any table has, so that too many are noticed.
+const MAX_FIELDS: usize = KNOWN.len() + 1;
+/// A little more than the shortest row there can be, to bound what is set aside at first.
+const SHORT_ROW: usize = 8;
+
+pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
+    let whole = |what: &str| vec![Fault::of(file, what)];
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(whole("is empty; a policy table starts with a line of column names"));
+    }
+    if u32::try_from(text.len()).is_err() {
+        return Err(whole("is larger than 4 GiB"));
+    }
+    let mut records = Records::new(text);
+    let header = match records.next() {
+        Ok(Some(header)) => header,
+        Ok(None) => return Err(whole("has no line of column names")),
+        Err(what) => return Err(vec![records.fault(file, 0, what)]),
+    };
+    let columns = read_header(file, &records, header)?;
+    let mut rows = Rows::new(columns, text.len());
+    let mut faults = Vec::new();
+    while faults.len() < MAX_FAULTS {
+        match records.next() {
+            Ok(None) => break,
+            Ok(Some(record)) => {
+                if let Err((field, what)) = rows.add(&records, record) {
+                    faults.push(records.fault(file, field, what));
+                }
+            }
+            Err(what) => {
+                faults.push(records.fault(file, 0, what));
+                break;
+            }
+        }
+    }
+    if faults.is_empty() { Ok(rows.finish()) } else { Err(faults) }
+}
+
+fn read_header(
+    file: &Path,
+    records: &Records<'_>,
+    record: Record,
+) -> Result<Vec<Column>, Vec<Fault>> {
+    let mut columns: Vec<Column> = Vec::new();
+    let mut faults = Vec::new();
+    for field in 0..record.fields {
+        let name = records.field(field).trim_ascii();
+        match KNOWN.into_iter().find(|c| c.name.as_bytes() == name) {
+            Some(known) if columns.contains(&known) => {
+                let what = format!("the column {} stands twice", known.name);
+                faults.push(records.fault(file, field, what));
+            }
+            Some(known) => columns.push(known),
+            None => {
+                let names = KNOWN.map(|c| c.name).join(", ");
+                let name = String::from_utf8_lossy(name);
+                let what = format!("unknown column {name:?}; the columns there are: {names}");
+                faults.push(records.fault(file, field, what));
+            }
+        }
+    }
+    let indices: Vec<_> = columns.iter().filter(|c| c.kind == Kind::Index).collect();
+    match indices.as_slice() {
+        [index] => {
+            for &name in column::required(index.name) {
+                if !columns.iter().any(|c| c.name == name) {
+                    let what =
+                        format!("a table with a column {} needs a column {name}", index.name);
+                    faults.push(records.fault(file, 0, what));
+                }
+            }
+        }
+        [] => faults.push(records.fault(file, 0, "there is no column kpsa_id or ke_id".into())),
+        _ => faults.push(records.fault(file, 0, "kpsa_id and ke_id can't be in one table".into())),
+    }
+    if faults.is_empty() { Ok(columns) } else { Err(faults) }
+}
+
+/// The rows read so far.
+struct Rows {
+    table: Table,
+    key_columns: Vec<usize>,
+    both_ids: Option<(usize, usize)>,
+}
+
+impl Rows {
+    fn new(columns: Vec<Column>, text_len: usize) -> Self {
+        let place = |name: &str| columns.iter().position(|c| c.name == name);
+        let index_column = columns.iter().position(|c| c.kind == Kind::Index).unwrap_or_default();
+        let keys = columns.iter().enumerate().filter(|(_, c)| c.kind == Kind::Key);
+        let rows_guess = text_len / SHORT_ROW.max(columns.len() * 12);
+        Self {
+            key_columns: keys.map(|(at, _)| at).collect(),
+            both_ids: place("ae_id").zip(place("cse_id")),
+            table: Table {
+                index_column,
+                // What is kept of a cell is never longer than its text but for a time, which
+                // takes as many digits at the most; so this never grows, and growing would leave
+                // a copy of keys behind.
+                cells: Zeroizing::new(Vec::with_capacity(text_len)),
+                ends: Vec::with_capacity(rows_guess * columns.len()),
+                index: HashTable::with_capacity(rows_guess),
+                hasher: DefaultHashBuilder::default(),
+                short_keys: 0,
+                columns,
+            },
+        }
+    }
+
+    /// Adds a record, or says which field is wrong, and how.
+    fn add(&mut self, records: &Records<'_>, record: Record) -> Result<(), (usize, String)> {
+        let table = &mut self.table;
+        let count = table.columns.len();
+        if record.fields != count {
+            let what = format!("has {} fields where the header has {count}", record.fields);
+            return Err((0, what));
+        }
+        for (at, column) in table.columns.iter().enumerate() {
+            let wrong = |what: String| (at, format!("{} {what}", column.name));
+            let cell = records.field(at);
+            if cell.len() > column::MAX_CELL {
+                return Err(wrong(format!("is longer than {} bytes", column::MAX_CELL)));
+            }
+            column::append(*column, cell, &mut table.cells).map_err(wrong)?;
+            let end = u32::try_from(table.cells.len()).map_err(|_| wrong("does not fit".into()))?;
+            table.ends.push(end);
+        }
+        let number = u32::try_from(table.ends.len() / count - 1).unwrap_or(u32::MAX);
+        let row = Row(number);
+        if let Some((ae, cse)) = self.both_ids
+            && !table.cell(row, ae).is_empty()
+            && !table.cell(row, cse).is_empty()
+        {
+            return Err((cse, "a row has an ae_id or a cse_id, not both".into()));
+        }
+        let short = |&&at: &&usize| table.cell(row, at).len() < PresharedKey::SHORT;
+        let short_keys = self.key_columns.iter().filter(short).count();
+        table.short_keys += short_keys;
+        let Table { index, hasher, cells, ends, .. } = table;
+        let cell = |row: u32| cell(cells, ends, row as usize * count + table.index_column);
+        let own = cell(number);
+        let entry =
+            index.entry(hasher.hash_one(own), |&r| cell(r) == own, |&r| hasher.hash_one(cell(r)));
+        match entry {
+            hashbrown::hash_table::Entry::Vacant(place) => {
+                place.insert(number);
+                Ok(())
+            }
+            hashbrown::hash_table::Entry::Occupied(first) => {
+                let what = format!(
+                    "{} {:?} stands in line {} already",
+                    table.columns.get(table.index_column).map_or("", |c| c.name),
+                    String::from_utf8_lossy(own),
+                    records.line_of_row(*first.get()),
+                );
+                Err((table.index_column, what))
+            }
+        }
+    }
+
+    fn finish(mut self) -> Table {
+        self.table.ends.shrink_to_fit();
+        let Table { index, hasher, cells, ends, columns, index_column, .. } = &mut self.table;
+        let cell = |row: u32| cell(cells, ends, row as usize * columns.len() + *index_column);
+        index.shrink_to_fit(|&row| hasher.hash_one(cell(row)));
+        self.table
+    }
+}
+
+fn cell<'a>(cells: &'a [u8], ends: &[u32], nth: usize) -> &'a [u8] {
+    let end = |nth: usize| ends.get(nth).map_or(0, |&end| end as usize);
+    let start = if nth == 0 { 0 } else { end(nth - 1) };
+    cells.get(start..end(nth)).unwrap_or_default()
+}
+
+/// A record that was read: how many fields it has.
+#[derive(Clone, Copy)]
+struct Record {
+    fields: usize,
+}
+
+/// Reads records one after the other into a buffer that is wiped.
+struct Records<'a> {
+    text: &'a [u8],
+    reader: Reader,
+    /// How far `text` has been read, and where the record at hand starts.
+    at: usize,
+    start: usize,
+    line: u64,
+    buffer: Zeroizing<Vec<u8>>,
+    ends: [usize; MAX_FIELDS],
+}
+
+impl<'a> Records<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            reader: ReaderBuilder::new().comment(Some(b'#')).build(),
+            at: 0,
+            start: 0,
+            line: 1,
+            buffer: Zeroizing::new(vec![0; MAX_FIELDS * (column::MAX_CELL + 1)]),
+            ends: [0; MAX_FIELDS],
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Record>, String> {
+        self.start = self.at;
+        self.line = self.reader.line();
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let (mut result, read, written, fields) =
+            self.reader.read_record(rest, &mut self.buffer, &mut self.ends);
+        self.at += read;
+        let mut fields = fields;
+        if result == ReadRecordResult::InputEmpty {
+            // The end of the text ends its last record.
+            let buffer = self.buffer.get_mut(written..).unwrap_or_default();
+            let ends = self.ends.get_mut(fields..).unwrap_or_default();
+            let (last, _, _, more) = self.reader.read_record(&[], buffer, ends);
+            result = last;
+            fields += more;
+        }
+        match result {
+            ReadRecordResult::Record => Ok(Some(Record { fields })),
+            ReadRecordResult::End => Ok(None),
+            ReadRecordResult::OutputFull => Err("a field is too long".into()),
+            ReadRecordResult::OutputEndsFull => Err("has too many fields".into()),
+            ReadRecordResult::InputEmpty => Err("ends within a record".into()),
+        }
+    }
+
+    fn field(&self, nth: usize) -> &[u8] {
+        let end = |nth: usize| self.ends.get(nth).copied().unwrap_or_default();
+        let start = if nth == 0 { 0 } else { end(nth - 1) };
+        self.buffer.get(start..end(nth)).unwrap_or_default()
+    }
+
+    /// A fault at a field of the record at hand.
+    fn fault(&self, file: &Path, field: usize, what: String) -> Fault {
+        let (line, column) = self.place(field);
+        Fault::at(file, line, column, what)
+    }
+
+    /// Line and column of a field of the record at hand: its text is walked through again, for
+    /// the reader does not keep places and rows without a fault should not pay for them.
+    fn place(&self, field: usize) -> (u64, u64) {
+        let mut line = self.line;
+        let mut rest = self.text.get(self.start..).unwrap_or_default();
+        // Blank lines and comments in front of the record.
+        loop {
+            let end = rest.iter().position(|&b| b == b'\n');
+            let first = rest.split(|&b| b == b'\n').next().unwrap_or_default();
+            let skipped = first.starts_with(b"#") || first.trim_ascii().is_empty();
+            match end {
+                Some(end) if skipped => rest = rest.get(end + 1..).unwrap_or_default(),
+                _ => break,
+            }
+            line += 1;
+        }
+        let (mut column, mut nth, mut quoted) = (1, 0, false);
+        for &byte in rest {
+            if nth == field {
+                break;
+            }
+            match byte {
+                b'"' => quoted = !quoted,
+                b',' if !quoted => nth += 1,
+                b'\n' if !quoted => break,
+                _ => {}
+            }
+            if byte == b'\n' {
+                line += 1;
+                column = 1;
+            } else if byte & 0xC0 != 0x80 {
+                column += 1;
+            }
+        }
+        (line, column)
+    }
+
+    /// The line in which the row of that number starts.
+    fn line_of_row(&self, row: u32) -> u64 {
+        let mut again = Records::new(self.text);
+        let mut next = || again.next().ok().flatten();
+        // The header is record 0.
+        for _ in 0..=row {
+            next();
+        }
+        next();
+        again.place(0).0
+    }
+}

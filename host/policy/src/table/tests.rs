@@ -1,0 +1,164 @@
+use super::*;
+use proptest::prelude::*;
+
+const GOOD: &str = "ae_id,kpsa,kpsa_id\n\
+    Clight-AE1,1a2b3c4d5e6f7a8b,AE123456789012-Light@in.provider.com\n\
+    Clight-AE2,12345678abcdefab,AE123456789015-Light@in.provider.com\n";
+
+fn parse(text: &str) -> Result<Table, Vec<String>> {
+    Table::parse(Path::new("t.csv"), text.as_bytes())
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+fn faults(text: &str) -> Vec<String> {
+    parse(text).err().unwrap_or_default()
+}
+
+#[test]
+fn the_worked_example() {
+    let table = parse(GOOD).ok().unwrap();
+    assert_eq!(table.rows(), 2);
+    assert_eq!(table.short_keys(), 2);
+    let row = table.find("AE123456789015-Light@in.provider.com").unwrap();
+    assert_eq!(table.text(row, "ae_id"), Some("Clight-AE2"));
+    assert_eq!(table.text(row, "kpsa"), None, "a key is no text");
+    assert_eq!(table.text(row, "cse_id"), None);
+    let column = table.key_column("kpsa").unwrap();
+    let key = table.key(row, column).unwrap();
+    assert_eq!(key.expose(), hex::decode("12345678abcdefab").unwrap());
+    assert_eq!(table.key_column("ae_id"), None);
+    assert!(table.find("AE123456789015-light@in.provider.com").is_none());
+    assert!(table.find("").is_none());
+}
+
+#[test]
+fn columns_in_any_order_quotes_comments_and_line_ends() {
+    let text = "\u{feff}kpsa_id,comment,kpsa,cse_id,ae_id,expires\r\n\
+        # the second house\r\n\
+        \r\n\
+        a@b.c,\"kitchen, \"\"left\"\"\",00ff,/mn-2,,20261124T093000\r\n\
+        b@b.c,,0F,,,";
+    let table = parse(text).ok().unwrap();
+    assert_eq!(table.rows(), 2);
+    let row = table.find("a@b.c").unwrap();
+    assert_eq!(table.text(row, "comment"), Some("kitchen, \"left\""));
+    assert_eq!(table.text(row, "cse_id"), Some("mn-2"));
+    assert_eq!(table.text(row, "ae_id"), None);
+    assert_eq!(table.text(row, "expires"), Some("1795512600"));
+    let row = table.find("b@b.c").unwrap();
+    assert_eq!(table.key(row, table.key_column("kpsa").unwrap()).unwrap().expose(), [0x0f]);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_line_and_column() {
+    let head = "ae_id,kpsa,kpsa_id\n";
+    for (row, fault) in [
+        ("Clight,0g,a@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
+        ("Clight,123,a@b.c", "t.csv:2:8: kpsa has an odd number of hexadecimal digits"),
+        ("Clight,,a@b.c", "t.csv:2:8: kpsa is empty; a key has at least one byte"),
+        (
+            "light,00,a@b.c",
+            "t.csv:2:1: ae_id is no AE-ID-Stem: it must start with 'C' or 'S' and have at least one more character",
+        ),
+        ("Cl ght,00,a@b.c", "t.csv:2:1: ae_id has ' ' at character 3, which is not allowed there"),
+        (
+            "Clight,00,ab.c",
+            "t.csv:2:11: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+        ),
+        ("Clight,00,", "t.csv:2:11: kpsa_id is empty"),
+        ("Clight,00", "t.csv:2:1: has 2 fields where the header has 3"),
+        ("Clight,00,a@b.c,x", "t.csv:2:1: has 4 fields where the header has 3"),
+        (
+            "\n# note\nClight,0g,a@b.c",
+            "t.csv:4:8: kpsa has a character that is no hexadecimal digit",
+        ),
+        ("\"Clight\",0g,a@b.c", "t.csv:2:10: kpsa has a character that is no hexadecimal digit"),
+    ] {
+        assert_eq!(faults(&format!("{head}{row}\n")), [fault], "{row}");
+    }
+    let long = format!("{head}Clight,{},a@b.c\n", "00".repeat(65));
+    assert_eq!(faults(&long), ["t.csv:2:8: kpsa is longer than 64 bytes"]);
+    let latin = [head.as_bytes(), b"Cl\xe4,00,a@b.c\n"].concat();
+    let fault = Table::parse(Path::new("t.csv"), &latin).err().unwrap();
+    assert_eq!(fault[0].to_string(), "t.csv:2:1: ae_id is not UTF-8");
+}
+
+#[test]
+fn all_faults_are_told_up_to_a_bound() {
+    let text = format!("ae_id,kpsa,kpsa_id\n{}", "Clight,0g,a@b.c\n".repeat(100));
+    assert_eq!(faults(&text).len(), 20);
+}
+
+#[test]
+fn a_kpsa_id_that_stands_twice_names_both_lines() {
+    let text = "ae_id,kpsa,kpsa_id\n# c\nCa,00,a@b.c\nCb,00,b@b.c\nCc,01,a@b.c\n";
+    assert_eq!(faults(text), ["t.csv:5:7: kpsa_id \"a@b.c\" stands in line 3 already"]);
+}
+
+#[test]
+fn headers_are_checked() {
+    let fault = |text: &str| faults(text).join("; ");
+    assert_eq!(fault(""), "t.csv: is empty; a policy table starts with a line of column names");
+    assert_eq!(
+        fault(" \n\n"),
+        "t.csv: is empty; a policy table starts with a line of column names"
+    );
+    assert_eq!(fault("# x\n"), "t.csv: has no line of column names");
+    assert_eq!(
+        fault("ae_id,kpsa_id\n"),
+        "t.csv:1:1: a table with a column kpsa_id needs a column kpsa"
+    );
+    assert_eq!(
+        fault("kpsa,kpsa_id\n"),
+        "t.csv:1:1: a table with a column kpsa_id needs a column ae_id"
+    );
+    assert_eq!(fault("ae_id,kpsa\n"), "t.csv:1:1: there is no column kpsa_id or ke_id");
+    assert_eq!(fault("ae_id,kpsa,kpsa_id,kpsa\n"), "t.csv:1:20: the column kpsa stands twice");
+    assert!(
+        fault("ae_id,key,kpsa_id\n")
+            .starts_with("t.csv:1:7: unknown column \"key\"; the columns there are: ae_id")
+    );
+    assert_eq!(
+        fault("ae_id,cse_id,kpsa,kpsa_id\nCa,mn,00,a@b.c\n"),
+        "t.csv:2:4: a row has an ae_id or a cse_id, not both"
+    );
+}
+
+#[test]
+fn a_table_without_rows_is_a_table() {
+    assert_eq!(parse("ae_id,kpsa,kpsa_id\n").ok().unwrap().rows(), 0);
+}
+
+#[test]
+fn unbounded_records_are_refused() {
+    let quote = format!("ae_id,kpsa,kpsa_id\n\"{}", "x".repeat(1 << 20));
+    assert_eq!(faults(&quote), ["t.csv:2:1: a field is too long"]);
+    let commas = format!("ae_id,kpsa,kpsa_id\n{}\n", ",".repeat(1 << 20));
+    assert_eq!(faults(&commas), ["t.csv:2:1: has too many fields"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Table::parse(Path::new("t.csv"), &text);
+        let _ = Table::parse(Path::new("t.csv"), &[b"ae_id,kpsa,kpsa_id\n", &text[..]].concat());
+    }
+
+    #[test]
+    fn every_row_is_found_and_no_other(keys in prop::collection::btree_map("[a-z0-9]{1,6}", prop::collection::vec(any::<u8>(), 1..=64), 0..60)) {
+        let mut text = String::from("ae_id,kpsa,kpsa_id\n");
+        for (name, key) in &keys {
+            text += &format!("C{name},{},{name}@x.y\n", hex::encode(key));
+        }
+        let table = parse(&text).ok().unwrap();
+        let column = table.key_column("kpsa").unwrap();
+        for (name, key) in &keys {
+            let row = table.find(&format!("{name}@x.y")).unwrap();
+            let stem = format!("C{name}");
+            prop_assert_eq!(table.text(row, "ae_id"), Some(stem.as_str()));
+            let stored = table.key(row, column).unwrap();
+            prop_assert_eq!(stored.expose(), &key[..]);
+        }
+        prop_assert!(table.find("nobody@x.y").is_none());
+    }
+}

@@ -1,0 +1,182 @@
+//! The first flight: read whole, bounded, and classified by the suites that it offers.
+
+use tls_parser::{TlsExtension, TlsVersion, parse_tls_client_hello_extensions};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::refusal::Refusal;
+use crate::suite::is_psk;
+
+/// Largest first flight, in bytes. Real ones have a few hundred, and below 2,000 with
+/// post-quantum key shares.
+pub const MAX_FLIGHT: usize = 16 << 10;
+/// Most records that a ClientHello may be cut into.
+const MAX_RECORDS: usize = 64;
+/// Length of a record's header.
+const RECORD_HEADER: usize = 5;
+/// Length of a handshake message's header.
+const MESSAGE_HEADER: usize = 4;
+/// Largest content of a record (RFC 5246 clause 6.2.1).
+const MAX_RECORD: usize = 1 << 14;
+/// Content type of handshake records.
+const HANDSHAKE: u8 = 22;
+/// Message type of a ClientHello.
+const CLIENT_HELLO: u8 = 1;
+
+/// What a client offers, and so which engine it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// At least one suite with a pre-shared key, and TLS 1.2.
+    Psk,
+    /// Certificates only.
+    Certificates,
+}
+
+/// A first flight that was read and understood.
+pub struct FirstFlight {
+    bytes: Vec<u8>,
+    offer: Offer,
+    server_name: Option<String>,
+}
+
+impl FirstFlight {
+    /// Reads a first flight. The caller bounds the time.
+    ///
+    /// # Errors
+    /// When what comes is no ClientHello of a version that may be used.
+    pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<Self, Refusal> {
+        let mut bytes = Vec::with_capacity(1024);
+        loop {
+            match assemble(&bytes)? {
+                Some(message) => {
+                    let (offer, server_name) = classify(&message)?;
+                    return Ok(Self { bytes, offer, server_name });
+                }
+                None if bytes.len() >= MAX_FLIGHT => return Err(Refusal::TooLarge),
+                None => {}
+            }
+            let room = (MAX_FLIGHT - bytes.len()) as u64;
+            let read = (&mut *socket).take(room).read_buf(&mut bytes).await;
+            if read.map_err(Refusal::Connection)? == 0 {
+                return Err(Refusal::Connection(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// What the client offers.
+    #[must_use]
+    pub fn offer(&self) -> Offer {
+        self.offer
+    }
+
+    /// The server name that the client indicated (RFC 6066), in lower case.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// All that was read, for the engine.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Option<String>) {
+        (self.bytes, self.server_name)
+    }
+}
+
+/// The ClientHello in the records of `bytes`; `None` when more is to come.
+fn assemble(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    let mut message = Vec::new();
+    let mut rest = bytes;
+    for _ in 0..MAX_RECORDS {
+        let Some((record, after)) = record(rest)? else { return Ok(None) };
+        rest = after;
+        if record.is_empty() {
+            return Err(Refusal::Malformed("a handshake record is empty"));
+        }
+        message.extend_from_slice(record);
+        let [kind, a, b, c, ..] = message.as_slice() else { continue };
+        if *kind != CLIENT_HELLO {
+            return Err(Refusal::Malformed("the first message is no ClientHello"));
+        }
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize + MESSAGE_HEADER;
+        if length > MAX_FLIGHT {
+            return Err(Refusal::TooLarge);
+        }
+        match message.len() {
+            have if have < length => {}
+            // Another message in the ClientHello's record would come past whoever looks at the
+            // records that follow.
+            have if have > length || !rest.is_empty() => {
+                return Err(Refusal::Malformed("something follows the ClientHello at once"));
+            }
+            _ => return Ok(Some(message)),
+        }
+    }
+    Err(Refusal::Malformed("it is cut into too many records"))
+}
+
+type Content<'a> = &'a [u8];
+type Rest<'a> = &'a [u8];
+
+/// The content of the first handshake record, and what follows it; `None` when more is to come.
+fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, Rest<'_>)>, Refusal> {
+    match bytes {
+        [] | [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
+        [HANDSHAKE, 3, ..] => {}
+        _ if bytes.first().is_some_and(u8::is_ascii_uppercase) => return Err(Refusal::PlainHttp),
+        _ => return Err(Refusal::NotTls),
+    }
+    let [_, _, _, a, b, rest @ ..] = bytes else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes([*a, *b]));
+    if length > MAX_RECORD {
+        return Err(Refusal::Malformed("a record is longer than records may be"));
+    }
+    debug_assert_eq!(bytes.len(), rest.len() + RECORD_HEADER);
+    Ok(rest.split_at_checked(length))
+}
+
+/// Reads a ClientHello.
+fn classify(message: &[u8]) -> Result<(Offer, Option<String>), Refusal> {
+    let body = message.get(MESSAGE_HEADER..).unwrap_or_default();
+    let (rest, hello) = tls_parser::parse_tls_handshake_client_hello(body)
+        .map_err(|_| Refusal::Malformed("its fields can't be read"))?;
+    if !rest.is_empty() {
+        return Err(Refusal::Malformed("it has bytes behind its end"));
+    }
+    let (rest, extensions) = parse_tls_client_hello_extensions(hello.ext.unwrap_or_default())
+        .map_err(|_| Refusal::Malformed("its extensions can't be read"))?;
+    if !rest.is_empty() {
+        return Err(Refusal::Malformed("its extensions can't be read"));
+    }
+    let mut versions = None;
+    let mut server_name = None;
+    for extension in &extensions {
+        match extension {
+            TlsExtension::SupportedVersions(list) => versions = Some(list),
+            TlsExtension::SNI(names) => server_name = names.first().map(|(_, name)| *name),
+            _ => {}
+        }
+    }
+    let newest = match versions {
+        Some(list) => list.iter().filter(|v| v.0 >> 8 == 3).map(|v| v.0).max().unwrap_or(0),
+        None => hello.version.0,
+    };
+    if newest < TlsVersion::Tls12.0 {
+        return Err(Refusal::OldVersion);
+    }
+    let tls12 = versions.is_none_or(|list| list.contains(&TlsVersion::Tls12));
+    let psk = tls12 && hello.ciphers.iter().any(|suite| is_psk(suite.0));
+    let offer = if psk { Offer::Psk } else { Offer::Certificates };
+    Ok((offer, server_name.map(host_name).transpose()?))
+}
+
+/// A name as it stands in DNS, underscores included: hosts that are no host names exist.
+fn host_name(bytes: &[u8]) -> Result<String, Refusal> {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    if text.is_empty() || text.len() > 255 || !bytes.iter().all(allowed) {
+        return Err(Refusal::Malformed("the server name is none"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+#[path = "client_hello_tests.rs"]
+mod tests;

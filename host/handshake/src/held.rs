@@ -1,0 +1,222 @@
+//! A stream that holds the ClientKeyExchange back until a look-up has answered.
+//!
+//! OpenSSL asks for the key of an identity in a callback that can't wait. But in TLS 1.2 the
+//! identity is in plain sight in the ClientKeyExchange, so this stream, which stands between the
+//! socket and OpenSSL, reads along: when that message is complete it starts the look-up, and lets
+//! the record through when the answer is there. No thread waits.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Content type of handshake records.
+const HANDSHAKE: u8 = 22;
+/// Message type of a ClientKeyExchange.
+const CLIENT_KEY_EXCHANGE: u8 = 16;
+/// Largest ClientKeyExchange, in bytes: an identity and a key share.
+const MAX_MESSAGE: usize = 4096;
+/// Largest record with its header; what is larger OpenSSL may refuse.
+const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
+
+/// A look-up under way. It leaves its answer where the engine's callback finds it.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+enum State<L> {
+    /// Looking for the ClientKeyExchange.
+    Watching(Option<L>),
+    /// The look-up is under way.
+    Asking(Answering),
+    /// Nothing to do any more.
+    Through,
+}
+
+/// The stream.
+pub(crate) struct Held<S, L> {
+    socket: S,
+    state: State<L>,
+    /// What has been read from the socket, from a record's start on, and not been looked at.
+    incoming: Vec<u8>,
+    /// What may be read: at first the first flight.
+    ready: Vec<u8>,
+    read: usize,
+    /// The handshake messages seen so far behind the ClientHello.
+    messages: Vec<u8>,
+}
+
+impl<S, L> Held<S, L>
+where
+    L: FnOnce(&[u8]) -> Answering,
+{
+    /// A stream that gives `first_flight` before what comes from the socket, and calls `ask` with
+    /// the bytes of the psk_identity.
+    pub fn new(socket: S, first_flight: Vec<u8>, ask: L) -> Self {
+        Self {
+            socket,
+            state: State::Watching(Some(ask)),
+            incoming: Vec::new(),
+            ready: first_flight,
+            read: 0,
+            messages: Vec::new(),
+        }
+    }
+
+    /// Looks at the record at the start of `incoming`. False when it is not complete.
+    fn look(&mut self) -> bool {
+        let Some((content_type, content, length)) = record(&self.incoming) else { return false };
+        if content_type != HANDSHAKE {
+            self.pass_all();
+            return true;
+        }
+        self.messages.extend_from_slice(content);
+        match identity(&self.messages) {
+            Seen::More => self.pass(length),
+            Seen::Other => self.pass_all(),
+            Seen::Identity(identity) => {
+                if let State::Watching(ask) = &mut self.state
+                    && let Some(ask) = ask.take()
+                {
+                    self.state = State::Asking(ask(identity));
+                }
+            }
+        }
+        true
+    }
+
+    /// Lets the first `length` bytes through.
+    fn pass(&mut self, length: usize) {
+        self.ready.clear();
+        self.read = 0;
+        self.ready.extend(self.incoming.drain(..length.min(self.incoming.len())));
+    }
+
+    /// Lets everything through from now on. Without an answer from the look-up there is no key,
+    /// so whatever passes here unseen leads nowhere.
+    fn pass_all(&mut self) {
+        self.ready = std::mem::take(&mut self.incoming);
+        self.read = 0;
+        self.messages = Vec::new();
+        self.state = State::Through;
+    }
+}
+
+/// Content type, content and whole length of the record at the start of `bytes`, if it is
+/// complete. A record longer than may be counts as one of another type.
+fn record(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let [content_type, _, _, a, b, rest @ ..] = bytes else { return None };
+    let length = usize::from(u16::from_be_bytes([*a, *b]));
+    if length + 5 > MAX_RECORD {
+        return Some((0, &[], bytes.len()));
+    }
+    rest.get(..length).map(|content| (*content_type, content, length + 5))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Seen<'a> {
+    /// More is to come.
+    More,
+    /// This is no ClientKeyExchange that could name an identity.
+    Other,
+    /// The identity of a complete ClientKeyExchange.
+    Identity(&'a [u8]),
+}
+
+/// Reads the psk_identity out of a ClientKeyExchange (RFC 4279 clause 2; RFC 5489 and the others
+/// put theirs in the same place).
+fn identity(messages: &[u8]) -> Seen<'_> {
+    let [kind, a, b, c, body @ ..] = messages else {
+        return if matches!(messages.first(), None | Some(&CLIENT_KEY_EXCHANGE)) {
+            Seen::More
+        } else {
+            Seen::Other
+        };
+    };
+    let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+    if *kind != CLIENT_KEY_EXCHANGE || length > MAX_MESSAGE {
+        return Seen::Other;
+    }
+    let Some(body) = body.get(..length) else { return Seen::More };
+    match body {
+        [a, b, rest @ ..] => match rest.get(..usize::from(u16::from_be_bytes([*a, *b]))) {
+            Some(identity) => Seen::Identity(identity),
+            None => Seen::Other,
+        },
+        _ => Seen::Other,
+    }
+}
+
+impl<S, L> AsyncRead for Held<S, L>
+where
+    S: AsyncRead + Unpin,
+    L: FnOnce(&[u8]) -> Answering + Unpin,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(rest) = this.ready.get(this.read..).filter(|rest| !rest.is_empty()) {
+                let part = rest.get(..out.remaining()).unwrap_or(rest);
+                out.put_slice(part);
+                this.read += part.len();
+                return Poll::Ready(Ok(()));
+            }
+            match &mut this.state {
+                State::Through => {
+                    if this.ready.capacity() > 0 {
+                        this.ready = Vec::new();
+                        this.read = 0;
+                    }
+                    return Pin::new(&mut this.socket).poll_read(cx, out);
+                }
+                State::Asking(answering) => {
+                    ready!(answering.as_mut().poll(cx));
+                    this.pass_all();
+                }
+                State::Watching(_) => {
+                    if this.look() {
+                        continue;
+                    }
+                    let mut chunk = [0; 2048];
+                    let mut buffer = ReadBuf::new(&mut chunk);
+                    ready!(Pin::new(&mut this.socket).poll_read(cx, &mut buffer))?;
+                    if buffer.filled().is_empty() {
+                        this.state = State::Through;
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.incoming.extend_from_slice(buffer.filled());
+                }
+            }
+        }
+    }
+}
+
+impl<S, L> AsyncWrite for Held<S, L>
+where
+    S: AsyncWrite + Unpin,
+    L: Unpin,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "held_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+use super::*;
+use proptest::prelude::*;
+use std::sync::{Arc, Mutex};
+use tokio::io::AsyncReadExt;
+
+/// A ClientKeyExchange that names `identity`.
+fn exchange(identity: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(identity.len()).unwrap();
+    let body = [&len.to_be_bytes()[..], identity].concat();
+    let n = u32::try_from(body.len()).unwrap().to_be_bytes();
+    [&[CLIENT_KEY_EXCHANGE, n[1], n[2], n[3]][..], &body].concat()
+}
+
+fn record_of(content_type: u8, content: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[content_type, 3, 3, len[0], len[1]][..], content].concat()
+}
+
+/// Sends `wire` in pieces of `piece` bytes through a held stream: what comes out, and which
+/// identities were asked for.
+async fn run(wire: &[u8], piece: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let (mut far, near) = tokio::io::duplex(64);
+    let pieces: Vec<Vec<u8>> = wire.chunks(piece.max(1)).map(<[u8]>::to_vec).collect();
+    tokio::spawn(async move {
+        for piece in pieces {
+            tokio::io::AsyncWriteExt::write_all(&mut far, &piece).await.unwrap();
+        }
+    });
+    let ask = move |identity: &[u8]| -> Answering {
+        seen.lock().unwrap().push(identity.to_vec());
+        Box::pin(tokio::task::yield_now())
+    };
+    let mut held = Held::new(near, b"HELLO".to_vec(), ask);
+    let mut out = Vec::new();
+    held.read_to_end(&mut out).await.unwrap();
+    let asked = asked.lock().unwrap().clone();
+    (out, asked)
+}
+
+#[tokio::test]
+async fn the_identity_is_asked_for_however_the_message_is_cut() {
+    let message = exchange(b"me@x.y");
+    let tail = [record_of(20, &[1]), record_of(22, &[0; 40])].concat();
+    let whole = [record_of(22, &message), tail.clone()].concat();
+    let cut: Vec<u8> =
+        message.chunks(3).flat_map(|part| record_of(22, part)).chain(tail.clone()).collect();
+    for wire in [whole, cut] {
+        for piece in [1, 2, 7, 1000] {
+            let (out, asked) = run(&wire, piece).await;
+            assert_eq!(asked, [b"me@x.y".to_vec()]);
+            assert_eq!(out, [b"HELLO", &wire[..]].concat(), "all is passed on unchanged");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_names_no_identity_passes_without_a_look_up() {
+    let too_long = [&[16, 0, 0x20, 0][..], &[0; 64]].concat();
+    let short_body = [&[16, 0, 0, 1][..], &[0]].concat();
+    let beyond = [&[16, 0, 0, 3][..], &[0, 9, b'x']].concat();
+    for wire in [
+        record_of(21, &[2, 40]),
+        record_of(20, &[1]),
+        record_of(22, &[11, 0, 0, 0]),
+        record_of(22, &too_long),
+        record_of(22, &short_body),
+        record_of(22, &beyond),
+        [&[22, 3, 3, 0xff, 0xff][..], &[0; 100]].concat(),
+        b"\x16\x03".to_vec(),
+    ] {
+        let (out, asked) = run(&wire, 1000).await;
+        assert!(asked.is_empty(), "{wire:?}");
+        assert!([b"HELLO", &wire[..]].concat().starts_with(&out), "{wire:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_or_change(wire in prop::collection::vec(any::<u8>(), 0..200), piece in 1usize..50) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (out, _) = runtime.block_on(run(&wire, piece));
+        prop_assert!([b"HELLO", &wire[..]].concat().starts_with(&out));
+    }
+}

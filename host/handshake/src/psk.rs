@@ -1,0 +1,41 @@
+//! Associations with pre-shared keys: TLS 1.2 by OpenSSL, both ends (TS-0003 clause 8.2.2.1).
+
+mod client;
+mod server;
+
+use std::pin::Pin;
+
+use saegis_onem2m::credential::Credential;
+
+pub use client::{Client, ConnectError, Connected};
+pub use server::{Accepted, EngineError, Server};
+
+/// Longest psk_identity, in bytes.
+pub const MAX_IDENTITY: usize = 256;
+
+/// What a look-up is asked.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The psk_identity: 1 to [`MAX_IDENTITY`] bytes without a NUL.
+    pub psk_identity: String,
+    /// The server name indicated, in lower case.
+    pub server_name: Option<String>,
+}
+
+/// What a look-up answers.
+pub enum Answer {
+    /// The identity's credential.
+    Found(Credential),
+    /// There is none; why, for the log.
+    Refused(String),
+}
+
+/// A look-up under way.
+pub type Looking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Whom an engine asks for the credential of an identity. The answer may take its time; the
+/// handshake waits, no thread does.
+pub trait CredentialLookup {
+    /// Looks an identity up.
+    fn lookup(&self, query: Query) -> Looking;
+}

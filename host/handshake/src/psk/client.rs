@@ -1,0 +1,112 @@
+//! The client's end: what an AE, or a CSE that registers, does.
+
+use std::pin::Pin;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslVersion};
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::KpsaId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_openssl::SslStream;
+
+use super::EngineError;
+use crate::suite::Suite;
+
+/// The engine of the client's end, for one credential.
+pub struct Client {
+    context: SslContext,
+}
+
+/// An established association, seen from the client's end.
+pub struct Connected<S> {
+    /// The stream.
+    pub stream: Pin<Box<SslStream<S>>>,
+    /// The TLS protocol version agreed on.
+    pub protocol: &'static str,
+    /// The cipher suite agreed on, by its registered name.
+    pub suite: String,
+}
+
+/// Why there is no association.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The other end refused. It does not say whether the identity is unknown or the key wrong.
+    #[error(
+        "the other end refused the handshake: it does not know the KpsaID, or has another Kpsa for it ({0})"
+    )]
+    Refused(String),
+    /// No suite in common.
+    #[error("the other end takes none of the cipher suites offered ({0})")]
+    NoCommonSuite(String),
+    /// Anything else.
+    #[error("the handshake failed: {0}")]
+    Failed(String),
+}
+
+impl Client {
+    /// Sets the engine up for a KpsaID and its Kpsa.
+    ///
+    /// # Errors
+    /// When OpenSSL does not take the suites.
+    pub fn new(suites: &[Suite], id: KpsaId, key: PresharedKey) -> Result<Self, EngineError> {
+        let mut builder = SslContext::builder(SslMethod::tls_client())?;
+        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+        builder.set_max_proto_version(Some(SslVersion::TLS1_2))?;
+        builder.set_cipher_list(&Suite::openssl_list(suites))?;
+        builder.set_groups_list("X25519:P-256:P-384")?;
+        builder.set_options(
+            SslOptions::NO_TICKET | SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION,
+        );
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_psk_client_callback(move |_, _hint, identity, place| {
+            let (id, key) = (id.as_str().as_bytes(), key.expose());
+            // Room for the identity and the NUL that ends it; the buffer comes zeroed or not.
+            let Some(whole) = identity.get_mut(..=id.len()) else { return Ok(0) };
+            let Some(place) = place.get_mut(..key.len()) else { return Ok(0) };
+            for (to, from) in whole.iter_mut().zip(id.iter().chain(&[0])) {
+                *to = *from;
+            }
+            place.copy_from_slice(key);
+            Ok(place.len())
+        });
+        Ok(Self { context: builder.build() })
+    }
+
+    /// Does the handshake. `server_name` is indicated where it is a domain name (TS-0003 clause
+    /// 10.2.1). The caller bounds the time.
+    ///
+    /// # Errors
+    /// Why there is no association.
+    pub async fn connect<S>(
+        &self,
+        socket: S,
+        server_name: Option<&str>,
+    ) -> Result<Connected<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let engine = |e: ErrorStack| ConnectError::Failed(e.to_string());
+        let mut ssl = Ssl::new(&self.context).map_err(engine)?;
+        if let Some(name) = server_name {
+            ssl.set_hostname(name).map_err(engine)?;
+        }
+        let mut stream = Box::pin(SslStream::new(ssl, socket).map_err(engine)?);
+        stream.as_mut().connect().await.map_err(refused)?;
+        let (protocol, cipher) = (stream.ssl().version_str(), stream.ssl().current_cipher());
+        let suite = cipher.and_then(|c| c.standard_name().or(Some(c.name()))).unwrap_or_default();
+        Ok(Connected { protocol, suite: suite.into(), stream })
+    }
+}
+
+fn refused(error: openssl::ssl::Error) -> ConnectError {
+    let text = error.to_string();
+    let reasons = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
+    let said = |alert: &str| reasons.iter().any(|e| e.reason().is_some_and(|r| r.contains(alert)));
+    if said("bad record mac") || said("unknown psk identity") || said("decrypt error") {
+        ConnectError::Refused(text)
+    } else if said("handshake failure") || said("insufficient security") {
+        ConnectError::NoCommonSuite(text)
+    } else {
+        ConnectError::Failed(text)
+    }
+}

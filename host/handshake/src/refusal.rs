@@ -1,0 +1,114 @@
+//! Why there is no association: precise for the log, alike from outside.
+
+use std::io;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The peer closed the connection, or it broke.
+    #[error("the connection ended: {0}")]
+    Connection(#[source] io::Error),
+    /// The first bytes are a request in plain HTTP.
+    #[error("the peer speaks HTTP without TLS")]
+    PlainHttp,
+    /// The first bytes are not those of TLS.
+    #[error("the peer does not speak TLS")]
+    NotTls,
+    /// The first flight is larger than one may be.
+    #[error("the ClientHello is too large")]
+    TooLarge,
+    /// The first flight is no ClientHello.
+    #[error("the ClientHello is malformed: {0}")]
+    Malformed(&'static str),
+    /// The client speaks no version that may be used.
+    #[error("the client offers no TLS version from 1.2 on")]
+    OldVersion,
+    /// The client offers certificates only.
+    #[error("the client offers no suite with a pre-shared key")]
+    CertificatesOnly,
+    /// The identity can't be one: empty, too long, not UTF-8, or with a NUL in it.
+    #[error("the psk_identity is malformed: {0}")]
+    MalformedIdentity(&'static str),
+    /// No credential for the identity. The peer sees the same as with a wrong key.
+    #[error("the psk_identity {identity:?} was refused: {why}")]
+    Identity {
+        /// The identity, as claimed.
+        identity: String,
+        /// Why the look-up gave no credential.
+        why: String,
+    },
+    /// The peer's key is not the credential's.
+    #[error("the peer of the psk_identity {identity:?} has another key")]
+    WrongKey {
+        /// The identity, as claimed.
+        identity: String,
+    },
+    /// Anything else that the protocol does not allow.
+    #[error("the handshake failed: {0}")]
+    Protocol(String),
+}
+
+impl Refusal {
+    /// A short name, for logs and counters.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Connection(_) => "connection",
+            Self::PlainHttp => "plain-http",
+            Self::NotTls => "not-tls",
+            Self::TooLarge => "too-large",
+            Self::Malformed(_) => "malformed",
+            Self::OldVersion => "old-version",
+            Self::CertificatesOnly => "certificates-only",
+            Self::MalformedIdentity(_) => "malformed-identity",
+            Self::Identity { .. } => "identity",
+            Self::WrongKey { .. } => "wrong-key",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
+    /// The alert to send for a refusal made before an engine had the connection.
+    #[must_use]
+    pub fn alert(&self) -> Option<Alert> {
+        match self {
+            Self::Malformed(_) | Self::TooLarge => Some(Alert::DecodeError),
+            Self::OldVersion => Some(Alert::ProtocolVersion),
+            Self::CertificatesOnly => Some(Alert::HandshakeFailure),
+            Self::Connection(_)
+            | Self::PlainHttp
+            | Self::NotTls
+            | Self::MalformedIdentity(_)
+            | Self::Identity { .. }
+            | Self::WrongKey { .. }
+            | Self::Protocol(_) => None,
+        }
+    }
+}
+
+/// A fatal alert (RFC 5246 clause 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Alert {
+    /// No common suite.
+    HandshakeFailure = 40,
+    /// A message that can't be read.
+    DecodeError = 50,
+    /// No common version.
+    ProtocolVersion = 70,
+}
+
+impl Alert {
+    /// Sends the alert in a record of its own.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn send(self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        const ALERT: u8 = 21;
+        const FATAL: u8 = 2;
+        socket.write_all(&[ALERT, 3, 3, 0, 2, FATAL, self as u8]).await?;
+        socket.flush().await
+    }
+}

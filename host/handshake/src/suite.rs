@@ -1,0 +1,142 @@
+//! Cipher suites of TLS-PSK (TS-0003 clause 10.2.2 and RFC 4279, 5487, 5489, 6655, 7905).
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! suites {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $iana:literal, $openssl:literal;)*) => {
+        /// A cipher suite that an association with a pre-shared key may use.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Suite { $($(#[$doc])* $name,)* }
+
+        impl Suite {
+            /// All of them.
+            pub const ALL: &'static [Suite] = &[$(Suite::$name,)*];
+
+            /// The number on the wire.
+            #[must_use]
+            pub fn id(self) -> u16 {
+                match self { $(Suite::$name => $id,)* }
+            }
+
+            /// The registered name, as in `TLS_PSK_WITH_AES_128_CBC_SHA256`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Suite::$name => $iana,)* }
+            }
+
+            /// The engine's name for it.
+            #[must_use]
+            pub fn openssl_name(self) -> &'static str {
+                match self { $(Suite::$name => $openssl,)* }
+            }
+        }
+    };
+}
+
+suites! {
+    /// Forward secrecy, authenticated encryption.
+    EcdhePskChacha20Poly1305 = 0xCCAC, "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-PSK-CHACHA20-POLY1305";
+    /// Forward secrecy.
+    EcdhePskAes128Cbc = 0xC037, "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256", "ECDHE-PSK-AES128-CBC-SHA256";
+    /// Authenticated encryption.
+    PskAes256Gcm = 0x00A9, "TLS_PSK_WITH_AES_256_GCM_SHA384", "PSK-AES256-GCM-SHA384";
+    /// Authenticated encryption.
+    PskChacha20Poly1305 = 0xCCAB, "TLS_PSK_WITH_CHACHA20_POLY1305_SHA256", "PSK-CHACHA20-POLY1305";
+    /// Authenticated encryption.
+    PskAes128Gcm = 0x00A8, "TLS_PSK_WITH_AES_128_GCM_SHA256", "PSK-AES128-GCM-SHA256";
+    /// For the smallest devices; its tag has 8 bytes.
+    PskAes128Ccm8 = 0xC0A8, "TLS_PSK_WITH_AES_128_CCM_8", "PSK-AES128-CCM8";
+    /// The one that TS-0003 mandates for TLS.
+    PskAes128Cbc = 0x00AE, "TLS_PSK_WITH_AES_128_CBC_SHA256", "PSK-AES128-CBC-SHA256";
+}
+
+impl Suite {
+    /// What is offered and preferred unless configured otherwise: forward secrecy first, then
+    /// authenticated encryption, the mandated suite last.
+    pub const DEFAULT: &'static [Suite] = &[
+        Suite::EcdhePskChacha20Poly1305,
+        Suite::EcdhePskAes128Cbc,
+        Suite::PskAes256Gcm,
+        Suite::PskChacha20Poly1305,
+        Suite::PskAes128Gcm,
+        Suite::PskAes128Cbc,
+    ];
+
+    /// The suites in the order given, as the engine wants them told.
+    pub(crate) fn openssl_list(suites: &[Suite]) -> String {
+        let mut list: Vec<_> = suites.iter().map(|s| s.openssl_name()).collect();
+        if suites.contains(&Suite::PskAes128Ccm8) {
+            // OpenSSL counts the 8-byte tag below what its default level takes.
+            list.push("@SECLEVEL=0");
+        }
+        list.join(":")
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name of no suite that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no cipher suite for pre-shared keys; there are: {all}", all = names())]
+pub struct SuiteError(String);
+
+fn names() -> String {
+    Suite::ALL.iter().map(|s| s.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl FromStr for Suite {
+    type Err = SuiteError;
+
+    /// Reads the registered name.
+    fn from_str(text: &str) -> Result<Self, SuiteError> {
+        Self::ALL.iter().copied().find(|s| s.name() == text).ok_or_else(|| SuiteError(text.into()))
+    }
+}
+
+/// Whether a suite's key exchange uses a pre-shared key, be it one of ours or not: those of
+/// RFC 4279, 4785, 5487, 5489, 5932, 6209, 6367, 6655, 7905 and 8442.
+pub(crate) fn is_psk(id: u16) -> bool {
+    matches!(id,
+        0x002C..=0x002E
+        | 0x008A..=0x0095
+        | 0x00A8..=0x00B9
+        | 0xC033..=0xC03B
+        | 0xC064..=0xC069
+        | 0xC06A..=0xC071
+        | 0xC08E..=0xC09B
+        | 0xC0A4..=0xC0AB
+        | 0xCCAB..=0xCCAE
+        | 0xD001..=0xD005)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for suite in Suite::ALL {
+            assert_eq!(suite.name().parse(), Ok(*suite));
+            assert!(is_psk(suite.id()), "{suite}");
+        }
+        assert!("PSK-AES128-CBC-SHA256".parse::<Suite>().is_err());
+    }
+
+    #[test]
+    fn certificate_suites_are_not_psk() {
+        // Mandated by clause 10.2.3, then TLS 1.3, ECDHE-ECDSA-GCM, RSA, the renegotiation signal.
+        for id in [0xC023, 0x1301, 0xC02B, 0x009C, 0x00FF, 0xC0AE] {
+            assert!(!is_psk(id), "{id:04x}");
+        }
+    }
+
+    #[test]
+    fn the_mandated_suite_comes_last() {
+        assert_eq!(Suite::DEFAULT.last().map(|s| s.id()), Some(0x00AE));
+    }
+}

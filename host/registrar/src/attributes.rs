@@ -1,0 +1,294 @@
+//! The attributes of each resource type: which may be given when it is created and when it is
+//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7).
+
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use serde_json::Value;
+
+use crate::record::{Attributes, Seconds, parse_timestamp};
+use crate::refusal::quoted;
+use crate::values::Kind;
+
+/// Whether an attribute may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    /// Must be given (M).
+    Must,
+    /// May be given (O).
+    Can,
+    /// Must not be given (NP).
+    Not,
+}
+
+/// A row of a table.
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    create: May,
+    update: May,
+}
+
+use Kind::{AppId, Boolean, Count, Creator, Kept, Name, Simple, Text, Texts, Time, Unsupported};
+use May::{Can, Must, Not};
+
+const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
+    Row { name, kind, create, update }
+}
+
+/// Universal attributes, and the common ones that all types here have (clause 7.4.1).
+const COMMON: &[Row] = &[
+    row("ty", Kept, Not, Not),
+    row("ri", Kept, Not, Not),
+    row("rn", Name, Can, Not),
+    row("pi", Kept, Not, Not),
+    row("ct", Kept, Not, Not),
+    row("lt", Kept, Not, Not),
+    row("et", Time, Can, Can),
+    row("lbl", Texts, Can, Can),
+    row("at", Unsupported, Can, Can),
+    row("aa", Unsupported, Can, Can),
+    row("ast", Unsupported, Can, Can),
+];
+
+/// `<AE>`. TS-0004 asks for `srv` at a creation; originators of earlier releases don't know it,
+/// so it is not insisted on.
+const AE: &[Row] = &[
+    row("acpi", Unsupported, Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("apn", Text(256), Can, Can),
+    row("api", AppId, Must, Not),
+    row("aei", Kept, Not, Not),
+    row("poa", Texts, Can, Can),
+    row("or", Text(1024), Can, Can),
+    row("nl", Kept, Not, Not),
+    row("rr", Boolean, Must, Can),
+    row("csz", Texts, Can, Can),
+    row("srv", Texts, Can, Can),
+    row("esi", Unsupported, Can, Can),
+    row("mei", Unsupported, Can, Can),
+    row("regs", Unsupported, Can, Can),
+    row("trps", Unsupported, Can, Can),
+    row("ape", Unsupported, Can, Can),
+    row("scp", Unsupported, Can, Can),
+    row("tren", Unsupported, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<container>`.
+const CONTAINER: &[Row] = &[
+    row("acpi", Unsupported, Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("cstn", Unsupported, Can, Can),
+    row("st", Kept, Not, Not),
+    row("cr", Creator, Can, Not),
+    row("mni", Count, Can, Can),
+    row("mbs", Count, Can, Can),
+    row("mia", Count, Can, Can),
+    row("cni", Kept, Not, Not),
+    row("cbs", Kept, Not, Not),
+    row("li", Unsupported, Can, Can),
+    row("or", Text(1024), Can, Can),
+    row("disr", Unsupported, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<contentInstance>`. It can't be updated, and it has no access control of its own.
+const CONTENT_INSTANCE: &[Row] = &[
+    row("st", Kept, Not, Not),
+    row("cr", Creator, Can, Not),
+    row("cnf", Text(256), Can, Not),
+    row("cs", Kept, Not, Not),
+    row("con", Simple, Must, Not),
+    row("conr", Unsupported, Can, Not),
+    row("or", Text(1024), Can, Not),
+    row("dgt", Time, Can, Not),
+    row("dcnt", Unsupported, Can, Not),
+    row("loc", Unsupported, Can, Not),
+];
+
+fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
+    let own = match ty {
+        ResourceType::Ae => AE,
+        ResourceType::Container => CONTAINER,
+        ResourceType::ContentInstance => CONTENT_INSTANCE,
+        // Nobody creates or updates one by a request.
+        ResourceType::CseBase => &[],
+    };
+    COMMON.iter().chain(own)
+}
+
+/// What is wrong with an attribute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AttributeError {
+    /// No such attribute.
+    #[error("a {} has no attribute {name}", .of.root())]
+    Unknown {
+        /// The type of the resource.
+        of: ResourceType,
+        /// What was given.
+        name: String,
+    },
+    /// One that must not be given.
+    #[error("the attribute {0} must not be given")]
+    NotPermitted(&'static str),
+    /// One that is missing.
+    #[error("the attribute {0} is missing")]
+    Missing(&'static str),
+    /// One that can't be removed.
+    #[error("the attribute {0} can't be null")]
+    Null(&'static str),
+    /// A value of the wrong kind.
+    #[error("the attribute {name} {why}")]
+    Value {
+        /// The attribute.
+        name: &'static str,
+        /// What it should be.
+        why: String,
+    },
+    /// Known to the specification, not supported here.
+    #[error("the attribute {0} is not supported yet")]
+    Unsupported(&'static str),
+}
+
+impl AttributeError {
+    /// A value that is wrong for a reason that no table knows.
+    pub(crate) fn value(name: &'static str, why: &str) -> Self {
+        Self::Value { name, why: why.into() }
+    }
+
+    /// The code to answer with (TS-0004 clause 7.3.3): the specification tells attributes that a
+    /// CSE does not support from those that are wrong.
+    pub(crate) fn rsc(&self) -> Rsc {
+        match self {
+            Self::Unsupported(_) => Rsc::NotImplemented,
+            Self::Unknown { .. }
+            | Self::NotPermitted(_)
+            | Self::Missing(_)
+            | Self::Null(_)
+            | Self::Value { .. } => Rsc::BadRequest,
+        }
+    }
+}
+
+fn find(of: ResourceType, name: &str) -> Result<&'static Row, AttributeError> {
+    rows(of)
+        .find(|r| r.name == name)
+        .ok_or_else(|| AttributeError::Unknown { of, name: quoted(name) })
+}
+
+/// Checks a value, other than null, that may be given.
+fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
+    if row.kind == Unsupported {
+        return Err(AttributeError::Unsupported(row.name));
+    }
+    if may == Not {
+        return Err(AttributeError::NotPermitted(row.name));
+    }
+    row.kind.check(value).map_err(|why| AttributeError::Value { name: row.name, why })
+}
+
+/// An expiration time must lie in the future.
+fn future(value: &Value, now: Seconds) -> Result<Seconds, AttributeError> {
+    match value.as_str().and_then(parse_timestamp) {
+        Some(at) if at > now => Ok(at),
+        _ => Err(AttributeError::value("et", "must be in the future")),
+    }
+}
+
+/// What was given for a new resource.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Given {
+    /// The name asked for.
+    pub(crate) name: Option<String>,
+    /// The expiration time asked for.
+    pub(crate) expires: Option<Seconds>,
+    /// Whether the creator is to be entered.
+    pub(crate) creator: bool,
+    /// The rest, checked.
+    pub(crate) attributes: Attributes,
+}
+
+/// Checks the representation of a new resource.
+///
+/// # Errors
+/// The first attribute that is wrong.
+pub(crate) fn for_create(
+    ty: ResourceType,
+    representation: Attributes,
+    now: Seconds,
+) -> Result<Given, AttributeError> {
+    let mut given = Given::default();
+    for (name, value) in representation {
+        let row = find(ty, &name)?;
+        if value.is_null() {
+            match row.kind {
+                Creator => given.creator = true,
+                Unsupported => return Err(AttributeError::Unsupported(row.name)),
+                _ if row.create == Must => return Err(AttributeError::Missing(row.name)),
+                _ => return Err(AttributeError::Null(row.name)),
+            }
+            continue;
+        }
+        check(row, row.create, &value)?;
+        match row.kind {
+            Name => given.name = value.as_str().map(Into::into),
+            Time if row.name == "et" => given.expires = Some(future(&value, now)?),
+            _ => {
+                given.attributes.insert(name, value);
+            }
+        }
+    }
+    match rows(ty).find(|r| r.create == Must && !given.attributes.contains_key(r.name)) {
+        Some(missing) => Err(AttributeError::Missing(missing.name)),
+        None => Ok(given),
+    }
+}
+
+/// A change of a resource.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Change {
+    /// A new expiration time; `Some(None)` where the originator leaves it to the CSE.
+    pub(crate) expires: Option<Option<Seconds>>,
+    /// New values.
+    pub(crate) set: Attributes,
+    /// What is removed.
+    pub(crate) removed: Vec<&'static str>,
+}
+
+/// Checks the representation of an update.
+///
+/// # Errors
+/// The first attribute that is wrong.
+pub(crate) fn for_update(
+    ty: ResourceType,
+    representation: Attributes,
+    now: Seconds,
+) -> Result<Change, AttributeError> {
+    let mut change = Change::default();
+    for (name, value) in representation {
+        let row = find(ty, &name)?;
+        if !value.is_null() {
+            check(row, row.update, &value)?;
+            if row.name == "et" {
+                change.expires = Some(Some(future(&value, now)?));
+            } else {
+                change.set.insert(name, value);
+            }
+        } else if row.kind == Unsupported {
+            return Err(AttributeError::Unsupported(row.name));
+        } else if row.update == Not {
+            return Err(AttributeError::NotPermitted(row.name));
+        } else if row.create == Must {
+            return Err(AttributeError::Null(row.name));
+        } else if row.name == "et" {
+            change.expires = Some(None);
+        } else {
+            change.removed.push(row.name);
+        }
+    }
+    Ok(change)
+}
+
+#[cfg(test)]
+#[path = "attributes_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+use super::*;
+use AttributeError as E;
+use ResourceType::{Ae, Container, ContentInstance};
+use serde_json::json;
+
+const NOW: Seconds = 1_795_512_600;
+
+fn map(value: Value) -> Attributes {
+    value.as_object().unwrap().clone()
+}
+
+fn create(ty: ResourceType, value: Value) -> Result<Given, E> {
+    for_create(ty, map(value), NOW)
+}
+
+fn update(ty: ResourceType, value: Value) -> Result<Change, E> {
+    for_update(ty, map(value), NOW)
+}
+
+#[test]
+fn a_representation_is_taken_apart() {
+    let given = create(
+        Ae,
+        json!({"rn": "light", "et": "20261124T093001", "api": "Nlight", "rr": true, "lbl": ["a"]}),
+    )
+    .unwrap();
+    assert_eq!(given.name.as_deref(), Some("light"));
+    assert_eq!(given.expires, Some(NOW + 1));
+    assert_eq!(given.attributes, map(json!({"api": "Nlight", "rr": true, "lbl": ["a"]})));
+    let given = create(ContentInstance, json!({"con": 21, "cr": null})).unwrap();
+    assert!(given.creator);
+    assert_eq!(given.attributes, map(json!({"con": 21})));
+    assert_eq!(create(Container, json!({})), Ok(Given::default()));
+}
+
+#[test]
+fn mandatory_attributes_are_insisted_on() {
+    assert_eq!(create(Ae, json!({"rr": true})), Err(E::Missing("api")));
+    assert_eq!(create(Ae, json!({"api": "Nlight"})), Err(E::Missing("rr")));
+    assert_eq!(create(Ae, json!({"api": null, "rr": true})), Err(E::Missing("api")));
+    assert_eq!(create(ContentInstance, json!({})), Err(E::Missing("con")));
+    assert_eq!(create(ContentInstance, json!({"con": null})), Err(E::Missing("con")));
+}
+
+#[test]
+fn what_no_table_has_is_refused() {
+    for (ty, name) in [
+        (Ae, "mni"),
+        (Container, "api"),
+        (ContentInstance, "acpi"),
+        (Ae, "cr"),
+        (Ae, "resourceName"),
+    ] {
+        let given = map(json!({name: 1}));
+        let unknown = E::Unknown { of: ty, name: name.into() };
+        assert_eq!(for_create(ty, given.clone(), NOW), Err(unknown.clone()));
+        assert_eq!(for_update(ty, given, NOW), Err(unknown.clone()));
+        assert_eq!(unknown.rsc(), Rsc::BadRequest);
+    }
+}
+
+#[test]
+fn what_the_cse_keeps_is_refused() {
+    for name in ["ty", "ri", "pi", "ct", "lt"] {
+        for ty in [Ae, Container, ContentInstance] {
+            assert_eq!(create(ty, json!({name: "x"})), Err(E::NotPermitted(name)));
+            assert_eq!(update(ty, json!({name: null})), Err(E::NotPermitted(name)));
+        }
+    }
+    assert_eq!(create(Ae, json!({"aei": "Cother"})), Err(E::NotPermitted("aei")));
+    for name in ["cni", "cbs", "st"] {
+        assert_eq!(create(Container, json!({name: 1})), Err(E::NotPermitted(name)));
+        assert_eq!(update(Container, json!({name: 1})), Err(E::NotPermitted(name)));
+    }
+    assert_eq!(create(ContentInstance, json!({"cs": 1})), Err(E::NotPermitted("cs")));
+    assert_eq!(update(Ae, json!({"api": "Nother"})), Err(E::NotPermitted("api")));
+    assert_eq!(update(Ae, json!({"rn": "other"})), Err(E::NotPermitted("rn")));
+    assert_eq!(update(Container, json!({"cr": null})), Err(E::NotPermitted("cr")));
+}
+
+#[test]
+fn a_creator_is_asked_for_and_never_given() {
+    let Err(E::Value { name: "cr", .. }) = create(Container, json!({"cr": "Cother"})) else {
+        panic!("a creator was taken from a representation");
+    };
+}
+
+#[test]
+fn what_is_not_supported_says_so() {
+    for value in [json!(["x"]), json!(null)] {
+        let e = create(Ae, json!({"acpi": value})).unwrap_err();
+        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("acpi")));
+        let e = update(Container, json!({"disr": value})).unwrap_err();
+        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("disr")));
+    }
+}
+
+#[test]
+fn an_expiration_time_lies_in_the_future() {
+    for past in ["20261124T093000", "20000101T000000"] {
+        assert_eq!(
+            create(Container, json!({"et": past})),
+            Err(E::value("et", "must be in the future"))
+        );
+        assert!(update(Container, json!({"et": past})).is_err());
+    }
+    assert!(create(Container, json!({"et": null})).is_err());
+    assert_eq!(update(Container, json!({"et": null})).unwrap().expires, Some(None));
+    assert_eq!(
+        update(Container, json!({"et": "20261124T093001"})).unwrap().expires,
+        Some(Some(NOW + 1))
+    );
+    // Any other time may lie where it likes.
+    assert!(create(ContentInstance, json!({"con": "", "dgt": "20000101T000000"})).is_ok());
+}
+
+#[test]
+fn null_removes_what_is_optional() {
+    let change = update(Ae, json!({"apn": null, "lbl": ["x"], "rr": false})).unwrap();
+    assert_eq!(change.removed, ["apn"]);
+    assert_eq!(change.set, map(json!({"lbl": ["x"], "rr": false})));
+    assert_eq!(update(Ae, json!({"rr": null})), Err(E::Null("rr")));
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    for (ty, given) in [
+        (Ae, json!({"api": 1, "rr": true})),
+        (Ae, json!({"api": "Xlight", "rr": true})),
+        (Ae, json!({"api": "Nlight", "rr": "true"})),
+        (Ae, json!({"api": "Nlight", "rr": true, "poa": "http://x"})),
+        (Container, json!({"mni": -1})),
+        (Container, json!({"mni": "1"})),
+        (Container, json!({"rn": "a/b"})),
+        (Container, json!({"lbl": "a"})),
+        (ContentInstance, json!({"con": {"a": 1}})),
+        (ContentInstance, json!({"con": "x", "cnf": 1})),
+    ] {
+        let e = create(ty, given.clone()).unwrap_err();
+        assert!(matches!(e, E::Value { .. }), "{given} {e}");
+        assert_eq!(e.rsc(), Rsc::BadRequest);
+    }
+}
+
+#[test]
+fn no_attribute_stands_in_two_tables() {
+    for ty in ResourceType::ALL {
+        let mut names: Vec<_> = rows(ty).map(|r| r.name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{ty:?}");
+    }
+}

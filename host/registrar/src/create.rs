@@ -1,0 +1,278 @@
+//! Create, and with it the registration of an AE (TS-0004 clauses 7.3.3 and 7.4.5.2.1, TS-0001
+//! clause 10.2.2.2).
+
+use rand::distr::{Alphanumeric, SampleString};
+use saegis_onem2m::id::From;
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use serde_json::{Value, json};
+
+use crate::access::{Access, demand};
+use crate::address::{Found, Place};
+use crate::attributes::{self, AttributeError, Given};
+use crate::context::Context;
+use crate::delete;
+use crate::instances;
+use crate::options::ResultContent;
+use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
+use crate::refusal::Refusal;
+use crate::representation::{self, rooted};
+use crate::settings::INFRASTRUCTURE;
+use crate::store::{Read, StoreError, Writer};
+
+/// How far below the `<CSEBase>` a resource may be.
+pub(crate) const MAX_DEPTH: u16 = 16;
+
+/// Length of the random part of an identifier: 95 bits, which nobody guesses.
+const RANDOM: usize = 16;
+
+/// Creates a resource.
+///
+/// # Errors
+/// Why it is not created.
+pub(crate) fn create(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+) -> Result<ResponsePrimitive, Refusal> {
+    let number = context.request.resource_type.ok_or(Refusal::NoResourceType)?;
+    let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
+    let registers = ty == ResourceType::Ae;
+    // An AE that registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
+    let who = if registers { None } else { Some(context.originator(writer.read())?) };
+    let parent = match context.target(writer.read())? {
+        Place::Resource(found) => found,
+        Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
+    };
+    if let Some(who) = &who {
+        demand(who, Access::Create, &parent.record)?;
+    }
+    let ri = match ty {
+        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
+        _ if !is_child(ty, parent.record.ty) => {
+            return Err(Refusal::InvalidChild { child: ty, parent: parent.record.ty });
+        }
+        ResourceType::Ae => registree(writer, context)?,
+        ResourceType::Container | ResourceType::ContentInstance => {
+            let short = ty.root().trim_start_matches("m2m:");
+            fresh(writer.read(), &format!("{short}-"))?
+        }
+    };
+    let representation = context.representation(ty)?;
+    let as_given = context.to_compare_with(&representation);
+    let given = attributes::for_create(ty, representation, context.now)?;
+    if registers {
+        check_app_id(&given, context.request.release.as_deref())?;
+    }
+    let created = insert(writer, context, parent, (ty, ri), given)?;
+    if writer.read().count()? > context.settings.limits.max_resources {
+        return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
+    }
+    answer(writer.read(), context, &created, &as_given)
+}
+
+fn is_child(child: ResourceType, parent: ResourceType) -> bool {
+    use ResourceType::{Ae, Container, ContentInstance, CseBase};
+    matches!(
+        (parent, child),
+        (CseBase, Ae | Container) | (Ae, Container) | (Container, Container | ContentInstance)
+    )
+}
+
+/// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
+/// resource-ID as well.
+fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, Refusal> {
+    let from = context.request.from.as_deref().map(From::parse).transpose();
+    match from.map_err(Refusal::Originator)? {
+        // No preference: C-type, which the registrar may assign by itself.
+        None | Some(From::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
+        Some(From::AssignByServiceProvider) if context.settings.cse_type == INFRASTRUCTURE => {
+            Ok(fresh(writer.read(), "S")?)
+        }
+        // Elsewhere the IN-CSE assigns it, by way of an announcement that this registrar has
+        // no means to send.
+        Some(From::AssignByServiceProvider) => {
+            Err(Refusal::NotImplemented("an S-type AE-ID can't be assigned here: ask for a C-type"))
+        }
+        Some(From::Stem(stem)) => {
+            claim(writer, context, stem)?;
+            Ok(stem.into())
+        }
+        Some(From::SpRelative(_) | From::Absolute { stem: None, .. }) => {
+            Err(Refusal::NotAllowed("a CSE does not register as an AE"))
+        }
+        Some(From::SpRelativeAe { .. } | From::Absolute { stem: Some(_), .. }) => {
+            Err(Refusal::NoStem)
+        }
+    }
+}
+
+/// Makes sure that nobody has the AE-ID.
+fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(), Refusal> {
+    if stem == context.settings.csebase_name {
+        return Err(Refusal::AeIdTaken);
+    }
+    match writer.read().get(stem)? {
+        None => Ok(()),
+        Some(r) if r.ty != ResourceType::Ae => Err(Refusal::AeIdTaken),
+        Some(r) if alive(r.expires, context.now) => Err(Refusal::AlreadyRegistered),
+        Some(expired) => Ok(delete::expired(writer, &expired)?),
+    }
+}
+
+/// An identifier that nobody has.
+fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
+    loop {
+        let id = format!("{prefix}{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
+        if read.get(&id)?.is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+/// A lower-case `r` is of releases before 4.
+fn check_app_id(given: &Given, release: Option<&str>) -> Result<(), AttributeError> {
+    let app_id = given.attributes.get("api").and_then(Value::as_str).unwrap_or_default();
+    let number: String =
+        release.unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    if app_id.starts_with('r') && number.parse::<u32>().is_ok_and(|n| n >= 4) {
+        return Err(AttributeError::value("api", "must start with 'R' or 'N' since release 4"));
+    }
+    Ok(())
+}
+
+fn insert(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    mut parent: Found,
+    (ty, ri): (ResourceType, String),
+    given: Given,
+) -> Result<Found, Refusal> {
+    let depth = parent.record.depth + 1;
+    if depth > MAX_DEPTH {
+        return Err(Refusal::NotAcceptable("resources can't be nested any deeper"));
+    }
+    let name = match given.name {
+        Some(name) => {
+            if make_way(writer, &parent.record.ri, &name, context.now)? {
+                // What made way may have been in the parent's account.
+                let ri = &parent.record.ri;
+                let again = writer.read().get(ri)?;
+                parent.record = again.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+            }
+            name
+        }
+        None => fresh_name(writer.read(), &parent.record.ri, ty, &ri)?,
+    };
+    let mut attributes = given.attributes;
+    if given.creator
+        && let Some(from) = &context.request.from
+    {
+        attributes.insert("cr".into(), from.as_str().into());
+    }
+    let is_instance = ty == ResourceType::ContentInstance;
+    let is_container = ty == ResourceType::Container;
+    let mut record = Record {
+        ty,
+        sequence: writer.next_sequence(&parent.record.ri, ty)?,
+        depth,
+        owner: if ty == ResourceType::Ae { Some(ri.clone()) } else { parent.record.owner.clone() },
+        created: context.now,
+        modified: context.now,
+        expires: lifetime(context, ty, given.expires),
+        state: (is_container || is_instance).then_some(0),
+        stock: is_container.then(Stock::default),
+        size: is_instance.then(|| size(attributes.get("con"))),
+        parent: Some(parent.record.ri.clone()),
+        ri,
+        name,
+        attributes,
+    };
+    if is_instance {
+        instances::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
+    } else {
+        writer.put(&record)?;
+    }
+    Ok(Found { expires: earlier(parent.expires, record.expires), record })
+}
+
+/// When a resource expires by itself that asks for a time, or for none: no later than we let it.
+/// An AE has an end in any case; what is below it has its AE's.
+pub(crate) fn lifetime(
+    context: &Context<'_>,
+    ty: ResourceType,
+    asked: Option<Seconds>,
+) -> Option<Seconds> {
+    let limits = &context.settings.limits;
+    let default =
+        (ty == ResourceType::Ae).then(|| context.now.saturating_add(limits.lifetime.as_secs()));
+    let latest = context.now.saturating_add(limits.max_lifetime.as_secs());
+    asked.or(default).map(|at| at.min(latest))
+}
+
+/// Makes sure that a name is free. Tells whether something that had expired was in the way.
+fn make_way(
+    writer: &mut Writer<'_>,
+    parent: &str,
+    name: &str,
+    now: Seconds,
+) -> Result<bool, Refusal> {
+    let Some(ri) = writer.read().named(parent, name)? else { return Ok(false) };
+    let there = writer.read().get(&ri)?.ok_or(StoreError::Corrupt(ri))?;
+    if alive(there.expires, now) {
+        return Err(Refusal::Conflict);
+    }
+    delete::expired(writer, &there)?;
+    Ok(true)
+}
+
+/// A name for a resource whose originator gave none: its resource-ID, unless that names somebody.
+fn fresh_name(
+    read: &dyn Read,
+    parent: &str,
+    ty: ResourceType,
+    ri: &str,
+) -> Result<String, StoreError> {
+    let mut name = if ty == ResourceType::Ae { String::new() } else { ri.to_owned() };
+    while name.is_empty() || read.named(parent, &name)?.is_some() {
+        let short = ty.root().trim_start_matches("m2m:");
+        name = format!("{short}-{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
+    }
+    Ok(name)
+}
+
+/// The size of a content: the bytes of a text, or of what a number is written with.
+fn size(content: Option<&Value>) -> u64 {
+    let bytes = match content {
+        Some(Value::String(text)) => text.len(),
+        Some(other) => other.to_string().len(),
+        None => 0,
+    };
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// The answer. Its Content-Location is the SP-relative address with the resource-ID: it holds
+/// wherever the request came from, whatever names are given, and for an AE it tells the AE-ID
+/// even where the answer has no content.
+fn answer(
+    read: &dyn Read,
+    context: &Context<'_>,
+    created: &Found,
+    as_given: &Attributes,
+) -> Result<ResponsePrimitive, Refusal> {
+    let record = &created.record;
+    let all = representation::attributes(context.settings, record, created.expires);
+    let content = match context.options.content {
+        ResultContent::Nothing => None,
+        ResultContent::Address => Some(json!({ "m2m:uri": context.structured(read, record)? })),
+        ResultContent::AddressAndAttributes => {
+            let uri = context.structured(read, record)?;
+            Some(json!({ "m2m:rce": { "uri": uri, record.ty.root(): all } }))
+        }
+        ResultContent::Modified => Some(rooted(record.ty, representation::modified(all, as_given))),
+        _ => Some(rooted(record.ty, all)),
+    };
+    let mut response = context.answer(Rsc::Created, content);
+    response.content_location = Some(format!("{}/{}", context.settings.cse_id, record.ri));
+    Ok(response)
+}

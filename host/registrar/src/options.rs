@@ -1,0 +1,307 @@
+//! What a request says besides its operation, target and content: the result content and the
+//! filter criteria of its query string, and the parameters in header fields.
+//!
+//! Nothing is passed over in silence. What a request asks for and does not get is refused: with
+//! NOT_IMPLEMENTED where the specification knows it, with BAD_REQUEST where it does not.
+
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::rsc::Rsc;
+
+use crate::filter::{Condition, Filter};
+use crate::record::parse_timestamp;
+use crate::refusal::quoted;
+
+/// Most resources in one answer.
+pub(crate) const MAX_RESULTS: usize = 1_000;
+
+/// What the answer holds (m2m:resultContent of TS-0004 clause 6.3.4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResultContent {
+    /// 0: nothing.
+    Nothing,
+    /// 1: the attributes.
+    Attributes,
+    /// 2: the structured address.
+    Address,
+    /// 3: the structured address and the attributes.
+    AddressAndAttributes,
+    /// 4: the attributes and the children.
+    AttributesAndChildren,
+    /// 5: the attributes and references to the children.
+    AttributesAndReferences,
+    /// 6: references to the children.
+    References,
+    /// 8: the children.
+    Children,
+    /// 9: the attributes that are not as the originator gave them.
+    Modified,
+    /// 11: the addresses that a discovery found.
+    Discovered,
+}
+
+/// Parameters that are wrong or not supported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OptionError {
+    /// No such parameter.
+    #[error("there is no parameter {0}")]
+    Unknown(String),
+    /// A value that the parameter can't have.
+    #[error("the parameter {0} can't have that value")]
+    Value(&'static str),
+    /// A parameter that can't stand twice, and does.
+    #[error("the parameter {0} stands more than once")]
+    Twice(&'static str),
+    /// A result content that makes no sense for the operation.
+    #[error("the result content {content} does not go with a {operation}")]
+    ResultContent {
+        /// What was asked for.
+        content: u64,
+        /// The operation.
+        operation: &'static str,
+    },
+    /// Known to the specification, not supported here.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+impl OptionError {
+    /// The code to answer with.
+    pub(crate) fn rsc(&self) -> Rsc {
+        match self {
+            Self::Unsupported(_) => Rsc::NotImplemented,
+            Self::Unknown(_) | Self::Value(_) | Self::Twice(_) | Self::ResultContent { .. } => {
+                Rsc::BadRequest
+            }
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// What the answer holds.
+    pub(crate) content: ResultContent,
+    /// Whether this is a discovery (`fu=1`).
+    pub(crate) discovery: bool,
+    /// Whether addresses are to be unstructured (`drt=2`).
+    pub(crate) unstructured: bool,
+    /// The conditions.
+    pub(crate) filter: Filter,
+    /// Most resources wanted (`lim`).
+    pub(crate) limit: usize,
+    /// How many of those that match are passed over (`ofst`, which counts from 1).
+    pub(crate) skip: usize,
+    /// How far below the target (`lvl`).
+    pub(crate) levels: Option<u16>,
+}
+
+/// Criteria that the specification knows and that are not supported, by their short names.
+const UNSUPPORTED: [&str; 15] = [
+    "arp", "atr", "atrl", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "patr", "plbl", "pty",
+    "smf", "sqi",
+];
+
+/// The header field that asks for the operation to be carried out later.
+const EXECUTION_TIME: &str = "x-m2m-oet";
+
+#[derive(Default)]
+struct Raw {
+    content: Option<u64>,
+    usage: Option<u64>,
+    response: Option<u64>,
+    result_type: Option<u64>,
+    operation: Option<u64>,
+    limit: Option<u64>,
+    offset: Option<u64>,
+    level: Option<u64>,
+    filter: Filter,
+}
+
+impl Options {
+    /// Reads the parameters of a request.
+    ///
+    /// # Errors
+    /// The first that is wrong or not supported.
+    pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
+        if request.parameters.iter().any(|(name, _)| *name == EXECUTION_TIME) {
+            return Err(OptionError::Unsupported("an execution time"));
+        }
+        let mut raw = Raw::default();
+        for (name, value) in &request.query {
+            raw.take(name, value)?;
+        }
+        raw.check(request.operation)
+    }
+}
+
+impl Raw {
+    fn take(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
+        use Condition as C;
+        let number = |name| value.parse::<u64>().map_err(|_| OptionError::Value(name));
+        let time = |name| parse_timestamp(value).ok_or(OptionError::Value(name));
+        let once = |slot: &mut Option<u64>, name| match slot.replace(number(name)?) {
+            None => Ok(()),
+            Some(_) => Err(OptionError::Twice(name)),
+        };
+        let condition = match name {
+            "rcn" => return once(&mut self.content, "rcn"),
+            "fu" => return once(&mut self.usage, "fu"),
+            "rt" => return once(&mut self.response, "rt"),
+            "drt" => return once(&mut self.result_type, "drt"),
+            "fo" => return once(&mut self.operation, "fo"),
+            "lim" => return once(&mut self.limit, "lim"),
+            "ofst" => return once(&mut self.offset, "ofst"),
+            "lvl" => return once(&mut self.level, "lvl"),
+            // How long a deferred answer is to be kept: there are none.
+            "rp" => return Ok(()),
+            "ty" => {
+                for part in value.split(['+', ' ']) {
+                    let number = part.parse().map_err(|_| OptionError::Value("ty"))?;
+                    self.filter.types.push(number);
+                }
+                return Ok(());
+            }
+            "lbl" => {
+                take_texts(&mut self.filter.labels, value);
+                return Ok(());
+            }
+            "cty" => {
+                // A `+` belongs to the media type, as in image/svg+xml.
+                self.filter.content_types.push(value.into());
+                return Ok(());
+            }
+            "crb" => C::CreatedBefore(time("crb")?),
+            "cra" => C::CreatedAfter(time("cra")?),
+            "ms" => C::ModifiedSince(time("ms")?),
+            "us" => C::UnmodifiedSince(time("us")?),
+            "exb" => C::ExpiresBefore(time("exb")?),
+            "exa" => C::ExpiresAfter(time("exa")?),
+            "sts" => C::StateSmaller(number("sts")?),
+            "stb" => C::StateBigger(number("stb")?),
+            "sza" => C::SizeAbove(number("sza")?),
+            "szb" => C::SizeBelow(number("szb")?),
+            _ => {
+                return Err(match UNSUPPORTED.into_iter().find(|n| *n == name) {
+                    Some(known) => OptionError::Unsupported(known),
+                    None => OptionError::Unknown(quoted(name)),
+                });
+            }
+        };
+        self.filter.conditions.push(condition);
+        Ok(())
+    }
+
+    fn check(self, operation: Operation) -> Result<Options, OptionError> {
+        match self.response {
+            // Blocking, or whatever the receiver can do.
+            None | Some(3 | 4) => {}
+            Some(1 | 2 | 5) => return Err(OptionError::Unsupported("an answer that is deferred")),
+            Some(_) => return Err(OptionError::Value("rt")),
+        }
+        let discovery = match self.usage {
+            None | Some(2) => false,
+            Some(1) => true,
+            Some(3) => return Err(OptionError::Unsupported("fu=3")),
+            Some(_) => return Err(OptionError::Value("fu")),
+        };
+        let unstructured = match self.result_type {
+            None | Some(1) => false,
+            Some(2) => true,
+            Some(_) => return Err(OptionError::Value("drt")),
+        };
+        match self.operation {
+            None | Some(1) => {}
+            Some(2 | 3) => return Err(OptionError::Unsupported("a fo other than 1")),
+            Some(_) => return Err(OptionError::Value("fo")),
+        }
+        let content = result_content(self.content, operation, discovery)?;
+        let criteria = self.limit.is_some()
+            || self.offset.is_some()
+            || self.level.is_some()
+            || self.operation.is_some()
+            || !self.filter.is_empty();
+        let nests =
+            matches!(content, ResultContent::AttributesAndChildren | ResultContent::Children);
+        let lists = nests
+            || discovery
+            || matches!(
+                content,
+                ResultContent::AttributesAndReferences | ResultContent::References
+            );
+        if criteria && !lists {
+            return Err(OptionError::Unsupported("a condition on the target itself"));
+        }
+        if self.offset.is_some() && nests {
+            return Err(OptionError::Unsupported("ofst with nested children"));
+        }
+        let positive = |value: Option<u64>, name| match value {
+            Some(0) => Err(OptionError::Value(name)),
+            other => Ok(other),
+        };
+        let limit = positive(self.limit, "lim")?.map_or(MAX_RESULTS, saturating);
+        let skip = positive(self.offset, "ofst")?.map_or(0, |n| saturating(n - 1));
+        let levels = positive(self.level, "lvl")?.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        Ok(Options {
+            content,
+            discovery,
+            unstructured,
+            filter: self.filter,
+            limit: limit.min(MAX_RESULTS),
+            skip,
+            levels,
+        })
+    }
+}
+
+fn saturating(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Takes a text that may be several, joined by `+` (TS-0009 clause 6.2.2.2). A `+` may as well
+/// belong to the text, and after decoding nobody can tell: then either reading will do.
+fn take_texts(into: &mut Vec<String>, value: &str) {
+    into.push(value.into());
+    if value.contains('+') {
+        into.extend(value.split('+').filter(|part| !part.is_empty()).map(Into::into));
+    }
+}
+
+fn result_content(
+    wanted: Option<u64>,
+    operation: Operation,
+    discovery: bool,
+) -> Result<ResultContent, OptionError> {
+    use Operation::{Create, Delete, Retrieve, Update};
+    use ResultContent as R;
+    if discovery && operation != Retrieve {
+        return Err(OptionError::Value("fu"));
+    }
+    let Some(content) = wanted else {
+        return Ok(match operation {
+            Retrieve if discovery => R::Discovered,
+            Delete => R::Nothing,
+            _ => R::Attributes,
+        });
+    };
+    Ok(match (content, operation) {
+        (11, Retrieve) if discovery => R::Discovered,
+        (6, Retrieve) => R::References,
+        (0, Create | Update | Delete) => R::Nothing,
+        (1, _) if !discovery => R::Attributes,
+        (2, Create) => R::Address,
+        (3, Create) => R::AddressAndAttributes,
+        (4, Retrieve) if !discovery => R::AttributesAndChildren,
+        (5, Retrieve) if !discovery => R::AttributesAndReferences,
+        (8, Retrieve) if !discovery => R::Children,
+        (9, Create | Update) => R::Modified,
+        (4 | 5 | 6 | 8, Delete) => {
+            return Err(OptionError::Unsupported("the children in the answer to a delete"));
+        }
+        (10 | 12, Retrieve) => return Err(OptionError::Unsupported("that result content")),
+        _ => return Err(OptionError::ResultContent { content, operation: operation.name() }),
+    })
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

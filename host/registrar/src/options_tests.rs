@@ -1,0 +1,104 @@
+use super::*;
+use crate::testing::request;
+use Operation::{Create, Delete, Retrieve, Update};
+use OptionError as E;
+use ResultContent as R;
+
+fn read(operation: Operation, query: &str) -> Result<Options, E> {
+    let mut request = request(operation, "/cse", Some("Cx"), None);
+    request.query = query
+        .split('&')
+        .filter(|p| !p.is_empty())
+        .map(|p| p.split_once('=').unwrap())
+        .map(|(n, v)| (n.into(), v.into()))
+        .collect();
+    Options::read(&request)
+}
+
+#[test]
+fn each_operation_has_its_default() {
+    for (operation, query, content) in [
+        (Create, "", R::Attributes),
+        (Retrieve, "", R::Attributes),
+        (Update, "", R::Attributes),
+        (Delete, "", R::Nothing),
+        (Retrieve, "fu=1", R::Discovered),
+        (Create, "rcn=3&rt=3", R::AddressAndAttributes),
+        (Update, "rcn=9&rp=PT1M", R::Modified),
+        (Delete, "rcn=1", R::Attributes),
+        (Retrieve, "rcn=4&lvl=1", R::AttributesAndChildren),
+        (Retrieve, "fu=1&rcn=6", R::References),
+    ] {
+        assert_eq!(read(operation, query).unwrap().content, content, "{query}");
+    }
+}
+
+#[test]
+fn criteria_are_read() {
+    let options = read(
+        Retrieve,
+        "fu=1&ty=2+3&ty=4&lbl=a+b&lbl=c&lim=5&ofst=3&lvl=2&drt=2&cra=20261124T093000",
+    )
+    .unwrap();
+    assert!(options.discovery && options.unstructured);
+    assert_eq!(options.filter.types, [2, 3, 4]);
+    assert_eq!(options.filter.labels, ["a+b", "a", "b", "c"]);
+    assert_eq!(options.filter.conditions, [Condition::CreatedAfter(1_795_512_600)]);
+    assert_eq!((options.limit, options.skip, options.levels), (5, 2, Some(2)));
+    assert_eq!(read(Retrieve, "fu=1&lim=99999999").unwrap().limit, MAX_RESULTS);
+}
+
+#[test]
+fn what_is_wrong_is_refused() {
+    for (operation, query, why) in [
+        (Retrieve, "x=1", E::Unknown("x".into())),
+        (Retrieve, "rcn=x", E::Value("rcn")),
+        (Retrieve, "fu=9", E::Value("fu")),
+        (Retrieve, "fu=1&drt=3", E::Value("drt")),
+        (Retrieve, "fu=1&lim=0", E::Value("lim")),
+        (Retrieve, "fu=1&ofst=0", E::Value("ofst")),
+        (Retrieve, "fu=1&lvl=-1", E::Value("lvl")),
+        (Retrieve, "fu=1&ty=cnt", E::Value("ty")),
+        (Retrieve, "fu=1&crb=yesterday", E::Value("crb")),
+        (Retrieve, "fu=1&fo=7", E::Value("fo")),
+        (Retrieve, "rt=9", E::Value("rt")),
+        (Retrieve, "rcn=1&rcn=1", E::Twice("rcn")),
+        (Create, "fu=1", E::Value("fu")),
+        (Retrieve, "rcn=0", E::ResultContent { content: 0, operation: "retrieve" }),
+        (Retrieve, "rcn=11", E::ResultContent { content: 11, operation: "retrieve" }),
+        (Retrieve, "fu=1&rcn=1", E::ResultContent { content: 1, operation: "retrieve" }),
+        (Create, "rcn=4", E::ResultContent { content: 4, operation: "create" }),
+        (Update, "rcn=2", E::ResultContent { content: 2, operation: "update" }),
+        (Delete, "rcn=3", E::ResultContent { content: 3, operation: "delete" }),
+        (Retrieve, "rcn=99", E::ResultContent { content: 99, operation: "retrieve" }),
+    ] {
+        assert_eq!(why.rsc(), Rsc::BadRequest);
+        assert_eq!(read(operation, query), Err(why), "{query}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_says_so() {
+    for (operation, query) in [
+        (Retrieve, "rt=1"),
+        (Retrieve, "rt=2"),
+        (Retrieve, "fu=3"),
+        (Retrieve, "fu=1&fo=2"),
+        (Retrieve, "fu=1&smf=x"),
+        (Retrieve, "fu=1&atr=api,Nx"),
+        (Retrieve, "ty=3"),
+        (Retrieve, "rcn=1&lbl=x"),
+        (Retrieve, "lim=1"),
+        (Delete, "ty=4"),
+        (Update, "lbl=x"),
+        (Delete, "rcn=4"),
+        (Retrieve, "rcn=4&ofst=2"),
+        (Retrieve, "rcn=12"),
+    ] {
+        let e = read(operation, query).unwrap_err();
+        assert_eq!(e.rsc(), Rsc::NotImplemented, "{query} {e}");
+    }
+    let mut request = request(Retrieve, "/cse", Some("Cx"), None);
+    request.parameters.push(("x-m2m-oet", "20261124T093000".into()));
+    assert!(matches!(Options::read(&request), Err(E::Unsupported(_))));
+}

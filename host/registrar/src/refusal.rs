@@ -1,0 +1,130 @@
+//! Why a request is refused: the Response Status Code, and the reason that the originator is told.
+
+use saegis_onem2m::id::IdError;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+
+use crate::access::Access;
+use crate::attributes::AttributeError;
+use crate::options::OptionError;
+use crate::store::StoreError;
+
+/// A refusal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// A Release Version Indicator that is not spoken here.
+    #[error("the release version {0} is not supported")]
+    Release(String),
+    /// No From, where only an AE that registers may leave it out.
+    #[error("the request has no From, or one that only an AE that registers may write")]
+    NoOriginator,
+    /// A From in no known form.
+    #[error("From {0}")]
+    Originator(IdError),
+    /// An AE that registers with a From that is none of an AE's.
+    #[error("an AE that registers writes its AE-ID-Stem, C, S or nothing in From")]
+    NoStem,
+    /// The request says that it is of no use any more.
+    #[error("the request has expired")]
+    Expired,
+    /// A parameter that is wrong or not supported.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// Nothing is there.
+    #[error("there is no such resource")]
+    NotFound,
+    /// The access rule says no.
+    #[error("the originator has no privilege to {0} there")]
+    NoPrivilege(Access),
+    /// The operation makes no sense on this resource.
+    #[error("{0}")]
+    NotAllowed(&'static str),
+    /// A create without a resource type.
+    #[error("a create needs a resource type")]
+    NoResourceType,
+    /// A resource type that is not hosted here.
+    #[error("resources of the type {0} are not supported")]
+    ResourceType(u16),
+    /// The parent takes no such children.
+    #[error("a {} has no child of the type {}", .parent.root(), .child.root())]
+    InvalidChild {
+        /// What was to be created.
+        child: ResourceType,
+        /// Where.
+        parent: ResourceType,
+    },
+    /// The representation is no JSON object with the one member that it should have.
+    #[error("the content must be one resource, a JSON object named {0}")]
+    Content(&'static str),
+    /// An attribute is wrong.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    /// The name is in use.
+    #[error("there is a resource of that name already")]
+    Conflict,
+    /// The identifier that the AE would get is that of another kind of resource.
+    #[error("that AE-ID can't be had at this registrar")]
+    AeIdTaken,
+    /// The AE is registered.
+    #[error("the originator is registered already")]
+    AlreadyRegistered,
+    /// Something that the specification knows and this registrar does not.
+    #[error("{0}")]
+    NotImplemented(&'static str),
+    /// Over a limit of the container, the store or the answer.
+    #[error("{0}")]
+    NotAcceptable(&'static str),
+    /// The store failed. The originator learns no more than that.
+    #[error("the registrar's store failed")]
+    Store(#[from] StoreError),
+}
+
+impl Refusal {
+    /// The code to answer with.
+    pub(crate) fn rsc(&self) -> Rsc {
+        match self {
+            Self::Release(_) => Rsc::ReleaseVersionNotSupported,
+            Self::NoOriginator
+            | Self::Originator(_)
+            | Self::NoStem
+            | Self::NoResourceType
+            | Self::Content(_) => Rsc::BadRequest,
+            Self::Expired => Rsc::RequestTimeout,
+            Self::Option(e) => e.rsc(),
+            Self::Attribute(e) => e.rsc(),
+            Self::NotFound => Rsc::NotFound,
+            Self::NoPrivilege(_) => Rsc::OriginatorHasNoPrivilege,
+            Self::NotAllowed(_) => Rsc::OperationNotAllowed,
+            Self::InvalidChild { .. } => Rsc::InvalidChildResourceType,
+            Self::Conflict | Self::AeIdTaken => Rsc::Conflict,
+            Self::AlreadyRegistered => Rsc::OriginatorHasAlreadyRegistered,
+            Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
+            Self::NotAcceptable(_) => Rsc::NotAcceptable,
+            Self::Store(_) => Rsc::InternalServerError,
+        }
+    }
+}
+
+/// What the originator wrote, cut to a length that is fit for an answer.
+pub(crate) fn quoted(text: &str) -> String {
+    const MOST: usize = 64;
+    if text.chars().count() <= MOST {
+        return text.into();
+    }
+    text.chars().take(MOST).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_tells_no_more_than_it_should() {
+        let store = Refusal::from(StoreError::Corrupt("Clight-AE1".into()));
+        assert_eq!(store.to_string(), "the registrar's store failed");
+        assert_eq!(store.rsc().code(), 5000);
+        assert_eq!(quoted("short"), "short");
+        assert_eq!(quoted(&"x".repeat(65)).chars().count(), 65);
+        assert_eq!(quoted(&"é".repeat(64)), "é".repeat(64));
+    }
+}

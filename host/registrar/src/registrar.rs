@@ -1,0 +1,233 @@
+//! The registrar as the gateway sees it: opened once, asked with request primitives.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+
+use crate::context::Context;
+use crate::options::{OptionError, Options};
+use crate::record::{Record, Seconds, parse_timestamp, seconds};
+use crate::refusal::{Refusal, quoted};
+use crate::settings::{Settings, SettingsError};
+use crate::store::{Store, StoreError, Writer};
+use crate::{create, delete, representation, retrieve, update};
+
+/// The version of the layout of the store.
+const SCHEMA: &str = "1";
+
+/// Most resources that one call of [`Registrar::sweep`] removes.
+pub const SWEEP_BATCH: usize = 1_000;
+
+/// Most expired resources that a request removes before it is carried out.
+const SWEEP_FIRST: usize = 100;
+
+/// The embedded CSE.
+pub struct Registrar {
+    store: Store,
+    settings: Settings,
+}
+
+impl std::fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registrar").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Why a registrar can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The settings make no CSE.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The file can't be opened, read or written.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// The file holds something else.
+    #[error("the file is a database, but not of a registrar")]
+    Foreign,
+    /// The store has a layout that this version does not know.
+    #[error("the store has the layout version {0}; this registrar knows {SCHEMA}")]
+    Schema(String),
+    /// The store is that of another CSE.
+    #[error("the store is that of the CSE {stored}, not of {wanted}")]
+    OtherCse {
+        /// Whose it is.
+        stored: String,
+        /// Who we are.
+        wanted: String,
+    },
+    /// The `<CSEBase>` is to be named with another resource's resource-ID, such as the AE-ID of a
+    /// registered AE: an address that starts with it would lead to two places.
+    #[error("the CSEBase can't be named {0}: that is the resource-ID of another resource")]
+    NameTaken(String),
+}
+
+impl Registrar {
+    /// Opens the store at `path`, or makes one where there is no file.
+    ///
+    /// # Errors
+    /// When the settings make no CSE, or the store can't be had or is not ours.
+    pub fn open(path: &Path, settings: Settings) -> Result<Self, OpenError> {
+        settings.check()?;
+        let (store, in_use) = Store::open(path)?;
+        let now = seconds(SystemTime::now());
+        store.write(|writer| prepare(writer, in_use, &settings, now))?;
+        Ok(Self { store, settings })
+    }
+
+    /// Who this CSE is.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Carries out a request whose originator is authentic, at the time `now`, and answers. A
+    /// change is on disk before it is answered with a success. Blocks on the disk.
+    #[must_use]
+    pub fn handle(&self, request: &RequestPrimitive, now: SystemTime) -> ResponsePrimitive {
+        self.answer(request, seconds(now)).unwrap_or_else(|refusal| self.refuse(request, &refusal))
+    }
+
+    /// Removes resources that have expired, at most [`SWEEP_BATCH`] of them. Gives how many:
+    /// at the full number there may be more, and another call is due. Nobody could see them
+    /// before either; this gives back their room. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
+        self.sweep_some(seconds(now), SWEEP_BATCH)
+    }
+
+    fn sweep_some(&self, now: Seconds, most: usize) -> Result<usize, StoreError> {
+        if !self.store.has_expired(now)? {
+            return Ok(0);
+        }
+        let removed = self.store.write(|writer| delete::sweep(writer, now, most))?;
+        tracing::debug!(removed, "expired resources are removed");
+        Ok(removed)
+    }
+
+    fn answer(
+        &self,
+        request: &RequestPrimitive,
+        now: Seconds,
+    ) -> Result<ResponsePrimitive, Refusal> {
+        check_release(request, &self.settings)?;
+        check_expiration(request, now)?;
+        if request.operation == Operation::Notify {
+            return Err(Refusal::NotImplemented("notifications are not supported"));
+        }
+        let options = Options::read(request)?;
+        let context = Context { settings: &self.settings, request, options, now };
+        // Keeps the counters of containers exact: what has expired does not count.
+        self.sweep_some(now, SWEEP_FIRST)?;
+        match request.operation {
+            Operation::Create => self.store.write(|writer| create::create(writer, &context)),
+            Operation::Update => self.store.write(|writer| update::update(writer, &context)),
+            Operation::Delete => self.store.write(|writer| delete::delete(writer, &context)),
+            Operation::Retrieve | Operation::Notify => {
+                retrieve::retrieve(self.store.snapshot()?.read(), &context)
+            }
+        }
+    }
+
+    fn refuse(&self, request: &RequestPrimitive, refusal: &Refusal) -> ResponsePrimitive {
+        if let Refusal::Store(error) = refusal {
+            let (operation, to) = (request.operation.name(), &request.to);
+            tracing::error!(%error, operation, %to, "the registrar's store failed");
+        }
+        // A version that we don't speak is answered in the latest that we do.
+        let release = match refusal {
+            Refusal::Release(_) => self.settings.release_versions.last(),
+            _ => request.release.as_ref(),
+        };
+        let release = release.map(String::as_str);
+        let why = refusal.to_string();
+        ResponsePrimitive::refusal(&request.request_id, release, refusal.rsc(), &why)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+fn check_release(request: &RequestPrimitive, settings: &Settings) -> Result<(), Refusal> {
+    match &request.release {
+        Some(release) if !settings.release_versions.contains(release) => {
+            Err(Refusal::Release(quoted(release)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The Request Expiration Timestamp: a time, or the milliseconds that are left.
+fn check_expiration(request: &RequestPrimitive, now: Seconds) -> Result<(), Refusal> {
+    const NAME: &str = "x-m2m-ret";
+    let Some((_, value)) = request.parameters.iter().find(|(name, _)| *name == NAME) else {
+        return Ok(());
+    };
+    if value.parse::<u64>().is_ok_and(|left| left > 0) {
+        return Ok(());
+    }
+    match parse_timestamp(value) {
+        Some(at) if at > now => Ok(()),
+        Some(_) => Err(Refusal::Expired),
+        None => Err(OptionError::Value(NAME).into()),
+    }
+}
+
+/// Makes a new store, or makes sure that the one that is there is ours; brings the `<CSEBase>`
+/// in line with the settings.
+fn prepare(
+    writer: &mut Writer<'_>,
+    in_use: bool,
+    settings: &Settings,
+    now: Seconds,
+) -> Result<(), OpenError> {
+    let own = settings.cse_id.to_string();
+    match writer.about("schema")? {
+        None if in_use => return Err(OpenError::Foreign),
+        None => {
+            writer.note("schema", SCHEMA)?;
+            writer.note("cse", &own)?;
+        }
+        Some(schema) if schema != SCHEMA => return Err(OpenError::Schema(schema)),
+        Some(_) => {
+            let stored = writer.about("cse")?.unwrap_or_default();
+            if stored != own {
+                return Err(OpenError::OtherCse { stored, wanted: own });
+            }
+        }
+    }
+    let ri = settings.cse_id.bare();
+    let name = settings.csebase_name.as_str();
+    if name != ri && writer.read().get(name)?.is_some() {
+        return Err(OpenError::NameTaken(name.into()));
+    }
+    let attributes = representation::of_csebase(settings);
+    let base = match writer.read().get(ri)? {
+        Some(base) if base.attributes == attributes && base.name == name => return Ok(()),
+        Some(base) => Record { name: name.into(), modified: now, attributes, ..base },
+        None => Record {
+            ty: ResourceType::CseBase,
+            ri: ri.into(),
+            name: name.into(),
+            parent: None,
+            sequence: 0,
+            depth: 0,
+            owner: None,
+            created: now,
+            modified: now,
+            expires: None,
+            state: None,
+            stock: None,
+            size: None,
+            attributes,
+        },
+    };
+    Ok(writer.put(&base)?)
+}

@@ -1,0 +1,362 @@
+//! The durable store: a redb file with the resources and the indices that lead to them.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `resources` | resource-ID | the [`Record`] in JSON |
+//! | `names` | parent's resource-ID, name | resource-ID |
+//! | `children` | parent's resource-ID, type, sequence | resource-ID |
+//! | `expiry` | expiration time, resource-ID | nothing |
+//! | `about` | `schema`, `cse` | the version of this layout, the CSE-ID |
+//!
+//! A request sees one snapshot, or one transaction that is committed whole, to disk, or not at
+//! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
+//! as the oldest.
+
+use std::path::Path;
+
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
+    TableDefinition,
+};
+use saegis_onem2m::resource::ResourceType;
+
+use crate::record::{Record, Seconds};
+
+const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resources");
+const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("names");
+const CHILDREN: TableDefinition<'_, (&str, u16, u64), &str> = TableDefinition::new("children");
+const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiry");
+const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
+
+/// The keys and the values of the tables.
+type Id = &'static str;
+type Bytes = &'static [u8];
+type Name = (&'static str, &'static str);
+type Slot = (&'static str, u16, u64);
+type Expiry = (u64, &'static str);
+
+/// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
+const CACHE: usize = 32 << 20;
+
+/// The store failed. None of the variants holds content of a resource.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file could not be opened.
+    #[error(transparent)]
+    Database(#[from] redb::DatabaseError),
+    /// A transaction could not be begun.
+    #[error(transparent)]
+    Transaction(#[from] redb::TransactionError),
+    /// A table could not be opened.
+    #[error(transparent)]
+    Table(#[from] redb::TableError),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Storage(#[from] redb::StorageError),
+    /// A transaction could not be committed: nothing of it holds.
+    #[error(transparent)]
+    Commit(#[from] redb::CommitError),
+    /// A durable commit can't be had.
+    #[error(transparent)]
+    Durability(#[from] redb::SetDurabilityError),
+    /// What is stored under this resource-ID can't be read, or leads nowhere.
+    #[error("the resource {0} in the store is damaged")]
+    Corrupt(String),
+}
+
+/// Where an instance is looked for in its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// The first created.
+    Oldest,
+    /// The last created.
+    Latest,
+}
+
+/// An entry in the index of children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Child {
+    /// The number of its type.
+    pub(crate) ty: u16,
+    /// Its place among those of its type.
+    pub(crate) sequence: u64,
+    /// Its resource-ID.
+    pub(crate) ri: String,
+}
+
+/// What can be looked up, in a snapshot as in a transaction.
+pub(crate) trait Read {
+    /// The resource with that resource-ID.
+    fn get(&self, ri: &str) -> Result<Option<Record>, StoreError>;
+    /// The resource-ID of the child with that name.
+    fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError>;
+    /// The first child, or the one behind `after`, by type and then by order of creation.
+    fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError>;
+    /// The instance at the edge of a container, or the next further in from `beyond`.
+    fn instance(
+        &self,
+        container: &str,
+        edge: Edge,
+        beyond: Option<u64>,
+    ) -> Result<Option<Child>, StoreError>;
+    /// How many resources there are.
+    fn count(&self) -> Result<u64, StoreError>;
+}
+
+/// The tables that are read, in either kind of transaction.
+struct Tables<R, N, C> {
+    resources: R,
+    names: N,
+    children: C,
+}
+
+impl<R, N, C> Tables<R, N, C>
+where
+    C: ReadableTable<Slot, Id>,
+{
+    fn edge(
+        &self,
+        parent: &str,
+        (first, last): ((u16, u64), (u16, u64)),
+        edge: Edge,
+    ) -> Result<Option<Child>, StoreError> {
+        if first > last {
+            return Ok(None);
+        }
+        let range = (parent, first.0, first.1)..=(parent, last.0, last.1);
+        let mut found = self.children.range(range)?;
+        let entry = match edge {
+            Edge::Oldest => found.next(),
+            Edge::Latest => found.next_back(),
+        };
+        let Some((key, ri)) = entry.transpose()? else { return Ok(None) };
+        let (_, ty, sequence) = key.value();
+        Ok(Some(Child { ty, sequence, ri: ri.value().into() }))
+    }
+}
+
+impl<R, N, C> Read for Tables<R, N, C>
+where
+    R: ReadableTable<Id, Bytes>,
+    N: ReadableTable<Name, Id>,
+    C: ReadableTable<Slot, Id>,
+{
+    fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
+        let Some(stored) = self.resources.get(ri)? else { return Ok(None) };
+        match serde_json::from_slice(stored.value()) {
+            Ok(record) => Ok(Some(record)),
+            // The error's text may quote content.
+            Err(_) => Err(StoreError::Corrupt(ri.into())),
+        }
+    }
+
+    fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.names.get((parent, name))?.map(|ri| ri.value().into()))
+    }
+
+    fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError> {
+        let first = after.map_or((0, 0), |c| (c.ty, c.sequence.saturating_add(1)));
+        self.edge(parent, (first, (u16::MAX, u64::MAX)), Edge::Oldest)
+    }
+
+    fn instance(
+        &self,
+        container: &str,
+        edge: Edge,
+        beyond: Option<u64>,
+    ) -> Result<Option<Child>, StoreError> {
+        let ty = ResourceType::ContentInstance.number();
+        let (mut first, mut last) = (0, u64::MAX);
+        match (edge, beyond) {
+            (_, None) => {}
+            (Edge::Oldest, Some(at)) => first = at.saturating_add(1),
+            (Edge::Latest, Some(0)) => return Ok(None),
+            (Edge::Latest, Some(at)) => last = at - 1,
+        }
+        self.edge(container, ((ty, first), (ty, last)), edge)
+    }
+
+    fn count(&self) -> Result<u64, StoreError> {
+        Ok(self.resources.len()?)
+    }
+}
+
+/// A consistent view of the store.
+pub(crate) struct Snapshot {
+    tables: Tables<ReadOnlyTable<Id, Bytes>, ReadOnlyTable<Name, Id>, ReadOnlyTable<Slot, Id>>,
+    // Keeps the pages that the tables read from being used again.
+    _transaction: ReadTransaction,
+}
+
+impl Snapshot {
+    /// What can be looked up.
+    pub(crate) fn read(&self) -> &dyn Read {
+        &self.tables
+    }
+}
+
+/// A transaction under way. It sees its own changes; nobody else does before the commit.
+pub(crate) struct Writer<'t> {
+    tables: Tables<Table<'t, Id, Bytes>, Table<'t, Name, Id>, Table<'t, Slot, Id>>,
+    expiry: Table<'t, Expiry, ()>,
+    about: Table<'t, Id, Id>,
+}
+
+impl Writer<'_> {
+    /// What can be looked up.
+    pub(crate) fn read(&self) -> &dyn Read {
+        &self.tables
+    }
+
+    /// A fact about the store itself.
+    pub(crate) fn about(&self, what: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.about.get(what)?.map(|fact| fact.value().into()))
+    }
+
+    /// Notes a fact about the store itself.
+    pub(crate) fn note(&mut self, what: &str, fact: &str) -> Result<(), StoreError> {
+        self.about.insert(what, fact)?;
+        Ok(())
+    }
+
+    /// The sequence of the next child of that type.
+    pub(crate) fn next_sequence(&self, parent: &str, ty: ResourceType) -> Result<u64, StoreError> {
+        let ty = ty.number();
+        let last = self.tables.edge(parent, ((ty, 0), (ty, u64::MAX)), Edge::Latest)?;
+        Ok(last.map_or(0, |c| c.sequence.saturating_add(1)))
+    }
+
+    /// Stores a resource: a new one, or new attributes of one whose name, type and parent stay.
+    pub(crate) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
+        let ri = record.ri.as_str();
+        let old = self.tables.get(ri)?;
+        let bytes = serde_json::to_vec(record).map_err(|_| StoreError::Corrupt(ri.into()))?;
+        self.tables.resources.insert(ri, bytes.as_slice())?;
+        let expired = old.as_ref().and_then(|o| o.expires);
+        if expired != record.expires {
+            if let Some(at) = expired {
+                self.expiry.remove((at, ri))?;
+            }
+            if let Some(at) = record.expires {
+                self.expiry.insert((at, ri), ())?;
+            }
+        }
+        if let (None, Some(parent)) = (old, &record.parent) {
+            self.tables.names.insert((parent.as_str(), record.name.as_str()), ri)?;
+            let place = (parent.as_str(), record.ty.number(), record.sequence);
+            self.tables.children.insert(place, ri)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a resource and all that is below it, leaves first, but no more than `most`
+    /// resources. Gives how many: fewer than `most` means that nothing is left.
+    pub(crate) fn remove_tree(&mut self, ri: &str, most: usize) -> Result<usize, StoreError> {
+        // Holds one resource-ID for each level, however many resources there are.
+        let mut path = vec![ri.to_owned()];
+        let mut removed = 0;
+        while removed < most {
+            let Some(last) = path.last() else { break };
+            match self.tables.next_child(last, None)? {
+                Some(child) => path.push(child.ri),
+                None => {
+                    if let Some(leaf) = path.pop() {
+                        self.remove(&leaf)?;
+                        removed += 1;
+                    }
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn remove(&mut self, ri: &str) -> Result<(), StoreError> {
+        let Some(record) = self.tables.get(ri)? else {
+            return Err(StoreError::Corrupt(ri.into()));
+        };
+        self.tables.resources.remove(ri)?;
+        if let Some(at) = record.expires {
+            self.expiry.remove((at, ri))?;
+        }
+        if let Some(parent) = &record.parent {
+            self.tables.names.remove((parent.as_str(), record.name.as_str()))?;
+            let place = (parent.as_str(), record.ty.number(), record.sequence);
+            self.tables.children.remove(place)?;
+        }
+        Ok(())
+    }
+
+    /// The resource-ID of a resource that has expired by itself.
+    pub(crate) fn first_expired(&self, now: Seconds) -> Result<Option<String>, StoreError> {
+        match self.expiry.first()? {
+            Some((key, _)) if key.value().0 <= now => Ok(Some(key.value().1.into())),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The store.
+pub(crate) struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens the file, or makes it. Also tells whether it holds tables of its own already.
+    pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
+        let database = Database::builder().set_cache_size(CACHE).create(path)?;
+        let in_use = database.begin_read()?.list_tables()?.next().is_some();
+        Ok((Self { database }, in_use))
+    }
+
+    /// Looks at the store as it is now.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let transaction = self.database.begin_read()?;
+        Ok(Snapshot {
+            tables: Tables {
+                resources: transaction.open_table(RESOURCES)?,
+                names: transaction.open_table(NAMES)?,
+                children: transaction.open_table(CHILDREN)?,
+            },
+            _transaction: transaction,
+        })
+    }
+
+    /// Whether something has expired by itself and is still stored.
+    pub(crate) fn has_expired(&self, now: Seconds) -> Result<bool, StoreError> {
+        let expiry = self.database.begin_read()?.open_table(EXPIRY)?;
+        Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
+    }
+
+    /// Changes the store: all that `work` does is on disk when this returns `Ok`, and none of it
+    /// holds when it returns `Err`.
+    pub(crate) fn write<T, E: From<StoreError>>(
+        &self,
+        work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut transaction = self.database.begin_write().map_err(StoreError::from)?;
+        transaction.set_durability(Durability::Immediate).map_err(StoreError::from)?;
+        let done = {
+            let mut writer = writer(&transaction)?;
+            work(&mut writer)?
+        };
+        transaction.commit().map_err(StoreError::from)?;
+        Ok(done)
+    }
+}
+
+fn writer(transaction: &redb::WriteTransaction) -> Result<Writer<'_>, StoreError> {
+    Ok(Writer {
+        tables: Tables {
+            resources: transaction.open_table(RESOURCES)?,
+            names: transaction.open_table(NAMES)?,
+            children: transaction.open_table(CHILDREN)?,
+        },
+        expiry: transaction.open_table(EXPIRY)?,
+        about: transaction.open_table(ABOUT)?,
+    })
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,203 @@
+//! A registrar to try things on, with a clock that stands still until it is moved.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::target::Target;
+use serde_json::{Value, json};
+
+use crate::record::{Seconds, seconds};
+use crate::settings::Settings;
+use crate::store::{Snapshot, StoreError, Writer};
+use crate::{OpenError, Registrar};
+
+/// 2026-11-24, 09:30:00.
+pub(crate) const NOW: Seconds = 1_795_512_600;
+
+pub(crate) const LIGHT1: &str = "Clight-AE1";
+pub(crate) const LIGHT2: &str = "Clight-AE2";
+
+/// A request of release 3. What follows a `?` in the path is the query string.
+pub(crate) fn request(
+    operation: Operation,
+    path: &str,
+    from: Option<&str>,
+    content: Option<Value>,
+) -> RequestPrimitive {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let pair = |p: &str| {
+        let (name, value) = p.split_once('=').unwrap();
+        (name.into(), value.into())
+    };
+    RequestPrimitive {
+        operation,
+        to: Target::from_path(path).unwrap(),
+        from: from.map(Into::into),
+        request_id: "r1".into(),
+        release: Some("3".into()),
+        resource_type: None,
+        content: content.map(|c| Content::parse(c.to_string().into()).unwrap()),
+        query: query.split('&').filter(|p| !p.is_empty()).map(pair).collect(),
+        parameters: Vec::new(),
+    }
+}
+
+/// An answer.
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) json: Value,
+    pub(crate) response: ResponsePrimitive,
+}
+
+impl Reply {
+    /// The attributes of the one resource in it.
+    pub(crate) fn attributes(&self) -> &Value {
+        self.json.as_object().and_then(|o| o.values().next()).unwrap_or(&Value::Null)
+    }
+
+    /// The reason of a refusal.
+    pub(crate) fn why(&self) -> &str {
+        self.json["m2m:dbg"].as_str().unwrap_or_default()
+    }
+
+    /// The addresses that a discovery found.
+    pub(crate) fn found(&self) -> Vec<&str> {
+        self.json["m2m:uril"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect()
+    }
+}
+
+pub(crate) struct Bench {
+    registrar: Registrar,
+    directory: tempfile::TempDir,
+    now: SystemTime,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        service_provider: Some("in.provider.com".into()),
+        ..Settings::new(CseId::parse("mn-cse-123456").unwrap(), "cse")
+    }
+}
+
+impl Bench {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let registrar = Registrar::open(&directory.path().join("store"), settings).unwrap();
+        Self { registrar, directory, now: UNIX_EPOCH + Duration::from_secs(NOW) }
+    }
+
+    /// Two lights are registered, each with a container `state`.
+    pub(crate) fn with_lights() -> Self {
+        Self::lights(settings())
+    }
+
+    pub(crate) fn lights(settings: Settings) -> Self {
+        let bench = Self::new(settings);
+        for (stem, name) in [(LIGHT1, "light1"), (LIGHT2, "light2")] {
+            assert_eq!(bench.register(stem, name).code, 2001);
+            let reply = bench.container(stem, &format!("/cse/{name}"), json!({"rn": "state"}));
+            assert_eq!(reply.code, 2001);
+        }
+        bench
+    }
+
+    /// Closes the store and opens it again.
+    pub(crate) fn reopen(self) -> Self {
+        let settings = self.registrar.settings().clone();
+        self.reopen_as(settings).unwrap()
+    }
+
+    pub(crate) fn reopen_as(self, settings: Settings) -> Result<Self, OpenError> {
+        let Self { registrar, directory, now } = self;
+        drop(registrar);
+        let registrar = Registrar::open(&directory.path().join("store"), settings)?;
+        Ok(Self { registrar, directory, now })
+    }
+
+    pub(crate) fn now(&self) -> Seconds {
+        seconds(self.now)
+    }
+
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        self.registrar.settings()
+    }
+
+    pub(crate) fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.registrar.store().snapshot().unwrap()
+    }
+
+    /// Puts so many instances of one byte into a container, straight into the store: a commit for
+    /// each would take its time.
+    pub(crate) fn fill(&self, from: &str, container: &str, count: u64) {
+        let reply = self.instance(from, container, json!({"con": 0}));
+        let first = reply.attributes()["ri"].as_str().unwrap();
+        let fill = |writer: &mut Writer<'_>| {
+            let mut instance = writer.read().get(first)?.unwrap();
+            let parent = instance.parent.clone().unwrap();
+            let mut container = writer.read().get(&parent)?.unwrap();
+            let stock = container.stock.as_mut().unwrap();
+            stock.count += count - 1;
+            stock.bytes += count - 1;
+            writer.put(&container)?;
+            for n in 1..count {
+                instance.ri = format!("{first}-{n}");
+                instance.name.clone_from(&instance.ri);
+                instance.sequence = n;
+                writer.put(&instance)?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        self.registrar.store().write(fill).unwrap();
+    }
+
+    pub(crate) fn sweep(&self) -> usize {
+        self.registrar.sweep(self.now).unwrap()
+    }
+
+    pub(crate) fn send(&self, request: &RequestPrimitive) -> Reply {
+        let response = self.registrar.handle(request, self.now);
+        let json =
+            response.content.as_ref().map_or(Value::Null, |c| serde_json::from_slice(c).unwrap());
+        Reply { code: response.rsc.code(), json, response }
+    }
+
+    pub(crate) fn create(&self, from: Option<&str>, path: &str, ty: u16, content: Value) -> Reply {
+        let mut request = request(Operation::Create, path, from, Some(content));
+        request.resource_type = Some(ty);
+        self.send(&request)
+    }
+
+    pub(crate) fn register(&self, from: &str, name: &str) -> Reply {
+        let ae = json!({"m2m:ae": {"rn": name, "api": "Nlight", "rr": false, "srv": ["3"]}});
+        self.create(Some(from), "/cse", 2, ae)
+    }
+
+    pub(crate) fn container(&self, from: &str, path: &str, attributes: Value) -> Reply {
+        self.create(Some(from), path, 3, json!({ "m2m:cnt": attributes }))
+    }
+
+    pub(crate) fn instance(&self, from: &str, path: &str, attributes: Value) -> Reply {
+        self.create(Some(from), path, 4, json!({ "m2m:cin": attributes }))
+    }
+
+    pub(crate) fn retrieve(&self, from: &str, path: &str) -> Reply {
+        self.send(&request(Operation::Retrieve, path, Some(from), None))
+    }
+
+    pub(crate) fn update(&self, from: &str, path: &str, content: Value) -> Reply {
+        self.send(&request(Operation::Update, path, Some(from), Some(content)))
+    }
+
+    pub(crate) fn delete(&self, from: &str, path: &str) -> Reply {
+        self.send(&request(Operation::Delete, path, Some(from), None))
+    }
+}

@@ -1,0 +1,98 @@
+use saegis_onem2m::primitive::Operation;
+use serde_json::json;
+
+use crate::testing::{Bench, LIGHT1, request};
+
+#[test]
+fn release_versions_are_those_that_are_spoken() {
+    let bench = Bench::with_lights();
+    let send = |release: Option<&str>| {
+        let mut request = request(Operation::Retrieve, "/cse", Some(LIGHT1), None);
+        request.release = release.map(Into::into);
+        bench.send(&request)
+    };
+    for release in [None, Some("2a"), Some("3"), Some("4"), Some("5")] {
+        let reply = send(release);
+        assert_eq!((reply.code, reply.response.release.as_deref()), (2000, release));
+    }
+    for release in ["", "1", "2", "6", "3 ", "latest"] {
+        let reply = send(Some(release));
+        assert_eq!(reply.code, 4001, "{release}");
+        assert_eq!(reply.response.release.as_deref(), Some("5"));
+    }
+}
+
+#[test]
+fn a_from_is_needed() {
+    let bench = Bench::with_lights();
+    for operation in [Operation::Retrieve, Operation::Delete] {
+        for from in [None, Some("C"), Some("S"), Some("light")] {
+            let reply = bench.send(&request(operation, "/cse/light1", from, None));
+            assert_eq!(reply.code, 4000, "{from:?}");
+        }
+    }
+    let reply = bench.create(None, "/cse/light1", 3, json!({"m2m:cnt": {}}));
+    assert_eq!(reply.code, 4000);
+}
+
+#[test]
+fn a_refusal_is_a_whole_answer() {
+    let bench = Bench::with_lights();
+    let reply = bench.retrieve("Cnobody", "/cse/light1");
+    assert_eq!(reply.code, 4103);
+    assert_eq!(reply.response.request_id, "r1");
+    assert_eq!(reply.response.release.as_deref(), Some("3"));
+    assert_eq!(reply.json, json!({"m2m:dbg": "the originator has no privilege to retrieve there"}));
+}
+
+#[test]
+fn what_is_asked_for_in_vain_is_refused() {
+    let bench = Bench::with_lights();
+    for (path, code) in [
+        ("/cse?rt=2", 5001),
+        ("/cse?fu=1&smf=x", 5001),
+        ("/cse?fu=1&nonsense=x", 4000),
+        ("/cse?ty=3", 5001),
+        ("/cse?rcn=7", 4000),
+    ] {
+        let reply = bench.retrieve(LIGHT1, path);
+        assert_eq!(reply.code, code, "{path} {}", reply.why());
+    }
+    let notify = request(Operation::Notify, "/cse/light1", Some(LIGHT1), Some(json!({})));
+    assert_eq!(bench.send(&notify).code, 5001);
+    let create = request(Operation::Create, "/cse/light1", Some(LIGHT1), Some(json!({})));
+    assert_eq!(bench.send(&create).code, 4000);
+}
+
+#[test]
+fn a_request_may_come_too_late() {
+    let bench = Bench::with_lights();
+    for (value, code) in [
+        ("20261124T093001", 2000),
+        ("20261124T093000", 4008),
+        ("5000", 2000),
+        ("0", 4000),
+        ("soon", 4000),
+    ] {
+        let mut request = request(Operation::Retrieve, "/cse", Some(LIGHT1), None);
+        request.parameters.push(("x-m2m-ret", value.into()));
+        assert_eq!(bench.send(&request).code, code, "{value}");
+    }
+}
+
+#[test]
+fn the_content_is_one_resource() {
+    let bench = Bench::with_lights();
+    let send = |content| {
+        let mut request = request(Operation::Create, "/cse/light1", Some(LIGHT1), content);
+        request.resource_type = Some(3);
+        bench.send(&request).code
+    };
+    assert_eq!(send(None), 4000);
+    for content in
+        [json!({}), json!({"cnt": {}}), json!({"m2m:cnt": 1}), json!({"m2m:cnt": {}, "x": 1})]
+    {
+        assert_eq!(send(Some(content.clone())), 4000, "{content}");
+    }
+    assert_eq!(send(Some(json!({"m2m:cnt": {}}))), 2001);
+}

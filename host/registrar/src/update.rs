@@ -1,0 +1,81 @@
+//! Update (TS-0004 clause 7.3.3): new values, and null for what is to be removed.
+
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+
+use crate::access::{Access, demand};
+use crate::address::{Place, by_id};
+use crate::attributes;
+use crate::context::Context;
+use crate::create::lifetime;
+use crate::instances;
+use crate::options::ResultContent;
+use crate::record::earlier;
+use crate::refusal::Refusal;
+use crate::representation::{self, rooted};
+use crate::store::{StoreError, Writer};
+
+/// Updates a resource.
+///
+/// # Errors
+/// Why it stays as it is.
+pub(crate) fn update(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+) -> Result<ResponsePrimitive, Refusal> {
+    let who = context.originator(writer.read())?;
+    let found = match context.target(writer.read())? {
+        Place::Resource(found) => found,
+        Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
+    };
+    demand(&who, Access::Update, &found.record)?;
+    let mut record = found.record;
+    match record.ty {
+        ResourceType::Ae | ResourceType::Container => {}
+        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
+        ResourceType::ContentInstance => {
+            return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
+        }
+    }
+    let representation = context.representation(record.ty)?;
+    let as_given = context.to_compare_with(&representation);
+    let change = attributes::for_update(record.ty, representation, context.now)?;
+    if let Some(asked) = change.expires {
+        record.expires = lifetime(context, record.ty, asked);
+    }
+    for name in change.removed {
+        record.attributes.remove(name);
+    }
+    let ages = change.set.contains_key("mia");
+    record.attributes.extend(change.set);
+    record.modified = context.now;
+    if let Some(state) = &mut record.state {
+        *state = state.saturating_add(1);
+    }
+    if record.ty == ResourceType::Container {
+        instances::trim(writer, &context.settings.limits, &mut record)?;
+        if ages {
+            instances::shorten(writer, &mut record, context.now)?;
+        }
+    }
+    writer.put(&record)?;
+    let above = match &record.parent {
+        Some(ri) => {
+            by_id(writer.read(), ri, context.now)?
+                .ok_or_else(|| StoreError::Corrupt(ri.clone()))?
+                .expires
+        }
+        None => None,
+    };
+    let expires = earlier(above, record.expires);
+    let all = representation::attributes(context.settings, &record, expires);
+    let content = match context.options.content {
+        ResultContent::Nothing => None,
+        ResultContent::Modified => {
+            Some(rooted(record.ty, representation::modified(all, &as_given)))
+        }
+        _ => Some(rooted(record.ty, all)),
+    };
+    Ok(context.answer(Rsc::Updated, content))
+}

@@ -1,0 +1,172 @@
+//! The kinds of values that attributes have (TS-0004 clause 6.3), with the bounds that are ours.
+
+use saegis_onem2m::id::AppId;
+use serde_json::Value;
+
+use crate::record::parse_timestamp;
+
+/// Longest resource name, in bytes, so that the structured address of the deepest resource
+/// is still one that a request can carry.
+pub(crate) const MAX_NAME: usize = 100;
+
+/// Longest entry in a list of texts, and most entries in it.
+const MAX_ENTRY: usize = 256;
+const MAX_ENTRIES: usize = 64;
+
+/// Names with a meaning of their own: virtual resources, the `<CSEBase>`, and what a path starts
+/// with when it is not CSE-relative.
+const RESERVED: [&str; 12] =
+    ["-", "_", "~", ".", "..", "la", "ol", "fopt", "sfop", "pcu", "pch", "ntsr"];
+
+/// A text that is no resource name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Empty, or longer than it may be.
+    #[error("must have 1 to {MAX_NAME} characters")]
+    Length,
+    /// A character that is not unreserved in RFC 3986.
+    #[error("has {0:?}, which no resource name has")]
+    Character(char),
+    /// A name with a meaning of its own.
+    #[error("is a reserved name")]
+    Reserved,
+}
+
+/// Checks that `text` can name a resource (TS-0001 clause 7.2).
+pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
+    if text.is_empty() || text.len() > MAX_NAME {
+        return Err(NameError::Length);
+    }
+    let unreserved = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
+    if let Some(bad) = text.chars().find(|c| !unreserved(*c)) {
+        return Err(NameError::Character(bad));
+    }
+    if RESERVED.contains(&text) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+/// The kind of an attribute's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A resource name.
+    Name,
+    /// An m2m:timestamp.
+    Time,
+    /// A text of at most that many bytes.
+    Text(usize),
+    /// A list of texts.
+    Texts,
+    /// An App-ID. Whether its first letter fits the release is the registration's business.
+    AppId,
+    /// True or false.
+    Boolean,
+    /// A number from 0 upwards.
+    Count,
+    /// A simple value: the content of an instance. Its size is bounded where it is stored.
+    Simple,
+    /// The creator: the originator asks for it by giving null, and may not give anything else.
+    Creator,
+    /// Kept by the CSE.
+    Kept,
+    /// Known to the specification and not to this registrar.
+    Unsupported,
+}
+
+impl Kind {
+    /// Checks a value other than null.
+    ///
+    /// # Errors
+    /// What it should be.
+    pub(crate) fn check(self, value: &Value) -> Result<(), String> {
+        let fits = match self {
+            Self::Name => {
+                let text = value.as_str().ok_or("must be a text")?;
+                return check_name(text).map_err(|e| e.to_string());
+            }
+            Self::AppId => {
+                let text = value.as_str().ok_or("must be a text")?;
+                return AppId::parse(text).map(|_| ()).map_err(|e| e.to_string());
+            }
+            Self::Time => value.as_str().is_some_and(|t| parse_timestamp(t).is_some()),
+            Self::Text(most) => value.as_str().is_some_and(|t| t.len() <= most),
+            Self::Texts => value.as_array().is_some_and(|list| {
+                let entry =
+                    |v: &Value| v.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_ENTRY);
+                list.len() <= MAX_ENTRIES && list.iter().all(entry)
+            }),
+            Self::Boolean => value.is_boolean(),
+            Self::Count => value.is_u64(),
+            Self::Simple => value.is_string() || value.is_number() || value.is_boolean(),
+            Self::Creator | Self::Kept | Self::Unsupported => false,
+        };
+        if fits { Ok(()) } else { Err(self.wanted()) }
+    }
+
+    fn wanted(self) -> String {
+        match self {
+            Self::Name | Self::AppId => "must be a text".into(),
+            Self::Time => "must be a time of the form 20261124T093000".into(),
+            Self::Text(most) => format!("must be a text of at most {most} bytes"),
+            Self::Texts => format!(
+                "must be a list of at most {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each"
+            ),
+            Self::Boolean => "must be true or false".into(),
+            Self::Count => "must be a whole number from 0 upwards".into(),
+            Self::Simple => "must be a text, a number, true or false".into(),
+            Self::Creator => "must be null: the CSE enters the creator itself".into(),
+            Self::Kept | Self::Unsupported => "can't be given".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_unreserved_characters() {
+        for good in ["light", "a", "A-1._~", "la2", "--", &"x".repeat(MAX_NAME)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for reserved in RESERVED {
+            assert_eq!(check_name(reserved), Err(NameError::Reserved), "{reserved}");
+        }
+        assert_eq!(check_name(""), Err(NameError::Length));
+        assert_eq!(check_name(&"x".repeat(MAX_NAME + 1)), Err(NameError::Length));
+        for bad in ["a/b", "a b", "é", "a%20", "a\0"] {
+            assert!(matches!(check_name(bad), Err(NameError::Character(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn values_have_the_type_of_their_attribute() {
+        for (kind, good, bad) in [
+            (Kind::Name, json!("light"), json!(1)),
+            (Kind::Name, json!("light"), json!("la")),
+            (Kind::Time, json!("20261124T093000"), json!("2026-11-24")),
+            (Kind::Time, json!("20261124T093000"), json!(20261124)),
+            (Kind::Text(3), json!("abc"), json!("abcd")),
+            (Kind::Text(3), json!(""), json!(["a"])),
+            (Kind::Texts, json!(["a", "b"]), json!("a")),
+            (Kind::Texts, json!([]), json!(["a", 1])),
+            (Kind::Texts, json!(["a"]), json!([""])),
+            (Kind::Texts, json!(["a"]), json!(vec!["a"; MAX_ENTRIES + 1])),
+            (Kind::Texts, json!(["a"]), json!(["a".repeat(MAX_ENTRY + 1)])),
+            (Kind::AppId, json!("Nlight"), json!("light")),
+            (Kind::AppId, json!("rlight"), json!(true)),
+            (Kind::Boolean, json!(false), json!("false")),
+            (Kind::Count, json!(0), json!(-1)),
+            (Kind::Count, json!(5), json!(5.0)),
+            (Kind::Count, json!(5), json!("5")),
+            (Kind::Simple, json!("21"), json!({"t": 21})),
+            (Kind::Simple, json!(21.5), json!([21])),
+        ] {
+            assert_eq!(kind.check(&good), Ok(()), "{kind:?} {good}");
+            assert!(kind.check(&bad).is_err(), "{kind:?} {bad}");
+        }
+        for kind in [Kind::Creator, Kind::Kept, Kind::Unsupported] {
+            assert!(kind.check(&json!("Clight-AE1")).is_err(), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A walk through what is below a resource, parents before their children, children of a type in
+//! the order in which they were created.
+//!
+//! It holds one place for each level and no list of resources, and it gives up after a number of
+//! resources: a discovery is no way to keep a registrar busy.
+
+use saegis_onem2m::resource::ResourceType;
+
+use crate::access::{Access, Originator, may};
+use crate::address::Found;
+use crate::record::{Record, Seconds, alive, earlier};
+use crate::refusal::Refusal;
+use crate::store::{Child, Read, StoreError};
+
+/// How much a walk may look at: resources, with one more counted for each [`BLOCK`] of content.
+const MOST: u64 = 20_000;
+const BLOCK: u64 = 4096;
+
+/// A resource on the way.
+pub(crate) struct Visit {
+    /// The resource.
+    pub(crate) record: Record,
+    /// When it or an ancestor expires.
+    pub(crate) expires: Option<Seconds>,
+    /// Its structured address.
+    pub(crate) path: String,
+    /// How far below the start it is, from 1.
+    pub(crate) level: u16,
+}
+
+/// A walk.
+pub(crate) struct Walk<'a> {
+    read: &'a dyn Read,
+    who: Originator<'a>,
+    access: Access,
+    levels: u16,
+    now: Seconds,
+    left: u64,
+    frames: Vec<Frame>,
+}
+
+struct Frame {
+    parent: String,
+    path: String,
+    expires: Option<Seconds>,
+    level: u16,
+    last: Option<Child>,
+}
+
+impl<'a> Walk<'a> {
+    /// Starts below `from`, whose structured address is `path`. What `who` has no privilege of
+    /// `access` to is passed over, with all below it: privileges go by subtrees.
+    pub(crate) fn below(
+        read: &'a dyn Read,
+        (from, path): (&Found, String),
+        (who, access): (Originator<'a>, Access),
+        levels: Option<u16>,
+        now: Seconds,
+    ) -> Self {
+        let start = Frame {
+            parent: from.record.ri.clone(),
+            path,
+            expires: from.expires,
+            level: 1,
+            last: None,
+        };
+        let levels = levels.unwrap_or(u16::MAX);
+        Self { read, who, access, levels, now, left: MOST, frames: vec![start] }
+    }
+
+    /// The next resource.
+    ///
+    /// # Errors
+    /// When there is too much to look at.
+    pub(crate) fn next(&mut self) -> Result<Option<Visit>, Refusal> {
+        loop {
+            let Some(frame) = self.frames.last_mut() else { return Ok(None) };
+            let Some(child) = self.read.next_child(&frame.parent, frame.last.as_ref())? else {
+                self.frames.pop();
+                continue;
+            };
+            let found = self.read.get(&child.ri)?;
+            let record = found.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
+            frame.last = Some(child);
+            let cost = 1 + record.size.unwrap_or(0) / BLOCK;
+            self.left = self.left.checked_sub(cost).ok_or(Refusal::NotAcceptable(
+                "there is too much below the target: choose another one, or fewer levels",
+            ))?;
+            let expires = earlier(frame.expires, record.expires);
+            if !alive(expires, self.now) || !may(&self.who, self.access, &record) {
+                continue;
+            }
+            let path = format!("{}/{}", frame.path, record.name);
+            let level = frame.level;
+            if record.ty != ResourceType::ContentInstance && level < self.levels {
+                self.frames.push(Frame {
+                    parent: record.ri.clone(),
+                    path: path.clone(),
+                    expires,
+                    level: level + 1,
+                    last: None,
+                });
+            }
+            return Ok(Some(Visit { record, expires, path, level }));
+        }
+    }
+
+    /// Leaves out what is below the resource that was visited last.
+    pub(crate) fn pass_over(&mut self, visit: &Visit) {
+        if self.frames.last().is_some_and(|f| f.parent == visit.record.ri) {
+            self.frames.pop();
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `saegis ae`: the AE's side of an association, for trying a gateway and for small devices.
+
+mod client;
+mod config;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_policy::Faults;
+use serde_json::{Value, json};
+
+use client::Session;
+use config::AeConfig;
+
+/// Arguments of `saegis ae`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The AE's configuration: its registrar, its credential, its AE-ID.
+    #[arg(long)]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Register with the registrar.
+    Register,
+    /// End the registration; all that the AE created goes with it.
+    Deregister,
+    /// Create a resource below the AE.
+    Create {
+        #[command(subcommand)]
+        what: Create,
+    },
+    /// Put a value into a container.
+    Send {
+        /// The container's name.
+        container: String,
+        /// The value.
+        value: String,
+    },
+    /// Print the latest value in a container.
+    Latest {
+        /// The container's name.
+        container: String,
+    },
+    /// Print a resource: the AE itself, or one by its address.
+    Show {
+        /// The address at the registrar, such as `-/light1/lamp`.
+        address: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Create {
+    /// A container.
+    Container {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Why an AE's request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AeError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] Faults),
+    /// There is no association.
+    #[error("no association with {cse} at {address}: {why}")]
+    Association {
+        /// The registrar's CSE-ID.
+        cse: String,
+        /// Where it was looked for.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// The association broke, or what came was no answer.
+    #[error("the association broke: {0}")]
+    Broken(String),
+    /// The registrar refused.
+    #[error("refused with {rsc}: {why}")]
+    Refused {
+        /// The Response Status Code.
+        rsc: Rsc,
+        /// What the registrar said.
+        why: String,
+    },
+}
+
+impl AeError {
+    /// The process's exit code: 2 for a wrong configuration, 3 for no association, 4 for a
+    /// refusal.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Association { .. } | Self::Broken(_) => 3,
+            Self::Refused { .. } => 4,
+        }
+    }
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// Why it came to nothing.
+pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
+    let config = AeConfig::load(&args.config)?;
+    let mut session = Session::establish(&config).await?;
+    if !as_json {
+        crate::print(&format!(
+            "association: {} {} with {} at {}, as {}",
+            session.protocol,
+            session.suite,
+            config.registrar.cse_id,
+            config.registrar.address,
+            config.credential.kpsa_id,
+        ));
+    }
+    let done = carry_out(&mut session, &config, args.verb).await?;
+    if as_json {
+        let association = json!({
+            "protocol": session.protocol,
+            "suite": session.suite,
+            "cse_id": config.registrar.cse_id.to_string(),
+            "kpsa_id": config.credential.kpsa_id.to_string(),
+        });
+        let out =
+            json!({ "association": association, "rsc": done.rsc.code(), "content": done.content });
+        crate::print(&out.to_string());
+    } else {
+        crate::print(&done.words);
+    }
+    Ok(())
+}
+
+/// What a verb came to.
+struct Done {
+    rsc: Rsc,
+    content: Value,
+    words: String,
+}
+
+async fn carry_out(session: &mut Session, config: &AeConfig, verb: Verb) -> Result<Done, AeError> {
+    let own = format!("-/{}", config.ae.resource_name());
+    match verb {
+        Verb::Register => {
+            let body = json!({ ResourceType::Ae.root(): {
+                "rn": config.ae.resource_name(),
+                "api": config.ae.app_id.as_str(),
+                "rr": false,
+                "srv": ["3", "4"],
+            }});
+            let done = ask(session, Operation::Create, "-", Some((ResourceType::Ae, body))).await?;
+            let words = |c: &Value| format!("registered as {}: {own}", text(c, "m2m:ae", "aei"));
+            Ok(done.say(words))
+        }
+        Verb::Deregister => {
+            let done = ask(session, Operation::Delete, &own, None).await?;
+            Ok(done.say(|_| format!("deregistered: {own}")))
+        }
+        Verb::Create { what: Create::Container { name } } => {
+            let body = json!({ ResourceType::Container.root(): { "rn": name } });
+            let content = Some((ResourceType::Container, body));
+            let done = ask(session, Operation::Create, &own, content).await?;
+            Ok(done.say(|_| format!("created: {own}/{name}")))
+        }
+        Verb::Send { container, value } => {
+            let to = format!("{own}/{container}");
+            let body = json!({ ResourceType::ContentInstance.root(): { "con": value } });
+            let content = Some((ResourceType::ContentInstance, body));
+            let done = ask(session, Operation::Create, &to, content).await?;
+            Ok(done.say(|_| format!("sent to {to}: {value}")))
+        }
+        Verb::Latest { container } => {
+            let to = format!("{own}/{container}/la");
+            let done = ask(session, Operation::Retrieve, &to, None).await?;
+            Ok(done.say(|c| text(c, "m2m:cin", "con")))
+        }
+        Verb::Show { address } => {
+            let to = address.unwrap_or(own);
+            let done = ask(session, Operation::Retrieve, &to, None).await?;
+            Ok(done.say(|c| serde_json::to_string_pretty(c).unwrap_or_default()))
+        }
+    }
+}
+
+impl Done {
+    fn say(mut self, words: impl FnOnce(&Value) -> String) -> Self {
+        self.words = words(&self.content);
+        self
+    }
+}
+
+fn text(content: &Value, root: &str, name: &str) -> String {
+    match content.get(root).and_then(|r| r.get(name)) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+async fn ask(
+    session: &mut Session,
+    operation: Operation,
+    to: &str,
+    content: Option<(ResourceType, Value)>,
+) -> Result<Done, AeError> {
+    let ResponsePrimitive { rsc, content, .. } = session.ask(operation, to, content).await?;
+    let content = content.and_then(|c| serde_json::from_slice(&c).ok()).unwrap_or(Value::Null);
+    if rsc.is_success() {
+        return Ok(Done { rsc, content, words: String::new() });
+    }
+    let why = match content.get("m2m:dbg") {
+        Some(Value::String(why)) => why.clone(),
+        _ => "the registrar gave no reason".into(),
+    };
+    Err(AeError::Refused { rsc, why })
+}

@@ -1,0 +1,133 @@
+//! An AE's association with its registrar, and requests over it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rand::RngExt;
+use saegis_handshake::psk::Client;
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::http::{read_response, write_request};
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::{Scope, Target};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::AeError;
+use super::config::AeConfig;
+
+/// Largest content of an answer, in bytes.
+const MAX_CONTENT: usize = 4 << 20;
+
+/// An association with a registrar.
+pub struct Session {
+    /// The TLS protocol version.
+    pub protocol: &'static str,
+    /// The cipher suite.
+    pub suite: String,
+    /// The CSE that the association stands for: what was configured for the credential (TS-0003
+    /// clause 8.2.2.1).
+    cse: CseId,
+    from: String,
+    host: String,
+    patience: Duration,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Session {
+    /// Establishes an association with the registrar that is configured.
+    pub async fn establish(config: &AeConfig) -> Result<Self, AeError> {
+        let address = config.registrar.address.clone();
+        let failed = |why: String| AeError::Association {
+            cse: config.registrar.cse_id.to_string(),
+            address: address.clone(),
+            why,
+        };
+        let patience = Duration::from_secs(config.registrar.timeout_seconds);
+        let key = PresharedKey::new(config.credential.kpsa.expose());
+        let client = Client::new(
+            &config.credential.suites,
+            config.credential.kpsa_id.clone(),
+            key.map_err(|e| failed(e.to_string()))?,
+        );
+        let client = client.map_err(|e| failed(e.to_string()))?;
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let named = host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
+        let connect = async {
+            let socket = TcpStream::connect(&address).await.map_err(|e| e.to_string())?;
+            client.connect(socket, named.then_some(host)).await.map_err(|e| e.to_string())
+        };
+        let connected = tokio::time::timeout(patience, connect)
+            .await
+            .map_err(|_| failed("it took too long".into()))?
+            .map_err(&failed)?;
+        let (sender, connection) = handshake(TokioIo::new(connected.stream))
+            .await
+            .map_err(|e| AeError::Broken(e.to_string()))?;
+        // It ends when the sender is dropped; its errors come out of the requests.
+        tokio::spawn(connection);
+        Ok(Self {
+            protocol: connected.protocol,
+            suite: connected.suite,
+            cse: config.registrar.cse_id.clone(),
+            from: config.ae.ae_id.to_string(),
+            host: address.clone(),
+            patience,
+            sender,
+        })
+    }
+
+    /// Sends a request to a resource at the registrar, and waits for the answer.
+    pub async fn ask(
+        &mut self,
+        operation: Operation,
+        to: &str,
+        content: Option<(ResourceType, Value)>,
+    ) -> Result<ResponsePrimitive, AeError> {
+        let broken = |e: String| AeError::Broken(e);
+        let (resource_type, content) = match content {
+            None => (None, None),
+            Some((kind, value)) => {
+                let content = Content::parse(value.to_string().into());
+                (Some(kind.number()), Some(content.map_err(|e| broken(e.to_string()))?))
+            }
+        };
+        // By the same rules as the registrar reads it, so that a mistake is told here.
+        let to = Target::from_path(&format!("/{to}")).map_err(|e| broken(e.to_string()))?;
+        let request = RequestPrimitive {
+            operation,
+            to: Target { scope: Scope::CseRelative, ..to },
+            from: Some(self.from.clone()),
+            request_id: format!("{:016x}", rand::rng().random::<u64>()),
+            release: Some("3".into()),
+            resource_type,
+            content,
+            query: Vec::new(),
+            parameters: Vec::new(),
+        };
+        let sent = write_request(&request, &self.cse).map_err(|e| broken(e.to_string()))?;
+        let (mut parts, body) = sent.into_parts();
+        let host = self.host.parse().map_err(|_| broken("the address is no Host".into()))?;
+        parts.headers.insert(http::header::HOST, host);
+        let exchange = async {
+            let request = http::Request::from_parts(parts, Full::new(body));
+            let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
+            let (parts, body) = response.into_parts();
+            let body =
+                Limited::new(body, MAX_CONTENT).collect().await.map_err(|e| e.to_string())?;
+            read_response(&parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+        };
+        let response = tokio::time::timeout(self.patience, exchange)
+            .await
+            .map_err(|_| broken("no answer in time".into()))?
+            .map_err(broken)?;
+        if response.request_id != request.request_id {
+            return Err(broken("the answer is to another request".into()));
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,357 @@
+//! The configuration of a gateway, `saegis.toml`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use saegis_handshake::Suite;
+use saegis_onem2m::id::{CseId, check_fqdn};
+use saegis_policy::{Capability, Fault, Faults, Grants, Limits, Settings};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+/// The configuration of a gateway. Paths in it are relative to its own folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Which CSE this is.
+    pub cse: Cse,
+    /// Where associations are taken.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Where policy files are.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Where modules are and what they may do.
+    #[serde(default)]
+    pub modules: Modules,
+    /// The CSE behind the gateway, if it is not the embedded one.
+    pub upstream: Option<Upstream>,
+    /// The embedded registrar.
+    #[serde(default)]
+    pub registrar: Registrar,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Bounds,
+    /// The log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Which CSE this is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cse {
+    /// The CSE-ID, with or without its slash.
+    #[serde(deserialize_with = "parsed")]
+    pub cse_id: CseId,
+    /// The resource name of the CSEBase.
+    #[serde(default = "csebase_name")]
+    pub csebase_name: String,
+    /// The domain name of the service provider, for absolute addresses.
+    pub service_provider: Option<String>,
+    /// What kind of CSE it is.
+    #[serde(default)]
+    pub kind: CseKind,
+}
+
+/// The kinds of CSE that a gateway can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum CseKind {
+    /// In the infrastructure domain.
+    #[serde(rename = "IN-CSE")]
+    In,
+    /// In the field domain: a home gateway, say.
+    #[default]
+    #[serde(rename = "MN-CSE")]
+    Mn,
+}
+
+impl CseKind {
+    /// The number of m2m:cseTypeID.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::In => 1,
+            Self::Mn => 2,
+        }
+    }
+}
+
+/// Where associations are taken.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The cipher suites for pre-shared keys, the preferred first, by their registered names.
+    #[serde(deserialize_with = "suites")]
+    pub suites: Vec<Suite>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 8443)), suites: Suite::DEFAULT.to_vec() }
+    }
+}
+
+/// Where policy files are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Policy {
+    /// The folder of policy files.
+    pub folder: PathBuf,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { folder: "policies".into() }
+    }
+}
+
+/// Where modules are and what they may do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Modules {
+    /// The folder of modules and their manifests.
+    pub folder: PathBuf,
+    /// The folder in which compiled modules are kept between starts.
+    pub code_cache: PathBuf,
+    /// Computing time of one decision, in milliseconds.
+    pub deadline_milliseconds: u64,
+    /// Memory of one decision, in bytes.
+    pub memory_bytes: usize,
+    /// Decisions at a time.
+    pub concurrent_decisions: usize,
+    /// The capabilities that each module may ask for, by the module's name; `*` is every module.
+    pub grants: BTreeMap<String, Vec<Capability>>,
+}
+
+impl Default for Modules {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            folder: "policies/modules".into(),
+            code_cache: "state/code-cache".into(),
+            deadline_milliseconds: u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX),
+            memory_bytes: limits.memory,
+            concurrent_decisions: limits.concurrent_calls,
+            grants: BTreeMap::new(),
+        }
+    }
+}
+
+/// A CSE behind the gateway.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Upstream {
+    /// Where its HTTP binding is: `http://host:port`.
+    #[serde(deserialize_with = "parsed")]
+    pub url: http::Uri,
+}
+
+/// The embedded registrar.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Registrar {
+    /// The file of its resources.
+    pub store: PathBuf,
+}
+
+impl Default for Registrar {
+    fn default() -> Self {
+        Self { store: "state/registrar.redb".into() }
+    }
+}
+
+/// Bounds on connections and requests.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Bounds {
+    /// Connections at a time.
+    pub connections: usize,
+    /// From the first byte to the association, in seconds.
+    pub handshake_seconds: u64,
+    /// For the header of a request, from the end of the one before, in seconds. An association
+    /// without requests ends after it.
+    pub idle_seconds: u64,
+    /// For the content of a request, in seconds.
+    pub content_seconds: u64,
+    /// Content of a request or a response, in bytes.
+    pub content_bytes: usize,
+    /// For the CSE behind the gateway to answer, in seconds.
+    pub upstream_seconds: u64,
+    /// For live associations to finish their requests at the end, in seconds.
+    pub drain_seconds: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshake_seconds: 10,
+            idle_seconds: 300,
+            content_seconds: 10,
+            content_bytes: 256 << 10,
+            upstream_seconds: 10,
+            drain_seconds: 10,
+        }
+    }
+}
+
+impl Bounds {
+    /// The time for a handshake.
+    pub fn handshake(&self) -> Duration {
+        Duration::from_secs(self.handshake_seconds)
+    }
+}
+
+/// The log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Log {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// What is logged, such as `info` or `saegis=debug`; the environment variable `SAEGIS_LOG`
+    /// has precedence.
+    pub filter: Option<String>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+fn csebase_name() -> String {
+    "cse".into()
+}
+
+/// Reads a text by the type's own parser, so that the error has the text's place.
+pub fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Reads a list of cipher suites, not empty and each once.
+pub fn suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Suite>, D::Error> {
+    let mut suites = Vec::new();
+    for name in Vec::<String>::deserialize(deserializer)? {
+        let suite = name.parse().map_err(D::Error::custom)?;
+        if suites.contains(&suite) {
+            return Err(D::Error::custom(format!("{name} stands twice")));
+        }
+        suites.push(suite);
+    }
+    if suites.is_empty() {
+        return Err(D::Error::custom("no cipher suite; leave the list out for the default"));
+    }
+    Ok(suites)
+}
+
+/// Reads a TOML file, and says where what is wrong.
+///
+/// # Errors
+/// When the file can't be read, or is not as it should be.
+pub fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, Faults> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Faults(vec![Fault::of(file, format!("can't be read: {e}"))]))?;
+    toml::from_str(&text).map_err(|e| Faults(vec![Fault::of_toml(file, &text, &e)]))
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(file: &Path) -> Result<Self, Faults> {
+        let mut config: Self = read(file)?;
+        config.check(file)?;
+        let base = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        for path in [
+            &mut config.policy.folder,
+            &mut config.modules.folder,
+            &mut config.modules.code_cache,
+            &mut config.registrar.store,
+        ] {
+            *path = base.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// What no type can say.
+    fn check(&self, file: &Path) -> Result<(), Faults> {
+        let mut faults = Vec::new();
+        let mut fault = |what: String| faults.push(Fault::of(file, what));
+        let name = &self.cse.csebase_name;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
+        if name.is_empty() || name == "-" || !name.chars().all(plain) {
+            fault(format!("cse.csebase-name: {name:?} is no resource name"));
+        }
+        if let Some(sp) = &self.cse.service_provider
+            && let Err(e) = check_fqdn(sp)
+        {
+            fault(format!("cse.service-provider: {sp:?} {e}"));
+        }
+        if let Some(upstream) = &self.upstream {
+            let url = &upstream.url;
+            let plain = url.scheme_str() == Some("http")
+                && url.authority().is_some()
+                && url.path().trim_end_matches('/').is_empty()
+                && url.query().is_none();
+            if !plain {
+                fault(format!("upstream.url: {url} is not of the form http://host:port"));
+            }
+        }
+        let bounds = &self.limits;
+        for (name, value) in [
+            ("limits.connections", bounds.connections as u64),
+            ("limits.handshake-seconds", bounds.handshake_seconds),
+            ("limits.idle-seconds", bounds.idle_seconds),
+            ("limits.content-seconds", bounds.content_seconds),
+            ("limits.content-bytes", bounds.content_bytes as u64),
+            ("limits.upstream-seconds", bounds.upstream_seconds),
+            ("modules.deadline-milliseconds", self.modules.deadline_milliseconds),
+            ("modules.concurrent-decisions", self.modules.concurrent_decisions as u64),
+        ] {
+            if value == 0 {
+                fault(format!("{name}: must be at least 1"));
+            }
+        }
+        let page = 64 << 10;
+        if self.modules.memory_bytes < page || self.modules.memory_bytes > 1 << 30 {
+            fault("modules.memory-bytes: must be from 65536 to 1073741824".into());
+        }
+        if self.modules.concurrent_decisions > 1000 {
+            fault("modules.concurrent-decisions: must be at most 1000".into());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    /// The settings of the policy runtime.
+    pub fn policy_settings(&self) -> Settings {
+        let defaults = Grants::default();
+        let mut module = self.modules.grants.clone();
+        let any = module.remove("*").unwrap_or(defaults.any);
+        Settings {
+            policies: self.policy.folder.clone(),
+            modules: self.modules.folder.clone(),
+            code_cache: Some(self.modules.code_cache.clone()),
+            limits: Limits {
+                deadline: Duration::from_millis(self.modules.deadline_milliseconds),
+                memory: self.modules.memory_bytes,
+                concurrent_calls: self.modules.concurrent_decisions,
+                ..Limits::default()
+            },
+            grants: Grants { any, module },
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One connection, from its first byte to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use saegis_handshake::psk::Accepted;
+use saegis_handshake::{FirstFlight, Offer, Refusal};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::associations::Live;
+use crate::gateway::Gateway;
+use crate::lookup::{PolicyLookup, Voucher};
+use crate::service::Service;
+
+/// Largest header of a request, in bytes, and most fields in it.
+const MAX_HEADER: usize = 16 << 10;
+const MAX_FIELDS: usize = 64;
+
+/// How long a connection that was refused is given to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end. `stop` asks it to finish the request at hand and end.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    stop: CancellationToken,
+) {
+    // Primitives are small and answered one by one.
+    let _ = socket.set_nodelay(true);
+    let deadline = Instant::now() + gateway.config.limits.handshake();
+    let (accepted, voucher) = match timeout_at(deadline, handshake(&gateway, socket, peer)).await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(refusal)) => return log_refusal(peer, refusal.cause(), &refusal.to_string()),
+        Err(_) => return log_refusal(peer, "timeout", "the handshake took too long"),
+    };
+    let Accepted { association, mut stream } = accepted;
+    tracing::info!(
+        event = "association.established",
+        association = association.id,
+        %peer,
+        saef = %association.saef,
+        credential_id = %association.credential_id,
+        entity = ?association.entity(),
+        protocol = association.protocol,
+        suite = association.suite,
+        "association established"
+    );
+    let policy = gateway.policy.clone();
+    let listed = gateway.associations.list(association, voucher, || policy.current()).await;
+    let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
+    // Says that nothing more comes, so that the peer can tell the end from a cut.
+    let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
+    tracing::info!(
+        event = "association.ended",
+        association = listed.live.association.id,
+        %peer,
+        credential_id = %listed.live.association.credential_id,
+        why,
+        "association ended: {why}"
+    );
+}
+
+fn log_refusal(peer: SocketAddr, cause: &str, why: &str) {
+    tracing::warn!(event = "handshake.refused", %peer, cause, "handshake refused: {why}");
+}
+
+async fn handshake(
+    gateway: &Arc<Gateway>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
+    let flight = match FirstFlight::read(&mut socket).await {
+        Ok(flight) if flight.offer() == Offer::Psk => flight,
+        Ok(_) => return Err(turn_away(socket, Refusal::CertificatesOnly).await),
+        Err(refusal) => return Err(turn_away(socket, refusal).await),
+    };
+    let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), peer.ip()));
+    let id = gateway.next_association();
+    let accepted = gateway.psk.accept(id, peer, socket, flight, lookup.clone()).await?;
+    match lookup.voucher() {
+        Some(voucher) => Ok((accepted, voucher)),
+        None => Err(Refusal::Protocol("the handshake finished without a look-up".into())),
+    }
+}
+
+/// Tells a client why it is refused before an engine has it, in the protocol that it speaks.
+async fn turn_away(mut socket: TcpStream, refusal: Refusal) -> Refusal {
+    const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+        Content-Length: 56\r\nConnection: close\r\n\r\n\
+        This port takes oneM2M requests over TLS; use https://.\n";
+    let say = async {
+        match (refusal.alert(), &refusal) {
+            (Some(alert), _) => alert.send(&mut socket).await?,
+            (None, Refusal::PlainHttp) => socket.write_all(HTTP).await?,
+            (None, _) => {}
+        }
+        socket.shutdown().await?;
+        // What is still under way from the peer must not make the kernel drop what it was told.
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await.map(drop)
+    };
+    // Whether it hears it is up to the peer.
+    let _ = tokio::time::timeout(LAST_WORDS, say).await;
+    refusal
+}
+
+/// Serves requests until the association ends, and says why it did.
+async fn requests<S>(
+    gateway: &Arc<Gateway>,
+    stream: S,
+    live: &Arc<Live>,
+    stop: &CancellationToken,
+) -> &'static str
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let service = Arc::new(Service::new(gateway.clone(), live.clone()));
+    let service = service_fn(|request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.respond(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(gateway.config.limits.idle_seconds))
+        .max_buf_size(MAX_HEADER)
+        .max_headers(MAX_FIELDS)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let expiry = async {
+        match live.association.expires {
+            Some(at) => {
+                let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+                tokio::time::sleep(left).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(expiry);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            result = &mut connection => return match result {
+                Ok(()) if stopping => "gateway stopping",
+                Ok(()) => "closed",
+                Err(e) if e.is_timeout() => "idle",
+                Err(e) if e.is_parse() => "bad HTTP",
+                Err(_) => "broken",
+            },
+            () = live.ended() => return "revoked",
+            () = &mut expiry => return "credential expired",
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

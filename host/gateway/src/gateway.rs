@@ -1,0 +1,76 @@
+//! The gateway as a whole: what every connection shares, and how it is set up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use saegis_handshake::psk;
+use saegis_policy::{Fault, Faults, Policy};
+use saegis_registrar::{Registrar, Settings};
+
+use crate::associations::Associations;
+use crate::config::Config;
+use crate::upstream::{Remote, Upstream};
+
+/// What every connection shares.
+pub struct Gateway {
+    /// The configuration.
+    pub config: Config,
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The engine for pre-shared keys.
+    pub psk: psk::Server,
+    /// The CSE behind.
+    pub upstream: Upstream,
+    /// The live associations.
+    pub associations: Associations,
+    next_association: AtomicU64,
+}
+
+impl Gateway {
+    /// Sets a gateway up: loads policy and opens the store, or says all that is wrong. No port
+    /// is opened.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration's parts.
+    pub async fn open(file: &Path, config: Config) -> Result<Self, Faults> {
+        let own = |what: String| Faults(vec![Fault::of(file, what)]);
+        let psk = psk::Server::new(&config.listen.suites)
+            .map_err(|e| own(format!("listen.suites: {e}")))?;
+        let policy = Policy::open(config.policy_settings()).await?;
+        let upstream = match &config.upstream {
+            Some(upstream) => Upstream::Remote(Box::new(Remote::new(
+                upstream.url.clone(),
+                config.cse.cse_id.clone(),
+                config.limits.content_bytes,
+            ))),
+            None => Upstream::Embedded(Arc::new(open_registrar(&config)?)),
+        };
+        Ok(Self {
+            config,
+            policy: Arc::new(policy),
+            psk,
+            upstream,
+            associations: Associations::default(),
+            next_association: AtomicU64::new(1),
+        })
+    }
+
+    /// The number of the next association.
+    pub fn next_association(&self) -> u64 {
+        self.next_association.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn open_registrar(config: &Config) -> Result<Registrar, Faults> {
+    let store = &config.registrar.store;
+    let fault = |what: String| Faults(vec![Fault::of(store, what)]);
+    if let Some(folder) = store.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    }
+    let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
+    settings.cse_type = config.cse.kind.number();
+    settings.service_provider.clone_from(&config.cse.service_provider);
+    Registrar::open(store, settings).map_err(|e| fault(e.to_string()))
+}

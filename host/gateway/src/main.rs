@@ -1,0 +1,137 @@
+//! `saegis`, a oneM2M security gateway: the command line.
+
+mod ae;
+mod associations;
+mod config;
+mod connection;
+mod gateway;
+mod logging;
+mod lookup;
+mod run;
+mod service;
+mod summary;
+mod upstream;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use saegis_policy::{Faults, Policy};
+
+/// What something wrong in a configuration, a policy file or a module ends with.
+const BAD_INPUT: u8 = 2;
+
+/// A oneM2M security gateway: establishes security associations (TS-0003) and lets sandboxed
+/// policy modules decide who may connect and in whose name a request may speak.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    /// Print for programs: JSON on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run(Gateway),
+    /// Check configuration, policy files and modules, without opening a port.
+    Check(Gateway),
+    /// Be an AE: establish an association with a registrar and send it a request.
+    Ae(ae::Args),
+    /// Print the version.
+    Version,
+}
+
+#[derive(clap::Args)]
+struct Gateway {
+    /// The gateway's configuration.
+    #[arg(long, default_value = "saegis.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return complain(&format!("no threads: {e}"), 1),
+    };
+    let code = match cli.command {
+        Command::Run(gateway) => match config::Config::load(&gateway.config) {
+            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            Ok(config) => {
+                logging::start(&config.log);
+                match runtime.block_on(run::run(&gateway.config, config)) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+                }
+            }
+        },
+        Command::Check(gateway) => runtime.block_on(check(&gateway.config, cli.json)),
+        Command::Ae(args) => match runtime.block_on(ae::run(args, cli.json)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => complain(&e.to_string(), e.exit_code()),
+        },
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            if cli.json {
+                print(&serde_json::json!({ "version": version }).to_string());
+            } else {
+                print(&format!("saegis {version}"));
+            }
+            ExitCode::SUCCESS
+        }
+    };
+    // Nothing that is still under way after the drain may keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// Checks all that a gateway would load.
+async fn check(file: &Path, json: bool) -> ExitCode {
+    let loaded = async {
+        let config = config::Config::load(file)?;
+        let psk = saegis_handshake::psk::Server::new(&config.listen.suites);
+        psk.map_err(|e| Faults(vec![saegis_policy::Fault::of(file, e.to_string())]))?;
+        Policy::open(config.policy_settings()).await
+    };
+    match loaded.await {
+        Ok(policy) => {
+            let generation = policy.current();
+            if json {
+                print(&summary::as_json(&generation).to_string());
+            } else {
+                print(&format!("{}: good", file.display()));
+                summary::policy(&generation).iter().skip(1).for_each(|line| print(line));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(faults) if json => {
+            let faults = faults.0.iter().map(|f| {
+                serde_json::json!({
+                    "file": f.file, "line": f.line, "column": f.column, "what": f.what,
+                })
+            });
+            print(&serde_json::json!({ "faults": faults.collect::<Vec<_>>() }).to_string());
+            ExitCode::from(BAD_INPUT)
+        }
+        Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+    }
+}
+
+/// Writes a line to standard output; that nobody reads it is no fault of ours.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(what: &str, code: u8) -> ExitCode {
+    let mut stderr = std::io::stderr();
+    let (on, off) = if stderr.is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    for line in what.lines() {
+        let _ = writeln!(stderr, "{on}error:{off} {line}");
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,328 @@
+//! From a request to its response: primitive, verdict, CSE.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::http::{read_request, write_response};
+use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Scope;
+use saegis_policy::{Allowance, Generation, Registration, Verdict};
+
+use crate::associations::Live;
+use crate::gateway::Gateway;
+
+/// Most originators of one association whose allowance is kept.
+const KEPT: usize = 16;
+
+/// Serves the requests of one association.
+pub struct Service {
+    gateway: Arc<Gateway>,
+    live: Arc<Live>,
+    kept: Mutex<Kept>,
+}
+
+/// The originators that policy allowed for as long as the generation lasts.
+#[derive(Default)]
+struct Kept {
+    generation: u64,
+    originators: Vec<String>,
+}
+
+impl Kept {
+    fn allows(&self, generation: u64, originator: &str) -> bool {
+        self.generation == generation && self.originators.iter().any(|o| o == originator)
+    }
+
+    fn keep(&mut self, generation: u64, originator: &str) {
+        if self.generation != generation {
+            *self = Self { generation, originators: Vec::new() };
+        }
+        if self.originators.len() < KEPT && !self.allows(generation, originator) {
+            self.originators.push(originator.into());
+        }
+    }
+}
+
+impl Service {
+    /// The service of an association.
+    pub fn new(gateway: Arc<Gateway>, live: Arc<Live>) -> Self {
+        Self { gateway, live, kept: Mutex::default() }
+    }
+
+    /// Answers one request.
+    pub async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let response = match self.read(request).await {
+            Ok(request) => self.handle(request).await,
+            Err(refusal) => refusal,
+        };
+        write_response(response).map(Full::new)
+    }
+
+    /// Reads a request whole, bounded in size and time.
+    async fn read(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<RequestPrimitive, ResponsePrimitive> {
+        let limits = &self.gateway.config.limits;
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, limits.content_bytes).collect();
+        let patience = Duration::from_secs(limits.content_seconds);
+        let body = match tokio::time::timeout(patience, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => {
+                let why = format!("the content is larger than {} bytes", limits.content_bytes);
+                Err((Rsc::BadRequest, why))
+            }
+            Ok(Err(_)) => Err((Rsc::BadRequest, "the content breaks off".into())),
+            Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
+        };
+        let read = |body| read_request(&parts.method, &parts.uri, &parts.headers, body);
+        let (rsc, request_id, why) = match body {
+            Ok(body) => match read(body) {
+                Ok(request) => return Ok(request),
+                Err(e) => (e.rsc, e.request_id, e.why),
+            },
+            // Read without its content all the same: an answer repeats the request identifier.
+            Err((rsc, why)) => {
+                let id = read(Bytes::new()).map_or_else(|e| e.request_id, |r| Some(r.request_id));
+                (rsc, id, why)
+            }
+        };
+        self.log_refusal(request_id.as_deref().unwrap_or_default(), None, rsc, &why);
+        Err(ResponsePrimitive::refusal(&request_id.unwrap_or_default(), None, rsc, &why))
+    }
+
+    fn log_refusal(&self, request_id: &str, from: Option<&str>, rsc: Rsc, why: &str) {
+        let association = &self.live.association;
+        tracing::warn!(
+            event = "request.refused",
+            association = association.id,
+            credential_id = %association.credential_id,
+            request_id,
+            from = from.unwrap_or_default(),
+            rsc = rsc.code(),
+            "refused: {why}"
+        );
+    }
+
+    fn refuse(&self, request: &RequestPrimitive, rsc: Rsc, why: &str) -> ResponsePrimitive {
+        self.log_refusal(&request.request_id, request.from.as_deref(), rsc, why);
+        ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
+    }
+
+    async fn handle(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
+        let cse = &self.gateway.config.cse;
+        let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
+        if own {
+            // One form for policy and CSE alike, however the originator wrote it.
+            request.to.scope = Scope::CseRelative;
+        }
+        // Taken once: the request sees one generation from start to end.
+        let generation = self.gateway.policy.current();
+        if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
+            return self.refuse(&request, rsc, &why);
+        }
+        let creates_ae = request.operation == Operation::Create
+            && request.resource_type == Some(ResourceType::Ae.number());
+        if creates_ae && let Err((rsc, why)) = self.check_registration(&generation, &request).await
+        {
+            return self.refuse(&request, rsc, &why);
+        }
+        if !own {
+            return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
+        }
+        let wanted = request.from.clone();
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let response = self.gateway.upstream.handle(request, patience).await;
+        if creates_ae && response.rsc == Rsc::Created {
+            self.learn(wanted.as_deref(), &response);
+        }
+        tracing::debug!(
+            event = "request.answered",
+            association = self.live.association.id,
+            request_id = response.request_id,
+            rsc = response.rsc.code(),
+        );
+        response
+    }
+
+    /// Asks policy whether the request may speak in the name of its From.
+    async fn check_originator(
+        &self,
+        generation: &Generation,
+        request: &RequestPrimitive,
+    ) -> Result<(), (Rsc, String)> {
+        // What an allowance for an originator covers, whatever a module says.
+        let covered = match &request.content {
+            Some(content) => content.named_originators().is_empty(),
+            None => true,
+        };
+        let covered = covered
+            && !(request.operation == Operation::Create
+                && request.resource_type == Some(ResourceType::Ae.number()));
+        let keepable = request.from.as_deref().filter(|_| covered);
+        if let Some(from) = keepable
+            && let Ok(kept) = self.kept.lock()
+            && kept.allows(generation.number, from)
+        {
+            return Ok(());
+        }
+        let verdict = generation.check_originator(&self.live.association, request).await;
+        if let (Verdict::Allow(Allowance::Originator), Some(from)) = (&verdict, keepable)
+            && let Ok(mut kept) = self.kept.lock()
+        {
+            kept.keep(generation.number, from);
+        }
+        allowed(verdict)
+    }
+
+    /// Asks policy whether the AE may register.
+    async fn check_registration(
+        &self,
+        generation: &Generation,
+        request: &RequestPrimitive,
+    ) -> Result<(), (Rsc, String)> {
+        let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
+        let Some(app_id) = api else {
+            return Err((Rsc::BadRequest, "the AE has no App-ID (api)".into()));
+        };
+        let registration = Registration { from: request.from.clone(), app_id };
+        allowed(generation.check_registration(&self.live.association, &registration).await)
+    }
+
+    /// Learns the AE-ID that a CSE gave in its answer to a registration.
+    fn learn(&self, wanted: Option<&str>, response: &ResponsePrimitive) {
+        if self.live.association.entity() != &Entity::NotYetKnown {
+            return;
+        }
+        let told = response.content.as_ref().and_then(|c| attribute(c, "aei"));
+        let address =
+            || Some(response.content_location.as_deref()?.rsplit('/').next()?.to_string());
+        let stem = match wanted.map(From::parse) {
+            Some(Ok(From::Stem(stem))) => Some(stem.to_string()),
+            // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
+            _ => told.or_else(|| self.gateway.upstream.is_embedded().then(address).flatten()),
+        };
+        let stem = stem.and_then(|text| AeIdStem::parse(text.rsplit('/').next()?).ok());
+        let id = self.live.association.id;
+        let Some(stem) = stem else {
+            tracing::warn!(
+                event = "association.nothing-learnt",
+                association = id,
+                "the answer to the registration names no AE-ID"
+            );
+            return;
+        };
+        match self.gateway.associations.learn(&self.live, &stem) {
+            Ok(()) => tracing::info!(event = "association.learnt", association = id, ae_id = %stem,
+                "the association stands for {stem} from now on"),
+            Err(why) => tracing::warn!(event = "association.nothing-learnt", association = id,
+                ae_id = %stem, "{why}"),
+        }
+    }
+}
+
+fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {
+    match verdict {
+        Verdict::Allow(_) => Ok(()),
+        Verdict::Deny { rsc, reason, .. } => Err((Rsc::from_code(rsc), reason)),
+        Verdict::Failed { module, fault } => {
+            tracing::error!(
+                event = "module.failed",
+                module,
+                cause = fault.cause(),
+                "module {module} {fault}"
+            );
+            Err((Rsc::InternalServerError, "the request could not be checked".into()))
+        }
+    }
+}
+
+/// A text attribute of the AE in a content; `None` also where a name stands twice, for two readers
+/// could take two different ones.
+fn attribute(content: &Bytes, name: &str) -> Option<String> {
+    let pairs = |json: &serde_json::value::RawValue| -> Option<Vec<(String, Raw)>> {
+        serde_json::from_str::<Pairs>(json.get()).ok().map(|p| p.0)
+    };
+    let outer = serde_json::from_slice::<Raw>(content).ok()?;
+    let only = |pairs: Vec<(String, Raw)>, name: &str| {
+        let mut values = pairs.into_iter().filter(|(n, _)| n == name).map(|(_, v)| v);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    };
+    let ae = only(pairs(&outer)?, ResourceType::Ae.root())?;
+    let value = only(pairs(&ae)?, name)?;
+    serde_json::from_str(value.get()).ok()
+}
+
+type Raw = Box<serde_json::value::RawValue>;
+
+/// The members of an object, in order, each mention of one.
+struct Pairs(Vec<(String, Raw)>);
+
+impl<'de> serde::Deserialize<'de> for Pairs {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Pairs;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_read_where_it_stands_once() {
+        let read = |json: &'static str| attribute(&Bytes::from_static(json.as_bytes()), "api");
+        assert_eq!(read(r#"{"m2m:ae":{"rr":true,"api":"Nlight"}}"#), Some("Nlight".into()));
+        for none in [
+            r#"{"m2m:ae":{"api":"Na","api":"Nb"}}"#,
+            r#"{"m2m:ae":{"api":"Na"},"m2m:ae":{"api":"Na"}}"#,
+            r#"{"m2m:ae":{"api":1}}"#,
+            r#"{"m2m:cnt":{"api":"Na"}}"#,
+            r#"{"m2m:ae":"api"}"#,
+            "[]",
+        ] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn allowances_are_kept_for_one_generation_and_bounded() {
+        let mut kept = Kept::default();
+        kept.keep(1, "Ca");
+        assert!(kept.allows(1, "Ca"));
+        assert!(!kept.allows(1, "Cb"));
+        assert!(!kept.allows(2, "Ca"));
+        kept.keep(2, "Cb");
+        assert!(!kept.allows(2, "Ca"));
+        for n in 0..100 {
+            kept.keep(2, &format!("C{n}"));
+        }
+        assert_eq!(kept.originators.len(), KEPT);
+    }
+}

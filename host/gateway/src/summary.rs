@@ -1,0 +1,98 @@
+//! What a gateway serves, in words and as JSON.
+
+use std::net::SocketAddr;
+
+use saegis_policy::Generation;
+use serde_json::{Value, json};
+
+use crate::gateway::Gateway;
+
+/// What a running gateway prints.
+pub fn serving(gateway: &Gateway, address: SocketAddr) -> Vec<String> {
+    let config = &gateway.config;
+    let generation = gateway.policy.current();
+    let behind = match &config.upstream {
+        Some(upstream) => format!("the CSE at {}", upstream.url),
+        None => format!("the embedded registrar, {}", config.registrar.store.display()),
+    };
+    let mut lines = vec![
+        format!("saegis {}", env!("CARGO_PKG_VERSION")),
+        format!("  CSE-ID      {}", config.cse.cse_id),
+        format!("  TLS         {address}"),
+        format!("  behind it   {behind}"),
+    ];
+    lines.extend(policy(&generation));
+    warn_of_short_keys(&generation);
+    lines
+}
+
+/// What a generation is made of, a line each.
+pub fn policy(generation: &Generation) -> Vec<String> {
+    let mut lines = vec![format!("  generation  {}", generation.number)];
+    for module in generation.modules() {
+        let hooks = join(module.hooks.iter().map(|h| h.name()));
+        let capabilities = match module.capabilities.as_slice() {
+            [] => "no capabilities".into(),
+            some => format!("may use {}", join(some.iter().map(|c| c.name()))),
+        };
+        lines.push(format!("  module      {}: {hooks}; {capabilities}", module.name));
+    }
+    for table in generation.tables() {
+        lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
+    }
+    lines
+}
+
+/// What a generation is made of, in one line.
+pub fn contents(generation: &Generation) -> String {
+    let modules = join(generation.modules().iter().map(|m| m.name.as_str()));
+    let tables = generation.tables();
+    let tables = tables.iter().map(|t| format!("{} ({})", t.name, rows(t.rows)));
+    let tables: Vec<_> = tables.collect();
+    format!("modules {modules}; tables {}", join(tables.iter().map(String::as_str)))
+}
+
+/// The same for programs.
+pub fn as_json(generation: &Generation) -> Value {
+    let modules = generation.modules().into_iter().map(|m| {
+        json!({
+            "name": m.name,
+            "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
+            "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
+            "sha256": hex::encode(m.digest),
+        })
+    });
+    let tables = generation
+        .tables()
+        .into_iter()
+        .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys }));
+    json!({
+        "modules": modules.collect::<Vec<_>>(),
+        "tables": tables.collect::<Vec<_>>(),
+    })
+}
+
+/// Short keys are taken, for the specification sets no length, but someone should know.
+pub fn warn_of_short_keys(generation: &Generation) {
+    for table in generation.tables().iter().filter(|t| t.short_keys > 0) {
+        tracing::warn!(
+            event = "policy.short-keys",
+            table = table.name,
+            keys = table.short_keys,
+            "{} of {} keys in {} have less than 16 bytes and can be guessed by whoever records \
+             a handshake",
+            table.short_keys,
+            table.rows,
+            table.name
+        );
+    }
+}
+
+fn rows(count: usize) -> String {
+    if count == 1 { "1 row".into() } else { format!("{count} rows") }
+}
+
+fn join<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<_> = items.collect();
+    if all.is_empty() { "none".into() } else { all.join(", ") }
+}

@@ -1,0 +1,134 @@
+//! The CSE behind the gateway: the embedded registrar, or another over HTTP.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use saegis_onem2m::http::{read_response, write_request};
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_registrar::Registrar;
+
+/// Connections to the CSE behind the gateway that are kept when idle.
+const IDLE_CONNECTIONS: usize = 64;
+
+/// The CSE behind the gateway.
+pub enum Upstream {
+    /// The embedded registrar.
+    Embedded(Arc<Registrar>),
+    /// Another CSE, over the HTTP binding.
+    Remote(Box<Remote>),
+}
+
+/// Another CSE.
+pub struct Remote {
+    client: Client<HttpConnector, Full<Bytes>>,
+    url: Uri,
+    cse: CseId,
+    content_bytes: usize,
+}
+
+impl Remote {
+    /// The CSE `cse`, whose HTTP binding is at `url`.
+    pub fn new(url: Uri, cse: CseId, content_bytes: usize) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self { client, url, cse, content_bytes }
+    }
+
+    /// Sends a request, and reads the answer. The text of an error is for the log.
+    async fn ask(&self, request: &RequestPrimitive) -> Result<ResponsePrimitive, String> {
+        let out = write_request(request, &self.cse).map_err(|e| e.to_string())?;
+        let (mut parts, body) = out.into_parts();
+        let mut uri = self.url.clone().into_parts();
+        uri.path_and_query = parts.uri.into_parts().path_and_query;
+        parts.uri = Uri::from_parts(uri).map_err(|e| e.to_string())?;
+        let request = http::Request::from_parts(parts, Full::new(body));
+        let response = self.client.request(request).await.map_err(|e| error_chain(&e))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, self.content_bytes).collect().await.map_err(|e| {
+            match e.downcast_ref::<LengthLimitError>() {
+                Some(_) => "the answer is too large".into(),
+                None => format!("the answer breaks off: {e}"),
+            }
+        })?;
+        read_response(&parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+    }
+}
+
+impl Upstream {
+    /// Whether it is the embedded registrar.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
+
+    /// Carries a request out. Whatever happens, there is an answer.
+    pub async fn handle(&self, request: RequestPrimitive, patience: Duration) -> ResponsePrimitive {
+        let refuse = {
+            let (id, release) = (request.request_id.clone(), request.release.clone());
+            move |rsc, why: &str| ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why)
+        };
+        match self {
+            // The store answers after its commit and must not be left half way, so no patience.
+            Self::Embedded(registrar) => {
+                let registrar = registrar.clone();
+                let work = move || registrar.handle(&request, SystemTime::now());
+                match tokio::task::spawn_blocking(work).await {
+                    Ok(response) => response,
+                    Err(e) => {
+                        tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
+                        refuse(Rsc::InternalServerError, "the registrar failed")
+                    }
+                }
+            }
+            Self::Remote(remote) => {
+                match tokio::time::timeout(patience, remote.ask(&request)).await {
+                    Ok(Ok(response)) => ResponsePrimitive {
+                        // What the originator is to match the answer by is its own identifier.
+                        request_id: request.request_id,
+                        ..response
+                    },
+                    Ok(Err(why)) => {
+                        tracing::warn!(
+                            event = "upstream.failed",
+                            "the CSE at {}: {why}",
+                            remote.url
+                        );
+                        refuse(Rsc::TargetNotReachable, "the CSE can't be reached")
+                    }
+                    Err(_) => {
+                        tracing::warn!(
+                            event = "upstream.failed",
+                            "the CSE at {}: no answer in time",
+                            remote.url
+                        );
+                        refuse(Rsc::RequestTimeout, "the CSE did not answer in time")
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

@@ -87,7 +87,7 @@ mod tests {
         unsafe {
             let a = arena.alloc(byte);
             let b = arena.alloc(word);
-            assert!(b as usize % 8 == 0 && b as usize > a as usize);
+            assert!((b as usize).is_multiple_of(8) && b as usize > a as usize);
             assert!(arena.alloc(all).is_null());
             arena.dealloc(b, word);
             assert_eq!(arena.alloc(byte) as usize, b as usize, "the last piece is used again");

@@ -1,0 +1,254 @@
+//! From the workspace of the policy modules to components that a gateway can load.
+
+use std::{fs, io, path::Path, process};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use wit_component::ComponentEncoder;
+
+use crate::{
+    process::run,
+    project::{self, Project},
+    toolchain::{TARGET, Toolchain},
+};
+
+/// Modules that are loaded afresh for each decision, so what they weigh is paid for each time.
+/// A module beyond the limit has most likely pulled in formatting or panic machinery.
+const SMALL: &[&str] = &["psk-table", "originator-check", "psk-derived"];
+const SMALL_LIMIT: usize = 40 * 1024;
+
+/// A member of the guest workspace that becomes a component.
+#[derive(Debug, PartialEq, Eq)]
+struct Module {
+    name: String,
+    /// The library's name, which is that of the file cargo makes.
+    library: String,
+    /// Whether gateways get it, or it is an example.
+    ships: bool,
+}
+
+/// Builds every policy module. All are collected in the folder of components; those that ship also
+/// go to `out`, or to where the gateway of this checkout reads them.
+pub fn build(project: &Project, out: Option<&Path>) -> Result<()> {
+    if !project.guests.join("Cargo.toml").is_file() {
+        bail!("{} has no Cargo.toml", project.guests.display());
+    }
+    let toolchain = Toolchain::ready()?;
+    let modules = members(&project::metadata(project.guest_cargo(), &project.guests)?)?;
+
+    let built = project.guest_target.join(TARGET);
+    let patience = if built.is_dir() { "" } else { "; the first time takes minutes" };
+    println!("Building the policy modules with {}{patience}", toolchain.name());
+    let mut cargo = toolchain.cargo_build(project);
+    cargo.arg("--lib");
+    for module in &modules {
+        cargo.args(["--package", &module.name]);
+    }
+    run(&mut cargo)?;
+
+    let components = modules
+        .iter()
+        .map(|module| {
+            let core = built.join("release").join(format!("{}.wasm", module.library));
+            let component = componentise(&core)
+                .with_context(|| format!("policy module {} is no component", module.name))?;
+            check_size(&module.name, component.len())?;
+            Ok((module, component))
+        })
+        .collect::<Result<Vec<_>>>()?;
+
+    let shipped = match out {
+        Some(folder) => folder.to_owned(),
+        None => project.root.join("policies/modules"),
+    };
+    for (module, component) in &components {
+        put(&project.components(), &module.name, component)?;
+        if module.ships {
+            put(&shipped, &module.name, component)?;
+        }
+        let kind = if module.ships { "ships" } else { "example" };
+        println!("{:>9} bytes  {} ({kind})", component.len(), module.name);
+    }
+    println!("Those that ship are in {}", shipped.display());
+    println!("All are in {}", project.components().display());
+    Ok(())
+}
+
+/// Reads which members become components, and which of them ship.
+fn members(metadata: &Value) -> Result<Vec<Module>> {
+    let shipped = metadata
+        .pointer("/metadata/saegis/shipped")
+        .and_then(Value::as_array)
+        .context("guest-modules/Cargo.toml has no list workspace.metadata.saegis.shipped")?;
+    let mut modules = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let library = package["targets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|target| {
+                target["crate_types"]
+                    .as_array()
+                    .is_some_and(|types| types.iter().any(|kind| kind == "cdylib"))
+            })
+            .and_then(|target| target["name"].as_str());
+        if let (Some(name), Some(library)) = (package["name"].as_str(), library) {
+            modules.push(Module {
+                name: name.to_owned(),
+                library: library.replace('-', "_"),
+                ships: shipped.iter().any(|listed| listed == name),
+            });
+        }
+    }
+    let unknown = |listed: &&Value| !modules.iter().any(|module| *listed == &module.name);
+    if let Some(listed) = shipped.iter().find(unknown) {
+        bail!(
+            "guest-modules/Cargo.toml lists {listed} as shipped, but no member is a cdylib of that name"
+        );
+    }
+    if modules.is_empty() {
+        bail!("no member of guest-modules/Cargo.toml is a cdylib");
+    }
+    modules.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(modules)
+}
+
+/// Makes a component of a core module that carries its contract in a custom section.
+fn componentise(core: &Path) -> Result<Vec<u8>> {
+    let core = fs::read(core).with_context(|| format!("cannot read {}", core.display()))?;
+    ComponentEncoder::default().validate(true).module(&core)?.encode()
+}
+
+fn check_size(name: &str, size: usize) -> Result<()> {
+    if SMALL.contains(&name) && size >= SMALL_LIMIT {
+        bail!(
+            "policy module {name} has {size} bytes; it must stay below {SMALL_LIMIT}, see what it \
+             pulls in"
+        );
+    }
+    Ok(())
+}
+
+/// Puts a component into a folder, whole or not at all, and only if it is not there already: a
+/// running gateway watches the folder, and takes every change for a new generation.
+fn put(folder: &Path, name: &str, component: &[u8]) -> Result<()> {
+    let path = folder.join(format!("{name}.wasm"));
+    // Not called .wasm, lest a gateway loads it.
+    let aside = folder.join(format!(".{name}.{}.tmp", process::id()));
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        if is_there(&path, component)? {
+            return Ok(());
+        }
+        fs::write(&aside, component)?;
+        fs::rename(&aside, &path)
+    };
+    write().with_context(|| {
+        // Best effort: it is the first error that counts.
+        fs::remove_file(&aside).ok();
+        format!("cannot write {}", path.display())
+    })
+}
+
+fn is_there(path: &Path, component: &[u8]) -> io::Result<bool> {
+    match fs::read(path) {
+        Ok(present) => Ok(present == component),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn workspace(shipped: Value) -> Value {
+        json!({
+            "metadata": { "saegis": { "shipped": shipped } },
+            "packages": [
+                {
+                    "name": "psk-table",
+                    "targets": [{ "name": "psk_table", "crate_types": ["cdylib", "rlib"] }],
+                },
+                { "name": "shared", "targets": [{ "name": "shared", "crate_types": ["lib"] }] },
+                {
+                    "name": "allow-all",
+                    "targets": [
+                        { "name": "tool", "crate_types": ["bin"] },
+                        { "name": "allow-all", "crate_types": ["cdylib"] },
+                    ],
+                },
+            ],
+        })
+    }
+
+    #[test]
+    fn every_cdylib_is_a_module() {
+        let modules = members(&workspace(json!(["psk-table"]))).unwrap();
+        let expected = [("allow-all", "allow_all", false), ("psk-table", "psk_table", true)];
+        assert_eq!(
+            modules,
+            expected.map(|(name, library, ships)| Module {
+                name: name.to_owned(),
+                library: library.to_owned(),
+                ships,
+            })
+        );
+    }
+
+    #[test]
+    fn what_ships_must_be_a_module() {
+        for listed in ["shared", "psk_table"] {
+            let error = members(&workspace(json!([listed]))).unwrap_err();
+            assert!(error.to_string().contains(listed), "{error}");
+        }
+        let error = members(&json!({ "packages": [] })).unwrap_err();
+        assert!(error.to_string().contains("saegis.shipped"), "{error}");
+    }
+
+    #[test]
+    fn the_limit_is_for_small_modules() {
+        check_size("psk-table", SMALL_LIMIT - 1).unwrap();
+        check_size("python-example", SMALL_LIMIT * 400).unwrap();
+        let error = check_size("psk-table", SMALL_LIMIT).unwrap_err();
+        assert!(error.to_string().contains("40960"), "{error}");
+    }
+
+    #[test]
+    fn an_unchanged_component_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new");
+        let path = folder.join("m.wasm");
+        let inode = || fs::metadata(&path).unwrap().ino();
+
+        put(&folder, "m", b"one").unwrap();
+        let first = inode();
+        put(&folder, "m", b"one").unwrap();
+        assert_eq!(inode(), first);
+        put(&folder, "m", b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_component_that_cannot_be_written_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("m.wasm")).unwrap();
+        let error = put(folder.path(), "m", b"one").unwrap_err();
+        assert!(error.to_string().contains("m.wasm"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_core_module_without_a_contract_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let core = folder.path().join("core.wasm");
+        assert!(componentise(&core).is_err());
+        fs::write(&core, b"\0asm").unwrap();
+        assert!(componentise(&core).is_err());
+    }
+}

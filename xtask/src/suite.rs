@@ -1,0 +1,153 @@
+//! `cargo xtask test`: everything that has to hold before a change is good.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    debian, modules, process,
+    project::{self, Project},
+    steps::Steps,
+    toolchain,
+};
+
+/// Clients and tools of the suites that no one here wrote: the program, and Debian's package.
+const PROGRAMS: &[(&str, &str)] = &[("gnutls-cli", "gnutls-bin"), ("openssl", "openssl")];
+
+/// cargo-nextest without its own updater, which would bring a whole TLS library to compile.
+const NEXTEST: &[&str] = &["--no-default-features", "--features", "default-no-update"];
+
+/// Checks everything, or, given arguments for the test runner, only what they select.
+pub fn run(project: &Project, args: &[String]) -> Result<()> {
+    let mut steps = Steps::default();
+    let result = if args.is_empty() {
+        everything(project, &mut steps)
+    } else {
+        selection(project, &mut steps, args)
+    };
+    println!("\n{}", steps.summary());
+    result
+}
+
+fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
+    steps.take("tools", || {
+        programs()?;
+        subcommand("nextest", NEXTEST)?;
+        subcommand("deny", &[])
+    })?;
+    steps.take("format", || {
+        say_and_run(project.host_cargo().args(["fmt", "--all", "--check"]))?;
+        // Without --all, which follows paths into the main workspace.
+        say_and_run(project.guest_cargo().args(["fmt", "--check"]))
+    })?;
+    steps.take("policy modules", || modules::build(project, None))?;
+    steps.take("lints", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--locked"];
+        let strict = ["--", "-D", "warnings"];
+        say_and_run(project.host_cargo().args(arguments).args(strict))?;
+        say_and_run(project.guest_cargo().args(arguments).args(strict))
+    })?;
+    steps.take("unit tests of the policy modules", || {
+        // With --lib the module itself is not linked: a component's exports have names that only
+        // a linker for WebAssembly takes.
+        let arguments = ["nextest", "run", "--workspace", "--lib", "--locked"];
+        say_and_run(project.guest_cargo().args(arguments))
+    })?;
+    steps.take("gateway", || gateway(project))?;
+    steps.take("tests", || tests(project, &[]))?;
+    steps.take("documentation tests", || {
+        let arguments = ["test", "--doc", "--workspace", "--locked"];
+        say_and_run(project.host_cargo().args(arguments))
+    })?;
+    steps.take("documentation", || {
+        let arguments = ["doc", "--workspace", "--no-deps", "--locked"];
+        let mut cargo = project.host_cargo();
+        say_and_run(cargo.args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    steps.take("licences and sources", || {
+        dependencies(|| project.host_cargo(), project, &toolchain::host()?)?;
+        dependencies(|| project.guest_cargo(), project, toolchain::TARGET)
+    })
+}
+
+fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()> {
+    steps.take("tools", || {
+        programs()?;
+        subcommand("nextest", NEXTEST)
+    })?;
+    steps.take("policy modules", || modules::build(project, None))?;
+    steps.take("gateway", || gateway(project))?;
+    steps.take("tests", || tests(project, args))
+}
+
+/// Sees to the programs that the suites start.
+fn programs() -> Result<()> {
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !process::on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let request = format!(
+        "the suites need more programs; run `{}` as root on Debian",
+        debian::install_line(&missing)
+    );
+    if !debian::can_install() {
+        bail!(request);
+    }
+    debian::install(&missing).context(request)
+}
+
+/// Sees to a subcommand of cargo, built where it leaves nothing in our target folder.
+fn subcommand(name: &str, arguments: &[&str]) -> Result<()> {
+    if process::succeeds(project::cargo().args([name, "--version"])) {
+        return Ok(());
+    }
+    println!("Installing cargo-{name}; this takes minutes");
+    let package = format!("cargo-{name}");
+    let mut cargo = project::cargo();
+    cargo.args(["install", "--locked"]).args(arguments).arg(package);
+    process::run(cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS"))
+}
+
+/// The gateway that the suites start: quick to build, and with its checks of arithmetic. Built
+/// together with the tests, for alone it would get other features of its dependencies, and all of
+/// wasmtime would be compiled twice.
+fn gateway(project: &Project) -> Result<()> {
+    let arguments = ["build", "--locked", "--workspace", "--bins", "--tests"];
+    say_and_run(project.host_cargo().args(arguments))
+}
+
+fn tests(project: &Project, args: &[String]) -> Result<()> {
+    let arguments = ["nextest", "run", "--workspace", "--locked", "--no-fail-fast"];
+    let mut cargo = project.host_cargo();
+    cargo
+        .args(arguments)
+        .args(args)
+        .env("SAEGIS_BIN", project.gateway_binary("debug"))
+        .env("SAEGIS_COMPONENTS", project.components());
+    say_and_run(&mut cargo)
+}
+
+/// Checks what a workspace's lock file holds for a target. Warnings, such as of two versions of a
+/// crate, are for whoever runs cargo-deny by hand. Advisories are left out: they come from a
+/// database on the network that changes by itself, so that a commit could pass today and fail
+/// tomorrow.
+fn dependencies(cargo: impl Fn() -> Command, project: &Project, target: &str) -> Result<()> {
+    // All of it is here already but for what no build needs, such as a crate for another feature.
+    say_and_run(cargo().args(["fetch", "--locked", "--target", target]))?;
+    let mut cargo = cargo();
+    cargo
+        .args(["deny", "--offline", "--locked", "--log-level", "error"])
+        .args(["--target", target, "--config"])
+        .arg(project.root.join("deny.toml"))
+        .args(["check", "licenses", "bans", "sources"]);
+    say_and_run(&mut cargo)
+}
+
+fn say_and_run(command: &mut Command) -> Result<()> {
+    println!("$ {}", process::line(command));
+    process::run(command)
+}

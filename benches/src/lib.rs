@@ -1,0 +1,71 @@
+//! What the benchmarks share: policies made for the occasion, out of the modules that ship.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use saegis_policy::{Faults, Policy, Settings};
+
+/// The text of a psk-lookup-table of so many rows, with keys of 16 bytes.
+#[must_use]
+pub fn table(rows: usize) -> String {
+    let mut text = String::from("ae_id,kpsa,kpsa_id\n");
+    for n in 0..rows {
+        let (stem, id) = (stem(n), kpsa_id(n));
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{stem},{:032x},{id}", key(n));
+    }
+    text
+}
+
+/// The AE-ID-Stem of a row.
+#[must_use]
+pub fn stem(n: usize) -> String {
+    format!("Clight-{n:07}")
+}
+
+/// The KpsaID of a row.
+#[must_use]
+pub fn kpsa_id(n: usize) -> String {
+    format!("AE{n:012}-Light@in.provider.com")
+}
+
+/// The key of a row.
+#[must_use]
+pub fn key(n: usize) -> u128 {
+    0x1a2b_3c4d_5e6f_7a8b_0000_0000_0000_0000 + n as u128
+}
+
+/// A policy of the modules that ship and a table of so many rows. The folder lives as long as the
+/// guard.
+///
+/// # Errors
+/// When the modules have not been built, or the folder can't be made.
+pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> {
+    let folder = tempfile::tempdir().map_err(|e| fault(&e))?;
+    let modules = folder.path().join("modules");
+    std::fs::create_dir(&modules).map_err(|e| fault(&e))?;
+    for name in
+        ["psk-table.wasm", "psk-table.toml", "originator-check.wasm", "originator-check.toml"]
+    {
+        std::fs::copy(shipped().join(name), modules.join(name)).map_err(|e| fault(&e))?;
+    }
+    std::fs::write(folder.path().join("psk-lookup-table.csv"), table(rows))
+        .map_err(|e| fault(&e))?;
+    let settings = Settings {
+        policies: folder.path().into(),
+        modules,
+        code_cache: None,
+        limits: saegis_policy::Limits::default(),
+        grants: saegis_policy::Grants::default(),
+    };
+    Ok((Policy::open(settings).await?, folder))
+}
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/modules")
+}
+
+fn fault(error: &std::io::Error) -> Faults {
+    let what = format!("{error}; `cargo xtask modules` builds the modules");
+    Faults(vec![saegis_policy::Fault::of(&shipped(), what)])
+}

@@ -49,10 +49,10 @@ pub async fn serve(
         %peer,
         saef = %association.saef,
         credential_id = %association.credential_id,
-        entity = ?association.entity(),
+        entity = %association.entity(),
         protocol = association.protocol,
         suite = association.suite,
-        "association established"
+        "association established with {}", association.entity()
     );
     let policy = gateway.policy.clone();
     let listed = gateway.associations.list(association, voucher, || policy.current()).await;

@@ -39,3 +39,9 @@ pub trait CredentialLookup {
     /// Looks an identity up.
     fn lookup(&self, query: Query) -> Looking;
 }
+
+/// The registered name of the cipher suite agreed on.
+fn suite_name(ssl: &openssl::ssl::SslRef) -> String {
+    let cipher = ssl.current_cipher();
+    cipher.and_then(|c| c.standard_name().or(Some(c.name()))).unwrap_or_default().into()
+}

@@ -38,7 +38,7 @@ pub struct SecurityAssociation {
     pub peer: SocketAddr,
     /// The TLS protocol version agreed on, such as `TLSv1.2`.
     pub protocol: &'static str,
-    /// The cipher suite agreed on, by the name that the engine gives it.
+    /// The cipher suite agreed on, by its registered name.
     pub suite: String,
     /// When the handshake finished.
     pub established: SystemTime,

@@ -58,6 +58,17 @@ pub enum Entity {
     Cse(CseId),
 }
 
+/// In words, for logs.
+impl std::fmt::Display for Entity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotYetKnown => f.write_str("an AE not yet known"),
+            Self::Ae(stem) => write!(f, "AE {stem}"),
+            Self::Cse(cse) => write!(f, "CSE {cse}"),
+        }
+    }
+}
+
 /// A credential as a look-up found it: the entity, its Credential-ID, how long it holds, the key.
 pub struct Credential {
     /// Whom it stands for.

@@ -1,5 +1,7 @@
 //! The sandbox: one engine with a pool of prepared slots, and the clock that ends calls.
 
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -66,7 +68,7 @@ impl Sandbox {
             .async_stack_size(512 << 10)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(4));
         if let Some(folder) = &settings.code_cache {
-            std::fs::create_dir_all(folder)?;
+            private_folder(folder)?;
             let mut cache = CacheConfig::new();
             cache.with_directory(folder.canonicalize()?);
             config.cache(Some(Cache::new(cache)?));
@@ -132,6 +134,22 @@ impl Sandbox {
         });
         store
     }
+}
+
+/// Makes a folder that nobody else may write to, or checks that it is one: compiled code that is
+/// found in it is run as it is.
+fn private_folder(folder: &Path) -> wasmtime::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mode = std::fs::metadata(folder)?.permissions().mode();
+    if mode & 0o022 != 0 {
+        wasmtime::bail!(
+            "the code cache {} can be written by others (mode {:o}); take that right from them, \
+             for what is in it is run",
+            folder.display(),
+            mode & 0o777,
+        );
+    }
+    Ok(())
 }
 
 /// Advances the engine's epoch for as long as the sandbox lives.

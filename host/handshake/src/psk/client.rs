@@ -92,9 +92,8 @@ impl Client {
         }
         let mut stream = Box::pin(SslStream::new(ssl, socket).map_err(engine)?);
         stream.as_mut().connect().await.map_err(refused)?;
-        let (protocol, cipher) = (stream.ssl().version_str(), stream.ssl().current_cipher());
-        let suite = cipher.and_then(|c| c.standard_name().or(Some(c.name()))).unwrap_or_default();
-        Ok(Connected { protocol, suite: suite.into(), stream })
+        let (protocol, suite) = (stream.ssl().version_str(), super::suite_name(stream.ssl()));
+        Ok(Connected { protocol, suite, stream })
     }
 }
 

@@ -139,7 +139,7 @@ impl Server {
                         entity: credential.entity,
                         peer,
                         protocol: ssl.version_str(),
-                        suite: ssl.current_cipher().map_or("", |c| c.name()).into(),
+                        suite: super::suite_name(ssl),
                         expires: credential.expires,
                     },
                 );

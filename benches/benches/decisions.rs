@@ -1,0 +1,82 @@
+//! What a fresh decision costs: instance, call and answer.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark stops at what is wrong"
+)]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use criterion::{Criterion, criterion_group, criterion_main};
+use saegis_onem2m::association::{Established, Saef, SecurityAssociation};
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::id::{AeIdStem, CredentialId};
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive};
+use saegis_onem2m::target::Target;
+use saegis_policy::{Lookup, PskQuery, Verdict};
+
+fn decisions(c: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (policy, _folder) = runtime.block_on(saegis_benches::policy(100_000)).expect("a policy");
+    let generation = policy.current();
+
+    let query = PskQuery {
+        psk_identity: saegis_benches::kpsa_id(77_777),
+        server_name: None,
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    c.bench_function("decision/psk-table", |b| {
+        b.to_async(&runtime).iter(|| async {
+            match generation.lookup(black_box(&query)).await {
+                Lookup::Found(credential) => black_box(credential),
+                _ => panic!("not found"),
+            }
+        });
+    });
+    let stranger = PskQuery { psk_identity: "nobody@in.provider.com".into(), ..query };
+    c.bench_function("decision/psk-table, unknown identity", |b| {
+        b.to_async(&runtime).iter(|| async {
+            assert!(matches!(generation.lookup(black_box(&stranger)).await, Lookup::Unclaimed));
+        });
+    });
+
+    let association = SecurityAssociation::new(
+        1,
+        Established {
+            saef: Saef::ProvisionedSymmetricKey,
+            credential_id: CredentialId::parse("12-a@in.provider.com").expect("an ID"),
+            entity: Entity::Ae(AeIdStem::parse("Clight-AE1").expect("a stem")),
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            protocol: "TLSv1.2",
+            suite: String::new(),
+            expires: None,
+        },
+    );
+    let request = |from: &str| RequestPrimitive {
+        operation: Operation::Create,
+        to: Target::from_path("/-/light1/lamp").expect("a target"),
+        from: Some(from.into()),
+        request_id: "r1".into(),
+        release: Some("3".into()),
+        resource_type: Some(4),
+        content: Content::parse(Bytes::from_static(br#"{"m2m:cin":{"con":"on"}}"#)).ok(),
+        query: Vec::new(),
+        parameters: Vec::new(),
+    };
+    for (name, from, allowed) in [("allowed", "Clight-AE1", true), ("refused", "Clight-AE2", false)]
+    {
+        let request = request(from);
+        c.bench_function(&format!("decision/originator-check, {name}"), |b| {
+            b.to_async(&runtime).iter(|| async {
+                let verdict = generation.check_originator(&association, black_box(&request)).await;
+                assert_eq!(matches!(verdict, Verdict::Allow(_)), allowed);
+            });
+        });
+    }
+}
+
+criterion_group!(benches, decisions);
+criterion_main!(benches);

@@ -38,6 +38,7 @@ impl Guest for OriginatorCheck {
         let named = primitive.named_originators.iter();
         let outcome = rules::check(&Request {
             peer,
+            service_provider: association.service_provider.as_deref(),
             from: primitive.from.as_deref(),
             creates_ae: primitive.operation == Operation::Create
                 && primitive.resource_type == Some(AE),

@@ -17,6 +17,8 @@ pub enum Peer<'a> {
 pub struct Request<'a, N> {
     /// Whom the association stands for.
     pub peer: Peer<'a>,
+    /// The domain name of our service provider, if it is known.
+    pub service_provider: Option<&'a str>,
     /// The From, as written.
     pub from: Option<&'a str>,
     /// Whether it is a create of an AE: the one request by which an AE may learn its name.
@@ -118,6 +120,8 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
         None if request.creates_ae => None,
         None => return Err(Why::FromMissing),
     };
+    // An absolute identifier of another service provider names somebody else, whatever follows.
+    let ours = |sp: &str| request.service_provider.is_some_and(|own| own.eq_ignore_ascii_case(sp));
     match request.peer {
         Peer::Ae(own) => match form {
             Some(From::Stem(stem)) if stem == own => Ok(Outcome::Allow),
@@ -136,6 +140,7 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
         },
         Peer::Cse(_) if request.creates_ae => Err(Why::CseCreatesAe),
         Peer::Cse(own) => match form {
+            Some(From::Absolute { sp, .. }) if !ours(sp) => Err(Why::AnotherCse),
             Some(From::SpRelative(id)) if id == own => Ok(Outcome::Allow),
             Some(From::SpRelativeAe { cse, .. }) if cse == own => Ok(Outcome::Allow),
             Some(From::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
@@ -160,7 +165,8 @@ mod tests {
     use Peer::{Ae, Cse, UnknownAe};
 
     fn row(peer: Peer<'_>, from: Option<&str>, creates_ae: bool, named: &[&str]) -> Outcome {
-        check(&Request { peer, from, creates_ae, named: named.iter().copied() })
+        let service_provider = Some("sp.org");
+        check(&Request { peer, service_provider, from, creates_ae, named: named.iter().copied() })
     }
 
     #[test]
@@ -210,7 +216,17 @@ mod tests {
         for from in ["/mn", "/mn/Ca", "//sp.org/mn", "//sp.org/mn/Ca", "/Sa", "//sp.org/Sa"] {
             assert_eq!(row(Cse("mn"), Some(from), false, &[]), Allow, "{from}");
         }
-        for from in ["/mn2", "/mn2/Ca", "//sp.org/mn2", "//sp.org/mn2/Ca", "/MN", "/Sx/Ca"] {
+        for from in [
+            "/mn2",
+            "/mn2/Ca",
+            "//sp.org/mn2",
+            "//sp.org/mn2/Ca",
+            "/MN",
+            "/Sx/Ca",
+            "//other.org/mn",
+            "//other.org/mn/Ca",
+            "//other.org/Sa",
+        ] {
             assert_eq!(row(Cse("mn"), Some(from), false, &[]), Deny(Why::AnotherCse), "{from}");
         }
         for from in ["Ca", "Sa", "C", "S"] {

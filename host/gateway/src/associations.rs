@@ -1,15 +1,21 @@
 //! The live associations: who they are, and how they are ended.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::AeIdStem;
-use saegis_policy::Generation;
+use saegis_policy::{Generation, Policy};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::lookup::Voucher;
+
+/// Associations that a new generation is asked about at a time.
+const AT_A_TIME: usize = 16;
 
 /// A live association.
 pub struct Live {
@@ -17,6 +23,8 @@ pub struct Live {
     pub association: SecurityAssociation,
     /// What vouches for its credential.
     voucher: Voucher,
+    /// The number of the last generation that vouched for it.
+    vouched: AtomicU64,
     /// Ends it.
     end: CancellationToken,
 }
@@ -27,24 +35,58 @@ impl Live {
         self.end.cancelled().await;
     }
 
-    /// Asks a generation whether it vouches for the credential; if not, ends the association.
-    async fn vouch(&self, generation: &Generation) {
-        if let Err(why) = self.voucher.holds_in(generation).await {
+    /// Whether the association holds in a generation. Where that has not been asked yet it is
+    /// asked now, so no request is answered by a generation that does not vouch for its
+    /// association. One that does not hold is ended.
+    pub async fn holds_in(&self, generation: &Generation) -> bool {
+        if self.association.expires.is_some_and(|at| at <= SystemTime::now()) {
+            self.revoke(generation, "it has expired");
+        } else if self.vouched.load(Ordering::Acquire) != generation.number {
+            match self.voucher.holds_in(generation).await {
+                Err(why) => self.revoke(generation, &why),
+                Ok(()) if self.has_learnt_what_is_reserved(generation) => {
+                    self.revoke(generation, "its AE-ID belongs to another credential now");
+                }
+                // An older generation may be asked late; the newest answer is the one that counts.
+                Ok(()) => {
+                    self.vouched.fetch_max(generation.number, Ordering::AcqRel);
+                }
+            }
+        }
+        !self.end.is_cancelled()
+    }
+
+    fn has_learnt_what_is_reserved(&self, generation: &Generation) -> bool {
+        match (self.association.credential_entity(), self.association.entity()) {
+            (Entity::NotYetKnown, Entity::Ae(stem)) => generation.reserves(stem),
+            _ => false,
+        }
+    }
+
+    fn revoke(&self, generation: &Generation, why: &str) {
+        if !self.end.is_cancelled() {
             tracing::warn!(
                 event = "association.revoked",
                 association = self.association.id,
                 credential_id = %self.association.credential_id,
                 generation = generation.number,
-                "the association ends, for policy no longer vouches for its credential: {why}"
+                "the association ends, for its credential no longer holds: {why}"
             );
-            self.end.cancel();
         }
+        self.end.cancel();
     }
 }
 
 /// The live associations.
 #[derive(Default)]
-pub struct Associations(Mutex<HashMap<u64, Arc<Live>>>);
+pub struct Associations(Mutex<Lists>);
+
+#[derive(Default)]
+struct Lists {
+    live: HashMap<u64, Arc<Live>>,
+    /// Which association has learnt an AE-ID, or is about to: its registration is under way.
+    learnt: HashMap<AeIdStem, u64>,
+}
 
 /// Keeps an association in the list; when dropped, it is gone from there.
 pub struct Listed<'a> {
@@ -55,55 +97,119 @@ pub struct Listed<'a> {
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
-        self.all.map().remove(&self.live.association.id);
+        let mut lists = self.all.lists();
+        let id = self.live.association.id;
+        lists.live.remove(&id);
+        if let (Entity::NotYetKnown, Entity::Ae(stem)) =
+            (self.live.association.credential_entity(), self.live.association.entity())
+            && lists.learnt.get(stem) == Some(&id)
+        {
+            lists.learnt.remove(stem);
+        }
+    }
+}
+
+/// An AE-ID that an association is about to learn. When dropped without that, it is free again.
+pub struct Claim<'a> {
+    all: &'a Associations,
+    live: Arc<Live>,
+    stem: AeIdStem,
+}
+
+impl Claim<'_> {
+    /// The registrar has confirmed the AE-ID.
+    pub fn confirm(self) -> Result<(), &'static str> {
+        let learn = self.live.association.learn(self.stem.clone());
+        learn.map_err(|_| "the association stands for another AE-ID already")
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let own = matches!(self.live.association.entity(), Entity::Ae(own) if *own == self.stem);
+        if !own {
+            self.all.lists().learnt.remove(&self.stem);
+        }
     }
 }
 
 impl Associations {
-    /// Nothing panics while it holds the lock, and the map is whole between any two calls.
-    fn map(&self) -> MutexGuard<'_, HashMap<u64, Arc<Live>>> {
+    /// Nothing panics while it holds the lock, and the lists are whole between any two calls.
+    fn lists(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists an association. `in_force` is called afterwards: should a generation have come into
-    /// force since the look-up, it is asked, for it has asked the listed ones already.
+    /// Lists an association that was just established. Should a generation have come into force
+    /// since the look-up, it is asked, for it has asked the listed ones already.
     pub async fn list(
         &self,
         association: SecurityAssociation,
         voucher: Voucher,
-        in_force: impl FnOnce() -> Arc<Generation>,
+        policy: &Policy,
     ) -> Listed<'_> {
-        let looked_up_in = voucher.generation;
-        let live = Arc::new(Live { association, voucher, end: CancellationToken::new() });
-        self.map().insert(live.association.id, live.clone());
+        let live = Arc::new(Live {
+            vouched: AtomicU64::new(voucher.generation),
+            association,
+            voucher,
+            end: CancellationToken::new(),
+        });
+        let impostor = {
+            let mut lists = self.lists();
+            lists.live.insert(live.association.id, live.clone());
+            match live.association.entity() {
+                Entity::Ae(stem) => {
+                    let id = lists.learnt.get(stem).copied();
+                    id.and_then(|id| lists.live.get(&id).cloned())
+                }
+                Entity::NotYetKnown | Entity::Cse(_) => None,
+            }
+        };
         let listed = Listed { all: self, live };
-        let generation = in_force();
-        if generation.number != looked_up_in {
-            listed.live.vouch(&generation).await;
+        let generation = policy.current();
+        if let Some(impostor) = impostor {
+            // What a credential names goes before what another has learnt.
+            impostor.revoke(&generation, "the AE with its AE-ID has connected");
         }
+        listed.live.holds_in(&generation).await;
         listed
     }
 
-    /// Asks a new generation for each live association whether it vouches for its credential.
-    pub async fn vouch_all(&self, generation: &Generation) {
-        let all: Vec<_> = self.map().values().cloned().collect();
+    /// Asks a new generation for each live association whether it vouches for its credential, as
+    /// long as it is the one in force.
+    pub async fn vouch_all(&self, generation: Arc<Generation>, policy: &Policy) {
+        let all: Vec<_> = self.lists().live.values().cloned().collect();
+        let mut asking = JoinSet::new();
         for live in all {
-            live.vouch(generation).await;
+            if policy.current().number != generation.number {
+                break;
+            }
+            if asking.len() >= AT_A_TIME {
+                asking.join_next().await;
+            }
+            let generation = generation.clone();
+            asking.spawn(async move { live.holds_in(&generation).await });
         }
+        asking.join_all().await;
     }
 
-    /// Binds the AE-ID-Stem that the registrar confirmed to an association whose credential has
-    /// none, unless another live association stands for it.
-    pub fn learn(&self, live: &Live, stem: &AeIdStem) -> Result<(), &'static str> {
-        // Under the lock, so that two associations can't learn one AE-ID.
-        let all = self.map();
-        let taken = all.values().any(|other| {
-            other.association.id != live.association.id
-                && matches!(other.association.entity(), Entity::Ae(own) if own == stem)
-        });
-        if taken {
-            return Err("another live association stands for this AE-ID");
+    /// Sets an AE-ID aside for an association whose credential names none, unless it is somebody
+    /// else's: of a row of a policy table, or of a live association.
+    pub fn claim(
+        &self,
+        live: &Arc<Live>,
+        stem: &AeIdStem,
+        generation: &Generation,
+    ) -> Result<Claim<'_>, &'static str> {
+        if generation.reserves(stem) {
+            return Err("the AE-ID belongs to another credential");
         }
-        live.association.learn(stem.clone()).map_err(|_| "the association has an AE-ID already")
+        let mut lists = self.lists();
+        let names =
+            |l: &Arc<Live>| matches!(l.association.entity(), Entity::Ae(own) if own == stem);
+        if lists.learnt.contains_key(stem) || lists.live.values().any(names) {
+            return Err("another association stands for the AE-ID");
+        }
+        lists.learnt.insert(stem.clone(), live.association.id);
+        Ok(Claim { all: self, live: live.clone(), stem: stem.clone() })
     }
 }

@@ -322,8 +322,8 @@ impl Config {
             ("modules.deadline-milliseconds", self.modules.deadline_milliseconds),
             ("modules.concurrent-decisions", self.modules.concurrent_decisions as u64),
         ] {
-            if value == 0 {
-                fault(format!("{name}: must be at least 1"));
+            if value == 0 || value > u64::from(u32::MAX) {
+                fault(format!("{name}: must be from 1 to {}", u32::MAX));
             }
         }
         let page = 64 << 10;
@@ -345,6 +345,7 @@ impl Config {
             policies: self.policy.folder.clone(),
             modules: self.modules.folder.clone(),
             code_cache: Some(self.modules.code_cache.clone()),
+            service_provider: self.cse.service_provider.clone(),
             limits: Limits {
                 deadline: Duration::from_millis(self.modules.deadline_milliseconds),
                 memory: self.modules.memory_bytes,

@@ -54,8 +54,7 @@ pub async fn serve(
         suite = association.suite,
         "association established with {}", association.entity()
     );
-    let policy = gateway.policy.clone();
-    let listed = gateway.associations.list(association, voucher, || policy.current()).await;
+    let listed = gateway.associations.list(association, voucher, &gateway.policy).await;
     let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
     // Says that nothing more comes, so that the peer can tell the end from a cut.
     let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;

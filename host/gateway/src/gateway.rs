@@ -44,7 +44,7 @@ impl Gateway {
                 config.cse.cse_id.clone(),
                 config.limits.content_bytes,
             ))),
-            None => Upstream::Embedded(Arc::new(open_registrar(&config)?)),
+            None => Upstream::embedded(open_registrar(&config)?),
         };
         Ok(Self {
             config,

@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
 use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::CredentialId;
-use saegis_policy::{Generation, Lookup, Policy, PskQuery};
+use saegis_policy::{Generation, Lookup, Policy, PskQuery, Refusal};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -20,15 +21,27 @@ pub struct Voucher {
     query: PskQuery,
     id: CredentialId,
     entity: Entity,
+    expires: Option<SystemTime>,
     key: Fingerprint,
 }
+
+/// How often a look-up is tried that failed, rather than was answered, before the association is
+/// given up: a module under load may be late once.
+const TRIES: usize = 3;
 
 impl Voucher {
     /// Whether `generation` gives the same credential for the same query: the same key for the
     /// same entity. If not, the reason why not.
     pub async fn holds_in(&self, generation: &Generation) -> Result<(), String> {
-        match ask(generation, &self.query).await {
-            Err(why) => Err(why),
+        let mut answer = ask(generation, &self.query).await;
+        for _ in 1..TRIES {
+            if matches!(answer, Err(NotFound::Failed(_))) {
+                answer = ask(generation, &self.query).await;
+            }
+        }
+        match answer {
+            Err(why) => Err(why.to_string()),
+            Ok(found) if found.expires != self.expires => Err("it expires at another time".into()),
             Ok(found) if found.id != self.id => Err("another credential has the identity".into()),
             Ok(found) if found.entity != self.entity => {
                 Err("the credential stands for another entity".into())
@@ -86,13 +99,14 @@ impl CredentialLookup for PolicyLookup {
         let (generation, place) = (self.policy.current(), self.voucher.clone());
         Box::pin(async move {
             match ask(&generation, &query).await {
-                Err(why) => Answer::Refused(why),
+                Err(why) => Answer::Refused(why.to_string()),
                 Ok(credential) => {
                     let voucher = Voucher {
                         generation: generation.number,
                         query,
                         id: credential.id.clone(),
                         entity: credential.entity.clone(),
+                        expires: credential.expires,
                         key: Fingerprint::of(&credential.key),
                     };
                     if let Ok(mut place) = place.lock() {
@@ -105,13 +119,24 @@ impl CredentialLookup for PolicyLookup {
     }
 }
 
-async fn ask(generation: &Generation, query: &PskQuery) -> Result<Credential, String> {
+/// Why there is no credential.
+#[derive(Debug, thiserror::Error)]
+enum NotFound {
+    #[error("no module knows it")]
+    Unclaimed,
+    #[error("module {module} refused it: {reason}")]
+    Refused { module: String, reason: String },
+    #[error("{0}")]
+    Failed(String),
+}
+
+async fn ask(generation: &Generation, query: &PskQuery) -> Result<Credential, NotFound> {
     match generation.lookup(query).await {
         Lookup::Found(credential) => Ok(credential),
-        Lookup::Unclaimed => Err("no module knows it".into()),
-        Lookup::Refused(refusal) => {
-            Err(format!("module {} refused it: {}", refusal.module, refusal.reason))
+        Lookup::Unclaimed => Err(NotFound::Unclaimed),
+        Lookup::Refused(Refusal { module, reason }) => Err(NotFound::Refused { module, reason }),
+        Lookup::Failed { module, fault } => {
+            Err(NotFound::Failed(format!("module {module} {fault}")))
         }
-        Lookup::Failed { module, fault } => Err(format!("module {module} {fault}")),
     }
 }

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
             Ok(config) => {
-                logging::start(&config.log);
+                let _log = logging::start(&config.log);
                 match runtime.block_on(run::run(&gateway.config, config)) {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(faults) => complain(&faults.to_string(), BAD_INPUT),

@@ -30,6 +30,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     let address = config.listen.address;
+    raise_descriptor_limit(config.limits.connections);
     let gateway = Arc::new(Gateway::open(file, config).await?);
     let listener = TcpListener::bind(address)
         .await
@@ -39,6 +40,7 @@ pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
 
     let reporter = gateway.clone();
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
+    let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));
     let _watcher = saegis_policy::watch(gateway.policy.clone(), move |reload| {
         // The receiver lives as long as the gateway.
         let _ = reloaded.send(reload);
@@ -55,6 +57,7 @@ pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
         generation = gateway.policy.current().number, "ready");
 
     serve(&gateway, listener, signals).await;
+    on_hangup.abort();
     follow.abort();
     sweep.abort();
     Ok(())
@@ -134,6 +137,38 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     }
 }
 
+/// Reloads at SIGHUP, as services do; whoever changed a file need not.
+async fn reload_on_hangup(
+    gateway: Arc<Gateway>,
+    reloaded: tokio::sync::mpsc::UnboundedSender<Reload>,
+) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        // The receiver lives as long as the gateway.
+        let _ = reloaded.send(gateway.policy.reload().await);
+    }
+}
+
+/// Each connection takes a descriptor, and one to another CSE behind; the store, the policy files
+/// and the log must find some too.
+fn raise_descriptor_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = 2 * connections as u64 + 256;
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|now| now < wanted) {
+        limit.current = Some(wanted.min(most));
+        let raised = setrlimit(Resource::Nofile, limit);
+        if most < wanted || raised.is_err() {
+            tracing::warn!(
+                event = "gateway.descriptors",
+                "{connections} connections may need {wanted} file descriptors and {most} can be \
+                 had; lower limits.connections, or raise the limit (LimitNOFILE= in systemd)"
+            );
+        }
+    }
+}
+
 /// Tells of reloads, and has new generations vouch for live associations.
 async fn follow_reloads(
     gateway: Arc<Gateway>,
@@ -151,7 +186,7 @@ async fn follow_reloads(
                     summary::contents(&generation)
                 );
                 summary::warn_of_short_keys(&generation);
-                gateway.associations.vouch_all(&generation).await;
+                gateway.associations.vouch_all(generation, &gateway.policy).await;
             }
             Reload::Refused(faults) => {
                 let number = gateway.policy.current().number;
@@ -169,7 +204,7 @@ async fn follow_reloads(
 
 /// Removes what has expired, a batch at a time.
 async fn sweep(gateway: Arc<Gateway>) {
-    let Upstream::Embedded(registrar) = &gateway.upstream else { return };
+    let Upstream::Embedded { registrar, .. } = &gateway.upstream else { return };
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let registrar = registrar.clone();

@@ -16,7 +16,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Registration, Verdict};
 
-use crate::associations::Live;
+use crate::associations::{Claim, Live};
 use crate::gateway::Gateway;
 
 /// Most originators of one association whose allowance is kept.
@@ -127,6 +127,10 @@ impl Service {
         }
         // Taken once: the request sees one generation from start to end.
         let generation = self.gateway.policy.current();
+        if !self.live.holds_in(&generation).await {
+            let why = "the credential of this security association no longer holds";
+            return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+        }
         if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
             return self.refuse(&request, rsc, &why);
         }
@@ -139,11 +143,25 @@ impl Service {
         if !own {
             return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
         }
-        let wanted = request.from.clone();
+        // An AE whose credential names no AE-ID gets the one that the registrar confirms. One that
+        // it asks for is set aside before the registrar is asked.
+        let learns = creates_ae && self.live.association.entity() == &Entity::NotYetKnown;
+        let wanted = match request.from.as_deref().map(From::parse) {
+            Some(Ok(From::Stem(stem))) if learns => AeIdStem::parse(stem).ok(),
+            _ => None,
+        };
+        let associations = &self.gateway.associations;
+        let claim = match wanted.map(|stem| associations.claim(&self.live, &stem, &generation)) {
+            Some(Err(why)) => {
+                return self.refuse(&request, Rsc::OriginatorHasAlreadyRegistered, why);
+            }
+            Some(Ok(claim)) => Some(claim),
+            None => None,
+        };
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         let response = self.gateway.upstream.handle(request, patience).await;
-        if creates_ae && response.rsc == Rsc::Created {
-            self.learn(wanted.as_deref(), &response);
+        if learns && response.rsc == Rsc::Created {
+            self.learn(claim, &response, &generation);
         }
         tracing::debug!(
             event = "request.answered",
@@ -198,34 +216,40 @@ impl Service {
         allowed(generation.check_registration(&self.live.association, &registration).await)
     }
 
-    /// Learns the AE-ID that a CSE gave in its answer to a registration.
-    fn learn(&self, wanted: Option<&str>, response: &ResponsePrimitive) {
-        if self.live.association.entity() != &Entity::NotYetKnown {
-            return;
-        }
-        let told = response.content.as_ref().and_then(|c| attribute(c, "aei"));
-        let address =
-            || Some(response.content_location.as_deref()?.rsplit('/').next()?.to_string());
-        let stem = match wanted.map(From::parse) {
-            Some(Ok(From::Stem(stem))) => Some(stem.to_string()),
+    /// Learns the AE-ID that a registrar confirmed: the one asked for, or the one that its answer
+    /// names.
+    fn learn(
+        &self,
+        claim: Option<Claim<'_>>,
+        response: &ResponsePrimitive,
+        generation: &Generation,
+    ) {
+        let told = || {
+            let aei = response.content.as_ref().and_then(|c| attribute(c, "aei"));
             // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
-            _ => told.or_else(|| self.gateway.upstream.is_embedded().then(address).flatten()),
+            let address = response.content_location.clone();
+            let text = aei.or(address.filter(|_| self.gateway.upstream.is_embedded()))?;
+            AeIdStem::parse(text.rsplit('/').next()?).ok()
         };
-        let stem = stem.and_then(|text| AeIdStem::parse(text.rsplit('/').next()?).ok());
+        let claim = match claim {
+            Some(claim) => Ok(claim),
+            None => told()
+                .ok_or("the answer to the registration names no AE-ID")
+                .and_then(|stem| self.gateway.associations.claim(&self.live, &stem, generation)),
+        };
         let id = self.live.association.id;
-        let Some(stem) = stem else {
-            tracing::warn!(
+        match claim.and_then(Claim::confirm) {
+            Ok(()) => tracing::info!(
+                event = "association.learnt",
+                association = id,
+                "the association stands for {} from now on",
+                self.live.association.entity()
+            ),
+            Err(why) => tracing::warn!(
                 event = "association.nothing-learnt",
                 association = id,
-                "the answer to the registration names no AE-ID"
-            );
-            return;
-        };
-        match self.gateway.associations.learn(&self.live, &stem) {
-            Ok(()) => tracing::info!(event = "association.learnt", association = id, ae_id = %stem,
-                "the association stands for {stem} from now on"),
-            Err(why) => tracing::warn!(event = "association.nothing-learnt", association = id,
-                ae_id = %stem, "{why}"),
+                "no AE-ID was learnt: {why}"
+            ),
         }
     }
 }
@@ -246,70 +270,15 @@ fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {
     }
 }
 
-/// A text attribute of the AE in a content; `None` also where a name stands twice, for two readers
-/// could take two different ones.
+/// A text attribute of the AE in a content.
 fn attribute(content: &Bytes, name: &str) -> Option<String> {
-    let pairs = |json: &serde_json::value::RawValue| -> Option<Vec<(String, Raw)>> {
-        serde_json::from_str::<Pairs>(json.get()).ok().map(|p| p.0)
-    };
-    let outer = serde_json::from_slice::<Raw>(content).ok()?;
-    let only = |pairs: Vec<(String, Raw)>, name: &str| {
-        let mut values = pairs.into_iter().filter(|(n, _)| n == name).map(|(_, v)| v);
-        let first = values.next()?;
-        values.next().is_none().then_some(first)
-    };
-    let ae = only(pairs(&outer)?, ResourceType::Ae.root())?;
-    let value = only(pairs(&ae)?, name)?;
-    serde_json::from_str(value.get()).ok()
-}
-
-type Raw = Box<serde_json::value::RawValue>;
-
-/// The members of an object, in order, each mention of one.
-struct Pairs(Vec<(String, Raw)>);
-
-impl<'de> serde::Deserialize<'de> for Pairs {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Pairs;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON object")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
+    let content = serde_json::from_slice::<serde_json::Value>(content).ok()?;
+    Some(content.get(ResourceType::Ae.root())?.get(name)?.as_str()?.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_attribute_is_read_where_it_stands_once() {
-        let read = |json: &'static str| attribute(&Bytes::from_static(json.as_bytes()), "api");
-        assert_eq!(read(r#"{"m2m:ae":{"rr":true,"api":"Nlight"}}"#), Some("Nlight".into()));
-        for none in [
-            r#"{"m2m:ae":{"api":"Na","api":"Nb"}}"#,
-            r#"{"m2m:ae":{"api":"Na"},"m2m:ae":{"api":"Na"}}"#,
-            r#"{"m2m:ae":{"api":1}}"#,
-            r#"{"m2m:cnt":{"api":"Na"}}"#,
-            r#"{"m2m:ae":"api"}"#,
-            "[]",
-        ] {
-            assert_eq!(read(none), None, "{none}");
-        }
-    }
 
     #[test]
     fn allowances_are_kept_for_one_generation_and_bounded() {

@@ -14,14 +14,23 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_registrar::Registrar;
+use tokio::sync::Semaphore;
 
 /// Connections to the CSE behind the gateway that are kept when idle.
 const IDLE_CONNECTIONS: usize = 64;
 
+/// Requests that the embedded registrar carries out at a time.
+const AT_A_TIME: usize = 32;
+
 /// The CSE behind the gateway.
 pub enum Upstream {
     /// The embedded registrar.
-    Embedded(Arc<Registrar>),
+    Embedded {
+        /// The registrar.
+        registrar: Arc<Registrar>,
+        /// Requests that it carries out at a time; they wait for the disk, each on a thread.
+        places: Semaphore,
+    },
     /// Another CSE, over the HTTP binding.
     Remote(Box<Remote>),
 }
@@ -69,9 +78,14 @@ impl Remote {
 }
 
 impl Upstream {
+    /// The embedded registrar.
+    pub fn embedded(registrar: Registrar) -> Self {
+        Self::Embedded { registrar: Arc::new(registrar), places: Semaphore::new(AT_A_TIME) }
+    }
+
     /// Whether it is the embedded registrar.
     pub fn is_embedded(&self) -> bool {
-        matches!(self, Self::Embedded(_))
+        matches!(self, Self::Embedded { .. })
     }
 
     /// Carries a request out. Whatever happens, there is an answer.
@@ -81,8 +95,11 @@ impl Upstream {
             move |rsc, why: &str| ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why)
         };
         match self {
-            // The store answers after its commit and must not be left half way, so no patience.
-            Self::Embedded(registrar) => {
+            Self::Embedded { registrar, places } => {
+                let Ok(Ok(_place)) = tokio::time::timeout(patience, places.acquire()).await else {
+                    return refuse(Rsc::RequestTimeout, "the registrar has too much to do");
+                };
+                // What it has begun it ends: there is an answer only after the commit.
                 let registrar = registrar.clone();
                 let work = move || registrar.handle(&request, SystemTime::now());
                 match tokio::task::spawn_blocking(work).await {

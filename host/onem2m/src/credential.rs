@@ -9,10 +9,9 @@ use crate::id::{AeIdStem, CredentialId, CseId};
 /// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa, so short ones are taken.
 ///
 /// It has neither `Debug` nor `Clone`, and its bytes are overwritten when it is dropped.
-pub struct PresharedKey {
-    bytes: Zeroizing<[u8; PresharedKey::MAX_LEN]>,
-    len: usize,
-}
+///
+/// The bytes are on the heap, so that moving a key leaves no copy behind.
+pub struct PresharedKey(Zeroizing<Box<[u8]>>);
 
 /// A key that is empty or longer than [`PresharedKey::MAX_LEN`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,18 +31,16 @@ impl PresharedKey {
     /// # Errors
     /// When there is no byte or there are more than [`Self::MAX_LEN`].
     pub fn new(key: &[u8]) -> Result<Self, KeyLengthError> {
-        let mut bytes = Zeroizing::new([0; Self::MAX_LEN]);
-        match bytes.get_mut(..key.len()) {
-            Some(place) if !key.is_empty() => place.copy_from_slice(key),
-            _ => return Err(KeyLengthError(key.len())),
+        if key.is_empty() || key.len() > Self::MAX_LEN {
+            return Err(KeyLengthError(key.len()));
         }
-        Ok(Self { bytes, len: key.len() })
+        Ok(Self(Zeroizing::new(key.into())))
     }
 
     /// The key itself.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        &self.0
     }
 }
 

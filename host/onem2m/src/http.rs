@@ -8,6 +8,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use http::{Method, Uri};
 
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
 
@@ -98,7 +99,8 @@ fn request_parts(
     refuse_lookalikes(headers)?;
     let to = Target::from_path(uri.path()).map_err(|e| bad(e.to_string()))?;
     let media = single(headers, CONTENT_TYPE.as_str())?.map(MediaType::read).transpose()?;
-    let resource_type = media.as_ref().and_then(|m| m.resource_type);
+    let post = *method == Method::POST;
+    let resource_type = media.as_ref().and_then(|m| m.resource_type).filter(|_| post);
     let operation = match *method {
         Method::POST if resource_type.is_some() => Operation::Create,
         Method::POST => Operation::Notify,
@@ -118,6 +120,12 @@ fn request_parts(
         (false, None) => return Err(unsupported("content without a Content-Type")),
         (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
     };
+    if let Some(content) = &content
+        && operation == Operation::Create
+        && content.is_of(ResourceType::Ae) != (resource_type == Some(ResourceType::Ae.number()))
+    {
+        return Err(bad("the content is not of the resource type that ty says"));
+    }
     match (operation, content.is_some()) {
         (Operation::Create | Operation::Update | Operation::Notify, false) => {
             return Err(bad(format!("a {} needs content", operation.name())));
@@ -126,6 +134,11 @@ fn request_parts(
             return Err(bad(format!("a {} has no content", operation.name())));
         }
         _ => {}
+    }
+    let query = query(uri.query().unwrap_or_default())?;
+    // A POST is a create by the type in its Content-Type, and by nothing else.
+    if post && query.iter().any(|(name, _)| name.eq_ignore_ascii_case("ty")) {
+        return Err(bad("the query string has ty, whose place is the Content-Type"));
     }
     let mut parameters = named(headers, &REQUEST_PARAMETERS)?;
     if let Some(tokens) = single(headers, AUTHORIZATION.as_str())? {
@@ -139,7 +152,7 @@ fn request_parts(
         release: single(headers, RELEASE)?.map(Into::into),
         resource_type,
         content,
-        query: query(uri.query().unwrap_or_default())?,
+        query,
         parameters,
     })
 }
@@ -350,9 +363,18 @@ fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
     Ok(())
 }
 
-/// What is escaped in a query string that we write: all but the unreserved characters.
-const QUERY: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// What is escaped in a query string that we write: all but the unreserved characters, and `+`,
+/// which separates the values of a list (TS-0009 clause 6.2.2.2).
+const QUERY: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'+');
+
+/// Parameters of a primitive that have a place of their own. In a query string a CSE could take
+/// them for what was checked in that place.
+const NOT_IN_QUERY: [&str; 8] = ["fr", "to", "op", "rqi", "rvi", "pc", "cr", "aei"];
 
 fn query(text: &str) -> Result<Vec<(String, String)>, BindingError> {
     if text.len() > MAX_QUERY {
@@ -369,7 +391,11 @@ fn query(text: &str) -> Result<Vec<(String, String)>, BindingError> {
     let mut pairs = Vec::new();
     for pair in text.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        pairs.push((decode(name)?, decode(value)?));
+        let (name, value): (String, String) = (decode(name)?, decode(value)?);
+        if NOT_IN_QUERY.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
+            return Err(bad(format!("the query string has {name}, which has another place")));
+        }
+        pairs.push((name, value));
     }
     if pairs.len() > MAX_QUERY_PARAMETERS {
         return Err(bad(format!("the query string has over {MAX_QUERY_PARAMETERS} parameters")));

@@ -59,9 +59,9 @@ fn methods_stand_for_operations() {
     assert_eq!(ok(Method::GET, &[RI], ""), Ok(Operation::Retrieve));
     assert_eq!(ok(Method::DELETE, &[RI], ""), Ok(Operation::Delete));
     let json = ("Content-Type", "application/json");
-    assert_eq!(ok(Method::PUT, &[RI, json], "{}"), Ok(Operation::Update));
-    assert_eq!(ok(Method::POST, &[RI, json], "{}"), Ok(Operation::Notify));
-    assert_eq!(ok(Method::POST, &[RI, AE], "{}"), Ok(Operation::Create));
+    assert_eq!(ok(Method::PUT, &[RI, json], "{\"m2m:cnt\":{}}"), Ok(Operation::Update));
+    assert_eq!(ok(Method::POST, &[RI, json], "{\"m2m:sgn\":{}}"), Ok(Operation::Notify));
+    assert_eq!(ok(Method::POST, &[RI, AE], "{\"m2m:ae\":{}}"), Ok(Operation::Create));
     for method in [Method::PATCH, Method::HEAD, Method::OPTIONS, Method::CONNECT, Method::TRACE] {
         assert_eq!(rsc(read(method, "/x", &[RI], "")), Rsc::OperationNotAllowed);
     }
@@ -100,6 +100,39 @@ fn what_is_ambiguous_is_refused() {
         Rsc::Ok
     );
     assert_eq!(rsc(read(Method::GET, "/x?a=%0d", &[RI], "")), Rsc::BadRequest);
+}
+
+#[test]
+fn a_query_string_does_not_say_what_has_another_place() {
+    for query in ["fr=Cb", "FR=Cb", "%66r=Cb", "op=1", "rqi=x", "x=1&aei=Cb"] {
+        assert_eq!(
+            rsc(read(Method::GET, &format!("/x?{query}"), &[RI], "")),
+            Rsc::BadRequest,
+            "{query}"
+        );
+    }
+    let json = ("Content-Type", "application/json");
+    assert_eq!(
+        rsc(read(Method::POST, "/x?ty=2", &[RI, json], "{\"m2m:sgn\":{}}")),
+        Rsc::BadRequest
+    );
+    assert_eq!(rsc(read(Method::GET, "/x?fu=1&ty=2", &[RI], "")), Rsc::Ok);
+    let r = read(Method::GET, "/x?lbl=a+b", &[RI], "").unwrap();
+    let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
+    assert_eq!(out.uri().query(), Some("lbl=a+b"));
+}
+
+#[test]
+fn the_type_and_the_content_of_a_create_agree() {
+    let create = |ty, body| rsc(read(Method::POST, "/x", &[RI, ("Content-Type", ty)], body));
+    assert_eq!(create("application/json;ty=2", "{\"m2m:ae\":{}}"), Rsc::Ok);
+    assert_eq!(create("application/json;ty=3", "{\"m2m:cnt\":{}}"), Rsc::Ok);
+    assert_eq!(create("application/json;ty=3", "{\"m2m:ae\":{}}"), Rsc::BadRequest);
+    assert_eq!(create("application/json;ty=2", "{\"m2m:cnt\":{}}"), Rsc::BadRequest);
+    // A type is of a create alone.
+    let json = ("Content-Type", "application/json;ty=2");
+    let put = read(Method::PUT, "/x", &[RI, json], "{\"m2m:cnt\":{}}").unwrap();
+    assert_eq!(put.resource_type, None);
 }
 
 #[test]

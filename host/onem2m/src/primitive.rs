@@ -1,10 +1,12 @@
 //! Request and response primitives (TS-0004 clause 6.4), as far as a gateway reads them.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
 
@@ -118,6 +120,7 @@ impl ResponsePrimitive {
 #[derive(Debug, Clone)]
 pub struct Content {
     bytes: Bytes,
+    root: String,
     named: Vec<NamedOriginator>,
 }
 
@@ -134,26 +137,39 @@ pub struct NamedOriginator {
 /// primitive inside a primitive (TS-0004 clause 8.2).
 const NAMING: [&str; 3] = ["cr", "aei", "fr"];
 
+/// The attribute in which a `<remoteCSE>` says whose it is, and the name of that resource.
+const CSE_ID: &str = "csi";
+const REMOTE_CSE: &str = "m2m:csr";
+
 /// A content that is not the JSON of a representation.
 #[derive(Debug, thiserror::Error)]
-#[error("the content is not a JSON object of one representation: {0}")]
+#[error("the content is not a JSON object with one representation: {0}")]
 pub struct ContentError(serde_json::Error);
 
 impl Content {
-    /// Reads a representation: a JSON object whose members are resources. Each mention of an
-    /// originator counts, also where a name is repeated, so that no second reader can find one
-    /// that was not checked.
+    /// Reads a representation: a JSON object with one member, the resource. Readers that come
+    /// after may not mind case, or take the first of two members, or the last; so that none can
+    /// find something that was not checked, a name stands once in the object and in the resource,
+    /// in whatever case.
     ///
     /// # Errors
-    /// When it is no JSON object, or an attribute that names an originator is no text.
+    /// When it is no such object, or an attribute that names an originator is no text.
     pub fn parse(bytes: Bytes) -> Result<Self, ContentError> {
-        let mut named = Vec::new();
+        let mut found = Found::default();
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        Walk(&mut named, Place::Outer)
+        Walk(&mut found, Place::Outer)
             .deserialize(&mut reader)
             .and_then(|()| reader.end())
             .map_err(ContentError)?;
-        Ok(Self { bytes, named })
+        let Found { root, named } = found;
+        let root = root.ok_or_else(|| ContentError(serde::de::Error::custom("it is empty")))?;
+        Ok(Self { bytes, root, named })
+    }
+
+    /// Whether the resource is of that type.
+    #[must_use]
+    pub fn is_of(&self, kind: ResourceType) -> bool {
+        self.root.eq_ignore_ascii_case(kind.root())
     }
 
     /// The JSON text.
@@ -181,8 +197,24 @@ enum Place {
     Attribute,
 }
 
+/// What a walk finds.
+#[derive(Default)]
+struct Found {
+    root: Option<String>,
+    named: Vec<NamedOriginator>,
+}
+
+impl Found {
+    /// The attribute by which a member of that name, in whatever case, names an originator.
+    fn naming(&self, key: &str) -> Option<&'static str> {
+        let is_remote_cse = self.root.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(REMOTE_CSE));
+        let mut names = NAMING.into_iter().chain(is_remote_cse.then_some(CSE_ID));
+        names.find(|name| name.eq_ignore_ascii_case(key))
+    }
+}
+
 /// Walks through a value and notes the originators that it names.
-struct Walk<'a>(&'a mut Vec<NamedOriginator>, Place);
+struct Walk<'a>(&'a mut Found, Place);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
@@ -202,25 +234,44 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Walk(found, place) = self;
+        let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            let naming = NAMING.into_iter().find(|n| *n == key);
-            match (self.1, naming) {
-                (Place::Outer, _) => map.next_value_seed(Walk(self.0, Place::Resource))?,
-                (Place::Resource, Some(attribute)) => {
-                    if let Some(value) = map.next_value::<Option<String>>()? {
-                        self.0.push(NamedOriginator { attribute, value });
+            if place != Place::Attribute {
+                if key.contains(char::is_control) {
+                    return Err(A::Error::custom("a name has a control character"));
+                }
+                if !seen.insert(key.to_ascii_lowercase()) {
+                    return Err(A::Error::custom(format!("{key:?} stands twice")));
+                }
+            }
+            match place {
+                Place::Outer => {
+                    if found.naming(&key).is_some() {
+                        return Err(A::Error::custom(format!("{key:?} is no resource")));
                     }
+                    if found.root.replace(key).is_some() {
+                        return Err(A::Error::custom("there is more than one resource"));
+                    }
+                    map.next_value_seed(Walk(found, Place::Resource))?;
                 }
-                (Place::Resource | Place::Attribute, _) => {
-                    map.next_value_seed(Walk(self.0, Place::Attribute))?;
-                }
+                Place::Resource => match found.naming(&key) {
+                    Some(attribute) => {
+                        if let Some(value) = map.next_value::<Option<String>>()? {
+                            found.named.push(NamedOriginator { attribute, value });
+                        }
+                    }
+                    None => map.next_value_seed(Walk(found, Place::Attribute))?,
+                },
+                Place::Attribute => map.next_value_seed(Walk(found, Place::Attribute))?,
             }
         }
         Ok(())
     }
 
+    /// A resource in a list is a resource.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Walk(self.0, Place::Attribute))?.is_some() {}
+        while seq.next_element_seed(Walk(self.0, self.1))?.is_some() {}
         Ok(())
     }
 
@@ -258,24 +309,42 @@ mod tests {
     fn every_mention_of_an_originator_is_found() {
         assert_eq!(named(r#"{"m2m:cnt":{"rn":"x"}}"#), Some(vec![]));
         assert_eq!(
-            named(r#"{"m2m:ae":{"cr":"Ca","rn":"x","aei":"Cb","cr":"Cc","cr":null}}"#),
-            Some(vec![("cr", "Ca".into()), ("aei", "Cb".into()), ("cr", "Cc".into())])
+            named(r#"{"m2m:ae":{"cr":"Ca","rn":"x","aei":"Cb","fr":null}}"#),
+            Some(vec![("cr", "Ca".into()), ("aei", "Cb".into())])
         );
-        assert_eq!(
-            named(r#"{"m2m:cnt":{"c\u0072":"Ca"},"m2m:cnt":{"cr":"Cb"}}"#),
-            Some(vec![("cr", "Ca".into()), ("cr", "Cb".into())])
-        );
-        assert_eq!(named(r#"{"m2m:uril":["a","b"],"x":1,"y":null,"z":"t"}"#), Some(vec![]));
+        assert_eq!(named(r#"{"m2m:cnt":{"C\u0052":"Ca"}}"#), Some(vec![("cr", "Ca".into())]));
+        assert_eq!(named(r#"{"m2m:ae":[{"aei":"Cb"}]}"#), Some(vec![("aei", "Cb".into())]));
+        assert_eq!(named(r#"{"m2m:csr":{"csi":"/mn"}}"#), Some(vec![("csi", "/mn".into())]));
+        assert_eq!(named(r#"{"m2m:svsn":{"csi":"/mn"}}"#), Some(vec![]));
+        assert_eq!(named(r#"{"m2m:uril":["a","b"]}"#), Some(vec![]));
     }
 
     #[test]
     fn what_is_no_representation_is_refused() {
-        for bad in
-            ["", "[]", "1", "\"x\"", "{", "{}x", "{\"a\":{\"cr\":1}}", "{\"a\":{\"cr\":[\"C\"]}}"]
-        {
+        for bad in [
+            "",
+            "[]",
+            "1",
+            "\"x\"",
+            "{",
+            "{}",
+            "{}x",
+            "{\"a\":{}}x",
+            r#"{"a":{"cr":1}}"#,
+            r#"{"a":{"cr":["C"]}}"#,
+            // What two readers could take for two things.
+            r#"{"a":{},"b":{}}"#,
+            r#"{"a":{},"a":{}}"#,
+            r#"{"cr":"Ca"}"#,
+            r#"{"AEI":{}}"#,
+            r#"{"a":{"x":1,"x":2}}"#,
+            r#"{"a":{"x":1,"X":2}}"#,
+            r#"{"a":{"c\u0072":"Ca","cr":"Cb"}}"#,
+            r#"{"a":{"cr\u0000x":"Ca"}}"#,
+        ] {
             assert_eq!(named(bad), None, "{bad}");
         }
-        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!("{{\"a\":{{\"x\":{}{}}}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(named(&deep), None);
     }
 }

@@ -85,6 +85,11 @@ impl Target {
             [first, ..] if first == "~" || first == "_" => return Err(TargetError::Scope),
             all => (Scope::CseRelative, all),
         };
+        // Behind the scope these are no names: a CSE that looks for them anywhere would find
+        // another target than we did.
+        if rest.iter().any(|segment| segment == "~" || segment == "_") {
+            return Err(TargetError::Scope);
+        }
         // A CSE-ID alone addresses its CSEBase.
         let resource = if rest.is_empty() { "-".into() } else { rest.join("/") };
         Ok(Self { scope, resource })
@@ -200,6 +205,8 @@ mod tests {
             ("/~", E::Scope),
             ("/_/a.b", E::Scope),
             ("/_/-/c/x", E::Scope),
+            ("/~/mn-cse-123456/~/other/x", E::Scope),
+            ("/x/_/y", E::Scope),
         ] {
             assert_eq!(Target::from_path(path), Err(why), "{path}");
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
 use crate::generation::Generation;
@@ -28,21 +30,30 @@ pub(crate) async fn build(
 ) -> Result<Generation, Faults> {
     let (settings, sandbox, last) = (settings.clone(), sandbox.clone(), last.cloned());
     let folder = settings.modules.clone();
-    let work = move || build_now(&settings, &sandbox, last.as_deref());
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) => Err(Faults(vec![Fault::of(&folder, format!("loading failed: {e}"))])),
-    }
+    let failed = |why: String| Faults(vec![Fault::of(&folder, format!("loading failed: {why}"))]);
+    let (answer, built) = tokio::sync::oneshot::channel();
+    let runtime = Handle::current();
+    // A thread of its own: whoever keeps the runtime's blocking threads busy must not be able to
+    // put off the reload that would end that.
+    let work = move || {
+        let built = build_now(&settings, &sandbox, last.as_deref(), &runtime);
+        // Nobody waits any more when the gateway stops.
+        let _ = answer.send(built);
+    };
+    let thread = std::thread::Builder::new().name("policy-build".into()).spawn(work);
+    thread.map_err(|e| failed(e.to_string()))?;
+    built.await.unwrap_or_else(|_| Err(failed("it ended without a result".into())))
 }
 
 fn build_now(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
+    runtime: &Handle,
 ) -> Result<Generation, Faults> {
     let mut faults = Vec::new();
     let (tables, table_digests) = load_tables(settings, last, &mut faults);
-    let modules = load_modules(settings, sandbox, last, &mut faults);
+    let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
     if faults.is_empty() {
         for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck] {
             if !modules.iter().any(|i| i.module.has(hook)) {
@@ -60,6 +71,7 @@ fn build_now(
         tables: Arc::new(tables),
         table_digests,
         sandbox: sandbox.clone(),
+        service_provider: settings.service_provider.clone(),
     })
 }
 
@@ -109,11 +121,12 @@ fn load_modules(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
+    runtime: &Handle,
     faults: &mut Vec<Fault>,
 ) -> Vec<Installed> {
     let mut installed = Vec::new();
     for (name, path) in list(&settings.modules, "wasm", faults) {
-        match load_module(settings, sandbox, last, &name, &path) {
+        match load_module(settings, sandbox, last, runtime, &name, &path) {
             Ok(one) => installed.push(one),
             Err(fault) => faults.push(fault),
         }
@@ -129,6 +142,7 @@ fn load_module(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
+    runtime: &Handle,
     name: &str,
     path: &Path,
 ) -> Result<Installed, Fault> {
@@ -141,15 +155,16 @@ fn load_module(
     });
     let mut own_files = Files::new();
     for file in &manifest.files {
-        let source = files::read(&settings.policies.join(file), settings.limits.file_size)?;
+        // What a module can't hold it can't read.
+        let limit = settings.limits.memory as u64;
+        let source = files::read(&settings.policies.join(file), limit)?;
         own_files.insert(file.clone(), Arc::from(source.bytes.as_slice()));
     }
     let module = match unchanged {
         Some(module) => module,
         None => {
             let module = Module::load(sandbox, &settings.grants, name, path, &source, manifest)?;
-            // This is a blocking thread of the runtime, where waiting is allowed.
-            tokio::runtime::Handle::current()
+            runtime
                 .block_on(module.try_start(sandbox))
                 .map_err(|e| Fault::of(path, format!("can't be started: {e}")))?;
             Arc::new(module)
@@ -162,7 +177,7 @@ fn load_module(
 const MAX_MANIFEST: u64 = 64 << 10;
 
 fn load_manifest(path: &Path) -> Result<Manifest, Fault> {
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         return Ok(Manifest::default());
     }
     let source = files::read(path, MAX_MANIFEST)?;

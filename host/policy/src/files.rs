@@ -21,11 +21,14 @@ pub(crate) struct Source {
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
     let fault = |what: String| Fault::of(path, what);
+    // Asked first: opening a pipe would wait for somebody to write into it.
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => return Err(fault("is not a file".into())),
+        Ok(_) => {}
+        Err(e) => return Err(fault(format!("can't be opened: {e}"))),
+    }
     let file = File::open(path).map_err(|e| fault(format!("can't be opened: {e}")))?;
     let meta = file.metadata().map_err(|e| fault(format!("can't be read: {e}")))?;
-    if !meta.is_file() {
-        return Err(fault("is not a file".into()));
-    }
     let too_large = || fault(format!("is larger than {limit} bytes"));
     if meta.len() > limit {
         return Err(too_large());

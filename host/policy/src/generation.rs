@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use saegis_onem2m::association::{Saef, SecurityAssociation};
 use saegis_onem2m::credential::Entity;
+use saegis_onem2m::id::AeIdStem;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 
 use crate::bindings::saegis::policy::types;
@@ -28,6 +29,8 @@ pub struct Generation {
     /// What the tables were parsed from, by name.
     pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
     pub(crate) sandbox: Arc<Sandbox>,
+    /// The service provider's domain name, which modules are told.
+    pub(crate) service_provider: Option<String>,
 }
 
 /// What whoever runs the gateway wants to know of a module.
@@ -78,6 +81,13 @@ impl Generation {
         self.tables.iter().map(summary).collect()
     }
 
+    /// Whether a policy table has a credential for the AE-ID-Stem, so that nobody else may take it
+    /// for its own. It reads every table: to be asked at registrations, not at requests.
+    #[must_use]
+    pub fn reserves(&self, stem: &AeIdStem) -> bool {
+        self.tables.values().any(|table| table.names_ae(stem.as_str()))
+    }
+
     fn chain(&self, hook: Hook) -> impl Iterator<Item = &Installed> {
         self.modules.iter().filter(move |i| i.module.has(hook))
     }
@@ -102,7 +112,7 @@ impl Generation {
         association: &SecurityAssociation,
         request: &RequestPrimitive,
     ) -> Verdict {
-        let association = association_record(association);
+        let association = self.association_record(association);
         let primitive = primitive_record(request);
         let mut chain = Chain::new();
         for Installed { module, files } in self.chain(Hook::ImpersonationCheck) {
@@ -114,7 +124,7 @@ impl Generation {
                 return end;
             }
         }
-        chain.end()
+        chain.end_if_asked()
     }
 
     /// Asks every registration-check module whether an AE may register.
@@ -123,7 +133,7 @@ impl Generation {
         association: &SecurityAssociation,
         registration: &Registration,
     ) -> Verdict {
-        let association = association_record(association);
+        let association = self.association_record(association);
         let mut chain = Chain::new();
         for Installed { module, files } in self.chain(Hook::RegistrationCheck) {
             let tables = self.tables.clone();
@@ -142,14 +152,35 @@ impl Generation {
         }
         chain.end()
     }
+
+    fn association_record(&self, association: &SecurityAssociation) -> types::Association {
+        types::Association {
+            saef: match association.saef {
+                Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
+                // The enum is open for the frameworks to come; until then there is no other.
+                _ => types::Saef::Certificate,
+            },
+            entity: match association.entity() {
+                Entity::NotYetKnown => types::Entity::NotYetKnown,
+                Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
+                Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
+            },
+            credential_id: association.credential_id.to_string(),
+            peer: association.peer.ip().to_string(),
+            service_provider: self.service_provider.clone(),
+        }
+    }
 }
 
 /// A chain of checks: each must allow, and the narrowest allowance counts.
-struct Chain(Allowance);
+struct Chain {
+    allowance: Allowance,
+    asked: bool,
+}
 
 impl Chain {
     fn new() -> Self {
-        Self(Allowance::Originator)
+        Self { allowance: Allowance::Originator, asked: false }
     }
 
     fn add(
@@ -158,10 +189,11 @@ impl Chain {
         answer: Result<types::Verdict, ModuleFault>,
     ) -> Option<Verdict> {
         let module = || module.to_string();
+        self.asked = true;
         match answer {
             Ok(types::Verdict::Allow(types::Scope::Originator)) => None,
             Ok(types::Verdict::Allow(types::Scope::ThisRequest)) => {
-                self.0 = Allowance::ThisRequest;
+                self.allowance = Allowance::ThisRequest;
                 None
             }
             Ok(types::Verdict::Deny(types::Denial { rsc, reason })) => {
@@ -172,24 +204,16 @@ impl Chain {
     }
 
     fn end(self) -> Verdict {
-        Verdict::Allow(self.0)
+        Verdict::Allow(self.allowance)
     }
-}
 
-fn association_record(association: &SecurityAssociation) -> types::Association {
-    types::Association {
-        saef: match association.saef {
-            Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
-            // The enum is open for the frameworks to come; until then there is no other.
-            _ => types::Saef::Certificate,
-        },
-        entity: match association.entity() {
-            Entity::NotYetKnown => types::Entity::NotYetKnown,
-            Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
-            Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
-        },
-        credential_id: association.credential_id.to_string(),
-        peer: association.peer.ip().to_string(),
+    /// For a chain that may not be empty: where nobody was asked, nothing is allowed.
+    fn end_if_asked(self) -> Verdict {
+        if self.asked {
+            return self.end();
+        }
+        let fault = ModuleFault::NoSandbox("there is no module for this check".into());
+        Verdict::Failed { module: String::new(), fault }
     }
 }
 

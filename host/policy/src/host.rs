@@ -99,6 +99,7 @@ impl Call {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
+            .max_random_size(4096)
             .build();
         self.wasi = Some(Box::new(Wasi { context, table: ResourceTable::new(), output }));
         self

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use saegis_onem2m::credential::{Credential, Entity};
 use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, Instance, InstancePre};
 use wasmtime::{Store, Trap};
 
 use crate::bindings::PACKAGE;
@@ -149,8 +149,17 @@ impl Module {
     pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
         let _slot = sandbox.slot().await?;
         let mut store = self.call(Arc::default(), Arc::default(), sandbox);
-        let started = self.pre.instantiate_async(&mut store).await;
-        started.map(|_| ()).map_err(|e| classify(&mut store, &e, true))
+        self.start(sandbox, &mut store).await.map(drop)
+    }
+
+    /// Makes the instance of a call.
+    async fn start(
+        &self,
+        sandbox: &Sandbox,
+        store: &mut Store<Call>,
+    ) -> Result<Instance, ModuleFault> {
+        let started = self.within(sandbox, self.pre.instantiate_async(&mut *store)).await;
+        started.map_err(|e| classify(store, &e, true))
     }
 
     /// Asks the module for the credential of an identity; `None` where it is not the module's.
@@ -183,9 +192,9 @@ impl Module {
         };
         let _slot = sandbox.slot().await?;
         let mut store = self.call(tables, files, sandbox);
+        let instance = self.start(sandbox, &mut store).await?;
         let answer = self
             .within(sandbox, async {
-                let instance = self.pre.instantiate_async(&mut store).await?;
                 indices.load(&mut store, &instance)?.call_lookup(&mut store, &query).await
             })
             .await;
@@ -220,9 +229,9 @@ impl Module {
         let Some(indices) = &self.impersonation else { return Err(no_hook()) };
         let _slot = sandbox.slot().await?;
         let mut store = self.call(tables, files, sandbox);
+        let instance = self.start(sandbox, &mut store).await?;
         let verdict = self
             .within(sandbox, async {
-                let instance = self.pre.instantiate_async(&mut store).await?;
                 let guest = indices.load(&mut store, &instance)?;
                 guest.call_check(&mut store, association, primitive).await
             })
@@ -246,9 +255,9 @@ impl Module {
         };
         let _slot = sandbox.slot().await?;
         let mut store = self.call(tables, files, sandbox);
+        let instance = self.start(sandbox, &mut store).await?;
         let verdict = self
             .within(sandbox, async {
-                let instance = self.pre.instantiate_async(&mut store).await?;
                 let guest = indices.load(&mut store, &instance)?;
                 guest.call_check(&mut store, association, &registration).await
             })

@@ -30,6 +30,15 @@ const KEEP_RESIDENT: usize = 256 << 10;
 /// A component of a heavy runtime holds this many core instances at the most (Python: 16).
 const CORE_INSTANCES_PER_CALL: u32 = 32;
 
+/// A component has one memory, or two where an adapter of WASI brings its own.
+const MEMORIES_PER_CALL: u32 = 4;
+
+/// How long a call may wait for a slot.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Data that one call of the host may take out of a module, in units of about a byte.
+const HOSTCALL_FUEL: usize = 1 << 20;
+
 /// The engine, and what bounds the calls made with it.
 pub(crate) struct Sandbox {
     engine: Engine,
@@ -43,15 +52,14 @@ impl Sandbox {
     pub fn new(settings: &Settings) -> wasmtime::Result<Self> {
         let limits = settings.limits.clone();
         let calls = u32::try_from(limits.concurrent_calls)?;
-        // Trial instances of a generation being built take slots too.
-        let slots = calls.saturating_add(8);
+        let slots = calls;
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
-            .total_core_instances(slots.saturating_mul(4).max(CORE_INSTANCES_PER_CALL * 8))
+            .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
             .max_core_instances_per_component(CORE_INSTANCES_PER_CALL)
-            .total_memories(slots.saturating_mul(2))
-            .max_memories_per_component(8)
-            .total_tables(slots.saturating_mul(4).max(CORE_INSTANCES_PER_CALL * 8))
+            .total_memories(slots.saturating_mul(MEMORIES_PER_CALL))
+            .max_memories_per_component(MEMORIES_PER_CALL)
+            .total_tables(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
             .max_tables_per_component(CORE_INSTANCES_PER_CALL)
             .total_stacks(slots)
             .max_memory_size(limits.memory)
@@ -110,14 +118,18 @@ impl Sandbox {
 
     /// Waits for a slot. It is given back when the permit is dropped, after the store.
     pub async fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ModuleFault> {
-        let closed = |_| ModuleFault::NoSandbox("the gateway is stopping".into());
-        self.slots.acquire().await.map_err(closed)
+        match tokio::time::timeout(PATIENCE, self.slots.acquire()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(ModuleFault::NoSandbox("the gateway is stopping".into())),
+            Err(_) => Err(ModuleFault::NoSandbox("too many calls are under way".into())),
+        }
     }
 
     /// A store for one call, with its deadline set.
     pub fn store(&self, call: Call) -> Store<Call> {
         let mut store = Store::new(&self.engine, call);
         store.limiter(|call| call);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_epoch_deadline(1);
         let tick = TICK.as_millis().max(1);
         let ticks = self.limits.deadline.as_millis().div_ceil(tick).max(1);

@@ -86,6 +86,16 @@ impl Table {
         if cell.is_empty() { None } else { std::str::from_utf8(cell).ok() }
     }
 
+    /// Whether a row is for the AE of that AE-ID-Stem. Every row is looked at.
+    #[must_use]
+    pub fn names_ae(&self, stem: &str) -> bool {
+        let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStem) else {
+            return false;
+        };
+        let rows = 0..u32::try_from(self.rows()).unwrap_or(u32::MAX);
+        rows.into_iter().any(|row| self.cell(Row(row), column) == stem.as_bytes())
+    }
+
     /// The place of a column of keys.
     #[must_use]
     pub fn key_column(&self, column: &str) -> Option<usize> {

@@ -1,14 +1,16 @@
 //! Hot reload: changes on disk lead to a reload, a short while after the last of them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::fault::Faults;
 use crate::generation::{Policy, Reload};
 
 /// How long after the last change a reload starts: several files that are written together make
@@ -16,6 +18,10 @@ use crate::generation::{Policy, Reload};
 const QUIET: Duration = Duration::from_millis(40);
 /// How long changes that go on can put a reload off.
 const PATIENCE: Duration = Duration::from_millis(400);
+
+/// How often the folders are looked at, whether the watch tells of a change or not: a watch can
+/// lose its folder, and what was refused for want of something may do now.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Keeps the watch alive; dropping it ends the watch.
 pub struct Watcher {
@@ -80,17 +86,68 @@ async fn reload_on(
     policy: Arc<Policy>,
     report: impl Fn(Reload) + Send + 'static,
 ) {
-    while changes.recv().await.is_some() {
-        let latest = Instant::now() + PATIENCE;
-        let quiet = || (Instant::now() + QUIET).min(latest);
-        while let Ok(Some(())) = timeout_at(quiet(), changes.recv()).await {
-            if Instant::now() >= latest {
-                break;
+    // What changed between the first generation and the watch is not missed.
+    let mut seen = None;
+    let mut refused: Option<Faults> = None;
+    loop {
+        let told = match timeout(LOOK_EVERY, changes.recv()).await {
+            Ok(Some(())) => true,
+            Ok(None) => return,
+            Err(_) => false,
+        };
+        let looked = look(policy.clone()).await;
+        // A refused generation is tried again: what was missing may have been descriptors.
+        if !told && seen.as_ref() == Some(&looked) && refused.is_none() {
+            continue;
+        }
+        if told {
+            let latest = Instant::now() + PATIENCE;
+            let quiet = || (Instant::now() + QUIET).min(latest);
+            while let Ok(Some(())) = timeout_at(quiet(), changes.recv()).await {
+                if Instant::now() >= latest {
+                    break;
+                }
             }
         }
+        seen = Some(look(policy.clone()).await);
         match policy.reload().await {
-            Reload::Unchanged => {}
-            other => report(other),
+            Reload::Unchanged => refused = None,
+            Reload::Refused(faults) if refused.as_ref() == Some(&faults) => {}
+            Reload::Refused(faults) => {
+                refused = Some(faults.clone());
+                report(Reload::Refused(faults));
+            }
+            good @ Reload::InForce(_) => {
+                refused = None;
+                report(good);
+            }
         }
     }
+}
+
+/// What a look at the folders shows of their files, without reading them.
+#[derive(PartialEq, Eq)]
+struct Look(Vec<(PathBuf, Facts)>);
+
+/// Inode, length and time of change; none where there is no file behind the name.
+type Facts = Option<(u64, u64, SystemTime)>;
+
+/// Looks at the folders by their paths, so that a folder that was replaced, or a link that was
+/// turned elsewhere, is seen, where the watch still has the old one.
+async fn look(policy: Arc<Policy>) -> Look {
+    let now = move || {
+        let settings = policy.settings();
+        let mut files = Vec::new();
+        for folder in [&settings.policies, &settings.modules] {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let meta = std::fs::metadata(&path).ok();
+                let facts = meta.and_then(|m| Some((m.ino(), m.len(), m.modified().ok()?)));
+                files.push((path, facts));
+            }
+        }
+        files.sort();
+        Look(files)
+    };
+    tokio::task::spawn_blocking(now).await.unwrap_or(Look(Vec::new()))
 }

@@ -25,6 +25,11 @@ pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(whole("is empty; a policy table starts with a line of column names"));
     }
+    if !text.ends_with(b"\n") {
+        let line = text.iter().filter(|&&b| b == b'\n').count() as u64 + 1;
+        let what = "the last line has no line break, so it may be half written; add one";
+        return Err(vec![Fault::at(file, line, 1, what)]);
+    }
     if u32::try_from(text.len()).is_err() {
         return Err(whole("is larger than 4 GiB"));
     }
@@ -70,9 +75,9 @@ fn read_header(
             }
             Some(known) => columns.push(known),
             None => {
+                // The name is not repeated: where the header is missing, it is a key.
                 let names = KNOWN.map(|c| c.name).join(", ");
-                let name = String::from_utf8_lossy(name);
-                let what = format!("unknown column {name:?}; the columns there are: {names}");
+                let what = format!("unknown column; the columns there are: {names}");
                 faults.push(records.fault(file, field, what));
             }
         }

@@ -37,7 +37,7 @@ fn columns_in_any_order_quotes_comments_and_line_ends() {
         # the second house\r\n\
         \r\n\
         a@b.c,\"kitchen, \"\"left\"\"\",00ff,/mn-2,,20261124T093000\r\n\
-        b@b.c,,0F,,,";
+        b@b.c,,0F,,,\r\n";
     let table = parse(text).ok().unwrap();
     assert_eq!(table.rows(), 2);
     let row = table.find("a@b.c").unwrap();
@@ -103,6 +103,14 @@ fn headers_are_checked() {
         fault(" \n\n"),
         "t.csv: is empty; a policy table starts with a line of column names"
     );
+    assert_eq!(
+        fault("ae_id,kpsa,kpsa_id\nCa,00,a@b.c"),
+        "t.csv:2:1: the last line has no line break, so it may be half written; add one"
+    );
+    assert!(
+        !fault("Ca,00ff00ff,a@b.c\n").contains("00ff"),
+        "a key in place of a header is not told"
+    );
     assert_eq!(fault("# x\n"), "t.csv: has no line of column names");
     assert_eq!(
         fault("ae_id,kpsa_id\n"),
@@ -116,12 +124,26 @@ fn headers_are_checked() {
     assert_eq!(fault("ae_id,kpsa,kpsa_id,kpsa\n"), "t.csv:1:20: the column kpsa stands twice");
     assert!(
         fault("ae_id,key,kpsa_id\n")
-            .starts_with("t.csv:1:7: unknown column \"key\"; the columns there are: ae_id")
+            .starts_with("t.csv:1:7: unknown column; the columns there are: ae_id")
     );
     assert_eq!(
         fault("ae_id,cse_id,kpsa,kpsa_id\nCa,mn,00,a@b.c\n"),
         "t.csv:2:4: a row has an ae_id or a cse_id, not both"
     );
+}
+
+#[test]
+fn an_open_quote_at_the_end_is_refused() {
+    for row in ["Ca,00,\"a@b.c\n", "Ca,\"00,a@b.c\n", "\"Ca,00,a@b.c\n"] {
+        assert_eq!(faults(&format!("ae_id,kpsa,kpsa_id\n{row}")).len(), 1, "{row}");
+    }
+}
+
+#[test]
+fn the_ae_of_a_row_is_found() {
+    let table = parse(GOOD).ok().unwrap();
+    assert!(table.names_ae("Clight-AE1") && table.names_ae("Clight-AE2"));
+    assert!(!table.names_ae("Clight-AE3") && !table.names_ae("Clight-AE"));
 }
 
 #[test]
@@ -131,7 +153,7 @@ fn a_table_without_rows_is_a_table() {
 
 #[test]
 fn unbounded_records_are_refused() {
-    let quote = format!("ae_id,kpsa,kpsa_id\n\"{}", "x".repeat(1 << 20));
+    let quote = format!("ae_id,kpsa,kpsa_id\n\"{}\n", "x".repeat(1 << 20));
     assert_eq!(faults(&quote), ["t.csv:2:1: a field is too long"]);
     let commas = format!("ae_id,kpsa,kpsa_id\n{}\n", ",".repeat(1 << 20));
     assert_eq!(faults(&commas), ["t.csv:2:1: has too many fields"]);

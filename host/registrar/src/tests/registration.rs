@@ -117,8 +117,6 @@ fn a_registration_has_what_an_ae_has() {
         (ae(json!({"acpi": ["/x"]})), 5001),
         (json!({"m2m:cnt": {}}), 4000),
         (json!({"m2m:ae": []}), 4000),
-        (json!({}), 4000),
-        (json!({"m2m:ae": {"api": "Nx", "rr": true}, "m2m:cnt": {}}), 4000),
     ] {
         let reply = bench.create(Some("Cnew"), "/cse", 2, content.clone());
         assert_eq!(reply.code, code, "{content}");

@@ -1,0 +1,47 @@
+//! The harness of the suites: the real gateway, driven from outside by clients that this project
+//! did not write.
+//!
+//! A suite sets a gateway up in a folder of its own ([`Setup`]), starts it ([`Gateway`]), connects
+//! OpenSSL's or GnuTLS's command line to it ([`Tool`], [`Client`]), and waits for lines of its log
+//! ([`Log`]). Nothing here knows the product but by its command line, its files and its wire.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test stops at the first thing that is not as it should be, and says what it was"
+)]
+
+mod client;
+mod command_line;
+mod gateway;
+mod http;
+mod log;
+mod paths;
+mod process;
+mod setup;
+mod upstream;
+pub mod wasm;
+
+pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, Refused, Tool};
+pub use command_line::{Ae, Ran, openssl, saegis};
+pub use gateway::Gateway;
+pub use http::{Message, Request, Response};
+pub use log::{Event, Log, Mark};
+pub use process::BOUND;
+pub use setup::Setup;
+pub use upstream::{Reply, Upstream};
+
+/// Makes a test for OpenSSL and one for GnuTLS of each function that takes a [`Tool`].
+#[macro_export]
+macro_rules! with_each_client {
+    ($($name:ident),* $(,)?) => {
+        mod openssl {
+            $(#[test] fn $name() { super::$name($crate::Tool::OpenSsl); })*
+        }
+        mod gnutls {
+            $(#[test] fn $name() { super::$name($crate::Tool::GnuTls); })*
+        }
+    };
+}

@@ -41,6 +41,7 @@ enum Verb {
         /// The container's name.
         container: String,
         /// The value.
+        #[arg(allow_hyphen_values = true)]
         value: String,
     },
     /// Print the latest value in a container.
@@ -51,6 +52,7 @@ enum Verb {
     /// Print a resource: the AE itself, or one by its address.
     Show {
         /// The address at the registrar, such as `-/light1/lamp`.
+        #[arg(allow_hyphen_values = true)]
         address: Option<String>,
     },
 }

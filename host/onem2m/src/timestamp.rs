@@ -1,21 +1,28 @@
 //! Absolute times as oneM2M writes them (m2m:timestamp of TS-0004 clause 6.3.3): the basic format
 //! of ISO 8601 in UTC, with an optional fraction behind a comma.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 
 /// A text that is no m2m:timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is no time of the form 20261124T093000 or 20261124T093000,123456")]
 pub struct TimestampError;
 
-/// Writes a time to the second.
+/// All is counted in civil time from here: the last second that the format can write, which people
+/// write for "without end", is past the range of `jiff`'s instants.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// Writes a time to the second. One that the format can't write becomes the last that it can.
 #[must_use]
 pub fn format(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time)
-        .unwrap_or(jiff::Timestamp::MIN)
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SignedDuration::try_from(since)
+        .ok()
+        .and_then(|since| EPOCH.checked_add(since).ok())
+        .unwrap_or(DateTime::MAX)
         .strftime("%Y%m%dT%H%M%S")
         .to_string()
 }
@@ -23,32 +30,33 @@ pub fn format(time: SystemTime) -> String {
 /// Reads a time.
 ///
 /// # Errors
-/// When `text` is not in the format.
+/// When `text` is not in the format, or before 1970.
 pub fn parse(text: &str) -> Result<SystemTime, TimestampError> {
     let (whole, fraction) = text.split_once(',').unwrap_or((text, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     if whole.len() != 15 || fraction.len() > 9 || !digits(fraction) {
         return Err(TimestampError);
     }
-    let nanos = format!("{fraction:0<9}").parse::<i32>().map_err(|_| TimestampError)?;
+    let nanos = format!("{fraction:0<9}").parse::<u64>().map_err(|_| TimestampError)?;
     let at = DateTime::strptime("%Y%m%dT%H%M%S", whole).map_err(|_| TimestampError)?;
-    let at = at.with().subsec_nanosecond(nanos).build().map_err(|_| TimestampError)?;
-    let at = TimeZone::UTC.to_timestamp(at).map_err(|_| TimestampError)?;
-    SystemTime::try_from(at).map_err(|_| TimestampError)
+    let since = Duration::try_from(at.duration_since(EPOCH)).map_err(|_| TimestampError)?;
+    let since = since + Duration::from_nanos(nanos);
+    SystemTime::UNIX_EPOCH.checked_add(since).ok_or(TimestampError)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
     #[test]
     fn reads_and_writes() {
         let t = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_512_600);
         assert_eq!(format(t), "20261124T093000");
         assert_eq!(parse("20261124T093000"), Ok(t));
         assert_eq!(parse("20261124T093000,5"), Ok(t + Duration::from_millis(500)));
+        let last = "99991231T235959";
+        assert_eq!(parse(last).map(format), Ok(last.into()));
         for bad in [
+            "19691231T235959",
             "",
             "2026",
             "20261324T093000",

@@ -1,0 +1,226 @@
+//! oneM2M requests and answers over HTTP, as bytes on the wire.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value;
+
+/// A request, put together as it goes over the wire: nothing is checked, nothing is put right.
+#[derive(Debug, Clone)]
+pub struct Request {
+    line: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// A request with a request identifier of its own and nothing else.
+    pub fn new(method: &str, path: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = format!("request-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let line = format!("{method} {path} HTTP/1.1");
+        Self { line, headers: Vec::new(), body: Vec::new() }
+            .header("Host", "gateway")
+            .header("X-M2M-RI", &id)
+            .header("X-M2M-RVI", "3")
+    }
+
+    /// A retrieve.
+    pub fn retrieve(path: &str) -> Self {
+        Self::new("GET", path)
+    }
+
+    /// A delete.
+    pub fn delete(path: &str) -> Self {
+        Self::new("DELETE", path)
+    }
+
+    /// A create of a resource of the type `ty`.
+    pub fn create(path: &str, ty: u16, content: &Value) -> Self {
+        Self::new("POST", path)
+            .header("Content-Type", &format!("application/json;ty={ty}"))
+            .body(&content.to_string())
+    }
+
+    /// A create of an AE at the CSEBase.
+    pub fn create_ae(name: &str) -> Self {
+        let content = serde_json::json!({ "m2m:ae": { "rn": name, "api": "Nlight", "rr": false } });
+        Self::create("/cse", 2, &content)
+    }
+
+    /// A create of a container.
+    pub fn create_container(parent: &str, name: &str) -> Self {
+        Self::create(parent, 3, &serde_json::json!({ "m2m:cnt": { "rn": name } }))
+    }
+
+    /// A create of a content instance.
+    pub fn create_instance(container: &str, value: &str) -> Self {
+        Self::create(container, 4, &serde_json::json!({ "m2m:cin": { "con": value } }))
+    }
+
+    /// An update of a resource.
+    pub fn update(path: &str, content: &Value) -> Self {
+        Self::new("PUT", path).header("Content-Type", "application/json").body(&content.to_string())
+    }
+
+    /// With an X-M2M-Origin.
+    pub fn from(self, originator: &str) -> Self {
+        self.header("X-M2M-Origin", originator)
+    }
+
+    /// With one more header field, be there one of that name or not.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Without the header fields of a name.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// With content, and its length.
+    pub fn body(mut self, text: &str) -> Self {
+        self.body = text.into();
+        let length = self.body.len().to_string();
+        self.without("Content-Length").header("Content-Length", &length)
+    }
+
+    /// With content of which the header says nothing.
+    pub fn raw_body(mut self, text: &str) -> Self {
+        self.body = text.into();
+        self.without("Content-Length")
+    }
+
+    /// Its request identifier.
+    pub fn id(&self) -> &str {
+        self.headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("X-M2M-RI"))
+            .map_or("", |(_, value)| value)
+    }
+
+    /// As it goes over the wire.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{}\r\n", self.line);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        [head.as_bytes(), &self.body].concat()
+    }
+}
+
+/// A message of HTTP that was read whole: an answer, or, at an upstream, a request.
+#[derive(Clone)]
+pub struct Message {
+    /// Its first line.
+    pub line: String,
+    /// Its header fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Its content.
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// Reads the message at the start of `bytes` and tells its length; `None` when more is to
+    /// come.
+    pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (head, end) = Self::read_head(bytes)?;
+        let length = match head.values("content-length").first() {
+            Some(value) => value.parse().expect("a Content-Length is a number"),
+            None => 0,
+        };
+        let body = bytes.get(end..end + length)?.to_vec();
+        Some((Self { body, ..head }, end + length))
+    }
+
+    /// Reads a message that has no content.
+    pub fn read_head(bytes: &[u8]) -> Option<(Self, usize)> {
+        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let line = lines.next().unwrap_or_default().to_string();
+        let field = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            (name.to_ascii_lowercase(), value.trim().to_string())
+        };
+        Some((Self { line, headers: lines.map(field).collect(), body: Vec::new() }, end + 4))
+    }
+
+    /// The values of a header field, each mention of one.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let fields = self.headers.iter().filter(|(n, _)| n == name);
+        fields.map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+/// As it was read, for people.
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = String::from_utf8_lossy(&self.body);
+        write!(f, "{:?} {:?} {body:?}", self.line, self.headers)
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Response(Message);
+
+impl Response {
+    pub(crate) fn new(message: Message) -> Self {
+        Self(message)
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        let mut words = self.0.line.split(' ');
+        let version = words.next().is_some_and(|v| v == "HTTP/1.1" || v == "HTTP/1.0");
+        let code = words.next().filter(|_| version).and_then(|code| code.parse().ok());
+        code.unwrap_or_else(|| panic!("{:?} is no status line", self.0.line))
+    }
+
+    /// The Response Status Code.
+    pub fn rsc(&self) -> Option<u16> {
+        self.header("x-m2m-rsc")?.parse().ok()
+    }
+
+    /// A header field that may stand once, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.0.values(name).as_slice() {
+            [] => None,
+            [value] => Some(value),
+            more => panic!("{name} stands {} times", more.len()),
+        }
+    }
+
+    /// All header fields, names in lower case.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.0.headers
+    }
+
+    /// The content.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.0.body)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.0.body)))
+    }
+
+    /// What a refusal says.
+    pub fn debug(&self) -> String {
+        self.json()["m2m:dbg"].as_str().unwrap_or_else(|| panic!("no m2m:dbg in {self:?}")).into()
+    }
+
+    /// Makes sure of the HTTP status and the Response Status Code.
+    #[track_caller]
+    pub fn expect(self, status: u16, rsc: u16) -> Self {
+        assert_eq!((self.status(), self.rsc()), (status, Some(rsc)), "{self:?}");
+        self
+    }
+
+    /// Makes sure that it is a refusal that says why.
+    #[track_caller]
+    pub fn expect_refusal(self, status: u16, rsc: u16) -> Self {
+        assert!(!self.debug().is_empty());
+        self.expect(status, rsc)
+    }
+}

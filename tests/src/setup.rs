@@ -1,0 +1,125 @@
+//! A folder with all that a gateway needs: configuration, policy files, modules.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::gateway::Gateway;
+use crate::paths;
+
+/// A gateway's folder, made afresh from the worked example and gone with this value.
+pub struct Setup {
+    folder: TempDir,
+    /// Tables of the configuration by name, each with its lines.
+    tables: Vec<(String, Vec<String>)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// The worked example: both lights, the modules that ship, the embedded registrar.
+    pub fn new() -> Self {
+        let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
+        let setup = Self { folder, tables: Vec::new() }
+            .with("cse", "cse-id = \"mn-cse-123456\"")
+            .with("cse", "service-provider = \"in.provider.com\"")
+            .with("listen", "address = \"127.0.0.1:0\"")
+            .with("log", "format = \"json\"");
+        fs::create_dir_all(setup.path("policies/modules")).expect("a folder");
+        let shipped = paths::repository().join("policies");
+        copy(&shipped.join("psk-lookup-table.csv"), &setup.table());
+        for name in ["psk-table", "originator-check"] {
+            let manifest = format!("modules/{name}.toml");
+            copy(&shipped.join(&manifest), &setup.path("policies").join(&manifest));
+            copy(&paths::component(name), &setup.path(&format!("policies/modules/{name}.wasm")));
+        }
+        setup
+    }
+
+    /// With a line in a table of the configuration.
+    pub fn with(mut self, table: &str, line: &str) -> Self {
+        let named = self.tables.iter().position(|(name, _)| name == table);
+        let at = named.unwrap_or_else(|| {
+            self.tables.push((table.into(), Vec::new()));
+            self.tables.len() - 1
+        });
+        self.tables[at].1.push(line.into());
+        self
+    }
+
+    /// With another CSE behind the gateway, at a port of this machine.
+    pub fn upstream(self, port: u16) -> Self {
+        self.with("upstream", &format!("url = \"http://127.0.0.1:{port}\""))
+    }
+
+    /// With a module that was built for the suites, and its manifest.
+    pub fn module(self, name: &str, manifest: &str) -> Self {
+        self.install(name, manifest);
+        self
+    }
+
+    /// With a policy file.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        self.write(&format!("policies/{name}"), text.as_bytes());
+        self
+    }
+
+    /// Puts a module, and its manifest before it, into the folder of modules.
+    pub fn install(&self, name: &str, manifest: &str) {
+        install(self.folder.path(), name, manifest);
+    }
+
+    /// Writes a file of the gateway's folder.
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        fs::write(self.path(path), bytes).expect("the folder is ours");
+    }
+
+    /// A path in the gateway's folder.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// The lights' table.
+    pub fn table(&self) -> PathBuf {
+        self.path("policies/psk-lookup-table.csv")
+    }
+
+    /// Writes the configuration and tells where.
+    pub fn configuration(&self) -> PathBuf {
+        let mut text = String::new();
+        for (table, lines) in &self.tables {
+            text.push_str(&format!("[{table}]\n{}\n\n", lines.join("\n")));
+        }
+        self.write("saegis.toml", text.as_bytes());
+        self.path("saegis.toml")
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub fn start(self) -> Gateway {
+        Gateway::start(self)
+    }
+
+    /// Starts the gateway with a log that goes to a file.
+    pub fn start_with_log_in(self, file: File) -> Gateway {
+        Gateway::start_with_log_in(self, file)
+    }
+}
+
+/// Puts a module that was built for the suites into a gateway's folder. The manifest comes first,
+/// and the module whole: a gateway may be watching.
+pub fn install(folder: &Path, name: &str, manifest: &str) {
+    let modules = folder.join("policies/modules");
+    fs::write(modules.join(format!("{name}.toml")), manifest).expect("the folder is ours");
+    let aside = modules.join(format!(".{name}.new"));
+    copy(&paths::component(name), &aside);
+    fs::rename(aside, modules.join(format!("{name}.wasm"))).expect("the folder is ours");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap_or_else(|e| panic!("{} can't be copied: {e}", from.display()));
+}

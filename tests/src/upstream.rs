@@ -1,0 +1,180 @@
+//! A CSE behind the gateway that does as a suite tells it, and keeps what arrives, byte for byte.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use crate::http::Message;
+use crate::process::BOUND;
+
+/// What it does with a request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Answers with these bytes.
+    Bytes(Vec<u8>),
+    /// Answers with these bytes, and closes the connection.
+    Last(Vec<u8>),
+    /// Answers nothing until it is told another reply.
+    Held,
+}
+
+impl Reply {
+    /// An answer with a Response Status Code and a content. Its request identifier is not that
+    /// of the request, as no CSE would have it.
+    pub fn answer(status: u16, rsc: u16, body: &str) -> Self {
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: upstream\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        Self::Bytes(head.into())
+    }
+}
+
+/// The CSE.
+pub struct Upstream {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    reply: Reply,
+    /// All that arrived on each connection.
+    arrived: Vec<Vec<u8>>,
+}
+
+impl Upstream {
+    /// Starts it, with one reply to everything.
+    pub fn start(reply: Reply) -> Self {
+        Self::listen(TcpListener::bind("127.0.0.1:0").expect("a free port"), reply)
+    }
+
+    /// Starts it at a port that was in use before.
+    pub fn start_at(port: u16, reply: Reply) -> Self {
+        Self::listen(TcpListener::bind(("127.0.0.1", port)).expect("the port is free"), reply)
+    }
+
+    fn listen(listener: TcpListener, reply: Reply) -> Self {
+        let port = listener.local_addr().expect("it listens").port();
+        let state = Mutex::new(State { reply, arrived: Vec::new() });
+        let shared = Arc::new(Shared { state, changed: Condvar::new() });
+        let ours = shared.clone();
+        // They end with the test's process.
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let shared = ours.clone();
+                thread::spawn(move || shared.serve(socket));
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// A port at which nobody listens, until somebody does.
+    pub fn nobody() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("it listens").port()
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Changes what it does with requests.
+    pub fn reply_with(&self, reply: Reply) {
+        self.shared.lock().reply = reply;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until at least `count` requests have arrived, and tells all.
+    #[track_caller]
+    pub fn wait(&self, count: usize) -> Vec<Message> {
+        let deadline = Instant::now() + BOUND;
+        let mut state = self.shared.lock();
+        loop {
+            let requests = requests(&state.arrived);
+            if requests.len() >= count {
+                return requests;
+            }
+            let left = deadline.checked_duration_since(Instant::now());
+            let left = left.unwrap_or_else(|| panic!("{} requests arrived", requests.len()));
+            let woken = self.shared.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The requests that have arrived so far.
+    pub fn requests(&self) -> Vec<Message> {
+        requests(&self.shared.lock().arrived)
+    }
+
+    /// All that has arrived so far, as text.
+    pub fn text(&self) -> String {
+        let state = self.shared.lock();
+        state.arrived.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect()
+    }
+}
+
+/// The requests on all connections. What is no whole request yet is none.
+fn requests(arrived: &[Vec<u8>]) -> Vec<Message> {
+    let mut found = Vec::new();
+    for bytes in arrived {
+        let mut rest = bytes.as_slice();
+        while let Some((message, length)) = Message::read(rest) {
+            found.push(message);
+            rest = &rest[length..];
+        }
+    }
+    found
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, mut socket: TcpStream) {
+        let number = {
+            let mut state = self.lock();
+            state.arrived.push(Vec::new());
+            state.arrived.len() - 1
+        };
+        let mut answered = 0;
+        let mut chunk = [0; 4096];
+        while let Ok(read @ 1..) = socket.read(&mut chunk) {
+            let arrived = {
+                let mut state = self.lock();
+                state.arrived[number].extend_from_slice(&chunk[..read]);
+                self.changed.notify_all();
+                requests(&state.arrived[number..=number]).len()
+            };
+            for _ in answered..arrived {
+                match self.reply() {
+                    Reply::Bytes(bytes) => {
+                        let _ = socket.write_all(&bytes);
+                    }
+                    Reply::Last(bytes) => {
+                        let _ = socket.write_all(&bytes);
+                        return;
+                    }
+                    Reply::Held => {}
+                }
+            }
+            answered = arrived;
+        }
+    }
+
+    /// What to do, once that is told.
+    fn reply(&self) -> Reply {
+        let held = |state: &mut State| matches!(state.reply, Reply::Held);
+        let state = self.changed.wait_while(self.lock(), held);
+        state.unwrap_or_else(PoisonError::into_inner).reply.clone()
+    }
+}

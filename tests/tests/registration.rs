@@ -1,0 +1,161 @@
+//! Who may register as whom, where policy does not say whom a credential stands for: its AE gets
+//! an AE-ID when it registers, nobody else's, for as long as its association lasts.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use saegis_tests::{
+    Credential, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream, with_each_client,
+};
+
+with_each_client!(
+    an_ae_without_a_name_takes_nobodys,
+    an_ae_that_comes_back_registers_again,
+    an_ae_id_is_learnt_from_the_answer,
+    a_name_that_policy_gives_away_is_lost,
+);
+
+const OWN: &str = "Clight-AE1";
+const OTHER: &str = "Clight-AE2";
+const TABLE: &str = "policies/psk-lookup-table.csv";
+
+/// Two credentials of which policy does not know whom they stand for.
+const NEW1: Credential<'static> =
+    Credential { identity: "new-1@in.provider.com", key: "00112233445566778899aabbccddeeff" };
+const NEW2: Credential<'static> =
+    Credential { identity: "new-2@in.provider.com", key: "ffeeddccbbaa99887766554433221100" };
+
+/// The lights, and two credentials without an AE-ID.
+fn with_new_credentials() -> Setup {
+    let mut rows = String::from("ae_id,kpsa,kpsa_id\n");
+    for (name, of) in [(OWN, LIGHT1), (OTHER, LIGHT2), ("", NEW1), ("", NEW2)] {
+        rows.push_str(&format!("{name},{},{}\n", of.key, of.identity));
+    }
+    Setup::new().file("psk-lookup-table.csv", &rows)
+}
+
+/// Neither the name of a light that is there nor that of one that has yet to come.
+fn an_ae_without_a_name_takes_nobodys(tool: Tool) {
+    let gateway = with_new_credentials().start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from(OWN)).expect(201, 2001);
+    let mut new = tool.connect(gateway.port(), NEW1);
+    for from in [OWN, "C", "Cnew"] {
+        new.ask(&Request::retrieve("/cse/light1").from(from)).expect_refusal(403, 4106);
+    }
+    let taken = new.ask(&Request::create_ae("new").from(OWN));
+    assert_eq!(taken.status(), 403, "{taken:?}");
+    new.ask(&Request::retrieve("/cse/light1").from(OWN)).expect_refusal(403, 4106);
+    // Light 2 has not registered yet, but its name is its own by its row in the table.
+    let taken = new.ask(&Request::create_ae("new").from(OTHER));
+    assert_eq!(taken.status(), 403, "{taken:?}");
+    new.ask(&Request::retrieve("/cse/new").from(OTHER)).expect_refusal(403, 4106);
+    let mut other = tool.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
+    light.ask(&Request::retrieve("/cse/light1").from(OWN)).expect(200, 2000);
+}
+
+/// What was learnt is kept as long as the association, and the old registration is out of reach.
+fn an_ae_that_comes_back_registers_again(tool: Tool) {
+    let gateway = with_new_credentials().start();
+    let mut new = tool.connect(gateway.port(), NEW1);
+    let registered = new.ask(&Request::create_ae("new").from("C")).expect(201, 2001);
+    let name = registered.json()["m2m:ae"]["aei"].as_str().unwrap().to_string();
+    assert!(gateway.log().wait("association.learnt").message().contains(&name));
+    let own = || Request::retrieve("/cse/new").from(&name);
+    new.ask(&own()).expect(200, 2000);
+    new.ask(&Request::retrieve("/cse/new").from(OWN)).expect_refusal(403, 4106);
+    new.close();
+    let mut again = tool.connect(gateway.port(), NEW1);
+    again.ask(&own()).expect_refusal(403, 4106);
+    again.ask(&Request::create_ae("again").from(&name)).expect_refusal(403, 4117);
+    let registered = again.ask(&Request::create_ae("again").from("C")).expect(201, 2001);
+    assert_ne!(registered.json()["m2m:ae"]["aei"], name);
+    again.ask(&own()).expect_refusal(403, 4106);
+}
+
+fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
+    let upstream = Upstream::start(Reply::answer(403, 4105, "{\"m2m:dbg\":\"taken\"}"));
+    let gateway = with_new_credentials().upstream(upstream.port()).start();
+    let mut first = tool.connect(gateway.port(), NEW1);
+    let ask = |from: &str| Request::retrieve("/cse/x").from(from);
+    // Before it registers it is nobody, and a refused registration makes it nobody else.
+    for from in ["Cnew", "C", OWN] {
+        first.ask(&ask(from)).expect_refusal(403, 4106);
+    }
+    first.ask(&Request::create_ae("new").from("C")).expect_refusal(409, 4105);
+    first.ask(&ask("Cnew")).expect_refusal(403, 4106);
+    assert_eq!(upstream.requests().len(), 1);
+
+    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cassigned\"}}"));
+    first.ask(&Request::create_ae("new").from("C")).expect(201, 2001);
+    assert!(gateway.log().wait("association.learnt").message().contains("Cassigned"));
+    upstream.reply_with(Reply::answer(200, 2000, "{}"));
+    first.ask(&ask("Cassigned")).expect(200, 2000);
+    for from in ["C", "Cnew", OWN] {
+        first.ask(&ask(from)).expect_refusal(403, 4106);
+        first.ask(&Request::create_ae("new").from(from)).expect_refusal(403, 4106);
+    }
+    first.ask(&ask("Cassigned")).expect(200, 2000);
+
+    // Another association can't take the name, even where the CSE behind would let it.
+    let mut second = tool.connect(gateway.port(), NEW2);
+    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cassigned\"}}"));
+    let before = upstream.requests().len();
+    second.ask(&Request::create_ae("new").from("Cassigned")).expect_refusal(403, 4117);
+    assert_eq!(upstream.requests().len(), before);
+    second.ask(&Request::create_ae("new").from("C"));
+    gateway.log().wait("association.nothing-learnt");
+    second.ask(&ask("Cassigned")).expect_refusal(403, 4106);
+    // One that asks for its own name gets it.
+    second.ask(&Request::create_ae("new").from("Cown")).expect(201, 2001);
+    upstream.reply_with(Reply::answer(200, 2000, "{}"));
+    second.ask(&ask("Cown")).expect(200, 2000);
+    second.ask(&ask("Cassigned")).expect_refusal(403, 4106);
+    first.ask(&ask("Cassigned")).expect(200, 2000);
+}
+
+/// What a row of the table names goes before what somebody has taken.
+fn a_name_that_policy_gives_away_is_lost(tool: Tool) {
+    let gateway = with_new_credentials().start();
+    let mut new = tool.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("new").from("Cthird")).expect(201, 2001);
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from(OWN)).expect(201, 2001);
+    let third = Credential { identity: "third@in.provider.com", key: "0011223344556677" };
+    let table = format!("{}Cthird,{},{}\n", gateway.table(), third.key, third.identity);
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    let revoked = gateway.log().wait("association.revoked");
+    assert_eq!(revoked.text("credential_id"), format!("12-{}", NEW1.identity));
+    new.ended();
+    let mut new = tool.connect(gateway.port(), NEW1);
+    new.ask(&Request::retrieve("/cse/new").from("Cthird")).expect_refusal(403, 4106);
+    let taken = new.ask(&Request::create_ae("again").from("Cthird"));
+    assert_eq!(taken.status(), 403, "{taken:?}");
+    light.ask(&Request::retrieve("/cse/light1").from(OWN)).expect(200, 2000);
+    assert_eq!(gateway.log().all(Mark::START, "association.revoked", 1).len(), 1);
+}
+
+/// Also while the registrar has not answered yet.
+#[test]
+fn two_do_not_register_one_name_at_once() {
+    let upstream = Upstream::start(Reply::Held);
+    let gateway = with_new_credentials().upstream(upstream.port()).start();
+    let mut first = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    let mut second = Tool::GnuTls.connect(gateway.port(), NEW2);
+    first.send(&Request::create_ae("first").from("Cone").bytes());
+    upstream.wait(1);
+    second.ask(&Request::create_ae("second").from("Cone")).expect_refusal(403, 4117);
+    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cone\"}}"));
+    first.read().expect(201, 2001);
+    upstream.reply_with(Reply::answer(200, 2000, "{}"));
+    let as_one = || Request::retrieve("/cse/x").from("Cone");
+    first.ask(&as_one()).expect(200, 2000);
+    second.ask(&as_one()).expect_refusal(403, 4106);
+    // When the first has gone, the name is free.
+    first.close();
+    gateway.log().wait("association.ended");
+    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cone\"}}"));
+    second.ask(&Request::create_ae("second").from("Cone")).expect(201, 2001);
+    upstream.reply_with(Reply::answer(200, 2000, "{}"));
+    second.ask(&as_one()).expect(200, 2000);
+    assert_eq!(upstream.requests().len(), 4);
+}

@@ -1,5 +1,8 @@
 //! Components that no policy module is, small enough to be written byte by byte.
 
+/// A component with a core module whose memory starts with 1000 pages of 64 KiB.
+pub const LARGE_MEMORY: &[u8] = b"\0asm\x0d\0\x01\0\x01\x0e\0asm\x01\0\0\0\x05\x04\x01\0\xe8\x07";
+
 /// The start of a core module, which is a whole one.
 pub const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 

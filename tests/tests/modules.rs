@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, component_that_imports};
+use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, LARGE_MEMORY, component_that_imports};
 use saegis_tests::{
     Client, Credential, Gateway, LIGHT1, LIGHT2, Log, Mark, Request, Setup, Tool, openssl,
     with_each_client,
@@ -95,6 +95,7 @@ fn a_bad_module_is_refused_by_name_and_reason() {
         (b"", "is no WebAssembly component"),
         (half, "is no WebAssembly component"),
         (&spoilt, "is no WebAssembly component"),
+        (LARGE_MEMORY, "wants more than modules may have (modules.memory-bytes)"),
         (CORE_MODULE, "is a core module, not a component"),
         (EMPTY_COMPONENT, "exports no hook of the contract"),
         (&whole, "imports the capability policy-tables, but its manifest bad.toml does not ask"),

@@ -91,7 +91,14 @@ impl Module {
             ));
         }
         let component = Component::from_binary(sandbox.engine(), &source.bytes).map_err(|e| {
-            fault(format!("is no WebAssembly component: {}", printable(&chain(&e))))
+            let why = printable(&chain(&e));
+            // The only errors of the pool, and the only ones that are not about the file's form.
+            let what = if why.contains("pooling allocator") {
+                "wants more than modules may have (modules.memory-bytes)"
+            } else {
+                "is no WebAssembly component"
+            };
+            fault(format!("{what}: {why}"))
         })?;
         let (capabilities, wasi) =
             imports(sandbox, &component, name, &manifest, grants).map_err(fault)?;

@@ -1,0 +1,41 @@
+//! A CSE as the peer: it speaks for itself and for the AEs behind it, and for nobody else
+//! (TS-0004 clause 7.3.2.1).
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use saegis_tests::{Credential, Request, Setup, Tool, with_each_client};
+
+with_each_client!(a_cse_speaks_for_itself_and_for_what_is_behind_it,);
+
+const CSE: Credential<'static> =
+    Credential { identity: "mn-2@in.provider.com", key: "0123456789abcdef0123456789abcdef" };
+
+fn a_cse_speaks_for_itself_and_for_what_is_behind_it(tool: Tool) {
+    let rows = format!(
+        "ae_id,cse_id,kpsa,kpsa_id\n,/mn-2,{},{}\nClight-AE1,,00,light@in.provider.com\n",
+        CSE.key, CSE.identity
+    );
+    let gateway = Setup::new().file("psk-lookup-table.csv", &rows).start();
+    let mut peer = tool.connect(gateway.port(), CSE);
+    peer.ask(&Request::retrieve("/cse").from("/mn-2")).expect(200, 2000);
+    for from in ["/mn-2/Clamp", "//in.provider.com/mn-2", "//in.provider.com/mn-2/Clamp"] {
+        let reply = peer.ask(&Request::retrieve("/cse").from(from));
+        assert_ne!(reply.rsc(), Some(4106), "{from}: {reply:?}");
+    }
+    for from in [
+        "/mn-3",
+        "/mn-3/Clamp",
+        "/mn-123456",
+        "Clight-AE1",
+        "C",
+        "//in.provider.com/mn-3",
+        "//other.org/mn-2",
+        "//other.org/mn-2/Clamp",
+    ] {
+        peer.ask(&Request::retrieve("/cse").from(from)).expect_refusal(403, 4106);
+    }
+    for from in ["mn-2", "/mn-2/lamp", "/mn-2/", "//mn-2"] {
+        peer.ask(&Request::retrieve("/cse").from(from)).expect_refusal(400, 4000);
+    }
+    peer.ask(&Request::create_ae("lamp").from("/mn-2")).expect_refusal(405, 4005);
+    peer.ask(&Request::retrieve("/cse").from("/mn-2")).expect(200, 2000);
+}

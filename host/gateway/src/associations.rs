@@ -174,12 +174,25 @@ impl Associations {
         listed
     }
 
+    /// The live associations, in no order.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        self.lists().live.values().cloned().collect()
+    }
+
+    /// Ends an association; false where there is none of that number.
+    pub fn end(&self, id: u64) -> bool {
+        let live = self.lists().live.get(&id).cloned();
+        if let Some(live) = &live {
+            live.end.cancel();
+        }
+        live.is_some()
+    }
+
     /// Asks a new generation for each live association whether it vouches for its credential, as
     /// long as it is the one in force.
     pub async fn vouch_all(&self, generation: Arc<Generation>, policy: &Policy) {
-        let all: Vec<_> = self.lists().live.values().cloned().collect();
         let mut asking = JoinSet::new();
-        for live in all {
+        for live in self.all() {
             if policy.current().number != generation.number {
                 break;
             }

@@ -31,6 +31,9 @@ pub struct Config {
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,
+    /// Administration.
+    #[serde(default)]
+    pub admin: Admin,
     /// Bounds.
     #[serde(default)]
     pub limits: Bounds,
@@ -164,6 +167,20 @@ impl Default for Registrar {
     }
 }
 
+/// Administration of the running gateway.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Admin {
+    /// The Unix socket for it; only the user that the gateway runs as may use it.
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: "state/admin.sock".into() }
+    }
+}
+
 /// Bounds on connections and requests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -281,6 +298,7 @@ impl Config {
             &mut config.modules.folder,
             &mut config.modules.code_cache,
             &mut config.registrar.store,
+            &mut config.admin.socket,
         ] {
             *path = base.join(&*path);
         }

@@ -1,5 +1,6 @@
 //! `saegis`, a oneM2M security gateway: the command line.
 
+mod admin;
 mod ae;
 mod associations;
 mod config;
@@ -45,6 +46,8 @@ enum Command {
     Run(Gateway),
     /// Check configuration, policy files and modules, without opening a port.
     Check(Gateway),
+    #[command(flatten)]
+    Admin(admin::Command),
     /// Be an AE: establish an association with a registrar and send it a request.
     Ae(ae::Args),
     /// Print the version.
@@ -77,6 +80,10 @@ fn main() -> ExitCode {
         },
         Command::Check(gateway) => runtime.block_on(check(&gateway.config, cli.json)),
         Command::Ae(args) => match runtime.block_on(ae::run(args, cli.json)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => complain(&e.to_string(), e.exit_code()),
+        },
+        Command::Admin(command) => match admin::run(command, cli.json) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => complain(&e.to_string(), e.exit_code()),
         },

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::connection;
 use crate::gateway::Gateway;
@@ -40,6 +41,8 @@ pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
 
     let reporter = gateway.clone();
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
+    let _admin = Admin::listen(gateway.clone(), reloaded.clone())
+        .map_err(|e| own(format!("admin.socket: {e}")))?;
     let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));
     let _watcher = saegis_policy::watch(gateway.policy.clone(), move |reload| {
         // The receiver lives as long as the gateway.

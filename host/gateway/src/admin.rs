@@ -1,0 +1,33 @@
+//! Administration of a running gateway over a Unix socket that only its owner may use.
+//!
+//! One request and one answer a connection, each a line of JSON.
+
+mod client;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Command, run};
+pub use server::Admin;
+
+/// What may be asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+enum Request {
+    /// How the gateway is.
+    Status,
+    /// The live associations.
+    Associations,
+    /// The modules and tables of the generation in force.
+    Modules,
+    /// Read policy files and modules again.
+    Reload,
+    /// End an association.
+    EndAssociation {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// Longest line either way, in bytes: the list of some ten thousand associations.
+const MAX_LINE: u64 = 8 << 20;

@@ -1,0 +1,181 @@
+//! The command line's end.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{MAX_LINE, Request};
+use crate::config::Config;
+
+/// A reload of many rows takes a while.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which gateway.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration of the running gateway.
+    #[arg(long, default_value = "saegis.toml")]
+    config: PathBuf,
+}
+
+/// What can be asked of a running gateway.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Show how the running gateway is.
+    Status(Args),
+    /// List the live associations of the running gateway.
+    Associations(Args),
+    /// List modules and tables that are in force in the running gateway.
+    Modules(Args),
+    /// Have the running gateway read policy files and modules again.
+    Reload(Args),
+    /// End a live association of the running gateway.
+    EndAssociation {
+        /// Its number, as `saegis associations` shows it.
+        id: u64,
+        #[command(flatten)]
+        args: Args,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] saegis_policy::Faults),
+    /// Nobody answers.
+    #[error("no gateway answers at {}: {error}; is it running, and is this its owner?", .socket.display())]
+    NoAnswer {
+        /// The socket.
+        socket: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The gateway could not do it.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl AdminError {
+    /// The process's exit code: 2 for what is wrong in files, 3 where nobody answers, 4 where the
+    /// gateway could not do it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::NoAnswer { .. } => 3,
+            Self::Failed(_) => 4,
+        }
+    }
+}
+
+/// Asks a running gateway, and prints its answer.
+///
+/// # Errors
+/// Why there is none.
+pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
+    let (args, request) = match command {
+        Command::Status(args) => (args, Request::Status),
+        Command::Associations(args) => (args, Request::Associations),
+        Command::Modules(args) => (args, Request::Modules),
+        Command::Reload(args) => (args, Request::Reload),
+        Command::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
+    };
+    let socket = Config::load(&args.config)?.admin.socket;
+    let answer = ask(&socket, &request).map_err(|error| AdminError::NoAnswer { socket, error })?;
+    if as_json {
+        crate::print(&answer.to_string());
+    }
+    let print = |line: &str| {
+        if !as_json {
+            crate::print(line);
+        }
+    };
+    if let Some(error) = answer.get("error").and_then(Value::as_str) {
+        return Err(AdminError::Failed(error.into()));
+    }
+    match request {
+        Request::Status => {
+            for (name, value) in answer.as_object().into_iter().flatten() {
+                print(&format!("{:13} {}", name.replace('_', "-"), text(value)));
+            }
+        }
+        Request::Associations => {
+            let columns = ["id", "entity", "credential_id", "peer", "suite", "established"];
+            table(answer.get("associations"), &columns).iter().for_each(|line| print(line));
+        }
+        Request::Modules => {
+            let generation = answer.get("generation").map(text).unwrap_or_default();
+            print(&format!("generation {generation}"));
+            let modules = ["name", "hooks", "capabilities", "sha256"];
+            table(answer.get("modules"), &modules).iter().for_each(|line| print(line));
+            table(answer.get("tables"), &["name", "rows"]).iter().for_each(|line| print(line));
+        }
+        Request::Reload => {
+            let generation = answer.get("generation").map(text).unwrap_or_default();
+            match answer.get("outcome").and_then(Value::as_str) {
+                Some("unchanged") => {
+                    print(&format!("nothing has changed since generation {generation}"))
+                }
+                Some("in-force") => print(&format!("generation {generation} is in force")),
+                _ => {
+                    let faults = answer.get("faults").and_then(Value::as_array);
+                    let faults: Vec<_> = faults.into_iter().flatten().map(text).collect();
+                    let stays = format!("generation {generation} stays in force");
+                    return Err(AdminError::Failed(format!("{}\n{stays}", faults.join("\n"))));
+                }
+            }
+        }
+        Request::EndAssociation { id } => {
+            if answer.get("ended") != Some(&Value::Bool(true)) {
+                return Err(AdminError::Failed(format!("there is no association {id}")));
+            }
+            print(&format!("association {id} ends"));
+        }
+    }
+    Ok(())
+}
+
+fn ask(socket: &std::path::Path, request: &Request) -> io::Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Rows of objects as lines, each column as wide as its widest cell.
+fn table(rows: Option<&Value>, columns: &[&str]) -> Vec<String> {
+    let rows = rows.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let head = columns.iter().map(|c| c.replace('_', "-").to_uppercase()).collect();
+    let mut cells: Vec<Vec<String>> = vec![head];
+    for row in rows {
+        cells.push(columns.iter().map(|c| row.get(c).map(text).unwrap_or_default()).collect());
+    }
+    let width = |at: usize| {
+        cells.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    cells.iter().map(line).collect()
+}

@@ -1,0 +1,208 @@
+//! The gateway's end.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use saegis_onem2m::timestamp;
+use saegis_policy::Reload;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{MAX_LINE, Request};
+use crate::gateway::Gateway;
+use crate::summary;
+
+/// How long a client may take to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminSocketError {
+    /// Somebody answers at it.
+    #[error("another gateway answers at {}", .0.display())]
+    InUse(PathBuf),
+    /// The system says no.
+    #[error("{} can't be listened on: {error}", .path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// The administration socket of a gateway; when dropped, it is gone.
+pub struct Admin {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.task.abort();
+        // It may be gone already; that is as well.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Admin {
+    /// Listens. Reloads that are asked for are told to `reloaded` too.
+    ///
+    /// # Errors
+    /// When the socket can't be had.
+    pub fn listen(
+        gateway: Arc<Gateway>,
+        reloaded: UnboundedSender<Reload>,
+    ) -> Result<Self, AdminSocketError> {
+        let path = gateway.config.admin.socket.clone();
+        let listener = bind(&path)?;
+        let started = SystemTime::now();
+        let task = tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let (gateway, reloaded) = (gateway.clone(), reloaded.clone());
+                        tokio::spawn(async move {
+                            let served = serve(&gateway, &reloaded, started, stream);
+                            // A client that went away is no loss.
+                            let _ = served.await;
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        });
+        Ok(Self { path, task })
+    }
+}
+
+fn bind(path: &Path) -> Result<UnixListener, AdminSocketError> {
+    let io = |error| AdminSocketError::Io { path: path.into(), error };
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
+    }
+    // What a gateway that was killed left behind is in the way; what one uses is not ours.
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(AdminSocketError::InUse(path.into())),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(io)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(io)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(io)?;
+    Ok(listener)
+}
+
+/// Whether the peer is the user that the gateway runs as, or root. The socket's mode says the same;
+/// but between its making and the change of its mode there is a moment.
+fn is_owner(stream: &UnixStream) -> io::Result<bool> {
+    let uid = stream.peer_cred()?.uid();
+    Ok(uid == 0 || uid == rustix::process::geteuid().as_raw())
+}
+
+async fn serve(
+    gateway: &Arc<Gateway>,
+    reloaded: &UnboundedSender<Reload>,
+    started: SystemTime,
+    mut stream: UnixStream,
+) -> io::Result<()> {
+    if !is_owner(&stream)? {
+        return Ok(());
+    }
+    let mut line = String::new();
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader.take(4096));
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str(&line) {
+        Ok(request) => carry_out(gateway, reloaded, started, request).await,
+        Err(e) => json!({ "error": format!("no request: {e}") }),
+    };
+    let mut text = answer.to_string();
+    if text.len() as u64 >= MAX_LINE {
+        text = json!({ "error": "the answer is too long" }).to_string();
+    }
+    text.push('\n');
+    writer.write_all(text.as_bytes()).await?;
+    writer.shutdown().await
+}
+
+async fn carry_out(
+    gateway: &Arc<Gateway>,
+    reloaded: &UnboundedSender<Reload>,
+    started: SystemTime,
+    request: Request,
+) -> Value {
+    let generation = gateway.policy.current();
+    match request {
+        Request::Status => json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "cse_id": gateway.config.cse.cse_id.to_string(),
+            "address": gateway.config.listen.address.to_string(),
+            "started": timestamp::format(started),
+            "generation": generation.number,
+            "associations": gateway.associations.all().len(),
+        }),
+        Request::Associations => {
+            let mut all = gateway.associations.all();
+            all.sort_by_key(|live| live.association.id);
+            let one = |live: &Arc<crate::associations::Live>| {
+                let association = &live.association;
+                json!({
+                    "id": association.id,
+                    "saef": association.saef.to_string(),
+                    "entity": association.entity().to_string(),
+                    "credential_id": association.credential_id.to_string(),
+                    "peer": association.peer.to_string(),
+                    "protocol": association.protocol,
+                    "suite": association.suite,
+                    "established": timestamp::format(association.established),
+                    "expires": association.expires.map(timestamp::format),
+                })
+            };
+            json!({ "associations": all.iter().map(one).collect::<Vec<_>>() })
+        }
+        Request::Modules => {
+            let mut modules = summary::as_json(&generation);
+            if let Value::Object(members) = &mut modules {
+                members.insert("generation".into(), generation.number.into());
+            }
+            modules
+        }
+        Request::Reload => {
+            let reload = gateway.policy.reload().await;
+            let answer = match &reload {
+                Reload::Unchanged => {
+                    json!({ "outcome": "unchanged", "generation": generation.number })
+                }
+                Reload::InForce(next) => {
+                    json!({ "outcome": "in-force", "generation": next.number })
+                }
+                Reload::Refused(faults) => {
+                    let faults: Vec<_> = faults.0.iter().map(ToString::to_string).collect();
+                    json!({ "outcome": "refused", "generation": generation.number, "faults": faults })
+                }
+            };
+            // Whoever follows reloads lives as long as the gateway.
+            let _ = reloaded.send(reload);
+            answer
+        }
+        Request::EndAssociation { id } => {
+            let ended = gateway.associations.end(id);
+            if ended {
+                tracing::info!(
+                    event = "association.end-asked",
+                    association = id,
+                    "the association ends, for the gateway's owner asked for it"
+                );
+            }
+            json!({ "ended": ended })
+        }
+    }
+}

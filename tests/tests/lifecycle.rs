@@ -169,6 +169,26 @@ fn past_the_bound_connections_wait_their_turn() {
     assert!(established[1] > ended[0], "{text}");
 }
 
+/// That other hosts are not counted is shown beside the counting, in `host/gateway/src/peers.rs`.
+#[test]
+fn one_host_has_so_many_handshakes_under_way() {
+    use std::io::Read as _;
+    let gateway = Setup::new().with("limits", "handshakes-per-peer = 2").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let stall = || TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
+    let stalled = [stall(), stall()];
+    let mut third = stall();
+    assert_eq!(third.read(&mut [0; 1]).unwrap_or(0), 0, "it is closed");
+    let refused = gateway.handshake_refused(Mark::START);
+    assert!(refused.message().contains("as many handshakes under way as it may"), "{refused:?}");
+    let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
+    light.ask(&nothing).expect_refusal(404, 4004);
+    let mark = gateway.log().mark();
+    drop(stalled);
+    gateway.log().all(mark, "handshake.refused", 2);
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+}
+
 /// On a device whose disk is full, or whose log's reader has gone.
 fn without_a_log(gateway: &mut Gateway) {
     for _ in 0..2 {

@@ -187,6 +187,8 @@ impl Default for Admin {
 pub struct Bounds {
     /// Connections at a time.
     pub connections: usize,
+    /// Handshakes under way at a time of one peer address (IPv4), or network of 64 bits (IPv6).
+    pub handshakes_per_peer: usize,
     /// From the first byte to the association, in seconds.
     pub handshake_seconds: u64,
     /// For the header of a request, from the end of the one before, in seconds. An association
@@ -206,6 +208,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            handshakes_per_peer: 128,
             handshake_seconds: 10,
             idle_seconds: 300,
             content_seconds: 10,
@@ -332,6 +335,7 @@ impl Config {
         let bounds = &self.limits;
         for (name, value) in [
             ("limits.connections", bounds.connections as u64),
+            ("limits.handshakes-per-peer", bounds.handshakes_per_peer as u64),
             ("limits.handshake-seconds", bounds.handshake_seconds),
             ("limits.idle-seconds", bounds.idle_seconds),
             ("limits.content-seconds", bounds.content_seconds),

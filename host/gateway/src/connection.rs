@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::associations::Live;
 use crate::gateway::Gateway;
 use crate::lookup::{PolicyLookup, Voucher};
+use crate::peers::UnderWay;
 use crate::service::Service;
 
 /// Largest header of a request, in bytes, and most fields in it.
@@ -27,11 +28,12 @@ const MAX_FIELDS: usize = 64;
 /// How long a connection that was refused is given to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end. `stop` asks it to finish the request at hand and end.
+/// Serves a connection to its end. `under_way` is dropped with the end of the handshake. `stop` asks it to finish the request at hand and end.
 pub async fn serve(
     gateway: Arc<Gateway>,
     socket: TcpStream,
     peer: SocketAddr,
+    under_way: UnderWay,
     stop: CancellationToken,
 ) {
     // Primitives are small and answered one by one.
@@ -42,6 +44,7 @@ pub async fn serve(
         Ok(Err(refusal)) => return log_refusal(peer, refusal.cause(), &refusal.to_string()),
         Err(_) => return log_refusal(peer, "timeout", "the handshake took too long"),
     };
+    drop(under_way);
     let Accepted { association, mut stream } = accepted;
     tracing::info!(
         event = "association.established",
@@ -68,7 +71,8 @@ pub async fn serve(
     );
 }
 
-fn log_refusal(peer: SocketAddr, cause: &str, why: &str) {
+/// Tells of a handshake that came to nothing.
+pub fn log_refusal(peer: SocketAddr, cause: &str, why: &str) {
     tracing::warn!(event = "handshake.refused", %peer, cause, "handshake refused: {why}");
 }
 

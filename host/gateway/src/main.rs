@@ -8,6 +8,7 @@ mod connection;
 mod gateway;
 mod logging;
 mod lookup;
+mod peers;
 mod run;
 mod service;
 mod summary;

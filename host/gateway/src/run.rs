@@ -16,6 +16,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::connection;
 use crate::gateway::Gateway;
+use crate::peers::Peers;
 use crate::summary;
 use crate::upstream::Upstream;
 
@@ -92,6 +93,7 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, mut signals: Signa
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(gateway.config.limits.connections));
+    let peers = Peers::new(gateway.config.limits.handshakes_per_peer);
     loop {
         let next = async {
             // Past the bound, new connections wait in the kernel's queue.
@@ -100,10 +102,15 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, mut signals: Signa
         };
         tokio::select! {
             ((socket, peer), place) = next => {
+                let Some(under_way) = peers.enter(peer.ip()) else {
+                    connection::log_refusal(peer, "too-many",
+                        "the peer has as many handshakes under way as it may");
+                    continue;
+                };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    connection::serve(gateway, socket, peer, stop).await;
+                    connection::serve(gateway, socket, peer, under_way, stop).await;
                 });
             }
             () = signals.next() => break,

@@ -10,7 +10,7 @@ use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::http::{read_request, write_response};
 use saegis_onem2m::id::{AeIdStem, From};
-use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Content, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
@@ -134,8 +134,7 @@ impl Service {
         if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
             return self.refuse(&request, rsc, &why);
         }
-        let creates_ae = request.operation == Operation::Create
-            && request.resource_type == Some(ResourceType::Ae.number());
+        let creates_ae = request.creates(ResourceType::Ae);
         if creates_ae && let Err((rsc, why)) = self.check_registration(&generation, &request).await
         {
             return self.refuse(&request, rsc, &why);
@@ -179,13 +178,9 @@ impl Service {
         request: &RequestPrimitive,
     ) -> Result<(), (Rsc, String)> {
         // What an allowance for an originator covers, whatever a module says.
-        let covered = match &request.content {
-            Some(content) => content.named_originators().is_empty(),
-            None => true,
-        };
-        let covered = covered
-            && !(request.operation == Operation::Create
-                && request.resource_type == Some(ResourceType::Ae.number()));
+        let names_nobody = |c: &Content| c.named_originators().is_empty();
+        let covered =
+            request.content.as_ref().is_none_or(names_nobody) && !request.creates(ResourceType::Ae);
         let keepable = request.from.as_deref().filter(|_| covered);
         if let Some(from) = keepable
             && let Ok(kept) = self.kept.lock()

@@ -63,6 +63,12 @@ pub struct RequestPrimitive {
 }
 
 impl RequestPrimitive {
+    /// Whether it creates a resource of that type.
+    #[must_use]
+    pub fn creates(&self, kind: ResourceType) -> bool {
+        self.operation == Operation::Create && self.resource_type == Some(kind.number())
+    }
+
     /// The value of a parameter of the query string.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {

@@ -90,7 +90,7 @@ fn run(task: Task) -> Result<()> {
     let project = Project::find()?;
     match task {
         Task::Build => build(&project),
-        Task::Modules { out } => modules::build(&project, out.as_deref()),
+        Task::Modules { out } => modules::build(&project, out.as_deref(), false),
         Task::Run { args } => {
             build(&project)?;
             let mut gateway = project.gateway("release", &args);
@@ -101,7 +101,7 @@ fn run(task: Task) -> Result<()> {
 }
 
 fn build(project: &Project) -> Result<()> {
-    modules::build(project, None)?;
+    modules::build(project, None, false)?;
     println!("Building the gateway");
     process::run(project.host_cargo().args([
         "build",

@@ -29,7 +29,10 @@ struct Module {
 
 /// Builds every policy module. All are collected in the folder of components; those that ship also
 /// go to `out`, or to where the gateway of this checkout reads them.
-pub fn build(project: &Project, out: Option<&Path>) -> Result<()> {
+///
+/// Only a checkout whose lock file is to be tested has it `locked`: whoever adds a module of their
+/// own adds it to the lock file by building it.
+pub fn build(project: &Project, out: Option<&Path>, locked: bool) -> Result<()> {
     if !project.guests.join("Cargo.toml").is_file() {
         bail!("{} has no Cargo.toml", project.guests.display());
     }
@@ -40,7 +43,7 @@ pub fn build(project: &Project, out: Option<&Path>) -> Result<()> {
     let patience = if built.is_dir() { "" } else { "; the first time takes minutes" };
     println!("Building the policy modules with {}{patience}", toolchain.name());
     let mut cargo = toolchain.cargo_build(project);
-    cargo.arg("--lib");
+    cargo.arg("--lib").args(locked.then_some("--locked"));
     for module in &modules {
         cargo.args(["--package", &module.name]);
     }

@@ -40,7 +40,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         // Without --all, which follows paths into the main workspace.
         say_and_run(project.guest_cargo().args(["fmt", "--check"]))
     })?;
-    steps.take("policy modules", || modules::build(project, None))?;
+    steps.take("policy modules", || modules::build(project, None, true))?;
     steps.take("lints", || {
         let arguments = ["clippy", "--workspace", "--all-targets", "--locked"];
         let strict = ["--", "-D", "warnings"];
@@ -75,7 +75,7 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
         programs()?;
         subcommand("nextest", NEXTEST)
     })?;
-    steps.take("policy modules", || modules::build(project, None))?;
+    steps.take("policy modules", || modules::build(project, None, true))?;
     steps.take("gateway", || gateway(project))?;
     steps.take("tests", || tests(project, args))
 }

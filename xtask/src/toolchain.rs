@@ -145,7 +145,7 @@ impl Toolchain {
     /// A cargo that is about to compile policy modules for WebAssembly.
     pub fn cargo_build(&self, project: &Project) -> Command {
         let mut cargo = project.guest_cargo();
-        cargo.args(["build", "--release", "--locked", "--target", TARGET]);
+        cargo.args(["build", "--release", "--target", TARGET]);
         if let Self::Debian { linker } = self {
             cargo
                 .arg("-Zbuild-std=std,panic_abort")

@@ -13,6 +13,7 @@ use saegis_tests::{
 
 with_each_client!(
     a_module_that_is_dropped_in_answers_the_next_handshake,
+    a_bad_module_is_refused_by_name_and_reason,
     a_lookup_that_misbehaves_fails_its_handshake_alone,
     a_check_that_misbehaves_fails_its_request_alone,
     a_registration_is_checked_by_app_id,
@@ -80,10 +81,9 @@ fn a_module_that_is_dropped_in_answers_the_next_handshake(tool: Tool) {
     light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
 }
 
-#[test]
-fn a_bad_module_is_refused_by_name_and_reason() {
+fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
     let gateway = Setup::new().start();
-    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let mut light = tool.connect(gateway.port(), LIGHT1);
     let whole = fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap();
     let half = &whole[..whole.len() / 2];
     let mut spoilt = whole.clone();
@@ -115,7 +115,7 @@ fn a_bad_module_is_refused_by_name_and_reason() {
         let file = gateway.path("policies/modules/bad.wasm");
         assert!(message.starts_with(&format!("{}: ", file.display())), "{message}");
         assert!(message.ends_with("generation 1 stays in force"), "{message}");
-        Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+        tool.connect(gateway.port(), LIGHT2).close();
     }
     // What it asks for is not granted, whether it uses it or not.
     for capability in ["read-stored-keys", "supply-key-bytes", "policy-files"] {

@@ -5,10 +5,6 @@ use std::path::{Path, PathBuf};
 
 use saegis_policy::{Faults, Policy, Settings};
 
-/// The allocator of the gateway.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The text of a psk-lookup-table of so many rows, with keys of 16 bytes.
 #[must_use]
 pub fn table(rows: usize) -> String {

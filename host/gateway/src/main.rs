@@ -21,11 +21,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use saegis_policy::{Faults, Policy};
 
-/// OpenSSL keeps the C library's allocator to itself; the sandboxes' larger pieces made it tidy up
-/// after each handshake.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What something wrong in a configuration, a policy file or a module ends with.
 const BAD_INPUT: u8 = 2;
 

@@ -73,6 +73,17 @@ fn it_ends_an_association_and_no_other() {
 }
 
 #[test]
+fn what_is_no_socket_is_not_removed() {
+    let setup = Setup::new().with("admin", "socket = \"policies/psk-lookup-table.csv\"");
+    let table = setup.path("policies/psk-lookup-table.csv");
+    let before = std::fs::read(&table).unwrap();
+    let configuration = setup.configuration();
+    let ran = saegis(configuration.parent().unwrap(), &["run"]).expect(2);
+    assert!(ran.err.contains("admin.socket: "), "{ran:?}");
+    assert_eq!(std::fs::read(&table).unwrap(), before);
+}
+
+#[test]
 fn only_the_owner_may_ask_and_only_a_running_gateway_answers() {
     let mut gateway = Setup::new().start();
     let socket = gateway.path("state/admin.sock");

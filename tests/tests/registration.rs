@@ -105,7 +105,11 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
     second.ask(&Request::create_ae("new").from("C"));
     gateway.log().wait("association.nothing-learnt");
     second.ask(&ask("Cassigned")).expect_refusal(403, 4106);
+    // An answer that gives another name than the one asked for gives none.
+    second.ask(&Request::create_ae("new").from("Cown")).expect(201, 2001);
+    second.ask(&ask("Cown")).expect_refusal(403, 4106);
     // One that asks for its own name gets it.
+    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cown\"}}"));
     second.ask(&Request::create_ae("new").from("Cown")).expect(201, 2001);
     upstream.reply_with(Reply::answer(200, 2000, "{}"));
     second.ask(&ask("Cown")).expect(200, 2000);

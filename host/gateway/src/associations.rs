@@ -56,6 +56,14 @@ impl Live {
         !self.end.is_cancelled()
     }
 
+    /// Ends the association if the AE-ID that it has just learnt belongs to another credential in
+    /// a generation that came into force while the registrar was asked.
+    pub fn end_if_reserved(&self, generation: &Generation) {
+        if self.has_learnt_what_is_reserved(generation) {
+            self.revoke(generation, "its AE-ID belongs to another credential now");
+        }
+    }
+
     fn has_learnt_what_is_reserved(&self, generation: &Generation) -> bool {
         match (self.association.credential_entity(), self.association.entity()) {
             (Entity::NotYetKnown, Entity::Ae(stem)) => generation.reserves(stem),
@@ -117,6 +125,11 @@ pub struct Claim<'a> {
 }
 
 impl Claim<'_> {
+    /// Whether it is for that AE-ID.
+    pub fn is_for(&self, stem: &AeIdStem) -> bool {
+        self.stem == *stem
+    }
+
     /// The registrar has confirmed the AE-ID.
     pub fn confirm(self) -> Result<(), &'static str> {
         let learn = self.live.association.learn(self.stem.clone());

@@ -42,7 +42,7 @@ pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
 
     let reporter = gateway.clone();
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
-    let _admin = Admin::listen(gateway.clone(), reloaded.clone())
+    let admin = Admin::listen(gateway.clone(), reloaded.clone())
         .map_err(|e| own(format!("admin.socket: {e}")))?;
     let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));
     let _watcher = saegis_policy::watch(gateway.policy.clone(), move |reload| {
@@ -60,7 +60,7 @@ pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
     tracing::info!(event = "gateway.ready", address = %local,
         generation = gateway.policy.current().number, "ready");
 
-    serve(&gateway, listener, signals).await;
+    serve(&gateway, listener, admin, signals).await;
     on_hangup.abort();
     follow.abort();
     sweep.abort();
@@ -89,7 +89,7 @@ impl Signals {
     }
 }
 
-async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, mut signals: Signals) {
+async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut signals: Signals) {
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(gateway.config.limits.connections));
@@ -116,7 +116,8 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, mut signals: Signa
             () = signals.next() => break,
         }
     }
-    drop(listener);
+    // Both places are free for a successor from now on.
+    drop((listener, admin));
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
     tracing::info!(
         event = "gateway.stopping",

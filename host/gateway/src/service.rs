@@ -226,20 +226,26 @@ impl Service {
             let text = aei.or(address.filter(|_| self.gateway.upstream.is_embedded()))?;
             AeIdStem::parse(text.rsplit('/').next()?).ok()
         };
-        let claim = match claim {
-            Some(claim) => Ok(claim),
-            None => told()
-                .ok_or("the answer to the registration names no AE-ID")
-                .and_then(|stem| self.gateway.associations.claim(&self.live, &stem, generation)),
+        let claim = match (claim, told()) {
+            (Some(claim), Some(stem)) if !claim.is_for(&stem) => {
+                Err("the registrar gave another AE-ID than the one asked for")
+            }
+            (Some(claim), _) => Ok(claim),
+            (None, Some(stem)) => self.gateway.associations.claim(&self.live, &stem, generation),
+            (None, None) => Err("the answer to the registration names no AE-ID"),
         };
         let id = self.live.association.id;
         match claim.and_then(Claim::confirm) {
-            Ok(()) => tracing::info!(
-                event = "association.learnt",
-                association = id,
-                "the association stands for {} from now on",
-                self.live.association.entity()
-            ),
+            Ok(()) => {
+                tracing::info!(
+                    event = "association.learnt",
+                    association = id,
+                    "the association stands for {} from now on",
+                    self.live.association.entity()
+                );
+                // Read after learning: a later generation sees what was learnt by itself.
+                self.live.end_if_reserved(&self.gateway.policy.current());
+            }
             Err(why) => tracing::warn!(
                 event = "association.nothing-learnt",
                 association = id,

@@ -29,7 +29,7 @@ pub enum Upstream {
         /// The registrar.
         registrar: Arc<Registrar>,
         /// Requests that it carries out at a time; they wait for the disk, each on a thread.
-        places: Semaphore,
+        places: Arc<Semaphore>,
     },
     /// Another CSE, over the HTTP binding.
     Remote(Box<Remote>),
@@ -80,7 +80,10 @@ impl Remote {
 impl Upstream {
     /// The embedded registrar.
     pub fn embedded(registrar: Registrar) -> Self {
-        Self::Embedded { registrar: Arc::new(registrar), places: Semaphore::new(AT_A_TIME) }
+        Self::Embedded {
+            registrar: Arc::new(registrar),
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+        }
     }
 
     /// Whether it is the embedded registrar.
@@ -96,12 +99,17 @@ impl Upstream {
         };
         match self {
             Self::Embedded { registrar, places } => {
-                let Ok(Ok(_place)) = tokio::time::timeout(patience, places.acquire()).await else {
+                let place = places.clone().acquire_owned();
+                let Ok(Ok(place)) = tokio::time::timeout(patience, place).await else {
                     return refuse(Rsc::RequestTimeout, "the registrar has too much to do");
                 };
                 // What it has begun it ends: there is an answer only after the commit.
                 let registrar = registrar.clone();
-                let work = move || registrar.handle(&request, SystemTime::now());
+                let work = move || {
+                    // Kept by the work, for whoever waits for it may go.
+                    let _place = place;
+                    registrar.handle(&request, SystemTime::now())
+                };
                 match tokio::task::spawn_blocking(work).await {
                     Ok(response) => response,
                     Err(e) => {

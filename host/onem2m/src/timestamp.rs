@@ -32,10 +32,16 @@ pub fn format(time: SystemTime) -> String {
 /// # Errors
 /// When `text` is not in the format, or before 1970.
 pub fn parse(text: &str) -> Result<SystemTime, TimestampError> {
-    let (whole, fraction) = text.split_once(',').unwrap_or((text, ""));
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if whole.len() != 15 || fraction.len() > 9 || !digits(fraction) {
-        return Err(TimestampError);
+    // Looked at letter by letter, for the reader of the library takes signs and blanks as well.
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = match text.split_once(',') {
+        Some((whole, fraction)) if digits(fraction) && fraction.len() <= 9 => (whole, fraction),
+        Some(_) => return Err(TimestampError),
+        None => (text, "0"),
+    };
+    match whole.split_once('T') {
+        Some((day, time)) if day.len() == 8 && time.len() == 6 && digits(day) && digits(time) => {}
+        _ => return Err(TimestampError),
     }
     let nanos = format!("{fraction:0<9}").parse::<u64>().map_err(|_| TimestampError)?;
     let at = DateTime::strptime("%Y%m%dT%H%M%S", whole).map_err(|_| TimestampError)?;
@@ -57,6 +63,10 @@ mod tests {
         assert_eq!(parse(last).map(format), Ok(last.into()));
         for bad in [
             "19691231T235959",
+            "+20261124T09300",
+            "2026 1 4T 9 3 0",
+            "20261124T093000,",
+            "20261124T0930000",
             "",
             "2026",
             "20261324T093000",

@@ -1,6 +1,6 @@
 //! The sandbox: one engine with a pool of prepared slots, and the clock that ends calls.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,7 +152,15 @@ impl Sandbox {
 /// found in it is run as it is.
 fn private_folder(folder: &Path) -> wasmtime::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mode = std::fs::metadata(folder)?.permissions().mode();
+    let meta = std::fs::metadata(folder)?;
+    let owner = meta.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        wasmtime::bail!(
+            "the code cache {} is another user's; what is in it is run",
+            folder.display()
+        );
+    }
+    let mode = meta.permissions().mode();
     if mode & 0o022 != 0 {
         wasmtime::bail!(
             "the code cache {} can be written by others (mode {:o}); take that right from them, \

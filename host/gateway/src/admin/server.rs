@@ -1,7 +1,7 @@
 //! The gateway's end.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -90,6 +90,11 @@ fn bind(path: &Path) -> Result<UnixListener, AdminSocketError> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(AdminSocketError::InUse(path.into())),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            // A plain file answers in the same way, and is not ours to remove.
+            let meta = std::fs::symlink_metadata(path).map_err(io)?;
+            if !meta.file_type().is_socket() {
+                return Err(io(io::Error::other("there is something that is no socket")));
+            }
             std::fs::remove_file(path).map_err(io)?;
         }
         Err(_) => {}
@@ -128,7 +133,7 @@ async fn serve(
         text = json!({ "error": "the answer is too long" }).to_string();
     }
     text.push('\n');
-    writer.write_all(text.as_bytes()).await?;
+    tokio::time::timeout(PATIENCE, writer.write_all(text.as_bytes())).await??;
     writer.shutdown().await
 }
 

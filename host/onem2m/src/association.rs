@@ -10,7 +10,6 @@ use crate::id::{AeIdStem, CredentialId};
 
 /// The Security Association Establishment Framework used (TS-0003 clause 8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Saef {
     /// Provisioned symmetric key: TLS-PSK with a Kpsa (clause 8.2.2.1).
     ProvisionedSymmetricKey,

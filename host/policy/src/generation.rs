@@ -157,8 +157,6 @@ impl Generation {
         types::Association {
             saef: match association.saef {
                 Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
-                // The enum is open for the frameworks to come; until then there is no other.
-                _ => types::Saef::Certificate,
             },
             entity: match association.entity() {
                 Entity::NotYetKnown => types::Entity::NotYetKnown,

@@ -110,11 +110,15 @@ impl Table {
     }
 
     fn cell(&self, row: Row, column: usize) -> &[u8] {
-        let nth = row.0 as usize * self.columns.len() + column;
-        let end = |nth: usize| self.ends.get(nth).map_or(0, |&end| end as usize);
-        let start = if nth == 0 { 0 } else { end(nth - 1) };
-        self.cells.get(start..end(nth)).unwrap_or_default()
+        cell(&self.cells, &self.ends, row.0 as usize * self.columns.len() + column)
     }
+}
+
+/// The `nth` of `cells`, which end at `ends` and start where the one before ends.
+fn cell<'a>(cells: &'a [u8], ends: &[u32], nth: usize) -> &'a [u8] {
+    let end = |nth: usize| ends.get(nth).map_or(0, |&end| end as usize);
+    let start = if nth == 0 { 0 } else { end(nth - 1) };
+    cells.get(start..end(nth)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -95,9 +95,8 @@ async fn reload_on(
             Ok(None) => return,
             Err(_) => false,
         };
-        let looked = look(policy.clone()).await;
         // A refused generation is tried again: what was missing may have been descriptors.
-        if !told && seen.as_ref() == Some(&looked) && refused.is_none() {
+        if !told && refused.is_none() && seen == Some(look(policy.clone()).await) {
             continue;
         }
         if told {

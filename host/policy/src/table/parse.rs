@@ -9,7 +9,7 @@ use saegis_onem2m::credential::PresharedKey;
 use zeroize::Zeroizing;
 
 use super::column::{self, Column, KNOWN, Kind};
-use super::{Row, Table};
+use super::{Row, Table, cell};
 use crate::fault::Fault;
 
 /// How many faults of one file are told before the reader gives up.
@@ -188,12 +188,6 @@ impl Rows {
         index.shrink_to_fit(|&row| hasher.hash_one(cell(row)));
         self.table
     }
-}
-
-fn cell<'a>(cells: &'a [u8], ends: &[u32], nth: usize) -> &'a [u8] {
-    let end = |nth: usize| ends.get(nth).map_or(0, |&end| end as usize);
-    let start = if nth == 0 { 0 } else { end(nth - 1) };
-    cells.get(start..end(nth)).unwrap_or_default()
 }
 
 /// A record that was read: how many fields it has.

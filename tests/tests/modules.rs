@@ -147,6 +147,19 @@ fn a_module_with_wasi_finds_nothing_there() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
+/// An instance lives for one call, so what one device left behind no other finds.
+#[test]
+fn a_module_remembers_nothing_from_call_to_call() {
+    let gateway = with_faulty();
+    let asked = Credential { identity: "fault-remember@in.provider.com", ..LIGHT1 };
+    for _ in 0..3 {
+        let mark = gateway.log().mark();
+        Tool::OpenSsl.refused(gateway.port(), asked);
+        let message = gateway.handshake_refused(mark).message();
+        assert!(message.contains("remembers 0 calls"), "{message}");
+    }
+}
+
 #[test]
 fn the_last_module_of_a_needed_hook_stays() {
     let gateway = Setup::new().start();

@@ -22,6 +22,8 @@ mod bindings {
     use super::Faulty;
 }
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use bindings::exports::saegis::policy::{
     credential_lookup, impersonation_check, registration_check,
 };
@@ -29,6 +31,9 @@ use bindings::saegis::policy::log;
 use bindings::saegis::policy::types::{Association, Denial, Primitive, Scope, Verdict};
 
 struct Faulty;
+
+/// Calls that this instance has had: what one device could leave behind for the next.
+static CALLS: AtomicU32 = AtomicU32::new(0);
 
 /// Does what `fault` says; returns where it says nothing that can't be returned from.
 #[expect(clippy::panic, reason = "that is what it is for")]
@@ -67,6 +72,10 @@ fn recurse(depth: u64) -> u64 {
 impl credential_lookup::Guest for Faulty {
     fn lookup(query: credential_lookup::Query) -> credential_lookup::Answer {
         misbehave(&query.psk_identity);
+        if query.psk_identity.starts_with("fault-remember@") {
+            let before = CALLS.fetch_add(1, Ordering::Relaxed);
+            return credential_lookup::Answer::Refused(format!("remembers {before} calls"));
+        }
         credential_lookup::Answer::NotMine
     }
 }

@@ -58,6 +58,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         service_provider: None,
         limits: saegis_policy::Limits::default(),
         grants: saegis_policy::Grants::default(),
+        observer: None,
     };
     Ok((Policy::open(settings).await?, folder))
 }

@@ -9,7 +9,9 @@
     reason = "a build tool talks to the person who started it"
 )]
 
+mod acme;
 mod debian;
+mod fuzz;
 mod modules;
 mod process;
 mod project;
@@ -28,7 +30,8 @@ const ENVIRONMENT: &str = "\
 Environment:
   SAEGIS_WASM_TOOLCHAIN    rustup or debian: take that way and no other
   SAEGIS_GUEST_TARGET_DIR  where the policy modules are built [default: guest-modules/target]
-  CARGO_TARGET_DIR         where the gateway is built, as for cargo itself [default: target]";
+  CARGO_TARGET_DIR         where the gateway is built, as for cargo itself [default: target]
+  SAEGIS_CACHE             where ACME is installed for the tests [default: ~/.cache/saegis]";
 
 /// Builds, runs and tests Saegis
 ///
@@ -67,12 +70,30 @@ enum Task {
     /// Check everything: format, lints, unit tests, suites, documentation, licences
     ///
     /// Installs what is missing: cargo-nextest, cargo-deny and, as root on Debian, the command
-    /// lines of GnuTLS and OpenSSL, which the suites use as clients.
+    /// lines of GnuTLS and OpenSSL, which the suites use as clients; and with Python's pip ACME, a
+    /// oneM2M CSE that a suite puts behind the gateway.
     Test {
         /// What `cargo nextest run` is given, such as a filter; the checks that are not tests of
         /// the workspace are then left out
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
+    },
+    /// Measure reloads under load, with a release build
+    ///
+    /// Two hundred reloads while 500 handshakes and 5,000 requests a second go through, and the time
+    /// from a write to its being in force. Tells the latencies, and fails where the rates are not
+    /// reached. Takes all processors.
+    Load,
+    /// Fuzz what reads bytes from outside
+    ///
+    /// Each target of fuzz/ starts from its corpus. New inputs, and those that something was found
+    /// with, go to the folder fuzz in the target folder. Needs a C++ compiler.
+    Fuzz {
+        /// The only target to run
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
     },
 }
 
@@ -97,6 +118,13 @@ fn run(task: Task) -> Result<()> {
             Err(gateway.exec()).with_context(|| format!("cannot start {}", process::line(&gateway)))
         }
         Task::Test { args } => suite::run(&project, &args),
+        Task::Load => {
+            build(&project)?;
+            suite::load(&project)
+        }
+        Task::Fuzz { target, seconds } => {
+            fuzz::run(&project, target.as_deref(), seconds, fuzz::Search::Onward)
+        }
     }
 }
 

@@ -5,14 +5,27 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    debian, modules, process,
+    acme, debian,
+    fuzz::{self, Search},
+    modules, process,
     project::{self, Project},
     steps::Steps,
     toolchain,
 };
 
 /// Clients and tools of the suites that no one here wrote: the program, and Debian's package.
-const PROGRAMS: &[(&str, &str)] = &[("gnutls-cli", "gnutls-bin"), ("openssl", "openssl")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("gnutls-cli", "gnutls-bin"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("faketime", "faketime"),
+    // Limits and namespaces of their own for gateways under test.
+    ("prlimit", "util-linux"),
+    ("unshare", "util-linux"),
+];
+
+/// How long each fuzz target runs: enough to see that it works, and what any input would show.
+const FUZZING_SECONDS: u32 = 5;
 
 /// cargo-nextest without its own updater, which would bring a whole TLS library to compile.
 const NEXTEST: &[&str] = &["--no-default-features", "--features", "default-no-update"];
@@ -32,9 +45,11 @@ pub fn run(project: &Project, args: &[String]) -> Result<()> {
 fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("tools", || {
         programs()?;
+        fuzz::compiler()?;
         subcommand("nextest", NEXTEST)?;
         subcommand("deny", &[])
     })?;
+    steps.take("ACME", || acme::install(project))?;
     steps.take("format", || {
         say_and_run(project.host_cargo().args(["fmt", "--all", "--check"]))?;
         // Without --all, which follows paths into the main workspace.
@@ -55,6 +70,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     })?;
     steps.take("gateway", || gateway(project))?;
     steps.take("tests", || tests(project, &[]))?;
+    steps.take("fuzzing", || fuzz::run(project, None, FUZZING_SECONDS, Search::Repeatable))?;
     steps.take("documentation tests", || {
         let arguments = ["test", "--doc", "--workspace", "--locked"];
         say_and_run(project.host_cargo().args(arguments))
@@ -75,6 +91,7 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
         programs()?;
         subcommand("nextest", NEXTEST)
     })?;
+    steps.take("ACME", || acme::install(project))?;
     steps.take("policy modules", || modules::build(project, None, true))?;
     steps.take("gateway", || gateway(project))?;
     steps.take("tests", || tests(project, args))
@@ -82,22 +99,30 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
 
 /// Sees to the programs that the suites start.
 fn programs() -> Result<()> {
-    let missing: Vec<_> = PROGRAMS
+    let mut missing: Vec<_> = PROGRAMS
         .iter()
         .filter(|(program, _)| !process::on_path(program))
         .map(|(_, package)| *package)
         .collect();
+    if !acme::has_python() {
+        missing.push(acme::PACKAGE);
+    }
+    install(&missing)
+}
+
+/// Installs packages that are missing, or says who can.
+pub fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     let request = format!(
-        "the suites need more programs; run `{}` as root on Debian",
-        debian::install_line(&missing)
+        "more programs are needed; run `{}` as root on Debian",
+        debian::install_line(missing)
     );
     if !debian::can_install() {
         bail!(request);
     }
-    debian::install(&missing).context(request)
+    debian::install(missing).context(request)
 }
 
 /// Sees to a subcommand of cargo, built where it leaves nothing in our target folder.
@@ -127,6 +152,18 @@ fn tests(project: &Project, args: &[String]) -> Result<()> {
         .args(arguments)
         .args(args)
         .env("SAEGIS_BIN", project.gateway_binary("debug"))
+        .env("SAEGIS_COMPONENTS", project.components())
+        .env("SAEGIS_ACME", acme::folder()?);
+    say_and_run(&mut cargo)
+}
+
+/// Measures a gateway that was built for release.
+pub fn load(project: &Project) -> Result<()> {
+    let mut cargo = project.host_cargo();
+    cargo
+        .args(["nextest", "run", "--locked", "--package", "saegis-tests", "--no-capture"])
+        .args(["--run-ignored", "only", "-E", "binary(under_load)"])
+        .env("SAEGIS_BIN", project.gateway_binary("release"))
         .env("SAEGIS_COMPONENTS", project.components());
     say_and_run(&mut cargo)
 }

@@ -7,12 +7,13 @@ use std::time::SystemTime;
 
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::AeIdStem;
+use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_policy::{Generation, Policy};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::lookup::Voucher;
+use crate::audit;
+use crate::lookup::{NotVouched, Voucher};
 
 /// Associations that a new generation is asked about at a time.
 const AT_A_TIME: usize = 16;
@@ -38,12 +39,13 @@ impl Live {
     /// Whether the association holds in a generation. Where that has not been asked yet it is
     /// asked now, so no request is answered by a generation that does not vouch for its
     /// association. One that does not hold is ended.
-    pub async fn holds_in(&self, generation: &Generation) -> bool {
+    pub async fn holds_in(&self, generation: &Generation) -> Standing {
         if self.association.expires.is_some_and(|at| at <= SystemTime::now()) {
             self.revoke(generation, "it has expired");
         } else if self.vouched.load(Ordering::Acquire) != generation.number {
             match self.voucher.holds_in(generation).await {
-                Err(why) => self.revoke(generation, &why),
+                Err(NotVouched::NotAsked) => return Standing::NotAsked,
+                Err(NotVouched::Gone(why)) => self.revoke(generation, &why),
                 Ok(()) if self.has_learnt_what_is_reserved(generation) => {
                     self.revoke(generation, "its AE-ID belongs to another credential now");
                 }
@@ -53,7 +55,7 @@ impl Live {
                 }
             }
         }
-        !self.end.is_cancelled()
+        if self.end.is_cancelled() { Standing::Ends } else { Standing::Holds }
     }
 
     /// Ends the association if the AE-ID that it has just learnt belongs to another credential in
@@ -73,25 +75,35 @@ impl Live {
 
     fn revoke(&self, generation: &Generation, why: &str) {
         if !self.end.is_cancelled() {
-            tracing::warn!(
-                event = "association.revoked",
-                association = self.association.id,
-                credential_id = %self.association.credential_id,
-                generation = generation.number,
-                "the association ends, for its credential no longer holds: {why}"
-            );
+            audit::revoked(&self.association, generation, why);
         }
         self.end.cancel();
     }
 }
 
+/// How an association stands in a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The generation vouches for its credential.
+    Holds,
+    /// It does not, and the association ends.
+    Ends,
+    /// The generation could not be asked, for want of a sandbox; nothing is decided.
+    NotAsked,
+}
+
 /// The live associations.
-#[derive(Default)]
-pub struct Associations(Mutex<Lists>);
+pub struct Associations {
+    lists: Mutex<Lists>,
+    /// Of one credential at a time.
+    per_credential: usize,
+}
 
 #[derive(Default)]
 struct Lists {
     live: HashMap<u64, Arc<Live>>,
+    /// The associations of each credential, the oldest first.
+    of_credential: HashMap<CredentialId, Vec<u64>>,
     /// Which association has learnt an AE-ID, or is about to: its registration is under way.
     learnt: HashMap<AeIdStem, u64>,
 }
@@ -108,6 +120,13 @@ impl Drop for Listed<'_> {
         let mut lists = self.all.lists();
         let id = self.live.association.id;
         lists.live.remove(&id);
+        let credential = &self.live.association.credential_id;
+        if let Some(own) = lists.of_credential.get_mut(credential) {
+            own.retain(|other| *other != id);
+            if own.is_empty() {
+                lists.of_credential.remove(credential);
+            }
+        }
         if let (Entity::NotYetKnown, Entity::Ae(stem)) =
             (self.live.association.credential_entity(), self.live.association.entity())
             && lists.learnt.get(stem) == Some(&id)
@@ -147,9 +166,14 @@ impl Drop for Claim<'_> {
 }
 
 impl Associations {
+    /// None yet. More than `per_credential` of one credential there will never be.
+    pub fn new(per_credential: usize) -> Self {
+        Self { lists: Mutex::default(), per_credential }
+    }
+
     /// Nothing panics while it holds the lock, and the lists are whole between any two calls.
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists an association that was just established. Should a generation have come into force
@@ -166,9 +190,18 @@ impl Associations {
             voucher,
             end: CancellationToken::new(),
         });
+        let mut superseded = None;
         let impostor = {
             let mut lists = self.lists();
             lists.live.insert(live.association.id, live.clone());
+            let own = lists.of_credential.entry(live.association.credential_id.clone());
+            let own = own.or_default();
+            own.push(live.association.id);
+            if own.len() > self.per_credential {
+                // A device that lost its connection can't end it, and comes anew.
+                let oldest = own.remove(0);
+                superseded = lists.live.get(&oldest).cloned();
+            }
             match live.association.entity() {
                 Entity::Ae(stem) => {
                     let id = lists.learnt.get(stem).copied();
@@ -178,6 +211,10 @@ impl Associations {
             }
         };
         let listed = Listed { all: self, live };
+        if let Some(oldest) = superseded {
+            audit::superseded(&oldest.association, self.per_credential);
+            oldest.end.cancel();
+        }
         let generation = policy.current();
         if let Some(impostor) = impostor {
             // What a credential names goes before what another has learnt.
@@ -196,6 +233,7 @@ impl Associations {
     pub fn end(&self, id: u64) -> bool {
         let live = self.lists().live.get(&id).cloned();
         if let Some(live) = &live {
+            audit::end_asked(&live.association);
             live.end.cancel();
         }
         live.is_some()
@@ -204,18 +242,33 @@ impl Associations {
     /// Asks a new generation for each live association whether it vouches for its credential, as
     /// long as it is the one in force.
     pub async fn vouch_all(&self, generation: Arc<Generation>, policy: &Policy) {
-        let mut asking = JoinSet::new();
-        for live in self.all() {
-            if policy.current().number != generation.number {
-                break;
+        let mut to_ask = self.all();
+        while !to_ask.is_empty() {
+            let mut asking = JoinSet::new();
+            let mut not_asked = Vec::new();
+            let mut keep = |asked: Result<Option<Arc<Live>>, JoinError>| {
+                not_asked.extend(asked.ok().flatten());
+            };
+            for live in to_ask {
+                if policy.current().number != generation.number {
+                    return;
+                }
+                if asking.len() >= AT_A_TIME
+                    && let Some(asked) = asking.join_next().await
+                {
+                    keep(asked);
+                }
+                let generation = generation.clone();
+                asking.spawn(async move {
+                    let standing = live.holds_in(&generation).await;
+                    (standing == Standing::NotAsked).then_some(live)
+                });
             }
-            if asking.len() >= AT_A_TIME {
-                asking.join_next().await;
+            while let Some(asked) = asking.join_next().await {
+                keep(asked);
             }
-            let generation = generation.clone();
-            asking.spawn(async move { live.holds_in(&generation).await });
+            to_ask = not_asked;
         }
-        asking.join_all().await;
     }
 
     /// Sets an AE-ID aside for an association whose credential names none, unless it is somebody

@@ -1,15 +1,19 @@
 //! The configuration of a gateway, `saegis.toml`.
 
+mod load;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use saegis_handshake::Suite;
-use saegis_onem2m::id::{CseId, check_fqdn};
-use saegis_policy::{Capability, Fault, Faults, Grants, Limits, Settings};
+use saegis_onem2m::id::CseId;
+use saegis_policy::{Capability, Limits};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+
+pub use load::{Loaded, read};
 
 /// The configuration of a gateway. Paths in it are relative to its own folder.
 #[derive(Debug, Deserialize)]
@@ -40,6 +44,12 @@ pub struct Config {
     /// The log.
     #[serde(default)]
     pub log: Log,
+    /// The audit trail.
+    #[serde(default)]
+    pub audit: Audit,
+    /// Metrics and health.
+    #[serde(default)]
+    pub metrics: Metrics,
 }
 
 /// Which CSE this is.
@@ -189,6 +199,11 @@ pub struct Bounds {
     pub connections: usize,
     /// Handshakes under way at a time of one peer address (IPv4), or network of 64 bits (IPv6).
     pub handshakes_per_peer: usize,
+    /// Handshakes of one peer address, or network, that may fail in a minute; until some of them
+    /// are a minute old, further connections of it are closed.
+    pub failed_handshakes_per_minute: u32,
+    /// Live associations of one credential; one more ends the oldest.
+    pub associations_per_credential: usize,
     /// From the first byte to the association, in seconds.
     pub handshake_seconds: u64,
     /// For the header of a request, from the end of the one before, in seconds. An association
@@ -209,6 +224,8 @@ impl Default for Bounds {
         Self {
             connections: 10_000,
             handshakes_per_peer: 128,
+            failed_handshakes_per_minute: 300,
+            associations_per_credential: 64,
             handshake_seconds: 10,
             idle_seconds: 300,
             content_seconds: 10,
@@ -248,6 +265,32 @@ pub enum LogFormat {
     Json,
 }
 
+/// The audit trail: the log's events of associations, refusals and reloads, in a file of their own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Audit {
+    /// The file, a JSON object a line; none, and the events are in the log only.
+    pub file: Option<PathBuf>,
+    /// Largest size of the file, in bytes; then it becomes `FILE.1`, and what was that `FILE.2`.
+    pub file_bytes: u64,
+    /// Files that are kept beside the one that is written.
+    pub old_files: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { file: None, file_bytes: 16 << 20, old_files: 8 }
+    }
+}
+
+/// Metrics and health, over HTTP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Metrics {
+    /// Address and port, of the loopback interface; none, and there are none to be had.
+    pub address: Option<SocketAddr>,
+}
+
 fn csebase_name() -> String {
     "cse".into()
 }
@@ -275,106 +318,4 @@ pub fn suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Suite>, 
         return Err(D::Error::custom("no cipher suite; leave the list out for the default"));
     }
     Ok(suites)
-}
-
-/// Reads a TOML file, and says where what is wrong.
-///
-/// # Errors
-/// When the file can't be read, or is not as it should be.
-pub fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, Faults> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Faults(vec![Fault::of(file, format!("can't be read: {e}"))]))?;
-    toml::from_str(&text).map_err(|e| Faults(vec![Fault::of_toml(file, &text, &e)]))
-}
-
-impl Config {
-    /// Reads and checks a configuration.
-    ///
-    /// # Errors
-    /// All that is wrong with it.
-    pub fn load(file: &Path) -> Result<Self, Faults> {
-        let mut config: Self = read(file)?;
-        config.check(file)?;
-        let base = file.parent().unwrap_or(Path::new("")).to_path_buf();
-        for path in [
-            &mut config.policy.folder,
-            &mut config.modules.folder,
-            &mut config.modules.code_cache,
-            &mut config.registrar.store,
-            &mut config.admin.socket,
-        ] {
-            *path = base.join(&*path);
-        }
-        Ok(config)
-    }
-
-    /// What no type can say.
-    fn check(&self, file: &Path) -> Result<(), Faults> {
-        let mut faults = Vec::new();
-        let mut fault = |what: String| faults.push(Fault::of(file, what));
-        let name = &self.cse.csebase_name;
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
-        if name.is_empty() || name == "-" || !name.chars().all(plain) {
-            fault(format!("cse.csebase-name: {name:?} is no resource name"));
-        }
-        if let Some(sp) = &self.cse.service_provider
-            && let Err(e) = check_fqdn(sp)
-        {
-            fault(format!("cse.service-provider: {sp:?} {e}"));
-        }
-        if let Some(upstream) = &self.upstream {
-            let url = &upstream.url;
-            let plain = url.scheme_str() == Some("http")
-                && url.authority().is_some()
-                && url.path().trim_end_matches('/').is_empty()
-                && url.query().is_none();
-            if !plain {
-                fault(format!("upstream.url: {url} is not of the form http://host:port"));
-            }
-        }
-        let bounds = &self.limits;
-        for (name, value) in [
-            ("limits.connections", bounds.connections as u64),
-            ("limits.handshakes-per-peer", bounds.handshakes_per_peer as u64),
-            ("limits.handshake-seconds", bounds.handshake_seconds),
-            ("limits.idle-seconds", bounds.idle_seconds),
-            ("limits.content-seconds", bounds.content_seconds),
-            ("limits.content-bytes", bounds.content_bytes as u64),
-            ("limits.upstream-seconds", bounds.upstream_seconds),
-            ("modules.deadline-milliseconds", self.modules.deadline_milliseconds),
-            ("modules.concurrent-decisions", self.modules.concurrent_decisions as u64),
-        ] {
-            if value == 0 || value > u64::from(u32::MAX) {
-                fault(format!("{name}: must be from 1 to {}", u32::MAX));
-            }
-        }
-        let page = 64 << 10;
-        if self.modules.memory_bytes < page || self.modules.memory_bytes > 1 << 30 {
-            fault("modules.memory-bytes: must be from 65536 to 1073741824".into());
-        }
-        if self.modules.concurrent_decisions > 1000 {
-            fault("modules.concurrent-decisions: must be at most 1000".into());
-        }
-        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
-    }
-
-    /// The settings of the policy runtime.
-    pub fn policy_settings(&self) -> Settings {
-        let defaults = Grants::default();
-        let mut module = self.modules.grants.clone();
-        let any = module.remove("*").unwrap_or(defaults.any);
-        Settings {
-            policies: self.policy.folder.clone(),
-            modules: self.modules.folder.clone(),
-            code_cache: Some(self.modules.code_cache.clone()),
-            service_provider: self.cse.service_provider.clone(),
-            limits: Limits {
-                deadline: Duration::from_millis(self.modules.deadline_milliseconds),
-                memory: self.modules.memory_bytes,
-                concurrent_calls: self.modules.concurrent_decisions,
-                ..Limits::default()
-            },
-            grants: Grants { any, module },
-        }
-    }
 }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::associations::Live;
+use crate::audit;
 use crate::gateway::Gateway;
 use crate::lookup::{PolicyLookup, Voucher};
 use crate::peers::UnderWay;
@@ -28,7 +29,11 @@ const MAX_FIELDS: usize = 64;
 /// How long a connection that was refused is given to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end. `under_way` is dropped with the end of the handshake. `stop` asks it to finish the request at hand and end.
+/// How long an association without any request may go on when the gateway stops.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end. `under_way` ends with the handshake. `stop` asks it to finish
+/// the request at hand and end.
 pub async fn serve(
     gateway: Arc<Gateway>,
     socket: TcpStream,
@@ -38,42 +43,34 @@ pub async fn serve(
 ) {
     // Primitives are small and answered one by one.
     let _ = socket.set_nodelay(true);
-    let deadline = Instant::now() + gateway.config.limits.handshake();
+    let start = Instant::now();
+    let deadline = start + gateway.config.limits.handshake();
+    let refused = |cause, why: &str| {
+        gateway.metrics.refused(cause);
+        audit::handshake_refused(peer, cause, why);
+    };
     let (accepted, voucher) = match timeout_at(deadline, handshake(&gateway, socket, peer)).await {
         Ok(Ok(accepted)) => accepted,
-        Ok(Err(refusal)) => return log_refusal(peer, refusal.cause(), &refusal.to_string()),
-        Err(_) => return log_refusal(peer, "timeout", "the handshake took too long"),
+        Ok(Err(refusal)) => {
+            refused(refusal.cause(), &refusal.to_string());
+            return under_way.failed();
+        }
+        Err(_) => {
+            refused("timeout", "the handshake took too long");
+            return under_way.failed();
+        }
     };
     drop(under_way);
     let Accepted { association, mut stream } = accepted;
-    tracing::info!(
-        event = "association.established",
-        association = association.id,
-        %peer,
-        saef = %association.saef,
-        credential_id = %association.credential_id,
-        entity = %association.entity(),
-        protocol = association.protocol,
-        suite = association.suite,
-        "association established with {}", association.entity()
-    );
+    let saef = association.saef;
+    gateway.metrics.established(saef, start.elapsed());
+    audit::established(&association);
     let listed = gateway.associations.list(association, voucher, &gateway.policy).await;
     let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
+    gateway.metrics.ended(saef);
     // Says that nothing more comes, so that the peer can tell the end from a cut.
     let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
-    tracing::info!(
-        event = "association.ended",
-        association = listed.live.association.id,
-        %peer,
-        credential_id = %listed.live.association.credential_id,
-        why,
-        "association ended: {why}"
-    );
-}
-
-/// Tells of a handshake that came to nothing.
-pub fn log_refusal(peer: SocketAddr, cause: &str, why: &str) {
-    tracing::warn!(event = "handshake.refused", %peer, cause, "handshake refused: {why}");
+    audit::ended(&listed.live.association, why);
 }
 
 async fn handshake(
@@ -125,9 +122,9 @@ async fn requests<S>(
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let service = Arc::new(Service::new(gateway.clone(), live.clone()));
+    let serving = Arc::new(Service::new(gateway.clone(), live.clone()));
     let service = service_fn(|request| {
-        let service = service.clone();
+        let service = serving.clone();
         async move { Ok::<_, Infallible>(service.respond(request).await) }
     });
     let connection = http1::Builder::new()
@@ -147,6 +144,14 @@ where
         }
     };
     tokio::pin!(expiry);
+    let stop = async {
+        stop.cancelled().await;
+        if !serving.has_begun() {
+            // Whoever has just connected did so to ask something, and may be about to.
+            tokio::time::sleep(FIRST_REQUEST).await;
+        }
+    };
+    tokio::pin!(stop);
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -159,7 +164,7 @@ where
             },
             () = live.ended() => return "revoked",
             () = &mut expiry => return "credential expired",
-            () = stop.cancelled(), if !stopping => {
+            () = &mut stop, if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }

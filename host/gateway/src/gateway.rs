@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use saegis_handshake::psk;
 use saegis_policy::{Fault, Faults, Policy};
@@ -10,6 +10,8 @@ use saegis_registrar::{Registrar, Settings};
 
 use crate::associations::Associations;
 use crate::config::Config;
+use crate::logging::Lost;
+use crate::metrics::Metrics;
 use crate::upstream::{Remote, Upstream};
 
 /// What every connection shares.
@@ -24,7 +26,21 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// The live associations.
     pub associations: Associations,
+    /// What is counted.
+    pub metrics: Metrics,
+    stopping: AtomicBool,
     next_association: AtomicU64,
+}
+
+/// Whether a gateway should be sent work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It should.
+    Ready,
+    /// It is about to end.
+    Stopping,
+    /// The embedded registrar's store can't be read or written.
+    StoreFails,
 }
 
 impl Gateway {
@@ -33,11 +49,14 @@ impl Gateway {
     ///
     /// # Errors
     /// All that is wrong with the configuration's parts.
-    pub async fn open(file: &Path, config: Config) -> Result<Self, Faults> {
+    pub async fn open(file: &Path, config: Config, lost: Lost) -> Result<Self, Faults> {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
         let psk = psk::Server::new(&config.listen.suites)
             .map_err(|e| own(format!("listen.suites: {e}")))?;
-        let policy = Policy::open(config.policy_settings()).await?;
+        let metrics = Metrics::new(lost);
+        let observer = Arc::new(metrics.calls());
+        let policy = Policy::open(config.policy_settings(Some(observer))).await?;
+        metrics.in_force(policy.current().number);
         let upstream = match &config.upstream {
             Some(upstream) => Upstream::Remote(Box::new(Remote::new(
                 upstream.url.clone(),
@@ -47,13 +66,33 @@ impl Gateway {
             None => Upstream::embedded(open_registrar(&config)?),
         };
         Ok(Self {
-            config,
             policy: Arc::new(policy),
             psk,
             upstream,
-            associations: Associations::default(),
+            associations: Associations::new(config.limits.associations_per_credential),
+            metrics,
+            stopping: AtomicBool::new(false),
+            config,
             next_association: AtomicU64::new(1),
         })
+    }
+
+    /// From now on it is not ready.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it should be sent work.
+    pub fn readiness(&self) -> Readiness {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Readiness::Stopping;
+        }
+        match &self.upstream {
+            Upstream::Embedded { registrar, .. } if registrar.store_fails() => {
+                Readiness::StoreFails
+            }
+            _ => Readiness::Ready,
+        }
     }
 
     /// The number of the next association.

@@ -10,7 +10,7 @@ use rand::RngExt;
 use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::CredentialId;
-use saegis_policy::{Generation, Lookup, Policy, PskQuery, Refusal};
+use saegis_policy::{Generation, Lookup, ModuleFault, Policy, PskQuery, Refusal};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -29,26 +29,36 @@ pub struct Voucher {
 /// given up: a module under load may be late once.
 const TRIES: usize = 3;
 
+/// Why a credential is not vouched for.
+pub enum NotVouched {
+    /// Policy does not give it any more, or gives another, or a module fails at it.
+    Gone(String),
+    /// Policy could not be asked: too many calls are under way. Ask again.
+    NotAsked,
+}
+
 impl Voucher {
     /// Whether `generation` gives the same credential for the same query: the same key for the
     /// same entity. If not, the reason why not.
-    pub async fn holds_in(&self, generation: &Generation) -> Result<(), String> {
+    pub async fn holds_in(&self, generation: &Generation) -> Result<(), NotVouched> {
         let mut answer = ask(generation, &self.query).await;
         for _ in 1..TRIES {
-            if matches!(answer, Err(NotFound::Failed(_))) {
+            if matches!(answer, Err(NotFound::Failed { .. })) {
                 answer = ask(generation, &self.query).await;
             }
         }
-        match answer {
-            Err(why) => Err(why.to_string()),
-            Ok(found) if found.expires != self.expires => Err("it expires at another time".into()),
-            Ok(found) if found.id != self.id => Err("another credential has the identity".into()),
-            Ok(found) if found.entity != self.entity => {
-                Err("the credential stands for another entity".into())
+        let why = match answer {
+            Err(NotFound::Failed { fault: ModuleFault::Busy, .. }) => {
+                return Err(NotVouched::NotAsked);
             }
-            Ok(found) if !self.key.is_of(&found.key) => Err("the key was changed".into()),
-            Ok(_) => Ok(()),
-        }
+            Err(why) => return Err(NotVouched::Gone(why.to_string())),
+            Ok(found) if found.expires != self.expires => "it expires at another time",
+            Ok(found) if found.id != self.id => "another credential has the identity",
+            Ok(found) if found.entity != self.entity => "the credential stands for another entity",
+            Ok(found) if !self.key.is_of(&found.key) => "the key was changed",
+            Ok(_) => return Ok(()),
+        };
+        Err(NotVouched::Gone(why.into()))
     }
 }
 
@@ -126,8 +136,8 @@ enum NotFound {
     Unclaimed,
     #[error("module {module} refused it: {reason}")]
     Refused { module: String, reason: String },
-    #[error("{0}")]
-    Failed(String),
+    #[error("module {module} {fault}")]
+    Failed { module: String, fault: ModuleFault },
 }
 
 async fn ask(generation: &Generation, query: &PskQuery) -> Result<Credential, NotFound> {
@@ -135,8 +145,6 @@ async fn ask(generation: &Generation, query: &PskQuery) -> Result<Credential, No
         Lookup::Found(credential) => Ok(credential),
         Lookup::Unclaimed => Err(NotFound::Unclaimed),
         Lookup::Refused(Refusal { module, reason }) => Err(NotFound::Refused { module, reason }),
-        Lookup::Failed { module, fault } => {
-            Err(NotFound::Failed(format!("module {module} {fault}")))
-        }
+        Lookup::Failed { module, fault } => Err(NotFound::Failed { module, fault }),
     }
 }

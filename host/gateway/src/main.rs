@@ -3,14 +3,18 @@
 mod admin;
 mod ae;
 mod associations;
+mod audit;
 mod config;
 mod connection;
 mod gateway;
 mod logging;
 mod lookup;
+mod metrics;
+mod monitor;
 mod peers;
 mod run;
 mod service;
+mod sockets;
 mod summary;
 mod upstream;
 
@@ -66,13 +70,15 @@ fn main() -> ExitCode {
     let code = match cli.command {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-            Ok(config) => {
-                let _log = logging::start(&config.log);
-                match runtime.block_on(run::run(&gateway.config, config)) {
-                    Ok(()) => ExitCode::SUCCESS,
-                    Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            Ok(config) => match logging::start(&config.log, &config.audit) {
+                Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+                Ok((_logging, lost)) => {
+                    match runtime.block_on(run::run(&gateway.config, config, lost)) {
+                        Ok(()) => ExitCode::SUCCESS,
+                        Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+                    }
                 }
-            }
+            },
         },
         Command::Check(gateway) => runtime.block_on(check(&gateway.config, cli.json)),
         Command::Ae(args) => match runtime.block_on(ae::run(args, cli.json)) {
@@ -98,15 +104,26 @@ fn main() -> ExitCode {
     code
 }
 
+/// Loads all that a gateway would load, and goes on behind what is wrong, to find the rest of it.
+async fn look(file: &Path) -> Result<Policy, Faults> {
+    let config::Loaded { config, mut faults, policy_is_known } = config::Config::look_at(file);
+    let Some(config) = config.filter(|_| policy_is_known) else { return Err(Faults(faults)) };
+    if let Err(e) = saegis_handshake::psk::Server::new(&config.listen.suites) {
+        faults.push(saegis_policy::Fault::of(file, e.to_string()));
+    }
+    match Policy::open(config.policy_settings(None)).await {
+        Ok(policy) if faults.is_empty() => Ok(policy),
+        Ok(_) => Err(Faults(faults)),
+        Err(Faults(found)) => {
+            faults.extend(found);
+            Err(Faults(faults))
+        }
+    }
+}
+
 /// Checks all that a gateway would load.
 async fn check(file: &Path, json: bool) -> ExitCode {
-    let loaded = async {
-        let config = config::Config::load(file)?;
-        let psk = saegis_handshake::psk::Server::new(&config.listen.suites);
-        psk.map_err(|e| Faults(vec![saegis_policy::Fault::of(file, e.to_string())]))?;
-        Policy::open(config.policy_settings()).await
-    };
-    match loaded.await {
+    match look(file).await {
         Ok(policy) => {
             let generation = policy.current();
             if json {

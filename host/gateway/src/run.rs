@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use saegis_policy::{Fault, Faults, Reload};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,11 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::connection;
 use crate::gateway::Gateway;
-use crate::peers::Peers;
-use crate::summary;
+use crate::logging::Lost;
+use crate::monitor::Monitor;
+use crate::peers::{self, Peers, TurnedAway};
 use crate::upstream::Upstream;
+use crate::{audit, connection, sockets, summary};
 
 /// How long to wait after an accept that failed for want of something, such as descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -29,41 +30,50 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When it can't start.
-pub async fn run(file: &Path, config: Config) -> Result<(), Faults> {
+pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
-    let address = config.listen.address;
     raise_descriptor_limit(config.limits.connections);
-    let gateway = Arc::new(Gateway::open(file, config).await?);
-    let listener = TcpListener::bind(address)
-        .await
+    let (address, monitor) = (config.listen.address, config.metrics.address);
+    // Taken before the store is: where the place is taken, nothing else need be tried.
+    let listener = sockets::listener(address)
         .map_err(|e| own(format!("listen.address: {address} can't be listened on: {e}")))?;
     let local = listener.local_addr().unwrap_or(address);
+    let gateway = Arc::new(Gateway::open(file, config, lost).await?);
     let signals = Signals::new().map_err(|e| own(format!("signals can't be caught: {e}")))?;
 
-    let reporter = gateway.clone();
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
     let admin = Admin::listen(gateway.clone(), reloaded.clone())
         .map_err(|e| own(format!("admin.socket: {e}")))?;
+    let monitor = match monitor {
+        None => None,
+        Some(address) => {
+            Some(Monitor::listen(address, gateway.clone()).await.map_err(|e| {
+                own(format!("metrics.address: {address} can't be listened on: {e}"))
+            })?)
+        }
+    };
     let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));
     let _watcher = saegis_policy::watch(gateway.policy.clone(), move |reload| {
         // The receiver lives as long as the gateway.
         let _ = reloaded.send(reload);
     })
     .map_err(|e| own(e.to_string()))?;
-    let follow = tokio::spawn(follow_reloads(reporter, reloads));
+    let follow = tokio::spawn(follow_reloads(gateway.clone(), reloads));
     let sweep = tokio::spawn(sweep(gateway.clone()));
+    let clock = tokio::spawn(watch_clock());
 
-    for line in summary::serving(&gateway, local) {
+    for line in summary::serving(&gateway, local, monitor.as_ref().map(|m| m.address)) {
         // Whoever started us may have closed the pipe; that is no reason not to serve.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
-    tracing::info!(event = "gateway.ready", address = %local,
-        generation = gateway.policy.current().number, "ready");
+    audit::ready(local, &gateway.policy.current());
+    sockets::tell_ready();
 
     serve(&gateway, listener, admin, signals).await;
     on_hangup.abort();
     follow.abort();
     sweep.abort();
+    clock.abort();
     Ok(())
 }
 
@@ -93,7 +103,10 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut 
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(gateway.config.limits.connections));
-    let peers = Peers::new(gateway.config.limits.handshakes_per_peer);
+    let peers = Peers::new(peers::Bounds {
+        under_way: gateway.config.limits.handshakes_per_peer,
+        failures: gateway.config.limits.failed_handshakes_per_minute,
+    });
     loop {
         let next = async {
             // Past the bound, new connections wait in the kernel's queue.
@@ -102,10 +115,15 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut 
         };
         tokio::select! {
             ((socket, peer), place) = next => {
-                let Some(under_way) = peers.enter(peer.ip()) else {
-                    connection::log_refusal(peer, "too-many",
-                        "the peer has as many handshakes under way as it may");
-                    continue;
+                let under_way = match peers.enter(peer.ip()) {
+                    Ok(under_way) => under_way,
+                    Err(TurnedAway { full, tell }) => {
+                        gateway.metrics.refused(full.cause());
+                        if tell {
+                            audit::handshake_refused(peer, full.cause(), full.why());
+                        }
+                        continue;
+                    }
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
                 connections.spawn(async move {
@@ -116,23 +134,22 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut 
             () = signals.next() => break,
         }
     }
+    gateway.stop();
+    sockets::tell_stopping();
     // Both places are free for a successor from now on.
     drop((listener, admin));
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
-    tracing::info!(
-        event = "gateway.stopping",
-        associations = connections.len(),
-        "stopping; associations have {} s to finish their requests",
-        drain.as_secs()
-    );
+    audit::stopping(connections.len(), drain.as_secs());
     stop.cancel();
     connections.close();
     tokio::select! {
-        () = connections.wait() => tracing::info!(event = "gateway.stopped", "stopped"),
-        () = tokio::time::sleep(drain) => tracing::warn!(event = "gateway.stopped",
-            associations = connections.len(), "stopped; some requests were cut off"),
-        () = signals.next() => tracing::warn!(event = "gateway.stopped",
-            associations = connections.len(), "stopped at once, at a second signal"),
+        () = connections.wait() => audit::stopped(0, "stopped"),
+        () = tokio::time::sleep(drain) => {
+            audit::stopped(connections.len(), "stopped; some requests were cut off");
+        }
+        () = signals.next() => {
+            audit::stopped(connections.len(), "stopped at once, at a second signal");
+        }
     }
 }
 
@@ -187,29 +204,50 @@ async fn follow_reloads(
 ) {
     while let Some(reload) = reloads.recv().await {
         match reload {
-            Reload::Unchanged => {}
+            Reload::Unchanged => gateway.metrics.reloaded("unchanged"),
             Reload::InForce(generation) => {
-                tracing::info!(
-                    event = "generation.in-force",
-                    generation = generation.number,
-                    "generation {} is in force: {}",
-                    generation.number,
-                    summary::contents(&generation)
-                );
+                gateway.metrics.in_force(generation.number);
+                gateway.metrics.reloaded("in-force");
+                audit::in_force(&generation);
                 summary::warn_of_short_keys(&generation);
                 gateway.associations.vouch_all(generation, &gateway.policy).await;
             }
             Reload::Refused(faults) => {
                 let number = gateway.policy.current().number;
+                gateway.metrics.reloaded("refused");
                 for fault in &faults.0 {
-                    tracing::error!(
-                        event = "generation.refused",
-                        in_force = number,
-                        "{fault}; generation {number} stays in force"
-                    );
+                    audit::generation_refused(number, fault);
                 }
             }
         }
+    }
+}
+
+/// How often the time of day is compared with the time that has passed, and how far they may part.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+const MAY_PART: Duration = Duration::from_secs(5);
+
+/// Tells when the time of day has jumped: expiry is by it, and so is the log's own time.
+async fn watch_clock() {
+    let (mut clock, mut passed) = (SystemTime::now(), Instant::now());
+    loop {
+        tokio::time::sleep(COMPARE_EVERY).await;
+        let (now, elapsed) = (SystemTime::now(), passed.elapsed());
+        let expected = clock + elapsed;
+        let (jump, way) = match now.duration_since(expected) {
+            Ok(ahead) => (ahead, "ahead"),
+            Err(back) => (back.duration(), "back"),
+        };
+        if jump > MAY_PART {
+            tracing::warn!(
+                event = "clock.jumped",
+                way,
+                seconds = jump.as_secs(),
+                "the clock was set {way} by {} s; what expires does so by the new time",
+                jump.as_secs()
+            );
+        }
+        (clock, passed) = (now, Instant::now());
     }
 }
 
@@ -220,7 +258,7 @@ async fn sweep(gateway: Arc<Gateway>) {
         tokio::time::sleep(SWEEP_EVERY).await;
         let registrar = registrar.clone();
         let batches = move || {
-            while registrar.sweep(std::time::SystemTime::now())? >= saegis_registrar::SWEEP_BATCH {}
+            while registrar.sweep(SystemTime::now())? >= saegis_registrar::SWEEP_BATCH {}
             Ok::<_, saegis_registrar::StoreError>(())
         };
         match tokio::task::spawn_blocking(batches).await {

@@ -1,7 +1,8 @@
 //! From a request to its response: primitive, verdict, CSE.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -16,7 +17,8 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Registration, Verdict};
 
-use crate::associations::{Claim, Live};
+use crate::associations::{Claim, Live, Standing};
+use crate::audit;
 use crate::gateway::Gateway;
 
 /// Most originators of one association whose allowance is kept.
@@ -27,6 +29,7 @@ pub struct Service {
     gateway: Arc<Gateway>,
     live: Arc<Live>,
     kept: Mutex<Kept>,
+    begun: AtomicBool,
 }
 
 /// The originators that policy allowed for as long as the generation lasts.
@@ -54,15 +57,22 @@ impl Kept {
 impl Service {
     /// The service of an association.
     pub fn new(gateway: Arc<Gateway>, live: Arc<Live>) -> Self {
-        Self { gateway, live, kept: Mutex::default() }
+        Self { gateway, live, kept: Mutex::default(), begun: AtomicBool::new(false) }
+    }
+
+    /// Whether a request has come.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Answers one request.
     pub async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let response = match self.read(request).await {
-            Ok(request) => self.handle(request).await,
-            Err(refusal) => refusal,
+        self.begun.store(true, Ordering::Relaxed);
+        let (operation, response) = match self.read(request).await {
+            Ok(request) => (Some(request.operation), self.handle(request).await),
+            Err(refusal) => (None, refusal),
         };
+        self.gateway.metrics.answered(operation, response.rsc);
         write_response(response).map(Full::new)
     }
 
@@ -96,25 +106,15 @@ impl Service {
                 (rsc, id, why)
             }
         };
-        self.log_refusal(request_id.as_deref().unwrap_or_default(), None, rsc, &why);
+        let id = request_id.as_deref().unwrap_or_default();
+        audit::request_refused(&self.live.association, id, None, rsc, &why);
         Err(ResponsePrimitive::refusal(&request_id.unwrap_or_default(), None, rsc, &why))
     }
 
-    fn log_refusal(&self, request_id: &str, from: Option<&str>, rsc: Rsc, why: &str) {
-        let association = &self.live.association;
-        tracing::warn!(
-            event = "request.refused",
-            association = association.id,
-            credential_id = %association.credential_id,
-            request_id,
-            from = from.unwrap_or_default(),
-            rsc = rsc.code(),
-            "refused: {why}"
-        );
-    }
-
     fn refuse(&self, request: &RequestPrimitive, rsc: Rsc, why: &str) -> ResponsePrimitive {
-        self.log_refusal(&request.request_id, request.from.as_deref(), rsc, why);
+        let association = &self.live.association;
+        let from = request.from.as_deref();
+        audit::request_refused(association, &request.request_id, from, rsc, why);
         ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
     }
 
@@ -127,9 +127,16 @@ impl Service {
         }
         // Taken once: the request sees one generation from start to end.
         let generation = self.gateway.policy.current();
-        if !self.live.holds_in(&generation).await {
-            let why = "the credential of this security association no longer holds";
-            return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+        match self.live.holds_in(&generation).await {
+            Standing::Holds => {}
+            Standing::Ends => {
+                let why = "the credential of this security association no longer holds";
+                return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+            }
+            Standing::NotAsked => {
+                let why = "the request could not be checked";
+                return self.refuse(&request, Rsc::InternalServerError, why);
+            }
         }
         if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
             return self.refuse(&request, rsc, &why);
@@ -158,7 +165,9 @@ impl Service {
             None => None,
         };
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
+        self.gateway.metrics.upstream(passed_on.elapsed());
         if learns && response.rsc == Rsc::Created {
             self.learn(claim, &response, &generation);
         }
@@ -234,23 +243,13 @@ impl Service {
             (None, Some(stem)) => self.gateway.associations.claim(&self.live, &stem, generation),
             (None, None) => Err("the answer to the registration names no AE-ID"),
         };
-        let id = self.live.association.id;
         match claim.and_then(Claim::confirm) {
             Ok(()) => {
-                tracing::info!(
-                    event = "association.learnt",
-                    association = id,
-                    "the association stands for {} from now on",
-                    self.live.association.entity()
-                );
+                audit::learnt(&self.live.association);
                 // Read after learning: a later generation sees what was learnt by itself.
                 self.live.end_if_reserved(&self.gateway.policy.current());
             }
-            Err(why) => tracing::warn!(
-                event = "association.nothing-learnt",
-                association = id,
-                "no AE-ID was learnt: {why}"
-            ),
+            Err(why) => audit::nothing_learnt(&self.live.association, why),
         }
     }
 }
@@ -260,12 +259,7 @@ fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {
         Verdict::Allow(_) => Ok(()),
         Verdict::Deny { rsc, reason, .. } => Err((Rsc::from_code(rsc), reason)),
         Verdict::Failed { module, fault } => {
-            tracing::error!(
-                event = "module.failed",
-                module,
-                cause = fault.cause(),
-                "module {module} {fault}"
-            );
+            audit::module_failed(&module, &fault);
             Err((Rsc::InternalServerError, "the request could not be checked".into()))
         }
     }

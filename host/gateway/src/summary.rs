@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::gateway::Gateway;
 
 /// What a running gateway prints.
-pub fn serving(gateway: &Gateway, address: SocketAddr) -> Vec<String> {
+pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
     let config = &gateway.config;
     let generation = gateway.policy.current();
     let behind = match &config.upstream {
@@ -21,6 +21,7 @@ pub fn serving(gateway: &Gateway, address: SocketAddr) -> Vec<String> {
         format!("  TLS         {address}"),
         format!("  behind it   {behind}"),
     ];
+    lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
     warn_of_short_keys(&generation);
     lines

@@ -74,6 +74,12 @@ impl FirstFlight {
         self.server_name.as_deref()
     }
 
+    /// All that was read, byte for byte.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// All that was read, for the engine.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Option<String>) {
         (self.bytes, self.server_name)

@@ -22,7 +22,7 @@ const MAX_MESSAGE: usize = 4096;
 const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
 
 /// A look-up under way. It leaves its answer where the engine's callback finds it.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum State<L> {
     /// Looking for the ClientKeyExchange.
@@ -34,7 +34,7 @@ enum State<L> {
 }
 
 /// The stream.
-pub(crate) struct Held<S, L> {
+pub struct Held<S, L> {
     socket: S,
     state: State<L>,
     /// What has been read from the socket, from a record's start on, and not been looked at.

@@ -47,8 +47,9 @@ const RESPONSE_PARAMETERS: [&str; 7] =
 
 /// Longest header field value of a parameter, in bytes.
 const MAX_VALUE: usize = 1024;
-/// Longest query string, in bytes, and most parameters in it.
-const MAX_QUERY: usize = 2048;
+/// Longest query string, in bytes.
+pub const MAX_QUERY: usize = 2048;
+/// Most parameters in a query string.
 const MAX_QUERY_PARAMETERS: usize = 32;
 
 /// A message that is no primitive: the code to answer with, and why.

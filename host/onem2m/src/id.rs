@@ -296,7 +296,7 @@ impl CredentialId {
         bounded(text)?;
         alphabet(text, |c| c.is_ascii_graphic())?;
         let (kind, value) = text.split_once('-').ok_or(IdError::NoCredentialId)?;
-        if kind.len() != 2 || value.is_empty() {
+        if kind.len() != 2 || !kind.bytes().all(|b| b.is_ascii_digit()) || value.is_empty() {
             return Err(IdError::NoCredentialId);
         }
         let kind = match kind.parse::<u8>().map_err(|_| IdError::NoCredentialId)? {
@@ -420,7 +420,7 @@ mod tests {
     fn a_credential_id_splits_at_the_first_hyphen() {
         let id = CredentialId::parse("12-AE-1@a.b").unwrap();
         assert_eq!((id.kind(), id.value()), (CredentialType::Kpsa, "AE-1@a.b"));
-        for bad in ["", "12", "12-", "1-x", "ab-x", "123-x", "12-a b"] {
+        for bad in ["", "12", "12-", "1-x", "+1-x", "ab-x", "123-x", "12-a b"] {
             assert!(CredentialId::parse(bad).is_err(), "{bad:?}");
         }
     }

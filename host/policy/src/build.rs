@@ -128,7 +128,7 @@ fn load_modules(
     for (name, path) in list(&settings.modules, "wasm", faults) {
         match load_module(settings, sandbox, last, runtime, &name, &path) {
             Ok(one) => installed.push(one),
-            Err(fault) => faults.push(fault),
+            Err(found) => faults.extend(found),
         }
     }
     installed.sort_by(|a, b| {
@@ -145,9 +145,13 @@ fn load_module(
     runtime: &Handle,
     name: &str,
     path: &Path,
-) -> Result<Installed, Fault> {
-    let manifest = load_manifest(&path.with_extension("toml"))?;
-    let source = files::read(path, settings.limits.module_size)?;
+) -> Result<Installed, Vec<Fault>> {
+    let manifest_file = path.with_extension("toml");
+    for file in [path, &manifest_file] {
+        files::stays_in(&settings.modules, file).map_err(one)?;
+    }
+    let manifest = load_manifest(&manifest_file)?;
+    let source = files::read(path, settings.limits.module_size).map_err(one)?;
     let unchanged = last.and_then(|last| {
         let same =
             |m: &Arc<Module>| m.name == name && m.digest == source.digest && m.manifest == manifest;
@@ -157,31 +161,37 @@ fn load_module(
     for file in &manifest.files {
         // What a module can't hold it can't read.
         let limit = settings.limits.memory as u64;
-        let source = files::read(&settings.policies.join(file), limit)?;
+        let source = files::read(&settings.policies.join(file), limit).map_err(one)?;
         own_files.insert(file.clone(), Arc::from(source.bytes.as_slice()));
     }
     let module = match unchanged {
         Some(module) => module,
         None => {
-            let module = Module::load(sandbox, &settings.grants, name, path, &source, manifest)?;
+            let module = Module::load(sandbox, &settings.grants, name, path, &source, manifest)
+                .map_err(one)?;
             runtime
                 .block_on(module.try_start(sandbox))
-                .map_err(|e| Fault::of(path, format!("can't be started: {e}")))?;
+                .map_err(|e| one(Fault::of(path, format!("can't be started: {e}"))))?;
             Arc::new(module)
         }
     };
     Ok(Installed { module, files: Arc::new(own_files) })
 }
 
+fn one(fault: Fault) -> Vec<Fault> {
+    vec![fault]
+}
+
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
 
-fn load_manifest(path: &Path) -> Result<Manifest, Fault> {
+fn load_manifest(path: &Path) -> Result<Manifest, Vec<Fault>> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Manifest::default());
     }
-    let source = files::read(path, MAX_MANIFEST)?;
-    let text = std::str::from_utf8(&source.bytes).map_err(|_| Fault::of(path, "is not UTF-8"))?;
+    let source = files::read(path, MAX_MANIFEST).map_err(one)?;
+    let text = std::str::from_utf8(&source.bytes);
+    let text = text.map_err(|_| one(Fault::of(path, "is not UTF-8")))?;
     Manifest::parse(path, text)
 }
 

@@ -99,6 +99,9 @@ pub enum ModuleFault {
     /// It answered something that the contract does not allow.
     #[error("gave an answer that is against the contract: {0}")]
     Nonsense(String),
+    /// As many calls as may be were under way, and stayed so.
+    #[error("was not asked: too many calls are under way")]
+    Busy,
     /// No sandbox could be made.
     #[error("could not be started: {0}")]
     NoSandbox(String),
@@ -113,6 +116,7 @@ impl ModuleFault {
             Self::Memory => "memory",
             Self::Trap(_) => "trap",
             Self::Nonsense(_) => "nonsense",
+            Self::Busy => "busy",
             Self::NoSandbox(_) => "no-sandbox",
         }
     }

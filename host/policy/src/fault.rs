@@ -26,20 +26,6 @@ impl Fault {
     pub fn at(file: &Path, line: u64, column: u64, what: impl Into<String>) -> Self {
         Self { line: Some(line), column: Some(column), ..Self::of(file, what) }
     }
-
-    /// A fault that the TOML reader found in `text`.
-    pub fn of_toml(file: &Path, text: &str, error: &toml::de::Error) -> Self {
-        let what = error.message().trim_end().replace('\n', " ");
-        match error.span() {
-            None => Self::of(file, what),
-            Some(span) => {
-                let before = text.get(..span.start).unwrap_or(text);
-                let line = before.matches('\n').count() + 1;
-                let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-                Self::at(file, line as u64, column as u64, what)
-            }
-        }
-    }
 }
 
 impl fmt::Display for Fault {

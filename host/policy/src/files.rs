@@ -18,6 +18,25 @@ pub(crate) struct Source {
     pub digest: Digest,
 }
 
+/// Makes sure that no link leads out of the folder: what is put into it by copying is under the
+/// rights of the folder, and what a link leads to is not. A link within the folder will do, for
+/// that is how Kubernetes puts files in place.
+pub(crate) fn stays_in(folder: &Path, path: &Path) -> Result<(), Fault> {
+    let real = |path: &Path| match path.canonicalize() {
+        Ok(real) => Ok(Some(real)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Fault::of(path, format!("can't be opened: {e}"))),
+    };
+    match (real(folder)?, real(path)?) {
+        (Some(folder), Some(file)) if !file.starts_with(&folder) => {
+            let what = "is a link to a file outside of the folder; copy that file into the folder";
+            Err(Fault::of(path, what))
+        }
+        // Where there is nothing, whoever reads it says so.
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
     let fault = |what: String| Fault::of(path, what);

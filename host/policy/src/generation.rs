@@ -10,6 +10,7 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 
 use crate::bindings::saegis::policy::types;
 use crate::build::{self, Installed};
+use crate::call::View;
 use crate::capability::Capability;
 use crate::decision::{Allowance, Lookup, ModuleFault, PskQuery, Registration, Verdict};
 use crate::fault::{Fault, Faults};
@@ -92,13 +93,15 @@ impl Generation {
         self.modules.iter().filter(move |i| i.module.has(hook))
     }
 
+    fn view<'a>(&'a self, installed: &'a Installed) -> View<'a> {
+        View { sandbox: &self.sandbox, tables: &self.tables, files: &installed.files }
+    }
+
     /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends
     /// the search: the identity could have been its own.
     pub async fn lookup(&self, query: &PskQuery) -> Lookup {
         for installed in self.chain(Hook::CredentialLookup) {
-            let Installed { module, files } = installed;
-            let tables = self.tables.clone();
-            if let Some(answer) = module.lookup(&self.sandbox, tables, files.clone(), query).await {
+            if let Some(answer) = installed.module.lookup(&self.view(installed), query).await {
                 return answer;
             }
         }
@@ -115,11 +118,9 @@ impl Generation {
         let association = self.association_record(association);
         let primitive = primitive_record(request);
         let mut chain = Chain::new();
-        for Installed { module, files } in self.chain(Hook::ImpersonationCheck) {
-            let tables = self.tables.clone();
-            let answer = module
-                .check_originator(&self.sandbox, tables, files.clone(), &association, &primitive)
-                .await;
+        for installed in self.chain(Hook::ImpersonationCheck) {
+            let (module, view) = (&installed.module, self.view(installed));
+            let answer = module.check_originator(&view, &association, &primitive).await;
             if let Some(end) = chain.add(&module.name, answer) {
                 return end;
             }
@@ -135,17 +136,9 @@ impl Generation {
     ) -> Verdict {
         let association = self.association_record(association);
         let mut chain = Chain::new();
-        for Installed { module, files } in self.chain(Hook::RegistrationCheck) {
-            let tables = self.tables.clone();
-            let answer = module
-                .check_registration(
-                    &self.sandbox,
-                    tables,
-                    files.clone(),
-                    &association,
-                    registration,
-                )
-                .await;
+        for installed in self.chain(Hook::RegistrationCheck) {
+            let (module, view) = (&installed.module, self.view(installed));
+            let answer = module.check_registration(&view, &association, registration).await;
             if let Some(end) = chain.add(&module.name, answer) {
                 return end;
             }

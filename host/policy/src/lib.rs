@@ -11,8 +11,10 @@
 
 mod bindings;
 mod build;
+mod call;
 mod capability;
 mod decision;
+mod document;
 mod fault;
 mod files;
 mod generation;
@@ -20,6 +22,7 @@ mod host;
 mod log_budget;
 mod manifest;
 mod module;
+mod observe;
 mod sandbox;
 mod settings;
 mod table;
@@ -27,9 +30,11 @@ mod watch;
 
 pub use capability::Capability;
 pub use decision::{Allowance, Lookup, ModuleFault, PskQuery, Refusal, Registration, Verdict};
+pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
 pub use module::Hook;
+pub use observe::{Decided, Observer, Outcome};
 pub use settings::{Grants, Limits, Settings};
 pub use table::Table;
 pub use watch::{WatchError, Watcher, watch};

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::capability::Capability;
+use crate::document::Document;
 use crate::fault::Fault;
 
 /// A manifest. A module without one has no capabilities and comes last.
@@ -33,24 +34,31 @@ impl Default for Manifest {
 }
 
 impl Manifest {
-    pub fn parse(file: &Path, text: &str) -> Result<Self, Fault> {
-        let manifest: Self = toml::from_str(text).map_err(|e| Fault::of_toml(file, text, &e))?;
-        for name in &manifest.files {
-            let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
-            if !plain {
-                let what = format!("files: {name:?} is no name of a file in the policies folder");
-                return Err(Fault::of(file, what));
+    /// Reads a manifest, or says all that is wrong with it.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Fault>> {
+        let mut document = Document::parse(file, text);
+        let manifest: Option<Self> = document.read();
+        if let Some(manifest) = &manifest {
+            for name in &manifest.files {
+                let plain =
+                    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
+                let is_table =
+                    Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+                if !plain {
+                    let what = format!("{name:?} is no name of a file in the policies folder");
+                    document.add_fault("files", &what);
+                } else if is_table {
+                    let what = format!("{name:?} is a policy table; ask for policy-tables");
+                    document.add_fault("files", &what);
+                }
             }
-            if Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
-                let what = format!("files: {name:?} is a policy table; ask for policy-tables");
-                return Err(Fault::of(file, what));
+            let may_read = manifest.capabilities.contains(&Capability::PolicyFiles);
+            if !manifest.files.is_empty() && !may_read {
+                document.add_fault("files", "of use only with the capability \"policy-files\"");
             }
         }
-        if !manifest.files.is_empty() && !manifest.capabilities.contains(&Capability::PolicyFiles) {
-            let what = "files are of use only with the capability \"policy-files\"";
-            return Err(Fault::of(file, what));
-        }
-        Ok(manifest)
+        let faults = document.into_faults();
+        manifest.filter(|_| faults.is_empty()).ok_or(faults)
     }
 }
 
@@ -59,7 +67,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, String> {
-        Manifest::parse(Path::new("m.toml"), text).map_err(|f| f.to_string())
+        Manifest::parse(Path::new("m.toml"), text).map_err(|f| f[0].to_string())
     }
 
     #[test]

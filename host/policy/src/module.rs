@@ -1,26 +1,20 @@
-//! A loaded module: a component whose imports were checked, and calls of its hooks.
+//! A loaded module: a component whose imports and exports were checked.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use saegis_onem2m::credential::{Credential, Entity};
-use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Instance, InstancePre};
-use wasmtime::{Store, Trap};
+use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::PACKAGE;
 use crate::bindings::exports::saegis::policy::{
     credential_lookup, impersonation_check, registration_check,
 };
-use crate::bindings::saegis::policy::types;
 use crate::capability::Capability;
-use crate::decision::{Lookup, ModuleFault, PskQuery, Refusal, Registration};
 use crate::fault::Fault;
 use crate::files::{Digest, Source};
-use crate::host::{Call, Files, Tables, printable};
+use crate::host::{Call, printable};
 use crate::log_budget::LogBudget;
 use crate::manifest::Manifest;
 use crate::sandbox::Sandbox;
@@ -65,12 +59,12 @@ pub(crate) struct Module {
     pub digest: Digest,
     pub manifest: Manifest,
     pub capabilities: Vec<Capability>,
-    lookup: Option<credential_lookup::GuestIndices>,
-    impersonation: Option<impersonation_check::GuestIndices>,
-    registration: Option<registration_check::GuestIndices>,
-    pre: InstancePre<Call>,
-    wasi: bool,
-    log: Arc<LogBudget>,
+    pub lookup: Option<credential_lookup::GuestIndices>,
+    pub impersonation: Option<impersonation_check::GuestIndices>,
+    pub registration: Option<registration_check::GuestIndices>,
+    pub pre: InstancePre<Call>,
+    pub wasi: bool,
+    pub log: Arc<LogBudget>,
 }
 
 impl Module {
@@ -145,152 +139,6 @@ impl Module {
             Hook::RegistrationCheck => self.registration.is_some(),
         }
     }
-
-    fn call(&self, tables: Arc<Tables>, files: Arc<Files>, sandbox: &Sandbox) -> Store<Call> {
-        let call = Call::new(tables, files, self.log.clone(), sandbox.limits().memory);
-        sandbox.store(if self.wasi { call.with_empty_wasi() } else { call })
-    }
-
-    /// Makes an instance and drops it: what can't start is found when it is installed, not at
-    /// the first handshake.
-    pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
-        let _slot = sandbox.slot().await?;
-        let mut store = self.call(Arc::default(), Arc::default(), sandbox);
-        self.start(sandbox, &mut store).await.map(drop)
-    }
-
-    /// Makes the instance of a call.
-    async fn start(
-        &self,
-        sandbox: &Sandbox,
-        store: &mut Store<Call>,
-    ) -> Result<Instance, ModuleFault> {
-        let started = self.within(sandbox, self.pre.instantiate_async(&mut *store)).await;
-        started.map_err(|e| classify(store, &e, true))
-    }
-
-    /// Asks the module for the credential of an identity; `None` where it is not the module's.
-    pub async fn lookup(
-        &self,
-        sandbox: &Sandbox,
-        tables: Arc<Tables>,
-        files: Arc<Files>,
-        query: &PskQuery,
-    ) -> Option<Lookup> {
-        let indices = self.lookup.as_ref()?;
-        match self.ask_lookup(indices, sandbox, tables, files, query).await {
-            Ok(answer) => answer,
-            Err(fault) => Some(Lookup::Failed { module: self.name.clone(), fault }),
-        }
-    }
-
-    async fn ask_lookup(
-        &self,
-        indices: &credential_lookup::GuestIndices,
-        sandbox: &Sandbox,
-        tables: Arc<Tables>,
-        files: Arc<Files>,
-        query: &PskQuery,
-    ) -> Result<Option<Lookup>, ModuleFault> {
-        let query = credential_lookup::Query {
-            psk_identity: query.psk_identity.clone(),
-            server_name: query.server_name.clone(),
-            peer: query.peer.to_string(),
-        };
-        let _slot = sandbox.slot().await?;
-        let mut store = self.call(tables, files, sandbox);
-        let instance = self.start(sandbox, &mut store).await?;
-        let answer = self
-            .within(sandbox, async {
-                indices.load(&mut store, &instance)?.call_lookup(&mut store, &query).await
-            })
-            .await;
-        let answer = finish(&mut store, answer)?;
-        Ok(match answer {
-            credential_lookup::Answer::NotMine => None,
-            credential_lookup::Answer::Refused(reason) => Some(Lookup::Refused(Refusal {
-                module: self.name.clone(),
-                reason: printable(&reason),
-            })),
-            credential_lookup::Answer::Found(found) => {
-                let credential = credential(store.data_mut(), found)?;
-                if credential.expires.is_some_and(|at| at <= SystemTime::now()) {
-                    let reason = "the credential has expired".into();
-                    Some(Lookup::Refused(Refusal { module: self.name.clone(), reason }))
-                } else {
-                    Some(Lookup::Found(credential))
-                }
-            }
-        })
-    }
-
-    /// Asks the module whether a request may speak as it does.
-    pub async fn check_originator(
-        &self,
-        sandbox: &Sandbox,
-        tables: Arc<Tables>,
-        files: Arc<Files>,
-        association: &types::Association,
-        primitive: &types::Primitive,
-    ) -> Result<types::Verdict, ModuleFault> {
-        let Some(indices) = &self.impersonation else { return Err(no_hook()) };
-        let _slot = sandbox.slot().await?;
-        let mut store = self.call(tables, files, sandbox);
-        let instance = self.start(sandbox, &mut store).await?;
-        let verdict = self
-            .within(sandbox, async {
-                let guest = indices.load(&mut store, &instance)?;
-                guest.call_check(&mut store, association, primitive).await
-            })
-            .await;
-        checked(finish(&mut store, verdict)?)
-    }
-
-    /// Asks the module whether an AE may register.
-    pub async fn check_registration(
-        &self,
-        sandbox: &Sandbox,
-        tables: Arc<Tables>,
-        files: Arc<Files>,
-        association: &types::Association,
-        registration: &Registration,
-    ) -> Result<types::Verdict, ModuleFault> {
-        let Some(indices) = &self.registration else { return Err(no_hook()) };
-        let registration = registration_check::Registration {
-            from: registration.from.clone(),
-            app_id: registration.app_id.clone(),
-        };
-        let _slot = sandbox.slot().await?;
-        let mut store = self.call(tables, files, sandbox);
-        let instance = self.start(sandbox, &mut store).await?;
-        let verdict = self
-            .within(sandbox, async {
-                let guest = indices.load(&mut store, &instance)?;
-                guest.call_check(&mut store, association, &registration).await
-            })
-            .await;
-        checked(finish(&mut store, verdict)?)
-    }
-
-    /// Runs a call. The epoch bounds computing; a module with WASI can also wait without
-    /// computing, and only a timer ends that.
-    async fn within<T>(
-        &self,
-        sandbox: &Sandbox,
-        call: impl Future<Output = wasmtime::Result<T>>,
-    ) -> wasmtime::Result<T> {
-        if !self.wasi {
-            return call.await;
-        }
-        match tokio::time::timeout(sandbox.limits().deadline * 4, call).await {
-            Ok(result) => result,
-            Err(_) => Err(Trap::Interrupt.into()),
-        }
-    }
-}
-
-fn no_hook() -> ModuleFault {
-    ModuleFault::NoSandbox("the module has no such hook".into())
 }
 
 /// Which capabilities and whether WASI a component needs, if it may have them.
@@ -363,68 +211,7 @@ fn contract_interface(full: &str) -> Result<Option<&str>, String> {
     }
 }
 
-/// The outcome of a call: a trap as the fault that it stands for.
-fn finish<T>(store: &mut Store<Call>, result: wasmtime::Result<T>) -> Result<T, ModuleFault> {
-    store.data_mut().log_output();
-    result.map_err(|e| classify(store, &e, false))
-}
-
-fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) -> ModuleFault {
-    if let Some(fault) = store.data_mut().over.take() {
-        return fault;
-    }
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => ModuleFault::Deadline,
-        Some(trap) => ModuleFault::Trap(trap.to_string()),
-        None if starting => ModuleFault::NoSandbox(printable(&chain(error))),
-        None => ModuleFault::Trap(printable(&chain(error))),
-    }
-}
-
-fn chain(error: &wasmtime::Error) -> String {
+/// An error with what is behind it.
+pub(crate) fn chain(error: &wasmtime::Error) -> String {
     error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-fn nonsense(what: impl fmt::Display) -> ModuleFault {
-    ModuleFault::Nonsense(printable(&what.to_string()))
-}
-
-fn credential(
-    call: &mut Call,
-    found: credential_lookup::Credential,
-) -> Result<Credential, ModuleFault> {
-    let entity = match found.entity {
-        types::Entity::NotYetKnown => Entity::NotYetKnown,
-        types::Entity::Ae(stem) => {
-            Entity::Ae(AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")))?)
-        }
-        types::Entity::Cse(id) => {
-            Entity::Cse(CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?)
-        }
-    };
-    let id = CredentialId::parse(&found.credential_id)
-        .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
-    let expires = match found.expires {
-        None => None,
-        Some(at) => {
-            let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
-            Some(at.ok_or_else(|| nonsense("the expiry is no time"))?)
-        }
-    };
-    let key = call.take_key(&found.key).and_then(crate::host::KeySource::into_key);
-    let key = key.ok_or_else(|| nonsense("the key is none"))?;
-    Ok(Credential { entity, id, expires, key })
-}
-
-fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleFault> {
-    match verdict {
-        types::Verdict::Deny(types::Denial { rsc, reason }) => {
-            if !(4000..=5999).contains(&rsc) {
-                return Err(nonsense(format!("{rsc} is no Response Status Code of a refusal")));
-            }
-            let reason = printable(&reason);
-            Ok(types::Verdict::Deny(types::Denial { rsc, reason }))
-        }
-        allow @ types::Verdict::Allow(_) => Ok(allow),
-    }
 }

@@ -17,6 +17,7 @@ use wasmtime::{
 use crate::capability::Capability;
 use crate::decision::ModuleFault;
 use crate::host::{self, Call};
+use crate::observe::{Decided, Observer};
 use crate::settings::{Limits, Settings};
 
 /// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
@@ -45,14 +46,15 @@ pub(crate) struct Sandbox {
     limits: Limits,
     /// Calls under way; a slot of the pool each.
     slots: Arc<Semaphore>,
+    observer: Option<Arc<dyn Observer>>,
     _ticker: Ticker,
 }
 
 impl Sandbox {
     pub fn new(settings: &Settings) -> wasmtime::Result<Self> {
         let limits = settings.limits.clone();
-        let calls = u32::try_from(limits.concurrent_calls)?;
-        let slots = calls;
+        // One more, for the module that is about to be installed.
+        let slots = u32::try_from(limits.concurrent_calls)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
@@ -87,7 +89,15 @@ impl Sandbox {
             engine,
             slots: Arc::new(Semaphore::new(limits.concurrent_calls)),
             limits,
+            observer: settings.observer.clone(),
         })
+    }
+
+    /// Tells whoever counts of a call.
+    pub fn tell(&self, decided: &Decided<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.decided(decided);
+        }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -121,7 +131,7 @@ impl Sandbox {
         match tokio::time::timeout(PATIENCE, self.slots.acquire()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(ModuleFault::NoSandbox("the gateway is stopping".into())),
-            Err(_) => Err(ModuleFault::NoSandbox("too many calls are under way".into())),
+            Err(_) => Err(ModuleFault::Busy),
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capability::Capability;
+use crate::observe::Observer;
 
 /// Settings of the policy runtime.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The folder of policy files: `*.csv` are policy tables, and those that manifests list.
     pub policies: PathBuf,
@@ -22,6 +24,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Capabilities that manifests may ask for.
     pub grants: Grants,
+    /// Is told of each call of a module.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// Bounds on what modules may use.

@@ -65,6 +65,11 @@ impl Table {
             + self.index.allocation_size()
     }
 
+    /// Every row, in the order of the file.
+    pub fn each_row(&self) -> impl Iterator<Item = Row> + use<> {
+        (0..u32::try_from(self.rows()).unwrap_or(u32::MAX)).map(Row)
+    }
+
     /// The row whose index column holds `value`.
     #[must_use]
     pub fn find(&self, value: &str) -> Option<Row> {
@@ -92,8 +97,7 @@ impl Table {
         let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStem) else {
             return false;
         };
-        let rows = 0..u32::try_from(self.rows()).unwrap_or(u32::MAX);
-        rows.into_iter().any(|row| self.cell(Row(row), column) == stem.as_bytes())
+        self.each_row().any(|row| self.cell(row, column) == stem.as_bytes())
     }
 
     /// The place of a column of keys.

@@ -1,7 +1,7 @@
 //! Hot reload: changes on disk lead to a reload, a short while after the last of them.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Keeps the watch alive; dropping it ends the watch.
 pub struct Watcher {
-    _notify: RecommendedWatcher,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -73,16 +72,55 @@ pub fn watch(
         let folder = folder.clone();
         move |error| WatchError { folder, error }
     };
-    let mut notify = notify::recommended_watcher(handler).map_err(error(&settings.policies))?;
+    let notify = notify::recommended_watcher(handler).map_err(error(&settings.policies))?;
+    let mut folders = Folders { notify, seen: Vec::new() };
     for folder in [&settings.policies, &settings.modules] {
-        notify.watch(folder, RecursiveMode::NonRecursive).map_err(error(folder))?;
+        folders.add(folder).map_err(error(folder))?;
     }
-    let task = tokio::spawn(reload_on(changes, policy, report));
-    Ok(Watcher { _notify: notify, task })
+    let task = tokio::spawn(reload_on(changes, folders, policy, report));
+    Ok(Watcher { task })
+}
+
+/// The folders that are watched. A watch is of the folder itself, not of its name: where another
+/// has taken its place, that one is to be watched.
+struct Folders {
+    notify: RecommendedWatcher,
+    /// Each with what it was when its watch began; nothing, where it has gone since.
+    seen: Vec<(PathBuf, Option<Identity>)>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(folder: &Path) -> Option<Identity> {
+    std::fs::metadata(folder).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+impl Folders {
+    fn add(&mut self, folder: &Path) -> notify::Result<()> {
+        let identity = identity(folder);
+        self.notify.watch(folder, RecursiveMode::NonRecursive)?;
+        self.seen.push((folder.into(), identity));
+        Ok(())
+    }
+
+    /// Watches what has taken the place of a folder. What can't be watched is tried again.
+    fn follow(&mut self) {
+        for (folder, seen) in &mut self.seen {
+            let now = identity(folder);
+            if now != *seen {
+                // It may have ended with the folder.
+                let _ = self.notify.unwatch(folder);
+                let watched = self.notify.watch(folder, RecursiveMode::NonRecursive);
+                *seen = now.filter(|_| watched.is_ok());
+            }
+        }
+    }
 }
 
 async fn reload_on(
     mut changes: mpsc::Receiver<()>,
+    mut folders: Folders,
     policy: Arc<Policy>,
     report: impl Fn(Reload) + Send + 'static,
 ) {
@@ -95,6 +133,7 @@ async fn reload_on(
             Ok(None) => return,
             Err(_) => false,
         };
+        folders.follow();
         // A refused generation is tried again: what was missing may have been descriptors.
         if !told && refused.is_none() && seen == Some(look(policy.clone()).await) {
             continue;

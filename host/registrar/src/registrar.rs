@@ -98,7 +98,22 @@ impl Registrar {
     /// # Errors
     /// When the store fails.
     pub fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
-        self.sweep_some(seconds(now), SWEEP_BATCH)
+        let swept = self.sweep_some(seconds(now), SWEEP_BATCH);
+        swept.inspect_err(|error| self.note(error))
+    }
+
+    /// Whether the store has failed and has not been written since, which the next change tries.
+    #[must_use]
+    pub fn store_fails(&self) -> bool {
+        self.store.fails()
+    }
+
+    fn note(&self, error: &StoreError) {
+        match error {
+            // Opening it anew would show the same.
+            StoreError::Corrupt(_) | StoreError::Paused => {}
+            _ => self.store.suspect(),
+        }
     }
 
     fn sweep_some(&self, now: Seconds, most: usize) -> Result<usize, StoreError> {
@@ -123,7 +138,11 @@ impl Registrar {
         let options = Options::read(request)?;
         let context = Context { settings: &self.settings, request, options, now };
         // Keeps the counters of containers exact: what has expired does not count.
-        self.sweep_some(now, SWEEP_FIRST)?;
+        match self.sweep_some(now, SWEEP_FIRST) {
+            // What can't be written now can be read.
+            Ok(_) | Err(StoreError::Paused) => {}
+            Err(error) => return Err(error.into()),
+        }
         match request.operation {
             Operation::Create => self.store.write(|writer| create::create(writer, &context)),
             Operation::Update => self.store.write(|writer| update::update(writer, &context)),
@@ -137,7 +156,9 @@ impl Registrar {
     fn refuse(&self, request: &RequestPrimitive, refusal: &Refusal) -> ResponsePrimitive {
         if let Refusal::Store(error) = refusal {
             let (operation, to) = (request.operation.name(), &request.to);
-            tracing::error!(%error, operation, %to, "the registrar's store failed");
+            tracing::error!(event = "registrar.failed", operation, %to,
+                "the registrar's store failed: {error}");
+            self.note(error);
         }
         // A version that we don't speak is answered in the latest that we do.
         let release = match refusal {

@@ -12,7 +12,10 @@
 //! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
 //! as the oldest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use redb::{
     Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
@@ -60,6 +63,12 @@ pub enum StoreError {
     /// A durable commit can't be had.
     #[error(transparent)]
     Durability(#[from] redb::SetDurabilityError),
+    /// The file could not be opened anew after a failure.
+    #[error("the store is closed after a failure")]
+    Closed,
+    /// Writing has just failed, and is not tried again for a while.
+    #[error("the store could not be written a moment ago, and is not tried again yet")]
+    Paused,
     /// What is stored under this resource-ID can't be read, or leads nowhere.
     #[error("the resource {0} in the store is damaged")]
     Corrupt(String),
@@ -183,13 +192,14 @@ where
 }
 
 /// A consistent view of the store.
-pub(crate) struct Snapshot {
+pub(crate) struct Snapshot<'s> {
     tables: Tables<ReadOnlyTable<Id, Bytes>, ReadOnlyTable<Name, Id>, ReadOnlyTable<Slot, Id>>,
     // Keeps the pages that the tables read from being used again.
     _transaction: ReadTransaction,
+    _database: Open<'s>,
 }
 
-impl Snapshot {
+impl Snapshot<'_> {
     /// What can be looked up.
     pub(crate) fn read(&self) -> &dyn Read {
         &self.tables
@@ -297,21 +307,94 @@ impl Writer<'_> {
 }
 
 /// The store.
+///
+/// After a failed write redb refuses all further work with the database at hand, for nobody knows
+/// what is on disk. Opened anew, it is repaired. So whoever meets an error calls
+/// [`suspect`](Store::suspect), and the next who comes opens the file again.
 pub(crate) struct Store {
-    database: Database,
+    path: PathBuf,
+    /// None while the file can't be opened.
+    database: RwLock<Option<Database>>,
+    suspected: AtomicBool,
+    /// Until when nothing is written: to open a large store anew after each of many failures, as on
+    /// a full disk, would keep it from being read too.
+    paused_until: Mutex<Option<Instant>>,
+}
+
+/// How long nothing is written after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A database that is not opened anew for as long as this is held.
+struct Open<'s>(RwLockReadGuard<'s, Option<Database>>);
+
+impl Open<'_> {
+    fn get(&self) -> Result<&Database, StoreError> {
+        self.0.as_ref().ok_or(StoreError::Closed)
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    builder
 }
 
 impl Store {
     /// Opens the file, or makes it. Also tells whether it holds tables of its own already.
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
-        let database = Database::builder().set_cache_size(CACHE).create(path)?;
+        let database = builder().create(path)?;
         let in_use = database.begin_read()?.list_tables()?.next().is_some();
-        Ok((Self { database }, in_use))
+        let database = RwLock::new(Some(database));
+        let store = Self {
+            path: path.into(),
+            database,
+            suspected: AtomicBool::new(false),
+            paused_until: Mutex::new(None),
+        };
+        Ok((store, in_use))
+    }
+
+    /// The database is not to be trusted after an error: it is opened anew before it is used.
+    pub(crate) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Release);
+    }
+
+    fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Acquire)
+    }
+
+    /// Whether it has failed, and has not been written since.
+    pub(crate) fn fails(&self) -> bool {
+        let paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.is_some() || self.is_suspected()
+    }
+
+    fn database(&self) -> Result<Open<'_>, StoreError> {
+        if self.is_suspected() {
+            // Waits for those who are using it.
+            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            // Another may have been here first.
+            if self.is_suspected() {
+                // The file can't be opened twice. Nor is one made, should it have gone: an empty
+                // store in its place would look like one that has forgotten everything.
+                drop(place.take());
+                *place = Some(builder().open(&self.path)?);
+                *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Instant::now() + PAUSE);
+                self.suspected.store(false, Ordering::Release);
+                tracing::warn!(
+                    event = "registrar.reopened",
+                    "the registrar's store was opened anew after a failure"
+                );
+            }
+        }
+        Ok(Open(self.database.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Looks at the store as it is now.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let transaction = self.database.begin_read()?;
+    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+        let database = self.database()?;
+        let transaction = database.get()?.begin_read()?;
         Ok(Snapshot {
             tables: Tables {
                 resources: transaction.open_table(RESOURCES)?,
@@ -319,12 +402,14 @@ impl Store {
                 children: transaction.open_table(CHILDREN)?,
             },
             _transaction: transaction,
+            _database: database,
         })
     }
 
     /// Whether something has expired by itself and is still stored.
     pub(crate) fn has_expired(&self, now: Seconds) -> Result<bool, StoreError> {
-        let expiry = self.database.begin_read()?.open_table(EXPIRY)?;
+        let database = self.database()?;
+        let expiry = database.get()?.begin_read()?.open_table(EXPIRY)?;
         Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
     }
 
@@ -334,13 +419,19 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut transaction = self.database.begin_write().map_err(StoreError::from)?;
+        let database = self.database()?;
+        let paused = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if paused.is_some_and(|until| Instant::now() < until) {
+            return Err(StoreError::Paused.into());
+        }
+        let mut transaction = database.get()?.begin_write().map_err(StoreError::from)?;
         transaction.set_durability(Durability::Immediate).map_err(StoreError::from)?;
         let done = {
             let mut writer = writer(&transaction)?;
             work(&mut writer)?
         };
         transaction.commit().map_err(StoreError::from)?;
+        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(done)
     }
 }

@@ -8,7 +8,7 @@ use crate::record::{Attributes, Stock};
 impl Store {
     /// Checks that the indices say what the resources say, no more and no less.
     pub(crate) fn assert_consistent(&self) {
-        let transaction = self.database.begin_read().unwrap();
+        let transaction = self.database().unwrap().get().unwrap().begin_read().unwrap();
         let snapshot = self.snapshot().unwrap();
         let mut children = 0;
         let mut expiring = BTreeSet::new();
@@ -50,7 +50,7 @@ impl Store {
     }
 }
 
-fn count_instances(snapshot: &Snapshot, container: &str) -> Stock {
+fn count_instances(snapshot: &Snapshot<'_>, container: &str) -> Stock {
     let mut stock = Stock::default();
     let mut beyond = None;
     while let Some(c) = snapshot.read().instance(container, Edge::Oldest, beyond).unwrap() {

@@ -131,7 +131,7 @@ impl Bench {
         &self.registrar
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         self.registrar.store().snapshot().unwrap()
     }
 

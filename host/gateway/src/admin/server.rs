@@ -199,15 +199,7 @@ async fn carry_out(
             answer
         }
         Request::EndAssociation { id } => {
-            let ended = gateway.associations.end(id);
-            if ended {
-                tracing::info!(
-                    event = "association.end-asked",
-                    association = id,
-                    "the association ends, for the gateway's owner asked for it"
-                );
-            }
-            json!({ "ended": ended })
+            json!({ "ended": gateway.associations.end(id) })
         }
     }
 }

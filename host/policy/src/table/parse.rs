@@ -130,8 +130,22 @@ impl Rows {
         }
     }
 
-    /// Adds a record, or says which field is wrong, and how.
+    /// Adds a record, or says which field is wrong, and how. A wrong row keeps its place, with
+    /// nothing in it: the rows behind it are judged by their own cells, and the number of a row
+    /// stays that of its record.
     fn add(&mut self, records: &Records<'_>, record: Record) -> Result<(), (usize, String)> {
+        let (start, cells) = (self.table.cells.len(), self.table.ends.len());
+        let added = self.add_cells(records, record);
+        if added.is_err() {
+            let Table { cells: text, ends, columns, .. } = &mut self.table;
+            text.truncate(start);
+            ends.truncate(cells);
+            ends.resize(cells + columns.len(), u32::try_from(start).unwrap_or(u32::MAX));
+        }
+        added
+    }
+
+    fn add_cells(&mut self, records: &Records<'_>, record: Record) -> Result<(), (usize, String)> {
         let table = &mut self.table;
         let count = table.columns.len();
         if record.fields != count {
@@ -194,6 +208,15 @@ impl Rows {
 #[derive(Clone, Copy)]
 struct Record {
     fields: usize,
+}
+
+/// Where in a field a byte stands. Only at its start does a quote open one; in quotes one closes
+/// them, unless another follows.
+enum Within {
+    Start,
+    Plain,
+    Quotes,
+    Closed,
 }
 
 /// Reads records one after the other into a buffer that is wiped.
@@ -267,24 +290,28 @@ impl<'a> Records<'a> {
         loop {
             let end = rest.iter().position(|&b| b == b'\n');
             let first = rest.split(|&b| b == b'\n').next().unwrap_or_default();
-            let skipped = first.starts_with(b"#") || first.trim_ascii().is_empty();
+            let skipped = first.starts_with(b"#") || first.iter().all(|&b| b == b'\r');
             match end {
                 Some(end) if skipped => rest = rest.get(end + 1..).unwrap_or_default(),
                 _ => break,
             }
             line += 1;
         }
-        let (mut column, mut nth, mut quoted) = (1, 0, false);
+        let (mut column, mut nth, mut within) = (1, 0, Within::Start);
         for &byte in rest {
             if nth == field {
                 break;
             }
-            match byte {
-                b'"' => quoted = !quoted,
-                b',' if !quoted => nth += 1,
-                b'\n' if !quoted => break,
-                _ => {}
-            }
+            within = match (within, byte) {
+                (Within::Quotes, b'"') => Within::Closed,
+                (Within::Quotes, _) | (Within::Start | Within::Closed, b'"') => Within::Quotes,
+                (_, b'\r' | b'\n') => break,
+                (_, b',') => {
+                    nth += 1;
+                    Within::Start
+                }
+                _ => Within::Plain,
+            };
             if byte == b'\n' {
                 line += 1;
                 column = 1;

@@ -96,6 +96,45 @@ fn a_kpsa_id_that_stands_twice_names_both_lines() {
 }
 
 #[test]
+fn a_fault_of_one_row_is_none_of_the_rows_behind_it() {
+    let head = "ae_id,kpsa,kpsa_id\n";
+    let rows = "Ca,4b4b4b4b,a@b.c\nCb,4b4b4b4b,b@b.c\n";
+    for (wrong, fault) in [
+        ("Clight,0g,x@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
+        (
+            "Clight,00,x",
+            "t.csv:2:11: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+        ),
+        ("Clight,00", "t.csv:2:1: has 2 fields where the header has 3"),
+    ] {
+        assert_eq!(faults(&format!("{head}{wrong}\n{rows}")), [fault], "{wrong}");
+        let twice = format!("{head}{wrong}\n{rows}Cc,00,b@b.c\n");
+        let second = "t.csv:5:7: kpsa_id \"b@b.c\" stands in line 4 already";
+        assert_eq!(faults(&twice), [fault, second], "{wrong}");
+    }
+}
+
+#[test]
+fn a_quote_inside_a_field_opens_none() {
+    let head = "comment,kpsa,kpsa_id,ae_id\n";
+    let what = "kpsa has a character that is no hexadecimal digit";
+    for (row, place) in [
+        ("5\" pipe,0g,a@b.c,", "2:9"),
+        ("\"5\"\" pipe, \"\"left\"\"\",0g,a@b.c,", "2:22"),
+        ("\"a\"b\"c,0g,a@b.c,", "2:8"),
+    ] {
+        assert_eq!(faults(&format!("{head}{row}\n")), [format!("t.csv:{place}: {what}")], "{row}");
+    }
+}
+
+#[test]
+fn a_line_of_blanks_is_a_row() {
+    let text = "ae_id,kpsa,kpsa_id\r\n\r\n  \r\nCa,00,a@b.c\r\n \r\n";
+    let what = "has 1 fields where the header has 3";
+    assert_eq!(faults(text), [format!("t.csv:3:1: {what}"), format!("t.csv:5:1: {what}")]);
+}
+
+#[test]
 fn headers_are_checked() {
     let fault = |text: &str| faults(text).join("; ");
     assert_eq!(fault(""), "t.csv: is empty; a policy table starts with a line of column names");

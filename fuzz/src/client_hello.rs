@@ -1,0 +1,59 @@
+//! The first flight of a TLS client.
+
+use saegis_handshake::{Alert, FirstFlight, Offer};
+
+use crate::pieces::{Pieces, finish, sizes};
+
+/// What became of a first flight.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Taken { offer: Offer, server_name: Option<String> },
+    Refused { cause: &'static str, why: String, alert: Option<Alert> },
+}
+
+/// The classifier of first flights. However the network cuts a flight up, it comes to the same. All
+/// that pieces may change is whether bytes behind a ClientHello are seen together with it: then it
+/// is refused for them, whatever it is alone, and else they are left for the handshake.
+pub fn client_hello(input: &[u8]) {
+    let (alone, bytes) = read(input, 1);
+    for size in sizes(input) {
+        let (outcome, _) = read(input, size);
+        let for_more = bytes < input.len() && is_for_more(&outcome);
+        assert!(for_more || outcome == alone, "{alone:?}, but in pieces of {size} {outcome:?}");
+    }
+    if let Outcome::Taken { .. } = alone {
+        let flight = &input[..bytes];
+        for size in sizes(flight) {
+            assert_eq!(read(flight, size).0, alone, "without more, in pieces of {size}");
+        }
+        for short in [0, bytes / 2, bytes - 1] {
+            let (cut, _) = read(&flight[..short], short);
+            let ended = matches!(cut, Outcome::Refused { cause: "connection", .. });
+            assert!(ended, "of {bytes} bytes {short} are a first flight too: {cut:?}");
+        }
+    }
+}
+
+fn is_for_more(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused { why, .. } if why.contains("something follows"))
+}
+
+/// What becomes of the flight at the start of `input`, and how many bytes are read of it.
+fn read(input: &[u8], size: usize) -> (Outcome, usize) {
+    let mut socket = Pieces::of(input, size);
+    let flight = finish(FirstFlight::read(&mut socket));
+    let bytes = input.len() - socket.left();
+    let outcome = match flight {
+        Ok(flight) => {
+            assert_eq!(flight.bytes(), &input[..bytes], "the engine gets what was read");
+            let server_name = flight.server_name().map(Into::into);
+            Outcome::Taken { offer: flight.offer(), server_name }
+        }
+        Err(refusal) => Outcome::Refused {
+            cause: refusal.cause(),
+            why: refusal.to_string(),
+            alert: refusal.alert(),
+        },
+    };
+    (outcome, bytes)
+}

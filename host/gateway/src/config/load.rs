@@ -1,0 +1,170 @@
+//! Reading a configuration: everything that is wrong with it, each with its place.
+
+use std::path::Path;
+use std::time::Duration;
+
+use saegis_onem2m::id::check_fqdn;
+use saegis_policy::{Document, Fault, Faults, Grants, Limits, Observer, Settings};
+use serde::de::DeserializeOwned;
+
+use super::Config;
+
+/// A configuration as it was found.
+pub struct Loaded {
+    /// What it says, as far as it could be read.
+    pub config: Option<Config>,
+    /// All that is wrong with it.
+    pub faults: Vec<Fault>,
+    /// Whether what it says of policy and modules is as it was meant.
+    pub policy_is_known: bool,
+}
+
+/// Reads a TOML file, and says all that is wrong with it, each with its place.
+///
+/// # Errors
+/// When the file can't be read, or is not as it should be.
+pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Faults> {
+    let text = text(file)?;
+    let mut document = Document::parse(file, &text);
+    let read = document.read();
+    let faults = document.into_faults();
+    read.filter(|_| faults.is_empty()).ok_or(Faults(faults))
+}
+
+/// A configuration is a few lines; this bounds what is read where it is something else.
+const MAX_SIZE: u64 = 1 << 20;
+
+fn text(file: &Path) -> Result<String, Faults> {
+    let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+    let size = std::fs::metadata(file).map_or(0, |meta| meta.len());
+    if size > MAX_SIZE {
+        return Err(fault(format!("is larger than {MAX_SIZE} bytes")));
+    }
+    std::fs::read_to_string(file).map_err(|e| fault(format!("can't be read: {e}")))
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(file: &Path) -> Result<Self, Faults> {
+        let Loaded { config, faults, .. } = Self::look_at(file);
+        config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
+    }
+
+    /// Reads and checks a configuration, and goes on where something is wrong with it.
+    pub fn look_at(file: &Path) -> Loaded {
+        let text = match text(file) {
+            Ok(text) => text,
+            Err(Faults(faults)) => {
+                return Loaded { config: None, faults, policy_is_known: false };
+            }
+        };
+        let mut document = Document::parse(file, &text);
+        let mut config: Option<Self> = document.read();
+        if let Some(config) = &mut config {
+            config.check(&mut document);
+            config.place(file.parent().unwrap_or(Path::new("")));
+        }
+        let policy_is_known =
+            !["cse", "policy", "modules"].into_iter().any(|table| document.is_faulty(table));
+        Loaded { config, faults: document.into_faults(), policy_is_known }
+    }
+
+    /// Paths are relative to the configuration's own folder.
+    fn place(&mut self, base: &Path) {
+        let paths = [
+            &mut self.policy.folder,
+            &mut self.modules.folder,
+            &mut self.modules.code_cache,
+            &mut self.registrar.store,
+            &mut self.admin.socket,
+        ];
+        for path in paths.into_iter().chain(self.audit.file.as_mut()) {
+            *path = base.join(&*path);
+        }
+    }
+
+    /// What no type can say.
+    fn check(&self, document: &mut Document<'_>) {
+        let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
+        let name = &self.cse.csebase_name;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
+        if name.is_empty() || name == "-" || !name.chars().all(plain) {
+            fault("cse.csebase-name", &format!("{name:?} is no resource name"));
+        }
+        if let Some(sp) = &self.cse.service_provider
+            && let Err(e) = check_fqdn(sp)
+        {
+            fault("cse.service-provider", &format!("{sp:?} {e}"));
+        }
+        if let Some(upstream) = &self.upstream {
+            let url = &upstream.url;
+            let plain = url.scheme_str() == Some("http")
+                && url.authority().is_some()
+                && url.path().trim_end_matches('/').is_empty()
+                && url.query().is_none();
+            if !plain {
+                fault("upstream.url", &format!("{url} is not of the form http://host:port"));
+            }
+        }
+        let bounds = &self.limits;
+        for (entry, value) in [
+            ("limits.connections", bounds.connections as u64),
+            ("limits.handshakes-per-peer", bounds.handshakes_per_peer as u64),
+            ("limits.failed-handshakes-per-minute", bounds.failed_handshakes_per_minute.into()),
+            ("limits.associations-per-credential", bounds.associations_per_credential as u64),
+            ("limits.handshake-seconds", bounds.handshake_seconds),
+            ("limits.idle-seconds", bounds.idle_seconds),
+            ("limits.content-seconds", bounds.content_seconds),
+            ("limits.content-bytes", bounds.content_bytes as u64),
+            ("limits.upstream-seconds", bounds.upstream_seconds),
+            ("modules.deadline-milliseconds", self.modules.deadline_milliseconds),
+            ("modules.concurrent-decisions", self.modules.concurrent_decisions as u64),
+        ] {
+            if value == 0 || value > u64::from(u32::MAX) {
+                fault(entry, &format!("must be from 1 to {}", u32::MAX));
+            }
+        }
+        let page = 64 << 10;
+        if self.modules.memory_bytes < page || self.modules.memory_bytes > 1 << 30 {
+            fault("modules.memory-bytes", "must be from 65536 to 1073741824");
+        }
+        if self.modules.concurrent_decisions > 1000 {
+            fault("modules.concurrent-decisions", "must be at most 1000");
+        }
+        if self.audit.file_bytes < 64 << 10 || self.audit.file_bytes > 1 << 40 {
+            fault("audit.file-bytes", "must be from 65536 to 1099511627776");
+        }
+        if self.audit.old_files == 0 || self.audit.old_files > 1000 {
+            fault("audit.old-files", "must be from 1 to 1000");
+        }
+        if self.metrics.address.is_some_and(|a| !a.ip().is_loopback()) {
+            let what = "must be of the loopback interface, such as 127.0.0.1:9464, for there is no \
+                        authentication; let a proxy that has one pass it on";
+            fault("metrics.address", what);
+        }
+    }
+
+    /// The settings of the policy runtime.
+    pub fn policy_settings(&self, observer: Option<std::sync::Arc<dyn Observer>>) -> Settings {
+        let defaults = Grants::default();
+        let mut module = self.modules.grants.clone();
+        let any = module.remove("*").unwrap_or(defaults.any);
+        Settings {
+            policies: self.policy.folder.clone(),
+            modules: self.modules.folder.clone(),
+            code_cache: Some(self.modules.code_cache.clone()),
+            service_provider: self.cse.service_provider.clone(),
+            limits: Limits {
+                deadline: Duration::from_millis(self.modules.deadline_milliseconds),
+                memory: self.modules.memory_bytes,
+                concurrent_calls: self.modules.concurrent_decisions,
+                ..Limits::default()
+            },
+            grants: Grants { any, module },
+            observer,
+        }
+    }
+}

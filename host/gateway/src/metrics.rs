@@ -1,0 +1,232 @@
+//! What is counted, in the form that Prometheus reads.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use saegis_onem2m::association::Saef;
+use saegis_onem2m::primitive::Operation;
+use saegis_onem2m::rsc::Rsc;
+use saegis_policy::{Decided, Observer, Outcome};
+
+use crate::logging::Lost;
+
+/// Handshakes, requests to the CSE: 1 ms to 16 s.
+fn slow() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+/// Decisions: 2 µs to 64 ms.
+fn quick() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_002, 2.0, 16))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySaef {
+    saef: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCall {
+    module: String,
+    hook: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByHook {
+    module: String,
+    hook: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFault {
+    module: String,
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRequest {
+    operation: &'static str,
+    rsc: u32,
+}
+
+/// All that is counted.
+pub struct Metrics {
+    registry: Registry,
+    associations: Family<BySaef, Gauge>,
+    handshakes: Family<ByOutcome, Counter>,
+    handshake_time: Histogram,
+    requests: Family<ByRequest, Counter>,
+    upstream_time: Histogram,
+    generation: Gauge,
+    reloads: Family<ByOutcome, Counter>,
+    lost_log: Counter,
+    lost_trail: Counter,
+    calls: Calls,
+    lost: Lost,
+}
+
+/// What is counted of modules' calls.
+#[derive(Clone)]
+pub struct Calls {
+    decisions: Family<ByCall, Counter>,
+    time: Family<ByHook, Histogram, fn() -> Histogram>,
+    faults: Family<ByFault, Counter>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new(lost: Lost) -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("saegis"),
+            associations: Family::default(),
+            handshakes: Family::default(),
+            handshake_time: slow(),
+            requests: Family::default(),
+            upstream_time: slow(),
+            generation: Gauge::default(),
+            reloads: Family::default(),
+            lost_log: Counter::default(),
+            lost_trail: Counter::default(),
+            calls: Calls {
+                decisions: Family::default(),
+                time: Family::new_with_constructor(quick),
+                faults: Family::default(),
+            },
+            lost,
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let to = &mut self.registry;
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        to.register("build", "The version that runs", Info::new(version));
+        to.register("associations", "Live associations by SAEF", self.associations.clone());
+        to.register(
+            "handshakes",
+            "Connections by what came of them: established, or the cause of the refusal",
+            self.handshakes.clone(),
+        );
+        to.register_with_unit(
+            "handshake",
+            "From the connection to the association",
+            Unit::Seconds,
+            self.handshake_time.clone(),
+        );
+        to.register(
+            "requests",
+            "Requests by operation and Response Status Code",
+            self.requests.clone(),
+        );
+        to.register_with_unit(
+            "upstream",
+            "From a request's passing to the CSE to its answer",
+            Unit::Seconds,
+            self.upstream_time.clone(),
+        );
+        to.register("generation", "The generation of policy in force", self.generation.clone());
+        to.register("reloads", "Reloads of policy by outcome", self.reloads.clone());
+        to.register(
+            "decisions",
+            "Calls of modules by module, hook and outcome",
+            self.calls.decisions.clone(),
+        );
+        to.register_with_unit(
+            "decision",
+            "Calls of modules, the wait for a sandbox included",
+            Unit::Seconds,
+            self.calls.time.clone(),
+        );
+        to.register("sandbox_faults", "Calls that failed, by cause", self.calls.faults.clone());
+        to.register("log_lines_lost", "Lines of the log that were lost", self.lost_log.clone());
+        to.register(
+            "audit_lines_lost",
+            "Lines of the audit trail that were lost",
+            self.lost_trail.clone(),
+        );
+        self
+    }
+
+    /// What is told of modules' calls.
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    /// An association was established after so long.
+    pub fn established(&self, saef: Saef, after: Duration) {
+        self.handshakes.get_or_create(&ByOutcome { outcome: "established" }).inc();
+        self.handshake_time.observe(after.as_secs_f64());
+        self.associations.get_or_create(&BySaef { saef: saef.to_string() }).inc();
+    }
+
+    /// An association has ended.
+    pub fn ended(&self, saef: Saef) {
+        self.associations.get_or_create(&BySaef { saef: saef.to_string() }).dec();
+    }
+
+    /// A connection came to no association.
+    pub fn refused(&self, cause: &'static str) {
+        self.handshakes.get_or_create(&ByOutcome { outcome: cause }).inc();
+    }
+
+    /// A request was answered; where it could not be read, its operation is not known.
+    pub fn answered(&self, operation: Option<Operation>, rsc: Rsc) {
+        let operation = operation.map_or("unknown", Operation::name);
+        self.requests.get_or_create(&ByRequest { operation, rsc: rsc.code().into() }).inc();
+    }
+
+    /// The CSE behind has answered, or has not in time.
+    pub fn upstream(&self, after: Duration) {
+        self.upstream_time.observe(after.as_secs_f64());
+    }
+
+    /// A generation is in force.
+    pub fn in_force(&self, number: u64) {
+        self.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// A reload was made.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// All that was counted, as text.
+    ///
+    /// # Errors
+    /// None, as far as a text can be written to memory.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        self.lost_log.inner().store(self.lost.log(), Ordering::Relaxed);
+        self.lost_trail.inner().store(self.lost.trail(), Ordering::Relaxed);
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+impl Observer for Calls {
+    fn decided(&self, decided: &Decided<'_>) {
+        let (module, hook) = (decided.module.to_string(), decided.hook.name());
+        if let Outcome::Failed(fault) = decided.outcome {
+            let cause = fault.cause();
+            self.faults.get_or_create(&ByFault { module: module.clone(), cause }).inc();
+        }
+        let took = decided.took.as_secs_f64();
+        self.time.get_or_create(&ByHook { module: module.clone(), hook }).observe(took);
+        let outcome = decided.outcome.name();
+        self.decisions.get_or_create(&ByCall { module, hook, outcome }).inc();
+    }
+}

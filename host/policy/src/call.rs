@@ -1,0 +1,266 @@
+//! Calls of a module's hooks: a fresh sandbox for each, and whatever goes wrong in it a refusal.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use saegis_onem2m::credential::{Credential, Entity};
+use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
+use tokio::sync::SemaphorePermit;
+use wasmtime::component::Instance;
+use wasmtime::{Store, Trap};
+
+use crate::bindings::exports::saegis::policy::{credential_lookup, registration_check};
+use crate::bindings::saegis::policy::types;
+use crate::decision::{Lookup, ModuleFault, PskQuery, Refusal, Registration};
+use crate::host::{Call, Files, Tables, printable};
+use crate::module::{Hook, Module, chain};
+use crate::observe::{Decided, Outcome};
+use crate::sandbox::Sandbox;
+
+/// What a call may see of the generation: its sandbox, its tables and the module's files.
+pub(crate) struct View<'a> {
+    pub sandbox: &'a Sandbox,
+    pub tables: &'a Arc<Tables>,
+    pub files: &'a Arc<Files>,
+}
+
+/// A call under way. The slot is to be given back after the store has gone: take it apart with the
+/// slot first, for what is bound first is dropped last.
+struct Frame<'a> {
+    store: Store<Call>,
+    instance: Instance,
+    _slot: SemaphorePermit<'a>,
+}
+
+impl Module {
+    fn store(&self, sandbox: &Sandbox, tables: Arc<Tables>, files: Arc<Files>) -> Store<Call> {
+        let call = Call::new(tables, files, self.log.clone(), sandbox.limits().memory);
+        sandbox.store(if self.wasi { call.with_empty_wasi() } else { call })
+    }
+
+    /// Makes an instance and drops it: what can't start is found when it is installed, not at
+    /// the first handshake. To be called by one at a time: there is one slot for it, which calls
+    /// under way can't take.
+    pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
+        let mut store = self.store(sandbox, Arc::default(), Arc::default());
+        self.start(sandbox, &mut store).await.map(drop)
+    }
+
+    /// Makes the instance of a call.
+    async fn start(
+        &self,
+        sandbox: &Sandbox,
+        store: &mut Store<Call>,
+    ) -> Result<Instance, ModuleFault> {
+        let started = self.within(sandbox, self.pre.instantiate_async(&mut *store)).await;
+        started.map_err(|e| classify(store, &e, true))
+    }
+
+    async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
+        let slot = view.sandbox.slot().await?;
+        let mut store = self.store(view.sandbox, view.tables.clone(), view.files.clone());
+        let instance = self.start(view.sandbox, &mut store).await?;
+        Ok(Frame { store, instance, _slot: slot })
+    }
+
+    /// Runs a call. The epoch bounds computing; a module with WASI can also wait without
+    /// computing, and only a timer ends that.
+    async fn within<T>(
+        &self,
+        sandbox: &Sandbox,
+        call: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        if !self.wasi {
+            return call.await;
+        }
+        match tokio::time::timeout(sandbox.limits().deadline * 4, call).await {
+            Ok(result) => result,
+            Err(_) => Err(Trap::Interrupt.into()),
+        }
+    }
+
+    fn tell(&self, sandbox: &Sandbox, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
+        let took = asked.elapsed();
+        sandbox.tell(&Decided { module: &self.name, hook, outcome, took });
+    }
+
+    /// Asks the module for the credential of an identity; `None` where it is not the module's.
+    pub async fn lookup(&self, view: &View<'_>, query: &PskQuery) -> Option<Lookup> {
+        let asked = Instant::now();
+        let answer = match self.ask_lookup(view, query).await {
+            Ok(answer) => answer,
+            Err(fault) => Some(Lookup::Failed { module: self.name.clone(), fault }),
+        };
+        let outcome = match &answer {
+            Some(Lookup::Found(_)) => Outcome::Found,
+            None | Some(Lookup::Unclaimed) => Outcome::NotMine,
+            Some(Lookup::Refused(_)) => Outcome::Refused,
+            Some(Lookup::Failed { fault, .. }) => Outcome::Failed(fault),
+        };
+        self.tell(view.sandbox, Hook::CredentialLookup, asked, outcome);
+        answer
+    }
+
+    async fn ask_lookup(
+        &self,
+        view: &View<'_>,
+        query: &PskQuery,
+    ) -> Result<Option<Lookup>, ModuleFault> {
+        let Some(indices) = &self.lookup else { return Err(no_hook()) };
+        let query = credential_lookup::Query {
+            psk_identity: query.psk_identity.clone(),
+            server_name: query.server_name.clone(),
+            peer: query.peer.to_string(),
+        };
+        let Frame { _slot, mut store, instance } = self.frame(view).await?;
+        let answer = self
+            .within(view.sandbox, async {
+                indices.load(&mut store, &instance)?.call_lookup(&mut store, &query).await
+            })
+            .await;
+        let answer = finish(&mut store, answer)?;
+        Ok(match answer {
+            credential_lookup::Answer::NotMine => None,
+            credential_lookup::Answer::Refused(reason) => Some(Lookup::Refused(Refusal {
+                module: self.name.clone(),
+                reason: printable(&reason),
+            })),
+            credential_lookup::Answer::Found(found) => {
+                let credential = credential(store.data_mut(), found)?;
+                if credential.expires.is_some_and(|at| at <= SystemTime::now()) {
+                    let reason = "the credential has expired".into();
+                    Some(Lookup::Refused(Refusal { module: self.name.clone(), reason }))
+                } else {
+                    Some(Lookup::Found(credential))
+                }
+            }
+        })
+    }
+
+    /// Asks the module whether a request may speak as it does.
+    pub async fn check_originator(
+        &self,
+        view: &View<'_>,
+        association: &types::Association,
+        primitive: &types::Primitive,
+    ) -> Result<types::Verdict, ModuleFault> {
+        let asked = Instant::now();
+        let verdict = async {
+            let Some(indices) = &self.impersonation else { return Err(no_hook()) };
+            let Frame { _slot, mut store, instance } = self.frame(view).await?;
+            let verdict = self
+                .within(view.sandbox, async {
+                    let guest = indices.load(&mut store, &instance)?;
+                    guest.call_check(&mut store, association, primitive).await
+                })
+                .await;
+            checked(finish(&mut store, verdict)?)
+        };
+        let verdict = verdict.await;
+        self.tell(view.sandbox, Hook::ImpersonationCheck, asked, outcome(&verdict));
+        verdict
+    }
+
+    /// Asks the module whether an AE may register.
+    pub async fn check_registration(
+        &self,
+        view: &View<'_>,
+        association: &types::Association,
+        registration: &Registration,
+    ) -> Result<types::Verdict, ModuleFault> {
+        let asked = Instant::now();
+        let verdict = async {
+            let Some(indices) = &self.registration else { return Err(no_hook()) };
+            let registration = registration_check::Registration {
+                from: registration.from.clone(),
+                app_id: registration.app_id.clone(),
+            };
+            let Frame { _slot, mut store, instance } = self.frame(view).await?;
+            let verdict = self
+                .within(view.sandbox, async {
+                    let guest = indices.load(&mut store, &instance)?;
+                    guest.call_check(&mut store, association, &registration).await
+                })
+                .await;
+            checked(finish(&mut store, verdict)?)
+        };
+        let verdict = verdict.await;
+        self.tell(view.sandbox, Hook::RegistrationCheck, asked, outcome(&verdict));
+        verdict
+    }
+}
+
+fn outcome(verdict: &Result<types::Verdict, ModuleFault>) -> Outcome<'_> {
+    match verdict {
+        Ok(types::Verdict::Allow(_)) => Outcome::Allowed,
+        Ok(types::Verdict::Deny(_)) => Outcome::Denied,
+        Err(fault) => Outcome::Failed(fault),
+    }
+}
+
+fn no_hook() -> ModuleFault {
+    ModuleFault::NoSandbox("the module has no such hook".into())
+}
+
+/// The outcome of a call: a trap as the fault that it stands for.
+fn finish<T>(store: &mut Store<Call>, result: wasmtime::Result<T>) -> Result<T, ModuleFault> {
+    store.data_mut().log_output();
+    result.map_err(|e| classify(store, &e, false))
+}
+
+fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) -> ModuleFault {
+    if let Some(fault) = store.data_mut().over.take() {
+        return fault;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => ModuleFault::Deadline,
+        Some(trap) => ModuleFault::Trap(trap.to_string()),
+        None if starting => ModuleFault::NoSandbox(printable(&chain(error))),
+        None => ModuleFault::Trap(printable(&chain(error))),
+    }
+}
+
+fn nonsense(what: impl fmt::Display) -> ModuleFault {
+    ModuleFault::Nonsense(printable(&what.to_string()))
+}
+
+fn credential(
+    call: &mut Call,
+    found: credential_lookup::Credential,
+) -> Result<Credential, ModuleFault> {
+    let entity = match found.entity {
+        types::Entity::NotYetKnown => Entity::NotYetKnown,
+        types::Entity::Ae(stem) => {
+            Entity::Ae(AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")))?)
+        }
+        types::Entity::Cse(id) => {
+            Entity::Cse(CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?)
+        }
+    };
+    let id = CredentialId::parse(&found.credential_id)
+        .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
+    let expires = match found.expires {
+        None => None,
+        Some(at) => {
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
+            Some(at.ok_or_else(|| nonsense("the expiry is no time"))?)
+        }
+    };
+    let key = call.take_key(&found.key).and_then(crate::host::KeySource::into_key);
+    let key = key.ok_or_else(|| nonsense("the key is none"))?;
+    Ok(Credential { entity, id, expires, key })
+}
+
+fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleFault> {
+    match verdict {
+        types::Verdict::Deny(types::Denial { rsc, reason }) => {
+            if !(4000..=5999).contains(&rsc) {
+                return Err(nonsense(format!("{rsc} is no Response Status Code of a refusal")));
+            }
+            let reason = printable(&reason);
+            Ok(types::Verdict::Deny(types::Denial { rsc, reason }))
+        }
+        allow @ types::Verdict::Allow(_) => Ok(allow),
+    }
+}

@@ -1,7 +1,7 @@
 //! Commands that run to their end: `saegis` itself, and `openssl` as a calculator.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -36,7 +36,12 @@ impl Ran {
 }
 
 fn to_end(command: &mut Command) -> Ran {
-    let mut running = Running::start(command);
+    to_end_with(command, Stdio::piped())
+}
+
+/// Runs a command with this standard input to its end.
+pub(crate) fn to_end_with(command: &mut Command, input: Stdio) -> Ran {
+    let mut running = Running::start_between(command, input, Stdio::piped());
     running.close_input();
     let status = running.wait(BOUND);
     let status = status.unwrap_or_else(|| panic!("{command:?} does not end"));
@@ -56,6 +61,39 @@ pub fn saegis(folder: &Path, arguments: &[&str]) -> Ran {
 /// Runs `openssl`.
 pub fn openssl(arguments: &[&str]) -> Ran {
     to_end(Command::new("openssl").args(arguments))
+}
+
+/// An answer of metrics or health.
+#[derive(Debug)]
+pub struct Monitored {
+    /// The HTTP status.
+    pub status: u16,
+    /// The content.
+    pub text: String,
+}
+
+impl Monitored {
+    /// The value of a metric, by its name and labels as they are written; 0 where it is not there.
+    pub fn value(&self, metric: &str) -> f64 {
+        let of = |line: &str| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok();
+        self.text.lines().find_map(of).unwrap_or_default()
+    }
+}
+
+/// Asks for an address with curl.
+pub fn curl(address: &str) -> Monitored {
+    let ran = to_end(Command::new("curl").args([
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "10",
+        "--write-out",
+        "\n%{http_code}",
+        address,
+    ]))
+    .expect(0);
+    let (text, status) = ran.out.rsplit_once('\n').expect("the status was asked for");
+    Monitored { status: status.parse().expect("a number"), text: text.into() }
 }
 
 /// An AE that uses `saegis ae`.

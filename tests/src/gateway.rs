@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
+use crate::command_line::{Monitored, curl};
 use crate::log::{Event, Log, Mark};
 use crate::paths;
 use crate::process::{BOUND, Running};
@@ -20,7 +21,8 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway and waits until it is ready.
     pub(crate) fn start(setup: Setup) -> Self {
-        let running = Running::start(&mut Self::command(&setup));
+        let mut command = Self::command(&setup);
+        let running = Running::start_between(&mut command, setup.input(), Stdio::piped());
         let log = Log::new(running.err.clone());
         log.wait("gateway.ready");
         Self { port: port(&running), running, log, setup }
@@ -34,7 +36,7 @@ impl Gateway {
     }
 
     fn command(setup: &Setup) -> Command {
-        let mut command = Command::new(paths::binary());
+        let mut command = setup.command(&paths::binary());
         command.args(["run", "--config"]).arg(setup.configuration()).env_remove("SAEGIS_LOG");
         command
     }
@@ -42,6 +44,14 @@ impl Gateway {
     /// Where it takes associations.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Asks where metrics and health are, with curl.
+    pub fn monitor(&self, path: &str) -> Monitored {
+        let printed = self.printed();
+        let (_, rest) = printed.split_once("  metrics     http://").expect("it has metrics");
+        let (address, _) = rest.split_once("/metrics").expect("an address");
+        curl(&format!("http://{address}{path}"))
     }
 
     /// Its log.
@@ -126,6 +136,13 @@ impl Gateway {
     /// Waits for its end; `None` when the time is up.
     pub fn wait(&mut self) -> Option<ExitStatus> {
         self.running.wait(BOUND)
+    }
+
+    /// Ends it as whoever runs it does, and starts it anew in the same folder.
+    pub fn stop_and_start(mut self) -> Self {
+        self.signal("TERM");
+        assert!(self.wait().is_some_and(|status| status.success()), "it ends well");
+        Self::start(self.setup)
     }
 
     /// Kills it as a power cut would, and starts it anew in the same folder.

@@ -1,8 +1,12 @@
 //! oneM2M requests and answers over HTTP, as bytes on the wire.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
+
+use crate::process::BOUND;
 
 /// A request, put together as it goes over the wire: nothing is checked, nothing is put right.
 #[derive(Debug, Clone)]
@@ -109,6 +113,25 @@ impl Request {
         head.push_str("\r\n");
         [head.as_bytes(), &self.body].concat()
     }
+
+    /// Sends it to a port of this machine as it is, without an association, and reads the answer.
+    #[track_caller]
+    pub fn ask_openly(&self, port: u16) -> Response {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
+        socket.set_read_timeout(Some(BOUND)).expect("a bound");
+        socket.write_all(&self.bytes()).expect("the request is taken");
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some((message, _)) = Message::read(&answer) {
+                return Response::new(message);
+            }
+            match socket.read(&mut chunk) {
+                Ok(read @ 1..) => answer.extend_from_slice(&chunk[..read]),
+                end => panic!("no whole answer ({end:?}): {}", String::from_utf8_lossy(&answer)),
+            }
+        }
+    }
 }
 
 /// A message of HTTP that was read whole: an answer, or, at an upstream, a request.
@@ -197,6 +220,11 @@ impl Response {
     /// All header fields, names in lower case.
     pub fn headers(&self) -> &[(String, String)] {
         &self.0.headers
+    }
+
+    /// The content, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.body).into_owned()
     }
 
     /// The content.

@@ -17,6 +17,7 @@ mod client;
 mod command_line;
 mod gateway;
 mod http;
+mod light;
 mod log;
 mod paths;
 mod process;
@@ -25,11 +26,13 @@ mod upstream;
 pub mod wasm;
 
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, Refused, Tool};
-pub use command_line::{Ae, Ran, openssl, saegis};
+pub use command_line::{Ae, Monitored, Ran, curl, openssl, saegis};
 pub use gateway::Gateway;
 pub use http::{Message, Request, Response};
+pub use light::Light;
 pub use log::{Event, Log, Mark};
-pub use process::BOUND;
+pub use paths::acme as acme_program;
+pub use process::{BOUND, Running};
 pub use setup::Setup;
 pub use upstream::{Reply, Upstream};
 

@@ -20,6 +20,18 @@ pub fn component(name: &str) -> PathBuf {
     present(folder.join(format!("{name}.wasm")))
 }
 
+/// ACME's program, in the virtual environment that the environment variable `SAEGIS_ACME` names, or
+/// where `cargo xtask test` installs it.
+pub fn acme() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = || {
+        let home = || set("HOME").expect("HOME is set").join(".cache/saegis");
+        set("SAEGIS_CACHE").unwrap_or_else(home)
+    };
+    let folder = set("SAEGIS_ACME").unwrap_or_else(|| cache().join("acme"));
+    present(folder.join("bin/acmecse"))
+}
+
 /// The repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in it").to_path_buf()

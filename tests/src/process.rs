@@ -88,7 +88,16 @@ impl Running {
 
     /// Starts a program with another standard error than a pipe to us.
     pub fn start_with(command: &mut Command, error: impl Into<Stdio>) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(error);
+        Self::start_between(command, Stdio::piped(), error)
+    }
+
+    /// Starts a program with another standard input and another standard error than pipes of ours.
+    pub fn start_between(
+        command: &mut Command,
+        input: impl Into<Stdio>,
+        error: impl Into<Stdio>,
+    ) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(error);
         let name = command.get_program().to_owned();
         let mut child =
             command.spawn().unwrap_or_else(|e| panic!("{} can't be started: {e}", name.display()));

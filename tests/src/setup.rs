@@ -1,10 +1,15 @@
 //! A folder with all that a gateway needs: configuration, policy files, modules.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::command_line::{Ran, to_end_with};
 use crate::gateway::Gateway;
 use crate::paths;
 
@@ -13,7 +18,16 @@ pub struct Setup {
     folder: TempDir,
     /// Tables of the configuration by name, each with its lines.
     tables: Vec<(String, Vec<String>)>,
+    /// The program, with its arguments, that starts the gateway.
+    through: Vec<String>,
+    /// A descriptor that the gateway is handed.
+    descriptor: Option<OwnedFd>,
 }
+
+/// As a service manager hands a socket over: it is descriptor 3, and the variables say so to the
+/// very process that the shell becomes. The shell is given it as its standard input.
+const HAND_OVER: &str =
+    "exec 3<&0 < /dev/null; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec \"$@\"";
 
 impl Default for Setup {
     fn default() -> Self {
@@ -25,7 +39,7 @@ impl Setup {
     /// The worked example: both lights, the modules that ship, the embedded registrar.
     pub fn new() -> Self {
         let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
-        let setup = Self { folder, tables: Vec::new() }
+        let setup = Self { folder, tables: Vec::new(), through: Vec::new(), descriptor: None }
             .with("cse", "cse-id = \"mn-cse-123456\"")
             .with("cse", "service-provider = \"in.provider.com\"")
             .with("listen", "address = \"127.0.0.1:0\"")
@@ -50,6 +64,45 @@ impl Setup {
         });
         self.tables[at].1.push(line.into());
         self
+    }
+
+    /// Started by another program, which is given the gateway's command and puts it in its place,
+    /// as `env` does.
+    pub fn through(mut self, program: &[&str]) -> Self {
+        self.through = program.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Handed a listening socket, as by a service manager.
+    pub fn with_socket(self, listener: TcpListener) -> Self {
+        self.with_descriptor(listener)
+    }
+
+    /// Handed a descriptor where a listening socket should be.
+    pub fn with_descriptor(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.descriptor = Some(descriptor.into());
+        self.through(&["sh", "-c", HAND_OVER, "sh"])
+    }
+
+    /// What the gateway's program has for its standard input.
+    pub(crate) fn input(&self) -> Stdio {
+        match &self.descriptor {
+            Some(descriptor) => descriptor.try_clone().expect("there are descriptors").into(),
+            None => Stdio::piped(),
+        }
+    }
+
+    /// The command that starts the gateway's program.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut words = self.through.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("there is the program"));
+        command.args(words);
+        command
+    }
+
+    /// With metrics and health, at a free port.
+    pub fn with_metrics(self) -> Self {
+        self.with("metrics", "address = \"127.0.0.1:0\"")
     }
 
     /// With another CSE behind the gateway, at a port of this machine.
@@ -97,6 +150,14 @@ impl Setup {
         }
         self.write("saegis.toml", text.as_bytes());
         self.path("saegis.toml")
+    }
+
+    /// Starts the gateway where it must end by itself.
+    pub fn run_to_its_end(&self) -> Ran {
+        let mut command = self.command(&paths::binary());
+        command.args(["run", "--config"]).arg(self.configuration());
+        command.current_dir(self.folder.path()).env_remove("SAEGIS_LOG");
+        to_end_with(&mut command, self.input())
     }
 
     /// Starts the gateway and waits until it is ready.

@@ -106,13 +106,48 @@ fn all_that_no_type_can_say_is_told_at_once() {
     refused(
         &setup,
         &[
-            "saegis.toml: cse.csebase-name: \"-\" is no resource name",
-            "saegis.toml: upstream.url: https://cse:8080/path is not of the form",
-            "saegis.toml: limits.connections: must be from 1 to",
-            "saegis.toml: limits.idle-seconds: must be from 1 to",
-            "saegis.toml: modules.memory-bytes: must be from",
+            "saegis.toml:4:16: cse.csebase-name: \"-\" is no resource name",
+            "saegis.toml:13:15: limits.connections: must be from 1 to",
+            "saegis.toml:14:16: limits.idle-seconds: must be from 1 to",
+            "saegis.toml:17:16: modules.memory-bytes: must be from",
+            "saegis.toml:20:7: upstream.url: https://cse:8080/path is not of the form",
         ],
     );
+}
+
+/// What is no TOML, what is unknown, what is of the wrong type, what no type can say, a manifest, a
+/// table and a module: one run finds them all.
+#[test]
+fn all_that_is_wrong_anywhere_is_found_in_one_run() {
+    let setup = Setup::new()
+        .with("listen", "suites = 5")
+        .with("listen", "adress = \"127.0.0.1:1\"")
+        .with("limits", "connections = 0")
+        .with("limits", "idle-seconds = \"long\"")
+        .with("limits", "drain-seconds = 1 2")
+        .with("lsiten", "address = 1")
+        .file("psk-lookup-table.csv", "ae_id,kpsa,kpsa_id\nlamp,zz,x@a.b\nCx,,y@a.b\n")
+        .file("modules/psk-table.toml", "order = -1\ncapabilites = []\n");
+    setup.write("policies/modules/core.wasm", CORE_MODULE);
+    let checked = run(&setup, &["check"]).expect(2);
+    let lines: Vec<_> = checked.err.lines().collect();
+    let wanted = [
+        "saegis.toml:7:10: invalid type",
+        "saegis.toml:8:1: unknown field `adress`",
+        "saegis.toml:14:15: limits.connections: must be from 1",
+        "saegis.toml:15:16: invalid type",
+        "saegis.toml:16:",
+        "saegis.toml:18:2: unknown field `lsiten`",
+        "policies/psk-lookup-table.csv:2:1: ",
+        "policies/psk-lookup-table.csv:3:4: ",
+        "policies/modules/core.wasm: is a core module",
+        "policies/modules/psk-table.toml:1:9: ",
+        "policies/modules/psk-table.toml:2:1: unknown field `capabilites`",
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{checked:?}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(&format!("error: {wanted}")), "{line}\n{wanted}");
+    }
 }
 
 #[test]

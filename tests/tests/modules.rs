@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, LARGE_MEMORY, component_that_imports};
 use saegis_tests::{
@@ -132,6 +133,37 @@ fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
     });
     assert_eq!(event.number("generation"), 2);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+}
+
+/// What is put into the folder by copying is under the folder's rights; what a link leads to is
+/// not. Links within it are how container platforms put files in place.
+#[test]
+fn a_link_out_of_the_folder_is_no_module() {
+    let gateway = Setup::new().start();
+    let outside = gateway.path("outside.wasm");
+    let module = gateway.path("policies/modules/psk-table.wasm");
+    fs::copy(&module, &outside).unwrap();
+    let link = gateway.path("policies/modules/linked.wasm");
+    gateway.write("policies/modules/linked.toml", "capabilities = [\"policy-tables\"]");
+    gateway.refused_after("is a link to a file outside of the folder", |_| {
+        symlink(&outside, &link).unwrap();
+    });
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    gateway.in_force_after(|g| {
+        fs::remove_file(&link).unwrap();
+        let version = g.path("policies/modules/..v1");
+        fs::create_dir(&version).unwrap();
+        fs::copy(&module, version.join("linked.wasm")).unwrap();
+        symlink("..v1", g.path("policies/modules/..data")).unwrap();
+        symlink("..data/linked.wasm", &link).unwrap();
+    });
+    // So it is with a manifest.
+    fs::copy(gateway.path("policies/modules/linked.toml"), gateway.path("outside.toml")).unwrap();
+    gateway.refused_after("is a link to a file outside of the folder", |g| {
+        fs::remove_file(g.path("policies/modules/linked.toml")).unwrap();
+        symlink(g.path("outside.toml"), g.path("policies/modules/linked.toml")).unwrap();
+    });
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
 }
 
 /// Most languages' builds import WASI. They get one in which there is nothing.

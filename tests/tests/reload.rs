@@ -135,6 +135,8 @@ fn a_broken_table_changes_nothing(tool: Tool) {
         (row3("Cx,00"), ":4:1: ", "has 2 fields where the header has 3"),
         (good.replace("kpsa,", "key,"), ":1:7: ", "unknown column"),
         (good.trim_end().to_string(), ":3:1: ", "the last line has no line break"),
+        (row3("Cx,,x@a.b"), ":4:4: ", "kpsa is empty"),
+        (good.replace("ae_id,kpsa,", "comment,kpsa,"), ":1:1: ", "needs a column ae_id"),
         (String::new(), ": ", "is empty"),
     ] {
         let refused = gateway.refused_after(what, |g| g.replace(TABLE, &table));
@@ -154,6 +156,25 @@ fn a_broken_table_changes_nothing(tool: Tool) {
     assert_eq!(event.number("generation"), 2);
     alive(&mut light1, "Clight-AE1");
     tool.connect(gateway.port(), LIGHT3);
+}
+
+/// What is no text, and what is no table but a disk's worth of nothing.
+#[test]
+fn bytes_that_are_no_table_change_nothing() {
+    let gateway = Setup::new().start();
+    let mut light1 = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
+    let row = [gateway.table().as_bytes(), b"Cx,00,\xff\xfe@a.b\n"].concat();
+    let refused = gateway.refused_after("not UTF-8", |g| g.replace(TABLE, &row));
+    assert!(refused.message().contains(&format!("{TABLE}:4:7: ")), "{refused:?}");
+    alive(&mut light1, "Clight-AE1");
+    let refused = gateway.refused_after("is larger than 536870912 bytes", |g| {
+        let aside = g.path("policies/large.new");
+        fs::File::create(&aside).unwrap().set_len(2 << 30).unwrap();
+        fs::rename(aside, g.path(TABLE)).unwrap();
+    });
+    assert!(refused.message().contains(TABLE), "{refused:?}");
+    alive(&mut light1, "Clight-AE1");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
 }
 
 #[test]

@@ -1,0 +1,230 @@
+//! What lights do all day, with ACME behind the gateway.
+
+use std::fs;
+
+use saegis_tests::{
+    Ae, Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream,
+    with_each_client,
+};
+use serde_json::{Value, json};
+
+use crate::acme::Acme;
+
+with_each_client!(both_lights_are_walked_through);
+
+/// A credential of which policy does not say whom it stands for.
+const NAMELESS: Credential<'static> =
+    Credential { identity: "new@in.provider.com", key: "00112233445566778899aabbccddeeff" };
+
+/// A light: what it connects with, its AE-ID, the name of its resource.
+pub struct Light {
+    pub client: Client,
+    pub id: &'static str,
+    pub path: &'static str,
+}
+
+impl Light {
+    /// Light 1 of the worked example.
+    pub fn one(tool: Tool, gateway: &Gateway) -> Self {
+        let client = tool.connect(gateway.port(), LIGHT1);
+        Self { client, id: "Clight-AE1", path: "/cse/light1" }
+    }
+
+    /// Light 2 of the worked example.
+    pub fn two(tool: Tool, gateway: &Gateway) -> Self {
+        let client = tool.connect(gateway.port(), LIGHT2);
+        Self { client, id: "Clight-AE2", path: "/cse/light2" }
+    }
+
+    /// Registers, and makes a container for what its lamp does.
+    #[track_caller]
+    pub fn move_in(&mut self) {
+        let name = self.path.trim_start_matches("/cse/");
+        let ae = self.client.ask(&create_ae(name).from(self.id)).expect(201, 2001).json();
+        assert_eq!(ae["m2m:ae"]["aei"], self.id);
+        self.ask(Request::create_container(self.path, "lamp"), 201, 2001);
+    }
+
+    /// Asks in its own name.
+    #[track_caller]
+    pub fn ask(&mut self, request: Request, status: u16, rsc: u16) -> Value {
+        let response = self.client.ask(&request.from(self.id)).expect(status, rsc);
+        if response.text().is_empty() { Value::Null } else { response.json() }
+    }
+
+    /// Says what its lamp does.
+    #[track_caller]
+    pub fn send(&mut self, value: &str) -> Value {
+        let lamp = format!("{}/lamp", self.path);
+        self.ask(Request::create_instance(&lamp, value), 201, 2001)
+    }
+
+    /// Reads what its lamp does.
+    #[track_caller]
+    pub fn latest(&mut self) -> Value {
+        let latest = Request::retrieve(&format!("{}/lamp/la", self.path));
+        self.ask(latest, 200, 2000)["m2m:cin"]["con"].take()
+    }
+}
+
+/// ACME, and a gateway in front of it.
+pub fn start() -> (Acme, Gateway) {
+    let acme = Acme::start();
+    let gateway = Setup::new().upstream(acme.port()).start();
+    (acme, gateway)
+}
+
+/// A create of an AE. Unlike the embedded registrar, ACME insists on the releases.
+pub fn create_ae(name: &str) -> Request {
+    let ae = json!({ "rn": name, "api": "Nlight", "rr": false, "srv": ["3"] });
+    Request::create("/cse", 2, &json!({ "m2m:ae": ae }))
+}
+
+fn both_lights_are_walked_through(tool: Tool) {
+    let (_acme, gateway) = start();
+    let mut lights = [Light::one(tool, &gateway), Light::two(tool, &gateway)];
+    for light in &mut lights {
+        light.move_in();
+        // Once is enough.
+        light.ask(create_ae("again"), 403, 4117);
+        let lamp = format!("{}/lamp", light.path);
+        for value in ["on", "off", "gr\u{fc}n \u{2713} \"{}\\"] {
+            light.send(value);
+            assert_eq!(light.latest(), value);
+        }
+        let oldest = light.ask(Request::retrieve(&format!("{lamp}/ol")), 200, 2000);
+        assert_eq!(oldest["m2m:cin"]["con"], "on");
+        let update = json!({ "m2m:cnt": { "lbl": ["room:bath"], "mni": 2 } });
+        let container = light.ask(Request::update(&lamp, &update), 200, 2004);
+        assert_eq!(container["m2m:cnt"]["cni"], 2);
+    }
+    let [one, two] = &mut lights;
+    // Every spelling of an address gets there.
+    for path in [
+        "/~/mn-cse-123456/cse/light1/lamp",
+        "/_/in.provider.com/mn-cse-123456/cse/light1/lamp",
+        "/cse/%6cight1/lamp",
+    ] {
+        let lamp = one.ask(Request::retrieve(path), 200, 2000);
+        assert_eq!(lamp["m2m:cnt"]["rn"], "lamp", "{path}");
+    }
+    let id = one.ask(Request::retrieve("/cse/light1/lamp"), 200, 2000)["m2m:cnt"]["ri"].take();
+    let by_id = Request::retrieve(&format!("/{}", id.as_str().unwrap()));
+    assert_eq!(one.ask(by_id, 200, 2000)["m2m:cnt"]["rn"], "lamp");
+    // Query strings are understood there.
+    let found = one.ask(Request::retrieve("/cse/light1?fu=1&ty=3&lbl=room%3Abath"), 200, 2000);
+    assert_eq!(found, json!({ "m2m:uril": ["cse/light1/lamp"] }));
+    let children = one.ask(Request::retrieve("/cse/light1?rcn=4"), 200, 2000);
+    assert_eq!(children["m2m:ae"]["m2m:cnt"][0]["m2m:cin"][0]["con"], "off");
+    // What ACME refuses, it refuses as ever.
+    one.ask(Request::retrieve("/cse/light1/fan"), 404, 4004);
+    one.ask(Request::retrieve("/cse/light2/lamp/la"), 403, 4103);
+    one.ask(Request::create_instance("/cse/light2/lamp", "off"), 403, 4103);
+    one.ask(Request::delete("/cse/light2"), 403, 4103);
+    one.ask(Request::create_instance("/cse/light1", "off"), 403, 4108);
+    // One light goes, the other stays.
+    one.ask(Request::delete("/cse/light1"), 200, 2002);
+    one.ask(Request::retrieve("/cse/light1"), 404, 4004);
+    two.send("on");
+    assert_eq!(two.latest(), "on");
+    assert_eq!(gateway.log().all(Mark::START, "association.established", 2).len(), 2);
+}
+
+#[test]
+fn a_subscriber_is_told() {
+    let (acme, gateway) = start();
+    let mut light = Light::one(Tool::OpenSsl, &gateway);
+    light.move_in();
+    let subscribe = |port: u16| {
+        let url = format!("http://127.0.0.1:{port}/told");
+        let content = json!({ "rn": "sub", "nu": [url], "nct": 1, "enc": { "net": [3] } });
+        Request::create("/cse/light1/lamp", 23, &json!({ "m2m:sub": content }))
+    };
+    // Nobody can be made a target who does not answer.
+    light.ask(subscribe(Upstream::nobody()), 500, 5204);
+    let target = Upstream::start(Reply::answer(200, 2000, "{}"));
+    let subscription = light.ask(subscribe(target.port()), 201, 2001)["m2m:sub"]["ri"].take();
+    let subscription = format!("/mn-cse-123456/{}", subscription.as_str().unwrap());
+    let [verification] = &target.wait(1)[..] else { panic!("{}", target.text()) };
+    let asked: Value = serde_json::from_slice(&verification.body).unwrap();
+    assert_eq!(asked["m2m:sgn"]["vrq"], true);
+    assert_eq!(asked["m2m:sgn"]["sur"], subscription);
+    assert_eq!(asked["m2m:sgn"]["cr"], "Clight-AE1");
+
+    light.send("on");
+    let told = target.wait(2).pop().unwrap();
+    assert_eq!(told.line, "POST /told HTTP/1.1");
+    assert_eq!(told.values("x-m2m-origin"), ["/mn-cse-123456"]);
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(told["m2m:sgn"]["sur"], subscription);
+    assert_eq!(told["m2m:sgn"]["nev"]["net"], 3);
+    assert_eq!(told["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+
+    // The other light neither hears of it nor ends it.
+    let mut other = Light::two(Tool::OpenSsl, &gateway);
+    other.move_in();
+    other.ask(Request::delete("/cse/light1/lamp/sub"), 403, 4103);
+    assert!(acme.tree().contains("sub -> m2m:sub"), "{}", acme.tree());
+    light.ask(Request::delete("/cse/light1/lamp/sub"), 200, 2002);
+}
+
+#[test]
+fn our_own_client_gets_along_with_acme() {
+    let (_acme, gateway) = start();
+    let light = Ae::new(&gateway, "Clight-AE1", LIGHT1, "light1");
+    for (verb, says) in [
+        (&["register"][..], "registered as Clight-AE1: -/light1"),
+        (&["create", "container", "lamp"], "created: -/light1/lamp"),
+        (&["send", "lamp", "on"], "sent to -/light1/lamp: on"),
+        (&["latest", "lamp"], "on"),
+        (&["deregister"], "deregistered: -/light1"),
+    ] {
+        let ran = light.run(verb).expect(0);
+        assert_eq!(ran.out.lines().last(), Some(says), "{ran:?}");
+    }
+}
+
+#[test]
+fn an_ae_id_that_acme_assigns_is_learnt() {
+    let acme = Acme::start();
+    let setup = Setup::new().upstream(acme.port());
+    let mut table = fs::read_to_string(setup.table()).unwrap();
+    table.push_str(&format!(",{},{}\n", NAMELESS.key, NAMELESS.identity));
+    let gateway = setup.file("psk-lookup-table.csv", &table).start();
+    let mut client = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
+    let ae = client.ask(&create_ae("light3").from("C")).expect(201, 2001).json();
+    let id = ae["m2m:ae"]["aei"].as_str().unwrap().to_string();
+    assert!(id.starts_with('C') && id.len() > 1, "{id}");
+    assert!(gateway.log().wait("association.learnt").message().contains(&id));
+    client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
+    client.ask(&Request::retrieve("/cse/light3").from("Clight-AE1")).expect_refusal(403, 4106);
+    // Nor does it take the name of a light that has a row, which ACME would give to anyone.
+    let mut other = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
+    other.ask(&create_ae("light1").from("Clight-AE1")).expect_refusal(403, 4117);
+    assert!(!acme.tree().contains("light1"), "{}", acme.tree());
+}
+
+#[test]
+fn acme_dies_and_comes_back() {
+    let (acme, gateway) = start();
+    let mut light = Light::one(Tool::OpenSsl, &gateway);
+    light.move_in();
+    light.send("on");
+    let port = acme.cut();
+    let mark = gateway.log().mark();
+    for _ in 0..3 {
+        let latest = Request::retrieve("/cse/light1/lamp/la").from(light.id);
+        let refused = light.client.ask(&latest).expect_refusal(404, 5103);
+        assert_eq!(refused.debug(), "the CSE can't be reached");
+    }
+    gateway.log().all(mark, "upstream.failed", 3);
+    let acme = Acme::start_at(port);
+    // Its memory was all that it had.
+    light.ask(Request::retrieve("/cse/light1"), 404, 4004);
+    light.move_in();
+    light.send("off");
+    assert_eq!(light.latest(), "off");
+    assert_eq!(acme.resource("cse/light1/lamp")["m2m:cnt"]["cni"], 1);
+    assert_eq!(gateway.log().all(Mark::START, "association.established", 1).len(), 1);
+    assert!(light.client.runs());
+}

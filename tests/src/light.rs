@@ -1,0 +1,100 @@
+//! A light in the suite's own process: OpenSSL's library as the client, for suites that need many
+//! more connections than there can be processes.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVersion};
+
+use crate::client::Credential;
+use crate::http::{Message, Request, Response};
+use crate::process::BOUND;
+
+/// A light with an association.
+pub struct Light {
+    stream: SslStream<TcpStream>,
+    read: Vec<u8>,
+}
+
+impl Light {
+    /// Connects with the mandated suite.
+    ///
+    /// # Errors
+    /// When there is no connection, or the handshake is refused.
+    pub fn connect(port: u16, credential: Credential<'_>) -> io::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let socket = TcpStream::connect_timeout(&address, BOUND)?;
+        Self::over(socket, credential, BOUND)
+    }
+
+    /// Connects over a socket, with a bound on each reading and writing.
+    ///
+    /// # Errors
+    /// When the handshake is refused.
+    pub fn over(
+        socket: TcpStream,
+        credential: Credential<'_>,
+        bound: Duration,
+    ) -> io::Result<Self> {
+        socket.set_read_timeout(Some(bound))?;
+        socket.set_write_timeout(Some(bound))?;
+        socket.set_nodelay(true)?;
+        let mut context = SslContext::builder(SslMethod::tls_client())?;
+        context.set_max_proto_version(Some(SslVersion::TLS1_2))?;
+        context.set_cipher_list("PSK-AES128-CBC-SHA256:@SECLEVEL=0")?;
+        let identity = [credential.identity.as_bytes(), b"\0"].concat();
+        let key = bytes(credential.key);
+        context.set_psk_client_callback(move |_, _, identity_out, key_out| {
+            identity_out[..identity.len()].copy_from_slice(&identity);
+            key_out[..key.len()].copy_from_slice(&key);
+            Ok(key.len())
+        });
+        let connected = Ssl::new(&context.build())?.connect(socket);
+        let stream = connected.map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(Self { stream, read: Vec::new() })
+    }
+
+    /// Sends a request and reads its answer, which must repeat the request identifier.
+    ///
+    /// # Errors
+    /// When the association ends before, or there is no answer in time.
+    pub fn ask(&mut self, request: &Request) -> io::Result<Response> {
+        self.stream.write_all(&request.bytes())?;
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some((message, length)) = Message::read(&self.read) {
+                self.read.drain(..length);
+                let response = Response::new(message);
+                assert_eq!(response.header("x-m2m-ri"), Some(request.id()), "{response:?}");
+                return Ok(response);
+            }
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => self.read.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+
+    /// Waits until the gateway ends the association.
+    ///
+    /// # Errors
+    /// When it does not in time, or breaks it off.
+    pub fn ended(&mut self) -> io::Result<()> {
+        match self.stream.read(&mut [0; 1])? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("something came that was not asked for")),
+        }
+    }
+
+    /// Says that nothing more comes.
+    pub fn close(mut self) {
+        // Whether the other end still listens does not matter.
+        let _ = self.stream.shutdown();
+    }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal digits");
+    (0..hex.len()).step_by(2).map(digit).collect()
+}

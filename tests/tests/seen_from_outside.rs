@@ -1,0 +1,283 @@
+//! What an operator sees of a running gateway: the audit trail, metrics and health.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{
+    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream,
+};
+use serde_json::Value;
+
+/// The lines of an audit trail; each must be whole.
+fn trail(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Waits until the trail has so many events of a name.
+fn events(file: &Path, event: &str, count: usize) -> Vec<Value> {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let all: Vec<_> = trail(file).into_iter().filter(|line| line["event"] == event).collect();
+        if all.len() >= count {
+            return all;
+        }
+        assert!(Instant::now() < deadline, "{} of {count} {event} are in the trail", all.len());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The names of an event's fields, but for those that every line has.
+fn fields(event: &Value) -> Vec<&str> {
+    let names = event.as_object().unwrap().keys().map(String::as_str);
+    let mut names: Vec<_> =
+        names.filter(|n| !["timestamp", "level", "event", "message"].contains(n)).collect();
+    names.sort_unstable();
+    names
+}
+
+fn audited() -> Gateway {
+    // What is logged does not bear on the trail.
+    let setup = Setup::new().with("audit", "file = \"audit/trail.jsonl\"");
+    setup.with("log", "filter = \"info\"").start()
+}
+
+/// Each with the fields that docs/operations.md has.
+#[test]
+fn the_trail_tells_of_associations_refusals_and_reloads() {
+    let mut gateway = audited();
+    let file = gateway.path("audit/trail.jsonl");
+    let ready = events(&file, "gateway.ready", 1);
+    assert_eq!(fields(&ready[0]), ["address", "generation", "version"]);
+
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let established = events(&file, "association.established", 1);
+    assert_eq!(
+        fields(&established[0]),
+        ["association", "credential_id", "entity", "peer", "protocol", "saef", "suite"]
+    );
+    assert_eq!(established[0]["credential_id"], format!("12-{}", LIGHT1.identity));
+    assert_eq!(established[0]["saef"], "psk");
+
+    light.ask(&Request::retrieve("/cse/light2").from("Clight-AE2")).expect_refusal(403, 4106);
+    let refused = events(&file, "request.refused", 1);
+    assert_eq!(
+        fields(&refused[0]),
+        ["association", "credential_id", "from", "request_id", "rsc", "why"]
+    );
+    assert_eq!((&refused[0]["from"], &refused[0]["rsc"]), (&"Clight-AE2".into(), &4106.into()));
+
+    let wrong = Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
+    Tool::OpenSsl.refused(gateway.port(), wrong);
+    let refused = events(&file, "handshake.refused", 1);
+    assert_eq!(fields(&refused[0]), ["cause", "peer", "why"]);
+    assert_eq!(refused[0]["cause"], "wrong-key");
+
+    let table = gateway.table();
+    gateway.refused_after("kpsa", |g| g.replace("policies/psk-lookup-table.csv", "kpsa_id\nx\n"));
+    let refused = events(&file, "generation.refused", 1);
+    assert_eq!(fields(&refused[0]), ["column", "file", "in_force", "line", "why"]);
+
+    let without: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
+    gateway.in_force_after(|g| {
+        g.replace("policies/psk-lookup-table.csv", without.join("\n") + "\n");
+    });
+    let in_force = events(&file, "generation.in-force", 1);
+    assert_eq!(fields(&in_force[0]), ["generation"]);
+    let revoked = events(&file, "association.revoked", 1);
+    assert_eq!(fields(&revoked[0]), ["association", "credential_id", "generation", "why"]);
+    let ended = events(&file, "association.ended", 1);
+    assert_eq!(fields(&ended[0]), ["association", "credential_id", "peer", "why"]);
+    assert_eq!(ended[0]["association"], established[0]["association"]);
+
+    gateway.signal("TERM");
+    assert!(gateway.wait().unwrap().success());
+    events(&file, "gateway.stopped", 1);
+    let text = fs::read_to_string(&file).unwrap();
+    for key in [LIGHT1.key, LIGHT2.key, wrong.key] {
+        assert!(!text.to_lowercase().contains(key), "a key is in the trail");
+    }
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else reads who spoke with whom");
+}
+
+#[test]
+fn what_is_logged_does_not_bear_on_the_trail() {
+    let setup = Setup::new().with("audit", "file = \"trail.jsonl\"");
+    let gateway = setup.start();
+    let file = gateway.path("trail.jsonl");
+    let ready = events(&file, "gateway.ready", 1);
+    assert_eq!(ready[0]["level"], "INFO");
+    // Of what is no part of it there is nothing in it.
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", g.table() + "#\n"));
+    events(&file, "generation.in-force", 1);
+    assert!(trail(&file).iter().all(|line| line["event"] != "policy.short-keys"));
+    assert!(gateway.log().text().contains("policy.short-keys"));
+}
+
+/// Somebody who is refused again and again fills neither the disk nor, with what he sends, a line.
+#[test]
+fn the_trail_is_bounded() {
+    let setup = Setup::new()
+        .with("audit", "file = \"audit/trail.jsonl\"")
+        .with("audit", "file-bytes = 65536")
+        .with("audit", "old-files = 2");
+    let gateway = setup.start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let other = format!("C{}", "x".repeat(8000));
+    for n in 0..700 {
+        let request = Request::retrieve("/cse/light2").from(&other);
+        let response = light.ask(&request);
+        assert_eq!(response.rsc(), Some(4000), "request {n}");
+    }
+    light.close();
+    events(&gateway.path("audit/trail.jsonl"), "association.ended", 1);
+    let deadline = Instant::now() + BOUND;
+    let names = loop {
+        let entries = fs::read_dir(gateway.path("audit")).unwrap().map(|e| e.unwrap().path());
+        let mut names: Vec<_> = entries.collect();
+        names.sort();
+        // What is one too many is removed a moment later.
+        if names.len() == 3 || Instant::now() > deadline {
+            break names;
+        }
+    };
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in &names {
+        assert!(fs::metadata(name).unwrap().len() <= 65536, "{name:?}");
+        assert!(trail(name).iter().all(|line| line["from"].as_str().is_none_or(|f| f.len() < 300)));
+    }
+}
+
+#[test]
+fn a_trail_that_was_moved_away_is_begun_anew() {
+    let gateway = audited();
+    let file = gateway.path("audit/trail.jsonl");
+    events(&file, "gateway.ready", 1);
+    fs::rename(&file, gateway.path("moved.jsonl")).unwrap();
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    events(&file, "association.ended", 1);
+}
+
+#[test]
+fn a_trail_that_can_not_be_written_keeps_the_gateway_from_starting() {
+    let setup = Setup::new().with("audit", "file = \"policies/psk-lookup-table.csv/trail\"");
+    setup.configuration();
+    let ran = saegis_tests::saegis(&setup.path(""), &["run"]).expect(2);
+    assert!(ran.err.contains("audit.file: can't be written"), "{}", ran.err);
+}
+
+#[test]
+fn metrics_count_what_happens() {
+    let upstream = Upstream::start(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
+    let gateway = Setup::new().upstream(upstream.port()).with_metrics();
+    let gateway = gateway.module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE2")).expect_refusal(403, 4106);
+    light.ask(&Request::retrieve("/cse/fault-trap").from("Clight-AE1")).expect_refusal(500, 5000);
+    Tool::OpenSsl
+        .refused(gateway.port(), Credential { identity: "nobody@in.provider.com", ..LIGHT1 });
+    gateway.refused_after("kpsa", |g| g.replace("policies/psk-lookup-table.csv", "kpsa_id\nx\n"));
+    let metrics = gateway.monitor("/metrics");
+    assert_eq!(metrics.status, 200);
+    for (metric, value) in [
+        ("saegis_associations{saef=\"psk\"}", 1.0),
+        ("saegis_handshakes_total{outcome=\"established\"}", 1.0),
+        ("saegis_handshakes_total{outcome=\"identity\"}", 1.0),
+        ("saegis_handshake_seconds_count", 1.0),
+        ("saegis_requests_total{operation=\"retrieve\",rsc=\"2000\"}", 1.0),
+        ("saegis_requests_total{operation=\"retrieve\",rsc=\"4106\"}", 1.0),
+        ("saegis_requests_total{operation=\"retrieve\",rsc=\"5000\"}", 1.0),
+        ("saegis_upstream_seconds_count", 1.0),
+        ("saegis_generation", 1.0),
+        ("saegis_reloads_total{outcome=\"refused\"}", 1.0),
+        ("saegis_sandbox_faults_total{module=\"faulty\",cause=\"trap\"}", 1.0),
+        (
+            "saegis_decisions_total{module=\"psk-table\",hook=\"credential-lookup\",outcome=\"found\"}",
+            1.0,
+        ),
+        (
+            "saegis_decisions_total{module=\"originator-check\",hook=\"impersonation-check\",outcome=\"denied\"}",
+            1.0,
+        ),
+        ("saegis_decision_seconds_count{module=\"faulty\",hook=\"impersonation-check\"}", 3.0),
+        ("saegis_log_lines_lost_total", 0.0),
+    ] {
+        assert!(metrics.text.contains(&format!("{metric} ")), "{metric} in\n{}", metrics.text);
+        assert_eq!(metrics.value(metric), value, "{metric} in\n{}", metrics.text);
+    }
+    assert!(metrics.text.ends_with("# EOF\n"), "it is whole");
+    light.close();
+    gateway.log().wait("association.ended");
+    assert_eq!(gateway.monitor("/metrics").value("saegis_associations{saef=\"psk\"}"), 0.0);
+    for secret in [LIGHT1.identity, LIGHT1.key, "Clight-AE1"] {
+        assert!(!metrics.text.contains(secret), "{secret} is nobody's business");
+    }
+}
+
+/// A panel that asks for a metric that does not exist shows nothing, and nobody notices.
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/grafana/saegis.json");
+    let dashboard: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let upstream = Upstream::start(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
+    let setup = Setup::new().upstream(upstream.port()).with_metrics();
+    let gateway = setup.module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::retrieve("/cse/fault-trap").from("Clight-AE1")).expect_refusal(500, 5000);
+    gateway.refused_after("kpsa", |g| g.replace("policies/psk-lookup-table.csv", "kpsa_id\nx\n"));
+    let metrics = gateway.monitor("/metrics").text;
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let mut names = 0;
+    for expression in targets.map(|target| target["expr"].as_str().unwrap()) {
+        let of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for word in expression.split(|c| !of_a_name(c)).filter(|w| w.starts_with("saegis_")) {
+            let there = metrics.lines().any(|line| {
+                line.strip_prefix(word).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
+            assert!(there, "{word} in\n{metrics}");
+            names += 1;
+        }
+    }
+    assert!(names > 15, "{names} names of metrics");
+}
+
+#[test]
+fn health_is_told_and_nothing_else() {
+    let upstream = Upstream::start(Reply::Held);
+    let mut gateway = Setup::new().upstream(upstream.port()).with_metrics().start();
+    assert_eq!(gateway.monitor("/healthz").status, 200);
+    assert_eq!(gateway.monitor("/readyz").status, 200);
+    for path in ["/", "/cse", "/metrics/", "/~/mn-cse-123456/cse", "/healthz/../metrics/x"] {
+        assert_eq!(gateway.monitor(path).status, 404, "{path}");
+    }
+    // While it lets a request finish it is alive, and takes no more.
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.send(&Request::retrieve("/cse/light1").from("Clight-AE1").bytes());
+    upstream.wait(1);
+    gateway.signal("TERM");
+    gateway.log().wait("gateway.stopping");
+    assert_eq!(gateway.monitor("/healthz").status, 200);
+    assert_eq!(gateway.monitor("/readyz").status, 503);
+    upstream.reply_with(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
+    light.read().expect(200, 2000);
+    assert!(gateway.wait().unwrap().success());
+}
+
+#[test]
+fn metrics_are_for_this_machine_only() {
+    for address in ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"] {
+        let setup = Setup::new().with("metrics", &format!("address = \"{address}\""));
+        setup.configuration();
+        let ran = saegis_tests::saegis(&setup.path(""), &["check"]).expect(2);
+        assert!(ran.err.contains("metrics.address: must be of the loopback interface"), "{ran:?}");
+    }
+    let gateway = Setup::new().start();
+    assert!(!gateway.printed().contains("metrics"), "there are none where none are asked for");
+    assert!(gateway.log().all(Mark::START, "gateway.ready", 1).len() == 1);
+}

@@ -1,0 +1,346 @@
+//! Policy changes two hundred times while handshakes and requests go through.
+//!
+//! What is checked holds at every speed. How fast it was is told, and nothing is made of it here:
+//! `cargo xtask load` runs the same with a release build, alone, and wants the rates.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests"
+)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{BOUND, Credential, Gateway, Light, Mark, Request, Setup};
+
+/// Handshakes and requests a second that are offered.
+const HANDSHAKES: u32 = 550;
+const REQUESTS: u32 = 5500;
+/// What must go through where the rates are wanted.
+const WANTED_HANDSHAKES: f64 = 500.0;
+const WANTED_REQUESTS: f64 = 5000.0;
+const RELOADS: usize = 200;
+/// Threads that make handshakes, and that send requests over an association that is kept.
+const CALLERS: usize = 4;
+const TALKERS: usize = 8;
+/// Rows of the table that nobody uses.
+const ROWS: usize = 1000;
+/// How long after a generation is in force a latency counts as one of a reload.
+const AROUND: Duration = Duration::from_millis(100);
+
+/// How long there is no reload, where the rates are wanted.
+const STEADY: Duration = Duration::from_secs(10);
+
+const TABLE: &str = "policies/psk-lookup-table.csv";
+const CHURNED: Credential<'static> =
+    Credential { identity: "churned@in.provider.com", key: "c0112233445566778899aabbccddeeff" };
+
+fn identity(n: usize) -> String {
+    format!("steady{n}@in.provider.com")
+}
+
+fn key(n: usize) -> String {
+    format!("{n:032x}")
+}
+
+fn steady_rows() -> String {
+    let rows =
+        (0..CALLERS + TALKERS + ROWS).map(|n| format!("Csteady{n},{},{}\n", key(n), identity(n)));
+    "ae_id,kpsa,kpsa_id\n".to_string() + &rows.collect::<String>()
+}
+
+fn with_churned() -> String {
+    steady_rows() + &format!("Cchurned,{},{}\n", CHURNED.key, CHURNED.identity)
+}
+
+/// Latencies, each with when it was over.
+type Latencies = Mutex<Vec<(Instant, Duration)>>;
+
+/// Does something again and again at a rate, until it is over. What is late is done at once, and
+/// its latency is from when it was due.
+fn at_a_rate(rate: f64, over: &AtomicBool, latencies: &Latencies, mut work: impl FnMut()) {
+    let start = Instant::now();
+    let mut own = Vec::new();
+    for n in 0u32.. {
+        let due = start + Duration::from_secs_f64(f64::from(n) / rate);
+        if let Some(early) = due.checked_duration_since(Instant::now()) {
+            thread::sleep(early);
+        }
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        work();
+        own.push((Instant::now(), due.elapsed()));
+    }
+    latencies.lock().unwrap().append(&mut own);
+}
+
+/// What was done to policy, and how long it took to be in force.
+#[derive(Default)]
+struct Reloads {
+    in_force: Vec<(Instant, Duration)>,
+    refused: usize,
+}
+
+struct Changes<'a> {
+    gateway: &'a Gateway,
+    reloads: Reloads,
+    module: Vec<u8>,
+    swaps: usize,
+}
+
+impl Changes<'_> {
+    /// Makes a change, and waits for the line that says that it is in force.
+    fn in_force(&mut self, change: impl FnOnce(&Gateway)) {
+        let log = self.gateway.log();
+        let mark = log.mark();
+        change(self.gateway);
+        let written = Instant::now();
+        log.wait_after(mark, "generation.in-force");
+        self.reloads.in_force.push((Instant::now(), written.elapsed()));
+    }
+
+    fn refused(&mut self, change: impl FnOnce(&Gateway)) {
+        let mark = self.gateway.log().mark();
+        change(self.gateway);
+        self.gateway.log().wait_after(mark, "generation.refused");
+        self.reloads.refused += 1;
+    }
+
+    /// A row is added: its credential is good. It is taken away: its association is ended within a
+    /// second, and from the line on that says so no handshake passes.
+    fn a_row_comes_and_goes(&mut self) {
+        self.in_force(|g| g.replace(TABLE, with_churned()));
+        let mut light = Light::connect(self.gateway.port(), CHURNED).unwrap();
+        let nothing = Request::retrieve("/cse/nothing").from("Cchurned");
+        light.ask(&nothing).unwrap().expect_refusal(404, 4004);
+        self.in_force(|g| g.replace(TABLE, steady_rows()));
+        assert!(Light::connect(self.gateway.port(), CHURNED).is_err(), "its row is gone");
+        let removed = Instant::now();
+        light.ended().unwrap();
+        assert!(removed.elapsed() < Duration::from_secs(1), "{:?}", removed.elapsed());
+    }
+
+    /// The same module with a custom section, so that it is another file and is compiled anew.
+    fn a_module_is_replaced(&mut self) {
+        let section = format!("\0\x0a\x04note{:05}", self.reloads.in_force.len());
+        let bytes = [self.module.as_slice(), section.as_bytes()].concat();
+        self.in_force(|g| g.replace("policies/modules/psk-table.wasm", bytes));
+    }
+
+    fn bad_generations(&mut self) {
+        let half = self.module[..self.module.len() / 2].to_vec();
+        self.refused(|g| g.replace("policies/modules/bad.wasm", half));
+        // In place, as nobody should: half of it may be read.
+        self.refused(|g| g.write(TABLE, "ae_id,kpsa,kpsa_id\nCx,zz,x@in.provider.com\n"));
+        self.in_force(|g| {
+            fs::remove_file(g.path("policies/modules/bad.wasm")).unwrap();
+            g.replace(TABLE, steady_rows() + "# Mended\n");
+        });
+        self.in_force(|g| g.replace(TABLE, steady_rows()));
+    }
+
+    /// As Kubernetes does it: a link is turned to another folder.
+    fn a_link_is_turned(&mut self) {
+        self.swaps += 1;
+        let version = format!("..v{}", self.swaps);
+        self.in_force(|g| {
+            let folder = g.path("policies");
+            fs::create_dir(folder.join(&version)).unwrap();
+            let row = format!("Cextra,00112233,extra{version}@in.provider.com\n");
+            let table = format!("ae_id,kpsa,kpsa_id\n{row}");
+            fs::write(folder.join(&version).join("extra.csv"), table).unwrap();
+            symlink(&version, folder.join("..new")).unwrap();
+            fs::rename(folder.join("..new"), folder.join("..data")).unwrap();
+            if !folder.join("extra.csv").exists() {
+                symlink("..data/extra.csv", folder.join("extra.csv")).unwrap();
+            }
+        });
+    }
+
+    fn many_files_at_once(&mut self) {
+        let files =
+            |g: &Gateway| (0..20).map(|n| g.path(&format!("policies/many{n}.csv"))).collect();
+        self.in_force(|g| {
+            let files: Vec<std::path::PathBuf> = files(g);
+            for (n, file) in files.iter().enumerate() {
+                let row = format!("Cmany,00112233,many{n}@in.provider.com\n");
+                fs::write(file, format!("ae_id,kpsa,kpsa_id\n{row}")).unwrap();
+            }
+        });
+        self.in_force(|g| {
+            let files: Vec<std::path::PathBuf> = files(g);
+            files.iter().for_each(|file| fs::remove_file(file).unwrap());
+        });
+    }
+}
+
+fn change_policy(gateway: &Gateway) -> Reloads {
+    let module = fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap();
+    let mut changes = Changes { gateway, reloads: Reloads::default(), module, swaps: 0 };
+    while changes.reloads.in_force.len() + changes.reloads.refused < RELOADS {
+        changes.a_row_comes_and_goes();
+        changes.a_module_is_replaced();
+        changes.a_row_comes_and_goes();
+        changes.bad_generations();
+        changes.a_link_is_turned();
+        changes.many_files_at_once();
+    }
+    changes.reloads
+}
+
+fn percentile(sorted: &[Duration], of: f64) -> Duration {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction")]
+    let at = ((sorted.len() as f64 - 1.0) * of) as usize;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+fn told(name: &str, mut latencies: Vec<Duration>) {
+    latencies.sort_unstable();
+    println!(
+        "{name:34} {:>8}  p50 {:>9.1?}  p99 {:>9.1?}  p99.9 {:>9.1?}  most {:>9.1?}",
+        latencies.len(),
+        percentile(&latencies, 0.5),
+        percentile(&latencies, 0.99),
+        percentile(&latencies, 0.999),
+        percentile(&latencies, 1.0),
+    );
+}
+
+fn told_apart(name: &str, latencies: &Latencies, reloads: &Reloads) {
+    let latencies = latencies.lock().unwrap();
+    let around = |at: &Instant| {
+        // From the last write to a while after it was in force.
+        let of = |(in_force, took): &(Instant, Duration)| {
+            *at + *took >= *in_force && *at <= *in_force + AROUND
+        };
+        reloads.in_force.iter().any(of)
+    };
+    let (near, far): (Vec<_>, Vec<_>) = latencies.iter().partition(|(at, _)| around(at));
+    let only = |of: Vec<(Instant, Duration)>| of.into_iter().map(|(_, took)| took).collect();
+    told(&format!("{name}, steady"), only(far));
+    told(&format!("{name}, around a reload"), only(near));
+}
+
+fn run(wanted: bool) {
+    let gateway = Setup::new()
+        .file("psk-lookup-table.csv", &steady_rows())
+        .with("limits", "failed-handshakes-per-minute = 1000000")
+        .with_metrics()
+        .start();
+    // What was written just before the start may be told of a moment after it.
+    gateway.log().wait("gateway.ready");
+    let (over, next) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (handshakes, requests) = (Latencies::default(), Latencies::default());
+    let start = Instant::now();
+    let reloads = thread::scope(|scope| {
+        for _ in 0..CALLERS + TALKERS {
+            scope.spawn(|| {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let (identity, key, stem) = (identity(n), key(n), format!("Csteady{n}"));
+                let credential = Credential { identity: &identity, key: &key };
+                let mut light = Light::connect(gateway.port(), credential).unwrap();
+                let ae = Request::create_ae(&stem).from(&stem);
+                light.ask(&ae).unwrap().expect(201, 2001);
+                let own = || Request::retrieve(&format!("/cse/{stem}")).from(&stem);
+                if n < CALLERS {
+                    at_a_rate(f64::from(HANDSHAKES) / CALLERS as f64, &over, &handshakes, || {
+                        let light = Light::connect(gateway.port(), credential);
+                        light.unwrap().close(); // Its credential is in every generation.
+                    });
+                } else {
+                    at_a_rate(f64::from(REQUESTS) / TALKERS as f64, &over, &requests, || {
+                        let answer = light.ask(&own());
+                        answer.unwrap().expect(200, 2000); // Both generations allow it.
+                    });
+                }
+            });
+        }
+        // Whatever comes of it, the others are to end.
+        let reloads = scope.spawn(|| {
+            struct Over<'a>(&'a AtomicBool);
+            impl Drop for Over<'_> {
+                fn drop(&mut self) {
+                    self.0.store(true, Ordering::Relaxed);
+                }
+            }
+            let _over = Over(&over);
+            if wanted {
+                // What a latency is without reloads.
+                thread::sleep(STEADY);
+            }
+            change_policy(&gateway)
+        });
+        reloads.join().unwrap()
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    let of = |latencies: &Latencies| latencies.lock().unwrap().len() as f64 / seconds;
+    let (per_second, asked) = (of(&handshakes), of(&requests));
+    println!(
+        "{} generations in force, {} refused, in {seconds:.1} s; {per_second:.0} handshakes and \
+         {asked:.0} requests a second, none of them wrong",
+        reloads.in_force.len(),
+        reloads.refused
+    );
+    told_apart("handshakes", &handshakes, &reloads);
+    told_apart("requests", &requests, &reloads);
+    let took = reloads.in_force.iter().map(|(_, took)| *took);
+    told("from the last write to in force", took.collect());
+    assert!(reloads.in_force.len() + reloads.refused >= RELOADS);
+    let revoked = gateway.log().all(Mark::START, "association.revoked", 0);
+    assert!(revoked.iter().all(|e| e.text("credential_id").contains("churned")), "{revoked:?}");
+    assert_eq!(gateway.monitor("/metrics").value("saegis_log_lines_lost_total"), 0.0);
+    if wanted {
+        assert!(per_second >= WANTED_HANDSHAKES, "{per_second:.0} handshakes a second");
+        assert!(asked >= WANTED_REQUESTS, "{asked:.0} requests a second");
+    }
+}
+
+#[test]
+fn two_hundred_reloads_fail_nothing_and_let_nothing_pass() {
+    run(false);
+}
+
+#[test]
+#[ignore = "a measurement; cargo xtask load runs it"]
+fn load_at_the_wanted_rates() {
+    run(true);
+}
+
+/// From the last write to in force, with nothing else to do.
+#[test]
+#[ignore = "a measurement; cargo xtask load runs it"]
+fn load_from_a_write_to_in_force() {
+    const TIMES: usize = 20;
+    let rows = (0..100_000).map(|n| format!("Csteady{n},{},{}\n", key(n), identity(n)));
+    let table = "ae_id,kpsa,kpsa_id\n".to_string() + &rows.collect::<String>();
+    let gateway = Setup::new().file("psk-lookup-table.csv", &table).start();
+    let mut changes = Changes {
+        gateway: &gateway,
+        reloads: Reloads::default(),
+        module: fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap(),
+        swaps: 0,
+    };
+    for n in 0..TIMES {
+        let row = format!("Cadded{n},{},added{n}@in.provider.com\n", key(n));
+        let added = format!("{table}{row}");
+        changes.in_force(|g| g.replace(TABLE, added));
+    }
+    let rows: Vec<_> = changes.reloads.in_force.drain(..).map(|(_, took)| took).collect();
+    // The table is small again, so that the module alone is seen.
+    changes.in_force(|g| g.replace(TABLE, steady_rows()));
+    changes.reloads.in_force.clear();
+    for _ in 0..TIMES {
+        changes.a_module_is_replaced();
+    }
+    let modules: Vec<_> = changes.reloads.in_force.drain(..).map(|(_, took)| took).collect();
+    assert!(rows.iter().chain(&modules).all(|took| *took < BOUND));
+    told("a row in a table of 100,000", rows);
+    told("a module", modules);
+}

@@ -55,6 +55,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         policies: folder.path().into(),
         modules,
         code_cache: None,
+        required: Vec::new(),
         service_provider: None,
         limits: saegis_policy::Limits::default(),
         grants: saegis_policy::Grants::default(),

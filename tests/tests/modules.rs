@@ -209,6 +209,23 @@ fn the_last_module_of_a_needed_hook_stays() {
     }
 }
 
+/// Others that are not needed go without a word; of this the configuration says that it is.
+#[test]
+fn a_required_module_stays() {
+    let setup = Setup::new().with("modules", "required = [\"psk-table\", \"faulty\"]");
+    let ran = setup.run_to_its_end();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("faulty.wasm: is required (modules.required)"), "{}", ran.err);
+    let gateway = setup.module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    gateway.refused_after("faulty.wasm: is required (modules.required)", |g| {
+        fs::remove_file(g.path("policies/modules/faulty.wasm")).unwrap();
+    });
+    // It is asked still.
+    let request = Request::retrieve("/cse/fault-trap").from("Clight-AE1");
+    light.ask(&request).expect_refusal(500, 5000);
+}
+
 /// A gateway at which a module that does wrong on request is asked first.
 fn with_faulty() -> Gateway {
     Setup::new().module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start()

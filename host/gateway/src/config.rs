@@ -130,6 +130,9 @@ pub struct Modules {
     pub folder: PathBuf,
     /// The folder in which compiled modules are kept between starts.
     pub code_cache: PathBuf,
+    /// Modules without which the gateway does not work, by name: one that is taken out of the folder
+    /// by mistake is missed.
+    pub required: Vec<String>,
     /// Computing time of one decision, in milliseconds.
     pub deadline_milliseconds: u64,
     /// Memory of one decision, in bytes.
@@ -146,6 +149,7 @@ impl Default for Modules {
         Self {
             folder: "policies/modules".into(),
             code_cache: "state/code-cache".into(),
+            required: Vec::new(),
             deadline_milliseconds: u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX),
             memory_bytes: limits.memory,
             concurrent_decisions: limits.concurrent_calls,

@@ -55,6 +55,12 @@ fn build_now(
     let (tables, table_digests) = load_tables(settings, last, &mut faults);
     let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
     if faults.is_empty() {
+        for name in &settings.required {
+            if !modules.iter().any(|i| i.module.name == *name) {
+                let file = settings.modules.join(format!("{name}.wasm"));
+                faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
+            }
+        }
         for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck] {
             if !modules.iter().any(|i| i.module.has(hook)) {
                 let what = format!("no module exports {hook}; a gateway needs at least one");

@@ -18,6 +18,8 @@ pub struct Settings {
     /// Where compiled modules are kept between starts; `None` to compile at each start. The
     /// folder must be writable by nobody else: what is in it is run.
     pub code_cache: Option<PathBuf>,
+    /// Modules that must be installed, by name: without them there is no generation.
+    pub required: Vec<String>,
     /// The domain name of the service provider, which modules are told.
     pub service_provider: Option<String>,
     /// Bounds on each call.

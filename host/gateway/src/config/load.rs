@@ -156,6 +156,7 @@ impl Config {
             policies: self.policy.folder.clone(),
             modules: self.modules.folder.clone(),
             code_cache: Some(self.modules.code_cache.clone()),
+            required: self.modules.required.clone(),
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {
                 deadline: Duration::from_millis(self.modules.deadline_milliseconds),

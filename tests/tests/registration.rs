@@ -1,14 +1,16 @@
 //! Who may register as whom, where policy does not say whom a credential stands for: its AE gets
-//! an AE-ID when it registers, nobody else's, for as long as its association lasts.
+//! an AE-ID when it registers, nobody else's, and for good.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use saegis_tests::{
-    Credential, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream, with_each_client,
+    Credential, Gateway, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream, saegis,
+    with_each_client,
 };
 
 with_each_client!(
     an_ae_without_a_name_takes_nobodys,
-    an_ae_that_comes_back_registers_again,
+    an_ae_that_comes_back_is_who_it_was,
+    a_deleted_ae_gives_its_name_back,
     an_ae_id_is_learnt_from_the_answer,
     a_name_that_policy_gives_away_is_lost,
 );
@@ -53,23 +55,121 @@ fn an_ae_without_a_name_takes_nobodys(tool: Tool) {
     light.ask(&Request::retrieve("/cse/light1").from(OWN)).expect(200, 2000);
 }
 
-/// What was learnt is kept as long as the association, and the old registration is out of reach.
-fn an_ae_that_comes_back_registers_again(tool: Tool) {
+/// What was learnt is kept on disk: the credential is that AE from then on, and no other.
+fn an_ae_that_comes_back_is_who_it_was(tool: Tool) {
     let gateway = with_new_credentials().start();
     let mut new = tool.connect(gateway.port(), NEW1);
     let registered = new.ask(&Request::create_ae("new").from("C")).expect(201, 2001);
     let name = registered.json()["m2m:ae"]["aei"].as_str().unwrap().to_string();
     assert!(gateway.log().wait("association.learnt").message().contains(&name));
+    let bound = gateway.log().wait("binding.made");
+    assert_eq!(bound.text("ae_id"), name);
+    assert_eq!(bound.text("credential_id"), format!("12-{}", NEW1.identity));
     let own = || Request::retrieve("/cse/new").from(&name);
     new.ask(&own()).expect(200, 2000);
     new.ask(&Request::retrieve("/cse/new").from(OWN)).expect_refusal(403, 4106);
     new.close();
-    let mut again = tool.connect(gateway.port(), NEW1);
-    again.ask(&own()).expect_refusal(403, 4106);
-    again.ask(&Request::create_ae("again").from(&name)).expect_refusal(403, 4117);
-    let registered = again.ask(&Request::create_ae("again").from("C")).expect(201, 2001);
-    assert_ne!(registered.json()["m2m:ae"]["aei"], name);
-    again.ask(&own()).expect_refusal(403, 4106);
+    let is_itself = |gateway: &Gateway| {
+        let mut again = tool.connect(gateway.port(), NEW1);
+        again.ask(&own()).expect(200, 2000);
+        again.ask(&Request::retrieve("/cse/new").from(OWN)).expect_refusal(403, 4106);
+        again.ask(&Request::create_ae("again").from(OWN)).expect_refusal(403, 4106);
+        again.ask(&Request::create_ae("again").from("Cother")).expect_refusal(403, 4106);
+        // Whoever has forgotten its AE-ID is told which it has.
+        for from in ["C", "S"] {
+            let told = again.ask(&Request::create_ae("again").from(from));
+            assert!(told.debug().contains(&name), "{told:?}");
+            told.expect_refusal(403, 4117);
+        }
+        let told = again.ask(&Request::create_ae("again")).expect_refusal(403, 4117);
+        assert!(told.debug().contains(&name), "{told:?}");
+        // Nobody else is it.
+        let mut other = tool.connect(gateway.port(), NEW2);
+        other.ask(&own()).expect_refusal(403, 4106);
+        other.ask(&Request::create_ae("other").from(&name)).expect_refusal(403, 4117);
+    };
+    is_itself(&gateway);
+    let gateway = gateway.stop_and_start();
+    is_itself(&gateway);
+    let gateway = gateway.cut_and_start();
+    is_itself(&gateway);
+}
+
+/// Both connections of one credential are the AE that one of them has registered.
+#[test]
+fn a_credential_is_one_ae_on_all_its_associations() {
+    let gateway = with_new_credentials().start();
+    let mut first = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    let mut second = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    first.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+    for light in [&mut first, &mut second] {
+        light.ask(&Request::retrieve("/cse/new").from("Cnew")).expect(200, 2000);
+    }
+    second.ask(&Request::create_ae("other").from("Cother")).expect_refusal(403, 4106);
+}
+
+/// An AE that deletes itself is nobody again: it, or somebody else, can have the AE-ID.
+fn a_deleted_ae_gives_its_name_back(tool: Tool) {
+    let gateway = with_new_credentials().start();
+    let mut new = tool.connect(gateway.port(), NEW1);
+    for address in ["/cse/new", "/Cnew"] {
+        new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+        let mark = gateway.log().mark();
+        new.ask(&Request::delete(address).from("Cnew")).expect(200, 2002);
+        let freed = gateway.log().wait_after(mark, "binding.freed");
+        assert_eq!(
+            (freed.text("ae_id"), freed.text("why")),
+            ("Cnew".into(), "its AE was deleted".into())
+        );
+    }
+    // As long as the first is there, it stands for what it stood for.
+    let mut other = tool.connect(gateway.port(), NEW2);
+    other.ask(&Request::create_ae("other").from("Cnew")).expect_refusal(403, 4117);
+    new.close();
+    gateway.log().wait("association.ended");
+    other.ask(&Request::create_ae("other").from("Cnew")).expect(201, 2001);
+    let mut new = tool.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("new").from("Cnew")).expect_refusal(403, 4117);
+    new.ask(&Request::create_ae("new").from("Canew")).expect(201, 2001);
+}
+
+#[test]
+fn the_owner_sees_and_frees_what_was_bound() {
+    let gateway = with_new_credentials().start();
+    let folder = gateway.path("");
+    assert!(saegis(&folder, &["bindings"]).expect(0).out.starts_with("CREDENTIAL-ID"));
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+    let shown = saegis(&folder, &["--json", "bindings"]).expect(0).json();
+    let credential = format!("12-{}", NEW1.identity);
+    assert_eq!(shown["bindings"][0]["credential_id"], credential.as_str());
+    assert_eq!(shown["bindings"][0]["ae_id"], "Cnew");
+    let text = saegis(&folder, &["bindings"]).expect(0).out;
+    assert!(text.contains(&credential) && text.contains("Cnew"), "{text}");
+    saegis(&folder, &["free-binding", &credential]).expect(0);
+    new.ended();
+    let revoked = gateway.log().wait("association.revoked");
+    assert_eq!(revoked.text("why"), "the gateway's owner asked for it");
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.ask(&Request::retrieve("/cse/new").from("Cnew")).expect_refusal(403, 4106);
+    // The registration stands still, so its name is not to be had.
+    new.ask(&Request::create_ae("again").from("Cnew")).expect_refusal(403, 4117);
+    new.ask(&Request::create_ae("again").from("C")).expect(201, 2001);
+    saegis(&folder, &["free-binding", "12-nobody@in.provider.com"]).expect(4);
+    saegis(&folder, &["free-binding", "nobody"]).expect(4);
+}
+
+/// Some clients' test suites want another code.
+#[test]
+fn what_is_taken_is_answered_as_configured() {
+    let gateway = with_new_credentials().with("registrar", "ae-id-taken = 4105").start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("new").from(OTHER)).expect_refusal(409, 4105);
+    new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+    new.ask(&Request::create_ae("again").from("C")).expect_refusal(409, 4105);
+    let setup = Setup::new().with("registrar", "ae-id-taken = 4103");
+    let ran = setup.run_to_its_end();
+    assert!(ran.code == 2 && ran.err.contains("must be 4117 or 4105"), "{ran:?}");
 }
 
 fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
@@ -92,8 +192,12 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
     first.ask(&ask("Cassigned")).expect(200, 2000);
     for from in ["C", "Cnew", OWN] {
         first.ask(&ask(from)).expect_refusal(403, 4106);
+    }
+    for from in ["Cnew", OWN] {
         first.ask(&Request::create_ae("new").from(from)).expect_refusal(403, 4106);
     }
+    let told = first.ask(&Request::create_ae("new").from("C")).expect_refusal(403, 4117);
+    assert!(told.debug().contains("Cassigned"), "{told:?}");
     first.ask(&ask("Cassigned")).expect(200, 2000);
 
     // Another association can't take the name, even where the CSE behind would let it.
@@ -154,12 +258,10 @@ fn two_do_not_register_one_name_at_once() {
     let as_one = || Request::retrieve("/cse/x").from("Cone");
     first.ask(&as_one()).expect(200, 2000);
     second.ask(&as_one()).expect_refusal(403, 4106);
-    // When the first has gone, the name is free.
+    // When the first has gone, the name is its own still.
     first.close();
     gateway.log().wait("association.ended");
-    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cone\"}}"));
-    second.ask(&Request::create_ae("second").from("Cone")).expect(201, 2001);
-    upstream.reply_with(Reply::answer(200, 2000, "{}"));
-    second.ask(&as_one()).expect(200, 2000);
-    assert_eq!(upstream.requests().len(), 4);
+    let before = upstream.requests().len();
+    second.ask(&Request::create_ae("second").from("Cone")).expect_refusal(403, 4117);
+    assert_eq!(upstream.requests().len(), before);
 }

@@ -22,6 +22,13 @@ enum Request {
     Modules,
     /// Read policy files and modules again.
     Reload,
+    /// The AE-IDs that credentials have got by registering.
+    Bindings,
+    /// Free the AE-ID that a credential has got.
+    FreeBinding {
+        /// The Credential-ID.
+        credential_id: String,
+    },
     /// End an association.
     EndAssociation {
         /// Its number.

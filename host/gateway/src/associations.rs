@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit;
+use crate::bindings::{BindingError, Bindings};
 use crate::lookup::{NotVouched, Voucher};
 
 /// Associations that a new generation is asked about at a time.
@@ -104,8 +105,6 @@ struct Lists {
     live: HashMap<u64, Arc<Live>>,
     /// The associations of each credential, the oldest first.
     of_credential: HashMap<CredentialId, Vec<u64>>,
-    /// Which association has learnt an AE-ID, or is about to: its registration is under way.
-    learnt: HashMap<AeIdStem, u64>,
 }
 
 /// Keeps an association in the list; when dropped, it is gone from there.
@@ -127,41 +126,6 @@ impl Drop for Listed<'_> {
                 lists.of_credential.remove(credential);
             }
         }
-        if let (Entity::NotYetKnown, Entity::Ae(stem)) =
-            (self.live.association.credential_entity(), self.live.association.entity())
-            && lists.learnt.get(stem) == Some(&id)
-        {
-            lists.learnt.remove(stem);
-        }
-    }
-}
-
-/// An AE-ID that an association is about to learn. When dropped without that, it is free again.
-pub struct Claim<'a> {
-    all: &'a Associations,
-    live: Arc<Live>,
-    stem: AeIdStem,
-}
-
-impl Claim<'_> {
-    /// Whether it is for that AE-ID.
-    pub fn is_for(&self, stem: &AeIdStem) -> bool {
-        self.stem == *stem
-    }
-
-    /// The registrar has confirmed the AE-ID.
-    pub fn confirm(self) -> Result<(), &'static str> {
-        let learn = self.live.association.learn(self.stem.clone());
-        learn.map_err(|_| "the association stands for another AE-ID already")
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let own = matches!(self.live.association.entity(), Entity::Ae(own) if *own == self.stem);
-        if !own {
-            self.all.lists().learnt.remove(&self.stem);
-        }
     }
 }
 
@@ -176,14 +140,37 @@ impl Associations {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists an association that was just established. Should a generation have come into force
-    /// since the look-up, it is asked, for it has asked the listed ones already.
+    /// Lists an association that was just established; where its credential has got an AE-ID, it
+    /// stands for that. Should a generation have come into force since the look-up, it is asked,
+    /// for it has asked the listed ones already.
     pub async fn list(
         &self,
         association: SecurityAssociation,
         voucher: Voucher,
         policy: &Policy,
+        bindings: &Bindings,
     ) -> Listed<'_> {
+        let generation = policy.current();
+        let credential = association.credential_id.clone();
+        match association.entity() {
+            Entity::NotYetKnown => match bindings.of(&credential) {
+                Some(stem) if generation.reserves(&stem) => {
+                    let why = "policy gives its AE-ID to another credential";
+                    self.free(bindings, &credential, &generation, why).await;
+                }
+                // It can't stand for an entity already.
+                Some(stem) => drop(association.learn(stem)),
+                None => {}
+            },
+            Entity::Ae(stem) => {
+                // What a credential names goes before what another has got.
+                if let Some(holder) = bindings.holder(stem).filter(|h| *h != credential) {
+                    let why = "the AE with its AE-ID has connected";
+                    self.free(bindings, &holder, &generation, why).await;
+                }
+            }
+            Entity::Cse(_) => {}
+        }
         let live = Arc::new(Live {
             vouched: AtomicU64::new(voucher.generation),
             association,
@@ -191,37 +178,56 @@ impl Associations {
             end: CancellationToken::new(),
         });
         let mut superseded = None;
-        let impostor = {
+        {
             let mut lists = self.lists();
             lists.live.insert(live.association.id, live.clone());
-            let own = lists.of_credential.entry(live.association.credential_id.clone());
-            let own = own.or_default();
+            let own = lists.of_credential.entry(credential).or_default();
             own.push(live.association.id);
             if own.len() > self.per_credential {
                 // A device that lost its connection can't end it, and comes anew.
                 let oldest = own.remove(0);
                 superseded = lists.live.get(&oldest).cloned();
             }
-            match live.association.entity() {
-                Entity::Ae(stem) => {
-                    let id = lists.learnt.get(stem).copied();
-                    id.and_then(|id| lists.live.get(&id).cloned())
-                }
-                Entity::NotYetKnown | Entity::Cse(_) => None,
-            }
-        };
+        }
         let listed = Listed { all: self, live };
         if let Some(oldest) = superseded {
             audit::superseded(&oldest.association, self.per_credential);
             oldest.end.cancel();
         }
-        let generation = policy.current();
-        if let Some(impostor) = impostor {
-            // What a credential names goes before what another has learnt.
-            impostor.revoke(&generation, "the AE with its AE-ID has connected");
-        }
-        listed.live.holds_in(&generation).await;
+        listed.live.holds_in(&policy.current()).await;
         listed
+    }
+
+    /// Frees the AE-ID that a credential has got, and ends the associations that stand for it.
+    /// Whether there was one to free.
+    ///
+    /// # Errors
+    /// When that can't be written; its associations end all the same.
+    pub async fn try_free(
+        &self,
+        bindings: &Bindings,
+        credential: &CredentialId,
+        generation: &Generation,
+        why: &str,
+    ) -> Result<bool, BindingError> {
+        self.forget(credential, generation, why);
+        let freed = bindings.free(credential).await?;
+        if let Some(binding) = &freed {
+            audit::binding_freed(credential, &binding.stem, why);
+        }
+        Ok(freed.is_some())
+    }
+
+    async fn free(
+        &self,
+        bindings: &Bindings,
+        credential: &CredentialId,
+        generation: &Generation,
+        why: &str,
+    ) {
+        if let Err(error) = self.try_free(bindings, credential, generation, why).await {
+            crate::bindings::log_failure(&error);
+        }
     }
 
     /// The live associations, in no order.
@@ -271,24 +277,37 @@ impl Associations {
         }
     }
 
-    /// Sets an AE-ID aside for an association whose credential names none, unless it is somebody
-    /// else's: of a row of a policy table, or of a live association.
-    pub fn claim(
-        &self,
-        live: &Arc<Live>,
-        stem: &AeIdStem,
-        generation: &Generation,
-    ) -> Result<Claim<'_>, &'static str> {
-        if generation.reserves(stem) {
-            return Err("the AE-ID belongs to another credential");
+    /// Whether a live association of another credential stands for the AE-ID.
+    pub fn stands_for_another(&self, stem: &AeIdStem, credential: &CredentialId) -> bool {
+        let lists = self.lists();
+        lists.live.values().any(|live| {
+            live.association.credential_id != *credential
+                && matches!(live.association.entity(), Entity::Ae(own) if own == stem)
+        })
+    }
+
+    /// All live associations of a credential stand for the AE-ID that it has got.
+    pub fn learn(&self, credential: &CredentialId, stem: &AeIdStem) {
+        for live in self.of(credential) {
+            if live.association.learn(stem.clone()).is_ok() {
+                audit::learnt(&live.association);
+            }
         }
-        let mut lists = self.lists();
-        let names =
-            |l: &Arc<Live>| matches!(l.association.entity(), Entity::Ae(own) if own == stem);
-        if lists.learnt.contains_key(stem) || lists.live.values().any(names) {
-            return Err("another association stands for the AE-ID");
+    }
+
+    /// Ends the live associations of a credential that have learnt their AE-ID, for the credential
+    /// has it no more.
+    pub fn forget(&self, credential: &CredentialId, generation: &Generation, why: &str) {
+        for live in self.of(credential) {
+            if live.association.credential_entity() != live.association.entity() {
+                live.revoke(generation, why);
+            }
         }
-        lists.learnt.insert(stem.clone(), live.association.id);
-        Ok(Claim { all: self, live: live.clone(), stem: stem.clone() })
+    }
+
+    fn of(&self, credential: &CredentialId) -> Vec<Arc<Live>> {
+        let lists = self.lists();
+        let own = lists.of_credential.get(credential).into_iter().flatten();
+        own.filter_map(|id| lists.live.get(id).cloned()).collect()
     }
 }

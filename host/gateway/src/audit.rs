@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use saegis_onem2m::association::SecurityAssociation;
+use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Fault, Generation, ModuleFault};
 
@@ -113,6 +114,29 @@ pub fn learnt(association: &SecurityAssociation) {
         credential_id = %association.credential_id,
         entity = %association.entity(),
         "the association stands for {} from now on", association.entity()
+    );
+}
+
+/// A credential has got an AE-ID, for good.
+pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
+    tracing::info!(
+        target: TARGET,
+        event = "binding.made",
+        credential_id = %credential,
+        ae_id = %stem,
+        "the credential {credential} has the AE-ID {stem} from now on"
+    );
+}
+
+/// A credential has lost the AE-ID that it had got.
+pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
+    tracing::info!(
+        target: TARGET,
+        event = "binding.freed",
+        credential_id = %credential,
+        ae_id = %stem,
+        why,
+        "the credential {credential} has the AE-ID {stem} no more: {why}"
     );
 }
 

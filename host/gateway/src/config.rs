@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use saegis_handshake::Suite;
 use saegis_onem2m::id::CseId;
+use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Capability, Limits};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -35,6 +36,9 @@ pub struct Config {
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,
+    /// The AE-IDs that credentials get by registering.
+    #[serde(default)]
+    pub bindings: BindingStore,
     /// Administration.
     #[serde(default)]
     pub admin: Admin,
@@ -173,11 +177,29 @@ pub struct Upstream {
 pub struct Registrar {
     /// The file of its resources.
     pub store: PathBuf,
+    /// What an AE is answered that asks for an AE-ID which is another's, or for a second one: 4117,
+    /// or 4105, which some clients' test suites want.
+    #[serde(rename = "ae-id-taken", deserialize_with = "taken")]
+    pub taken: Rsc,
 }
 
 impl Default for Registrar {
     fn default() -> Self {
-        Self { store: "state/registrar.redb".into() }
+        Self { store: "state/registrar.redb".into(), taken: Rsc::OriginatorHasAlreadyRegistered }
+    }
+}
+
+/// The AE-IDs that credentials get by registering.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BindingStore {
+    /// The file of them.
+    pub store: PathBuf,
+}
+
+impl Default for BindingStore {
+    fn default() -> Self {
+        Self { store: "state/bindings.redb".into() }
     }
 }
 
@@ -306,6 +328,13 @@ where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rsc, D::Error> {
+    match Rsc::from_code(u16::deserialize(deserializer)?) {
+        rsc @ (Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) => Ok(rsc),
+        _ => Err(D::Error::custom("must be 4117 or 4105")),
+    }
 }
 
 /// Reads a list of cipher suites, not empty and each once.

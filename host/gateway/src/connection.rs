@@ -65,7 +65,8 @@ pub async fn serve(
     let saef = association.saef;
     gateway.metrics.established(saef, start.elapsed());
     audit::established(&association);
-    let listed = gateway.associations.list(association, voucher, &gateway.policy).await;
+    let listed =
+        gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
     let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
     gateway.metrics.ended(saef);
     // Says that nothing more comes, so that the peer can tell the end from a cut.

@@ -9,6 +9,7 @@ use saegis_policy::{Fault, Faults, Policy};
 use saegis_registrar::{Registrar, Settings};
 
 use crate::associations::Associations;
+use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::logging::Lost;
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// The live associations.
     pub associations: Associations,
+    /// The AE-IDs that credentials have got by registering.
+    pub bindings: Bindings,
     /// What is counted.
     pub metrics: Metrics,
     stopping: AtomicBool,
@@ -57,6 +60,7 @@ impl Gateway {
         let observer = Arc::new(metrics.calls());
         let policy = Policy::open(config.policy_settings(Some(observer))).await?;
         metrics.in_force(policy.current().number);
+        let bindings = open_bindings(&config)?;
         let upstream = match &config.upstream {
             Some(upstream) => Upstream::Remote(Box::new(Remote::new(
                 upstream.url.clone(),
@@ -70,6 +74,7 @@ impl Gateway {
             psk,
             upstream,
             associations: Associations::new(config.limits.associations_per_credential),
+            bindings,
             metrics,
             stopping: AtomicBool::new(false),
             config,
@@ -101,13 +106,24 @@ impl Gateway {
     }
 }
 
+fn open_bindings(config: &Config) -> Result<Bindings, Faults> {
+    let file = &config.bindings.store;
+    let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+    make_folder(file).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    Bindings::open(file).map_err(|e| fault(format!("bindings.store: {e}")))
+}
+
+fn make_folder(of: &Path) -> std::io::Result<()> {
+    match of.parent() {
+        Some(folder) => std::fs::create_dir_all(folder),
+        None => Ok(()),
+    }
+}
+
 fn open_registrar(config: &Config) -> Result<Registrar, Faults> {
     let store = &config.registrar.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
-    if let Some(folder) = store.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| fault(format!("its folder can't be made: {e}")))?;
-    }
+    make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
     let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
     settings.cse_type = config.cse.kind.number();
     settings.service_provider.clone_from(&config.cse.service_provider);

@@ -4,6 +4,7 @@ mod admin;
 mod ae;
 mod associations;
 mod audit;
+mod bindings;
 mod config;
 mod connection;
 mod gateway;

@@ -17,8 +17,9 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Registration, Verdict};
 
-use crate::associations::{Claim, Live, Standing};
+use crate::associations::{Live, Standing};
 use crate::audit;
+use crate::bindings::{SetAside, Taken, log_failure};
 use crate::gateway::Gateway;
 
 /// Most originators of one association whose allowance is kept.
@@ -138,10 +139,13 @@ impl Service {
                 return self.refuse(&request, Rsc::InternalServerError, why);
             }
         }
+        let creates_ae = request.creates(ResourceType::Ae);
+        if creates_ae && let Some(why) = self.has_one_already(&request) {
+            return self.refuse(&request, self.gateway.config.registrar.taken, &why);
+        }
         if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
             return self.refuse(&request, rsc, &why);
         }
-        let creates_ae = request.creates(ResourceType::Ae);
         if creates_ae && let Err((rsc, why)) = self.check_registration(&generation, &request).await
         {
             return self.refuse(&request, rsc, &why);
@@ -149,27 +153,28 @@ impl Service {
         if !own {
             return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
         }
-        // An AE whose credential names no AE-ID gets the one that the registrar confirms. One that
-        // it asks for is set aside before the registrar is asked.
-        let learns = creates_ae && self.live.association.entity() == &Entity::NotYetKnown;
-        let wanted = match request.from.as_deref().map(From::parse) {
-            Some(Ok(From::Stem(stem))) if learns => AeIdStem::parse(stem).ok(),
-            _ => None,
-        };
-        let associations = &self.gateway.associations;
-        let claim = match wanted.map(|stem| associations.claim(&self.live, &stem, &generation)) {
-            Some(Err(why)) => {
-                return self.refuse(&request, Rsc::OriginatorHasAlreadyRegistered, why);
-            }
-            Some(Ok(claim)) => Some(claim),
+        // An AE whose credential names no AE-ID gets the one that the registrar confirms, and for
+        // good. One that it asks for is set aside before the registrar is asked.
+        let learns =
+            creates_ae && self.live.association.credential_entity() == &Entity::NotYetKnown;
+        let registering = match learns.then(|| self.set_aside(&request, &generation)) {
             None => None,
+            Some(Ok(aside)) => Some(aside),
+            Some(Err(taken)) => return self.refuse_taken(&request, &taken),
         };
+        let to = request.to.to_string();
+        let name =
+            registering.as_ref().and_then(|_| attribute(request.content.as_ref()?.bytes(), "rn"));
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
-        if learns && response.rsc == Rsc::Created {
-            self.learn(claim, &response, &generation);
+        match (registering, response.rsc) {
+            (Some(aside), Rsc::Created) => {
+                self.learn(aside, &to, name, &response, &generation).await;
+            }
+            (None, Rsc::Deleted) => self.free_deleted(&to).await,
+            _ => {}
         }
         tracing::debug!(
             event = "request.answered",
@@ -220,36 +225,117 @@ impl Service {
         allowed(generation.check_registration(&self.live.association, &registration).await)
     }
 
+    /// Sets the AE-ID aside that a registration asks for, if it asks for one.
+    fn set_aside(
+        &self,
+        request: &RequestPrimitive,
+        generation: &Generation,
+    ) -> Result<SetAside, Taken> {
+        let credential = &self.live.association.credential_id;
+        let wanted = match request.from.as_deref().map(From::parse) {
+            Some(Ok(From::Stem(stem))) => AeIdStem::parse(stem).ok(),
+            _ => None,
+        };
+        let of_another = |stem: &AeIdStem| {
+            generation.reserves(stem)
+                || self.gateway.associations.stands_for_another(stem, credential)
+        };
+        if wanted.as_ref().is_some_and(of_another) {
+            return Err(Taken::ByAnother);
+        }
+        self.gateway.bindings.set_aside(credential, wanted)
+    }
+
+    fn refuse_taken(&self, request: &RequestPrimitive, taken: &Taken) -> ResponsePrimitive {
+        match taken {
+            Taken::ByAnother | Taken::HasAnother => {
+                self.refuse(request, self.gateway.config.registrar.taken, &taken.to_string())
+            }
+            Taken::Failed(error) => {
+                log_failure(error);
+                self.refuse(request, Rsc::InternalServerError, "the AE-ID could not be kept")
+            }
+        }
+    }
+
+    /// An AE that is registered already, and asks to be given an AE-ID again, is told which it has:
+    /// after it has lost its memory it can go on.
+    fn has_one_already(&self, request: &RequestPrimitive) -> Option<String> {
+        let association = &self.live.association;
+        let wants_one = match request.from.as_deref() {
+            None => true,
+            Some(from) => matches!(
+                From::parse(from),
+                Ok(From::AssignByRegistrar | From::AssignByServiceProvider)
+            ),
+        };
+        match (association.credential_entity(), association.entity()) {
+            (Entity::NotYetKnown, Entity::Ae(stem)) if wants_one => Some(format!(
+                "the credential is registered as {stem}; to register again, write that as From"
+            )),
+            _ => None,
+        }
+    }
+
     /// Learns the AE-ID that a registrar confirmed: the one asked for, or the one that its answer
     /// names.
-    fn learn(
+    async fn learn(
         &self,
-        claim: Option<Claim<'_>>,
+        aside: SetAside,
+        to: &str,
+        name: Option<String>,
         response: &ResponsePrimitive,
         generation: &Generation,
     ) {
-        let told = || {
-            let aei = response.content.as_ref().and_then(|c| attribute(c, "aei"));
-            // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
-            let address = response.content_location.clone();
-            let text = aei.or(address.filter(|_| self.gateway.upstream.is_embedded()))?;
-            AeIdStem::parse(text.rsplit('/').next()?).ok()
+        let association = &self.live.association;
+        let credential = &association.credential_id;
+        let told = |what: &str| response.content.as_ref().and_then(|c| attribute(c, what));
+        // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
+        let address = response.content_location.clone();
+        let address = address.filter(|_| self.gateway.upstream.is_embedded());
+        let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
+        let stem = told("aei").or(address.clone()).and_then(last);
+        let stem = stem.and_then(|text| AeIdStem::parse(&text).ok());
+        let stem = stem.or_else(|| aside.asked_for());
+        let Some(stem) = stem else {
+            let why = "the answer to the registration names no AE-ID";
+            return audit::nothing_learnt(association, why);
         };
-        let claim = match (claim, told()) {
-            (Some(claim), Some(stem)) if !claim.is_for(&stem) => {
-                Err("the registrar gave another AE-ID than the one asked for")
-            }
-            (Some(claim), _) => Ok(claim),
-            (None, Some(stem)) => self.gateway.associations.claim(&self.live, &stem, generation),
-            (None, None) => Err("the answer to the registration names no AE-ID"),
-        };
-        match claim.and_then(Claim::confirm) {
+        let of_another = generation.reserves(&stem)
+            || self.gateway.associations.stands_for_another(&stem, credential);
+        if of_another {
+            return audit::nothing_learnt(association, &Taken::ByAnother.to_string());
+        }
+        // Where the AE's resource is, to know when it is deleted.
+        let named = told("rn").or(name).map(|name| format!("{to}/{name}"));
+        let places = named.into_iter().chain(told("ri").or(address).and_then(last)).collect();
+        match aside.confirm(stem.clone(), places).await {
             Ok(()) => {
-                audit::learnt(&self.live.association);
+                audit::bound(credential, &stem);
+                self.gateway.associations.learn(credential, &stem);
                 // Read after learning: a later generation sees what was learnt by itself.
                 self.live.end_if_reserved(&self.gateway.policy.current());
             }
-            Err(why) => audit::nothing_learnt(&self.live.association, why),
+            Err(taken) => {
+                if let Taken::Failed(error) = &taken {
+                    log_failure(error);
+                }
+                audit::nothing_learnt(association, &taken.to_string());
+            }
+        }
+    }
+
+    /// What was deleted may have been an AE whose credential is free to be another one now.
+    /// Live associations stand for it until they end.
+    async fn free_deleted(&self, to: &str) {
+        let bindings = &self.gateway.bindings;
+        let Some(credential) = bindings.at(to) else { return };
+        match bindings.free(&credential).await {
+            Ok(Some(binding)) => {
+                audit::binding_freed(&credential, &binding.stem, "its AE was deleted");
+            }
+            Ok(None) => {}
+            Err(error) => log_failure(&error),
         }
     }
 }

@@ -32,6 +32,15 @@ pub enum Command {
     Modules(Args),
     /// Have the running gateway read policy files and modules again.
     Reload(Args),
+    /// List the AE-IDs that credentials have got by registering.
+    Bindings(Args),
+    /// Free the AE-ID that a credential has got by registering, and end its associations.
+    FreeBinding {
+        /// Its Credential-ID, as `saegis bindings` shows it.
+        credential_id: String,
+        #[command(flatten)]
+        args: Args,
+    },
     /// End a live association of the running gateway.
     EndAssociation {
         /// Its number, as `saegis associations` shows it.
@@ -82,6 +91,10 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Command::Associations(args) => (args, Request::Associations),
         Command::Modules(args) => (args, Request::Modules),
         Command::Reload(args) => (args, Request::Reload),
+        Command::Bindings(args) => (args, Request::Bindings),
+        Command::FreeBinding { credential_id, args } => {
+            (args, Request::FreeBinding { credential_id })
+        }
         Command::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
     };
     let socket = Config::load(&args.config)?.admin.socket;
@@ -128,6 +141,17 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
                     return Err(AdminError::Failed(format!("{}\n{stays}", faults.join("\n"))));
                 }
             }
+        }
+        Request::Bindings => {
+            let columns = ["credential_id", "ae_id", "since"];
+            table(answer.get("bindings"), &columns).iter().for_each(|line| print(line));
+        }
+        Request::FreeBinding { credential_id } => {
+            if answer.get("freed") != Some(&Value::Bool(true)) {
+                let what = format!("{credential_id} has no AE-ID by registering");
+                return Err(AdminError::Failed(what));
+            }
+            print(&format!("{credential_id} has no AE-ID any more"));
         }
         Request::EndAssociation { id } => {
             if answer.get("ended") != Some(&Value::Bool(true)) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::timestamp;
 use saegis_policy::Reload;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{MAX_LINE, Request};
+use crate::bindings::Binding;
 use crate::gateway::Gateway;
 use crate::summary;
 
@@ -197,6 +199,28 @@ async fn carry_out(
             // Whoever follows reloads lives as long as the gateway.
             let _ = reloaded.send(reload);
             answer
+        }
+        Request::Bindings => {
+            let one = |(credential, binding): (CredentialId, Binding)| {
+                json!({
+                    "credential_id": credential.to_string(),
+                    "ae_id": binding.stem.to_string(),
+                    "since": timestamp::format(binding.since),
+                })
+            };
+            let all = gateway.bindings.all().into_iter().map(one);
+            json!({ "bindings": all.collect::<Vec<_>>() })
+        }
+        Request::FreeBinding { credential_id } => {
+            let Ok(credential) = CredentialId::parse(&credential_id) else {
+                return json!({ "error": format!("{credential_id} is no Credential-ID") });
+            };
+            let why = "the gateway's owner asked for it";
+            let Gateway { associations, bindings, .. } = &**gateway;
+            match associations.try_free(bindings, &credential, &generation, why).await {
+                Ok(freed) => json!({ "freed": freed }),
+                Err(error) => json!({ "error": error.to_string() }),
+            }
         }
         Request::EndAssociation { id } => {
             json!({ "ended": gateway.associations.end(id) })

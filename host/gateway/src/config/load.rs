@@ -79,6 +79,7 @@ impl Config {
             &mut self.modules.folder,
             &mut self.modules.code_cache,
             &mut self.registrar.store,
+            &mut self.bindings.store,
             &mut self.admin.socket,
         ];
         for path in paths.into_iter().chain(self.audit.file.as_mut()) {

@@ -1,0 +1,90 @@
+use super::*;
+
+fn credential(name: &str) -> CredentialId {
+    CredentialId::parse(&format!("12-{name}@in.provider.com")).unwrap()
+}
+
+fn stem(text: &str) -> AeIdStem {
+    AeIdStem::parse(text).unwrap()
+}
+
+fn bindings() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bindings.redb");
+    (folder, path)
+}
+
+async fn bound(bindings: &Bindings, name: &str, to: &str) {
+    let aside = bindings.set_aside(&credential(name), Some(stem(to))).unwrap();
+    aside.confirm(stem(to), vec![format!("cse/{name}"), to.into()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_confirmed_is_there_after_a_restart() {
+    let (_folder, path) = bindings();
+    let first = Bindings::open(&path).unwrap();
+    bound(&first, "a", "Cone").await;
+    bound(&first, "b", "Ctwo").await;
+    assert!(first.free(&credential("b")).await.unwrap().is_some());
+    drop(first);
+    let again = Bindings::open(&path).unwrap();
+    assert_eq!(again.of(&credential("a")), Some(stem("Cone")));
+    assert_eq!(again.of(&credential("b")), None);
+    assert_eq!(again.at("cse/a"), Some(credential("a")));
+    assert_eq!(again.all().len(), 1);
+}
+
+#[tokio::test]
+async fn an_ae_id_is_one_credentials() {
+    let (_folder, path) = bindings();
+    let bindings = Bindings::open(&path).unwrap();
+    bound(&bindings, "a", "Cone").await;
+    let taken = bindings.set_aside(&credential("b"), Some(stem("Cone"))).err();
+    assert!(matches!(taken, Some(Taken::ByAnother)));
+    // Nor can a registrar give it away.
+    let aside = bindings.set_aside(&credential("b"), None).unwrap();
+    assert!(matches!(aside.confirm(stem("Cone"), Vec::new()).await, Err(Taken::ByAnother)));
+    assert_eq!(bindings.of(&credential("b")), None);
+    assert_eq!(bindings.holder(&stem("Cone")), Some(credential("a")));
+    // Freed, it can be had.
+    bindings.free(&credential("a")).await.unwrap();
+    bound(&bindings, "b", "Cone").await;
+    assert_eq!(bindings.at("Cone"), Some(credential("b")));
+}
+
+#[tokio::test]
+async fn a_credential_has_one_ae_id() {
+    let (_folder, path) = bindings();
+    let bindings = Bindings::open(&path).unwrap();
+    bound(&bindings, "a", "Cone").await;
+    for other in [Some(stem("Ctwo")), None] {
+        let taken = bindings.set_aside(&credential("a"), other).err();
+        assert!(matches!(taken, Some(Taken::HasAnother)));
+    }
+    // Its own it may register again.
+    bound(&bindings, "a", "Cone").await;
+    assert_eq!(bindings.all().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_nobody_elses_meanwhile() {
+    let (_folder, path) = bindings();
+    let bindings = Bindings::open(&path).unwrap();
+    let aside = bindings.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    let taken = bindings.set_aside(&credential("b"), Some(stem("Cone"))).err();
+    assert!(matches!(taken, Some(Taken::ByAnother)));
+    assert!(bindings.set_aside(&credential("a"), None).is_err(), "one registration at a time");
+    drop(aside);
+    let aside = bindings.set_aside(&credential("b"), Some(stem("Cone"))).unwrap();
+    // The registrar gives another one than was asked for.
+    assert!(matches!(aside.confirm(stem("Ctwo"), Vec::new()).await, Err(Taken::HasAnother)));
+    assert_eq!((bindings.holder(&stem("Cone")), bindings.holder(&stem("Ctwo"))), (None, None));
+    assert!(bindings.all().is_empty());
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    let (_folder, path) = bindings();
+    std::fs::write(&path, "no bindings").unwrap();
+    assert!(Bindings::open(&path).is_err());
+}

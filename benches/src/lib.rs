@@ -56,6 +56,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         modules,
         code_cache: None,
         required: Vec::new(),
+        cse: saegis_onem2m::id::CseId::parse("mn-cse").map_err(|e| fault(&e))?,
         service_provider: None,
         limits: saegis_policy::Limits::default(),
         grants: saegis_policy::Grants::default(),
@@ -68,7 +69,7 @@ fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/modules")
 }
 
-fn fault(error: &std::io::Error) -> Faults {
+fn fault(error: &dyn std::fmt::Display) -> Faults {
     let what = format!("{error}; `cargo xtask modules` builds the modules");
     Faults(vec![saegis_policy::Fault::of(&shipped(), what)])
 }

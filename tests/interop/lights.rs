@@ -189,7 +189,10 @@ fn an_ae_id_that_acme_assigns_is_learnt() {
     let acme = Acme::start();
     let setup = Setup::new().upstream(acme.port());
     let mut table = fs::read_to_string(setup.table()).unwrap();
-    table.push_str(&format!(",{},{}\n", NAMELESS.key, NAMELESS.identity));
+    let another = Credential { identity: "another@in.provider.com", ..NAMELESS };
+    for credential in [NAMELESS, another] {
+        table.push_str(&format!(",{},{}\n", credential.key, credential.identity));
+    }
     let gateway = setup.file("psk-lookup-table.csv", &table).start();
     let mut client = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
     let ae = client.ask(&create_ae("light3").from("C")).expect(201, 2001).json();
@@ -199,8 +202,16 @@ fn an_ae_id_that_acme_assigns_is_learnt() {
     client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
     client.ask(&Request::retrieve("/cse/light3").from("Clight-AE1")).expect_refusal(403, 4106);
     // Nor does it take the name of a light that has a row, which ACME would give to anyone.
-    let mut other = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
+    let mut other = Tool::OpenSsl.connect(gateway.port(), another);
     other.ask(&create_ae("light1").from("Clight-AE1")).expect_refusal(403, 4117);
+    other.ask(&create_ae("light1").from(&id)).expect_refusal(403, 4117);
+    // After a restart it is who it was.
+    let gateway = gateway.stop_and_start();
+    let mut client = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
+    client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
+    // ACME deletes it, and so it is nobody again.
+    client.ask(&Request::delete("/cse/light3").from(&id)).expect(200, 2002);
+    gateway.log().wait("binding.freed");
     assert!(!acme.tree().contains("light1"), "{}", acme.tree());
 }
 

@@ -24,7 +24,7 @@ use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::project::Project;
+use crate::{fuzz::Search, project::Project};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -94,6 +94,9 @@ enum Task {
         /// How long each target runs
         #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
+        /// Search as `cargo xtask test` does: from the corpus alone, and the same each time
+        #[arg(long)]
+        repeatable: bool,
     },
 }
 
@@ -122,8 +125,9 @@ fn run(task: Task) -> Result<()> {
             build(&project)?;
             suite::load(&project)
         }
-        Task::Fuzz { target, seconds } => {
-            fuzz::run(&project, target.as_deref(), seconds, fuzz::Search::Onward)
+        Task::Fuzz { target, seconds, repeatable } => {
+            let search = if repeatable { Search::Repeatable } else { Search::Onward };
+            fuzz::run(&project, target.as_deref(), seconds, search)
         }
     }
 }

@@ -218,11 +218,14 @@ impl Service {
         request: &RequestPrimitive,
     ) -> Result<(), (Rsc, String)> {
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
-        let Some(app_id) = api else {
-            return Err((Rsc::BadRequest, "the AE has no App-ID (api)".into()));
-        };
+        // The representation is looked at after the service subscription (TS-0004 clause 7.2.2.2).
+        let app_id = api.clone().unwrap_or_default();
         let registration = Registration { from: request.from.clone(), app_id };
-        allowed(generation.check_registration(&self.live.association, &registration).await)
+        allowed(generation.check_registration(&self.live.association, &registration).await)?;
+        match api {
+            Some(_) => Ok(()),
+            None => Err((Rsc::BadRequest, "the AE has no App-ID (api)".into())),
+        }
     }
 
     /// Sets the AE-ID aside that a registration asks for, if it asks for one.

@@ -41,6 +41,9 @@ pub fn policy(generation: &Generation) -> Vec<String> {
     for table in generation.tables() {
         lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
     }
+    if let Some(rules) = generation.rules() {
+        lines.push(format!("  rules       {rules} of the service subscription for this CSE"));
+    }
     lines
 }
 
@@ -68,6 +71,7 @@ pub fn as_json(generation: &Generation) -> Value {
         .into_iter()
         .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys }));
     json!({
+        "rules": generation.rules(),
         "modules": modules.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
     })

@@ -4,6 +4,7 @@
 //! Nothing here does I/O or waits. Policy modules use the same crate (without its default
 //! features) for the forms of identifiers, so host and sandbox cannot disagree about them.
 
+pub mod app_rule;
 pub mod id;
 pub mod rsc;
 

@@ -14,6 +14,7 @@ use crate::manifest::Manifest;
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+use crate::subscription::{self, Subscription};
 use crate::table::Table;
 
 /// A module of a generation, with the files that its manifest lists.
@@ -53,6 +54,7 @@ fn build_now(
 ) -> Result<Generation, Faults> {
     let mut faults = Vec::new();
     let (tables, table_digests) = load_tables(settings, last, &mut faults);
+    let (subscription, subscription_digest) = load_subscription(settings, last, &mut faults);
     let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
     if faults.is_empty() {
         for name in &settings.required {
@@ -76,6 +78,8 @@ fn build_now(
         modules,
         tables: Arc::new(tables),
         table_digests,
+        subscription,
+        subscription_digest,
         sandbox: sandbox.clone(),
         service_provider: settings.service_provider.clone(),
     })
@@ -84,6 +88,7 @@ fn build_now(
 /// Whether two generations were made from the same files.
 pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
     a.table_digests == b.table_digests
+        && a.subscription_digest == b.subscription_digest
         && a.modules.len() == b.modules.len()
         && a.modules
             .iter()
@@ -121,6 +126,39 @@ fn load_tables(
         }
     }
     (tables, digests)
+}
+
+fn load_subscription(
+    settings: &Settings,
+    last: Option<&Generation>,
+    faults: &mut Vec<Fault>,
+) -> (Option<Arc<Subscription>>, Option<Digest>) {
+    let file = settings.policies.join(subscription::FILE);
+    if matches!(file.try_exists(), Ok(false)) {
+        return (None, None);
+    }
+    let source = match files::read(&file, settings.limits.file_size) {
+        Ok(source) => source,
+        Err(fault) => {
+            faults.push(fault);
+            return (None, None);
+        }
+    };
+    let digest = Some(source.digest);
+    if let Some(last) = last.filter(|last| last.subscription_digest == digest) {
+        return (last.subscription.clone(), digest);
+    }
+    let parsed = match std::str::from_utf8(&source.bytes) {
+        Ok(text) => Subscription::parse(&file, text, &settings.cse),
+        Err(_) => Err(vec![Fault::of(&file, "is not UTF-8")]),
+    };
+    match parsed {
+        Ok(subscription) => (Some(Arc::new(subscription)), digest),
+        Err(found) => {
+            faults.extend(found);
+            (None, None)
+        }
+    }
 }
 
 fn load_modules(

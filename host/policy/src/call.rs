@@ -17,12 +17,14 @@ use crate::host::{Call, Files, Tables, printable};
 use crate::module::{Hook, Module, chain};
 use crate::observe::{Decided, Outcome};
 use crate::sandbox::Sandbox;
+use crate::subscription::Subscription;
 
 /// What a call may see of the generation: its sandbox, its tables and the module's files.
 pub(crate) struct View<'a> {
     pub sandbox: &'a Sandbox,
     pub tables: &'a Arc<Tables>,
     pub files: &'a Arc<Files>,
+    pub subscription: &'a Option<Arc<Subscription>>,
 }
 
 /// A call under way. The slot is to be given back after the store has gone: take it apart with the
@@ -34,8 +36,15 @@ struct Frame<'a> {
 }
 
 impl Module {
-    fn store(&self, sandbox: &Sandbox, tables: Arc<Tables>, files: Arc<Files>) -> Store<Call> {
-        let call = Call::new(tables, files, self.log.clone(), sandbox.limits().memory);
+    fn store(
+        &self,
+        sandbox: &Sandbox,
+        tables: Arc<Tables>,
+        files: Arc<Files>,
+        subscription: Option<Arc<Subscription>>,
+    ) -> Store<Call> {
+        let call = Call::new(tables, files, self.log.clone(), sandbox.limits().memory)
+            .with_subscription(subscription);
         sandbox.store(if self.wasi { call.with_empty_wasi() } else { call })
     }
 
@@ -43,7 +52,7 @@ impl Module {
     /// the first handshake. To be called by one at a time: there is one slot for it, which calls
     /// under way can't take.
     pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
-        let mut store = self.store(sandbox, Arc::default(), Arc::default());
+        let mut store = self.store(sandbox, Arc::default(), Arc::default(), None);
         self.start(sandbox, &mut store).await.map(drop)
     }
 
@@ -59,7 +68,8 @@ impl Module {
 
     async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
         let slot = view.sandbox.slot().await?;
-        let mut store = self.store(view.sandbox, view.tables.clone(), view.files.clone());
+        let (tables, files) = (view.tables.clone(), view.files.clone());
+        let mut store = self.store(view.sandbox, tables, files, view.subscription.clone());
         let instance = self.start(view.sandbox, &mut store).await?;
         Ok(Frame { store, instance, _slot: slot })
     }

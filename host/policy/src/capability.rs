@@ -21,17 +21,20 @@ pub enum Capability {
     SupplyKeyBytes,
     /// Read the bytes of keys in policy tables: with it a module can see them all.
     ReadStoredKeys,
+    /// Find rules of the service subscription.
+    ServiceSubscription,
 }
 
 impl Capability {
     /// All capabilities.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::PolicyTables,
         Self::PolicyFiles,
         Self::Log,
         Self::Clock,
         Self::SupplyKeyBytes,
         Self::ReadStoredKeys,
+        Self::ServiceSubscription,
     ];
 
     /// Its name, which is that of its interface in `wit/`.
@@ -44,6 +47,7 @@ impl Capability {
             Self::Clock => "clock",
             Self::SupplyKeyBytes => "supply-key-bytes",
             Self::ReadStoredKeys => "read-stored-keys",
+            Self::ServiceSubscription => "service-subscription",
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use crate::fault::Fault;
 
@@ -53,19 +53,18 @@ impl<'t> Document<'t> {
                 Ok(read) => return Some(read),
                 Err(error) => error,
             };
-            // What was taken out is not missing.
+            let entry = error.span().and_then(|span| entry_at(self.table.get_ref(), &span));
+            // What was taken out is not missing; what it is missing in goes after it.
             let ours = |names: &Names| {
                 names.last().is_some_and(|n| error.message() == format!("missing field `{n}`"))
             };
-            if self.faulty.iter().any(ours) {
-                return None;
+            if !self.faulty.iter().any(ours) {
+                let fault = self.fault_of(&error);
+                // A line that is no TOML has been told of already.
+                if self.faults.iter().all(|f| f.line.is_none() || f.line != fault.line) {
+                    self.faults.push(fault);
+                }
             }
-            let fault = self.fault_of(&error);
-            // A line that is no TOML has been told of already.
-            if self.faults.iter().all(|f| f.line.is_none() || f.line != fault.line) {
-                self.faults.push(fault);
-            }
-            let entry = error.span().and_then(|span| entry_at(self.table.get_ref(), &span));
             match entry {
                 Some(names) if take_out(self.table.get_mut(), &names) => self.faulty.push(names),
                 // Something is missing: there is nothing to go on with.
@@ -85,6 +84,12 @@ impl<'t> Document<'t> {
         };
         self.faults.push(fault);
         self.faulty.push(entry.split('.').map(Into::into).collect());
+    }
+
+    /// Adds a fault of a text that was read with its place.
+    pub fn add_fault_of(&mut self, text: &Spanned<String>, what: &str) {
+        let fault = self.fault_at(text.span().start, format!("{:?} {what}", text.get_ref()));
+        self.faults.push(fault);
     }
 
     /// Whether something is wrong with a table of the document, or with an entry in it.
@@ -125,11 +130,23 @@ fn entry_at(table: &DeTable<'_>, place: &Range<usize>) -> Option<Names> {
             return Some(vec![own]);
         }
         // The place of a table is its header: what is in it may be anywhere.
-        if let DeValue::Table(inner) = value.get_ref()
-            && let Some(mut names) = entry_at(inner, place)
-        {
+        let mut inner = match value.get_ref() {
+            DeValue::Table(inner) => entry_at(inner, place),
+            DeValue::Array(elements) => elements.iter().enumerate().find_map(|(n, element)| {
+                let DeValue::Table(inner) = element.get_ref() else { return None };
+                let mut names = match entry_at(inner, place) {
+                    Some(names) => names,
+                    None if covers(element.span()) => Vec::new(),
+                    None => return None,
+                };
+                names.insert(0, n.to_string());
+                Some(names)
+            }),
+            _ => None,
+        };
+        if let Some(names) = &mut inner {
             names.insert(0, own);
-            return Some(names);
+            return inner;
         }
         if covers(value.span()) {
             return Some(vec![own]);
@@ -142,8 +159,21 @@ fn take_out(table: &mut DeTable<'_>, names: &[String]) -> bool {
     match names {
         [] => false,
         [name] => table.remove(name.as_str()).is_some(),
-        [name, rest @ ..] => match table.get_mut(name.as_str()).map(Spanned::get_mut) {
-            Some(DeValue::Table(inner)) => take_out(inner, rest),
+        [name, rest @ ..] => match (table.get_mut(name.as_str()).map(Spanned::get_mut), rest) {
+            (Some(DeValue::Table(inner)), rest) => take_out(inner, rest),
+            (Some(DeValue::Array(elements)), [number, rest @ ..]) => {
+                let Ok(number) = number.parse::<usize>() else { return false };
+                match (elements.get_mut(number).map(Spanned::get_mut), rest) {
+                    (Some(_), []) => {
+                        let all = std::mem::replace(elements, DeArray::new()).into_iter();
+                        let others = all.enumerate().filter(|(n, _)| *n != number);
+                        *elements = others.map(|(_, element)| element).collect();
+                        true
+                    }
+                    (Some(DeValue::Table(inner)), rest) => take_out(inner, rest),
+                    _ => false,
+                }
+            }
             _ => false,
         },
     }

@@ -19,6 +19,7 @@ use crate::host::Tables;
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+use crate::subscription::Subscription;
 
 /// All modules and policy files that were loaded together. It never changes; whoever holds it
 /// sees one state of policy from start to end.
@@ -29,6 +30,9 @@ pub struct Generation {
     pub(crate) tables: Arc<Tables>,
     /// What the tables were parsed from, by name.
     pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
+    /// The service subscription, if there is one, and what it was parsed from.
+    pub(crate) subscription: Option<Arc<Subscription>>,
+    pub(crate) subscription_digest: Option<Digest>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// The service provider's domain name, which modules are told.
     pub(crate) service_provider: Option<String>,
@@ -82,6 +86,13 @@ impl Generation {
         self.tables.iter().map(summary).collect()
     }
 
+    /// How many rules of the service subscription concern this CSE; none, where there is no
+    /// service subscription.
+    #[must_use]
+    pub fn rules(&self) -> Option<usize> {
+        self.subscription.as_ref().map(|subscription| subscription.rules())
+    }
+
     /// Whether a policy table has a credential for the AE-ID-Stem, so that nobody else may take it
     /// for its own. It reads every table: to be asked at registrations, not at requests.
     #[must_use]
@@ -94,7 +105,12 @@ impl Generation {
     }
 
     fn view<'a>(&'a self, installed: &'a Installed) -> View<'a> {
-        View { sandbox: &self.sandbox, tables: &self.tables, files: &installed.files }
+        View {
+            sandbox: &self.sandbox,
+            tables: &self.tables,
+            files: &installed.files,
+            subscription: &self.subscription,
+        }
     }
 
     /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends

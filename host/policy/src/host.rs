@@ -13,10 +13,12 @@ use wasmtime::{ResourceLimiter, Result, bail, format_err};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::saegis::policy::{
-    clock, log, policy_files, policy_tables, read_stored_keys, supply_key_bytes, types,
+    clock, log, policy_files, policy_tables, read_stored_keys, service_subscription,
+    supply_key_bytes, types,
 };
 use crate::decision::ModuleFault;
 use crate::log_budget::LogBudget;
+use crate::subscription::{NoNode, Rule, Subscription};
 use crate::table::{Row, Table};
 
 /// The tables of a generation, by name.
@@ -54,6 +56,7 @@ impl KeySource {
 pub(crate) struct Call {
     tables: Arc<Tables>,
     files: Arc<Files>,
+    subscription: Option<Arc<Subscription>>,
     log: Arc<LogBudget>,
     rows: Vec<(Arc<Table>, Row)>,
     keys: Vec<Option<KeySource>>,
@@ -79,6 +82,7 @@ impl Call {
         Self {
             tables,
             files,
+            subscription: None,
             log,
             rows: Vec::new(),
             keys: Vec::new(),
@@ -87,6 +91,12 @@ impl Call {
             ticks: 0,
             wasi: None,
         }
+    }
+
+    /// Gives the call the service subscription.
+    pub fn with_subscription(mut self, subscription: Option<Arc<Subscription>>) -> Self {
+        self.subscription = subscription;
+        self
     }
 
     /// Gives the call a WASI in which there is nothing: no files, no network, no environment, no
@@ -228,6 +238,36 @@ impl read_stored_keys::Host for Call {
     }
 }
 
+impl service_subscription::Host for Call {
+    fn find_rules(
+        &mut self,
+        credential_id: String,
+        app_id: String,
+        from: Option<String>,
+    ) -> Result<std::result::Result<Vec<service_subscription::Rule>, service_subscription::Error>>
+    {
+        let Some(subscription) = &self.subscription else {
+            return Ok(Err(service_subscription::Error::NoProfile));
+        };
+        Ok(match subscription.find(&credential_id, &app_id, from.as_deref()) {
+            Err(NoNode) => Err(service_subscription::Error::NoNode),
+            Ok(rules) => Ok(rules.into_iter().cloned().map(Into::into).collect()),
+        })
+    }
+}
+
+impl From<Rule> for service_subscription::Rule {
+    fn from(rule: Rule) -> Self {
+        Self {
+            name: rule.name,
+            applicable_cred_ids: rule.applicable_cred_ids,
+            allowed_app_ids: rule.allowed_app_ids,
+            allowed_aes: rule.allowed_aes,
+            allowed_role_ids: rule.allowed_role_ids,
+        }
+    }
+}
+
 impl WasiView for Call {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         // Only modules that import WASI reach this, and their calls are made with it; for
@@ -301,6 +341,7 @@ pub(crate) fn link(
         Some(C::Clock) => clock::add_to_linker::<_, Own>(linker, get),
         Some(C::SupplyKeyBytes) => supply_key_bytes::add_to_linker::<_, Own>(linker, get),
         Some(C::ReadStoredKeys) => read_stored_keys::add_to_linker::<_, Own>(linker, get),
+        Some(C::ServiceSubscription) => service_subscription::add_to_linker::<_, Own>(linker, get),
     }
 }
 

@@ -25,6 +25,7 @@ mod module;
 mod observe;
 mod sandbox;
 mod settings;
+mod subscription;
 mod table;
 mod watch;
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use saegis_onem2m::id::CseId;
+
 use crate::capability::Capability;
 use crate::observe::Observer;
 
@@ -20,6 +22,8 @@ pub struct Settings {
     pub code_cache: Option<PathBuf>,
     /// Modules that must be installed, by name: without them there is no generation.
     pub required: Vec<String>,
+    /// The CSE whose rules of the service subscription count.
+    pub cse: CseId,
     /// The domain name of the service provider, which modules are told.
     pub service_provider: Option<String>,
     /// Bounds on each call.
@@ -70,7 +74,12 @@ impl Default for Grants {
     /// To every module what can do no harm; to none what touches keys.
     fn default() -> Self {
         Self {
-            any: vec![Capability::PolicyTables, Capability::Log, Capability::Clock],
+            any: vec![
+                Capability::PolicyTables,
+                Capability::Log,
+                Capability::Clock,
+                Capability::ServiceSubscription,
+            ],
             module: BTreeMap::new(),
         }
     }

@@ -158,6 +158,7 @@ impl Config {
             modules: self.modules.folder.clone(),
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
+            cse: self.cse.cse_id.clone(),
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {
                 deadline: Duration::from_millis(self.modules.deadline_milliseconds),

@@ -16,7 +16,7 @@ use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive};
 use saegis_onem2m::target::Target;
-use saegis_policy::{Lookup, PskQuery, Verdict};
+use saegis_policy::{Lookup, PskQuery, Registration, Verdict};
 
 fn decisions(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -43,18 +43,35 @@ fn decisions(c: &mut Criterion) {
         });
     });
 
-    let association = SecurityAssociation::new(
-        1,
-        Established {
-            saef: Saef::ProvisionedSymmetricKey,
-            credential_id: CredentialId::parse("12-a@in.provider.com").expect("an ID"),
-            entity: Entity::Ae(AeIdStem::parse("Clight-AE1").expect("a stem")),
-            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-            protocol: "TLSv1.2",
-            suite: String::new(),
-            expires: None,
-        },
-    );
+    let association_of = |credential_id: &str| {
+        SecurityAssociation::new(
+            1,
+            Established {
+                saef: Saef::ProvisionedSymmetricKey,
+                credential_id: CredentialId::parse(credential_id).expect("an ID"),
+                entity: Entity::Ae(AeIdStem::parse("Clight-AE1").expect("a stem")),
+                peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+                protocol: "TLSv1.2",
+                suite: String::new(),
+                expires: None,
+            },
+        )
+    };
+    let registration = Registration { from: Some("Clight-AE1".into()), app_id: "Nlight".into() };
+    let known = format!("12-{}", saegis_benches::kpsa_id(77_777));
+    for (name, credential, allowed) in
+        [("allowed", known.as_str(), true), ("refused", "12-nobody@in.provider.com", false)]
+    {
+        let association = association_of(credential);
+        c.bench_function(&format!("decision/app-rules, {name}"), |b| {
+            b.to_async(&runtime).iter(|| async {
+                let verdict =
+                    generation.check_registration(&association, black_box(&registration)).await;
+                assert_eq!(matches!(verdict, Verdict::Allow(_)), allowed);
+            });
+        });
+    }
+    let association = association_of("12-a@in.provider.com");
     let request = |from: &str| RequestPrimitive {
         operation: Operation::Create,
         to: Target::from_path("/-/light1/lamp").expect("a target"),

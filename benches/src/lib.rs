@@ -35,7 +35,22 @@ pub fn key(n: usize) -> u128 {
     0x1a2b_3c4d_5e6f_7a8b_0000_0000_0000_0000 + n as u128
 }
 
-/// A policy of the modules that ship and a table of so many rows. The folder lives as long as the
+/// The text of a service subscription with so many rules, each for another credential.
+fn rules(rules: usize) -> String {
+    let mut text = String::from("[[node]]\ncse-id = \"mn-cse\"\nrule-links = [");
+    (0..rules).for_each(|n| text.push_str(&format!("\"r{n}\",")));
+    text.push_str("]\n");
+    for n in 0..rules {
+        text.push_str(&format!(
+            "[[rule]]\nname = \"r{n}\"\napplicable-cred-ids = [\"12-{}\", \"31-{n}-*\"]\n\
+             allowed-app-ids = [\"N*\"]\nallowed-aes = [\"C*\"]\n",
+            kpsa_id(n)
+        ));
+    }
+    text
+}
+
+/// A policy of the modules that ship, a table of so many rows and as many rules. The folder lives as long as the
 /// guard.
 ///
 /// # Errors
@@ -44,13 +59,16 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
     let folder = tempfile::tempdir().map_err(|e| fault(&e))?;
     let modules = folder.path().join("modules");
     std::fs::create_dir(&modules).map_err(|e| fault(&e))?;
-    for name in
-        ["psk-table.wasm", "psk-table.toml", "originator-check.wasm", "originator-check.toml"]
-    {
-        std::fs::copy(shipped().join(name), modules.join(name)).map_err(|e| fault(&e))?;
+    for name in ["psk-table", "originator-check", "app-rules"] {
+        for file in [format!("{name}.wasm"), format!("{name}.toml")] {
+            std::fs::copy(shipped().join(&file), modules.join(&file)).map_err(|e| fault(&e))?;
+        }
     }
-    std::fs::write(folder.path().join("psk-lookup-table.csv"), table(rows))
-        .map_err(|e| fault(&e))?;
+    for (file, text) in
+        [("psk-lookup-table.csv", table(rows)), ("service-subscription.toml", rules(rows))]
+    {
+        std::fs::write(folder.path().join(file), text).map_err(|e| fault(&e))?;
+    }
     let settings = Settings {
         policies: folder.path().into(),
         modules,

@@ -210,7 +210,7 @@ impl Associations {
         generation: &Generation,
         why: &str,
     ) -> Result<bool, BindingError> {
-        self.forget(credential, generation, why);
+        self.forget(credential, None, generation, why);
         let freed = bindings.free(credential).await?;
         if let Some(binding) = &freed {
             audit::binding_freed(credential, &binding.stem, why);
@@ -296,10 +296,17 @@ impl Associations {
     }
 
     /// Ends the live associations of a credential that have learnt their AE-ID, for the credential
-    /// has it no more.
-    pub fn forget(&self, credential: &CredentialId, generation: &Generation, why: &str) {
+    /// has it no more; but for the one that is answered yet.
+    pub fn forget(
+        &self,
+        credential: &CredentialId,
+        but: Option<u64>,
+        generation: &Generation,
+        why: &str,
+    ) {
         for live in self.of(credential) {
-            if live.association.credential_entity() != live.association.entity() {
+            let has_learnt = live.association.credential_entity() != live.association.entity();
+            if has_learnt && Some(live.association.id) != but {
                 live.revoke(generation, why);
             }
         }

@@ -173,7 +173,7 @@ impl Service {
             (Some(aside), Rsc::Created) => {
                 self.learn(aside, &to, name, &response, &generation).await;
             }
-            (None, Rsc::Deleted) => self.free_deleted(&to).await,
+            (None, Rsc::Deleted) => self.free_deleted(&to, &generation).await,
             _ => {}
         }
         tracing::debug!(
@@ -274,7 +274,7 @@ impl Service {
         };
         match (association.credential_entity(), association.entity()) {
             (Entity::NotYetKnown, Entity::Ae(stem)) if wants_one => Some(format!(
-                "the credential is registered as {stem}; to register again, write that as From"
+                "the association stands for {stem}; to register again, write that as From"
             )),
             _ => None,
         }
@@ -329,13 +329,16 @@ impl Service {
     }
 
     /// What was deleted may have been an AE whose credential is free to be another one now.
-    /// Live associations stand for it until they end.
-    async fn free_deleted(&self, to: &str) {
+    /// Its associations end, but for this one if it is of them: it has to be answered.
+    async fn free_deleted(&self, to: &str, generation: &Generation) {
         let bindings = &self.gateway.bindings;
         let Some(credential) = bindings.at(to) else { return };
         match bindings.free(&credential).await {
             Ok(Some(binding)) => {
-                audit::binding_freed(&credential, &binding.stem, "its AE was deleted");
+                let why = "its AE was deleted";
+                audit::binding_freed(&credential, &binding.stem, why);
+                let this = Some(self.live.association.id);
+                self.gateway.associations.forget(&credential, this, generation, why);
             }
             Ok(None) => {}
             Err(error) => log_failure(&error),

@@ -14,6 +14,7 @@ with_each_client!(
     an_ae_writes_its_stem,
     from_and_request_identifier_are_not_missing,
     the_content_names_nobody_else,
+    a_primitive_in_a_primitive_is_refused,
     a_registration_in_anothers_name_is_refused,
 );
 
@@ -167,6 +168,19 @@ fn from_and_request_identifier_are_not_missing(tool: Tool) {
     let twice = own().header("X-M2M-RI", "another");
     answer(&mut light, &twice).expect_refusal(400, 4000);
     light.ask(&own()).expect(200, 2000);
+}
+
+/// Whose it is nobody here could see.
+fn a_primitive_in_a_primitive_is_refused(tool: Tool) {
+    let (_gateway, mut light) = with_both_lights(tool);
+    for root in ["m2m:seci", "M2M:SECI"] {
+        let content = json!({ root: { "sit": 4, "epo": "eyJhbGciOiJkaXIifQ..x.y.z" } });
+        let container = Request::new("POST", "/cse")
+            .header("Content-Type", "application/vnd.onem2m-ntfy+json")
+            .body(&content.to_string());
+        answer(&mut light, &container.clone().from("Clight-AE1")).expect_refusal(403, 4116);
+        answer(&mut light, &container.from("Clight-AE2")).expect_refusal(403, 4106);
+    }
 }
 
 fn the_content_names_nobody_else(tool: Tool) {

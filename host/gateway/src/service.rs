@@ -146,6 +146,10 @@ impl Service {
         if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
             return self.refuse(&request, rsc, &why);
         }
+        if request.content.as_ref().is_some_and(Content::is_security_information) {
+            let why = "primitives that are protected end to end (ESPrim) are not taken";
+            return self.refuse(&request, Rsc::EsprimImpersonationError, why);
+        }
         if creates_ae && let Err((rsc, why)) = self.check_registration(&generation, &request).await
         {
             return self.refuse(&request, rsc, &why);

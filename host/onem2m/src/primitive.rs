@@ -147,6 +147,9 @@ const NAMING: [&str; 3] = ["cr", "aei", "fr"];
 const CSE_ID: &str = "csi";
 const REMOTE_CSE: &str = "m2m:csr";
 
+/// The root of security information.
+const SECURITY_INFORMATION: &str = "m2m:seci";
+
 /// A content that is not the JSON of a representation.
 #[derive(Debug, thiserror::Error)]
 #[error("the content is not a JSON object with one representation: {0}")]
@@ -176,6 +179,13 @@ impl Content {
     #[must_use]
     pub fn is_of(&self, kind: ResourceType) -> bool {
         self.root.eq_ignore_ascii_case(kind.root())
+    }
+
+    /// Whether it is security information (TS-0003 clause 8.4): the container of a primitive that
+    /// is protected end to end, whose originator nobody on the way can see.
+    #[must_use]
+    pub fn is_security_information(&self) -> bool {
+        self.root.eq_ignore_ascii_case(SECURITY_INFORMATION)
     }
 
     /// The JSON text.

@@ -31,7 +31,8 @@ pub(crate) struct Record {
     pub(crate) sequence: u64,
     /// How far below the `<CSEBase>` it is.
     pub(crate) depth: u16,
-    /// The AE-ID-Stem of the AE whose subtree it is in; the `<CSEBase>` is nobody's.
+    /// The AE-ID-Stem of the AE, or the CSE-ID with its slash of the CSE, whose subtree it is in;
+    /// the `<CSEBase>` is nobody's.
     pub(crate) owner: Option<String>,
     /// When it was created.
     pub(crate) created: Seconds,

@@ -114,7 +114,7 @@ fn a_registration_has_what_an_ae_has() {
         (ae(json!({"mni": 1})), 4000),
         (ae(json!({"rn": "la"})), 4000),
         (ae(json!({"et": "20251124T093000"})), 4000),
-        (ae(json!({"acpi": ["/x"]})), 5001),
+        (ae(json!({"daci": ["/x"]})), 5001),
         (json!({"m2m:cnt": {}}), 4000),
         (json!({"m2m:ae": []}), 4000),
     ] {
@@ -164,7 +164,7 @@ fn an_ae_updates_and_leaves() {
         (json!({"api": "Nother"}), 4000),
         (json!({"rn": "other"}), 4000),
         (json!({"aei": "Cother"}), 4000),
-        (json!({"acpi": null}), 5001),
+        (json!({"daci": null}), 5001),
         (json!({"what": 1}), 4000),
     ] {
         let reply = bench.update(LIGHT1, "/cse/light1", json!({ "m2m:ae": attributes }));
@@ -214,7 +214,7 @@ fn the_csebase_is_there_to_be_seen() {
         (
             &json!("/mn-cse-123456"),
             &json!(2),
-            &json!([2, 3, 4, 5]),
+            &json!([1, 2, 3, 4, 5, 14, 16]),
             &json!("mn-cse-123456"),
             &json!("cse"),
             &json!(""),

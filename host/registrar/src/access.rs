@@ -24,13 +24,16 @@ use crate::refusal::Refusal;
 use crate::remote_cse;
 use crate::service_subscription;
 use crate::settings::Settings;
-use crate::store::{Read, StoreError};
+use crate::store::{Read, StoreError, Writer};
 
 /// The attribute that names the policies of a resource.
 pub(crate) const POLICIES: &str = "acpi";
 
 /// The attribute that names the custodian of a resource.
 pub(crate) const CUSTODIAN: &str = "cstn";
+
+/// The attribute that names the creator of a resource.
+const CREATOR: &str = "cr";
 
 /// What an originator wants to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,7 +262,7 @@ fn inherit(on: &Record, above: Rule) -> Rule {
         // An instance is its container's in every way: who created it does not matter.
         _ if on.ty == ResourceType::ContentInstance => above,
         Rule::Default { custodian, .. } => {
-            Rule::Default { custodian: named(CUSTODIAN).or(custodian), creator: named("cr") }
+            Rule::Default { custodian: named(CUSTODIAN).or(custodian), creator: named(CREATOR) }
         }
         Rule::Policies(_) | Rule::Own(_) => above,
     }
@@ -269,6 +272,25 @@ fn inherit(on: &Record, above: Rule) -> Rule {
 pub(crate) fn policies_of(on: &Record) -> Vec<&str> {
     let named = on.attributes.get(POLICIES).and_then(Value::as_array);
     named.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Notes in all that is above a resource that it does not simply follow its parent, if so.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn note_above(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
+    let differs = record.ty == ResourceType::AccessControlPolicy
+        || [POLICIES, CUSTODIAN, CREATOR].iter().any(|name| record.attributes.contains_key(*name));
+    let mut above = record.parent.clone().filter(|_| differs);
+    while let Some(ri) = above {
+        let mut parent = writer.read().get(&ri)?.ok_or(StoreError::Corrupt(ri))?;
+        above = parent.parent.clone().filter(|_| !parent.opens);
+        if !parent.opens {
+            parent.opens = true;
+            writer.put(&parent)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_registered(read: &dyn Read, stem: &str, now: Seconds) -> Result<bool, StoreError> {

@@ -8,7 +8,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::access::{Access, demand};
+use crate::access::{self, Access, demand};
 use crate::address::{Found, Place};
 use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
@@ -215,6 +215,7 @@ fn insert(
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
         owner,
+        opens: false,
         created: context.now,
         modified: context.now,
         expires: lifetime(context, ty, given.expires),
@@ -230,6 +231,7 @@ fn insert(
         instances::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {
         writer.put(&record)?;
+        access::note_above(writer, &record)?;
     }
     Ok(Found { expires: earlier(parent.expires, record.expires), record })
 }

@@ -122,19 +122,20 @@ pub(crate) fn check(entry: &str) -> Result<(), String> {
         !text.is_empty() && text.bytes().all(allowed)
     };
     let stem = |text: &str| part(text) && is_stem(text);
+    let ae = |text: &str| stem(text) || part(text) && text.starts_with('*');
     if entry.len() > MAX_LEN {
         return wrong();
     }
     let good = if let Some(absolute) = entry.strip_prefix("//") {
         match absolute.split('/').collect::<Vec<_>>().as_slice() {
             [sp, first] => part(sp) && part(first),
-            [sp, cse, ae] => part(sp) && part(cse) && stem(ae),
+            [sp, cse, stem] => part(sp) && part(cse) && ae(stem),
             _ => false,
         }
     } else if let Some(relative) = entry.strip_prefix('/') {
         match relative.split('/').collect::<Vec<_>>().as_slice() {
             [first] => part(first),
-            [cse, ae] => part(cse) && stem(ae),
+            [cse, stem] => part(cse) && ae(stem),
             _ => false,
         }
     } else {
@@ -202,6 +203,7 @@ mod tests {
             "C*-AE*",
             "/mn-cse-123456/Clight-AE1",
             "/mn-*/C*",
+            "/mn-cse-123456/*1",
             "//in.provider.com/mn-cse-123456/Clight-AE1",
             "//IN.Provider.com/mn-cse-123456/Clight-AE1",
             "//*/mn-cse-123456/C*1",

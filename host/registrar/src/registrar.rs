@@ -240,6 +240,7 @@ fn prepare(
             sequence: 0,
             depth: 0,
             owner: None,
+            opens: false,
             created: now,
             modified: now,
             expires: None,

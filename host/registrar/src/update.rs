@@ -4,7 +4,7 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::{Access, CUSTODIAN, POLICIES, demand};
+use crate::access::{self, Access, CUSTODIAN, POLICIES, demand};
 use crate::address::{Place, by_id};
 use crate::attributes::{self, AttributeError};
 use crate::context::Context;
@@ -74,6 +74,7 @@ pub(crate) fn update(
         }
     }
     writer.put(&record)?;
+    access::note_above(writer, &record)?;
     let above = match &record.parent {
         Some(ri) => {
             by_id(writer.read(), ri, context.now)?

@@ -114,7 +114,8 @@ impl<'a> Walk<'a> {
             }
             let path = format!("{}/{}", frame.path, record.name);
             let level = frame.level;
-            if record.ty != ResourceType::ContentInstance && level < self.levels {
+            let leads_on = record.ty != ResourceType::ContentInstance && (!hidden || record.opens);
+            if leads_on && level < self.levels {
                 self.frames.push(Frame {
                     parent: record.ri.clone(),
                     path: path.clone(),

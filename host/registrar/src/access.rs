@@ -279,8 +279,10 @@ pub(crate) fn policies_of(on: &Record) -> Vec<&str> {
 /// # Errors
 /// When the store fails.
 pub(crate) fn note_above(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
+    let creator = record.attributes.get(CREATOR).and_then(Value::as_str);
     let differs = record.ty == ResourceType::AccessControlPolicy
-        || [POLICIES, CUSTODIAN, CREATOR].iter().any(|name| record.attributes.contains_key(*name));
+        || [POLICIES, CUSTODIAN].iter().any(|name| record.attributes.contains_key(*name))
+        || creator.is_some_and(|creator| record.owner.as_deref() != Some(creator));
     let mut above = record.parent.clone().filter(|_| differs);
     while let Some(ri) = above {
         let mut parent = writer.read().get(&ri)?.ok_or(StoreError::Corrupt(ri))?;

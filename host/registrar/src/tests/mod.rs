@@ -6,6 +6,7 @@ mod discovery;
 mod durability;
 mod parameters;
 mod policies;
+mod policies_discovery;
 mod policies_random;
 mod registration;
 mod sequences;

@@ -1,23 +1,22 @@
 use serde_json::{Value, json};
 
 use crate::settings::Settings;
-use crate::store::StoreError;
 use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, settings};
 
-const STATE: &str = "/cse/light1/state";
+pub(super) const STATE: &str = "/cse/light1/state";
 const CSE: &str = "/in-cse";
 
-fn rule(who: &[&str], operations: u8) -> Value {
+pub(super) fn rule(who: &[&str], operations: u8) -> Value {
     json!({"acr": [{"acor": who, "acop": operations}]})
 }
 
 /// A policy below light1 that light1 itself may change.
-fn policy(bench: &Bench, name: &str, privileges: Value) -> Reply {
+pub(super) fn policy(bench: &Bench, name: &str, privileges: Value) -> Reply {
     let acp = json!({"rn": name, "pv": privileges, "pvs": rule(&[LIGHT1], 63)});
     bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }))
 }
 
-fn govern(bench: &Bench, who: &str, path: &str, policies: &[&str]) -> u16 {
+pub(super) fn govern(bench: &Bench, who: &str, path: &str, policies: &[&str]) -> u16 {
     let root = if path == "/cse/light1" { "m2m:ae" } else { "m2m:cnt" };
     bench.update(who, path, json!({ root: { "acpi": policies } })).code
 }
@@ -376,59 +375,6 @@ fn what_can_not_be_evaluated_is_not_taken() {
     assert_eq!(bench.create(Some(LIGHT2), "/cse/light1", 1, acp.clone()).code, 4103);
     assert_eq!(bench.create(Some(LIGHT1), STATE, 1, acp.clone()).code, 4108);
     assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
-}
-
-#[test]
-fn a_discovery_finds_what_is_open_behind_what_is_not() {
-    let bench = Bench::with_lights();
-    let make = |path, attributes| {
-        assert_eq!(bench.container(LIGHT1, path, attributes).code, 2001);
-    };
-    let both = json!({"acr": [{"acor": [LIGHT2], "acop": 2 + 32}, {"acor": [LIGHT1], "acop": 63}]});
-    assert_eq!(policy(&bench, "open", both).code, 2001);
-    make(STATE, json!({"rn": "deep"}));
-    make("/cse/light1/state/deep", json!({"rn": "open", "acpi": ["cse/light1/open"]}));
-    make("/cse/light1/state/deep/open", json!({"rn": "more"}));
-    let find = |path: &str| {
-        let reply = bench.retrieve(LIGHT2, path);
-        reply.found().into_iter().map(String::from).collect::<Vec<_>>()
-    };
-    let open = "cse/light1/state/deep/open";
-    let expected = [open, "cse/light1/state/deep/open/more", "cse/light2", "cse/light2/state"]
-        .map(String::from);
-    assert_eq!(find("/cse?fu=1"), expected);
-    assert_eq!(find("/cse?fu=1&lvl=3"), ["cse/light2", "cse/light2/state"]);
-    // In an answer with children there is no place for a child whose parent is missing.
-    let nested = bench.retrieve(LIGHT2, "/cse?rcn=4");
-    assert_eq!(nested.json["m2m:cb"]["m2m:ae"].as_array().unwrap().len(), 1);
-    let nested = bench.retrieve(LIGHT2, "/cse/light1/state/deep/open?rcn=4");
-    assert_eq!(nested.json["m2m:cnt"]["m2m:cnt"][0]["rn"], "more");
-    // A policy for retrieving is none for finding.
-    let change = json!({"m2m:acp": {"pv": rule(&[LIGHT2], 2)}});
-    assert_eq!(bench.update(LIGHT1, "/cse/light1/open", change).code, 2004);
-    assert_eq!(find("/cse?fu=1"), ["cse/light2", "cse/light2/state"]);
-}
-
-#[test]
-fn a_discovery_does_not_walk_through_what_is_closed() {
-    let bench = Bench::with_lights();
-    let store = bench.registrar().store();
-    store
-        .write(|writer| {
-            let state = writer.read().named(LIGHT1, "state")?.unwrap();
-            let mut container = writer.read().get(&state)?.unwrap();
-            for n in 1..=21_000 {
-                container.ri = format!("cnt-{n}");
-                container.name.clone_from(&container.ri);
-                container.sequence = n;
-                writer.put(&container)?;
-            }
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
-    store.assert_consistent();
-    assert_eq!(bench.retrieve(LIGHT1, "/cse?fu=1&lbl=none").code, 5207);
-    assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1").found().len(), 2);
 }
 
 #[test]

@@ -12,11 +12,34 @@ pub enum ResourceType {
     ContentInstance,
     /// The root of a CSE's resources.
     CseBase,
+    /// Rules that say who may do what.
+    AccessControlPolicy,
+    /// A service subscription, the contract with the service provider.
+    ServiceSubscriptionProfile,
+    /// A node.
+    Node,
+    /// A CSE that is registered.
+    RemoteCse,
+    /// A rule that says which applications may register.
+    ServiceSubscribedAppRule,
+    /// A node of a service subscription.
+    ServiceSubscribedNode,
 }
 
 impl ResourceType {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ae, Self::Container, Self::ContentInstance, Self::CseBase];
+    pub const ALL: [Self; 10] = [
+        Self::Ae,
+        Self::Container,
+        Self::ContentInstance,
+        Self::CseBase,
+        Self::AccessControlPolicy,
+        Self::ServiceSubscriptionProfile,
+        Self::Node,
+        Self::RemoteCse,
+        Self::ServiceSubscribedAppRule,
+        Self::ServiceSubscribedNode,
+    ];
 
     /// The number on the wire (`ty`).
     #[must_use]
@@ -26,6 +49,12 @@ impl ResourceType {
             Self::Container => 3,
             Self::ContentInstance => 4,
             Self::CseBase => 5,
+            Self::AccessControlPolicy => 1,
+            Self::ServiceSubscriptionProfile => 11,
+            Self::Node => 14,
+            Self::RemoteCse => 16,
+            Self::ServiceSubscribedAppRule => 19,
+            Self::ServiceSubscribedNode => 20,
         }
     }
 
@@ -37,6 +66,12 @@ impl ResourceType {
             Self::Container => "m2m:cnt",
             Self::ContentInstance => "m2m:cin",
             Self::CseBase => "m2m:cb",
+            Self::AccessControlPolicy => "m2m:acp",
+            Self::ServiceSubscriptionProfile => "m2m:mssp",
+            Self::Node => "m2m:nod",
+            Self::RemoteCse => "m2m:csr",
+            Self::ServiceSubscribedAppRule => "m2m:asar",
+            Self::ServiceSubscribedNode => "m2m:svsn",
         }
     }
 

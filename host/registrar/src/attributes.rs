@@ -1,17 +1,21 @@
 //! The attributes of each resource type: which may be given when it is created and when it is
-//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7).
+//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7; those
+//! of other types are in the module `tables`).
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::Value;
 
+use crate::policy;
 use crate::record::{Attributes, Seconds, parse_timestamp};
 use crate::refusal::quoted;
+use crate::service_subscription;
+use crate::tables::{self, MAX_POLICIES};
 use crate::values::Kind;
 
 /// Whether an attribute may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum May {
+pub(crate) enum May {
     /// Must be given (M).
     Must,
     /// May be given (O).
@@ -21,17 +25,20 @@ enum May {
 }
 
 /// A row of a table.
-struct Row {
+pub(crate) struct Row {
     name: &'static str,
     kind: Kind,
     create: May,
     update: May,
 }
 
-use Kind::{AppId, Boolean, Count, Creator, Kept, Name, Simple, Text, Texts, Time, Unsupported};
+use Kind::{
+    AppId, Boolean, Count, Creator, Entity, Kept, Links, Name, Rules, Simple, Text, Texts, Time,
+    Unsupported,
+};
 use May::{Can, Must, Not};
 
-const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
+pub(crate) const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
     Row { name, kind, create, update }
 }
 
@@ -53,7 +60,7 @@ const COMMON: &[Row] = &[
 /// `<AE>`. TS-0004 asks for `srv` at a creation; originators of earlier releases don't know it,
 /// so it is not insisted on.
 const AE: &[Row] = &[
-    row("acpi", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
     row("apn", Text(256), Can, Can),
     row("api", AppId, Must, Not),
@@ -76,9 +83,9 @@ const AE: &[Row] = &[
 
 /// `<container>`.
 const CONTAINER: &[Row] = &[
-    row("acpi", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
-    row("cstn", Unsupported, Can, Can),
+    row("cstn", Entity, Can, Can),
     row("st", Kept, Not, Not),
     row("cr", Creator, Can, Not),
     row("mni", Count, Can, Can),
@@ -113,6 +120,12 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::ContentInstance => CONTENT_INSTANCE,
         // Nobody creates or updates one by a request.
         ResourceType::CseBase => &[],
+        ResourceType::AccessControlPolicy => tables::ACCESS_CONTROL_POLICY,
+        ResourceType::RemoteCse => tables::REMOTE_CSE,
+        ResourceType::Node => tables::NODE,
+        ResourceType::ServiceSubscriptionProfile => tables::SERVICE_SUBSCRIPTION_PROFILE,
+        ResourceType::ServiceSubscribedNode => tables::SERVICE_SUBSCRIBED_NODE,
+        ResourceType::ServiceSubscribedAppRule => tables::SERVICE_SUBSCRIBED_APP_RULE,
     };
     COMMON.iter().chain(own)
 }
@@ -184,7 +197,30 @@ fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
     if may == Not {
         return Err(AttributeError::NotPermitted(row.name));
     }
+    if row.kind == Rules {
+        return policy::check(row.name, value);
+    }
     row.kind.check(value).map_err(|why| AttributeError::Value { name: row.name, why })
+}
+
+/// Names and values of other times and places, brought to the ones that are kept.
+fn canonical(ty: ResourceType, representation: Attributes) -> Result<Attributes, AttributeError> {
+    match ty {
+        ResourceType::ServiceSubscribedAppRule => service_subscription::canonical(representation),
+        _ => Ok(representation),
+    }
+}
+
+/// Checks what the attributes of a resource say together.
+///
+/// # Errors
+/// What does not go together.
+pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), AttributeError> {
+    match ty {
+        ResourceType::AccessControlPolicy => policy::check_whole(all),
+        ResourceType::ServiceSubscribedNode => service_subscription::check_whole(all),
+        _ => Ok(()),
+    }
 }
 
 /// An expiration time must lie in the future.
@@ -218,7 +254,7 @@ pub(crate) fn for_create(
     now: Seconds,
 ) -> Result<Given, AttributeError> {
     let mut given = Given::default();
-    for (name, value) in representation {
+    for (name, value) in canonical(ty, representation)? {
         let row = find(ty, &name)?;
         if value.is_null() {
             match row.kind {
@@ -240,7 +276,7 @@ pub(crate) fn for_create(
     }
     match rows(ty).find(|r| r.create == Must && !given.attributes.contains_key(r.name)) {
         Some(missing) => Err(AttributeError::Missing(missing.name)),
-        None => Ok(given),
+        None => check_whole(ty, &given.attributes).map(|()| given),
     }
 }
 
@@ -265,7 +301,7 @@ pub(crate) fn for_update(
     now: Seconds,
 ) -> Result<Change, AttributeError> {
     let mut change = Change::default();
-    for (name, value) in representation {
+    for (name, value) in canonical(ty, representation)? {
         let row = find(ty, &name)?;
         if !value.is_null() {
             check(row, row.update, &value)?;

@@ -39,7 +39,7 @@ pub(crate) fn delete(
         ResourceType::ContentInstance => {
             instances::remove(writer, record, Loss::Deleted(context.now))?;
         }
-        ResourceType::Ae | ResourceType::Container => {
+        _ => {
             writer.remove_tree(&record.ri, usize::MAX)?;
         }
     }

@@ -40,7 +40,7 @@ fn walk<'a>(
     from: &Found,
 ) -> Result<Walk<'a>, Refusal> {
     let path = address::structured(read, &from.record)?;
-    Ok(Walk::below(read, (from, path), who, context.options.levels, context.now))
+    Ok(Walk::below(read, (from, path), who, context.options.levels, context.now)?)
 }
 
 fn find(

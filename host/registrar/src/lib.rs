@@ -1,7 +1,8 @@
 //! The embedded CSE: enough of a registrar to be useful without another CSE.
 //!
 //! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, with the virtual resources
-//! `la` and `ol` of a container, in one durable store. What it answered with CREATED, UPDATED or
+//! `la` and `ol` of a container, `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an IN-CSE
+//! the service subscriptions, in one durable store. What it answered with CREATED, UPDATED or
 //! DELETED is on disk: the answer is given after the commit.
 //!
 //! A request comes to [`Registrar::handle`] after the security checks, so its From is authentic.
@@ -19,15 +20,22 @@ mod create;
 mod delete;
 mod discovery;
 mod filter;
+mod identity;
 mod instances;
+mod links;
 mod options;
+mod policy;
 mod record;
 mod refusal;
 mod registrar;
+mod registrees;
+mod remote_cse;
 mod representation;
 mod retrieve;
+mod service_subscription;
 mod settings;
 mod store;
+mod tables;
 mod update;
 mod values;
 mod walk;
@@ -38,5 +46,6 @@ mod testing;
 mod tests;
 
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};
+pub use service_subscription::{AppRule, ServiceSubscription};
 pub use settings::{Limits, Settings, SettingsError};
 pub use store::StoreError;

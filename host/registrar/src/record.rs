@@ -31,8 +31,13 @@ pub(crate) struct Record {
     pub(crate) sequence: u64,
     /// How far below the `<CSEBase>` it is.
     pub(crate) depth: u16,
-    /// The AE-ID-Stem of the AE whose subtree it is in; the `<CSEBase>` is nobody's.
+    /// The AE-ID-Stem of the AE, or the CSE-ID with its slash of the CSE, whose subtree it is in;
+    /// the `<CSEBase>` is nobody's.
     pub(crate) owner: Option<String>,
+    /// Whether something below it does not simply follow it, and may be open to somebody to whom it
+    /// is not.
+    #[serde(default)]
+    pub(crate) opens: bool,
     /// When it was created.
     pub(crate) created: Seconds,
     /// When it was last modified.

@@ -108,7 +108,7 @@ impl Registrar {
         self.store.fails()
     }
 
-    fn note(&self, error: &StoreError) {
+    pub(crate) fn note(&self, error: &StoreError) {
         match error {
             // Opening it anew would show the same.
             StoreError::Corrupt(_) | StoreError::Paused => {}
@@ -170,7 +170,6 @@ impl Registrar {
         ResponsePrimitive::refusal(&request.request_id, release, refusal.rsc(), &why)
     }
 
-    #[cfg(test)]
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
@@ -241,6 +240,7 @@ fn prepare(
             sequence: 0,
             depth: 0,
             owner: None,
+            opens: false,
             created: now,
             modified: now,
             expires: None,

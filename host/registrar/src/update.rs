@@ -4,9 +4,9 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::{Access, demand};
+use crate::access::{self, Access, CUSTODIAN, POLICIES, demand};
 use crate::address::{Place, by_id};
-use crate::attributes;
+use crate::attributes::{self, AttributeError};
 use crate::context::Context;
 use crate::create::lifetime;
 use crate::instances;
@@ -29,16 +29,29 @@ pub(crate) fn update(
         Place::Resource(found) => found,
         Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
     };
-    demand(&who, Access::Update, &found.record)?;
     let mut record = found.record;
+    let representation = context.representation(record.ty);
+    // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
+    // 9.6.1.3.2).
+    let governs = representation
+        .as_ref()
+        .ok()
+        .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
+    let access = if governs.is_some() { Access::Govern } else { Access::Update };
+    demand(&who, access, &record)?;
     match record.ty {
-        ResourceType::Ae | ResourceType::Container => {}
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
         ResourceType::ContentInstance => {
             return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
         }
+        _ => {}
     }
-    let representation = context.representation(record.ty)?;
+    let representation = representation?;
+    if let Some(name) = governs
+        && representation.len() > 1
+    {
+        return Err(AttributeError::value(name, "must be the only attribute in an update").into());
+    }
     let as_given = context.to_compare_with(&representation);
     let change = attributes::for_update(record.ty, representation, context.now)?;
     if let Some(asked) = change.expires {
@@ -49,6 +62,7 @@ pub(crate) fn update(
     }
     let ages = change.set.contains_key("mia");
     record.attributes.extend(change.set);
+    attributes::check_whole(record.ty, &record.attributes)?;
     record.modified = context.now;
     if let Some(state) = &mut record.state {
         *state = state.saturating_add(1);
@@ -60,6 +74,7 @@ pub(crate) fn update(
         }
     }
     writer.put(&record)?;
+    access::note_above(writer, &record)?;
     let above = match &record.parent {
         Some(ri) => {
             by_id(writer.read(), ri, context.now)?

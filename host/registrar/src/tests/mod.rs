@@ -1,8 +1,13 @@
 //! The registrar from outside: requests and answers.
 
 mod containers;
+mod cses;
 mod discovery;
 mod durability;
 mod parameters;
+mod policies;
+mod policies_discovery;
+mod policies_random;
 mod registration;
 mod sequences;
+mod service_subscriptions;

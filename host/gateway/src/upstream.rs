@@ -73,7 +73,7 @@ impl Remote {
                 None => format!("the answer breaks off: {e}"),
             }
         })?;
-        read_response(&parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+        read_response(parts.status, &parts.headers, body.to_bytes()).map_err(|e| e.to_string())
     }
 }
 

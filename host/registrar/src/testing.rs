@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use saegis_onem2m::http::read_query;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
@@ -26,10 +27,6 @@ pub(crate) fn request(
     content: Option<Value>,
 ) -> RequestPrimitive {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let pair = |p: &str| {
-        let (name, value) = p.split_once('=').unwrap();
-        (name.into(), value.into())
-    };
     RequestPrimitive {
         operation,
         to: Target::from_path(path).unwrap(),
@@ -38,7 +35,7 @@ pub(crate) fn request(
         release: Some("3".into()),
         resource_type: None,
         content: content.map(|c| Content::parse(c.to_string().into()).unwrap()),
-        query: query.split('&').filter(|p| !p.is_empty()).map(pair).collect(),
+        query: read_query(query).unwrap(),
         parameters: Vec::new(),
     }
 }

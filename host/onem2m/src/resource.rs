@@ -12,11 +12,25 @@ pub enum ResourceType {
     ContentInstance,
     /// The root of a CSE's resources.
     CseBase,
+    /// A group of resources that take one request together.
+    Group,
+    /// Where an AE that can't be reached fetches what is sent to it.
+    PollingChannel,
+    /// What sends notifications of changes.
+    Subscription,
 }
 
 impl ResourceType {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ae, Self::Container, Self::ContentInstance, Self::CseBase];
+    pub const ALL: [Self; 7] = [
+        Self::Ae,
+        Self::Container,
+        Self::ContentInstance,
+        Self::CseBase,
+        Self::Group,
+        Self::PollingChannel,
+        Self::Subscription,
+    ];
 
     /// The number on the wire (`ty`).
     #[must_use]
@@ -26,6 +40,9 @@ impl ResourceType {
             Self::Container => 3,
             Self::ContentInstance => 4,
             Self::CseBase => 5,
+            Self::Group => 9,
+            Self::PollingChannel => 15,
+            Self::Subscription => 23,
         }
     }
 
@@ -37,6 +54,9 @@ impl ResourceType {
             Self::Container => "m2m:cnt",
             Self::ContentInstance => "m2m:cin",
             Self::CseBase => "m2m:cb",
+            Self::Group => "m2m:grp",
+            Self::PollingChannel => "m2m:pch",
+            Self::Subscription => "m2m:sub",
         }
     }
 

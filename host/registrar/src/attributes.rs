@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use crate::record::{Attributes, Seconds, parse_timestamp};
 use crate::refusal::quoted;
+use crate::tables;
 use crate::values::Kind;
 
 /// Whether an attribute may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum May {
+pub(crate) enum May {
     /// Must be given (M).
     Must,
     /// May be given (O).
@@ -21,7 +22,7 @@ enum May {
 }
 
 /// A row of a table.
-struct Row {
+pub(crate) struct Row {
     name: &'static str,
     kind: Kind,
     create: May,
@@ -31,7 +32,7 @@ struct Row {
 use Kind::{AppId, Boolean, Count, Creator, Kept, Name, Simple, Text, Texts, Time, Unsupported};
 use May::{Can, Must, Not};
 
-const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
+pub(crate) const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
     Row { name, kind, create, update }
 }
 
@@ -111,6 +112,9 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::Ae => AE,
         ResourceType::Container => CONTAINER,
         ResourceType::ContentInstance => CONTENT_INSTANCE,
+        ResourceType::Subscription => tables::SUBSCRIPTION,
+        ResourceType::Group => tables::GROUP,
+        ResourceType::PollingChannel => tables::POLLING_CHANNEL,
         // Nobody creates or updates one by a request.
         ResourceType::CseBase => &[],
     };

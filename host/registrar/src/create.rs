@@ -13,6 +13,7 @@ use crate::address::{Found, Place};
 use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
 use crate::delete;
+use crate::events;
 use crate::instances;
 use crate::options::ResultContent;
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
@@ -20,6 +21,7 @@ use crate::refusal::Refusal;
 use crate::representation::{self, rooted};
 use crate::settings::INFRASTRUCTURE;
 use crate::store::{Read, StoreError, Writer};
+use crate::subscription;
 
 /// How far below the `<CSEBase>` a resource may be.
 pub(crate) const MAX_DEPTH: u16 = 16;
@@ -42,10 +44,18 @@ pub(crate) fn create(
     let who = if registers { None } else { Some(context.originator(writer.read())?) };
     let parent = match context.target(writer.read())? {
         Place::Resource(found) => found,
+        Place::Instance { .. } if ty == ResourceType::Subscription => {
+            return Err(Refusal::NotSubscribable);
+        }
         Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
     };
     if let Some(who) = &who {
         demand(who, Access::Create, &parent.record)?;
+    }
+    if let Some(who) = &who
+        && ty == ResourceType::Subscription
+    {
+        subscription::admit(writer.read(), who, &parent.record, context.now)?;
     }
     let ri = match ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
@@ -53,10 +63,18 @@ pub(crate) fn create(
             return Err(Refusal::InvalidChild { child: ty, parent: parent.record.ty });
         }
         ResourceType::Ae => registree(writer, context)?,
-        ResourceType::Container | ResourceType::ContentInstance => {
-            let short = ty.root().trim_start_matches("m2m:");
-            fresh(writer.read(), &format!("{short}-"))?
-        }
+        ResourceType::Container
+        | ResourceType::ContentInstance
+        | ResourceType::Subscription
+        | ResourceType::Group
+        | ResourceType::PollingChannel => match context.verified {
+            // Its targets know it by this.
+            Some(verified) => verified.ri.clone(),
+            None => {
+                let short = ty.root().trim_start_matches("m2m:");
+                fresh(writer.read(), &format!("{short}-"))?
+            }
+        },
     };
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
@@ -68,15 +86,23 @@ pub(crate) fn create(
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
     }
+    if ty == ResourceType::Subscription {
+        // Last, for whoever is asked is asked for nothing if there is anything else in the way.
+        subscription::check(writer.read(), context, &created.record, None)?;
+    }
+    events::created(writer, context, &created)?;
     answer(writer.read(), context, &created, &as_given)
 }
 
 fn is_child(child: ResourceType, parent: ResourceType) -> bool {
-    use ResourceType::{Ae, Container, ContentInstance, CseBase};
-    matches!(
-        (parent, child),
-        (CseBase, Ae | Container) | (Ae, Container) | (Container, Container | ContentInstance)
-    )
+    use ResourceType::{Ae, Container, ContentInstance, CseBase, Subscription};
+    match child {
+        Subscription => subscription::is_subscribable(parent),
+        _ => matches!(
+            (parent, child),
+            (CseBase, Ae | Container) | (Ae, Container) | (Container, Container | ContentInstance)
+        ),
+    }
 }
 
 /// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
@@ -176,6 +202,7 @@ fn insert(
         ty,
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
+        named_by: None,
         owner: if ty == ResourceType::Ae { Some(ri.clone()) } else { parent.record.owner.clone() },
         created: context.now,
         modified: context.now,
@@ -188,6 +215,9 @@ fn insert(
         name,
         attributes,
     };
+    if subscription::names_targets(context, &record, &record.attributes) {
+        record.named_by.clone_from(&context.request.from);
+    }
     if is_instance {
         instances::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {

@@ -100,6 +100,7 @@ mod tests {
             sequence: 0,
             depth: 3,
             owner: Some("Cx".into()),
+            named_by: None,
             created: 100,
             modified: 100,
             expires: None,

@@ -33,6 +33,9 @@ pub(crate) struct Record {
     pub(crate) depth: u16,
     /// The AE-ID-Stem of the AE whose subtree it is in; the `<CSEBase>` is nobody's.
     pub(crate) owner: Option<String>,
+    /// Whose word the targets of a subscription are: who created it, or last changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) named_by: Option<String>,
     /// When it was created.
     pub(crate) created: Seconds,
     /// When it was last modified.

@@ -70,6 +70,7 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         sequence,
         depth: u16::from(parent.is_some()),
         owner: None,
+        named_by: None,
         created: 1,
         modified: 1,
         expires: None,

@@ -9,12 +9,14 @@ use crate::address::{Place, by_id};
 use crate::attributes;
 use crate::context::Context;
 use crate::create::lifetime;
+use crate::events;
 use crate::instances;
 use crate::options::ResultContent;
 use crate::record::earlier;
 use crate::refusal::Refusal;
 use crate::representation::{self, rooted};
 use crate::store::{StoreError, Writer};
+use crate::subscription;
 
 /// Updates a resource.
 ///
@@ -31,8 +33,13 @@ pub(crate) fn update(
     };
     demand(&who, Access::Update, &found.record)?;
     let mut record = found.record;
+    let before = record.clone();
     match record.ty {
-        ResourceType::Ae | ResourceType::Container => {}
+        ResourceType::Ae
+        | ResourceType::Container
+        | ResourceType::Subscription
+        | ResourceType::Group
+        | ResourceType::PollingChannel => {}
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
         ResourceType::ContentInstance => {
             return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
@@ -48,6 +55,9 @@ pub(crate) fn update(
         record.attributes.remove(name);
     }
     let ages = change.set.contains_key("mia");
+    if subscription::names_targets(context, &record, &change.set) {
+        record.named_by.clone_from(&context.request.from);
+    }
     record.attributes.extend(change.set);
     record.modified = context.now;
     if let Some(state) = &mut record.state {
@@ -59,6 +69,9 @@ pub(crate) fn update(
             instances::shorten(writer, &mut record, context.now)?;
         }
     }
+    if record.ty == ResourceType::Subscription {
+        subscription::check(writer.read(), context, &record, Some(&before))?;
+    }
     writer.put(&record)?;
     let above = match &record.parent {
         Some(ri) => {
@@ -69,6 +82,7 @@ pub(crate) fn update(
         None => None,
     };
     let expires = earlier(above, record.expires);
+    events::updated(writer, context, &before, &record, expires)?;
     let all = representation::attributes(context.settings, &record, expires);
     let content = match context.options.content {
         ResultContent::Nothing => None,

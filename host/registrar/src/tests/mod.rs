@@ -3,6 +3,8 @@
 mod containers;
 mod discovery;
 mod durability;
+mod notifications;
 mod parameters;
 mod registration;
 mod sequences;
+mod subscriptions;

@@ -214,7 +214,7 @@ fn the_csebase_is_there_to_be_seen() {
         (
             &json!("/mn-cse-123456"),
             &json!(2),
-            &json!([2, 3, 4, 5]),
+            &json!([2, 3, 4, 5, 9, 15, 23]),
             &json!("mn-cse-123456"),
             &json!("cse"),
             &json!(""),

@@ -1,0 +1,59 @@
+//! The attributes of the resource types that act: subscriptions, groups, polling channels (the
+//! tables of TS-0004 clauses 7.4.8, 7.4.13 and 7.4.22).
+
+use crate::attributes::May::{Can, Must, Not};
+use crate::attributes::{Row, row};
+use crate::values::Kind::{
+    Addresses, Boolean, Count, Creator, Kept, Object, Text, Texts, Unsupported,
+};
+use crate::values::{MAX_ADDRESS, MAX_NAME};
+
+/// Most targets of a subscription.
+pub(crate) const MAX_TARGETS: usize = 16;
+
+/// `<subscription>`.
+pub(crate) const SUBSCRIPTION: &[Row] = &[
+    row("acpi", Unsupported, Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("enc", Object, Can, Can),
+    row("exc", Count, Can, Can),
+    row("nu", Addresses(MAX_TARGETS), Must, Can),
+    row("gpi", Unsupported, Can, Can),
+    row("nfu", Unsupported, Can, Can),
+    row("bn", Unsupported, Can, Can),
+    row("rl", Unsupported, Can, Can),
+    row("psn", Unsupported, Can, Can),
+    row("pn", Unsupported, Can, Can),
+    row("nsp", Unsupported, Can, Can),
+    row("ln", Unsupported, Can, Can),
+    row("nct", Count, Can, Can),
+    row("nec", Unsupported, Can, Can),
+    row("cr", Creator, Can, Not),
+    row("su", Text(MAX_ADDRESS), Can, Not),
+    row("acrs", Unsupported, Can, Can),
+    row("nse", Unsupported, Can, Can),
+    row("nsi", Kept, Not, Not),
+    row("ma", Unsupported, Can, Can),
+];
+
+/// `<group>`.
+pub(crate) const GROUP: &[Row] = &[
+    row("acpi", Unsupported, Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("cr", Creator, Can, Not),
+    row("mt", Count, Can, Not),
+    row("spty", Unsupported, Can, Not),
+    row("cnm", Kept, Not, Not),
+    row("mnm", Count, Must, Can),
+    row("mid", Texts, Must, Can),
+    row("macp", Unsupported, Can, Can),
+    row("mtv", Kept, Not, Not),
+    row("csy", Count, Can, Not),
+    row("gn", Text(MAX_NAME), Can, Can),
+    row("ssi", Unsupported, Can, Can),
+    row("nar", Unsupported, Can, Can),
+];
+
+/// `<pollingChannel>`.
+pub(crate) const POLLING_CHANNEL: &[Row] =
+    &[row("acpi", Unsupported, Can, Can), row("rqag", Boolean, Can, Can)];

@@ -1,7 +1,7 @@
 //! The HTTP binding.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use saegis_onem2m::http::{
     MAX_QUERY, REQUEST_ID, STATUS, read_request, read_response, write_request, write_response,
 };
@@ -66,7 +66,8 @@ fn request(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) {
             let answer = ResponsePrimitive::refusal(id, None, refusal.rsc, &refusal.why);
             let answer = write_response(answer);
             let (headers, body) = (answer.headers(), answer.body().clone());
-            let again = read_response(headers, body).expect("a refusal is a response");
+            let again =
+                read_response(answer.status(), headers, body).expect("a refusal is a response");
             assert_eq!((again.request_id.as_str(), again.rsc), (id, refusal.rsc));
             return;
         }
@@ -117,10 +118,10 @@ fn parts_of(r: &RequestPrimitive) -> impl PartialEq + std::fmt::Debug {
 }
 
 fn response(headers: &HeaderMap, body: Bytes) {
-    let Ok(first) = read_response(headers, body) else { return };
+    let Ok(first) = read_response(StatusCode::OK, headers, body) else { return };
     let written = write_response(first.clone());
     assert_eq!(written.headers().keys_len(), written.headers().len(), "no header stands twice");
-    let second = read_response(written.headers(), written.body().clone());
+    let second = read_response(written.status(), written.headers(), written.body().clone());
     let second = second.expect("what was written is read");
     let parts = |r: &ResponsePrimitive| {
         let texts = (r.request_id.clone(), r.release.clone(), r.content_location.clone());

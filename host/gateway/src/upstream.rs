@@ -13,7 +13,7 @@ use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_registrar::Registrar;
+use saegis_registrar::{Handled, Registrar};
 use tokio::sync::Semaphore;
 
 /// Connections to the CSE behind the gateway that are kept when idle.
@@ -73,7 +73,7 @@ impl Remote {
                 None => format!("the answer breaks off: {e}"),
             }
         })?;
-        read_response(&parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+        read_response(parts.status, &parts.headers, body.to_bytes()).map_err(|e| e.to_string())
     }
 }
 
@@ -108,7 +108,11 @@ impl Upstream {
                 let work = move || {
                     // Kept by the work, for whoever waits for it may go.
                     let _place = place;
-                    registrar.handle(&request, SystemTime::now())
+                    // Nothing is sent yet: a subscription that needs it is refused.
+                    match registrar.handle(&request, SystemTime::now()) {
+                        Handled::Done(answer) => answer.response,
+                        Handled::Verify(target) => target.unanswered().response,
+                    }
                 };
                 match tokio::task::spawn_blocking(work).await {
                     Ok(response) => response,

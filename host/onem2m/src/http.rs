@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Uri};
+use http::{Method, StatusCode, Uri};
 
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use crate::resource::ResourceType;
@@ -136,7 +136,7 @@ fn request_parts(
         }
         _ => {}
     }
-    let query = query(uri.query().unwrap_or_default())?;
+    let query = read_query(uri.query().unwrap_or_default())?;
     // A POST is a create by the type in its Content-Type, and by nothing else.
     if post && query.iter().any(|(name, _)| name.eq_ignore_ascii_case("ty")) {
         return Err(bad("the query string has ty, whose place is the Content-Type"));
@@ -177,7 +177,10 @@ pub fn write_request(
         path.push(if i == 0 { '?' } else { '&' });
         path.extend(percent_encoding::utf8_percent_encode(name, QUERY));
         path.push('=');
-        path.extend(percent_encoding::utf8_percent_encode(value, QUERY));
+        for (i, element) in value.iter().enumerate() {
+            path.push_str(if i == 0 { "" } else { "+" });
+            path.extend(percent_encoding::utf8_percent_encode(element, QUERY));
+        }
     }
     let mut builder = http::Request::builder()
         .method(method)
@@ -207,14 +210,22 @@ pub fn write_request(
     builder.body(body)
 }
 
-/// Reads a response of another CSE.
+/// Reads a response of another CSE. One with the status 204 and nothing else answers a request
+/// whose Response Type was noResponse: it was taken, and no more is told.
 ///
 /// # Errors
 /// What is wrong with it, in words for the log.
-pub fn read_response(headers: &HeaderMap, body: Bytes) -> Result<ResponsePrimitive, BindingError> {
-    let rsc = single(headers, STATUS)?
-        .and_then(|v| v.parse().ok())
-        .ok_or_else(|| bad("the response has no X-M2M-RSC"))?;
+pub fn read_response(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<ResponsePrimitive, BindingError> {
+    let rsc = match single(headers, STATUS)? {
+        None if status == StatusCode::NO_CONTENT && body.is_empty() => Rsc::Accepted.code(),
+        code => {
+            code.and_then(|v| v.parse().ok()).ok_or_else(|| bad("the response has no X-M2M-RSC"))?
+        }
+    };
     let content = if body.is_empty() {
         None
     } else {
@@ -236,8 +247,8 @@ pub fn read_response(headers: &HeaderMap, body: Bytes) -> Result<ResponsePrimiti
 #[must_use]
 pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
     let mut out = http::Response::new(response.content.unwrap_or_default());
-    *out.status_mut() = http::StatusCode::from_u16(response.rsc.http_status())
-        .unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *out.status_mut() = StatusCode::from_u16(response.rsc.http_status())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = out.headers_mut();
     headers.insert(STATUS, HeaderValue::from(response.rsc.code()));
     // A value that can't stand in a header field came from no request that was read here.
@@ -364,20 +375,22 @@ fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
     Ok(())
 }
 
-/// What is escaped in a query string that we write: all but the unreserved characters, and `+`,
-/// which separates the values of a list (TS-0009 clause 6.2.2.2).
-const QUERY: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'+');
+/// What is escaped in a query string that we write: all but the unreserved characters. A `+` of a
+/// value is escaped too, for a bare one separates the elements of a list.
+const QUERY: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Parameters of a primitive that have a place of their own. In a query string a CSE could take
 /// them for what was checked in that place.
 const NOT_IN_QUERY: [&str; 8] = ["fr", "to", "op", "rqi", "rvi", "pc", "cr", "aei"];
 
-fn query(text: &str) -> Result<Vec<(String, String)>, BindingError> {
+/// Reads a query string: names and their values, each a list whose elements a `+` separates
+/// (TS-0009 clause 6.2.2.2). It is split before it is decoded, so an escaped `+` is one of the
+/// element. A list has one element at least, which may be empty.
+///
+/// # Errors
+/// When it is longer than it may be, not UTF-8, or says what has another place.
+pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError> {
     if text.len() > MAX_QUERY {
         return Err(bad(format!("the query string is longer than {MAX_QUERY} bytes")));
     }
@@ -392,7 +405,8 @@ fn query(text: &str) -> Result<Vec<(String, String)>, BindingError> {
     let mut pairs = Vec::new();
     for pair in text.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value): (String, String) = (decode(name)?, decode(value)?);
+        let name = decode(name)?;
+        let value = value.split('+').map(decode).collect::<Result<_, _>>()?;
         if NOT_IN_QUERY.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
             return Err(bad(format!("the query string has {name}, which has another place")));
         }

@@ -44,7 +44,7 @@ fn a_create_is_read_whole() {
     assert_eq!(r.from.as_deref(), Some("Clight-AE1"));
     assert_eq!(r.request_id, "r1");
     assert_eq!(r.resource_type, Some(2));
-    assert_eq!(r.query("rcn"), Some("3"));
+    assert_eq!(r.query("rcn").unwrap(), ["3"]);
     assert_eq!(r.parameters, [("x-m2m-ot", "20261124T093000".to_string())]);
 
     let out = write_request(&r, &CseId::parse("mn-cse-123456").unwrap()).unwrap();
@@ -117,9 +117,25 @@ fn a_query_string_does_not_say_what_has_another_place() {
         Rsc::BadRequest
     );
     assert_eq!(rsc(read(Method::GET, "/x?fu=1&ty=2", &[RI], "")), Rsc::Ok);
-    let r = read(Method::GET, "/x?lbl=a+b", &[RI], "").unwrap();
-    let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
-    assert_eq!(out.uri().query(), Some("lbl=a+b"));
+}
+
+#[test]
+fn a_plus_separates_and_an_escaped_one_does_not() {
+    for (query, elements) in [
+        ("lbl=a+b", &["a", "b"][..]),
+        ("lbl=a%2Bb", &["a+b"]),
+        ("lbl=a%2Bb+c%20d", &["a+b", "c d"]),
+        ("lbl=+a+", &["", "a", ""]),
+        ("lbl=", &[""]),
+    ] {
+        let r = read(Method::GET, &format!("/x?{query}"), &[RI], "").unwrap();
+        assert_eq!(r.query("lbl").unwrap(), elements, "{query}");
+        let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
+        assert_eq!(out.uri().query(), Some(query));
+    }
+    let r = read(Method::GET, "/x?lbl", &[RI], "").unwrap();
+    assert_eq!(r.query, [("lbl".to_string(), vec![String::new()])]);
+    assert_eq!(rsc(read(Method::GET, "/x?lbl=a+%ff", &[RI], "")), Rsc::BadRequest);
 }
 
 #[test]
@@ -174,6 +190,7 @@ fn fields_that_are_not_ours_do_not_travel() {
 
 #[test]
 fn responses_of_other_cses_are_read_strictly() {
+    let read_response = |headers: &_, body| read_response(StatusCode::OK, headers, body);
     let mut headers = HeaderMap::new();
     assert!(read_response(&headers, Bytes::new()).is_err());
     headers.insert(STATUS, HeaderValue::from_static("2000"));
@@ -185,12 +202,29 @@ fn responses_of_other_cses_are_read_strictly() {
     assert!(read_response(&headers, Bytes::new()).is_err());
 }
 
+#[test]
+fn nothing_at_all_answers_where_no_response_is_wanted() {
+    let mut headers = HeaderMap::new();
+    let none = StatusCode::NO_CONTENT;
+    let taken = read_response(none, &headers, Bytes::new()).unwrap();
+    assert_eq!((taken.rsc, taken.content), (Rsc::Accepted, None));
+    for status in [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::NOT_FOUND] {
+        assert!(read_response(status, &headers, Bytes::new()).is_err(), "{status}");
+    }
+    assert!(read_response(none, &headers, Bytes::from_static(b"{}")).is_err());
+    // A code that is there is read, whatever the status.
+    headers.insert(STATUS, HeaderValue::from_static("4004"));
+    assert_eq!(read_response(none, &headers, Bytes::new()).unwrap().rsc, Rsc::NotFound);
+    headers.insert(STATUS, HeaderValue::from_static("none"));
+    assert!(read_response(none, &headers, Bytes::new()).is_err());
+}
+
 proptest! {
     #[test]
     fn a_primitive_survives_the_wire(
         from in "[CS][a-z0-9-]{1,20}",
         id in "[A-Za-z0-9/._-]{1,40}",
-        value in "[ -~]{0,40}",
+        value in prop::collection::vec("[ -~]{0,20}", 1..4),
         path in "(/[a-z0-9_-]{1,8}){1,4}",
     ) {
         let at = CseId::parse("cse1").unwrap();
@@ -215,6 +249,6 @@ proptest! {
             headers.append(n, v);
         }
         let _ = read_request(&Method::GET, &Uri::from_static("/x"), &headers, Bytes::new());
-        let _ = read_response(&headers, Bytes::new());
+        let _ = read_response(StatusCode::OK, &headers, Bytes::new());
     }
 }

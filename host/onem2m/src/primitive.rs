@@ -56,8 +56,9 @@ pub struct RequestPrimitive {
     pub resource_type: Option<u16>,
     /// The representation in JSON.
     pub content: Option<Content>,
-    /// Filter criteria, result content and whatever else the query string held, in order.
-    pub query: Vec<(String, String)>,
+    /// Filter criteria, result content and whatever else the query string held, in order. A value
+    /// is a list of one element or more, for any of them may be one.
+    pub query: Vec<(String, Vec<String>)>,
     /// Further parameters that travel in header fields of their own, by lower-case field name.
     pub parameters: Vec<(&'static str, String)>,
 }
@@ -69,10 +70,10 @@ impl RequestPrimitive {
         self.operation == Operation::Create && self.resource_type == Some(kind.number())
     }
 
-    /// The value of a parameter of the query string.
+    /// The value of a parameter of the query string: a list, mostly of one element.
     #[must_use]
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    pub fn query(&self, name: &str) -> Option<&[String]> {
+        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
     }
 }
 

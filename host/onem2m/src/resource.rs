@@ -24,11 +24,17 @@ pub enum ResourceType {
     ServiceSubscribedAppRule,
     /// A node of a service subscription.
     ServiceSubscribedNode,
+    /// A group of resources that take one request together.
+    Group,
+    /// Where an AE that can't be reached fetches what is sent to it.
+    PollingChannel,
+    /// What sends notifications of changes.
+    Subscription,
 }
 
 impl ResourceType {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Ae,
         Self::Container,
         Self::ContentInstance,
@@ -39,6 +45,9 @@ impl ResourceType {
         Self::RemoteCse,
         Self::ServiceSubscribedAppRule,
         Self::ServiceSubscribedNode,
+        Self::Group,
+        Self::PollingChannel,
+        Self::Subscription,
     ];
 
     /// The number on the wire (`ty`).
@@ -55,6 +64,9 @@ impl ResourceType {
             Self::RemoteCse => 16,
             Self::ServiceSubscribedAppRule => 19,
             Self::ServiceSubscribedNode => 20,
+            Self::Group => 9,
+            Self::PollingChannel => 15,
+            Self::Subscription => 23,
         }
     }
 
@@ -72,6 +84,9 @@ impl ResourceType {
             Self::RemoteCse => "m2m:csr",
             Self::ServiceSubscribedAppRule => "m2m:asar",
             Self::ServiceSubscribedNode => "m2m:svsn",
+            Self::Group => "m2m:grp",
+            Self::PollingChannel => "m2m:pch",
+            Self::Subscription => "m2m:sub",
         }
     }
 

@@ -89,6 +89,11 @@ rsc! {
     SecurityAssociationRequired = 4107, "SECURITY_ASSOCIATION_REQUIRED", 403;
     /// The parent does not take children of that type.
     InvalidChildResourceType = 4108, "INVALID_CHILD_RESOURCE_TYPE", 403;
+    /// A request to the members of a group that has none. This row and those of 4110, 5204 and 6010
+    /// are not in TS-0009's table: as other CSEs have them.
+    NoMembers = 4109, "NO_MEMBERS", 404;
+    /// A member is of another type than the group's.
+    GroupMemberTypeInconsistent = 4110, "GROUP_MEMBER_TYPE_INCONSISTENT", 400;
     /// The originator of an ESPrim object is not who it says.
     EsprimImpersonationError = 4116, "ESPRIM_IMPERSONATION_ERROR", 403;
     /// The originator is registered already.
@@ -114,10 +119,15 @@ rsc! {
     /// The target takes no subscriptions. Its row, and the next, are not in TS-0009's table: 403,
     /// as other CSEs have it, for it is a refusal.
     TargetNotSubscribable = 5203, "TARGET_NOT_SUBSCRIBABLE", 403;
+    /// Whether the target of a subscription wants to be notified could not be asked.
+    SubscriptionVerificationInitiationFailed = 5204,
+        "SUBSCRIPTION_VERIFICATION_INITIATION_FAILED", 500;
     /// The host of a subscription may not notify there.
     SubscriptionHostHasNoPrivilege = 5205, "SUBSCRIPTION_HOST_HAS_NO_PRIVILEGE", 403;
     /// No answer can be given in a form that the originator takes.
     NotAcceptable = 5207, "NOT_ACCEPTABLE", 406;
+    /// A group would have more members than it may.
+    MaxNumberOfMemberExceeded = 6010, "MAX_NUMBER_OF_MEMBER_EXCEEDED", 400;
 }
 
 impl Rsc {
@@ -160,6 +170,10 @@ mod tests {
             (2004, 200),
             (4000, 400),
             (4102, 400),
+            (4109, 404),
+            (4110, 400),
+            (5204, 500),
+            (6010, 400),
             (4004, 404),
             (5103, 404),
             (5107, 404),

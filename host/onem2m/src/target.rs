@@ -95,6 +95,27 @@ impl Target {
         Ok(Self { scope, resource })
     }
 
+    /// Reads an address as attributes hold it, and as the To parameter writes it: `x` is
+    /// CSE-relative, `/CSE/x` SP-relative, `//sp/CSE/x` absolute (TS-0001 clause 7.2).
+    ///
+    /// # Errors
+    /// Why it names no target.
+    pub fn from_address(address: &str) -> Result<Self, TargetError> {
+        // Escapes are of paths: an address has none.
+        if address.contains('%') {
+            return Err(TargetError::Character);
+        }
+        if let Some(rest) = address.strip_prefix("//") {
+            Self::from_path(&format!("/_/{rest}"))
+        } else if address.starts_with('/') {
+            Self::from_path(&format!("/~{address}"))
+        } else {
+            let target = Self::from_path(&format!("/{address}"))?;
+            // What a path means by a first segment of its own, no address does.
+            if target.scope == Scope::CseRelative { Ok(target) } else { Err(TargetError::Scope) }
+        }
+    }
+
     /// Whether the target is at the CSE `own`, whose service provider's name is `sp` if known.
     #[must_use]
     pub fn is_at(&self, own: &CseId, own_sp: Option<&str>) -> bool {
@@ -216,6 +237,18 @@ mod tests {
     #[test]
     fn a_cse_id_alone_is_its_csebase() {
         assert_eq!(Target::from_path("/~/mn-cse-123456").unwrap().resource, "-");
+    }
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for address in ["cse/light", "-", "/other/cse/light", "//a.b/other/Clight", "/other/-"] {
+            assert_eq!(Target::from_address(address).unwrap().to_string(), address);
+        }
+        assert_eq!(Target::from_address("/other").unwrap().to_string(), "/other/-");
+        for bad in ["", "/", "//", "//a.b", "a//b", "~/c/x", "_/a.b/c/x", "%63se", "a/../b", "a b"]
+        {
+            assert!(Target::from_address(bad).is_err(), "{bad}");
+        }
     }
 
     proptest! {

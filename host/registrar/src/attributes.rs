@@ -118,6 +118,9 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::Ae => AE,
         ResourceType::Container => CONTAINER,
         ResourceType::ContentInstance => CONTENT_INSTANCE,
+        ResourceType::Subscription => tables::SUBSCRIPTION,
+        ResourceType::Group => tables::GROUP,
+        ResourceType::PollingChannel => tables::POLLING_CHANNEL,
         // Nobody creates or updates one by a request.
         ResourceType::CseBase => &[],
         ResourceType::AccessControlPolicy => tables::ACCESS_CONTROL_POLICY,

@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 use crate::access::Originator;
 use crate::address::{self, Place};
 use crate::options::{Options, ResultContent};
+use crate::outbox::Outbox;
 use crate::record::{Attributes, Record, Seconds};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
+use crate::verification::Verified;
 
 /// A request, and what was read from it.
 pub(crate) struct Context<'a> {
@@ -23,9 +25,18 @@ pub(crate) struct Context<'a> {
     pub(crate) options: Options,
     /// The time that holds for the whole of it.
     pub(crate) now: Seconds,
+    /// What it wants to be sent.
+    pub(crate) outbox: Outbox,
+    /// The targets that have been asked, where it is a subscription.
+    pub(crate) verified: Option<&'a Verified>,
 }
 
 impl<'a> Context<'a> {
+    /// Whether a target of a subscription has been asked.
+    pub(crate) fn has_asked(&self, url: &http::Uri) -> bool {
+        self.verified.is_some_and(|v| v.targets.contains(url))
+    }
+
     /// Who asks.
     pub(crate) fn originator<'r>(&self, read: &'r dyn Read) -> Result<Originator<'r>, Refusal>
     where

@@ -13,6 +13,7 @@ use crate::address::{Found, Place};
 use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
 use crate::delete;
+use crate::events;
 use crate::identity;
 use crate::instances;
 use crate::options::ResultContent;
@@ -23,6 +24,7 @@ use crate::representation::{self, rooted};
 use crate::service_subscription;
 use crate::settings::INFRASTRUCTURE;
 use crate::store::{Read, StoreError, Writer};
+use crate::subscription;
 use crate::values::MAX_NAME;
 
 /// How far below the `<CSEBase>` a resource may be.
@@ -46,10 +48,18 @@ pub(crate) fn create(
     let who = if registers { None } else { Some(context.originator(writer.read())?) };
     let parent = match context.target(writer.read())? {
         Place::Resource(found) => found,
+        Place::Instance { .. } if ty == ResourceType::Subscription => {
+            return Err(Refusal::NotSubscribable);
+        }
         Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
     };
     if let Some(who) = &who {
         demand(who, Access::Create(ty), &parent.record)?;
+    }
+    if let Some(who) = &who
+        && ty == ResourceType::Subscription
+    {
+        subscription::admit(writer.read(), who, &parent.record, context.now)?;
     }
     let mut cse = None;
     let mut ri = match ty {
@@ -62,10 +72,14 @@ pub(crate) fn create(
             let registree = remote_cse::registree(writer, context)?;
             remote_cse::ri_of(cse.insert(registree))
         }
-        _ => {
-            let short = ty.root().trim_start_matches("m2m:");
-            fresh(writer.read(), &format!("{short}-"))?
-        }
+        _ => match context.verified {
+            // Its targets know it by this.
+            Some(verified) => verified.ri.clone(),
+            None => {
+                let short = ty.root().trim_start_matches("m2m:");
+                fresh(writer.read(), &format!("{short}-"))?
+            }
+        },
     };
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
@@ -90,14 +104,22 @@ pub(crate) fn create(
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
     }
+    if ty == ResourceType::Subscription {
+        // Last, for whoever is asked is asked for nothing if there is anything else in the way.
+        subscription::check(writer.read(), context, &created.record, None)?;
+    }
+    events::created(writer, context, &created)?;
     answer(writer.read(), context, &created, &as_given)
 }
 
 fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     use ResourceType::{
         AccessControlPolicy, Ae, Container, ContentInstance, CseBase, Node, RemoteCse,
-        ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile,
+        ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile, Subscription,
     };
+    if child == Subscription {
+        return subscription::is_subscribable(parent);
+    }
     matches!(
         (parent, child),
         (CseBase | Ae | RemoteCse, Container | AccessControlPolicy)
@@ -214,6 +236,7 @@ fn insert(
         ty,
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
+        named_by: None,
         owner,
         opens: false,
         created: context.now,
@@ -227,6 +250,9 @@ fn insert(
         name,
         attributes,
     };
+    if subscription::names_targets(context, &record, &record.attributes) {
+        record.named_by.clone_from(&context.request.from);
+    }
     if is_instance {
         instances::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {

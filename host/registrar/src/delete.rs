@@ -7,6 +7,7 @@ use saegis_onem2m::rsc::Rsc;
 use crate::access::{Access, demand};
 use crate::address::{self, Place};
 use crate::context::Context;
+use crate::events;
 use crate::instances::{self, Loss};
 use crate::options::ResultContent;
 use crate::record::{Record, Seconds};
@@ -34,6 +35,9 @@ pub(crate) fn delete(
         }
     };
     let record = &found.record;
+    if record.ty != ResourceType::CseBase {
+        events::deleted(writer, context, &found)?;
+    }
     match record.ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be deleted")),
         ResourceType::ContentInstance => {

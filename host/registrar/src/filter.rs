@@ -101,6 +101,7 @@ mod tests {
             depth: 3,
             owner: Some("Cx".into()),
             opens: false,
+            named_by: None,
             created: 100,
             modified: 100,
             expires: None,

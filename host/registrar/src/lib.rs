@@ -10,6 +10,41 @@
 //! target, privilege, representation, operation. Each step is a module; each refuses with a
 //! reason that goes to the originator.
 //!
+//! The registrar sends nothing by itself. What a change has to be told to subscribers comes with its
+//! [`Answer`], as notifications that somebody else sends after the commit; and a subscription whose
+//! targets must be asked first comes back as a [`Verification`]:
+//!
+//! ```
+//! # use saegis_onem2m::{primitive::{RequestPrimitive, ResponsePrimitive}, rsc::Rsc};
+//! # use saegis_registrar::{Answer, Checked, Handled, Notification, Registrar};
+//! # use std::time::SystemTime;
+//! /// Sends a notification, if there is a rule that allows its address.
+//! # fn send(notification: &Notification) -> Option<Rsc> { None }
+//! fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
+//!     let mut handled = registrar.handle(request, SystemTime::now());
+//!     let answer = loop {
+//!         match handled {
+//!             Handled::Done(answer) => break answer,
+//!             Handled::Verify(target) => {
+//!                 let Some(rsc) = send(target.notification()) else {
+//!                     break target.unanswered();
+//!                 };
+//!                 match target.answered(rsc) {
+//!                     Checked::Next(target) => handled = Handled::Verify(target),
+//!                     Checked::Refused(answer) => break answer,
+//!                     Checked::Ready(all) => break registrar.conclude(all, SystemTime::now()),
+//!                 }
+//!             }
+//!         }
+//!     };
+//!     for notification in &answer.notifications {
+//!         // Better elsewhere: the originator need not wait for it.
+//!         let _ = send(notification);
+//!     }
+//!     answer.response
+//! }
+//! ```
+//!
 //! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
 
 mod access;
@@ -17,14 +52,19 @@ mod address;
 mod attributes;
 mod context;
 mod create;
+mod criteria;
 mod delete;
 mod discovery;
+mod events;
 mod filter;
 mod identity;
 mod instances;
 mod links;
+mod notification;
 mod options;
+mod outbox;
 mod policy;
+mod reach;
 mod record;
 mod refusal;
 mod registrar;
@@ -35,9 +75,11 @@ mod retrieve;
 mod service_subscription;
 mod settings;
 mod store;
+mod subscription;
 mod tables;
 mod update;
 mod values;
+mod verification;
 mod walk;
 
 #[cfg(test)]
@@ -45,7 +87,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use notification::{NamedBy, Notification};
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};
 pub use service_subscription::{AppRule, ServiceSubscription};
 pub use settings::{Limits, Settings, SettingsError};
 pub use store::StoreError;
+pub use verification::{Answer, Checked, Handled, Verification, Verified};

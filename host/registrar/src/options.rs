@@ -135,10 +135,14 @@ impl Options {
 }
 
 impl Raw {
-    fn take(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
+    fn take(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
         use Condition as C;
-        let number = |name| value.parse::<u64>().map_err(|_| OptionError::Value(name));
-        let time = |name| parse_timestamp(value).ok_or(OptionError::Value(name));
+        let one = |name| match value {
+            [one] => Ok(one.as_str()),
+            _ => Err(OptionError::Value(name)),
+        };
+        let number = |name| one(name)?.parse::<u64>().map_err(|_| OptionError::Value(name));
+        let time = |name| parse_timestamp(one(name)?).ok_or(OptionError::Value(name));
         let once = |slot: &mut Option<u64>, name| match slot.replace(number(name)?) {
             None => Ok(()),
             Some(_) => Err(OptionError::Twice(name)),
@@ -155,19 +159,23 @@ impl Raw {
             // How long a deferred answer is to be kept: there are none.
             "rp" => return Ok(()),
             "ty" => {
-                for part in value.split(['+', ' ']) {
+                // A list of the element type may be written with spaces too.
+                for part in value.iter().flat_map(|v| v.split(' ')) {
                     let number = part.parse().map_err(|_| OptionError::Value("ty"))?;
                     self.filter.types.push(number);
                 }
                 return Ok(());
             }
             "lbl" => {
-                take_texts(&mut self.filter.labels, value);
+                self.filter.labels.extend_from_slice(value);
                 return Ok(());
             }
             "cty" => {
-                // A `+` belongs to the media type, as in image/svg+xml.
-                self.filter.content_types.push(value.into());
+                self.filter.content_types.extend_from_slice(value);
+                // Many leave the `+` of a media type unescaped, as in image/svg+xml.
+                if value.len() > 1 {
+                    self.filter.content_types.push(value.join("+"));
+                }
                 return Ok(());
             }
             "crb" => C::CreatedBefore(time("crb")?),
@@ -255,15 +263,6 @@ impl Raw {
 
 fn saturating(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-/// Takes a text that may be several, joined by `+` (TS-0009 clause 6.2.2.2). A `+` may as well
-/// belong to the text, and after decoding nobody can tell: then either reading will do.
-fn take_texts(into: &mut Vec<String>, value: &str) {
-    into.push(value.into());
-    if value.contains('+') {
-        into.extend(value.split('+').filter(|part| !part.is_empty()).map(Into::into));
-    }
 }
 
 fn result_content(

@@ -3,15 +3,11 @@ use crate::testing::request;
 use Operation::{Create, Delete, Retrieve, Update};
 use OptionError as E;
 use ResultContent as R;
+use saegis_onem2m::http::read_query;
 
 fn read(operation: Operation, query: &str) -> Result<Options, E> {
     let mut request = request(operation, "/cse", Some("Cx"), None);
-    request.query = query
-        .split('&')
-        .filter(|p| !p.is_empty())
-        .map(|p| p.split_once('=').unwrap())
-        .map(|(n, v)| (n.into(), v.into()))
-        .collect();
+    request.query = read_query(query).unwrap();
     Options::read(&request)
 }
 
@@ -37,12 +33,13 @@ fn each_operation_has_its_default() {
 fn criteria_are_read() {
     let options = read(
         Retrieve,
-        "fu=1&ty=2+3&ty=4&lbl=a+b&lbl=c&lim=5&ofst=3&lvl=2&drt=2&cra=20261124T093000",
+        "fu=1&ty=2+3&ty=4&lbl=a%2Bb+d&lbl=c&cty=a/b%2Bc&cty=a/d+e&lim=5&ofst=3&lvl=2&drt=2&cra=20261124T093000",
     )
     .unwrap();
     assert!(options.discovery && options.unstructured);
     assert_eq!(options.filter.types, [2, 3, 4]);
-    assert_eq!(options.filter.labels, ["a+b", "a", "b", "c"]);
+    assert_eq!(options.filter.labels, ["a+b", "d", "c"]);
+    assert_eq!(options.filter.content_types, ["a/b+c", "a/d", "e", "a/d+e"]);
     assert_eq!(options.filter.conditions, [Condition::CreatedAfter(1_795_512_600)]);
     assert_eq!((options.limit, options.skip, options.levels), (5, 2, Some(2)));
     assert_eq!(read(Retrieve, "fu=1&lim=99999999").unwrap().limit, MAX_RESULTS);
@@ -55,6 +52,8 @@ fn what_is_wrong_is_refused() {
         (Retrieve, "rcn=x", E::Value("rcn")),
         (Retrieve, "fu=9", E::Value("fu")),
         (Retrieve, "fu=1&drt=3", E::Value("drt")),
+        (Retrieve, "fu=1&lim=1+2", E::Value("lim")),
+        (Retrieve, "fu=1&crb=20261124T093000+20261124T093000", E::Value("crb")),
         (Retrieve, "fu=1&lim=0", E::Value("lim")),
         (Retrieve, "fu=1&ofst=0", E::Value("ofst")),
         (Retrieve, "fu=1&lvl=-1", E::Value("lvl")),

@@ -38,6 +38,9 @@ pub(crate) struct Record {
     /// is not.
     #[serde(default)]
     pub(crate) opens: bool,
+    /// Whose word the targets of a subscription are: who created it, or last changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) named_by: Option<String>,
     /// When it was created.
     pub(crate) created: Seconds,
     /// When it was last modified.

@@ -8,6 +8,7 @@ use crate::access::Access;
 use crate::attributes::AttributeError;
 use crate::options::OptionError;
 use crate::store::StoreError;
+use crate::verification::Unverified;
 
 /// A refusal.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,19 @@ pub(crate) enum Refusal {
     /// Something that the specification knows and this registrar does not.
     #[error("{0}")]
     NotImplemented(&'static str),
+    /// A subscription to something that takes none.
+    #[error("there are no subscriptions to that")]
+    NotSubscribable,
+    /// A subscription to something that its originator may not see.
+    #[error("the originator has no privilege to retrieve what it subscribes to")]
+    SubscriberHasNoPrivilege,
+    /// A subscription whose targets have not been asked yet whether they want it. Where they can
+    /// be asked, this is no refusal.
+    #[error("the targets of the subscription could not be asked whether they want it")]
+    Verify(Box<Unverified>),
+    /// A subscription with a target that can't be asked.
+    #[error("a target of the subscription can't be reached: {0}")]
+    NoTarget(&'static str),
     /// Over a limit of the container, the store or the answer.
     #[error("{0}")]
     NotAcceptable(&'static str),
@@ -107,6 +121,9 @@ impl Refusal {
             Self::CseRegistered => Rsc::OriginatorHasAlreadyRegistered,
             Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
             Self::NotAcceptable(_) => Rsc::NotAcceptable,
+            Self::NotSubscribable => Rsc::TargetNotSubscribable,
+            Self::SubscriberHasNoPrivilege => Rsc::SubscriptionCreatorHasNoPrivilege,
+            Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
             Self::Store(_) => Rsc::InternalServerError,
         }
     }

@@ -7,11 +7,14 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 
 use crate::context::Context;
+use crate::notification::Notification;
 use crate::options::{OptionError, Options};
+use crate::outbox::{Letter, Outbox};
 use crate::record::{Record, Seconds, parse_timestamp, seconds};
 use crate::refusal::{Refusal, quoted};
 use crate::settings::{Settings, SettingsError};
 use crate::store::{Store, StoreError, Writer};
+use crate::verification::{Answer, Handled, Verification, Verified};
 use crate::{create, delete, representation, retrieve, update};
 
 /// The version of the layout of the store.
@@ -85,10 +88,25 @@ impl Registrar {
     }
 
     /// Carries out a request whose originator is authentic, at the time `now`, and answers. A
-    /// change is on disk before it is answered with a success. Blocks on the disk.
-    #[must_use]
-    pub fn handle(&self, request: &RequestPrimitive, now: SystemTime) -> ResponsePrimitive {
-        self.answer(request, seconds(now)).unwrap_or_else(|refusal| self.refuse(request, &refusal))
+    /// change is on disk before it is answered with a success. A subscription with targets that
+    /// have to be asked is not carried out yet. Blocks on the disk.
+    pub fn handle(&self, request: &RequestPrimitive, now: SystemTime) -> Handled {
+        match self.answer(request, None, seconds(now)) {
+            Ok(answer) => Handled::Done(answer),
+            Err(Refusal::Verify(targets)) => {
+                Handled::Verify(Verification::begin(request, *targets))
+            }
+            Err(refusal) => Handled::Done(self.refuse(request, &refusal).into()),
+        }
+    }
+
+    /// Carries out a subscription whose targets have been asked, at the time `now`, which is later:
+    /// what has changed meanwhile counts, so it may still be refused. The originator must still be
+    /// who it was when the request was handled. Blocks on the disk.
+    pub fn conclude(&self, verified: Verified, now: SystemTime) -> Answer {
+        let request = &verified.request;
+        self.answer(request, Some(&verified), seconds(now))
+            .unwrap_or_else(|refusal| self.refuse(request, &refusal).into())
     }
 
     /// Removes resources that have expired, at most [`SWEEP_BATCH`] of them. Gives how many:
@@ -128,29 +146,45 @@ impl Registrar {
     fn answer(
         &self,
         request: &RequestPrimitive,
+        verified: Option<&Verified>,
         now: Seconds,
-    ) -> Result<ResponsePrimitive, Refusal> {
+    ) -> Result<Answer, Refusal> {
         check_release(request, &self.settings)?;
         check_expiration(request, now)?;
         if request.operation == Operation::Notify {
             return Err(Refusal::NotImplemented("notifications are not supported"));
         }
         let options = Options::read(request)?;
-        let context = Context { settings: &self.settings, request, options, now };
+        let outbox = Outbox::default();
+        let context = Context { settings: &self.settings, request, options, now, outbox, verified };
         // Keeps the counters of containers exact: what has expired does not count.
         match self.sweep_some(now, SWEEP_FIRST) {
             // What can't be written now can be read.
             Ok(_) | Err(StoreError::Paused) => {}
             Err(error) => return Err(error.into()),
         }
-        match request.operation {
+        let response = match request.operation {
             Operation::Create => self.store.write(|writer| create::create(writer, &context)),
             Operation::Update => self.store.write(|writer| update::update(writer, &context)),
             Operation::Delete => self.store.write(|writer| delete::delete(writer, &context)),
             Operation::Retrieve | Operation::Notify => {
                 retrieve::retrieve(self.store.snapshot()?.read(), &context)
             }
+        }?;
+        // Only now, for all of it is on disk.
+        Ok(Answer { response, notifications: self.post(context.outbox) })
+    }
+
+    /// Gives what is to be sent by others.
+    fn post(&self, outbox: Outbox) -> Vec<Notification> {
+        let mut notifications = Vec::new();
+        for letter in outbox.empty() {
+            match letter {
+                Letter::Http(notification) => notifications.push(notification),
+                Letter::Channel { .. } => {}
+            }
         }
+        notifications
     }
 
     fn refuse(&self, request: &RequestPrimitive, refusal: &Refusal) -> ResponsePrimitive {
@@ -241,6 +275,7 @@ fn prepare(
             depth: 0,
             owner: None,
             opens: false,
+            named_by: None,
             created: now,
             modified: now,
             expires: None,

@@ -102,6 +102,13 @@ pub(crate) trait Read {
     fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError>;
     /// The first child, or the one behind `after`, by type and then by order of creation.
     fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError>;
+    /// The first child of that type, or the one behind the sequence `after`.
+    fn next_of_type(
+        &self,
+        parent: &str,
+        ty: ResourceType,
+        after: Option<u64>,
+    ) -> Result<Option<Child>, StoreError>;
     /// The instance at the edge of a container, or the next further in from `beyond`.
     fn instance(
         &self,
@@ -167,6 +174,16 @@ where
     fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError> {
         let first = after.map_or((0, 0), |c| (c.ty, c.sequence.saturating_add(1)));
         self.edge(parent, (first, (u16::MAX, u64::MAX)), Edge::Oldest)
+    }
+
+    fn next_of_type(
+        &self,
+        parent: &str,
+        ty: ResourceType,
+        after: Option<u64>,
+    ) -> Result<Option<Child>, StoreError> {
+        let (ty, first) = (ty.number(), after.map_or(0, |at| at.saturating_add(1)));
+        self.edge(parent, ((ty, first), (ty, u64::MAX)), Edge::Oldest)
     }
 
     fn instance(

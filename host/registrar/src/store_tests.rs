@@ -71,6 +71,7 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         depth: u16::from(parent.is_some()),
         owner: None,
         opens: false,
+        named_by: None,
         created: 1,
         modified: 1,
         expires: None,

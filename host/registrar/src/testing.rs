@@ -2,15 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use saegis_onem2m::http::read_query;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use serde_json::{Value, json};
 
 use crate::record::{Seconds, seconds};
 use crate::settings::Settings;
 use crate::store::{Snapshot, StoreError, Writer};
-use crate::{OpenError, Registrar};
+use crate::{Answer, Checked, Handled, Notification, OpenError, Registrar, Verified};
 
 /// 2026-11-24, 09:30:00.
 pub(crate) const NOW: Seconds = 1_795_512_600;
@@ -26,10 +28,6 @@ pub(crate) fn request(
     content: Option<Value>,
 ) -> RequestPrimitive {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let pair = |p: &str| {
-        let (name, value) = p.split_once('=').unwrap();
-        (name.into(), value.into())
-    };
     RequestPrimitive {
         operation,
         to: Target::from_path(path).unwrap(),
@@ -38,7 +36,7 @@ pub(crate) fn request(
         release: Some("3".into()),
         resource_type: None,
         content: content.map(|c| Content::parse(c.to_string().into()).unwrap()),
-        query: query.split('&').filter(|p| !p.is_empty()).map(pair).collect(),
+        query: read_query(query).unwrap(),
         parameters: Vec::new(),
     }
 }
@@ -48,9 +46,26 @@ pub(crate) struct Reply {
     pub(crate) code: u16,
     pub(crate) json: Value,
     pub(crate) response: ResponsePrimitive,
+    pub(crate) notifications: Vec<Notification>,
 }
 
 impl Reply {
+    pub(crate) fn of(answer: Answer) -> Self {
+        let Answer { response, notifications } = answer;
+        let json =
+            response.content.as_ref().map_or(Value::Null, |c| serde_json::from_slice(c).unwrap());
+        Self { code: response.rsc.code(), json, response, notifications }
+    }
+
+    /// The contents of the notifications, and where they go.
+    pub(crate) fn told(&self) -> Vec<(String, Value)> {
+        let told = |n: &Notification| {
+            let content: Value = serde_json::from_slice(&n.content).unwrap();
+            (n.url.to_string(), content["m2m:sgn"].clone())
+        };
+        self.notifications.iter().map(told).collect()
+    }
+
     /// The attributes of the one resource in it.
     pub(crate) fn attributes(&self) -> &Value {
         self.json.as_object().and_then(|o| o.values().next()).unwrap_or(&Value::Null)
@@ -64,6 +79,28 @@ impl Reply {
     /// The addresses that a discovery found.
     pub(crate) fn found(&self) -> Vec<&str> {
         self.json["m2m:uril"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect()
+    }
+}
+
+/// Asks for a subscription.
+pub(crate) fn subscribe(bench: &Bench, from: &str, path: &str, attributes: Value) -> Handled {
+    let content = json!({ "m2m:sub": attributes });
+    let mut request = request(Operation::Create, path, Some(from), Some(content));
+    request.resource_type = Some(23);
+    bench.handle(&request)
+}
+
+/// All that are asked want it.
+pub(crate) fn agree(bench: &Bench, mut handled: Handled) -> Reply {
+    loop {
+        match handled {
+            Handled::Done(answer) => return Reply::of(answer),
+            Handled::Verify(target) => match target.answered(Rsc::Ok) {
+                Checked::Next(next) => handled = Handled::Verify(next),
+                Checked::Ready(all) => return bench.conclude(all),
+                Checked::Refused(answer) => return Reply::of(answer),
+            },
+        }
     }
 }
 
@@ -164,10 +201,18 @@ impl Bench {
     }
 
     pub(crate) fn send(&self, request: &RequestPrimitive) -> Reply {
-        let response = self.registrar.handle(request, self.now);
-        let json =
-            response.content.as_ref().map_or(Value::Null, |c| serde_json::from_slice(c).unwrap());
-        Reply { code: response.rsc.code(), json, response }
+        match self.handle(request) {
+            Handled::Done(answer) => Reply::of(answer),
+            Handled::Verify(target) => panic!("it is not answered yet: {target:?}"),
+        }
+    }
+
+    pub(crate) fn handle(&self, request: &RequestPrimitive) -> Handled {
+        self.registrar.handle(request, self.now)
+    }
+
+    pub(crate) fn conclude(&self, verified: Verified) -> Reply {
+        Reply::of(self.registrar.conclude(verified, self.now))
     }
 
     pub(crate) fn create(&self, from: Option<&str>, path: &str, ty: u16, content: Value) -> Reply {

@@ -9,12 +9,14 @@ use crate::address::{Place, by_id};
 use crate::attributes::{self, AttributeError};
 use crate::context::Context;
 use crate::create::lifetime;
+use crate::events;
 use crate::instances;
 use crate::options::ResultContent;
 use crate::record::earlier;
 use crate::refusal::Refusal;
 use crate::representation::{self, rooted};
 use crate::store::{StoreError, Writer};
+use crate::subscription;
 
 /// Updates a resource.
 ///
@@ -39,6 +41,7 @@ pub(crate) fn update(
         .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
     let access = if governs.is_some() { Access::Govern } else { Access::Update };
     demand(&who, access, &record)?;
+    let before = record.clone();
     match record.ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
         ResourceType::ContentInstance => {
@@ -61,6 +64,9 @@ pub(crate) fn update(
         record.attributes.remove(name);
     }
     let ages = change.set.contains_key("mia");
+    if subscription::names_targets(context, &record, &change.set) {
+        record.named_by.clone_from(&context.request.from);
+    }
     record.attributes.extend(change.set);
     attributes::check_whole(record.ty, &record.attributes)?;
     record.modified = context.now;
@@ -73,6 +79,9 @@ pub(crate) fn update(
             instances::shorten(writer, &mut record, context.now)?;
         }
     }
+    if record.ty == ResourceType::Subscription {
+        subscription::check(writer.read(), context, &record, Some(&before))?;
+    }
     writer.put(&record)?;
     access::note_above(writer, &record)?;
     let above = match &record.parent {
@@ -84,6 +93,7 @@ pub(crate) fn update(
         None => None,
     };
     let expires = earlier(above, record.expires);
+    events::updated(writer, context, &before, &record, expires)?;
     let all = representation::attributes(context.settings, &record, expires);
     let content = match context.options.content {
         ResultContent::Nothing => None,

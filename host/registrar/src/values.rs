@@ -15,6 +15,9 @@ pub(crate) const MAX_NAME: usize = 100;
 const MAX_ENTRY: usize = 256;
 const MAX_ENTRIES: usize = 64;
 
+/// Longest address, in bytes.
+pub(crate) const MAX_ADDRESS: usize = 512;
+
 /// Names with a meaning of their own: virtual resources, the `<CSEBase>`, and what a path starts
 /// with when it is not CSE-relative.
 const RESERVED: [&str; 12] =
@@ -76,6 +79,11 @@ pub(crate) enum Kind {
     Count,
     /// A simple value: the content of an instance. Its size is bounded where it is stored.
     Simple,
+    /// An object. What may be in it is checked where it is understood.
+    Object,
+    /// A list of addresses: one at least, and at most that many. What they are addresses of is
+    /// checked where it is understood.
+    Addresses(usize),
     /// The creator: the originator asks for it by giving null, and may not give anything else.
     Creator,
     /// The address of a resource.
@@ -149,6 +157,11 @@ impl Kind {
             Self::Count => value.is_u64(),
             Self::Simple => value.is_string() || value.is_number() || value.is_boolean(),
             Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
+            Self::Object => value.is_object(),
+            Self::Addresses(most) => value.as_array().is_some_and(|list| {
+                let entry = |v: &Value| v.as_str().is_some_and(|t| t.len() <= MAX_ADDRESS);
+                (1..=most).contains(&list.len()) && list.iter().all(entry)
+            }),
         };
         if fits { Ok(()) } else { Err(self.wanted()) }
     }
@@ -180,6 +193,10 @@ impl Kind {
             ),
             Self::Stems => format!(
                 "must be a list of at most {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
+            ),
+            Self::Object => "must be an object".into(),
+            Self::Addresses(most) => format!(
+                "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
             ),
             Self::Creator => "must be null: the CSE enters the creator itself".into(),
             Self::Rules | Self::Kept | Self::Unsupported => "can't be given".into(),
@@ -227,6 +244,11 @@ mod tests {
             (Kind::Count, json!(0), json!(-1)),
             (Kind::Count, json!(5), json!(5.0)),
             (Kind::Count, json!(5), json!("5")),
+            (Kind::Object, json!({"net": [1]}), json!([1])),
+            (Kind::Addresses(2), json!(["a", "b"]), json!(["a", "b", "c"])),
+            (Kind::Addresses(2), json!(["a"]), json!([])),
+            (Kind::Addresses(2), json!(["a"]), json!("a")),
+            (Kind::Addresses(2), json!(["a"]), json!(["a".repeat(MAX_ADDRESS + 1)])),
             (Kind::Simple, json!("21"), json!({"t": 21})),
             (Kind::Simple, json!(21.5), json!([21])),
         ] {

@@ -119,7 +119,7 @@ impl Session {
             let (parts, body) = response.into_parts();
             let body =
                 Limited::new(body, MAX_CONTENT).collect().await.map_err(|e| e.to_string())?;
-            read_response(&parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+            read_response(parts.status, &parts.headers, body.to_bytes()).map_err(|e| e.to_string())
         };
         let response = tokio::time::timeout(self.patience, exchange)
             .await

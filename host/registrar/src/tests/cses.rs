@@ -133,7 +133,10 @@ fn a_registration_has_what_a_cse_has() {
     assert_eq!(registered(&bench), Vec::<String>::new());
     let bench = Bench::new(Settings { cse_type: 3, ..settings() });
     assert_eq!(register(&bench, Some(ASN), json!({})).code, 4108);
-    assert_eq!(bench.retrieve(ASN, "/cse").attributes()["srt"], json!([1, 2, 3, 4, 5, 14]));
+    assert_eq!(
+        bench.retrieve(ASN, "/cse").attributes()["srt"],
+        json!([1, 2, 3, 4, 5, 9, 14, 15, 23])
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn bench() -> Bench {
         assert_eq!(bench.container(LIGHT1, path, attributes).code, 2001);
     };
     make("/cse/light1", json!({"rn": "log", "lbl": ["kept", "room:1"]}));
-    make("/cse/light1/log", json!({"rn": "deep", "lbl": ["room:1"]}));
+    make("/cse/light1/log", json!({"rn": "deep", "lbl": ["room:1", "a+b"]}));
     for (name, con) in [("i1", "1"), ("i2", "22"), ("i3", "333")] {
         bench.pass(10);
         let cin = json!({"rn": name, "con": con, "cnf": "text/plain:0"});
@@ -37,6 +37,8 @@ fn a_discovery_finds_what_is_below() {
     assert_eq!(find(&bench, "lbl=room:1"), ["log", "log/deep"]);
     assert_eq!(find(&bench, "lbl=kept&lbl=other"), ["log"]);
     assert_eq!(find(&bench, "lbl=other+kept"), ["log"]);
+    assert_eq!(find(&bench, "lbl=a%2Bb"), ["log/deep"]);
+    assert_eq!(find(&bench, "lbl=a+b"), Vec::<String>::new());
     assert_eq!(find(&bench, "cra=20261124T093010"), ["state/i2", "state/i3"]);
     assert_eq!(find(&bench, "crb=20261124T093020&ty=4"), ["state/i1"]);
     assert_eq!(find(&bench, "ms=20261124T093020&ty=3"), ["state"]);

@@ -229,7 +229,7 @@ fn the_csebase_is_there_to_be_seen() {
         (
             &json!("/mn-cse-123456"),
             &json!(2),
-            &json!([1, 2, 3, 4, 5, 14, 16]),
+            &json!([1, 2, 3, 4, 5, 9, 14, 15, 16, 23]),
             &json!("mn-cse-123456"),
             &json!("cse"),
             &json!(""),

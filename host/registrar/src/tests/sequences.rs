@@ -11,6 +11,7 @@ enum Step {
     Leave(usize),
     Container(usize, usize, Option<u64>),
     Instance(usize, String, Option<u64>),
+    Subscribe(usize, Vec<u8>, Option<u64>),
     Limit(usize, serde_json::Value),
     Delete(usize),
     DeleteEdge(usize, bool),
@@ -48,6 +49,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2usize).prop_map(Step::Leave),
         4 => (place.clone(), 0..2usize, lives.clone()).prop_map(|(p, n, l)| Step::Container(p, n, l)),
         8 => (place.clone(), "[a-z]{0,6}", lives).prop_map(|(p, c, l)| Step::Instance(p, c, l)),
+        3 => (place.clone(), prop::collection::vec(1..5u8, 1..4), prop::option::of(1..4u64))
+            .prop_map(|(p, n, e)| Step::Subscribe(p, n, e)),
         2 => (place.clone(), limit).prop_map(|(p, l)| Step::Limit(p, l)),
         1 => place.clone().prop_map(Step::Delete),
         1 => (place, any::<bool>()).prop_map(|(p, e)| Step::DeleteEdge(p, e)),
@@ -95,6 +98,15 @@ proptest! {
                     let attributes = with(until(&bench, lives), "con", &content);
                     let code = bench.instance(owner(place), PLACES[place], attributes).code;
                     prop_assert!(matches!(code, 2001 | 4108 | 4004 | 5207));
+                }
+                Step::Subscribe(place, events, counter) => {
+                    let mut sub = json!({"nu": [owner(place)], "enc": {"net": events}});
+                    if let Some(counter) = counter {
+                        sub["exc"] = counter.into();
+                    }
+                    let (from, sub) = (Some(owner(place)), json!({ "m2m:sub": sub }));
+                    let code = bench.create(from, PLACES[place], 23, sub).code;
+                    prop_assert!(matches!(code, 2001 | 4004 | 5207));
                 }
                 Step::Limit(place, attributes) => {
                     let content = json!({ "m2m:cnt": attributes });

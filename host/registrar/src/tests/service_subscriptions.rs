@@ -226,7 +226,7 @@ fn service_subscriptions_are_on_an_in_cse() {
     }
     let bench = bench();
     let types = bench.retrieve(LIGHT1, "/cse").attributes()["srt"].clone();
-    assert_eq!(types, json!([1, 2, 3, 4, 5, 11, 14, 16, 19, 20]));
+    assert_eq!(types, json!([1, 2, 3, 4, 5, 9, 11, 14, 15, 16, 19, 20, 23]));
     for (path, ty) in [("/cse", 20), ("/cse/light1", 11), ("/cse/light1", 19)] {
         let who = if path == "/cse" { ADMIN } else { LIGHT1 };
         let code = make(&bench, who, path, ty, json!({"ni": "n"})).code;

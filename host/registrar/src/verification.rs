@@ -1,0 +1,132 @@
+//! What a request comes to, and how the targets of a subscription are asked before there is one
+//! (TS-0004 clause 7.4.8.2.1).
+//!
+//! The order is in the types. A [`Verified`] is what it takes to make a subscription that needs
+//! verification, and it comes from the last [`Verification`] alone, which comes from the one before
+//! it: so each target has been answered for.
+
+use http::Uri;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+
+use crate::notification::Notification;
+
+/// What a request comes to.
+#[derive(Debug)]
+#[must_use]
+pub enum Handled {
+    /// It is answered.
+    Done(Answer),
+    /// Nothing is done yet: the target of a subscription has to be asked first.
+    Verify(Verification),
+}
+
+/// An answer, and what is to be sent.
+#[derive(Debug)]
+#[must_use]
+pub struct Answer {
+    /// The answer to the originator.
+    pub response: ResponsePrimitive,
+    /// What is to be sent now, in this order. What it tells of is on disk. Nobody waits for it: the
+    /// answer need not, and a notification that can't be sent is lost (there is no `pn` yet).
+    pub notifications: Vec<Notification>,
+}
+
+impl From<ResponsePrimitive> for Answer {
+    fn from(response: ResponsePrimitive) -> Self {
+        Self { response, notifications: Vec::new() }
+    }
+}
+
+/// A target that is to be asked whether it wants a subscription's notifications. Whoever has one
+/// sends [`notification`](Self::notification) and says what came of it, with
+/// [`answered`](Self::answered) or [`unanswered`](Self::unanswered). To let it go is to leave the
+/// request undone and unanswered.
+#[derive(Debug)]
+#[must_use]
+pub struct Verification {
+    request: Box<RequestPrimitive>,
+    ri: String,
+    asked: Vec<Uri>,
+    now: Notification,
+    /// The targets that follow, the next one last.
+    then: Vec<Notification>,
+}
+
+/// What follows when a target has answered.
+#[derive(Debug)]
+#[must_use]
+pub enum Checked {
+    /// Another target is to be asked.
+    Next(Verification),
+    /// All want it: give it to [`Registrar::conclude`](crate::Registrar::conclude).
+    Ready(Verified),
+    /// One does not: this is the answer to the originator.
+    Refused(Answer),
+}
+
+/// A request whose targets have all been asked and want what they will get.
+#[derive(Debug)]
+#[must_use]
+pub struct Verified {
+    pub(crate) request: Box<RequestPrimitive>,
+    /// The resource-ID of the subscription, which the targets were told.
+    pub(crate) ri: String,
+    /// The addresses that were asked.
+    pub(crate) targets: Vec<Uri>,
+}
+
+/// Targets that have not been asked yet.
+#[derive(Debug)]
+pub(crate) struct Unverified {
+    /// The resource-ID of the subscription.
+    pub(crate) ri: String,
+    /// What to send, at least one.
+    pub(crate) first: Notification,
+    /// What to send after it, in reverse order.
+    pub(crate) then: Vec<Notification>,
+}
+
+impl Verification {
+    pub(crate) fn begin(request: &RequestPrimitive, unverified: Unverified) -> Self {
+        let Unverified { ri, first, then } = unverified;
+        Self { request: Box::new(request.clone()), ri, asked: Vec::new(), now: first, then }
+    }
+
+    /// What to send.
+    #[must_use]
+    pub fn notification(&self) -> &Notification {
+        &self.now
+    }
+
+    /// Goes on with the Response Status Code of the target's answer.
+    pub fn answered(self, rsc: Rsc) -> Checked {
+        let Self { request, ri, mut asked, now, mut then } = self;
+        if !rsc.is_success() {
+            // These the originator is told as they are.
+            let rsc = match rsc {
+                Rsc::SubscriptionCreatorHasNoPrivilege | Rsc::SubscriptionHostHasNoPrivilege => rsc,
+                _ => Rsc::SubscriptionVerificationInitiationFailed,
+            };
+            let why = "a target of the subscription does not want it";
+            return Checked::Refused(refuse(&request, rsc, why));
+        }
+        asked.push(now.url);
+        match then.pop() {
+            Some(next) => Checked::Next(Self { request, ri, asked, now: next, then }),
+            None => Checked::Ready(Verified { request, ri, targets: asked }),
+        }
+    }
+
+    /// The target could not be asked: no rule allows the address, it can't be reached, or there was
+    /// no answer in time, or none that is a response primitive. Gives the answer to the originator.
+    pub fn unanswered(self) -> Answer {
+        let why = "a target of the subscription could not be asked whether it wants it";
+        refuse(&self.request, Rsc::SubscriptionVerificationInitiationFailed, why)
+    }
+}
+
+fn refuse(request: &RequestPrimitive, rsc: Rsc, why: &str) -> Answer {
+    let (id, release) = (&request.request_id, request.release.as_deref());
+    ResponsePrimitive::refusal(id, release, rsc, why).into()
+}

@@ -4,14 +4,6 @@
 /// A resource type that this project knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResourceType {
-    /// An application entity.
-    Ae,
-    /// A container of content instances.
-    Container,
-    /// A value in a container.
-    ContentInstance,
-    /// The root of a CSE's resources.
-    CseBase,
     /// Rules that say who may do what.
     AccessControlPolicy,
     /// A service subscription, the contract with the service provider.
@@ -24,37 +16,45 @@ pub enum ResourceType {
     ServiceSubscribedAppRule,
     /// A node of a service subscription.
     ServiceSubscribedNode,
+    /// An application entity.
+    Ae,
+    /// A container of content instances.
+    Container,
+    /// A value in a container.
+    ContentInstance,
+    /// The root of a CSE's resources.
+    CseBase,
 }
 
 impl ResourceType {
     /// All of them.
     pub const ALL: [Self; 10] = [
-        Self::Ae,
-        Self::Container,
-        Self::ContentInstance,
-        Self::CseBase,
         Self::AccessControlPolicy,
         Self::ServiceSubscriptionProfile,
         Self::Node,
         Self::RemoteCse,
         Self::ServiceSubscribedAppRule,
         Self::ServiceSubscribedNode,
+        Self::Ae,
+        Self::Container,
+        Self::ContentInstance,
+        Self::CseBase,
     ];
 
     /// The number on the wire (`ty`).
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
-            Self::Ae => 2,
-            Self::Container => 3,
-            Self::ContentInstance => 4,
-            Self::CseBase => 5,
             Self::AccessControlPolicy => 1,
             Self::ServiceSubscriptionProfile => 11,
             Self::Node => 14,
             Self::RemoteCse => 16,
             Self::ServiceSubscribedAppRule => 19,
             Self::ServiceSubscribedNode => 20,
+            Self::Ae => 2,
+            Self::Container => 3,
+            Self::ContentInstance => 4,
+            Self::CseBase => 5,
         }
     }
 
@@ -62,16 +62,16 @@ impl ResourceType {
     #[must_use]
     pub fn root(self) -> &'static str {
         match self {
-            Self::Ae => "m2m:ae",
-            Self::Container => "m2m:cnt",
-            Self::ContentInstance => "m2m:cin",
-            Self::CseBase => "m2m:cb",
             Self::AccessControlPolicy => "m2m:acp",
             Self::ServiceSubscriptionProfile => "m2m:mssp",
             Self::Node => "m2m:nod",
             Self::RemoteCse => "m2m:csr",
             Self::ServiceSubscribedAppRule => "m2m:asar",
             Self::ServiceSubscribedNode => "m2m:svsn",
+            Self::Ae => "m2m:ae",
+            Self::Container => "m2m:cnt",
+            Self::ContentInstance => "m2m:cin",
+            Self::CseBase => "m2m:cb",
         }
     }
 

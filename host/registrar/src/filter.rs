@@ -100,13 +100,13 @@ mod tests {
             sequence: 0,
             depth: 3,
             owner: Some("Cx".into()),
-            opens: false,
             created: 100,
             modified: 100,
             expires: None,
             state: Some(7),
             stock: None,
             size: Some(10),
+            opens: false,
             attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})
                 .as_object()
                 .unwrap()

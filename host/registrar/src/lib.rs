@@ -13,6 +13,7 @@
 //! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
 
 mod access;
+mod access_tables;
 mod address;
 mod attributes;
 mod context;
@@ -35,7 +36,6 @@ mod retrieve;
 mod service_subscription;
 mod settings;
 mod store;
-mod tables;
 mod update;
 mod values;
 mod walk;

@@ -34,10 +34,6 @@ pub(crate) struct Record {
     /// The AE-ID-Stem of the AE, or the CSE-ID with its slash of the CSE, whose subtree it is in;
     /// the `<CSEBase>` is nobody's.
     pub(crate) owner: Option<String>,
-    /// Whether something below it does not simply follow it, and may be open to somebody to whom it
-    /// is not.
-    #[serde(default)]
-    pub(crate) opens: bool,
     /// When it was created.
     pub(crate) created: Seconds,
     /// When it was last modified.
@@ -50,6 +46,10 @@ pub(crate) struct Record {
     pub(crate) stock: Option<Stock>,
     /// The size of an instance's content, in bytes.
     pub(crate) size: Option<u64>,
+    /// Whether something below it does not simply follow it, and may be open to somebody to whom it
+    /// is not.
+    #[serde(default)]
+    pub(crate) opens: bool,
     /// What its originator gave, and what was assigned for good when it was created.
     pub(crate) attributes: Attributes,
 }

@@ -70,13 +70,13 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         sequence,
         depth: u16::from(parent.is_some()),
         owner: None,
-        opens: false,
         created: 1,
         modified: 1,
         expires: None,
         state: None,
         stock: None,
         size: Some(1),
+        opens: false,
         attributes: Attributes::new(),
     }
 }

@@ -6,7 +6,7 @@
 
 use saegis_onem2m::resource::ResourceType;
 
-use crate::access::{Access, Originator, Rule, may, policies_of};
+use crate::access::{Access, Originator, Rule, allows, policies_of};
 use crate::address::Found;
 use crate::record::{Record, Seconds, alive, earlier};
 use crate::refusal::Refusal;
@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let rule = self.who.rule_below(&frame.rule, &record)?;
-            let hidden = !may(&self.who, self.access, &record, &rule)?;
+            let hidden = !allows(&self.who, self.access, &record, &rule)?;
             if hidden && self.access != Access::Discover {
                 continue;
             }

@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::store::{Child, Read, StoreError};
 
 /// How much a walk may look at: resources, with one more counted for each [`BLOCK`] of content and
-/// for each policy that a resource names.
+/// for each step to a policy that a resource names.
 const MOST: u64 = 20_000;
 const BLOCK: u64 = 4096;
 
@@ -98,8 +98,10 @@ impl<'a> Walk<'a> {
             let found = self.read.get(&child.ri)?;
             let record = found.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
             frame.last = Some(child);
-            let named = u64::try_from(policies_of(&record).len()).unwrap_or(u64::MAX);
-            let cost = 1 + record.size.unwrap_or(0) / BLOCK + named;
+            let steps: usize =
+                policies_of(&record).iter().map(|address| address.split('/').count()).sum();
+            let steps = u64::try_from(steps).unwrap_or(u64::MAX);
+            let cost = (1 + record.size.unwrap_or(0) / BLOCK).saturating_add(steps);
             self.left = self.left.checked_sub(cost).ok_or(Refusal::NotAcceptable(
                 "there is too much below the target: choose another one, or fewer levels",
             ))?;

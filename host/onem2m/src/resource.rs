@@ -4,14 +4,6 @@
 /// A resource type that this project knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResourceType {
-    /// An application entity.
-    Ae,
-    /// A container of content instances.
-    Container,
-    /// A value in a container.
-    ContentInstance,
-    /// The root of a CSE's resources.
-    CseBase,
     /// Rules that say who may do what.
     AccessControlPolicy,
     /// A service subscription, the contract with the service provider.
@@ -30,15 +22,19 @@ pub enum ResourceType {
     PollingChannel,
     /// What sends notifications of changes.
     Subscription,
+    /// An application entity.
+    Ae,
+    /// A container of content instances.
+    Container,
+    /// A value in a container.
+    ContentInstance,
+    /// The root of a CSE's resources.
+    CseBase,
 }
 
 impl ResourceType {
     /// All of them.
     pub const ALL: [Self; 13] = [
-        Self::Ae,
-        Self::Container,
-        Self::ContentInstance,
-        Self::CseBase,
         Self::AccessControlPolicy,
         Self::ServiceSubscriptionProfile,
         Self::Node,
@@ -48,16 +44,16 @@ impl ResourceType {
         Self::Group,
         Self::PollingChannel,
         Self::Subscription,
+        Self::Ae,
+        Self::Container,
+        Self::ContentInstance,
+        Self::CseBase,
     ];
 
     /// The number on the wire (`ty`).
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
-            Self::Ae => 2,
-            Self::Container => 3,
-            Self::ContentInstance => 4,
-            Self::CseBase => 5,
             Self::AccessControlPolicy => 1,
             Self::ServiceSubscriptionProfile => 11,
             Self::Node => 14,
@@ -67,6 +63,10 @@ impl ResourceType {
             Self::Group => 9,
             Self::PollingChannel => 15,
             Self::Subscription => 23,
+            Self::Ae => 2,
+            Self::Container => 3,
+            Self::ContentInstance => 4,
+            Self::CseBase => 5,
         }
     }
 
@@ -74,10 +74,6 @@ impl ResourceType {
     #[must_use]
     pub fn root(self) -> &'static str {
         match self {
-            Self::Ae => "m2m:ae",
-            Self::Container => "m2m:cnt",
-            Self::ContentInstance => "m2m:cin",
-            Self::CseBase => "m2m:cb",
             Self::AccessControlPolicy => "m2m:acp",
             Self::ServiceSubscriptionProfile => "m2m:mssp",
             Self::Node => "m2m:nod",
@@ -87,6 +83,10 @@ impl ResourceType {
             Self::Group => "m2m:grp",
             Self::PollingChannel => "m2m:pch",
             Self::Subscription => "m2m:sub",
+            Self::Ae => "m2m:ae",
+            Self::Container => "m2m:cnt",
+            Self::ContentInstance => "m2m:cin",
+            Self::CseBase => "m2m:cb",
         }
     }
 

@@ -6,7 +6,7 @@
 //! goes by its own `pvs`. Where no policy applies, a subtree is its AE's or its CSE's, and what is
 //! in it also its creator's (`cr`), or, where one is named, its custodian's alone (`cstn`).
 //!
-//! [`may`] is the whole rule.
+//! [`allows`] is the whole rule.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -301,7 +301,7 @@ fn is_registered(read: &dyn Read, stem: &str, now: Seconds) -> Result<bool, Stor
 }
 
 /// The access rule: whether the originator may do that, where the resource goes by `rule`.
-pub(crate) fn may(
+pub(crate) fn allows(
     who: &Originator<'_>,
     access: Access,
     on: &Record,
@@ -345,10 +345,14 @@ pub(crate) fn may(
     }
 }
 
+/// [`allows`], by the rule that the resource goes by.
+pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<bool, StoreError> {
+    allows(who, access, on, &who.rule(on)?)
+}
+
 /// [`may`], as a refusal.
 pub(crate) fn demand(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
-    let rule = who.rule(on)?;
-    if may(who, access, on, &rule)? { Ok(()) } else { Err(Refusal::NoPrivilege(access)) }
+    if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access)) }
 }
 
 #[cfg(test)]

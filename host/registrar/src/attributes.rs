@@ -1,16 +1,17 @@
 //! The attributes of each resource type: which may be given when it is created and when it is
 //! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7; those
-//! of other types are in the module `tables`).
+//! of other types are in modules of their own).
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::Value;
 
+use crate::access_tables::{self, MAX_POLICIES};
 use crate::policy;
 use crate::record::{Attributes, Seconds, parse_timestamp};
 use crate::refusal::quoted;
 use crate::service_subscription;
-use crate::tables::{self, MAX_POLICIES};
+use crate::tables;
 use crate::values::Kind;
 
 /// Whether an attribute may be given.
@@ -123,12 +124,12 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::PollingChannel => tables::POLLING_CHANNEL,
         // Nobody creates or updates one by a request.
         ResourceType::CseBase => &[],
-        ResourceType::AccessControlPolicy => tables::ACCESS_CONTROL_POLICY,
-        ResourceType::RemoteCse => tables::REMOTE_CSE,
-        ResourceType::Node => tables::NODE,
-        ResourceType::ServiceSubscriptionProfile => tables::SERVICE_SUBSCRIPTION_PROFILE,
-        ResourceType::ServiceSubscribedNode => tables::SERVICE_SUBSCRIBED_NODE,
-        ResourceType::ServiceSubscribedAppRule => tables::SERVICE_SUBSCRIBED_APP_RULE,
+        ResourceType::AccessControlPolicy => access_tables::ACCESS_CONTROL_POLICY,
+        ResourceType::RemoteCse => access_tables::REMOTE_CSE,
+        ResourceType::Node => access_tables::NODE,
+        ResourceType::ServiceSubscriptionProfile => access_tables::SERVICE_SUBSCRIPTION_PROFILE,
+        ResourceType::ServiceSubscribedNode => access_tables::SERVICE_SUBSCRIBED_NODE,
+        ResourceType::ServiceSubscribedAppRule => access_tables::SERVICE_SUBSCRIBED_APP_RULE,
     };
     COMMON.iter().chain(own)
 }

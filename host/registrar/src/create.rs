@@ -64,7 +64,11 @@ pub(crate) fn create(
     let mut cse = None;
     let mut ri = match ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
-        _ if !is_child(ty, parent.record.ty) || !representation::hosts(context.settings, ty) => {
+        // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
+        _ if !representation::hosts(context.settings, ty) => {
+            return Err(Refusal::NotAllowed("a CSE of this type has no such resources"));
+        }
+        _ if !is_child(ty, parent.record.ty) => {
             return Err(Refusal::InvalidChild { child: ty, parent: parent.record.ty });
         }
         ResourceType::Ae => registree(writer, context)?,
@@ -238,13 +242,13 @@ fn insert(
         depth,
         named_by: None,
         owner,
-        opens: false,
         created: context.now,
         modified: context.now,
         expires: lifetime(context, ty, given.expires),
         state: (is_container || is_instance).then_some(0),
         stock: is_container.then(Stock::default),
         size: is_instance.then(|| size(attributes.get("con"))),
+        opens: false,
         parent: Some(parent.record.ri.clone()),
         ri,
         name,

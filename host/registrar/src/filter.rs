@@ -100,7 +100,6 @@ mod tests {
             sequence: 0,
             depth: 3,
             owner: Some("Cx".into()),
-            opens: false,
             named_by: None,
             created: 100,
             modified: 100,
@@ -108,6 +107,7 @@ mod tests {
             state: Some(7),
             stock: None,
             size: Some(10),
+            opens: false,
             attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})
                 .as_object()
                 .unwrap()

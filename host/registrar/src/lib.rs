@@ -48,6 +48,7 @@
 //! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
 
 mod access;
+mod access_tables;
 mod address;
 mod attributes;
 mod context;

@@ -274,7 +274,6 @@ fn prepare(
             sequence: 0,
             depth: 0,
             owner: None,
-            opens: false,
             named_by: None,
             created: now,
             modified: now,
@@ -282,6 +281,7 @@ fn prepare(
             state: None,
             stock: None,
             size: None,
+            opens: false,
             attributes,
         },
     };

@@ -14,7 +14,7 @@ use crate::delete;
 use crate::identity;
 use crate::record::{Attributes, Record, Seconds, alive};
 use crate::refusal::Refusal;
-use crate::settings::{APPLICATION_NODE, Settings};
+use crate::settings::Settings;
 use crate::store::{Child, Read, StoreError, Writer};
 
 /// The resource-ID of the `<remoteCSE>` of a CSE.
@@ -62,9 +62,6 @@ pub(crate) fn all(
 /// Why it may not.
 pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<CseId, Refusal> {
     let settings = context.settings;
-    if settings.cse_type == APPLICATION_NODE {
-        return Err(Refusal::NotAllowed("no CSE registers at an ASN-CSE"));
-    }
     let from = context.request.from.as_deref().ok_or(Refusal::NoOriginator)?;
     match From::parse(from).map_err(Refusal::Originator)? {
         From::SpRelative(_) | From::Absolute { stem: None, .. } => {}

@@ -5,8 +5,8 @@ use std::time::Duration;
 use saegis_onem2m::id::{AeIdStem, CseId, IdError, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
 
+use crate::access_tables::MAX_POLICIES;
 use crate::links;
-use crate::tables::MAX_POLICIES;
 use crate::values::{self, NameError};
 
 /// The CSE type of an infrastructure node (m2m:cseTypeID of TS-0004 clause 6.3.4.2).

@@ -70,7 +70,6 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         sequence,
         depth: u16::from(parent.is_some()),
         owner: None,
-        opens: false,
         named_by: None,
         created: 1,
         modified: 1,
@@ -78,6 +77,7 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         state: None,
         stock: None,
         size: Some(1),
+        opens: false,
         attributes: Attributes::new(),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn admit(
     if !is_subscribable(parent.ty) {
         return Err(Refusal::NotSubscribable);
     }
-    if !may(who, Access::Retrieve, parent, &who.rule(parent)?)? {
+    if !may(who, Access::Retrieve, parent)? {
         return Err(Refusal::SubscriberHasNoPrivilege);
     }
     if to(read, &parent.ri, now)?.len() >= MAX_SUBSCRIPTIONS {

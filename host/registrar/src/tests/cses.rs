@@ -132,7 +132,7 @@ fn a_registration_has_what_a_cse_has() {
     assert_eq!(bench.create(Some(ASN), "/cse", 16, json!({"m2m:ae": {}})).code, 4000);
     assert_eq!(registered(&bench), Vec::<String>::new());
     let bench = Bench::new(Settings { cse_type: 3, ..settings() });
-    assert_eq!(register(&bench, Some(ASN), json!({})).code, 4108);
+    assert_eq!(register(&bench, Some(ASN), json!({})).code, 4005);
     assert_eq!(
         bench.retrieve(ASN, "/cse").attributes()["srt"],
         json!([1, 2, 3, 4, 5, 9, 14, 15, 23])

@@ -14,8 +14,10 @@ use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
 use crate::delete;
 use crate::events;
+use crate::group;
 use crate::instances;
 use crate::options::ResultContent;
+use crate::polling;
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
 use crate::refusal::Refusal;
 use crate::representation::{self, rooted};
@@ -52,9 +54,7 @@ pub(crate) fn create(
     if let Some(who) = &who {
         demand(who, Access::Create, &parent.record)?;
     }
-    if let Some(who) = &who
-        && ty == ResourceType::Subscription
-    {
+    if let (Some(who), ResourceType::Subscription) = (&who, ty) {
         subscription::admit(writer.read(), who, &parent.record, context.now)?;
     }
     let ri = match ty {
@@ -76,15 +76,22 @@ pub(crate) fn create(
             }
         },
     };
+    if let (Some(who), ResourceType::PollingChannel) = (&who, ty) {
+        polling::admit(writer.read(), who, &parent.record)?;
+    }
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
     let given = attributes::for_create(ty, representation, context.now)?;
     if registers {
         check_app_id(&given, context.request.release.as_deref())?;
     }
-    let created = insert(writer, context, parent, (ty, ri), given)?;
+    let mut created = insert(writer, context, parent, (ty, ri), given)?;
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
+    }
+    if let (Some(who), ResourceType::Group) = (&who, ty) {
+        group::check(writer.read(), context, who, &mut created.record)?;
+        writer.put(&created.record)?;
     }
     if ty == ResourceType::Subscription {
         // Last, for whoever is asked is asked for nothing if there is anything else in the way.
@@ -95,12 +102,16 @@ pub(crate) fn create(
 }
 
 fn is_child(child: ResourceType, parent: ResourceType) -> bool {
-    use ResourceType::{Ae, Container, ContentInstance, CseBase, Subscription};
+    use ResourceType::{
+        Ae, Container, ContentInstance, CseBase, Group, PollingChannel, Subscription,
+    };
     match child {
         Subscription => subscription::is_subscribable(parent),
         _ => matches!(
             (parent, child),
-            (CseBase, Ae | Container) | (Ae, Container) | (Container, Container | ContentInstance)
+            (CseBase, Ae | Container | Group)
+                | (Ae, Container | Group | PollingChannel)
+                | (Container, Container | ContentInstance)
         ),
     }
 }

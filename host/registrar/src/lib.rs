@@ -19,11 +19,13 @@
 //! # use std::time::SystemTime;
 //! /// Sends a notification, if there is a rule that allows its address.
 //! # fn send(notification: &Notification) -> Option<Rsc> { None }
-//! fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
+//! async fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
 //!     let mut handled = registrar.handle(request, SystemTime::now());
 //!     let answer = loop {
 //!         match handled {
 //!             Handled::Done(answer) => break answer,
+//!             // An AE that polls its channel. With a time-out, for it may take long.
+//!             Handled::Wait(poll) => break poll.await,
 //!             Handled::Verify(target) => {
 //!                 let Some(rsc) = send(target.notification()) else {
 //!                     break target.unanswered();
@@ -49,6 +51,7 @@
 mod access;
 mod address;
 mod attributes;
+mod channels;
 mod context;
 mod create;
 mod criteria;
@@ -56,10 +59,12 @@ mod delete;
 mod discovery;
 mod events;
 mod filter;
+mod group;
 mod instances;
 mod notification;
 mod options;
 mod outbox;
+mod polling;
 mod reach;
 mod record;
 mod refusal;
@@ -81,6 +86,7 @@ mod testing;
 mod tests;
 
 pub use notification::{NamedBy, Notification};
+pub use polling::LongPoll;
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};
 pub use settings::{Limits, Settings, SettingsError};
 pub use store::StoreError;

@@ -3,9 +3,7 @@
 
 use crate::attributes::May::{Can, Must, Not};
 use crate::attributes::{Row, row};
-use crate::values::Kind::{
-    Addresses, Boolean, Count, Creator, Kept, Object, Text, Texts, Unsupported,
-};
+use crate::values::Kind::{Addresses, Count, Creator, Kept, Object, Text, Texts, Unsupported};
 use crate::values::{MAX_ADDRESS, MAX_NAME};
 
 /// Most targets of a subscription.
@@ -56,4 +54,4 @@ pub(crate) const GROUP: &[Row] = &[
 
 /// `<pollingChannel>`.
 pub(crate) const POLLING_CHANNEL: &[Row] =
-    &[row("acpi", Unsupported, Can, Can), row("rqag", Boolean, Can, Can)];
+    &[row("acpi", Unsupported, Can, Can), row("rqag", Unsupported, Can, Can)];

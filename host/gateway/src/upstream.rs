@@ -108,10 +108,11 @@ impl Upstream {
                 let work = move || {
                     // Kept by the work, for whoever waits for it may go.
                     let _place = place;
-                    // Nothing is sent yet: a subscription that needs it is refused.
+                    // Nothing is sent yet, and nobody waits: what needs it is refused.
                     match registrar.handle(&request, SystemTime::now()) {
                         Handled::Done(answer) => answer.response,
                         Handled::Verify(target) => target.unanswered().response,
+                        Handled::Wait(poll) => poll.timed_out().response,
                     }
                 };
                 match tokio::task::spawn_blocking(work).await {

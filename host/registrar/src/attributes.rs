@@ -134,6 +134,11 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
     COMMON.iter().chain(own)
 }
 
+/// Whether a resource of that type can have an attribute of that name.
+pub(crate) fn is_known(ty: ResourceType, name: &str) -> bool {
+    rows(ty).any(|row| row.name == name)
+}
+
 /// What is wrong with an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AttributeError {

@@ -14,9 +14,11 @@ use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
 use crate::delete;
 use crate::events;
+use crate::group;
 use crate::identity;
 use crate::instances;
 use crate::options::ResultContent;
+use crate::polling;
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
 use crate::refusal::Refusal;
 use crate::remote_cse;
@@ -56,9 +58,7 @@ pub(crate) fn create(
     if let Some(who) = &who {
         demand(who, Access::Create(ty), &parent.record)?;
     }
-    if let Some(who) = &who
-        && ty == ResourceType::Subscription
-    {
+    if let (Some(who), ResourceType::Subscription) = (&who, ty) {
         subscription::admit(writer.read(), who, &parent.record, context.now)?;
     }
     let mut cse = None;
@@ -85,6 +85,9 @@ pub(crate) fn create(
             }
         },
     };
+    if ty == ResourceType::PollingChannel {
+        polling::admit(writer.read(), &context.originator(writer.read())?, &parent.record)?;
+    }
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
     let given = attributes::for_create(ty, representation, context.now)?;
@@ -104,9 +107,14 @@ pub(crate) fn create(
         None if ty == ResourceType::Ae => Some(ri.clone()),
         None => parent.record.owner.clone(),
     };
-    let created = insert(writer, context, parent, (ty, ri, owner), given)?;
+    let mut created = insert(writer, context, parent, (ty, ri, owner), given)?;
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
+    }
+    if ty == ResourceType::Group {
+        let who = context.originator(writer.read())?;
+        group::check(writer.read(), context, &who, &mut created.record)?;
+        writer.put(&created.record)?;
     }
     if ty == ResourceType::Subscription {
         // Last, for whoever is asked is asked for nothing if there is anything else in the way.
@@ -118,15 +126,17 @@ pub(crate) fn create(
 
 fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     use ResourceType::{
-        AccessControlPolicy, Ae, Container, ContentInstance, CseBase, Node, RemoteCse,
-        ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile, Subscription,
+        AccessControlPolicy, Ae, Container, ContentInstance, CseBase, Group, Node, PollingChannel,
+        RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile,
+        Subscription,
     };
     if child == Subscription {
         return subscription::is_subscribable(parent);
     }
     matches!(
         (parent, child),
-        (CseBase | Ae | RemoteCse, Container | AccessControlPolicy)
+        (CseBase | Ae | RemoteCse, Container | AccessControlPolicy | Group)
+            | (Ae | RemoteCse, PollingChannel)
             | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
             | (CseBase | RemoteCse, Node)
             | (Container, Container | ContentInstance)

@@ -7,6 +7,7 @@ use saegis_onem2m::rsc::Rsc;
 use crate::access::{Access, demand};
 use crate::address::{self, Place};
 use crate::context::Context;
+use crate::discovery;
 use crate::events;
 use crate::instances::{self, Loss};
 use crate::options::ResultContent;
@@ -35,6 +36,8 @@ pub(crate) fn delete(
         }
     };
     let record = &found.record;
+    // As it is before it goes.
+    let listing = discovery::list(writer.read(), context, who, &found)?;
     if record.ty != ResourceType::CseBase {
         events::deleted(writer, context, &found)?;
     }
@@ -46,6 +49,9 @@ pub(crate) fn delete(
         _ => {
             writer.remove_tree(&record.ri, usize::MAX)?;
         }
+    }
+    if let Some(listing) = listing {
+        return Ok(listing.answer(context, Rsc::Deleted));
     }
     let content = match context.options.content {
         ResultContent::Attributes => {

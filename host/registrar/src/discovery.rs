@@ -4,14 +4,16 @@
 //! The target itself is not among the results. Results that had to be cut off are marked as
 //! partial, with the offset to go on from (TS-0004, Content Status and Content Offset).
 
+use std::collections::HashSet;
 use std::iter::Peekable;
 
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::{Scope, Target};
 use serde_json::{Map, Value, json};
 
-use crate::access::{Access, Originator};
-use crate::address::{self, Found};
+use crate::access::{Access, Originator, may};
+use crate::address::{self, Found, Place};
 use crate::context::Context;
 use crate::options::ResultContent;
 use crate::record::Attributes;
@@ -51,11 +53,20 @@ fn find(
 ) -> Result<Results, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Discover), from)?;
+    let who = context.originator(read)?;
     let mut results = Results { visits: Vec::new(), next: None };
     let mut matched: usize = 0;
+    let mut seen = HashSet::new();
     while let Some(mut visit) = walk.next()? {
-        if !options.filter.matches(&visit.record, visit.expires) {
+        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
             continue;
+        }
+        if let Some(path) = &options.relative {
+            // Several may lead to the same.
+            match relative(read, context, &who, &visit.path, path)? {
+                Some(there) if seen.insert(there.record.ri.clone()) => visit = there,
+                _ => continue,
+            }
         }
         matched += 1;
         if matched <= options.skip {
@@ -72,11 +83,88 @@ fn find(
     Ok(results)
 }
 
-fn mark(response: &mut ResponsePrimitive, next: Option<usize>) {
-    if let Some(next) = next {
-        response.parameters.push(("x-m2m-cts", PARTIAL.into()));
-        response.parameters.push(("x-m2m-cto", next.to_string()));
+/// What a path from one resource leads to, if it leads anywhere (`arp`, TS-0001 clause 8.1.2).
+fn relative(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: &Originator<'_>,
+    from: &str,
+    path: &[String],
+) -> Result<Option<Visit>, Refusal> {
+    let mut segments: Vec<&str> = from.split('/').collect();
+    for segment in path {
+        if segment != ".." {
+            segments.push(segment);
+        } else if segments.pop().is_none() {
+            return Ok(None);
+        }
     }
+    if segments.is_empty() {
+        return Ok(None);
+    }
+    let to = Target { scope: Scope::CseRelative, resource: segments.join("/") };
+    let found = match address::resolve(read, context.settings, &to, context.now) {
+        Ok(Place::Resource(found)) => Ok(found),
+        Ok(Place::Instance { container, edge }) => {
+            address::instance(read, &container, edge, context.now)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match found {
+        Ok(Found { record, expires }) if may(who, Access::Discover, &record)? => {
+            let path = address::structured(read, &record)?;
+            Ok(Some(Visit { record, expires, path, level: 1 }))
+        }
+        Ok(_) | Err(Refusal::NotFound) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// What an answer says of what is below a resource.
+pub(crate) struct Listing {
+    /// Its content.
+    pub(crate) content: Value,
+    /// Whether that is all, and where to go on.
+    marks: Vec<(&'static str, String)>,
+}
+
+impl Listing {
+    fn new(content: Value, next: Option<usize>) -> Self {
+        let marks = match next {
+            None => Vec::new(),
+            Some(next) => vec![("x-m2m-cts", PARTIAL.into()), ("x-m2m-cto", next.to_string())],
+        };
+        Self { content, marks }
+    }
+
+    /// The answer that it is.
+    pub(crate) fn answer(self, context: &Context<'_>, rsc: Rsc) -> ResponsePrimitive {
+        let mut response = context.answer(rsc, Some(self.content));
+        response.parameters.extend(self.marks);
+        response
+    }
+}
+
+/// Lists what is below a resource, in the form that is asked for; none where that is not.
+///
+/// # Errors
+/// When there is too much to look at, or to answer with.
+pub(crate) fn list(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: Originator<'_>,
+    from: &Found,
+) -> Result<Option<Listing>, Refusal> {
+    let own = || attributes(context.settings, &from.record, from.expires);
+    Ok(Some(match context.options.content {
+        ResultContent::Discovered | ResultContent::References => {
+            references(read, context, who, from)?
+        }
+        ResultContent::AttributesAndChildren => nested(read, context, who, from, own())?,
+        ResultContent::Children => nested(read, context, who, from, Attributes::new())?,
+        ResultContent::AttributesAndReferences => with_references(read, context, who, from, own())?,
+        _ => return Ok(None),
+    }))
 }
 
 fn address_of(context: &Context<'_>, visit: &Visit) -> String {
@@ -95,12 +183,12 @@ fn reference(context: &Context<'_>, visit: &Visit) -> Value {
 ///
 /// # Errors
 /// When there is too much to look at.
-pub(crate) fn references(
+fn references(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
     from: &Found,
-) -> Result<ResponsePrimitive, Refusal> {
+) -> Result<Listing, Refusal> {
     let found = find(read, context, who, from)?;
     let content = if context.options.content == ResultContent::References {
         let list: Vec<_> = found.visits.iter().map(|v| reference(context, v)).collect();
@@ -109,30 +197,26 @@ pub(crate) fn references(
         let list: Vec<_> = found.visits.iter().map(|v| address_of(context, v)).collect();
         json!({ "m2m:uril": list })
     };
-    let mut response = context.answer(Rsc::Ok, Some(content));
-    mark(&mut response, found.next);
-    Ok(response)
+    Ok(Listing::new(content, found.next))
 }
 
 /// Answers with attributes of the target, and references to what is below.
 ///
 /// # Errors
 /// When there is too much to look at.
-pub(crate) fn with_references(
+fn with_references(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
     from: &Found,
     mut own: Attributes,
-) -> Result<ResponsePrimitive, Refusal> {
+) -> Result<Listing, Refusal> {
     let found = find(read, context, who, from)?;
     if !found.visits.is_empty() {
         let list = found.visits.iter().map(|v| reference(context, v)).collect();
         own.insert("ch".into(), Value::Array(list));
     }
-    let mut response = context.answer(Rsc::Ok, Some(rooted(from.record.ty, own)));
-    mark(&mut response, found.next);
-    Ok(response)
+    Ok(Listing::new(rooted(from.record.ty, own), found.next))
 }
 
 /// Answers with attributes of the target, and the resources below it, each inside its parent.
@@ -140,20 +224,20 @@ pub(crate) fn with_references(
 ///
 /// # Errors
 /// When there is too much to look at, or to answer with.
-pub(crate) fn nested(
+fn nested(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
     from: &Found,
     mut own: Attributes,
-) -> Result<ResponsePrimitive, Refusal> {
+) -> Result<Listing, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Retrieve), from)?;
     let mut nodes = Vec::new();
     let mut bytes: usize = 0;
     let mut partial = false;
     while let Some(visit) = walk.next()? {
-        if !options.filter.matches(&visit.record, visit.expires) {
+        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
             walk.pass_over(&visit);
             continue;
         }
@@ -171,11 +255,8 @@ pub(crate) fn nested(
         nodes.push(Node { level: visit.level, root: visit.record.ty.root(), attributes });
     }
     nest(&mut nodes.into_iter().peekable(), 1, &mut own);
-    let mut response = context.answer(Rsc::Ok, Some(rooted(from.record.ty, own)));
-    if partial {
-        response.parameters.push(("x-m2m-cts", PARTIAL.into()));
-    }
-    Ok(response)
+    let marks = if partial { vec![("x-m2m-cts", PARTIAL.into())] } else { Vec::new() };
+    Ok(Listing { content: rooted(from.record.ty, own), marks })
 }
 
 fn length(attributes: &Attributes) -> usize {

@@ -1,9 +1,12 @@
-//! Conditions of a discovery (m2m:filterCriteria of TS-0004 clause 6.3.5): all those of
-//! different names must hold, and one of those of the same name.
+//! Conditions of a discovery (m2m:filterCriteria of TS-0004 clause 6.3.5): one of those of the same
+//! name must hold, and all names must, or one of them where the filter operation says so
+//! (TS-0001 clause 8.1.2).
 
 use serde_json::Value;
 
 use crate::record::{Record, Seconds};
+use crate::representation;
+use crate::settings::Settings;
 
 /// A condition with one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +50,63 @@ impl Condition {
     }
 }
 
-/// Conditions that must all hold.
+/// A value that an attribute must have (`atr`), in which each `*` stands for any text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The attribute's short name.
+    pub(crate) name: String,
+    /// The value, as it is written: a text without quotation marks.
+    pub(crate) value: String,
+}
+
+impl Wanted {
+    /// Reads `name,value`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (name, value) = text.split_once(',')?;
+        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
+        named.then(|| Self { name: name.into(), value: value.into() })
+    }
+
+    /// Whether a value is the one that is wanted. Of a list, one entry is enough.
+    fn is(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => fits(&self.value, text),
+            Value::Number(number) => fits(&self.value, &number.to_string()),
+            Value::Bool(truth) => fits(&self.value, &truth.to_string()),
+            Value::Array(list) => list.iter().filter(|v| !v.is_array()).any(|v| self.is(v)),
+            Value::Null | Value::Object(_) => false,
+        }
+    }
+}
+
+/// Whether a text has the form of a pattern. What stands between two `*` is found as early as
+/// possible, which leaves most for the rest, so nothing is tried twice.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        match text.find(part) {
+            Some(at) => text = text.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    text.ends_with(end)
+}
+
+/// Conditions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
+    /// `fo=2`: one name is enough.
+    pub(crate) any: bool,
     /// `ty`: one of these resource types.
     pub(crate) types: Vec<u16>,
     /// `lbl`: one of these labels.
     pub(crate) labels: Vec<String>,
     /// `cty`: one of these content types.
     pub(crate) content_types: Vec<String>,
+    /// `atr`: attributes, each name of them a name of its own.
+    pub(crate) attributes: Vec<Wanted>,
     /// The others.
     pub(crate) conditions: Vec<Condition>,
 }
@@ -63,11 +114,21 @@ pub(crate) struct Filter {
 impl Filter {
     /// Whether there is no condition at all.
     pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.types.is_empty()
+            && self.labels.is_empty()
+            && self.content_types.is_empty()
+            && self.attributes.is_empty()
+            && self.conditions.is_empty()
     }
 
     /// Whether a resource that expires then fits.
-    pub(crate) fn matches(&self, record: &Record, expires: Option<Seconds>) -> bool {
+    pub(crate) fn matches(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        expires: Option<Seconds>,
+    ) -> bool {
+        let types = || self.types.contains(&record.ty.number());
         let labelled = || {
             let labels = record.attributes.get("lbl").and_then(Value::as_array);
             labels.is_some_and(|own| {
@@ -78,10 +139,25 @@ impl Filter {
             let content_type = record.attributes.get("cnf").and_then(Value::as_str);
             content_type.is_some_and(|own| self.content_types.iter().any(|w| w == own))
         };
-        (self.types.is_empty() || self.types.contains(&record.ty.number()))
-            && (self.labels.is_empty() || labelled())
-            && (self.content_types.is_empty() || typed())
-            && self.conditions.iter().all(|c| c.holds(record, expires))
+        let mut names = Vec::new();
+        if !self.types.is_empty() {
+            names.push(types());
+        }
+        if !self.labels.is_empty() {
+            names.push(labelled());
+        }
+        if !self.content_types.is_empty() {
+            names.push(typed());
+        }
+        names.extend(self.conditions.iter().map(|c| c.holds(record, expires)));
+        if !self.attributes.is_empty() && names.iter().all(|holds| *holds != self.any) {
+            let all = representation::attributes(settings, record, expires);
+            names.extend(self.attributes.iter().map(|wanted| {
+                let same = self.attributes.iter().filter(|other| other.name == wanted.name);
+                all.get(&wanted.name).is_some_and(|value| same.into_iter().any(|w| w.is(value)))
+            }));
+        }
+        if self.any && !names.is_empty() { names.contains(&true) } else { !names.contains(&false) }
     }
 }
 
@@ -142,7 +218,10 @@ mod tests {
 
     #[test]
     fn one_of_a_name_and_all_names() {
+        let settings = crate::testing::settings();
         let filter = |types: &[u16], labels: &[&str], content: &[&str]| Filter {
+            any: false,
+            attributes: vec![],
             types: types.to_vec(),
             labels: labels.iter().map(|l| (*l).into()).collect(),
             content_types: content.iter().map(|c| (*c).into()).collect(),
@@ -154,7 +233,7 @@ mod tests {
             filter(&[3, 4], &[], &[]),
             filter(&[4], &["other", "light"], &["text/plain:0"]),
         ] {
-            assert!(good.matches(&record(), None), "{good:?}");
+            assert!(good.matches(&settings, &record(), None), "{good:?}");
         }
         for bad in [
             filter(&[3], &[], &[]),
@@ -162,7 +241,76 @@ mod tests {
             filter(&[4], &["other"], &[]),
             filter(&[4], &["light"], &["text/plain"]),
         ] {
-            assert!(!bad.matches(&record(), None), "{bad:?}");
+            assert!(!bad.matches(&settings, &record(), None), "{bad:?}");
+        }
+    }
+    #[test]
+    fn attributes_are_compared_as_they_are_written() {
+        let settings = crate::testing::settings();
+        let matches = |any, wanted: &[&str]| {
+            let attributes = wanted.iter().map(|w| Wanted::parse(w).unwrap()).collect();
+            Filter { any, attributes, ..Filter::default() }.matches(&settings, &record(), None)
+        };
+        for good in
+            ["rn,cin-1", "rn,cin*", "st,7", "lbl,light", "lbl,room:*", "ty,4", "cnf,*", "cs,10"]
+        {
+            assert!(matches(false, &[good]), "{good}");
+        }
+        for bad in ["rn,cin", "st,70", "lbl,*x", "con,*", "cr,", "nonsense,*"] {
+            assert!(!matches(false, &[bad]), "{bad}");
+        }
+        // One of a name, and all names, or one of them.
+        assert!(matches(false, &["st,8", "st,7", "ty,4"]));
+        assert!(!matches(false, &["st,7", "ty,3"]));
+        assert!(matches(true, &["st,8", "ty,4"]));
+        assert!(!matches(true, &["st,8", "ty,3"]));
+        for none in ["rn", "", ",x", "a b,x"] {
+            assert_eq!(Wanted::parse(none), None, "{none}");
+        }
+        assert_eq!(Wanted::parse("rn,a,b").unwrap().value, "a,b");
+    }
+
+    #[test]
+    fn one_name_is_enough_where_the_operation_says_so() {
+        let settings = crate::testing::settings();
+        let filter = |any| Filter {
+            any,
+            types: vec![3],
+            labels: vec!["light".into()],
+            conditions: vec![Condition::SizeAbove(11)],
+            ..Filter::default()
+        };
+        assert!(filter(true).matches(&settings, &record(), None));
+        assert!(!filter(false).matches(&settings, &record(), None));
+        let none = Filter { labels: vec![], ..filter(true) };
+        assert!(!none.matches(&settings, &record(), None));
+        // Without a condition everything fits.
+        assert!(Filter { any: true, ..Filter::default() }.matches(&settings, &record(), None));
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, good, bad) in [
+            ("a", "a", "ab"),
+            ("*", "", "x"),
+            ("a*", "a", "ba"),
+            ("*a", "ba", "ab"),
+            ("a*a", "aa", "a"),
+            ("a*b*c", "axbxc", "acb"),
+            ("*b*", "abc", "ac"),
+            ("a*bc*bc", "abcbc", "abc"),
+            ("é*é", "éé", "é"),
+            ("a**b", "ab", "a"),
+        ] {
+            assert!(fits(pattern, good), "{pattern} {good}");
+            assert!(pattern == "*" || !fits(pattern, bad), "{pattern} {bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pattern_fits_what_it_was_made_of(parts in proptest::collection::vec("[ab]{0,3}", 1..5), filling in "[ab]{0,3}") {
+            proptest::prop_assert!(fits(&parts.join("*"), &parts.join(&filling)));
         }
     }
 }

@@ -20,11 +20,13 @@
 //! # use std::time::SystemTime;
 //! /// Sends a notification, if there is a rule that allows its address.
 //! # fn send(notification: &Notification) -> Option<Rsc> { None }
-//! fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
+//! async fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
 //!     let mut handled = registrar.handle(request, SystemTime::now());
 //!     let answer = loop {
 //!         match handled {
 //!             Handled::Done(answer) => break answer,
+//!             // An AE that polls its channel. With a time-out, for it may take long.
+//!             Handled::Wait(poll) => break poll.await,
 //!             Handled::Verify(target) => {
 //!                 let Some(rsc) = send(target.notification()) else {
 //!                     break target.unanswered();
@@ -51,6 +53,7 @@ mod access;
 mod access_tables;
 mod address;
 mod attributes;
+mod channels;
 mod context;
 mod create;
 mod criteria;
@@ -58,6 +61,7 @@ mod delete;
 mod discovery;
 mod events;
 mod filter;
+mod group;
 mod identity;
 mod instances;
 mod links;
@@ -65,6 +69,7 @@ mod notification;
 mod options;
 mod outbox;
 mod policy;
+mod polling;
 mod reach;
 mod record;
 mod refusal;
@@ -89,6 +94,7 @@ mod testing;
 mod tests;
 
 pub use notification::{NamedBy, Notification};
+pub use polling::LongPoll;
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};
 pub use service_subscription::{AppRule, ServiceSubscription};
 pub use settings::{Limits, Settings, SettingsError};

@@ -7,7 +7,7 @@
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 
-use crate::filter::{Condition, Filter};
+use crate::filter::{Condition, Filter, Wanted};
 use crate::record::parse_timestamp;
 use crate::refusal::quoted;
 
@@ -93,13 +93,19 @@ pub(crate) struct Options {
     pub(crate) skip: usize,
     /// How far below the target (`lvl`).
     pub(crate) levels: Option<u16>,
+    /// Where from each that matches the result is (`arp`): names, `..` for the parent.
+    pub(crate) relative: Option<Vec<String>>,
+    /// The attributes that are wanted of the target (`atrl`); none for all.
+    pub(crate) attributes: Option<Vec<String>>,
 }
 
 /// Criteria that the specification knows and that are not supported, by their short names.
-const UNSUPPORTED: [&str; 15] = [
-    "arp", "atr", "atrl", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "patr", "plbl", "pty",
-    "smf", "sqi",
-];
+const UNSUPPORTED: [&str; 12] =
+    ["catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "patr", "plbl", "pty", "smf", "sqi"];
+
+/// Most names in a relative path, and most attributes that are asked for.
+const MAX_SEGMENTS: usize = 16;
+const MAX_ATTRIBUTES: usize = 64;
 
 /// The header field that asks for the operation to be carried out later.
 const EXECUTION_TIME: &str = "x-m2m-oet";
@@ -114,6 +120,8 @@ struct Raw {
     limit: Option<u64>,
     offset: Option<u64>,
     level: Option<u64>,
+    relative: Option<Vec<String>>,
+    attributes: Option<Vec<String>>,
     filter: Filter,
 }
 
@@ -178,6 +186,30 @@ impl Raw {
                 }
                 return Ok(());
             }
+            "atr" => {
+                for part in value {
+                    let wanted = Wanted::parse(part).ok_or(OptionError::Value("atr"))?;
+                    self.filter.attributes.push(wanted);
+                }
+                return Ok(());
+            }
+            "arp" => {
+                let path = relative_path(one("arp")?).ok_or(OptionError::Value("arp"))?;
+                return match self.relative.replace(path) {
+                    None => Ok(()),
+                    Some(_) => Err(OptionError::Twice("arp")),
+                };
+            }
+            "atrl" => {
+                let list = self.attributes.get_or_insert_default();
+                list.extend(value.iter().flat_map(|v| v.split(' ')).map(Into::into));
+                let named = |n: &String| (1..=32).contains(&n.len());
+                return if list.len() <= MAX_ATTRIBUTES && list.iter().all(named) {
+                    Ok(())
+                } else {
+                    Err(OptionError::Value("atrl"))
+                };
+            }
             "crb" => C::CreatedBefore(time("crb")?),
             "cra" => C::CreatedAfter(time("cra")?),
             "ms" => C::ModifiedSince(time("ms")?),
@@ -199,7 +231,7 @@ impl Raw {
         Ok(())
     }
 
-    fn check(self, operation: Operation) -> Result<Options, OptionError> {
+    fn check(mut self, operation: Operation) -> Result<Options, OptionError> {
         match self.response {
             // Blocking, or whatever the receiver can do.
             None | Some(3 | 4) => {}
@@ -217,16 +249,18 @@ impl Raw {
             Some(2) => true,
             Some(_) => return Err(OptionError::Value("drt")),
         };
-        match self.operation {
-            None | Some(1) => {}
-            Some(2 | 3) => return Err(OptionError::Unsupported("a fo other than 1")),
+        self.filter.any = match self.operation {
+            None | Some(1) => false,
+            Some(2) => true,
+            Some(3) => return Err(OptionError::Unsupported("a fo other than 1 and 2")),
             Some(_) => return Err(OptionError::Value("fo")),
-        }
+        };
         let content = result_content(self.content, operation, discovery)?;
         let criteria = self.limit.is_some()
             || self.offset.is_some()
             || self.level.is_some()
             || self.operation.is_some()
+            || self.relative.is_some()
             || !self.filter.is_empty();
         let nests =
             matches!(content, ResultContent::AttributesAndChildren | ResultContent::Children);
@@ -236,11 +270,19 @@ impl Raw {
                 content,
                 ResultContent::AttributesAndReferences | ResultContent::References
             );
-        if criteria && !lists {
+        if criteria && (!lists || operation != Operation::Retrieve) {
             return Err(OptionError::Unsupported("a condition on the target itself"));
         }
         if self.offset.is_some() && nests {
             return Err(OptionError::Unsupported("ofst with nested children"));
+        }
+        if self.relative.is_some() && nests {
+            return Err(OptionError::Unsupported("arp with nested children"));
+        }
+        // A part of a representation is of one that is retrieved whole (TS-0001 clause 10.1.3).
+        let partial = operation == Operation::Retrieve && content == ResultContent::Attributes;
+        if self.attributes.is_some() && !partial {
+            return Err(OptionError::Value("atrl"));
         }
         let positive = |value: Option<u64>, name| match value {
             Some(0) => Err(OptionError::Value(name)),
@@ -257,8 +299,21 @@ impl Raw {
             limit: limit.min(MAX_RESULTS),
             skip,
             levels,
+            relative: self.relative,
+            attributes: self.attributes,
         })
     }
+}
+
+/// A path from one resource to another: names, and `..` for the parent of what is before.
+fn relative_path(text: &str) -> Option<Vec<String>> {
+    let fits = |segment: &str| {
+        let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        segment == ".."
+            || !matches!(segment, "" | "." | "~" | "_" | "-") && segment.bytes().all(unreserved)
+    };
+    let segments: Vec<_> = text.split('/').map(String::from).collect();
+    (segments.len() <= MAX_SEGMENTS && segments.iter().all(|s| fits(s))).then_some(segments)
 }
 
 fn saturating(number: u64) -> usize {
@@ -284,18 +339,15 @@ fn result_content(
     };
     Ok(match (content, operation) {
         (11, Retrieve) if discovery => R::Discovered,
-        (6, Retrieve) => R::References,
+        (6, Retrieve | Delete) => R::References,
         (0, Create | Update | Delete) => R::Nothing,
         (1, _) if !discovery => R::Attributes,
         (2, Create) => R::Address,
         (3, Create) => R::AddressAndAttributes,
-        (4, Retrieve) if !discovery => R::AttributesAndChildren,
-        (5, Retrieve) if !discovery => R::AttributesAndReferences,
-        (8, Retrieve) if !discovery => R::Children,
+        (4, Retrieve | Delete) if !discovery => R::AttributesAndChildren,
+        (5, Retrieve | Delete) if !discovery => R::AttributesAndReferences,
+        (8, Retrieve | Delete) if !discovery => R::Children,
         (9, Create | Update) => R::Modified,
-        (4 | 5 | 6 | 8, Delete) => {
-            return Err(OptionError::Unsupported("the children in the answer to a delete"));
-        }
         (10 | 12, Retrieve) => return Err(OptionError::Unsupported("that result content")),
         _ => return Err(OptionError::ResultContent { content, operation: operation.name() }),
     })

@@ -24,6 +24,11 @@ fn each_operation_has_its_default() {
         (Delete, "rcn=1", R::Attributes),
         (Retrieve, "rcn=4&lvl=1", R::AttributesAndChildren),
         (Retrieve, "fu=1&rcn=6", R::References),
+        (Delete, "rcn=4", R::AttributesAndChildren),
+        (Delete, "rcn=5", R::AttributesAndReferences),
+        (Delete, "rcn=6", R::References),
+        (Delete, "rcn=8", R::Children),
+        (Retrieve, "atrl=rn", R::Attributes),
     ] {
         assert_eq!(read(operation, query).unwrap().content, content, "{query}");
     }
@@ -42,6 +47,13 @@ fn criteria_are_read() {
     assert_eq!(options.filter.content_types, ["a/b+c", "a/d", "e", "a/d+e"]);
     assert_eq!(options.filter.conditions, [Condition::CreatedAfter(1_795_512_600)]);
     assert_eq!((options.limit, options.skip, options.levels), (5, 2, Some(2)));
+    let options = read(Retrieve, "fu=1&fo=2&atr=api,N*+rn,a%2Bb&arp=../x/la").unwrap();
+    assert!(options.filter.any);
+    let wanted = |name: &str, value: &str| Wanted { name: name.into(), value: value.into() };
+    assert_eq!(options.filter.attributes, [wanted("api", "N*"), wanted("rn", "a+b")]);
+    assert_eq!(options.relative.unwrap(), ["..", "x", "la"]);
+    let options = read(Retrieve, "atrl=rn+ri&atrl=lbl").unwrap();
+    assert_eq!(options.attributes.unwrap(), ["rn", "ri", "lbl"]);
     assert_eq!(read(Retrieve, "fu=1&lim=99999999").unwrap().limit, MAX_RESULTS);
 }
 
@@ -61,6 +73,22 @@ fn what_is_wrong_is_refused() {
         (Retrieve, "fu=1&crb=yesterday", E::Value("crb")),
         (Retrieve, "fu=1&fo=7", E::Value("fo")),
         (Retrieve, "rt=9", E::Value("rt")),
+        (Retrieve, "fu=1&atr=api", E::Value("atr")),
+        (Retrieve, "fu=1&atr=api,x+apn", E::Value("atr")),
+        (Retrieve, "fu=1&arp=", E::Value("arp")),
+        (Retrieve, "fu=1&arp=/x", E::Value("arp")),
+        (Retrieve, "fu=1&arp=a/./b", E::Value("arp")),
+        (Retrieve, "fu=1&arp=a+b", E::Value("arp")),
+        (Retrieve, "fu=1&arp=a&arp=b", E::Twice("arp")),
+        (Retrieve, "fu=1&atrl=rn", E::Value("atrl")),
+        (Retrieve, "rcn=4&atrl=rn", E::Value("atrl")),
+        (Retrieve, "atrl=", E::Value("atrl")),
+        (Delete, "rcn=1&atrl=rn", E::Value("atrl")),
+        (Create, "atrl=rn", E::Value("atrl")),
+        (Delete, "rcn=2", E::ResultContent { content: 2, operation: "delete" }),
+        (Update, "rcn=4", E::ResultContent { content: 4, operation: "update" }),
+        (Create, "rcn=8", E::ResultContent { content: 8, operation: "create" }),
+        (Retrieve, "rcn=9", E::ResultContent { content: 9, operation: "retrieve" }),
         (Retrieve, "rcn=1&rcn=1", E::Twice("rcn")),
         (Create, "fu=1", E::Value("fu")),
         (Retrieve, "rcn=0", E::ResultContent { content: 0, operation: "retrieve" }),
@@ -82,15 +110,20 @@ fn what_is_not_supported_says_so() {
         (Retrieve, "rt=1"),
         (Retrieve, "rt=2"),
         (Retrieve, "fu=3"),
-        (Retrieve, "fu=1&fo=2"),
+        (Retrieve, "fu=1&fo=3"),
         (Retrieve, "fu=1&smf=x"),
-        (Retrieve, "fu=1&atr=api,Nx"),
+        (Retrieve, "fu=1&catr=api,Nx"),
+        (Retrieve, "atr=api,Nx"),
+        (Retrieve, "arp=x"),
+        (Retrieve, "rcn=8&arp=x"),
         (Retrieve, "ty=3"),
         (Retrieve, "rcn=1&lbl=x"),
         (Retrieve, "lim=1"),
         (Delete, "ty=4"),
         (Update, "lbl=x"),
-        (Delete, "rcn=4"),
+        (Delete, "rcn=4&ty=4"),
+        (Delete, "rcn=4&lim=4"),
+        (Retrieve, "rcn=10"),
         (Retrieve, "rcn=4&ofst=2"),
         (Retrieve, "rcn=12"),
     ] {

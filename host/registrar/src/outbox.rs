@@ -56,14 +56,7 @@ impl Outbox {
 
     /// Takes all out.
     pub(crate) fn empty(self) -> Vec<Letter> {
-        let lost = self.lost.get();
-        if lost > 0 {
-            tracing::warn!(
-                event = "registrar.notifications-lost",
-                lost,
-                "a request caused more than {MAX_NOTIFICATIONS} notifications"
-            );
-        }
+        warn(self.lost.get());
         self.letters.into_inner()
     }
 
@@ -82,6 +75,22 @@ impl Outbox {
                 tracing::debug!(subscription = sur, "a notification goes nowhere: {why}");
             }
         }
+    }
+}
+
+/// Leaves no more notifications than one request may cause.
+pub(crate) fn cut(notifications: &mut Vec<Notification>) {
+    warn(notifications.len().saturating_sub(MAX_NOTIFICATIONS));
+    notifications.truncate(MAX_NOTIFICATIONS);
+}
+
+fn warn(lost: usize) {
+    if lost > 0 {
+        tracing::warn!(
+            event = "registrar.notifications-lost",
+            lost,
+            "a request caused more than {MAX_NOTIFICATIONS} notifications"
+        );
     }
 }
 

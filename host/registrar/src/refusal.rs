@@ -91,6 +91,21 @@ pub(crate) enum Refusal {
     /// A subscription with a target that can't be asked.
     #[error("a target of the subscription can't be reached: {0}")]
     NoTarget(&'static str),
+    /// More members than the group may have.
+    #[error("the group has more members than it may have")]
+    TooManyMembers,
+    /// A member of a type that is not the group's.
+    #[error("a member is not of the group's type")]
+    MemberType,
+    /// A member that the originator may not see.
+    #[error("the originator has no privilege to retrieve a member")]
+    MemberHidden,
+    /// A request to the members of a group that has none.
+    #[error("the group has no members")]
+    NoMembers,
+    /// Something that is at another CSE.
+    #[error("it is at another CSE, to which no way is known")]
+    OtherCse,
     /// Over a limit of the container, the store or the answer.
     #[error("{0}")]
     NotAcceptable(&'static str),
@@ -121,6 +136,11 @@ impl Refusal {
             Self::CseRegistered => Rsc::OriginatorHasAlreadyRegistered,
             Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
             Self::NotAcceptable(_) => Rsc::NotAcceptable,
+            Self::TooManyMembers => Rsc::MaxNumberOfMemberExceeded,
+            Self::MemberType => Rsc::GroupMemberTypeInconsistent,
+            Self::MemberHidden => Rsc::ReceiverHasNoPrivileges,
+            Self::NoMembers => Rsc::NoMembers,
+            Self::OtherCse => Rsc::TargetNotReachable,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
             Self::SubscriberHasNoPrivilege => Rsc::SubscriptionCreatorHasNoPrivilege,
             Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,

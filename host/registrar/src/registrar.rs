@@ -1,15 +1,19 @@
 //! The registrar as the gateway sees it: opened once, asked with request primitives.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 
+use crate::channels::Channels;
 use crate::context::Context;
+use crate::group;
 use crate::notification::Notification;
 use crate::options::{OptionError, Options};
 use crate::outbox::{Letter, Outbox};
+use crate::polling;
 use crate::record::{Record, Seconds, parse_timestamp, seconds};
 use crate::refusal::{Refusal, quoted};
 use crate::settings::{Settings, SettingsError};
@@ -30,6 +34,7 @@ const SWEEP_FIRST: usize = 100;
 pub struct Registrar {
     store: Store,
     settings: Settings,
+    channels: Arc<Channels>,
 }
 
 impl std::fmt::Debug for Registrar {
@@ -78,7 +83,7 @@ impl Registrar {
         let (store, in_use) = Store::open(path)?;
         let now = seconds(SystemTime::now());
         store.write(|writer| prepare(writer, in_use, &settings, now))?;
-        Ok(Self { store, settings })
+        Ok(Self { store, settings, channels: Arc::default() })
     }
 
     /// Who this CSE is.
@@ -91,8 +96,12 @@ impl Registrar {
     /// change is on disk before it is answered with a success. A subscription with targets that
     /// have to be asked is not carried out yet. Blocks on the disk.
     pub fn handle(&self, request: &RequestPrimitive, now: SystemTime) -> Handled {
-        match self.answer(request, None, seconds(now)) {
-            Ok(answer) => Handled::Done(answer),
+        let handled = match polling::channel(&request.to) {
+            Some(channel) => self.at_channel(request, &channel, now),
+            None => self.answer(request, None, seconds(now)).map(Handled::Done),
+        };
+        match handled {
+            Ok(handled) => handled,
             Err(Refusal::Verify(targets)) => {
                 Handled::Verify(Verification::begin(request, *targets))
             }
@@ -116,7 +125,10 @@ impl Registrar {
     /// # Errors
     /// When the store fails.
     pub fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
-        let swept = self.sweep_some(seconds(now), SWEEP_BATCH);
+        let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|removed| {
+            self.forget_channels()?;
+            Ok(removed)
+        });
         swept.inspect_err(|error| self.note(error))
     }
 
@@ -134,6 +146,14 @@ impl Registrar {
         }
     }
 
+    /// Forgets what waits in polling channels that are not there any more.
+    fn forget_channels(&self) -> Result<(), StoreError> {
+        let snapshot = self.store.snapshot()?;
+        // One that can't be read is kept.
+        self.channels.retain(|ri| !matches!(snapshot.read().get(ri), Ok(None)));
+        Ok(())
+    }
+
     fn sweep_some(&self, now: Seconds, most: usize) -> Result<usize, StoreError> {
         if !self.store.has_expired(now)? {
             return Ok(0);
@@ -144,6 +164,19 @@ impl Registrar {
     }
 
     fn answer(
+        &self,
+        request: &RequestPrimitive,
+        verified: Option<&Verified>,
+        now: Seconds,
+    ) -> Result<Answer, Refusal> {
+        match group::fan_out_point(&request.to) {
+            Some(point) => self.fan_out(request, point, now),
+            None => self.answer_one(request, verified, now),
+        }
+    }
+
+    /// Carries out a request at one resource.
+    pub(crate) fn answer_one(
         &self,
         request: &RequestPrimitive,
         verified: Option<&Verified>,
@@ -181,13 +214,24 @@ impl Registrar {
         for letter in outbox.empty() {
             match letter {
                 Letter::Http(notification) => notifications.push(notification),
-                Letter::Channel { .. } => {}
+                Letter::Channel { ri, request } => {
+                    if !self.channels.put(&ri, request) {
+                        tracing::warn!(
+                            event = "registrar.notifications-lost",
+                            "there is no room in the queues of polling channels"
+                        );
+                    }
+                }
             }
         }
         notifications
     }
 
-    fn refuse(&self, request: &RequestPrimitive, refusal: &Refusal) -> ResponsePrimitive {
+    pub(crate) fn refuse(
+        &self,
+        request: &RequestPrimitive,
+        refusal: &Refusal,
+    ) -> ResponsePrimitive {
         if let Refusal::Store(error) = refusal {
             let (operation, to) = (request.operation.name(), &request.to);
             tracing::error!(event = "registrar.failed", operation, %to,
@@ -207,9 +251,16 @@ impl Registrar {
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
+
+    pub(crate) fn channels(&self) -> &Arc<Channels> {
+        &self.channels
+    }
 }
 
-fn check_release(request: &RequestPrimitive, settings: &Settings) -> Result<(), Refusal> {
+pub(crate) fn check_release(
+    request: &RequestPrimitive,
+    settings: &Settings,
+) -> Result<(), Refusal> {
     match &request.release {
         Some(release) if !settings.release_versions.contains(release) => {
             Err(Refusal::Release(quoted(release)))
@@ -219,7 +270,7 @@ fn check_release(request: &RequestPrimitive, settings: &Settings) -> Result<(), 
 }
 
 /// The Request Expiration Timestamp: a time, or the milliseconds that are left.
-fn check_expiration(request: &RequestPrimitive, now: Seconds) -> Result<(), Refusal> {
+pub(crate) fn check_expiration(request: &RequestPrimitive, now: Seconds) -> Result<(), Refusal> {
     const NAME: &str = "x-m2m-ret";
     let Some((_, value)) = request.parameters.iter().find(|(name, _)| *name == NAME) else {
         return Ok(());

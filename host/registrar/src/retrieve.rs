@@ -6,10 +6,10 @@ use saegis_onem2m::rsc::Rsc;
 
 use crate::access::{Access, demand};
 use crate::address::{self, Place};
+use crate::attributes::{AttributeError, is_known};
 use crate::context::Context;
 use crate::discovery;
-use crate::options::ResultContent;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, quoted};
 use crate::representation::{attributes, rooted};
 use crate::store::Read;
 
@@ -34,18 +34,17 @@ pub(crate) fn retrieve(
             address::instance(read, &container, edge, context.now)?
         }
     };
-    if context.options.discovery || context.options.content == ResultContent::References {
-        return discovery::references(read, context, who, &found);
+    if let Some(listing) = discovery::list(read, context, who, &found)? {
+        return Ok(listing.answer(context, Rsc::Ok));
     }
-    let own = attributes(context.settings, &found.record, found.expires);
-    match context.options.content {
-        ResultContent::AttributesAndChildren => discovery::nested(read, context, who, &found, own),
-        ResultContent::Children => {
-            discovery::nested(read, context, who, &found, Default::default())
+    let mut own = attributes(context.settings, &found.record, found.expires);
+    if let Some(wanted) = &context.options.attributes {
+        let unknown = |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n);
+        if let Some(name) = wanted.iter().find(unknown) {
+            let (of, name) = (found.record.ty, quoted(name));
+            return Err(AttributeError::Unknown { of, name }.into());
         }
-        ResultContent::AttributesAndReferences => {
-            discovery::with_references(read, context, who, &found, own)
-        }
-        _ => Ok(context.answer(Rsc::Ok, Some(rooted(found.record.ty, own)))),
+        own.retain(|name, _| wanted.contains(name));
     }
+    Ok(context.answer(Rsc::Ok, Some(rooted(found.record.ty, own))))
 }

@@ -95,6 +95,7 @@ pub(crate) fn agree(bench: &Bench, mut handled: Handled) -> Reply {
     loop {
         match handled {
             Handled::Done(answer) => return Reply::of(answer),
+            Handled::Wait(poll) => panic!("it waits: {poll:?}"),
             Handled::Verify(target) => match target.answered(Rsc::Ok) {
                 Checked::Next(next) => handled = Handled::Verify(next),
                 Checked::Ready(all) => return bench.conclude(all),
@@ -203,7 +204,7 @@ impl Bench {
     pub(crate) fn send(&self, request: &RequestPrimitive) -> Reply {
         match self.handle(request) {
             Handled::Done(answer) => Reply::of(answer),
-            Handled::Verify(target) => panic!("it is not answered yet: {target:?}"),
+            other => panic!("it is not answered yet: {other:?}"),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::attributes::{self, AttributeError};
 use crate::context::Context;
 use crate::create::lifetime;
 use crate::events;
+use crate::group;
 use crate::instances;
 use crate::options::ResultContent;
 use crate::record::earlier;
@@ -63,6 +64,7 @@ pub(crate) fn update(
     for name in change.removed {
         record.attributes.remove(name);
     }
+    let (members, most) = (change.set.contains_key("mid"), change.set.contains_key("mnm"));
     let ages = change.set.contains_key("mia");
     if subscription::names_targets(context, &record, &change.set) {
         record.named_by.clone_from(&context.request.from);
@@ -78,6 +80,12 @@ pub(crate) fn update(
         if ages {
             instances::shorten(writer, &mut record, context.now)?;
         }
+    }
+    if record.ty == ResourceType::Group && members {
+        let who = context.originator(writer.read())?;
+        group::check(writer.read(), context, &who, &mut record)?;
+    } else if record.ty == ResourceType::Group && most {
+        group::check_count(&record)?;
     }
     if record.ty == ResourceType::Subscription {
         subscription::check(writer.read(), context, &record, Some(&before))?;

@@ -10,6 +10,7 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
 use crate::notification::Notification;
+use crate::polling::LongPoll;
 
 /// What a request comes to.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Handled {
     Done(Answer),
     /// Nothing is done yet: the target of a subscription has to be asked first.
     Verify(Verification),
+    /// The originator polls its channel, and waits.
+    Wait(LongPoll),
 }
 
 /// An answer, and what is to be sent.

@@ -175,3 +175,94 @@ fn a_walk_comes_to_an_end() {
     assert_eq!(reply.found().len(), crate::options::MAX_RESULTS);
     assert_eq!(reply.response.parameters[1], ("x-m2m-cto", "1001".into()));
 }
+
+#[test]
+fn attributes_and_alternatives_are_looked_for() {
+    let bench = bench();
+    assert_eq!(find(&bench, "atr=rn,i2"), ["state/i2"]);
+    assert_eq!(find(&bench, "atr=rn,i*&atr=con,3*"), ["state/i3"]);
+    assert_eq!(find(&bench, "atr=rn,i1+rn,i3"), ["state/i1", "state/i3"]);
+    assert_eq!(find(&bench, "atr=lbl,room:*&ty=3"), ["log", "log/deep"]);
+    assert_eq!(find(&bench, "atr=lbl,a%2Bb"), ["log/deep"]);
+    assert_eq!(find(&bench, "atr=api,*"), Vec::<String>::new());
+    assert_eq!(find(&bench, "fo=2&atr=rn,i1&lbl=kept"), ["state/i1", "log"]);
+    assert_eq!(find(&bench, "fo=1&atr=rn,i1&lbl=kept"), Vec::<String>::new());
+    assert_eq!(
+        find(&bench, "fo=2&ty=4&sza=3&lbl=kept"),
+        ["state/i1", "state/i2", "state/i3", "log"]
+    );
+    assert_eq!(find(&bench, "sts=2&ty=4"), ["state/i1"]);
+}
+
+#[test]
+fn a_path_leads_on_from_what_matches() {
+    let bench = bench();
+    assert_eq!(find(&bench, "ty=3&arp=la"), ["state/i3"]);
+    assert_eq!(find(&bench, "ty=3&arp=ol&drt=1"), ["state/i1"]);
+    assert_eq!(find(&bench, "lbl=kept&arp=deep"), ["log/deep"]);
+    // Three lead to the same, which is one.
+    assert_eq!(find(&bench, "ty=4&arp=.."), ["state"]);
+    assert_eq!(find(&bench, "ty=4&arp=../../log/deep"), ["log/deep"]);
+    assert_eq!(find(&bench, "ty=4&arp=../i1&lim=1"), ["state/i1"]);
+    for nowhere in [
+        "nothing",
+        "../../../../..",
+        "..",
+        "../../..",
+        "../../light2",
+        "la/x",
+        "../../light2/state/la",
+    ] {
+        // The CSEBase and the other light are not this one's to find.
+        let found = find(&bench, &format!("lbl=kept&arp={nowhere}"));
+        let own = if nowhere == ".." { 1 } else { 0 };
+        assert_eq!(found.len(), own, "{nowhere} {found:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_representation_is_enough() {
+    let bench = bench();
+    let part = |query: &str| bench.retrieve(LIGHT1, &format!("/cse/light1/log?{query}"));
+    assert_eq!(
+        part("atrl=rn+lbl").json,
+        json!({"m2m:cnt": {"rn": "log", "lbl": ["kept", "room:1"]}})
+    );
+    assert_eq!(part("atrl=rn&atrl=st&rcn=1").json, json!({"m2m:cnt": {"rn": "log", "st": 0}}));
+    // One that it may have and has not.
+    assert_eq!(part("atrl=rn+mia").json, json!({"m2m:cnt": {"rn": "log"}}));
+    assert_eq!(part("atrl=rn+api").code, 4000);
+    assert_eq!(part("atrl=rn&rcn=4").code, 4000);
+    assert_eq!(
+        bench.retrieve(LIGHT1, "/cse?atrl=csi").json,
+        json!({"m2m:cb": {"csi": "/mn-cse-123456"}})
+    );
+    assert_eq!(
+        bench.retrieve(LIGHT1, "/cse/light1/state/la?atrl=con").json,
+        json!({"m2m:cin": {"con": "333"}})
+    );
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1/log?atrl=rn").code, 4103);
+}
+
+#[test]
+fn a_deletion_may_tell_what_went() {
+    let bench = bench();
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1/log?rcn=4&lvl=1").code, 5001);
+    assert_eq!(bench.delete(LIGHT2, "/cse/light1/log?rcn=4").code, 4103);
+    let reply = bench.delete(LIGHT1, "/cse/light1/log?rcn=4");
+    assert_eq!(reply.code, 2002);
+    assert_eq!(
+        (&reply.json["m2m:cnt"]["rn"], &reply.json["m2m:cnt"]["m2m:cnt"][0]["rn"]),
+        (&json!("log"), &json!("deep"))
+    );
+    let reply = bench.delete(LIGHT1, "/cse/light1/state/la?rcn=5");
+    assert_eq!((reply.code, &reply.json["m2m:cin"]["rn"]), (2002, &json!("i3")));
+    let reply = bench.delete(LIGHT1, "/cse/light1/state?rcn=6");
+    let names: Vec<_> =
+        reply.json["m2m:rrl"]["rrf"].as_array().unwrap().iter().map(|r| r["nm"].clone()).collect();
+    assert_eq!((reply.code, names), (2002, vec![json!("i1"), json!("i2")]));
+    let reply = bench.delete(LIGHT1, "/cse/light1?rcn=8");
+    assert_eq!((reply.code, &reply.json), (2002, &json!({"m2m:ae": {}})));
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1").code, 4004);
+    bench.registrar().store().assert_consistent();
+}

@@ -171,6 +171,6 @@ fn registers_until_killed() {
 fn code(handled: Handled) -> u16 {
     match handled {
         Handled::Done(answer) => answer.response.rsc.code(),
-        Handled::Verify(target) => panic!("it is not answered yet: {target:?}"),
+        other => panic!("it is not answered yet: {other:?}"),
     }
 }

@@ -21,7 +21,7 @@ fn own(bench: &Bench, extra: Value) -> Reply {
 fn to_be_asked(handled: Handled) -> Verification {
     match handled {
         Handled::Verify(target) => target,
-        Handled::Done(answer) => panic!("nobody is to be asked: {answer:?}"),
+        other => panic!("nobody is to be asked: {other:?}"),
     }
 }
 

@@ -1,0 +1,158 @@
+//! Polling channels: an AE that nobody can reach asks for what is sent to it, and waits (TS-0001
+//! clause 9.6.21, TS-0004 clause 7.4.22).
+
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::{Duration, SystemTime};
+
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
+
+use crate::access::{Access, Originator};
+use crate::address;
+use crate::channels;
+use crate::record::{Record, parse_timestamp, seconds};
+use crate::refusal::Refusal;
+use crate::registrar::{Registrar, check_expiration, check_release};
+use crate::store::Read;
+use crate::verification::{Answer, Handled};
+
+/// The name of a polling channel's URI, which is polled.
+const URI: &str = "pcu";
+
+/// A long poll: the answer to an AE that polls its channel. It is a future that is ready when there
+/// is something for the AE, and it needs no runtime.
+///
+/// Whoever waits for it must not wait forever: no longer than [`until`](Self::until), and than is
+/// good for a connection. When that time is up, [`timed_out`](Self::timed_out) is the answer.
+///
+/// ```text
+/// let answer = match tokio::time::timeout(patience, &mut poll).await {
+///     Ok(answer) => answer,
+///     Err(_) => poll.timed_out(),
+/// };
+/// ```
+///
+/// One poll waits at a channel. Another takes its place, and then it is ready with the answer of
+/// [`timed_out`](Self::timed_out). What it is ready with has left the queue: a poll whose connection
+/// has gone should be dropped and not asked.
+#[derive(Debug)]
+#[must_use]
+pub struct LongPoll {
+    place: channels::Place,
+    request_id: String,
+    release: Option<String>,
+    until: Option<SystemTime>,
+}
+
+impl LongPoll {
+    /// Until when the originator waits, if it says so (the Request Expiration Timestamp).
+    #[must_use]
+    pub fn until(&self) -> Option<SystemTime> {
+        self.until
+    }
+
+    /// The answer when there is nothing for the AE in time.
+    pub fn timed_out(self) -> Answer {
+        self.nothing()
+    }
+
+    fn nothing(&self) -> Answer {
+        let (rsc, why) = (Rsc::RequestTimeout, "there is nothing for the originator");
+        ResponsePrimitive::refusal(&self.request_id, self.release.as_deref(), rsc, why).into()
+    }
+}
+
+impl Future for LongPoll {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Answer> {
+        self.place.poll(context).map(|message| match message {
+            None => self.nothing(),
+            Some(message) => ResponsePrimitive {
+                rsc: Rsc::Ok,
+                request_id: self.request_id.clone(),
+                release: self.release.clone(),
+                content: Some(message),
+                content_location: None,
+                parameters: Vec::new(),
+            }
+            .into(),
+        })
+    }
+}
+
+/// The polling channel whose URI a target is.
+pub(crate) fn channel(to: &Target) -> Option<Target> {
+    let resource = to.resource.strip_suffix(URI)?.strip_suffix('/')?;
+    Some(Target { scope: to.scope.clone(), resource: resource.into() })
+}
+
+/// Makes sure that `who` may have a polling channel there: its own, and one.
+///
+/// # Errors
+/// When it is another's, or there is one.
+pub(crate) fn admit(read: &dyn Read, who: &Originator<'_>, parent: &Record) -> Result<(), Refusal> {
+    if !who.is_ae(&parent.ri) {
+        return Err(Refusal::NoPrivilege(Access::Create(ResourceType::PollingChannel)));
+    }
+    match read.next_of_type(&parent.ri, ResourceType::PollingChannel, None)? {
+        Some(_) => Err(Refusal::NotAllowed("an AE has one pollingChannel")),
+        None => Ok(()),
+    }
+}
+
+impl Registrar {
+    /// Carries out a request to the URI of a polling channel.
+    pub(crate) fn at_channel(
+        &self,
+        request: &RequestPrimitive,
+        channel: &Target,
+        now: SystemTime,
+    ) -> Result<Handled, Refusal> {
+        check_release(request, self.settings())?;
+        check_expiration(request, seconds(now))?;
+        let snapshot = self.store().snapshot()?;
+        let (read, now_seconds) = (snapshot.read(), seconds(now));
+        let who =
+            Originator::identify(read, self.settings(), request.from.as_deref(), now_seconds)?;
+        let found = match address::resolve(read, self.settings(), channel, now_seconds)? {
+            address::Place::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
+                found.record
+            }
+            address::Place::Resource(_) | address::Place::Instance { .. } => {
+                return Err(Refusal::NotFound);
+            }
+        };
+        // Nobody else, whatever privileges there are.
+        if !who.is_ae(found.parent.as_deref().unwrap_or_default()) {
+            return Err(Refusal::NoPrivilege(Access::Retrieve));
+        }
+        match request.operation {
+            Operation::Retrieve => Ok(Handled::Wait(LongPoll {
+                place: self.channels().wait(found.ri),
+                request_id: request.request_id.clone(),
+                release: request.release.clone(),
+                until: until(request, now),
+            })),
+            // The AE's answer to what it was sent. Nobody waits for it.
+            Operation::Notify => Ok(Handled::Done(ResponsePrimitive::to(request, Rsc::Ok).into())),
+            Operation::Create | Operation::Update | Operation::Delete => {
+                Err(Refusal::NotAllowed("pcu can be retrieved and notified"))
+            }
+        }
+    }
+}
+
+fn until(request: &RequestPrimitive, now: SystemTime) -> Option<SystemTime> {
+    let (_, value) = request.parameters.iter().find(|(name, _)| *name == "x-m2m-ret")?;
+    match value.parse() {
+        Ok(left) => now.checked_add(Duration::from_millis(left)),
+        Err(_) => {
+            let at = Duration::from_secs(parse_timestamp(value)?);
+            SystemTime::UNIX_EPOCH.checked_add(at)
+        }
+    }
+}

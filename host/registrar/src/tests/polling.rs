@@ -1,0 +1,163 @@
+//! AEs that fetch what is sent to them.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, UNIX_EPOCH};
+
+use saegis_onem2m::primitive::Operation;
+use serde_json::{Value, json};
+
+use crate::testing::{Bench, LIGHT1, LIGHT2, NOW, Reply, request};
+use crate::{Handled, LongPoll};
+
+const PCU: &str = "/cse/light1/queue/pcu";
+
+/// Light 1 has a polling channel, and is told of new instances in `state`.
+fn bench() -> Bench {
+    let bench = Bench::with_lights();
+    assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 2001);
+    let sub = json!({"m2m:sub": {"nu": [LIGHT1], "enc": {"net": [3]}}});
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1/state", 23, sub).code, 2001);
+    bench
+}
+
+fn channel(bench: &Bench, from: &str, path: &str) -> Reply {
+    bench.create(Some(from), path, 15, json!({"m2m:pch": {"rn": "queue"}}))
+}
+
+fn put(bench: &Bench, con: Value) {
+    let reply = bench.instance(LIGHT1, "/cse/light1/state", json!({ "con": con }));
+    assert_eq!((reply.code, reply.told()), (2001, vec![]));
+}
+
+fn poll(bench: &Bench) -> LongPoll {
+    match bench.handle(&request(Operation::Retrieve, PCU, Some(LIGHT1), None)) {
+        Handled::Wait(poll) => poll,
+        other => panic!("it does not wait: {other:?}"),
+    }
+}
+
+fn ready(poll: &mut LongPoll) -> Option<Reply> {
+    match pin!(poll).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(Reply::of(answer)),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn an_ae_fetches_what_it_is_sent() {
+    let bench = bench();
+    let mut first = poll(&bench);
+    assert!(ready(&mut first).is_none());
+    put(&bench, json!("on"));
+    put(&bench, json!("off"));
+    let reply = ready(&mut first).unwrap();
+    assert_eq!((reply.code, reply.response.request_id.as_str()), (2000, "r1"));
+    let sent = &reply.json["m2m:rqp"];
+    assert_eq!(
+        (&sent["op"], &sent["to"], &sent["fr"], &sent["rvi"]),
+        (&json!(5), &json!(LIGHT1), &json!("/mn-cse-123456"), &json!("3"))
+    );
+    assert_eq!(sent["pc"]["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+    // What came while nobody asked is there.
+    let sent = ready(&mut poll(&bench)).unwrap().json;
+    assert_eq!(sent["m2m:rqp"]["pc"]["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "off");
+    let mut last = poll(&bench);
+    assert!(ready(&mut last).is_none());
+    let nothing = Reply::of(last.timed_out());
+    assert_eq!((nothing.code, nothing.response.request_id.as_str()), (4008, "r1"));
+    // Its answer to what it was sent.
+    let answer = json!({"m2m:rsp": {"rsc": 2000, "rqi": sent["m2m:rqp"]["rqi"]}});
+    let notify = request(Operation::Notify, PCU, Some(LIGHT1), Some(answer));
+    assert_eq!(bench.send(&notify).code, 2000);
+}
+
+#[test]
+fn nobody_else_polls() {
+    let bench = bench();
+    for from in [LIGHT2, "/in-cse", "Cnobody", "/mn-cse-123456/Clight-AE1"] {
+        assert_eq!(bench.retrieve(from, PCU).code, 4103, "{from}");
+        let notify = request(Operation::Notify, PCU, Some(from), Some(json!({"m2m:rsp": {}})));
+        assert_eq!(bench.send(&notify).code, 4103, "{from}");
+    }
+    let none = request(Operation::Retrieve, PCU, None, None);
+    assert_eq!(bench.send(&none).code, 4000);
+    for nothing in ["/cse/light1/pcu", "/cse/light2/queue/pcu", "/pcu", "/cse/light1/state/pcu"] {
+        assert_eq!(bench.retrieve(LIGHT1, nothing).code, 4004, "{nothing}");
+    }
+    assert_eq!(bench.update(LIGHT1, PCU, json!({"m2m:pch": {}})).code, 4005);
+    assert_eq!(bench.delete(LIGHT1, PCU).code, 4005);
+    let mut old = request(Operation::Retrieve, PCU, Some(LIGHT1), None);
+    old.release = Some("1".into());
+    assert_eq!(bench.send(&old).code, 4001);
+}
+
+#[test]
+fn an_ae_has_a_channel_of_its_own() {
+    let bench = bench();
+    assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 4005);
+    assert_eq!(channel(&bench, LIGHT1, "/cse/light2").code, 4103);
+    assert_eq!(channel(&bench, LIGHT2, "/cse/light1").code, 4103);
+    assert_eq!(channel(&bench, LIGHT1, "/cse/light1/state").code, 4108);
+    let bad = json!({"m2m:pch": {"rqag": true}});
+    assert_eq!(bench.create(Some(LIGHT2), "/cse/light2", 15, bad).code, 5001);
+    let pch = bench.retrieve(LIGHT1, "/cse/light1/queue");
+    assert_eq!((pch.code, &pch.attributes()["ty"]), (2000, &json!(15)));
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1/queue").code, 4103);
+    assert_eq!(
+        bench.update(LIGHT1, "/cse/light1/queue", json!({"m2m:pch": {"lbl": ["a"]}})).code,
+        2004
+    );
+    let sub = json!({"m2m:sub": {"nu": [LIGHT1]}});
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1/queue", 23, sub).code, 5203);
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1/queue").code, 2002);
+    assert_eq!(bench.retrieve(LIGHT1, PCU).code, 4004);
+    assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 2001);
+}
+
+#[test]
+fn what_waits_ends_with_its_channel() {
+    let bench = bench();
+    put(&bench, json!("secret"));
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
+    bench.sweep();
+    // Another AE of the same name does not find it.
+    assert_eq!(bench.register(LIGHT1, "light1").code, 2001);
+    assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 2001);
+    assert!(ready(&mut poll(&bench)).is_none());
+}
+
+#[test]
+fn an_ae_that_is_reached_is_not_made_to_ask() {
+    let bench = bench();
+    let change = json!({"m2m:ae": {"rr": true, "poa": ["http://a.b/"]}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1", change).code, 2004);
+    let reply = bench.instance(LIGHT1, "/cse/light1/state", json!({"con": 1}));
+    assert_eq!(reply.told().len(), 1);
+    assert!(ready(&mut poll(&bench)).is_none());
+    // Who can only ask can't be asked.
+    assert_eq!(channel(&bench, LIGHT2, "/cse/light2").code, 2001);
+    let sub = json!({"m2m:sub": {"nu": [LIGHT2]}});
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1/state", 23, sub).code, 5204);
+}
+
+#[test]
+fn the_last_poll_waits_and_no_longer_than_it_says() {
+    let bench = bench();
+    let mut first = poll(&bench);
+    let mut second = poll(&bench);
+    assert_eq!(ready(&mut first).unwrap().code, 4008);
+    drop(first);
+    put(&bench, json!(1));
+    assert_eq!(ready(&mut second).unwrap().code, 2000);
+    assert_eq!(second.until(), None);
+    for (value, until) in [("5000", NOW + 5), ("20261124T093010", NOW + 10)] {
+        let mut request = request(Operation::Retrieve, PCU, Some(LIGHT1), None);
+        request.parameters.push(("x-m2m-ret", value.into()));
+        let Handled::Wait(poll) = bench.handle(&request) else { panic!("it does not wait") };
+        assert_eq!(poll.until(), Some(UNIX_EPOCH + Duration::from_secs(until)));
+    }
+    let mut late = request(Operation::Retrieve, PCU, Some(LIGHT1), None);
+    late.parameters.push(("x-m2m-ret", "20261124T093000".into()));
+    assert_eq!(bench.send(&late).code, 4008);
+}

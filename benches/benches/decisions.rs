@@ -16,7 +16,7 @@ use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive};
 use saegis_onem2m::target::Target;
-use saegis_policy::{Lookup, PskQuery, Registration, Verdict};
+use saegis_policy::{Lookup, PskQuery, Registration, Rules, Verdict};
 
 fn decisions(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -57,7 +57,11 @@ fn decisions(c: &mut Criterion) {
             },
         )
     };
-    let registration = Registration { from: Some("Clight-AE1".into()), app_id: "Nlight".into() };
+    let registration = Registration {
+        from: Some("Clight-AE1".into()),
+        app_id: "Nlight".into(),
+        rules: Rules::OfGeneration,
+    };
     let known = format!("12-{}", saegis_benches::kpsa_id(77_777));
     for (name, credential, allowed) in
         [("allowed", known.as_str(), true), ("refused", "12-nobody@in.provider.com", false)]

@@ -12,8 +12,9 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Faults;
 use serde_json::{Value, json};
 
-use client::Session;
+pub use client::Session;
 use config::AeConfig;
+pub use config::{Credential, Registrar};
 
 /// Arguments of `saegis ae`.
 #[derive(clap::Args)]
@@ -113,7 +114,8 @@ impl AeError {
 /// Why it came to nothing.
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
-    let mut session = Session::establish(&config).await?;
+    let from = config.ae.ae_id.to_string();
+    let mut session = Session::establish(&config.registrar, &config.credential, from).await?;
     if !as_json {
         crate::print(&format!(
             "association: {} {} with {} at {}, as {}",

@@ -5,10 +5,11 @@ mod load;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_handshake::Suite;
-use saegis_onem2m::id::CseId;
+use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Capability, Limits};
 use serde::Deserialize;
@@ -16,8 +17,10 @@ use serde::de::{Deserializer, Error as _};
 
 pub use load::{Loaded, read};
 
+use crate::notifier::Allowed;
+
 /// The configuration of a gateway. Paths in it are relative to its own folder.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Which CSE this is.
@@ -36,6 +39,12 @@ pub struct Config {
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,
+    /// Where the embedded registrar sends notifications.
+    #[serde(default)]
+    pub notifications: Notifications,
+    /// Where the service subscription is.
+    #[serde(default)]
+    pub service_subscription: ServiceSubscription,
     /// The AE-IDs that credentials get by registering.
     #[serde(default)]
     pub bindings: BindingStore,
@@ -181,12 +190,91 @@ pub struct Registrar {
     /// or 4105, which some clients' test suites want.
     #[serde(rename = "ae-id-taken", deserialize_with = "taken")]
     pub taken: Rsc,
+    /// AEs that may change what is nobody's, such as the service subscription of an IN-CSE, by
+    /// their AE-ID-Stems.
+    #[serde(deserialize_with = "all_parsed")]
+    pub administrators: Vec<AeIdStem>,
 }
 
 impl Default for Registrar {
     fn default() -> Self {
-        Self { store: "state/registrar.redb".into(), taken: Rsc::OriginatorHasAlreadyRegistered }
+        Self {
+            store: "state/registrar.redb".into(),
+            taken: Rsc::OriginatorHasAlreadyRegistered,
+            administrators: Vec::new(),
+        }
     }
+}
+
+/// Where the embedded registrar sends notifications.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Notifications {
+    /// Networks, addresses and names, each with a port or without, to which it may. The addresses of
+    /// notifications come from AEs, so what is not listed is sent nothing.
+    #[serde(deserialize_with = "all_parsed")]
+    pub targets: Vec<Allowed>,
+    /// For a target to answer, in seconds.
+    pub seconds: u64,
+}
+
+impl Default for Notifications {
+    fn default() -> Self {
+        Self { targets: Vec::new(), seconds: 5 }
+    }
+}
+
+/// Where the service subscription is.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ServiceSubscription {
+    /// Where its rules are.
+    pub source: RuleSource,
+    /// The IN-CSE that has them, where they are at a remote one.
+    pub remote: Option<RemoteRules>,
+}
+
+/// Where the rules of the service subscription are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleSource {
+    /// In the policy file `service-subscription.toml`.
+    #[default]
+    PolicyFile,
+    /// Among the embedded registrar's resources.
+    Registrar,
+    /// Among those of a remote IN-CSE.
+    Remote,
+}
+
+/// A remote IN-CSE that has the service subscription's rules, asked over an association with a
+/// provisioned symmetric key.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RemoteRules {
+    /// The IN-CSE.
+    pub in_cse: crate::ae::Registrar,
+    /// What this CSE shares with it.
+    #[serde(deserialize_with = "shared")]
+    pub credential: Arc<crate::ae::Credential>,
+    /// How often it is asked, in seconds.
+    #[serde(default = "refresh")]
+    pub refresh_seconds: u64,
+    /// How long what it said is good when it can't be reached, in seconds.
+    #[serde(default = "usable")]
+    pub usable_seconds: u64,
+}
+
+fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Arc<T>, D::Error> {
+    T::deserialize(from).map(Arc::new)
+}
+
+fn refresh() -> u64 {
+    60
+}
+
+fn usable() -> u64 {
+    3600
 }
 
 /// The AE-IDs that credentials get by registering.
@@ -328,6 +416,15 @@ where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let all = Vec::<String>::deserialize(deserializer)?.into_iter();
+    all.map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
 fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rsc, D::Error> {

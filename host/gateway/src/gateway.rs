@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use saegis_handshake::psk;
 use saegis_policy::{Fault, Faults, Policy};
@@ -13,6 +14,8 @@ use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::logging::Lost;
 use crate::metrics::Metrics;
+use crate::notifier::Notifier;
+use crate::rules::Source;
 use crate::upstream::{Remote, Upstream};
 
 /// What every connection shares.
@@ -27,6 +30,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// The live associations.
     pub associations: Associations,
+    /// Where the service subscription's rules are.
+    pub rules: Source,
     /// The AE-IDs that credentials have got by registering.
     pub bindings: Bindings,
     /// What is counted.
@@ -67,9 +72,20 @@ impl Gateway {
                 config.cse.cse_id.clone(),
                 config.limits.content_bytes,
             ))),
-            None => Upstream::embedded(open_registrar(&config)?),
+            None => {
+                let notifications = &config.notifications;
+                let patience = Duration::from_secs(notifications.seconds);
+                let notifier = Notifier::new(notifications.targets.clone(), patience);
+                Upstream::embedded(open_registrar(&config)?, notifier)
+            }
         };
+        let rules = Source::new(
+            config.cse.cse_id.clone(),
+            &config.service_subscription,
+            upstream.registrar(),
+        );
         Ok(Self {
+            rules,
             policy: Arc::new(policy),
             psk,
             upstream,
@@ -127,5 +143,7 @@ fn open_registrar(config: &Config) -> Result<Registrar, Faults> {
     let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
     settings.cse_type = config.cse.kind.number();
     settings.service_provider.clone_from(&config.cse.service_provider);
+    settings.administrators.clone_from(&config.registrar.administrators);
+    settings.ae_id_taken = config.registrar.taken;
     Registrar::open(store, settings).map_err(|e| fault(e.to_string()))
 }

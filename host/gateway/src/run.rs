@@ -61,6 +61,8 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     let follow = tokio::spawn(follow_reloads(gateway.clone(), reloads));
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
+    let keeping = gateway.clone();
+    let rules = tokio::spawn(async move { keeping.rules.keep_up().await });
 
     for line in summary::serving(&gateway, local, monitor.as_ref().map(|m| m.address)) {
         // Whoever started us may have closed the pipe; that is no reason not to serve.
@@ -74,6 +76,7 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     follow.abort();
     sweep.abort();
     clock.abort();
+    rules.abort();
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use crate::associations::{Live, Standing};
 use crate::audit;
 use crate::bindings::{SetAside, Taken, log_failure};
 use crate::gateway::Gateway;
+use crate::rules::NotHad;
 
 /// Most originators of one association whose allowance is kept.
 const KEPT: usize = 16;
@@ -224,7 +225,14 @@ impl Service {
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
         // The representation is looked at after the service subscription (TS-0004 clause 7.2.2.2).
         let app_id = api.clone().unwrap_or_default();
-        let registration = Registration { from: request.from.clone(), app_id };
+        let rules = match self.gateway.rules.rules().await {
+            Ok(rules) => rules,
+            Err(NotHad) => {
+                let why = "the request could not be checked";
+                return Err((Rsc::InternalServerError, why.into()));
+            }
+        };
+        let registration = Registration { from: request.from.clone(), app_id, rules };
         allowed(generation.check_registration(&self.live.association, &registration).await)?;
         match api {
             Some(_) => Ok(()),
@@ -299,7 +307,7 @@ impl Service {
         let told = |what: &str| response.content.as_ref().and_then(|c| attribute(c, what));
         // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
         let address = response.content_location.clone();
-        let address = address.filter(|_| self.gateway.upstream.is_embedded());
+        let address = address.filter(|_| self.gateway.upstream.registrar().is_some());
         let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
         let stem = told("aei").or(address.clone()).and_then(last);
         let stem = stem.and_then(|text| AeIdStem::parse(&text).ok());

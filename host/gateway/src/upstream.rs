@@ -13,8 +13,10 @@ use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_registrar::{Handled, Registrar};
+use saegis_registrar::{Answer, Checked, Handled, LongPoll, Registrar};
 use tokio::sync::Semaphore;
+
+use crate::notifier::Notifier;
 
 /// Connections to the CSE behind the gateway that are kept when idle.
 const IDLE_CONNECTIONS: usize = 64;
@@ -30,6 +32,8 @@ pub enum Upstream {
         registrar: Arc<Registrar>,
         /// Requests that it carries out at a time; they wait for the disk, each on a thread.
         places: Arc<Semaphore>,
+        /// Sends what it has to tell.
+        notifier: Arc<Notifier>,
     },
     /// Another CSE, over the HTTP binding.
     Remote(Box<Remote>),
@@ -79,16 +83,20 @@ impl Remote {
 
 impl Upstream {
     /// The embedded registrar.
-    pub fn embedded(registrar: Registrar) -> Self {
+    pub fn embedded(registrar: Registrar, notifier: Arc<Notifier>) -> Self {
         Self::Embedded {
             registrar: Arc::new(registrar),
             places: Arc::new(Semaphore::new(AT_A_TIME)),
+            notifier,
         }
     }
 
-    /// Whether it is the embedded registrar.
-    pub fn is_embedded(&self) -> bool {
-        matches!(self, Self::Embedded { .. })
+    /// The embedded registrar, if it is that.
+    pub fn registrar(&self) -> Option<&Arc<Registrar>> {
+        match self {
+            Self::Embedded { registrar, .. } => Some(registrar),
+            Self::Remote(_) => None,
+        }
     }
 
     /// Carries a request out. Whatever happens, there is an answer.
@@ -98,30 +106,35 @@ impl Upstream {
             move |rsc, why: &str| ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why)
         };
         match self {
-            Self::Embedded { registrar, places } => {
-                let place = places.clone().acquire_owned();
-                let Ok(Ok(place)) = tokio::time::timeout(patience, place).await else {
-                    return refuse(Rsc::RequestTimeout, "the registrar has too much to do");
-                };
-                // What it has begun it ends: there is an answer only after the commit.
-                let registrar = registrar.clone();
-                let work = move || {
-                    // Kept by the work, for whoever waits for it may go.
-                    let _place = place;
-                    // Nothing is sent yet, and nobody waits: what needs it is refused.
-                    match registrar.handle(&request, SystemTime::now()) {
-                        Handled::Done(answer) => answer.response,
-                        Handled::Verify(target) => target.unanswered().response,
-                        Handled::Wait(poll) => poll.timed_out().response,
+            Self::Embedded { registrar, places, notifier } => {
+                let at = Arc::clone(registrar);
+                let work = move || at.handle(&request, SystemTime::now());
+                let mut handled = carried_out(places, patience, work).await;
+                let answer = loop {
+                    match handled {
+                        Err(rsc) => return refuse(rsc, "the registrar could not do it"),
+                        Ok(Handled::Done(answer)) => break answer,
+                        Ok(Handled::Wait(poll)) => break polled(poll).await,
+                        // A subscription's targets are asked first, each within its own time.
+                        Ok(Handled::Verify(target)) => {
+                            let Some(rsc) = notifier.ask(target.notification()).await else {
+                                break target.unanswered();
+                            };
+                            match target.answered(rsc) {
+                                Checked::Next(target) => handled = Ok(Handled::Verify(target)),
+                                Checked::Refused(answer) => break answer,
+                                Checked::Ready(all) => {
+                                    let at = Arc::clone(registrar);
+                                    let work = move || at.conclude(all, SystemTime::now());
+                                    let answer = carried_out(places, patience, work).await;
+                                    handled = answer.map(Handled::Done);
+                                }
+                            }
+                        }
                     }
                 };
-                match tokio::task::spawn_blocking(work).await {
-                    Ok(response) => response,
-                    Err(e) => {
-                        tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
-                        refuse(Rsc::InternalServerError, "the registrar failed")
-                    }
-                }
+                notifier.send_all(answer.notifications);
+                answer.response
             }
             Self::Remote(remote) => {
                 match tokio::time::timeout(patience, remote.ask(&request)).await {
@@ -150,6 +163,42 @@ impl Upstream {
             }
         }
     }
+}
+
+/// How long an AE may wait at its polling channel.
+const LONGEST_POLL: Duration = Duration::from_secs(60);
+
+/// Waits for something to be there for an AE.
+async fn polled(mut poll: LongPoll) -> Answer {
+    let until = poll.until().and_then(|at| at.duration_since(SystemTime::now()).ok());
+    let patience = until.unwrap_or(LONGEST_POLL).min(LONGEST_POLL);
+    match tokio::time::timeout(patience, &mut poll).await {
+        Ok(answer) => answer,
+        Err(_) => poll.timed_out(),
+    }
+}
+
+/// Does work of the registrar on a thread that may wait, in one of its places. What it has begun it
+/// ends, whether anybody waits for it or not: there is an answer only after the commit.
+///
+/// # Errors
+/// The Response Status Code of the refusal, where it has too much to do or fails.
+async fn carried_out<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Rsc> {
+    let place = tokio::time::timeout(patience, places.clone().acquire_owned()).await;
+    let place = place.map_err(|_| Rsc::RequestTimeout)?.map_err(|_| Rsc::InternalServerError)?;
+    let done = tokio::task::spawn_blocking(move || {
+        // Kept by the work, for whoever waits for it may go.
+        let _place = place;
+        work()
+    });
+    done.await.map_err(|e| {
+        tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
+        Rsc::InternalServerError
+    })
 }
 
 fn error_chain(error: &dyn std::error::Error) -> String {

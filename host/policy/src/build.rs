@@ -134,7 +134,7 @@ fn load_subscription(
     faults: &mut Vec<Fault>,
 ) -> (Option<Arc<Subscription>>, Option<Digest>) {
     let file = settings.policies.join(subscription::FILE);
-    if matches!(file.try_exists(), Ok(false)) {
+    if !settings.subscription_file || matches!(file.try_exists(), Ok(false)) {
         return (None, None);
     }
     let source = match files::read(&file, settings.limits.file_size) {

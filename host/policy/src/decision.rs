@@ -1,8 +1,11 @@
 //! The decisions: what is asked, and what can come of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use saegis_onem2m::credential::Credential;
+
+use crate::subscription::Subscription;
 
 /// What a TLS-PSK handshake asks a look-up.
 #[derive(Debug, Clone)]
@@ -41,6 +44,16 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// Where the rules of the service subscription are.
+#[derive(Debug, Clone, Default)]
+pub enum Rules {
+    /// In the generation, from its policy file.
+    #[default]
+    OfGeneration,
+    /// Here; none, where there is no service subscription.
+    Given(Option<Arc<Subscription>>),
+}
+
 /// A create of an AE, for the registration check.
 #[derive(Debug, Clone)]
 pub struct Registration {
@@ -48,6 +61,8 @@ pub struct Registration {
     pub from: Option<String>,
     /// The App-ID.
     pub app_id: String,
+    /// The rules that count.
+    pub rules: Rules,
 }
 
 /// How far an allowance holds.

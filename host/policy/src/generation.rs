@@ -12,7 +12,7 @@ use crate::bindings::saegis::policy::types;
 use crate::build::{self, Installed};
 use crate::call::View;
 use crate::capability::Capability;
-use crate::decision::{Allowance, Lookup, ModuleFault, PskQuery, Registration, Verdict};
+use crate::decision::{Allowance, Lookup, ModuleFault, PskQuery, Registration, Rules, Verdict};
 use crate::fault::{Fault, Faults};
 use crate::files::Digest;
 use crate::host::Tables;
@@ -153,7 +153,10 @@ impl Generation {
         let association = self.association_record(association);
         let mut chain = Chain::new();
         for installed in self.chain(Hook::RegistrationCheck) {
-            let (module, view) = (&installed.module, self.view(installed));
+            let (module, mut view) = (&installed.module, self.view(installed));
+            if let Rules::Given(subscription) = &registration.rules {
+                view.subscription = subscription;
+            }
             let answer = module.check_registration(&view, &association, registration).await;
             if let Some(end) = chain.add(&module.name, answer) {
                 return end;

@@ -30,12 +30,15 @@ mod table;
 mod watch;
 
 pub use capability::Capability;
-pub use decision::{Allowance, Lookup, ModuleFault, PskQuery, Refusal, Registration, Verdict};
+pub use decision::{
+    Allowance, Lookup, ModuleFault, PskQuery, Refusal, Registration, Rules, Verdict,
+};
 pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
 pub use module::Hook;
 pub use observe::{Decided, Observer, Outcome};
 pub use settings::{Grants, Limits, Settings};
+pub use subscription::{NoNode, Rule, Subscription};
 pub use table::Table;
 pub use watch::{WatchError, Watcher, watch};

@@ -24,6 +24,9 @@ pub struct Settings {
     pub required: Vec<String>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
+    /// Whether the service subscription is a policy file; if not, whoever asks for a registration
+    /// brings it along.
+    pub subscription_file: bool,
     /// The domain name of the service provider, which modules are told.
     pub service_provider: Option<String>,
     /// Bounds on each call.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::AeError;
-use super::config::AeConfig;
+use super::config::{Credential, Registrar};
 
 /// Largest content of an answer, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
@@ -39,19 +39,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// Establishes an association with the registrar that is configured.
-    pub async fn establish(config: &AeConfig) -> Result<Self, AeError> {
-        let address = config.registrar.address.clone();
+    /// Establishes an association with a registrar, to speak over it as `from`.
+    pub async fn establish(
+        registrar: &Registrar,
+        credential: &Credential,
+        from: String,
+    ) -> Result<Self, AeError> {
+        let address = registrar.address.clone();
         let failed = |why: String| AeError::Association {
-            cse: config.registrar.cse_id.to_string(),
+            cse: registrar.cse_id.to_string(),
             address: address.clone(),
             why,
         };
-        let patience = Duration::from_secs(config.registrar.timeout_seconds);
-        let key = PresharedKey::new(config.credential.kpsa.expose());
+        let patience = Duration::from_secs(registrar.timeout_seconds);
+        let key = PresharedKey::new(credential.kpsa.expose());
         let client = Client::new(
-            &config.credential.suites,
-            config.credential.kpsa_id.clone(),
+            &credential.suites,
+            credential.kpsa_id.clone(),
             key.map_err(|e| failed(e.to_string()))?,
         );
         let client = client.map_err(|e| failed(e.to_string()))?;
@@ -73,8 +77,8 @@ impl Session {
         Ok(Self {
             protocol: connected.protocol,
             suite: connected.suite,
-            cse: config.registrar.cse_id.clone(),
-            from: config.ae.ae_id.to_string(),
+            cse: registrar.cse_id.clone(),
+            from,
             host: address.clone(),
             patience,
             sender,
@@ -88,7 +92,6 @@ impl Session {
         to: &str,
         content: Option<(ResourceType, Value)>,
     ) -> Result<ResponsePrimitive, AeError> {
-        let broken = |e: String| AeError::Broken(e);
         let (resource_type, content) = match content {
             None => (None, None),
             Some((kind, value)) => {
@@ -96,19 +99,44 @@ impl Session {
                 (Some(kind.number()), Some(content.map_err(|e| broken(e.to_string()))?))
             }
         };
-        // By the same rules as the registrar reads it, so that a mistake is told here.
+        let mut request = self.request(operation, to)?;
+        request.resource_type = resource_type;
+        request.content = content;
+        self.send(request).await
+    }
+
+    /// Retrieves with a query.
+    pub async fn find(
+        &mut self,
+        to: &str,
+        query: &[(&str, String)],
+    ) -> Result<ResponsePrimitive, AeError> {
+        let mut request = self.request(Operation::Retrieve, to)?;
+        let one = |(name, value): &(&str, String)| ((*name).to_string(), vec![value.clone()]);
+        request.query = query.iter().map(one).collect();
+        self.send(request).await
+    }
+
+    /// A request without content. By the same rules as the registrar reads its To, so that a mistake
+    /// is told here; an address of the registrar's own CSE may also be SP-relative.
+    fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, AeError> {
+        let own = format!("{}/", self.cse);
+        let to = to.strip_prefix(&own).unwrap_or(to);
         let to = Target::from_path(&format!("/{to}")).map_err(|e| broken(e.to_string()))?;
-        let request = RequestPrimitive {
+        Ok(RequestPrimitive {
             operation,
             to: Target { scope: Scope::CseRelative, ..to },
             from: Some(self.from.clone()),
             request_id: format!("{:016x}", rand::rng().random::<u64>()),
             release: Some("3".into()),
-            resource_type,
-            content,
+            resource_type: None,
+            content: None,
             query: Vec::new(),
             parameters: Vec::new(),
-        };
+        })
+    }
+
+    async fn send(&mut self, request: RequestPrimitive) -> Result<ResponsePrimitive, AeError> {
         let sent = write_request(&request, &self.cse).map_err(|e| broken(e.to_string()))?;
         let (mut parts, body) = sent.into_parts();
         let host = self.host.parse().map_err(|_| broken("the address is no Host".into()))?;
@@ -130,4 +158,8 @@ impl Session {
         }
         Ok(response)
     }
+}
+
+fn broken(why: String) -> AeError {
+    AeError::Broken(why)
 }

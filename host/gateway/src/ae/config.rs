@@ -24,7 +24,7 @@ pub struct AeConfig {
 }
 
 /// The registrar.
-#[derive(serde::Deserialize)]
+#[derive(Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Registrar {
     /// Where it is: `host:port`. A host name is indicated in the handshake.

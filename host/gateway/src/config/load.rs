@@ -7,7 +7,7 @@ use saegis_onem2m::id::check_fqdn;
 use saegis_policy::{Document, Fault, Faults, Grants, Limits, Observer, Settings};
 use serde::de::DeserializeOwned;
 
-use super::Config;
+use super::{Config, RuleSource};
 
 /// A configuration as it was found.
 pub struct Loaded {
@@ -110,6 +110,25 @@ impl Config {
                 fault("upstream.url", &format!("{url} is not of the form http://host:port"));
             }
         }
+        let subscription = &self.service_subscription;
+        match (subscription.source, &subscription.remote, &self.upstream) {
+            (RuleSource::Remote, None, _) => {
+                fault("service-subscription.source", "remote needs a table remote beside it");
+            }
+            (RuleSource::PolicyFile | RuleSource::Registrar, Some(_), _) => {
+                fault("service-subscription.remote", "is of use only with source = \"remote\"");
+            }
+            (RuleSource::Registrar, None, Some(_)) => {
+                let what = "there is no embedded registrar where upstream.url is another CSE";
+                fault("service-subscription.source", what);
+            }
+            _ => {}
+        }
+        if let Some(remote) = &subscription.remote
+            && remote.refresh_seconds == 0
+        {
+            fault("service-subscription.remote.refresh-seconds", "must be at least 1");
+        }
         let bounds = &self.limits;
         for (entry, value) in [
             ("limits.connections", bounds.connections as u64),
@@ -121,6 +140,7 @@ impl Config {
             ("limits.content-seconds", bounds.content_seconds),
             ("limits.content-bytes", bounds.content_bytes as u64),
             ("limits.upstream-seconds", bounds.upstream_seconds),
+            ("notifications.seconds", self.notifications.seconds),
             ("modules.deadline-milliseconds", self.modules.deadline_milliseconds),
             ("modules.concurrent-decisions", self.modules.concurrent_decisions as u64),
         ] {
@@ -159,6 +179,7 @@ impl Config {
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
             cse: self.cse.cse_id.clone(),
+            subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {
                 deadline: Duration::from_millis(self.modules.deadline_milliseconds),

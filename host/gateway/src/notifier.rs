@@ -1,0 +1,216 @@
+//! Sends the embedded registrar's notifications: over HTTP, and only where a rule allows it, for the
+//! addresses come from whoever creates a subscription or an AE.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use saegis_onem2m::http::read_response;
+use saegis_onem2m::rsc::Rsc;
+use saegis_registrar::Notification;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Answers to requests whose notifications are being sent at a time; those of further ones are lost.
+const AT_A_TIME: usize = 256;
+
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// An address that notifications may go to: a network, an address or a name, with a port or with
+/// each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    host: Host,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    /// Whatever has an address in it.
+    Network(IpNet),
+    /// A name, whatever address it has.
+    Name(String),
+}
+
+/// What is no rule.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no address, network or name with or without a port, such as 10.0.0.0/8:8080")]
+pub struct NotAllowed(String);
+
+impl FromStr for Allowed {
+    type Err = NotAllowed;
+
+    fn from_str(text: &str) -> Result<Self, NotAllowed> {
+        let bad = || NotAllowed(text.into());
+        let network = |text: &str| {
+            let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+            bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
+        };
+        if let Some(network) = network(text) {
+            return Ok(Self { host: Host::Network(network), port: None });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        if let Some(network) = network(host) {
+            return Ok(Self { host: Host::Network(network), port });
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        if host.is_empty() || !host.chars().all(plain) {
+            return Err(bad());
+        }
+        Ok(Self { host: Host::Name(host.to_ascii_lowercase()), port })
+    }
+}
+
+impl Allowed {
+    fn allows(&self, name: &str, address: SocketAddr) -> bool {
+        let host = match &self.host {
+            Host::Network(network) => network.contains(&address.ip().to_canonical()),
+            Host::Name(own) => name.eq_ignore_ascii_case(own),
+        };
+        host && self.port.is_none_or(|port| port == address.port())
+    }
+}
+
+/// Why a notification was not sent, or not answered.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("no rule allows it (notifications.targets)")]
+    NotAllowed,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("there was no answer in time")]
+    Late,
+    #[error("what was answered is no response: {0}")]
+    NoResponse(String),
+}
+
+/// Sends notifications.
+pub struct Notifier {
+    allowed: Vec<Allowed>,
+    patience: Duration,
+    places: Arc<Semaphore>,
+}
+
+impl Notifier {
+    /// A sender to these addresses and no others.
+    pub fn new(allowed: Vec<Allowed>, patience: Duration) -> Arc<Self> {
+        Arc::new(Self { allowed, patience, places: Arc::new(Semaphore::new(AT_A_TIME)) })
+    }
+
+    /// Sends one, and waits for what is answered. None, where no rule allows it, or no response comes
+    /// in time; the log has why.
+    pub async fn ask(&self, notification: &Notification) -> Option<Rsc> {
+        let asked = tokio::time::timeout(self.patience, self.send(notification)).await;
+        let failed = |why: &Failure| {
+            tracing::warn!(
+                event = "notification.failed",
+                url = %notification.url,
+                named_by = ?notification.named_by,
+                subscription = notification.subscription,
+                "a notification could not be sent: {why}"
+            );
+        };
+        asked.unwrap_or(Err(Failure::Late)).inspect_err(failed).ok()
+    }
+
+    /// Sends some, one after the other; nobody waits for it.
+    pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
+        if notifications.is_empty() {
+            return;
+        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            tracing::warn!(
+                event = "notification.lost",
+                notifications = notifications.len(),
+                "notifications are lost, for too many are being sent"
+            );
+            return;
+        };
+        let notifier = self.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            for notification in notifications {
+                // What is answered changes nothing.
+                let _ = notifier.ask(&notification).await;
+            }
+        });
+    }
+
+    async fn send(&self, notification: &Notification) -> Result<Rsc, Failure> {
+        let authority = notification.url.authority().ok_or(Failure::NotAllowed)?;
+        let name = authority.host();
+        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+        let port = authority.port_u16().unwrap_or(80);
+        // What the name stands for is looked up once: that very address is judged and connected to.
+        let mut addresses = tokio::net::lookup_host((bare, port)).await?;
+        let allowed = |at: &SocketAddr| self.allowed.iter().any(|rule| rule.allows(bare, *at));
+        let address = addresses.find(allowed).ok_or(Failure::NotAllowed)?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the sender, or with the process.
+        let connection = tokio::spawn(connection);
+        let answer = async {
+            let request = notification.to_http().map_err(|e| Failure::NoResponse(e.to_string()))?;
+            let (mut parts, body) = request.into_parts();
+            let host = http::HeaderValue::from_str(authority.as_str());
+            let host = host.map_err(|e| Failure::NoResponse(e.to_string()))?;
+            parts.headers.insert(http::header::HOST, host);
+            let path = parts.uri.path_and_query().cloned();
+            parts.uri = path.map_or_else(|| http::Uri::from_static("/"), Into::into);
+            let request = http::Request::from_parts(parts, Full::new(body));
+            let (parts, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
+            let response = read_response(parts.status, &parts.headers, body);
+            Ok(response.map_err(|e| Failure::NoResponse(e.to_string()))?.rsc)
+        };
+        let answer = answer.await;
+        connection.abort();
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_allows_what_it_names_and_nothing_else() {
+        for (rule, name, address, allowed) in [
+            ("10.0.0.0/8", "lamp.example", "10.1.2.3:8080", true),
+            ("10.0.0.0/8", "lamp.example", "11.1.2.3:8080", false),
+            ("10.0.0.0/8:8080", "lamp.example", "10.1.2.3:8080", true),
+            ("10.0.0.0/8:8080", "lamp.example", "10.1.2.3:22", false),
+            ("127.0.0.1", "localhost", "127.0.0.1:1", true),
+            ("127.0.0.1", "localhost", "127.0.0.2:1", false),
+            ("127.0.0.1:9000", "127.0.0.1", "127.0.0.1:9000", true),
+            ("127.0.0.1", "x", "[::ffff:127.0.0.1]:1", true),
+            ("::1", "::1", "[::1]:80", true),
+            ("[::1]:80", "::1", "[::1]:80", true),
+            ("[::1]:80", "::1", "[::1]:81", false),
+            ("2001:db8::/32", "x", "[2001:db8::1]:80", true),
+            ("Lamp.example", "lamp.EXAMPLE", "192.0.2.1:80", true),
+            ("lamp.example:80", "lamp.example", "192.0.2.1:81", false),
+            ("lamp.example", "x.lamp.example", "192.0.2.1:80", false),
+        ] {
+            let rule: Allowed = rule.parse().unwrap();
+            let address = address.parse().unwrap();
+            assert_eq!(rule.allows(name, address), allowed, "{rule:?} {name} {address}");
+        }
+        for bad in ["", ":80", "a:b", "a:99999", "http://a", "a/b", "*", "10.0.0.0/33"] {
+            assert!(bad.parse::<Allowed>().is_err(), "{bad}");
+        }
+    }
+}

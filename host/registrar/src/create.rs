@@ -76,8 +76,8 @@ pub(crate) fn create(
             }
         },
     };
-    if let (Some(who), ResourceType::PollingChannel) = (&who, ty) {
-        polling::admit(writer.read(), who, &parent.record)?;
+    if ty == ResourceType::PollingChannel {
+        polling::admit(writer.read(), context, &parent.record)?;
     }
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
@@ -89,8 +89,8 @@ pub(crate) fn create(
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
     }
-    if let (Some(who), ResourceType::Group) = (&who, ty) {
-        group::check(writer.read(), context, who, &mut created.record)?;
+    if ty == ResourceType::Group {
+        group::check(writer.read(), context, &mut created.record)?;
         writer.put(&created.record)?;
     }
     if ty == ResourceType::Subscription {

@@ -95,9 +95,9 @@ pub(crate) fn check_count(record: &Record) -> Result<(), Refusal> {
 pub(crate) fn check(
     read: &dyn Read,
     context: &Context<'_>,
-    who: &Originator<'_>,
     record: &mut Record,
 ) -> Result<(), Refusal> {
+    let who = context.originator(read)?;
     let number = |name| record.attributes.get(name).and_then(Value::as_u64);
     let mut wanted = number("mt").unwrap_or(MIXED);
     let strategy = match number("csy") {
@@ -111,7 +111,7 @@ pub(crate) fn check(
     for member in record.attributes.get("mid").and_then(Value::as_array).into_iter().flatten() {
         let member = member.as_str().unwrap_or_default();
         if members.iter().all(|(there, _)| there != member) {
-            members.push((member.into(), type_of(read, context, who, member)?));
+            members.push((member.into(), type_of(read, context, &who, member)?));
         }
     }
     if u64::try_from(members.len()).unwrap_or(u64::MAX) > most {

@@ -72,7 +72,7 @@ pub(crate) fn update(
         }
     }
     if record.ty == ResourceType::Group && members {
-        group::check(writer.read(), context, &who, &mut record)?;
+        group::check(writer.read(), context, &mut record)?;
     } else if record.ty == ResourceType::Group && most {
         group::check_count(&record)?;
     }

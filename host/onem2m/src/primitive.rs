@@ -144,9 +144,8 @@ pub struct NamedOriginator {
 /// primitive inside a primitive (TS-0004 clause 8.2).
 const NAMING: [&str; 3] = ["cr", "aei", "fr"];
 
-/// The attribute in which a `<remoteCSE>` says whose it is, and the name of that resource.
+/// The attribute in which a `<remoteCSE>` says whose it is.
 const CSE_ID: &str = "csi";
-const REMOTE_CSE: &str = "m2m:csr";
 
 /// A content that is not the JSON of a representation.
 #[derive(Debug, thiserror::Error)]
@@ -214,7 +213,8 @@ struct Found {
 impl Found {
     /// The attribute by which a member of that name, in whatever case, names an originator.
     fn naming(&self, key: &str) -> Option<&'static str> {
-        let is_remote_cse = self.root.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(REMOTE_CSE));
+        let remote_cse = ResourceType::RemoteCse.root();
+        let is_remote_cse = self.root.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(remote_cse));
         let mut names = NAMING.into_iter().chain(is_remote_cse.then_some(CSE_ID));
         names.find(|name| name.eq_ignore_ascii_case(key))
     }

@@ -4,6 +4,18 @@
 /// A resource type that this project knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResourceType {
+    /// Rules that say who may do what.
+    AccessControlPolicy,
+    /// A service subscription, the contract with the service provider.
+    ServiceSubscriptionProfile,
+    /// A node.
+    Node,
+    /// A CSE that is registered.
+    RemoteCse,
+    /// A rule that says which applications may register.
+    ServiceSubscribedAppRule,
+    /// A node of a service subscription.
+    ServiceSubscribedNode,
     /// An application entity.
     Ae,
     /// A container of content instances.
@@ -22,7 +34,13 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
+        Self::AccessControlPolicy,
+        Self::ServiceSubscriptionProfile,
+        Self::Node,
+        Self::RemoteCse,
+        Self::ServiceSubscribedAppRule,
+        Self::ServiceSubscribedNode,
         Self::Ae,
         Self::Container,
         Self::ContentInstance,
@@ -36,6 +54,12 @@ impl ResourceType {
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
+            Self::AccessControlPolicy => 1,
+            Self::ServiceSubscriptionProfile => 11,
+            Self::Node => 14,
+            Self::RemoteCse => 16,
+            Self::ServiceSubscribedAppRule => 19,
+            Self::ServiceSubscribedNode => 20,
             Self::Ae => 2,
             Self::Container => 3,
             Self::ContentInstance => 4,
@@ -50,6 +74,12 @@ impl ResourceType {
     #[must_use]
     pub fn root(self) -> &'static str {
         match self {
+            Self::AccessControlPolicy => "m2m:acp",
+            Self::ServiceSubscriptionProfile => "m2m:mssp",
+            Self::Node => "m2m:nod",
+            Self::RemoteCse => "m2m:csr",
+            Self::ServiceSubscribedAppRule => "m2m:asar",
+            Self::ServiceSubscribedNode => "m2m:svsn",
             Self::Ae => "m2m:ae",
             Self::Container => "m2m:cnt",
             Self::ContentInstance => "m2m:cin",

@@ -1,53 +1,104 @@
-//! Who may do what, until there are access control policies.
+//! Who may do what (TS-0001 clauses 9.6.1.3.2 and 9.6.2, TS-0003 clause 7.1).
 //!
-//! No resource here has an `acpi` attribute, so the default privileges of TS-0001 clause 9.6.1.3
-//! hold: a subtree is its creator's. [`may`] is the whole rule; whatever replaces it is asked the
-//! same question.
+//! The policies in a resource's `acpi` say who may do what with it. A resource that has none follows
+//! its parent, up to the AE or the CSE that registered, and no further: what opens the `<CSEBase>`
+//! to others does not open what is below it. An instance always follows its container, and a policy
+//! goes by its own `pvs`. Where no policy applies, a subtree is its AE's or its CSE's, and what is
+//! in it also its creator's (`cr`), or, where one is named, its custodian's alone (`cstn`).
+//!
+//! [`allows`] is the whole rule.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use saegis_onem2m::id::From;
 use saegis_onem2m::resource::ResourceType;
+use serde_json::Value;
 
+use crate::identity::{self, Identity};
+use crate::links;
+use crate::policy::{Grants, PRIVILEGES, SELF_PRIVILEGES};
 use crate::record::{Record, Seconds, alive};
 use crate::refusal::Refusal;
-use crate::store::{Read, StoreError};
+use crate::remote_cse;
+use crate::service_subscription;
+use crate::settings::Settings;
+use crate::store::{Read, StoreError, Writer};
+
+/// The attribute that names the policies of a resource.
+pub(crate) const POLICIES: &str = "acpi";
+
+/// The attribute that names the custodian of a resource.
+pub(crate) const CUSTODIAN: &str = "cstn";
+
+/// The attribute that names the creator of a resource.
+const CREATOR: &str = "cr";
 
 /// What an originator wants to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Create a child of it.
-    Create,
+    /// Create a child of that type.
+    Create(ResourceType),
     /// Retrieve it.
     Retrieve,
     /// Update it.
     Update,
     /// Delete it.
     Delete,
+    /// Notify it.
+    #[allow(
+        dead_code,
+        reason = "an operation of the rules, asked for where notifications are taken"
+    )]
+    Notify,
     /// Find it.
     Discover,
+    /// Say who may do what with it.
+    Govern,
 }
 
 impl std::fmt::Display for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Create => "create",
+            Self::Create(_) => "create",
             Self::Retrieve => "retrieve",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Notify => "notify",
             Self::Discover => "discover",
+            Self::Govern => "change privileges",
         })
     }
 }
 
-/// Who asks, as far as the rule tells originators apart.
+/// What an originator is to this CSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Originator<'a> {
-    /// An AE registered here, by its AE-ID-Stem.
-    Ae(&'a str),
+pub(crate) enum Kind {
+    /// An AE that is registered here.
+    Ae,
+    /// An AE that is registered here, and that the settings name as an administrator.
+    Administrator,
     /// A CSE. An AE of another CSE with an S-type stem writes its AE-ID in the same form, so
     /// this gives no more than such an AE may have.
     Cse,
-    /// An AE that is not registered here.
+    /// An AE of another CSE.
+    AeElsewhere,
+    /// Anybody else: an AE that is not registered, or a From that only we could write.
     Stranger,
+}
+
+/// Who asks, with what it takes to tell what that originator may do.
+pub(crate) struct Originator<'a> {
+    kind: Kind,
+    identity: Identity,
+    /// Whether it is one that this CSE itself knows to be who it says (TS-0003 clause 7.1.2).
+    is_authenticated: bool,
+    read: &'a dyn Read,
+    settings: &'a Settings,
+    now: Seconds,
+    /// What policies grant it, by the addresses they were found at.
+    grants: RefCell<HashMap<String, Option<Rc<Grants>>>>,
 }
 
 impl<'a> Originator<'a> {
@@ -57,22 +108,191 @@ impl<'a> Originator<'a> {
     /// When there is no From, or one that only an AE that registers may write, or one in no known
     /// form.
     pub(crate) fn identify(
-        read: &dyn Read,
-        from: Option<&'a str>,
+        read: &'a dyn Read,
+        settings: &'a Settings,
+        from: Option<&str>,
         now: Seconds,
     ) -> Result<Self, Refusal> {
         let from = from.ok_or(Refusal::NoOriginator)?;
-        match From::parse(from).map_err(Refusal::Originator)? {
-            From::AssignByRegistrar | From::AssignByServiceProvider => Err(Refusal::NoOriginator),
-            From::Stem(stem) if is_registered(read, stem, now)? => Ok(Self::Ae(stem)),
-            // An AE of this registrar writes its stem and nothing else, so what looks like one of
-            // ours in another form is somebody else's word.
-            From::Stem(_) | From::SpRelativeAe { .. } | From::Absolute { stem: Some(_), .. } => {
-                Ok(Self::Stranger)
+        From::parse(from).map_err(Refusal::Originator)?;
+        let from = identity::canonical(settings, from);
+        let elsewhere = |sp, rest: &str| Identity::elsewhere(settings, sp, rest);
+        let (kind, identity) = match From::parse(&from).map_err(Refusal::Originator)? {
+            From::AssignByRegistrar | From::AssignByServiceProvider => {
+                return Err(Refusal::NoOriginator);
             }
-            From::SpRelative(_) | From::Absolute { stem: None, .. } => Ok(Self::Cse),
+            From::Stem(stem) if is_registered(read, stem, now)? => {
+                let administers = settings.administrators.iter().any(|a| a.as_str() == stem);
+                let kind = if administers { Kind::Administrator } else { Kind::Ae };
+                (kind, Identity::of_ae(settings, stem))
+            }
+            // An AE of this registrar writes its stem and nothing else, so what looks like one of
+            // ours, or like ourselves, in another form is somebody else's word.
+            From::Stem(_) => (Kind::Stranger, Identity::default()),
+            From::SpRelativeAe { cse, .. } if cse == settings.cse_id.bare() => {
+                (Kind::Stranger, Identity::default())
+            }
+            From::SpRelative(bare)
+                if bare == settings.cse_id.bare()
+                    || identity::may_be_ae(bare) && is_registered(read, bare, now)? =>
+            {
+                (Kind::Stranger, Identity::default())
+            }
+            From::SpRelative(bare) => (Kind::Cse, elsewhere(None, bare)),
+            From::SpRelativeAe { cse, stem } => {
+                (Kind::AeElsewhere, elsewhere(None, &format!("{cse}/{stem}")))
+            }
+            From::Absolute { sp, first, stem: None } => (Kind::Cse, elsewhere(Some(sp), first)),
+            From::Absolute { sp, first, stem: Some(stem) } => {
+                (Kind::AeElsewhere, elsewhere(Some(sp), &format!("{first}/{stem}")))
+            }
+        };
+        let is_authenticated = match kind {
+            Kind::Ae | Kind::Administrator => true,
+            Kind::Cse => remote_cse::of(read, settings, &from, now)?.is_some(),
+            Kind::AeElsewhere | Kind::Stranger => false,
+        };
+        let grants = RefCell::default();
+        Ok(Self { kind, identity, is_authenticated, read, settings, now, grants })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether an attribute or a record names this originator.
+    fn is(&self, id: Option<&str>) -> bool {
+        id.is_some_and(|id| self.identity.is(&identity::canonical(self.settings, id)))
+    }
+
+    /// What a policy grants, if there is one at that address.
+    fn grants_of(&self, address: &str) -> Result<Option<Rc<Grants>>, StoreError> {
+        if let Some(known) = self.grants.borrow().get(address) {
+            return Ok(known.clone());
+        }
+        let found = links::resolve(self.read, self.settings, address, self.now)?;
+        let policy = found.filter(|r| r.ty == ResourceType::AccessControlPolicy);
+        let grants = policy.map(|p| Rc::new(self.grants_in(&p, PRIVILEGES)));
+        self.grants.borrow_mut().insert(address.into(), grants.clone());
+        Ok(grants)
+    }
+
+    fn grants_in(&self, policy: &Record, set: &str) -> Grants {
+        Grants::to(&self.identity, self.is_authenticated, policy.attributes.get(set))
+    }
+
+    /// By which rule that resource goes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn rule(&self, on: &Record) -> Result<Rule, StoreError> {
+        // As deep as resources may be nested.
+        if let Some(own) = self.own_rule(on)? {
+            return Ok(own);
+        }
+        let Some(ri) = &on.parent else { return Ok(Rule::default()) };
+        let parent = self.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+        let above = match parent.ty {
+            ResourceType::CseBase => Rule::default(),
+            _ => self.rule(&parent)?,
+        };
+        Ok(inherit(on, above))
+    }
+
+    /// By which rule a child goes, where the parent, unless it is the `<CSEBase>`, goes by `above`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn rule_below(&self, above: &Rule, child: &Record) -> Result<Rule, StoreError> {
+        Ok(self.own_rule(child)?.unwrap_or_else(|| inherit(child, above.clone())))
+    }
+
+    /// The rule of a resource that does not follow its parent.
+    fn own_rule(&self, on: &Record) -> Result<Option<Rule>, StoreError> {
+        match on.ty {
+            ResourceType::ContentInstance => return Ok(None),
+            ResourceType::AccessControlPolicy => return Ok(Some(Rule::Own(on.ri.clone()))),
+            _ => {}
+        }
+        let named = policies_of(on);
+        if named.is_empty() {
+            return Ok(None);
+        }
+        let mut policies = Vec::new();
+        for address in named {
+            if let Some(grants) = self.grants_of(address)? {
+                policies.push((address.to_owned(), grants));
+            }
+        }
+        Ok(Some(match policies.is_empty() {
+            true => inherit(on, Rule::default()),
+            false => Rule::Policies(policies.into()),
+        }))
+    }
+}
+
+/// By which rule a resource goes.
+#[derive(Clone)]
+pub(crate) enum Rule {
+    /// One of these policies must allow it.
+    Policies(Rc<[(String, Rc<Grants>)]>),
+    /// The policy with that resource-ID must allow it, by what it says about itself.
+    Own(String),
+    /// No policy applies.
+    Default {
+        /// The custodian, if one is named for it or above it.
+        custodian: Option<Rc<str>>,
+        /// The creator, if it is noted.
+        creator: Option<Rc<str>>,
+    },
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self::Default { custodian: None, creator: None }
+    }
+}
+
+/// The rule of a resource that follows its parent.
+fn inherit(on: &Record, above: Rule) -> Rule {
+    let named =
+        |attribute: &str| on.attributes.get(attribute).and_then(Value::as_str).map(Rc::from);
+    match above {
+        // An instance is its container's in every way: who created it does not matter.
+        _ if on.ty == ResourceType::ContentInstance => above,
+        Rule::Default { custodian, .. } => {
+            Rule::Default { custodian: named(CUSTODIAN).or(custodian), creator: named(CREATOR) }
+        }
+        Rule::Policies(_) | Rule::Own(_) => above,
+    }
+}
+
+/// The addresses of the policies that a resource names.
+pub(crate) fn policies_of(on: &Record) -> Vec<&str> {
+    let named = on.attributes.get(POLICIES).and_then(Value::as_array);
+    named.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Notes in all that is above a resource that it does not simply follow its parent, if so.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn note_above(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
+    let creator = record.attributes.get(CREATOR).and_then(Value::as_str);
+    let differs = record.ty == ResourceType::AccessControlPolicy
+        || [POLICIES, CUSTODIAN].iter().any(|name| record.attributes.contains_key(*name))
+        || creator.is_some_and(|creator| record.owner.as_deref() != Some(creator));
+    let mut above = record.parent.clone().filter(|_| differs);
+    while let Some(ri) = above {
+        let mut parent = writer.read().get(&ri)?.ok_or(StoreError::Corrupt(ri))?;
+        above = parent.parent.clone().filter(|_| !parent.opens);
+        if !parent.opens {
+            parent.opens = true;
+            writer.put(&parent)?;
         }
     }
+    Ok(())
 }
 
 fn is_registered(read: &dyn Read, stem: &str, now: Seconds) -> Result<bool, StoreError> {
@@ -80,67 +300,61 @@ fn is_registered(read: &dyn Read, stem: &str, now: Seconds) -> Result<bool, Stor
     Ok(read.get(stem)?.is_some_and(registered))
 }
 
-/// The access rule: an AE may do anything in its own subtree; registered AEs and CSEs may
-/// retrieve the `<CSEBase>` and start a discovery there; nobody may do anything else.
-pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> bool {
-    match who {
-        Originator::Ae(stem) if on.owner.as_deref() == Some(*stem) => true,
-        Originator::Ae(_) | Originator::Cse => {
-            on.ty == ResourceType::CseBase && matches!(access, Access::Retrieve | Access::Discover)
-        }
-        Originator::Stranger => false,
+/// The access rule: whether the originator may do that, where the resource goes by `rule`.
+pub(crate) fn allows(
+    who: &Originator<'_>,
+    access: Access,
+    on: &Record,
+    rule: &Rule,
+) -> Result<bool, StoreError> {
+    // What is no registree's is the administrators', whatever policies say: they can lock
+    // themselves out of nothing. Who may register is theirs alone.
+    if who.kind == Kind::Administrator && on.owner.is_none() {
+        return Ok(true);
     }
+    if who.kind == Kind::Stranger || service_subscription::is_change(access, on.ty) {
+        return Ok(false);
+    }
+    let own = |ri: &str, access| {
+        let policy = who.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
+        let grants = who.grants_in(&policy, SELF_PRIVILEGES);
+        Ok::<_, StoreError>(grants.allow(access, ResourceType::AccessControlPolicy))
+    };
+    match rule {
+        Rule::Own(ri) => own(ri, access),
+        // Who may change a policy may change where it applies.
+        Rule::Policies(policies) if access == Access::Govern => {
+            for (address, _) in policies.iter() {
+                let policy = links::resolve(who.read, who.settings, address, who.now)?;
+                if let Some(policy) = policy
+                    && own(&policy.ri, Access::Update)?
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Rule::Policies(policies) => Ok(policies.iter().any(|(_, p)| p.allow(access, on.ty))),
+        Rule::Default { custodian: Some(custodian), .. } => Ok(who.is(Some(custodian))),
+        Rule::Default { custodian: None, creator } => {
+            let looks = matches!(access, Access::Retrieve | Access::Discover)
+                && on.ty == ResourceType::CseBase
+                && matches!(who.kind, Kind::Ae | Kind::Administrator | Kind::Cse);
+            Ok(looks || who.is(on.owner.as_deref()) || who.is(creator.as_deref()))
+        }
+    }
+}
+
+/// [`allows`], by the rule that the resource goes by.
+pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<bool, StoreError> {
+    allows(who, access, on, &who.rule(on)?)
 }
 
 /// [`may`], as a refusal.
 pub(crate) fn demand(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
-    if may(who, access, on) { Ok(()) } else { Err(Refusal::NoPrivilege(access)) }
+    if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access)) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Bench;
-    use Access::{Create, Delete, Discover, Retrieve, Update};
-
-    const ALL: [Access; 5] = [Create, Retrieve, Update, Delete, Discover];
-
-    #[test]
-    fn a_subtree_is_its_aes() {
-        let bench = Bench::with_lights();
-        let snapshot = bench.snapshot();
-        let read = snapshot.read();
-        let base = read.get("mn-cse-123456").unwrap().unwrap();
-        let ae = read.get("Clight-AE1").unwrap().unwrap();
-        for access in ALL {
-            assert!(may(&Originator::Ae("Clight-AE1"), access, &ae), "{access}");
-            for who in [Originator::Ae("Clight-AE2"), Originator::Cse, Originator::Stranger] {
-                assert!(!may(&who, access, &ae), "{who:?} {access}");
-            }
-            let looks = matches!(access, Retrieve | Discover);
-            for who in [Originator::Ae("Clight-AE2"), Originator::Cse] {
-                assert_eq!(may(&who, access, &base), looks, "{who:?} {access}");
-            }
-            assert!(!may(&Originator::Stranger, access, &base), "{access}");
-        }
-    }
-
-    #[test]
-    fn originators_are_told_apart() {
-        let bench = Bench::with_lights();
-        let snapshot = bench.snapshot();
-        let who = |from| Originator::identify(snapshot.read(), from, bench.now());
-        assert_eq!(who(Some("Clight-AE1")).unwrap(), Originator::Ae("Clight-AE1"));
-        assert_eq!(who(Some("/in-cse")).unwrap(), Originator::Cse);
-        assert_eq!(who(Some("//in.provider.com/in-cse")).unwrap(), Originator::Cse);
-        for stranger in
-            ["Cnobody", "/other/Clight-AE1", "/mn-cse-123456/Clight-AE1", "//a.b/c/Clight-AE1"]
-        {
-            assert_eq!(who(Some(stranger)).unwrap(), Originator::Stranger, "{stranger}");
-        }
-        for none in [None, Some("C"), Some("S")] {
-            assert!(matches!(who(none), Err(Refusal::NoOriginator)), "{none:?}");
-        }
-        assert!(matches!(who(Some("light")), Err(Refusal::Originator(_))));
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

@@ -1,12 +1,16 @@
 //! The attributes of each resource type: which may be given when it is created and when it is
-//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7).
+//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7; those
+//! of other types are in modules of their own).
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::Value;
 
+use crate::access_tables::{self, MAX_POLICIES};
+use crate::policy;
 use crate::record::{Attributes, Seconds, parse_timestamp};
 use crate::refusal::quoted;
+use crate::service_subscription;
 use crate::tables;
 use crate::values::Kind;
 
@@ -29,7 +33,10 @@ pub(crate) struct Row {
     update: May,
 }
 
-use Kind::{AppId, Boolean, Count, Creator, Kept, Name, Simple, Text, Texts, Time, Unsupported};
+use Kind::{
+    AppId, Boolean, Count, Creator, Entity, Kept, Links, Name, Rules, Simple, Text, Texts, Time,
+    Unsupported,
+};
 use May::{Can, Must, Not};
 
 pub(crate) const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
@@ -54,7 +61,7 @@ const COMMON: &[Row] = &[
 /// `<AE>`. TS-0004 asks for `srv` at a creation; originators of earlier releases don't know it,
 /// so it is not insisted on.
 const AE: &[Row] = &[
-    row("acpi", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
     row("apn", Text(256), Can, Can),
     row("api", AppId, Must, Not),
@@ -77,9 +84,9 @@ const AE: &[Row] = &[
 
 /// `<container>`.
 const CONTAINER: &[Row] = &[
-    row("acpi", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
-    row("cstn", Unsupported, Can, Can),
+    row("cstn", Entity, Can, Can),
     row("st", Kept, Not, Not),
     row("cr", Creator, Can, Not),
     row("mni", Count, Can, Can),
@@ -117,6 +124,12 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::PollingChannel => tables::POLLING_CHANNEL,
         // Nobody creates or updates one by a request.
         ResourceType::CseBase => &[],
+        ResourceType::AccessControlPolicy => access_tables::ACCESS_CONTROL_POLICY,
+        ResourceType::RemoteCse => access_tables::REMOTE_CSE,
+        ResourceType::Node => access_tables::NODE,
+        ResourceType::ServiceSubscriptionProfile => access_tables::SERVICE_SUBSCRIPTION_PROFILE,
+        ResourceType::ServiceSubscribedNode => access_tables::SERVICE_SUBSCRIBED_NODE,
+        ResourceType::ServiceSubscribedAppRule => access_tables::SERVICE_SUBSCRIBED_APP_RULE,
     };
     COMMON.iter().chain(own)
 }
@@ -193,7 +206,30 @@ fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
     if may == Not {
         return Err(AttributeError::NotPermitted(row.name));
     }
+    if row.kind == Rules {
+        return policy::check(row.name, value);
+    }
     row.kind.check(value).map_err(|why| AttributeError::Value { name: row.name, why })
+}
+
+/// Names and values of other times and places, brought to the ones that are kept.
+fn canonical(ty: ResourceType, representation: Attributes) -> Result<Attributes, AttributeError> {
+    match ty {
+        ResourceType::ServiceSubscribedAppRule => service_subscription::canonical(representation),
+        _ => Ok(representation),
+    }
+}
+
+/// Checks what the attributes of a resource say together.
+///
+/// # Errors
+/// What does not go together.
+pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), AttributeError> {
+    match ty {
+        ResourceType::AccessControlPolicy => policy::check_whole(all),
+        ResourceType::ServiceSubscribedNode => service_subscription::check_whole(all),
+        _ => Ok(()),
+    }
 }
 
 /// An expiration time must lie in the future.
@@ -227,7 +263,7 @@ pub(crate) fn for_create(
     now: Seconds,
 ) -> Result<Given, AttributeError> {
     let mut given = Given::default();
-    for (name, value) in representation {
+    for (name, value) in canonical(ty, representation)? {
         let row = find(ty, &name)?;
         if value.is_null() {
             match row.kind {
@@ -249,7 +285,7 @@ pub(crate) fn for_create(
     }
     match rows(ty).find(|r| r.create == Must && !given.attributes.contains_key(r.name)) {
         Some(missing) => Err(AttributeError::Missing(missing.name)),
-        None => Ok(given),
+        None => check_whole(ty, &given.attributes).map(|()| given),
     }
 }
 
@@ -274,7 +310,7 @@ pub(crate) fn for_update(
     now: Seconds,
 ) -> Result<Change, AttributeError> {
     let mut change = Change::default();
-    for (name, value) in representation {
+    for (name, value) in canonical(ty, representation)? {
         let row = find(ty, &name)?;
         if !value.is_null() {
             check(row, row.update, &value)?;

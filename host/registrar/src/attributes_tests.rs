@@ -88,8 +88,8 @@ fn a_creator_is_asked_for_and_never_given() {
 #[test]
 fn what_is_not_supported_says_so() {
     for value in [json!(["x"]), json!(null)] {
-        let e = create(Ae, json!({"acpi": value})).unwrap_err();
-        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("acpi")));
+        let e = create(Ae, json!({"daci": value})).unwrap_err();
+        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("daci")));
         let e = update(Container, json!({"disr": value})).unwrap_err();
         assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("disr")));
     }

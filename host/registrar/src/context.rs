@@ -38,8 +38,11 @@ impl<'a> Context<'a> {
     }
 
     /// Who asks.
-    pub(crate) fn originator(&self, read: &dyn Read) -> Result<Originator<'a>, Refusal> {
-        Originator::identify(read, self.request.from.as_deref(), self.now)
+    pub(crate) fn originator<'r>(&self, read: &'r dyn Read) -> Result<Originator<'r>, Refusal>
+    where
+        'a: 'r,
+    {
+        Originator::identify(read, self.settings, self.request.from.as_deref(), self.now)
     }
 
     /// What the target leads to.

@@ -1,5 +1,5 @@
 //! Create, and with it the registration of an AE (TS-0004 clauses 7.3.3 and 7.4.5.2.1, TS-0001
-//! clause 10.2.2.2).
+//! clause 10.2.2.2); that of a CSE is in the module `remote_cse`.
 
 use rand::distr::{Alphanumeric, SampleString};
 use saegis_onem2m::id::From;
@@ -8,22 +8,26 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::access::{Access, demand};
+use crate::access::{self, Access, demand};
 use crate::address::{Found, Place};
 use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
 use crate::delete;
 use crate::events;
 use crate::group;
+use crate::identity;
 use crate::instances;
 use crate::options::ResultContent;
 use crate::polling;
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
 use crate::refusal::Refusal;
+use crate::remote_cse;
 use crate::representation::{self, rooted};
+use crate::service_subscription;
 use crate::settings::INFRASTRUCTURE;
 use crate::store::{Read, StoreError, Writer};
 use crate::subscription;
+use crate::values::MAX_NAME;
 
 /// How far below the `<CSEBase>` a resource may be.
 pub(crate) const MAX_DEPTH: u16 = 16;
@@ -41,8 +45,8 @@ pub(crate) fn create(
 ) -> Result<ResponsePrimitive, Refusal> {
     let number = context.request.resource_type.ok_or(Refusal::NoResourceType)?;
     let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
-    let registers = ty == ResourceType::Ae;
-    // An AE that registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
+    let registers = matches!(ty, ResourceType::Ae | ResourceType::RemoteCse);
+    // Who registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
     let who = if registers { None } else { Some(context.originator(writer.read())?) };
     let parent = match context.target(writer.read())? {
         Place::Resource(found) => found,
@@ -52,22 +56,27 @@ pub(crate) fn create(
         Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
     };
     if let Some(who) = &who {
-        demand(who, Access::Create, &parent.record)?;
+        demand(who, Access::Create(ty), &parent.record)?;
     }
     if let (Some(who), ResourceType::Subscription) = (&who, ty) {
         subscription::admit(writer.read(), who, &parent.record, context.now)?;
     }
-    let ri = match ty {
+    let mut cse = None;
+    let mut ri = match ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
+        // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
+        _ if !representation::hosts(context.settings, ty) => {
+            return Err(Refusal::NotAllowed("a CSE of this type has no such resources"));
+        }
         _ if !is_child(ty, parent.record.ty) => {
             return Err(Refusal::InvalidChild { child: ty, parent: parent.record.ty });
         }
         ResourceType::Ae => registree(writer, context)?,
-        ResourceType::Container
-        | ResourceType::ContentInstance
-        | ResourceType::Subscription
-        | ResourceType::Group
-        | ResourceType::PollingChannel => match context.verified {
+        ResourceType::RemoteCse => {
+            let registree = remote_cse::registree(writer, context)?;
+            remote_cse::ri_of(cse.insert(registree))
+        }
+        _ => match context.verified {
             // Its targets know it by this.
             Some(verified) => verified.ri.clone(),
             None => {
@@ -82,10 +91,23 @@ pub(crate) fn create(
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
     let given = attributes::for_create(ty, representation, context.now)?;
-    if registers {
-        check_app_id(&given, context.request.release.as_deref())?;
+    match ty {
+        ResourceType::Ae => check_app_id(&given, context.request.release.as_deref())?,
+        ResourceType::ServiceSubscribedNode => {
+            let taken = service_subscription::node(writer, context, &given.attributes)?;
+            ri = taken.unwrap_or(ri);
+        }
+        _ => {}
     }
-    let mut created = insert(writer, context, parent, (ty, ri), given)?;
+    let owner = match &cse {
+        Some(cse) => {
+            remote_cse::check(context.settings, &given.attributes, cse)?;
+            Some(cse.to_string())
+        }
+        None if ty == ResourceType::Ae => Some(ri.clone()),
+        None => parent.record.owner.clone(),
+    };
+    let mut created = insert(writer, context, parent, (ty, ri, owner), given)?;
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
     }
@@ -103,17 +125,22 @@ pub(crate) fn create(
 
 fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     use ResourceType::{
-        Ae, Container, ContentInstance, CseBase, Group, PollingChannel, Subscription,
+        AccessControlPolicy, Ae, Container, ContentInstance, CseBase, Group, Node, PollingChannel,
+        RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile,
+        Subscription,
     };
-    match child {
-        Subscription => subscription::is_subscribable(parent),
-        _ => matches!(
-            (parent, child),
-            (CseBase, Ae | Container | Group)
-                | (Ae, Container | Group | PollingChannel)
-                | (Container, Container | ContentInstance)
-        ),
+    if child == Subscription {
+        return subscription::is_subscribable(parent);
     }
+    matches!(
+        (parent, child),
+        (CseBase | Ae | RemoteCse, Container | Group | AccessControlPolicy)
+            | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
+            | (CseBase | RemoteCse, Node)
+            | (Ae, PollingChannel)
+            | (Container, Container | ContentInstance)
+            | (ServiceSubscriptionProfile, ServiceSubscribedNode)
+    )
 }
 
 /// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
@@ -149,10 +176,19 @@ fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(
     if stem == context.settings.csebase_name {
         return Err(Refusal::AeIdTaken);
     }
+    // A CSE-ID and an S-type AE-ID look the same from elsewhere.
+    let cse = format!("/{stem}");
+    if identity::may_be_ae(stem)
+        && remote_cse::of(writer.read(), context.settings, &cse, context.now)?.is_some()
+    {
+        return Err(Refusal::AeIdTaken);
+    }
     match writer.read().get(stem)? {
         None => Ok(()),
         Some(r) if r.ty != ResourceType::Ae => Err(Refusal::AeIdTaken),
-        Some(r) if alive(r.expires, context.now) => Err(Refusal::AlreadyRegistered),
+        Some(r) if alive(r.expires, context.now) => {
+            Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
+        }
         Some(expired) => Ok(delete::expired(writer, &expired)?),
     }
 }
@@ -182,7 +218,7 @@ fn insert(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     mut parent: Found,
-    (ty, ri): (ResourceType, String),
+    (ty, ri, owner): (ResourceType, String, Option<String>),
     given: Given,
 ) -> Result<Found, Refusal> {
     let depth = parent.record.depth + 1;
@@ -214,13 +250,14 @@ fn insert(
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
         named_by: None,
-        owner: if ty == ResourceType::Ae { Some(ri.clone()) } else { parent.record.owner.clone() },
+        owner,
         created: context.now,
         modified: context.now,
         expires: lifetime(context, ty, given.expires),
         state: (is_container || is_instance).then_some(0),
         stock: is_container.then(Stock::default),
         size: is_instance.then(|| size(attributes.get("con"))),
+        opens: false,
         parent: Some(parent.record.ri.clone()),
         ri,
         name,
@@ -233,20 +270,21 @@ fn insert(
         instances::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {
         writer.put(&record)?;
+        access::note_above(writer, &record)?;
     }
     Ok(Found { expires: earlier(parent.expires, record.expires), record })
 }
 
 /// When a resource expires by itself that asks for a time, or for none: no later than we let it.
-/// An AE has an end in any case; what is below it has its AE's.
+/// A registration has an end in any case; what is below it has its AE's or CSE's.
 pub(crate) fn lifetime(
     context: &Context<'_>,
     ty: ResourceType,
     asked: Option<Seconds>,
 ) -> Option<Seconds> {
     let limits = &context.settings.limits;
-    let default =
-        (ty == ResourceType::Ae).then(|| context.now.saturating_add(limits.lifetime.as_secs()));
+    let registers = matches!(ty, ResourceType::Ae | ResourceType::RemoteCse);
+    let default = registers.then(|| context.now.saturating_add(limits.lifetime.as_secs()));
     let latest = context.now.saturating_add(limits.max_lifetime.as_secs());
     asked.or(default).map(|at| at.min(latest))
 }
@@ -274,7 +312,8 @@ fn fresh_name(
     ty: ResourceType,
     ri: &str,
 ) -> Result<String, StoreError> {
-    let mut name = if ty == ResourceType::Ae { String::new() } else { ri.to_owned() };
+    let tells = ty == ResourceType::Ae || ri.len() > MAX_NAME;
+    let mut name = if tells { String::new() } else { ri.to_owned() };
     while name.is_empty() || read.named(parent, &name)?.is_some() {
         let short = ty.root().trim_start_matches("m2m:");
         name = format!("{short}-{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM));

@@ -46,11 +46,7 @@ pub(crate) fn delete(
         ResourceType::ContentInstance => {
             instances::remove(writer, record, Loss::Deleted(context.now))?;
         }
-        ResourceType::Ae
-        | ResourceType::Container
-        | ResourceType::Subscription
-        | ResourceType::Group
-        | ResourceType::PollingChannel => {
+        _ => {
             writer.remove_tree(&record.ri, usize::MAX)?;
         }
     }

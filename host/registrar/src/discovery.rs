@@ -42,7 +42,7 @@ fn walk<'a>(
     from: &Found,
 ) -> Result<Walk<'a>, Refusal> {
     let path = address::structured(read, &from.record)?;
-    Ok(Walk::below(read, (from, path), who, context.options.levels, context.now))
+    Ok(Walk::below(read, (from, path), who, context.options.levels, context.now)?)
 }
 
 fn find(
@@ -114,7 +114,7 @@ fn relative(
         Err(refusal) => Err(refusal),
     };
     match found {
-        Ok(Found { record, expires }) if may(who, Access::Discover, &record) => {
+        Ok(Found { record, expires }) if may(who, Access::Discover, &record)? => {
             let path = address::structured(read, &record)?;
             Ok(Some(Visit { record, expires, path, level: 1 }))
         }

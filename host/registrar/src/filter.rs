@@ -183,6 +183,7 @@ mod tests {
             state: Some(7),
             stock: None,
             size: Some(10),
+            opens: false,
             attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})
                 .as_object()
                 .unwrap()

@@ -57,9 +57,9 @@ fn type_of(
         return Ok(None);
     }
     let (seen, ty) = match address::resolve(read, context.settings, &target, context.now) {
-        Ok(Place::Resource(found)) => (may(who, Access::Retrieve, &found.record), found.record.ty),
+        Ok(Place::Resource(found)) => (may(who, Access::Retrieve, &found.record)?, found.record.ty),
         Ok(Place::Instance { container, .. }) => {
-            (may(who, Access::Retrieve, &container.record), ResourceType::ContentInstance)
+            (may(who, Access::Retrieve, &container.record)?, ResourceType::ContentInstance)
         }
         Err(Refusal::NotFound) => return Err(wrong("has an address where nothing is")),
         Err(refusal) => return Err(refusal),
@@ -225,13 +225,17 @@ impl Registrar {
     ) -> Result<Vec<String>, Refusal> {
         let snapshot = self.store().snapshot()?;
         let read = snapshot.read();
-        let who = Originator::identify(read, request.from.as_deref(), now)?;
+        let who = Originator::identify(read, self.settings(), request.from.as_deref(), now)?;
         let record = match address::resolve(read, self.settings(), group, now)? {
             Place::Resource(found) if found.record.ty == ResourceType::Group => found.record,
             Place::Resource(_) | Place::Instance { .. } => return Err(Refusal::NotFound),
         };
         let access = match request.operation {
-            Operation::Create => Access::Create,
+            Operation::Create => {
+                let number = request.resource_type.ok_or(Refusal::NoResourceType)?;
+                let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
+                Access::Create(ty)
+            }
             Operation::Retrieve => Access::Retrieve,
             Operation::Update => Access::Update,
             Operation::Delete => Access::Delete,

@@ -1,8 +1,9 @@
 //! The embedded CSE: enough of a registrar to be useful without another CSE.
 //!
-//! It hosts `<CSEBase>`, `<AE>`, `<container>`, `<contentInstance>`, `<subscription>`, `<group>` and
-//! `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a group
-//! and `pcu` of a polling channel, in one durable store. What it answered with CREATED, UPDATED or
+//! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, `<subscription>`, `<group>`
+//! and `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a
+//! group and `pcu` of a polling channel; `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an
+//! IN-CSE the service subscriptions, in one durable store. What it answered with CREATED, UPDATED or
 //! DELETED is on disk: the answer is given after the commit.
 //!
 //! A request comes to [`Registrar::handle`] after the security checks, so its From is authentic.
@@ -50,6 +51,7 @@
 //! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
 
 mod access;
+mod access_tables;
 mod address;
 mod attributes;
 mod channels;
@@ -61,17 +63,23 @@ mod discovery;
 mod events;
 mod filter;
 mod group;
+mod identity;
 mod instances;
+mod links;
 mod notification;
 mod options;
 mod outbox;
+mod policy;
 mod polling;
 mod reach;
 mod record;
 mod refusal;
 mod registrar;
+mod registrees;
+mod remote_cse;
 mod representation;
 mod retrieve;
+mod service_subscription;
 mod settings;
 mod store;
 mod subscription;
@@ -89,6 +97,7 @@ mod tests;
 pub use notification::{NamedBy, Notification};
 pub use polling::LongPoll;
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};
+pub use service_subscription::{AppRule, ServiceSubscription};
 pub use settings::{Limits, Settings, SettingsError};
 pub use store::StoreError;
 pub use verification::{Answer, Checked, Handled, Verification, Verified};

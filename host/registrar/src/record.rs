@@ -31,7 +31,8 @@ pub(crate) struct Record {
     pub(crate) sequence: u64,
     /// How far below the `<CSEBase>` it is.
     pub(crate) depth: u16,
-    /// The AE-ID-Stem of the AE whose subtree it is in; the `<CSEBase>` is nobody's.
+    /// The AE-ID-Stem of the AE, or the CSE-ID with its slash of the CSE, whose subtree it is in;
+    /// the `<CSEBase>` is nobody's.
     pub(crate) owner: Option<String>,
     /// Whose word the targets of a subscription are: who created it, or last changed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +49,10 @@ pub(crate) struct Record {
     pub(crate) stock: Option<Stock>,
     /// The size of an instance's content, in bytes.
     pub(crate) size: Option<u64>,
+    /// Whether something below it does not simply follow it, and may be open to somebody to whom it
+    /// is not.
+    #[serde(default)]
+    pub(crate) opens: bool,
     /// What its originator gave, and what was assigned for good when it was created.
     pub(crate) attributes: Attributes,
 }

@@ -66,9 +66,15 @@ pub(crate) enum Refusal {
     /// The identifier that the AE would get is that of another kind of resource.
     #[error("that AE-ID can't be had at this registrar")]
     AeIdTaken,
-    /// The AE is registered.
+    /// The AE is registered. The settings say what it is answered.
     #[error("the originator is registered already")]
-    AlreadyRegistered,
+    AlreadyRegistered(Rsc),
+    /// The CSE is registered.
+    #[error("a CSE of that CSE-ID is registered already")]
+    CseRegistered,
+    /// A CSE has one node in the service subscriptions.
+    #[error("there is a serviceSubscribedNode of that CSE-ID already")]
+    NodeTaken,
     /// Something that the specification knows and this registrar does not.
     #[error("{0}")]
     NotImplemented(&'static str),
@@ -128,8 +134,9 @@ impl Refusal {
             Self::NoPrivilege(_) | Self::NotOwnChannel => Rsc::OriginatorHasNoPrivilege,
             Self::NotAllowed(_) => Rsc::OperationNotAllowed,
             Self::InvalidChild { .. } => Rsc::InvalidChildResourceType,
-            Self::Conflict | Self::AeIdTaken => Rsc::Conflict,
-            Self::AlreadyRegistered => Rsc::OriginatorHasAlreadyRegistered,
+            Self::Conflict | Self::AeIdTaken | Self::NodeTaken => Rsc::Conflict,
+            Self::AlreadyRegistered(rsc) => *rsc,
+            Self::CseRegistered => Rsc::OriginatorHasAlreadyRegistered,
             Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
             Self::NotAcceptable(_) => Rsc::NotAcceptable,
             Self::TooManyMembers => Rsc::MaxNumberOfMemberExceeded,

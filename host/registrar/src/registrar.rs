@@ -138,7 +138,7 @@ impl Registrar {
         self.store.fails()
     }
 
-    fn note(&self, error: &StoreError) {
+    pub(crate) fn note(&self, error: &StoreError) {
         match error {
             // Opening it anew would show the same.
             StoreError::Corrupt(_) | StoreError::Paused => {}
@@ -332,6 +332,7 @@ fn prepare(
             state: None,
             stock: None,
             size: None,
+            opens: false,
             attributes,
         },
     };

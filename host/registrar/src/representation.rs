@@ -3,9 +3,10 @@
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
+use crate::access::POLICIES;
 use crate::instances;
 use crate::record::{Attributes, Record, Seconds, timestamp};
-use crate::settings::Settings;
+use crate::settings::{APPLICATION_NODE, INFRASTRUCTURE, Settings};
 
 /// The attributes of a resource that expires then, itself or with an ancestor.
 pub(crate) fn attributes(
@@ -61,7 +62,8 @@ pub(crate) fn rooted(ty: ResourceType, attributes: Attributes) -> Value {
 /// The attributes that the `<CSEBase>` gets from the settings.
 pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     let types: Vec<_> = {
-        let mut numbers = ResourceType::ALL.map(ResourceType::number);
+        let hosted = ResourceType::ALL.into_iter().filter(|ty| hosts(settings, *ty));
+        let mut numbers: Vec<_> = hosted.map(ResourceType::number).collect();
         numbers.sort_unstable();
         numbers.into_iter().map(Value::from).collect()
     };
@@ -77,5 +79,21 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     ] {
         all.insert(name.into(), value);
     }
+    if !settings.csebase_policies.is_empty() {
+        all.insert(POLICIES.into(), json!(settings.csebase_policies));
+    }
     all
+}
+
+/// Whether resources of that type are hosted: service subscriptions on an IN-CSE only (TS-0001
+/// clause 9.6.19), and an ASN-CSE registers no CSE.
+pub(crate) fn hosts(settings: &Settings, ty: ResourceType) -> bool {
+    use ResourceType as T;
+    match ty {
+        T::ServiceSubscriptionProfile | T::ServiceSubscribedNode | T::ServiceSubscribedAppRule => {
+            settings.cse_type == INFRASTRUCTURE
+        }
+        T::RemoteCse => settings.cse_type != APPLICATION_NODE,
+        _ => true,
+    }
 }

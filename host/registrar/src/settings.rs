@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use saegis_onem2m::id::{CseId, IdError, check_fqdn};
+use saegis_onem2m::id::{AeIdStem, CseId, IdError, check_fqdn};
+use saegis_onem2m::rsc::Rsc;
 
+use crate::access_tables::MAX_POLICIES;
+use crate::links;
 use crate::values::{self, NameError};
 
 /// The CSE type of an infrastructure node (m2m:cseTypeID of TS-0004 clause 6.3.4.2).
 pub(crate) const INFRASTRUCTURE: u8 = 1;
+
+/// The CSE type of an application service node.
+pub(crate) const APPLICATION_NODE: u8 = 3;
 
 /// Who this CSE is.
 #[derive(Debug, Clone)]
@@ -26,6 +32,16 @@ pub struct Settings {
     pub release_versions: Vec<String>,
     /// Where the CSE can be reached (`poa`): URIs.
     pub points_of_access: Vec<String>,
+    /// The AEs that may do anything with what is no registree's: the `<CSEBase>`, and what is below
+    /// it but in no AE's or CSE's subtree. They alone may say who may register. An AE-ID that stands
+    /// here must be one that a credential names, or else it is whoever's comes first.
+    pub administrators: Vec<AeIdStem>,
+    /// The policies of the `<CSEBase>` (`acpi`): addresses of `<accessControlPolicy>`s. Without one
+    /// that is there, registered AEs and CSEs may retrieve it and discover from it.
+    pub csebase_policies: Vec<String>,
+    /// What an AE is answered that asks for an AE-ID which is registered: 4117, or 4105 where
+    /// TS-0018 is followed.
+    pub ae_id_taken: Rsc,
     /// How much is kept, and for how long.
     pub limits: Limits,
 }
@@ -78,6 +94,12 @@ pub enum SettingsError {
     /// No release version, so no request could be taken.
     #[error("there is no supported release version")]
     NoRelease,
+    /// A code that does not say that an AE-ID is taken.
+    #[error("an AE-ID that is taken can't be answered with {0}; it must be 4117 or 4105")]
+    Taken(Rsc),
+    /// Something that is no address of a policy, or too many of them.
+    #[error("{0:?} can't be a policy of the CSEBase")]
+    Policy(String),
     /// A limit under which nothing works.
     #[error("the limit {0} is zero")]
     Zero(&'static str),
@@ -94,6 +116,9 @@ impl Settings {
             service_provider: None,
             release_versions: ["2a", "3", "4", "5"].map(String::from).to_vec(),
             points_of_access: Vec::new(),
+            administrators: Vec::new(),
+            csebase_policies: Vec::new(),
+            ae_id_taken: Rsc::OriginatorHasAlreadyRegistered,
             limits: Limits::default(),
         }
     }
@@ -108,6 +133,15 @@ impl Settings {
         }
         if self.release_versions.is_empty() {
             return Err(SettingsError::NoRelease);
+        }
+        if !matches!(self.ae_id_taken, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) {
+            return Err(SettingsError::Taken(self.ae_id_taken));
+        }
+        let mut policies = self.csebase_policies.iter().enumerate();
+        if let Some((_, bad)) =
+            policies.find(|(n, text)| *n >= MAX_POLICIES || links::target(text).is_none())
+        {
+            return Err(SettingsError::Policy(bad.clone()));
         }
         let limits = &self.limits;
         for (name, value) in [
@@ -139,6 +173,8 @@ mod tests {
         settings().check().unwrap();
         let named = Settings { service_provider: Some("in.provider.com".into()), ..settings() };
         named.check().unwrap();
+        let other = Settings { ae_id_taken: Rsc::Conflict, ..settings() };
+        other.check().unwrap();
     }
 
     #[test]
@@ -154,6 +190,12 @@ mod tests {
         assert!(matches!(bad.check(), Err(E::ServiceProvider(_))));
         let bad = Settings { release_versions: vec![], ..settings() };
         assert!(matches!(bad.check(), Err(E::NoRelease)));
+        let bad = Settings { ae_id_taken: Rsc::NotFound, ..settings() };
+        assert!(matches!(bad.check(), Err(E::Taken(Rsc::NotFound))));
+        let bad = Settings { csebase_policies: vec!["cse//acp".into()], ..settings() };
+        assert!(matches!(bad.check(), Err(E::Policy(_))));
+        let bad = Settings { csebase_policies: vec!["cse/acp".into(); 17], ..settings() };
+        assert!(matches!(bad.check(), Err(E::Policy(_))));
         let mut bad = settings();
         bad.limits.max_instances = 0;
         assert!(matches!(bad.check(), Err(E::Zero("max_instances"))));

@@ -77,6 +77,7 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         state: None,
         stock: None,
         size: Some(1),
+        opens: false,
         attributes: Attributes::new(),
     }
 }

@@ -1,9 +1,12 @@
 //! The attributes of the resource types that act: subscriptions, groups, polling channels (the
 //! tables of TS-0004 clauses 7.4.8, 7.4.13 and 7.4.22).
 
+use crate::access_tables::MAX_POLICIES;
 use crate::attributes::May::{Can, Must, Not};
 use crate::attributes::{Row, row};
-use crate::values::Kind::{Addresses, Count, Creator, Kept, Object, Text, Texts, Unsupported};
+use crate::values::Kind::{
+    Addresses, Count, Creator, Kept, Links, Object, Text, Texts, Unsupported,
+};
 use crate::values::{MAX_ADDRESS, MAX_NAME};
 
 /// Most targets of a subscription.
@@ -11,7 +14,7 @@ pub(crate) const MAX_TARGETS: usize = 16;
 
 /// `<subscription>`.
 pub(crate) const SUBSCRIPTION: &[Row] = &[
-    row("acpi", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
     row("enc", Object, Can, Can),
     row("exc", Count, Can, Can),
@@ -36,7 +39,7 @@ pub(crate) const SUBSCRIPTION: &[Row] = &[
 
 /// `<group>`.
 pub(crate) const GROUP: &[Row] = &[
-    row("acpi", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
     row("cr", Creator, Can, Not),
     row("mt", Count, Can, Not),
@@ -54,4 +57,4 @@ pub(crate) const GROUP: &[Row] = &[
 
 /// `<pollingChannel>`.
 pub(crate) const POLLING_CHANNEL: &[Row] =
-    &[row("acpi", Unsupported, Can, Can), row("rqag", Unsupported, Can, Can)];
+    &[row("acpi", Links(MAX_POLICIES), Can, Can), row("rqag", Unsupported, Can, Can)];

@@ -4,9 +4,9 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::{Access, demand};
+use crate::access::{self, Access, CUSTODIAN, POLICIES, demand};
 use crate::address::{Place, by_id};
-use crate::attributes;
+use crate::attributes::{self, AttributeError};
 use crate::context::Context;
 use crate::create::lifetime;
 use crate::events;
@@ -32,21 +32,30 @@ pub(crate) fn update(
         Place::Resource(found) => found,
         Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
     };
-    demand(&who, Access::Update, &found.record)?;
     let mut record = found.record;
     let before = record.clone();
+    let representation = context.representation(record.ty);
+    // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
+    // 9.6.1.3.2).
+    let governs = representation
+        .as_ref()
+        .ok()
+        .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
+    let access = if governs.is_some() { Access::Govern } else { Access::Update };
+    demand(&who, access, &record)?;
     match record.ty {
-        ResourceType::Ae
-        | ResourceType::Container
-        | ResourceType::Subscription
-        | ResourceType::Group
-        | ResourceType::PollingChannel => {}
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
         ResourceType::ContentInstance => {
             return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
         }
+        _ => {}
     }
-    let representation = context.representation(record.ty)?;
+    let representation = representation?;
+    if let Some(name) = governs
+        && representation.len() > 1
+    {
+        return Err(AttributeError::value(name, "must be the only attribute in an update").into());
+    }
     let as_given = context.to_compare_with(&representation);
     let change = attributes::for_update(record.ty, representation, context.now)?;
     if let Some(asked) = change.expires {
@@ -61,6 +70,7 @@ pub(crate) fn update(
         record.named_by.clone_from(&context.request.from);
     }
     record.attributes.extend(change.set);
+    attributes::check_whole(record.ty, &record.attributes)?;
     record.modified = context.now;
     if let Some(state) = &mut record.state {
         *state = state.saturating_add(1);
@@ -80,6 +90,7 @@ pub(crate) fn update(
         subscription::check(writer.read(), context, &record, Some(&before))?;
     }
     writer.put(&record)?;
+    access::note_above(writer, &record)?;
     let above = match &record.parent {
         Some(ri) => {
             by_id(writer.read(), ri, context.now)?

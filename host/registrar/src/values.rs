@@ -1,8 +1,10 @@
 //! The kinds of values that attributes have (TS-0004 clause 6.3), with the bounds that are ours.
 
-use saegis_onem2m::id::AppId;
+use saegis_onem2m::id::{AppId, From, MAX_LEN};
 use serde_json::Value;
 
+use crate::identity;
+use crate::links;
 use crate::record::parse_timestamp;
 
 /// Longest resource name, in bytes, so that the structured address of the deepest resource
@@ -48,6 +50,16 @@ pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
     if RESERVED.contains(&text) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
+/// Whether that is a list of at most so many texts of the right kind.
+fn list(value: &Value, most: usize, is_right: impl Fn(&str) -> bool) -> bool {
+    let right = |v: &Value| v.as_str().is_some_and(&is_right);
+    value.as_array().is_some_and(|list| list.len() <= most && list.iter().all(right))
+}
+
+fn is_visible(text: &str) -> bool {
+    (1..=MAX_ENTRY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// The kind of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -74,6 +86,26 @@ pub(crate) enum Kind {
     Addresses(usize),
     /// The creator: the originator asks for it by giving null, and may not give anything else.
     Creator,
+    /// The address of a resource.
+    Link,
+    /// At most that many addresses of resources.
+    Links(usize),
+    /// A set of access control rules. Whether it is one is the policy's business.
+    Rules,
+    /// An AE-ID or a CSE-ID.
+    Entity,
+    /// A CSE-ID, with its slash.
+    CseId,
+    /// 1 to 3: IN, MN or ASN.
+    CseType,
+    /// The identifier of a node: a text that is not empty.
+    NodeId,
+    /// A list of patterns of Credential-IDs or Role-IDs.
+    Patterns,
+    /// A list of patterns of App-IDs.
+    AppIds,
+    /// A list of patterns of AE-ID-Stems.
+    Stems,
     /// Kept by the CSE.
     Kept,
     /// Known to the specification and not to this registrar.
@@ -95,6 +127,25 @@ impl Kind {
                 let text = value.as_str().ok_or("must be a text")?;
                 return AppId::parse(text).map(|_| ()).map_err(|e| e.to_string());
             }
+            Self::Entity => {
+                return identity::check_id(value.as_str().ok_or("must be a text")?);
+            }
+            Self::Link => value.as_str().is_some_and(|t| links::target(t).is_some()),
+            Self::Links(most) => list(value, most, |t| links::target(t).is_some()),
+            Self::CseId => value.as_str().is_some_and(|t| {
+                let form = From::parse(t);
+                matches!(form, Ok(From::SpRelative(_) | From::Absolute { stem: None, .. }))
+            }),
+            Self::CseType => value.as_u64().is_some_and(|n| (1..=3).contains(&n)),
+            Self::NodeId => value.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_LEN),
+            Self::Patterns => list(value, MAX_ENTRIES, is_visible),
+            Self::AppIds => {
+                list(value, MAX_ENTRIES, |t| is_visible(t) && t.starts_with(['*', 'R', 'N']))
+            }
+            Self::Stems => list(value, MAX_ENTRIES, |t| {
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
+                t.starts_with(['*', 'C', 'S']) && t.bytes().all(allowed)
+            }),
             Self::Time => value.as_str().is_some_and(|t| parse_timestamp(t).is_some()),
             Self::Text(most) => value.as_str().is_some_and(|t| t.len() <= most),
             Self::Texts => value.as_array().is_some_and(|list| {
@@ -110,7 +161,7 @@ impl Kind {
                 let entry = |v: &Value| v.as_str().is_some_and(|t| t.len() <= MAX_ADDRESS);
                 (1..=most).contains(&list.len()) && list.iter().all(entry)
             }),
-            Self::Creator | Self::Kept | Self::Unsupported => false,
+            Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
         };
         if fits { Ok(()) } else { Err(self.wanted()) }
     }
@@ -130,8 +181,25 @@ impl Kind {
             Self::Addresses(most) => format!(
                 "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
             ),
+            Self::Link => "must be the address of a resource".into(),
+            Self::Links(most) => format!("must be a list of at most {most} addresses of resources"),
+            Self::Entity => "must be an AE-ID or a CSE-ID".into(),
+            Self::CseId => "must be a CSE-ID with its slash, such as /mn-cse-123456".into(),
+            Self::CseType => "must be 1 (IN), 2 (MN) or 3 (ASN)".into(),
+            Self::NodeId => format!("must be a text of 1 to {MAX_LEN} bytes"),
+            Self::Patterns => {
+                format!(
+                    "must be a list of at most {MAX_ENTRIES} identifiers, in which * is a wildcard"
+                )
+            }
+            Self::AppIds => format!(
+                "must be a list of at most {MAX_ENTRIES} App-IDs, each starting with *, R or N"
+            ),
+            Self::Stems => format!(
+                "must be a list of at most {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
+            ),
             Self::Creator => "must be null: the CSE enters the creator itself".into(),
-            Self::Kept | Self::Unsupported => "can't be given".into(),
+            Self::Rules | Self::Kept | Self::Unsupported => "can't be given".into(),
         }
     }
 }

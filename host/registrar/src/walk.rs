@@ -6,13 +6,14 @@
 
 use saegis_onem2m::resource::ResourceType;
 
-use crate::access::{Access, Originator, may};
+use crate::access::{Access, Originator, Rule, allows, policies_of};
 use crate::address::Found;
 use crate::record::{Record, Seconds, alive, earlier};
 use crate::refusal::Refusal;
 use crate::store::{Child, Read, StoreError};
 
-/// How much a walk may look at: resources, with one more counted for each [`BLOCK`] of content.
+/// How much a walk may look at: resources, with one more counted for each [`BLOCK`] of content and
+/// for each step to a policy that a resource names.
 const MOST: u64 = 20_000;
 const BLOCK: u64 = 4096;
 
@@ -45,27 +46,38 @@ struct Frame {
     expires: Option<Seconds>,
     level: u16,
     last: Option<Child>,
+    /// By which rule the parent goes.
+    rule: Rule,
+    /// Whether the parent was passed over, and so its instances, which follow it, will be.
+    hidden: bool,
 }
 
 impl<'a> Walk<'a> {
     /// Starts below `from`, whose structured address is `path`. What `who` has no privilege of
-    /// `access` to is passed over, with all below it: privileges go by subtrees.
+    /// `access` to is passed over. Something below it may be open to `who` all the same: that is
+    /// discovered, but retrieved it would have no place in the answer.
     pub(crate) fn below(
         read: &'a dyn Read,
         (from, path): (&Found, String),
         (who, access): (Originator<'a>, Access),
         levels: Option<u16>,
         now: Seconds,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
+        let rule = match from.record.ty {
+            ResourceType::CseBase => Rule::default(),
+            _ => who.rule(&from.record)?,
+        };
         let start = Frame {
             parent: from.record.ri.clone(),
             path,
             expires: from.expires,
             level: 1,
             last: None,
+            rule,
+            hidden: false,
         };
         let levels = levels.unwrap_or(u16::MAX);
-        Self { read, who, access, levels, now, left: MOST, frames: vec![start] }
+        Ok(Self { read, who, access, levels, now, left: MOST, frames: vec![start] })
     }
 
     /// The next resource.
@@ -79,27 +91,45 @@ impl<'a> Walk<'a> {
                 self.frames.pop();
                 continue;
             };
+            if frame.hidden && child.ty == ResourceType::ContentInstance.number() {
+                frame.last = Some(Child { sequence: u64::MAX, ..child });
+                continue;
+            }
             let found = self.read.get(&child.ri)?;
             let record = found.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
             frame.last = Some(child);
-            let cost = 1 + record.size.unwrap_or(0) / BLOCK;
+            let steps: usize =
+                policies_of(&record).iter().map(|address| address.split('/').count()).sum();
+            let steps = u64::try_from(steps).unwrap_or(u64::MAX);
+            let cost = (1 + record.size.unwrap_or(0) / BLOCK).saturating_add(steps);
             self.left = self.left.checked_sub(cost).ok_or(Refusal::NotAcceptable(
                 "there is too much below the target: choose another one, or fewer levels",
             ))?;
             let expires = earlier(frame.expires, record.expires);
-            if !alive(expires, self.now) || !may(&self.who, self.access, &record) {
+            if !alive(expires, self.now) {
+                continue;
+            }
+            let rule = self.who.rule_below(&frame.rule, &record)?;
+            let hidden = !allows(&self.who, self.access, &record, &rule)?;
+            if hidden && self.access != Access::Discover {
                 continue;
             }
             let path = format!("{}/{}", frame.path, record.name);
             let level = frame.level;
-            if record.ty != ResourceType::ContentInstance && level < self.levels {
+            let leads_on = record.ty != ResourceType::ContentInstance && (!hidden || record.opens);
+            if leads_on && level < self.levels {
                 self.frames.push(Frame {
                     parent: record.ri.clone(),
                     path: path.clone(),
                     expires,
                     level: level + 1,
                     last: None,
+                    rule,
+                    hidden,
                 });
+            }
+            if hidden {
+                continue;
             }
             return Ok(Some(Visit { record, expires, path, level }));
         }

@@ -1,12 +1,17 @@
 //! The registrar from outside: requests and answers.
 
 mod containers;
+mod cses;
 mod discovery;
 mod durability;
 mod groups;
 mod notifications;
 mod parameters;
+mod policies;
+mod policies_discovery;
+mod policies_random;
 mod polling;
 mod registration;
 mod sequences;
+mod service_subscriptions;
 mod subscriptions;

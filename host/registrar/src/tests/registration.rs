@@ -68,6 +68,19 @@ fn an_ae_id_is_registered_once() {
 }
 
 #[test]
+fn an_ae_id_that_is_taken_is_answered_as_the_settings_have_it() {
+    use saegis_onem2m::rsc::Rsc;
+    for (ae_id_taken, code) in [(Rsc::OriginatorHasAlreadyRegistered, 4117), (Rsc::Conflict, 4105)]
+    {
+        let bench = Bench::lights(Settings { ae_id_taken, ..settings() });
+        let again = bench.register(LIGHT1, "other");
+        assert_eq!((again.code, again.why()), (code, "the originator is registered already"));
+        assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
+        assert_eq!(bench.register(LIGHT1, "other").code, 2001);
+    }
+}
+
+#[test]
 fn of_many_at_once_one_registers() {
     let bench = Bench::new(settings());
     let bench = &bench;
@@ -89,8 +102,10 @@ fn who_can_be_no_ae_does_not_register() {
         ("//in.provider.com/in-cse", 4005),
         ("/mn-cse-123456/Clight", 4000),
         ("//in.provider.com/mn-cse-123456/Clight", 4000),
+        ("/Slight", 4005),
         ("light", 4000),
         ("", 4000),
+        ("Clight/x", 4000),
     ] {
         assert_eq!(bench.create(Some(from), "/cse", 2, ae(json!({}))).code, code, "{from}");
     }
@@ -114,7 +129,7 @@ fn a_registration_has_what_an_ae_has() {
         (ae(json!({"mni": 1})), 4000),
         (ae(json!({"rn": "la"})), 4000),
         (ae(json!({"et": "20251124T093000"})), 4000),
-        (ae(json!({"acpi": ["/x"]})), 5001),
+        (ae(json!({"daci": ["/x"]})), 5001),
         (json!({"m2m:cnt": {}}), 4000),
         (json!({"m2m:ae": []}), 4000),
     ] {
@@ -164,7 +179,7 @@ fn an_ae_updates_and_leaves() {
         (json!({"api": "Nother"}), 4000),
         (json!({"rn": "other"}), 4000),
         (json!({"aei": "Cother"}), 4000),
-        (json!({"acpi": null}), 5001),
+        (json!({"daci": null}), 5001),
         (json!({"what": 1}), 4000),
     ] {
         let reply = bench.update(LIGHT1, "/cse/light1", json!({ "m2m:ae": attributes }));
@@ -214,7 +229,7 @@ fn the_csebase_is_there_to_be_seen() {
         (
             &json!("/mn-cse-123456"),
             &json!(2),
-            &json!([2, 3, 4, 5, 9, 15, 23]),
+            &json!([1, 2, 3, 4, 5, 9, 14, 15, 16, 23]),
             &json!("mn-cse-123456"),
             &json!("cse"),
             &json!(""),

@@ -1,0 +1,85 @@
+//! The tables of attributes of the resource types that say who may do what, and who there is
+//! (TS-0004 clauses 7.4.2, 7.4.4, 7.4.18, 7.4.19, 7.4.20 and 7.4.29).
+
+use crate::attributes::May::{Can, Must, Not};
+use crate::attributes::{Row, row};
+use crate::values::Kind::{
+    AppIds, Boolean, CseId, CseType, Link, Links, NodeId, Patterns, Rules, Stems, Text, Texts,
+    Unsupported,
+};
+
+/// Most policies that a resource names, and most other links.
+pub(crate) const MAX_POLICIES: usize = 16;
+const MAX_LINKS: usize = 256;
+
+/// `<accessControlPolicy>`. It has no `acpi`: it goes by itself.
+pub(crate) const ACCESS_CONTROL_POLICY: &[Row] = &[
+    row("pv", Rules, Must, Can),
+    row("pvs", Rules, Must, Can),
+    row("adri", Unsupported, Can, Can),
+    row("apri", Unsupported, Can, Can),
+    row("airi", Unsupported, Can, Can),
+];
+
+/// `<remoteCSE>`. As for an `<AE>`, `srv` is not insisted on.
+pub(crate) const REMOTE_CSE: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("cst", CseType, Can, Not),
+    row("poa", Texts, Can, Can),
+    row("cb", Link, Must, Not),
+    row("csi", CseId, Must, Not),
+    row("mei", Text(256), Can, Can),
+    row("tri", Unsupported, Can, Can),
+    row("rr", Boolean, Must, Can),
+    row("nl", Link, Can, Can),
+    row("csz", Texts, Can, Can),
+    row("srv", Texts, Can, Can),
+    row("trn", Unsupported, Can, Can),
+    row("tren", Unsupported, Can, Can),
+    row("esi", Unsupported, Can, Can),
+    row("ape", Unsupported, Can, Can),
+    row("dcse", Texts, Can, Can),
+    row("mtcc", Unsupported, Can, Can),
+    row("egid", Unsupported, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<node>`.
+pub(crate) const NODE: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("ni", NodeId, Must, Not),
+    row("hcl", Link, Can, Can),
+    row("hael", Links(MAX_LINKS), Can, Can),
+    row("hsl", Links(MAX_LINKS), Can, Can),
+    row("mgca", Text(1024), Can, Can),
+    row("rms", Unsupported, Can, Can),
+    row("nid", Unsupported, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<m2mServiceSubscriptionProfile>`.
+pub(crate) const SERVICE_SUBSCRIPTION_PROFILE: &[Row] =
+    &[row("acpi", Links(MAX_POLICIES), Can, Can), row("daci", Unsupported, Can, Can)];
+
+/// `<serviceSubscribedNode>`.
+pub(crate) const SERVICE_SUBSCRIBED_NODE: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("ni", NodeId, Must, Not),
+    row("csi", CseId, Can, Not),
+    row("di", Texts, Can, Can),
+    row("rlk", Links(MAX_LINKS), Can, Can),
+    row("nrq", Boolean, Can, Can),
+];
+
+/// `<serviceSubscribedAppRule>`.
+pub(crate) const SERVICE_SUBSCRIBED_APP_RULE: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("apci", Patterns, Can, Can),
+    row("aai", AppIds, Can, Can),
+    row("aae", Stems, Can, Can),
+    row("ari", Patterns, Can, Can),
+];

@@ -1,0 +1,340 @@
+//! The identifiers of an originator, and whether what a resource says names it (TS-0001 clause 7.2,
+//! TS-0003 clause 7.1.3).
+//!
+//! One originator has several identifiers: an AE of this registrar is `Clight`, `/mn/Clight` and
+//! `//sp.com/mn/Clight`. What a resource says is compared with the form that it is written in.
+
+use saegis_onem2m::id::{AeIdStem, CseId, From, MAX_LEN, check_fqdn};
+
+use crate::settings::Settings;
+
+/// The word for every originator.
+const ALL: &str = "all";
+
+/// The identifiers of an originator. One that has none is named by nothing.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Its AE-ID-Stem, where it is registered here.
+    stem: Option<String>,
+    /// Its SP-relative identifier, where its service provider is ours.
+    sp_relative: Option<String>,
+    /// Its absolute identifier, where its service provider is known.
+    absolute: Option<String>,
+    /// Its service provider's domain name, where that is known.
+    sp: Option<String>,
+}
+
+impl Identity {
+    /// An AE that is registered here.
+    pub(crate) fn of_ae(settings: &Settings, stem: &str) -> Self {
+        let sp_relative = match stem.starts_with('S') {
+            true => format!("/{stem}"),
+            false => format!("{}/{stem}", settings.cse_id),
+        };
+        Self { stem: Some(stem.into()), ..Self::of_sp(settings, sp_relative) }
+    }
+
+    /// A CSE or an AE of a CSE elsewhere, by what follows the service provider: ours, unless
+    /// another is named.
+    pub(crate) fn elsewhere(settings: &Settings, sp: Option<&str>, rest: &str) -> Self {
+        match sp {
+            None => Self::of_sp(settings, format!("/{rest}")),
+            Some(sp) => Self {
+                absolute: Some(format!("//{sp}/{rest}")),
+                sp: Some(sp.into()),
+                ..Self::default()
+            },
+        }
+    }
+
+    fn of_sp(settings: &Settings, sp_relative: String) -> Self {
+        let sp = settings.service_provider.clone();
+        let absolute = sp.as_ref().map(|sp| format!("//{sp}{sp_relative}"));
+        Self { stem: None, sp_relative: Some(sp_relative), absolute, sp }
+    }
+
+    /// Whether an entry that [`check`] has passed names this originator.
+    pub(crate) fn is_named_by(&self, entry: &str) -> bool {
+        let anybody = self.sp_relative.is_some() || self.absolute.is_some();
+        let (form, is_absolute) = match entry {
+            ALL => return anybody,
+            _ if entry.starts_with("//") => (&self.absolute, true),
+            _ if entry.starts_with('/') => (&self.sp_relative, false),
+            _ if is_stem(entry) => (&self.stem, false),
+            domain => return self.sp.as_ref().is_some_and(|sp| sp.eq_ignore_ascii_case(domain)),
+        };
+        form.as_ref().is_some_and(|form| fits(entry, form, is_absolute))
+    }
+
+    /// Whether `id` is this originator's identifier; there it has no wildcards.
+    pub(crate) fn is(&self, id: &str) -> bool {
+        [&self.stem, &self.sp_relative, &self.absolute].into_iter().flatten().any(|own| own == id)
+    }
+}
+
+fn is_stem(text: &str) -> bool {
+    text.len() >= 2 && text.starts_with(['C', 'S'])
+}
+
+/// Whether an identifier with wildcards fits one without. A `*` ends at a `/`; a domain name is
+/// compared without regard to case.
+fn fits(pattern: &str, id: &str, is_absolute: bool) -> bool {
+    if pattern.split('/').count() != id.split('/').count() {
+        return false;
+    }
+    pattern.split('/').zip(id.split('/')).enumerate().all(|(at, (pattern, segment))| {
+        if is_absolute && at == 2 {
+            wild(&pattern.to_ascii_lowercase(), &segment.to_ascii_lowercase())
+        } else {
+            wild(pattern, segment)
+        }
+    })
+}
+
+/// Whether a text fits a pattern, in which `*` stands for any characters, or none.
+fn wild(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(text) = text.strip_prefix(start) else { return false };
+    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(mut text) = text.strip_suffix(end) else { return false };
+    // The first place where a part is found leaves the most for the next ones.
+    for part in between.split('*') {
+        match text.find(part) {
+            Some(at) => text = text.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Checks an entry of a list of originators: `all`, a domain name, or an AE-ID or CSE-ID in any of
+/// its forms, with wildcards.
+///
+/// # Errors
+/// What it should be.
+pub(crate) fn check(entry: &str) -> Result<(), String> {
+    let wrong = || {
+        Err("must name originators: all, a domain name, or an AE-ID or CSE-ID in one of its forms"
+            .to_owned())
+    };
+    let part = |text: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
+        !text.is_empty() && text.bytes().all(allowed)
+    };
+    let stem = |text: &str| part(text) && is_stem(text);
+    let ae = |text: &str| stem(text) || part(text) && text.starts_with('*');
+    if entry.len() > MAX_LEN {
+        return wrong();
+    }
+    let good = if let Some(absolute) = entry.strip_prefix("//") {
+        match absolute.split('/').collect::<Vec<_>>().as_slice() {
+            [sp, first] => part(sp) && part(first),
+            [sp, cse, stem] => part(sp) && part(cse) && ae(stem),
+            _ => false,
+        }
+    } else if let Some(relative) = entry.strip_prefix('/') {
+        match relative.split('/').collect::<Vec<_>>().as_slice() {
+            [first] => part(first),
+            [cse, stem] => part(cse) && ae(stem),
+            _ => false,
+        }
+    } else {
+        entry == ALL || stem(entry) || (entry.contains('.') && check_fqdn(entry).is_ok())
+    };
+    if good { Ok(()) } else { wrong() }
+}
+
+/// Checks the identifier of one AE or CSE, without wildcards.
+///
+/// # Errors
+/// What it should be.
+pub(crate) fn check_id(text: &str) -> Result<(), String> {
+    match From::parse(text) {
+        Ok(From::AssignByRegistrar | From::AssignByServiceProvider) | Err(_) => {
+            Err("must be an AE-ID or a CSE-ID".into())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Brings the identifier of an AE or a CSE to the form in which [`Identity::is`] finds it.
+pub(crate) fn canonical(settings: &Settings, text: &str) -> String {
+    let own = settings.service_provider.as_deref();
+    match From::parse(text) {
+        Ok(From::Absolute { sp, first, stem }) => {
+            let rest = stem.map_or_else(|| first.to_owned(), |stem| format!("{first}/{stem}"));
+            match own {
+                Some(own) if own.eq_ignore_ascii_case(sp) => format!("/{rest}"),
+                _ => format!("//{}/{rest}", sp.to_ascii_lowercase()),
+            }
+        }
+        _ => text.into(),
+    }
+}
+
+/// The CSE-ID in a text with its slash: one of our service provider's, or none.
+pub(crate) fn own_cse(settings: &Settings, text: &str) -> Option<CseId> {
+    let canonical = canonical(settings, text);
+    match From::parse(&canonical) {
+        Ok(From::SpRelative(bare)) => CseId::parse(bare).ok(),
+        _ => None,
+    }
+}
+
+/// Whether a part of an identifier could be an S-type AE-ID-Stem.
+pub(crate) fn may_be_ae(bare: &str) -> bool {
+    bare.starts_with('S') && AeIdStem::check(bare).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::settings;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_ae_is_named_in_each_of_its_forms() {
+        let ae = Identity::of_ae(&settings(), "Clight-AE1");
+        for entry in [
+            "all",
+            "Clight-AE1",
+            "Clight*",
+            "C*",
+            "C*-AE*",
+            "/mn-cse-123456/Clight-AE1",
+            "/mn-*/C*",
+            "/mn-cse-123456/*1",
+            "//in.provider.com/mn-cse-123456/Clight-AE1",
+            "//IN.Provider.com/mn-cse-123456/Clight-AE1",
+            "//*/mn-cse-123456/C*1",
+            "in.provider.com",
+            "IN.provider.com",
+        ] {
+            assert_eq!(check(entry), Ok(()), "{entry}");
+            assert!(ae.is_named_by(entry), "{entry}");
+        }
+        for entry in [
+            "Clight-AE2",
+            "Clight-AE",
+            "Clight-AE1x",
+            "S*",
+            "C*2",
+            "/mn-cse-123456",
+            "/other/Clight-AE1",
+            "/Clight-AE1",
+            "/*",
+            "//in.provider.com/*",
+            "//in.provider.com/other/Clight-AE1",
+            "//*.com/mn-cse-123456/Clight-AE2",
+            "provider.com",
+            "other.provider.com",
+        ] {
+            assert_eq!(check(entry), Ok(()), "{entry}");
+            assert!(!ae.is_named_by(entry), "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_stem_of_the_service_provider_names_no_cse() {
+        let ae = Identity::of_ae(&settings(), "Slight");
+        for entry in ["Slight", "S*", "/Slight", "/S*", "//in.provider.com/Slight"] {
+            assert!(ae.is_named_by(entry), "{entry}");
+        }
+        assert!(!ae.is_named_by("/mn-cse-123456/Slight"));
+        // An AE elsewhere is none of ours, though its stem may look the same.
+        let elsewhere = Identity::elsewhere(&settings(), None, "Slight");
+        assert!(elsewhere.is_named_by("/Slight"));
+        for entry in ["Slight", "S*"] {
+            assert!(!elsewhere.is_named_by(entry), "{entry}");
+        }
+    }
+
+    #[test]
+    fn who_is_elsewhere_is_told_from_who_is_here() {
+        let cse = Identity::elsewhere(&settings(), None, "in-cse");
+        let ae = Identity::elsewhere(&settings(), None, "in-cse/Capp");
+        let other = Identity::elsewhere(&settings(), Some("b.com"), "in-cse");
+        for entry in ["/in-cse", "/in*", "//in.provider.com/in-cse", "in.provider.com", "all"] {
+            assert!(cse.is_named_by(entry), "{entry}");
+            assert!(!other.is_named_by(entry) || entry == "all", "{entry}");
+        }
+        for entry in ["/in-cse/Capp", "/in-*/C*", "//*/in-cse/Capp"] {
+            assert!(ae.is_named_by(entry), "{entry}");
+            assert!(!cse.is_named_by(entry), "{entry}");
+        }
+        for entry in ["Capp", "C*", "/mn-cse-123456/Capp", "/in-cse"] {
+            assert!(!ae.is_named_by(entry), "{entry}");
+        }
+        for entry in ["//b.com/in-cse", "//*/in-cse", "b.com"] {
+            assert!(other.is_named_by(entry), "{entry}");
+        }
+        // Who the service provider is must be known for its name to name anybody.
+        let nameless = Settings { service_provider: None, ..settings() };
+        let cse = Identity::elsewhere(&nameless, None, "in-cse");
+        assert!(cse.is_named_by("/in-cse"));
+        assert!(!cse.is_named_by("//in.provider.com/in-cse"));
+        assert!(!cse.is_named_by("in.provider.com"));
+    }
+
+    #[test]
+    fn who_is_nobody_is_named_by_nothing() {
+        for entry in ["all", "C*", "/*", "//*/*", "a.b"] {
+            assert!(!Identity::default().is_named_by(entry), "{entry}");
+        }
+    }
+
+    #[test]
+    fn what_names_nobody_is_no_entry() {
+        for bad in [
+            "",
+            "*",
+            "everybody",
+            "C",
+            "S",
+            "C/x",
+            "/",
+            "//",
+            "//a.b",
+            "///",
+            "/a/b",
+            "/a/Cx/y",
+            "//a.b/c/d/Cx",
+            "//a.b/c/d",
+            "*.provider.com",
+            "1234abcd@role.com",
+            "C x",
+            "/cse/cnt\u{e9}",
+            &"C".repeat(MAX_LEN + 1),
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_form_of_an_identifier_is_kept() {
+        let canonical = |text| canonical(&settings(), text);
+        assert_eq!(canonical("//IN.provider.com/mn/Cx"), "/mn/Cx");
+        assert_eq!(canonical("//in.provider.com/mn"), "/mn");
+        assert_eq!(canonical("//B.com/mn/Cx"), "//b.com/mn/Cx");
+        assert_eq!(canonical("Cx"), "Cx");
+        assert!(
+            Identity::of_ae(&settings(), "Cx").is(&canonical("//in.provider.com/mn-cse-123456/Cx"))
+        );
+        for bad in ["C", "S", "", "light", "C*", "all", "a.b"] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_fits_what_it_was_made_of(parts in prop::collection::vec("[a-z]{0,4}", 1..6), between in "[a-z]{0,4}") {
+            prop_assert!(wild(&parts.join("*"), &parts.join(&between)));
+        }
+
+        #[test]
+        fn no_entry_panics(pattern in ".{0,40}", stem in "[CS][a-z/*]{1,20}") {
+            let _ = check(&pattern);
+            let _ = Identity::of_ae(&settings(), &stem).is_named_by(&pattern);
+        }
+    }
+}

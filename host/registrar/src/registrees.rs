@@ -1,0 +1,53 @@
+//! What the registrar knows about who may register and who is registered, for whoever decides that.
+
+use std::time::SystemTime;
+
+use saegis_onem2m::id::CseId;
+
+use crate::record::seconds;
+use crate::registrar::Registrar;
+use crate::remote_cse;
+use crate::service_subscription::{self, ServiceSubscription};
+use crate::store::{Read, StoreError};
+
+impl Registrar {
+    /// The CSE-IDs of the CSEs that are registered, in the order in which they registered. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn registree_cses(&self, now: SystemTime) -> Result<Vec<CseId>, StoreError> {
+        self.look(|read| remote_cse::all(read, self.settings(), seconds(now)))
+    }
+
+    /// Whether that CSE is registered. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn is_registree_cse(&self, cse: &CseId, now: SystemTime) -> Result<bool, StoreError> {
+        let id = cse.to_string();
+        let found = self.look(|read| remote_cse::of(read, self.settings(), &id, seconds(now)))?;
+        Ok(found.is_some())
+    }
+
+    /// Which applications may register at that CSE, as far as the service subscriptions say
+    /// (TS-0004 clause 7.3.2.7). Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn service_subscription(
+        &self,
+        cse: &CseId,
+        now: SystemTime,
+    ) -> Result<ServiceSubscription, StoreError> {
+        self.look(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
+    }
+
+    fn look<T>(
+        &self,
+        work: impl FnOnce(&dyn Read) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let looked = self.store().snapshot().and_then(|snapshot| work(snapshot.read()));
+        looked.inspect_err(|error| self.note(error))
+    }
+}

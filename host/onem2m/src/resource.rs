@@ -16,12 +16,6 @@ pub enum ResourceType {
     ServiceSubscribedAppRule,
     /// A node of a service subscription.
     ServiceSubscribedNode,
-    /// A group of resources that take one request together.
-    Group,
-    /// Where an AE that can't be reached fetches what is sent to it.
-    PollingChannel,
-    /// What sends notifications of changes.
-    Subscription,
     /// An application entity.
     Ae,
     /// A container of content instances.
@@ -30,6 +24,12 @@ pub enum ResourceType {
     ContentInstance,
     /// The root of a CSE's resources.
     CseBase,
+    /// A group of resources that take one request together.
+    Group,
+    /// Where an AE that can't be reached fetches what is sent to it.
+    PollingChannel,
+    /// What sends notifications of changes.
+    Subscription,
 }
 
 impl ResourceType {
@@ -41,13 +41,13 @@ impl ResourceType {
         Self::RemoteCse,
         Self::ServiceSubscribedAppRule,
         Self::ServiceSubscribedNode,
-        Self::Group,
-        Self::PollingChannel,
-        Self::Subscription,
         Self::Ae,
         Self::Container,
         Self::ContentInstance,
         Self::CseBase,
+        Self::Group,
+        Self::PollingChannel,
+        Self::Subscription,
     ];
 
     /// The number on the wire (`ty`).
@@ -60,13 +60,13 @@ impl ResourceType {
             Self::RemoteCse => 16,
             Self::ServiceSubscribedAppRule => 19,
             Self::ServiceSubscribedNode => 20,
-            Self::Group => 9,
-            Self::PollingChannel => 15,
-            Self::Subscription => 23,
             Self::Ae => 2,
             Self::Container => 3,
             Self::ContentInstance => 4,
             Self::CseBase => 5,
+            Self::Group => 9,
+            Self::PollingChannel => 15,
+            Self::Subscription => 23,
         }
     }
 
@@ -80,13 +80,13 @@ impl ResourceType {
             Self::RemoteCse => "m2m:csr",
             Self::ServiceSubscribedAppRule => "m2m:asar",
             Self::ServiceSubscribedNode => "m2m:svsn",
-            Self::Group => "m2m:grp",
-            Self::PollingChannel => "m2m:pch",
-            Self::Subscription => "m2m:sub",
             Self::Ae => "m2m:ae",
             Self::Container => "m2m:cnt",
             Self::ContentInstance => "m2m:cin",
             Self::CseBase => "m2m:cb",
+            Self::Group => "m2m:grp",
+            Self::PollingChannel => "m2m:pch",
+            Self::Subscription => "m2m:sub",
         }
     }
 

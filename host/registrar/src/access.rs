@@ -161,11 +161,6 @@ impl<'a> Originator<'a> {
         self.kind
     }
 
-    /// Whether it is the AE of that AE-ID-Stem, registered here.
-    pub(crate) fn is_ae(&self, stem: &str) -> bool {
-        matches!(self.kind, Kind::Ae | Kind::Administrator) && self.is(Some(stem))
-    }
-
     /// Whether an attribute or a record names this originator.
     fn is(&self, id: Option<&str>) -> bool {
         id.is_some_and(|id| self.identity.is(&identity::canonical(self.settings, id)))

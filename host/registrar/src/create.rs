@@ -86,7 +86,7 @@ pub(crate) fn create(
         },
     };
     if ty == ResourceType::PollingChannel {
-        polling::admit(writer.read(), &context.originator(writer.read())?, &parent.record)?;
+        polling::admit(writer.read(), context, &parent.record)?;
     }
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
@@ -112,8 +112,7 @@ pub(crate) fn create(
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
     }
     if ty == ResourceType::Group {
-        let who = context.originator(writer.read())?;
-        group::check(writer.read(), context, &who, &mut created.record)?;
+        group::check(writer.read(), context, &mut created.record)?;
         writer.put(&created.record)?;
     }
     if ty == ResourceType::Subscription {
@@ -135,10 +134,10 @@ fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     }
     matches!(
         (parent, child),
-        (CseBase | Ae | RemoteCse, Container | AccessControlPolicy | Group)
-            | (Ae | RemoteCse, PollingChannel)
+        (CseBase | Ae | RemoteCse, Container | Group | AccessControlPolicy)
             | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
             | (CseBase | RemoteCse, Node)
+            | (Ae, PollingChannel)
             | (Container, Container | ContentInstance)
             | (ServiceSubscriptionProfile, ServiceSubscribedNode)
     )

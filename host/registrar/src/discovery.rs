@@ -53,17 +53,20 @@ fn find(
 ) -> Result<Results, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Discover), from)?;
-    let who = context.originator(read)?;
     let mut results = Results { visits: Vec::new(), next: None };
     let mut matched: usize = 0;
     let mut seen = HashSet::new();
+    let onward = match &options.relative {
+        Some(path) => Some((context.originator(read)?, path)),
+        None => None,
+    };
     while let Some(mut visit) = walk.next()? {
         if !options.filter.matches(context.settings, &visit.record, visit.expires) {
             continue;
         }
-        if let Some(path) = &options.relative {
+        if let Some((who, path)) = &onward {
             // Several may lead to the same.
-            match relative(read, context, &who, &visit.path, path)? {
+            match relative(read, context, who, &visit.path, path)? {
                 Some(there) if seen.insert(there.record.ri.clone()) => visit = there,
                 _ => continue,
             }

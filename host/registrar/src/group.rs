@@ -95,9 +95,9 @@ pub(crate) fn check_count(record: &Record) -> Result<(), Refusal> {
 pub(crate) fn check(
     read: &dyn Read,
     context: &Context<'_>,
-    who: &Originator<'_>,
     record: &mut Record,
 ) -> Result<(), Refusal> {
+    let who = context.originator(read)?;
     let number = |name| record.attributes.get(name).and_then(Value::as_u64);
     let mut wanted = number("mt").unwrap_or(MIXED);
     let strategy = match number("csy") {
@@ -111,7 +111,7 @@ pub(crate) fn check(
     for member in record.attributes.get("mid").and_then(Value::as_array).into_iter().flatten() {
         let member = member.as_str().unwrap_or_default();
         if members.iter().all(|(there, _)| there != member) {
-            members.push((member.into(), type_of(read, context, who, member)?));
+            members.push((member.into(), type_of(read, context, &who, member)?));
         }
     }
     if u64::try_from(members.len()).unwrap_or(u64::MAX) > most {
@@ -231,7 +231,11 @@ impl Registrar {
             Place::Resource(_) | Place::Instance { .. } => return Err(Refusal::NotFound),
         };
         let access = match request.operation {
-            Operation::Create => Access::Create(created(request)?),
+            Operation::Create => {
+                let number = request.resource_type.ok_or(Refusal::NoResourceType)?;
+                let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
+                Access::Create(ty)
+            }
             Operation::Retrieve => Access::Retrieve,
             Operation::Update => Access::Update,
             Operation::Delete => Access::Delete,
@@ -244,12 +248,6 @@ impl Registrar {
         let texts = members.into_iter().flatten().filter_map(Value::as_str);
         Ok(texts.map(Into::into).collect())
     }
-}
-
-/// The type of the resources that a create makes below the members.
-fn created(request: &RequestPrimitive) -> Result<ResourceType, Refusal> {
-    let number = request.resource_type.ok_or(Refusal::NoResourceType)?;
-    ResourceType::from_number(number).ok_or(Refusal::NotImplemented("no such resource type"))
 }
 
 /// A member's answer inside the answer (m2m:responsePrimitive): From is the member.

@@ -1,8 +1,9 @@
 //! The embedded CSE: enough of a registrar to be useful without another CSE.
 //!
-//! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, with the virtual resources
-//! `la` and `ol` of a container, `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an IN-CSE
-//! the service subscriptions, in one durable store. What it answered with CREATED, UPDATED or
+//! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, `<subscription>`, `<group>`
+//! and `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a
+//! group and `pcu` of a polling channel; `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an
+//! IN-CSE the service subscriptions, in one durable store. What it answered with CREATED, UPDATED or
 //! DELETED is on disk: the answer is given after the commit.
 //!
 //! A request comes to [`Registrar::handle`] after the security checks, so its From is authentic.

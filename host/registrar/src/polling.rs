@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 use std::time::{Duration, SystemTime};
 
+use saegis_onem2m::id::From;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 
-use crate::access::{Access, Originator};
 use crate::address;
 use crate::channels;
+use crate::context::Context;
 use crate::record::{Record, parse_timestamp, seconds};
 use crate::refusal::Refusal;
 use crate::registrar::{Registrar, check_expiration, check_release};
@@ -90,18 +91,28 @@ pub(crate) fn channel(to: &Target) -> Option<Target> {
     Some(Target { scope: to.scope.clone(), resource: resource.into() })
 }
 
-/// Makes sure that `who` may have a polling channel there: its own, and one.
+/// Makes sure that a polling channel there is its AE's own, and its only one.
 ///
 /// # Errors
 /// When it is another's, or there is one.
-pub(crate) fn admit(read: &dyn Read, who: &Originator<'_>, parent: &Record) -> Result<(), Refusal> {
-    if !who.is_ae(&parent.ri) {
-        return Err(Refusal::NoPrivilege(Access::Create(ResourceType::PollingChannel)));
+pub(crate) fn admit(
+    read: &dyn Read,
+    context: &Context<'_>,
+    parent: &Record,
+) -> Result<(), Refusal> {
+    if !is_own(context.request, Some(&parent.ri)) {
+        return Err(Refusal::NotOwnChannel);
     }
     match read.next_of_type(&parent.ri, ResourceType::PollingChannel, None)? {
         Some(_) => Err(Refusal::NotAllowed("an AE has one pollingChannel")),
         None => Ok(()),
     }
+}
+
+/// Whether a channel whose parent is that AE is the originator's, whatever privileges there are. An
+/// AE that is registered here writes its AE-ID-Stem, which is its resource-ID.
+fn is_own(request: &RequestPrimitive, ae: Option<&str>) -> bool {
+    request.from.is_some() && request.from.as_deref() == ae
 }
 
 impl Registrar {
@@ -116,8 +127,8 @@ impl Registrar {
         check_expiration(request, seconds(now))?;
         let snapshot = self.store().snapshot()?;
         let (read, now_seconds) = (snapshot.read(), seconds(now));
-        let who =
-            Originator::identify(read, self.settings(), request.from.as_deref(), now_seconds)?;
+        let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
+        From::parse(from).map_err(Refusal::Originator)?;
         let found = match address::resolve(read, self.settings(), channel, now_seconds)? {
             address::Place::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
                 found.record
@@ -126,9 +137,8 @@ impl Registrar {
                 return Err(Refusal::NotFound);
             }
         };
-        // Nobody else, whatever privileges there are.
-        if !who.is_ae(found.parent.as_deref().unwrap_or_default()) {
-            return Err(Refusal::NoPrivilege(Access::Retrieve));
+        if !is_own(request, found.parent.as_deref()) {
+            return Err(Refusal::NotOwnChannel);
         }
         match request.operation {
             Operation::Retrieve => Ok(Handled::Wait(LongPoll {

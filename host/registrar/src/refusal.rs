@@ -106,6 +106,9 @@ pub(crate) enum Refusal {
     /// Something that is at another CSE.
     #[error("it is at another CSE, to which no way is known")]
     OtherCse,
+    /// A polling channel of another.
+    #[error("a polling channel is its AE's alone")]
+    NotOwnChannel,
     /// Over a limit of the container, the store or the answer.
     #[error("{0}")]
     NotAcceptable(&'static str),
@@ -128,7 +131,7 @@ impl Refusal {
             Self::Option(e) => e.rsc(),
             Self::Attribute(e) => e.rsc(),
             Self::NotFound => Rsc::NotFound,
-            Self::NoPrivilege(_) => Rsc::OriginatorHasNoPrivilege,
+            Self::NoPrivilege(_) | Self::NotOwnChannel => Rsc::OriginatorHasNoPrivilege,
             Self::NotAllowed(_) => Rsc::OperationNotAllowed,
             Self::InvalidChild { .. } => Rsc::InvalidChildResourceType,
             Self::Conflict | Self::AeIdTaken | Self::NodeTaken => Rsc::Conflict,

@@ -27,9 +27,9 @@ pub(crate) const MAX_SUBSCRIPTIONS: usize = 16;
 
 /// The resource types that can be subscribed to (TS-0001 clause 9.6).
 pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
-    matches!(
+    !matches!(
         ty,
-        ResourceType::CseBase | ResourceType::Ae | ResourceType::Container | ResourceType::Group
+        ResourceType::ContentInstance | ResourceType::PollingChannel | ResourceType::Subscription
     )
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn update(
         Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
     };
     let mut record = found.record;
+    let before = record.clone();
     let representation = context.representation(record.ty);
     // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
     // 9.6.1.3.2).
@@ -42,7 +43,6 @@ pub(crate) fn update(
         .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
     let access = if governs.is_some() { Access::Govern } else { Access::Update };
     demand(&who, access, &record)?;
-    let before = record.clone();
     match record.ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
         ResourceType::ContentInstance => {
@@ -82,8 +82,7 @@ pub(crate) fn update(
         }
     }
     if record.ty == ResourceType::Group && members {
-        let who = context.originator(writer.read())?;
-        group::check(writer.read(), context, &who, &mut record)?;
+        group::check(writer.read(), context, &mut record)?;
     } else if record.ty == ResourceType::Group && most {
         group::check_count(&record)?;
     }

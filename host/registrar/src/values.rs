@@ -156,12 +156,12 @@ impl Kind {
             Self::Boolean => value.is_boolean(),
             Self::Count => value.is_u64(),
             Self::Simple => value.is_string() || value.is_number() || value.is_boolean(),
-            Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
             Self::Object => value.is_object(),
             Self::Addresses(most) => value.as_array().is_some_and(|list| {
                 let entry = |v: &Value| v.as_str().is_some_and(|t| t.len() <= MAX_ADDRESS);
                 (1..=most).contains(&list.len()) && list.iter().all(entry)
             }),
+            Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
         };
         if fits { Ok(()) } else { Err(self.wanted()) }
     }
@@ -177,6 +177,10 @@ impl Kind {
             Self::Boolean => "must be true or false".into(),
             Self::Count => "must be a whole number from 0 upwards".into(),
             Self::Simple => "must be a text, a number, true or false".into(),
+            Self::Object => "must be an object".into(),
+            Self::Addresses(most) => format!(
+                "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
+            ),
             Self::Link => "must be the address of a resource".into(),
             Self::Links(most) => format!("must be a list of at most {most} addresses of resources"),
             Self::Entity => "must be an AE-ID or a CSE-ID".into(),
@@ -193,10 +197,6 @@ impl Kind {
             ),
             Self::Stems => format!(
                 "must be a list of at most {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
-            ),
-            Self::Object => "must be an object".into(),
-            Self::Addresses(most) => format!(
-                "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
             ),
             Self::Creator => "must be null: the CSE enters the creator itself".into(),
             Self::Rules | Self::Kept | Self::Unsupported => "can't be given".into(),

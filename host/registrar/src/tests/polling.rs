@@ -161,3 +161,11 @@ fn the_last_poll_waits_and_no_longer_than_it_says() {
     late.parameters.push(("x-m2m-ret", "20261124T093000".into()));
     assert_eq!(bench.send(&late).code, 4008);
 }
+
+#[test]
+fn what_waits_may_wait_on_any_thread() {
+    fn is_sent<T: Send + Sync + Unpin + 'static>() {}
+    is_sent::<Handled>();
+    is_sent::<crate::Verified>();
+    is_sent::<LongPoll>();
+}

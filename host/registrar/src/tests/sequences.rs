@@ -12,6 +12,8 @@ enum Step {
     Container(usize, usize, Option<u64>),
     Instance(usize, String, Option<u64>),
     Subscribe(usize, Vec<u8>, Option<u64>),
+    Group(usize, Vec<usize>),
+    FanOut(usize, bool),
     Limit(usize, serde_json::Value),
     Delete(usize),
     DeleteEdge(usize, bool),
@@ -51,6 +53,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (place.clone(), "[a-z]{0,6}", lives).prop_map(|(p, c, l)| Step::Instance(p, c, l)),
         3 => (place.clone(), prop::collection::vec(1..5u8, 1..4), prop::option::of(1..4u64))
             .prop_map(|(p, n, e)| Step::Subscribe(p, n, e)),
+        2 => (0..2usize, prop::collection::vec(place.clone(), 0..4))
+            .prop_map(|(w, m)| Step::Group(w, m)),
+        2 => (0..2usize, any::<bool>()).prop_map(|(w, d)| Step::FanOut(w, d)),
         2 => (place.clone(), limit).prop_map(|(p, l)| Step::Limit(p, l)),
         1 => place.clone().prop_map(Step::Delete),
         1 => (place, any::<bool>()).prop_map(|(p, e)| Step::DeleteEdge(p, e)),
@@ -107,6 +112,22 @@ proptest! {
                     let (from, sub) = (Some(owner(place)), json!({ "m2m:sub": sub }));
                     let code = bench.create(from, PLACES[place], 23, sub).code;
                     prop_assert!(matches!(code, 2001 | 4004 | 5207));
+                }
+                Step::Group(who, members) => {
+                    let members: Vec<_> = members.iter().map(|m| &PLACES[*m][1..]).collect();
+                    let group = json!({"m2m:grp": {"rn": "g", "mnm": 3, "mt": 3, "mid": members}});
+                    let ae = format!("/{}", WHO[who]);
+                    let code = bench.create(Some(WHO[who]), &ae, 9, group).code;
+                    prop_assert!(matches!(code, 2001 | 4000 | 4004 | 4103 | 4105 | 5105));
+                }
+                Step::FanOut(who, deletes) => {
+                    let fopt = format!("/{}/g/fopt", WHO[who]);
+                    let code = if deletes {
+                        bench.delete(WHO[who], &fopt).code
+                    } else {
+                        bench.instance(WHO[who], &fopt, json!({"con": "x"})).code
+                    };
+                    prop_assert!(matches!(code, 2000 | 4004 | 4103 | 4109));
                 }
                 Step::Limit(place, attributes) => {
                     let content = json!({ "m2m:cnt": attributes });

@@ -4,6 +4,7 @@ use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
+use super::policies::{govern, policy, rule};
 use crate::subscription::MAX_SUBSCRIPTIONS;
 use crate::tables::MAX_TARGETS;
 use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, subscribe};
@@ -272,18 +273,34 @@ fn not_everything_is_subscribed_to_by_everyone() {
 
 #[test]
 fn who_may_not_see_it_does_not_subscribe_to_it() {
-    use crate::access::Originator;
     let bench = Bench::with_lights();
-    let snapshot = bench.snapshot();
-    let ae = snapshot.read().get(LIGHT1).unwrap().unwrap();
-    let settings = bench.registrar().settings();
-    let admit = |from: &str| {
-        let read = snapshot.read();
-        let who = Originator::identify(read, settings, Some(from), bench.now())?;
-        crate::subscription::admit(read, &who, &ae, bench.now())
-    };
-    admit(LIGHT1).unwrap();
-    assert_eq!(admit(LIGHT2).unwrap_err().rsc().code(), 4101);
+    let sub = json!({"m2m:sub": {"nu": [LIGHT2], "enc": {"net": [3]}}});
+    let subscribe = || bench.create(Some(LIGHT2), STATE, 23, sub.clone()).code;
+    // Create alone, then create and retrieve.
+    for (operations, code) in [(1, 4101), (3, 2001), (2, 4103)] {
+        let name = format!("acp{operations}");
+        assert_eq!(policy(&bench, &name, rule(&[LIGHT2], operations)).code, 2001);
+        assert_eq!(govern(&bench, LIGHT1, STATE, &[&format!("cse/light1/{name}")]), 2004);
+        assert_eq!(subscribe(), code, "{operations}");
+    }
+}
+
+#[test]
+fn who_names_a_target_is_told_apart_from_whose_resource_it_is() {
+    let bench = Bench::with_lights();
+    assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
+    let attributes = json!({"rn": "sub", "nu": ["http://a.b/"], "enc": {"net": [3]}});
+    let reply = agree(&bench, subscribe(&bench, LIGHT2, STATE, attributes));
+    assert_eq!(reply.code, 2001, "{}", reply.why());
+    let told = bench.instance(LIGHT1, STATE, json!({"con": 1}));
+    assert_eq!(told.notifications[0].named_by, NamedBy::Subscriber(LIGHT2.into()));
+    // Whoever changes the targets answers for them.
+    let content = json!({"m2m:sub": {"nu": ["http://a.b/", "http://c.d/"]}});
+    let update = request(Operation::Update, "/cse/light1/state/sub", Some(LIGHT1), Some(content));
+    assert_eq!(agree(&bench, bench.handle(&update)).code, 2004);
+    let told = bench.instance(LIGHT2, STATE, json!({"con": 2}));
+    assert_eq!(told.notifications[1].named_by, NamedBy::Subscriber(LIGHT1.into()));
 }
 
 #[test]

@@ -100,6 +100,14 @@ impl Setup {
         command
     }
 
+    /// Another CSE than the one of the worked example.
+    pub fn with_cse(mut self, cse_id: &str, kind: &str) -> Self {
+        for (_, lines) in self.tables.iter_mut().filter(|(table, _)| table == "cse") {
+            lines.retain(|line| !line.starts_with("cse-id"));
+        }
+        self.with("cse", &format!("cse-id = \"{cse_id}\"\nkind = \"{kind}\""))
+    }
+
     /// With metrics and health, at a free port.
     pub fn with_metrics(self) -> Self {
         self.with("metrics", "address = \"127.0.0.1:0\"")

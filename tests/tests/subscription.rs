@@ -155,3 +155,128 @@ fn very_many_rules_are_no_burden() {
     let faults = gateway.monitor("/metrics");
     assert!(!faults.text.contains("saegis_sandbox_faults_total{"), "{}", faults.text);
 }
+
+const ADMIN: Credential<'static> =
+    Credential { identity: "admin@onem2m.com", key: "a0112233445566778899aabbccddeeff" };
+const MN: Credential<'static> =
+    Credential { identity: "mn@onem2m.com", key: "b0112233445566778899aabbccddeeff" };
+
+/// An IN-CSE whose administrator keeps the service subscription among its resources.
+fn in_cse() -> Gateway {
+    let rows = format!(
+        "ae_id,cse_id,kpsa,kpsa_id\nCadmin,,{},{}\n,,{},{}\n,/mn-cse-123456,{},{}\n",
+        ADMIN.key, ADMIN.identity, TEST.key, TEST.identity, MN.key, MN.identity
+    );
+    Setup::new()
+        .with_cse("in-cse", "IN-CSE")
+        .file("psk-lookup-table.csv", &rows)
+        .with("registrar", "administrators = [\"Cadmin\"]")
+        .with("service-subscription", "source = \"registrar\"")
+        .start()
+}
+
+/// The administrator registers before there is any rule, and before there is a check.
+fn with_administrator(gateway: &Gateway) -> Light {
+    let mut admin = Light::connect(gateway.port(), ADMIN).unwrap();
+    let own = json!({ "m2m:ae": { "rn": "admin", "api": "Nadmin", "rr": false } });
+    let own = Request::create("/cse", 2, &own).from("Cadmin");
+    admin.ask(&own).unwrap().expect(201, 2001);
+    gateway.in_force_after(|g| g.install("app-rules", "capabilities = [\"service-subscription\"]"));
+    admin
+}
+
+/// What the administrator makes: a profile, a rule, and a node of a CSE that links to it.
+fn provision(gateway: &Gateway, cse: &str, credential: &str) {
+    let mut admin = Light::connect(gateway.port(), ADMIN).unwrap();
+    let mut make = |path: &str, ty: u16, content: serde_json::Value| {
+        let request = Request::create(path, ty, &content).from("Cadmin");
+        admin.ask(&request).unwrap().expect(201, 2001)
+    };
+    let reads = json!({ "acr": [{ "acor": ["/mn-cse-123456", "Cadmin"], "acop": 34 }] });
+    let rules = json!({ "acr": [{ "acor": ["Cadmin"], "acop": 63 }] });
+    make("/cse", 1, json!({ "m2m:acp": { "rn": "readers", "pv": reads, "pvs": rules } }));
+    let readers = json!(["cse/readers"]);
+    let rule = json!({ "m2m:asar": {
+        "rn": "asar", "acpi": readers, "apci": [credential], "aai": ["NAPP01"], "aae": ["Ctest"],
+    }});
+    let made = make("/cse", 19, rule).json();
+    let link = made["m2m:asar"]["ri"].as_str().unwrap().to_string();
+    make("/cse", 11, json!({ "m2m:mssp": { "rn": "mssp", "acpi": readers } }));
+    let node = json!({ "m2m:svsn": {
+        "rn": "node", "acpi": readers, "ni": "node-1", "csi": cse, "rlk": [link],
+    }});
+    make("/cse/mssp", 20, node);
+}
+
+/// Waits until a registration is answered so: what changes at a registrar is in force in a moment.
+fn answered(gateway: &Gateway, credential: Credential<'_>, rsc: u16) {
+    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
+    loop {
+        let got = registers(gateway, credential, "Ctest");
+        if got == Some(rsc) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{got:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_in_cse_has_its_rules_among_its_resources() {
+    let gateway = in_cse();
+    let mut admin = with_administrator(&gateway);
+    answered(&gateway, TEST, 4128);
+    provision(&gateway, "/in-cse", "12-other@onem2m.com");
+    answered(&gateway, TEST, 4126);
+    let change = json!({ "m2m:asar": { "apci": ["12-test@onem2m.com"] } });
+    admin.ask(&Request::update("/cse/asar", &change).from("Cadmin")).unwrap().expect(200, 2004);
+    answered(&gateway, TEST, 2001);
+    // Nobody but the administrator changes them.
+    let mut light = Light::connect(gateway.port(), TEST).unwrap();
+    let open = json!({ "m2m:asar": { "apci": ["*"] } });
+    light
+        .ask(&Request::update("/cse/asar", &open).from("Ctest"))
+        .unwrap()
+        .expect_refusal(403, 4103);
+}
+
+/// The rules of the home gateway are at the IN-CSE, which may be out of reach for a while.
+#[test]
+fn rules_are_fetched_from_a_remote_in_cse() {
+    let far = in_cse();
+    with_administrator(&far);
+    provision(&far, "/mn-cse-123456", "12-test@onem2m.com");
+    // The home gateway is registered there.
+    let mut mn = Light::connect(far.port(), MN).unwrap();
+    let csr = json!({ "m2m:csr": {
+        "rn": "mn", "cb": "/mn-cse-123456/cse", "csi": "/mn-cse-123456", "rr": false,
+    }});
+    mn.ask(&Request::create("/cse", 16, &csr).from("/mn-cse-123456")).unwrap().expect(201, 2001);
+    mn.close();
+    let rows = format!("ae_id,kpsa,kpsa_id\n,{},{}\n", TEST.key, TEST.identity);
+    let near = Setup::new()
+        .file("psk-lookup-table.csv", &rows)
+        .module("app-rules", "capabilities = [\"service-subscription\"]")
+        .with("service-subscription", "source = \"remote\"")
+        .with("service-subscription.remote", "refresh-seconds = 1")
+        .with("service-subscription.remote", "usable-seconds = 4")
+        .with(
+            "service-subscription.remote.in-cse",
+            &format!("address = \"127.0.0.1:{}\"\ncse-id = \"in-cse\"", far.port()),
+        )
+        .with(
+            "service-subscription.remote.credential",
+            &format!("kpsa-id = \"{}\"\nkpsa = \"{}\"", MN.identity, MN.key),
+        )
+        .start();
+    near.log().wait("rules.fetched");
+    let mut light = Light::connect(near.port(), TEST).unwrap();
+    light.ask(&ae("NAPP02", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
+    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect(201, 2001);
+    // It is out of reach: what it said is good for a time.
+    drop(far);
+    near.log().wait("rules.not-fetched");
+    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4117);
+    answered(&near, TEST, 4128);
+    light.ask(&Request::retrieve("/cse/app").from("Ctest")).unwrap().expect(200, 2000);
+}

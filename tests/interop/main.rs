@@ -7,3 +7,4 @@ mod acme;
 mod lights;
 mod outside;
 mod speaking;
+mod three_ways;

@@ -60,14 +60,22 @@ impl Light {
     /// # Errors
     /// When the association ends before, or there is no answer in time.
     pub fn ask(&mut self, request: &Request) -> io::Result<Response> {
+        let response = self.exchange(request)?;
+        assert_eq!(response.header("x-m2m-ri"), Some(request.id()), "{response:?}");
+        Ok(response)
+    }
+
+    /// Sends a request that may have no request identifier, and reads its answer.
+    ///
+    /// # Errors
+    /// When the association ends before, or there is no answer in time.
+    pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
         self.stream.write_all(&request.bytes())?;
         let mut chunk = [0; 4096];
         loop {
             if let Some((message, length)) = Message::read(&self.read) {
                 self.read.drain(..length);
-                let response = Response::new(message);
-                assert_eq!(response.header("x-m2m-ri"), Some(request.id()), "{response:?}");
-                return Ok(response);
+                return Ok(Response::new(message));
             }
             match self.stream.read(&mut chunk)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),

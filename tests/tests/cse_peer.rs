@@ -2,9 +2,10 @@
 //! (TS-0004 clause 7.3.2.1).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use saegis_tests::{Credential, Request, Setup, Tool, with_each_client};
+use saegis_tests::{Credential, LIGHT1, Request, Setup, Tool, with_each_client};
+use serde_json::json;
 
-with_each_client!(a_cse_speaks_for_itself_and_for_what_is_behind_it,);
+with_each_client!(a_cse_speaks_for_itself_and_for_what_is_behind_it, a_cse_registers,);
 
 const CSE: Credential<'static> =
     Credential { identity: "mn-2@in.provider.com", key: "0123456789abcdef0123456789abcdef" };
@@ -38,4 +39,38 @@ fn a_cse_speaks_for_itself_and_for_what_is_behind_it(tool: Tool) {
     }
     peer.ask(&Request::create_ae("lamp").from("/mn-2")).expect_refusal(405, 4005);
     peer.ask(&Request::retrieve("/cse").from("/mn-2")).expect(200, 2000);
+}
+
+fn registration(cse_id: &str) -> Request {
+    let content = json!({ "m2m:csr": {
+        "rn": "peer", "cb": format!("{cse_id}/cse"), "csi": cse_id, "rr": true,
+    }});
+    Request::create("/cse", 16, &content)
+}
+
+/// It creates, changes and deletes its <remoteCSE> (TS-0004 clause 7.4.4).
+fn a_cse_registers(tool: Tool) {
+    let rows = format!(
+        "ae_id,cse_id,kpsa,kpsa_id\n,/mn-2,{},{}\nClight-AE1,,{},{}\n,,{},new@in.provider.com\n",
+        CSE.key, CSE.identity, LIGHT1.key, LIGHT1.identity, CSE.key
+    );
+    let gateway = Setup::new().file("psk-lookup-table.csv", &rows).start();
+    // Credentials that are not for a CSE: of an AE, and of an AE that is not known yet.
+    let new = Credential { identity: "new@in.provider.com", ..CSE };
+    for credential in [LIGHT1, new] {
+        let mut ae = tool.connect(gateway.port(), credential);
+        ae.ask(&registration("/mn-2").from("/mn-2")).expect_refusal(403, 4107);
+    }
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&registration("/mn-2").from("Clight-AE1")).expect_refusal(405, 4005);
+    let mut peer = tool.connect(gateway.port(), CSE);
+    peer.ask(&registration("/mn-3").from("/mn-2")).expect_refusal(403, 4106);
+    peer.ask(&registration("/mn-2").from("/mn-3")).expect_refusal(403, 4106);
+    peer.ask(&registration("/mn-2").from("/mn-2")).expect(201, 2001);
+    peer.ask(&registration("/mn-2").from("/mn-2")).expect_refusal(403, 4117);
+    let change = json!({ "m2m:csr": { "rr": false } });
+    peer.ask(&Request::update("/cse/peer", &change).from("/mn-2")).expect(200, 2004);
+    light.ask(&Request::delete("/cse/peer").from("Clight-AE1")).expect_refusal(403, 4103);
+    peer.ask(&Request::delete("/cse/peer").from("/mn-2")).expect(200, 2002);
+    peer.ask(&registration("/mn-2").from("/mn-2")).expect(201, 2001);
 }

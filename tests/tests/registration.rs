@@ -265,3 +265,79 @@ fn two_do_not_register_one_name_at_once() {
     second.ask(&Request::create_ae("second").from("Cone")).expect_refusal(403, 4117);
     assert_eq!(upstream.requests().len(), before);
 }
+
+/// Content beyond the bound is refused, and the association lives on.
+#[test]
+fn a_registration_of_a_mebibyte_is_refused() {
+    let gateway = with_new_credentials().start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    let label = "x".repeat(1 << 20);
+    let content = serde_json::json!({
+        "m2m:ae": { "rn": "new", "api": "Nlight", "rr": false, "lbl": [label] }
+    });
+    new.ask(&Request::create("/cse", 2, &content).from("Cnew")).expect_refusal(400, 4000);
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+}
+
+/// As many AEs register as there are rows, each with an AE-ID that it is given: all are answered,
+/// none is lost, and each is who it was told to be after a restart.
+fn a_storm_of(count: usize) {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let row = |n: usize| format!(",{n:032x},storm{n}@in.provider.com\n");
+    let table: String = (0..count).map(row).collect();
+    let gateway =
+        Setup::new().file("psk-lookup-table.csv", &format!("ae_id,kpsa,kpsa_id\n{table}")).start();
+    let (next, given) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let each = |port: u16, work: &(dyn Fn(usize, &mut saegis_tests::Light) + Sync)| {
+        next.store(0, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    loop {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        if n >= count {
+                            break;
+                        }
+                        let (key, identity) =
+                            (format!("{n:032x}"), format!("storm{n}@in.provider.com"));
+                        let credential = Credential { identity: &identity, key: &key };
+                        let mut light = saegis_tests::Light::connect(port, credential).unwrap();
+                        work(n, &mut light);
+                        light.close();
+                    }
+                });
+            }
+        });
+    };
+    each(gateway.port(), &|n, light| {
+        let request = Request::create_ae(&format!("storm{n}")).from("C");
+        let registered = light.ask(&request).unwrap().expect(201, 2001).json();
+        let stem = registered["m2m:ae"]["aei"].as_str().unwrap().to_string();
+        given.lock().unwrap().push((n, stem));
+    });
+    let given: std::collections::BTreeMap<_, _> = given.into_inner().unwrap().into_iter().collect();
+    assert_eq!(given.len(), count);
+    assert_eq!(given.values().collect::<std::collections::BTreeSet<_>>().len(), count);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes < 512 << 10, "{kibibytes} KiB");
+    let gateway = gateway.stop_and_start();
+    each(gateway.port(), &|n, light| {
+        let own = Request::retrieve(&format!("/cse/storm{n}")).from(&given[&n]);
+        light.ask(&own).unwrap().expect(200, 2000);
+    });
+}
+
+#[test]
+fn a_storm_of_registrations_loses_none() {
+    a_storm_of(1000);
+}
+
+#[test]
+#[ignore = "takes minutes with a gateway for development; cargo xtask load runs it"]
+fn load_of_ten_thousand_registrations() {
+    a_storm_of(10_000);
+}

@@ -20,8 +20,9 @@ use rules::{Outcome, Peer, Request};
 #[global_allocator]
 static ARENA: saegis_arena::Arena<32768> = saegis_arena::Arena::new();
 
-/// Resource type number of an AE.
+/// Resource type numbers.
 const AE: u16 = 2;
+const REMOTE_CSE: u16 = 16;
 
 struct OriginatorCheck;
 
@@ -42,6 +43,8 @@ impl Guest for OriginatorCheck {
             from: primitive.from.as_deref(),
             creates_ae: primitive.operation == Operation::Create
                 && primitive.resource_type == Some(AE),
+            registers_cse: primitive.operation == Operation::Create
+                && primitive.resource_type == Some(REMOTE_CSE),
             named: named.filter(|n| claims(&n.attribute)).map(|n| n.value.as_str()),
         });
         match outcome {

@@ -23,6 +23,8 @@ pub struct Request<'a, N> {
     pub from: Option<&'a str>,
     /// Whether it is a create of an AE: the one request by which an AE may learn its name.
     pub creates_ae: bool,
+    /// Whether it is a create of a `<remoteCSE>`: the registration of a CSE.
+    pub registers_cse: bool,
     /// The originators that the content names.
     pub named: N,
 }
@@ -57,6 +59,10 @@ pub enum Why {
     StemFromCse,
     /// A CSE does not register AEs.
     CseCreatesAe,
+    /// An AE does not register CSEs.
+    AeRegistersCse,
+    /// A CSE registers with a credential that is not for a CSE.
+    NoCseCredential,
     /// The content names another originator than From.
     ContentNamesAnother,
 }
@@ -67,7 +73,8 @@ impl Why {
     pub fn rsc(self) -> u16 {
         match self {
             Self::FromMissing | Self::FromMalformed | Self::NotAStem => 4000,
-            Self::CseCreatesAe => 4005,
+            Self::CseCreatesAe | Self::AeRegistersCse => 4005,
+            Self::NoCseCredential => 4107,
             Self::AnotherAe
             | Self::NotRegistered
             | Self::AnotherCse
@@ -96,6 +103,10 @@ impl Why {
                 "a CSE writes the AE-ID of an AE (X-M2M-Origin) with the CSE-ID in front"
             }
             Self::CseCreatesAe => "a CSE does not create an AE",
+            Self::AeRegistersCse => "an AE does not create a remoteCSE",
+            Self::NoCseCredential => {
+                "the credential of this security association is not that of a CSE"
+            }
             Self::ContentNamesAnother => {
                 "the content names another originator than From (X-M2M-Origin)"
             }
@@ -122,8 +133,16 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
     };
     // An absolute identifier of another service provider names somebody else, whatever follows.
     let ours = |sp: &str| request.service_provider.is_some_and(|own| own.eq_ignore_ascii_case(sp));
+    let of_a_cse = matches!(form, Some(From::SpRelative(_) | From::Absolute { stem: None, .. }));
     match request.peer {
+        // TS-0004 clause 7.4.4.2.1.
+        Peer::Ae(_) | Peer::UnknownAe if request.registers_cse && of_a_cse => {
+            Err(Why::NoCseCredential)
+        }
         Peer::Ae(own) => match form {
+            Some(From::Stem(stem)) if stem == own && request.registers_cse => {
+                Err(Why::AeRegistersCse)
+            }
             Some(From::Stem(stem)) if stem == own => Ok(Outcome::Allow),
             Some(From::SpRelative(_) | From::SpRelativeAe { .. } | From::Absolute { .. }) => {
                 Err(Why::NotAStem)
@@ -166,7 +185,31 @@ mod tests {
 
     fn row(peer: Peer<'_>, from: Option<&str>, creates_ae: bool, named: &[&str]) -> Outcome {
         let service_provider = Some("sp.org");
-        check(&Request { peer, service_provider, from, creates_ae, named: named.iter().copied() })
+        let named = named.iter().copied();
+        let registers_cse = false;
+        check(&Request { peer, service_provider, from, creates_ae, registers_cse, named })
+    }
+
+    #[test]
+    fn a_cse_registers_with_a_credential_of_its_own() {
+        let registers = |peer, from: &str| {
+            let service_provider = Some("sp.org");
+            let (creates_ae, registers_cse) = (false, true);
+            let from = Some(from);
+            let named = std::iter::empty();
+            check(&Request { peer, service_provider, from, creates_ae, registers_cse, named })
+        };
+        for from in ["/mn", "//sp.org/mn"] {
+            assert_eq!(registers(Cse("mn"), from), Allow, "{from}");
+            for peer in [Ae("Ca"), UnknownAe] {
+                assert_eq!(registers(peer, from), Deny(Why::NoCseCredential), "{from} {peer:?}");
+            }
+            assert_eq!(registers(Cse("other"), from), Deny(Why::AnotherCse), "{from}");
+        }
+        assert_eq!(registers(Ae("Ca"), "Ca"), Deny(Why::AeRegistersCse));
+        assert_eq!(registers(Ae("Ca"), "Cb"), Deny(Why::AnotherAe));
+        assert_eq!(registers(UnknownAe, "Ca"), Deny(Why::NotRegistered));
+        assert_eq!(registers(Ae("Ca"), "/mn/Ca"), Deny(Why::NotAStem));
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Generation {
     }
 
     /// Whether a policy table has a credential for the AE-ID-Stem, so that nobody else may take it
-    /// for its own. It reads every table: to be asked at registrations, not at requests.
+    /// for its own.
     #[must_use]
     pub fn reserves(&self, stem: &AeIdStem) -> bool {
         self.tables.values().any(|table| table.names_ae(stem.as_str()))

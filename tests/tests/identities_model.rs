@@ -173,10 +173,6 @@ impl World {
         let of_another = |stem: &str| {
             self.is_in_the_table(stem)
                 || self.holder(stem).is_some_and(|holder| holder != credential)
-                || self
-                    .slots
-                    .values()
-                    .any(|c| c.credential != credential && c.entity.as_deref() == Some(stem))
         };
         let expected = match (&entity, wanted) {
             (Some(_), None) if is_named => 4106,
@@ -218,6 +214,11 @@ impl World {
         assert_eq!(response.rsc(), Some(expected), "{response:?}");
         if expected == 2002 && self.bound.get(&credential) == Some(&own) {
             self.bound.remove(&credential);
+            // It is nobody any more, and could only register as the same again.
+            let mut connected = self.slots.remove(&slot).unwrap();
+            let own = Request::retrieve("/cse/nothing").from(&own);
+            assert_eq!(connected.light.ask(&own).unwrap().rsc(), Some(4106));
+            connected.light.ended().unwrap();
             self.ended(|other, c| {
                 *other != slot && c.credential == credential && c.entity.is_some()
             });

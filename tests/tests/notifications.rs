@@ -82,6 +82,44 @@ fn a_target_that_is_not_allowed_is_sent_nothing(tool: Tool) {
     assert!(target.requests().is_empty());
 }
 
+/// What was taken back is told no more, nor what is closed below what is open.
+#[test]
+fn a_subscriber_is_told_what_it_may_see() {
+    let target = Upstream::start(Reply::answer(200, 2000, ""));
+    let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
+    let (gateway, mut light) = with_lamp(Tool::OpenSsl, setup);
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from("Clight-AE2")).expect(201, 2001);
+    let policy = |name: &str, who: &[&str]| {
+        let rules = json!({ "acr": [{ "acor": who, "acop": 63 }] });
+        let own = json!({ "acr": [{ "acor": [OWN], "acop": 63 }] });
+        json!({ "m2m:acp": { "rn": name, "pv": rules, "pvs": own } })
+    };
+    let mut make = |path: &str, ty: u16, content: &Value| {
+        light.ask(&Request::create(path, ty, content).from(OWN)).expect(201, 2001);
+    };
+    make("/cse/light1", 1, &policy("open", &[OWN, "Clight-AE2"]));
+    make("/cse/light1", 1, &policy("closed", &[OWN]));
+    let container = |name: &str, acp: &str| json!({ "m2m:cnt": { "rn": name, "acpi": [format!("cse/light1/{acp}")] } });
+    make("/cse/light1", 3, &container("shared", "open"));
+    let subscription = json!({ "m2m:sub": {
+        "rn": "told", "nu": [format!("http://127.0.0.1:{}/", target.port())], "enc": { "net": [3] },
+    }});
+    let subscription = Request::create("/cse/light1/shared", 23, &subscription);
+    other.ask(&subscription.from("Clight-AE2")).expect(201, 2001);
+    target.wait(1);
+    make("/cse/light1/shared", 3, &container("secret", "closed"));
+    make("/cse/light1/shared", 3, &container("seen", "open"));
+    let told = target.wait(2);
+    assert_eq!(content(&told[1])["m2m:sgn"]["nev"]["rep"]["m2m:cnt"]["rn"], "seen");
+    let closed = json!({ "m2m:cnt": { "acpi": ["cse/light1/closed"] } });
+    let close = Request::update("/cse/light1/shared", &closed).from(OWN);
+    light.ask(&close).expect(200, 2004);
+    light.ask(&Request::create_instance("/cse/light1/shared", "on").from(OWN)).expect(201, 2001);
+    light.ask(&Request::retrieve("/cse/light1/shared/la").from(OWN)).expect(200, 2000);
+    assert_eq!(target.requests().len(), 2, "what it may not see it is not told");
+}
+
 /// A target that answers late, or that it does not want it, makes no subscription.
 #[test]
 fn a_target_that_does_not_want_it_is_not_subscribed() {

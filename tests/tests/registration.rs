@@ -122,15 +122,73 @@ fn a_deleted_ae_gives_its_name_back(tool: Tool) {
             ("Cnew".into(), "its AE was deleted".into())
         );
     }
-    // As long as the first is there, it stands for what it stood for.
     let mut other = tool.connect(gateway.port(), NEW2);
-    other.ask(&Request::create_ae("other").from("Cnew")).expect_refusal(403, 4117);
-    new.close();
-    gateway.log().wait("association.ended");
     other.ask(&Request::create_ae("other").from("Cnew")).expect(201, 2001);
+    // The first is nobody now, whatever it was.
+    new.ask(&Request::create_ae("new").from("Cnew")).expect_refusal(403, 4117);
+    new.ask(&Request::retrieve("/cse/other").from("Cnew")).expect_refusal(403, 4106);
+    new.ended();
     let mut new = tool.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from("Cnew")).expect_refusal(403, 4117);
     new.ask(&Request::create_ae("new").from("Canew")).expect(201, 2001);
+}
+
+/// What somebody else deletes frees nothing, wherever it is: an address that an AE once had may be
+/// another's, and in each spelling it is the resource that counts.
+#[test]
+fn nobody_frees_what_is_anothers() {
+    let gateway = with_new_credentials().start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    let short = serde_json::json!({ "m2m:ae": { "rn": "new", "api": "Nlight", "rr": false,
+        "et": until(2) } });
+    new.ask(&Request::create("/cse", 2, &short).from("Cnew")).expect(201, 2001);
+    new.close();
+    let mut other = Tool::OpenSsl.connect(gateway.port(), NEW2);
+    // Its registration has gone by itself, and its name is to be had; the AE-ID is its own still.
+    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
+    loop {
+        let again = other.ask(&Request::create_ae("new").from("Cother"));
+        if again.rsc() == Some(2001) {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{again:?}");
+    }
+    other.ask(&Request::delete("/-/new").from("Cother")).expect(200, 2002);
+    other.ask(&Request::create_ae("again").from("Cother")).expect(201, 2001);
+    other.ask(&Request::create_container("/cse/again", "new").from("Cother")).expect(201, 2001);
+    other.ask(&Request::delete("/cse/again/new").from("Cother")).expect(200, 2002);
+    let shown = saegis(&gateway.path(""), &["--json", "bindings"]).expect(0).json();
+    assert_eq!(shown["bindings"].as_array().unwrap().len(), 2, "{shown}");
+    let mut third = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    third.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+    third.ask(&Request::delete("/-/new").from("Cnew")).expect(200, 2002);
+    gateway.log().wait_for(Mark::START, "binding.freed", |e| e.text("ae_id") == "Cnew");
+}
+
+/// A time so many seconds from now, as oneM2M writes it.
+fn until(seconds: u64) -> String {
+    let date = std::process::Command::new("date")
+        .args(["-u", &format!("--date=+{seconds} seconds"), "+%Y%m%dT%H%M%S"])
+        .output();
+    String::from_utf8(date.unwrap().stdout).unwrap().trim().into()
+}
+
+/// A connection that breaks in the middle of a registration leaves its device where it would be
+/// otherwise: it is who it registered as.
+#[test]
+fn a_registration_outlives_its_connection() {
+    let upstream = Upstream::start(Reply::Held);
+    let gateway = with_new_credentials().upstream(upstream.port()).start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.send(&Request::create_ae("new").from("Cnew").bytes());
+    upstream.wait(1);
+    drop(new);
+    gateway.log().wait("association.ended");
+    upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cnew\"}}"));
+    gateway.log().wait("binding.made");
+    upstream.reply_with(Reply::answer(200, 2000, "{}"));
+    let mut again = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    again.ask(&Request::retrieve("/cse/new").from("Cnew")).expect(200, 2000);
 }
 
 #[test]

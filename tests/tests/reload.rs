@@ -158,6 +158,24 @@ fn a_broken_table_changes_nothing(tool: Tool) {
     tool.connect(gateway.port(), LIGHT3);
 }
 
+#[test]
+fn a_table_that_everybody_can_read_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let setup = Setup::new();
+    let permit = |mode| fs::set_permissions(setup.table(), fs::Permissions::from_mode(mode));
+    permit(0o640).unwrap();
+    let table = setup.table();
+    let gateway = setup.start();
+    assert!(!gateway.log().text().contains("policy.exposed"));
+    let with_light3 = with_light3(&gateway);
+    gateway.in_force_after(|g| {
+        g.write(TABLE, &with_light3);
+        fs::set_permissions(&table, fs::Permissions::from_mode(0o644)).unwrap();
+    });
+    let told = gateway.log().wait("policy.exposed");
+    assert_eq!(told.text("table"), "psk-lookup-table");
+}
+
 /// What is no text, and what is no table but a disk's worth of nothing.
 #[test]
 fn bytes_that_are_no_table_change_nothing() {

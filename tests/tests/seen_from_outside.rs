@@ -133,6 +133,11 @@ fn the_trail_is_bounded() {
         let response = light.ask(&request);
         assert_eq!(response.rsc(), Some(4000), "request {n}");
     }
+    // Nor does what is repeated of a content.
+    let content = format!("\"{}\"", "é".repeat(50_000));
+    let request = Request::new("PUT", "/cse/light1").header("Content-Type", "application/json");
+    let response = light.ask(&request.body(&content).from("Clight-AE1")).expect(400, 4000);
+    assert!(response.debug().len() < 600, "{} bytes", response.debug().len());
     light.close();
     events(&gateway.path("audit/trail.jsonl"), "association.ended", 1);
     let deadline = Instant::now() + BOUND;

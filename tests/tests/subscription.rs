@@ -67,6 +67,7 @@ fn td_m2m_se_01_and_its_negative_twins() {
     ] {
         light.ask(&ae(app_id, from)).expect_refusal(403, 4126);
     }
+    light.ask(&ae(&"N".repeat(300), Some("Ctest"))).expect_refusal(400, 4000);
     let nameless = Request::create("/cse", 2, &json!({ "m2m:ae": { "rn": "app" } })).from("Ctest");
     light.ask(&nameless).expect_refusal(403, 4126);
     // The rule is for another credential.
@@ -132,6 +133,17 @@ fn rules_come_into_force_and_go() {
     let mut light = Light::connect(gateway.port(), NEW).unwrap();
     light.ask(&Request::retrieve("/cse/app").from("Cnew")).unwrap().expect(200, 2000);
     light.ask(&ae("NAPP01", Some("Cnew"))).unwrap().expect_refusal(403, 4128);
+}
+
+/// Rules without a module that checks them would let everybody register: there is no such
+/// generation.
+#[test]
+fn rules_that_nobody_checks_are_refused() {
+    let gateway = with_rules(Some(RULES)).start();
+    gateway.refused_after("no module exports registration-check", |g| {
+        fs::remove_file(g.path("policies/modules/app-rules.wasm")).unwrap();
+    });
+    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(4126));
 }
 
 /// A hundred thousand rules that are for others.

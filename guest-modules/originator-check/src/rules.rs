@@ -165,7 +165,7 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             Some(From::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
             // An S-type AE-ID is of the whole service provider and names no CSE.
             Some(From::SpRelative(id) | From::Absolute { first: id, stem: None, .. })
-                if id.starts_with('S') && id.len() > 1 =>
+                if id.starts_with('S') && id.len() > 1 && !request.registers_cse =>
             {
                 Ok(Outcome::Allow)
             }
@@ -206,6 +206,8 @@ mod tests {
             }
             assert_eq!(registers(Cse("other"), from), Deny(Why::AnotherCse), "{from}");
         }
+        // What may be an AE-ID elsewhere is a CSE-ID here.
+        assert_eq!(registers(Cse("mn"), "/Server"), Deny(Why::AnotherCse));
         assert_eq!(registers(Ae("Ca"), "Ca"), Deny(Why::AeRegistersCse));
         assert_eq!(registers(Ae("Ca"), "Cb"), Deny(Why::AnotherAe));
         assert_eq!(registers(UnknownAe, "Ca"), Deny(Why::NotRegistered));

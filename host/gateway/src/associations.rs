@@ -67,6 +67,17 @@ impl Live {
         }
     }
 
+    /// Whether it stands for an AE-ID that its credential had got and has no more: the AE was
+    /// deleted, or the AE-ID given to another credential.
+    pub fn has_lost_its_ae_id(&self, bindings: &Bindings) -> bool {
+        match (self.association.credential_entity(), self.association.entity()) {
+            (Entity::NotYetKnown, Entity::Ae(stem)) => {
+                bindings.of(&self.association.credential_id).as_ref() != Some(stem)
+            }
+            _ => false,
+        }
+    }
+
     fn has_learnt_what_is_reserved(&self, generation: &Generation) -> bool {
         match (self.association.credential_entity(), self.association.entity()) {
             (Entity::NotYetKnown, Entity::Ae(stem)) => generation.reserves(stem),
@@ -74,7 +85,8 @@ impl Live {
         }
     }
 
-    fn revoke(&self, generation: &Generation, why: &str) {
+    /// Ends the association, for that reason.
+    pub fn revoke(&self, generation: &Generation, why: &str) {
         if !self.end.is_cancelled() {
             audit::revoked(&self.association, generation, why);
         }
@@ -277,12 +289,14 @@ impl Associations {
         }
     }
 
-    /// Whether a live association of another credential stands for the AE-ID.
+    /// Whether a live association of another credential stands for the AE-ID because its credential
+    /// names it. What others have got by registering is bound.
     pub fn stands_for_another(&self, stem: &AeIdStem, credential: &CredentialId) -> bool {
         let lists = self.lists();
         lists.live.values().any(|live| {
+            let named = live.association.credential_entity();
             live.association.credential_id != *credential
-                && matches!(live.association.entity(), Entity::Ae(own) if own == stem)
+                && matches!(named, Entity::Ae(own) if own == stem)
         })
     }
 

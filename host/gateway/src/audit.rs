@@ -16,8 +16,9 @@ use crate::summary;
 /// The target of these events, by which the trail is told from the rest of the log.
 pub const TARGET: &str = "saegis::audit";
 
-/// Longest text from outside that is repeated, in characters.
+/// Longest text from outside that is repeated, and longest reason, in characters.
 const MAX_TEXT: usize = 256;
+const MAX_REASON: usize = 1000;
 
 /// The gateway serves.
 pub fn ready(address: SocketAddr, generation: &Generation) {
@@ -71,6 +72,7 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
 
 /// An association is to end, for policy does not vouch for it any more.
 pub fn revoked(association: &SecurityAssociation, generation: &Generation, why: &str) {
+    let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
         event = "association.revoked",
@@ -142,6 +144,7 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
 
 /// An AE was registered, and its association has not learnt an AE-ID.
 pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
+    let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
         event = "association.nothing-learnt",
@@ -154,6 +157,7 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
 
 /// A connection came to no association.
 pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
+    let why = cut_to(why, MAX_REASON);
     tracing::warn!(target: TARGET, event = "handshake.refused", %peer, cause, why,
         "handshake refused: {why}");
 }
@@ -166,6 +170,7 @@ pub fn request_refused(
     rsc: Rsc,
     why: &str,
 ) {
+    let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
         event = "request.refused",
@@ -210,7 +215,11 @@ pub fn generation_refused(in_force: u64, fault: &Fault) {
 }
 
 fn cut(text: &str) -> &str {
-    match text.char_indices().nth(MAX_TEXT) {
+    cut_to(text, MAX_TEXT)
+}
+
+fn cut_to(text: &str, most: usize) -> &str {
+    match text.char_indices().nth(most) {
         Some((end, _)) => text.get(..end).unwrap_or_default(),
         None => text,
     }

@@ -80,7 +80,6 @@ pub enum Taken {
 struct Maps {
     by_credential: HashMap<CredentialId, Binding>,
     by_stem: HashMap<AeIdStem, CredentialId>,
-    by_place: HashMap<String, CredentialId>,
     /// Credentials whose registration is under way, each with the AE-ID that is asked for.
     under_way: HashMap<CredentialId, Option<AeIdStem>>,
 }
@@ -89,9 +88,6 @@ impl Maps {
     fn insert(&mut self, credential: &CredentialId, binding: Binding) {
         self.remove(credential);
         self.by_stem.insert(binding.stem.clone(), credential.clone());
-        for place in &binding.places {
-            self.by_place.insert(place.clone(), credential.clone());
-        }
         self.by_credential.insert(credential.clone(), binding);
     }
 
@@ -99,11 +95,6 @@ impl Maps {
         let binding = self.by_credential.remove(credential)?;
         if self.by_stem.get(&binding.stem) == Some(credential) {
             self.by_stem.remove(&binding.stem);
-        }
-        for place in &binding.places {
-            if self.by_place.get(place) == Some(credential) {
-                self.by_place.remove(place);
-            }
         }
         Some(binding)
     }
@@ -177,6 +168,10 @@ impl Bindings {
             let stored: Stored = serde_json::from_slice(stored.value()).map_err(|_| damaged())?;
             let id = CredentialId::parse(credential.value()).map_err(|_| damaged())?;
             let stem = AeIdStem::parse(&stored.stem).map_err(|_| damaged())?;
+            // An AE-ID is one credential's, or the file is not what was written.
+            if maps.by_stem.contains_key(&stem) {
+                return Err(damaged());
+            }
             let since = timestamp::parse(&stored.since).map_err(|_| damaged())?;
             maps.insert(&id, Binding { stem, since, places: stored.places });
         }
@@ -245,15 +240,18 @@ impl Bindings {
                 return Ok(None);
             }
             let key = credential.to_string();
-            bindings.file().write(|table| table.remove(key.as_str()).map(drop))?;
+            // Held over both, so that file and memory change in one order.
+            let mut file = bindings.file();
+            file.write(|table| table.remove(key.as_str()).map(drop))?;
             Ok(bindings.maps().remove(&credential))
         })
         .await
     }
 
-    /// The credential whose AE is the resource at an address.
-    pub fn at(&self, place: &str) -> Option<CredentialId> {
-        self.maps().by_place.get(place).cloned()
+    /// Whether a credential's AE is the resource at an address, as far as its registration told.
+    pub fn is_at(&self, credential: &CredentialId, place: &str) -> bool {
+        let maps = self.maps();
+        maps.by_credential.get(credential).is_some_and(|b| b.places.iter().any(|p| p == place))
     }
 
     fn file(&self) -> MutexGuard<'_, File> {
@@ -318,9 +316,8 @@ impl SetAside {
             let key = credential.to_string();
             let value =
                 serde_json::to_vec(&stored).map_err(|_| BindingError::Damaged(key.clone()))?;
-            bindings
-                .file()
-                .write(|table| table.insert(key.as_str(), value.as_slice()).map(drop))?;
+            let mut file = bindings.file();
+            file.write(|table| table.insert(key.as_str(), value.as_slice()).map(drop))?;
             bindings.maps().insert(&credential, binding);
             Ok(())
         });

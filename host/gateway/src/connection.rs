@@ -69,8 +69,14 @@ pub async fn serve(
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
     let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
     gateway.metrics.ended(saef);
-    // Says that nothing more comes, so that the peer can tell the end from a cut.
-    let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
+    let last_words = async {
+        // Says that nothing more comes, so that the peer can tell the end from a cut.
+        stream.shutdown().await?;
+        // What is still under way from the peer must not make the kernel drop what it was told.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+    };
+    // Whether it hears it is up to the peer.
+    let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
     audit::ended(&listed.live.association, why);
 }
 

@@ -1,7 +1,7 @@
 //! Sends the embedded registrar's notifications: over HTTP, and only where a rule allows it, for the
 //! addresses come from whoever creates a subscription or an AE.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,13 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_registrar::Notification;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Answers to requests whose notifications are being sent at a time; those of further ones are lost.
 const AT_A_TIME: usize = 256;
+
+/// Look-ups of names at a time.
+const LOOKUPS: usize = 8;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -71,6 +75,15 @@ impl FromStr for Allowed {
 }
 
 impl Allowed {
+    /// Whether it could allow that name, whatever its address is.
+    fn may_allow(&self, name: &str, port: u16) -> bool {
+        let host = match &self.host {
+            Host::Network(_) => true,
+            Host::Name(own) => name.eq_ignore_ascii_case(own),
+        };
+        host && self.port.is_none_or(|own| own == port)
+    }
+
     fn allows(&self, name: &str, address: SocketAddr) -> bool {
         let host = match &self.host {
             Host::Network(network) => network.contains(&address.ip().to_canonical()),
@@ -85,6 +98,8 @@ impl Allowed {
 enum Failure {
     #[error("no rule allows it (notifications.targets)")]
     NotAllowed,
+    #[error("too many names are being looked up")]
+    Busy,
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
@@ -100,12 +115,18 @@ pub struct Notifier {
     allowed: Vec<Allowed>,
     patience: Duration,
     places: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Notifier {
     /// A sender to these addresses and no others.
     pub fn new(allowed: Vec<Allowed>, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { allowed, patience, places: Arc::new(Semaphore::new(AT_A_TIME)) })
+        Arc::new(Self {
+            allowed,
+            patience,
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        })
     }
 
     /// Sends one, and waits for what is answered. None, where no rule allows it, or no response comes
@@ -153,14 +174,17 @@ impl Notifier {
         let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
         let port = authority.port_u16().unwrap_or(80);
         // What the name stands for is looked up once: that very address is judged and connected to.
-        let mut addresses = tokio::net::lookup_host((bare, port)).await?;
+        let addresses = match bare.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => self.look_up(bare, port).await?,
+        };
         let allowed = |at: &SocketAddr| self.allowed.iter().any(|rule| rule.allows(bare, *at));
-        let address = addresses.find(allowed).ok_or(Failure::NotAllowed)?;
+        let address = addresses.into_iter().find(allowed).ok_or(Failure::NotAllowed)?;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the sender, or with the process.
-        let connection = tokio::spawn(connection);
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let answer = async {
             let request = notification.to_http().map_err(|e| Failure::NoResponse(e.to_string()))?;
             let (mut parts, body) = request.into_parts();
@@ -176,9 +200,22 @@ impl Notifier {
             let response = read_response(parts.status, &parts.headers, body);
             Ok(response.map_err(|e| Failure::NoResponse(e.to_string()))?.rsc)
         };
-        let answer = answer.await;
-        connection.abort();
-        answer
+        answer.await
+    }
+
+    /// The addresses of a name, if any rule could allow one. A look-up keeps a thread until it ends,
+    /// whether anybody waits for it or not, so there are few at a time.
+    async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        if !self.allowed.iter().any(|rule| rule.may_allow(name, port)) {
+            return Err(Failure::NotAllowed);
+        }
+        let place = self.lookups.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+        let name = name.to_string();
+        let found = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+        });
+        Ok(found.await.map_err(std::io::Error::other)??)
     }
 }
 

@@ -78,12 +78,13 @@ impl Source {
                 if let Some(kept) = fresh(kept, KEPT) {
                     return Ok(Rules::Given(kept));
                 }
+                let begun = Instant::now();
                 let (registrar, own) = (registrar.clone(), self.own.clone());
                 let look = move || registrar.service_subscription(&own, SystemTime::now());
                 let found = tokio::task::spawn_blocking(look).await;
                 // The registrar has logged what went wrong with its store.
                 let subscription = subscription(found.map_err(|_| NotHad)?.map_err(|_| NotHad)?);
-                keep(kept, subscription.clone());
+                keep(kept, begun, subscription.clone());
                 Ok(Rules::Given(subscription))
             }
             From::Remote { config, kept } => {
@@ -114,7 +115,7 @@ impl Source {
                         );
                     }
                     failing = false;
-                    keep(kept, subscription);
+                    keep(kept, begun, subscription);
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -138,9 +139,9 @@ fn fresh(kept: &Mutex<Option<Kept>>, most: Duration) -> Option<Option<Arc<Subscr
     kept.as_ref().filter(|k| k.since.elapsed() <= most).map(|k| k.subscription.clone())
 }
 
-fn keep(kept: &Mutex<Option<Kept>>, subscription: Option<Arc<Subscription>>) {
-    let now = Kept { since: Instant::now(), subscription };
-    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+/// Keeps what was asked for at that time.
+fn keep(kept: &Mutex<Option<Kept>>, since: Instant, subscription: Option<Arc<Subscription>>) {
+    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { since, subscription });
 }
 
 fn subscription(found: Found) -> Option<Arc<Subscription>> {
@@ -183,7 +184,12 @@ async fn fetch(own: &CseId, config: &RemoteRules) -> Result<Option<Arc<Subscript
         }
         let mut rules = Vec::new();
         for link in texts(node.get("rlk")).unwrap_or_default().iter().take(MOST_FETCHED) {
-            let rule = retrieve(&mut session, link).await?;
+            let rule = match retrieve(&mut session, link).await {
+                Ok(rule) => rule,
+                // A link that leads nowhere is no rule.
+                Err(AeError::Refused { rsc: Rsc::NotFound, .. }) => continue,
+                Err(error) => return Err(error),
+            };
             let rule = rule.get("m2m:asar").cloned().unwrap_or_default();
             let list = |name: &str| texts(rule.get(name));
             let rule = AppRule {

@@ -212,7 +212,7 @@ async fn follow_reloads(
                 gateway.metrics.in_force(generation.number);
                 gateway.metrics.reloaded("in-force");
                 audit::in_force(&generation);
-                summary::warn_of_short_keys(&generation);
+                summary::warn_of_weak_tables(&generation);
                 gateway.associations.vouch_all(generation, &gateway.policy).await;
             }
             Reload::Refused(faults) => {

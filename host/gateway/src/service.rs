@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -11,10 +11,10 @@ use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::http::{read_request, write_response};
 use saegis_onem2m::id::{AeIdStem, From};
-use saegis_onem2m::primitive::{Content, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::target::Scope;
+use saegis_onem2m::target::{Scope, Target};
 use saegis_policy::{Allowance, Generation, Registration, Verdict};
 
 use crate::associations::{Live, Standing};
@@ -68,9 +68,21 @@ impl Service {
     }
 
     /// Answers one request.
-    pub async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         self.begun.store(true, Ordering::Relaxed);
         let (operation, response) = match self.read(request).await {
+            // What changes who is who goes on when the connection breaks: an AE that is registered
+            // and not bound would be out of reach for its own credential.
+            Ok(request) if changes_who_is_who(&request) => {
+                let (operation, id) = (request.operation, request.request_id.clone());
+                let own = self.clone();
+                let done = tokio::spawn(async move { own.handle(request).await }).await;
+                let failed = |_| {
+                    let why = "the request could not be carried out";
+                    ResponsePrimitive::refusal(&id, None, Rsc::InternalServerError, why)
+                };
+                (Some(operation), done.unwrap_or_else(failed))
+            }
             Ok(request) => (Some(request.operation), self.handle(request).await),
             Err(refusal) => (None, refusal),
         };
@@ -141,6 +153,12 @@ impl Service {
             }
         }
         let creates_ae = request.creates(ResourceType::Ae);
+        // It may register as the same AE again, and nothing else.
+        if !creates_ae && self.live.has_lost_its_ae_id(&self.gateway.bindings) {
+            let why = "the AE of this security association is registered no more";
+            self.live.revoke(&generation, why);
+            return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+        }
         if creates_ae && let Some(why) = self.has_one_already(&request) {
             return self.refuse(&request, self.gateway.config.registrar.taken, &why);
         }
@@ -167,6 +185,8 @@ impl Service {
             Some(Ok(aside)) => Some(aside),
             Some(Err(taken)) => return self.refuse_taken(&request, &taken),
         };
+        let deletes = request.operation == Operation::Delete;
+        let deletes_itself = deletes && self.is_its_own_ae(&request.to).await;
         let to = request.to.to_string();
         let name =
             registering.as_ref().and_then(|_| attribute(request.content.as_ref()?.bytes(), "rn"));
@@ -178,7 +198,7 @@ impl Service {
             (Some(aside), Rsc::Created) => {
                 self.learn(aside, &to, name, &response, &generation).await;
             }
-            (None, Rsc::Deleted) => self.free_deleted(&to, &generation).await,
+            (None, Rsc::Deleted) if deletes_itself => self.free_deleted(&generation).await,
             _ => {}
         }
         tracing::debug!(
@@ -198,8 +218,9 @@ impl Service {
     ) -> Result<(), (Rsc, String)> {
         // What an allowance for an originator covers, whatever a module says.
         let names_nobody = |c: &Content| c.named_originators().is_empty();
-        let covered =
-            request.content.as_ref().is_none_or(names_nobody) && !request.creates(ResourceType::Ae);
+        let registers =
+            request.creates(ResourceType::Ae) || request.creates(ResourceType::RemoteCse);
+        let covered = request.content.as_ref().is_none_or(names_nobody) && !registers;
         let keepable = request.from.as_deref().filter(|_| covered);
         if let Some(from) = keepable
             && let Ok(kept) = self.kept.lock()
@@ -225,6 +246,10 @@ impl Service {
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
         // The representation is looked at after the service subscription (TS-0004 clause 7.2.2.2).
         let app_id = api.clone().unwrap_or_default();
+        if app_id.len() > MAX_APP_ID {
+            let why = format!("the App-ID (api) is longer than {MAX_APP_ID} bytes");
+            return Err((Rsc::BadRequest, why));
+        }
         let rules = match self.gateway.rules.rules().await {
             Ok(rules) => rules,
             Err(NotHad) => {
@@ -251,14 +276,19 @@ impl Service {
             Some(Ok(From::Stem(stem))) => AeIdStem::parse(stem).ok(),
             _ => None,
         };
-        let of_another = |stem: &AeIdStem| {
-            generation.reserves(stem)
-                || self.gateway.associations.stands_for_another(stem, credential)
-        };
-        if wanted.as_ref().is_some_and(of_another) {
+        if wanted.as_ref().is_some_and(|stem| self.is_of_another(stem, generation)) {
             return Err(Taken::ByAnother);
         }
         self.gateway.bindings.set_aside(credential, wanted)
+    }
+
+    /// Whether the AE-ID is given away already by what is no registration: it is in a table, an
+    /// administrator's, or what the credential of a live association names.
+    fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
+        let credential = &self.live.association.credential_id;
+        generation.reserves(stem)
+            || self.gateway.config.registrar.administrators.contains(stem)
+            || self.gateway.associations.stands_for_another(stem, credential)
     }
 
     fn refuse_taken(&self, request: &RequestPrimitive, taken: &Taken) -> ResponsePrimitive {
@@ -316,15 +346,20 @@ impl Service {
             let why = "the answer to the registration names no AE-ID";
             return audit::nothing_learnt(association, why);
         };
-        let of_another = generation.reserves(&stem)
-            || self.gateway.associations.stands_for_another(&stem, credential);
-        if of_another {
+        if self.is_of_another(&stem, generation) {
             return audit::nothing_learnt(association, &Taken::ByAnother.to_string());
         }
         // Where the AE's resource is, to know when it is deleted.
         let named = told("rn").or(name).map(|name| format!("{to}/{name}"));
         let places = named.into_iter().chain(told("ri").or(address).and_then(last)).collect();
         match aside.confirm(stem.clone(), places).await {
+            Ok(()) if self.gateway.associations.stands_for_another(&stem, credential) => {
+                // It has come while the binding was written, and goes before it.
+                if let Err(error) = self.gateway.bindings.free(credential).await {
+                    log_failure(&error);
+                }
+                audit::nothing_learnt(association, &Taken::ByAnother.to_string());
+            }
             Ok(()) => {
                 audit::bound(credential, &stem);
                 self.gateway.associations.learn(credential, &stem);
@@ -340,23 +375,50 @@ impl Service {
         }
     }
 
-    /// What was deleted may have been an AE whose credential is free to be another one now.
-    /// Its associations end, but for this one if it is of them: it has to be answered.
-    async fn free_deleted(&self, to: &str, generation: &Generation) {
-        let bindings = &self.gateway.bindings;
-        let Some(credential) = bindings.at(to) else { return };
-        match bindings.free(&credential).await {
+    /// Whether the resource at an address is the AE that this association has learnt to stand for.
+    /// Another CSE's resources are known by the addresses that it told at the registration.
+    async fn is_its_own_ae(&self, to: &Target) -> bool {
+        let association = &self.live.association;
+        let (Entity::NotYetKnown, Entity::Ae(own)) =
+            (association.credential_entity(), association.entity())
+        else {
+            return false;
+        };
+        match self.gateway.upstream.registrar() {
+            None => self.gateway.bindings.is_at(&association.credential_id, &to.to_string()),
+            Some(registrar) => {
+                let (registrar, to) = (registrar.clone(), to.clone());
+                let look = move || registrar.ae_at(&to, SystemTime::now());
+                let found = tokio::task::spawn_blocking(look).await;
+                matches!(found, Ok(Ok(Some(stem))) if stem == own.as_str())
+            }
+        }
+    }
+
+    /// The AE of this association is no more, and so its credential is free to be another one. The
+    /// credential's other associations end; this one has to be answered, and may register again.
+    async fn free_deleted(&self, generation: &Generation) {
+        let credential = &self.live.association.credential_id;
+        match self.gateway.bindings.free(credential).await {
             Ok(Some(binding)) => {
                 let why = "its AE was deleted";
-                audit::binding_freed(&credential, &binding.stem, why);
+                audit::binding_freed(credential, &binding.stem, why);
                 let this = Some(self.live.association.id);
-                self.gateway.associations.forget(&credential, this, generation, why);
+                self.gateway.associations.forget(credential, this, generation, why);
             }
             Ok(None) => {}
             Err(error) => log_failure(&error),
         }
     }
 }
+
+/// Whether a request may change which AE a credential is.
+fn changes_who_is_who(request: &RequestPrimitive) -> bool {
+    request.creates(ResourceType::Ae) || request.operation == Operation::Delete
+}
+
+/// Longest App-ID that policy is asked about, in bytes.
+const MAX_APP_ID: usize = 256;
 
 fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {
     match verdict {

@@ -23,7 +23,7 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
     ];
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
-    warn_of_short_keys(&generation);
+    warn_of_weak_tables(&generation);
     lines
 }
 
@@ -69,7 +69,7 @@ pub fn as_json(generation: &Generation) -> Value {
     let tables = generation
         .tables()
         .into_iter()
-        .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys }));
+        .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys, "exposed": t.exposed }));
     json!({
         "rules": generation.rules(),
         "modules": modules.collect::<Vec<_>>(),
@@ -77,19 +77,31 @@ pub fn as_json(generation: &Generation) -> Value {
     })
 }
 
-/// Short keys are taken, for the specification sets no length, but someone should know.
-pub fn warn_of_short_keys(generation: &Generation) {
-    for table in generation.tables().iter().filter(|t| t.short_keys > 0) {
-        tracing::warn!(
-            event = "policy.short-keys",
-            table = table.name,
-            keys = table.short_keys,
-            "{} of {} keys in {} have less than 16 bytes and can be guessed by whoever records \
-             a handshake",
-            table.short_keys,
-            table.rows,
-            table.name
-        );
+/// Short keys are taken, for the specification sets no length, and so are tables that others can
+/// read; but someone should know.
+pub fn warn_of_weak_tables(generation: &Generation) {
+    for table in generation.tables() {
+        if table.short_keys > 0 {
+            tracing::warn!(
+                event = "policy.short-keys",
+                table = table.name,
+                keys = table.short_keys,
+                "{} of {} keys in {} have less than 16 bytes and can be guessed by whoever records \
+                 a handshake",
+                table.short_keys,
+                table.rows,
+                table.name
+            );
+        }
+        if table.exposed {
+            tracing::warn!(
+                event = "policy.exposed",
+                table = table.name,
+                "every user of this machine can read the keys in {0}; take that right from them \
+                 (chmod o-r {0}.csv)",
+                table.name
+            );
+        }
     }
 }
 

@@ -152,6 +152,13 @@ impl CseId {
     pub fn bare(&self) -> &str {
         &self.0
     }
+
+    /// Whether in its SP-relative form it could be an S-type AE-ID as well (TS-0001 clause 7.2): a
+    /// credential for such a CSE-ID would be for an AE that any CSE may speak for.
+    #[must_use]
+    pub fn could_be_an_ae_id(&self) -> bool {
+        self.0.starts_with('S') && is_stem(&self.0)
+    }
 }
 
 /// Writes the SP-relative form, `/mn-cse-123456`.

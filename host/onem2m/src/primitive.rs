@@ -153,7 +153,20 @@ const SECURITY_INFORMATION: &str = "m2m:seci";
 /// A content that is not the JSON of a representation.
 #[derive(Debug, thiserror::Error)]
 #[error("the content is not a JSON object with one representation: {0}")]
-pub struct ContentError(serde_json::Error);
+pub struct ContentError(String);
+
+/// Longest text of a content error, in characters: the reader repeats what it found.
+const MAX_ERROR: usize = 200;
+
+impl ContentError {
+    fn new(error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        match text.char_indices().nth(MAX_ERROR) {
+            None => Self(text),
+            Some((end, _)) => Self(format!("{}…", text.get(..end).unwrap_or_default())),
+        }
+    }
+}
 
 impl Content {
     /// Reads a representation: a JSON object with one member, the resource. Readers that come
@@ -169,9 +182,9 @@ impl Content {
         Walk(&mut found, Place::Outer)
             .deserialize(&mut reader)
             .and_then(|()| reader.end())
-            .map_err(ContentError)?;
+            .map_err(|e| ContentError::new(&e))?;
         let Found { root, named } = found;
-        let root = root.ok_or_else(|| ContentError(serde::de::Error::custom("it is empty")))?;
+        let root = root.ok_or_else(|| ContentError("it is empty".into()))?;
         Ok(Self { bytes, root, named })
     }
 

@@ -53,7 +53,8 @@ fn build_now(
     runtime: &Handle,
 ) -> Result<Generation, Faults> {
     let mut faults = Vec::new();
-    let (tables, table_digests) = load_tables(settings, last, &mut faults);
+    let LoadedTables { tables, digests: table_digests, exposed } =
+        load_tables(settings, last, &mut faults);
     let (subscription, subscription_digest) = load_subscription(settings, last, &mut faults);
     let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
     if faults.is_empty() {
@@ -62,6 +63,12 @@ fn build_now(
                 let file = settings.modules.join(format!("{name}.wasm"));
                 faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
             }
+        }
+        let checks = |i: &Installed| i.module.has(Hook::RegistrationCheck);
+        if subscription.is_some() && !modules.iter().any(checks) {
+            let what = "says who may register, but no module exports registration-check, as \
+                        app-rules does; install it, or take the file away";
+            faults.push(Fault::of(&settings.policies.join(subscription::FILE), what));
         }
         for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck] {
             if !modules.iter().any(|i| i.module.has(hook)) {
@@ -78,6 +85,7 @@ fn build_now(
         modules,
         tables: Arc::new(tables),
         table_digests,
+        exposed,
         subscription,
         subscription_digest,
         sandbox: sandbox.clone(),
@@ -96,12 +104,21 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
             .all(|(a, b)| Arc::ptr_eq(&a.module, &b.module) && a.files == b.files)
 }
 
+/// The policy tables of a generation.
+#[derive(Default)]
+struct LoadedTables {
+    tables: Tables,
+    digests: BTreeMap<String, Digest>,
+    /// Those whose files every user of the machine may read.
+    exposed: Vec<String>,
+}
+
 fn load_tables(
     settings: &Settings,
     last: Option<&Generation>,
     faults: &mut Vec<Fault>,
-) -> (Tables, BTreeMap<String, Digest>) {
-    let (mut tables, mut digests) = (Tables::new(), BTreeMap::new());
+) -> LoadedTables {
+    let mut loaded = LoadedTables::default();
     for (name, path) in list(&settings.policies, "csv", faults) {
         let source = match files::read(&path, settings.limits.file_size) {
             Ok(source) => source,
@@ -119,13 +136,16 @@ fn load_tables(
         };
         match table {
             Ok(table) => {
-                digests.insert(name.clone(), source.digest);
-                tables.insert(name, table);
+                loaded.digests.insert(name.clone(), source.digest);
+                if source.exposed {
+                    loaded.exposed.push(name.clone());
+                }
+                loaded.tables.insert(name, table);
             }
             Err(found) => faults.extend(found),
         }
     }
-    (tables, digests)
+    loaded
 }
 
 fn load_subscription(

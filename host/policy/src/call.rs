@@ -245,7 +245,11 @@ fn credential(
             Entity::Ae(AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")))?)
         }
         types::Entity::Cse(id) => {
-            Entity::Cse(CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?)
+            let id = CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?;
+            if id.could_be_an_ae_id() {
+                return Err(nonsense("the CSE-ID could be an S-type AE-ID"));
+            }
+            Entity::Cse(id)
         }
     };
     let id = CredentialId::parse(&found.credential_id)

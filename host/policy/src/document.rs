@@ -77,6 +77,9 @@ impl<'t> Document<'t> {
     /// Adds a fault of an entry, such as `limits.connections`; its place is that of the value, if
     /// the document has it.
     pub fn add_fault(&mut self, entry: &str, what: &str) {
+        if self.faults.len() >= MAX_FAULTS {
+            return;
+        }
         let what = format!("{entry}: {what}");
         let fault = match value_span(self.table.get_ref(), entry) {
             Some(span) => self.fault_at(span.start, what),
@@ -88,6 +91,10 @@ impl<'t> Document<'t> {
 
     /// Adds a fault of a text that was read with its place.
     pub fn add_fault_of(&mut self, text: &Spanned<String>, what: &str) {
+        // To find a place is to walk through the text.
+        if self.faults.len() >= MAX_FAULTS {
+            return;
+        }
         let fault = self.fault_at(text.span().start, format!("{:?} {what}", text.get_ref()));
         self.faults.push(fault);
     }

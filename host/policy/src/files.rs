@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -16,6 +17,8 @@ pub(crate) type Digest = [u8; 32];
 pub(crate) struct Source {
     pub bytes: Zeroizing<Vec<u8>>,
     pub digest: Digest,
+    /// Whether every user of the machine may read it.
+    pub exposed: bool,
 }
 
 /// Makes sure that no link leads out of the folder: what is put into it by copying is under the
@@ -61,5 +64,6 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
         return Err(fault("grew while it was read; it will be read again".into()));
     }
     let digest = Sha256::digest(&*bytes).into();
-    Ok(Source { bytes, digest })
+    let exposed = meta.permissions().mode() & 0o004 != 0;
+    Ok(Source { bytes, digest, exposed })
 }

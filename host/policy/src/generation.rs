@@ -30,6 +30,8 @@ pub struct Generation {
     pub(crate) tables: Arc<Tables>,
     /// What the tables were parsed from, by name.
     pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
+    /// The tables whose files every user of the machine may read.
+    pub(crate) exposed: Vec<String>,
     /// The service subscription, if there is one, and what it was parsed from.
     pub(crate) subscription: Option<Arc<Subscription>>,
     pub(crate) subscription_digest: Option<Digest>,
@@ -60,6 +62,8 @@ pub struct TableSummary {
     pub rows: usize,
     /// How many of its keys are shorter than 16 bytes.
     pub short_keys: usize,
+    /// Whether every user of the machine may read its file.
+    pub exposed: bool,
 }
 
 impl Generation {
@@ -82,6 +86,7 @@ impl Generation {
             name: name.clone(),
             rows: table.rows(),
             short_keys: table.short_keys(),
+            exposed: self.exposed.contains(name),
         };
         self.tables.iter().map(summary).collect()
     }

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
+use crate::access::{Access, Originator, may};
 use crate::address::Found;
 use crate::context::Context;
 use crate::criteria::{Criteria, Detail, Event};
 use crate::outbox;
 use crate::reach::{Address, reach};
 use crate::record::{Attributes, Record, Seconds, earlier};
+use crate::refusal::Refusal;
 use crate::representation::{attributes, rooted};
 use crate::store::{Read, StoreError, Writer};
 use crate::subscription::{self, targets};
@@ -92,6 +94,22 @@ fn of_child(
     tell(writer, context, subscriptions, &happened)
 }
 
+/// Whether who named the targets of a subscription may see what it tells of: what was allowed when
+/// it was made may have been taken back, and a child may be closed where its parent is open.
+fn may_see(
+    read: &dyn Read,
+    context: &Context<'_>,
+    subscription: &Record,
+    about: &Record,
+) -> Result<bool, StoreError> {
+    let from = subscription.named_by.as_deref();
+    match Originator::identify(read, context.settings, from, context.now) {
+        Ok(who) => may(&who, Access::Retrieve, about),
+        Err(Refusal::Store(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// Tells those who want to know. One whose counter comes to its end is removed.
 fn tell(
     writer: &mut Writer<'_>,
@@ -100,6 +118,9 @@ fn tell(
     happened: &Happened<'_>,
 ) -> Result<(), StoreError> {
     for mut subscription in subscriptions {
+        if !may_see(writer.read(), context, &subscription, happened.about)? {
+            continue;
+        }
         if !notify(writer.read(), context, &subscription, happened)? {
             continue;
         }

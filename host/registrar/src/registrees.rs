@@ -3,8 +3,12 @@
 use std::time::SystemTime;
 
 use saegis_onem2m::id::CseId;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::Target;
 
+use crate::address::{self, Place};
 use crate::record::seconds;
+use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::remote_cse;
 use crate::service_subscription::{self, ServiceSubscription};
@@ -41,6 +45,20 @@ impl Registrar {
         now: SystemTime,
     ) -> Result<ServiceSubscription, StoreError> {
         self.look(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
+    }
+
+    /// The AE-ID-Stem of the AE that is the resource at an address, if an AE is. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn ae_at(&self, to: &Target, now: SystemTime) -> Result<Option<String>, StoreError> {
+        self.look(|read| match address::resolve(read, self.settings(), to, seconds(now)) {
+            Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => {
+                Ok(Some(found.record.ri))
+            }
+            Err(Refusal::Store(error)) => Err(error),
+            Ok(_) | Err(_) => Ok(None),
+        })
     }
 
     fn look<T>(

@@ -64,6 +64,9 @@ pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result
         Kind::AeIdStem => AeIdStem::check(text()?).map_err(|e| e.to_string())?,
         Kind::CseId => {
             let cse = CseId::parse(text()?).map_err(|e| e.to_string())?;
+            if cse.could_be_an_ae_id() {
+                return Err("starts with S, as the AE-IDs of AEs do that a CSE speaks for".into());
+            }
             cells.extend_from_slice(cse.bare().as_bytes());
             return Ok(());
         }

@@ -300,6 +300,24 @@ fn a_name_that_policy_gives_away_is_lost(tool: Tool) {
     assert_eq!(gateway.log().all(Mark::START, "association.revoked", 1).len(), 1);
 }
 
+/// A credential that had got an AE-ID is who policy says, once it says.
+#[test]
+fn what_policy_names_goes_before_what_was_got() {
+    let gateway = with_new_credentials().start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+    let table =
+        gateway.table().replace(&format!("\n,{}", NEW1.key), &format!("\nCnamed,{}", NEW1.key));
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    new.ended();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    new.ask(&Request::create_ae("named").from("Cnamed")).expect(201, 2001);
+    new.ask(&Request::retrieve("/cse/new").from("Cnew")).expect_refusal(403, 4106);
+    let freed = gateway.log().wait("binding.freed");
+    assert_eq!(freed.text("ae_id"), "Cnew");
+    assert!(saegis(&gateway.path(""), &["--json", "bindings"]).expect(0).out.contains("[]"));
+}
+
 /// Also while the registrar has not answered yet.
 #[test]
 fn two_do_not_register_one_name_at_once() {

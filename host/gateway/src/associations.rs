@@ -175,6 +175,10 @@ impl Associations {
                 None => {}
             },
             Entity::Ae(stem) => {
+                if bindings.of(&credential).is_some() {
+                    let why = "policy names the credential's AE-ID";
+                    self.free(bindings, &credential, &generation, why).await;
+                }
                 // What a credential names goes before what another has got.
                 if let Some(holder) = bindings.holder(stem).filter(|h| *h != credential) {
                     let why = "the AE with its AE-ID has connected";

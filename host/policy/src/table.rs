@@ -8,6 +8,7 @@ mod parse;
 
 use std::hash::BuildHasher;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
@@ -27,8 +28,8 @@ pub struct Table {
     ends: Vec<u32>,
     /// Row numbers by the text in the index column.
     index: HashTable<u32>,
-    /// A row number for each AE-ID-Stem that a row has.
-    ae_ids: HashTable<u32>,
+    /// A row number for each AE-ID-Stem that a row has, once somebody asked for one.
+    ae_ids: OnceLock<HashTable<u32>>,
     hasher: DefaultHashBuilder,
     /// Keys shorter than [`PresharedKey::SHORT`].
     short_keys: usize,
@@ -65,7 +66,7 @@ impl Table {
         self.cells.capacity()
             + self.ends.capacity() * size_of::<u32>()
             + self.index.allocation_size()
-            + self.ae_ids.allocation_size()
+            + self.ae_ids.get().map_or(0, HashTable::allocation_size)
     }
 
     /// Every row, in the order of the file.
@@ -94,32 +95,31 @@ impl Table {
         if cell.is_empty() { None } else { std::str::from_utf8(cell).ok() }
     }
 
-    /// Whether a row is for the AE of that AE-ID-Stem.
+    /// Whether a row is for the AE of that AE-ID-Stem. The first time it is asked, every row is
+    /// looked at: at registrations, and not while the table is loaded.
     #[must_use]
     pub fn names_ae(&self, stem: &str) -> bool {
-        let Some(column) = self.ae_id_column() else { return false };
+        let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStem) else {
+            return false;
+        };
+        let ae_ids = self.ae_ids.get_or_init(|| self.index_of(column));
         let hash = self.hasher.hash_one(stem.as_bytes());
-        self.ae_ids.find(hash, |&row| self.cell(Row(row), column) == stem.as_bytes()).is_some()
+        ae_ids.find(hash, |&row| self.cell(Row(row), column) == stem.as_bytes()).is_some()
     }
 
-    fn ae_id_column(&self) -> Option<usize> {
-        self.columns.iter().position(|c| c.kind == Kind::AeIdStem)
-    }
-
-    /// Enters the AE-ID-Stems of all rows.
-    fn index_ae_ids(&mut self) {
-        let Some(column) = self.ae_id_column() else { return };
-        let (count, rows) = (self.columns.len(), u32::try_from(self.rows()).unwrap_or(u32::MAX));
-        let Self { ae_ids, hasher, cells, ends, .. } = self;
-        let cell = |row: u32| cell(cells, ends, row as usize * count + column);
-        for row in (0..rows).filter(|&row| !cell(row).is_empty()) {
-            let own = cell(row);
-            let hash = |row: u32| hasher.hash_one(cell(row));
-            let entry = ae_ids.entry(hash(row), |&r| cell(r) == own, |&r| hash(r));
+    /// A row number for each text in a column, but for empty cells.
+    fn index_of(&self, column: usize) -> HashTable<u32> {
+        let mut index = HashTable::new();
+        for row in self.each_row().filter(|&row| !self.cell(row, column).is_empty()) {
+            let own = self.cell(row, column);
+            let hash = |row: &u32| self.hasher.hash_one(self.cell(Row(*row), column));
+            let same = |&row: &u32| self.cell(Row(row), column) == own;
+            let entry = index.entry(self.hasher.hash_one(own), same, hash);
             if let hashbrown::hash_table::Entry::Vacant(place) = entry {
-                place.insert(row);
+                place.insert(row.0);
             }
         }
+        index
     }
 
     /// The place of a column of keys.

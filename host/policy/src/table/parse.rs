@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -123,7 +124,7 @@ impl Rows {
                 cells: Zeroizing::new(Vec::with_capacity(text_len)),
                 ends: Vec::with_capacity(rows_guess * columns.len()),
                 index: HashTable::with_capacity(rows_guess),
-                ae_ids: HashTable::new(),
+                ae_ids: OnceLock::new(),
                 hasher: DefaultHashBuilder::default(),
                 short_keys: 0,
                 columns,
@@ -201,7 +202,6 @@ impl Rows {
         let Table { index, hasher, cells, ends, columns, index_column, .. } = &mut self.table;
         let cell = |row: u32| cell(cells, ends, row as usize * columns.len() + *index_column);
         index.shrink_to_fit(|&row| hasher.hash_one(cell(row)));
-        self.table.index_ae_ids();
         self.table
     }
 }

@@ -352,7 +352,6 @@ fn a_registration_of_a_mebibyte_is_refused() {
         "m2m:ae": { "rn": "new", "api": "Nlight", "rr": false, "lbl": [label] }
     });
     new.ask(&Request::create("/cse", 2, &content).from("Cnew")).expect_refusal(400, 4000);
-    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
 }
 

@@ -70,8 +70,9 @@ pub async fn serve(
     let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
     gateway.metrics.ended(saef);
     let last_words = async {
-        // Says that nothing more comes, so that the peer can tell the end from a cut.
-        stream.shutdown().await?;
+        // Says that nothing more comes, so that the peer can tell the end from a cut. It may have
+        // been said already, and saying it again fails where there is still something to read.
+        let _ = stream.shutdown().await;
         // What is still under way from the peer must not make the kernel drop what it was told.
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     };

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
@@ -97,15 +97,17 @@ impl Service {
     ) -> Result<RequestPrimitive, ResponsePrimitive> {
         let limits = &self.gateway.config.limits;
         let (parts, body) = request.into_parts();
-        let body = Limited::new(body, limits.content_bytes).collect();
+        let body = collect(body, limits.content_bytes);
         let patience = Duration::from_secs(limits.content_seconds);
         let body = match tokio::time::timeout(patience, body).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(NotCollected::TooLarge)) => {
                 let why = format!("the content is larger than {} bytes", limits.content_bytes);
                 Err((Rsc::BadRequest, why))
             }
-            Ok(Err(_)) => Err((Rsc::BadRequest, "the content breaks off".into())),
+            Ok(Err(NotCollected::BreaksOff)) => {
+                Err((Rsc::BadRequest, "the content breaks off".into()))
+            }
             Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
         };
         let read = |body| read_request(&parts.method, &parts.uri, &parts.headers, body);
@@ -410,6 +412,36 @@ impl Service {
             Err(error) => log_failure(&error),
         }
     }
+}
+
+/// Why there is no content.
+enum NotCollected {
+    TooLarge,
+    BreaksOff,
+}
+
+/// How much of a content that is too large is read and thrown away, in bytes: whoever sends it hears
+/// the answer only when it has sent it.
+const MOST_DISCARDED: usize = 4 << 20;
+
+/// Reads a content of at most so many bytes.
+async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, NotCollected> {
+    let mut content = BytesMut::new();
+    let mut discarded = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| NotCollected::BreaksOff)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if discarded == 0 && content.len() + data.len() <= most {
+            content.extend_from_slice(&data);
+        } else {
+            content = BytesMut::new();
+            discarded += data.len();
+            if discarded > MOST_DISCARDED {
+                break;
+            }
+        }
+    }
+    if discarded > 0 { Err(NotCollected::TooLarge) } else { Ok(content.freeze()) }
 }
 
 /// Whether a request may change which AE a credential is.

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -73,12 +72,7 @@ impl Setup {
         self
     }
 
-    /// Handed a listening socket, as by a service manager.
-    pub fn with_socket(self, listener: TcpListener) -> Self {
-        self.with_descriptor(listener)
-    }
-
-    /// Handed a descriptor where a listening socket should be.
+    /// Handed a descriptor, as by a service manager: a listening socket, or what should be one.
     pub fn with_descriptor(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.descriptor = Some(descriptor.into());
         self.through(&["sh", "-c", HAND_OVER, "sh"])

@@ -15,7 +15,7 @@ fn a_restart_refuses_no_connection() {
     const RESTARTS: usize = 5;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut gateway = Setup::new().with_socket(listener).start();
+    let mut gateway = Setup::new().with_descriptor(listener).start();
     assert_eq!(gateway.port(), port, "it serves where it was told, not where it is configured");
     let mut light = Light::connect(port, LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);

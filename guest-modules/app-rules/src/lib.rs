@@ -2,7 +2,8 @@
 //! register if a `<serviceSubscribedAppRule>` that is linked for this CSE allows its App-ID and its
 //! AE-ID to its credential.
 
-use saegis_onem2m::app_rule::{allows_ae, fits};
+use saegis_onem2m::app_rule::allows_ae;
+use saegis_onem2m::wildcard::fits;
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {

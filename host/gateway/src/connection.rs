@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use saegis_handshake::psk::Accepted;
 use saegis_handshake::{FirstFlight, Offer, Refusal};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -69,15 +69,7 @@ pub async fn serve(
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
     let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
     gateway.metrics.ended(saef);
-    let last_words = async {
-        // Says that nothing more comes, so that the peer can tell the end from a cut. It may have
-        // been said already, and saying it again fails where there is still something to read.
-        let _ = stream.shutdown().await;
-        // What is still under way from the peer must not make the kernel drop what it was told.
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
-    };
-    // Whether it hears it is up to the peer.
-    let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    take_leave(&mut stream).await;
     audit::ended(&listed.live.association, why);
 }
 
@@ -111,13 +103,24 @@ async fn turn_away(mut socket: TcpStream, refusal: Refusal) -> Refusal {
             (None, Refusal::PlainHttp) => socket.write_all(HTTP).await?,
             (None, _) => {}
         }
-        socket.shutdown().await?;
-        // What is still under way from the peer must not make the kernel drop what it was told.
-        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await.map(drop)
+        std::io::Result::Ok(())
     };
     // Whether it hears it is up to the peer.
     let _ = tokio::time::timeout(LAST_WORDS, say).await;
+    take_leave(&mut socket).await;
     refusal
+}
+
+/// Says that nothing more comes, so that the peer can tell the end from a cut, and gives it time to
+/// read what it was told.
+async fn take_leave(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let leave = async {
+        // It may have been said already, and saying it again fails where there is something to read.
+        let _ = stream.shutdown().await;
+        // What is still under way from the peer must not make the kernel drop what it was told.
+        tokio::io::copy(stream, &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, leave).await;
 }
 
 /// Serves requests until the association ends, and says why it did.
@@ -128,7 +131,7 @@ async fn requests<S>(
     stop: &CancellationToken,
 ) -> &'static str
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let serving = Arc::new(Service::new(gateway.clone(), live.clone()));
     let service = service_fn(|request| {

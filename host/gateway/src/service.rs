@@ -189,7 +189,7 @@ impl Service {
         };
         let deletes = request.operation == Operation::Delete;
         let deletes_itself = deletes && self.is_its_own_ae(&request.to).await;
-        let to = request.to.to_string();
+        let to = registering.as_ref().map(|_| request.to.to_string()).unwrap_or_default();
         let name =
             registering.as_ref().and_then(|_| attribute(request.content.as_ref()?.bytes(), "rn"));
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);

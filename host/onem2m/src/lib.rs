@@ -7,6 +7,7 @@
 pub mod app_rule;
 pub mod id;
 pub mod rsc;
+pub mod wildcard;
 
 #[cfg(feature = "kdf")]
 pub mod kdf;

@@ -5,8 +5,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use saegis_onem2m::app_rule::{allows_ae, fits, may_be_an_app_id};
+use saegis_onem2m::app_rule::{allows_ae, may_be_an_app_id};
 use saegis_onem2m::id::CseId;
+use saegis_onem2m::wildcard::fits;
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -2,6 +2,7 @@
 //! name must hold, and all names must, or one of them where the filter operation says so
 //! (TS-0001 clause 8.1.2).
 
+use saegis_onem2m::wildcard::fits;
 use serde_json::Value;
 
 use crate::record::{Record, Seconds};
@@ -77,21 +78,6 @@ impl Wanted {
             Value::Null | Value::Object(_) => false,
         }
     }
-}
-
-/// Whether a text has the form of a pattern. What stands between two `*` is found as early as
-/// possible, which leaves most for the rest, so nothing is tried twice.
-fn fits(pattern: &str, text: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(start) else { return false };
-    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        match text.find(part) {
-            Some(at) => text = text.get(at + part.len()..).unwrap_or_default(),
-            None => return false,
-        }
-    }
-    text.ends_with(end)
 }
 
 /// Conditions.

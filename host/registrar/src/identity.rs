@@ -5,6 +5,7 @@
 //! `//sp.com/mn/Clight`. What a resource says is compared with the form that it is written in.
 
 use saegis_onem2m::id::{AeIdStem, CseId, From, MAX_LEN, check_fqdn};
+use saegis_onem2m::wildcard;
 
 use crate::settings::Settings;
 
@@ -84,27 +85,11 @@ fn fits(pattern: &str, id: &str, is_absolute: bool) -> bool {
     }
     pattern.split('/').zip(id.split('/')).enumerate().all(|(at, (pattern, segment))| {
         if is_absolute && at == 2 {
-            wild(&pattern.to_ascii_lowercase(), &segment.to_ascii_lowercase())
+            wildcard::fits(&pattern.to_ascii_lowercase(), &segment.to_ascii_lowercase())
         } else {
-            wild(pattern, segment)
+            wildcard::fits(pattern, segment)
         }
     })
-}
-
-/// Whether a text fits a pattern, in which `*` stands for any characters, or none.
-fn wild(pattern: &str, text: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(text) = text.strip_prefix(start) else { return false };
-    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    let Some(mut text) = text.strip_suffix(end) else { return false };
-    // The first place where a part is found leaves the most for the next ones.
-    for part in between.split('*') {
-        match text.find(part) {
-            Some(at) => text = text.get(at + part.len()..).unwrap_or_default(),
-            None => return false,
-        }
-    }
-    true
 }
 
 /// Checks an entry of a list of originators: `all`, a domain name, or an AE-ID or CSE-ID in any of
@@ -328,7 +313,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_pattern_fits_what_it_was_made_of(parts in prop::collection::vec("[a-z]{0,4}", 1..6), between in "[a-z]{0,4}") {
-            prop_assert!(wild(&parts.join("*"), &parts.join(&between)));
+            prop_assert!(wildcard::fits(&parts.join("*"), &parts.join(&between)));
         }
 
         #[test]

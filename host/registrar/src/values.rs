@@ -1,5 +1,6 @@
 //! The kinds of values that attributes have (TS-0004 clause 6.3), with the bounds that are ours.
 
+use saegis_onem2m::app_rule::may_be_an_app_id;
 use saegis_onem2m::id::{AppId, From, MAX_LEN};
 use serde_json::Value;
 
@@ -139,9 +140,7 @@ impl Kind {
             Self::CseType => value.as_u64().is_some_and(|n| (1..=3).contains(&n)),
             Self::NodeId => value.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_LEN),
             Self::Patterns => list(value, MAX_ENTRIES, is_visible),
-            Self::AppIds => {
-                list(value, MAX_ENTRIES, |t| is_visible(t) && t.starts_with(['*', 'R', 'N']))
-            }
+            Self::AppIds => list(value, MAX_ENTRIES, |t| is_visible(t) && may_be_an_app_id(t)),
             Self::Stems => list(value, MAX_ENTRIES, |t| {
                 let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
                 t.starts_with(['*', 'C', 'S']) && t.bytes().all(allowed)

@@ -182,7 +182,9 @@ fn end(
     let modified = Attributes::new();
     let happened = Happened { event: Event::Delete, about: record, expires, modified };
     for subscription in subscription::to(read, &record.ri, context.now)? {
-        notify(read, context, &subscription, &happened)?;
+        if may_see(read, context, &subscription, record)? {
+            notify(read, context, &subscription, &happened)?;
+        }
         deletion(read, context, &subscription)?;
     }
     // As deep as resources are nested, so the recursion ends.

@@ -286,6 +286,22 @@ fn who_may_not_see_it_does_not_subscribe_to_it() {
 }
 
 #[test]
+fn who_may_see_it_no_more_hears_the_end_of_the_subscription_alone() {
+    for (named, events) in [(&[LIGHT1, LIGHT2][..], 2), (&[LIGHT1], 1)] {
+        let bench = Bench::with_lights();
+        assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
+        assert_eq!(policy(&bench, "then", rule(named, 63)).code, 2001);
+        assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
+        let attributes = json!({"nu": ["http://a.b/"], "enc": {"net": [2]}, "su": "http://a.b/"});
+        assert_eq!(agree(&bench, subscribe(&bench, LIGHT2, STATE, attributes)).code, 2001);
+        assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/then"]), 2004);
+        let told = bench.delete(LIGHT1, STATE).told();
+        assert_eq!(told.len(), events, "{told:?}");
+        assert_eq!(told[events - 1].1["sud"], true);
+    }
+}
+
+#[test]
 fn who_names_a_target_is_told_apart_from_whose_resource_it_is() {
     let bench = Bench::with_lights();
     assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);

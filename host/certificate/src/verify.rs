@@ -1,0 +1,194 @@
+//! The one verification.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth};
+use webpki::{RevocationOptionsBuilder, UnknownStatusPolicy};
+
+use crate::constraints;
+use crate::identity::{self, Flavour, Identity};
+use crate::public_key::PublicKeyId;
+use crate::rejection::Rejection;
+use crate::trust::{Anchor, Trust};
+use crate::x509::Read;
+
+/// Largest certificate, in bytes.
+pub const MAX_CERTIFICATE: usize = 16 << 10;
+/// Most certificates of a chain, its anchor not counted.
+pub const MAX_CHAIN: usize = 6;
+
+/// What a certificate is to be good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// To come to us as a client.
+    Client,
+    /// To be the server with that domain name, of that flavour: a CSE's, or that of a MAF.
+    Server {
+        /// The domain name.
+        name: &'a str,
+        /// `CseId` or `Fqdn`.
+        flavour: Flavour,
+    },
+}
+
+/// A certificate, or a raw public key, that we believe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// Whom it names.
+    pub identity: Identity,
+    /// From when on the first certificate of its chain is valid no more; a key has no end.
+    pub until: Option<SystemTime>,
+}
+
+impl Trust {
+    /// Verifies a chain, the peer's own certificate first.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        purpose: Purpose<'_>,
+        now: SystemTime,
+    ) -> Result<Vouched, Rejection> {
+        if chain.is_empty() {
+            return Err(Rejection::Missing);
+        }
+        if chain.len() > MAX_CHAIN {
+            return Err(Rejection::TooLong(chain.len()));
+        }
+        let sent = chain.iter().map(|der| Read::new(der)).collect::<Result<Vec<_>, _>>()?;
+        if self.anchors.is_empty() {
+            return Err(Rejection::NoTrust);
+        }
+        // A chain goes one way: from the certificate to its issuer, until there is an anchor.
+        let mut path = vec![0_usize];
+        let mut why = Rejection::UnknownIssuer;
+        while let Some(last) = path.last().and_then(|at| sent.get(*at)) {
+            let issuer = last.certificate.issuer().as_raw();
+            for anchor in self.anchors.iter().filter(|anchor| anchor.is(issuer)) {
+                let pick = |at: &usize| Some((chain.get(*at)?, sent.get(*at)?));
+                let path: Vec<_> = path.iter().filter_map(pick).collect();
+                match self.verify_path(&path, anchor, purpose, now) {
+                    Ok(vouched) => return Ok(vouched),
+                    Err(rejection) => why = rejection,
+                }
+            }
+            let next = sent.iter().enumerate().find(|(at, read)| {
+                !path.contains(at) && read.certificate.subject().as_raw() == issuer
+            });
+            match next {
+                Some((at, _)) => path.push(at),
+                None => break,
+            }
+        }
+        Err(why)
+    }
+
+    /// Verifies a raw public key, its SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    /// When it is not pinned.
+    pub fn verify_key(&self, spki: &[u8]) -> Result<Vouched, Rejection> {
+        let ids = PublicKeyId::all_of(spki);
+        let [whole, ..] = &ids;
+        let unknown = || Rejection::UnknownKey(whole.to_string());
+        let id = ids.iter().find(|id| self.keys.contains(id)).ok_or_else(unknown)?;
+        Ok(Vouched { identity: Identity::PublicKey(id.clone()), until: None })
+    }
+
+    /// Verifies a path: each certificate in it was issued by the next by name, the last by the
+    /// anchor.
+    fn verify_path(
+        &self,
+        path: &[(&CertificateDer<'_>, &Read<'_>)],
+        anchor: &Anchor,
+        purpose: Purpose<'_>,
+        now: SystemTime,
+    ) -> Result<Vouched, Rejection> {
+        let [(der, end), above @ ..] = path else { return Err(Rejection::Missing) };
+        let root = Read::new(&anchor.der)?;
+        for read in path.iter().map(|(_, read)| *read).chain([&root]) {
+            let kind = read.key_kind()?;
+            if !anchor.keys.contains(&kind) {
+                return Err(Rejection::Key(kind));
+            }
+        }
+        let issuers: Vec<_> = above.iter().map(|(der, _)| (*der).clone()).collect();
+        match webpki_path(der, &issuers, anchor, purpose, now) {
+            Ok(()) => {}
+            // It has no constraints of URIs, and refuses them all. They are judged below, with all
+            // the others; that the path is signed is not left to the order of its checks.
+            Err(webpki::Error::NameConstraintViolation) => signed(path, anchor)?,
+            Err(error) => return Err(error.into()),
+        }
+        let mut chain = Vec::with_capacity(path.len() + 1);
+        for (der, _) in path {
+            chain.push(Read::new(der)?);
+        }
+        chain.push(root);
+        let until = chain.iter().map(Read::not_after).min().unwrap_or(UNIX_EPOCH);
+        if until <= now {
+            return Err(Rejection::Expired);
+        }
+        constraints::check(&chain)?;
+        if !end.may_sign() {
+            return Err(Rejection::KeyUsage);
+        }
+        let identity = match purpose {
+            Purpose::Client => identity::of(end, &anchor.flavours, &self.own)?,
+            Purpose::Server { name, flavour } => {
+                if !anchor.flavours.contains(&flavour) {
+                    return Err(Rejection::no_identity(&anchor.flavours));
+                }
+                identity::is_server(end, name)?;
+                Identity::Fqdn(name.into())
+            }
+        };
+        Ok(Vouched { identity, until: Some(until) })
+    }
+}
+
+fn webpki_path(
+    der: &CertificateDer<'_>,
+    issuers: &[CertificateDer<'_>],
+    anchor: &Anchor,
+    purpose: Purpose<'_>,
+    now: SystemTime,
+) -> Result<(), webpki::Error> {
+    let end = EndEntityCert::try_from(der)?;
+    let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let usage = match purpose {
+        Purpose::Client => KeyUsage::client_auth(),
+        Purpose::Server { .. } => KeyUsage::server_auth(),
+    };
+    let crls: Vec<_> = anchor.crls.iter().collect();
+    let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+        options
+            .with_depth(RevocationCheckDepth::Chain)
+            // An authority in the chain that has issued no list says nothing.
+            .with_status_policy(UnknownStatusPolicy::Allow)
+            .with_expiration_policy(ExpirationPolicy::Enforce)
+            .build()
+    });
+    let anchors = std::slice::from_ref(&anchor.anchor);
+    end.verify_for_usage(&anchor.algorithms(), anchors, issuers, now, usage, revocation, None)?;
+    Ok(())
+}
+
+/// Whether each certificate of a path is signed by the next.
+fn signed(path: &[(&CertificateDer<'_>, &Read<'_>)], anchor: &Anchor) -> Result<(), Rejection> {
+    let algorithms = anchor.algorithms();
+    let issuers = path.iter().skip(1).map(|(der, _)| *der).chain([&anchor.der]);
+    for ((_, read), issuer) in path.iter().zip(issuers) {
+        let issuer = EndEntityCert::try_from(issuer)?;
+        let certificate = &read.certificate;
+        let (signed, signature) = (certificate.as_ref(), &*certificate.signature_value.data);
+        let by = |algorithm| issuer.verify_signature(algorithm, signed, signature).is_ok();
+        if !algorithms.iter().any(|algorithm| by(*algorithm)) {
+            return Err(Rejection::BadSignature);
+        }
+    }
+    Ok(())
+}

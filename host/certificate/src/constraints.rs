@@ -5,77 +5,133 @@
 //! of URIs, and so refuses every URI under one; what it refuses for that reason alone is judged here,
 //! by all names of the whole chain. Whatever is not understood is a violation.
 
-use x509_parser::extensions::{GeneralName, GeneralSubtree};
+use x509_parser::asn1_rs::{Any, Class, FromDer as _, Tag};
+use x509_parser::extensions::GeneralName;
 
 use crate::rejection::Rejection;
 use crate::x509::Read;
 
+/// The name constraints that a certificate imposes.
+#[derive(Debug, Default)]
+pub(crate) struct Constraints<'a> {
+    pub permitted: Vec<GeneralName<'a>>,
+    pub excluded: Vec<GeneralName<'a>>,
+}
+
+impl<'a> Constraints<'a> {
+    /// Reads them; none, if there is anything that RFC 5280 does not allow. x509-parser passes over
+    /// a list that it can't read, and what would be left is no constraint at all.
+    pub fn read(der: &'a [u8]) -> Option<Self> {
+        let mut found = Self::default();
+        let mut last = None;
+        let [whole] = elements(der)?.try_into().ok()?;
+        for list in elements(sequence(&whole)?)? {
+            let tag = Some(list.tag().0);
+            if list.class() != Class::ContextSpecific || !list.header.constructed() || tag <= last {
+                return None;
+            }
+            let names = match tag {
+                Some(0) => &mut found.permitted,
+                Some(1) => &mut found.excluded,
+                _ => return None,
+            };
+            for tree in elements(list.data)? {
+                // No minimum or maximum may be behind the name.
+                match GeneralName::from_der(sequence(&tree)?) {
+                    Ok(([], GeneralName::Invalid(..))) => return None,
+                    Ok(([], name)) => names.push(name),
+                    _ => return None,
+                }
+            }
+            if names.is_empty() {
+                return None;
+            }
+            last = tag;
+        }
+        last.is_some().then_some(found)
+    }
+
+    fn allow(&self, name: &GeneralName<'_>) -> bool {
+        let same_form =
+            |base: &&GeneralName<'_>| std::mem::discriminant(*base) == std::mem::discriminant(name);
+        let mut of_form = self.permitted.iter().filter(same_form).peekable();
+        let allowed =
+            of_form.peek().is_none() || of_form.any(|base| within(name, base) == Some(true));
+        // What can't be told to be outside counts as inside.
+        let forbidden =
+            self.excluded.iter().filter(same_form).any(|base| within(name, base) != Some(false));
+        allowed && !forbidden
+    }
+}
+
+/// What is in a SEQUENCE.
+fn sequence<'a>(any: &Any<'a>) -> Option<&'a [u8]> {
+    let is = any.class() == Class::Universal && any.tag() == Tag::Sequence;
+    is.then_some(any.data)
+}
+
+/// Elements one behind the other.
+fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
+    let mut all = Vec::new();
+    while !der.is_empty() {
+        let (rest, any) = Any::from_der(der).ok()?;
+        all.push(any);
+        der = rest;
+    }
+    Some(all)
+}
+
 /// Checks the names of a chain, the certificate first and its anchor last, by the constraints of
 /// each issuer in it.
-pub(crate) fn check(chain: &[Read<'_>]) -> Result<(), Rejection> {
+pub(crate) fn check(chain: &[&Read<'_>]) -> Result<(), Rejection> {
     for (at, issuer) in chain.iter().enumerate().skip(1) {
-        let constraints = match issuer.certificate.name_constraints() {
-            Ok(None) => continue,
-            Ok(Some(constraints)) => constraints.value,
-            Err(_) => return Err(Rejection::Malformed("its name constraints can't be read")),
-        };
-        let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
-        let excluded = constraints.excluded_subtrees.as_deref().unwrap_or_default();
-        let directory =
-            |tree: &GeneralSubtree<'_>| matches!(tree.base, GeneralName::DirectoryName(_));
-        if permitted.iter().chain(excluded).any(directory) {
+        let Some(constraints) = &issuer.constraints else { continue };
+        let directory = |base: &GeneralName<'_>| matches!(base, GeneralName::DirectoryName(_));
+        if constraints.permitted.iter().chain(&constraints.excluded).any(directory) {
             // Each certificate has a subject, and comparing those is not done here.
             return Err(Rejection::NameConstraints);
         }
-        for name in chain.iter().take(at).flat_map(|read| &read.names) {
-            if !conforms(name, permitted, excluded) {
-                return Err(Rejection::NameConstraints);
-            }
+        let names = chain.iter().take(at).flat_map(|read| &read.names);
+        if !names.into_iter().all(|name| constraints.allow(name)) {
+            return Err(Rejection::NameConstraints);
         }
     }
     Ok(())
 }
 
-fn conforms(
-    name: &GeneralName<'_>,
-    permitted: &[GeneralSubtree<'_>],
-    excluded: &[GeneralSubtree<'_>],
-) -> bool {
-    let same_form = |tree: &&GeneralSubtree<'_>| {
-        std::mem::discriminant(&tree.base) == std::mem::discriminant(name)
-    };
-    let mut of_form = permitted.iter().filter(same_form).peekable();
-    let allowed =
-        of_form.peek().is_none() || of_form.any(|tree| within(name, &tree.base) == Some(true));
-    // What can't be told to be outside counts as inside.
-    let forbidden =
-        excluded.iter().filter(same_form).any(|tree| within(name, &tree.base) != Some(false));
-    allowed && !forbidden
-}
-
 /// Whether a name is within a constraint of its form; `None` where that can't be told.
 fn within(name: &GeneralName<'_>, constraint: &GeneralName<'_>) -> Option<bool> {
     match (name, constraint) {
-        (GeneralName::DNSName(name), GeneralName::DNSName(base)) => Some(dns_within(name, base)),
-        (GeneralName::URI(uri), GeneralName::URI(base)) => {
-            host(uri).map(|host| host_within(host, base))
-        }
+        (GeneralName::DNSName(name), GeneralName::DNSName(base)) => dns_within(name, base),
+        (GeneralName::URI(uri), GeneralName::URI(base)) => host_within(host(uri)?, base),
         _ => None,
     }
 }
 
 /// A DNS name fits a constraint if labels may be put in front of the constraint to make it.
-fn dns_within(name: &str, base: &str) -> bool {
-    let base = base.strip_prefix('.').unwrap_or(base);
-    base.is_empty() || name.eq_ignore_ascii_case(base) || ends_with_label(name, base)
+fn dns_within(name: &str, base: &str) -> Option<bool> {
+    if base.is_empty() {
+        return Some(true);
+    }
+    let end = base.strip_prefix('.').unwrap_or(base);
+    if !is_host(name) || !is_host(end) {
+        return None;
+    }
+    if name.eq_ignore_ascii_case(end) {
+        // RFC 5280 has no dot in front of it: some readers take the name itself for within, others
+        // do not.
+        return (end == base).then_some(true);
+    }
+    Some(ends_with_label(name, end))
 }
 
 /// A host fits a constraint that is a host by being it, and one that starts with a dot by being below.
-fn host_within(host: &str, base: &str) -> bool {
-    match base.strip_prefix('.') {
-        Some(below) => ends_with_label(host, below),
-        None => host.eq_ignore_ascii_case(base),
+fn host_within(host: &str, base: &str) -> Option<bool> {
+    let end = base.strip_prefix('.').unwrap_or(base);
+    if !is_host(end) {
+        return None;
     }
+    Some(if end == base { host.eq_ignore_ascii_case(base) } else { ends_with_label(host, end) })
 }
 
 fn ends_with_label(name: &str, end: &str) -> bool {
@@ -85,14 +141,27 @@ fn ends_with_label(name: &str, end: &str) -> bool {
     })
 }
 
+/// Whether it is a name of labels, which can be compared as such.
+fn is_host(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    text.split('.').all(|label| !label.is_empty() && label.bytes().all(plain))
+}
+
 /// The host of a URI, or of an absolute identifier of oneM2M, which has no scheme. None where there
 /// is no host that could be compared, such as an address.
 fn host(uri: &str) -> Option<&str> {
-    let (_, rest) = uri.split_once("//")?;
+    let (scheme, rest) = uri.split_once("//")?;
+    // Elsewhere than behind a scheme, two slashes are part of a path, as in `urn:x//host`.
+    let is_scheme = |name: &str| {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(letter)
+    };
+    if !scheme.is_empty() && !scheme.strip_suffix(':').is_some_and(is_scheme) {
+        return None;
+    }
     let authority = rest.split(['/', '?', '#']).next()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     let is_address = authority.parse::<std::net::Ipv4Addr>().is_ok();
-    (!authority.is_empty() && authority.chars().all(plain) && !is_address).then_some(authority)
+    (is_host(authority) && !is_address).then_some(authority)
 }
 
 #[cfg(test)]
@@ -116,6 +185,15 @@ mod tests {
             ("//192.0.2.1/mn/Ca", "in.provider.com", None),
             ("urn:x", "in.provider.com", None),
             ("//", "in.provider.com", None),
+            ("urn:x//in.provider.com", "in.provider.com", None),
+            ("urn:x//other.com", "in.provider.com", None),
+            ("1://in.provider.com", "in.provider.com", None),
+            ("/x//in.provider.com", "in.provider.com", None),
+            ("//in.provider.com./mn/Ca", "in.provider.com", None),
+            ("//in.provider.com:80/mn/Ca", "in.provider.com", None),
+            ("//in.provider.com/mn/Ca", "", None),
+            ("//in.provider.com/mn/Ca", ".", None),
+            ("//in.provider.com/mn/Ca", "https://in.provider.com", None),
         ] {
             assert_eq!(within(uri, base), expected, "{uri} {base}");
         }
@@ -124,14 +202,18 @@ mod tests {
     #[test]
     fn a_dns_name_is_compared_by_labels() {
         for (name, base, expected) in [
-            ("mn-1.in.provider.com", "in.provider.com", true),
-            ("in.provider.com", "in.provider.com", true),
-            ("in.provider.com", ".in.provider.com", true),
-            ("xin.provider.com", "in.provider.com", false),
-            (".in.provider.com", "in.provider.com", false),
-            ("mn-1.IN.provider.com", "in.provider.com", true),
-            ("anything", "", true),
-            ("com", "provider.com", false),
+            ("mn-1.in.provider.com", "in.provider.com", Some(true)),
+            ("in.provider.com", "in.provider.com", Some(true)),
+            ("mn-1.in.provider.com", ".in.provider.com", Some(true)),
+            ("in.provider.com", ".in.provider.com", None),
+            ("xin.provider.com", "in.provider.com", Some(false)),
+            (".in.provider.com", "in.provider.com", None),
+            ("in.provider.com.", "in.provider.com", None),
+            ("mn-1.IN.provider.com", "in.provider.com", Some(true)),
+            ("anything", "", Some(true)),
+            ("com", "provider.com", Some(false)),
+            ("x.provider.com", "*.provider.com", None),
+            ("x.provider.com", ".", None),
         ] {
             assert_eq!(dns_within(name, base), expected, "{name} {base}");
         }
@@ -139,14 +221,45 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_a_violation() {
-        let tree = |base| GeneralSubtree { base };
+        let of = |permitted: &[_], excluded: &[_]| Constraints {
+            permitted: permitted.to_vec(),
+            excluded: excluded.to_vec(),
+        };
         let ip = GeneralName::IPAddress(&[192, 0, 2, 1]);
-        let constraint = [tree(GeneralName::IPAddress(&[192, 0, 2, 0, 255, 255, 255, 0]))];
-        assert!(!conforms(&ip, &constraint, &[]));
-        assert!(!conforms(&ip, &[], &constraint));
-        assert!(conforms(&ip, &[tree(GeneralName::DNSName("a.b"))], &[]));
+        let constraint = [GeneralName::IPAddress(&[192, 0, 2, 0, 255, 255, 255, 0])];
+        assert!(!of(&constraint, &[]).allow(&ip));
+        assert!(!of(&[], &constraint).allow(&ip));
+        assert!(of(&[GeneralName::DNSName("a.b")], &[]).allow(&ip));
         let uri = GeneralName::URI("urn:x");
-        assert!(!conforms(&uri, &[tree(GeneralName::URI("a.b"))], &[]));
-        assert!(!conforms(&uri, &[], &[tree(GeneralName::URI("a.b"))]));
+        assert!(!of(&[GeneralName::URI("a.b")], &[]).allow(&uri));
+        assert!(!of(&[], &[GeneralName::URI("a.b")]).allow(&uri));
+    }
+
+    #[test]
+    fn constraints_are_read_whole_or_not_at_all() {
+        let good: &[u8] = b"\x30\x09\xA0\x07\x30\x05\x86\x03a.b";
+        let read = Constraints::read(good).unwrap();
+        assert_eq!(read.permitted, [GeneralName::URI("a.b")]);
+        assert!(read.excluded.is_empty());
+        for bad in [
+            &b""[..],
+            b"\x30\x00",
+            // A byte behind it; an empty list; an empty subtree.
+            b"\x30\x09\xA0\x07\x30\x05\x86\x03a.b\x00",
+            b"\x30\x02\xA0\x00",
+            b"\x30\x04\xA0\x02\x30\x00",
+            // A name of the wrong class; one that is no text; a minimum behind the name.
+            b"\x30\x09\xA0\x07\x30\x05\x06\x03a.b",
+            b"\x30\x09\xA0\x07\x30\x05\x86\x03\xFF.b",
+            b"\x30\x0C\xA0\x0A\x30\x08\x86\x03a.b\x80\x01\x01",
+            // A list of another kind; the same list twice; the lists the other way round.
+            b"\x30\x09\xA2\x07\x30\x05\x86\x03a.b",
+            b"\x30\x12\xA0\x07\x30\x05\x86\x03a.b\xA0\x07\x30\x05\x86\x03a.b",
+            b"\x30\x12\xA1\x07\x30\x05\x86\x03a.b\xA0\x07\x30\x05\x86\x03a.b",
+            // Cut off.
+            b"\x30\x09\xA0\x07\x30\x05\x86\x03a.",
+        ] {
+            assert!(Constraints::read(bad).is_none(), "{bad:?}");
+        }
     }
 }

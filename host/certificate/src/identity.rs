@@ -250,6 +250,9 @@ fn ae(uri: &str, own: &Names) -> Result<Identity, Rejection> {
     if sp != provider {
         return not_ours("it is of an AE of another service provider");
     }
+    if uri.len() > MAX_LEN - 3 {
+        return not_ours("it is too long for a Credential-ID");
+    }
     match AeIdStem::parse(stem) {
         Ok(stem) => Ok(Identity::Ae { absolute: uri.into(), stem }),
         Err(_) => not_ours("it is no absolute AE-ID"),
@@ -280,6 +283,7 @@ fn cse(name: &str, own: &Names) -> Result<Option<Identity>, Rejection> {
     let not_ours = |why| Err(Rejection::NotOurs(format!("the CSE {name}"), why));
     match CseId::parse(first) {
         Ok(cse) if cse == own.cse => not_ours("it is this very CSE"),
+        Ok(_) if name.len() > MAX_LEN - 3 => not_ours("it is too long for a Credential-ID"),
         Ok(cse) if cse.could_be_an_ae_id() => not_ours("its CSE-ID could be an S-type AE-ID"),
         Ok(cse) => Ok(Some(Identity::Cse { name: name.into(), cse })),
         Err(_) => not_ours("it is no CSE-ID"),

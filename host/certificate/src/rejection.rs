@@ -49,7 +49,9 @@ pub enum Rejection {
     #[error("the chain has a key of the kind {0}; add it to the trust anchor's `keys` to allow it")]
     Key(KeyKind),
     /// A key of the chain is of a kind that nobody may have.
-    #[error("the chain has a key that is neither P-256 with an uncompressed point, P-384 nor RSA")]
+    #[error(
+        "the chain has a key that is neither P-256 or P-384 with an uncompressed point nor RSA of 2048 to 8192 bits"
+    )]
     OtherKey,
     /// A name in the chain is not one that its issuers may give.
     #[error("the certificate's names are not within the name constraints of its issuers")]

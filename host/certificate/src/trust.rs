@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList, aws_lc_rs as algorithms};
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::identity::{Flavour, Names};
@@ -23,7 +24,7 @@ pub enum KeyKind {
     P256,
     /// secp384r1.
     P384,
-    /// RSA of 2048 bits or more.
+    /// RSA of 2048 to 8192 bits.
     Rsa,
 }
 
@@ -55,7 +56,7 @@ impl KeyKind {
         match (key.algorithm.algorithm.to_id_string().as_str(), curve().as_deref()) {
             (EC, Some(P256)) if uncompressed(65) => Ok(Self::P256),
             (EC, Some(P384)) if uncompressed(97) => Ok(Self::P384),
-            (RSA, _) => Ok(Self::Rsa),
+            (RSA, _) if (2048..=8192).contains(&modulus_bits(key)) => Ok(Self::Rsa),
             _ => Err(Rejection::OtherKey),
         }
     }
@@ -82,6 +83,14 @@ impl KeyKind {
             Self::Rsa => RSA,
         }
     }
+}
+
+/// How long an RSA key is; 0, if it can't be read.
+fn modulus_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
+    let Ok(PublicKey::RSA(rsa)) = key.parsed() else { return 0 };
+    let zeros = rsa.modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = rsa.modulus.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
+    ((rsa.modulus.len() - zeros) * 8).saturating_sub(first)
 }
 
 impl fmt::Display for KeyKind {

@@ -75,9 +75,13 @@ impl Trust {
                     Err(rejection) => why = rejection,
                 }
             }
-            let next = sent.iter().enumerate().find(|(at, read)| {
-                !path.contains(at) && read.certificate.subject().as_raw() == issuer
-            });
+            // Of one name there is one issuer: were there more, webpki would try all orders of
+            // them, and whoever sends such a chain would have us compute for nothing.
+            let is_it = |read: &Read<'_>| read.certificate.subject().as_raw() == issuer;
+            if path.iter().skip(1).filter_map(|at| sent.get(*at)).any(is_it) {
+                break;
+            }
+            let next = sent.iter().enumerate().skip(1).find(|(_, read)| is_it(read));
             match next {
                 Some((at, _)) => path.push(at),
                 None => break,
@@ -123,14 +127,18 @@ impl Trust {
             Err(webpki::Error::NameConstraintViolation) => signed(path, anchor)?,
             Err(error) => return Err(error.into()),
         }
-        let mut chain = Vec::with_capacity(path.len() + 1);
-        for (der, _) in path {
-            chain.push(Read::new(der)?);
-        }
-        chain.push(root);
-        let until = chain.iter().map(Read::not_after).min().unwrap_or(UNIX_EPOCH);
+        let chain: Vec<_> = path.iter().map(|(_, read)| *read).chain([&root]).collect();
+        // webpki does not ask when an anchor is valid.
+        let until = chain.iter().map(|read| read.not_after()).min().unwrap_or(UNIX_EPOCH);
         if until <= now {
             return Err(Rejection::Expired);
+        }
+        if chain.iter().any(|read| read.not_before() > now) {
+            return Err(Rejection::NotYetValid);
+        }
+        // Nor whether the key of an issuer may sign certificates.
+        if !above.iter().all(|(_, read)| read.may_issue()) {
+            return Err(Rejection::Path("an issuer's key usage lacks keyCertSign".into()));
         }
         constraints::check(&chain)?;
         if !end.may_sign() {
@@ -184,7 +192,9 @@ fn signed(path: &[(&CertificateDer<'_>, &Read<'_>)], anchor: &Anchor) -> Result<
     for ((_, read), issuer) in path.iter().zip(issuers) {
         let issuer = EndEntityCert::try_from(issuer)?;
         let certificate = &read.certificate;
-        let (signed, signature) = (certificate.as_ref(), &*certificate.signature_value.data);
+        // As bytes, the certificate itself would be the whole of it, its signature included.
+        let signed = certificate.tbs_certificate.as_ref();
+        let signature = &*certificate.signature_value.data;
         let by = |algorithm| issuer.verify_signature(algorithm, signed, signature).is_ok();
         if !algorithms.iter().any(|algorithm| by(*algorithm)) {
             return Err(Rejection::BadSignature);

@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_X509_EXT_NAME_CONSTRAINTS;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
+use crate::constraints::Constraints;
 use crate::rejection::Rejection;
 use crate::trust::KeyKind;
 use crate::verify::MAX_CERTIFICATE;
@@ -20,6 +22,8 @@ pub(crate) struct Read<'a> {
     pub certificate: X509Certificate<'a>,
     /// Its subject alternative names.
     pub names: Vec<GeneralName<'a>>,
+    /// The name constraints that it imposes.
+    pub constraints: Option<Constraints<'a>>,
 }
 
 impl<'a> Read<'a> {
@@ -47,7 +51,15 @@ impl<'a> Read<'a> {
         if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
             return Err(bad("one of its subject alternative names can't be read"));
         }
-        Ok(Self { certificate, names })
+        let constraints = match certificate.get_extension_unique(&OID_X509_EXT_NAME_CONSTRAINTS) {
+            Ok(None) => None,
+            Ok(Some(extension)) => {
+                let unreadable = || bad("its name constraints can't be read");
+                Some(Constraints::read(extension.value).ok_or_else(unreadable)?)
+            }
+            Err(_) => return Err(bad("an extension stands twice")),
+        };
+        Ok(Self { certificate, names, constraints })
     }
 
     /// The kind of its key.
@@ -59,6 +71,17 @@ impl<'a> Read<'a> {
     pub fn may_sign(&self) -> bool {
         let usage = self.certificate.key_usage().ok().flatten();
         usage.is_some_and(|usage| usage.value.digital_signature())
+    }
+
+    /// Whether its key may sign certificates, as far as its key usage says.
+    pub fn may_issue(&self) -> bool {
+        let usage = self.certificate.key_usage();
+        usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
+    }
+
+    /// From when on it is valid.
+    pub fn not_before(&self) -> SystemTime {
+        time(self.certificate.validity().not_before)
     }
 
     /// From when on it is valid no more.
@@ -104,30 +127,23 @@ pub struct Summary {
 pub fn summary(der: &CertificateDer<'_>) -> Result<Summary, Rejection> {
     let read = Read::new(der)?;
     let certificate = &read.certificate;
-    let constraints = match certificate.name_constraints() {
-        Ok(Some(constraints)) => {
-            let texts = |word: &'static str, list: &Option<Vec<_>>| -> Vec<String> {
-                let list: &[x509_parser::extensions::GeneralSubtree<'_>] =
-                    list.as_deref().unwrap_or_default();
-                list.iter().map(|tree| format!("{word} {}", tree.base)).collect()
-            };
-            let mut all = texts("permits", &constraints.value.permitted_subtrees);
-            all.extend(texts("excludes", &constraints.value.excluded_subtrees));
-            all
-        }
-        Ok(None) => Vec::new(),
-        Err(_) => return Err(Rejection::Malformed("its name constraints can't be read")),
+    let texts = |word: &'static str, list: &[GeneralName<'_>]| -> Vec<String> {
+        list.iter().map(|name| format!("{word} {}", crate::identity::text_of(name))).collect()
     };
+    let constraints = read.constraints.as_ref().map(|constraints| {
+        let permits = texts("permits", &constraints.permitted);
+        [permits, texts("excludes", &constraints.excluded)].concat()
+    });
     Ok(Summary {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         serial: certificate.raw_serial_as_string(),
-        not_before: time(certificate.validity().not_before),
+        not_before: read.not_before(),
         not_after: read.not_after(),
         key: read.key_kind().ok(),
         is_ca: certificate.is_ca(),
         may_sign: read.may_sign(),
         names: read.names.iter().map(crate::identity::text_of).collect(),
-        constraints,
+        constraints: constraints.unwrap_or_default(),
     })
 }

@@ -1,0 +1,101 @@
+//! The one verification: what it accepts, as whom, and what it refuses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod chains;
+mod constraints;
+mod identities;
+mod keys;
+mod malformed;
+mod revocation;
+mod servers;
+
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use saegis_certificate::{Anchor, Flavour, KeyKind, Names, Purpose, Rejection};
+use saegis_certificate::{Trust, TrustBuilder, Vouched};
+use saegis_onem2m::id::CseId;
+use saegis_trial::{Authority, Name, Request, Validity};
+
+/// An AE that registers at our CSE.
+const AE: &str = "//provider.com/mn-cse-123456/Clight-AE1";
+/// What is told of it.
+const THE_AE: &str = "the AE-ID //provider.com/mn-cse-123456/Clight-AE1";
+const DAY: Duration = Duration::from_secs(86400);
+
+/// The names of our CSE, the home gateway.
+fn own() -> Names {
+    Names {
+        cse: CseId::parse("mn-cse-123456").unwrap(),
+        service_provider: Some("provider.com".into()),
+    }
+}
+
+fn trust(anchors: impl IntoIterator<Item = Anchor>) -> Trust {
+    let mut builder = TrustBuilder::new(own());
+    anchors.into_iter().for_each(|anchor| builder.add_anchor(anchor));
+    builder.build()
+}
+
+/// An anchor as the profile has it: P-256 alone, no revocation lists.
+fn anchor(authority: &Authority, flavours: &[Flavour]) -> Anchor {
+    Anchor::new(authority.der().clone(), flavours, &[KeyKind::P256], &[]).unwrap()
+}
+
+/// Trust in one authority.
+fn trusting(authority: &Authority, flavours: &[Flavour]) -> Trust {
+    trust([anchor(authority, flavours)])
+}
+
+fn root(name: &str) -> Authority {
+    Authority::new(&Request::new(name)).unwrap()
+}
+
+/// A request for the certificate of the AE.
+fn ae() -> Request {
+    Request::new("Clight-AE1").name(Name::uri(AE))
+}
+
+fn client(trust: &Trust, chain: &[CertificateDer<'_>]) -> Result<Vouched, Rejection> {
+    trust.verify(chain, Purpose::Client, SystemTime::now())
+}
+
+/// The certificate with its signature changed.
+fn tampered(der: &CertificateDer<'_>) -> CertificateDer<'static> {
+    let mut der = der.to_vec();
+    *der.last_mut().unwrap() ^= 1;
+    der.into()
+}
+
+fn past() -> Validity {
+    let now = SystemTime::now();
+    Validity { from: now - 3 * DAY, until: now - DAY }
+}
+
+fn future() -> Validity {
+    let now = SystemTime::now();
+    Validity { from: now + DAY, until: now + 3 * DAY }
+}
+
+/// What came of it, in a form for tables: whom it names, or the name of the rejection.
+fn outcome(result: &Result<Vouched, Rejection>) -> Result<String, String> {
+    match result {
+        Ok(vouched) => Ok(vouched.identity.to_string()),
+        Err(rejection) => {
+            let text = format!("{rejection:?}");
+            Err(text.split(|c: char| !c.is_alphanumeric()).next().unwrap().into())
+        }
+    }
+}
+
+#[track_caller]
+fn check(what: &str, result: &Result<Vouched, Rejection>, expected: Result<&str, &str>) {
+    let expected = expected.map(Into::into).map_err(Into::into);
+    assert_eq!(outcome(result), expected, "{what}: {result:?}");
+}

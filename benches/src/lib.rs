@@ -75,6 +75,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         code_cache: None,
         required: Vec::new(),
         cse: saegis_onem2m::id::CseId::parse("mn-cse").map_err(|e| fault(&e))?,
+        registrars: Vec::new(),
         subscription_file: true,
         service_provider: None,
         limits: saegis_policy::Limits::default(),

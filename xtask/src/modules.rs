@@ -14,7 +14,7 @@ use crate::{
 
 /// Modules that are loaded afresh for each decision, so what they weigh is paid for each time.
 /// A module beyond the limit has most likely pulled in formatting or panic machinery.
-const SMALL: &[&str] = &["psk-table", "originator-check", "psk-derived"];
+const SMALL: &[&str] = &["psk-table", "certificate-table", "originator-check", "psk-derived"];
 const SMALL_LIMIT: usize = 40 * 1024;
 
 /// A member of the guest workspace that becomes a component.

@@ -31,6 +31,10 @@ impl Guest for OriginatorCheck {
         let peer = match &association.entity {
             Entity::NotYetKnown => Peer::UnknownAe,
             Entity::Ae(stem) => Peer::Ae(stem),
+            Entity::Aes(stems) => Peer::Aes(stems),
+            Entity::Cse(cse) if association.registrar => {
+                Peer::Registrar { cse, own: &association.cse }
+            }
             Entity::Cse(cse) => Peer::Cse(cse),
         };
         // In a notification `cr` is data: it names the creator of the subscription.

@@ -9,8 +9,27 @@ pub enum Peer<'a> {
     UnknownAe,
     /// An AE, by its AE-ID-Stem.
     Ae(&'a str),
+    /// Several AEs, by the AE-ID-Stems that they may have.
+    Aes(&'a [String]),
     /// A CSE, by its CSE-ID without the slash.
     Cse(&'a str),
+    /// A CSE that ours registers with: it passes on what is asked behind it.
+    Registrar {
+        /// Its CSE-ID without the slash.
+        cse: &'a str,
+        /// That of our own CSE.
+        own: &'a str,
+    },
+}
+
+impl Peer<'_> {
+    fn is_ae(self, stem: &str) -> bool {
+        match self {
+            Self::Ae(own) => own == stem,
+            Self::Aes(all) => all.iter().any(|own| own == stem),
+            Self::UnknownAe | Self::Cse(_) | Self::Registrar { .. } => false,
+        }
+    }
 }
 
 /// What the rules look at.
@@ -55,6 +74,8 @@ pub enum Why {
     NotRegistered,
     /// Rule 4: From is a CSE, or an AE at a CSE, that is not the one of this association.
     AnotherCse,
+    /// Rule 4: From is our own CSE, or an AE that is registered at it.
+    OurOwn,
     /// Rule 4: the stem of an AE that would be registered here.
     StemFromCse,
     /// A CSE does not register AEs.
@@ -78,6 +99,7 @@ impl Why {
             Self::AnotherAe
             | Self::NotRegistered
             | Self::AnotherCse
+            | Self::OurOwn
             | Self::StemFromCse
             | Self::ContentNamesAnother => 4106,
         }
@@ -99,6 +121,7 @@ impl Why {
             Self::AnotherCse => {
                 "From (X-M2M-Origin) is not of the CSE that this security association stands for"
             }
+            Self::OurOwn => "From (X-M2M-Origin) is of this very CSE",
             Self::StemFromCse => {
                 "a CSE writes the AE-ID of an AE (X-M2M-Origin) with the CSE-ID in front"
             }
@@ -136,14 +159,14 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
     let of_a_cse = matches!(form, Some(From::SpRelative(_) | From::Absolute { stem: None, .. }));
     match request.peer {
         // TS-0004 clause 7.4.4.2.1.
-        Peer::Ae(_) | Peer::UnknownAe if request.registers_cse && of_a_cse => {
+        Peer::Ae(_) | Peer::Aes(_) | Peer::UnknownAe if request.registers_cse && of_a_cse => {
             Err(Why::NoCseCredential)
         }
-        Peer::Ae(own) => match form {
-            Some(From::Stem(stem)) if stem == own && request.registers_cse => {
+        Peer::Ae(_) | Peer::Aes(_) => match form {
+            Some(From::Stem(stem)) if request.peer.is_ae(stem) && request.registers_cse => {
                 Err(Why::AeRegistersCse)
             }
-            Some(From::Stem(stem)) if stem == own => Ok(Outcome::Allow),
+            Some(From::Stem(stem)) if request.peer.is_ae(stem) => Ok(Outcome::Allow),
             Some(From::SpRelative(_) | From::SpRelativeAe { .. } | From::Absolute { .. }) => {
                 Err(Why::NotAStem)
             }
@@ -157,7 +180,25 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             _ if request.creates_ae => Ok(Outcome::AllowOnce),
             _ => Err(Why::NotRegistered),
         },
-        Peer::Cse(_) if request.creates_ae => Err(Why::CseCreatesAe),
+        Peer::Cse(_) | Peer::Registrar { .. } if request.creates_ae => Err(Why::CseCreatesAe),
+        Peer::Registrar { cse, own } => match form {
+            // Nobody else speaks for us and for the AEs that are registered here.
+            Some(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. }) if id == own => {
+                Err(Why::OurOwn)
+            }
+            Some(From::Absolute { sp, first, .. }) if ours(sp) && first == own => Err(Why::OurOwn),
+            Some(From::Stem(_) | From::AssignByRegistrar | From::AssignByServiceProvider) => {
+                Err(Why::StemFromCse)
+            }
+            Some(From::SpRelative(id)) if request.registers_cse && id != cse => {
+                Err(Why::AnotherCse)
+            }
+            Some(From::Absolute { first, .. }) if request.registers_cse && first != cse => {
+                Err(Why::AnotherCse)
+            }
+            Some(_) => Ok(Outcome::Allow),
+            None => Err(Why::FromMissing),
+        },
         Peer::Cse(own) => match form {
             Some(From::Absolute { sp, .. }) if !ours(sp) => Err(Why::AnotherCse),
             Some(From::SpRelative(id)) if id == own => Ok(Outcome::Allow),
@@ -278,6 +319,47 @@ mod tests {
             assert_eq!(row(Cse("mn"), Some(from), false, &[]), Deny(Why::StemFromCse), "{from}");
         }
         assert_eq!(row(Cse("mn"), Some("/mn/Ca"), true, &[]), Deny(Why::CseCreatesAe));
+    }
+
+    #[test]
+    fn a_registrar_passes_on_what_is_asked_behind_it() {
+        let registrar = Peer::Registrar { cse: "in", own: "mn" };
+        for from in [
+            "/in",
+            "/in/Ca",
+            "/mn2",
+            "/mn2/Ca",
+            "/Sa",
+            "//sp.org/mn2/Ca",
+            "//other.org/mn",
+            "//other.org/mn/Ca",
+        ] {
+            assert_eq!(row(registrar, Some(from), false, &[]), Allow, "{from}");
+        }
+        for from in ["/mn", "/mn/Ca", "//sp.org/mn", "//SP.org/mn/Ca"] {
+            assert_eq!(row(registrar, Some(from), false, &[]), Deny(Why::OurOwn), "{from}");
+        }
+        for from in ["Ca", "Sa", "C", "S"] {
+            assert_eq!(row(registrar, Some(from), false, &[]), Deny(Why::StemFromCse), "{from}");
+        }
+        assert_eq!(row(registrar, None, false, &[]), Deny(Why::FromMissing));
+        assert_eq!(row(registrar, Some("/in/Ca"), true, &[]), Deny(Why::CseCreatesAe));
+    }
+
+    #[test]
+    fn one_of_several_aes_speaks_as_each_of_them() {
+        let both = ["Ca".to_string(), "Cb".to_string()];
+        let peer = Peer::Aes(&both);
+        for from in ["Ca", "Cb"] {
+            assert_eq!(row(peer, Some(from), false, &[]), Allow, "{from}");
+            assert_eq!(row(peer, Some(from), true, &[]), Allow, "{from}");
+        }
+        for from in ["Cc", "C", "S"] {
+            assert_eq!(row(peer, Some(from), false, &[]), Deny(Why::AnotherAe), "{from}");
+        }
+        assert_eq!(row(peer, None, true, &[]), Deny(Why::AnotherAe));
+        assert_eq!(row(peer, Some("/mn/Ca"), false, &[]), Deny(Why::NotAStem));
+        assert_eq!(row(peer, Some("Ca"), false, &["Cb"]), Deny(Why::ContentNamesAnother));
     }
 
     #[test]

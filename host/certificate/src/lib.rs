@@ -10,6 +10,7 @@
 mod constraints;
 mod identity;
 mod own;
+pub mod pem;
 mod public_key;
 mod rejection;
 mod trust;

@@ -174,15 +174,17 @@ impl Associations {
                 Some(stem) => drop(association.learn(stem)),
                 None => {}
             },
-            Entity::Ae(stem) => {
+            named @ (Entity::Ae(_) | Entity::Aes(_)) => {
                 if bindings.of(&credential).is_some() {
                     let why = "policy names the credential's AE-ID";
                     self.free(bindings, &credential, &generation, why).await;
                 }
                 // What a credential names goes before what another has got.
-                if let Some(holder) = bindings.holder(stem).filter(|h| *h != credential) {
-                    let why = "the AE with its AE-ID has connected";
-                    self.free(bindings, &holder, &generation, why).await;
+                for stem in named.stems() {
+                    if let Some(holder) = bindings.holder(stem).filter(|h| *h != credential) {
+                        let why = "the AE with its AE-ID has connected";
+                        self.free(bindings, &holder, &generation, why).await;
+                    }
                 }
             }
             Entity::Cse(_) => {}
@@ -299,8 +301,7 @@ impl Associations {
         let lists = self.lists();
         lists.live.values().any(|live| {
             let named = live.association.credential_entity();
-            live.association.credential_id != *credential
-                && matches!(named, Entity::Ae(own) if own == stem)
+            live.association.credential_id != *credential && named.stems().contains(stem)
         })
     }
 

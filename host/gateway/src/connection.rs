@@ -8,8 +8,7 @@ use std::time::{Duration, SystemTime};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use saegis_handshake::psk::Accepted;
-use saegis_handshake::{FirstFlight, Offer, Refusal};
+use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::associations::Live;
 use crate::audit;
 use crate::gateway::Gateway;
-use crate::lookup::{PolicyLookup, Voucher};
+use crate::lookup::{PolicyLookup, PolicyMapping, Voucher};
 use crate::peers::UnderWay;
 use crate::service::Service;
 
@@ -79,16 +78,41 @@ async fn handshake(
     peer: SocketAddr,
 ) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
     let flight = match FirstFlight::read(&mut socket).await {
-        Ok(flight) if flight.offer() == Offer::Psk => flight,
-        Ok(_) => return Err(turn_away(socket, Refusal::CertificatesOnly).await),
+        Ok(flight) => flight,
         Err(refusal) => return Err(turn_away(socket, refusal).await),
     };
+    if flight.offer() == Offer::Certificates {
+        return with_certificates(gateway, socket, peer, flight).await;
+    }
     let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), peer.ip()));
     let id = gateway.next_association();
     let accepted = gateway.psk.accept(id, peer, socket, flight, lookup.clone()).await?;
     match lookup.voucher() {
         Some(voucher) => Ok((accepted, voucher)),
         None => Err(Refusal::Protocol("the handshake finished without a look-up".into())),
+    }
+}
+
+async fn with_certificates(
+    gateway: &Arc<Gateway>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    flight: FirstFlight,
+) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
+    let generation = gateway.policy.current();
+    let offered = flight.certificates();
+    let engine = match gateway.certificate_engine(&generation) {
+        Ok(Some(engine)) if offered.modern || offered.mandated => engine,
+        Ok(Some(_)) => return Err(turn_away(socket, Refusal::NoCommonSuite).await),
+        Ok(None) => return Err(turn_away(socket, Refusal::CertificatesOnly).await),
+        Err(e) => return Err(turn_away(socket, Refusal::Protocol(e.to_string())).await),
+    };
+    let mapping = Arc::new(PolicyMapping::new(generation, gateway.rules.clone(), peer.ip()));
+    let id = gateway.next_association();
+    let accepted = engine.accept(id, peer, socket, flight, mapping.clone()).await?;
+    match mapping.voucher() {
+        Some(voucher) => Ok((accepted, voucher)),
+        None => Err(Refusal::Protocol("the handshake finished without a certificate".into())),
     }
 }
 

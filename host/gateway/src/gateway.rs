@@ -1,12 +1,12 @@
 //! The gateway as a whole: what every connection shares, and how it is set up.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use saegis_handshake::psk;
-use saegis_policy::{Fault, Faults, Policy};
+use saegis_handshake::{EngineError, certificate, psk};
+use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
 use saegis_registrar::{Registrar, Settings};
 
 use crate::associations::Associations;
@@ -26,12 +26,14 @@ pub struct Gateway {
     pub policy: Arc<Policy>,
     /// The engine for pre-shared keys.
     pub psk: psk::Server,
+    /// The engines for certificates, with what they were set up by.
+    certificates: Mutex<Option<(Arc<Certificates>, Arc<certificate::Server>)>>,
     /// The CSE behind.
     pub upstream: Upstream,
     /// The live associations.
     pub associations: Associations,
     /// Where the service subscription's rules are.
-    pub rules: Source,
+    pub rules: Arc<Source>,
     /// The AE-IDs that credentials have got by registering.
     pub bindings: Bindings,
     /// What is counted.
@@ -85,7 +87,8 @@ impl Gateway {
             upstream.registrar(),
         );
         Ok(Self {
-            rules,
+            rules: Arc::new(rules),
+            certificates: Mutex::default(),
             policy: Arc::new(policy),
             psk,
             upstream,
@@ -96,6 +99,29 @@ impl Gateway {
             config,
             next_association: AtomicU64::new(1),
         })
+    }
+
+    /// The engines for certificates of a generation; none, where it has no certificate to show.
+    ///
+    /// # Errors
+    /// When an engine does not take what the generation has.
+    pub fn certificate_engine(
+        &self,
+        generation: &Generation,
+    ) -> Result<Option<Arc<certificate::Server>>, EngineError> {
+        let Some(certificates) = generation.certificates().filter(|c| !c.own.is_empty()) else {
+            return Ok(None);
+        };
+        let mut kept = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, engine)) = &*kept
+            && Arc::ptr_eq(of, certificates)
+        {
+            return Ok(Some(engine.clone()));
+        }
+        let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
+        let engine = Arc::new(engine);
+        *kept = Some((certificates.clone(), engine.clone()));
+        Ok(Some(engine))
     }
 
     /// From now on it is not ready.

@@ -7,22 +7,37 @@ use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
+use saegis_certificate::{Rejection, Vouched};
+use saegis_handshake::certificate::{
+    CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown,
+};
 use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::CredentialId;
-use saegis_policy::{Generation, Lookup, ModuleFault, Policy, PskQuery, Refusal};
+use saegis_policy::{
+    CertificateQuery, Generation, Lookup, Mapping, ModuleFault, Policy, PskQuery, Refusal,
+};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+
+use crate::rules::{NotHad, Source};
 
 /// What vouched for a credential: enough to ask again.
 pub struct Voucher {
     /// The number of the generation that was asked.
     pub generation: u64,
-    query: PskQuery,
     id: CredentialId,
     entity: Entity,
     expires: Option<SystemTime>,
-    key: Fingerprint,
+    what: What,
+}
+
+/// What was asked about.
+enum What {
+    /// A psk_identity, and the key that came of it.
+    Key { query: PskQuery, key: Fingerprint },
+    /// What a peer has shown.
+    Certificate(Asked),
 }
 
 /// How often a look-up is tried that failed, rather than was answered, before the association is
@@ -41,25 +56,64 @@ impl Voucher {
     /// Whether `generation` gives the same credential for the same query: the same key for the
     /// same entity. If not, the reason why not.
     pub async fn holds_in(&self, generation: &Generation) -> Result<(), NotVouched> {
-        let mut answer = ask(generation, &self.query).await;
+        let mut answer = self.ask(generation).await;
         for _ in 1..TRIES {
             if matches!(answer, Err(NotFound::Failed { .. })) {
-                answer = ask(generation, &self.query).await;
+                answer = self.ask(generation).await;
             }
         }
         let why = match answer {
-            Err(NotFound::Failed { fault: ModuleFault::Busy, .. }) => {
+            Err(NotFound::Failed { fault: ModuleFault::Busy, .. } | NotFound::NoRules) => {
                 return Err(NotVouched::NotAsked);
             }
             Err(why) => return Err(NotVouched::Gone(why.to_string())),
-            Ok(found) if found.expires != self.expires => "it expires at another time",
+            Ok(found) if !self.expires_as(found.expires) => "it expires at another time",
             Ok(found) if found.id != self.id => "another credential has the identity",
             Ok(found) if found.entity != self.entity => "the credential stands for another entity",
-            Ok(found) if !self.key.is_of(&found.key) => "the key was changed",
+            Ok(Found { key: Some(changed), .. }) if changed => "the key was changed",
             Ok(_) => return Ok(()),
         };
         Err(NotVouched::Gone(why.into()))
     }
+
+    async fn ask(&self, generation: &Generation) -> Result<Found, NotFound> {
+        match &self.what {
+            What::Key { query, key } => {
+                let found = ask(generation, query).await?;
+                let changed = Some(!key.is_of(&found.key));
+                Ok(Found {
+                    id: found.id,
+                    entity: found.entity,
+                    expires: found.expires,
+                    key: changed,
+                })
+            }
+            What::Certificate(asked) => {
+                let mapped = asked.ask_again(generation).await?;
+                let (id, entity, expires) = (mapped.credential_id, mapped.entity, mapped.expires);
+                Ok(Found { id, entity, expires, key: None })
+            }
+        }
+    }
+
+    /// A certificate may be good for longer than it was, when its authority is renewed: the
+    /// association ends at its time all the same.
+    fn expires_as(&self, found: Option<SystemTime>) -> bool {
+        match (&self.what, self.expires, found) {
+            (What::Certificate(_), Some(own), Some(found)) => found >= own,
+            (What::Certificate(_), _, None) => true,
+            (_, own, found) => own == found,
+        }
+    }
+}
+
+/// What a generation says now.
+struct Found {
+    id: CredentialId,
+    entity: Entity,
+    expires: Option<SystemTime>,
+    /// Whether the key is another.
+    key: Option<bool>,
 }
 
 /// Recognises a key without keeping it: an HMAC under a key of this process.
@@ -113,11 +167,10 @@ impl CredentialLookup for PolicyLookup {
                 Ok(credential) => {
                     let voucher = Voucher {
                         generation: generation.number,
-                        query,
                         id: credential.id.clone(),
                         entity: credential.entity.clone(),
                         expires: credential.expires,
-                        key: Fingerprint::of(&credential.key),
+                        what: What::Key { query, key: Fingerprint::of(&credential.key) },
                     };
                     if let Ok(mut place) = place.lock() {
                         *place = Some(voucher);
@@ -126,6 +179,96 @@ impl CredentialLookup for PolicyLookup {
                 }
             }
         })
+    }
+}
+
+/// Maps for one connection.
+pub struct PolicyMapping {
+    generation: Arc<Generation>,
+    rules: Arc<Source>,
+    peer: IpAddr,
+    voucher: Arc<Mutex<Option<Voucher>>>,
+}
+
+impl PolicyMapping {
+    /// A mapping for a connection of `peer`, by the generation whose trust its engine has.
+    pub fn new(generation: Arc<Generation>, rules: Arc<Source>, peer: IpAddr) -> Self {
+        Self { generation, rules, peer, voucher: Arc::default() }
+    }
+
+    /// What vouched for the certificate, if anything did.
+    pub fn voucher(&self) -> Option<Voucher> {
+        self.voucher.lock().ok()?.take()
+    }
+}
+
+impl CertificateMapping for PolicyMapping {
+    fn identify(&self, shown: Shown) -> Identifying {
+        let (generation, place) = (self.generation.clone(), self.voucher.clone());
+        let Shown { vouched, evidence, server_name } = shown;
+        let asked = Asked { evidence, server_name, peer: self.peer, rules: self.rules.clone() };
+        Box::pin(async move {
+            match asked.map(&generation, vouched).await {
+                Err(why) => Identified::Refused(why.to_string()),
+                Ok(mapped) => {
+                    let voucher = Voucher {
+                        generation: generation.number,
+                        id: mapped.credential_id.clone(),
+                        entity: mapped.entity.clone(),
+                        expires: mapped.expires,
+                        what: What::Certificate(asked),
+                    };
+                    if let Ok(mut place) = place.lock() {
+                        *place = Some(voucher);
+                    }
+                    Identified::As(mapped)
+                }
+            }
+        })
+    }
+}
+
+/// What a peer has shown, and where: enough to ask again.
+struct Asked {
+    evidence: Evidence,
+    server_name: Option<String>,
+    peer: IpAddr,
+    rules: Arc<Source>,
+}
+
+impl Asked {
+    /// Verifies and maps anew.
+    async fn ask_again(&self, generation: &Generation) -> Result<Mapped, NotFound> {
+        let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
+        let vouched = self.evidence.verify(&certificates.trust, SystemTime::now())?;
+        self.map(generation, vouched).await
+    }
+
+    /// Whom what was shown stands for: itself, or whom policy says.
+    async fn map(&self, generation: &Generation, vouched: Vouched) -> Result<Mapped, NotFound> {
+        let Vouched { identity, until } = vouched;
+        let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
+        if let Some(entity) = identity.entity() {
+            return Ok(Mapped { entity, credential_id, expires: until });
+        }
+        let query = CertificateQuery {
+            flavour: identity.flavour(),
+            credential_id: credential_id.clone(),
+            server_name: self.server_name.clone(),
+            peer: self.peer,
+            rules: self.rules.rules().await.map_err(|NotHad| NotFound::NoRules)?,
+        };
+        match generation.map_certificate(&query).await {
+            Mapping::As { entity, expires } => {
+                let expires = [until, expires].into_iter().flatten().min();
+                Ok(Mapped { entity, credential_id, expires })
+            }
+            Mapping::Unclaimed => Err(NotFound::Unmapped),
+            Mapping::Refused(Refusal { module, reason }) => {
+                Err(NotFound::Refused { module, reason })
+            }
+            Mapping::Failed { module, fault } => Err(NotFound::Failed { module, fault }),
+        }
     }
 }
 
@@ -138,6 +281,14 @@ enum NotFound {
     Refused { module: String, reason: String },
     #[error("module {module} {fault}")]
     Failed { module: String, fault: ModuleFault },
+    #[error("{0}")]
+    Certificate(#[from] Rejection),
+    #[error("no module and no rule says whom it stands for")]
+    Unmapped,
+    #[error("the gateway takes no certificates any more")]
+    NoCertificates,
+    #[error("the rules of the service subscription can't be had")]
+    NoRules,
 }
 
 async fn ask(generation: &Generation, query: &PskQuery) -> Result<Credential, NotFound> {

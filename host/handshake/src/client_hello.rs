@@ -4,7 +4,7 @@ use tls_parser::{TlsExtension, TlsVersion, parse_tls_client_hello_extensions};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::refusal::Refusal;
-use crate::suite::is_psk;
+use crate::suite::{MANDATED, MODERN, TLS13, is_psk};
 
 /// Largest first flight, in bytes. Real ones have a few hundred, and below 2,000 with
 /// post-quantum key shares.
@@ -22,6 +22,10 @@ const HANDSHAKE: u8 = 22;
 /// Message type of a ClientHello.
 const CLIENT_HELLO: u8 = 1;
 
+/// Extensions of RFC 7250.
+const CLIENT_CERTIFICATE_TYPE: u16 = 19;
+const SERVER_CERTIFICATE_TYPE: u16 = 20;
+
 /// What a client offers, and so which engine it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
@@ -31,10 +35,30 @@ pub enum Offer {
     Certificates,
 }
 
+/// What a client offers of certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// A suite of today: TLS 1.3, or TLS 1.2 with ECDHE and authenticated encryption.
+    pub modern: bool,
+    /// One that TS-0003 clause 10.2.3 has and few others do, with TLS 1.2: CBC or CCM.
+    pub mandated: bool,
+    /// It would rather show a raw public key than a certificate (RFC 7250).
+    pub shows_key: bool,
+    /// It would rather be shown a raw public key than a certificate.
+    pub wants_key: bool,
+}
+
 /// A first flight that was read and understood.
 pub struct FirstFlight {
     bytes: Vec<u8>,
+    hello: Hello,
+}
+
+/// What a ClientHello says.
+#[derive(Debug, PartialEq, Eq)]
+struct Hello {
     offer: Offer,
+    certificates: Certificates,
     server_name: Option<String>,
 }
 
@@ -48,8 +72,8 @@ impl FirstFlight {
         loop {
             match assemble(&bytes)? {
                 Some(message) => {
-                    let (offer, server_name) = classify(&message)?;
-                    return Ok(Self { bytes, offer, server_name });
+                    let hello = classify(&message)?;
+                    return Ok(Self { bytes, hello });
                 }
                 None if bytes.len() >= MAX_FLIGHT => return Err(Refusal::TooLarge),
                 None => {}
@@ -65,13 +89,19 @@ impl FirstFlight {
     /// What the client offers.
     #[must_use]
     pub fn offer(&self) -> Offer {
-        self.offer
+        self.hello.offer
+    }
+
+    /// What the client offers of certificates.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        self.hello.certificates
     }
 
     /// The server name that the client indicated (RFC 6066), in lower case.
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
+        self.hello.server_name.as_deref()
     }
 
     /// All that was read, byte for byte.
@@ -82,7 +112,7 @@ impl FirstFlight {
 
     /// All that was read, for the engine.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Option<String>) {
-        (self.bytes, self.server_name)
+        (self.bytes, self.hello.server_name)
     }
 }
 
@@ -139,7 +169,7 @@ fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, Rest<'_>)>, Refusal> {
 }
 
 /// Reads a ClientHello.
-fn classify(message: &[u8]) -> Result<(Offer, Option<String>), Refusal> {
+fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     let body = message.get(MESSAGE_HEADER..).unwrap_or_default();
     let (rest, hello) = tls_parser::parse_tls_handshake_client_hello(body)
         .map_err(|_| Refusal::Malformed("its fields can't be read"))?;
@@ -153,8 +183,15 @@ fn classify(message: &[u8]) -> Result<(Offer, Option<String>), Refusal> {
     }
     let mut versions = None;
     let mut server_name = None;
+    let mut certificates = Certificates::default();
     for extension in &extensions {
         match extension {
+            TlsExtension::Unknown(kind, list) if kind.0 == CLIENT_CERTIFICATE_TYPE => {
+                certificates.shows_key = prefers_raw_key(list)?;
+            }
+            TlsExtension::Unknown(kind, list) if kind.0 == SERVER_CERTIFICATE_TYPE => {
+                certificates.wants_key = prefers_raw_key(list)?;
+            }
             TlsExtension::SupportedVersions(list) => versions = Some(list),
             TlsExtension::SNI(names) => server_name = names.first().map(|(_, name)| *name),
             _ => {}
@@ -170,7 +207,23 @@ fn classify(message: &[u8]) -> Result<(Offer, Option<String>), Refusal> {
     let tls12 = versions.is_none_or(|list| list.contains(&TlsVersion::Tls12));
     let psk = tls12 && hello.ciphers.iter().any(|suite| is_psk(suite.0));
     let offer = if psk { Offer::Psk } else { Offer::Certificates };
-    Ok((offer, server_name.map(host_name).transpose()?))
+    let tls13 = versions.is_some_and(|list| list.contains(&TlsVersion::Tls13));
+    let offers = |suites: &[u16]| hello.ciphers.iter().any(|suite| suites.contains(&suite.0));
+    certificates.modern = tls13 && offers(TLS13) || tls12 && offers(MODERN);
+    certificates.mandated = tls12 && offers(MANDATED);
+    let server_name = server_name.map(host_name).transpose()?;
+    Ok(Hello { offer, certificates, server_name })
+}
+
+/// Whether the first certificate type of a list is that of raw public keys (RFC 7250).
+fn prefers_raw_key(list: &[u8]) -> Result<bool, Refusal> {
+    const RAW_PUBLIC_KEY: u8 = 2;
+    match list {
+        [length, types @ ..] if usize::from(*length) == types.len() && !types.is_empty() => {
+            Ok(types.first() == Some(&RAW_PUBLIC_KEY))
+        }
+        _ => Err(Refusal::Malformed("its certificate types can't be read")),
+    }
 }
 
 /// A name as it stands in DNS, underscores included: hosts that are no host names exist.

@@ -1,14 +1,14 @@
 //! Associations with pre-shared keys: TLS 1.2 by OpenSSL, both ends (TS-0003 clause 8.2.2.1).
 
 mod client;
-mod server;
+pub(crate) mod server;
 
 use std::pin::Pin;
 
 use saegis_onem2m::credential::Credential;
 
-pub use client::{Client, ConnectError, Connected};
-pub use server::{Accepted, EngineError, Server};
+pub use client::Client;
+pub use server::Server;
 
 /// Longest psk_identity, in bytes.
 pub const MAX_IDENTITY: usize = 256;
@@ -41,7 +41,7 @@ pub trait CredentialLookup {
 }
 
 /// The registered name of the cipher suite agreed on.
-fn suite_name(ssl: &openssl::ssl::SslRef) -> String {
+pub(crate) fn suite_name(ssl: &openssl::ssl::SslRef) -> String {
     let cipher = ssl.current_cipher();
     cipher.and_then(|c| c.standard_name().or(Some(c.name()))).unwrap_or_default().into()
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustls::CertificateError;
+use saegis_certificate::Rejection;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Why a handshake came to nothing.
@@ -26,9 +28,26 @@ pub enum Refusal {
     /// The client speaks no version that may be used.
     #[error("the client offers no TLS version from 1.2 on")]
     OldVersion,
-    /// The client offers certificates only.
-    #[error("the client offers no suite with a pre-shared key")]
+    /// The client offers certificates only, and there is nothing to show it.
+    #[error(
+        "the client offers no suite with a pre-shared key, and for certificates nothing is set up \
+         (policies/certificates.toml)"
+    )]
     CertificatesOnly,
+    /// The client offers no suite that either engine for certificates has.
+    #[error("the client offers no cipher suite that can be used")]
+    NoCommonSuite,
+    /// The peer's certificate, or its raw public key, is not accepted.
+    #[error("{0}")]
+    Certificate(#[source] Rejection),
+    /// The peer's certificate is good, and policy says of nobody that it stands for.
+    #[error("{identity} was refused: {why}")]
+    Unmapped {
+        /// Whom the certificate names.
+        identity: String,
+        /// Why it stands for nobody.
+        why: String,
+    },
     /// The identity can't be one: empty, too long, not UTF-8, or with a NUL in it.
     #[error("the psk_identity is malformed: {0}")]
     MalformedIdentity(&'static str),
@@ -63,6 +82,9 @@ impl Refusal {
             Self::Malformed(_) => "malformed",
             Self::OldVersion => "old-version",
             Self::CertificatesOnly => "certificates-only",
+            Self::NoCommonSuite => "no-common-suite",
+            Self::Certificate(_) => "certificate",
+            Self::Unmapped { .. } => "certificate-unmapped",
             Self::MalformedIdentity(_) => "malformed-identity",
             Self::Identity { .. } => "identity",
             Self::WrongKey { .. } => "wrong-key",
@@ -76,13 +98,15 @@ impl Refusal {
         match self {
             Self::Malformed(_) | Self::TooLarge => Some(Alert::DecodeError),
             Self::OldVersion => Some(Alert::ProtocolVersion),
-            Self::CertificatesOnly => Some(Alert::HandshakeFailure),
+            Self::CertificatesOnly | Self::NoCommonSuite => Some(Alert::HandshakeFailure),
             Self::Connection(_)
             | Self::PlainHttp
             | Self::NotTls
             | Self::MalformedIdentity(_)
             | Self::Identity { .. }
             | Self::WrongKey { .. }
+            | Self::Certificate(_)
+            | Self::Unmapped { .. }
             | Self::Protocol(_) => None,
         }
     }
@@ -94,21 +118,52 @@ impl Refusal {
 pub enum Alert {
     /// No common suite.
     HandshakeFailure = 40,
+    /// A certificate that can't be read, or that names nobody who may come.
+    BadCertificate = 42,
+    /// A certificate for something else, or with a key of another kind.
+    UnsupportedCertificate = 43,
+    /// A certificate that was revoked.
+    CertificateRevoked = 44,
+    /// A certificate that is valid no more, or not yet.
+    CertificateExpired = 45,
+    /// A certificate of an authority that is not believed.
+    UnknownCa = 48,
+    /// The certificate is good, and stands for nobody here.
+    AccessDenied = 49,
     /// A message that can't be read.
     DecodeError = 50,
+    /// A signature that is wrong.
+    DecryptError = 51,
     /// No common version.
     ProtocolVersion = 70,
 }
 
 impl Alert {
+    /// The alert for a certificate: that which rustls sends by itself.
+    pub(crate) fn of(rejection: &Rejection) -> Self {
+        match rejection.as_error() {
+            CertificateError::UnknownIssuer => Self::UnknownCa,
+            CertificateError::Expired => Self::CertificateExpired,
+            CertificateError::Revoked => Self::CertificateRevoked,
+            CertificateError::BadSignature => Self::DecryptError,
+            CertificateError::InvalidPurpose => Self::UnsupportedCertificate,
+            _ => Self::BadCertificate,
+        }
+    }
+
     /// Sends the alert in a record of its own.
     ///
     /// # Errors
     /// When the connection is gone.
     pub async fn send(self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        socket.write_all(&self.record()).await?;
+        socket.flush().await
+    }
+
+    /// The record.
+    pub(crate) fn record(self) -> [u8; 7] {
         const ALERT: u8 = 21;
         const FATAL: u8 = 2;
-        socket.write_all(&[ALERT, 3, 3, 0, 2, FATAL, self as u8]).await?;
-        socket.flush().await
+        [ALERT, 3, 3, 0, 2, FATAL, self as u8]
     }
 }

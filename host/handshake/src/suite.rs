@@ -114,6 +114,19 @@ pub(crate) fn is_psk(id: u16) -> bool {
         | 0xD001..=0xD005)
 }
 
+/// Suites of TLS 1.3: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
+pub(crate) const TLS13: &[u16] = &[0x1301, 0x1302, 0x1303];
+
+/// Suites of TLS 1.2 that rustls has: ECDHE with ECDSA or RSA, and authenticated encryption.
+pub(crate) const MODERN: &[u16] = &[0xC02B, 0xC02C, 0xCCA9, 0xC02F, 0xC030, 0xCCA8];
+
+/// TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, which TS-0003 clause 10.2.3 mandates for TLS, and
+/// TLS_ECDHE_ECDSA_WITH_AES_128_CCM.
+pub(crate) const MANDATED: &[u16] = &[0xC023, 0xC0AC];
+
+/// The same as OpenSSL wants them told.
+pub(crate) const MANDATED_OPENSSL: &str = "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-CCM";
+
 #[cfg(test)]
 mod tests {
     use super::*;

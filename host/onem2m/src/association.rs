@@ -13,12 +13,15 @@ use crate::id::{AeIdStem, CredentialId};
 pub enum Saef {
     /// Provisioned symmetric key: TLS-PSK with a Kpsa (clause 8.2.2.1).
     ProvisionedSymmetricKey,
+    /// Certificates, or raw public keys, on both sides (clause 8.2.2.2).
+    Certificate,
 }
 
 impl fmt::Display for Saef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ProvisionedSymmetricKey => "psk",
+            Self::Certificate => "certificate",
         })
     }
 }
@@ -113,7 +116,7 @@ impl SecurityAssociation {
     pub fn learn(&self, stem: AeIdStem) -> Result<(), AlreadyKnown> {
         match self.entity {
             Entity::NotYetKnown => self.learnt.set(Entity::Ae(stem)).map_err(|_| AlreadyKnown),
-            Entity::Ae(_) | Entity::Cse(_) => Err(AlreadyKnown),
+            Entity::Ae(_) | Entity::Aes(_) | Entity::Cse(_) => Err(AlreadyKnown),
         }
     }
 }

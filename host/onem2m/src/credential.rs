@@ -51,8 +51,23 @@ pub enum Entity {
     NotYetKnown,
     /// An AE registered, or allowed to register, at this registrar under this AE-ID-Stem.
     Ae(AeIdStem),
+    /// Several AEs of one device or node, by the AE-ID-Stems that they may have: it speaks as each
+    /// of them, and as no other.
+    Aes(Vec<AeIdStem>),
     /// A CSE.
     Cse(CseId),
+}
+
+impl Entity {
+    /// The AE-ID-Stems that it may speak as.
+    #[must_use]
+    pub fn stems(&self) -> &[AeIdStem] {
+        match self {
+            Self::Ae(stem) => std::slice::from_ref(stem),
+            Self::Aes(stems) => stems,
+            Self::NotYetKnown | Self::Cse(_) => &[],
+        }
+    }
 }
 
 /// In words, for logs.
@@ -61,6 +76,10 @@ impl std::fmt::Display for Entity {
         match self {
             Self::NotYetKnown => f.write_str("an AE not yet known"),
             Self::Ae(stem) => write!(f, "AE {stem}"),
+            Self::Aes(stems) => {
+                f.write_str("AEs")?;
+                stems.iter().try_for_each(|stem| write!(f, " {stem}"))
+            }
             Self::Cse(cse) => write!(f, "CSE {cse}"),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::certificates;
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
 use crate::generation::Generation;
@@ -56,6 +57,8 @@ fn build_now(
     let LoadedTables { tables, digests: table_digests, exposed } =
         load_tables(settings, last, &mut faults);
     let (subscription, subscription_digest) = load_subscription(settings, last, &mut faults);
+    let last_certificates = last.and_then(|last| last.certificates.as_ref());
+    let certificates = certificates::load(settings, last_certificates, &mut faults);
     let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
     if faults.is_empty() {
         for name in &settings.required {
@@ -88,8 +91,11 @@ fn build_now(
         exposed,
         subscription,
         subscription_digest,
+        certificates,
         sandbox: sandbox.clone(),
         service_provider: settings.service_provider.clone(),
+        cse: settings.cse.clone(),
+        registrars: settings.registrars.clone(),
     })
 }
 
@@ -97,6 +103,7 @@ fn build_now(
 pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
     a.table_digests == b.table_digests
         && a.subscription_digest == b.subscription_digest
+        && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
         && a.modules.len() == b.modules.len()
         && a.modules
             .iter()
@@ -137,7 +144,7 @@ fn load_tables(
         match table {
             Ok(table) => {
                 loaded.digests.insert(name.clone(), source.digest);
-                if source.exposed {
+                if source.exposed && table.has_keys() {
                     loaded.exposed.push(name.clone());
                 }
                 loaded.tables.insert(name, table);

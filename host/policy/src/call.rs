@@ -4,15 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use saegis_certificate::Flavour;
 use saegis_onem2m::credential::{Credential, Entity};
 use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
 use tokio::sync::SemaphorePermit;
 use wasmtime::component::Instance;
 use wasmtime::{Store, Trap};
 
-use crate::bindings::exports::saegis::policy::{credential_lookup, registration_check};
+use crate::bindings::exports::saegis::policy::{
+    certificate_mapping, credential_lookup, registration_check,
+};
 use crate::bindings::saegis::policy::types;
-use crate::decision::{Lookup, ModuleFault, PskQuery, Refusal, Registration};
+use crate::decision::{
+    CertificateQuery, Lookup, Mapping, ModuleFault, PskQuery, Refusal, Registration,
+};
 use crate::host::{Call, Files, Tables, printable};
 use crate::module::{Hook, Module, chain};
 use crate::observe::{Decided, Outcome};
@@ -148,6 +153,68 @@ impl Module {
         })
     }
 
+    /// Asks the module whom a certificate stands for; `None` where it is not the module's.
+    pub async fn map_certificate(
+        &self,
+        view: &View<'_>,
+        query: &CertificateQuery,
+    ) -> Option<Mapping> {
+        let asked = Instant::now();
+        let answer = match self.ask_mapping(view, query).await {
+            Ok(answer) => answer,
+            Err(fault) => Some(Mapping::Failed { module: self.name.clone(), fault }),
+        };
+        let outcome = match &answer {
+            Some(Mapping::As { .. }) => Outcome::Found,
+            None | Some(Mapping::Unclaimed) => Outcome::NotMine,
+            Some(Mapping::Refused(_)) => Outcome::Refused,
+            Some(Mapping::Failed { fault, .. }) => Outcome::Failed(fault),
+        };
+        self.tell(view.sandbox, Hook::CertificateMapping, asked, outcome);
+        answer
+    }
+
+    async fn ask_mapping(
+        &self,
+        view: &View<'_>,
+        query: &CertificateQuery,
+    ) -> Result<Option<Mapping>, ModuleFault> {
+        let Some(indices) = &self.mapping else { return Err(no_hook()) };
+        let query = certificate_mapping::Query {
+            flavour: match query.flavour {
+                Flavour::RawPublicKey => certificate_mapping::Flavour::RawPublicKey,
+                Flavour::Device => certificate_mapping::Flavour::Device,
+                Flavour::NodeId => certificate_mapping::Flavour::NodeId,
+                // These bind an entity by themselves, or none.
+                Flavour::AeId | Flavour::CseId | Flavour::Fqdn => return Ok(None),
+            },
+            credential_id: query.credential_id.to_string(),
+            server_name: query.server_name.clone(),
+            peer: query.peer.to_string(),
+        };
+        let Frame { _slot, mut store, instance } = self.frame(view).await?;
+        let answer = self
+            .within(view.sandbox, async {
+                indices.load(&mut store, &instance)?.call_identify(&mut store, &query).await
+            })
+            .await;
+        let refused = |reason: &str| {
+            let reason = printable(reason);
+            Ok(Some(Mapping::Refused(Refusal { module: self.name.clone(), reason })))
+        };
+        match finish(&mut store, answer)? {
+            certificate_mapping::Answer::NotMine => Ok(None),
+            certificate_mapping::Answer::Refused(reason) => refused(&reason),
+            certificate_mapping::Answer::Found(found) => {
+                let (entity, expires) = (entity(found.entity)?, expiry(found.expires)?);
+                if expires.is_some_and(|at| at <= SystemTime::now()) {
+                    return refused("the credential has expired");
+                }
+                Ok(Some(Mapping::As { entity, expires }))
+            }
+        }
+    }
+
     /// Asks the module whether a request may speak as it does.
     pub async fn check_originator(
         &self,
@@ -239,10 +306,29 @@ fn credential(
     call: &mut Call,
     found: credential_lookup::Credential,
 ) -> Result<Credential, ModuleFault> {
-    let entity = match found.entity {
+    let entity = entity(found.entity)?;
+    let id = CredentialId::parse(&found.credential_id)
+        .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
+    let expires = expiry(found.expires)?;
+    let key = call.take_key(&found.key).and_then(crate::host::KeySource::into_key);
+    let key = key.ok_or_else(|| nonsense("the key is none"))?;
+    Ok(Credential { entity, id, expires, key })
+}
+
+/// Most AE-IDs that one association may stand for.
+const MOST_AES: usize = 64;
+
+fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
+    let stem =
+        |stem: String| AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")));
+    Ok(match entity {
         types::Entity::NotYetKnown => Entity::NotYetKnown,
-        types::Entity::Ae(stem) => {
-            Entity::Ae(AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")))?)
+        types::Entity::Ae(one) => Entity::Ae(stem(one)?),
+        types::Entity::Aes(all) => {
+            if all.is_empty() || all.len() > MOST_AES {
+                return Err(nonsense(format!("a list of AE-IDs has 1 to {MOST_AES} entries")));
+            }
+            Entity::Aes(all.into_iter().map(stem).collect::<Result<_, _>>()?)
         }
         types::Entity::Cse(id) => {
             let id = CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?;
@@ -251,19 +337,13 @@ fn credential(
             }
             Entity::Cse(id)
         }
-    };
-    let id = CredentialId::parse(&found.credential_id)
-        .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
-    let expires = match found.expires {
-        None => None,
-        Some(at) => {
-            let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
-            Some(at.ok_or_else(|| nonsense("the expiry is no time"))?)
-        }
-    };
-    let key = call.take_key(&found.key).and_then(crate::host::KeySource::into_key);
-    let key = key.ok_or_else(|| nonsense("the key is none"))?;
-    Ok(Credential { entity, id, expires, key })
+    })
+}
+
+fn expiry(at: Option<u64>) -> Result<Option<SystemTime>, ModuleFault> {
+    let Some(at) = at else { return Ok(None) };
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
+    at.map(Some).ok_or_else(|| nonsense("the expiry is no time"))
 }
 
 fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleFault> {

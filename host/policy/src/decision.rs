@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use saegis_onem2m::credential::Credential;
+use saegis_certificate::Flavour;
+use saegis_onem2m::credential::{Credential, Entity};
+use saegis_onem2m::id::CredentialId;
 
 use crate::subscription::Subscription;
 
@@ -16,6 +19,43 @@ pub struct PskQuery {
     pub server_name: Option<String>,
     /// The peer.
     pub peer: IpAddr,
+}
+
+/// A certificate, or a raw public key, that is believed and names neither an AE nor a CSE.
+#[derive(Debug, Clone)]
+pub struct CertificateQuery {
+    /// Its flavour: a device's, a node's, or a raw public key.
+    pub flavour: Flavour,
+    /// Its Credential-ID.
+    pub credential_id: CredentialId,
+    /// The server name indicated, in lower case.
+    pub server_name: Option<String>,
+    /// The peer.
+    pub peer: IpAddr,
+    /// The rules of the service subscription that count.
+    pub rules: Rules,
+}
+
+/// What a mapping of a certificate came to.
+pub enum Mapping {
+    /// It stands for that entity.
+    As {
+        /// The entity.
+        entity: Entity,
+        /// From when on it no longer does, if that is sooner than the certificate's end.
+        expires: Option<SystemTime>,
+    },
+    /// No module claimed it.
+    Unclaimed,
+    /// A module refused it. The reason is for the log.
+    Refused(Refusal),
+    /// A module failed.
+    Failed {
+        /// The module.
+        module: String,
+        /// How.
+        fault: ModuleFault,
+    },
 }
 
 /// What a look-up came to.

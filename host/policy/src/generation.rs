@@ -5,14 +5,18 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use saegis_onem2m::association::{Saef, SecurityAssociation};
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::AeIdStem;
+use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 
 use crate::bindings::saegis::policy::types;
 use crate::build::{self, Installed};
 use crate::call::View;
 use crate::capability::Capability;
-use crate::decision::{Allowance, Lookup, ModuleFault, PskQuery, Registration, Rules, Verdict};
+use crate::certificates::Certificates;
+use crate::decision::{
+    Allowance, CertificateQuery, Lookup, Mapping, ModuleFault, PskQuery, Registration, Rules,
+    Verdict,
+};
 use crate::fault::{Fault, Faults};
 use crate::files::Digest;
 use crate::host::Tables;
@@ -35,9 +39,14 @@ pub struct Generation {
     /// The service subscription, if there is one, and what it was parsed from.
     pub(crate) subscription: Option<Arc<Subscription>>,
     pub(crate) subscription_digest: Option<Digest>,
+    /// What the gateway shows and whom it believes, if it has to do with certificates.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// The service provider's domain name, which modules are told.
     pub(crate) service_provider: Option<String>,
+    /// This CSE, and those that it registers with, which modules are told.
+    pub(crate) cse: CseId,
+    pub(crate) registrars: Vec<CseId>,
 }
 
 /// What whoever runs the gateway wants to know of a module.
@@ -98,6 +107,13 @@ impl Generation {
         self.subscription.as_ref().map(|subscription| subscription.rules())
     }
 
+    /// What the gateway shows and whom it believes, if it has to do with certificates. It is the
+    /// same as long as nothing of it has changed.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
+    }
+
     /// Whether a policy table has a credential for the AE-ID-Stem, so that nobody else may take it
     /// for its own.
     #[must_use]
@@ -127,6 +143,21 @@ impl Generation {
             }
         }
         Lookup::Unclaimed
+    }
+
+    /// Asks the certificate-mapping modules in turn whom a certificate stands for, until one claims
+    /// it. A module that fails ends the search.
+    pub async fn map_certificate(&self, query: &CertificateQuery) -> Mapping {
+        for installed in self.chain(Hook::CertificateMapping) {
+            let mut view = self.view(installed);
+            if let Rules::Given(subscription) = &query.rules {
+                view.subscription = subscription;
+            }
+            if let Some(answer) = installed.module.map_certificate(&view, query).await {
+                return answer;
+            }
+        }
+        Mapping::Unclaimed
     }
 
     /// Asks every impersonation-check module whether the request may speak in the name of its
@@ -174,15 +205,21 @@ impl Generation {
         types::Association {
             saef: match association.saef {
                 Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
+                Saef::Certificate => types::Saef::Certificate,
             },
             entity: match association.entity() {
                 Entity::NotYetKnown => types::Entity::NotYetKnown,
                 Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
+                Entity::Aes(stems) => {
+                    types::Entity::Aes(stems.iter().map(ToString::to_string).collect())
+                }
                 Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
             },
             credential_id: association.credential_id.to_string(),
             peer: association.peer.ip().to_string(),
             service_provider: self.service_provider.clone(),
+            cse: self.cse.bare().into(),
+            registrar: matches!(association.entity(), Entity::Cse(cse) if self.registrars.contains(cse)),
         }
     }
 }

@@ -254,6 +254,19 @@ impl service_subscription::Host for Call {
             Ok(rules) => Ok(rules.into_iter().cloned().map(Into::into).collect()),
         })
     }
+
+    fn has_rule_for(
+        &mut self,
+        credential_id: String,
+    ) -> Result<std::result::Result<bool, service_subscription::Error>> {
+        let Some(subscription) = &self.subscription else {
+            return Ok(Err(service_subscription::Error::NoProfile));
+        };
+        Ok(match subscription.has_rule_for(&credential_id) {
+            Err(NoNode) => Err(service_subscription::Error::NoNode),
+            Ok(has) => Ok(has),
+        })
+    }
 }
 
 impl From<Rule> for service_subscription::Rule {

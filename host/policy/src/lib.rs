@@ -13,6 +13,7 @@ mod bindings;
 mod build;
 mod call;
 mod capability;
+mod certificates;
 mod decision;
 mod document;
 mod fault;
@@ -30,8 +31,10 @@ mod table;
 mod watch;
 
 pub use capability::Capability;
+pub use certificates::Certificates;
 pub use decision::{
-    Allowance, Lookup, ModuleFault, PskQuery, Refusal, Registration, Rules, Verdict,
+    Allowance, CertificateQuery, Lookup, Mapping, ModuleFault, PskQuery, Refusal, Registration,
+    Rules, Verdict,
 };
 pub use document::Document;
 pub use fault::{Fault, Faults};

@@ -9,7 +9,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::PACKAGE;
 use crate::bindings::exports::saegis::policy::{
-    credential_lookup, impersonation_check, registration_check,
+    certificate_mapping, credential_lookup, impersonation_check, registration_check,
 };
 use crate::capability::Capability;
 use crate::fault::Fault;
@@ -29,12 +29,18 @@ pub enum Hook {
     ImpersonationCheck,
     /// Checks registrations of AEs.
     RegistrationCheck,
+    /// Says whom a certificate stands for.
+    CertificateMapping,
 }
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 3] =
-        [Self::CredentialLookup, Self::ImpersonationCheck, Self::RegistrationCheck];
+    pub const ALL: [Self; 4] = [
+        Self::CredentialLookup,
+        Self::ImpersonationCheck,
+        Self::RegistrationCheck,
+        Self::CertificateMapping,
+    ];
 
     /// Its name, which is that of its interface in `wit/`.
     #[must_use]
@@ -43,6 +49,7 @@ impl Hook {
             Self::CredentialLookup => "credential-lookup",
             Self::ImpersonationCheck => "impersonation-check",
             Self::RegistrationCheck => "registration-check",
+            Self::CertificateMapping => "certificate-mapping",
         }
     }
 }
@@ -62,6 +69,7 @@ pub(crate) struct Module {
     pub lookup: Option<credential_lookup::GuestIndices>,
     pub impersonation: Option<impersonation_check::GuestIndices>,
     pub registration: Option<registration_check::GuestIndices>,
+    pub mapping: Option<certificate_mapping::GuestIndices>,
     pub pre: InstancePre<Call>,
     pub wasi: bool,
     pub log: Arc<LogBudget>,
@@ -117,6 +125,10 @@ impl Module {
                 .then(|| registration_check::GuestIndices::new(&pre))
                 .transpose()
                 .map_err(misfit)?,
+            mapping: has(Hook::CertificateMapping)
+                .then(|| certificate_mapping::GuestIndices::new(&pre))
+                .transpose()
+                .map_err(misfit)?,
             name: name.into(),
             digest: source.digest,
             manifest,
@@ -137,6 +149,7 @@ impl Module {
             Hook::CredentialLookup => self.lookup.is_some(),
             Hook::ImpersonationCheck => self.impersonation.is_some(),
             Hook::RegistrationCheck => self.registration.is_some(),
+            Hook::CertificateMapping => self.mapping.is_some(),
         }
     }
 }

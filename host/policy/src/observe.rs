@@ -21,7 +21,7 @@ pub struct Decided<'a> {
 /// What a call of a module came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// A look-up found the credential.
+    /// A look-up found the credential, or a mapping the entity.
     Found,
     /// A look-up does not know the identity.
     NotMine,

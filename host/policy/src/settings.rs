@@ -29,6 +29,8 @@ pub struct Settings {
     pub subscription_file: bool,
     /// The domain name of the service provider, which modules are told.
     pub service_provider: Option<String>,
+    /// The CSEs that this one registers with: they pass on what those behind them ask.
+    pub registrars: Vec<CseId>,
     /// Bounds on each call.
     pub limits: Limits,
     /// Capabilities that manifests may ask for.

@@ -230,6 +230,19 @@ impl Subscription {
         self.rules.as_ref().map_or(0, Vec::len)
     }
 
+    /// Whether any rule is for that credential.
+    ///
+    /// # Errors
+    /// When the CSE has no node in it.
+    pub fn has_rule_for(&self, credential_id: &str) -> Result<bool, NoNode> {
+        let rules = self.rules.as_ref().ok_or(NoNode)?;
+        let fit = |n: &u32| {
+            let rule = rules.get(*n as usize);
+            rule.is_some_and(|r| r.applicable_cred_ids.iter().any(|p| fits(p, credential_id)))
+        };
+        Ok(self.credentials.candidates(credential_id).into_iter().flatten().any(fit))
+    }
+
     /// Rules that allow a registration, some of them if there are many.
     ///
     /// # Errors

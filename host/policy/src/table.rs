@@ -6,6 +6,7 @@
 mod column;
 mod parse;
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -30,6 +31,8 @@ pub struct Table {
     index: HashTable<u32>,
     /// A row number for each AE-ID-Stem that a row has, once somebody asked for one.
     ae_ids: OnceLock<HashTable<u32>>,
+    /// The AE-ID-Stems that stand in lists of several, once somebody asked for one.
+    listed: OnceLock<HashSet<Box<str>>>,
     hasher: DefaultHashBuilder,
     /// Keys shorter than [`PresharedKey::SHORT`].
     short_keys: usize,
@@ -52,6 +55,12 @@ impl Table {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.ends.len() / self.columns.len().max(1)
+    }
+
+    /// Whether it has a column of keys.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.columns.iter().any(|c| c.kind == Kind::Key)
     }
 
     /// How many keys are short enough to be guessed from one recorded handshake.
@@ -99,12 +108,28 @@ impl Table {
     /// looked at: at registrations, and not while the table is loaded.
     #[must_use]
     pub fn names_ae(&self, stem: &str) -> bool {
+        if self.lists_ae(stem) {
+            return true;
+        }
         let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStem) else {
             return false;
         };
         let ae_ids = self.ae_ids.get_or_init(|| self.index_of(column));
         let hash = self.hasher.hash_one(stem.as_bytes());
         ae_ids.find(hash, |&row| self.cell(Row(row), column) == stem.as_bytes()).is_some()
+    }
+
+    /// Whether a row has that AE-ID-Stem in a list of several.
+    fn lists_ae(&self, stem: &str) -> bool {
+        let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStems) else {
+            return false;
+        };
+        let listed = self.listed.get_or_init(|| {
+            let cell = |row| std::str::from_utf8(self.cell(row, column)).unwrap_or_default();
+            let stems = self.each_row().flat_map(|row| cell(row).split(' '));
+            stems.filter(|stem| !stem.is_empty()).map(Into::into).collect()
+        });
+        listed.contains(stem)
     }
 
     /// A row number for each text in a column, but for empty cells.

@@ -179,6 +179,7 @@ impl Config {
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
             cse: self.cse.cse_id.clone(),
+            registrars: Vec::new(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {

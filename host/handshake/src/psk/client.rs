@@ -1,7 +1,5 @@
 //! The client's end: what an AE, or a CSE that registers, does.
 
-use std::pin::Pin;
-
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslVersion};
 use saegis_onem2m::credential::PresharedKey;
@@ -9,38 +7,12 @@ use saegis_onem2m::id::KpsaId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
-use super::EngineError;
+use crate::accepted::{ConnectError, Connected, EngineError};
 use crate::suite::Suite;
 
 /// The engine of the client's end, for one credential.
 pub struct Client {
     context: SslContext,
-}
-
-/// An established association, seen from the client's end.
-pub struct Connected<S> {
-    /// The stream.
-    pub stream: Pin<Box<SslStream<S>>>,
-    /// The TLS protocol version agreed on.
-    pub protocol: &'static str,
-    /// The cipher suite agreed on, by its registered name.
-    pub suite: String,
-}
-
-/// Why there is no association.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The other end refused. It does not say whether the identity is unknown or the key wrong.
-    #[error(
-        "the other end refused the handshake: it does not know the KpsaID, or has another Kpsa for it ({0})"
-    )]
-    Refused(String),
-    /// No suite in common.
-    #[error("the other end takes none of the cipher suites offered ({0})")]
-    NoCommonSuite(String),
-    /// Anything else.
-    #[error("the handshake failed: {0}")]
-    Failed(String),
 }
 
 impl Client {
@@ -83,7 +55,7 @@ impl Client {
         server_name: Option<&str>,
     ) -> Result<Connected<S>, ConnectError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let engine = |e: ErrorStack| ConnectError::Failed(e.to_string());
         let mut ssl = Ssl::new(&self.context).map_err(engine)?;

@@ -1,6 +1,5 @@
 //! The server's end.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use openssl::error::ErrorStack;
@@ -16,33 +15,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
 use super::{Answer, CredentialLookup, MAX_IDENTITY, Query};
+use crate::EngineError;
+use crate::accepted::Accepted;
 use crate::client_hello::FirstFlight;
 use crate::held::{Answering, Held};
 use crate::refusal::Refusal;
 use crate::suite::Suite;
-
-/// An engine that can't be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("the TLS engine can't be set up: {0}")]
-pub struct EngineError(#[from] ErrorStack);
 
 /// The engine of the server's end.
 #[derive(Clone)]
 pub struct Server {
     context: SslContext,
 }
-
-/// A stream over an established association.
-pub struct Accepted<S> {
-    /// The record of the association.
-    pub association: SecurityAssociation,
-    /// The stream.
-    pub stream: Pin<Box<dyn TlsStream<S>>>,
-}
-
-/// An established stream. What is between it and the socket is the engine's affair.
-pub trait TlsStream<S>: AsyncRead + AsyncWrite + Send {}
-impl<S, T: AsyncRead + AsyncWrite + Send> TlsStream<S> for T {}
 
 /// Where the look-up leaves its answer and the engine's callback finds it.
 #[derive(Default)]
@@ -157,7 +141,7 @@ impl Server {
     }
 }
 
-fn failed(error: openssl::ssl::Error) -> Refusal {
+pub(crate) fn failed(error: openssl::ssl::Error) -> Refusal {
     let text = error.to_string();
     match error.into_io_error() {
         Ok(io) => Refusal::Connection(io),

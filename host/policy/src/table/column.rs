@@ -2,7 +2,7 @@
 //! schema beside it, and a wrong name is found at once.
 
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::id::{AeIdStem, CseId, KpsaId};
+use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
 use saegis_onem2m::timestamp;
 
 /// What a column holds.
@@ -10,10 +10,14 @@ use saegis_onem2m::timestamp;
 pub(super) enum Kind {
     /// The identifier of a key, by which rows are found; never empty, never twice.
     Index,
+    /// A Credential-ID, by which rows are found; never empty, never twice.
+    CredentialId,
     /// A key in hexadecimal digits; never empty.
     Key,
     /// An AE-ID-Stem, or nothing.
     AeIdStem,
+    /// AE-ID-Stems with a space between them, or nothing.
+    AeIdStems,
     /// A CSE-ID, or nothing.
     CseId,
     /// A time, or nothing; kept as seconds since 1970.
@@ -30,9 +34,11 @@ pub(super) struct Column {
 }
 
 /// Every column there is.
-pub(super) const KNOWN: [Column; 8] = [
+pub(super) const KNOWN: [Column; 10] = [
     Column { name: "ae_id", kind: Kind::AeIdStem },
+    Column { name: "ae_ids", kind: Kind::AeIdStems },
     Column { name: "cse_id", kind: Kind::CseId },
+    Column { name: "credential_id", kind: Kind::CredentialId },
     Column { name: "kpsa", kind: Kind::Key },
     Column { name: "kpsa_id", kind: Kind::Index },
     Column { name: "ke", kind: Kind::Key },
@@ -40,6 +46,13 @@ pub(super) const KNOWN: [Column; 8] = [
     Column { name: "expires", kind: Kind::Time },
     Column { name: "comment", kind: Kind::Text },
 ];
+
+impl Column {
+    /// Whether rows are found by it.
+    pub(super) fn is_index(self) -> bool {
+        matches!(self.kind, Kind::Index | Kind::CredentialId)
+    }
+}
 
 /// Which columns a table with this index column must have besides.
 pub(super) fn required(index: &str) -> &'static [&'static str] {
@@ -59,9 +72,15 @@ pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result
     let text = || std::str::from_utf8(cell).map_err(|_| "is not UTF-8".to_string());
     match column.kind {
         Kind::Key => return append_key(cell, cells),
+        Kind::CredentialId => drop(CredentialId::parse(text()?).map_err(|e| e.to_string())?),
         Kind::Index => KpsaId::check(text()?).map_err(|e| e.to_string())?,
         _ if cell.is_empty() => {}
         Kind::AeIdStem => AeIdStem::check(text()?).map_err(|e| e.to_string())?,
+        Kind::AeIdStems => {
+            for stem in text()?.split(' ') {
+                AeIdStem::check(stem).map_err(|e| format!("has {stem:?}, which {e}"))?;
+            }
+        }
         Kind::CseId => {
             let cse = CseId::parse(text()?).map_err(|e| e.to_string())?;
             if cse.could_be_an_ae_id() {

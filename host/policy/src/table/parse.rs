@@ -83,7 +83,7 @@ fn read_header(
             }
         }
     }
-    let indices: Vec<_> = columns.iter().filter(|c| c.kind == Kind::Index).collect();
+    let indices: Vec<_> = columns.iter().filter(|c| c.is_index()).collect();
     match indices.as_slice() {
         [index] => {
             for &name in column::required(index.name) {
@@ -94,8 +94,14 @@ fn read_header(
                 }
             }
         }
-        [] => faults.push(records.fault(file, 0, "there is no column kpsa_id or ke_id".into())),
-        _ => faults.push(records.fault(file, 0, "kpsa_id and ke_id can't be in one table".into())),
+        [] => {
+            let what = "there is no column kpsa_id, ke_id or credential_id";
+            faults.push(records.fault(file, 0, what.into()));
+        }
+        _ => {
+            let what = "of kpsa_id, ke_id and credential_id a table has one";
+            faults.push(records.fault(file, 0, what.into()));
+        }
     }
     if faults.is_empty() { Ok(columns) } else { Err(faults) }
 }
@@ -104,18 +110,19 @@ fn read_header(
 struct Rows {
     table: Table,
     key_columns: Vec<usize>,
-    both_ids: Option<(usize, usize)>,
+    /// The columns that say whom a row is for, of which one may do so.
+    entities: Vec<usize>,
 }
 
 impl Rows {
     fn new(columns: Vec<Column>, text_len: usize) -> Self {
         let place = |name: &str| columns.iter().position(|c| c.name == name);
-        let index_column = columns.iter().position(|c| c.kind == Kind::Index).unwrap_or_default();
+        let index_column = columns.iter().position(|c| c.is_index()).unwrap_or_default();
         let keys = columns.iter().enumerate().filter(|(_, c)| c.kind == Kind::Key);
         let rows_guess = text_len / SHORT_ROW.max(columns.len() * 12);
         Self {
             key_columns: keys.map(|(at, _)| at).collect(),
-            both_ids: place("ae_id").zip(place("cse_id")),
+            entities: ["ae_id", "ae_ids", "cse_id"].into_iter().filter_map(place).collect(),
             table: Table {
                 index_column,
                 // What is kept of a cell is never longer than its text but for a time, which
@@ -125,6 +132,7 @@ impl Rows {
                 ends: Vec::with_capacity(rows_guess * columns.len()),
                 index: HashTable::with_capacity(rows_guess),
                 ae_ids: OnceLock::new(),
+                listed: OnceLock::new(),
                 hasher: DefaultHashBuilder::default(),
                 short_keys: 0,
                 columns,
@@ -166,11 +174,9 @@ impl Rows {
         }
         let number = u32::try_from(table.ends.len() / count - 1).unwrap_or(u32::MAX);
         let row = Row(number);
-        if let Some((ae, cse)) = self.both_ids
-            && !table.cell(row, ae).is_empty()
-            && !table.cell(row, cse).is_empty()
-        {
-            return Err((cse, "a row has an ae_id or a cse_id, not both".into()));
+        let mut named = self.entities.iter().filter(|at| !table.cell(row, **at).is_empty());
+        if let (Some(_), Some(&second)) = (named.next(), named.next()) {
+            return Err((second, "a row has one of ae_id, ae_ids and cse_id".into()));
         }
         let short = |&&at: &&usize| table.cell(row, at).len() < PresharedKey::SHORT;
         let short_keys = self.key_columns.iter().filter(short).count();

@@ -159,7 +159,10 @@ fn headers_are_checked() {
         fault("kpsa,kpsa_id\n"),
         "t.csv:1:1: a table with a column kpsa_id needs a column ae_id"
     );
-    assert_eq!(fault("ae_id,kpsa\n"), "t.csv:1:1: there is no column kpsa_id or ke_id");
+    assert_eq!(
+        fault("ae_id,kpsa\n"),
+        "t.csv:1:1: there is no column kpsa_id, ke_id or credential_id"
+    );
     assert_eq!(fault("ae_id,kpsa,kpsa_id,kpsa\n"), "t.csv:1:20: the column kpsa stands twice");
     assert!(
         fault("ae_id,key,kpsa_id\n")
@@ -167,7 +170,7 @@ fn headers_are_checked() {
     );
     assert_eq!(
         fault("ae_id,cse_id,kpsa,kpsa_id\nCa,mn,00,a@b.c\n"),
-        "t.csv:2:4: a row has an ae_id or a cse_id, not both"
+        "t.csv:2:4: a row has one of ae_id, ae_ids and cse_id"
     );
 }
 

@@ -1,0 +1,68 @@
+//! What an engine makes of a connection.
+
+use std::pin::Pin;
+
+use openssl::error::ErrorStack;
+use saegis_onem2m::association::SecurityAssociation;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// An engine that can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the TLS engine can't be set up: {0}")]
+pub struct EngineError(String);
+
+impl From<ErrorStack> for EngineError {
+    fn from(error: ErrorStack) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<rustls::Error> for EngineError {
+    fn from(error: rustls::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A stream over an established association.
+pub struct Accepted<S> {
+    /// The record of the association.
+    pub association: SecurityAssociation,
+    /// The stream.
+    pub stream: Pin<Box<dyn TlsStream<S>>>,
+}
+
+/// An established association, seen from the client's end.
+pub struct Connected<S> {
+    /// The stream.
+    pub stream: Pin<Box<dyn TlsStream<S>>>,
+    /// The TLS protocol version agreed on.
+    pub protocol: &'static str,
+    /// The cipher suite agreed on, by its registered name.
+    pub suite: String,
+}
+
+/// Why there is no association, seen from the client's end.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The other end refused. It does not say whether the identity is unknown or the key wrong.
+    #[error(
+        "the other end refused the handshake: it does not know the KpsaID, or has another Kpsa for it ({0})"
+    )]
+    Refused(String),
+    /// The other end does not take our certificate.
+    #[error("the other end refused our certificate ({0})")]
+    CertificateRefused(String),
+    /// The other end's certificate does not prove who it should be.
+    #[error("the other end is not who it should be: {0}")]
+    Server(#[source] saegis_certificate::Rejection),
+    /// No suite in common.
+    #[error("the other end takes none of the cipher suites offered ({0})")]
+    NoCommonSuite(String),
+    /// Anything else.
+    #[error("the handshake failed: {0}")]
+    Failed(String),
+}
+
+/// An established stream. What is between it and the socket is the engine's affair.
+pub trait TlsStream<S>: AsyncRead + AsyncWrite + Send {}
+impl<S, T: AsyncRead + AsyncWrite + Send> TlsStream<S> for T {}

@@ -1,0 +1,209 @@
+//! The server's end by rustls: TLS 1.3, and TLS 1.2 with authenticated encryption.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use saegis_certificate::{KeyKind, OwnCertificate, Rejection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use super::Agreed;
+use super::mapping::{Evidence, Gate, Slot};
+use crate::client_hello::Certificates;
+use crate::refusal::Refusal;
+
+/// What a certificate of our own is shown as.
+#[derive(Debug, Clone)]
+pub(super) struct Shows {
+    certificate: Arc<CertifiedKey>,
+    key: Option<Arc<CertifiedKey>>,
+}
+
+impl Shows {
+    pub fn new(own: &OwnCertificate) -> Self {
+        let certificate = own.certified().clone();
+        let key = certificate.key.public_key().map(|spki| {
+            let raw = CertificateDer::from(spki.to_vec());
+            Arc::new(CertifiedKey::new(vec![raw], certificate.key.clone()))
+        });
+        Self { certificate, key }
+    }
+
+    fn resolver(&self, as_key: bool) -> Shown {
+        match &self.key {
+            Some(key) if as_key => Shown { shows: key.clone(), is_key: true },
+            _ => Shown { shows: self.certificate.clone(), is_key: false },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shown {
+    shows: Arc<CertifiedKey>,
+    is_key: bool,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.shows.clone())
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.is_key
+    }
+}
+
+/// Does a handshake. What the peer showed is in the slot.
+pub(super) async fn accept<S>(
+    provider: &Arc<CryptoProvider>,
+    own: &Shows,
+    offered: Certificates,
+    gate: Gate<S>,
+    slot: &Arc<Slot>,
+) -> Result<Agreed<S>, Refusal>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let asker =
+        Asker { provider: provider.clone(), slot: slot.clone(), takes_keys: offered.shows_key };
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(protocol)?;
+    let mut config = builder
+        .with_client_cert_verifier(Arc::new(asker))
+        .with_cert_resolver(Arc::new(own.resolver(offered.wants_key)));
+    // Nothing is resumed: each handshake is vouched for afresh.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    let mut stream = TlsAcceptor::from(Arc::new(config)).accept(gate).await.map_err(failed)?;
+    let (gate, connection) = stream.get_mut();
+    gate.open();
+    let protocol = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "TLSv1.2",
+    };
+    let suite = connection.negotiated_cipher_suite();
+    let suite = suite.and_then(|s| s.suite().as_str().map(registered)).unwrap_or_default();
+    Ok(Agreed { stream: Box::pin(stream), protocol, suite })
+}
+
+/// The registered name of a suite: rustls writes `TLS13_` where the registry has `TLS_`.
+pub(super) fn registered(name: &str) -> String {
+    match name.strip_prefix("TLS13_") {
+        Some(rest) => format!("TLS_{rest}"),
+        None => name.into(),
+    }
+}
+
+fn protocol(error: Error) -> Refusal {
+    Refusal::Protocol(error.to_string())
+}
+
+fn failed(error: std::io::Error) -> Refusal {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented) => Refusal::Certificate(Rejection::Missing),
+        Some(error) => Refusal::Protocol(error.to_string()),
+        None => Refusal::Connection(error),
+    }
+}
+
+/// Asks the one verification for a client's certificate.
+#[derive(Debug)]
+struct Asker {
+    provider: Arc<CryptoProvider>,
+    slot: Arc<Slot>,
+    takes_keys: bool,
+}
+
+impl ClientCertVerifier for Asker {
+    /// Which authorities we trust is nobody's business who has not shown a certificate of one.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let evidence = if self.takes_keys {
+            Evidence::Key(own.to_vec())
+        } else {
+            let all = std::iter::once(own).chain(chain);
+            Evidence::Chain(all.map(|der| der.clone().into_owned()).collect())
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        match self.slot.show(evidence, now) {
+            Ok(()) => Ok(ClientCertVerified::assertion()),
+            Err(rejection) => Err(Error::InvalidCertificate(rejection.as_error())),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        if self.takes_keys {
+            let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+            verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
+        } else {
+            verify_tls13_signature(message, cert, signed, algorithms)
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes(|kind| self.slot.trust().allows(kind))
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.takes_keys
+    }
+}
+
+/// The signatures that may be made with keys of the kinds that are allowed.
+pub(super) fn schemes(allowed: impl Fn(KeyKind) -> bool) -> Vec<SignatureScheme> {
+    use SignatureScheme as S;
+    let mut schemes = vec![S::ECDSA_NISTP256_SHA256];
+    if allowed(KeyKind::P384) {
+        schemes.push(S::ECDSA_NISTP384_SHA384);
+    }
+    if allowed(KeyKind::Rsa) {
+        schemes.extend([
+            S::RSA_PSS_SHA256,
+            S::RSA_PSS_SHA384,
+            S::RSA_PSS_SHA512,
+            S::RSA_PKCS1_SHA256,
+            S::RSA_PKCS1_SHA384,
+            S::RSA_PKCS1_SHA512,
+        ]);
+    }
+    schemes
+}

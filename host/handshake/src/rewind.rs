@@ -1,0 +1,61 @@
+//! A stream from which the first flight has been read, as if it had not.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The stream.
+pub(crate) struct Rewound<S> {
+    socket: S,
+    first: Vec<u8>,
+    read: usize,
+}
+
+impl<S> Rewound<S> {
+    /// A stream that gives `first` before what comes from the socket.
+    pub fn new(socket: S, first: Vec<u8>) -> Self {
+        Self { socket, first, read: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match this.first.get(this.read..) {
+            Some(rest) if !rest.is_empty() => {
+                let part = rest.get(..out.remaining()).unwrap_or(rest);
+                out.put_slice(part);
+                this.read += part.len();
+                if this.read == this.first.len() {
+                    (this.first, this.read) = (Vec::new(), 0);
+                }
+                Poll::Ready(Ok(()))
+            }
+            _ => Pin::new(&mut this.socket).poll_read(cx, out),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

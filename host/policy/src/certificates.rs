@@ -1,0 +1,214 @@
+//! Certificates: what the gateway shows and whom it believes, read from the policy file
+//! `certificates.toml` and the files that it names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use saegis_certificate::{
+    Anchor, Flavour, KeyKind, Names, OwnCertificate, PublicKeyId, Trust, TrustBuilder, pem,
+};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::document::Document;
+use crate::fault::Fault;
+use crate::files::{self, Digest, Source};
+use crate::settings::Settings;
+
+/// The name of the policy file.
+pub const FILE: &str = "certificates.toml";
+
+/// Largest file that it names, in bytes; revocation lists are the largest there are.
+const MAX_FILE: u64 = 16 << 20;
+
+/// What the gateway shows and whom it believes.
+pub struct Certificates {
+    /// Whom it believes.
+    pub trust: Arc<Trust>,
+    /// What it shows: the first to clients that ask for no server by name.
+    pub own: Vec<Arc<OwnCertificate>>,
+    /// What all of it was read from, by the file's name.
+    pub(crate) digests: BTreeMap<String, Digest>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InFile {
+    #[serde(default)]
+    own: Vec<OwnInFile>,
+    #[serde(default)]
+    anchor: Vec<AnchorInFile>,
+    #[serde(default, rename = "public-key")]
+    public_key: Vec<KeyInFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnInFile {
+    certificate: Spanned<String>,
+    key: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnchorInFile {
+    certificate: Spanned<String>,
+    flavours: Vec<Spanned<String>>,
+    #[serde(default)]
+    keys: Vec<Spanned<String>>,
+    #[serde(default)]
+    crls: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyInFile {
+    id: Spanned<String>,
+}
+
+/// Reads the policy file; nothing, where there is none. What has not changed since `last` is taken
+/// over.
+pub(crate) fn load(
+    settings: &Settings,
+    last: Option<&Arc<Certificates>>,
+    faults: &mut Vec<Fault>,
+) -> Option<Arc<Certificates>> {
+    let file = settings.policies.join(FILE);
+    if matches!(file.try_exists(), Ok(false)) {
+        return None;
+    }
+    let source = match files::read(&file, MAX_FILE) {
+        Ok(source) => source,
+        Err(fault) => {
+            faults.push(fault);
+            return None;
+        }
+    };
+    let Ok(text) = std::str::from_utf8(&source.bytes) else {
+        faults.push(Fault::of(&file, "is not UTF-8"));
+        return None;
+    };
+    let names =
+        Names { cse: settings.cse.clone(), service_provider: settings.service_provider.clone() };
+    let mut reader = Reader {
+        folder: &settings.policies,
+        document: Document::parse(&file, text),
+        digests: BTreeMap::from([(FILE.into(), source.digest)]),
+        faults: Vec::new(),
+    };
+    let read = reader.read(names);
+    let Reader { document, digests, faults: of_files, .. } = reader;
+    faults.extend(document.into_faults());
+    faults.extend(of_files);
+    let (trust, own) = read?;
+    if let Some(last) = last.filter(|last| last.digests == digests) {
+        return Some(last.clone());
+    }
+    Some(Arc::new(Certificates { trust: Arc::new(trust), own, digests }))
+}
+
+struct Reader<'a> {
+    folder: &'a Path,
+    document: Document<'a>,
+    digests: BTreeMap<String, Digest>,
+    /// What is wrong with the files that it names.
+    faults: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    /// Reads all there is, and goes on behind what is wrong.
+    fn read(&mut self, names: Names) -> Option<(Trust, Vec<Arc<OwnCertificate>>)> {
+        let InFile { own, anchor, public_key } = self.document.read()?;
+        let mut trust = TrustBuilder::new(names);
+        for entry in &anchor {
+            for anchor in self.anchors(entry) {
+                trust.add_anchor(anchor);
+            }
+        }
+        for entry in &public_key {
+            if let Some(id) = self.parsed::<PublicKeyId>(&entry.id) {
+                trust.add_key(id);
+            }
+        }
+        let own = own.iter().filter_map(|entry| self.own(entry)).map(Arc::new).collect();
+        Some((trust.build(), own))
+    }
+
+    fn own(&mut self, entry: &OwnInFile) -> Option<OwnCertificate> {
+        let certificates = self.source(&entry.certificate);
+        let key = self.source(&entry.key);
+        let (path, certificates) = certificates?;
+        let (key_path, key) = key?;
+        if key.exposed {
+            let what = "is a private key that every user of the machine may read; chmod 600";
+            self.faults.push(Fault::of(&key_path, what));
+            return None;
+        }
+        let chain = pem::certificates(&certificates.bytes);
+        let chain = self.of_file(&path, chain)?;
+        let key = pem::private_key(&key.bytes);
+        let key = self.of_file(&key_path, key)?;
+        self.of_file(&path, OwnCertificate::new(chain, key))
+    }
+
+    fn anchors(&mut self, entry: &AnchorInFile) -> Vec<Anchor> {
+        let flavours: Vec<Flavour> = entry.flavours.iter().filter_map(|f| self.parsed(f)).collect();
+        let mut keys: Vec<KeyKind> = entry.keys.iter().filter_map(|k| self.parsed(k)).collect();
+        if entry.keys.is_empty() {
+            keys.push(KeyKind::P256);
+        }
+        let mut crls = Vec::new();
+        for name in &entry.crls {
+            if let Some((path, source)) = self.source(name) {
+                let lists = pem::revocation_lists(&source.bytes);
+                crls.extend(self.of_file(&path, lists).into_iter().flatten());
+            }
+        }
+        let Some((path, source)) = self.source(&entry.certificate) else { return Vec::new() };
+        let all = pem::certificates(&source.bytes);
+        let all = self.of_file(&path, all).unwrap_or_default();
+        if flavours.len() < entry.flavours.len() {
+            // That has been told.
+            return Vec::new();
+        }
+        let anchors = all.into_iter().map(|der| Anchor::new(der, &flavours, &keys, &crls));
+        anchors.filter_map(|anchor| self.of_file(&path, anchor)).collect()
+    }
+
+    /// Reads a file of the policies folder.
+    fn source(&mut self, name: &Spanned<String>) -> Option<(PathBuf, Source)> {
+        let text = name.get_ref();
+        if text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']) {
+            self.document.add_fault_of(name, "is no name of a file in the policies folder");
+            return None;
+        }
+        let path = self.folder.join(text);
+        let read = files::read(&path, MAX_FILE);
+        match read {
+            Ok(source) => {
+                self.digests.insert(text.clone(), source.digest);
+                Some((path, source))
+            }
+            Err(fault) => {
+                self.faults.push(fault);
+                None
+            }
+        }
+    }
+
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(&mut self, text: &Spanned<String>) -> Option<T> {
+        match text.get_ref().parse() {
+            Ok(parsed) => Some(parsed),
+            Err(e) => {
+                self.document.add_fault_of(text, &e.to_string());
+                None
+            }
+        }
+    }
+
+    fn of_file<T, E: std::fmt::Display>(&mut self, path: &Path, result: Result<T, E>) -> Option<T> {
+        result.map_err(|e| self.faults.push(Fault::of(path, e.to_string()))).ok()
+    }
+}

@@ -118,9 +118,9 @@ impl<'a> Originator<'a> {
         let from = identity::canonical(settings, from);
         let elsewhere = |sp, rest: &str| Identity::elsewhere(settings, sp, rest);
         let (kind, identity) = match From::parse(&from).map_err(Refusal::Originator)? {
-            From::AssignByRegistrar | From::AssignByServiceProvider => {
-                return Err(Refusal::NoOriginator);
-            }
+            From::AssignByRegistrar
+            | From::AssignByServiceProvider
+            | From::SpRelativeAssign { .. } => return Err(Refusal::NoOriginator),
             From::Stem(stem) if is_registered(read, stem, now)? => {
                 let administers = settings.administrators.iter().any(|a| a.as_str() == stem);
                 let kind = if administers { Kind::Administrator } else { Kind::Ae };

@@ -165,9 +165,11 @@ fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, R
         Some(From::SpRelative(_) | From::Absolute { stem: None, .. }) => {
             Err(Refusal::NotAllowed("a CSE does not register as an AE"))
         }
-        Some(From::SpRelativeAe { .. } | From::Absolute { stem: Some(_), .. }) => {
-            Err(Refusal::NoStem)
-        }
+        Some(
+            From::SpRelativeAe { .. }
+            | From::SpRelativeAssign { .. }
+            | From::Absolute { stem: Some(_), .. },
+        ) => Err(Refusal::NoStem),
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) enum Refusal {
     /// A Release Version Indicator that is not spoken here.
     #[error("the release version {0} is not supported")]
     Release(String),
-    /// No From, where only an AE that registers may leave it out.
-    #[error("the request has no From, or one that only an AE that registers may write")]
+    /// No From, where only an AE that registers may leave it out, or one that names nobody.
+    #[error("the request has no From, or one that only asks for an AE-ID")]
     NoOriginator,
     /// A From in no known form.
     #[error("From {0}")]

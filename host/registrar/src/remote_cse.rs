@@ -69,6 +69,7 @@ pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Resul
         | From::AssignByServiceProvider
         | From::Stem(_)
         | From::SpRelativeAe { .. }
+        | From::SpRelativeAssign { .. }
         | From::Absolute { stem: Some(_), .. } => {
             return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
         }

@@ -16,6 +16,7 @@ use saegis_onem2m::id::From;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
+use crate::announcement;
 use crate::identity::{self, Identity};
 use crate::links;
 use crate::policy::{Grants, PRIVILEGES, SELF_PRIVILEGES};
@@ -340,7 +341,10 @@ pub(crate) fn allows(
             let looks = matches!(access, Access::Retrieve | Access::Discover)
                 && on.ty == ResourceType::CseBase
                 && matches!(who.kind, Kind::Ae | Kind::Administrator | Kind::Cse);
-            Ok(looks || who.is(on.owner.as_deref()) || who.is(creator.as_deref()))
+            // A CSE speaks of an AE that it announces as that AE (TS-0001 clause 10.2.2.2).
+            let announced = announcement::ae_of(on);
+            let owns = who.is(on.owner.as_deref()) || who.is(announced.as_deref());
+            Ok(looks || owns || who.is(creator.as_deref()))
         }
     }
 }

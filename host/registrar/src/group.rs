@@ -168,7 +168,7 @@ impl Registrar {
         if rest.iter().any(|segment| segment == FAN_OUT) {
             return Err(Refusal::NotImplemented("a fan-out point behind another"));
         }
-        if request.creates(ResourceType::Ae) {
+        if request.creates(ResourceType::Ae) || request.creates(ResourceType::AeAnnc) {
             return Err(Refusal::NotAllowed("an AE does not register by way of a group"));
         }
         let members = self.members(request, &group, now)?;

@@ -1,5 +1,6 @@
 //! The registrar from outside: requests and answers.
 
+mod announcements;
 mod containers;
 mod cses;
 mod discovery;

@@ -159,6 +159,7 @@ fn request_parts(
         content,
         query,
         parameters,
+        source_address: None,
     })
 }
 

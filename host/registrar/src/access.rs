@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use saegis_onem2m::id::From;
@@ -17,6 +18,7 @@ use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
 use crate::announcement;
+use crate::circumstances::Circumstances;
 use crate::identity::{self, Identity};
 use crate::links;
 use crate::policy::{Grants, PRIVILEGES, SELF_PRIVILEGES};
@@ -98,6 +100,8 @@ pub(crate) struct Originator<'a> {
     read: &'a dyn Read,
     settings: &'a Settings,
     now: Seconds,
+    /// The address that the request came from, where that is known.
+    source: Option<IpAddr>,
     /// What policies grant it, by the addresses they were found at.
     grants: RefCell<HashMap<String, Option<Rc<Grants>>>>,
 }
@@ -154,7 +158,13 @@ impl<'a> Originator<'a> {
             Kind::AeElsewhere | Kind::Stranger => false,
         };
         let grants = RefCell::default();
-        Ok(Self { kind, identity, is_authenticated, read, settings, now, grants })
+        let source = None;
+        Ok(Self { kind, identity, is_authenticated, read, settings, now, source, grants })
+    }
+
+    /// Who asks from that address. Without it, what is granted to some addresses is not granted.
+    pub(crate) fn at_address(self, source: Option<IpAddr>) -> Self {
+        Self { source, ..self }
     }
 
     #[cfg(test)]
@@ -180,7 +190,9 @@ impl<'a> Originator<'a> {
     }
 
     fn grants_in(&self, policy: &Record, set: &str) -> Grants {
-        Grants::to(&self.identity, self.is_authenticated, policy.attributes.get(set))
+        let circumstances = Circumstances { at: self.now, source: self.source };
+        let set = policy.attributes.get(set);
+        Grants::to(&self.identity, self.is_authenticated, &circumstances, set)
     }
 
     /// By which rule that resource goes.

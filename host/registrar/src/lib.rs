@@ -56,6 +56,7 @@ mod address;
 mod announcement;
 mod attributes;
 mod channels;
+mod circumstances;
 mod context;
 mod create;
 mod criteria;

@@ -9,6 +9,7 @@ mod groups;
 mod notifications;
 mod parameters;
 mod policies;
+mod policies_contexts;
 mod policies_discovery;
 mod policies_random;
 mod polling;

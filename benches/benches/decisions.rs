@@ -86,6 +86,7 @@ fn decisions(c: &mut Criterion) {
         content: Content::parse(Bytes::from_static(br#"{"m2m:cin":{"con":"on"}}"#)).ok(),
         query: Vec::new(),
         parameters: Vec::new(),
+        source_address: None,
     };
     for (name, from, allowed) in [("allowed", "Clight-AE1", true), ("refused", "Clight-AE2", false)]
     {

@@ -69,6 +69,10 @@ fn originator(text: &str, from: From<'_>) {
             stem(id);
             format!("/{first}/{id}")
         }
+        From::SpRelativeAssign { cse: first } => {
+            cse(first);
+            format!("/{first}/S")
+        }
         From::Absolute { sp, first, stem: id } => {
             check_fqdn(sp).expect("a service provider has a domain name");
             cse(first);

@@ -23,6 +23,7 @@ static ARENA: saegis_arena::Arena<32768> = saegis_arena::Arena::new();
 /// Resource type numbers.
 const AE: u16 = 2;
 const REMOTE_CSE: u16 = 16;
+const AE_ANNC: u16 = 10002;
 
 struct OriginatorCheck;
 
@@ -40,15 +41,17 @@ impl Guest for OriginatorCheck {
         // In a notification `cr` is data: it names the creator of the subscription.
         let claims =
             |attribute: &str| primitive.operation != Operation::Notify || attribute != "cr";
+        let creates = |ty: u16| {
+            primitive.operation == Operation::Create && primitive.resource_type == Some(ty)
+        };
         let named = primitive.named_originators.iter();
         let outcome = rules::check(&Request {
             peer,
             service_provider: association.service_provider.as_deref(),
             from: primitive.from.as_deref(),
-            creates_ae: primitive.operation == Operation::Create
-                && primitive.resource_type == Some(AE),
-            registers_cse: primitive.operation == Operation::Create
-                && primitive.resource_type == Some(REMOTE_CSE),
+            creates_ae: creates(AE),
+            registers_cse: creates(REMOTE_CSE),
+            announces_ae: creates(AE_ANNC),
             named: named.filter(|n| claims(&n.attribute)).map(|n| n.value.as_str()),
         });
         match outcome {

@@ -44,6 +44,9 @@ pub struct Request<'a, N> {
     pub creates_ae: bool,
     /// Whether it is a create of a `<remoteCSE>`: the registration of a CSE.
     pub registers_cse: bool,
+    /// Whether it is a create of an `<AEAnnc>`: the one request by which a CSE may ask for an
+    /// AE-ID for an AE that registers with it (TS-0001 clause 10.2.2.2).
+    pub announces_ae: bool,
     /// The originators that the content names.
     pub named: N,
 }
@@ -78,6 +81,8 @@ pub enum Why {
     OurOwn,
     /// Rule 4: the stem of an AE that would be registered here.
     StemFromCse,
+    /// Only who announces an AE may ask for its AE-ID.
+    AsksForAeId,
     /// A CSE does not register AEs.
     CseCreatesAe,
     /// An AE does not register CSEs.
@@ -93,7 +98,7 @@ impl Why {
     #[must_use]
     pub fn rsc(self) -> u16 {
         match self {
-            Self::FromMissing | Self::FromMalformed | Self::NotAStem => 4000,
+            Self::FromMissing | Self::FromMalformed | Self::NotAStem | Self::AsksForAeId => 4000,
             Self::CseCreatesAe | Self::AeRegistersCse => 4005,
             Self::NoCseCredential => 4107,
             Self::AnotherAe
@@ -124,6 +129,9 @@ impl Why {
             Self::OurOwn => "From (X-M2M-Origin) is of this very CSE",
             Self::StemFromCse => {
                 "a CSE writes the AE-ID of an AE (X-M2M-Origin) with the CSE-ID in front"
+            }
+            Self::AsksForAeId => {
+                "From (X-M2M-Origin) asks for an AE-ID, which only a create of an AEAnnc may"
             }
             Self::CseCreatesAe => "a CSE does not create an AE",
             Self::AeRegistersCse => "an AE does not create a remoteCSE",
@@ -167,16 +175,22 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
                 Err(Why::AeRegistersCse)
             }
             Some(From::Stem(stem)) if request.peer.is_ae(stem) => Ok(Outcome::Allow),
-            Some(From::SpRelative(_) | From::SpRelativeAe { .. } | From::Absolute { .. }) => {
-                Err(Why::NotAStem)
-            }
+            Some(
+                From::SpRelative(_)
+                | From::SpRelativeAe { .. }
+                | From::SpRelativeAssign { .. }
+                | From::Absolute { .. },
+            ) => Err(Why::NotAStem),
             // Also `C`, `S` or nothing: the AE has an AE-ID already and is not to get another.
             _ => Err(Why::AnotherAe),
         },
         Peer::UnknownAe => match form {
-            Some(From::SpRelative(_) | From::SpRelativeAe { .. } | From::Absolute { .. }) => {
-                Err(Why::NotAStem)
-            }
+            Some(
+                From::SpRelative(_)
+                | From::SpRelativeAe { .. }
+                | From::SpRelativeAssign { .. }
+                | From::Absolute { .. },
+            ) => Err(Why::NotAStem),
             _ if request.creates_ae => Ok(Outcome::AllowOnce),
             _ => Err(Why::NotRegistered),
         },
@@ -190,6 +204,7 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             Some(From::Stem(_) | From::AssignByRegistrar | From::AssignByServiceProvider) => {
                 Err(Why::StemFromCse)
             }
+            Some(From::SpRelativeAssign { .. }) => Err(Why::AsksForAeId),
             Some(From::SpRelative(id)) if request.registers_cse && id != cse => {
                 Err(Why::AnotherCse)
             }
@@ -203,6 +218,10 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             Some(From::Absolute { sp, .. }) if !ours(sp) => Err(Why::AnotherCse),
             Some(From::SpRelative(id)) if id == own => Ok(Outcome::Allow),
             Some(From::SpRelativeAe { cse, .. }) if cse == own => Ok(Outcome::Allow),
+            Some(From::SpRelativeAssign { cse }) if cse == own => {
+                // It names nobody, so it is no originator that the next request may have too.
+                if request.announces_ae { Ok(Outcome::AllowOnce) } else { Err(Why::AsksForAeId) }
+            }
             Some(From::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
             // An S-type AE-ID is of the whole service provider and names no CSE.
             Some(From::SpRelative(id) | From::Absolute { first: id, stem: None, .. })
@@ -227,18 +246,81 @@ mod tests {
     fn row(peer: Peer<'_>, from: Option<&str>, creates_ae: bool, named: &[&str]) -> Outcome {
         let service_provider = Some("sp.org");
         let named = named.iter().copied();
-        let registers_cse = false;
-        check(&Request { peer, service_provider, from, creates_ae, registers_cse, named })
+        let (registers_cse, announces_ae) = (false, false);
+        check(&Request {
+            peer,
+            service_provider,
+            from,
+            creates_ae,
+            registers_cse,
+            announces_ae,
+            named,
+        })
+    }
+
+    fn announce(peer: Peer<'_>, from: Option<&str>, named: &[&str]) -> Outcome {
+        check(&Request {
+            peer,
+            service_provider: Some("sp.org"),
+            from,
+            creates_ae: false,
+            registers_cse: false,
+            announces_ae: true,
+            named: named.iter().copied(),
+        })
+    }
+
+    #[test]
+    fn a_cse_asks_for_an_ae_id_where_it_announces_an_ae() {
+        assert_eq!(announce(Cse("mn"), Some("/mn/S"), &[]), AllowOnce);
+        for from in ["/mn/Sa", "/mn", "/Sa"] {
+            assert_eq!(announce(Cse("mn"), Some(from), &[]), Allow, "{from}");
+        }
+        for from in ["/mn2/S", "/MN/S", "/S/S", "/mn2/Sa"] {
+            assert_eq!(announce(Cse("mn"), Some(from), &[]), Deny(Why::AnotherCse), "{from}");
+        }
+        for from in ["//sp.org/mn/S", "/mn/S/", "/mn/C", "/mn/s", "mn/S"] {
+            assert_eq!(announce(Cse("mn"), Some(from), &[]), Deny(Why::FromMalformed), "{from}");
+        }
+        assert_eq!(announce(Cse("mn"), Some("S"), &[]), Deny(Why::StemFromCse));
+        assert_eq!(announce(Cse("mn"), None, &[]), Deny(Why::FromMissing));
+        // Nobody is named before there is an AE-ID.
+        assert_eq!(announce(Cse("mn"), Some("/mn/S"), &["Sa"]), Deny(Why::ContentNamesAnother));
+        // An AE announces nobody.
+        assert_eq!(announce(Ae("Sa"), Some("/mn/S"), &[]), Deny(Why::NotAStem));
+        assert_eq!(announce(Ae("Sa"), Some("/mn/Sa"), &[]), Deny(Why::NotAStem));
+        assert_eq!(announce(UnknownAe, Some("/mn/S"), &[]), Deny(Why::NotAStem));
+        assert_eq!(announce(UnknownAe, Some("S"), &[]), Deny(Why::NotRegistered));
+    }
+
+    #[test]
+    fn who_asks_for_an_ae_id_asks_for_nothing_else() {
+        assert_eq!(row(Cse("mn"), Some("/mn/S"), false, &[]), Deny(Why::AsksForAeId));
+        assert_eq!(row(Cse("mn"), Some("/mn/S"), true, &[]), Deny(Why::CseCreatesAe));
+        assert_eq!(row(Cse("mn2"), Some("/mn/S"), false, &[]), Deny(Why::AnotherCse));
+        for creates_ae in [false, true] {
+            for peer in [Ae("Sa"), UnknownAe] {
+                assert_eq!(row(peer, Some("/mn/S"), creates_ae, &[]), Deny(Why::NotAStem));
+            }
+        }
     }
 
     #[test]
     fn a_cse_registers_with_a_credential_of_its_own() {
         let registers = |peer, from: &str| {
             let service_provider = Some("sp.org");
-            let (creates_ae, registers_cse) = (false, true);
+            let (creates_ae, registers_cse, announces_ae) = (false, true, false);
             let from = Some(from);
             let named = std::iter::empty();
-            check(&Request { peer, service_provider, from, creates_ae, registers_cse, named })
+            check(&Request {
+                peer,
+                service_provider,
+                from,
+                creates_ae,
+                registers_cse,
+                announces_ae,
+                named,
+            })
         };
         for from in ["/mn", "//sp.org/mn"] {
             assert_eq!(registers(Cse("mn"), from), Allow, "{from}");
@@ -249,6 +331,7 @@ mod tests {
         }
         // What may be an AE-ID elsewhere is a CSE-ID here.
         assert_eq!(registers(Cse("mn"), "/Server"), Deny(Why::AnotherCse));
+        assert_eq!(registers(Cse("mn"), "/mn/S"), Deny(Why::AsksForAeId));
         assert_eq!(registers(Ae("Ca"), "Ca"), Deny(Why::AeRegistersCse));
         assert_eq!(registers(Ae("Ca"), "Cb"), Deny(Why::AnotherAe));
         assert_eq!(registers(UnknownAe, "Ca"), Deny(Why::NotRegistered));
@@ -343,6 +426,7 @@ mod tests {
             assert_eq!(row(registrar, Some(from), false, &[]), Deny(Why::StemFromCse), "{from}");
         }
         assert_eq!(row(registrar, None, false, &[]), Deny(Why::FromMissing));
+        assert_eq!(row(registrar, Some("/mn2/S"), false, &[]), Deny(Why::AsksForAeId));
         assert_eq!(row(registrar, Some("/in/Ca"), true, &[]), Deny(Why::CseCreatesAe));
     }
 
@@ -376,6 +460,7 @@ mod tests {
     #[test]
     fn refusals_have_the_codes_of_the_clause() {
         assert_eq!(Why::NotAStem.rsc(), 4000);
+        assert_eq!(Why::AsksForAeId.rsc(), 4000);
         assert_eq!(Why::AnotherAe.rsc(), 4106);
         assert_eq!(Why::CseCreatesAe.rsc(), 4005);
     }

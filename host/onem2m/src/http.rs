@@ -121,9 +121,13 @@ fn request_parts(
         (false, None) => return Err(unsupported("content without a Content-Type")),
         (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
     };
+    // What policy is asked about by the one must not be created by the other.
+    let differs = |kind: ResourceType, content: &Content| {
+        content.is_of(kind) != (resource_type == Some(kind.number()))
+    };
     if let Some(content) = &content
         && operation == Operation::Create
-        && content.is_of(ResourceType::Ae) != (resource_type == Some(ResourceType::Ae.number()))
+        && [ResourceType::Ae, ResourceType::AeAnnc].into_iter().any(|kind| differs(kind, content))
     {
         return Err(bad("the content is not of the resource type that ty says"));
     }
@@ -155,6 +159,7 @@ fn request_parts(
         content,
         query,
         parameters,
+        source_address: None,
     })
 }
 

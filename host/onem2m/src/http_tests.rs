@@ -145,6 +145,10 @@ fn the_type_and_the_content_of_a_create_agree() {
     assert_eq!(create("application/json;ty=3", "{\"m2m:cnt\":{}}"), Rsc::Ok);
     assert_eq!(create("application/json;ty=3", "{\"m2m:ae\":{}}"), Rsc::BadRequest);
     assert_eq!(create("application/json;ty=2", "{\"m2m:cnt\":{}}"), Rsc::BadRequest);
+    assert_eq!(create("application/json;ty=10002", "{\"m2m:aeA\":{}}"), Rsc::Ok);
+    assert_eq!(create("application/json;ty=10002", "{\"m2m:cnt\":{}}"), Rsc::BadRequest);
+    assert_eq!(create("application/json;ty=3", "{\"m2m:AEA\":{}}"), Rsc::BadRequest);
+    assert_eq!(create("application/json;ty=2", "{\"m2m:aeA\":{}}"), Rsc::BadRequest);
     // A type is of a create alone.
     let json = ("Content-Type", "application/json;ty=2");
     let put = read(Method::PUT, "/x", &[RI, json], "{\"m2m:cnt\":{}}").unwrap();

@@ -23,6 +23,8 @@ pub mod primitive;
 #[cfg(feature = "host")]
 pub mod resource;
 #[cfg(feature = "host")]
+pub mod schedule;
+#[cfg(feature = "host")]
 pub mod target;
 #[cfg(feature = "host")]
 pub mod timestamp;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -61,6 +62,9 @@ pub struct RequestPrimitive {
     pub query: Vec<(String, Vec<String>)>,
     /// Further parameters that travel in header fields of their own, by lower-case field name.
     pub parameters: Vec<(&'static str, String)>,
+    /// The address that the packets came from that carried it (rq_ip of TS-0003 clause 7.1.2), where
+    /// it is known. It is no part of the message: whoever takes the connection enters it.
+    pub source_address: Option<IpAddr>,
 }
 
 impl RequestPrimitive {

@@ -30,11 +30,13 @@ pub enum ResourceType {
     PollingChannel,
     /// What sends notifications of changes.
     Subscription,
+    /// An application entity that is registered at another CSE, announced here.
+    AeAnnc,
 }
 
 impl ResourceType {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AccessControlPolicy,
         Self::ServiceSubscriptionProfile,
         Self::Node,
@@ -48,6 +50,7 @@ impl ResourceType {
         Self::Group,
         Self::PollingChannel,
         Self::Subscription,
+        Self::AeAnnc,
     ];
 
     /// The number on the wire (`ty`).
@@ -67,6 +70,7 @@ impl ResourceType {
             Self::Group => 9,
             Self::PollingChannel => 15,
             Self::Subscription => 23,
+            Self::AeAnnc => 10002,
         }
     }
 
@@ -87,6 +91,7 @@ impl ResourceType {
             Self::Group => "m2m:grp",
             Self::PollingChannel => "m2m:pch",
             Self::Subscription => "m2m:sub",
+            Self::AeAnnc => "m2m:aeA",
         }
     }
 

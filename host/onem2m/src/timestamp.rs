@@ -18,13 +18,14 @@ const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 /// Writes a time to the second. One that the format can't write becomes the last that it can.
 #[must_use]
 pub fn format(time: SystemTime) -> String {
+    civil(time).unwrap_or(DateTime::MAX).strftime("%Y%m%dT%H%M%S").to_string()
+}
+
+/// A time as calendar and clock have it in UTC; one before 1970 counts as 1970. None for a time
+/// past the year 9999.
+pub(crate) fn civil(time: SystemTime) -> Option<DateTime> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SignedDuration::try_from(since)
-        .ok()
-        .and_then(|since| EPOCH.checked_add(since).ok())
-        .unwrap_or(DateTime::MAX)
-        .strftime("%Y%m%dT%H%M%S")
-        .to_string()
+    EPOCH.checked_add(SignedDuration::try_from(since).ok()?).ok()
 }
 
 /// Reads a time.

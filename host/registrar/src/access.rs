@@ -10,12 +10,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use saegis_onem2m::id::From;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
+use crate::announcement;
+use crate::circumstances::Circumstances;
 use crate::identity::{self, Identity};
 use crate::links;
 use crate::policy::{Grants, PRIVILEGES, SELF_PRIVILEGES};
@@ -97,6 +100,8 @@ pub(crate) struct Originator<'a> {
     read: &'a dyn Read,
     settings: &'a Settings,
     now: Seconds,
+    /// The address that the request came from, where that is known.
+    source: Option<IpAddr>,
     /// What policies grant it, by the addresses they were found at.
     grants: RefCell<HashMap<String, Option<Rc<Grants>>>>,
 }
@@ -118,9 +123,9 @@ impl<'a> Originator<'a> {
         let from = identity::canonical(settings, from);
         let elsewhere = |sp, rest: &str| Identity::elsewhere(settings, sp, rest);
         let (kind, identity) = match From::parse(&from).map_err(Refusal::Originator)? {
-            From::AssignByRegistrar | From::AssignByServiceProvider => {
-                return Err(Refusal::NoOriginator);
-            }
+            From::AssignByRegistrar
+            | From::AssignByServiceProvider
+            | From::SpRelativeAssign { .. } => return Err(Refusal::NoOriginator),
             From::Stem(stem) if is_registered(read, stem, now)? => {
                 let administers = settings.administrators.iter().any(|a| a.as_str() == stem);
                 let kind = if administers { Kind::Administrator } else { Kind::Ae };
@@ -153,7 +158,13 @@ impl<'a> Originator<'a> {
             Kind::AeElsewhere | Kind::Stranger => false,
         };
         let grants = RefCell::default();
-        Ok(Self { kind, identity, is_authenticated, read, settings, now, grants })
+        let source = None;
+        Ok(Self { kind, identity, is_authenticated, read, settings, now, source, grants })
+    }
+
+    /// Who asks from that address. Without it, what is granted to some addresses is not granted.
+    pub(crate) fn at_address(self, source: Option<IpAddr>) -> Self {
+        Self { source, ..self }
     }
 
     #[cfg(test)]
@@ -179,7 +190,9 @@ impl<'a> Originator<'a> {
     }
 
     fn grants_in(&self, policy: &Record, set: &str) -> Grants {
-        Grants::to(&self.identity, self.is_authenticated, policy.attributes.get(set))
+        let circumstances = Circumstances { at: self.now, source: self.source };
+        let set = policy.attributes.get(set);
+        Grants::to(&self.identity, self.is_authenticated, &circumstances, set)
     }
 
     /// By which rule that resource goes.
@@ -340,7 +353,10 @@ pub(crate) fn allows(
             let looks = matches!(access, Access::Retrieve | Access::Discover)
                 && on.ty == ResourceType::CseBase
                 && matches!(who.kind, Kind::Ae | Kind::Administrator | Kind::Cse);
-            Ok(looks || who.is(on.owner.as_deref()) || who.is(creator.as_deref()))
+            // A CSE speaks of an AE that it announces as that AE (TS-0001 clause 10.2.2.2).
+            let announced = announcement::ae_of(on);
+            let owns = who.is(on.owner.as_deref()) || who.is(announced.as_deref());
+            Ok(looks || owns || who.is(creator.as_deref()))
         }
     }
 }

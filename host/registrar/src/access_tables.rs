@@ -4,8 +4,8 @@
 use crate::attributes::May::{Can, Must, Not};
 use crate::attributes::{Row, row};
 use crate::values::Kind::{
-    AppIds, Boolean, CseId, CseType, Link, Links, NodeId, Patterns, Rules, Stems, Text, Texts,
-    Unsupported,
+    AppId, AppIds, Boolean, CseId, CseType, Kept, Link, Links, NodeId, Patterns, Rules, Stems,
+    Text, Texts, Unsupported,
 };
 
 /// Most policies that a resource names, and most other links.
@@ -42,6 +42,31 @@ pub(crate) const REMOTE_CSE: &[Row] = &[
     row("dcse", Texts, Can, Can),
     row("mtcc", Unsupported, Can, Can),
     row("egid", Unsupported, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<AEAnnc>`. The App-ID goes with it because it is what was checked; what else an `<AE>` may have
+/// announced is of no use to whoever has to find the AE.
+pub(crate) const AE_ANNC: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("lnk", Link, Can, Can),
+    row("apn", Text(256), Can, Can),
+    row("api", AppId, Must, Not),
+    row("aei", Kept, Not, Not),
+    row("poa", Unsupported, Can, Can),
+    row("or", Unsupported, Can, Can),
+    row("nl", Unsupported, Can, Can),
+    row("rr", Unsupported, Can, Can),
+    row("csz", Unsupported, Can, Can),
+    row("srv", Unsupported, Can, Can),
+    row("esi", Unsupported, Can, Can),
+    row("mei", Unsupported, Can, Can),
+    row("regs", Unsupported, Can, Can),
+    row("trps", Unsupported, Can, Can),
+    row("ape", Unsupported, Can, Can),
+    row("scp", Unsupported, Can, Can),
+    row("tren", Unsupported, Can, Can),
     row("loc", Unsupported, Can, Can),
 ];
 

@@ -61,7 +61,7 @@ fn originators_are_told_apart() {
     ] {
         assert_eq!(identify(Some(from)).unwrap().kind(), kind, "{from}");
     }
-    for none in [None, Some("C"), Some("S")] {
+    for none in [None, Some("C"), Some("S"), Some("/mn/S")] {
         assert!(matches!(identify(none), Err(Refusal::NoOriginator)), "{none:?}");
     }
     assert!(matches!(identify(Some("light")), Err(Refusal::Originator(_))));

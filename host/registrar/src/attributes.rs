@@ -125,6 +125,7 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         // Nobody creates or updates one by a request.
         ResourceType::CseBase => &[],
         ResourceType::AccessControlPolicy => access_tables::ACCESS_CONTROL_POLICY,
+        ResourceType::AeAnnc => access_tables::AE_ANNC,
         ResourceType::RemoteCse => access_tables::REMOTE_CSE,
         ResourceType::Node => access_tables::NODE,
         ResourceType::ServiceSubscriptionProfile => access_tables::SERVICE_SUBSCRIPTION_PROFILE,

@@ -42,7 +42,9 @@ impl<'a> Context<'a> {
     where
         'a: 'r,
     {
-        Originator::identify(read, self.settings, self.request.from.as_deref(), self.now)
+        let from = self.request.from.as_deref();
+        let who = Originator::identify(read, self.settings, from, self.now)?;
+        Ok(who.at_address(self.request.source_address))
     }
 
     /// What the target leads to.

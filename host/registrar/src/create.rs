@@ -1,5 +1,6 @@
 //! Create, and with it the registration of an AE (TS-0004 clauses 7.3.3 and 7.4.5.2.1, TS-0001
-//! clause 10.2.2.2); that of a CSE is in the module `remote_cse`.
+//! clause 10.2.2.2); that of a CSE is in the module `remote_cse`, and that of an AE at another CSE in
+//! the module `announcement`.
 
 use rand::distr::{Alphanumeric, SampleString};
 use saegis_onem2m::id::From;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::access::{self, Access, demand};
 use crate::address::{Found, Place};
+use crate::announcement::{self, AE_ID};
 use crate::attributes::{self, AttributeError, Given};
 use crate::context::Context;
 use crate::delete;
@@ -24,7 +26,7 @@ use crate::refusal::Refusal;
 use crate::remote_cse;
 use crate::representation::{self, rooted};
 use crate::service_subscription;
-use crate::settings::INFRASTRUCTURE;
+use crate::settings::{INFRASTRUCTURE, Settings};
 use crate::store::{Read, StoreError, Writer};
 use crate::subscription;
 use crate::values::MAX_NAME;
@@ -45,7 +47,7 @@ pub(crate) fn create(
 ) -> Result<ResponsePrimitive, Refusal> {
     let number = context.request.resource_type.ok_or(Refusal::NoResourceType)?;
     let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
-    let registers = matches!(ty, ResourceType::Ae | ResourceType::RemoteCse);
+    let registers = registers(ty);
     // Who registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
     let who = if registers { None } else { Some(context.originator(writer.read())?) };
     let parent = match context.target(writer.read())? {
@@ -61,7 +63,7 @@ pub(crate) fn create(
     if let (Some(who), ResourceType::Subscription) = (&who, ty) {
         subscription::admit(writer.read(), who, &parent.record, context.now)?;
     }
-    let mut cse = None;
+    let (mut cse, mut announced) = (None, None);
     let mut ri = match ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
         // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
@@ -75,6 +77,11 @@ pub(crate) fn create(
         ResourceType::RemoteCse => {
             let registree = remote_cse::registree(writer, context)?;
             remote_cse::ri_of(cse.insert(registree))
+        }
+        ResourceType::AeAnnc => {
+            let (at, stem) = announcement::admit(writer, context, &parent.record)?;
+            cse = Some(at);
+            announcement::ri_of(announced.insert(stem))
         }
         _ => match context.verified {
             // Its targets know it by this.
@@ -90,22 +97,29 @@ pub(crate) fn create(
     }
     let representation = context.representation(ty)?;
     let as_given = context.to_compare_with(&representation);
-    let given = attributes::for_create(ty, representation, context.now)?;
+    let mut given = attributes::for_create(ty, representation, context.now)?;
     match ty {
-        ResourceType::Ae => check_app_id(&given, context.request.release.as_deref())?,
+        ResourceType::Ae | ResourceType::AeAnnc => {
+            check_app_id(&given, context.request.release.as_deref())?
+        }
         ResourceType::ServiceSubscribedNode => {
             let taken = service_subscription::node(writer, context, &given.attributes)?;
             ri = taken.unwrap_or(ri);
         }
         _ => {}
     }
-    let owner = match &cse {
-        Some(cse) => {
+    let owner = match (&cse, announced) {
+        (Some(cse), None) => {
             remote_cse::check(context.settings, &given.attributes, cse)?;
             Some(cse.to_string())
         }
-        None if ty == ResourceType::Ae => Some(ri.clone()),
-        None => parent.record.owner.clone(),
+        (Some(cse), Some(stem)) => {
+            announcement::check(context.settings, cse, &given.attributes)?;
+            given.attributes.insert(AE_ID.into(), stem.into());
+            Some(cse.to_string())
+        }
+        (None, _) if ty == ResourceType::Ae => Some(ri.clone()),
+        (None, _) => parent.record.owner.clone(),
     };
     let mut created = insert(writer, context, parent, (ty, ri, owner), given)?;
     if writer.read().count()? > context.settings.limits.max_resources {
@@ -123,11 +137,16 @@ pub(crate) fn create(
     answer(writer.read(), context, &created, &as_given)
 }
 
+/// Whether to create one is to register, or to announce a registration.
+fn registers(ty: ResourceType) -> bool {
+    matches!(ty, ResourceType::Ae | ResourceType::RemoteCse | ResourceType::AeAnnc)
+}
+
 fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     use ResourceType::{
-        AccessControlPolicy, Ae, Container, ContentInstance, CseBase, Group, Node, PollingChannel,
-        RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile,
-        Subscription,
+        AccessControlPolicy, Ae, AeAnnc, Container, ContentInstance, CseBase, Group, Node,
+        PollingChannel, RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode,
+        ServiceSubscriptionProfile, Subscription,
     };
     if child == Subscription {
         return subscription::is_subscribable(parent);
@@ -136,7 +155,7 @@ fn is_child(child: ResourceType, parent: ResourceType) -> bool {
         (parent, child),
         (CseBase | Ae | RemoteCse, Container | Group | AccessControlPolicy)
             | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
-            | (CseBase | RemoteCse, Node)
+            | (CseBase | RemoteCse, Node | AeAnnc)
             | (Ae, PollingChannel)
             | (Container, Container | ContentInstance)
             | (ServiceSubscriptionProfile, ServiceSubscribedNode)
@@ -151,7 +170,7 @@ fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, R
         // No preference: C-type, which the registrar may assign by itself.
         None | Some(From::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
         Some(From::AssignByServiceProvider) if context.settings.cse_type == INFRASTRUCTURE => {
-            Ok(fresh(writer.read(), "S")?)
+            Ok(fresh_stem(writer.read(), context.settings, context.now)?)
         }
         // Elsewhere the IN-CSE assigns it, by way of an announcement that this registrar has
         // no means to send.
@@ -165,23 +184,34 @@ fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, R
         Some(From::SpRelative(_) | From::Absolute { stem: None, .. }) => {
             Err(Refusal::NotAllowed("a CSE does not register as an AE"))
         }
-        Some(From::SpRelativeAe { .. } | From::Absolute { stem: Some(_), .. }) => {
-            Err(Refusal::NoStem)
-        }
+        Some(
+            From::SpRelativeAe { .. }
+            | From::SpRelativeAssign { .. }
+            | From::Absolute { stem: Some(_), .. },
+        ) => Err(Refusal::NoStem),
     }
 }
 
 /// Makes sure that nobody has the AE-ID.
-fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(), Refusal> {
+///
+/// # Errors
+/// When somebody has.
+pub(crate) fn claim(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    stem: &str,
+) -> Result<(), Refusal> {
     if stem == context.settings.csebase_name {
         return Err(Refusal::AeIdTaken);
     }
-    // A CSE-ID and an S-type AE-ID look the same from elsewhere.
-    let cse = format!("/{stem}");
-    if identity::may_be_ae(stem)
-        && remote_cse::of(writer.read(), context.settings, &cse, context.now)?.is_some()
-    {
-        return Err(Refusal::AeIdTaken);
+    if identity::may_be_ae(stem) {
+        // A CSE-ID and an S-type AE-ID look the same from elsewhere.
+        if is_cse(writer.read(), context.settings, stem, context.now)? {
+            return Err(Refusal::AeIdTaken);
+        }
+        if !announcement::make_way(writer, stem, context.now)? {
+            return Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken));
+        }
     }
     match writer.read().get(stem)? {
         None => Ok(()),
@@ -190,6 +220,30 @@ fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(
             Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
         }
         Some(expired) => Ok(delete::expired(writer, &expired)?),
+    }
+}
+
+/// Whether that is the CSE-ID, without its slash, of a CSE that is registered.
+fn is_cse(
+    read: &dyn Read,
+    settings: &Settings,
+    bare: &str,
+    now: Seconds,
+) -> Result<bool, StoreError> {
+    Ok(remote_cse::of(read, settings, &format!("/{bare}"), now)?.is_some())
+}
+
+/// An S-type AE-ID-Stem that nobody has at this service provider, whose IN-CSE we are.
+pub(crate) fn fresh_stem(
+    read: &dyn Read,
+    settings: &Settings,
+    now: Seconds,
+) -> Result<String, StoreError> {
+    loop {
+        let stem = fresh(read, "S")?;
+        if !is_cse(read, settings, &stem, now)? && announcement::of(read, &stem, now)?.is_none() {
+            return Ok(stem);
+        }
     }
 }
 
@@ -283,8 +337,7 @@ pub(crate) fn lifetime(
     asked: Option<Seconds>,
 ) -> Option<Seconds> {
     let limits = &context.settings.limits;
-    let registers = matches!(ty, ResourceType::Ae | ResourceType::RemoteCse);
-    let default = registers.then(|| context.now.saturating_add(limits.lifetime.as_secs()));
+    let default = registers(ty).then(|| context.now.saturating_add(limits.lifetime.as_secs()));
     let latest = context.now.saturating_add(limits.max_lifetime.as_secs());
     asked.or(default).map(|at| at.min(latest))
 }
@@ -312,7 +365,7 @@ fn fresh_name(
     ty: ResourceType,
     ri: &str,
 ) -> Result<String, StoreError> {
-    let tells = ty == ResourceType::Ae || ri.len() > MAX_NAME;
+    let tells = matches!(ty, ResourceType::Ae | ResourceType::AeAnnc) || ri.len() > MAX_NAME;
     let mut name = if tells { String::new() } else { ri.to_owned() };
     while name.is_empty() || read.named(parent, &name)?.is_some() {
         let short = ty.root().trim_start_matches("m2m:");

@@ -95,7 +95,8 @@ fn of_child(
 }
 
 /// Whether who named the targets of a subscription may see what it tells of: what was allowed when
-/// it was made may have been taken back, and a child may be closed where its parent is open.
+/// it was made may have been taken back, and a child may be closed where its parent is open. Where
+/// it is now is not known, so what is open to some addresses only is closed to it.
 fn may_see(
     read: &dyn Read,
     context: &Context<'_>,

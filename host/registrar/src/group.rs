@@ -168,7 +168,7 @@ impl Registrar {
         if rest.iter().any(|segment| segment == FAN_OUT) {
             return Err(Refusal::NotImplemented("a fan-out point behind another"));
         }
-        if request.creates(ResourceType::Ae) {
+        if request.creates(ResourceType::Ae) || request.creates(ResourceType::AeAnnc) {
             return Err(Refusal::NotAllowed("an AE does not register by way of a group"));
         }
         let members = self.members(request, &group, now)?;
@@ -225,7 +225,8 @@ impl Registrar {
     ) -> Result<Vec<String>, Refusal> {
         let snapshot = self.store().snapshot()?;
         let read = snapshot.read();
-        let who = Originator::identify(read, self.settings(), request.from.as_deref(), now)?;
+        let who = Originator::identify(read, self.settings(), request.from.as_deref(), now)?
+            .at_address(request.source_address);
         let record = match address::resolve(read, self.settings(), group, now)? {
             Place::Resource(found) if found.record.ty == ResourceType::Group => found.record,
             Place::Resource(_) | Place::Instance { .. } => return Err(Refusal::NotFound),

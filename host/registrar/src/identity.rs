@@ -135,9 +135,10 @@ pub(crate) fn check(entry: &str) -> Result<(), String> {
 /// What it should be.
 pub(crate) fn check_id(text: &str) -> Result<(), String> {
     match From::parse(text) {
-        Ok(From::AssignByRegistrar | From::AssignByServiceProvider) | Err(_) => {
-            Err("must be an AE-ID or a CSE-ID".into())
-        }
+        Ok(
+            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
+        )
+        | Err(_) => Err("must be an AE-ID or a CSE-ID".into()),
         Ok(_) => Ok(()),
     }
 }
@@ -305,7 +306,7 @@ mod tests {
         assert!(
             Identity::of_ae(&settings(), "Cx").is(&canonical("//in.provider.com/mn-cse-123456/Cx"))
         );
-        for bad in ["C", "S", "", "light", "C*", "all", "a.b"] {
+        for bad in ["C", "S", "/mn/S", "", "light", "C*", "all", "a.b"] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
     }

@@ -3,7 +3,7 @@
 //! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, `<subscription>`, `<group>`
 //! and `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a
 //! group and `pcu` of a polling channel; `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an
-//! IN-CSE the service subscriptions, in one durable store. What it answered with CREATED, UPDATED or
+//! IN-CSE the service subscriptions and `<AEAnnc>`, in one durable store. What it answered with CREATED, UPDATED or
 //! DELETED is on disk: the answer is given after the commit.
 //!
 //! A request comes to [`Registrar::handle`] after the security checks, so its From is authentic.
@@ -53,8 +53,10 @@
 mod access;
 mod access_tables;
 mod address;
+mod announcement;
 mod attributes;
 mod channels;
+mod circumstances;
 mod context;
 mod create;
 mod criteria;
@@ -94,6 +96,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use announcement::Announcement;
 pub use notification::{NamedBy, Notification};
 pub use polling::LongPoll;
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};

@@ -1,8 +1,9 @@
 //! Access control rules: what an `<accessControlPolicy>` grants (TS-0001 clause 9.6.2, TS-0003
 //! clause 7.1).
 //!
-//! A rule that says something which can't be evaluated here grants nothing; so that nobody relies on
-//! it, it is refused when it is given, with NOT_IMPLEMENTED.
+//! A rule may hold in some contexts only (`circumstances`). One that says something which can't be
+//! evaluated here grants nothing; so that nobody relies on it, it is refused when it is given, with
+//! NOT_IMPLEMENTED.
 
 use saegis_onem2m::resource::ResourceType;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::access::Access;
 use crate::attributes::AttributeError;
+use crate::circumstances::{self, Circumstances, Context};
 use crate::identity::{self, Identity};
 use crate::record::Attributes;
 
@@ -47,8 +49,8 @@ struct Rule {
     /// On what.
     #[serde(default)]
     acod: Vec<Detail>,
-    /// In which context: time, place, IP address.
-    acco: Option<Value>,
+    /// In which contexts: time and IP address. One is enough.
+    acco: Option<Vec<Context>>,
     /// On which attributes.
     aca: Option<Value>,
 }
@@ -73,8 +75,12 @@ impl Set {
             list.is_none_or(|list| list.iter().all(Value::is_object))
         };
         let rules = value.as_object()?.get("acr");
-        let details = rules.and_then(Value::as_array).into_iter().flatten();
-        if !objects(rules) || !details.map(|rule| rule.get("acod")).all(objects) {
+        let mut each = rules.and_then(Value::as_array).into_iter().flatten();
+        if !objects(rules)
+            || !each.all(|rule| {
+                objects(rule.get("acod")) && circumstances::are_objects(rule.get("acco"))
+            })
+        {
             return None;
         }
         Self::deserialize(value).ok()
@@ -105,15 +111,21 @@ struct Grant {
 }
 
 impl Grants {
-    /// What the rules in that attribute of a policy grant to `who`. What can't be read grants
-    /// nothing.
-    pub(crate) fn to(who: &Identity, is_authenticated: bool, set: Option<&Value>) -> Self {
+    /// What the rules in that attribute of a policy grant to `who`, as things are. What can't be
+    /// read grants nothing.
+    pub(crate) fn to(
+        who: &Identity,
+        is_authenticated: bool,
+        circumstances: &Circumstances,
+        set: Option<&Value>,
+    ) -> Self {
         let set = set.and_then(Set::read).unwrap_or_default();
         let holds = |rule: &Rule| {
-            rule.acco.is_none()
-                && rule.aca.is_none()
+            let fits = |contexts: &Vec<Context>| contexts.iter().any(|c| c.holds(circumstances));
+            rule.aca.is_none()
                 && (is_authenticated || !rule.acaf)
                 && rule.acor.iter().any(|entry| who.is_named_by(entry))
+                && rule.acco.as_ref().is_none_or(fits)
         };
         let rules = set.acr.into_iter().filter(holds);
         Self(rules.map(|r| Grant { operations: r.acop, details: r.acod }).collect())
@@ -159,8 +171,8 @@ pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeEr
         return wrong("has more rules than are taken");
     }
     for rule in &set.acr {
-        if rule.acco.is_some() {
-            return Err(AttributeError::Unsupported("acco"));
+        if let Some(contexts) = &rule.acco {
+            circumstances::check(name, contexts)?;
         }
         if rule.aca.is_some() {
             return Err(AttributeError::Unsupported("aca"));
@@ -199,16 +211,21 @@ pub(crate) fn check_whole(attributes: &Attributes) -> Result<(), AttributeError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::settings;
+    use crate::testing::{NOW, settings};
     use ResourceType::{Ae, Container, ContentInstance};
     use saegis_onem2m::rsc::Rsc;
     use serde_json::json;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    /// 2026-11-24, 09:30:00.
+    const TUESDAY: Circumstances =
+        Circumstances { at: NOW, source: Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))) };
 
     fn grants(rules: Value, is_authenticated: bool) -> Grants {
         let who = Identity::of_ae(&settings(), "Clight-AE1");
         let set = json!({ "acr": rules });
         check(PRIVILEGES, &set).unwrap();
-        Grants::to(&who, is_authenticated, Some(&set))
+        Grants::to(&who, is_authenticated, &TUESDAY, Some(&set))
     }
 
     const EACH: [Access; 7] = [
@@ -264,8 +281,12 @@ mod tests {
     #[test]
     fn what_can_not_be_evaluated_is_refused_and_grants_nothing() {
         for (rule, what) in [
-            (json!({"acor": ["all"], "acop": 63, "acco": [{"actw": ["* * * * * *"]}]}), "acco"),
-            (json!({"acor": ["all"], "acop": 63, "acco": []}), "acco"),
+            (json!({"acor": ["all"], "acop": 63, "acco": [{"aclr": {"accc": ["DE"]}}]}), "aclr"),
+            (
+                json!({"acor": ["all"], "acop": 63, "acco": [
+                    {"actw": ["* * * * * * *"], "aclr": {"accr": [1.0, 2.0, 3.0]}}]}),
+                "aclr",
+            ),
             (json!({"acor": ["all"], "acop": 63, "aca": ["lbl"]}), "aca"),
             (json!({"acor": ["all"], "acop": 63, "acod": [{"chty": [], "spty": "x"}]}), "spty"),
         ] {
@@ -276,16 +297,65 @@ mod tests {
                 (Rsc::NotImplemented, &AttributeError::Unsupported(what))
             );
             let who = Identity::of_ae(&settings(), "Clight-AE1");
-            let grants = Grants::to(&who, true, Some(&set));
+            let grants = Grants::to(&who, true, &TUESDAY, Some(&set));
             for access in EACH {
                 assert!(!grants.allow(access, Container), "{set} {access}");
             }
         }
-        for damaged in
-            [None, Some(json!(null)), Some(json!([1])), Some(json!({"acr": [{"acor": []}]}))]
-        {
+        let with =
+            |acco: Value| Some(json!({"acr": [{"acor": ["all"], "acop": 63, "acco": acco}]}));
+        for damaged in [
+            None,
+            Some(json!(null)),
+            Some(json!([1])),
+            Some(json!({"acr": [{"acor": []}]})),
+            with(json!([])),
+            with(json!([{}])),
+            with(json!({})),
+            with(json!("* * * * * * *")),
+            with(json!([[["* * * * * * *"]]])),
+            with(json!([{"acip": [["10.0.0.0/8"]]}])),
+            with(json!([{"actw": "* * * * * * *"}])),
+            with(json!([{"actw": ["* * * * * * *"], "acui": ["x"]}])),
+        ] {
             let who = Identity::of_ae(&settings(), "Clight-AE1");
-            assert!(!Grants::to(&who, true, damaged.as_ref()).allow(Access::Retrieve, Container));
+            let grants = Grants::to(&who, true, &TUESDAY, damaged.as_ref());
+            assert!(!grants.allow(Access::Retrieve, Container));
+        }
+    }
+
+    #[test]
+    fn a_rule_holds_in_one_of_its_contexts() {
+        let (open, shut) = (json!({"actw": ["* * 9 * * * *"]}), json!({"actw": ["* * 8 * * * *"]}));
+        let (near, far) =
+            (json!({"acip": {"ipv4": ["10.0.0.0/8"]}}), json!({"acip": {"ipv4": ["11.0.0.0/8"]}}));
+        for (contexts, expected) in [
+            (json!([open]), true),
+            (json!([near]), true),
+            (json!([shut]), false),
+            (json!([far]), false),
+            (json!([shut, near]), true),
+            (json!([open, far]), true),
+            (json!([shut, far]), false),
+            (json!([far, shut, open]), true),
+        ] {
+            let rule = json!([{"acor": ["Clight*"], "acop": 2, "acco": contexts}]);
+            let grants = grants(rule, true);
+            assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{contexts}");
+            assert!(!grants.allow(Access::Update, Container), "{contexts}");
+        }
+        // Everything else in the rule has to be so too, and another rule is another rule.
+        for (rules, expected) in [
+            (json!([{"acor": ["Cother"], "acop": 63, "acco": [open]}]), false),
+            (json!([{"acor": ["all"], "acop": 63, "acaf": true, "acco": [open]}]), false),
+            (
+                json!([{"acor": ["all"], "acop": 63, "acco": [shut]},
+                    {"acor": ["all"], "acop": 2}]),
+                true,
+            ),
+        ] {
+            let grants = grants(rules.clone(), false);
+            assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{rules}");
         }
     }
 
@@ -312,6 +382,14 @@ mod tests {
             json!({"acr": [{"acor": ["all"], "acop": -1}]}),
             json!({"acr": [{"acor": ["all"], "acop": "1"}]}),
             json!({"acr": [{"acor": ["all"], "acop": 1, "acxx": 1}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": []}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": {}}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": [{}]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": [[["* * * * * * *"]]]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": [{"acip": [["::1"]]}]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": [{"actw": "* * * * * * *"}]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": [{"actw": ["* * * * * *"]}]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "acco": [{"acxx": 1}]}]}),
             json!({"acr": [{"acor": ["all"], "acop": 1, "acod": [{"ty": 3}]}]}),
             json!({"acr": [{"acor": vec!["all"; MAX_ORIGINATORS + 1], "acop": 1}]}),
             json!({"acr": [{"acor": ["all"], "acop": 1, "acod": vec![json!({"chty": []}); MAX_DETAILS + 1]}]}),

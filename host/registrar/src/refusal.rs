@@ -16,8 +16,8 @@ pub(crate) enum Refusal {
     /// A Release Version Indicator that is not spoken here.
     #[error("the release version {0} is not supported")]
     Release(String),
-    /// No From, where only an AE that registers may leave it out.
-    #[error("the request has no From, or one that only an AE that registers may write")]
+    /// No From, where only an AE that registers may leave it out, or one that names nobody.
+    #[error("the request has no From, or one that only asks for an AE-ID")]
     NoOriginator,
     /// A From in no known form.
     #[error("From {0}")]
@@ -72,6 +72,15 @@ pub(crate) enum Refusal {
     /// The CSE is registered.
     #[error("a CSE of that CSE-ID is registered already")]
     CseRegistered,
+    /// An AE is announced that is registered here, or announced, be it by the same CSE.
+    #[error("an AE of that AE-ID is registered or announced already: its CSE updates its AEAnnc")]
+    AeAnnounced,
+    /// An announcement with a From that asks for no S-type AE-ID.
+    #[error("who announces an AE writes /CSE-ID/S, or the S-type AE-ID behind the CSE-ID, in From")]
+    NoAnnouncer,
+    /// An announcement by a CSE that is not registered.
+    #[error("the CSE in From is not registered here, which it must be to announce an AE")]
+    NoRegistree,
     /// A CSE has one node in the service subscriptions.
     #[error("there is a serviceSubscribedNode of that CSE-ID already")]
     NodeTaken,
@@ -125,18 +134,21 @@ impl Refusal {
             Self::NoOriginator
             | Self::Originator(_)
             | Self::NoStem
+            | Self::NoAnnouncer
             | Self::NoResourceType
             | Self::Content(_) => Rsc::BadRequest,
             Self::Expired => Rsc::RequestTimeout,
             Self::Option(e) => e.rsc(),
             Self::Attribute(e) => e.rsc(),
             Self::NotFound => Rsc::NotFound,
-            Self::NoPrivilege(_) | Self::NotOwnChannel => Rsc::OriginatorHasNoPrivilege,
+            Self::NoPrivilege(_) | Self::NotOwnChannel | Self::NoRegistree => {
+                Rsc::OriginatorHasNoPrivilege
+            }
             Self::NotAllowed(_) => Rsc::OperationNotAllowed,
             Self::InvalidChild { .. } => Rsc::InvalidChildResourceType,
             Self::Conflict | Self::AeIdTaken | Self::NodeTaken => Rsc::Conflict,
             Self::AlreadyRegistered(rsc) => *rsc,
-            Self::CseRegistered => Rsc::OriginatorHasAlreadyRegistered,
+            Self::CseRegistered | Self::AeAnnounced => Rsc::OriginatorHasAlreadyRegistered,
             Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
             Self::NotAcceptable(_) => Rsc::NotAcceptable,
             Self::TooManyMembers => Rsc::MaxNumberOfMemberExceeded,

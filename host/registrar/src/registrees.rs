@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
-use saegis_onem2m::id::CseId;
+use saegis_onem2m::id::{AeIdStem, CseId};
+use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
 
 use crate::address::{self, Place};
+use crate::announcement::{self, Announcement};
 use crate::record::seconds;
 use crate::refusal::Refusal;
 use crate::registrar::Registrar;
@@ -45,6 +47,38 @@ impl Registrar {
         now: SystemTime,
     ) -> Result<ServiceSubscription, StoreError> {
         self.look(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
+    }
+
+    /// The CSE that an AE with an S-type AE-ID is registered at, as that CSE announced it to us: where
+    /// a request for the AE has to go. None for an AE that is registered here, or nowhere. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn announced_at(
+        &self,
+        stem: &AeIdStem,
+        now: SystemTime,
+    ) -> Result<Option<CseId>, StoreError> {
+        self.look(|read| {
+            let announced = announcement::of(read, stem.as_str(), seconds(now))?;
+            announced.map(|record| announcement::announced_by(&record)).transpose()
+        })
+    }
+
+    /// What an update of an `<AEAnnc>` asks for that names the AE's credential: the AE as it would be
+    /// announced then, which the service subscription has to allow as it does a create's
+    /// ([`Announcement::of`]). None for any other request. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn announced_anew(
+        &self,
+        request: &RequestPrimitive,
+        now: SystemTime,
+    ) -> Result<Option<Announcement>, StoreError> {
+        let now = seconds(now);
+        self.look(|read| Announcement::of_update(read, self.settings(), request, now))
     }
 
     /// The AE-ID-Stem of the AE that is the resource at an address, if an AE is. Blocks on the disk.

@@ -8,6 +8,7 @@ use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
 use crate::address;
+use crate::announcement;
 use crate::attributes::AttributeError;
 use crate::context::Context;
 use crate::delete;
@@ -69,6 +70,7 @@ pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Resul
         | From::AssignByServiceProvider
         | From::Stem(_)
         | From::SpRelativeAe { .. }
+        | From::SpRelativeAssign { .. }
         | From::Absolute { stem: Some(_), .. } => {
             return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
         }
@@ -79,7 +81,10 @@ pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Resul
         return Err(Refusal::CseRegistered);
     }
     let ae = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, context.now);
-    if identity::may_be_ae(cse.bare()) && writer.read().get(cse.bare())?.is_some_and(ae) {
+    if identity::may_be_ae(cse.bare())
+        && (writer.read().get(cse.bare())?.is_some_and(ae)
+            || announcement::of(writer.read(), cse.bare(), context.now)?.is_some())
+    {
         return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
     }
     let ri = ri_of(&cse);

@@ -86,13 +86,14 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
 }
 
 /// Whether resources of that type are hosted: service subscriptions on an IN-CSE only (TS-0001
-/// clause 9.6.19), and an ASN-CSE registers no CSE.
+/// clause 9.6.19), as are announced AEs, and an ASN-CSE registers no CSE.
 pub(crate) fn hosts(settings: &Settings, ty: ResourceType) -> bool {
     use ResourceType as T;
     match ty {
-        T::ServiceSubscriptionProfile | T::ServiceSubscribedNode | T::ServiceSubscribedAppRule => {
-            settings.cse_type == INFRASTRUCTURE
-        }
+        T::ServiceSubscriptionProfile
+        | T::ServiceSubscribedNode
+        | T::ServiceSubscribedAppRule
+        | T::AeAnnc => settings.cse_type == INFRASTRUCTURE,
         T::RemoteCse => settings.cse_type != APPLICATION_NODE,
         _ => true,
     }

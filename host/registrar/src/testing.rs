@@ -38,6 +38,7 @@ pub(crate) fn request(
         content: content.map(|c| Content::parse(c.to_string().into()).unwrap()),
         query: read_query(query).unwrap(),
         parameters: Vec::new(),
+        source_address: None,
     }
 }
 

@@ -6,6 +6,7 @@ use saegis_onem2m::rsc::Rsc;
 
 use crate::access::{self, Access, CUSTODIAN, POLICIES, demand};
 use crate::address::{Place, by_id};
+use crate::announcement;
 use crate::attributes::{self, AttributeError};
 use crate::context::Context;
 use crate::create::lifetime;
@@ -71,6 +72,10 @@ pub(crate) fn update(
     }
     record.attributes.extend(change.set);
     attributes::check_whole(record.ty, &record.attributes)?;
+    if record.ty == ResourceType::AeAnnc {
+        let cse = announcement::announced_by(&record)?;
+        announcement::check(context.settings, &cse, &record.attributes)?;
+    }
     record.modified = context.now;
     if let Some(state) = &mut record.state {
         *state = state.saturating_add(1);

@@ -133,6 +133,7 @@ impl Session {
             content: None,
             query: Vec::new(),
             parameters: Vec::new(),
+            source_address: None,
         })
     }
 

@@ -92,6 +92,7 @@ fn who_is_no_cse_does_not_register_as_one() {
         (Some(LIGHT1), 4005),
         (Some("Cnobody"), 4005),
         (Some("/asn-1/Capp"), 4005),
+        (Some("/asn-1/S"), 4005),
         (Some("//in.provider.com/asn-1/Capp"), 4005),
         (Some("/Slight"), 4005),
         (Some("//other.com/asn-1"), 5001),

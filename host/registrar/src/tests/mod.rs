@@ -1,5 +1,6 @@
 //! The registrar from outside: requests and answers.
 
+mod announcements;
 mod containers;
 mod cses;
 mod discovery;
@@ -8,6 +9,7 @@ mod groups;
 mod notifications;
 mod parameters;
 mod policies;
+mod policies_contexts;
 mod policies_discovery;
 mod policies_random;
 mod polling;

@@ -341,8 +341,7 @@ fn a_rule_may_say_what_is_created() {
 fn what_can_not_be_evaluated_is_not_taken() {
     let bench = Bench::with_lights();
     for extra in [
-        json!({"acco": [{"actw": ["* * 8-17 * * *"]}]}),
-        json!({"acco": [{"acip": {"ipv4": ["10.0.0.0/8"]}}]}),
+        json!({"acco": [{"aclr": {"accc": ["DE"]}}]}),
         json!({"aca": ["lbl"]}),
         json!({"acod": [{"chty": [4], "spty": "x"}]}),
     ] {

@@ -226,7 +226,7 @@ fn service_subscriptions_are_on_an_in_cse() {
     }
     let bench = bench();
     let types = bench.retrieve(LIGHT1, "/cse").attributes()["srt"].clone();
-    assert_eq!(types, json!([1, 2, 3, 4, 5, 9, 11, 14, 15, 16, 19, 20, 23]));
+    assert_eq!(types, json!([1, 2, 3, 4, 5, 9, 11, 14, 15, 16, 19, 20, 23, 10002]));
     assert_eq!(make(&bench, ADMIN, "/cse", 20, json!({"ni": "n"})).code, 4108);
     for ty in [11, 19, 20] {
         for who in [ADMIN, LIGHT1] {

@@ -11,6 +11,7 @@
     reason = "a panic is how a target says that something does not hold"
 )]
 
+mod certificate;
 mod client_hello;
 mod client_key_exchange;
 mod http_primitive;
@@ -20,6 +21,7 @@ mod policy_table;
 
 use std::process::ExitCode;
 
+pub use certificate::certificate;
 pub use client_hello::client_hello;
 pub use client_key_exchange::client_key_exchange;
 pub use http_primitive::http_primitive;
@@ -30,7 +32,8 @@ pub use policy_table::policy_table;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its program and of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
+    ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
     ("http_primitive", http_primitive),

@@ -43,6 +43,11 @@ fn every_target_has_a_program_and_a_corpus() {
 }
 
 #[test]
+fn the_corpus_of_certificate_holds() {
+    seeds("certificate");
+}
+
+#[test]
 fn the_corpus_of_client_hello_holds() {
     seeds("client_hello");
 }

@@ -1,0 +1,183 @@
+//! Certificates.
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::CertificateDer;
+use saegis_certificate::{Anchor, Flavour, Identity, KeyKind, Names, Purpose, Rejection};
+use saegis_certificate::{Summary, Trust, TrustBuilder, Vouched, summary};
+use saegis_onem2m::id::CseId;
+use saegis_trial::{Authority, Name, Request};
+
+/// The server that is asked for.
+const SERVER: &str = "maf.provider.com";
+const CLIENTS: [Flavour; 4] = [Flavour::AeId, Flavour::CseId, Flavour::NodeId, Flavour::Device];
+
+/// Trust in the authorities that issued the corpus, on a day when it is valid. What is changed in
+/// one of their certificates is signed no more.
+static FIXED: LazyLock<Trust> = LazyLock::new(|| {
+    trusting(&[
+        (include_bytes!("../anchors/clients.der"), &CLIENTS),
+        (include_bytes!("../anchors/servers.der"), &[Flavour::Fqdn]),
+    ])
+});
+
+/// An authority that signs whatever comes, and trust in it.
+static OURS: LazyLock<(Authority, Trust)> = LazyLock::new(|| {
+    let authority = Authority::new(&Request::new("ours")).expect("an authority can be made");
+    let trust = trusting(&[(authority.der(), &CLIENTS)]);
+    (authority, trust)
+});
+
+fn trusting(anchors: &[(&[u8], &[Flavour])]) -> Trust {
+    let own = Names {
+        cse: CseId::parse("mn-cse-123456").expect("a CSE-ID"),
+        service_provider: Some("provider.com".into()),
+    };
+    let mut builder = TrustBuilder::new(own);
+    for (der, flavours) in anchors {
+        let anchor = Anchor::new(der.to_vec().into(), flavours, &[KeyKind::P256], &[]);
+        builder.add_anchor(anchor.expect("an anchor is a good one"));
+    }
+    builder.build()
+}
+
+/// The reader of certificates and the one verification. The input is a chain as it is shown, the
+/// names of a certificate that is signed for the occasion, and the constraints of an authority. Who
+/// is believed stands in the certificate, as one name of it, and has a Credential-ID.
+pub fn certificate(input: &[u8]) {
+    let chain = certificates(input);
+    // A moment at which the corpus is valid.
+    let day = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    client(&FIXED, &chain, day);
+    server(&FIXED, &chain, day);
+
+    let (authority, trust) = &*OURS;
+    let now = SystemTime::now();
+    let names = Request::new("names").extension("2.5.29.17", false, input);
+    let issued = authority.issue(&names).expect("it can be made, whatever it is");
+    client(trust, issued.chain(), now);
+
+    let constraints = Request::new("constraints").extension("2.5.29.30", true, input);
+    let below = authority.sub_authority(&constraints).expect("it can be made, whatever it is");
+    let names = [
+        Name::uri("//provider.com/mn-cse-123456/Clight"),
+        Name::dns("in.provider.com"),
+        Name::device("0.2.481.1", "1"),
+    ];
+    for name in names {
+        let issued = below.issue(&Request::new("x").name(name)).expect("it can be made");
+        let bound = client(trust, issued.chain(), now);
+        // What can't be read is no permission.
+        let read = summary(below.der()).is_ok_and(|told| !told.constraints.is_empty());
+        assert!(!bound || read, "accepted under constraints that nobody can read");
+    }
+}
+
+/// The elements of DER in the input; what is none is the last.
+fn certificates(mut input: &[u8]) -> Vec<CertificateDer<'_>> {
+    let mut all = Vec::new();
+    while !input.is_empty() {
+        let length = match input {
+            [_, short @ 0..=0x7F, ..] => 2 + usize::from(*short),
+            [_, 0x81, one, ..] => 3 + usize::from(*one),
+            [_, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+            _ => input.len(),
+        };
+        let (first, rest) = input.split_at(length.min(input.len()));
+        all.push(first.into());
+        input = rest;
+    }
+    all
+}
+
+fn verify(
+    trust: &Trust,
+    chain: &[CertificateDer<'_>],
+    purpose: Purpose<'_>,
+    now: SystemTime,
+) -> Result<(Vouched, Summary), Rejection> {
+    let result = trust.verify(chain, purpose, now);
+    assert_eq!(trust.verify(chain, purpose, now), result, "the same is believed twice");
+    let told = chain.first().map(summary);
+    match result {
+        Ok(vouched) => {
+            let told = told.expect("a chain has a certificate").expect("it can be read");
+            assert!(told.may_sign && !told.is_ca, "{told:?}");
+            assert!(told.not_before <= now, "{told:?}");
+            let until = vouched.until.expect("a certificate has an end");
+            assert!(now < until && until <= told.not_after, "{until:?} {told:?}");
+            Ok((vouched, told))
+        }
+        Err(rejection) => {
+            assert!(!rejection.to_string().is_empty());
+            let _ = rejection.as_error();
+            Err(rejection)
+        }
+    }
+}
+
+/// Whether a chain is that of a client.
+fn client(trust: &Trust, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
+    let Ok((Vouched { identity, .. }, told)) = verify(trust, chain, Purpose::Client, now) else {
+        return false;
+    };
+    let name = match &identity {
+        Identity::Ae { absolute, stem } => {
+            let stem = stem.to_string();
+            assert!(absolute.starts_with("//provider.com/"), "{absolute}");
+            assert!(absolute.ends_with(&format!("/{stem}")), "{absolute} {stem}");
+            format!("URI {absolute}")
+        }
+        Identity::Cse { name, cse } => {
+            let label = name.split('.').next();
+            assert_eq!(label, Some(cse.bare()));
+            assert_ne!(cse.bare(), "mn-cse-123456", "nobody else is this CSE");
+            format!("DNS {name}")
+        }
+        Identity::Node(id) => format!("URI {id}"),
+        Identity::Device(id) => format!("hardware {id}"),
+        Identity::Fqdn(_) | Identity::PublicKey(_) => panic!("no client has {identity}"),
+    };
+    assert!(told.names.contains(&name), "{name} is not in {:?}", told.names);
+    let wildcard = |name: &String| name.starts_with("DNS ") && name.contains('*');
+    assert!(!told.names.iter().any(wildcard), "{:?}", told.names);
+    assert!(identity.credential_id().is_some(), "{identity} has no Credential-ID");
+    true
+}
+
+fn server(trust: &Trust, chain: &[CertificateDer<'_>], now: SystemTime) {
+    let purpose = Purpose::Server { name: SERVER, flavour: Flavour::Fqdn };
+    if let Ok((vouched, told)) = verify(trust, chain, purpose, now) {
+        assert_eq!(vouched.identity, Identity::Fqdn(SERVER.into()));
+        let is = format!("DNS {SERVER}");
+        assert!(told.names.iter().any(|name| name.eq_ignore_ascii_case(&is)), "{told:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_has_certificates_that_are_believed() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/certificate");
+        let day = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let (mut believed, mut refused) = (Vec::new(), 0);
+        for entry in std::fs::read_dir(corpus).expect("there is a corpus") {
+            let path = entry.expect("an entry").path();
+            let input = std::fs::read(&path).expect("a file");
+            let chain = certificates(&input);
+            let purpose = Purpose::Server { name: SERVER, flavour: Flavour::Fqdn };
+            let both = [Purpose::Client, purpose].map(|purpose| FIXED.verify(&chain, purpose, day));
+            match both.into_iter().find_map(Result::ok) {
+                Some(vouched) => believed.push(vouched.identity.flavour()),
+                None => refused += 1,
+            }
+        }
+        believed.sort();
+        believed.dedup();
+        assert_eq!(believed, Flavour::OF_ANCHORS);
+        assert!(refused > 0);
+    }
+}

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList, aws_lc_rs as algorithms};
+use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -37,6 +38,17 @@ impl KeyKind {
             Self::P256 => "P-256",
             Self::P384 => "P-384",
             Self::Rsa => "RSA",
+        }
+    }
+
+    /// The kind of a public key, its SubjectPublicKeyInfo in DER; none, where it is no key.
+    ///
+    /// # Errors
+    /// When it is of a kind that nobody may have.
+    pub fn of_key(spki: &[u8]) -> Option<Result<Self, Rejection>> {
+        match SubjectPublicKeyInfo::from_der(spki) {
+            Ok(([], key)) => Some(Self::of(&key)),
+            _ => None,
         }
     }
 
@@ -190,6 +202,18 @@ impl Anchor {
     /// Whether it could be the issuer of that name, in DER.
     pub(crate) fn is(&self, issuer: &[u8]) -> bool {
         self.subject == issuer
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// The flavours that it vouches for.
+    #[must_use]
+    pub fn flavours(&self) -> &[Flavour] {
+        &self.flavours
     }
 
     /// From when on it is valid no more.

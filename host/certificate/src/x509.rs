@@ -114,6 +114,10 @@ pub struct Summary {
     pub is_ca: bool,
     /// Whether its key usage has digitalSignature.
     pub may_sign: bool,
+    /// Its key usage, as text; nothing, where it has none.
+    pub usage: Vec<String>,
+    /// What it is for (extended key usage), as text; nothing, where it does not say.
+    pub purposes: Vec<String>,
     /// Its subject alternative names, as text.
     pub names: Vec<String>,
     /// The name constraints that it imposes, as text.
@@ -143,7 +147,41 @@ pub fn summary(der: &CertificateDer<'_>) -> Result<Summary, Rejection> {
         key: read.key_kind().ok(),
         is_ca: certificate.is_ca(),
         may_sign: read.may_sign(),
+        usage: usage(certificate),
+        purposes: purposes(certificate),
         names: read.names.iter().map(crate::identity::text_of).collect(),
         constraints: constraints.unwrap_or_default(),
     })
+}
+
+fn usage(certificate: &X509Certificate<'_>) -> Vec<String> {
+    const NAMES: [&str; 9] = [
+        "digitalSignature",
+        "nonRepudiation",
+        "keyEncipherment",
+        "dataEncipherment",
+        "keyAgreement",
+        "keyCertSign",
+        "cRLSign",
+        "encipherOnly",
+        "decipherOnly",
+    ];
+    let Some(usage) = certificate.key_usage().ok().flatten() else { return Vec::new() };
+    let set = NAMES.iter().enumerate().filter(|(bit, _)| usage.value.flags >> bit & 1 == 1);
+    set.map(|(_, name)| (*name).into()).collect()
+}
+
+fn purposes(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Some(found) = certificate.extended_key_usage().ok().flatten() else { return Vec::new() };
+    let named = [
+        (found.value.any, "any"),
+        (found.value.server_auth, "serverAuth"),
+        (found.value.client_auth, "clientAuth"),
+        (found.value.code_signing, "codeSigning"),
+        (found.value.email_protection, "emailProtection"),
+        (found.value.time_stamping, "timeStamping"),
+        (found.value.ocsp_signing, "OCSPSigning"),
+    ];
+    let named = named.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_string());
+    named.chain(found.value.other.iter().map(ToString::to_string)).collect()
 }

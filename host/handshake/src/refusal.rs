@@ -140,7 +140,8 @@ pub enum Alert {
 
 impl Alert {
     /// The alert for a certificate: that which rustls sends by itself.
-    pub(crate) fn of(rejection: &Rejection) -> Self {
+    #[must_use]
+    pub fn of(rejection: &Rejection) -> Self {
         match rejection.as_error() {
             CertificateError::UnknownIssuer => Self::UnknownCa,
             CertificateError::Expired => Self::CertificateExpired,
@@ -148,6 +149,23 @@ impl Alert {
             CertificateError::BadSignature => Self::DecryptError,
             CertificateError::InvalidPurpose => Self::UnsupportedCertificate,
             _ => Self::BadCertificate,
+        }
+    }
+
+    /// Its registered name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HandshakeFailure => "handshake_failure",
+            Self::BadCertificate => "bad_certificate",
+            Self::UnsupportedCertificate => "unsupported_certificate",
+            Self::CertificateRevoked => "certificate_revoked",
+            Self::CertificateExpired => "certificate_expired",
+            Self::UnknownCa => "unknown_ca",
+            Self::AccessDenied => "access_denied",
+            Self::DecodeError => "decode_error",
+            Self::DecryptError => "decrypt_error",
+            Self::ProtocolVersion => "protocol_version",
         }
     }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::document::Document;
-use crate::fault::Fault;
+use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest, Source};
 use crate::settings::Settings;
 
@@ -31,6 +31,18 @@ pub struct Certificates {
     pub own: Vec<Arc<OwnCertificate>>,
     /// What all of it was read from, by the file's name.
     pub(crate) digests: BTreeMap<String, Digest>,
+}
+
+impl Certificates {
+    /// Reads them without the rest of policy; nothing, where there is no policy file of them.
+    ///
+    /// # Errors
+    /// All that is wrong with the policy file and the files that it names.
+    pub fn load(settings: &Settings) -> Result<Option<Arc<Self>>, Faults> {
+        let mut faults = Vec::new();
+        let loaded = load(settings, None, &mut faults);
+        if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults)) }
+    }
 }
 
 #[derive(Deserialize)]

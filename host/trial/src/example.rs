@@ -4,7 +4,7 @@ use crate::TrialError;
 use crate::authority::Authority;
 use crate::issued::{Issued, RawKey};
 use crate::name::Name;
-use crate::request::{Key, Request};
+use crate::request::{Key, Request, Validity};
 
 /// Who is who in the worked example.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +98,22 @@ pub struct Example {
 }
 
 impl Example {
-    /// Makes the certificates.
+    /// Makes the certificates, for a year.
     ///
     /// # Errors
     /// When one can't be made.
     pub fn new(names: &ExampleNames) -> Result<Self, TrialError> {
+        Self::valid(names, Validity::default())
+    }
+
+    /// Makes the certificates, for that time; the authorities' own are for as long.
+    ///
+    /// # Errors
+    /// When one can't be made.
+    pub fn valid(names: &ExampleNames, validity: Validity) -> Result<Self, TrialError> {
         let provider = names.service_provider.as_str();
-        let root = |what: &str| Request::new(format!("Trial authority for {what} of {provider}"));
+        let of = |common_name: String| Request::new(common_name).valid(validity);
+        let root = |what: &str| of(format!("Trial authority for {what} of {provider}"));
         let domains = |name: &str| Name::dns(name);
         // The empty name has all domain names below it.
         let no_domain = || Name::dns("");
@@ -117,7 +126,7 @@ impl Example {
         let fqdn_authority = Authority::new(&root("servers").permit(domains(&names.maf_domain())))?;
         let (in_cse, mn_cse) = (names.in_cse_domain(), names.mn_cse_domain());
         let (kind, serial) = &names.device;
-        let ask = |common_name: &str, name| Request::new(common_name).name(name);
+        let ask = |common_name: &str, name| of(common_name.into()).name(name);
         Ok(Self {
             in_cse: cse_authority.issue(&ask(&names.in_cse, Name::dns(in_cse)))?,
             mn_cse: cse_authority.issue(&ask(&names.mn_cse, Name::dns(mn_cse)))?,

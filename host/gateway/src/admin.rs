@@ -29,6 +29,8 @@ enum Request {
         /// The Credential-ID.
         credential_id: String,
     },
+    /// The other CSEs.
+    Peers,
     /// End an association.
     EndAssociation {
         /// Its number.

@@ -162,33 +162,7 @@ impl Associations {
         policy: &Policy,
         bindings: &Bindings,
     ) -> Listed<'_> {
-        let generation = policy.current();
         let credential = association.credential_id.clone();
-        match association.entity() {
-            Entity::NotYetKnown => match bindings.of(&credential) {
-                Some(stem) if generation.reserves(&stem) => {
-                    let why = "policy gives its AE-ID to another credential";
-                    self.free(bindings, &credential, &generation, why).await;
-                }
-                // It can't stand for an entity already.
-                Some(stem) => drop(association.learn(stem)),
-                None => {}
-            },
-            named @ (Entity::Ae(_) | Entity::Aes(_)) => {
-                if bindings.of(&credential).is_some() {
-                    let why = "policy names the credential's AE-ID";
-                    self.free(bindings, &credential, &generation, why).await;
-                }
-                // What a credential names goes before what another has got.
-                for stem in named.stems() {
-                    if let Some(holder) = bindings.holder(stem).filter(|h| *h != credential) {
-                        let why = "the AE with its AE-ID has connected";
-                        self.free(bindings, &holder, &generation, why).await;
-                    }
-                }
-            }
-            Entity::Cse(_) => {}
-        }
         let live = Arc::new(Live {
             vouched: AtomicU64::new(voucher.generation),
             association,
@@ -199,7 +173,7 @@ impl Associations {
         {
             let mut lists = self.lists();
             lists.live.insert(live.association.id, live.clone());
-            let own = lists.of_credential.entry(credential).or_default();
+            let own = lists.of_credential.entry(credential.clone()).or_default();
             own.push(live.association.id);
             if own.len() > self.per_credential {
                 // A device that lost its connection can't end it, and comes anew.
@@ -208,6 +182,34 @@ impl Associations {
             }
         }
         let listed = Listed { all: self, live };
+        // Only now: whoever registers from here on sees it in the list.
+        let generation = policy.current();
+        let (association, credential) = (&listed.live.association, &credential);
+        match association.credential_entity() {
+            Entity::NotYetKnown => match bindings.of(credential) {
+                Some(stem) if generation.reserves(&stem) => {
+                    let why = "policy gives its AE-ID to another credential";
+                    self.free(bindings, credential, &generation, why).await;
+                }
+                // It can't stand for an entity already.
+                Some(stem) => drop(association.learn(stem)),
+                None => {}
+            },
+            named @ (Entity::Ae(_) | Entity::Aes(_)) => {
+                if bindings.of(credential).is_some() {
+                    let why = "policy names the credential's AE-ID";
+                    self.free(bindings, credential, &generation, why).await;
+                }
+                // What a credential names goes before what another has got.
+                for stem in named.stems() {
+                    if let Some(holder) = bindings.holder(stem).filter(|h| h != credential) {
+                        let why = "the AE with its AE-ID has connected";
+                        self.free(bindings, &holder, &generation, why).await;
+                    }
+                }
+            }
+            Entity::Cse(_) => {}
+        }
         if let Some(oldest) = superseded {
             audit::superseded(&oldest.association, self.per_credential);
             oldest.end.cancel();

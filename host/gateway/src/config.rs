@@ -1,6 +1,7 @@
 //! The configuration of a gateway, `saegis.toml`.
 
 mod load;
+mod peer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 pub use load::{Loaded, read};
+pub use peer::Peer;
 
 use crate::notifier::Allowed;
 
@@ -36,6 +38,9 @@ pub struct Config {
     pub modules: Modules,
     /// The CSE behind the gateway, if it is not the embedded one.
     pub upstream: Option<Upstream>,
+    /// Other CSEs that this one goes to.
+    #[serde(default)]
+    pub peer: Vec<Peer>,
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,

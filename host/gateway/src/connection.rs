@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -31,13 +32,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long an association without any request may go on when the gateway stops.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end. `under_way` ends with the handshake. `stop` asks it to finish
+/// Serves a connection to its end. `under_way` ends with the handshake, `place` with the last of its
+/// requests. `stop` asks it to finish
 /// the request at hand and end.
 pub async fn serve(
     gateway: Arc<Gateway>,
     socket: TcpStream,
     peer: SocketAddr,
     under_way: UnderWay,
+    place: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) {
     // Primitives are small and answered one by one.
@@ -66,7 +69,8 @@ pub async fn serve(
     audit::established(&association);
     let listed =
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
-    let why = requests(&gateway, &mut stream, &listed.live, &stop).await;
+    let serving = Service::new(gateway.clone(), listed.live.clone(), place);
+    let why = requests(&gateway, &mut stream, &listed.live, Arc::new(serving), &stop).await;
     gateway.metrics.ended(saef);
     take_leave(&mut stream).await;
     audit::ended(&listed.live.association, why);
@@ -152,12 +156,12 @@ async fn requests<S>(
     gateway: &Arc<Gateway>,
     stream: S,
     live: &Arc<Live>,
+    serving: Arc<Service>,
     stop: &CancellationToken,
 ) -> &'static str
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let serving = Arc::new(Service::new(gateway.clone(), live.clone()));
     let service = service_fn(|request| {
         let service = serving.clone();
         async move { Ok::<_, Infallible>(service.respond(request).await) }

@@ -12,6 +12,7 @@ use saegis_registrar::{Registrar, Settings};
 use crate::associations::Associations;
 use crate::bindings::Bindings;
 use crate::config::Config;
+use crate::cses::Cses;
 use crate::logging::Lost;
 use crate::metrics::Metrics;
 use crate::notifier::Notifier;
@@ -30,6 +31,8 @@ pub struct Gateway {
     certificates: Mutex<Option<(Arc<Certificates>, Arc<certificate::Server>)>>,
     /// The CSE behind.
     pub upstream: Upstream,
+    /// Other CSEs.
+    pub cses: Cses,
     /// The live associations.
     pub associations: Associations,
     /// Where the service subscription's rules are.
@@ -86,10 +89,12 @@ impl Gateway {
             &config.service_subscription,
             upstream.registrar(),
         );
+        let policy = Arc::new(policy);
         Ok(Self {
             rules: Arc::new(rules),
             certificates: Mutex::default(),
-            policy: Arc::new(policy),
+            cses: Cses::new(&config, &policy),
+            policy,
             psk,
             upstream,
             associations: Associations::new(config.limits.associations_per_credential),

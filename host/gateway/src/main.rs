@@ -7,6 +7,7 @@ mod audit;
 mod bindings;
 mod config;
 mod connection;
+mod cses;
 mod gateway;
 mod logging;
 mod lookup;

@@ -1,9 +1,10 @@
 //! Sends the embedded registrar's notifications: over HTTP, and only where a rule allows it, for the
 //! addresses come from whoever creates a subscription or an AE.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,13 +13,18 @@ use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use saegis_onem2m::http::read_response;
 use saegis_onem2m::rsc::Rsc;
-use saegis_registrar::Notification;
+use saegis_registrar::{NamedBy, Notification};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Answers to requests whose notifications are being sent at a time; those of further ones are lost.
+/// Batches of notifications that are being sent at a time: of all, and on the word of one AE. Those
+/// of further ones are lost, so that one whose targets are silent keeps nobody else's.
 const AT_A_TIME: usize = 256;
+const OF_ONE: usize = 32;
+
+/// How many times the time for an answer a batch has, however many notifications are in it.
+const BATCH: u32 = 8;
 
 /// Look-ups of names at a time.
 const LOOKUPS: usize = 8;
@@ -110,11 +116,31 @@ enum Failure {
     NoResponse(String),
 }
 
+/// A place among those of one AE.
+struct PlaceOf {
+    notifier: Arc<Notifier>,
+    named_by: NamedBy,
+}
+
+impl Drop for PlaceOf {
+    fn drop(&mut self) {
+        let mut of_each = self.notifier.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = of_each.get_mut(&self.named_by) {
+            *taken -= 1;
+            if *taken == 0 {
+                of_each.remove(&self.named_by);
+            }
+        }
+    }
+}
+
 /// Sends notifications.
 pub struct Notifier {
     allowed: Vec<Allowed>,
     patience: Duration,
     places: Arc<Semaphore>,
+    /// How many batches are being sent on the word of each.
+    of_each: Mutex<HashMap<NamedBy, usize>>,
     lookups: Arc<Semaphore>,
 }
 
@@ -125,6 +151,7 @@ impl Notifier {
             allowed,
             patience,
             places: Arc::new(Semaphore::new(AT_A_TIME)),
+            of_each: Mutex::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
         })
     }
@@ -145,27 +172,65 @@ impl Notifier {
         asked.unwrap_or(Err(Failure::Late)).inspect_err(failed).ok()
     }
 
-    /// Sends some, one after the other; nobody waits for it.
+    /// Sends some, those on the word of one AE one after the other; nobody waits for it.
     pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
-        if notifications.is_empty() {
-            return;
+        let mut batches: Vec<Vec<Notification>> = Vec::new();
+        for notification in notifications {
+            let by = |batch: &&mut Vec<Notification>| {
+                batch.first().is_some_and(|first| first.named_by == notification.named_by)
+            };
+            match batches.iter_mut().find(by) {
+                Some(batch) => batch.push(notification),
+                None => batches.push(vec![notification]),
+            }
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        batches.into_iter().for_each(|batch| self.send_batch(batch));
+    }
+
+    fn send_batch(self: &Arc<Self>, batch: Vec<Notification>) {
+        let Some(named_by) = batch.first().map(|first| first.named_by.clone()) else { return };
+        let place = self.places.clone().try_acquire_owned().ok();
+        let Some(places) = place.and_then(|place| Some((place, self.place_of(&named_by)?))) else {
             tracing::warn!(
                 event = "notification.lost",
-                notifications = notifications.len(),
+                notifications = batch.len(),
+                ?named_by,
                 "notifications are lost, for too many are being sent"
             );
             return;
         };
         let notifier = self.clone();
         tokio::spawn(async move {
-            let _place = place;
-            for notification in notifications {
-                // What is answered changes nothing.
-                let _ = notifier.ask(&notification).await;
+            let _places = places;
+            let total = batch.len();
+            let mut sent = 0;
+            let all = async {
+                for notification in batch {
+                    // What is answered changes nothing.
+                    let _ = notifier.ask(&notification).await;
+                    sent += 1;
+                }
+            };
+            if tokio::time::timeout(notifier.patience * BATCH, all).await.is_err() {
+                tracing::warn!(
+                    event = "notification.lost",
+                    notifications = total - sent,
+                    ?named_by,
+                    "notifications are lost, for those before them took too long"
+                );
             }
         });
+    }
+
+    /// A place among those of one AE, if it has one left.
+    fn place_of(self: &Arc<Self>, named_by: &NamedBy) -> Option<PlaceOf> {
+        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = of_each.entry(named_by.clone()).or_default();
+        if *taken >= OF_ONE {
+            return None;
+        }
+        *taken += 1;
+        Some(PlaceOf { notifier: self.clone(), named_by: named_by.clone() })
     }
 
     async fn send(&self, notification: &Notification) -> Result<Rsc, Failure> {

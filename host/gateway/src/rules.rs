@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Rule, Rules, Subscription};
+use saegis_policy::{Generation, Rule, Rules, Subscription};
 use saegis_registrar::{AppRule, Registrar, ServiceSubscription as Found};
 use serde_json::Value;
 
@@ -92,6 +92,24 @@ impl Source {
                 let usable = Duration::from_secs(config.usable_seconds);
                 Ok(Rules::Given(fresh(kept, usable).flatten()))
             }
+        }
+    }
+
+    /// The rules that count at another CSE, which announces an AE to this one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rules_of(&self, cse: &CseId, generation: &Generation) -> Result<Rules, NotHad> {
+        match &self.from {
+            From::PolicyFile => Ok(Rules::Given(generation.rules_of(cse))),
+            From::Registrar { registrar, .. } => {
+                let (registrar, cse) = (registrar.clone(), cse.clone());
+                let look = move || registrar.service_subscription(&cse, SystemTime::now());
+                let found = tokio::task::spawn_blocking(look).await;
+                Ok(Rules::Given(subscription(found.map_err(|_| NotHad)?.map_err(|_| NotHad)?)))
+            }
+            // Who asks another IN-CSE for its own rules is none.
+            From::Remote { .. } => Ok(Rules::Given(None)),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::logging::Lost;
 use crate::monitor::Monitor;
 use crate::peers::{self, Peers, TurnedAway};
 use crate::upstream::Upstream;
-use crate::{audit, connection, sockets, summary};
+use crate::{audit, connection, cses, sockets, summary};
 
 /// How long to wait after an accept that failed for want of something, such as descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -61,6 +61,11 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     let follow = tokio::spawn(follow_reloads(gateway.clone(), reloads));
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
+    let mut registrations = tokio::task::JoinSet::new();
+    for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
+        let (remote, own) = (remote.clone(), gateway.clone());
+        registrations.spawn(async move { cses::keep(&remote, &own.config.cse).await });
+    }
     let keeping = gateway.clone();
     let rules = tokio::spawn(async move { keeping.rules.keep_up().await });
 
@@ -129,9 +134,10 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut 
                     }
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
+                // The semaphore is never closed.
+                let Ok(place) = place else { continue };
                 connections.spawn(async move {
-                    let _place = place;
-                    connection::serve(gateway, socket, peer, under_way, stop).await;
+                    connection::serve(gateway, socket, peer, under_way, place, stop).await;
                 });
             }
             () = signals.next() => break,

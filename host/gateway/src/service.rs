@@ -1,27 +1,32 @@
 //! From a request to its response: primitive, verdict, CSE.
 
+mod announcement;
+mod content;
+mod registration;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::http::{read_request, write_response};
-use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::id::{CseId, From};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::target::{Scope, Target};
-use saegis_policy::{Allowance, Generation, Registration, Verdict};
+use saegis_onem2m::target::Scope;
+use saegis_policy::{Allowance, Generation, Verdict};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::associations::{Live, Standing};
 use crate::audit;
-use crate::bindings::{SetAside, Taken, log_failure};
+use crate::cses;
 use crate::gateway::Gateway;
-use crate::rules::NotHad;
+use content::{NotCollected, attribute, collect};
 
 /// Most originators of one association whose allowance is kept.
 const KEPT: usize = 16;
@@ -32,6 +37,8 @@ pub struct Service {
     live: Arc<Live>,
     kept: Mutex<Kept>,
     begun: AtomicBool,
+    /// The connection's place, kept by what goes on when the connection breaks.
+    _place: OwnedSemaphorePermit,
 }
 
 /// The originators that policy allowed for as long as the generation lasts.
@@ -58,8 +65,9 @@ impl Kept {
 
 impl Service {
     /// The service of an association.
-    pub fn new(gateway: Arc<Gateway>, live: Arc<Live>) -> Self {
-        Self { gateway, live, kept: Mutex::default(), begun: AtomicBool::new(false) }
+    pub fn new(gateway: Arc<Gateway>, live: Arc<Live>, place: OwnedSemaphorePermit) -> Self {
+        let (kept, begun) = (Mutex::default(), AtomicBool::new(false));
+        Self { gateway, live, kept, begun, _place: place }
     }
 
     /// Whether a request has come.
@@ -113,7 +121,10 @@ impl Service {
         let read = |body| read_request(&parts.method, &parts.uri, &parts.headers, body);
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {
-                Ok(request) => return Ok(request),
+                Ok(mut request) => {
+                    request.source_address = Some(self.live.association.peer.ip());
+                    return Ok(request);
+                }
                 Err(e) => (e.rsc, e.request_id, e.why),
             },
             // Read without its content all the same: an answer repeats the request identifier.
@@ -143,73 +154,140 @@ impl Service {
         }
         // Taken once: the request sees one generation from start to end.
         let generation = self.gateway.policy.current();
-        match self.live.holds_in(&generation).await {
+        if let Err((rsc, why)) = self.check(&generation, &request).await {
+            return self.refuse(&request, rsc, &why);
+        }
+        let answered =
+            if own { self.here(&generation, request).await } else { self.elsewhere(request).await };
+        tracing::debug!(
+            event = "request.answered",
+            association = self.live.association.id,
+            request_id = answered.request_id,
+            rsc = answered.rsc.code(),
+        );
+        answered
+    }
+
+    /// Whether the association holds in a generation, and speaks for whom it stood for.
+    async fn stands(&self, generation: &Generation, creates_ae: bool) -> Result<(), (Rsc, String)> {
+        let refused = |rsc, why: &str| Err((rsc, why.to_string()));
+        match self.live.holds_in(generation).await {
             Standing::Holds => {}
             Standing::Ends => {
                 let why = "the credential of this security association no longer holds";
-                return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+                return refused(Rsc::OriginatorNotAuthenticated, why);
             }
             Standing::NotAsked => {
-                let why = "the request could not be checked";
-                return self.refuse(&request, Rsc::InternalServerError, why);
+                return refused(Rsc::InternalServerError, "the request could not be checked");
             }
         }
-        let creates_ae = request.creates(ResourceType::Ae);
         // It may register as the same AE again, and nothing else.
         if !creates_ae && self.live.has_lost_its_ae_id(&self.gateway.bindings) {
             let why = "the AE of this security association is registered no more";
-            self.live.revoke(&generation, why);
-            return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+            self.live.revoke(generation, why);
+            return refused(Rsc::OriginatorNotAuthenticated, why);
         }
-        if creates_ae && let Some(why) = self.has_one_already(&request) {
-            return self.refuse(&request, self.gateway.config.registrar.taken, &why);
+        Ok(())
+    }
+
+    /// All that is asked before the CSE is.
+    async fn check(
+        &self,
+        generation: &Generation,
+        request: &RequestPrimitive,
+    ) -> Result<(), (Rsc, String)> {
+        let creates_ae = request.creates(ResourceType::Ae);
+        self.stands(generation, creates_ae).await?;
+        if creates_ae && let Some(why) = self.has_one_already(request) {
+            return Err((self.gateway.config.registrar.taken, why));
         }
-        if let Err((rsc, why)) = self.check_originator(&generation, &request).await {
-            return self.refuse(&request, rsc, &why);
-        }
+        self.check_originator(generation, request).await?;
         if request.content.as_ref().is_some_and(Content::is_security_information) {
             let why = "primitives that are protected end to end (ESPrim) are not taken";
-            return self.refuse(&request, Rsc::EsprimImpersonationError, why);
+            return Err((Rsc::EsprimImpersonationError, why.into()));
         }
-        if creates_ae && let Err((rsc, why)) = self.check_registration(&generation, &request).await
-        {
-            return self.refuse(&request, rsc, &why);
+        if creates_ae {
+            self.check_registration(generation, request).await?;
         }
-        if !own {
-            return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
-        }
+        self.check_announcement(generation, request).await
+    }
+
+    /// Has our own CSE carry a request out.
+    async fn here(
+        &self,
+        generation: &Arc<Generation>,
+        mut request: RequestPrimitive,
+    ) -> ResponsePrimitive {
+        let creates_ae = request.creates(ResourceType::Ae);
         // An AE whose credential names no AE-ID gets the one that the registrar confirms, and for
         // good. One that it asks for is set aside before the registrar is asked.
         let learns =
             creates_ae && self.live.association.credential_entity() == &Entity::NotYetKnown;
-        let registering = match learns.then(|| self.set_aside(&request, &generation)) {
+        let registering = match learns.then(|| self.set_aside(&request, generation)) {
             None => None,
             Some(Ok(aside)) => Some(aside),
             Some(Err(taken)) => return self.refuse_taken(&request, &taken),
         };
-        let deletes = request.operation == Operation::Delete;
-        let deletes_itself = deletes && self.is_its_own_ae(&request.to).await;
+        let announced = match self.announce(&request).await {
+            Ok(announced) => announced,
+            Err((rsc, why)) => return self.refuse(&request, rsc, &why),
+        };
+        if let Some(announced) = &announced {
+            request.from = Some(announced.stem.to_string());
+        }
+        let deletes = match self.deletes_itself(&request).await {
+            Ok(deletes) => deletes,
+            Err(taken) => return self.refuse_taken(&request, &taken),
+        };
         let to = registering.as_ref().map(|_| request.to.to_string()).unwrap_or_default();
         let name =
             registering.as_ref().and_then(|_| attribute(request.content.as_ref()?.bytes(), "rn"));
+        // What was asked took its time, and the association may have ended meanwhile.
+        let current = self.gateway.policy.current();
+        if let Err((rsc, why)) = self.stands(&current, creates_ae).await {
+            self.withdraw(announced).await;
+            return self.refuse(&request, rsc, &why);
+        }
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
-        match (registering, response.rsc) {
-            (Some(aside), Rsc::Created) => {
-                self.learn(aside, &to, name, &response, &generation).await;
+        match response.rsc {
+            Rsc::Created => {
+                if let Some(aside) = registering {
+                    self.learn(aside, &to, name, &response, generation).await;
+                }
             }
-            (None, Rsc::Deleted) if deletes_itself => self.free_deleted(&generation).await,
-            _ => {}
+            Rsc::Deleted => self.has_deleted(deletes, generation).await,
+            _ => self.withdraw(announced).await,
         }
-        tracing::debug!(
-            event = "request.answered",
-            association = self.live.association.id,
-            request_id = response.request_id,
-            rsc = response.rsc.code(),
-        );
         response
+    }
+
+    /// Passes a request on that is for another CSE, if there is a way to it.
+    async fn elsewhere(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
+        let cse = &self.gateway.config.cse;
+        if request.creates(ResourceType::Ae) {
+            let why = "an AE registers at its own registrar";
+            return self.refuse(&request, Rsc::OperationNotAllowed, why);
+        }
+        let came_from = match self.live.association.entity() {
+            Entity::Cse(id) => Some(id),
+            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown => None,
+        };
+        let way = cses::cse_of(cse, &request.to)
+            .and_then(|at| Some((at.clone(), self.gateway.cses.way_to(at, came_from)?)));
+        let Some((at, remote)) = way else {
+            return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
+        };
+        request.to.scope = Scope::SpRelative(at);
+        request.from = request.from.map(|from| cses::outward(cse, &from));
+        let current = self.gateway.policy.current();
+        if let Err((rsc, why)) = self.stands(&current, false).await {
+            return self.refuse(&request, rsc, &why);
+        }
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        remote.handle(request, patience).await
     }
 
     /// Asks policy whether the request may speak in the name of its From.
@@ -220,8 +298,9 @@ impl Service {
     ) -> Result<(), (Rsc, String)> {
         // What an allowance for an originator covers, whatever a module says.
         let names_nobody = |c: &Content| c.named_originators().is_empty();
-        let registers =
-            request.creates(ResourceType::Ae) || request.creates(ResourceType::RemoteCse);
+        let registers = [ResourceType::Ae, ResourceType::RemoteCse, ResourceType::AeAnnc]
+            .into_iter()
+            .any(|kind| request.creates(kind));
         let covered = request.content.as_ref().is_none_or(names_nobody) && !registers;
         let keepable = request.from.as_deref().filter(|_| covered);
         if let Some(from) = keepable
@@ -236,221 +315,45 @@ impl Service {
         {
             kept.keep(generation.number, from);
         }
-        allowed(verdict)
+        allowed(verdict)?;
+        self.check_passed_on(request).await
     }
 
-    /// Asks policy whether the AE may register.
-    async fn check_registration(
-        &self,
-        generation: &Generation,
-        request: &RequestPrimitive,
-    ) -> Result<(), (Rsc, String)> {
-        let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
-        // The representation is looked at after the service subscription (TS-0004 clause 7.2.2.2).
-        let app_id = api.clone().unwrap_or_default();
-        if app_id.len() > MAX_APP_ID {
-            let why = format!("the App-ID (api) is longer than {MAX_APP_ID} bytes");
-            return Err((Rsc::BadRequest, why));
-        }
-        let rules = match self.gateway.rules.rules().await {
-            Ok(rules) => rules,
-            Err(NotHad) => {
-                let why = "the request could not be checked";
-                return Err((Rsc::InternalServerError, why.into()));
-            }
+    /// A CSE that ours registers with speaks for many, but not for those that register here
+    /// themselves (rule 4 of TS-0004 clause 7.3.2.1).
+    async fn check_passed_on(&self, request: &RequestPrimitive) -> Result<(), (Rsc, String)> {
+        let Entity::Cse(peer) = self.live.association.entity() else { return Ok(()) };
+        let id = match request.from.as_deref().map(From::parse) {
+            Some(Ok(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. })) => id,
+            Some(Ok(From::Absolute { first, .. })) => first,
+            _ => return Ok(()),
         };
-        let registration = Registration { from: request.from.clone(), app_id, rules };
-        allowed(generation.check_registration(&self.live.association, &registration).await)?;
-        match api {
-            Some(_) => Ok(()),
-            None => Err((Rsc::BadRequest, "the AE has no App-ID (api)".into())),
+        if id == peer.bare() {
+            return Ok(());
         }
-    }
-
-    /// Sets the AE-ID aside that a registration asks for, if it asks for one.
-    fn set_aside(
-        &self,
-        request: &RequestPrimitive,
-        generation: &Generation,
-    ) -> Result<SetAside, Taken> {
-        let credential = &self.live.association.credential_id;
-        let wanted = match request.from.as_deref().map(From::parse) {
-            Some(Ok(From::Stem(stem))) => AeIdStem::parse(stem).ok(),
-            _ => None,
-        };
-        if wanted.as_ref().is_some_and(|stem| self.is_of_another(stem, generation)) {
-            return Err(Taken::ByAnother);
-        }
-        self.gateway.bindings.set_aside(credential, wanted)
-    }
-
-    /// Whether the AE-ID is given away already by what is no registration: it is in a table, an
-    /// administrator's, or what the credential of a live association names.
-    fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
-        let credential = &self.live.association.credential_id;
-        generation.reserves(stem)
-            || self.gateway.config.registrar.administrators.contains(stem)
-            || self.gateway.associations.stands_for_another(stem, credential)
-    }
-
-    fn refuse_taken(&self, request: &RequestPrimitive, taken: &Taken) -> ResponsePrimitive {
-        match taken {
-            Taken::ByAnother | Taken::HasAnother => {
-                self.refuse(request, self.gateway.config.registrar.taken, &taken.to_string())
-            }
-            Taken::Failed(error) => {
-                log_failure(error);
-                self.refuse(request, Rsc::InternalServerError, "the AE-ID could not be kept")
-            }
-        }
-    }
-
-    /// An AE that is registered already, and asks to be given an AE-ID again, is told which it has:
-    /// after it has lost its memory it can go on.
-    fn has_one_already(&self, request: &RequestPrimitive) -> Option<String> {
-        let association = &self.live.association;
-        let wants_one = match request.from.as_deref() {
-            None => true,
-            Some(from) => matches!(
-                From::parse(from),
-                Ok(From::AssignByRegistrar | From::AssignByServiceProvider)
-            ),
-        };
-        match (association.credential_entity(), association.entity()) {
-            (Entity::NotYetKnown, Entity::Ae(stem)) if wants_one => Some(format!(
-                "the association stands for {stem}; to register again, write that as From"
-            )),
-            _ => None,
-        }
-    }
-
-    /// Learns the AE-ID that a registrar confirmed: the one asked for, or the one that its answer
-    /// names.
-    async fn learn(
-        &self,
-        aside: SetAside,
-        to: &str,
-        name: Option<String>,
-        response: &ResponsePrimitive,
-        generation: &Generation,
-    ) {
-        let association = &self.live.association;
-        let credential = &association.credential_id;
-        let told = |what: &str| response.content.as_ref().and_then(|c| attribute(c, what));
-        // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
-        let address = response.content_location.clone();
-        let address = address.filter(|_| self.gateway.upstream.registrar().is_some());
-        let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
-        let stem = told("aei").or(address.clone()).and_then(last);
-        let stem = stem.and_then(|text| AeIdStem::parse(&text).ok());
-        let stem = stem.or_else(|| aside.asked_for());
-        let Some(stem) = stem else {
-            let why = "the answer to the registration names no AE-ID";
-            return audit::nothing_learnt(association, why);
-        };
-        if self.is_of_another(&stem, generation) {
-            return audit::nothing_learnt(association, &Taken::ByAnother.to_string());
-        }
-        // Where the AE's resource is, to know when it is deleted.
-        let named = told("rn").or(name).map(|name| format!("{to}/{name}"));
-        let places = named.into_iter().chain(told("ri").or(address).and_then(last)).collect();
-        match aside.confirm(stem.clone(), places).await {
-            Ok(()) if self.gateway.associations.stands_for_another(&stem, credential) => {
-                // It has come while the binding was written, and goes before it.
-                if let Err(error) = self.gateway.bindings.free(credential).await {
-                    log_failure(&error);
-                }
-                audit::nothing_learnt(association, &Taken::ByAnother.to_string());
-            }
-            Ok(()) => {
-                audit::bound(credential, &stem);
-                self.gateway.associations.learn(credential, &stem);
-                // Read after learning: a later generation sees what was learnt by itself.
-                self.live.end_if_reserved(&self.gateway.policy.current());
-            }
-            Err(taken) => {
-                if let Taken::Failed(error) = &taken {
-                    log_failure(error);
-                }
-                audit::nothing_learnt(association, &taken.to_string());
-            }
-        }
-    }
-
-    /// Whether the resource at an address is the AE that this association has learnt to stand for.
-    /// Another CSE's resources are known by the addresses that it told at the registration.
-    async fn is_its_own_ae(&self, to: &Target) -> bool {
-        let association = &self.live.association;
-        let (Entity::NotYetKnown, Entity::Ae(own)) =
-            (association.credential_entity(), association.entity())
+        let (Ok(id), Some(registrar)) = (CseId::parse(id), self.gateway.upstream.registrar())
         else {
-            return false;
+            return Ok(());
         };
-        match self.gateway.upstream.registrar() {
-            None => self.gateway.bindings.is_at(&association.credential_id, &to.to_string()),
-            Some(registrar) => {
-                let (registrar, to) = (registrar.clone(), to.clone());
-                let look = move || registrar.ae_at(&to, SystemTime::now());
-                let found = tokio::task::spawn_blocking(look).await;
-                matches!(found, Ok(Ok(Some(stem))) if stem == own.as_str())
+        let registrar = registrar.clone();
+        let look = move || registrar.is_registree_cse(&id, SystemTime::now());
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(false)) => Ok(()),
+            Ok(Ok(true)) => {
+                let why = "From (X-M2M-Origin) is of a CSE that is registered here itself";
+                Err((Rsc::OriginatorNotAuthenticated, why.into()))
+            }
+            Ok(Err(_)) | Err(_) => {
+                Err((Rsc::InternalServerError, "the request could not be checked".into()))
             }
         }
     }
-
-    /// The AE of this association is no more, and so its credential is free to be another one. The
-    /// credential's other associations end; this one has to be answered, and may register again.
-    async fn free_deleted(&self, generation: &Generation) {
-        let credential = &self.live.association.credential_id;
-        match self.gateway.bindings.free(credential).await {
-            Ok(Some(binding)) => {
-                let why = "its AE was deleted";
-                audit::binding_freed(credential, &binding.stem, why);
-                let this = Some(self.live.association.id);
-                self.gateway.associations.forget(credential, this, generation, why);
-            }
-            Ok(None) => {}
-            Err(error) => log_failure(&error),
-        }
-    }
-}
-
-/// Why there is no content.
-enum NotCollected {
-    TooLarge,
-    BreaksOff,
-}
-
-/// How much of a content that is too large is read and thrown away, in bytes: whoever sends it hears
-/// the answer only when it has sent it.
-const MOST_DISCARDED: usize = 4 << 20;
-
-/// Reads a content of at most so many bytes.
-async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, NotCollected> {
-    let mut content = BytesMut::new();
-    let mut discarded = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| NotCollected::BreaksOff)?;
-        let Ok(data) = frame.into_data() else { continue };
-        if discarded == 0 && content.len() + data.len() <= most {
-            content.extend_from_slice(&data);
-        } else {
-            content = BytesMut::new();
-            discarded += data.len();
-            if discarded > MOST_DISCARDED {
-                break;
-            }
-        }
-    }
-    if discarded > 0 { Err(NotCollected::TooLarge) } else { Ok(content.freeze()) }
 }
 
 /// Whether a request may change which AE a credential is.
 fn changes_who_is_who(request: &RequestPrimitive) -> bool {
     request.creates(ResourceType::Ae) || request.operation == Operation::Delete
 }
-
-/// Longest App-ID that policy is asked about, in bytes.
-const MAX_APP_ID: usize = 256;
 
 fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {
     match verdict {
@@ -461,12 +364,6 @@ fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {
             Err((Rsc::InternalServerError, "the request could not be checked".into()))
         }
     }
-}
-
-/// A text attribute of the AE in a content.
-fn attribute(content: &Bytes, name: &str) -> Option<String> {
-    let content = serde_json::from_slice::<serde_json::Value>(content).ok()?;
-    Some(content.get(ResourceType::Ae.root())?.get(name)?.as_str()?.into())
 }
 
 #[cfg(test)]

@@ -201,7 +201,8 @@ async fn carried_out<T: Send + 'static>(
     })
 }
 
-fn error_chain(error: &dyn std::error::Error) -> String {
+/// An error with what is behind it.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -103,6 +103,9 @@ pub struct Registration {
     pub app_id: String,
     /// The rules that count.
     pub rules: Rules,
+    /// Where another CSE announces the AE: the AE's Credential-ID there, which is empty where it has
+    /// no security association.
+    pub announced: Option<String>,
 }
 
 /// How far an allowance holds.

@@ -107,6 +107,12 @@ impl Generation {
         self.subscription.as_ref().map(|subscription| subscription.rules())
     }
 
+    /// The rules of the service subscription that concern another CSE, as the policy file has them.
+    #[must_use]
+    pub fn rules_of(&self, cse: &CseId) -> Option<Arc<Subscription>> {
+        self.subscription.as_ref().map(|subscription| subscription.of_cse(cse))
+    }
+
     /// What the gateway shows and whom it believes, if it has to do with certificates. It is the
     /// same as long as nothing of it has changed.
     #[must_use]
@@ -186,7 +192,11 @@ impl Generation {
         association: &SecurityAssociation,
         registration: &Registration,
     ) -> Verdict {
-        let association = self.association_record(association);
+        let mut association = self.association_record(association);
+        if let Some(credential_id) = &registration.announced {
+            association.credential_id.clone_from(credential_id);
+            association.entity = types::Entity::NotYetKnown;
+        }
         let mut chain = Chain::new();
         for installed in self.chain(Hook::RegistrationCheck) {
             let (module, mut view) = (&installed.module, self.view(installed));

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use saegis_onem2m::app_rule::{allows_ae, may_be_an_app_id};
 use saegis_onem2m::id::CseId;
@@ -59,6 +60,8 @@ pub struct Subscription {
     credentials: Index,
     app_ids: Index,
     aes: Index,
+    /// The same for each other CSE that has a node.
+    others: HashMap<CseId, Arc<Subscription>>,
 }
 
 /// Finds patterns that may fit a text: by the whole text, or by what is before their asterisk.
@@ -174,6 +177,7 @@ impl Subscription {
             }
         }
         let mut linked = None;
+        let mut others = Vec::new();
         let mut seen = Vec::new();
         // Where a rule could not be read, a link to it is no second mistake.
         let rules_are_known = !document.is_faulty("rule");
@@ -198,6 +202,8 @@ impl Subscription {
             }
             if id == *own {
                 linked = Some(numbers);
+            } else {
+                others.push((id.clone(), numbers));
             }
             seen.push(id);
         }
@@ -206,9 +212,14 @@ impl Subscription {
             return Err(faults);
         }
         let mut rule: Vec<_> = rule.into_iter().map(|r| Some(r.into_rule())).collect();
+        let others = others.into_iter().map(|(cse, numbers)| {
+            let rules = numbers.into_iter().filter_map(|n| rule.get(n)?.clone()).collect();
+            (cse, Arc::new(Self::of(Some(rules))))
+        });
+        let others = others.collect();
         let rules = linked
             .map(|numbers| numbers.into_iter().filter_map(|n| rule.get_mut(n)?.take()).collect());
-        Ok(Self::of(rules))
+        Ok(Self { others, ..Self::of(rules) })
     }
 
     /// The subscription with these rules linked from the CSE's node, or without a node.
@@ -222,6 +233,12 @@ impl Subscription {
             rule.allowed_aes.iter().for_each(|p| own.aes.add(p, n));
         }
         Self { rules, ..own }
+    }
+
+    /// The same for another CSE: without a node, where it has none.
+    #[must_use]
+    pub fn of_cse(&self, cse: &CseId) -> Arc<Self> {
+        self.others.get(cse).cloned().unwrap_or_default()
     }
 
     /// How many rules are linked for the CSE.

@@ -7,7 +7,7 @@ use saegis_onem2m::http::{JSON, ORIGIN, RELEASE, REQUEST_ID};
 
 /// Who named the address that a notification goes to. Whatever they name, the registrar asks the
 /// sender to send there: which addresses are fit is the sender's to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NamedBy {
     /// The originator who created the subscription, or last changed its targets: the address

@@ -41,6 +41,8 @@ pub enum Command {
         #[command(flatten)]
         args: Args,
     },
+    /// List the other CSEs that the running gateway goes to.
+    Peers(Args),
     /// End a live association of the running gateway.
     EndAssociation {
         /// Its number, as `saegis associations` shows it.
@@ -92,6 +94,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Command::Modules(args) => (args, Request::Modules),
         Command::Reload(args) => (args, Request::Reload),
         Command::Bindings(args) => (args, Request::Bindings),
+        Command::Peers(args) => (args, Request::Peers),
         Command::FreeBinding { credential_id, args } => {
             (args, Request::FreeBinding { credential_id })
         }
@@ -145,6 +148,10 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Request::Bindings => {
             let columns = ["credential_id", "ae_id", "since"];
             table(answer.get("bindings"), &columns).iter().for_each(|line| print(line));
+        }
+        Request::Peers => {
+            let columns = ["cse_id", "address", "saef", "registration", "until", "why"];
+            table(answer.get("peers"), &columns).iter().for_each(|line| print(line));
         }
         Request::FreeBinding { credential_id } => {
             if answer.get("freed") != Some(&Value::Bool(true)) {

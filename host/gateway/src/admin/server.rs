@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{MAX_LINE, Request};
 use crate::bindings::Binding;
+use crate::cses::{Remote, Standing};
 use crate::gateway::Gateway;
 use crate::summary;
 
@@ -221,6 +222,25 @@ async fn carry_out(
                 Ok(freed) => json!({ "freed": freed }),
                 Err(error) => json!({ "error": error.to_string() }),
             }
+        }
+        Request::Peers => {
+            let one = |remote: &Arc<Remote>| {
+                let (registration, until, why) = match remote.registration.standing() {
+                    _ if !remote.peer.register => ("none", None, None),
+                    Standing::Nothing => ("pending", None, None),
+                    Standing::Until(at) => ("registered", Some(timestamp::format(at)), None),
+                    Standing::Failed(why) => ("failed", None, Some(why)),
+                };
+                json!({
+                    "cse_id": remote.peer.cse_id.to_string(),
+                    "address": remote.peer.address,
+                    "saef": if remote.peer.credential.is_some() { "psk" } else { "certificate" },
+                    "registration": registration,
+                    "until": until,
+                    "why": why,
+                })
+            };
+            json!({ "peers": gateway.cses.all().iter().map(one).collect::<Vec<_>>() })
         }
         Request::EndAssociation { id } => {
             json!({ "ended": gateway.associations.end(id) })

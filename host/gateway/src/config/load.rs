@@ -129,6 +129,8 @@ impl Config {
         {
             fault("service-subscription.remote.refresh-seconds", "must be at least 1");
         }
+        super::peer::check(&self.peer, &self.cse, document);
+        let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let bounds = &self.limits;
         for (entry, value) in [
             ("limits.connections", bounds.connections as u64),
@@ -179,7 +181,7 @@ impl Config {
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
             cse: self.cse.cse_id.clone(),
-            registrars: Vec::new(),
+            registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {

@@ -1,0 +1,112 @@
+//! `[[peer]]`: another CSE that this one goes to.
+
+use std::sync::Arc;
+
+use saegis_onem2m::id::{CseId, check_fqdn};
+use saegis_policy::Document;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::{Cse, CseKind, parsed, shared};
+
+/// Another CSE: the one that this registers with, or one that registers here and is to be reached
+/// from here.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Peer {
+    /// Its CSE-ID, with or without its slash.
+    #[serde(deserialize_with = "parsed")]
+    pub cse_id: CseId,
+    /// Where it takes associations: `host:port`.
+    pub address: String,
+    /// Whether this CSE registers with it.
+    #[serde(default)]
+    pub register: bool,
+    /// The domain name that its certificate must prove, where that is not the one that TS-0001 clause
+    /// 6.5.1.1 gives it.
+    #[serde(default, deserialize_with = "domain_name")]
+    pub domain_name: Option<String>,
+    /// What this CSE shares with it; left out, the two show each other certificates.
+    #[serde(default, deserialize_with = "shared_if_there")]
+    pub credential: Option<Arc<crate::ae::Credential>>,
+    /// Where it finds this CSE: the `poa` of the registration. Left out, this CSE is not reachable
+    /// from there.
+    #[serde(default)]
+    pub point_of_access: Vec<String>,
+    /// How long a registration is asked for, in seconds; it is renewed before it ends.
+    #[serde(default = "registration")]
+    pub registration_seconds: u64,
+    /// How long to wait for an association, and for each answer, in seconds.
+    #[serde(default = "patience")]
+    pub timeout_seconds: u64,
+}
+
+fn registration() -> u64 {
+    3600
+}
+
+fn patience() -> u64 {
+    10
+}
+
+fn shared_if_there<'de, D, T>(from: D) -> Result<Option<Arc<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    shared(from).map(Some)
+}
+
+fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(from)?;
+    match check_fqdn(&name) {
+        Ok(()) => Ok(Some(name)),
+        Err(e) => Err(D::Error::custom(format!("{name:?} {e}"))),
+    }
+}
+
+impl Peer {
+    /// The domain name that its certificate must prove: `<CSE-ID>.<service provider>` of the IN-CSE,
+    /// and with the IN-CSE's label between of what registers there. None, where the service provider
+    /// is not known.
+    pub fn name(&self, own: &Cse) -> Option<String> {
+        if let Some(name) = &self.domain_name {
+            return Some(name.clone());
+        }
+        let (peer, provider) = (self.cse_id.bare(), own.service_provider.as_deref()?);
+        Some(match own.kind {
+            CseKind::In => format!("{peer}.{}.{provider}", own.cse_id.bare()),
+            CseKind::Mn => format!("{peer}.{provider}"),
+        })
+    }
+}
+
+/// What no type can say.
+pub(super) fn check(peers: &[Peer], own: &Cse, document: &mut Document<'_>) {
+    let mut fault = |what: String| document.add_fault("peer", &what);
+    for (nth, peer) in peers.iter().enumerate() {
+        let id = &peer.cse_id;
+        if *id == own.cse_id {
+            fault(format!("{id} is this very CSE"));
+        }
+        if peers.iter().take(nth).any(|other| other.cse_id == *id) {
+            fault(format!("{id} stands twice"));
+        }
+        let port = peer.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() {
+            fault(format!("{id}: address {:?} is not of the form host:port", peer.address));
+        }
+        if peer.credential.is_none() && peer.name(own).is_none() {
+            fault(format!(
+                "{id}: its certificate must prove a domain name; set cse.service-provider, or \
+                 domain-name"
+            ));
+        }
+        if peer.registration_seconds < 10 || peer.timeout_seconds == 0 {
+            fault(format!("{id}: registration-seconds must be at least 10, and timeout-seconds 1"));
+        }
+    }
+    if peers.iter().filter(|peer| peer.register).count() > 1 {
+        fault("a CSE registers with one other; set register for one peer only".into());
+    }
+}

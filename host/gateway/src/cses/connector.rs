@@ -1,0 +1,150 @@
+//! How another CSE is reached: a connection, and an association over it that proves its CSE-ID.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected as Facts, Connection};
+use hyper_util::rt::TokioIo;
+use saegis_certificate::Flavour;
+use saegis_handshake::{Connected, TlsStream, certificate, psk};
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::CseId;
+use saegis_policy::Certificates;
+use tokio::net::TcpStream;
+
+use crate::ae::Credential;
+
+/// What this CSE proves itself by, and believes the other by.
+#[derive(Clone)]
+pub(super) enum Means {
+    /// A key that both have.
+    Key(Arc<Credential>),
+    /// Certificates.
+    Certificates(Arc<Certificates>),
+    /// Nothing: there are no certificates.
+    None,
+}
+
+/// Connects to one other CSE.
+#[derive(Clone)]
+pub(super) struct Connector {
+    cse: CseId,
+    address: String,
+    name: Option<String>,
+    means: Means,
+    patience: Duration,
+}
+
+impl Connector {
+    pub fn new(
+        cse: CseId,
+        address: String,
+        name: Option<String>,
+        means: Means,
+        patience: Duration,
+    ) -> Self {
+        Self { cse, address, name, means, patience }
+    }
+
+    async fn connect(self) -> io::Result<Stream> {
+        let patience = self.patience;
+        let cse = self.cse.clone();
+        let failed = |why: String| io::Error::other(format!("no association with {cse}: {why}"));
+        match tokio::time::timeout(patience, self.associate()).await {
+            Ok(Ok(connected)) => {
+                tracing::info!(
+                    event = "peer.association",
+                    %cse,
+                    protocol = connected.protocol,
+                    suite = connected.suite,
+                    "association established with the CSE {cse}, as its client"
+                );
+                Ok(Stream(TokioIo::new(connected.stream)))
+            }
+            Ok(Err(why)) => Err(failed(why)),
+            Err(_) => Err(failed("it took too long".into())),
+        }
+    }
+
+    async fn associate(self) -> Result<Connected<TcpStream>, String> {
+        let socket = TcpStream::connect(&self.address).await;
+        let socket = socket.map_err(|e| format!("{}: {e}", self.address))?;
+        // Primitives are small and answered one by one.
+        let _ = socket.set_nodelay(true);
+        match self.means {
+            Means::Key(credential) => {
+                let key = PresharedKey::new(credential.kpsa.expose()).map_err(|e| e.to_string())?;
+                let id = credential.kpsa_id.clone();
+                let client = psk::Client::new(&credential.suites, id, key);
+                let client = client.map_err(|e| e.to_string())?;
+                client.connect(socket, self.name.as_deref()).await.map_err(|e| e.to_string())
+            }
+            Means::Certificates(certificates) => {
+                let own = certificates.own.first();
+                let own = own.ok_or("policies/certificates.toml has no certificate of our own")?;
+                let name = self.name.ok_or("its domain name is not known")?;
+                let client = certificate::Client::new(certificates.trust.clone(), own);
+                let connected = client.connect(socket, &name, Flavour::CseId).await;
+                connected.map_err(|e| e.to_string())
+            }
+            Means::None => Err("there is no policies/certificates.toml".into()),
+        }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}
+
+/// An association as a connection of the HTTP client.
+pub(super) struct Stream(TokioIo<Pin<Box<dyn TlsStream<TcpStream>>>>);
+
+impl Connection for Stream {
+    fn connected(&self) -> Facts {
+        Facts::new()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}

@@ -1,4 +1,5 @@
-//! Clients that this project did not write: the command lines of OpenSSL and GnuTLS.
+//! Clients that this project did not write: the command lines of OpenSSL and GnuTLS, and the TLS of
+//! Python.
 
 use std::process::Command;
 
@@ -69,6 +70,18 @@ pub struct Refused {
     pub alert: Option<u8>,
     /// All that the client said.
     pub said: String,
+}
+
+impl Refused {
+    /// Waits for the end of a client that has nothing more to wait for.
+    fn of(mut running: Running) -> Self {
+        running.wait(BOUND).expect("a client that was refused ends");
+        let whole = |_: &[u8], ended: bool| ended.then_some(());
+        running.out.wait(BOUND, whole);
+        running.err.wait(BOUND, whole);
+        let said = format!("{}{}", running.out.text(), running.err.text());
+        Self { alert: alert(&said), said }
+    }
 }
 
 impl Tool {
@@ -154,6 +167,19 @@ impl Tool {
     }
 }
 
+/// What a script says and does that tells its outcome as `openssl s_client` does.
+const PYTHON: &str = include_str!("client.py");
+
+/// Connects with Python, by the arguments that its script takes.
+///
+/// # Errors
+/// How the handshake was refused.
+pub(crate) fn python(arguments: &[&str]) -> Result<Client, Refused> {
+    let mut command = Command::new("python3");
+    let running = Running::start(command.args(["-c", PYTHON]).args(arguments));
+    Client::established(Tool::OpenSsl, running)
+}
+
 /// A client with an association.
 pub struct Client {
     running: Running,
@@ -167,7 +193,7 @@ const GNUTLS_READY: &str = "- Simple Client Mode:\n\n";
 
 impl Client {
     /// Waits for the handshake's outcome.
-    fn established(tool: Tool, mut running: Running) -> Result<Self, Refused> {
+    fn established(tool: Tool, running: Running) -> Result<Self, Refused> {
         let output = match tool {
             Tool::OpenSsl => &running.err,
             Tool::GnuTls => &running.out,
@@ -189,14 +215,7 @@ impl Client {
         });
         match outcome {
             Some(Some((at, described))) => Ok(Self { running, at, described }),
-            Some(None) => {
-                running.wait(BOUND).expect("a client that was refused ends");
-                let whole = |_: &[u8], ended: bool| ended.then_some(());
-                running.out.wait(BOUND, whole);
-                running.err.wait(BOUND, whole);
-                let said = format!("{}{}", running.out.text(), running.err.text());
-                Err(Refused { alert: alert(&said), said })
-            }
+            Some(None) => Err(Refused::of(running)),
             None => panic!(
                 "{tool:?} neither connected nor gave up: {}{}",
                 running.out.text(),
@@ -268,6 +287,14 @@ impl Client {
         assert!(ended.is_some(), "the gateway has not ended the association: {}", self.said());
         self.running.out.wait(BOUND, |_, ended| ended.then_some(()));
         self.running.out.text()[self.at..].to_string()
+    }
+
+    /// Waits until the gateway has turned it away: a client of TLS 1.3 has its association before
+    /// the gateway has seen what it shows, and is told after that.
+    #[track_caller]
+    pub fn turned_away(self) -> Refused {
+        assert_eq!(self.running.out.text()[self.at..].find("HTTP/"), None, "it was answered");
+        Refused::of(self.running)
     }
 
     /// Says that nothing more comes, and waits for the client's end.

@@ -35,7 +35,8 @@ impl Ran {
     }
 }
 
-fn to_end(command: &mut Command) -> Ran {
+/// Runs a command to its end.
+pub(crate) fn to_end(command: &mut Command) -> Ran {
     to_end_with(command, Stdio::piped())
 }
 

@@ -13,6 +13,7 @@
     reason = "a test stops at the first thing that is not as it should be, and says what it was"
 )]
 
+pub mod certificates;
 mod client;
 mod command_line;
 mod gateway;

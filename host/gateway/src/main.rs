@@ -5,6 +5,7 @@ mod ae;
 mod associations;
 mod audit;
 mod bindings;
+mod certs;
 mod config;
 mod connection;
 mod cses;
@@ -54,6 +55,8 @@ enum Command {
     Admin(admin::Command),
     /// Be an AE: establish an association with a registrar and send it a request.
     Ae(ae::Args),
+    /// Make certificates for a trial, and say what is in a file of certificates.
+    Certs(certs::Args),
     /// Print the version.
     Version,
 }
@@ -88,6 +91,10 @@ fn main() -> ExitCode {
         Command::Ae(args) => match runtime.block_on(ae::run(args, cli.json)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => complain(&e.to_string(), e.exit_code()),
+        },
+        Command::Certs(args) => match runtime.block_on(certs::run(args, cli.json)) {
+            Ok(code) => ExitCode::from(code),
+            Err(e) => complain(&e.to_string(), BAD_INPUT),
         },
         Command::Admin(command) => match admin::run(command, cli.json) {
             Ok(()) => ExitCode::SUCCESS,

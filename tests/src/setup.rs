@@ -65,6 +65,12 @@ impl Setup {
         self
     }
 
+    /// With one more table of an array of tables, such as `[peer]`.
+    pub fn with_another(mut self, table: &str, lines: &str) -> Self {
+        self.tables.push((table.into(), vec![lines.into()]));
+        self
+    }
+
     /// Started by another program, which is given the gateway's command and puts it in its place,
     /// as `env` does.
     pub fn through(mut self, program: &[&str]) -> Self {

@@ -1,5 +1,6 @@
 //! `saegis ae`: the AE's side of an association, for trying a gateway and for small devices.
 
+mod certificate;
 mod client;
 mod config;
 
@@ -12,8 +13,8 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Faults;
 use serde_json::{Value, json};
 
-pub use client::Session;
-use config::AeConfig;
+pub use client::{By, Session};
+use config::{AeConfig, Proof};
 pub use config::{Credential, Registrar};
 
 /// Arguments of `saegis ae`.
@@ -115,7 +116,23 @@ impl AeError {
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
     let from = config.ae.ae_id.to_string();
-    let mut session = Session::establish(&config.registrar, &config.credential, from).await?;
+    let own = match &config.credential {
+        Proof::Key(_) => None,
+        Proof::Certificate(files) => Some(certificate::load(files, &config.registrar.cse_id)?),
+    };
+    let by = match (&config.credential, &own, &config.registrar.domain_name) {
+        (Proof::Certificate(_), Some((trust, own)), Some(name)) => {
+            By::Certificate { trust: trust.clone(), own, name }
+        }
+        (Proof::Key(credential), ..) => By::Key(credential),
+        // The configuration was checked for it.
+        (Proof::Certificate(_), ..) => return Err(AeError::Broken("no certificate".into())),
+    };
+    let (kind, proof) = match &config.credential {
+        Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
+        Proof::Certificate(files) => ("certificate", files.certificate.display().to_string()),
+    };
+    let mut session = Session::establish(&config.registrar, by, from).await?;
     if !as_json {
         crate::print(&format!(
             "association: {} {} with {} at {}, as {}",
@@ -123,7 +140,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
             session.suite,
             config.registrar.cse_id,
             config.registrar.address,
-            config.credential.kpsa_id,
+            proof,
         ));
     }
     let done = carry_out(&mut session, &config, args.verb).await?;
@@ -132,7 +149,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
             "protocol": session.protocol,
             "suite": session.suite,
             "cse_id": config.registrar.cse_id.to_string(),
-            "kpsa_id": config.credential.kpsa_id.to_string(),
+            kind: proof,
         });
         let out =
             json!({ "association": association, "rsc": done.rsc.code(), "content": done.content });

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 pub use load::{Loaded, read};
-pub use peer::Peer;
+pub use peer::{Peer, check_means};
 
 use crate::notifier::Allowed;
 

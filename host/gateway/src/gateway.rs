@@ -69,7 +69,8 @@ impl Gateway {
         let metrics = Metrics::new(lost);
         let observer = Arc::new(metrics.calls());
         let policy = Policy::open(config.policy_settings(Some(observer))).await?;
-        metrics.in_force(policy.current().number);
+        crate::config::check_means(&config.peer, &policy.current()).map_err(own)?;
+        metrics.in_force(&policy.current());
         let bindings = open_bindings(&config)?;
         let upstream = match &config.upstream {
             Some(upstream) => Upstream::Remote(Box::new(Remote::new(

@@ -123,8 +123,11 @@ async fn look(file: &Path) -> Result<Policy, Faults> {
         faults.push(saegis_policy::Fault::of(file, e.to_string()));
     }
     match Policy::open(config.policy_settings(None)).await {
-        Ok(policy) if faults.is_empty() => Ok(policy),
-        Ok(_) => Err(Faults(faults)),
+        Ok(policy) => {
+            let missing = config::check_means(&config.peer, &policy.current()).err();
+            faults.extend(missing.map(|what| saegis_policy::Fault::of(file, what)));
+            if faults.is_empty() { Ok(policy) } else { Err(Faults(faults)) }
+        }
         Err(Faults(found)) => {
             faults.extend(found);
             Err(Faults(faults))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -12,9 +12,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use saegis_onem2m::association::Saef;
+use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Decided, Observer, Outcome};
+use saegis_policy::{Decided, Generation, Observer, Outcome};
 
 use crate::logging::Lost;
 
@@ -63,6 +64,16 @@ struct ByRequest {
     rsc: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCertificate {
+    names: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCse {
+    cse: String,
+}
+
 /// All that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -72,6 +83,8 @@ pub struct Metrics {
     requests: Family<ByRequest, Counter>,
     upstream_time: Histogram,
     generation: Gauge,
+    certificates: Family<ByCertificate, Gauge>,
+    peers: Family<ByCse, Gauge>,
     reloads: Family<ByOutcome, Counter>,
     lost_log: Counter,
     lost_trail: Counter,
@@ -98,6 +111,8 @@ impl Metrics {
             requests: Family::default(),
             upstream_time: slow(),
             generation: Gauge::default(),
+            certificates: Family::default(),
+            peers: Family::default(),
             reloads: Family::default(),
             lost_log: Counter::default(),
             lost_trail: Counter::default(),
@@ -108,10 +123,10 @@ impl Metrics {
             },
             lost,
         };
-        metrics.registered()
+        metrics.told()
     }
 
-    fn registered(mut self) -> Self {
+    fn told(mut self) -> Self {
         let to = &mut self.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         to.register("build", "The version that runs", Info::new(version));
@@ -139,6 +154,17 @@ impl Metrics {
             self.upstream_time.clone(),
         );
         to.register("generation", "The generation of policy in force", self.generation.clone());
+        to.register_with_unit(
+            "own_certificate_expiry",
+            "When the gateway's own certificates end, in seconds since 1970",
+            Unit::Seconds,
+            self.certificates.clone(),
+        );
+        to.register(
+            "peer_registered",
+            "Whether this CSE is registered with another",
+            self.peers.clone(),
+        );
         to.register("reloads", "Reloads of policy by outcome", self.reloads.clone());
         to.register(
             "decisions",
@@ -195,8 +221,19 @@ impl Metrics {
     }
 
     /// A generation is in force.
-    pub fn in_force(&self, number: u64) {
-        self.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+    pub fn in_force(&self, generation: &Generation) {
+        self.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
+        self.certificates.clear();
+        for own in generation.certificates().iter().flat_map(|c| &c.own) {
+            let since = own.not_after().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let ends = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+            self.certificates.get_or_create(&ByCertificate { names: own.to_string() }).set(ends);
+        }
+    }
+
+    /// This CSE is registered with another, or is not.
+    pub fn registered(&self, cse: &CseId, is: bool) {
+        self.peers.get_or_create(&ByCse { cse: cse.to_string() }).set(is.into());
     }
 
     /// A reload was made.

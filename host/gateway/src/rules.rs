@@ -11,7 +11,7 @@ use saegis_policy::{Generation, Rule, Rules, Subscription};
 use saegis_registrar::{AppRule, Registrar, ServiceSubscription as Found};
 use serde_json::Value;
 
-use crate::ae::{AeError, Session};
+use crate::ae::{AeError, By, Session};
 use crate::config::{RemoteRules, RuleSource, ServiceSubscription};
 
 /// How long rules of the embedded registrar are kept: a change of its resources is in force after it.
@@ -189,7 +189,7 @@ fn rule_of(name: String, rule: AppRule) -> Rule {
 /// The service subscription at a remote IN-CSE, as far as it is about us.
 async fn fetch(own: &CseId, config: &RemoteRules) -> Result<Option<Arc<Subscription>>, AeError> {
     let mut session =
-        Session::establish(&config.in_cse, &config.credential, own.to_string()).await?;
+        Session::establish(&config.in_cse, By::Key(&config.credential), own.to_string()).await?;
     if discover(&mut session, 11).await?.is_empty() {
         return Ok(None);
     }

@@ -61,10 +61,16 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     let follow = tokio::spawn(follow_reloads(gateway.clone(), reloads));
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
+    let expiry = tokio::spawn(watch_expiry(gateway.clone()));
     let mut registrations = tokio::task::JoinSet::new();
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
         let (remote, own) = (remote.clone(), gateway.clone());
-        registrations.spawn(async move { cses::keep(&remote, &own.config.cse).await });
+        registrations.spawn(async move {
+            cses::keep(&remote, &own.config.cse, |is| {
+                own.metrics.registered(&remote.peer.cse_id, is);
+            })
+            .await;
+        });
     }
     let keeping = gateway.clone();
     let rules = tokio::spawn(async move { keeping.rules.keep_up().await });
@@ -81,6 +87,7 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     follow.abort();
     sweep.abort();
     clock.abort();
+    expiry.abort();
     rules.abort();
     Ok(())
 }
@@ -215,10 +222,10 @@ async fn follow_reloads(
         match reload {
             Reload::Unchanged => gateway.metrics.reloaded("unchanged"),
             Reload::InForce(generation) => {
-                gateway.metrics.in_force(generation.number);
+                gateway.metrics.in_force(&generation);
                 gateway.metrics.reloaded("in-force");
                 audit::in_force(&generation);
-                summary::warn_of_weak_tables(&generation);
+                summary::warn(&generation);
                 gateway.associations.vouch_all(generation, &gateway.policy).await;
             }
             Reload::Refused(faults) => {
@@ -229,6 +236,17 @@ async fn follow_reloads(
                 }
             }
         }
+    }
+}
+
+/// How often the gateway's own certificates are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Warns, day by day, of certificates of our own that are about to end.
+async fn watch_expiry(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        summary::warn_of_expiry(&gateway.policy.current());
     }
 }
 

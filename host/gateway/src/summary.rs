@@ -1,7 +1,9 @@
 //! What a gateway serves, in words and as JSON.
 
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
+use saegis_onem2m::timestamp;
 use saegis_policy::Generation;
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
     ];
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
-    warn_of_weak_tables(&generation);
+    warn(&generation);
     lines
 }
 
@@ -40,6 +42,15 @@ pub fn policy(generation: &Generation) -> Vec<String> {
     }
     for table in generation.tables() {
         lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
+    }
+    if let Some(certificates) = generation.certificates() {
+        for own in &certificates.own {
+            let until = timestamp::format(own.not_after());
+            lines.push(format!("  certificate {own}, until {until}"));
+        }
+        let trust = &certificates.trust;
+        let (anchors, keys) = (trust.anchors().len(), trust.pinned_keys());
+        lines.push(format!("  trust       {anchors} anchors, {keys} pinned keys"));
     }
     if let Some(rules) = generation.rules() {
         lines.push(format!("  rules       {rules} of the service subscription for this CSE"));
@@ -70,16 +81,52 @@ pub fn as_json(generation: &Generation) -> Value {
         .tables()
         .into_iter()
         .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys, "exposed": t.exposed }));
+    let certificates = generation.certificates().map(|certificates| {
+        let own = certificates.own.iter().map(
+            |own| json!({ "names": own.names(), "until": timestamp::format(own.not_after()) }),
+        );
+        json!({
+            "own": own.collect::<Vec<_>>(),
+            "anchors": certificates.trust.anchors().len(),
+            "pinned_keys": certificates.trust.pinned_keys(),
+        })
+    });
     json!({
         "rules": generation.rules(),
+        "certificates": certificates,
         "modules": modules.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
     })
 }
 
+/// How long before its end a certificate of our own is warned of.
+const EXPIRY_AHEAD: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Warns of what is taken, and of which someone should know.
+pub fn warn(generation: &Generation) {
+    warn_of_weak_tables(generation);
+    warn_of_expiry(generation);
+}
+
+/// Warns of certificates of our own that are about to end, or have ended.
+pub fn warn_of_expiry(generation: &Generation) {
+    for own in generation.certificates().iter().flat_map(|c| &c.own) {
+        let ends = own.not_after();
+        if ends <= SystemTime::now() + EXPIRY_AHEAD {
+            let ends = timestamp::format(ends);
+            tracing::warn!(
+                event = "policy.certificate-expires",
+                names = %own,
+                %ends,
+                "the gateway's own certificate ({own}) is valid until {ends}; replace it before"
+            );
+        }
+    }
+}
+
 /// Short keys are taken, for the specification sets no length, and so are tables that others can
 /// read; but someone should know.
-pub fn warn_of_weak_tables(generation: &Generation) {
+fn warn_of_weak_tables(generation: &Generation) {
     for table in generation.tables() {
         if table.short_keys > 0 {
             tracing::warn!(

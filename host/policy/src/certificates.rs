@@ -153,11 +153,7 @@ impl Reader<'_> {
         let key = self.source(&entry.key);
         let (path, certificates) = certificates?;
         let (key_path, key) = key?;
-        if key.exposed {
-            let what = "is a private key that every user of the machine may read; chmod 600";
-            self.faults.push(Fault::of(&key_path, what));
-            return None;
-        }
+        let key = self.of_file(&key_path, key.private())?;
         let chain = pem::certificates(&certificates.bytes);
         let chain = self.of_file(&path, chain)?;
         let key = pem::private_key(&key.bytes);

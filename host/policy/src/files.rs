@@ -41,6 +41,32 @@ pub(crate) fn stays_in(folder: &Path, path: &Path) -> Result<(), Fault> {
 }
 
 /// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// Why it can't be read.
+pub fn read_file(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    read(path, limit).map(|source| source.bytes)
+}
+
+/// Reads a file with a private key, which not every user of the machine may be able to read.
+///
+/// # Errors
+/// Why it can't be read, or that it is exposed.
+pub fn read_private_key(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    read(path, limit)?.private().map(|source| source.bytes).map_err(|what| Fault::of(path, what))
+}
+
+impl Source {
+    /// The same, if it may hold a private key.
+    pub fn private(self) -> Result<Self, &'static str> {
+        if self.exposed {
+            return Err("is a private key that every user of the machine may read; chmod 600");
+        }
+        Ok(self)
+    }
+}
+
+/// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
     let fault = |what: String| Fault::of(path, what);
     // Asked first: opening a pipe would wait for somebody to write into it.

@@ -38,6 +38,7 @@ pub use decision::{
 };
 pub use document::Document;
 pub use fault::{Fault, Faults};
+pub use files::{read_file, read_private_key};
 pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
 pub use module::Hook;
 pub use observe::{Decided, Observer, Outcome};

@@ -1,5 +1,6 @@
 //! An AE's association with its registrar, and requests over it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
-use saegis_handshake::psk::Client;
+use saegis_certificate::{Flavour, OwnCertificate, Trust};
+use saegis_handshake::{certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
@@ -22,6 +24,22 @@ use super::config::{Credential, Registrar};
 
 /// Largest content of an answer, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
+
+/// What an association is established by.
+pub enum By<'a> {
+    /// A key that both have.
+    Key(&'a Credential),
+    /// Our own certificate, and those that we believe to have issued the registrar's, which must
+    /// prove that domain name.
+    Certificate {
+        /// Whom we believe.
+        trust: Arc<Trust>,
+        /// Our own certificate.
+        own: &'a OwnCertificate,
+        /// The registrar's domain name.
+        name: &'a str,
+    },
+}
 
 /// An association with a registrar.
 pub struct Session {
@@ -42,7 +60,7 @@ impl Session {
     /// Establishes an association with a registrar, to speak over it as `from`.
     pub async fn establish(
         registrar: &Registrar,
-        credential: &Credential,
+        by: By<'_>,
         from: String,
     ) -> Result<Self, AeError> {
         let address = registrar.address.clone();
@@ -52,18 +70,26 @@ impl Session {
             why,
         };
         let patience = Duration::from_secs(registrar.timeout_seconds);
-        let key = PresharedKey::new(credential.kpsa.expose());
-        let client = Client::new(
-            &credential.suites,
-            credential.kpsa_id.clone(),
-            key.map_err(|e| failed(e.to_string()))?,
-        );
-        let client = client.map_err(|e| failed(e.to_string()))?;
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let named = host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
         let connect = async {
             let socket = TcpStream::connect(&address).await.map_err(|e| e.to_string())?;
-            client.connect(socket, named.then_some(host)).await.map_err(|e| e.to_string())
+            match by {
+                By::Key(credential) => {
+                    let key = PresharedKey::new(credential.kpsa.expose());
+                    let key = key.map_err(|e| e.to_string())?;
+                    let id = credential.kpsa_id.clone();
+                    let client = psk::Client::new(&credential.suites, id, key);
+                    let client = client.map_err(|e| e.to_string())?;
+                    let host = named.then_some(host);
+                    client.connect(socket, host).await.map_err(|e| e.to_string())
+                }
+                By::Certificate { trust, own, name } => {
+                    let client = certificate::Client::new(trust, own);
+                    let connected = client.connect(socket, name, Flavour::CseId).await;
+                    connected.map_err(|e| e.to_string())
+                }
+            }
         };
         let connected = tokio::time::timeout(patience, connect)
             .await

@@ -1,11 +1,11 @@
 //! The configuration of an AE.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use saegis_handshake::Suite;
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::{AeIdStem, AppId, CseId, KpsaId};
-use saegis_policy::Faults;
+use saegis_policy::{Fault, Faults};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
 
@@ -17,8 +17,8 @@ use crate::config::{parsed, read, suites};
 pub struct AeConfig {
     /// Its registrar.
     pub registrar: Registrar,
-    /// What it shares with the registrar.
-    pub credential: Credential,
+    /// What it proves itself by.
+    pub credential: Proof,
     /// Itself.
     pub ae: Ae,
 }
@@ -32,9 +32,80 @@ pub struct Registrar {
     /// The CSE-ID that the association stands for, from the AE's point of view.
     #[serde(deserialize_with = "parsed")]
     pub cse_id: CseId,
+    /// The domain name that the registrar's certificate must prove, where there are certificates.
+    pub domain_name: Option<String>,
     /// How long to wait for the association, and for each answer, in seconds.
     #[serde(default = "patience")]
     pub timeout_seconds: u64,
+}
+
+/// What an AE proves itself by.
+#[derive(serde::Deserialize)]
+#[serde(try_from = "ProofInFile")]
+pub enum Proof {
+    /// A key that it shares with the registrar.
+    Key(Credential),
+    /// A certificate, and the authorities of the registrar's. Files are relative to the
+    /// configuration's own folder.
+    Certificate(CertificateFiles),
+}
+
+/// A certificate and what goes with it.
+#[derive(Debug)]
+pub struct CertificateFiles {
+    /// The certificate, and its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities that issue certificates of CSEs.
+    pub trust_anchors: Vec<PathBuf>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ProofInFile {
+    #[serde(default, deserialize_with = "id_if_there")]
+    kpsa_id: Option<KpsaId>,
+    #[serde(default, deserialize_with = "key_if_there")]
+    kpsa: Option<PresharedKey>,
+    #[serde(default, deserialize_with = "suites_if_there")]
+    suites: Option<Vec<Suite>>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    trust_anchors: Option<Vec<PathBuf>>,
+}
+
+impl TryFrom<ProofInFile> for Proof {
+    type Error = String;
+
+    fn try_from(given: ProofInFile) -> Result<Self, String> {
+        match given {
+            ProofInFile {
+                kpsa_id: Some(kpsa_id),
+                kpsa: Some(kpsa),
+                suites,
+                certificate: None,
+                key: None,
+                trust_anchors: None,
+            } => {
+                let suites = suites.unwrap_or_else(default_suites);
+                Ok(Self::Key(Credential { kpsa_id, kpsa, suites }))
+            }
+            ProofInFile {
+                kpsa_id: None,
+                kpsa: None,
+                suites: None,
+                certificate: Some(certificate),
+                key: Some(key),
+                trust_anchors: Some(trust_anchors),
+            } => Ok(Self::Certificate(CertificateFiles { certificate, key, trust_anchors })),
+            _ => Err(
+                "has either kpsa-id and kpsa (and suites, if need be), or certificate, key and \
+                      trust-anchors"
+                    .into(),
+            ),
+        }
+    }
 }
 
 /// A provisioned symmetric key.
@@ -79,7 +150,21 @@ impl AeConfig {
     /// # Errors
     /// What is wrong with it.
     pub fn load(file: &Path) -> Result<Self, Faults> {
-        read(file)
+        let mut config: Self = read(file)?;
+        if let Proof::Certificate(CertificateFiles { certificate, key, trust_anchors }) =
+            &mut config.credential
+        {
+            if config.registrar.domain_name.is_none() {
+                let what = "registrar.domain-name is missing: the registrar's certificate must \
+                            prove it, such as in-cse.provider.com";
+                return Err(Faults(vec![Fault::of(file, what)]));
+            }
+            let base = file.parent().unwrap_or(Path::new(""));
+            for path in [certificate, key].into_iter().chain(trust_anchors) {
+                *path = base.join(&*path);
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -97,4 +182,16 @@ fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PresharedKey, D::Er
     let bytes = hex::decode(&*digits)
         .map_err(|_| D::Error::custom("the key is not an even number of hexadecimal digits"))?;
     PresharedKey::new(&Zeroizing::new(bytes)).map_err(D::Error::custom)
+}
+
+fn id_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<KpsaId>, D::Error> {
+    parsed(from).map(Some)
+}
+
+fn key_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PresharedKey>, D::Error> {
+    key(from).map(Some)
+}
+
+fn suites_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Suite>>, D::Error> {
+    suites(from).map(Some)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use saegis_onem2m::id::{CseId, check_fqdn};
-use saegis_policy::Document;
+use saegis_policy::{Document, Generation};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -78,6 +78,22 @@ impl Peer {
             CseKind::In => format!("{peer}.{}.{provider}", own.cse_id.bare()),
             CseKind::Mn => format!("{peer}.{provider}"),
         })
+    }
+}
+
+/// Whether all that `peers` need is in the generation of policy that a gateway starts with.
+///
+/// # Errors
+/// What is missing.
+pub fn check_means(peers: &[Peer], generation: &Generation) -> Result<(), String> {
+    let own = generation.certificates().is_some_and(|c| !c.own.is_empty());
+    match peers.iter().find(|peer| peer.credential.is_none()) {
+        Some(peer) if !own => Err(format!(
+            "peer: {} has no credential, so this CSE shows it a certificate, and there is none; add \
+             an [[own]] to policies/certificates.toml",
+            peer.cse_id
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -55,8 +55,9 @@ enum NotRegistered {
     Refused { rsc: Rsc, why: String },
 }
 
-/// Keeps a CSE registered with another, for ever.
-pub async fn keep(remote: &Remote, own: &Cse) {
+/// Keeps a CSE registered with another, for ever, and tells whether it is.
+pub async fn keep(remote: &Remote, own: &Cse, tell: impl Fn(bool)) {
+    tell(false);
     let mut pause = FIRST_PAUSE;
     let mut registered = false;
     loop {
@@ -65,6 +66,7 @@ pub async fn keep(remote: &Remote, own: &Cse) {
             Ok(until) => {
                 let fresh = !matches!(remote.registration.standing(), Standing::Until(_));
                 remote.registration.set(Standing::Until(until));
+                tell(true);
                 if fresh {
                     let cse = &remote.peer.cse_id;
                     tracing::info!(event = "peer.registered", %cse,
@@ -90,6 +92,7 @@ pub async fn keep(remote: &Remote, own: &Cse) {
                 };
                 if until.is_none() {
                     registered = false;
+                    tell(false);
                     remote.registration.set(Standing::Failed(error.to_string()));
                 }
                 // Many gateways that lost one registrar are not to come back at one moment.

@@ -3,112 +3,15 @@
 //! example).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::fs::{self, Permissions};
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::thread;
-use std::time::{Duration, Instant};
+mod announced;
+mod pair;
+mod standing;
+mod transit;
 
-use saegis_tests::{BOUND, Client, Credential, Gateway, LIGHT1, Request, Setup, Tool, saegis};
-use saegis_trial::{Example, ExampleNames};
-use serde_json::{Value, json};
+use saegis_tests::{Client, Credential, Gateway, LIGHT1, Request, Tool};
+use serde_json::json;
 
-const PHONE: Credential<'static> =
-    Credential { identity: "phone@in.provider.com", key: "00112233445566778899aabbccddeeff" };
-const LIGHT: &str = "Clight-AE1";
-const MN: &str = "mn-cse-123456";
-
-/// How the two prove who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Saef {
-    Psk,
-    Certificates,
-}
-
-const MN_KEY: &str =
-    "kpsa-id = \"mn@in.provider.com\", kpsa = \"0f0e0d0c0b0a09080706050403020100\"";
-const IN_KEY: &str =
-    "kpsa-id = \"in@in.provider.com\", kpsa = \"ff0e0d0c0b0a09080706050403020100\"";
-
-/// A place to listen at that is known before there is a gateway.
-fn place() -> (TcpListener, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, port)
-}
-
-/// The settings of the two, each knowing where the other is.
-struct Pair {
-    infrastructure: Setup,
-    home: Setup,
-}
-
-impl Pair {
-    fn new(saef: Saef) -> Self {
-        let ((in_socket, in_port), (mn_socket, mn_port)) = (place(), place());
-        let peer = |cse: &str, port: u16, key: &str, more: &str| {
-            let credential = match saef {
-                Saef::Psk => format!("credential = {{ {key} }}"),
-                Saef::Certificates => String::new(),
-            };
-            format!("cse-id = \"{cse}\"\naddress = \"127.0.0.1:{port}\"\n{credential}\n{more}")
-        };
-        let phone = format!("Cphone,,{},{}\n", PHONE.key, PHONE.identity);
-        let mn_row = format!(",{MN},0f0e0d0c0b0a09080706050403020100,mn@in.provider.com\n");
-        let in_row = ",in-cse,ff0e0d0c0b0a09080706050403020100,in@in.provider.com\n";
-        let light = format!("{LIGHT},,{},{}\n", LIGHT1.key, LIGHT1.identity);
-        let header = "ae_id,cse_id,kpsa,kpsa_id\n";
-        let table = |own: &str, other: &str| match saef {
-            Saef::Psk => format!("{header}{own}{other}"),
-            Saef::Certificates => format!("{header}{own}"),
-        };
-        let poa = format!("point-of-access = [\"https://127.0.0.1:{mn_port}\"]");
-        let up = format!("register = true\nregistration-seconds = 12\n{poa}");
-        let pair = Self {
-            infrastructure: Setup::new()
-                .with_cse("in-cse", "IN-CSE")
-                .with("[peer]", &peer(MN, mn_port, IN_KEY, ""))
-                .file("psk-lookup-table.csv", &table(&phone, &mn_row))
-                .with_descriptor(in_socket),
-            home: Setup::new()
-                .with("[peer]", &peer("in-cse", in_port, MN_KEY, &up))
-                .file("psk-lookup-table.csv", &table(&light, in_row))
-                .with_descriptor(mn_socket),
-        };
-        if saef == Saef::Certificates {
-            let names = ExampleNames {
-                service_provider: "in.provider.com".into(),
-                in_cse: "in-cse".into(),
-                mn_cse: MN.into(),
-                ..ExampleNames::default()
-            };
-            let example = Example::new(&names).unwrap();
-            for (setup, own) in
-                [(&pair.infrastructure, &example.in_cse), (&pair.home, &example.mn_cse)]
-            {
-                setup.write("policies/own.pem", own.chain_pem().as_bytes());
-                setup.write("policies/own.key", own.key_pem().as_bytes());
-                let key = setup.path("policies/own.key");
-                fs::set_permissions(key, Permissions::from_mode(0o600)).unwrap();
-                setup.write("policies/cse-ca.pem", example.cse_authority.pem().as_bytes());
-                setup.write(
-                    "policies/certificates.toml",
-                    b"[[own]]\ncertificate = \"own.pem\"\nkey = \"own.key\"\n\n\
-                      [[anchor]]\ncertificate = \"cse-ca.pem\"\nflavours = [\"cse-id\"]\n",
-                );
-            }
-        }
-        pair
-    }
-
-    /// Starts both, and waits until the one has registered with the other.
-    fn start(self) -> (Gateway, Gateway) {
-        let infrastructure = self.infrastructure.start();
-        let home = self.home.start();
-        home.log().wait("peer.registered");
-        (infrastructure, home)
-    }
-}
+use pair::{LIGHT, MN, PHONE, Pair, Saef};
 
 /// The light at home, with a lamp that the phone may read and write.
 fn light_at(home: &Gateway) -> Client {
@@ -209,26 +112,6 @@ fn the_registrar_does_not_speak_for_those_at_home() {
     peer.ask(&latest.clone().from("/in-cse/Cphone")).expect(200, 2000);
     peer.ask(&latest.clone().from("/mn-2/Cphone")).expect_refusal(403, 4103);
     peer.ask(&latest.from("/in-cse")).expect_refusal(403, 4103);
-    drop(infrastructure);
-}
-
-#[test]
-fn the_registration_is_renewed_and_made_anew() {
-    let (infrastructure, home) = Pair::new(Saef::Certificates).start();
-    let peers = |gateway: &Gateway| -> Value {
-        saegis(&gateway.path(""), &["peers", "--json"]).expect(0).json()["peers"][0].clone()
-    };
-    assert_eq!(peers(&home)["registration"], "registered");
-    assert_eq!(peers(&infrastructure)["registration"], "none");
-    // Before it ends it is renewed, over a new association where the IN-CSE was away.
-    let first = peers(&home)["until"].clone();
-    let infrastructure = infrastructure.stop_and_start();
-    let deadline = Instant::now() + BOUND;
-    while peers(&home)["until"] == first {
-        assert!(Instant::now() < deadline, "it is not renewed: {}", peers(&home));
-        thread::sleep(Duration::from_millis(100));
-    }
-    assert_eq!(peers(&home)["registration"], "registered");
     drop(infrastructure);
 }
 

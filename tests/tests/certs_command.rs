@@ -378,3 +378,40 @@ fn what_is_made_is_good_for_associations() {
         client.close();
     }
 }
+
+/// The AE of the trial goes by the configuration that was made for it, and believes no other server
+/// of the same authority.
+#[test]
+fn the_ae_of_the_trial_registers() {
+    let gateway = dropped_in(trial()).start();
+    let there = format!("127.0.0.1:{}", gateway.port());
+    let made = fs::read_to_string(gateway.path("trial/devices/ae.toml")).unwrap();
+    let text = made.replace("127.0.0.1:8443", &there);
+    fs::write(gateway.path("trial/devices/ae.toml"), &text).unwrap();
+    let ae = |verb: &[&str]| {
+        let arguments = [&["ae", "--config", "trial/devices/ae.toml"], verb].concat();
+        saegis(&gateway.path(""), &arguments)
+    };
+    let registered = ae(&["register"]).expect(0);
+    assert!(registered.out.contains("registered as Clight-AE1"), "{}", registered.out);
+    ae(&["create", "container", "lamp"]).expect(0);
+    let told = ae(&["--json", "send", "lamp", "on"]).expect(0).json();
+    assert_eq!(told["association"]["protocol"], "TLSv1.3");
+    assert!(told["association"]["certificate"].as_str().unwrap().ends_with("ae.pem"), "{told}");
+    let other = text.replace("mn-cse-123456.in-cse", "mn-cse-2.in-cse");
+    fs::write(gateway.path("trial/devices/ae.toml"), other).unwrap();
+    let refused = ae(&["register"]).expect(3);
+    assert!(refused.err.contains("does not prove mn-cse-2.in-cse"), "{}", refused.err);
+    // What is in the table goes together, and a certificate needs a name to hold it against.
+    for (from, to, why) in [
+        ("domain-name", "# domain-name", "registrar.domain-name is missing"),
+        ("key = \"ae.key\"", "", "has either kpsa-id and kpsa"),
+        ("certificate =", "kpsa-id = \"a@b.c\"\ncertificate =", "has either kpsa-id and kpsa"),
+        ("ae.pem", "nothing.pem", "can't be opened"),
+        ("ae.pem", "node.pem", "is not that of the certificate"),
+    ] {
+        fs::write(gateway.path("trial/devices/ae.toml"), text.replacen(from, to, 1)).unwrap();
+        let refused = ae(&["register"]).expect(2);
+        assert!(refused.err.contains(why), "{why}: {}", refused.err);
+    }
+}

@@ -167,6 +167,8 @@ fn files(names: &ExampleNames, made: &Example, ids: &Ids) -> Vec<File> {
             add(format!("{folder}/certificates.toml"), what, policy(folder, &trusted, key), false);
         }
     }
+    let what = "the configuration of the AE, for `saegis ae`".into();
+    add("devices/ae.toml".into(), what, ae(names), false);
     let what = "whom the device, the node and the public key stand for".into();
     add("mn/certificate-table.csv".into(), what, table(&names.ae, ids), false);
     all
@@ -188,6 +190,19 @@ fn policy(folder: &str, trusted: &[(&str, Flavour, &Authority)], raw_key: Option
         text.push_str(&format!("\n[[public-key]]\nid = \"{id}\"\n"));
     }
     text
+}
+
+/// What `saegis ae` needs to be the AE; it may be an AE of the MN-CSE alone.
+fn ae(names: &ExampleNames) -> String {
+    let (ExampleNames { mn_cse, ae, .. }, domain) = (names, names.mn_cse_domain());
+    format!(
+        "# The AE of a trial, for `saegis ae --config …/ae.toml register`.\n\n\
+         [registrar]\naddress = \"127.0.0.1:8443\"\ncse-id = \"{mn_cse}\"\n\
+         # What the registrar's certificate must prove.\ndomain-name = \"{domain}\"\n\n\
+         [credential]\ncertificate = \"ae.pem\"\nkey = \"ae.key\"\n\
+         trust-anchors = [\"cse-authority.pem\"]\n\n\
+         [ae]\nae-id = \"{ae}\"\napp-id = \"Nlight\"\nname = \"light1\"\n"
+    )
 }
 
 /// The policy table of those whose certificates name no entity. A list shows that a node may have

@@ -303,6 +303,17 @@ impl Client {
         assert!(self.running.wait(BOUND).is_some(), "the client goes on: {}", self.said());
     }
 
+    /// The rest of the line with these words at its start that OpenSSL writes about the session. It
+    /// comes another way than the answers, and may come behind them.
+    pub fn told(&self, start: &str) -> String {
+        let line = self.running.err.wait(BOUND, |bytes, _| {
+            let text = String::from_utf8_lossy(bytes);
+            let (_, rest) = text.split_once(start)?;
+            rest.split_once('\n').map(|(line, _)| line.to_string())
+        });
+        line.unwrap_or_else(|| panic!("no {start:?}: {}", self.said()))
+    }
+
     /// All that the client has written so far.
     pub fn said(&self) -> String {
         format!("{}{}", self.running.out.text(), self.running.err.text())

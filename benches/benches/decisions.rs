@@ -61,6 +61,7 @@ fn decisions(c: &mut Criterion) {
         from: Some("Clight-AE1".into()),
         app_id: "Nlight".into(),
         rules: Rules::OfGeneration,
+        announced: None,
     };
     let known = format!("12-{}", saegis_benches::kpsa_id(77_777));
     for (name, credential, allowed) in

@@ -258,29 +258,24 @@ fn rules_are_fetched_from_a_remote_in_cse() {
     let far = in_cse();
     with_administrator(&far);
     provision(&far, "/mn-cse-123456", "12-test@onem2m.com");
-    // The home gateway is registered there.
-    let mut mn = Light::connect(far.port(), MN).unwrap();
-    let csr = json!({ "m2m:csr": {
-        "rn": "mn", "cb": "/mn-cse-123456/cse", "csi": "/mn-cse-123456", "rr": false,
-    }});
-    mn.ask(&Request::create("/cse", 16, &csr).from("/mn-cse-123456")).unwrap().expect(201, 2001);
-    mn.close();
     let rows = format!("ae_id,kpsa,kpsa_id\n,{},{}\n", TEST.key, TEST.identity);
     let near = Setup::new()
         .file("psk-lookup-table.csv", &rows)
         .module("app-rules", "capabilities = [\"service-subscription\"]")
         .with("service-subscription", "source = \"remote\"")
-        .with("service-subscription.remote", "refresh-seconds = 1")
-        .with("service-subscription.remote", "usable-seconds = 4")
+        .with("service-subscription", "refresh-seconds = 1\nusable-seconds = 4")
         .with(
-            "service-subscription.remote.in-cse",
-            &format!("address = \"127.0.0.1:{}\"\ncse-id = \"in-cse\"", far.port()),
-        )
-        .with(
-            "service-subscription.remote.credential",
-            &format!("kpsa-id = \"{}\"\nkpsa = \"{}\"", MN.identity, MN.key),
+            "[peer]",
+            &format!(
+                "cse-id = \"in-cse\"\naddress = \"127.0.0.1:{}\"\nregister = true\n\
+                 credential = {{ kpsa-id = \"{}\", kpsa = \"{}\" }}",
+                far.port(),
+                MN.identity,
+                MN.key
+            ),
         )
         .start();
+    // At first it may ask before it is registered.
     near.log().wait("rules.fetched");
     let mut light = Light::connect(near.port(), TEST).unwrap();
     light.ask(&ae("NAPP02", Some("Ctest"))).unwrap().expect_refusal(403, 4126);

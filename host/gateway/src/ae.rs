@@ -13,9 +13,9 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Faults;
 use serde_json::{Value, json};
 
-pub use client::{By, Session};
+use client::{By, Session};
+pub use config::Credential;
 use config::{AeConfig, Proof};
-pub use config::{Credential, Registrar};
 
 /// Arguments of `saegis ae`.
 #[derive(clap::Args)]

@@ -230,13 +230,21 @@ impl Default for Notifications {
 }
 
 /// Where the service subscription is.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ServiceSubscription {
     /// Where its rules are.
     pub source: RuleSource,
-    /// The IN-CSE that has them, where they are at a remote one.
-    pub remote: Option<RemoteRules>,
+    /// How often a remote IN-CSE is asked, in seconds.
+    pub refresh_seconds: u64,
+    /// How long what it said is good when it can't be reached, in seconds.
+    pub usable_seconds: u64,
+}
+
+impl Default for ServiceSubscription {
+    fn default() -> Self {
+        Self { source: RuleSource::default(), refresh_seconds: 60, usable_seconds: 3600 }
+    }
 }
 
 /// Where the rules of the service subscription are.
@@ -248,38 +256,12 @@ pub enum RuleSource {
     PolicyFile,
     /// Among the embedded registrar's resources.
     Registrar,
-    /// Among those of a remote IN-CSE.
+    /// Among those of the IN-CSE that this CSE registers with.
     Remote,
-}
-
-/// A remote IN-CSE that has the service subscription's rules, asked over an association with a
-/// provisioned symmetric key.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RemoteRules {
-    /// The IN-CSE.
-    pub in_cse: crate::ae::Registrar,
-    /// What this CSE shares with it.
-    #[serde(deserialize_with = "shared")]
-    pub credential: Arc<crate::ae::Credential>,
-    /// How often it is asked, in seconds.
-    #[serde(default = "refresh")]
-    pub refresh_seconds: u64,
-    /// How long what it said is good when it can't be reached, in seconds.
-    #[serde(default = "usable")]
-    pub usable_seconds: u64,
 }
 
 fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Arc<T>, D::Error> {
     T::deserialize(from).map(Arc::new)
-}
-
-fn refresh() -> u64 {
-    60
-}
-
-fn usable() -> u64 {
-    3600
 }
 
 /// The AE-IDs that credentials get by registering.

@@ -85,16 +85,18 @@ impl Gateway {
                 Upstream::embedded(open_registrar(&config)?, notifier)
             }
         };
+        let policy = Arc::new(policy);
+        let cses = Cses::new(&config, &policy);
         let rules = Source::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
             upstream.registrar(),
+            cses.registrar(),
         );
-        let policy = Arc::new(policy);
         Ok(Self {
             rules: Arc::new(rules),
             certificates: Mutex::default(),
-            cses: Cses::new(&config, &policy),
+            cses,
             policy,
             psk,
             upstream,

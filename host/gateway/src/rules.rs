@@ -5,17 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use saegis_onem2m::id::CseId;
-use saegis_onem2m::primitive::Operation;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
 use saegis_policy::{Generation, Rule, Rules, Subscription};
 use saegis_registrar::{AppRule, Registrar, ServiceSubscription as Found};
 use serde_json::Value;
 
-use crate::ae::{AeError, By, Session};
-use crate::config::{RemoteRules, RuleSource, ServiceSubscription};
+use crate::config::{RuleSource, ServiceSubscription};
+use crate::cses::{NoAnswer, Remote, own_request, reason};
 
 /// How long rules of the embedded registrar are kept: a change of its resources is in force after it.
 const KEPT: Duration = Duration::from_secs(1);
+
+/// How soon a remote IN-CSE is asked again that gave no rules.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Most rules that are fetched from a remote IN-CSE, each with a request.
 const MOST_FETCHED: usize = 10_000;
@@ -31,8 +35,8 @@ enum From {
     PolicyFile,
     /// The embedded registrar has them.
     Registrar { registrar: Arc<Registrar>, kept: Mutex<Option<Kept>> },
-    /// They were fetched.
-    Remote { config: RemoteRules, kept: Mutex<Option<Kept>> },
+    /// They were fetched from the IN-CSE that this CSE registers with.
+    Remote { remote: Arc<Remote>, refresh: Duration, usable: Duration, kept: Mutex<Option<Kept>> },
 }
 
 /// Rules that are kept; none, where there is no service subscription.
@@ -53,13 +57,19 @@ impl Source {
         own: CseId,
         config: &ServiceSubscription,
         embedded: Option<&Arc<Registrar>>,
+        remote: Option<&Arc<Remote>>,
     ) -> Self {
         let kept = Mutex::default();
-        let from = match (config.source, &config.remote, embedded) {
-            (RuleSource::Registrar, _, Some(registrar)) => {
+        let from = match (config.source, embedded, remote) {
+            (RuleSource::Registrar, Some(registrar), _) => {
                 From::Registrar { registrar: registrar.clone(), kept }
             }
-            (RuleSource::Remote, Some(config), _) => From::Remote { config: config.clone(), kept },
+            (RuleSource::Remote, _, Some(remote)) => From::Remote {
+                remote: remote.clone(),
+                refresh: Duration::from_secs(config.refresh_seconds),
+                usable: Duration::from_secs(config.usable_seconds),
+                kept,
+            },
             // What is left out of the others is refused with the configuration; the generation has
             // no rules then, so nobody would register.
             _ => From::PolicyFile,
@@ -87,11 +97,8 @@ impl Source {
                 keep(kept, begun, subscription.clone());
                 Ok(Rules::Given(subscription))
             }
-            From::Remote { config, kept } => {
-                // What is too old to be believed is none.
-                let usable = Duration::from_secs(config.usable_seconds);
-                Ok(Rules::Given(fresh(kept, usable).flatten()))
-            }
+            // What is too old to be believed is none.
+            From::Remote { usable, kept, .. } => Ok(Rules::Given(fresh(kept, *usable).flatten())),
         }
     }
 
@@ -115,11 +122,11 @@ impl Source {
 
     /// Fetches the rules of a remote IN-CSE again and again, if they are there.
     pub async fn keep_up(&self) {
-        let From::Remote { config, kept } = &self.from else { return };
+        let From::Remote { remote, refresh, usable, kept } = &self.from else { return };
         let mut failing = false;
         loop {
             let begun = Instant::now();
-            match fetch(&self.own, config).await {
+            match fetch(&self.own, remote).await {
                 Ok(subscription) => {
                     let rules = subscription.as_ref().map(|s| s.rules());
                     let had = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -129,7 +136,7 @@ impl Source {
                             event = "rules.fetched",
                             rules,
                             "the service subscription was fetched from {}",
-                            config.in_cse.cse_id
+                            remote.peer.cse_id
                         );
                     }
                     failing = false;
@@ -140,12 +147,13 @@ impl Source {
                         event = "rules.not-fetched",
                         "the service subscription can't be fetched: {error}; what was fetched \
                          before is good for {} s",
-                        config.usable_seconds
+                        usable.as_secs()
                     );
                     failing = true;
                 }
             }
-            let every = Duration::from_secs(config.refresh_seconds);
+            // At the start the registration may be on its way yet.
+            let every = if failing { (*refresh).min(RETRY) } else { *refresh };
             tokio::time::sleep(every.saturating_sub(begun.elapsed())).await;
         }
     }
@@ -186,15 +194,24 @@ fn rule_of(name: String, rule: AppRule) -> Rule {
     }
 }
 
+/// Why rules could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum NotFetched {
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("the IN-CSE does not show them: {0}: {1}")]
+    Refused(Rsc, String),
+    #[error("the answer is no JSON: {0}")]
+    NoJson(#[from] serde_json::Error),
+}
+
 /// The service subscription at a remote IN-CSE, as far as it is about us.
-async fn fetch(own: &CseId, config: &RemoteRules) -> Result<Option<Arc<Subscription>>, AeError> {
-    let mut session =
-        Session::establish(&config.in_cse, By::Key(&config.credential), own.to_string()).await?;
-    if discover(&mut session, 11).await?.is_empty() {
+async fn fetch(own: &CseId, remote: &Remote) -> Result<Option<Arc<Subscription>>, NotFetched> {
+    if discover(remote, 11).await?.is_empty() {
         return Ok(None);
     }
-    for node in discover(&mut session, 20).await? {
-        let node = retrieve(&mut session, &node).await?;
+    for node in discover(remote, 20).await? {
+        let node = retrieve(remote, &node).await?;
         let node = node.get("m2m:svsn").cloned().unwrap_or_default();
         let id = node.get("csi").and_then(Value::as_str).and_then(|id| CseId::parse(id).ok());
         if id.as_ref() != Some(own) {
@@ -202,10 +219,10 @@ async fn fetch(own: &CseId, config: &RemoteRules) -> Result<Option<Arc<Subscript
         }
         let mut rules = Vec::new();
         for link in texts(node.get("rlk")).unwrap_or_default().iter().take(MOST_FETCHED) {
-            let rule = match retrieve(&mut session, link).await {
+            let rule = match retrieve(remote, link).await {
                 Ok(rule) => rule,
                 // A link that leads nowhere is no rule.
-                Err(AeError::Refused { rsc: Rsc::NotFound, .. }) => continue,
+                Err(NotFetched::Refused(Rsc::NotFound, _)) => continue,
                 Err(error) => return Err(error),
             };
             let rule = rule.get("m2m:asar").cloned().unwrap_or_default();
@@ -224,31 +241,32 @@ async fn fetch(own: &CseId, config: &RemoteRules) -> Result<Option<Arc<Subscript
 }
 
 /// The addresses of the resources of a type.
-async fn discover(session: &mut Session, ty: u16) -> Result<Vec<String>, AeError> {
-    let query = [("fu", "1".to_string()), ("ty", ty.to_string())];
-    let found = session.find("-", &query).await?;
-    match found.rsc {
-        Rsc::Ok => Ok(texts(json(found.content)?.get("m2m:uril")).unwrap_or_default()),
-        Rsc::NotFound => Ok(Vec::new()),
-        rsc => Err(refused(rsc)),
+async fn discover(remote: &Remote, ty: u16) -> Result<Vec<String>, NotFetched> {
+    let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
+    let one = |name: &str, value: String| (name.to_string(), vec![value]);
+    request.query = vec![one("fu", "1".into()), one("ty", ty.to_string())];
+    match ask(remote, &request).await {
+        Ok(found) => Ok(texts(found.get("m2m:uril")).unwrap_or_default()),
+        Err(NotFetched::Refused(Rsc::NotFound, _)) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
-async fn retrieve(session: &mut Session, address: &str) -> Result<Value, AeError> {
-    let response = session.ask(Operation::Retrieve, address, None).await?;
+async fn retrieve(remote: &Remote, address: &str) -> Result<Value, NotFetched> {
+    let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
+    let to = Target::from_address(address).map_err(|e| NoAnswer::Failed(e.to_string()))?;
+    // Of whatever CSE it says that it is, it is asked for where it was told.
+    request.to.resource = to.resource;
+    ask(remote, &request).await
+}
+
+async fn ask(remote: &Remote, request: &RequestPrimitive) -> Result<Value, NotFetched> {
+    let patience = Duration::from_secs(remote.peer.timeout_seconds);
+    let response = remote.ask(request, patience).await?;
     match response.rsc {
-        Rsc::Ok => json(response.content),
-        rsc => Err(refused(rsc)),
+        Rsc::Ok => Ok(serde_json::from_slice(&response.content.unwrap_or_default())?),
+        rsc => Err(NotFetched::Refused(rsc, reason(&response))),
     }
-}
-
-fn refused(rsc: Rsc) -> AeError {
-    AeError::Refused { rsc, why: "the IN-CSE does not show the service subscription".into() }
-}
-
-fn json(content: Option<bytes::Bytes>) -> Result<Value, AeError> {
-    serde_json::from_slice(&content.unwrap_or_default())
-        .map_err(|e| AeError::Broken(format!("the answer is no JSON: {e}")))
 }
 
 fn texts(value: Option<&Value>) -> Option<Vec<String>> {

@@ -131,18 +131,6 @@ impl Session {
         self.send(request).await
     }
 
-    /// Retrieves with a query.
-    pub async fn find(
-        &mut self,
-        to: &str,
-        query: &[(&str, String)],
-    ) -> Result<ResponsePrimitive, AeError> {
-        let mut request = self.request(Operation::Retrieve, to)?;
-        let one = |(name, value): &(&str, String)| ((*name).to_string(), vec![value.clone()]);
-        request.query = query.iter().map(one).collect();
-        self.send(request).await
-    }
-
     /// A request without content. By the same rules as the registrar reads its To, so that a mistake
     /// is told here; an address of the registrar's own CSE may also be SP-relative.
     fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, AeError> {

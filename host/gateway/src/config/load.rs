@@ -111,23 +111,20 @@ impl Config {
             }
         }
         let subscription = &self.service_subscription;
-        match (subscription.source, &subscription.remote, &self.upstream) {
-            (RuleSource::Remote, None, _) => {
-                fault("service-subscription.source", "remote needs a table remote beside it");
+        match subscription.source {
+            RuleSource::Remote if !self.peer.iter().any(|peer| peer.register) => {
+                let what = "remote: this CSE must register with the IN-CSE that has the rules; add \
+                            a [[peer]] with register = true";
+                fault("service-subscription.source", what);
             }
-            (RuleSource::PolicyFile | RuleSource::Registrar, Some(_), _) => {
-                fault("service-subscription.remote", "is of use only with source = \"remote\"");
-            }
-            (RuleSource::Registrar, None, Some(_)) => {
+            RuleSource::Registrar if self.upstream.is_some() => {
                 let what = "there is no embedded registrar where upstream.url is another CSE";
                 fault("service-subscription.source", what);
             }
-            _ => {}
+            RuleSource::PolicyFile | RuleSource::Registrar | RuleSource::Remote => {}
         }
-        if let Some(remote) = &subscription.remote
-            && remote.refresh_seconds == 0
-        {
-            fault("service-subscription.remote.refresh-seconds", "must be at least 1");
+        if subscription.refresh_seconds == 0 {
+            fault("service-subscription.refresh-seconds", "must be at least 1");
         }
         super::peer::check(&self.peer, &self.cse, document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);

@@ -62,7 +62,7 @@ impl FromStr for Flavour {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::OF_ANCHORS.into_iter().find(|f| f.name() == text).ok_or_else(|| {
             let all = Self::OF_ANCHORS.map(Self::name).join(", ");
-            format!("{text:?} is no flavour of certificates; there are: {all}")
+            format!("is no flavour of certificates; there are: {all}")
         })
     }
 }

@@ -117,7 +117,7 @@ impl FromStr for KeyKind {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
             let all = Self::ALL.map(Self::name).join(", ");
-            format!("{text:?} is no kind of keys; there are: {all}")
+            format!("is no kind of keys; there are: {all}")
         })
     }
 }

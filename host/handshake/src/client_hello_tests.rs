@@ -47,7 +47,6 @@ async fn cause(wire: &[u8]) -> &'static str {
 
 #[tokio::test]
 async fn offers_are_told_apart() {
-    let versions = |list: &[u8]| (43u16, [&[u8::try_from(list.len()).unwrap()][..], list].concat());
     for (suites, extensions, offer) in [
         (&[0x00AE][..], vec![], Offer::Psk),
         (&[0xC02B, 0xC037], vec![], Offer::Psk),
@@ -58,6 +57,81 @@ async fn offers_are_told_apart() {
     ] {
         let wire = records(&hello(0x0303, suites, &extensions), 4000);
         assert_eq!(read(&wire).await.unwrap().offer(), offer, "{suites:x?}");
+    }
+}
+
+fn versions(list: &[u8]) -> (u16, Vec<u8>) {
+    (43, [&[u8::try_from(list.len()).unwrap()][..], list].concat())
+}
+
+/// A list of certificate types (RFC 7250).
+fn types(extension: u16, list: &[u8]) -> (u16, Vec<u8>) {
+    (extension, [&[u8::try_from(list.len()).unwrap()][..], list].concat())
+}
+
+async fn certificates(suites: &[u16], extensions: &[(u16, Vec<u8>)]) -> Certificates {
+    read(&records(&hello(0x0303, suites, extensions), 4000)).await.unwrap().certificates()
+}
+
+#[tokio::test]
+async fn the_engine_is_told_by_suites_and_versions() {
+    let tls13 = || vec![versions(&[3, 4])];
+    let both = || vec![versions(&[3, 4, 3, 3])];
+    for (suites, extensions, modern, mandated) in [
+        // TLS 1.2 by its version field.
+        (&[0xC02B][..], vec![], true, false),
+        (&[0xC02F], vec![], true, false),
+        (&[0xC023], vec![], false, true),
+        (&[0xC0AC], vec![], false, true),
+        (&[0xC023, 0xC02B], vec![], true, true),
+        (&[0xC023, 0xC0AC, 0x00FF], vec![], false, true),
+        // What neither has: CBC with SHA-1, with SHA-384, CCM_8, RSA key exchange.
+        (&[0xC009, 0xC024, 0xC0AE, 0x003C], vec![], false, false),
+        (&[], vec![], false, false),
+        // A suite of TLS 1.3 without TLS 1.3, and those of TLS 1.2 without TLS 1.2.
+        (&[0x1301], vec![], false, false),
+        (&[0x1301], vec![versions(&[3, 3])], false, false),
+        (&[0xC02B, 0xC023], tls13(), false, false),
+        (&[0x1301], tls13(), true, false),
+        (&[0x1304, 0x1305], tls13(), false, false),
+        (&[0x1304, 0xC023], both(), false, true),
+        (&[0x1303, 0xC023], both(), true, true),
+        // Beside a pre-shared key, which goes first.
+        (&[0x00AE, 0xC023], vec![], false, true),
+        (&[0x00AE, 0x1301], both(), true, false),
+    ] {
+        let told = certificates(suites, &extensions).await;
+        let expected = Certificates { modern, mandated, ..Certificates::default() };
+        assert_eq!(told, expected, "{suites:x?} {extensions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_public_key_is_shown_or_wanted_by_who_prefers_it() {
+    const SHOWS: u16 = 19;
+    const WANTS: u16 = 20;
+    const X509: u8 = 0;
+    const RAW: u8 = 2;
+    for (extensions, shows_key, wants_key) in [
+        (vec![], false, false),
+        (vec![types(SHOWS, &[RAW])], true, false),
+        (vec![types(WANTS, &[RAW])], false, true),
+        (vec![types(SHOWS, &[RAW, X509]), types(WANTS, &[RAW, X509])], true, true),
+        (vec![types(SHOWS, &[X509, RAW]), types(WANTS, &[X509])], false, false),
+        // OpenPGP, and what nobody knows.
+        (vec![types(SHOWS, &[1, RAW]), types(WANTS, &[255])], false, false),
+    ] {
+        let all = [&[versions(&[3, 4])], &*extensions].concat();
+        let told = certificates(&[0x1301], &all).await;
+        let expected = Certificates { modern: true, mandated: false, shows_key, wants_key };
+        assert_eq!(told, expected, "{extensions:?}");
+    }
+    for extension in [SHOWS, WANTS] {
+        for bad in [&[][..], &[0], &[1], &[2, RAW], &[1, RAW, X509], &[0, RAW]] {
+            let all = [versions(&[3, 4]), (extension, bad.to_vec())];
+            let wire = records(&hello(0x0303, &[0x1301], &all), 4000);
+            assert_eq!(cause(&wire).await, "malformed", "{extension} {bad:?}");
+        }
     }
 }
 

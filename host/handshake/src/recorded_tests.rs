@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncReadExt;
 
-use crate::client_hello::{FirstFlight, Offer};
+use crate::client_hello::{Certificates, FirstFlight, Offer};
 use crate::held::{Answering, Held};
 
 /// The server name that every client was told, but those that were told none.
@@ -48,6 +48,11 @@ const CLIENT_HELLOS: [(&str, &str, Option<&str>); 26] = [
     ("rustls", CERTIFICATES, NAME),
     ("rustls-post-quantum", CERTIFICATES, NAME),
 ];
+
+/// Clients with certificates that do not offer the suites that TS-0003 mandates, for they have no
+/// TLS 1.2, or no suites without authenticated encryption.
+const WITHOUT_MANDATED: [&str; 5] =
+    ["gnutls-psk-tls13", "openssl-psk-tls13", "openssl-tls13", "rustls", "rustls-post-quantum"];
 
 /// Those whose flight behind the server's was recorded.
 const CLIENT_KEY_EXCHANGES: [&str; 7] = [
@@ -94,6 +99,11 @@ async fn every_recorded_client_hello_is_classified_and_read_to_its_end() {
                 };
                 assert_eq!((offered, flight.server_name()), (offer, name), "{client}");
                 assert_eq!(flight.bytes(), bytes, "{client}");
+                if offered == CERTIFICATES {
+                    let mandated = !WITHOUT_MANDATED.contains(&client);
+                    let all = Certificates { modern: true, mandated, ..Certificates::default() };
+                    assert_eq!(flight.certificates(), all, "{client}");
+                }
                 let mut behind = Vec::new();
                 socket.read_to_end(&mut behind).await.unwrap();
                 assert_eq!(behind, b"more", "{client}");

@@ -37,6 +37,7 @@ impl Guest for OriginatorCheck {
                 Peer::Registrar { cse, own: &association.cse }
             }
             Entity::Cse(cse) => Peer::Cse(cse),
+            Entity::MafClient(id) => Peer::MafClient(id),
         };
         // In a notification `cr` is data: it names the creator of the subscription.
         let claims =

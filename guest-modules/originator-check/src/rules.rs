@@ -13,6 +13,8 @@ pub enum Peer<'a> {
     Aes(&'a [String]),
     /// A CSE, by its CSE-ID without the slash.
     Cse(&'a str),
+    /// A client of an M2M Authentication Function, by its absolute identifier.
+    MafClient(&'a str),
     /// A CSE that ours registers with: it passes on what is asked behind it.
     Registrar {
         /// Its CSE-ID without the slash.
@@ -27,7 +29,7 @@ impl Peer<'_> {
         match self {
             Self::Ae(own) => own == stem,
             Self::Aes(all) => all.iter().any(|own| own == stem),
-            Self::UnknownAe | Self::Cse(_) | Self::Registrar { .. } => false,
+            Self::UnknownAe | Self::Cse(_) | Self::Registrar { .. } | Self::MafClient(_) => false,
         }
     }
 }
@@ -77,6 +79,8 @@ pub enum Why {
     NotRegistered,
     /// Rule 4: From is a CSE, or an AE at a CSE, that is not the one of this association.
     AnotherCse,
+    /// From is not the MAF client of this association.
+    AnotherClient,
     /// Rule 4: From is our own CSE, or an AE that is registered at it.
     OurOwn,
     /// Rule 4: the stem of an AE that would be registered here.
@@ -105,6 +109,7 @@ impl Why {
             | Self::NotRegistered
             | Self::AnotherCse
             | Self::OurOwn
+            | Self::AnotherClient
             | Self::StemFromCse
             | Self::ContentNamesAnother => 4106,
         }
@@ -125,6 +130,9 @@ impl Why {
             }
             Self::AnotherCse => {
                 "From (X-M2M-Origin) is not of the CSE that this security association stands for"
+            }
+            Self::AnotherClient => {
+                "From (X-M2M-Origin) is not the absolute identifier of this security association's client"
             }
             Self::OurOwn => "From (X-M2M-Origin) is of this very CSE",
             Self::StemFromCse => {
@@ -193,6 +201,11 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             ) => Err(Why::NotAStem),
             _ if request.creates_ae => Ok(Outcome::AllowOnce),
             _ => Err(Why::NotRegistered),
+        },
+        // It is of any CSE, and so says all of who it is.
+        Peer::MafClient(own) => match request.from {
+            Some(from) if from == own => Ok(Outcome::Allow),
+            _ => Err(Why::AnotherClient),
         },
         Peer::Cse(_) | Peer::Registrar { .. } if request.creates_ae => Err(Why::CseCreatesAe),
         Peer::Registrar { cse, own } => match form {
@@ -428,6 +441,19 @@ mod tests {
         assert_eq!(row(registrar, None, false, &[]), Deny(Why::FromMissing));
         assert_eq!(row(registrar, Some("/mn2/S"), false, &[]), Deny(Why::AsksForAeId));
         assert_eq!(row(registrar, Some("/in/Ca"), true, &[]), Deny(Why::CseCreatesAe));
+    }
+
+    #[test]
+    fn a_client_of_a_maf_is_who_it_is_in_full() {
+        let client = Peer::MafClient("//sp.org/in/Ca");
+        assert_eq!(row(client, Some("//sp.org/in/Ca"), false, &[]), Allow);
+        for from in
+            ["//sp.org/in", "/in/Ca", "Ca", "//sp.org/in/Cb", "//SP.org/in/Ca", "//x.org/in/Ca"]
+        {
+            assert_eq!(row(client, Some(from), false, &[]), Deny(Why::AnotherClient), "{from}");
+        }
+        assert_eq!(row(client, None, false, &[]), Deny(Why::FromMissing));
+        assert_eq!(row(client, None, true, &[]), Deny(Why::AnotherClient));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Associations {
                     }
                 }
             }
-            Entity::Cse(_) => {}
+            Entity::Cse(_) | Entity::MafClient(_) => {}
         }
         if let Some(oldest) = superseded {
             audit::superseded(&oldest.association, self.per_credential);

@@ -273,7 +273,7 @@ impl Service {
         }
         let came_from = match self.live.association.entity() {
             Entity::Cse(id) => Some(id),
-            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown => None,
+            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
         };
         let way = cses::cse_of(cse, &request.to)
             .and_then(|at| Some((at.clone(), self.gateway.cses.way_to(at, came_from)?)));

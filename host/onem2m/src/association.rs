@@ -15,6 +15,8 @@ pub enum Saef {
     ProvisionedSymmetricKey,
     /// Certificates, or raw public keys, on both sides (clause 8.2.2.2).
     Certificate,
+    /// A key distributed by an M2M Authentication Function (clause 8.2.2.3).
+    Maf,
 }
 
 impl fmt::Display for Saef {
@@ -22,6 +24,7 @@ impl fmt::Display for Saef {
         f.write_str(match self {
             Self::ProvisionedSymmetricKey => "psk",
             Self::Certificate => "certificate",
+            Self::Maf => "maf",
         })
     }
 }
@@ -116,7 +119,9 @@ impl SecurityAssociation {
     pub fn learn(&self, stem: AeIdStem) -> Result<(), AlreadyKnown> {
         match self.entity {
             Entity::NotYetKnown => self.learnt.set(Entity::Ae(stem)).map_err(|_| AlreadyKnown),
-            Entity::Ae(_) | Entity::Aes(_) | Entity::Cse(_) => Err(AlreadyKnown),
+            Entity::Ae(_) | Entity::Aes(_) | Entity::Cse(_) | Entity::MafClient(_) => {
+                Err(AlreadyKnown)
+            }
         }
     }
 }

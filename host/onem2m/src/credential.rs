@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
-use crate::id::{AeIdStem, CredentialId, CseId};
+use crate::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
 
 /// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa, so short ones are taken.
 ///
@@ -56,6 +56,8 @@ pub enum Entity {
     Aes(Vec<AeIdStem>),
     /// A CSE.
     Cse(CseId),
+    /// A client of an M2M Authentication Function, by its absolute AE-ID or CSE-ID.
+    MafClient(AbsoluteId),
 }
 
 impl Entity {
@@ -65,7 +67,7 @@ impl Entity {
         match self {
             Self::Ae(stem) => std::slice::from_ref(stem),
             Self::Aes(stems) => stems,
-            Self::NotYetKnown | Self::Cse(_) => &[],
+            Self::NotYetKnown | Self::Cse(_) | Self::MafClient(_) => &[],
         }
     }
 }
@@ -81,6 +83,7 @@ impl std::fmt::Display for Entity {
                 stems.iter().try_for_each(|stem| write!(f, " {stem}"))
             }
             Self::Cse(cse) => write!(f, "CSE {cse}"),
+            Self::MafClient(id) => write!(f, "MAF client {id}"),
         }
     }
 }

@@ -39,6 +39,11 @@ pub enum IdError {
     /// A fully qualified domain name has non-empty labels.
     #[error("is no domain name: it has an empty label or one that starts or ends with '-'")]
     NoFqdn,
+    /// An absolute identifier has a service provider in front.
+    #[error(
+        "is no absolute AE-ID or CSE-ID: it must have the form //service-provider/CSE-ID, with /AE-ID-Stem behind it for an AE"
+    )]
+    NotAbsolute,
     /// A Credential-ID has the form `type-value`.
     #[error("is no Credential-ID: it must have the form type-value with a two-digit type")]
     NoCredentialId,
@@ -193,6 +198,39 @@ impl AppId {
             Ok(Self(text.into()))
         } else {
             Err(IdError::NoAppId)
+        }
+    }
+}
+
+identifier! {
+    /// An absolute AE-ID or CSE-ID: `//in.provider.com/mn-1/Clight`, `//in.provider.com/Slight`,
+    /// `//in.provider.com/in-cse`. The clients of an M2M Authentication Function are named so
+    /// (TS-0003 clause 8.8), for they are of any CSE.
+    AbsoluteId
+}
+
+impl AbsoluteId {
+    /// Reads an absolute identifier.
+    ///
+    /// # Errors
+    /// What is wrong with `text`: length, alphabet, or that it is not absolute.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    /// Checks an absolute identifier without keeping it.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`].
+    pub fn check(text: &str) -> Result<(), IdError> {
+        match From::parse(text)? {
+            From::Absolute { .. } => Ok(()),
+            From::AssignByRegistrar
+            | From::AssignByServiceProvider
+            | From::Stem(_)
+            | From::SpRelative(_)
+            | From::SpRelativeAe { .. }
+            | From::SpRelativeAssign { .. } => Err(IdError::NotAbsolute),
         }
     }
 }

@@ -17,6 +17,8 @@ pub mod association;
 #[cfg(feature = "host")]
 pub mod credential;
 #[cfg(feature = "host")]
+pub mod exported;
+#[cfg(feature = "host")]
 pub mod http;
 #[cfg(feature = "host")]
 pub mod primitive;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use saegis_certificate::Flavour;
 use saegis_onem2m::credential::{Credential, Entity};
-use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
 use tokio::sync::SemaphorePermit;
 use wasmtime::component::Instance;
 use wasmtime::{Store, Trap};
@@ -337,6 +337,9 @@ fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
             }
             Entity::Cse(id)
         }
+        types::Entity::MafClient(id) => Entity::MafClient(
+            AbsoluteId::parse(&id).map_err(|e| nonsense(format!("the MAF client's identifier {e}")))?,
+        ),
     })
 }
 

@@ -216,6 +216,7 @@ impl Generation {
             saef: match association.saef {
                 Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
                 Saef::Certificate => types::Saef::Certificate,
+                Saef::Maf => types::Saef::Maf,
             },
             entity: match association.entity() {
                 Entity::NotYetKnown => types::Entity::NotYetKnown,
@@ -224,6 +225,7 @@ impl Generation {
                     types::Entity::Aes(stems.iter().map(ToString::to_string).collect())
                 }
                 Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
+                Entity::MafClient(id) => types::Entity::MafClient(id.to_string()),
             },
             credential_id: association.credential_id.to_string(),
             peer: association.peer.ip().to_string(),

@@ -63,13 +63,13 @@ pub async fn serve(
         }
     };
     drop(under_way);
-    let Accepted { association, mut stream } = accepted;
+    let Accepted { association, mut stream, exported } = accepted;
     let saef = association.saef;
     gateway.metrics.established(saef, start.elapsed());
     audit::established(&association);
     let listed =
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
-    let serving = Service::new(gateway.clone(), listed.live.clone(), place);
+    let serving = Service::new(gateway.clone(), listed.live.clone(), exported, place);
     let why = requests(&gateway, &mut stream, &listed.live, Arc::new(serving), &stop).await;
     gateway.metrics.ended(saef);
     take_leave(&mut stream).await;

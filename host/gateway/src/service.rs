@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
+use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::{read_request, write_response};
 use saegis_onem2m::id::{CseId, From};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
@@ -37,6 +38,8 @@ pub struct Service {
     live: Arc<Live>,
     kept: Mutex<Kept>,
     begun: AtomicBool,
+    /// What was exported from the session, at a MAF.
+    exported: Option<Exported>,
     /// The connection's place, kept by what goes on when the connection breaks.
     _place: OwnedSemaphorePermit,
 }
@@ -65,9 +68,14 @@ impl Kept {
 
 impl Service {
     /// The service of an association.
-    pub fn new(gateway: Arc<Gateway>, live: Arc<Live>, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        live: Arc<Live>,
+        exported: Option<Exported>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         let (kept, begun) = (Mutex::default(), AtomicBool::new(false));
-        Self { gateway, live, kept, begun, _place: place }
+        Self { gateway, live, kept, begun, exported, _place: place }
     }
 
     /// Whether a request has come.

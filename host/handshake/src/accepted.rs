@@ -3,7 +3,9 @@
 use std::pin::Pin;
 
 use openssl::error::ErrorStack;
+use openssl::ssl::SslRef;
 use saegis_onem2m::association::SecurityAssociation;
+use saegis_onem2m::exported::{Exported, LABEL};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// An engine that can't be set up.
@@ -29,6 +31,9 @@ pub struct Accepted<S> {
     pub association: SecurityAssociation,
     /// The stream.
     pub stream: Pin<Box<dyn TlsStream<S>>>,
+    /// What was exported from the session, where the engine was told to and the session has extended
+    /// master secret (RFC 7627), without which both ends of it could be two sessions.
+    pub exported: Option<Exported>,
 }
 
 /// An established association, seen from the client's end.
@@ -39,6 +44,14 @@ pub struct Connected<S> {
     pub protocol: &'static str,
     /// The cipher suite agreed on, by its registered name.
     pub suite: String,
+    /// What was exported from the session, where it has extended master secret.
+    pub exported: Option<Exported>,
+}
+
+/// Exports from a session of OpenSSL's.
+pub(crate) fn export(ssl: &SslRef) -> Option<Exported> {
+    let exported = Exported::by(|place| ssl.export_keying_material(place, LABEL, None));
+    exported.ok().filter(|_| ssl.extms_support() == Some(true))
 }
 
 /// Why there is no association, seen from the client's end.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use saegis_certificate::{OwnCertificate, Trust};
 use saegis_onem2m::association::{Established, Saef, SecurityAssociation};
+use saegis_onem2m::exported::Exported;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::accepted::{Accepted, EngineError};
@@ -29,6 +30,7 @@ pub struct Server {
     trust: Arc<Trust>,
     own: Vec<Own>,
     provider: Arc<CryptoProvider>,
+    exports: bool,
 }
 
 /// A certificate of our own, ready for each engine.
@@ -43,6 +45,7 @@ struct Agreed<S> {
     stream: std::pin::Pin<Box<dyn crate::TlsStream<S>>>,
     protocol: &'static str,
     suite: String,
+    exported: Option<Exported>,
 }
 
 impl Server {
@@ -61,7 +64,13 @@ impl Server {
             })
         };
         let own = own.iter().map(ready).collect::<Result<Vec<_>, EngineError>>()?;
-        Ok(Self { trust, own, provider })
+        Ok(Self { trust, own, provider, exports: false })
+    }
+
+    /// With a key exported from each session, which must have extended master secret then.
+    #[must_use]
+    pub fn exporting(self) -> Self {
+        Self { exports: true, ..self }
     }
 
     /// Takes a connection whose first flight has been read, to an association of the number `id`.
@@ -87,9 +96,10 @@ impl Server {
         let slot = Slot::new(self.trust.clone(), server_name, mapping, offered.modern);
         let gate = Gate::new(socket, first, slot.clone());
         let done = if offered.modern {
-            modern::accept(&self.provider, &own.modern, offered, gate, &slot).await
+            let setup = modern::Setup { provider: &self.provider, exports: self.exports };
+            modern::accept(&setup, &own.modern, offered, gate, &slot).await
         } else {
-            mandated::accept(&own.mandated, gate, &slot).await
+            mandated::accept(&own.mandated, self.exports, gate, &slot).await
         };
         match (done, slot.outcome().await) {
             (_, Outcome::Rejected(rejection)) => Err(Refusal::Certificate(rejection)),
@@ -112,7 +122,8 @@ impl Server {
                         expires: mapped.expires,
                     },
                 );
-                Ok(Accepted { association, stream: agreed.stream })
+                let Agreed { stream, exported, .. } = agreed;
+                Ok(Accepted { association, stream, exported })
             }
         }
     }

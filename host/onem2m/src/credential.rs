@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::association::Saef;
 use crate::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
 
 /// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa, so short ones are taken.
@@ -90,6 +91,8 @@ impl std::fmt::Display for Entity {
 
 /// A credential as a look-up found it: the entity, its Credential-ID, how long it holds, the key.
 pub struct Credential {
+    /// The framework that it is of.
+    pub saef: Saef,
     /// Whom it stands for.
     pub entity: Entity,
     /// Its Credential-ID.

@@ -73,9 +73,11 @@ fn build_now(
                         app-rules does; install it, or take the file away";
             faults.push(Fault::of(&settings.policies.join(subscription::FILE), what));
         }
-        for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck] {
+        let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
+        for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck].into_iter().chain(of_maf) {
             if !modules.iter().any(|i| i.module.has(hook)) {
-                let what = format!("no module exports {hook}; a gateway needs at least one");
+                let whose = if settings.is_maf { "MAF" } else { "gateway" };
+                let what = format!("no module exports {hook}; a {whose} needs at least one");
                 faults.push(Fault::of(&settings.modules, what));
             }
         }
@@ -96,6 +98,8 @@ fn build_now(
         service_provider: settings.service_provider.clone(),
         cse: settings.cse.clone(),
         registrars: settings.registrars.clone(),
+        maf_keys: settings.maf_keys.clone(),
+        is_maf: settings.is_maf,
     })
 }
 

@@ -12,13 +12,15 @@ use wasmtime::component::Instance;
 use wasmtime::{Store, Trap};
 
 use crate::bindings::exports::saegis::policy::{
-    certificate_mapping, credential_lookup, registration_check,
+    certificate_mapping, credential_lookup, key_registration_check, registration_check,
 };
 use crate::bindings::saegis::policy::types;
 use crate::decision::{
-    CertificateQuery, Lookup, Mapping, ModuleFault, PskQuery, Refusal, Registration,
+    CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
+    Registration,
 };
 use crate::host::{Call, Files, Tables, printable};
+use crate::maf::MafKeys;
 use crate::module::{Hook, Module, chain};
 use crate::observe::{Decided, Outcome};
 use crate::sandbox::Sandbox;
@@ -30,6 +32,7 @@ pub(crate) struct View<'a> {
     pub tables: &'a Arc<Tables>,
     pub files: &'a Arc<Files>,
     pub subscription: &'a Option<Arc<Subscription>>,
+    pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
 }
 
 /// A call under way. The slot is to be given back after the store has gone: take it apart with the
@@ -47,9 +50,11 @@ impl Module {
         tables: Arc<Tables>,
         files: Arc<Files>,
         subscription: Option<Arc<Subscription>>,
+        maf_keys: Option<Arc<dyn MafKeys>>,
     ) -> Store<Call> {
         let call = Call::new(tables, files, self.log.clone(), sandbox.limits().memory)
-            .with_subscription(subscription);
+            .with_subscription(subscription)
+            .with_maf_keys(maf_keys);
         sandbox.store(if self.wasi { call.with_empty_wasi() } else { call })
     }
 
@@ -57,7 +62,7 @@ impl Module {
     /// the first handshake. To be called by one at a time: there is one slot for it, which calls
     /// under way can't take.
     pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
-        let mut store = self.store(sandbox, Arc::default(), Arc::default(), None);
+        let mut store = self.store(sandbox, Arc::default(), Arc::default(), None, None);
         self.start(sandbox, &mut store).await.map(drop)
     }
 
@@ -74,7 +79,8 @@ impl Module {
     async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
         let slot = view.sandbox.slot().await?;
         let (tables, files) = (view.tables.clone(), view.files.clone());
-        let mut store = self.store(view.sandbox, tables, files, view.subscription.clone());
+        let (subscription, maf_keys) = (view.subscription.clone(), view.maf_keys.clone());
+        let mut store = self.store(view.sandbox, tables, files, subscription, maf_keys);
         let instance = self.start(view.sandbox, &mut store).await?;
         Ok(Frame { store, instance, _slot: slot })
     }
@@ -103,7 +109,19 @@ impl Module {
     /// Asks the module for the credential of an identity; `None` where it is not the module's.
     pub async fn lookup(&self, view: &View<'_>, query: &PskQuery) -> Option<Lookup> {
         let asked = Instant::now();
-        let answer = match self.ask_lookup(view, query).await {
+        let mut asked_maf = None;
+        let mut answer = self.ask_lookup(view, query, &mut asked_maf).await;
+        // The MAF is asked while no sandbox waits for it, and then the module is once more.
+        if let (Some((maf, id)), Some(keys)) = (asked_maf.take(), view.maf_keys) {
+            keys.fetch(maf, id).await;
+            answer = self.ask_lookup(view, query, &mut asked_maf).await;
+            if asked_maf.is_some() {
+                let reason = "the MAF is asked without end".to_string();
+                let refusal = Refusal { module: self.name.clone(), reason };
+                answer = Ok(Some(Lookup::Refused(refusal)));
+            }
+        }
+        let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => Some(Lookup::Failed { module: self.name.clone(), fault }),
         };
@@ -121,6 +139,7 @@ impl Module {
         &self,
         view: &View<'_>,
         query: &PskQuery,
+        asked_maf: &mut Option<(String, String)>,
     ) -> Result<Option<Lookup>, ModuleFault> {
         let Some(indices) = &self.lookup else { return Err(no_hook()) };
         let query = credential_lookup::Query {
@@ -134,6 +153,7 @@ impl Module {
                 indices.load(&mut store, &instance)?.call_lookup(&mut store, &query).await
             })
             .await;
+        *asked_maf = store.data_mut().asked_maf.take();
         let answer = finish(&mut store, answer)?;
         Ok(match answer {
             credential_lookup::Answer::NotMine => None,
@@ -268,6 +288,36 @@ impl Module {
     }
 }
 
+impl Module {
+    /// Asks the module whether a client of a MAF may register a key.
+    pub async fn check_key_registration(
+        &self,
+        view: &View<'_>,
+        association: &types::Association,
+        registration: &KeyRegistration,
+    ) -> Result<types::Verdict, ModuleFault> {
+        let asked = Instant::now();
+        let verdict = async {
+            let Some(indices) = &self.key_registration else { return Err(no_hook()) };
+            let registration = key_registration_check::KeyRegistration {
+                suid: registration.suid,
+                targets: registration.targets.iter().map(ToString::to_string).collect(),
+            };
+            let Frame { _slot, mut store, instance } = self.frame(view).await?;
+            let verdict = self
+                .within(view.sandbox, async {
+                    let guest = indices.load(&mut store, &instance)?;
+                    guest.call_check(&mut store, association, &registration).await
+                })
+                .await;
+            checked(finish(&mut store, verdict)?)
+        };
+        let verdict = verdict.await;
+        self.tell(view.sandbox, Hook::KeyRegistrationCheck, asked, outcome(&verdict));
+        verdict
+    }
+}
+
 fn outcome(verdict: &Result<types::Verdict, ModuleFault>) -> Outcome<'_> {
     match verdict {
         Ok(types::Verdict::Allow(_)) => Outcome::Allowed,
@@ -310,9 +360,10 @@ fn credential(
     let id = CredentialId::parse(&found.credential_id)
         .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
     let expires = expiry(found.expires)?;
-    let key = call.take_key(&found.key).and_then(crate::host::KeySource::into_key);
-    let key = key.ok_or_else(|| nonsense("the key is none"))?;
-    Ok(Credential { entity, id, expires, key })
+    let source = call.take_key(&found.key).ok_or_else(|| nonsense("the key is none"))?;
+    let saef = source.saef();
+    let key = source.into_key().ok_or_else(|| nonsense("the key is none"))?;
+    Ok(Credential { saef, entity, id, expires, key })
 }
 
 /// Most AE-IDs that one association may stand for.
@@ -338,7 +389,8 @@ fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
             Entity::Cse(id)
         }
         types::Entity::MafClient(id) => Entity::MafClient(
-            AbsoluteId::parse(&id).map_err(|e| nonsense(format!("the MAF client's identifier {e}")))?,
+            AbsoluteId::parse(&id)
+                .map_err(|e| nonsense(format!("the MAF client's identifier {e}")))?,
         ),
     })
 }

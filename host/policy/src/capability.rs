@@ -23,11 +23,13 @@ pub enum Capability {
     ReadStoredKeys,
     /// Find rules of the service subscription.
     ServiceSubscription,
+    /// Get keys from M2M Authentication Functions.
+    MafKeys,
 }
 
 impl Capability {
     /// All capabilities.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PolicyTables,
         Self::PolicyFiles,
         Self::Log,
@@ -35,6 +37,7 @@ impl Capability {
         Self::SupplyKeyBytes,
         Self::ReadStoredKeys,
         Self::ServiceSubscription,
+        Self::MafKeys,
     ];
 
     /// Its name, which is that of its interface in `wit/`.
@@ -48,6 +51,7 @@ impl Capability {
             Self::SupplyKeyBytes => "supply-key-bytes",
             Self::ReadStoredKeys => "read-stored-keys",
             Self::ServiceSubscription => "service-subscription",
+            Self::MafKeys => "maf-keys",
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use saegis_certificate::Flavour;
 use saegis_onem2m::credential::{Credential, Entity};
-use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
 use crate::subscription::Subscription;
 
@@ -106,6 +106,15 @@ pub struct Registration {
     /// Where another CSE announces the AE: the AE's Credential-ID there, which is empty where it has
     /// no security association.
     pub announced: Option<String>,
+}
+
+/// A registration of a key at a MAF, for the check of it.
+#[derive(Debug, Clone)]
+pub struct KeyRegistration {
+    /// What the key is for.
+    pub suid: u8,
+    /// Who may fetch it.
+    pub targets: Vec<AbsoluteId>,
 }
 
 /// How far an allowance holds.

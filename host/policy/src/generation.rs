@@ -14,12 +14,13 @@ use crate::call::View;
 use crate::capability::Capability;
 use crate::certificates::Certificates;
 use crate::decision::{
-    Allowance, CertificateQuery, Lookup, Mapping, ModuleFault, PskQuery, Registration, Rules,
-    Verdict,
+    Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery,
+    Registration, Rules, Verdict,
 };
 use crate::fault::{Fault, Faults};
 use crate::files::Digest;
 use crate::host::Tables;
+use crate::maf::MafKeys;
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
@@ -47,6 +48,9 @@ pub struct Generation {
     /// This CSE, and those that it registers with, which modules are told.
     pub(crate) cse: CseId,
     pub(crate) registrars: Vec<CseId>,
+    /// Who fetches keys of MAFs.
+    pub(crate) maf_keys: Option<Arc<dyn MafKeys>>,
+    pub(crate) is_maf: bool,
 }
 
 /// What whoever runs the gateway wants to know of a module.
@@ -137,6 +141,7 @@ impl Generation {
             tables: &self.tables,
             files: &installed.files,
             subscription: &self.subscription,
+            maf_keys: &self.maf_keys,
         }
     }
 
@@ -209,6 +214,30 @@ impl Generation {
             }
         }
         chain.end()
+    }
+
+    /// Whether this is the policy of a MAF.
+    #[must_use]
+    pub fn is_maf(&self) -> bool {
+        self.is_maf
+    }
+
+    /// Asks every key-registration-check module whether a client of a MAF may register a key.
+    pub async fn check_key_registration(
+        &self,
+        association: &SecurityAssociation,
+        registration: &KeyRegistration,
+    ) -> Verdict {
+        let association = self.association_record(association);
+        let mut chain = Chain::new();
+        for installed in self.chain(Hook::KeyRegistrationCheck) {
+            let (module, view) = (&installed.module, self.view(installed));
+            let answer = module.check_key_registration(&view, &association, registration).await;
+            if let Some(end) = chain.add(&module.name, answer) {
+                return end;
+            }
+        }
+        chain.end_if_asked()
     }
 
     fn association_record(&self, association: &SecurityAssociation) -> types::Association {

@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::association::Saef;
+use saegis_onem2m::credential::{Entity, PresharedKey};
 use wasmtime::component::{HasSelf, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Result, bail, format_err};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::saegis::policy::{
-    clock, log, policy_files, policy_tables, read_stored_keys, service_subscription,
+    clock, log, maf_keys, policy_files, policy_tables, read_stored_keys, service_subscription,
     supply_key_bytes, types,
 };
 use crate::decision::ModuleFault;
 use crate::log_budget::LogBudget;
+use crate::maf::{Known, MafKeys};
 use crate::subscription::{NoNode, Rule, Subscription};
 use crate::table::{Row, Table};
 
@@ -40,14 +42,23 @@ pub struct RowHandle;
 pub(crate) enum KeySource {
     Stored { table: Arc<Table>, row: Row, column: usize },
     Supplied(PresharedKey),
+    Maf(PresharedKey),
 }
 
 impl KeySource {
+    /// The framework that a key of it belongs to.
+    pub fn saef(&self) -> Saef {
+        match self {
+            Self::Stored { .. } | Self::Supplied(_) => Saef::ProvisionedSymmetricKey,
+            Self::Maf(_) => Saef::Maf,
+        }
+    }
+
     /// The key.
     pub fn into_key(self) -> Option<PresharedKey> {
         match self {
             Self::Stored { table, row, column } => table.key(row, column),
-            Self::Supplied(key) => Some(key),
+            Self::Supplied(key) | Self::Maf(key) => Some(key),
         }
     }
 }
@@ -61,6 +72,9 @@ pub(crate) struct Call {
     rows: Vec<(Arc<Table>, Row)>,
     keys: Vec<Option<KeySource>>,
     memory_left: usize,
+    maf_keys: Option<Arc<dyn MafKeys>>,
+    /// The MAF and the RelativeKeyID that have to be asked for before the call can be answered.
+    pub asked_maf: Option<(String, String)>,
     /// Why the call can't go on, where a limit says so before the trap does.
     pub over: Option<ModuleFault>,
     /// Epoch ticks that the call has used.
@@ -87,6 +101,8 @@ impl Call {
             rows: Vec::new(),
             keys: Vec::new(),
             memory_left: memory,
+            maf_keys: None,
+            asked_maf: None,
             over: None,
             ticks: 0,
             wasi: None,
@@ -96,6 +112,12 @@ impl Call {
     /// Gives the call the service subscription.
     pub fn with_subscription(mut self, subscription: Option<Arc<Subscription>>) -> Self {
         self.subscription = subscription;
+        self
+    }
+
+    /// Gives the call who fetches keys of MAFs.
+    pub fn with_maf_keys(mut self, maf_keys: Option<Arc<dyn MafKeys>>) -> Self {
+        self.maf_keys = maf_keys;
         self
     }
 
@@ -232,7 +254,8 @@ impl read_stored_keys::Host for Call {
                 let key = table.key(*row, *column);
                 Ok(key.map(|key| key.expose().to_vec()).unwrap_or_default())
             }
-            Some(Some(KeySource::Supplied(key))) => Ok(key.expose().to_vec()),
+            // One that a MAF gave is in no table.
+            Some(Some(KeySource::Supplied(key) | KeySource::Maf(key))) => Ok(key.expose().to_vec()),
             _ => bail!("no such key"),
         }
     }
@@ -266,6 +289,46 @@ impl service_subscription::Host for Call {
             Err(NoNode) => Err(service_subscription::Error::NoNode),
             Ok(has) => Ok(has),
         })
+    }
+}
+
+impl maf_keys::Host for Call {
+    fn retrieve(
+        &mut self,
+        maf: String,
+        relative_key_id: String,
+    ) -> Result<std::result::Result<maf_keys::MafKey, maf_keys::Error>> {
+        use maf_keys::Error;
+        let Some(keys) = self.maf_keys.clone() else { return Ok(Err(Error::UnknownMaf)) };
+        let found = match keys.known(&maf, &relative_key_id) {
+            Known::Key(found) => found,
+            Known::NoMaf => return Ok(Err(Error::UnknownMaf)),
+            Known::Refused => return Ok(Err(Error::Refused)),
+            Known::Unreachable => return Ok(Err(Error::Unreachable)),
+            Known::NotYet => {
+                self.asked_maf = Some((maf, relative_key_id));
+                return Ok(Err(Error::Pending));
+            }
+        };
+        let Some(key) = self.new_key(KeySource::Maf(found.key)) else {
+            bail!("the call has asked for more than {MAX_HANDLES} keys")
+        };
+        let expires = found.expires.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        Ok(Ok(maf_keys::MafKey {
+            source: match found.source {
+                Entity::NotYetKnown => types::Entity::NotYetKnown,
+                Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
+                Entity::Aes(stems) => {
+                    types::Entity::Aes(stems.iter().map(ToString::to_string).collect())
+                }
+                Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
+                Entity::MafClient(id) => types::Entity::MafClient(id.to_string()),
+            },
+            credential_id: found.credential_id.to_string(),
+            suid: found.suid,
+            expires,
+            key,
+        }))
     }
 }
 
@@ -354,6 +417,7 @@ pub(crate) fn link(
         Some(C::Clock) => clock::add_to_linker::<_, Own>(linker, get),
         Some(C::SupplyKeyBytes) => supply_key_bytes::add_to_linker::<_, Own>(linker, get),
         Some(C::ReadStoredKeys) => read_stored_keys::add_to_linker::<_, Own>(linker, get),
+        Some(C::MafKeys) => maf_keys::add_to_linker::<_, Own>(linker, get),
         Some(C::ServiceSubscription) => service_subscription::add_to_linker::<_, Own>(linker, get),
     }
 }

@@ -21,6 +21,7 @@ mod files;
 mod generation;
 mod host;
 mod log_budget;
+mod maf;
 mod manifest;
 mod module;
 mod observe;
@@ -33,13 +34,14 @@ mod watch;
 pub use capability::Capability;
 pub use certificates::Certificates;
 pub use decision::{
-    Allowance, CertificateQuery, Lookup, Mapping, ModuleFault, PskQuery, Refusal, Registration,
-    Rules, Verdict,
+    Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
+    Registration, Rules, Verdict,
 };
 pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use files::{read_file, read_private_key};
 pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
+pub use maf::{Known, MafKey, MafKeys};
 pub use module::Hook;
 pub use observe::{Decided, Observer, Outcome};
 pub use settings::{Grants, Limits, Settings};

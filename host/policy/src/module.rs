@@ -9,7 +9,8 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::PACKAGE;
 use crate::bindings::exports::saegis::policy::{
-    certificate_mapping, credential_lookup, impersonation_check, registration_check,
+    certificate_mapping, credential_lookup, impersonation_check, key_registration_check,
+    registration_check,
 };
 use crate::capability::Capability;
 use crate::fault::Fault;
@@ -31,15 +32,18 @@ pub enum Hook {
     RegistrationCheck,
     /// Says whom a certificate stands for.
     CertificateMapping,
+    /// Checks registrations of keys at a MAF.
+    KeyRegistrationCheck,
 }
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::CredentialLookup,
         Self::ImpersonationCheck,
         Self::RegistrationCheck,
         Self::CertificateMapping,
+        Self::KeyRegistrationCheck,
     ];
 
     /// Its name, which is that of its interface in `wit/`.
@@ -50,6 +54,7 @@ impl Hook {
             Self::ImpersonationCheck => "impersonation-check",
             Self::RegistrationCheck => "registration-check",
             Self::CertificateMapping => "certificate-mapping",
+            Self::KeyRegistrationCheck => "key-registration-check",
         }
     }
 }
@@ -70,6 +75,7 @@ pub(crate) struct Module {
     pub impersonation: Option<impersonation_check::GuestIndices>,
     pub registration: Option<registration_check::GuestIndices>,
     pub mapping: Option<certificate_mapping::GuestIndices>,
+    pub key_registration: Option<key_registration_check::GuestIndices>,
     pub pre: InstancePre<Call>,
     pub wasi: bool,
     pub log: Arc<LogBudget>,
@@ -129,6 +135,10 @@ impl Module {
                 .then(|| certificate_mapping::GuestIndices::new(&pre))
                 .transpose()
                 .map_err(misfit)?,
+            key_registration: has(Hook::KeyRegistrationCheck)
+                .then(|| key_registration_check::GuestIndices::new(&pre))
+                .transpose()
+                .map_err(misfit)?,
             name: name.into(),
             digest: source.digest,
             manifest,
@@ -150,6 +160,7 @@ impl Module {
             Hook::ImpersonationCheck => self.impersonation.is_some(),
             Hook::RegistrationCheck => self.registration.is_some(),
             Hook::CertificateMapping => self.mapping.is_some(),
+            Hook::KeyRegistrationCheck => self.key_registration.is_some(),
         }
     }
 }

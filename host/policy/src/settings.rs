@@ -8,6 +8,7 @@ use std::time::Duration;
 use saegis_onem2m::id::CseId;
 
 use crate::capability::Capability;
+use crate::maf::MafKeys;
 use crate::observe::Observer;
 
 /// Settings of the policy runtime.
@@ -31,6 +32,10 @@ pub struct Settings {
     pub service_provider: Option<String>,
     /// The CSEs that this one registers with: they pass on what those behind them ask.
     pub registrars: Vec<CseId>,
+    /// Who fetches keys of MAFs, where there are some.
+    pub maf_keys: Option<Arc<dyn MafKeys>>,
+    /// Whether this is a MAF: then there must be a check of registrations of keys.
+    pub is_maf: bool,
     /// Bounds on each call.
     pub limits: Limits,
     /// Capabilities that manifests may ask for.

@@ -179,6 +179,8 @@ impl Config {
             required: self.modules.required.clone(),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
+            maf_keys: None,
+            is_maf: false,
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, DigitallySignedStruct, Error, SignatureScheme};
 use saegis_certificate::{Flavour, OwnCertificate, Purpose, Rejection, Trust};
+use saegis_onem2m::exported::{Exported, LABEL};
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -69,7 +70,11 @@ impl Client {
         };
         let suite = connection.negotiated_cipher_suite();
         let suite = suite.and_then(|s| s.suite().as_str().map(registered)).unwrap_or_default();
-        Ok(Connected { stream: Box::pin(stream), protocol, suite })
+        let export = |place: &mut [u8]| {
+            connection.export_keying_material(place, LABEL.as_bytes(), None).map(drop)
+        };
+        let exported = Exported::by(export).ok();
+        Ok(Connected { stream: Box::pin(stream), protocol, suite, exported })
     }
 
     fn config(&self, asker: Asker) -> Result<ClientConfig, EngineError> {
@@ -80,6 +85,7 @@ impl Client {
             .with_custom_certificate_verifier(Arc::new(asker))
             .with_client_cert_resolver(Arc::new(Shows(self.own.clone())));
         config.resumption = Resumption::disabled();
+        config.require_ems = true;
         Ok(config)
     }
 }

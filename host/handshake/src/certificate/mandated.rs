@@ -18,7 +18,7 @@ use tokio_openssl::SslStream;
 
 use super::Agreed;
 use super::mapping::{Evidence, Gate, Slot};
-use crate::accepted::EngineError;
+use crate::accepted::{EngineError, export};
 use crate::psk;
 use crate::refusal::Refusal;
 use crate::suite::MANDATED_OPENSSL;
@@ -63,6 +63,7 @@ pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext,
 /// Does a handshake. What the peer showed is in the slot.
 pub(super) async fn accept<S>(
     context: &SslContext,
+    exports: bool,
     gate: Gate<S>,
     slot: &Arc<Slot>,
 ) -> Result<Agreed<S>, Refusal>
@@ -83,7 +84,8 @@ where
     stream.as_mut().accept().await.map_err(failed)?;
     stream.as_mut().get_pin_mut().get_mut().open();
     let (protocol, suite) = (stream.ssl().version_str(), psk::suite_name(stream.ssl()));
-    Ok(Agreed { stream, protocol, suite })
+    let exported = exports.then(|| export(stream.ssl())).flatten();
+    Ok(Agreed { stream, protocol, suite, exported })
 }
 
 fn failed(error: openssl::ssl::Error) -> Refusal {

@@ -14,6 +14,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, Se
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use saegis_certificate::{KeyKind, OwnCertificate, Rejection};
+use saegis_onem2m::exported::{Exported, LABEL};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -63,9 +64,15 @@ impl ResolvesServerCert for Shown {
     }
 }
 
+/// What a handshake needs of the engine.
+pub(super) struct Setup<'a> {
+    pub provider: &'a Arc<CryptoProvider>,
+    pub exports: bool,
+}
+
 /// Does a handshake. What the peer showed is in the slot.
 pub(super) async fn accept<S>(
-    provider: &Arc<CryptoProvider>,
+    setup: &Setup<'_>,
     own: &Shows,
     offered: Certificates,
     gate: Gate<S>,
@@ -74,6 +81,7 @@ pub(super) async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Setup { provider, exports } = *setup;
     let asker =
         Asker { provider: provider.clone(), slot: slot.clone(), takes_keys: offered.shows_key };
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -85,6 +93,7 @@ where
     // Nothing is resumed: each handshake is vouched for afresh.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.require_ems = exports;
     let mut stream = TlsAcceptor::from(Arc::new(config)).accept(gate).await.map_err(failed)?;
     let (gate, connection) = stream.get_mut();
     gate.open();
@@ -94,7 +103,11 @@ where
     };
     let suite = connection.negotiated_cipher_suite();
     let suite = suite.and_then(|s| s.suite().as_str().map(registered)).unwrap_or_default();
-    Ok(Agreed { stream: Box::pin(stream), protocol, suite })
+    let export = |place: &mut [u8]| {
+        connection.export_keying_material(place, LABEL.as_bytes(), None).map(drop)
+    };
+    let exported = exports.then(|| Exported::by(export).ok()).flatten();
+    Ok(Agreed { stream: Box::pin(stream), protocol, suite, exported })
 }
 
 /// The registered name of a suite: rustls writes `TLS13_` where the registry has `TLS_`.

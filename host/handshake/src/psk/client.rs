@@ -7,7 +7,7 @@ use saegis_onem2m::id::KpsaId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
-use crate::accepted::{ConnectError, Connected, EngineError};
+use crate::accepted::{ConnectError, Connected, EngineError, export};
 use crate::suite::Suite;
 
 /// The engine of the client's end, for one credential.
@@ -65,7 +65,8 @@ impl Client {
         let mut stream = Box::pin(SslStream::new(ssl, socket).map_err(engine)?);
         stream.as_mut().connect().await.map_err(refused)?;
         let (protocol, suite) = (stream.ssl().version_str(), super::suite_name(stream.ssl()));
-        Ok(Connected { protocol, suite, stream })
+        let exported = export(stream.ssl());
+        Ok(Connected { protocol, suite, stream, exported })
     }
 }
 

@@ -9,14 +9,14 @@ use openssl::ssl::{
     SslVersion,
 };
 use rand::RngExt;
-use saegis_onem2m::association::{Established, Saef, SecurityAssociation};
+use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::credential::{Credential, PresharedKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
 use super::{Answer, CredentialLookup, MAX_IDENTITY, Query};
 use crate::EngineError;
-use crate::accepted::Accepted;
+use crate::accepted::{Accepted, export};
 use crate::client_hello::FirstFlight;
 use crate::held::{Answering, Held};
 use crate::refusal::Refusal;
@@ -26,6 +26,7 @@ use crate::suite::Suite;
 #[derive(Clone)]
 pub struct Server {
     context: SslContext,
+    exports: bool,
 }
 
 /// Where the look-up leaves its answer and the engine's callback finds it.
@@ -80,7 +81,13 @@ impl Server {
         // An idle association keeps no record buffers.
         builder.set_mode(SslMode::RELEASE_BUFFERS);
         builder.set_psk_server_callback(|ssl, identity, place| Ok(give_key(ssl, identity, place)));
-        Ok(Self { context: builder.build() })
+        Ok(Self { context: builder.build(), exports: false })
+    }
+
+    /// With a key exported from each session.
+    #[must_use]
+    pub fn exporting(self) -> Self {
+        Self { exports: true, ..self }
     }
 
     /// Takes a connection whose first flight has been read, to an association of the number `id`.
@@ -118,7 +125,7 @@ impl Server {
                 let association = SecurityAssociation::new(
                     id,
                     Established {
-                        saef: Saef::ProvisionedSymmetricKey,
+                        saef: credential.saef,
                         credential_id: credential.id,
                         entity: credential.entity,
                         peer,
@@ -127,7 +134,8 @@ impl Server {
                         expires: credential.expires,
                     },
                 );
-                Ok(Accepted { association, stream })
+                let exported = self.exports.then(|| export(stream.ssl())).flatten();
+                Ok(Accepted { association, stream, exported })
             }
             // Not reached while keys come from credentials alone; and if it were, no entity.
             (Ok(()), _) => Err(Refusal::Protocol("the handshake finished without a key".into())),

@@ -2,7 +2,7 @@
 //! schema beside it, and a wrong name is found at once.
 
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId};
 use saegis_onem2m::timestamp;
 
 /// What a column holds.
@@ -14,6 +14,11 @@ pub(super) enum Kind {
     CredentialId,
     /// A key in hexadecimal digits; never empty.
     Key,
+    /// The identifier of a key that is shared with a MAF, by which rows are found; its relative part
+    /// is kept in lower case, for it has none (TS-0003 clause 10.3.4).
+    KmId,
+    /// An absolute AE-ID or CSE-ID, or nothing.
+    AbsoluteId,
     /// An AE-ID-Stem, or nothing.
     AeIdStem,
     /// AE-ID-Stems with a space between them, or nothing.
@@ -34,7 +39,7 @@ pub(super) struct Column {
 }
 
 /// Every column there is.
-pub(super) const KNOWN: [Column; 10] = [
+pub(super) const KNOWN: [Column; 13] = [
     Column { name: "ae_id", kind: Kind::AeIdStem },
     Column { name: "ae_ids", kind: Kind::AeIdStems },
     Column { name: "cse_id", kind: Kind::CseId },
@@ -43,6 +48,9 @@ pub(super) const KNOWN: [Column; 10] = [
     Column { name: "kpsa_id", kind: Kind::Index },
     Column { name: "ke", kind: Kind::Key },
     Column { name: "ke_id", kind: Kind::Index },
+    Column { name: "km", kind: Kind::Key },
+    Column { name: "km_id", kind: Kind::KmId },
+    Column { name: "client_id", kind: Kind::AbsoluteId },
     Column { name: "expires", kind: Kind::Time },
     Column { name: "comment", kind: Kind::Text },
 ];
@@ -50,7 +58,7 @@ pub(super) const KNOWN: [Column; 10] = [
 impl Column {
     /// Whether rows are found by it.
     pub(super) fn is_index(self) -> bool {
-        matches!(self.kind, Kind::Index | Kind::CredentialId)
+        matches!(self.kind, Kind::Index | Kind::CredentialId | Kind::KmId)
     }
 }
 
@@ -59,6 +67,7 @@ pub(super) fn required(index: &str) -> &'static [&'static str] {
     match index {
         "kpsa_id" => &["ae_id", "kpsa"],
         "ke_id" => &["ke"],
+        "km_id" => &["km", "client_id"],
         _ => &[],
     }
 }
@@ -74,7 +83,17 @@ pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result
         Kind::Key => return append_key(cell, cells),
         Kind::CredentialId => drop(CredentialId::parse(text()?).map_err(|e| e.to_string())?),
         Kind::Index => KpsaId::check(text()?).map_err(|e| e.to_string())?,
+        Kind::KmId => {
+            let id = text()?;
+            KpsaId::check(id).map_err(|e| e.to_string())?;
+            let at = id.find('@').unwrap_or_default();
+            let lower =
+                id.char_indices().map(|(n, c)| if n < at { c.to_ascii_lowercase() } else { c });
+            cells.extend(lower.collect::<String>().bytes());
+            return Ok(());
+        }
         _ if cell.is_empty() => {}
+        Kind::AbsoluteId => AbsoluteId::check(text()?).map_err(|e| e.to_string())?,
         Kind::AeIdStem => AeIdStem::check(text()?).map_err(|e| e.to_string())?,
         Kind::AeIdStems => {
             for stem in text()?.split(' ') {

@@ -95,11 +95,11 @@ fn read_header(
             }
         }
         [] => {
-            let what = "there is no column kpsa_id, ke_id or credential_id";
+            let what = "there is no column kpsa_id, ke_id, km_id or credential_id";
             faults.push(records.fault(file, 0, what.into()));
         }
         _ => {
-            let what = "of kpsa_id, ke_id and credential_id a table has one";
+            let what = "of kpsa_id, ke_id, km_id and credential_id a table has one";
             faults.push(records.fault(file, 0, what.into()));
         }
     }

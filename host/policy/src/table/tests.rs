@@ -161,7 +161,7 @@ fn headers_are_checked() {
     );
     assert_eq!(
         fault("ae_id,kpsa\n"),
-        "t.csv:1:1: there is no column kpsa_id, ke_id or credential_id"
+        "t.csv:1:1: there is no column kpsa_id, ke_id, km_id or credential_id"
     );
     assert_eq!(fault("ae_id,kpsa,kpsa_id,kpsa\n"), "t.csv:1:20: the column kpsa stands twice");
     assert!(

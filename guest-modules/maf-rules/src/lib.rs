@@ -1,0 +1,115 @@
+//! Who may register keys for whom, at a MAF, by the rules in `policies/maf-rules.toml`. The
+//! specification leaves that open (TS-0003 clause 8.8.2.7); without a rule nobody may.
+
+use saegis_onem2m::wildcard::fits;
+use serde::Deserialize;
+
+#[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ world: "key-registration-module", path: "../../wit" });
+    export!(MafRules);
+    use super::MafRules;
+}
+
+use bindings::exports::saegis::policy::key_registration_check::{
+    Association, Guest, KeyRegistration, Verdict,
+};
+use bindings::saegis::policy::policy_files;
+use bindings::saegis::policy::types::{Denial, Entity, Scope};
+
+/// Holds the file and what is read out of it.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ARENA: saegis_arena::Arena<1048576> = saegis_arena::Arena::new();
+
+const FILE: &str = "maf-rules.toml";
+
+/// ORIGINATOR_HAS_NO_PRIVILEGE and INTERNAL_SERVER_ERROR.
+const NO_PRIVILEGE: u16 = 4103;
+const BROKEN: u16 = 5000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    #[serde(default)]
+    rule: Vec<Rule>,
+}
+
+/// Clients that may register keys, for whom, and for what. In identifiers `*` stands for any
+/// characters; an empty list allows nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    sources: Vec<String>,
+    targets: Vec<String>,
+    suids: Vec<u8>,
+}
+
+struct MafRules;
+
+impl Guest for MafRules {
+    fn check(association: Association, registration: KeyRegistration) -> Verdict {
+        let Entity::MafClient(source) = &association.entity else {
+            return deny(NO_PRIVILEGE, "only a client of the MAF registers keys");
+        };
+        let Some(text) = policy_files::read(FILE).and_then(|bytes| String::from_utf8(bytes).ok())
+        else {
+            return deny(BROKEN, "the rules can't be read");
+        };
+        let Ok(rules) = toml::from_str::<Rules>(&text) else {
+            return deny(BROKEN, "the rules can't be read");
+        };
+        if rules.rule.iter().any(|rule| allows(rule, source, &registration)) {
+            return Verdict::Allow(Scope::ThisRequest);
+        }
+        deny(NO_PRIVILEGE, "no rule allows this key to be registered for these targets")
+    }
+}
+
+fn deny(rsc: u16, reason: &str) -> Verdict {
+    Verdict::Deny(Denial { rsc, reason: reason.into() })
+}
+
+/// Whether one rule allows all of a registration.
+fn allows(rule: &Rule, source: &str, registration: &KeyRegistration) -> bool {
+    let any = |list: &[String], id: &str| list.iter().any(|entry| fits(entry, id));
+    rule.suids.contains(&registration.suid)
+        && any(&rule.sources, source)
+        && !registration.targets.is_empty()
+        && registration.targets.iter().all(|target| any(&rule.targets, target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(suid: u8, targets: &[&str]) -> KeyRegistration {
+        KeyRegistration { suid, targets: targets.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn a_rule_allows_sources_targets_and_purposes_together() {
+        let text =
+            "[[rule]]\nsources = [\"//sp.org/in/C*\"]\ntargets = [\"//sp.org/in\"]\nsuids = [32]\n";
+        let rules: Rules = toml::from_str(text).unwrap();
+        let rule = &rules.rule[0];
+        let phone = "//sp.org/in/Cphone";
+        assert!(allows(rule, phone, &registration(32, &["//sp.org/in"])));
+        for (source, suid, targets) in [
+            ("//sp.org/mn/Cphone", 32, &["//sp.org/in"][..]),
+            (phone, 33, &["//sp.org/in"]),
+            (phone, 32, &["//sp.org/mn"]),
+            (phone, 32, &["//sp.org/in", "//sp.org/mn"]),
+            (phone, 32, &[]),
+        ] {
+            assert!(!allows(rule, source, &registration(suid, targets)), "{source} {suid}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_none() {
+        for bad in ["[[rule]]\nsources = []\n", "[[rules]]\n", "rule = 1", "[[rule]]\nx = 1"] {
+            assert!(toml::from_str::<Rules>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Keys of M2M Authentication Functions, as somebody else fetches them for the modules that ask.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::{Entity, PresharedKey};
+use saegis_onem2m::id::CredentialId;
+
+/// A key that a MAF gave us.
+pub struct MafKey {
+    /// Who registered it.
+    pub source: Entity,
+    /// The Credential-ID that it makes.
+    pub credential_id: CredentialId,
+    /// What it is for.
+    pub suid: u8,
+    /// From when on it no longer holds.
+    pub expires: SystemTime,
+    /// The key.
+    pub key: PresharedKey,
+}
+
+/// What is known of a key without asking its MAF.
+pub enum Known {
+    /// The key.
+    Key(MafKey),
+    /// No MAF with that domain name is configured.
+    NoMaf,
+    /// The MAF has to be asked.
+    NotYet,
+    /// The MAF has no such key for us, or not for this.
+    Refused,
+    /// The MAF can't be reached.
+    Unreachable,
+}
+
+/// Who fetches keys of MAFs.
+pub trait MafKeys: Send + Sync {
+    /// What is known of a key.
+    fn known(&self, maf: &str, relative_key_id: &str) -> Known;
+
+    /// Asks the MAF, once for all who want the same key, and comes to an end in a bounded time.
+    fn fetch(
+        &self,
+        maf: String,
+        relative_key_id: String,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}

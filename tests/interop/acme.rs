@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use saegis_tests::{BOUND, Request, Response, Running, acme_program};
 use tempfile::TempDir;
 
-/// Its configuration; the port is filled in.
+/// Its configuration as the CSE of a home, and as that of the infrastructure; the port is filled in.
 const CONFIGURATION: &str = include_str!("acme.ini");
+const IN_CSE: &str = include_str!("in-cse.ini");
 
 /// Who may do everything there.
 pub const ADMINISTRATOR: &str = "CAdmin";
@@ -19,26 +20,47 @@ pub const ADMINISTRATOR: &str = "CAdmin";
 pub struct Acme {
     running: Running,
     port: u16,
+    cse_id: String,
     _folder: TempDir,
 }
 
 impl Acme {
     /// Starts it and waits until it serves.
     pub fn start() -> Self {
-        Self::insist(free_port)
+        Self::insist(free_port, CONFIGURATION)
     }
 
     /// Starts it at a port at which it was before.
     pub fn start_at(port: u16) -> Self {
-        Self::insist(|| port)
+        Self::insist(|| port, CONFIGURATION)
+    }
+
+    /// Starts it as the IN-CSE.
+    pub fn start_in_cse() -> Self {
+        Self::insist(free_port, IN_CSE)
+    }
+
+    /// Starts it as the IN-CSE with other values in some lines of its configuration.
+    pub fn start_in_cse_with(lines: &[(&str, &str)]) -> Self {
+        let mut configuration = IN_CSE.to_string();
+        for (from, to) in lines {
+            assert!(configuration.contains(from), "{from}");
+            configuration = configuration.replace(from, to);
+        }
+        Self::insist(free_port, &configuration)
+    }
+
+    /// Starts it as the IN-CSE at a port at which it was before.
+    pub fn start_in_cse_at(port: u16) -> Self {
+        Self::insist(|| port, IN_CSE)
     }
 
     /// It gives up by itself where its own start takes more than a few seconds, as on a machine
     /// that has much else to do, or where somebody else has taken the port meanwhile.
-    fn insist(port: impl Fn() -> u16) -> Self {
+    fn insist(port: impl Fn() -> u16, configuration: &str) -> Self {
         let mut said = String::new();
         for _ in 0..3 {
-            match Self::try_start(port()) {
+            match Self::try_start(port(), configuration) {
                 Ok(acme) => return acme,
                 Err(why) => said = why,
             }
@@ -47,9 +69,11 @@ impl Acme {
     }
 
     /// Starts it once; an error is what it said.
-    fn try_start(port: u16) -> Result<Self, String> {
+    fn try_start(port: u16, configuration: &str) -> Result<Self, String> {
         let folder = TempDir::with_prefix("saegis-acme-").expect("a temporary folder");
-        let configuration = CONFIGURATION.replace("@PORT@", &port.to_string());
+        let cse_id = configuration.lines().find_map(|line| line.strip_prefix("cseID="));
+        let cse_id = cse_id.expect("it has a CSE-ID").to_string();
+        let configuration = configuration.replace("@PORT@", &port.to_string());
         fs::write(folder.path().join("acme.ini"), configuration).expect("the folder is ours");
         let running = Running::start(&mut command(&folder));
         let started = running.out.wait(BOUND, |bytes, ended| {
@@ -57,7 +81,7 @@ impl Acme {
             (started || ended).then_some(started)
         });
         if started == Some(true) && listens(port) {
-            Ok(Self { running, port, _folder: folder })
+            Ok(Self { running, port, cse_id, _folder: folder })
         } else {
             Err(format!("{}{}", running.out.text(), running.err.text()))
         }
@@ -83,8 +107,12 @@ impl Acme {
 
     /// A resource, whatever its access control says.
     pub fn resource(&self, path: &str) -> serde_json::Value {
-        let path = format!("/~/mn-cse-123456/{path}");
-        self.ask(&Request::retrieve(&path).from(ADMINISTRATOR)).expect(200, 2000).json()
+        self.ask(&Request::retrieve(&self.at(path)).from(ADMINISTRATOR)).expect(200, 2000).json()
+    }
+
+    /// The SP-relative address of a resource, as a path.
+    pub fn at(&self, path: &str) -> String {
+        format!("/~/{}/{path}", self.cse_id)
     }
 
     /// Ends it as a power cut would, and tells where it was.

@@ -1,0 +1,398 @@
+//! ACME as the IN-CSE, behind the gateway that a home gateway registers with over TLS with CSE-ID
+//! certificates on both sides.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_tests::certificates::GATEWAY_NAME;
+use saegis_tests::{BOUND, Client, Credential, Gateway, LIGHT1, Request, Response, Tool, saegis};
+use serde_json::{Value, json};
+
+use crate::acme::{ADMINISTRATOR, Acme};
+use crate::lights::create_ae;
+use crate::pair::{LIGHT, MN, PHONE, Pair, Saef};
+
+/// A credential of the home gateway that names no AE-ID.
+const NEW: Credential<'static> =
+    Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
+
+/// The phone's AE-ID-Stem.
+const STEM: &str = "Cphone";
+/// The home gateway's CSE-ID as a From.
+const HOME: &str = "/mn-cse-123456";
+/// The light's AE-ID as it is beyond the home gateway.
+const LIGHT_BEYOND: &str = "/mn-cse-123456/Clight-AE1";
+/// The domain name in the certificate of the IN-CSE.
+const IN_NAME: &str = "in-cse.in.provider.com";
+
+/// ACME, the gateway in front of it, and the home gateway.
+struct Both {
+    acme: Acme,
+    infrastructure: Gateway,
+    home: Gateway,
+}
+
+impl Both {
+    fn start() -> Self {
+        let acme = Acme::start_in_cse();
+        let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
+        let infrastructure = infrastructure.upstream(acme.port()).start();
+        let home = home.start();
+        home.log().wait("peer.registered");
+        Self { acme, infrastructure, home }
+    }
+
+    /// What ACME has of the home gateway's registration.
+    fn remote_cse(&self) -> Value {
+        self.acme.resource(&format!("cse/{MN}"))["m2m:csr"].take()
+    }
+
+    /// Until when the registration holds, as the home gateway sees it.
+    fn until(&self) -> Option<String> {
+        let peers = saegis(&self.home.path(""), &["peers", "--json"]).expect(0).json();
+        let peer = &peers["peers"][0];
+        (peer["registration"] == "registered").then(|| peer["until"].as_str().unwrap().to_string())
+    }
+
+    /// Whoever has the home gateway's key and certificate, at the IN-CSE.
+    fn as_home(&self) -> Client {
+        with_certificate_of(&self.home, self.infrastructure.port(), IN_NAME)
+    }
+
+    /// Whoever has the IN-CSE's key and certificate, at the home gateway.
+    fn as_infrastructure(&self) -> Client {
+        with_certificate_of(&self.infrastructure, self.home.port(), GATEWAY_NAME)
+    }
+
+    /// The phone is registered at ACME, and has a container there that the light may use.
+    fn phone(&self) -> Client {
+        let mut phone = Tool::GnuTls.connect(self.infrastructure.port(), PHONE);
+        let ae = phone.ask(&create_ae("phone").from(STEM)).expect(201, 2001).json();
+        assert_eq!(ae["m2m:ae"]["aei"], STEM);
+        open(&mut phone, STEM, "/cse/phone", LIGHT_BEYOND);
+        phone
+    }
+
+    /// The light is registered at home, and has a container there that the phone may use.
+    fn light(&self) -> Client {
+        let mut light = Tool::OpenSsl.connect(self.home.port(), LIGHT1);
+        light.ask(&create_ae("light1").from(LIGHT)).expect(201, 2001);
+        open(&mut light, LIGHT, "/cse/light1", "/in-cse/Cphone");
+        light
+    }
+}
+
+/// Makes an AE's container that another may create in and retrieve, with `on` in it.
+fn open(client: &mut Client, own: &str, ae: &str, other: &str) {
+    let everything = json!([{ "acor": [own], "acop": 63 }]);
+    let privileges = json!([{ "acor": [own], "acop": 63 }, { "acor": [other], "acop": 3 }]);
+    let policy = json!({ "m2m:acp": {
+        "rn": "policy", "pv": { "acr": privileges }, "pvs": { "acr": everything },
+    }});
+    let policy = client.ask(&Request::create(ae, 1, &policy).from(own)).expect(201, 2001).json();
+    let lamp = json!({ "m2m:cnt": { "rn": "lamp", "acpi": [policy["m2m:acp"]["ri"]] } });
+    client.ask(&Request::create(ae, 3, &lamp).from(own)).expect(201, 2001);
+    let lamp = format!("{ae}/lamp");
+    client.ask(&Request::create_instance(&lamp, "on").from(own)).expect(201, 2001);
+}
+
+/// Connects with the certificate of a gateway.
+fn with_certificate_of(gateway: &Gateway, port: u16, name: &str) -> Client {
+    let path = |file: &str| gateway.path(file).to_str().unwrap().to_string();
+    let (anchor, own) = (path("policies/cse-ca.pem"), path("policies/own.pem"));
+    let key = path("policies/own.key");
+    let arguments = [
+        ["-cert", &own],
+        ["-key", &key],
+        ["-CAfile", &anchor],
+        ["-verify", "5"],
+        ["-servername", name],
+        ["-verify_hostname", name],
+    ];
+    let mut arguments = arguments.concat();
+    arguments.extend(["-nocommands", "-verify_return_error"]);
+    Tool::OpenSsl.try_with(port, None, &arguments).unwrap()
+}
+
+/// What an answer has in its content instance.
+#[track_caller]
+fn value(answer: Response) -> Value {
+    answer.expect(200, 2000).json()["m2m:cin"]["con"].take()
+}
+
+/// A create of the `<remoteCSE>` of a CSE.
+fn create_remote_cse(id: &str) -> Request {
+    let content = json!({ "csi": id, "cb": format!("{id}/cse"), "rr": false, "srv": ["3"] });
+    Request::create("/cse", 16, &json!({ "m2m:csr": content }))
+}
+
+/// Waits for what ACME or a gateway does in its own time.
+#[track_caller]
+fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !is() {
+        assert!(Instant::now() < deadline, "not {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_home_gateway_registers_with_acme() {
+    let both = Both::start();
+    let established = both.infrastructure.log().wait("association.established");
+    assert_eq!(established.text("saef"), "certificate");
+    assert_eq!(established.text("entity"), "CSE /mn-cse-123456");
+    let registered = both.remote_cse();
+    for (attribute, value) in [
+        ("csi", json!(HOME)),
+        ("cb", json!("/mn-cse-123456/cse")),
+        ("cst", json!(2)),
+        ("rr", json!(true)),
+        ("poa", json!([format!("https://127.0.0.1:{}", both.home.port())])),
+        ("et", json!(both.until().unwrap())),
+    ] {
+        assert_eq!(registered[attribute], value, "{attribute}: {registered}");
+    }
+    // The home gateway sees it, and the CSEBase; it is nobody else's.
+    let own = Request::retrieve(&format!("/cse/{MN}"));
+    let mut home = both.as_home();
+    let seen = home.ask(&own.clone().from(HOME)).expect(200, 2000).json();
+    assert_eq!(seen["m2m:csr"]["ri"], registered["ri"]);
+    let base = home.ask(&Request::retrieve("/cse").from(HOME)).expect(200, 2000).json();
+    assert_eq!(base["m2m:cb"]["csi"], "/in-cse");
+    let mut phone = both.phone();
+    phone.ask(&own.clone().from(STEM)).expect(403, 4103);
+    let mut light = both.light();
+    for path in [format!("/~/in-cse/cse/{MN}"), "/~/in-cse/cse".into()] {
+        light.ask(&Request::retrieve(&path).from(LIGHT)).expect(403, 4103);
+    }
+    phone.ask(&Request::delete(&format!("/cse/{MN}")).from(STEM)).expect(403, 4103);
+    assert_eq!(both.remote_cse()["ri"], registered["ri"]);
+}
+
+#[test]
+fn the_registration_is_renewed_at_acme() {
+    let both = Both::start();
+    let first = both.remote_cse();
+    let until = both.until().unwrap();
+    assert_eq!(first["et"], until);
+    wait_until("renewed", || both.until().is_some_and(|now| now > until));
+    let renewed = both.remote_cse();
+    assert_eq!(renewed["et"], both.until().unwrap());
+    // It was changed, not made anew.
+    assert_eq!(renewed["ct"], first["ct"]);
+    // A home gateway that is no more there is forgotten by ACME when its time is over.
+    let Both { acme, infrastructure: _infrastructure, home } = both;
+    drop(home);
+    wait_until("ended", || !acme.tree().contains("m2m:csr"));
+}
+
+#[test]
+fn the_registration_is_made_anew_when_acme_has_lost_it() {
+    let mut both = Both::start();
+    let path = both.acme.at(&format!("cse/{MN}"));
+    let first = both.remote_cse();
+    // Deleted by whoever may.
+    both.acme.ask(&Request::delete(&path).from(ADMINISTRATOR)).expect(200, 2002);
+    let asked = Request::retrieve(&path).from(ADMINISTRATOR);
+    wait_until("made anew", || both.acme.ask(&asked).rsc() == Some(2000));
+    let second = both.remote_cse();
+    assert!(second["ct"].as_str() > first["ct"].as_str(), "{second}");
+    // A second one ACME refuses.
+    let again = both.as_home().ask(&create_remote_cse(HOME).from(HOME)).expect(409, 4105);
+    assert!(again.text().contains("already exists"), "{}", again.text());
+    // A home gateway that is started anew finds what it left, and renews it.
+    both.home = both.home.stop_and_start();
+    both.home.log().wait("peer.registered");
+    assert_eq!(both.remote_cse()["ct"], second["ct"]);
+    assert_eq!(both.remote_cse()["et"], both.until().unwrap());
+    // All that ACME has is in memory.
+    both.acme = Acme::start_in_cse_at(both.acme.cut());
+    wait_until("made anew", || both.acme.ask(&asked).rsc() == Some(2000));
+    assert_eq!(both.remote_cse()["csi"], HOME);
+    let mut light = both.light();
+    light.ask(&Request::retrieve("/~/in-cse/cse/none").from(LIGHT)).expect(404, 4004);
+}
+
+#[test]
+fn acme_that_asks_at_home_ends_the_registration() {
+    let lines = [("checkLiveliness=false", "checkLiveliness=true\ncheckInterval=1")];
+    let acme = Acme::start_in_cse_with(&lines);
+    let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
+    let _infrastructure = infrastructure.upstream(acme.port()).start();
+    let home = home.start();
+    home.log().wait("peer.registered");
+    // It comes without a certificate, and is not let in.
+    let refused = home.log().wait("handshake.refused");
+    assert_eq!(refused.text("why"), "the peer showed no certificate");
+    wait_until("ended", || !acme.tree().contains("m2m:csr"));
+    // The home gateway registers again when it would renew.
+    wait_until("made anew", || acme.tree().contains("m2m:csr"));
+}
+
+#[test]
+fn the_phone_at_acme_reads_and_writes_at_home() {
+    let both = Both::start();
+    let (mut light, mut phone) = (both.light(), both.phone());
+    let lamp = format!("/~/{MN}/cse/light1/lamp");
+    let latest = Request::retrieve(&format!("{lamp}/la"));
+    assert_eq!(value(phone.ask(&latest.clone().from(STEM))), "on");
+    phone.ask(&Request::create_instance(&lamp, "off").from(STEM)).expect(201, 2001);
+    let own = Request::retrieve("/cse/light1/lamp/la").from(LIGHT);
+    assert_eq!(value(light.ask(&own)), "off");
+    let absolute = format!("/_/in.provider.com/{MN}/cse/light1/lamp/la");
+    assert_eq!(value(phone.ask(&Request::retrieve(&absolute).from(STEM))), "off");
+    // What it may not, the home gateway refuses, and ACME is not asked.
+    let container = Request::create_container(&format!("/~/{MN}/cse/light1"), "mine");
+    phone.ask(&container.from(STEM)).expect_refusal(403, 4103);
+    phone.ask(&Request::delete(&lamp).from(STEM)).expect_refusal(403, 4103);
+    phone.ask(&Request::retrieve(&format!("/~/{MN}/cse/none")).from(STEM)).expect(404, 4004);
+    let ae = json!({ "m2m:ae": { "rn": "phone2", "api": "Nx", "rr": false, "srv": ["3"] } });
+    let elsewhere = Request::create(&format!("/~/{MN}/cse"), 2, &ae).from(STEM);
+    phone.ask(&elsewhere).expect_refusal(405, 4005);
+    // At ACME it is who it was.
+    assert_eq!(value(phone.ask(&Request::retrieve("/cse/phone/lamp/la").from(STEM))), "on");
+}
+
+#[test]
+fn the_light_at_home_reads_and_writes_at_acme() {
+    let both = Both::start();
+    let (mut light, mut phone) = (both.light(), both.phone());
+    let lamp = "/~/in-cse/cse/phone/lamp";
+    let latest = Request::retrieve(&format!("{lamp}/la"));
+    assert_eq!(value(light.ask(&latest.clone().from(LIGHT))), "on");
+    light.ask(&Request::create_instance(lamp, "off").from(LIGHT)).expect(201, 2001);
+    assert_eq!(value(phone.ask(&Request::retrieve("/cse/phone/lamp/la").from(STEM))), "off");
+    // ACME knows who it was.
+    let container = json!({ "m2m:cnt": { "rn": "den", "cr": null } });
+    let policy = json!({ "m2m:acp": { "pv": { "acr": [
+        { "acor": [STEM], "acop": 63 }, { "acor": [LIGHT_BEYOND], "acop": 63 },
+    ]}}});
+    phone.ask(&Request::update("/cse/phone/policy", &policy).from(STEM)).expect(200, 2004);
+    light.ask(&Request::create(lamp, 3, &container).from(LIGHT)).expect(201, 2001);
+    assert_eq!(both.acme.resource("cse/phone/lamp/den")["m2m:cnt"]["cr"], LIGHT_BEYOND);
+    // What it may not, ACME refuses.
+    light.ask(&Request::delete("/~/in-cse/cse/phone").from(LIGHT)).expect(403, 4103);
+    light.ask(&Request::retrieve("/~/in-cse/cse/none").from(LIGHT)).expect(404, 4004);
+}
+
+#[test]
+fn nobody_speaks_for_another_on_the_way_to_acme_or_home() {
+    let both = Both::start();
+    let (mut light, mut phone) = (both.light(), both.phone());
+    let state = || (both.acme.tree(), both.acme.resource("cse/phone/lamp")["m2m:cnt"].take());
+    let before = state();
+    let at_home = format!("/~/{MN}/cse/light1/lamp");
+    let at_acme = "/~/in-cse/cse/phone/lamp";
+    let wishes = |from: &str, lamp: &str| {
+        [
+            Request::retrieve(&format!("{lamp}/la")).from(from),
+            Request::create_instance(lamp, "stolen").from(from),
+            Request::delete(lamp).from(from),
+        ]
+    };
+    let refused = |client: &mut Client, lamp: &str, originators: &[&str], status, rsc| {
+        for from in originators {
+            for wish in wishes(from, lamp) {
+                client.ask(&wish).expect_refusal(status, rsc);
+            }
+        }
+    };
+    // The phone, at ACME and at home.
+    let stems = [LIGHT, "Cother", ADMINISTRATOR, "C", "S"];
+    let paths = ["/in-cse/Cphone", LIGHT_BEYOND, HOME, "/in-cse", "//in.provider.com/in-cse"];
+    for lamp in [at_home.as_str(), at_acme] {
+        refused(&mut phone, lamp, &stems, 403, 4106);
+        refused(&mut phone, lamp, &paths, 400, 4000);
+    }
+    // The light, at home and at ACME.
+    let stems = [STEM, "Cother", ADMINISTRATOR];
+    for lamp in [at_home.as_str(), at_acme] {
+        refused(&mut light, lamp, &stems, 403, 4106);
+        refused(&mut light, lamp, &paths, 400, 4000);
+    }
+    // Whoever has the home gateway's certificate, as the phone, as ACME or as its administrator.
+    let mut home = both.as_home();
+    let beyond = ["/in-cse/Cphone", STEM, "/in-cse", ADMINISTRATOR, "/in-cse/CAdmin", "/mn-2/Ca"];
+    refused(&mut home, at_acme, &beyond, 403, 4106);
+    let absolute = ["//in.provider.com/in-cse", "//other.org/mn-cse-123456"];
+    refused(&mut home, at_acme, &absolute, 403, 4106);
+    // Nobody registers as another CSE, nor an AE as any.
+    for (from, named) in [("/mn-2", "/mn-2"), (HOME, "/mn-2"), ("/in-cse", "/in-cse")] {
+        home.ask(&create_remote_cse(named).from(from)).expect_refusal(403, 4106);
+    }
+    phone.ask(&create_remote_cse(HOME).from(HOME)).expect_refusal(403, 4107);
+    let registration = Request::delete(&format!("/~/in-cse/cse/{MN}"));
+    phone.ask(&registration.clone().from(HOME)).expect_refusal(400, 4000);
+    light.ask(&registration.clone().from(HOME)).expect_refusal(400, 4000);
+    // It does speak for those at home, and has no more rights than they have.
+    assert_eq!(value(home.ask(&wishes(LIGHT_BEYOND, at_acme)[0])), "on");
+    home.ask(&wishes("/mn-cse-123456/CAdmin", at_acme)[0]).expect(403, 4103);
+    home.ask(&create_ae("light1").from(LIGHT_BEYOND)).expect_refusal(405, 4005);
+    // Whoever has the IN-CSE's certificate, as the light or the home gateway.
+    let mut infrastructure = both.as_infrastructure();
+    let lamp = "/cse/light1/lamp";
+    refused(&mut infrastructure, lamp, &[LIGHT_BEYOND, HOME, LIGHT, "C", "S"], 403, 4106);
+    assert_eq!(value(infrastructure.ask(&wishes("/in-cse/Cphone", lamp)[0])), "on");
+    infrastructure.ask(&wishes("/in-cse", lamp)[0]).expect_refusal(403, 4103);
+    assert_eq!(state(), before);
+    assert_eq!(value(light.ask(&wishes(LIGHT, lamp)[0])), "on");
+    // ACME itself believes every one of them.
+    for from in ["/in-cse", ADMINISTRATOR, LIGHT_BEYOND, STEM, "/in-cse/Cphone"] {
+        assert_eq!(value(both.acme.ask(&wishes(from, at_acme)[0])), "on", "{from}");
+    }
+    both.acme
+        .ask(&Request::delete(&both.acme.at(&format!("cse/{MN}"))).from(HOME))
+        .expect(200, 2002);
+}
+
+/// What ACME has to tell somebody at home goes to the point of access in the `<remoteCSE>`, from ACME
+/// itself: it has no certificate, and is not let in.
+#[test]
+fn acme_does_not_reach_home_by_itself() {
+    let both = Both::start();
+    let (_light, mut phone) = (both.light(), both.phone());
+    let mark = both.home.log().mark();
+    let content = json!({ "rn": "sub", "nu": [LIGHT_BEYOND], "enc": { "net": [3] } });
+    let subscribe = Request::create("/cse/phone/lamp", 23, &json!({ "m2m:sub": content }));
+    phone.ask(&subscribe.from(STEM)).expect(500, 5204);
+    let refused = both.home.handshake_refused(mark);
+    assert_eq!(refused.text("why"), "the peer showed no certificate");
+    // Nor would it come there with what the gateway passes on.
+    let latest = Request::retrieve(&format!("/~/{MN}/cse/light1/lamp/la")).from(STEM);
+    assert_eq!(value(phone.ask(&latest)), "on");
+    let mark = both.home.log().mark();
+    both.acme.ask(&latest).expect(404, 5103);
+    both.home.handshake_refused(mark);
+}
+
+/// It takes the announcement of an AE at home and tells no AE-ID, so there is none to be had.
+#[test]
+fn acme_assigns_no_ae_id_of_the_service_provider() {
+    let acme = Acme::start_in_cse();
+    let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
+    let _infrastructure = infrastructure.upstream(acme.port()).start();
+    let row = format!(",,{},{}\n", NEW.key, NEW.identity);
+    let table = fs::read_to_string(home.table()).unwrap() + &row;
+    let home = home.file("psk-lookup-table.csv", &table).start();
+    home.log().wait("peer.registered");
+    let mut light = Tool::OpenSsl.connect(home.port(), NEW);
+    light.ask(&create_ae("light").from("S")).expect_refusal(500, 5000);
+    light.ask(&create_ae("light").from("Slight")).expect_refusal(403, 4103);
+    // Nothing of it is left at home, where it gets one of the home gateway's own.
+    let ae = light.ask(&create_ae("light").from("C")).expect(201, 2001).json();
+    assert!(ae["m2m:ae"]["aei"].as_str().unwrap().starts_with('C'), "{ae}");
+}
+
+#[test]
+fn acme_takes_no_registration_of_a_cse_that_it_does_not_list() {
+    let lines = [("allowedCSROriginators=/mn-cse-123456", "allowedCSROriginators=/mn-2")];
+    let acme = Acme::start_in_cse_with(&lines);
+    let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
+    let _infrastructure = infrastructure.upstream(acme.port()).start();
+    let home = home.start();
+    let failed = home.log().wait("peer.not-registered");
+    assert!(failed.message().contains("4103"), "{failed:?}");
+    assert!(!acme.tree().contains("m2m:csr"), "{}", acme.tree());
+}

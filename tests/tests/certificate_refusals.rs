@@ -256,7 +256,12 @@ fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
             &[Name::dns("maf.in.provider.com")],
             "that its trust anchor vouches for (fqdn)",
         ),
-        issued("16 certificates", &long_chain(&of.free, 16), 42, "the chain has 16 certificates"),
+        issued(
+            "16 certificates",
+            &long_chain(&of.free, 16),
+            42,
+            "certificates; at most 6 are read",
+        ),
         certificate("20 KiB", &of.free, large(20 << 10), 42, "at most 16384 are read"),
         Case {
             what: "device without a row or a rule",

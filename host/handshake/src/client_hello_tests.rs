@@ -101,8 +101,8 @@ async fn the_engine_is_told_by_suites_and_versions() {
         (&[0x00AE, 0x1301], both(), true, false),
     ] {
         let told = certificates(suites, &extensions).await;
-        let expected = Certificates { modern, mandated, ..Certificates::default() };
-        assert_eq!(told, expected, "{suites:x?} {extensions:?}");
+        let told = (told.modern, told.mandated, told.shows_key, told.wants_key);
+        assert_eq!(told, (modern, mandated, false, false), "{suites:x?} {extensions:?}");
     }
 }
 
@@ -123,8 +123,8 @@ async fn a_raw_public_key_is_shown_or_wanted_by_who_prefers_it() {
     ] {
         let all = [&[versions(&[3, 4])], &*extensions].concat();
         let told = certificates(&[0x1301], &all).await;
-        let expected = Certificates { modern: true, mandated: false, shows_key, wants_key };
-        assert_eq!(told, expected, "{extensions:?}");
+        assert!(told.modern && !told.mandated, "{told:?}");
+        assert_eq!((told.shows_key, told.wants_key), (shows_key, wants_key), "{extensions:?}");
     }
     for extension in [SHOWS, WANTS] {
         for bad in [&[][..], &[0], &[1], &[2, RAW], &[1, RAW, X509], &[0, RAW]] {

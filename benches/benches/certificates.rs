@@ -10,10 +10,10 @@ use saegis_onem2m::id::CseId;
 use saegis_trial::{Authority, Example, ExampleNames, Issued, Name, Request, TrialError};
 
 fn trust(authority: &Authority, flavour: Flavour, names: &ExampleNames) -> Trust {
-    let mut builder = TrustBuilder::new(Names {
-        cse: CseId::parse(&names.mn_cse).expect("a CSE-ID"),
-        service_provider: Some(names.service_provider.clone()),
-    });
+    let mut builder = TrustBuilder::new(Names::of(
+        CseId::parse(&names.mn_cse).expect("a CSE-ID"),
+        Some(names.service_provider.clone()),
+    ));
     let anchor = Anchor::new(authority.der().clone(), &[flavour], &[KeyKind::P256], &[]);
     builder.add_anchor(anchor.expect("a good anchor"));
     builder.build()

@@ -153,10 +153,8 @@ fn certificates(c: &mut Criterion) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let example = Example::new(&ExampleNames::default()).expect("certificates");
     let names = ExampleNames::default();
-    let own = Names {
-        cse: CseId::parse(&names.mn_cse).expect("a CSE-ID"),
-        service_provider: Some(names.service_provider),
-    };
+    let own =
+        Names::of(CseId::parse(&names.mn_cse).expect("a CSE-ID"), Some(names.service_provider));
     let mut trust = TrustBuilder::new(own);
     let authority = example.ae_authority.der().clone();
     let anchor = Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[]);

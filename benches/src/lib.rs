@@ -76,6 +76,8 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         required: Vec::new(),
         cse: saegis_onem2m::id::CseId::parse("mn-cse").map_err(|e| fault(&e))?,
         registrars: Vec::new(),
+        in_cse: None,
+        known_cses: Vec::new(),
         maf_keys: None,
         is_maf: false,
         subscription_file: true,

@@ -30,10 +30,8 @@ static OURS: LazyLock<(Authority, Trust)> = LazyLock::new(|| {
 });
 
 fn trusting(anchors: &[(&[u8], &[Flavour])]) -> Trust {
-    let own = Names {
-        cse: CseId::parse("mn-cse-123456").expect("a CSE-ID"),
-        service_provider: Some("provider.com".into()),
-    };
+    let own =
+        Names::of(CseId::parse("mn-cse-123456").expect("a CSE-ID"), Some("provider.com".into()));
     let mut builder = TrustBuilder::new(own);
     for (der, flavours) in anchors {
         let anchor = Anchor::new(der.to_vec().into(), flavours, &[KeyKind::P256], &[]);

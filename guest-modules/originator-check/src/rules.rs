@@ -213,7 +213,12 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             Some(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. }) if id == own => {
                 Err(Why::OurOwn)
             }
-            Some(From::Absolute { sp, first, .. }) if ours(sp) && first == own => Err(Why::OurOwn),
+            // Where our service provider is not known, any may be ours.
+            Some(From::Absolute { sp, first, .. })
+                if first == own && (ours(sp) || request.service_provider.is_none()) =>
+            {
+                Err(Why::OurOwn)
+            }
             Some(From::Stem(_) | From::AssignByRegistrar | From::AssignByServiceProvider) => {
                 Err(Why::StemFromCse)
             }

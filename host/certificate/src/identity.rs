@@ -74,6 +74,22 @@ pub struct Names {
     pub cse: CseId,
     /// The domain name of its service provider.
     pub service_provider: Option<String>,
+    /// The CSE-ID of the service provider's IN-CSE, if that is known: its label is in the names of all
+    /// that register there.
+    pub in_cse: Option<CseId>,
+    /// CSEs that are known by their CSE-IDs. Domain names have no case and CSE-IDs have: a name that
+    /// differs from one of these in case alone is that one's.
+    pub known: Vec<CseId>,
+    /// Whether AEs of any CSE may come, as to a MAF.
+    pub of_any_cse: bool,
+}
+
+impl Names {
+    /// Nothing is known but the CSE itself and its service provider.
+    #[must_use]
+    pub fn of(cse: CseId, service_provider: Option<String>) -> Self {
+        Self { cse, service_provider, in_cse: None, known: Vec::new(), of_any_cse: false }
+    }
 }
 
 /// Whom a certificate, or a raw public key, names.
@@ -239,7 +255,7 @@ fn ae(uri: &str, own: &Names) -> Result<Identity, Rejection> {
     };
     let (sp, stem) = match From::parse(uri) {
         Ok(From::Absolute { sp, first, stem: Some(stem) }) if stem.starts_with('C') => {
-            if first != own.cse.bare() {
+            if first != own.cse.bare() && !own.of_any_cse {
                 return not_ours("it is of an AE at another CSE");
             }
             (sp, stem)
@@ -275,14 +291,21 @@ fn cse(name: &str, own: &Names) -> Result<Option<Identity>, Rejection> {
         return Err(Rejection::NotOurs(format!("the CSE {name}"), why));
     };
     let Some((first, domain)) = name.split_once('.') else { return Ok(None) };
-    let through_in = domain.split_once('.').map(|(_, rest)| rest);
     let ours = |domain: &str| domain.eq_ignore_ascii_case(provider);
-    if !ours(domain) && !through_in.is_some_and(ours) || check_fqdn(name).is_err() {
+    let same = |label: &str, cse: &CseId| label.eq_ignore_ascii_case(cse.bare());
+    let through_in = domain.split_once('.').filter(|(_, rest)| ours(rest)).map(|(label, _)| label);
+    if !ours(domain) && through_in.is_none() || check_fqdn(name).is_err() {
         return Ok(None);
     }
     let not_ours = |why| Err(Rejection::NotOurs(format!("the CSE {name}"), why));
-    match CseId::parse(first) {
-        Ok(cse) if cse == own.cse => not_ours("it is this very CSE"),
+    if let (Some(label), Some(in_cse)) = (through_in, &own.in_cse)
+        && !same(label, in_cse)
+    {
+        return not_ours("it is of another IN-CSE than this service provider's");
+    }
+    let known = own.known.iter().find(|cse| same(first, cse)).cloned();
+    match known.map_or_else(|| CseId::parse(first), Ok) {
+        Ok(cse) if same(first, &own.cse) || cse == own.cse => not_ours("it is this very CSE"),
         Ok(_) if name.len() > MAX_LEN - 3 => not_ours("it is too long for a Credential-ID"),
         Ok(cse) if cse.could_be_an_ae_id() => not_ours("its CSE-ID could be an S-type AE-ID"),
         Ok(cse) => Ok(Some(Identity::Cse { name: name.into(), cse })),

@@ -39,6 +39,8 @@ pub struct Vouched {
     pub identity: Identity,
     /// From when on the first certificate of its chain is valid no more; a key has no end.
     pub until: Option<SystemTime>,
+    /// Which certificates of what was shown made the chain, by their places in it.
+    pub chain: Vec<usize>,
 }
 
 impl Trust {
@@ -69,9 +71,10 @@ impl Trust {
             let issuer = last.certificate.issuer().as_raw();
             for anchor in self.anchors.iter().filter(|anchor| anchor.is(issuer)) {
                 let pick = |at: &usize| Some((chain.get(*at)?, sent.get(*at)?));
+                let chain = path.clone();
                 let path: Vec<_> = path.iter().filter_map(pick).collect();
                 match self.verify_path(&path, anchor, purpose, now) {
-                    Ok(vouched) => return Ok(vouched),
+                    Ok(vouched) => return Ok(Vouched { chain, ..vouched }),
                     Err(rejection) => why = rejection,
                 }
             }
@@ -99,7 +102,7 @@ impl Trust {
         let [whole, ..] = &ids;
         let unknown = || Rejection::UnknownKey(whole.to_string());
         let id = ids.iter().find(|id| self.keys.contains(id)).ok_or_else(unknown)?;
-        Ok(Vouched { identity: Identity::PublicKey(id.clone()), until: None })
+        Ok(Vouched { identity: Identity::PublicKey(id.clone()), until: None, chain: Vec::new() })
     }
 
     /// Verifies a path: each certificate in it was issued by the next by name, the last by the
@@ -154,7 +157,7 @@ impl Trust {
                 Identity::Fqdn(name.into())
             }
         };
-        Ok(Vouched { identity, until: Some(until) })
+        Ok(Vouched { identity, until: Some(until), chain: Vec::new() })
     }
 }
 

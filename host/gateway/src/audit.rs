@@ -4,6 +4,7 @@
 //! documented in docs/operations.md, and programs rely on them. There is never a key, an
 //! authentication tag or the content of a request among them.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use saegis_onem2m::association::SecurityAssociation;
@@ -65,7 +66,7 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
         association = association.id,
         peer = %association.peer,
         credential_id = %association.credential_id,
-        why,
+        why = &*why,
         "association ended: {why}"
     );
 }
@@ -79,7 +80,7 @@ pub fn revoked(association: &SecurityAssociation, generation: &Generation, why: 
         association = association.id,
         credential_id = %association.credential_id,
         generation = generation.number,
-        why,
+        why = &*why,
         "the association ends, for its credential no longer holds: {why}"
     );
 }
@@ -137,7 +138,7 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
         event = "binding.freed",
         credential_id = %credential,
         ae_id = %stem,
-        why,
+        why = &*why,
         "the credential {credential} has the AE-ID {stem} no more: {why}"
     );
 }
@@ -150,7 +151,7 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
         event = "association.nothing-learnt",
         association = association.id,
         credential_id = %association.credential_id,
-        why,
+        why = &*why,
         "no AE-ID was learnt: {why}"
     );
 }
@@ -158,7 +159,7 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
 /// A connection came to no association.
 pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
     let why = cut_to(why, MAX_REASON);
-    tracing::warn!(target: TARGET, event = "handshake.refused", %peer, cause, why,
+    tracing::warn!(target: TARGET, event = "handshake.refused", %peer, cause, why = &*why,
         "handshake refused: {why}");
 }
 
@@ -176,10 +177,10 @@ pub fn request_refused(
         event = "request.refused",
         association = association.id,
         credential_id = %association.credential_id,
-        request_id = cut(request_id),
-        from = cut(from.unwrap_or_default()),
+        request_id = &*cut(request_id),
+        from = &*cut(from.unwrap_or_default()),
         rsc = rsc.code(),
-        why,
+        why = &*why,
         "refused: {why}"
     );
 }
@@ -214,14 +215,20 @@ pub fn generation_refused(in_force: u64, fault: &Fault) {
     );
 }
 
-fn cut(text: &str) -> &str {
+fn cut(text: &str) -> Cow<'_, str> {
     cut_to(text, MAX_TEXT)
 }
 
-fn cut_to(text: &str, most: usize) -> &str {
-    match text.char_indices().nth(most) {
+/// Cut, and without what could make a line of its own or move a terminal's cursor.
+fn cut_to(text: &str, most: usize) -> Cow<'_, str> {
+    let text = match text.char_indices().nth(most) {
         Some((end, _)) => text.get(..end).unwrap_or_default(),
         None => text,
+    };
+    if text.contains(char::is_control) {
+        Cow::Owned(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -232,6 +239,7 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_cut() {
         assert_eq!(cut("Clight-AE1"), "Clight-AE1");
+        assert_eq!(cut("a\nINFO b\u{1b}[0m"), "a\u{fffd}INFO b\u{fffd}[0m");
         let long = "é".repeat(MAX_TEXT + 1);
         assert_eq!(cut(&long).chars().count(), MAX_TEXT);
     }

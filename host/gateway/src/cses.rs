@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use saegis_onem2m::http::{read_response, write_request};
-use saegis_onem2m::id::{CseId, From};
+use saegis_onem2m::id::{CredentialId, CseId, From};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
@@ -20,13 +20,19 @@ use saegis_policy::{Certificates, Policy};
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, Cse, Peer};
+use crate::shares::{Share, Shares};
 use crate::upstream::error_chain;
 use connector::{Connector, Means};
 pub use registration::{Registration, Standing, keep, own_request, reason};
 
-/// Requests that are under way to one CSE at a time; further ones wait, as long as they would for
-/// its answer.
-const AT_A_TIME: usize = 64;
+/// Connections to one CSE that are kept when idle.
+const KEPT: usize = 64;
+
+/// Requests of one credential that are under way to one CSE at a time.
+const OF_ONE: usize = 8;
+
+/// What a CSE is told at a time that nobody waits for.
+const BACKGROUND: usize = 32;
 
 /// How long a connection is kept when idle: shorter than our own server's default, so that it is
 /// seldom the other end that ends it.
@@ -37,6 +43,8 @@ type Pool = Client<Connector, Full<bytes::Bytes>>;
 /// The other CSEs.
 pub struct Cses {
     all: Vec<Arc<Remote>>,
+    /// What is under way: a request that comes by again goes in circles.
+    under_way: Shares<(Option<String>, String)>,
 }
 
 /// Another CSE.
@@ -49,7 +57,9 @@ pub struct Remote {
     name: Option<String>,
     policy: Arc<Policy>,
     pool: Mutex<Option<(Option<Arc<Certificates>>, Pool)>>,
-    places: Semaphore,
+    shares: Shares<CredentialId>,
+    /// Places for what nobody waits for.
+    pub background: Arc<Semaphore>,
     content_bytes: usize,
 }
 
@@ -73,13 +83,14 @@ impl Cses {
                 own: config.cse.cse_id.clone(),
                 policy: policy.clone(),
                 pool: Mutex::default(),
-                places: Semaphore::new(AT_A_TIME),
+                shares: Shares::new(OF_ONE),
+                background: Arc::new(Semaphore::new(BACKGROUND)),
                 content_bytes: config.limits.content_bytes,
                 registration: Registration::default(),
                 peer: peer.clone(),
             })
         };
-        Self { all: config.peer.iter().map(remote).collect() }
+        Self { all: config.peer.iter().map(remote).collect(), under_way: Shares::new(1) }
     }
 
     /// All of them.
@@ -92,6 +103,12 @@ impl Cses {
         self.all.iter().find(|remote| remote.peer.register)
     }
 
+    /// Notes that a request is under way, until what is given is dropped. None, where the same is so
+    /// already.
+    pub fn enter(&self, request: &RequestPrimitive) -> Option<Share<(Option<String>, String)>> {
+        self.under_way.take(&(request.from.clone(), request.request_id.clone()))
+    }
+
     /// The way to what is at the CSE of that CSE-ID: that CSE itself, or the registrar, which knows
     /// the others. Where a request came from is no way to go.
     pub fn way_to(&self, cse: &CseId, from: Option<&CseId>) -> Option<&Arc<Remote>> {
@@ -101,6 +118,11 @@ impl Cses {
 }
 
 impl Remote {
+    /// A place for a request of a credential, if it has not too many of them.
+    pub fn share_of(&self, credential: &CredentialId) -> Option<Share<CredentialId>> {
+        self.shares.take(credential)
+    }
+
     /// Asks it. Whatever is wrong is told the originator in no more words than that.
     pub async fn handle(&self, request: RequestPrimitive, patience: Duration) -> ResponsePrimitive {
         let refuse = {
@@ -130,12 +152,7 @@ impl Remote {
         request: &RequestPrimitive,
         patience: Duration,
     ) -> Result<ResponsePrimitive, NoAnswer> {
-        let exchange = async {
-            // The semaphore is never closed.
-            let _place = self.places.acquire().await;
-            self.exchange(request).await
-        };
-        match tokio::time::timeout(patience, exchange).await {
+        match tokio::time::timeout(patience, self.exchange(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(why)) => Err(NoAnswer::Failed(why)),
             Err(_) => Err(NoAnswer::Late),
@@ -192,7 +209,7 @@ impl Remote {
         let patience = Duration::from_secs(self.peer.timeout_seconds);
         let (address, name) = (self.peer.address.clone(), self.name.clone());
         let pool = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(AT_A_TIME)
+            .pool_max_idle_per_host(KEPT)
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(Connector::new(self.peer.cse_id.clone(), address, name, means, patience));

@@ -246,7 +246,7 @@ impl Asked {
 
     /// Whom what was shown stands for: itself, or whom policy says.
     async fn map(&self, generation: &Generation, vouched: Vouched) -> Result<Mapped, NotFound> {
-        let Vouched { identity, until } = vouched;
+        let Vouched { identity, until, .. } = vouched;
         let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
         if let Some(entity) = identity.entity() {
             return Ok(Mapped { entity, credential_id, expires: until });

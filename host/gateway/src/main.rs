@@ -19,6 +19,7 @@ mod peers;
 mod rules;
 mod run;
 mod service;
+mod shares;
 mod sockets;
 mod summary;
 mod upstream;

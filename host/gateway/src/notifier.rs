@@ -1,10 +1,9 @@
 //! Sends the embedded registrar's notifications: over HTTP, and only where a rule allows it, for the
 //! addresses come from whoever creates a subscription or an AE.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -17,6 +16,8 @@ use saegis_registrar::{NamedBy, Notification};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::shares::Shares;
 
 /// Batches of notifications that are being sent at a time: of all, and on the word of one AE. Those
 /// of further ones are lost, so that one whose targets are silent keeps nobody else's.
@@ -116,31 +117,13 @@ enum Failure {
     NoResponse(String),
 }
 
-/// A place among those of one AE.
-struct PlaceOf {
-    notifier: Arc<Notifier>,
-    named_by: NamedBy,
-}
-
-impl Drop for PlaceOf {
-    fn drop(&mut self) {
-        let mut of_each = self.notifier.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = of_each.get_mut(&self.named_by) {
-            *taken -= 1;
-            if *taken == 0 {
-                of_each.remove(&self.named_by);
-            }
-        }
-    }
-}
-
 /// Sends notifications.
 pub struct Notifier {
     allowed: Vec<Allowed>,
     patience: Duration,
     places: Arc<Semaphore>,
-    /// How many batches are being sent on the word of each.
-    of_each: Mutex<HashMap<NamedBy, usize>>,
+    /// Batches that are being sent on the word of each.
+    of_each: Shares<NamedBy>,
     lookups: Arc<Semaphore>,
 }
 
@@ -151,7 +134,7 @@ impl Notifier {
             allowed,
             patience,
             places: Arc::new(Semaphore::new(AT_A_TIME)),
-            of_each: Mutex::default(),
+            of_each: Shares::new(OF_ONE),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
         })
     }
@@ -190,7 +173,9 @@ impl Notifier {
     fn send_batch(self: &Arc<Self>, batch: Vec<Notification>) {
         let Some(named_by) = batch.first().map(|first| first.named_by.clone()) else { return };
         let place = self.places.clone().try_acquire_owned().ok();
-        let Some(places) = place.and_then(|place| Some((place, self.place_of(&named_by)?))) else {
+        let Some(places) =
+            place.and_then(|place| Some((place, self.of_each.take(&by(&named_by))?)))
+        else {
             tracing::warn!(
                 event = "notification.lost",
                 notifications = batch.len(),
@@ -220,17 +205,6 @@ impl Notifier {
                 );
             }
         });
-    }
-
-    /// A place among those of one AE, if it has one left.
-    fn place_of(self: &Arc<Self>, named_by: &NamedBy) -> Option<PlaceOf> {
-        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = of_each.entry(named_by.clone()).or_default();
-        if *taken >= OF_ONE {
-            return None;
-        }
-        *taken += 1;
-        Some(PlaceOf { notifier: self.clone(), named_by: named_by.clone() })
     }
 
     async fn send(&self, notification: &Notification) -> Result<Rsc, Failure> {
@@ -281,6 +255,17 @@ impl Notifier {
             (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
         });
         Ok(found.await.map_err(std::io::Error::other)??)
+    }
+}
+
+/// On whose word: a CSE has one for all who are behind it.
+fn by(named_by: &NamedBy) -> NamedBy {
+    match named_by {
+        NamedBy::Subscriber(from) => match from.strip_prefix('/').and_then(|f| f.split_once('/')) {
+            Some((cse, _)) => NamedBy::Subscriber(format!("/{cse}")),
+            None => named_by.clone(),
+        },
+        other => other.clone(),
     }
 }
 

@@ -2,11 +2,12 @@
 
 mod announcement;
 mod content;
+mod passing;
 mod registration;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,7 +16,6 @@ use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::{read_request, write_response};
-use saegis_onem2m::id::{CseId, From};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -25,7 +25,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::associations::{Live, Standing};
 use crate::audit;
-use crate::cses;
+use crate::bindings::Taken;
 use crate::gateway::Gateway;
 use content::{NotCollected, attribute, collect};
 
@@ -89,7 +89,7 @@ impl Service {
         let (operation, response) = match self.read(request).await {
             // What changes who is who goes on when the connection breaks: an AE that is registered
             // and not bound would be out of reach for its own credential.
-            Ok(request) if changes_who_is_who(&request) => {
+            Ok(request) if self.changes_who_is_who(&request) => {
                 let (operation, id) = (request.operation, request.request_id.clone());
                 let own = self.clone();
                 let done = tokio::spawn(async move { own.handle(request).await }).await;
@@ -104,6 +104,13 @@ impl Service {
         };
         self.gateway.metrics.answered(operation, response.rsc);
         write_response(response).map(Full::new)
+    }
+
+    /// Whether a request may change which AE a credential is: here, and nowhere else.
+    fn changes_who_is_who(&self, request: &RequestPrimitive) -> bool {
+        let cse = &self.gateway.config.cse;
+        let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
+        own && (request.creates(ResourceType::Ae) || request.operation == Operation::Delete)
     }
 
     /// Reads a request whole, bounded in size and time.
@@ -210,6 +217,7 @@ impl Service {
             return Err((self.gateway.config.registrar.taken, why));
         }
         self.check_originator(generation, request).await?;
+        self.check_passed_on(generation, request).await?;
         if request.content.as_ref().is_some_and(Content::is_security_information) {
             let why = "primitives that are protected end to end (ESPrim) are not taken";
             return Err((Rsc::EsprimImpersonationError, why.into()));
@@ -241,6 +249,10 @@ impl Service {
             Err((rsc, why)) => return self.refuse(&request, rsc, &why),
         };
         if let Some(announced) = &announced {
+            // The IN-CSE gives names of the whole service provider, but not one that is another's here.
+            if learns && self.is_of_another(&announced.stem, generation) {
+                return self.refuse_taken(&request, &Taken::ByAnother);
+            }
             request.from = Some(announced.stem.to_string());
         }
         let deletes = match self.deletes_itself(&request).await {
@@ -253,49 +265,37 @@ impl Service {
         // What was asked took its time, and the association may have ended meanwhile.
         let current = self.gateway.policy.current();
         if let Err((rsc, why)) = self.stands(&current, creates_ae).await {
-            self.withdraw(announced).await;
+            self.withdraw(announced);
             return self.refuse(&request, rsc, &why);
         }
+        let renews = match request.operation {
+            Operation::Update => self.announced_at(&request.to).await,
+            _ => None,
+        };
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
         match response.rsc {
             Rsc::Created => {
+                if let Some(announced) = announced {
+                    self.announce_until(&announced.stem, &response);
+                }
                 if let Some(aside) = registering {
                     self.learn(aside, &to, name, &response, generation).await;
                 }
             }
+            Rsc::Updated => {
+                if let Some(stem) = renews {
+                    self.announce_until(&stem, &response);
+                }
+            }
             Rsc::Deleted => self.has_deleted(deletes, generation).await,
-            _ => self.withdraw(announced).await,
+            // Somebody has registered under the name meanwhile, whose announcement it is now.
+            Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict => {}
+            _ => self.withdraw(announced),
         }
         response
-    }
-
-    /// Passes a request on that is for another CSE, if there is a way to it.
-    async fn elsewhere(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
-        let cse = &self.gateway.config.cse;
-        if request.creates(ResourceType::Ae) {
-            let why = "an AE registers at its own registrar";
-            return self.refuse(&request, Rsc::OperationNotAllowed, why);
-        }
-        let came_from = match self.live.association.entity() {
-            Entity::Cse(id) => Some(id),
-            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
-        };
-        let way = cses::cse_of(cse, &request.to)
-            .and_then(|at| Some((at.clone(), self.gateway.cses.way_to(at, came_from)?)));
-        let Some((at, remote)) = way else {
-            return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
-        };
-        request.to.scope = Scope::SpRelative(at);
-        request.from = request.from.map(|from| cses::outward(cse, &from));
-        let current = self.gateway.policy.current();
-        if let Err((rsc, why)) = self.stands(&current, false).await {
-            return self.refuse(&request, rsc, &why);
-        }
-        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
-        remote.handle(request, patience).await
     }
 
     /// Asks policy whether the request may speak in the name of its From.
@@ -323,44 +323,8 @@ impl Service {
         {
             kept.keep(generation.number, from);
         }
-        allowed(verdict)?;
-        self.check_passed_on(request).await
+        allowed(verdict)
     }
-
-    /// A CSE that ours registers with speaks for many, but not for those that register here
-    /// themselves (rule 4 of TS-0004 clause 7.3.2.1).
-    async fn check_passed_on(&self, request: &RequestPrimitive) -> Result<(), (Rsc, String)> {
-        let Entity::Cse(peer) = self.live.association.entity() else { return Ok(()) };
-        let id = match request.from.as_deref().map(From::parse) {
-            Some(Ok(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. })) => id,
-            Some(Ok(From::Absolute { first, .. })) => first,
-            _ => return Ok(()),
-        };
-        if id == peer.bare() {
-            return Ok(());
-        }
-        let (Ok(id), Some(registrar)) = (CseId::parse(id), self.gateway.upstream.registrar())
-        else {
-            return Ok(());
-        };
-        let registrar = registrar.clone();
-        let look = move || registrar.is_registree_cse(&id, SystemTime::now());
-        match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(false)) => Ok(()),
-            Ok(Ok(true)) => {
-                let why = "From (X-M2M-Origin) is of a CSE that is registered here itself";
-                Err((Rsc::OriginatorNotAuthenticated, why.into()))
-            }
-            Ok(Err(_)) | Err(_) => {
-                Err((Rsc::InternalServerError, "the request could not be checked".into()))
-            }
-        }
-    }
-}
-
-/// Whether a request may change which AE a credential is.
-fn changes_who_is_who(request: &RequestPrimitive) -> bool {
-    request.creates(ResourceType::Ae) || request.operation == Operation::Delete
 }
 
 fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {

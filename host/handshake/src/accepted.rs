@@ -1,6 +1,7 @@
 //! What an engine makes of a connection.
 
 use std::pin::Pin;
+use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::SslRef;
@@ -46,6 +47,8 @@ pub struct Connected<S> {
     pub suite: String,
     /// What was exported from the session, where it has extended master secret.
     pub exported: Option<Exported>,
+    /// From when on the other end's certificate is valid no more; a key has no such end here.
+    pub until: Option<SystemTime>,
 }
 
 /// Exports from a session of OpenSSL's.

@@ -2,7 +2,7 @@
 //!
 //! Most clients belong to rustls. One that offers nothing but what TS-0003 mandates, CBC with
 //! SHA-256 or CCM, belongs to OpenSSL. Whatever a peer shows, both ask the one verification of
-//! `saegis-certificate`, and send the same alerts.
+//! `saegis-certificate`, and send the same alert for what that rejects.
 
 mod client;
 mod mandated;
@@ -94,14 +94,22 @@ impl Server {
         let (first, server_name) = flight.into_parts();
         let own = self.own_for(server_name.as_deref()).ok_or(Refusal::CertificatesOnly)?;
         let slot = Slot::new(self.trust.clone(), server_name, mapping, offered.modern);
-        let gate = Gate::new(socket, first, slot.clone());
+        let mut gate = Gate::new(socket, first, slot.clone());
+        if offered.tls13 {
+            // The server does not speak last, so there is nothing to hold back.
+            gate.open();
+        }
         let done = if offered.modern {
             let setup = modern::Setup { provider: &self.provider, exports: self.exports };
             modern::accept(&setup, &own.modern, offered, gate, &slot).await
         } else {
             mandated::accept(&own.mandated, self.exports, gate, &slot).await
         };
-        match (done, slot.outcome().await) {
+        let outcome = match &done {
+            Ok(_) => slot.outcome().await,
+            Err(_) => slot.outcome_so_far(),
+        };
+        match (done, outcome) {
             (_, Outcome::Rejected(rejection)) => Err(Refusal::Certificate(rejection)),
             (_, Outcome::Unmapped { identity, why }) => Err(Refusal::Unmapped { identity, why }),
             (Err(refusal), Outcome::Nothing | Outcome::Mapped(_)) => Err(refusal),

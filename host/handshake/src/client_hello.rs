@@ -38,6 +38,8 @@ pub enum Offer {
 /// What a client offers of certificates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Certificates {
+    /// TLS 1.3, with a suite of it.
+    pub tls13: bool,
     /// A suite of today: TLS 1.3, or TLS 1.2 with ECDHE and authenticated encryption.
     pub modern: bool,
     /// One that TS-0003 clause 10.2.3 has and few others do, with TLS 1.2: CBC or CCM.
@@ -209,7 +211,11 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     let offer = if psk { Offer::Psk } else { Offer::Certificates };
     let tls13 = versions.is_some_and(|list| list.contains(&TlsVersion::Tls13));
     let offers = |suites: &[u16]| hello.ciphers.iter().any(|suite| suites.contains(&suite.0));
-    certificates.modern = tls13 && offers(TLS13) || tls12 && offers(MODERN);
+    certificates.tls13 = tls13 && offers(TLS13);
+    certificates.modern = certificates.tls13 || tls12 && offers(MODERN);
+    // rustls has them in TLS 1.3 alone.
+    certificates.shows_key &= certificates.tls13;
+    certificates.wants_key &= certificates.tls13;
     certificates.mandated = tls12 && offers(MANDATED);
     let server_name = server_name.map(host_name).transpose()?;
     Ok(Hello { offer, certificates, server_name })

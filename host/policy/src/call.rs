@@ -63,7 +63,30 @@ impl Module {
     /// under way can't take.
     pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
         let mut store = self.store(sandbox, Arc::default(), Arc::default(), None, None);
-        self.start(sandbox, &mut store).await.map(drop)
+        let instance = self.start(sandbox, &mut store).await?;
+        // Each hook is looked up as a call does it: one whose types are of another contract fits by its
+        // name alone.
+        self.look_up_hooks(&mut store, &instance)
+            .map_err(|e| ModuleFault::NoSandbox(printable(&chain(&e))))
+    }
+
+    fn look_up_hooks(&self, store: &mut Store<Call>, instance: &Instance) -> wasmtime::Result<()> {
+        if let Some(hook) = &self.lookup {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.impersonation {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.registration {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.mapping {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.key_registration {
+            hook.load(&mut *store, instance)?;
+        }
+        Ok(())
     }
 
     /// Makes the instance of a call.

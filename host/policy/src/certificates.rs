@@ -20,8 +20,9 @@ use crate::settings::Settings;
 /// The name of the policy file.
 pub const FILE: &str = "certificates.toml";
 
-/// Largest file that it names, in bytes; revocation lists are the largest there are.
-const MAX_FILE: u64 = 16 << 20;
+/// Largest file that it names, in bytes. Revocation lists are the largest there are, and their signatures
+/// are looked at with each certificate of their authority.
+const MAX_FILE: u64 = 1 << 20;
 
 /// What the gateway shows and whom it believes.
 pub struct Certificates {
@@ -102,8 +103,7 @@ pub(crate) fn load(
         faults.push(Fault::of(&file, "is not UTF-8"));
         return None;
     };
-    let names =
-        Names { cse: settings.cse.clone(), service_provider: settings.service_provider.clone() };
+    let names = settings.names();
     let mut reader = Reader {
         folder: &settings.policies,
         document: Document::parse(&file, text),

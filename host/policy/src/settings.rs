@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use saegis_certificate::Names;
 use saegis_onem2m::id::CseId;
 
 use crate::capability::Capability;
@@ -32,6 +33,10 @@ pub struct Settings {
     pub service_provider: Option<String>,
     /// The CSEs that this one registers with: they pass on what those behind them ask.
     pub registrars: Vec<CseId>,
+    /// The IN-CSE of the service provider, if it is known.
+    pub in_cse: Option<CseId>,
+    /// Other CSEs that are known by their CSE-IDs.
+    pub known_cses: Vec<CseId>,
     /// Who fetches keys of MAFs, where there are some.
     pub maf_keys: Option<Arc<dyn MafKeys>>,
     /// Whether this is a MAF: then there must be a check of registrations of keys.
@@ -42,6 +47,20 @@ pub struct Settings {
     pub grants: Grants,
     /// Is told of each call of a module.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Settings {
+    /// What certificates are held against.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let (cse, service_provider) = (self.cse.clone(), self.service_provider.clone());
+        Names {
+            in_cse: self.in_cse.clone(),
+            known: self.known_cses.clone(),
+            of_any_cse: self.is_maf,
+            ..Names::of(cse, service_provider)
+        }
+    }
 }
 
 /// Bounds on what modules may use.

@@ -1,7 +1,10 @@
 //! S-type AE-IDs: assigned by the service provider, announced at the IN-CSE (TS-0001 clause
 //! 10.2.2.2).
 
-use saegis_tests::{Credential, Request, Tool};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{BOUND, Credential, Request, Tool};
 use serde_json::json;
 
 use crate::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
@@ -38,7 +41,10 @@ fn rules(app_id: &str, aes: &str) -> String {
 fn the_service_provider_assigns_an_ae_id() {
     let (infrastructure, home) = pair(&rules("Nlight*", "S*")).start();
     let mut light = Tool::OpenSsl.connect(home.port(), NEW);
-    let created = light.ask(&ae("light", "Nlight").from("S")).expect(201, 2001);
+    let content = json!({ "m2m:ae": {
+        "rn": "light", "api": "Nlight", "rr": false, "srv": ["3"], "et": "20270301T000000",
+    }});
+    let created = light.ask(&Request::create("/cse", 2, &content).from("S")).expect(201, 2001);
     let stem = created.json()["m2m:ae"]["aei"].as_str().unwrap().to_string();
     assert!(stem.starts_with('S') && stem.len() > 1, "{stem}");
     light.ask(&Request::retrieve("/cse/light").from(&stem)).expect(200, 2000);
@@ -52,6 +58,18 @@ fn the_service_provider_assigns_an_ae_id() {
     let address = format!("/{}", all[0].as_str().unwrap());
     let announced = same.ask(&Request::retrieve(&address).from(&own)).expect(200, 2000).json();
     assert_eq!(announced["m2m:aeA"]["aei"], stem.as_str());
+    // It lasts as long as the AE.
+    let lasts =
+        light.ask(&Request::retrieve("/cse/light").from(&stem)).json()["m2m:ae"]["et"].clone();
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let now = same.ask(&Request::retrieve(&address).from(&own)).json();
+        if now["m2m:aeA"]["et"] == lasts {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{now}, {lasts}");
+        thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(announced["m2m:aeA"]["lbl"], json!(["Credential-ID:12-new@in.provider.com"]));
     // It stays the same AE over associations, and nobody else has the name.
     light.close();
@@ -61,8 +79,11 @@ fn the_service_provider_assigns_an_ae_id() {
     again.ask(&Request::retrieve("/cse/light").from(&stem)).expect_refusal(403, 4106);
     // With the AE its announcement goes.
     light.ask(&Request::delete("/cse/light").from(&stem)).expect(200, 2002);
-    let found = same.ask(&find).expect(200, 2000);
-    assert!(found.json()["m2m:uril"].as_array().is_none_or(Vec::is_empty), "{found:?}");
+    let deadline = Instant::now() + BOUND;
+    while same.ask(&find).json()["m2m:uril"].as_array().is_some_and(|all| !all.is_empty()) {
+        assert!(Instant::now() < deadline, "it is announced still");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod announced;
 mod pair;
+mod speaking;
 mod standing;
 mod transit;
 

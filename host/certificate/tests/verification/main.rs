@@ -31,10 +31,7 @@ const DAY: Duration = Duration::from_secs(86400);
 
 /// The names of our CSE, the home gateway.
 fn own() -> Names {
-    Names {
-        cse: CseId::parse("mn-cse-123456").unwrap(),
-        service_provider: Some("provider.com".into()),
-    }
+    Names::of(CseId::parse("mn-cse-123456").unwrap(), Some("provider.com".into()))
 }
 
 fn trust(anchors: impl IntoIterator<Item = Anchor>) -> Trust {

@@ -24,7 +24,7 @@ pub fn load(
 ) -> Result<(Arc<Trust>, OwnCertificate), Faults> {
     let fault = |path: &Path, what: String| Faults(vec![Fault::of(path, what)]);
     // Names of clients are not asked about here.
-    let names = Names { cse: registrar.clone(), service_provider: None };
+    let names = Names::of(registrar.clone(), None);
     let mut trust = TrustBuilder::new(names);
     for path in &files.trust_anchors {
         let bad = |e: String| fault(path, e);

@@ -106,7 +106,7 @@ fn proven(args: &Args, made: &Example) -> Result<Ids, CertsError> {
 /// Whom a gateway with that CSE-ID would believe.
 fn trust(args: &Args, cse: &CseId, made: &Example) -> Result<Trust, CertsError> {
     let service_provider = Some(args.service_provider.clone());
-    let mut trust = TrustBuilder::new(Names { cse: cse.clone(), service_provider });
+    let mut trust = TrustBuilder::new(Names::of(cse.clone(), service_provider));
     for (_, flavour, authority) in authorities(made) {
         let anchor = Anchor::new(authority.der().clone(), &[flavour], &[KeyKind::P256], &[]);
         trust.add_anchor(anchor.map_err(|e| CertsError::Names(e.to_string()))?);

@@ -156,7 +156,7 @@ impl Judge {
                        certificates.toml)";
             return Ok(Verdict::refused(why, Alert::HandshakeFailure));
         }
-        let Vouched { identity, until } = match vouched {
+        let Vouched { identity, until, .. } = match vouched {
             Ok(vouched) => vouched,
             Err(rejection) => return Ok(Verdict::rejected(&rejection)),
         };

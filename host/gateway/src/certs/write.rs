@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -39,7 +39,7 @@ pub fn all(folder: &Path, files: &[File]) -> Result<(), CertsError> {
 
 fn one(path: PathBuf, file: &File) -> Result<(), CertsError> {
     if let Some(folder) = path.parent()
-        && let Err(e) = fs::create_dir_all(folder)
+        && let Err(e) = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
     {
         return Err(unwritten(folder.into(), format!("the folder can't be made: {e}")));
     }

@@ -7,7 +7,7 @@ use saegis_onem2m::id::check_fqdn;
 use saegis_policy::{Document, Fault, Faults, Grants, Limits, Observer, Settings};
 use serde::de::DeserializeOwned;
 
-use super::{Config, RuleSource};
+use super::{Config, CseKind, RuleSource};
 
 /// A configuration as it was found.
 pub struct Loaded {
@@ -179,6 +179,14 @@ impl Config {
             required: self.modules.required.clone(),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
+            in_cse: match self.cse.kind {
+                CseKind::In => Some(self.cse.cse_id.clone()),
+                CseKind::Mn => {
+                    let registrar = self.peer.iter().find(|peer| peer.register);
+                    registrar.map(|peer| peer.cse_id.clone())
+                }
+            },
+            known_cses: self.peer.iter().map(|peer| peer.cse_id.clone()).collect(),
             maf_keys: None,
             is_maf: false,
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -65,7 +65,7 @@ impl Connector {
                     suite = connected.suite,
                     "association established with the CSE {cse}, as its client"
                 );
-                Ok(Stream(TokioIo::new(connected.stream)))
+                Ok(Stream { io: TokioIo::new(connected.stream), until: connected.until })
             }
             Ok(Err(why)) => Err(failed(why)),
             Err(_) => Err(failed("it took too long".into())),
@@ -113,7 +113,11 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 /// An association as a connection of the HTTP client.
-pub(super) struct Stream(TokioIo<Pin<Box<dyn TlsStream<TcpStream>>>>);
+pub(super) struct Stream {
+    io: TokioIo<Pin<Box<dyn TlsStream<TcpStream>>>>,
+    /// From when on the other's certificate is valid no more, and nothing is sent.
+    until: Option<SystemTime>,
+}
 
 impl Connection for Stream {
     fn connected(&self) -> Facts {
@@ -127,7 +131,7 @@ impl Read for Stream {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, buffer)
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buffer)
     }
 }
 
@@ -137,14 +141,18 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
+        let this = self.get_mut();
+        if this.until.is_some_and(|at| at <= SystemTime::now()) {
+            return Poll::Ready(Err(io::Error::other("the other CSE's certificate has expired")));
+        }
+        Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }

@@ -164,7 +164,7 @@ async fn ask(
     let granted = content.get(kind.root()).and_then(|csr| csr.get("et")).and_then(Value::as_str);
     let granted = granted.and_then(|et| timestamp::parse(et).ok());
     let asked = SystemTime::now() + Duration::from_secs(remote.peer.registration_seconds);
-    Ok(granted.unwrap_or(asked))
+    Ok(granted.map_or(asked, |granted| granted.min(asked)))
 }
 
 /// What the other CSE gives as the reason of a refusal.
@@ -172,7 +172,8 @@ pub fn reason(response: &ResponsePrimitive) -> String {
     let content = response.content.as_deref().unwrap_or_default();
     let content: Value = serde_json::from_slice(content).unwrap_or_default();
     match content.get("m2m:dbg").and_then(Value::as_str) {
-        Some(why) => why.chars().take(200).collect(),
+        // It goes to logs and terminals.
+        Some(why) => why.chars().filter(|c| !c.is_control()).take(200).collect(),
         None => "the CSE gave no reason".into(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, From};
-use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
@@ -98,7 +98,7 @@ impl Service {
             && let Some(stem) = &wanted
         {
             // It may be this AE's, of an earlier registration: the IN-CSE knows whose it is.
-            let update = announce(Operation::Update, place(stem), json!({ "lbl": [label] }));
+            let update = announce(Operation::Update, at_in_cse(stem), json!({ "lbl": [label] }));
             response = remote.handle(update.map_err(unreachable)?, patience).await;
             is_new = false;
         }
@@ -110,27 +110,70 @@ impl Service {
         let content: Value = serde_json::from_slice(content).unwrap_or_default();
         let told = content.get(kind.root()).and_then(|a| a.get("aei")).and_then(Value::as_str);
         let stem = told.and_then(|aei| AeIdStem::parse(aei.trim_start_matches('/')).ok());
-        match stem.or(wanted) {
-            Some(stem) if stem.as_str().starts_with('S') => Ok(Some(Announced { stem, is_new })),
+        let is_wanted = |stem: &AeIdStem| wanted.as_ref().is_none_or(|wanted| wanted == stem);
+        match stem.or(wanted.clone()) {
+            Some(stem) if stem.as_str().starts_with('S') && is_wanted(&stem) => {
+                Ok(Some(Announced { stem, is_new }))
+            }
             _ => {
+                // What it has made all the same is not to stay.
+                if let Some(place) = &response.content_location
+                    && let Ok(place) = Target::from_address(place)
+                {
+                    self.tell_in_cse(Operation::Delete, place.resource, None);
+                }
                 let why = "the IN-CSE assigned no AE-ID of the service provider";
                 Err((Rsc::InternalServerError, why.into()))
             }
         }
     }
 
-    /// Takes back what was announced and came to nothing, or is there no more.
-    pub(super) async fn withdraw(&self, announced: Option<Announced>) {
+    /// Takes back what was announced and came to nothing, or is there no more. Nobody waits for it.
+    pub(super) fn withdraw(&self, announced: Option<Announced>) {
         let Some(Announced { stem, is_new: true }) = announced else { return };
-        let Some(remote) = self.gateway.cses.registrar() else { return };
+        self.tell_in_cse(Operation::Delete, at_in_cse(&stem), None);
+    }
+
+    /// Has the IN-CSE keep an announcement as long as the AE is registered here: what it forgets it
+    /// gives to somebody else.
+    pub(super) fn announce_until(&self, stem: &AeIdStem, response: &ResponsePrimitive) {
+        if let Some(et) = response.content.as_ref().and_then(|c| attribute(c, "et")) {
+            let kind = ResourceType::AeAnnc;
+            let content = Some((kind, json!({ kind.root(): { "et": et } })));
+            self.tell_in_cse(Operation::Update, at_in_cse(stem), content);
+        }
+    }
+
+    fn tell_in_cse(
+        &self,
+        operation: Operation,
+        place: String,
+        content: Option<(ResourceType, Value)>,
+    ) {
+        let Some(remote) = self.gateway.cses.registrar().cloned() else { return };
+        let Ok(turn) = remote.background.clone().try_acquire_owned() else {
+            return tracing::warn!(
+                event = "peer.not-told",
+                place,
+                "the IN-CSE is not told of {place}: too much is being told"
+            );
+        };
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
-        if let Ok(request) = own_request(remote, Operation::Delete, place(&stem), None) {
+        tokio::spawn(async move {
+            let _turn = turn;
+            let request = own_request(&remote, operation, place.clone(), content);
+            let Ok(request) = request else { return };
             let response = remote.handle(request, patience).await;
             if !response.rsc.is_success() && response.rsc != Rsc::NotFound {
-                tracing::warn!(event = "peer.not-withdrawn", ae_id = %stem, rsc = response.rsc.code(),
-                    "the AE {stem} is still announced at the IN-CSE, until that expires there");
+                tracing::warn!(
+                    event = "peer.not-told",
+                    place,
+                    rsc = response.rsc.code(),
+                    "the IN-CSE does not take the {} of the announcement {place}",
+                    operation.name()
+                );
             }
-        }
+        });
     }
 
     /// The S-type AE-ID-Stem of the AE at an address, where it is announced at an IN-CSE.
@@ -149,7 +192,7 @@ impl Service {
 }
 
 /// Where the IN-CSE keeps the announcement of an AE-ID-Stem: our own does so under this resource-ID.
-fn place(stem: &AeIdStem) -> String {
+fn at_in_cse(stem: &AeIdStem) -> String {
     format!("aeA-{stem}")
 }
 

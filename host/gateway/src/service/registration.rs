@@ -76,7 +76,7 @@ impl Service {
 
     /// Whether the AE-ID is given away already by what is no registration: it is in a table, an
     /// administrator's, or what the credential of a live association names.
-    fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
+    pub(super) fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
         let credential = &self.live.association.credential_id;
         generation.reserves(stem)
             || self.gateway.config.registrar.administrators.contains(stem)
@@ -214,7 +214,7 @@ impl Service {
     pub(super) async fn has_deleted(&self, deletes: Option<Deletes>, generation: &Generation) {
         let Some(Deletes { announced, aside }) = deletes else { return };
         if let Some(stem) = announced {
-            self.withdraw(Some(Announced { stem, is_new: true })).await;
+            self.withdraw(Some(Announced { stem, is_new: true }));
         }
         if aside.is_some() {
             self.free_deleted(generation).await;

@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, DigitallySignedStruct, Error, SignatureScheme};
-use saegis_certificate::{Flavour, OwnCertificate, Purpose, Rejection, Trust};
+use saegis_certificate::{Flavour, OwnCertificate, Purpose, Rejection, Trust, Vouched};
 use saegis_onem2m::exported::{Exported, LABEL};
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -49,20 +49,24 @@ impl Client {
     {
         let server = ServerName::try_from(name.to_string())
             .map_err(|_| ConnectError::Failed(format!("{name:?} is no domain name")))?;
-        let rejected = Arc::new(Mutex::new(None));
+        let verdict = Arc::new(Mutex::new(None));
         let asker = Asker {
             trust: self.trust.clone(),
             provider: self.provider.clone(),
             name: name.into(),
             flavour,
-            rejected: rejected.clone(),
+            verdict: verdict.clone(),
         };
         let config = self.config(asker).map_err(|e| ConnectError::Failed(e.to_string()))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(server, socket).await;
         let stream = connected.map_err(|error| {
-            let rejection = rejected.lock().ok().and_then(|mut place| place.take());
-            rejection.map_or_else(|| refused(&error), ConnectError::Server)
+            match verdict.lock().ok().and_then(|mut place| place.take()) {
+                Some(Err(rejection)) => ConnectError::Server(rejection),
+                Some(Ok(_)) | None => refused(&error),
+            }
         })?;
+        let vouched = verdict.lock().ok().and_then(|mut place| place.take()?.ok());
+        let until = vouched.and_then(|vouched| vouched.until);
         let (_, connection) = stream.get_ref();
         let protocol = match connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -74,7 +78,7 @@ impl Client {
             connection.export_keying_material(place, LABEL.as_bytes(), None).map(drop)
         };
         let exported = Exported::by(export).ok();
-        Ok(Connected { stream: Box::pin(stream), protocol, suite, exported })
+        Ok(Connected { stream: Box::pin(stream), protocol, suite, exported, until })
     }
 
     fn config(&self, asker: Asker) -> Result<ClientConfig, EngineError> {
@@ -131,7 +135,7 @@ struct Asker {
     provider: Arc<CryptoProvider>,
     name: String,
     flavour: Flavour,
-    rejected: Arc<Mutex<Option<Rejection>>>,
+    verdict: Arc<Mutex<Option<Result<Vouched, Rejection>>>>,
 }
 
 impl std::fmt::Debug for Asker {
@@ -152,16 +156,15 @@ impl ServerCertVerifier for Asker {
         let all: Vec<_> = std::iter::once(own).chain(chain).cloned().collect();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
         let purpose = Purpose::Server { name: &self.name, flavour: self.flavour };
-        match self.trust.verify(&all, purpose, now) {
+        let verdict = self.trust.verify(&all, purpose, now);
+        let answer = match &verdict {
             Ok(_) => Ok(ServerCertVerified::assertion()),
-            Err(rejection) => {
-                let error = Error::InvalidCertificate(rejection.as_error());
-                if let Ok(mut place) = self.rejected.lock() {
-                    *place = Some(rejection);
-                }
-                Err(error)
-            }
+            Err(rejection) => Err(Error::InvalidCertificate(rejection.as_error())),
+        };
+        if let Ok(mut place) = self.verdict.lock() {
+            *place = Some(verdict);
         }
+        answer
     }
 
     fn verify_tls12_signature(

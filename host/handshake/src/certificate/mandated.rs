@@ -1,18 +1,19 @@
 //! The server's end by OpenSSL: TLS 1.2 with the suites that TS-0003 clause 10.2.3 has and rustls
 //! has not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{
-    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode, SslVersion,
+    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
 };
 use openssl::x509::{X509, X509StoreContextRef};
 use rustls::pki_types::CertificateDer;
-use saegis_certificate::{KeyKind, OwnCertificate, Rejection, Trust};
+use saegis_certificate::{KeyKind, MAX_CHAIN, OwnCertificate, Rejection, Trust};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
@@ -45,6 +46,7 @@ pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext,
             | SslOptions::CIPHER_SERVER_PREFERENCE,
     );
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    builder.set_verify_depth(u32::try_from(MAX_CHAIN).unwrap_or(u32::MAX));
     builder.set_mode(SslMode::RELEASE_BUFFERS);
     for (nth, der) in own.chain().iter().enumerate() {
         let certificate = X509::from_der(der)?;
@@ -72,16 +74,25 @@ where
 {
     let engine = |e: ErrorStack| Refusal::Protocol(e.to_string());
     let mut ssl = Ssl::new(context).map_err(engine)?;
-    let (slot, asked) = (slot.clone(), AtomicBool::new(false));
+    let trust = slot.trust();
+    let judged = Arc::new(AtomicUsize::new(0));
+    let (slot, answer, count) = (slot.clone(), OnceLock::new(), judged.clone());
     let verify = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
     ssl.set_verify_callback(verify, move |_, chain| {
-        ask(&slot, &asked, chain);
+        let answer = *answer.get_or_init(|| ask(&slot, &count, chain));
         // What it was wrong about stays behind on this thread, and whoever reads next would be told.
         drop(ErrorStack::get());
-        true
+        answer
     });
     let mut stream = Box::pin(SslStream::new(ssl, gate).map_err(engine)?);
     stream.as_mut().accept().await.map_err(failed)?;
+    // What was judged is the chain that OpenSSL made of what was sent. Where more was sent, all of it is
+    // judged, as the other engine does, so that both take the same.
+    let sent = sent(stream.ssl()).map_err(Refusal::Certificate)?;
+    if sent.len() != judged.load(Ordering::Relaxed) {
+        let verified = Evidence::Chain(sent).verify(trust, SystemTime::now());
+        verified.map_err(Refusal::Certificate)?;
+    }
     stream.as_mut().get_pin_mut().get_mut().open();
     let (protocol, suite) = (stream.ssl().version_str(), psk::suite_name(stream.ssl()));
     let exported = exports.then(|| export(stream.ssl())).flatten();
@@ -101,17 +112,27 @@ fn failed(error: openssl::ssl::Error) -> Refusal {
 }
 
 /// Asks the one verification for a client's certificate, once. OpenSSL calls for each thing that it
-/// finds wrong, and there is much, for it knows no trust anchor: what it thinks is passed over. The
-/// gate refuses what is rejected, with the alert that the other engine sends.
-fn ask(slot: &Slot, asked: &AtomicBool, context: &mut X509StoreContextRef) {
-    if asked.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    let sent = context.chain().into_iter().flatten();
-    let chain = sent.map(|x| x.to_der().map(CertificateDer::from)).collect::<Result<_, _>>();
+/// finds wrong, and there is much, for it knows no trust anchor: what it thinks is passed over. What is
+/// rejected it fails at once, before it looks at anything that a stranger has sent with it; the gate puts
+/// the alert that the other engine sends in the place of its own.
+fn ask(slot: &Slot, count: &AtomicUsize, context: &mut X509StoreContextRef) -> bool {
+    let made = context.chain().into_iter().flatten();
+    let chain = made.map(|x| x.to_der().map(CertificateDer::from)).collect::<Result<Vec<_>, _>>();
+    count.store(chain.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
     match chain {
-        // The slot has what came of it.
-        Ok(chain) => drop(slot.show(Evidence::Chain(chain), SystemTime::now())),
-        Err(_) => slot.reject(Rejection::Malformed("it can't be written down")),
+        Ok(chain) => slot.show(Evidence::Chain(chain), SystemTime::now()).is_ok(),
+        Err(_) => {
+            slot.reject(Rejection::Malformed("it can't be written down"));
+            false
+        }
     }
+}
+
+/// All that the client has sent, its own certificate first.
+fn sent(ssl: &SslRef) -> Result<Vec<CertificateDer<'static>>, Rejection> {
+    let own = ssl.peer_certificate().ok_or(Rejection::Missing)?;
+    let others = ssl.peer_cert_chain().into_iter().flatten().map(|x| x.to_der());
+    let all = std::iter::once(own.to_der()).chain(others);
+    let all = all.map(|der| der.map(CertificateDer::from)).collect::<Result<_, _>>();
+    all.map_err(|_| Rejection::Malformed("it can't be written down"))
 }

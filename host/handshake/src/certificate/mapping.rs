@@ -31,6 +31,16 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// The certificates at these places alone: what else was sent with them is nobody's to keep.
+    fn only(self, places: &[usize]) -> Self {
+        match self {
+            Self::Chain(chain) => {
+                Self::Chain(places.iter().filter_map(|at| chain.get(*at).cloned()).collect())
+            }
+            key @ Self::Key(_) => key,
+        }
+    }
+
     /// Asks the one verification.
     ///
     /// # Errors
@@ -141,6 +151,7 @@ impl Slot {
         match verified {
             Ok(vouched) => {
                 let identity = vouched.identity.to_string();
+                let evidence = evidence.only(&vouched.chain);
                 let server_name = self.server_name.clone();
                 let shown = Shown { vouched, evidence, server_name };
                 *state = State::Asking { identity, identifying: self.mapping.identify(shown) };
@@ -179,16 +190,34 @@ impl Slot {
         })
     }
 
-    /// What came of it.
+    /// What came of it, once that is known.
     pub async fn outcome(&self) -> Outcome {
         poll_fn(|cx| self.poll_refused(cx)).await;
+        self.outcome_so_far()
+    }
+
+    /// What has come of it. A mapping that nobody has waited for yet is not asked any more: the peer
+    /// has not proved that what it showed is its own.
+    pub fn outcome_so_far(&self) -> Outcome {
         match std::mem::replace(&mut *self.state(), State::Known(Outcome::Nothing)) {
             State::Known(outcome) => outcome,
-            // It has just been known.
             State::Asking { .. } => Outcome::Nothing,
         }
     }
+
+    /// The alert for what is rejected already, where the engine does not send it itself.
+    fn rejected(&self) -> Option<Alert> {
+        match &*self.state() {
+            State::Known(Outcome::Rejected(rejection)) if !self.engine_rejects => {
+                Some(Alert::of(rejection))
+            }
+            State::Known(_) | State::Asking { .. } => None,
+        }
+    }
 }
+
+/// Content type of alerts.
+const ALERT: u8 = 21;
 
 /// The stream between engine and socket: it lets nothing out while an answer is awaited, and an
 /// alert where the peer is refused.
@@ -230,9 +259,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         if this.refused {
             return Poll::Ready(Err(denied()));
         }
-        if let Some(slot) = &this.slot
-            && let Some(alert) = ready!(slot.poll_refused(cx))
-        {
+        // The engine's own alert waits for nothing: whoever gets it has not proved to be anybody.
+        let is_alert = bytes.first() == Some(&ALERT);
+        let refused = match &this.slot {
+            None => None,
+            Some(slot) if is_alert => slot.rejected(),
+            Some(slot) => ready!(slot.poll_refused(cx)),
+        };
+        if let Some(alert) = refused {
             this.refused = true;
             // Seven bytes; where the socket does not take them, the peer sees the connection end.
             let _ = Pin::new(&mut this.socket).poll_write(cx, &alert.record());

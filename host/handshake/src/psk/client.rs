@@ -66,7 +66,7 @@ impl Client {
         stream.as_mut().connect().await.map_err(refused)?;
         let (protocol, suite) = (stream.ssl().version_str(), super::suite_name(stream.ssl()));
         let exported = export(stream.ssl());
-        Ok(Connected { protocol, suite, stream, exported })
+        Ok(Connected { protocol, suite, stream, exported, until: None })
     }
 }
 

@@ -1,0 +1,289 @@
+//! Attributes in the content of a request or an answer: read strictly, within bounds, and written.
+//!
+//! A text that is wrong is never repeated, for it could be a key that stands in the wrong place.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::{AbsoluteId, IdError, KpsaId, check_fqdn};
+use saegis_onem2m::timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::names;
+use crate::record::{Seconds, seconds};
+
+/// Longest content, in bytes.
+pub const MAX_CONTENT: usize = 16 << 10;
+/// Most labels.
+pub const MAX_LABELS: usize = 16;
+/// Longest label, in bytes.
+pub const MAX_LABEL: usize = 128;
+/// Most targets of a key.
+pub const MAX_TARGETS: usize = 16;
+/// Longest RelativeKeyID or mafClientRegID, in bytes.
+pub const MAX_RELATIVE_ID: usize = 64;
+
+/// What is wrong with a content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttributeError {
+    /// There is none.
+    #[error("there is no content")]
+    None,
+    /// It is longer than [`MAX_CONTENT`].
+    #[error("the content is longer than {MAX_CONTENT} bytes")]
+    TooLong,
+    /// It is no JSON object with one resource of the root that is asked for.
+    #[error("the content must be one resource, a JSON object named {0}")]
+    Root(&'static str),
+    /// An attribute that does not belong there.
+    #[error("the content has an attribute that {0} does not take there")]
+    Unknown(&'static str),
+    /// An attribute that must be there.
+    #[error("the attribute {0} is missing")]
+    Missing(&'static str),
+    /// An attribute is wrong.
+    #[error("the attribute {0} {1}")]
+    Wrong(&'static str, Why),
+}
+
+/// Why an attribute is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Why {
+    /// It is of another JSON type than it should be.
+    #[error("is no {0}")]
+    Type(&'static str),
+    /// It is no timestamp.
+    #[error(transparent)]
+    Time(#[from] timestamp::TimestampError),
+    /// It is no identifier of its kind.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// It has more elements than it may.
+    #[error("has more than {0} elements")]
+    TooMany(usize),
+    /// It has an element that is empty, or longer than it may be, or has a control character.
+    #[error("has an element that is empty, has over {0} bytes, or has a control character")]
+    Element(usize),
+    /// It names something twice.
+    #[error("names the same twice")]
+    Twice,
+    /// It is no RelativeKeyID or mafClientRegID.
+    #[error("is no identifier of 1 to {MAX_RELATIVE_ID} letters, digits, '.', '_' and '-'")]
+    RelativeId,
+    /// It is no key.
+    #[error("is no key of 1 to 64 bytes in hexadecimal digits")]
+    Key,
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Outer<'c>(#[serde(borrow)] HashMap<String, HashMap<String, &'c RawValue>>);
+
+/// The attributes of a representation, by their short names, each as it stands there.
+pub(crate) struct Attributes<'c>(HashMap<String, &'c RawValue>);
+
+impl<'c> Attributes<'c> {
+    /// Reads the one resource of a content, whose root is known and which has no attribute but
+    /// `known` ones. No name stands twice in it, for the content was parsed as one before.
+    pub(crate) fn read(
+        content: &'c [u8],
+        root: &'static str,
+        known: &[&'static str],
+    ) -> Result<Self, AttributeError> {
+        if content.len() > MAX_CONTENT {
+            return Err(AttributeError::TooLong);
+        }
+        let outer: Outer<'c> =
+            serde_json::from_slice(content).map_err(|_| AttributeError::Root(root))?;
+        let mut resources = outer.0.into_iter();
+        let attributes = match (resources.next(), resources.next()) {
+            (Some((name, attributes)), None) if name == root => attributes,
+            _ => return Err(AttributeError::Root(root)),
+        };
+        if attributes.keys().any(|name| !known.contains(&name.as_str())) {
+            return Err(AttributeError::Unknown(root));
+        }
+        Ok(Self(attributes))
+    }
+
+    fn raw(&self, name: &'static str) -> Option<&'c str> {
+        self.0.get(name).map(|value| value.get())
+    }
+
+    pub(crate) fn has(&self, name: &'static str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether an attribute is there and says that it is to be removed.
+    pub(crate) fn is_null(&self, name: &'static str) -> bool {
+        self.raw(name) == Some("null")
+    }
+
+    fn value<T: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        kind: &'static str,
+    ) -> Result<Option<T>, AttributeError> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let wrong = |_| AttributeError::Wrong(name, Why::Type(kind));
+        serde_json::from_str(raw).map(Some).map_err(wrong)
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, AttributeError> {
+        self.value(name, "text")
+    }
+
+    fn checked<T, E: Into<Why>>(
+        &self,
+        name: &'static str,
+        check: impl FnOnce(String) -> Result<T, E>,
+    ) -> Result<Option<T>, AttributeError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        check(text).map(Some).map_err(|why| AttributeError::Wrong(name, why.into()))
+    }
+
+    pub(crate) fn expiration(&self) -> Result<Option<Seconds>, AttributeError> {
+        self.checked(names::EXPIRATION_TIME, |text| timestamp::parse(&text).map(seconds))
+    }
+
+    pub(crate) fn admin(&self) -> Result<Option<String>, AttributeError> {
+        self.checked(names::ADMIN_FQDN, |text| check_fqdn(&text).map(|()| text))
+    }
+
+    pub(crate) fn absolute(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<AbsoluteId>, AttributeError> {
+        self.checked(name, |text| AbsoluteId::parse(&text))
+    }
+
+    /// A RelativeKeyID or a mafClientRegID.
+    pub(crate) fn relative_id(&self, name: &'static str) -> Result<Option<String>, AttributeError> {
+        self.checked(name, |text| check_relative_id(&text).map(|()| text))
+    }
+
+    /// A KmID.
+    pub(crate) fn key_id(&self, name: &'static str) -> Result<Option<KpsaId>, AttributeError> {
+        self.checked(name, |text| KpsaId::parse(&text))
+    }
+
+    pub(crate) fn suid(&self) -> Result<Option<u8>, AttributeError> {
+        self.value(names::SUID, "number of an SUID")
+    }
+
+    /// The labels; none where there is no such attribute.
+    pub(crate) fn labels(&self) -> Result<Vec<String>, AttributeError> {
+        let wrong = |why| AttributeError::Wrong(names::LABELS, why);
+        let labels: Vec<String> = self.value(names::LABELS, "list of texts")?.unwrap_or_default();
+        check_labels(&labels).map_err(wrong)?;
+        Ok(labels)
+    }
+
+    /// The targets; none where there is no such attribute.
+    pub(crate) fn targets(&self) -> Result<Vec<AbsoluteId>, AttributeError> {
+        let wrong = |why| AttributeError::Wrong(names::TARGET_IDS, why);
+        let texts: Vec<String> =
+            self.value(names::TARGET_IDS, "list of texts")?.unwrap_or_default();
+        if texts.len() > MAX_TARGETS {
+            return Err(wrong(Why::TooMany(MAX_TARGETS)));
+        }
+        let mut targets = Vec::with_capacity(texts.len());
+        for text in texts {
+            let target = AbsoluteId::parse(&text).map_err(|e| wrong(e.into()))?;
+            if targets.contains(&target) {
+                return Err(wrong(Why::Twice));
+            }
+            targets.push(target);
+        }
+        Ok(targets)
+    }
+
+    /// The key, read from where it stands: nothing has a copy of it but what is returned.
+    pub(crate) fn key(&self) -> Result<Option<PresharedKey>, AttributeError> {
+        let wrong = || AttributeError::Wrong(names::KEY_VALUE, Why::Key);
+        let Some(raw) = self.raw(names::KEY_VALUE) else { return Ok(None) };
+        let digits = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let digits = digits.ok_or_else(wrong)?;
+        let mut bytes = Zeroizing::new([0; PresharedKey::MAX_LEN]);
+        let place = bytes.get_mut(..digits.len() / 2).ok_or_else(wrong)?;
+        hex::decode_to_slice(digits, place).map_err(|_| wrong())?;
+        PresharedKey::new(place).map(Some).map_err(|_| wrong())
+    }
+}
+
+/// What must be there.
+pub(crate) fn required<T>(name: &'static str, value: Option<T>) -> Result<T, AttributeError> {
+    value.ok_or(AttributeError::Missing(name))
+}
+
+pub(crate) fn check_labels(labels: &[String]) -> Result<(), Why> {
+    if labels.len() > MAX_LABELS {
+        return Err(Why::TooMany(MAX_LABELS));
+    }
+    let good = |l: &String| !l.is_empty() && l.len() <= MAX_LABEL && !l.contains(char::is_control);
+    if labels.iter().all(good) { Ok(()) } else { Err(Why::Element(MAX_LABEL)) }
+}
+
+/// Checks the alphabet of sec:relKeyID (TS-0003 clause 12.2) and the length.
+pub(crate) fn check_relative_id(text: &str) -> Result<(), Why> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let good = (1..=MAX_RELATIVE_ID).contains(&text.len()) && text.bytes().all(known);
+    if good { Ok(()) } else { Err(Why::RelativeId) }
+}
+
+/// Writes the attributes of a resource, and a key among them, where there is one. The text with a
+/// key is overwritten when the last who holds it is done.
+pub(crate) fn write(
+    root: &'static str,
+    attributes: Map<String, Value>,
+    key: Option<&PresharedKey>,
+) -> Bytes {
+    let rest = Value::Object(attributes).to_string();
+    let Some(key) = key else { return format!("{{\"{root}\":{rest}}}").into() };
+    let key = key.expose();
+    let front = format!("{{\"{root}\":{{\"{}\":\"", names::KEY_VALUE);
+    // Room for all, so that no part of a key is left behind where it grew.
+    let room = front.len() + 2 * key.len() + rest.len() + 4;
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    text.extend_from_slice(front.as_bytes());
+    let at = text.len();
+    text.resize(at + 2 * key.len(), b'0');
+    if let Some(place) = text.get_mut(at..) {
+        // There are two digits for each byte, so it fits.
+        let _ = hex::encode_to_slice(key, place);
+    }
+    text.push(b'"');
+    match rest.get(1..) {
+        // It is `{}`.
+        None | Some("" | "}") => text.push(b'}'),
+        Some(rest) => {
+            text.push(b',');
+            text.extend_from_slice(rest.as_bytes());
+        }
+    }
+    text.push(b'}');
+    Bytes::from_owner(text)
+}
+
+/// An attribute to write.
+pub(crate) fn put(attributes: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
+    attributes.insert(name.into(), value.into());
+}
+
+/// The labels to write, where there are any.
+pub(crate) fn put_labels(attributes: &mut Map<String, Value>, labels: &[String]) {
+    if !labels.is_empty() {
+        put(attributes, names::LABELS, labels);
+    }
+}
+
+#[cfg(test)]
+#[path = "attributes_tests.rs"]
+mod tests;

@@ -1,0 +1,330 @@
+//! The client's side of the interface: requests to send, and readers of the answers. It sends
+//! nothing itself.
+//!
+//! The requests are for the absolute address of the MAF. Where a binding writes SP-relative ones,
+//! [`names::BASE`] stands in the place of the CSE-ID.
+
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::exported::Exported;
+use saegis_onem2m::id::{AbsoluteId, CseId, IdError, KpsaId, check_fqdn};
+use saegis_onem2m::primitive::{
+    Content, ContentError, Operation, RequestPrimitive, ResponsePrimitive,
+};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::{Scope, Target};
+use saegis_onem2m::timestamp;
+use serde_json::{Map, Value};
+
+use crate::attributes::{
+    AttributeError, Attributes, MAX_CONTENT, MAX_TARGETS, Why, check_labels, check_relative_id,
+    put, put_labels, required, write,
+};
+use crate::names;
+use crate::record::time;
+
+/// The release version that requests are of.
+const RELEASE: &str = "3";
+
+/// Longest reason of a refusal that is repeated, in characters.
+const MAX_REASON: usize = 200;
+
+/// A client of one MAF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    id: AbsoluteId,
+    fqdn: String,
+}
+
+/// What a registration says for as long as it lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it is to last. The MAF may make it shorter.
+    pub expires: SystemTime,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// The domain name of the administrating stakeholder.
+    pub admin_fqdn: String,
+}
+
+impl Terms {
+    /// Terms without labels.
+    #[must_use]
+    pub fn until(expires: SystemTime, admin_fqdn: &str) -> Self {
+        Self { expires, labels: Vec::new(), admin_fqdn: admin_fqdn.into() }
+    }
+}
+
+/// What a key registration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// What each registration says.
+    pub terms: Terms,
+    /// What the key is for (TS-0004 clause 6.3.4.2.39).
+    pub suid: u8,
+    /// Who may fetch it: exactly one with the SUIDs 32 and 33.
+    pub targets: Vec<AbsoluteId>,
+}
+
+/// What an update changes; None stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// How long the registration is to last.
+    pub expires: Option<SystemTime>,
+    /// The labels, in place of those it has.
+    pub labels: Option<Vec<String>>,
+}
+
+/// Why there is no such request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A part of it is wrong.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    /// The RelativeKeyID or mafClientRegID is none.
+    #[error("the resource's name {0}")]
+    Name(Why),
+    /// The content is none.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+}
+
+impl Client {
+    /// The client with that identifier at the MAF with that domain name.
+    ///
+    /// # Errors
+    /// When it is no domain name.
+    pub fn new(id: AbsoluteId, maf_fqdn: &str) -> Result<Self, IdError> {
+        check_fqdn(maf_fqdn)?;
+        Ok(Self { id, fqdn: maf_fqdn.to_ascii_lowercase() })
+    }
+
+    /// The client's identifier.
+    #[must_use]
+    pub fn id(&self) -> &AbsoluteId {
+        &self.id
+    }
+
+    /// The MAF-FQDN, in lower case.
+    #[must_use]
+    pub fn maf_fqdn(&self) -> &str {
+        &self.fqdn
+    }
+
+    /// MAF client registration (clause 8.8.2.3).
+    ///
+    /// # Errors
+    /// When the terms can't be written.
+    pub fn register(
+        &self,
+        request_id: &str,
+        terms: &Terms,
+    ) -> Result<RequestPrimitive, RequestError> {
+        let attributes = put_terms(terms)?;
+        self.create(request_id, Root::Client, attributes, None)
+    }
+
+    /// MAF client configuration retrieval (clause 8.8.2.4). The registration is named by its
+    /// mafClientRegID, or [`names::OWN_REGISTRATION`].
+    ///
+    /// # Errors
+    /// When the identifier is none.
+    pub fn retrieve(&self, request_id: &str, id: &str) -> Result<RequestPrimitive, RequestError> {
+        self.request(request_id, Operation::Retrieve, id)
+    }
+
+    /// MAF client registration update (clause 8.8.2.5).
+    ///
+    /// # Errors
+    /// When the identifier or the changes can't be written.
+    pub fn update(
+        &self,
+        request_id: &str,
+        id: &str,
+        changes: &Changes,
+    ) -> Result<RequestPrimitive, RequestError> {
+        self.change(request_id, Root::Client, id, changes)
+    }
+
+    /// MAF client de-registration (clause 8.8.2.6).
+    ///
+    /// # Errors
+    /// When the identifier is none.
+    pub fn deregister(&self, request_id: &str, id: &str) -> Result<RequestPrimitive, RequestError> {
+        self.request(request_id, Operation::Delete, id)
+    }
+
+    /// MAF key registration (clause 8.8.2.7). Without a value, the key is what the very TLS session
+    /// exports that the request is sent over.
+    ///
+    /// # Errors
+    /// When the terms can't be written.
+    pub fn register_key(
+        &self,
+        request_id: &str,
+        terms: &KeyTerms,
+        value: Option<&PresharedKey>,
+    ) -> Result<RequestPrimitive, RequestError> {
+        if terms.targets.len() > MAX_TARGETS {
+            return Err(AttributeError::Wrong(names::TARGET_IDS, Why::TooMany(MAX_TARGETS)).into());
+        }
+        let mut attributes = put_terms(&terms.terms)?;
+        put(&mut attributes, names::SUID, terms.suid);
+        let targets: Vec<Value> = terms.targets.iter().map(|t| t.as_str().into()).collect();
+        put(&mut attributes, names::TARGET_IDS, targets);
+        self.create(request_id, Root::Key, attributes, value)
+    }
+
+    /// MAF key retrieval (clause 8.8.2.8).
+    ///
+    /// # Errors
+    /// When the RelativeKeyID is none.
+    pub fn retrieve_key(
+        &self,
+        request_id: &str,
+        relative_key_id: &str,
+    ) -> Result<RequestPrimitive, RequestError> {
+        self.request(request_id, Operation::Retrieve, relative_key_id)
+    }
+
+    /// MAF key registration update (clause 8.8.2.9).
+    ///
+    /// # Errors
+    /// When the RelativeKeyID or the changes can't be written.
+    pub fn update_key(
+        &self,
+        request_id: &str,
+        relative_key_id: &str,
+        changes: &Changes,
+    ) -> Result<RequestPrimitive, RequestError> {
+        self.change(request_id, Root::Key, relative_key_id, changes)
+    }
+
+    /// MAF key de-registration (clause 8.8.2.10).
+    ///
+    /// # Errors
+    /// When the RelativeKeyID is none.
+    pub fn deregister_key(
+        &self,
+        request_id: &str,
+        relative_key_id: &str,
+    ) -> Result<RequestPrimitive, RequestError> {
+        self.request(request_id, Operation::Delete, relative_key_id)
+    }
+
+    fn create(
+        &self,
+        request_id: &str,
+        root: Root,
+        attributes: Map<String, Value>,
+        key: Option<&PresharedKey>,
+    ) -> Result<RequestPrimitive, RequestError> {
+        let mut request = self.primitive(request_id, Operation::Create, "-")?;
+        request.resource_type = Some(root.number());
+        request.content = Some(Content::parse(write(root.name(), attributes, key))?);
+        Ok(request)
+    }
+
+    fn change(
+        &self,
+        request_id: &str,
+        root: Root,
+        name: &str,
+        changes: &Changes,
+    ) -> Result<RequestPrimitive, RequestError> {
+        let mut attributes = Map::new();
+        if let Some(expires) = changes.expires {
+            put(&mut attributes, names::EXPIRATION_TIME, timestamp::format(expires));
+        }
+        if let Some(labels) = &changes.labels {
+            check_labels(labels).map_err(|why| AttributeError::Wrong(names::LABELS, why))?;
+            put(&mut attributes, names::LABELS, labels.as_slice());
+        }
+        let mut request = self.request(request_id, Operation::Update, name)?;
+        request.content = Some(Content::parse(write(root.name(), attributes, None))?);
+        Ok(request)
+    }
+
+    fn request(
+        &self,
+        request_id: &str,
+        operation: Operation,
+        name: &str,
+    ) -> Result<RequestPrimitive, RequestError> {
+        check_relative_id(name).map_err(RequestError::Name)?;
+        // It would be the MAF's base, or no resource at all in an address.
+        if matches!(name, "-" | "_" | "." | "..") {
+            return Err(RequestError::Name(Why::RelativeId));
+        }
+        self.primitive(request_id, operation, name)
+    }
+
+    fn primitive(
+        &self,
+        request_id: &str,
+        operation: Operation,
+        resource: &str,
+    ) -> Result<RequestPrimitive, RequestError> {
+        let base = CseId::parse(names::BASE).map_err(|e| RequestError::Name(e.into()))?;
+        Ok(RequestPrimitive {
+            operation,
+            to: Target {
+                scope: Scope::Absolute { sp: self.fqdn.clone(), cse: base },
+                resource: resource.into(),
+            },
+            from: Some(self.id.to_string()),
+            request_id: request_id.into(),
+            release: Some(RELEASE.into()),
+            resource_type: None,
+            content: None,
+            query: Vec::new(),
+            parameters: Vec::new(),
+            source_address: None,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Root {
+    Client,
+    Key,
+}
+
+impl Root {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => names::CLIENT_REGISTRATION,
+            Self::Key => names::KEY_REGISTRATION,
+        }
+    }
+
+    fn number(self) -> u16 {
+        match self {
+            Self::Client => names::CLIENT_REGISTRATION_TYPE,
+            Self::Key => names::KEY_REGISTRATION_TYPE,
+        }
+    }
+}
+
+fn put_terms(terms: &Terms) -> Result<Map<String, Value>, AttributeError> {
+    check_labels(&terms.labels).map_err(|why| AttributeError::Wrong(names::LABELS, why))?;
+    check_fqdn(&terms.admin_fqdn)
+        .map_err(|why| AttributeError::Wrong(names::ADMIN_FQDN, why.into()))?;
+    let mut attributes = Map::new();
+    put(&mut attributes, names::EXPIRATION_TIME, timestamp::format(terms.expires));
+    put(&mut attributes, names::ADMIN_FQDN, terms.admin_fqdn.as_str());
+    put_labels(&mut attributes, &terms.labels);
+    Ok(attributes)
+}
+
+mod answers;
+pub use answers::{
+    AnswerError, ClientRegistration, RegisteredKey, RetrievedKey, read_deleted,
+    read_registered_key, read_registration, read_retrieved_key,
+};
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

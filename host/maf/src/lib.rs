@@ -1,0 +1,81 @@
+//! An M2M Authentication Function (TS-0003 clause 8.8): clients register with it, register keys for
+//! others, and fetch the keys that are meant for them.
+//!
+//! There is no network here, and nothing asynchronous. A request comes to [`Maf::handle`] with the
+//! client that its TLS association stands for; the [`client`] module makes the requests and reads the
+//! answers. What things are called on the wire stands in [`names`], and is ours.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use std::time::{Duration, SystemTime};
+//! # use saegis_onem2m::{credential::PresharedKey, id::{AbsoluteId, CredentialId}};
+//! use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key, read_retrieved_key};
+//! use saegis_maf::{Caller, Maf, Settings, StoreKey};
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("maf");
+//! # let now = SystemTime::now();
+//!
+//! let key = StoreKey::parse("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")?;
+//! let maf = Maf::open(&path, &key, Settings::new("maf.provider.com")?)?;
+//!
+//! // The source registers, and gives a key for the gateway.
+//! let source = AbsoluteId::parse("//in.provider.com/mn-1/Clight")?;
+//! let gateway = AbsoluteId::parse("//in.provider.com/mn-cse-123456")?;
+//! let caller = |id: &AbsoluteId| Caller {
+//!     id: id.clone(),
+//!     credential_id: CredentialId::parse("11-light@maf.provider.com").expect("a Credential-ID"),
+//!     exported: None,
+//! };
+//! let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
+//! let light = Client::new(source.clone(), "maf.provider.com")?;
+//! maf.handle(&caller(&source), &light.register("1", &terms)?, now);
+//! let value = PresharedKey::new(&[7; 32])?;
+//! let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![gateway.clone()] };
+//! let request = light.register_key("2", &wanted, Some(&value))?;
+//! assert_eq!(Maf::asks(&request).map(|asked| asked.suid), Some(32));
+//! let answer = maf.handle(&caller(&source), &request, now);
+//! let registered = read_registered_key(&answer, None)?;
+//!
+//! // The gateway registers, and fetches it.
+//! let client = Client::new(gateway.clone(), "maf.provider.com")?;
+//! maf.handle(&caller(&gateway), &client.register("3", &terms)?, now);
+//! let request = client.retrieve_key("4", &registered.relative_key_id)?;
+//! let retrieved = read_retrieved_key(&maf.handle(&caller(&gateway), &request, now))?;
+//! assert_eq!(retrieved.key.expose(), &[7; 32]);
+//! assert_eq!(retrieved.source, source);
+//! # Ok(())
+//! # }
+//! ```
+
+mod attributes;
+pub mod client;
+mod clients;
+mod keys;
+mod maf;
+pub mod names;
+mod record;
+mod reencrypt;
+mod refusal;
+mod settings;
+mod store;
+mod store_key;
+mod sweep;
+mod vault;
+mod wanted;
+
+pub use attributes::{
+    AttributeError, MAX_CONTENT, MAX_LABEL, MAX_LABELS, MAX_RELATIVE_ID, MAX_TARGETS, Why,
+};
+pub use maf::{Caller, Maf, Swept};
+pub use reencrypt::reencrypt;
+pub use settings::Settings;
+pub use store::{OpenError, StoreError};
+pub use store_key::{StoreKey, StoreKeyError};
+pub use wanted::KeyRegistration;
+
+#[cfg(test)]
+mod maf_tests;
+#[cfg(test)]
+mod never_tells;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,86 @@
+//! The key that the store's entries are sealed under.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+/// The store's key: 32 bytes, of a random source, kept apart from the store.
+///
+/// It has neither `Debug` nor `Clone`, and its bytes are overwritten when it is dropped.
+pub struct StoreKey(Box<Zeroizing<[u8; StoreKey::LEN]>>);
+
+/// A text that is no store key. It does not repeat the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store's key must be 32 bytes: 64 hexadecimal digits, or base64")]
+pub struct StoreKeyError;
+
+impl StoreKey {
+    /// Its length, in bytes.
+    pub const LEN: usize = 32;
+
+    /// Copies the key's bytes in. The caller's copy stays the caller's to erase.
+    #[must_use]
+    pub fn new(bytes: &[u8; Self::LEN]) -> Self {
+        let mut key = Self(Box::new(Zeroizing::new([0; Self::LEN])));
+        key.0.copy_from_slice(bytes);
+        key
+    }
+
+    /// Reads a key from the text of a file or a variable: 64 hexadecimal digits, or the base64 of 32
+    /// bytes, with blanks or an end of line around it. The two can't be confused: base64 has 44
+    /// characters.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, StoreKeyError> {
+        let text = text.trim_ascii();
+        let mut key = Self(Box::new(Zeroizing::new([0; Self::LEN])));
+        if text.len() == 2 * Self::LEN {
+            hex::decode_to_slice(text, key.0.as_mut_slice()).map_err(|_| StoreKeyError)?;
+            return Ok(key);
+        }
+        // The decoder wants room for what it can't know to be padding.
+        let mut room = Zeroizing::new([0; Self::LEN + 4]);
+        let read = match text.len() {
+            44 => STANDARD.decode_slice(text, room.as_mut_slice()).map_err(|_| StoreKeyError)?,
+            _ => return Err(StoreKeyError),
+        };
+        let bytes = room.get(..read).filter(|bytes| bytes.len() == Self::LEN);
+        key.0.copy_from_slice(bytes.ok_or(StoreKeyError)?);
+        Ok(key)
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ways_to_write_a_key() {
+        let bytes: [u8; 32] = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let hexadecimal = hex::encode(bytes);
+        let base64 = STANDARD.encode(bytes);
+        for text in [&hexadecimal, &hexadecimal.to_uppercase(), &base64, &format!(" {base64}\r\n")]
+        {
+            assert_eq!(StoreKey::parse(text).ok().map(|k| *k.expose()), Some(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "00",
+            &hexadecimal[1..],
+            &hexadecimal.replace('0', "x"),
+            &base64[1..],
+            &STANDARD.encode([1; 31]),
+            &STANDARD.encode([1; 33]),
+            &base64.replace('A', "-"),
+            &"é".repeat(22),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(StoreKey::parse(bad).err(), Some(StoreKeyError), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::maf::Maf;
+use crate::testing::{
+    Bench, GATEWAY, LIGHT, OTHER, client, export, session, settings, store_key, told,
+};
+
+type Entry = (Slot, Vec<u8>);
+
+/// Everything that the sealed tables hold.
+fn entries(path: &Path, table: TableDefinition<'_, Id, Sealed>) -> Vec<Entry> {
+    let database = builder().open(path).unwrap();
+    let table = database.begin_read().unwrap().open_table(table).unwrap();
+    let entries = table.iter().unwrap().map(|e| e.unwrap());
+    entries.map(|(slot, sealed)| (*slot.value(), sealed.value().to_vec())).collect()
+}
+
+fn overwrite(path: &Path, table: TableDefinition<'_, Id, Sealed>, slot: &Slot, sealed: &[u8]) {
+    let database = builder().open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(table).unwrap().insert(slot, sealed).unwrap();
+    transaction.commit().unwrap();
+}
+
+/// A store with two sources, each of which has a key for the gateway; closed.
+fn closed() -> (tempfile::TempDir, PathBuf, [String; 2]) {
+    let bench = Bench::new();
+    for who in [LIGHT, OTHER, GATEWAY] {
+        bench.registered(who, 400);
+    }
+    let keys = [(LIGHT, 0xe1), (OTHER, 0xe2)]
+        .map(|(who, value)| bench.key(who, GATEWAY, value, 100).relative_key_id);
+    let path = bench.path();
+    (bench.folder, path, keys)
+}
+
+fn reopened(folder: tempfile::TempDir, path: &Path, key: u8) -> Bench {
+    let maf = Maf::open(path, &store_key(key), settings()).unwrap();
+    Bench { folder, maf }
+}
+
+impl Store {
+    /// Checks that the indices say what the entries say, no more and no less.
+    fn assert_consistent(&self) {
+        let database = self.database().unwrap();
+        let transaction = database.get().unwrap().begin_read().unwrap();
+        let (mut expiring, mut owned) = (BTreeSet::new(), BTreeSet::new());
+        for entry in transaction.open_table(CLIENTS).unwrap().iter().unwrap() {
+            let (slot, sealed) = entry.unwrap();
+            let plain = self.vault.open(Kind::Client, slot.value(), sealed.value()).unwrap();
+            let record = ClientRecord::read(&plain).unwrap();
+            assert_eq!(self.vault.slot(Kind::Client, &record.id), *slot.value());
+            expiring.insert((record.expires, Kind::Client as u8, *slot.value()));
+        }
+        for entry in transaction.open_table(KEYS).unwrap().iter().unwrap() {
+            let (slot, sealed) = entry.unwrap();
+            let record = open_key(&self.vault, slot.value(), sealed.value()).ok().unwrap().record;
+            assert_eq!(self.vault.slot(Kind::Key, &record.relative), *slot.value());
+            expiring.insert((record.expires, Kind::Key as u8, *slot.value()));
+            owned.insert((self.vault.slot(Kind::Client, &record.source), *slot.value()));
+        }
+        let table = transaction.open_table(EXPIRY).unwrap();
+        let indexed = table.iter().unwrap().map(|e| e.unwrap().0);
+        let indexed: BTreeSet<_> =
+            indexed.map(|k| (k.value().0, k.value().1, *k.value().2)).collect();
+        assert_eq!(indexed, expiring);
+        let table = transaction.open_table(OWNED).unwrap();
+        let indexed = table.iter().unwrap().map(|e| e.unwrap().0);
+        let indexed: BTreeSet<_> = indexed.map(|k| (*k.value().0, *k.value().1)).collect();
+        assert_eq!(indexed, owned);
+    }
+}
+
+#[test]
+fn another_key_does_not_open_it_and_changes_nothing() {
+    let (folder, path, keys) = closed();
+    let before = (entries(&path, CLIENTS), entries(&path, KEYS));
+    let wrong = Maf::open(&path, &store_key(2), settings()).err().unwrap();
+    assert!(matches!(wrong, OpenError::WrongKey), "{wrong}");
+    let wrong = crate::reencrypt(&path, &store_key(2), &store_key(3)).unwrap_err();
+    assert!(matches!(wrong, OpenError::WrongKey), "{wrong}");
+    assert_eq!((entries(&path, CLIENTS), entries(&path, KEYS)), before);
+    let bench = reopened(folder, &path, 1);
+    assert!(keys.iter().all(|key| bench.fetch(GATEWAY, key, 1).is_ok()));
+}
+
+#[test]
+fn what_is_no_store_of_a_maf_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other");
+    for (n, name) in ["things", "about"].into_iter().enumerate() {
+        let database = Database::create(path.with_extension(n.to_string())).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let table: TableDefinition<'_, &str, &str> = TableDefinition::new(name);
+        transaction.open_table(table).unwrap().insert("schema", "1").unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let path = path.with_extension(n.to_string());
+        let error = Maf::open(&path, &store_key(1), settings()).err().unwrap();
+        assert!(matches!(error, OpenError::Foreign), "{error}");
+    }
+    std::fs::write(&path, b"no database at all, but a text").unwrap();
+    assert!(Maf::open(&path, &store_key(1), settings()).is_err());
+    assert!(crate::reencrypt(&folder.path().join("none"), &store_key(1), &store_key(2)).is_err());
+    assert!(!folder.path().join("none").exists());
+}
+
+#[test]
+fn an_entry_that_is_tampered_with_is_no_key() {
+    let (folder, path, keys) = closed();
+    let vault = Vault::new(&store_key(1));
+    let slots = keys.clone().map(|key| vault.slot(Kind::Key, &key));
+    let stored = entries(&path, KEYS);
+    let of = |slot: &Slot| stored.iter().find(|(s, _)| s == slot).unwrap().1.clone();
+    let mut changed = of(&slots[0]);
+    changed[10] ^= 1;
+    overwrite(&path, KEYS, &slots[0], &changed);
+    let bench = reopened(folder, &path, 1);
+    let (rsc, why) = bench.fetch(GATEWAY, &keys[0], 1).err().unwrap();
+    assert_eq!((rsc, why.as_str()), (5000, r#"{"m2m:dbg":"the MAF's store failed"}"#));
+    assert!(bench.fetch(GATEWAY, &keys[1], 1).is_ok());
+    // It is no failure of the file, and holds up neither its source nor the sweep.
+    assert!(!bench.maf.store_fails());
+    let leave = client(LIGHT).deregister("1", crate::names::OWN_REGISTRATION).unwrap();
+    assert_eq!(bench.told(LIGHT, &leave, 1).0, 2002);
+    while bench.maf.sweep(crate::testing::at(100_000)).unwrap().more {}
+    bench.maf.store.assert_consistent();
+}
+
+#[test]
+fn entries_that_change_places_are_no_entries() {
+    let (folder, path, keys) = closed();
+    let vault = Vault::new(&store_key(1));
+    let slots = keys.clone().map(|key| vault.slot(Kind::Key, &key));
+    for table in [KEYS, CLIENTS] {
+        let stored = entries(&path, table);
+        let rotated = stored.iter().cycle().skip(1);
+        for ((slot, _), (_, sealed)) in stored.iter().zip(rotated) {
+            overwrite(&path, table, slot, sealed);
+        }
+    }
+    let bench = reopened(folder, &path, 1);
+    for key in &keys {
+        assert_eq!(bench.fetch(GATEWAY, key, 1).err().unwrap().0, 5000);
+    }
+    let read =
+        |slot: &Slot| bench.maf.store.read(|s| Ok::<_, StoreError>(s.sealed_key(slot)?.unwrap()));
+    for slot in &slots {
+        let opened = open_key(&vault, slot, &read(slot).unwrap());
+        assert!(matches!(opened.err(), Some(StoreError::Damaged)));
+    }
+    // What is said of it tells nothing of it.
+    assert!(!StoreError::Damaged.to_string().contains("provider"));
+}
+
+#[test]
+fn a_store_is_written_anew_under_another_key() {
+    let (folder, path, keys) = closed();
+    let bench = reopened(folder, &path, 1);
+    let one = session(0x31);
+    assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, GATEWAY, 90), 1).rsc.code(), 2001);
+    let remove = client(LIGHT).deregister_key("d", &one.relative_key_id()).unwrap();
+    assert_eq!(bench.told(LIGHT, &remove, 1).0, 2002);
+    // Not while somebody has it open.
+    assert!(crate::reencrypt(&path, &store_key(1), &store_key(2)).is_err());
+    let Bench { folder, maf } = bench;
+    drop(maf);
+    let before: BTreeSet<_> = entries(&path, KEYS).into_iter().map(|(slot, _)| slot).collect();
+    crate::reencrypt(&path, &store_key(1), &store_key(2)).unwrap();
+    let after: BTreeSet<_> = entries(&path, KEYS).into_iter().map(|(slot, _)| slot).collect();
+    assert!(before.is_disjoint(&after) && before.len() == after.len());
+    let wrong = Maf::open(&path, &store_key(1), settings()).err().unwrap();
+    assert!(matches!(wrong, OpenError::WrongKey));
+    let bench = reopened(folder, &path, 2);
+    bench.maf.store.assert_consistent();
+    for (key, value) in keys.iter().zip([0xe1, 0xe2]) {
+        assert_eq!(bench.fetch(GATEWAY, key, 2).ok().unwrap().key.expose(), [value; 32]);
+    }
+    // What the session gave is still known.
+    assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, OTHER, 80), 2).rsc.code(), 4105);
+    // One entry that can't be read, and nothing is changed.
+    let Bench { folder, maf } = bench;
+    drop(maf);
+    let slot = Vault::new(&store_key(2)).slot(Kind::Key, &keys[0]);
+    overwrite(&path, KEYS, &slot, b"nonsense");
+    let before = entries(&path, KEYS);
+    let damaged = crate::reencrypt(&path, &store_key(2), &store_key(3)).unwrap_err();
+    assert!(matches!(damaged, OpenError::Store(StoreError::Damaged)), "{damaged}");
+    assert_eq!(entries(&path, KEYS), before);
+    assert!(reopened(folder, &path, 2).fetch(GATEWAY, &keys[1], 2).is_ok());
+}
+
+#[test]
+fn the_file_says_nobodys_name_and_no_key() {
+    let (_folder, path, keys) = closed();
+    let file = std::fs::read(&path).unwrap();
+    let has = |needle: &[u8]| file.windows(needle.len()).any(|window| window == needle);
+    for secret in [LIGHT, OTHER, GATEWAY, "provider", &keys[0], &keys[1]] {
+        assert!(!has(secret.as_bytes()), "{secret}");
+    }
+    assert!(!has(&[0xe1; 4]) && !has(&[0xe2; 4]));
+}
+
+#[test]
+fn after_a_failure_the_file_is_opened_anew() {
+    let (folder, path, keys) = closed();
+    let bench = reopened(folder, &path, 1);
+    let store = &bench.maf.store;
+    store.note(&StoreError::Closed);
+    assert!(bench.maf.store_fails());
+    // It is read at once, and written after a while.
+    assert!(bench.fetch(GATEWAY, &keys[0], 1).is_ok());
+    let paused = bench.ask(LIGHT, None, &crate::testing::give(LIGHT, GATEWAY, 1, 90), 1);
+    assert_eq!(told(&paused).0, 5000);
+    assert!(bench.maf.store_fails());
+    *store.paused_until.lock().unwrap() = Some(Instant::now());
+    bench.key(LIGHT, GATEWAY, 1, 90);
+    assert!(!bench.maf.store_fails());
+    store.assert_consistent();
+    // One in whose place another was put is not taken for it.
+    store.note(&StoreError::Closed);
+    std::fs::remove_file(&path).unwrap();
+    drop(Maf::open(&path, &store_key(9), settings()).unwrap());
+    assert_eq!(bench.fetch(GATEWAY, &keys[0], 1).err().unwrap().0, 5000);
+    assert!(bench.maf.store_fails());
+}
+
+#[test]
+fn what_is_not_committed_never_was() {
+    let bench = Bench::new();
+    let record = ClientRecord {
+        id: LIGHT.into(),
+        registration: "mcr-1".into(),
+        credential: "11-x".into(),
+        expires: u64::MAX,
+        labels: vec![],
+        admin: "a.b".into(),
+    };
+    let failed: Result<(), StoreError> = bench.maf.store.write(|writer| {
+        writer.put_client(&record)?;
+        Err(StoreError::Damaged)
+    });
+    assert!(failed.is_err());
+    let slot = bench.maf.store.vault.slot(Kind::Client, LIGHT);
+    let found = bench.maf.store.read(|s| Ok::<_, StoreError>(s.client(&slot)?.is_some()));
+    assert!(!found.unwrap());
+    bench.maf.store.assert_consistent();
+}

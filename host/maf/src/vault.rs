@@ -1,0 +1,143 @@
+//! How entries of the store are sealed, and what they are found by.
+//!
+//! An entry is found by a keyed hash of its identifier, so the file tells nobody without the store's
+//! key whose entries are in it. What is in an entry is sealed with XChaCha20-Poly1305; the table and
+//! the hash it stands under are authenticated with it, so that no entry can be put in another's place.
+
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, KeyInit, Mac};
+use rand::RngExt;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::store_key::StoreKey;
+
+/// What an entry stands under.
+pub(crate) type Slot = [u8; 32];
+
+/// Length of a nonce. It is random: with 24 bytes no two will ever be the same under one key, so
+/// nothing has to be counted, over restarts and copies of the file.
+const NONCE: usize = 24;
+/// Length of the authentication tag.
+const TAG: usize = 16;
+
+/// What kind of entry it is. The number is authenticated, and stands in the index of expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A client registration.
+    Client = 1,
+    /// A key registration.
+    Key = 2,
+    /// What proves the store's key.
+    Proof = 3,
+}
+
+/// An entry that can't be sealed, for want of memory that a cipher could use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an entry can't be sealed")]
+pub(crate) struct SealError;
+
+/// What seals and opens entries.
+pub(crate) struct Vault {
+    cipher: XChaCha20Poly1305,
+    slots: Box<Zeroizing<[u8; 32]>>,
+}
+
+impl Vault {
+    pub(crate) fn new(key: &StoreKey) -> Self {
+        // One key for each use, so that neither says anything of the other.
+        let sealing = derive(key, "saegis MAF store: entries");
+        Self {
+            cipher: XChaCha20Poly1305::new(<&Key>::from(&*sealing)),
+            slots: Box::new(derive(key, "saegis MAF store: slots")),
+        }
+    }
+
+    /// What the entry of an identifier stands under.
+    pub(crate) fn slot(&self, kind: Kind, id: &str) -> Slot {
+        *mac(self.slots.as_slice(), &[&[kind as u8], id.as_bytes()])
+    }
+
+    /// Seals an entry.
+    pub(crate) fn seal(&self, kind: Kind, slot: &Slot, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let nonce: [u8; NONCE] = rand::rng().random();
+        // Room for all, so that no half of a plain text is left behind where it grew. What is in it
+        // at the end is sealed; only an error leaves it plain, and then it is overwritten.
+        let mut sealed = Zeroizing::new(Vec::with_capacity(plain.len() + TAG + NONCE));
+        sealed.extend_from_slice(plain);
+        self.cipher
+            .encrypt_in_place(&XNonce::from(nonce), &associated(kind, slot), &mut *sealed)
+            .map_err(|_| SealError)?;
+        sealed.extend_from_slice(&nonce);
+        Ok(std::mem::take(&mut *sealed))
+    }
+
+    /// Opens an entry. None when it is not as it was sealed, or stands in another's place.
+    pub(crate) fn open(
+        &self,
+        kind: Kind,
+        slot: &Slot,
+        sealed: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let (text, nonce) = sealed.split_last_chunk::<NONCE>()?;
+        let mut plain = Zeroizing::new(text.to_vec());
+        self.cipher
+            .decrypt_in_place(&XNonce::from(*nonce), &associated(kind, slot), &mut *plain)
+            .ok()?;
+        Some(plain)
+    }
+}
+
+fn associated(kind: Kind, slot: &Slot) -> [u8; 33] {
+    let mut bytes = [kind as u8; 33];
+    for (place, byte) in bytes.iter_mut().skip(1).zip(slot) {
+        *place = *byte;
+    }
+    bytes
+}
+
+fn derive(key: &StoreKey, purpose: &str) -> Zeroizing<[u8; 32]> {
+    mac(key.expose(), &[purpose.as_bytes()])
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+    let mut mac =
+        <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes any key length");
+    for part in parts {
+        mac.update(part);
+    }
+    Zeroizing::new(mac.finalize().into_bytes().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_sealed_there_is_opened() {
+        let vault = Vault::new(&StoreKey::new(&[7; 32]));
+        let slot = vault.slot(Kind::Key, "A");
+        let sealed = vault.seal(Kind::Key, &slot, b"plain").unwrap();
+        let open = |kind, slot: &Slot, sealed: &[u8]| {
+            vault.open(kind, slot, sealed).map(|plain| plain.to_vec())
+        };
+        assert_eq!(open(Kind::Key, &slot, &sealed), Some(b"plain".to_vec()));
+        assert_eq!(open(Kind::Client, &slot, &sealed), None);
+        assert_eq!(open(Kind::Key, &vault.slot(Kind::Key, "B"), &sealed), None);
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(open(Kind::Key, &slot, &changed), None, "{at}");
+            assert_eq!(open(Kind::Key, &slot, &sealed[..at]), None, "{at}");
+        }
+        let other = Vault::new(&StoreKey::new(&[8; 32]));
+        assert!(other.open(Kind::Key, &slot, &sealed).is_none());
+        assert_ne!(other.slot(Kind::Key, "A"), slot);
+        assert_ne!(vault.slot(Kind::Client, "A"), slot);
+        // The same twice looks different.
+        assert_ne!(vault.seal(Kind::Key, &slot, b"plain").unwrap(), sealed);
+    }
+}

@@ -1,0 +1,225 @@
+//! What a request wants, read from it alone: neither the store nor the clock has a say here, so
+//! policy can be asked about the very thing that is carried out afterwards.
+
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::AbsoluteId;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::target::{Scope, Target};
+
+use crate::attributes::{Attributes, required};
+use crate::names;
+use crate::record::{Seconds, time};
+use crate::refusal::Refusal;
+
+/// What a request wants.
+pub(crate) enum Wanted<'r> {
+    /// MAF client registration (clause 8.8.2.3).
+    RegisterClient(NewClient),
+    /// MAF client configuration retrieval (clause 8.8.2.4).
+    RetrieveClient(&'r str),
+    /// MAF client registration update (clause 8.8.2.5).
+    UpdateClient(&'r str, Change),
+    /// MAF client de-registration (clause 8.8.2.6).
+    DeregisterClient(&'r str),
+    /// MAF key registration (clause 8.8.2.7).
+    RegisterKey(NewKey),
+    /// MAF key retrieval (clause 8.8.2.8).
+    RetrieveKey(&'r str),
+    /// MAF key registration update (clause 8.8.2.9).
+    UpdateKey(&'r str, Change),
+    /// MAF key de-registration (clause 8.8.2.10).
+    DeregisterKey(&'r str),
+}
+
+/// What a client registration says.
+pub(crate) struct NewClient {
+    pub(crate) expires: Seconds,
+    pub(crate) labels: Vec<String>,
+    pub(crate) admin: String,
+}
+
+/// What a key registration says.
+pub(crate) struct NewKey {
+    pub(crate) expires: Seconds,
+    pub(crate) labels: Vec<String>,
+    pub(crate) admin: String,
+    pub(crate) suid: u8,
+    pub(crate) targets: Vec<AbsoluteId>,
+    pub(crate) key: Option<PresharedKey>,
+}
+
+/// What an update changes: nothing else can be changed. Whoever has fetched a key keeps it, so other
+/// targets, another purpose or another key are another registration.
+pub(crate) struct Change {
+    pub(crate) expires: Option<Seconds>,
+    pub(crate) labels: Option<Vec<String>>,
+}
+
+/// A key registration that a client asks for, for policy to judge (clause 8.8.2.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyRegistration {
+    /// What the key is for (TS-0004 clause 6.3.4.2.39), 32 to 35.
+    pub suid: u8,
+    /// Who may fetch it.
+    pub targets: Vec<AbsoluteId>,
+    /// How long it is to hold, before the MAF's bounds.
+    pub expires: SystemTime,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// The domain name of the administrating stakeholder.
+    pub admin_fqdn: String,
+    /// Whether the client gives the key, in place of the one of its TLS session.
+    pub gives_key: bool,
+}
+
+/// The key registration that a request asks for; None for every other request, and for one that is
+/// refused for what it says.
+pub(crate) fn key_registration(request: &RequestPrimitive) -> Option<KeyRegistration> {
+    match wanted(request) {
+        Ok(Wanted::RegisterKey(new)) => Some(KeyRegistration {
+            suid: new.suid,
+            targets: new.targets,
+            expires: time(new.expires),
+            labels: new.labels,
+            admin_fqdn: new.admin,
+            gives_key: new.key.is_some(),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether an address that names the MAF names this one.
+pub(crate) fn is_at(target: &Target, fqdn: &str) -> bool {
+    match &target.scope {
+        Scope::CseRelative | Scope::SpRelative(_) => true,
+        Scope::Absolute { sp, .. } => sp.eq_ignore_ascii_case(fqdn),
+    }
+}
+
+/// The resource below the base that a request is for; None for the base itself.
+fn below_base(target: &Target) -> Result<Option<&str>, Refusal> {
+    let resource = match &target.scope {
+        Scope::SpRelative(base) | Scope::Absolute { cse: base, .. } => {
+            if base.bare() != names::BASE {
+                return Err(Refusal::NotFound);
+            }
+            target.resource.as_str()
+        }
+        Scope::CseRelative => match target.resource.split_once('/') {
+            Some((names::BASE, resource)) => resource,
+            None if target.resource == names::BASE => "-",
+            _ => return Err(Refusal::NotFound),
+        },
+    };
+    match resource {
+        "-" => Ok(None),
+        // What is longer is nobody's, and is answered like it, before anything is computed over it.
+        name if crate::attributes::check_relative_id(name).is_err() => Err(Refusal::NotFound),
+        name => Ok(Some(name)),
+    }
+}
+
+/// Reads what a request wants.
+pub(crate) fn wanted(request: &RequestPrimitive) -> Result<Wanted<'_>, Refusal> {
+    let Some(name) = below_base(&request.to)? else {
+        return match (request.operation, request.resource_type) {
+            (Operation::Create, Some(names::CLIENT_REGISTRATION_TYPE)) => {
+                new_client(request).map(Wanted::RegisterClient)
+            }
+            (Operation::Create, Some(names::KEY_REGISTRATION_TYPE)) => {
+                new_key(request).map(Wanted::RegisterKey)
+            }
+            (Operation::Create, _) => Err(Refusal::ResourceType),
+            _ => Err(Refusal::NotAllowed),
+        };
+    };
+    let client =
+        name == names::OWN_REGISTRATION || name.starts_with(names::CLIENT_REGISTRATION_PREFIX);
+    match (request.operation, client) {
+        (Operation::Retrieve, true) => Ok(Wanted::RetrieveClient(name)),
+        (Operation::Update, true) => {
+            Ok(Wanted::UpdateClient(name, change(request, names::CLIENT_REGISTRATION)?))
+        }
+        (Operation::Delete, true) => Ok(Wanted::DeregisterClient(name)),
+        (Operation::Retrieve, false) => Ok(Wanted::RetrieveKey(name)),
+        (Operation::Update, false) => {
+            Ok(Wanted::UpdateKey(name, change(request, names::KEY_REGISTRATION)?))
+        }
+        (Operation::Delete, false) => Ok(Wanted::DeregisterKey(name)),
+        (Operation::Create | Operation::Notify, _) => Err(Refusal::NotAllowed),
+    }
+}
+
+fn attributes<'r>(
+    request: &'r RequestPrimitive,
+    root: &'static str,
+    known: &[&'static str],
+) -> Result<Attributes<'r>, Refusal> {
+    let content = request.content.as_ref().ok_or(crate::attributes::AttributeError::None)?;
+    Ok(Attributes::read(content.bytes(), root, known)?)
+}
+
+fn new_client(request: &RequestPrimitive) -> Result<NewClient, Refusal> {
+    let known = [names::EXPIRATION_TIME, names::LABELS, names::ADMIN_FQDN];
+    let attributes = attributes(request, names::CLIENT_REGISTRATION, &known)?;
+    Ok(NewClient {
+        expires: required(names::EXPIRATION_TIME, attributes.expiration()?)?,
+        labels: attributes.labels()?,
+        admin: required(names::ADMIN_FQDN, attributes.admin()?)?,
+    })
+}
+
+/// The SUID of a key for security association establishment, and of one for primitives that are
+/// protected end to end: each is between two, so it has one target (clause 8.8.2.7).
+const BETWEEN_TWO: [u8; 2] = [32, 33];
+
+/// The SUIDs of keys that a MAF distributes: the two above, and those for data that is protected
+/// end to end, which any number may read.
+const OF_A_MAF: std::ops::RangeInclusive<u8> = 32..=35;
+
+fn new_key(request: &RequestPrimitive) -> Result<NewKey, Refusal> {
+    let known = [
+        names::EXPIRATION_TIME,
+        names::LABELS,
+        names::ADMIN_FQDN,
+        names::SUID,
+        names::TARGET_IDS,
+        names::KEY_VALUE,
+    ];
+    let attributes = attributes(request, names::KEY_REGISTRATION, &known)?;
+    let suid = required(names::SUID, attributes.suid()?)?;
+    if !OF_A_MAF.contains(&suid) {
+        return Err(Refusal::Suid);
+    }
+    let targets = attributes.targets()?;
+    if BETWEEN_TWO.contains(&suid) && targets.len() != 1 {
+        return Err(Refusal::Targets(suid, targets.len()));
+    }
+    Ok(NewKey {
+        expires: required(names::EXPIRATION_TIME, attributes.expiration()?)?,
+        labels: attributes.labels()?,
+        admin: required(names::ADMIN_FQDN, attributes.admin()?)?,
+        suid,
+        targets,
+        key: attributes.key()?,
+    })
+}
+
+fn change(request: &RequestPrimitive, root: &'static str) -> Result<Change, Refusal> {
+    let attributes = attributes(request, root, &[names::EXPIRATION_TIME, names::LABELS])?;
+    let labels = if attributes.is_null(names::LABELS) {
+        Some(Vec::new())
+    } else if attributes.has(names::LABELS) {
+        Some(attributes.labels()?)
+    } else {
+        None
+    };
+    let change = Change { expires: attributes.expiration()?, labels };
+    if change.expires.is_none() && change.labels.is_none() {
+        return Err(Refusal::NothingToUpdate);
+    }
+    Ok(change)
+}

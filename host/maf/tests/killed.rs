@@ -1,0 +1,88 @@
+//! What was acknowledged outlives the process, however that ends.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use saegis_maf::client::{
+    Client, KeyTerms, Terms, read_registered_key, read_registration, read_retrieved_key,
+};
+use saegis_maf::{Caller, Maf, Settings, StoreKey};
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::{AbsoluteId, CredentialId};
+
+const FQDN: &str = "maf.provider.com";
+const STORE: &str = "SAEGIS_TEST_MAF_STORE";
+/// How many keys are acknowledged before the process is killed, at least.
+const KEYS: usize = 40;
+
+fn open(path: &Path) -> Maf {
+    Maf::open(path, &StoreKey::new(&[1; 32]), Settings::new(FQDN).unwrap()).unwrap()
+}
+
+fn source() -> AbsoluteId {
+    AbsoluteId::parse("//in.provider.com/mn-1/Clight").unwrap()
+}
+
+fn caller() -> Caller<'static> {
+    let credential_id = CredentialId::parse("11-light@maf.provider.com").unwrap();
+    Caller { id: source(), credential_id, exported: None }
+}
+
+/// Not a test but the process that is killed: it registers keys and says each that is acknowledged.
+#[test]
+fn registers_keys_until_it_is_killed() {
+    let Some(path) = std::env::var_os(STORE) else { return };
+    let maf = open(Path::new(&path));
+    let client = Client::new(source(), FQDN).unwrap();
+    let now = SystemTime::now();
+    let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
+    let registered = maf.handle(&caller(), &client.register("1", &terms).unwrap(), now);
+    read_registration(&registered).unwrap();
+    let wanted = KeyTerms { terms, suid: 32, targets: vec![source()] };
+    for n in 0_u8.. {
+        let key = PresharedKey::new(&[n; 32]).unwrap();
+        let request = client.register_key("2", &wanted, Some(&key)).unwrap();
+        let answer = maf.handle(&caller(), &request, now);
+        let made = read_registered_key(&answer, None).unwrap();
+        println!("acknowledged {} {n}", made.relative_key_id);
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maf");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "registers_keys_until_it_is_killed", "--nocapture", "--test-threads=1"])
+        .env(STORE, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut acknowledged = Vec::new();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        // The harness writes in front of the first.
+        if let Some((_, said)) = line.split_once("acknowledged ") {
+            let (id, n) = said.split_once(' ').unwrap();
+            acknowledged.push((id.to_owned(), n.parse::<u8>().unwrap()));
+        }
+        if acknowledged.len() == KEYS {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(acknowledged.len() >= KEYS);
+
+    let maf = open(&path);
+    let client = Client::new(source(), FQDN).unwrap();
+    for (id, n) in acknowledged {
+        let request = client.retrieve_key("3", &id).unwrap();
+        let answer = maf.handle(&caller(), &request, SystemTime::now());
+        assert_eq!(read_retrieved_key(&answer).ok().unwrap().key.expose(), [n; 32]);
+    }
+}

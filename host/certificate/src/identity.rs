@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, From, MAX_LEN, check_fqdn};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, MAX_LEN, check_fqdn};
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, OctetString, Oid};
 use x509_parser::extensions::GeneralName;
 
@@ -140,6 +140,18 @@ impl Identity {
         match self {
             Self::Ae { stem, .. } => Some(Entity::Ae(stem.clone())),
             Self::Cse { cse, .. } => Some(Entity::Cse(cse.clone())),
+            Self::Node(_) | Self::Device(_) | Self::Fqdn(_) | Self::PublicKey(_) => None,
+        }
+    }
+
+    /// Its absolute AE-ID or CSE-ID, if it names an AE or a CSE of that service provider.
+    #[must_use]
+    pub fn absolute(&self, service_provider: Option<&str>) -> Option<AbsoluteId> {
+        match self {
+            Self::Ae { absolute, .. } => AbsoluteId::parse(absolute).ok(),
+            Self::Cse { cse, .. } => {
+                AbsoluteId::parse(&format!("//{}{cse}", service_provider?)).ok()
+            }
             Self::Node(_) | Self::Device(_) | Self::Fqdn(_) | Self::PublicKey(_) => None,
         }
     }

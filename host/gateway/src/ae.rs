@@ -3,10 +3,12 @@
 mod certificate;
 mod client;
 mod config;
+mod maf;
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use saegis_certificate::Flavour;
 use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -116,23 +118,24 @@ impl AeError {
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
     let from = config.ae.ae_id.to_string();
-    let own = match &config.credential {
-        Proof::Key(_) => None,
-        Proof::Certificate(files) => Some(certificate::load(files, &config.registrar.cse_id)?),
-    };
-    let by = match (&config.credential, &own, &config.registrar.domain_name) {
-        (Proof::Certificate(_), Some((trust, own)), Some(name)) => {
-            By::Certificate { trust: trust.clone(), own, name }
+    let (mut session, kind, proof) = match &config.maf {
+        None => {
+            let (kind, proof) = match &config.credential {
+                Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
+                Proof::Certificate(files) => {
+                    ("certificate", files.certificate.display().to_string())
+                }
+            };
+            let to = (&config.registrar, Flavour::CseId);
+            (establish(to, &config.credential, from).await?, kind, proof)
         }
-        (Proof::Key(credential), ..) => By::Key(credential),
-        // The configuration was checked for it.
-        (Proof::Certificate(_), ..) => return Err(AeError::Broken("no certificate".into())),
+        Some(maf) => {
+            let credential = maf::credential(maf, &config.credential).await?;
+            let proof = credential.kpsa_id.to_string();
+            let by = By::Key(&credential);
+            (Session::establish(&config.registrar, by, from).await?, "maf_key", proof)
+        }
     };
-    let (kind, proof) = match &config.credential {
-        Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
-        Proof::Certificate(files) => ("certificate", files.certificate.display().to_string()),
-    };
-    let mut session = Session::establish(&config.registrar, by, from).await?;
     if !as_json {
         crate::print(&format!(
             "association: {} {} with {} at {}, as {}",
@@ -158,6 +161,24 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         crate::print(&done.words);
     }
     Ok(())
+}
+
+/// Establishes an association with somebody whose certificate, if that is how, is of that flavour.
+async fn establish(
+    (to, flavour): (&config::Registrar, Flavour),
+    proof: &Proof,
+    from: String,
+) -> Result<Session, AeError> {
+    match proof {
+        Proof::Key(credential) => Session::establish(to, By::Key(credential), from).await,
+        Proof::Certificate(files) => {
+            let (trust, own) = certificate::load(files, &to.cse_id, flavour)?;
+            // The configuration was checked for it.
+            let name = to.domain_name.as_deref();
+            let name = name.ok_or_else(|| AeError::Broken("no domain name".into()))?;
+            Session::establish(to, By::Certificate { trust, own: &own, name, flavour }, from).await
+        }
+    }
 }
 
 /// What a verb came to.

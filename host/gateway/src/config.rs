@@ -16,8 +16,8 @@ use saegis_policy::{Capability, Limits};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-pub use load::{Loaded, read};
-pub use peer::{Peer, check_means};
+pub use load::{Loaded, read, text};
+pub use peer::{Peer, check_means, shared_if_there};
 
 use crate::notifier::Allowed;
 
@@ -41,6 +41,12 @@ pub struct Config {
     /// Other CSEs that this one goes to.
     #[serde(default)]
     pub peer: Vec<Peer>,
+    /// MAFs whose keys are taken.
+    #[serde(default)]
+    pub maf: Vec<crate::maf::At>,
+    /// The MAF that this is, in place of a CSE.
+    #[serde(skip)]
+    pub authority: Option<crate::maf::Authority>,
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,

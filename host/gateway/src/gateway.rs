@@ -14,6 +14,7 @@ use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::cses::Cses;
 use crate::logging::Lost;
+use crate::maf::keys::Keys;
 use crate::metrics::Metrics;
 use crate::notifier::Notifier;
 use crate::rules::Source;
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// Other CSEs.
     pub cses: Cses,
+    /// The keys of MAFs, where some are configured.
+    pub maf_keys: Option<Arc<Keys>>,
     /// The live associations.
     pub associations: Associations,
     /// Where the service subscription's rules are.
@@ -66,19 +69,24 @@ impl Gateway {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
         let psk = psk::Server::new(&config.listen.suites)
             .map_err(|e| own(format!("listen.suites: {e}")))?;
+        let psk = if config.authority.is_some() { psk.exporting() } else { psk };
         let metrics = Metrics::new(lost);
         let observer = Arc::new(metrics.calls());
-        let policy = Policy::open(config.policy_settings(Some(observer))).await?;
+        let maf_keys = Keys::new(&config);
+        let mut settings = config.policy_settings(Some(observer));
+        settings.maf_keys = maf_keys.clone().map(|keys| keys as Arc<dyn saegis_policy::MafKeys>);
+        let policy = Policy::open(settings).await?;
         crate::config::check_means(&config.peer, &policy.current()).map_err(own)?;
         metrics.in_force(&policy.current());
         let bindings = open_bindings(&config)?;
-        let upstream = match &config.upstream {
-            Some(upstream) => Upstream::Remote(Box::new(Remote::new(
+        let upstream = match (&config.authority, &config.upstream) {
+            (Some(authority), _) => Upstream::Maf(crate::maf::open(authority)?),
+            (None, Some(upstream)) => Upstream::Remote(Box::new(Remote::new(
                 upstream.url.clone(),
                 config.cse.cse_id.clone(),
                 config.limits.content_bytes,
             ))),
-            None => {
+            (None, None) => {
                 let notifications = &config.notifications;
                 let patience = Duration::from_secs(notifications.seconds);
                 let notifier = Notifier::new(notifications.targets.clone(), patience);
@@ -86,6 +94,9 @@ impl Gateway {
             }
         };
         let policy = Arc::new(policy);
+        if let Some(keys) = &maf_keys {
+            keys.start(&policy);
+        }
         let cses = Cses::new(&config, &policy);
         let rules = Source::new(
             config.cse.cse_id.clone(),
@@ -97,6 +108,7 @@ impl Gateway {
             rules: Arc::new(rules),
             certificates: Mutex::default(),
             cses,
+            maf_keys,
             policy,
             psk,
             upstream,
@@ -127,6 +139,8 @@ impl Gateway {
             return Ok(Some(engine.clone()));
         }
         let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
+        // A MAF's clients may have it register what the session exports.
+        let engine = if self.config.authority.is_some() { engine.exporting() } else { engine };
         let engine = Arc::new(engine);
         *kept = Some((certificates.clone(), engine.clone()));
         Ok(Some(engine))
@@ -146,6 +160,7 @@ impl Gateway {
             Upstream::Embedded { registrar, .. } if registrar.store_fails() => {
                 Readiness::StoreFails
             }
+            Upstream::Maf(maf) if maf.store_fails() => Readiness::StoreFails,
             _ => Readiness::Ready,
         }
     }

@@ -248,6 +248,12 @@ impl Asked {
     async fn map(&self, generation: &Generation, vouched: Vouched) -> Result<Mapped, NotFound> {
         let Vouched { identity, until, .. } = vouched;
         let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
+        if generation.is_maf() {
+            // Whoever may be a client of a MAF is so under its whole name.
+            let own = generation.service_provider();
+            let client = identity.absolute(own).ok_or(NotFound::Unmapped)?;
+            return Ok(Mapped { entity: Entity::MafClient(client), credential_id, expires: until });
+        }
         if let Some(entity) = identity.entity() {
             return Ok(Mapped { entity, credential_id, expires: until });
         }

@@ -9,9 +9,11 @@ mod certs;
 mod config;
 mod connection;
 mod cses;
+mod dial;
 mod gateway;
 mod logging;
 mod lookup;
+mod maf;
 mod metrics;
 mod monitor;
 mod notifier;
@@ -50,6 +52,8 @@ struct Cli {
 enum Command {
     /// Run the gateway.
     Run(Gateway),
+    /// Run an M2M Authentication Function (MAF).
+    Maf(maf::Args),
     /// Check configuration, policy files and modules, without opening a port.
     Check(Gateway),
     #[command(flatten)]
@@ -78,14 +82,19 @@ fn main() -> ExitCode {
     let code = match cli.command {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-            Ok(config) => match logging::start(&config.log, &config.audit) {
-                Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-                Ok((_logging, lost)) => {
-                    match runtime.block_on(run::run(&gateway.config, config, lost)) {
-                        Ok(()) => ExitCode::SUCCESS,
-                        Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            Ok(config) => serve(&runtime, &gateway.config, config),
+        },
+        Command::Maf(args) => match maf::MafConfig::load(&args.config) {
+            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            Ok(config) => match (&args.reencrypt, &config.authority) {
+                (Some(new), Some(authority)) => match maf::reencrypt(authority, new) {
+                    Ok(()) => {
+                        print("the store has the new key; configure it before the next start");
+                        ExitCode::SUCCESS
                     }
-                }
+                    Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+                },
+                _ => serve(&runtime, &args.config, config),
             },
         },
         Command::Check(gateway) => runtime.block_on(check(&gateway.config, cli.json)),
@@ -114,6 +123,17 @@ fn main() -> ExitCode {
     // Nothing that is still under way after the drain may keep the process.
     runtime.shutdown_background();
     code
+}
+
+/// Runs a gateway, or a MAF, to its end.
+fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
+    match logging::start(&config.log, &config.audit) {
+        Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+        Ok((_logging, lost)) => match runtime.block_on(run::run(file, config, lost)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+        },
+    }
 }
 
 /// Loads all that a gateway would load, and goes on behind what is wrong, to find the rest of it.

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use saegis_maf::Maf;
+use saegis_onem2m::association::Saef;
 use saegis_policy::{Fault, Faults, Reload};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -72,6 +74,8 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
             .await;
         });
     }
+    let of_keys = gateway.clone();
+    let keys = tokio::spawn(async move { recheck_keys(&of_keys).await });
     let keeping = gateway.clone();
     let rules = tokio::spawn(async move { keeping.rules.keep_up().await });
 
@@ -88,6 +92,7 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     sweep.abort();
     clock.abort();
     expiry.abort();
+    keys.abort();
     rules.abort();
     Ok(())
 }
@@ -239,6 +244,20 @@ async fn follow_reloads(
     }
 }
 
+/// Ends the associations with keys that their MAF has no more.
+async fn recheck_keys(gateway: &Arc<Gateway>) {
+    let Some(keys) = &gateway.maf_keys else { return };
+    keys.recheck(|credential| {
+        let generation = gateway.policy.current();
+        for live in gateway.associations.all() {
+            if live.association.saef == Saef::Maf && live.association.credential_id == *credential {
+                live.revoke(&generation, "its key is registered at the MAF no more");
+            }
+        }
+    })
+    .await;
+}
+
 /// How often the gateway's own certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -279,8 +298,27 @@ async fn watch_clock() {
 }
 
 /// Removes what has expired, a batch at a time.
+/// Takes what has expired out of a MAF's store.
+async fn sweep_maf(maf: &Arc<Maf>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let maf = maf.clone();
+        let batches = move || {
+            while maf.sweep(SystemTime::now())?.more {}
+            Ok::<_, saegis_maf::StoreError>(())
+        };
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(batches).await {
+            tracing::error!(event = "maf.store-failed", "expired keys stay: {e}");
+        }
+    }
+}
+
 async fn sweep(gateway: Arc<Gateway>) {
-    let Upstream::Embedded { registrar, .. } = &gateway.upstream else { return };
+    let registrar = match &gateway.upstream {
+        Upstream::Embedded { registrar, .. } => registrar,
+        Upstream::Maf(maf) => return sweep_maf(maf).await,
+        Upstream::Remote(_) => return,
+    };
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let registrar = registrar.clone();

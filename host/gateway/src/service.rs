@@ -2,6 +2,7 @@
 
 mod announcement;
 mod content;
+mod maf;
 mod passing;
 mod registration;
 
@@ -27,6 +28,7 @@ use crate::associations::{Live, Standing};
 use crate::audit;
 use crate::bindings::Taken;
 use crate::gateway::Gateway;
+use crate::upstream::Upstream;
 use content::{NotCollected, attribute, collect};
 
 /// Most originators of one association whose allowance is kept.
@@ -160,7 +162,7 @@ impl Service {
         ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
     }
 
-    async fn handle(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
+    async fn handle(self: &Arc<Self>, mut request: RequestPrimitive) -> ResponsePrimitive {
         let cse = &self.gateway.config.cse;
         let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
         if own {
@@ -172,8 +174,11 @@ impl Service {
         if let Err((rsc, why)) = self.check(&generation, &request).await {
             return self.refuse(&request, rsc, &why);
         }
-        let answered =
-            if own { self.here(&generation, request).await } else { self.elsewhere(request).await };
+        let answered = match &self.gateway.upstream {
+            Upstream::Maf(maf) => self.at_maf(maf, &generation, request).await,
+            _ if own => self.here(&generation, request).await,
+            _ => self.elsewhere(request).await,
+        };
         tracing::debug!(
             event = "request.answered",
             association = self.live.association.id,

@@ -13,9 +13,10 @@ use crate::gateway::Gateway;
 pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
     let config = &gateway.config;
     let generation = gateway.policy.current();
-    let behind = match &config.upstream {
-        Some(upstream) => format!("the CSE at {}", upstream.url),
-        None => format!("the embedded registrar, {}", config.registrar.store.display()),
+    let behind = match (&config.authority, &config.upstream) {
+        (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, maf.store.display()),
+        (None, Some(upstream)) => format!("the CSE at {}", upstream.url),
+        (None, None) => format!("the embedded registrar, {}", config.registrar.store.display()),
     };
     let mut lines = vec![
         format!("saegis {}", env!("CARGO_PKG_VERSION")),

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use saegis_maf::Maf;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
@@ -37,6 +38,8 @@ pub enum Upstream {
     },
     /// Another CSE, over the HTTP binding.
     Remote(Box<Remote>),
+    /// No CSE but an M2M Authentication Function.
+    Maf(Arc<Maf>),
 }
 
 /// Another CSE.
@@ -95,7 +98,7 @@ impl Upstream {
     pub fn registrar(&self) -> Option<&Arc<Registrar>> {
         match self {
             Self::Embedded { registrar, .. } => Some(registrar),
-            Self::Remote(_) => None,
+            Self::Remote(_) | Self::Maf(_) => None,
         }
     }
 
@@ -136,6 +139,8 @@ impl Upstream {
                 notifier.send_all(answer.notifications);
                 answer.response
             }
+            // Who asks a MAF has to be told it: that is another way.
+            Self::Maf(_) => refuse(Rsc::InternalServerError, "the MAF was not asked"),
             Self::Remote(remote) => {
                 match tokio::time::timeout(patience, remote.ask(&request)).await {
                     Ok(Ok(response)) => ResponsePrimitive {

@@ -216,6 +216,12 @@ impl Generation {
         chain.end()
     }
 
+    /// The service provider's domain name.
+    #[must_use]
+    pub fn service_provider(&self) -> Option<&str> {
+        self.service_provider.as_deref()
+    }
+
     /// Whether this is the policy of a MAF.
     #[must_use]
     pub fn is_maf(&self) -> bool {

@@ -21,6 +21,7 @@ const MAX_FILE: u64 = 1 << 20;
 pub fn load(
     files: &CertificateFiles,
     registrar: &CseId,
+    flavour: Flavour,
 ) -> Result<(Arc<Trust>, OwnCertificate), Faults> {
     let fault = |path: &Path, what: String| Faults(vec![Fault::of(path, what)]);
     // Names of clients are not asked about here.
@@ -30,7 +31,7 @@ pub fn load(
         let bad = |e: String| fault(path, e);
         let all = pem::certificates(&read(path)?).map_err(|e| bad(e.to_string()))?;
         for der in all {
-            let anchor = Anchor::new(der, &[Flavour::CseId], &KeyKind::ALL, &[]);
+            let anchor = Anchor::new(der, &[flavour], &KeyKind::ALL, &[]);
             trust.add_anchor(anchor.map_err(|e| bad(e.to_string()))?);
         }
     }

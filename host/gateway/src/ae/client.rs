@@ -11,6 +11,7 @@ use rand::RngExt;
 use saegis_certificate::{Flavour, OwnCertificate, Trust};
 use saegis_handshake::{certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
@@ -38,6 +39,8 @@ pub enum By<'a> {
         own: &'a OwnCertificate,
         /// The registrar's domain name.
         name: &'a str,
+        /// Of which flavour its certificate is.
+        flavour: Flavour,
     },
 }
 
@@ -54,6 +57,8 @@ pub struct Session {
     host: String,
     patience: Duration,
     sender: SendRequest<Full<Bytes>>,
+    /// What was exported from the session, where it has extended master secret.
+    pub exported: Option<Exported>,
 }
 
 impl Session {
@@ -84,9 +89,9 @@ impl Session {
                     let host = named.then_some(host);
                     client.connect(socket, host).await.map_err(|e| e.to_string())
                 }
-                By::Certificate { trust, own, name } => {
+                By::Certificate { trust, own, name, flavour } => {
                     let client = certificate::Client::new(trust, own);
-                    let connected = client.connect(socket, name, Flavour::CseId).await;
+                    let connected = client.connect(socket, name, flavour).await;
                     connected.map_err(|e| e.to_string())
                 }
             }
@@ -108,6 +113,7 @@ impl Session {
             host: address.clone(),
             patience,
             sender,
+            exported: connected.exported,
         })
     }
 
@@ -151,7 +157,8 @@ impl Session {
         })
     }
 
-    async fn send(&mut self, request: RequestPrimitive) -> Result<ResponsePrimitive, AeError> {
+    /// Sends a request as it is, and waits for the answer.
+    pub async fn send(&mut self, request: RequestPrimitive) -> Result<ResponsePrimitive, AeError> {
         let sent = write_request(&request, &self.cse).map_err(|e| broken(e.to_string()))?;
         let (mut parts, body) = sent.into_parts();
         let host = self.host.parse().map_err(|_| broken("the address is no Host".into()))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use saegis_handshake::Suite;
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::id::{AeIdStem, AppId, CseId, KpsaId};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, AppId, CseId, KpsaId};
 use saegis_policy::{Fault, Faults};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
@@ -17,10 +17,46 @@ use crate::config::{parsed, read, suites};
 pub struct AeConfig {
     /// Its registrar.
     pub registrar: Registrar,
-    /// What it proves itself by.
+    /// What it proves itself by: to its registrar, or to the MAF that has a key for both of them.
     pub credential: Proof,
+    /// The MAF that distributes the key, if one does.
+    pub maf: Option<Maf>,
     /// Itself.
     pub ae: Ae,
+}
+
+/// A MAF that distributes the key which the AE and its registrar share (TS-0003 clause 8.2.2.3).
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Maf {
+    /// Its domain name, the MAF-FQDN.
+    pub fqdn: String,
+    /// Where it is: `host:port`.
+    pub address: String,
+    /// The AE as the MAF knows it, by its absolute AE-ID.
+    #[serde(deserialize_with = "parsed")]
+    pub client_id: AbsoluteId,
+    /// The registrar, by its absolute CSE-ID: the one target of the key.
+    #[serde(deserialize_with = "parsed")]
+    pub target: AbsoluteId,
+    /// How long a key is asked for, in seconds.
+    #[serde(default = "an_hour")]
+    pub lifetime_seconds: u64,
+    /// The file in which the key is kept between two runs, relative to the configuration's own folder.
+    /// Nobody but its owner can read it.
+    #[serde(default = "key_file")]
+    pub key_file: PathBuf,
+    /// How long to wait for the association, and for each answer, in seconds.
+    #[serde(default = "patience")]
+    pub timeout_seconds: u64,
+}
+
+fn an_hour() -> u64 {
+    3600
+}
+
+fn key_file() -> PathBuf {
+    "maf-key.toml".into()
 }
 
 /// The registrar.
@@ -112,11 +148,11 @@ impl TryFrom<ProofInFile> for Proof {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Credential {
-    /// The KpsaID.
-    #[serde(deserialize_with = "parsed")]
+    /// The KpsaID; towards a MAF, the KmID.
+    #[serde(alias = "km-id", deserialize_with = "parsed")]
     pub kpsa_id: KpsaId,
-    /// The Kpsa, in hexadecimal digits.
-    #[serde(deserialize_with = "key")]
+    /// The Kpsa, or Km, in hexadecimal digits.
+    #[serde(alias = "km", deserialize_with = "key")]
     pub kpsa: PresharedKey,
     /// The cipher suites to offer, the preferred first.
     #[serde(default = "default_suites", deserialize_with = "suites")]
@@ -154,7 +190,7 @@ impl AeConfig {
         if let Proof::Certificate(CertificateFiles { certificate, key, trust_anchors }) =
             &mut config.credential
         {
-            if config.registrar.domain_name.is_none() {
+            if config.registrar.domain_name.is_none() && config.maf.is_none() {
                 let what = "registrar.domain-name is missing: the registrar's certificate must \
                             prove it, such as in-cse.provider.com";
                 return Err(Faults(vec![Fault::of(file, what)]));
@@ -163,6 +199,9 @@ impl AeConfig {
             for path in [certificate, key].into_iter().chain(trust_anchors) {
                 *path = base.join(&*path);
             }
+        }
+        if let Some(maf) = &mut config.maf {
+            maf.key_file = file.parent().unwrap_or(Path::new("")).join(&maf.key_file);
         }
         Ok(config)
     }

@@ -34,7 +34,11 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Faults> {
 /// A configuration is a few lines; this bounds what is read where it is something else.
 const MAX_SIZE: u64 = 1 << 20;
 
-fn text(file: &Path) -> Result<String, Faults> {
+/// The text of a configuration, if it is not too large for one.
+///
+/// # Errors
+/// When the file can't be read, or is too large.
+pub fn text(file: &Path) -> Result<String, Faults> {
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     let size = std::fs::metadata(file).map_or(0, |meta| meta.len());
     if size > MAX_SIZE {
@@ -73,7 +77,7 @@ impl Config {
     }
 
     /// Paths are relative to the configuration's own folder.
-    fn place(&mut self, base: &Path) {
+    pub fn place(&mut self, base: &Path) {
         let paths = [
             &mut self.policy.folder,
             &mut self.modules.folder,
@@ -82,13 +86,17 @@ impl Config {
             &mut self.bindings.store,
             &mut self.admin.socket,
         ];
-        for path in paths.into_iter().chain(self.audit.file.as_mut()) {
+        let of_maf = self
+            .authority
+            .iter_mut()
+            .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
+        for path in paths.into_iter().chain(self.audit.file.as_mut()).chain(of_maf) {
             *path = base.join(&*path);
         }
     }
 
     /// What no type can say.
-    fn check(&self, document: &mut Document<'_>) {
+    pub fn check(&self, document: &mut Document<'_>) {
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let name = &self.cse.csebase_name;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
@@ -125,6 +133,25 @@ impl Config {
         }
         if subscription.refresh_seconds == 0 {
             fault("service-subscription.refresh-seconds", "must be at least 1");
+        }
+        for (nth, maf) in self.maf.iter().enumerate() {
+            let mut fault =
+                |what: String| document.add_fault("maf", &format!("{}: {what}", maf.fqdn));
+            if self.cse.service_provider.is_none() {
+                fault(
+                    "cse.service-provider must be known, for MAFs name their clients by it".into(),
+                );
+            }
+            if self.maf.iter().take(nth).any(|other| other.fqdn == maf.fqdn) {
+                fault("stands twice".into());
+            }
+            let port = maf.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none() {
+                fault(format!("address {:?} is not of the form host:port", maf.address));
+            }
+            if maf.timeout_seconds == 0 {
+                fault("timeout-seconds must be at least 1".into());
+            }
         }
         super::peer::check(&self.peer, &self.cse, document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
@@ -188,7 +215,7 @@ impl Config {
             },
             known_cses: self.peer.iter().map(|peer| peer.cse_id.clone()).collect(),
             maf_keys: None,
-            is_maf: false,
+            is_maf: self.authority.is_some(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {

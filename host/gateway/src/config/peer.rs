@@ -49,7 +49,8 @@ fn patience() -> u64 {
     10
 }
 
-fn shared_if_there<'de, D, T>(from: D) -> Result<Option<Arc<T>>, D::Error>
+/// Reads something that is there, if it is.
+pub fn shared_if_there<'de, D, T>(from: D) -> Result<Option<Arc<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

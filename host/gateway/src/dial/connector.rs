@@ -1,23 +1,22 @@
-//! How another CSE is reached: a connection, and an association over it that proves its CSE-ID.
+//! How somebody else is reached: a connection, and an association over it that proves who it is.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected as Facts, Connection};
 use hyper_util::rt::TokioIo;
-use saegis_certificate::Flavour;
 use saegis_handshake::{Connected, TlsStream, certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::id::CseId;
 use saegis_policy::Certificates;
 use tokio::net::TcpStream;
 
+use super::Place;
 use crate::ae::Credential;
 
 /// What this CSE proves itself by, and believes the other by.
@@ -31,39 +30,30 @@ pub(super) enum Means {
     None,
 }
 
-/// Connects to one other CSE.
+/// Connects to one place.
 #[derive(Clone)]
 pub(super) struct Connector {
-    cse: CseId,
-    address: String,
-    name: Option<String>,
+    place: Arc<Place>,
     means: Means,
-    patience: Duration,
 }
 
 impl Connector {
-    pub fn new(
-        cse: CseId,
-        address: String,
-        name: Option<String>,
-        means: Means,
-        patience: Duration,
-    ) -> Self {
-        Self { cse, address, name, means, patience }
+    pub fn new(place: Arc<Place>, means: Means) -> Self {
+        Self { place, means }
     }
 
     async fn connect(self) -> io::Result<Stream> {
-        let patience = self.patience;
-        let cse = self.cse.clone();
-        let failed = |why: String| io::Error::other(format!("no association with {cse}: {why}"));
-        match tokio::time::timeout(patience, self.associate()).await {
+        let place = self.place.clone();
+        let who = &place.who;
+        let failed = |why: String| io::Error::other(format!("no association with {who}: {why}"));
+        match tokio::time::timeout(place.patience, self.associate()).await {
             Ok(Ok(connected)) => {
                 tracing::info!(
                     event = "peer.association",
-                    %cse,
+                    who,
                     protocol = connected.protocol,
                     suite = connected.suite,
-                    "association established with the CSE {cse}, as its client"
+                    "association established with {who}, as its client"
                 );
                 Ok(Stream { io: TokioIo::new(connected.stream), until: connected.until })
             }
@@ -73,8 +63,8 @@ impl Connector {
     }
 
     async fn associate(self) -> Result<Connected<TcpStream>, String> {
-        let socket = TcpStream::connect(&self.address).await;
-        let socket = socket.map_err(|e| format!("{}: {e}", self.address))?;
+        let Place { address, name, flavour, .. } = &*self.place;
+        let socket = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
         // Primitives are small and answered one by one.
         let _ = socket.set_nodelay(true);
         match self.means {
@@ -83,14 +73,14 @@ impl Connector {
                 let id = credential.kpsa_id.clone();
                 let client = psk::Client::new(&credential.suites, id, key);
                 let client = client.map_err(|e| e.to_string())?;
-                client.connect(socket, self.name.as_deref()).await.map_err(|e| e.to_string())
+                client.connect(socket, name.as_deref()).await.map_err(|e| e.to_string())
             }
             Means::Certificates(certificates) => {
                 let own = certificates.own.first();
                 let own = own.ok_or("policies/certificates.toml has no certificate of our own")?;
-                let name = self.name.ok_or("its domain name is not known")?;
+                let name = name.as_deref().ok_or("its domain name is not known")?;
                 let client = certificate::Client::new(certificates.trust.clone(), own);
-                let connected = client.connect(socket, &name, Flavour::CseId).await;
+                let connected = client.connect(socket, name, *flavour).await;
                 connected.map_err(|e| e.to_string())
             }
             Means::None => Err("there is no policies/certificates.toml".into()),

@@ -37,7 +37,7 @@ impl Gateway {
 
     fn command(setup: &Setup) -> Command {
         let mut command = setup.command(&paths::binary());
-        command.args(["run", "--config"]).arg(setup.configuration()).env_remove("SAEGIS_LOG");
+        command.args([setup.verb(), "--config"]).arg(setup.configuration()).env_remove("SAEGIS_LOG");
         command
     }
 

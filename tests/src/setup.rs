@@ -21,6 +21,8 @@ pub struct Setup {
     through: Vec<String>,
     /// A descriptor that the gateway is handed.
     descriptor: Option<OwnedFd>,
+    /// What the program is to be.
+    verb: &'static str,
 }
 
 /// As a service manager hands a socket over: it is descriptor 3, and the variables say so to the
@@ -38,7 +40,7 @@ impl Setup {
     /// The worked example: both lights, the modules that ship, the embedded registrar.
     pub fn new() -> Self {
         let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
-        let setup = Self { folder, tables: Vec::new(), through: Vec::new(), descriptor: None }
+        let setup = Self::in_folder(folder, "run")
             .with("cse", "cse-id = \"mn-cse-123456\"")
             .with("cse", "service-provider = \"in.provider.com\"")
             .with("listen", "address = \"127.0.0.1:0\"")
@@ -52,6 +54,37 @@ impl Setup {
             copy(&paths::component(name), &setup.path(&format!("policies/modules/{name}.wasm")));
         }
         setup
+    }
+
+    fn in_folder(folder: TempDir, verb: &'static str) -> Self {
+        Self { folder, tables: Vec::new(), through: Vec::new(), descriptor: None, verb }
+    }
+
+    /// An M2M Authentication Function of that domain name, with the modules that one needs; without a
+    /// client, and with no rule.
+    pub fn maf(fqdn: &str) -> Self {
+        let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
+        let setup = Self::in_folder(folder, "maf")
+            .with("maf", &format!("fqdn = \"{fqdn}\"\nservice-provider = \"in.provider.com\""))
+            .with("maf", "store-key-file = \"store.key\"")
+            .with("listen", "address = \"127.0.0.1:0\"")
+            .with("log", "format = \"json\"")
+            .with("modules.grants", "maf-rules = [\"policy-files\"]");
+        fs::create_dir_all(setup.path("policies/modules")).expect("a folder");
+        setup.write("store.key", "5f".repeat(32).as_bytes());
+        let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(setup.path("store.key"), owner).expect("the folder is ours");
+        setup
+            .module("km-table", "capabilities = [\"policy-tables\"]")
+            .module("originator-check", "")
+            .module("maf-rules", "capabilities = [\"policy-files\"]\nfiles = [\"maf-rules.toml\"]")
+            .file("maf-rules.toml", "")
+            .file("km-table.csv", "client_id,km,km_id\n")
+    }
+
+    /// What the program is to be: a gateway, or a MAF.
+    pub(crate) fn verb(&self) -> &'static str {
+        self.verb
     }
 
     /// With a line in a table of the configuration.
@@ -163,7 +196,7 @@ impl Setup {
     /// Starts the gateway where it must end by itself.
     pub fn run_to_its_end(&self) -> Ran {
         let mut command = self.command(&paths::binary());
-        command.args(["run", "--config"]).arg(self.configuration());
+        command.args([self.verb, "--config"]).arg(self.configuration());
         command.current_dir(self.folder.path()).env_remove("SAEGIS_LOG");
         to_end_with(&mut command, self.input())
     }

@@ -165,7 +165,8 @@ impl Service {
     async fn handle(self: &Arc<Self>, mut request: RequestPrimitive) -> ResponsePrimitive {
         let cse = &self.gateway.config.cse;
         let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
-        if own {
+        // A MAF has addresses of its own.
+        if own && self.gateway.config.authority.is_none() {
             // One form for policy and CSE alike, however the originator wrote it.
             request.to.scope = Scope::CseRelative;
         }

@@ -66,7 +66,7 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
         association = association.id,
         peer = %association.peer,
         credential_id = %association.credential_id,
-        why = &*why,
+        why,
         "association ended: {why}"
     );
 }
@@ -138,7 +138,7 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
         event = "binding.freed",
         credential_id = %credential,
         ae_id = %stem,
-        why = &*why,
+        why,
         "the credential {credential} has the AE-ID {stem} no more: {why}"
     );
 }

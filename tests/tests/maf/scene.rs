@@ -85,11 +85,11 @@ impl Settings {
             ),
             (&settings.infrastructure, &example.in_cse, &[&example.fqdn_authority], ["fqdn", ""]),
         ] {
-            put(setup, "policies/own.pem", &own.chain_pem());
+            put(setup, "policies/own.pem", own.chain_pem());
             put(setup, "policies/own.key", &own.key_pem());
             let mut text = "[[own]]\ncertificate = \"own.pem\"\nkey = \"own.key\"\n".to_string();
             for (authority, flavour) in believes.iter().zip(flavour) {
-                put(setup, &format!("policies/{flavour}.pem"), &authority.pem());
+                put(setup, &format!("policies/{flavour}.pem"), authority.pem());
                 text.push_str(&format!(
                     "\n[[anchor]]\ncertificate = \"{flavour}.pem\"\nflavours = [\"{flavour}\"]\n"
                 ));
@@ -98,9 +98,9 @@ impl Settings {
         }
         let phone = Request::new("phone").name(Name::uri(PHONE));
         let phone = example.ae_authority.issue(&phone).unwrap();
-        put(&settings.infrastructure, "phone.pem", &phone.chain_pem());
+        put(&settings.infrastructure, "phone.pem", phone.chain_pem());
         put(&settings.infrastructure, "phone.key", &phone.key_pem());
-        put(&settings.infrastructure, "maf-ca.pem", &example.fqdn_authority.pem());
+        put(&settings.infrastructure, "maf-ca.pem", example.fqdn_authority.pem());
         settings.certificates = Some(example);
         settings
     }

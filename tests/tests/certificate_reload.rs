@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use saegis_tests::certificates::{
     CERTIFICATE_TABLE, CERTIFICATES, GATEWAY_NAME, Identity, Pki, Way, anchor, credential,
@@ -272,6 +272,39 @@ fn the_gateways_certificate_is_replaced_and_its_key() {
     }
     live.iter_mut().for_each(|live| alive(live, "Clight-AE1"));
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
+}
+
+/// Its end is a figure all the time, and a warning from thirty days ahead on.
+#[test]
+fn the_end_of_the_gateways_certificate_is_told_ahead() {
+    let pki = Pki::new();
+    let gateway = pki.setup().with_metrics().start();
+    let figure = || {
+        let metrics = gateway.monitor("/metrics");
+        let of = |line: &&str| line.starts_with("saegis_own_certificate_expiry_seconds{");
+        let lines: Vec<_> = metrics.text.lines().filter(of).collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(GATEWAY_NAME), "{lines:?}");
+        let (_, ends) = lines[0].rsplit_once(' ').unwrap();
+        UNIX_EPOCH + Duration::from_secs_f64(ends.parse().unwrap())
+    };
+    let valid_for = |days: u32| {
+        let request = Certificate::new("mn-cse-123456")
+            .name(Name::dns(GATEWAY_NAME))
+            .valid(Validity::days(days));
+        let issued = pki.example.cse_authority.issue(&request).unwrap();
+        gateway.in_force_after(|g| g.replace_own("gw", &issued));
+        let ahead = figure().duration_since(SystemTime::now()).unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        assert!(ahead <= day * days && ahead > day * (days - 1), "{days}: {ahead:?}");
+    };
+    valid_for(31);
+    assert!(gateway.log().all(Mark::START, "policy.certificate-expires", 0).is_empty());
+    let mark = gateway.log().mark();
+    valid_for(29);
+    let warned = gateway.log().wait_after(mark, "policy.certificate-expires");
+    assert!(warned.text("names").contains(GATEWAY_NAME), "{warned:?}");
+    assert!(warned.message().contains("is valid until"), "{warned:?}");
 }
 
 /// Who shows a new certificate of the same authority, with another key, is the same.

@@ -40,9 +40,20 @@ enum Verb {
         #[command(subcommand)]
         what: Create,
     },
+    /// Let others read a container's values and put values into it: those that are named, and nobody
+    /// else but the AE itself.
+    Allow {
+        /// The container's name.
+        container: String,
+        /// Who may: AE-IDs as the container's CSE sees them, such as `/in-cse/Cphone` for an AE of
+        /// another CSE.
+        #[arg(required = true)]
+        originators: Vec<String>,
+    },
     /// Put a value into a container.
     Send {
-        /// The container's name.
+        /// The container's name; or, of a container that is not the AE's own, its address, such as
+        /// `/mn-cse-123456/cse/light1/lamp`.
         container: String,
         /// The value.
         #[arg(allow_hyphen_values = true)]
@@ -50,12 +61,13 @@ enum Verb {
     },
     /// Print the latest value in a container.
     Latest {
-        /// The container's name.
+        /// The container's name, or its address, as for `send`.
         container: String,
     },
     /// Print a resource: the AE itself, or one by its address.
     Show {
-        /// The address at the registrar, such as `-/light1/lamp`.
+        /// The address: at the registrar, such as `-/light1/lamp`, or at any CSE that it reaches, such
+        /// as `/mn-cse-123456/cse/light1/lamp`.
         #[arg(allow_hyphen_values = true)]
         address: Option<String>,
     },
@@ -212,15 +224,24 @@ async fn carry_out(session: &mut Session, config: &AeConfig, verb: Verb) -> Resu
             let done = ask(session, Operation::Create, &own, content).await?;
             Ok(done.say(|_| format!("created: {own}/{name}")))
         }
-        Verb::Send { container, value } => {
+        Verb::Allow { container, originators } => {
             let to = format!("{own}/{container}");
+            let policy = policy(session, &config.ae, &container, &originators).await?;
+            let body = json!({ ResourceType::Container.root(): { "acpi": [policy] } });
+            let content = Some((ResourceType::Container, body));
+            let done = ask(session, Operation::Update, &to, content).await?;
+            let whom = originators.join(", ");
+            Ok(done.say(|_| format!("may read {to} and put values into it: {whom}")))
+        }
+        Verb::Send { container, value } => {
+            let to = place(&own, &container);
             let body = json!({ ResourceType::ContentInstance.root(): { "con": value } });
             let content = Some((ResourceType::ContentInstance, body));
             let done = ask(session, Operation::Create, &to, content).await?;
             Ok(done.say(|_| format!("sent to {to}: {value}")))
         }
         Verb::Latest { container } => {
-            let to = format!("{own}/{container}/la");
+            let to = format!("{}/la", place(&own, &container));
             let done = ask(session, Operation::Retrieve, &to, None).await?;
             Ok(done.say(|c| text(c, "m2m:cin", "con")))
         }
@@ -230,6 +251,40 @@ async fn carry_out(session: &mut Session, config: &AeConfig, verb: Verb) -> Resu
             Ok(done.say(|c| serde_json::to_string_pretty(c).unwrap_or_default()))
         }
     }
+}
+
+/// The address of a container: one of the AE's own by its name, any other by its address.
+fn place(own: &str, container: &str) -> String {
+    if container.starts_with('/') { container.into() } else { format!("{own}/{container}") }
+}
+
+/// Sees to the policy of a container, `NAME-access`, and returns its resourceID. What an earlier one
+/// said is no more.
+async fn policy(
+    session: &mut Session,
+    ae: &config::Ae,
+    container: &str,
+    originators: &[String],
+) -> Result<String, AeError> {
+    // All operations for the AE itself: where there is a policy, having created the container is no
+    // privilege any more. CREATE and RETRIEVE for the others.
+    let own = json!({ "acor": [ae.ae_id.as_str()], "acop": 63 });
+    let privileges = json!({ "acr": [own, { "acor": originators, "acop": 3 }] });
+    let (kind, parent) = (ResourceType::AccessControlPolicy, format!("-/{}", ae.resource_name()));
+    let name = format!("{container}-access");
+    let body = json!({ kind.root(): { "rn": name, "pv": privileges, "pvs": { "acr": [own] } } });
+    let at = format!("{parent}/{name}");
+    match ask(session, Operation::Create, &parent, Some((kind, body))).await {
+        Err(AeError::Refused { rsc: Rsc::Conflict, .. }) => {
+            let body = json!({ kind.root(): { "pv": privileges } });
+            ask(session, Operation::Update, &at, Some((kind, body))).await?;
+        }
+        created => {
+            created?;
+        }
+    }
+    let there = ask(session, Operation::Retrieve, &at, None).await?;
+    Ok(text(&there.content, kind.root(), "ri"))
 }
 
 impl Done {

@@ -117,7 +117,7 @@ impl Session {
         })
     }
 
-    /// Sends a request to a resource at the registrar, and waits for the answer.
+    /// Sends a request to a resource, and waits for the answer.
     pub async fn ask(
         &mut self,
         operation: Operation,
@@ -128,7 +128,9 @@ impl Session {
             None => (None, None),
             Some((kind, value)) => {
                 let content = Content::parse(value.to_string().into());
-                (Some(kind.number()), Some(content.map_err(|e| broken(e.to_string()))?))
+                // What is there already has its type.
+                let kind = (operation == Operation::Create).then(|| kind.number());
+                (kind, Some(content.map_err(|e| broken(e.to_string()))?))
             }
         };
         let mut request = self.request(operation, to)?;
@@ -138,14 +140,12 @@ impl Session {
     }
 
     /// A request without content. By the same rules as the registrar reads its To, so that a mistake
-    /// is told here; an address of the registrar's own CSE may also be SP-relative.
+    /// is told here.
     fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, AeError> {
-        let own = format!("{}/", self.cse);
-        let to = to.strip_prefix(&own).unwrap_or(to);
-        let to = Target::from_path(&format!("/{to}")).map_err(|e| broken(e.to_string()))?;
+        let to = target(to).map_err(broken)?;
         Ok(RequestPrimitive {
             operation,
-            to: Target { scope: Scope::CseRelative, ..to },
+            to,
             from: Some(self.from.clone()),
             request_id: format!("{:016x}", rand::rng().random::<u64>()),
             release: Some("3".into()),
@@ -159,12 +159,18 @@ impl Session {
 
     /// Sends a request as it is, and waits for the answer.
     pub async fn send(&mut self, request: RequestPrimitive) -> Result<ResponsePrimitive, AeError> {
-        let sent = write_request(&request, &self.cse).map_err(|e| broken(e.to_string()))?;
+        let at = match &request.to.scope {
+            Scope::SpRelative(cse) => cse,
+            Scope::CseRelative | Scope::Absolute { .. } => &self.cse,
+        };
+        let sent = write_request(&request, at).map_err(|e| broken(e.to_string()))?;
         let (mut parts, body) = sent.into_parts();
         let host = self.host.parse().map_err(|_| broken("the address is no Host".into()))?;
         parts.headers.insert(http::header::HOST, host);
         let exchange = async {
             let request = http::Request::from_parts(parts, Full::new(body));
+            // After an answer the connection takes a moment until it can take the next request.
+            self.sender.ready().await.map_err(|e| e.to_string())?;
             let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
             let (parts, body) = response.into_parts();
             let body =
@@ -182,6 +188,37 @@ impl Session {
     }
 }
 
+/// Reads an address: of the registrar's CSE, or of another of the same service provider.
+fn target(address: &str) -> Result<Target, String> {
+    let target = Target::from_address(address).map_err(|e| format!("{address}: {e}"))?;
+    match target.scope {
+        Scope::CseRelative | Scope::SpRelative(_) => Ok(target),
+        Scope::Absolute { .. } => Err(format!("{address}: leave out the service provider")),
+    }
+}
+
 fn broken(why: String) -> AeError {
     AeError::Broken(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_at_which_cse() {
+        let own = CseId::parse("in-cse").unwrap();
+        let home = CseId::parse("mn-cse-123456").unwrap();
+        for (address, scope) in [
+            ("-/phone/note", Scope::CseRelative),
+            ("/in-cse/-/phone/note", Scope::SpRelative(own)),
+            ("/mn-cse-123456/-/phone/note", Scope::SpRelative(home)),
+        ] {
+            let resource = "-/phone/note".to_string();
+            assert_eq!(target(address), Ok(Target { scope, resource }), "{address}");
+        }
+        for bad in ["", "/", "~/in-cse/cse", "-//x", "-/../x", "//in.provider.com/in-cse/cse"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -11,6 +11,7 @@
 
 mod acme;
 mod debian;
+mod example;
 mod fuzz;
 mod modules;
 mod process;
@@ -67,6 +68,15 @@ enum Task {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Build, then go through the whole worked example, and show what is typed and printed
+    ///
+    /// A MAF, the IN-CSE, a home gateway, two lights and a smartphone, on free ports of this machine, with
+    /// the files of examples/worked in a temporary folder. Fails where anything is not as it should be.
+    Example {
+        /// Take the gateway and the modules that `cargo xtask test` built, and build nothing
+        #[arg(long)]
+        debug: bool,
+    },
     /// Check everything: format, lints, unit tests, suites, documentation, licences
     ///
     /// Installs what is missing: cargo-nextest, cargo-deny and, as root on Debian, the command
@@ -119,6 +129,11 @@ fn run(task: Task) -> Result<()> {
             build(&project)?;
             let mut gateway = project.gateway("release", &args);
             Err(gateway.exec()).with_context(|| format!("cannot start {}", process::line(&gateway)))
+        }
+        Task::Example { debug: true } => example::run(&project, "debug"),
+        Task::Example { debug: false } => {
+            build(&project)?;
+            example::run(&project, "release")
         }
         Task::Test { args } => suite::run(&project, &args),
         Task::Load => {

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    acme, debian,
+    acme, debian, example,
     fuzz::{self, Search},
     modules, process,
     project::{self, Project},
@@ -70,6 +70,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     })?;
     steps.take("gateway", || gateway(project))?;
     steps.take("tests", || tests(project, &[]))?;
+    steps.take("worked example", || example::run(project, "debug"))?;
     steps.take("fuzzing", || fuzz::run(project, None, FUZZING_SECONDS, Search::Repeatable))?;
     steps.take("documentation tests", || {
         let arguments = ["test", "--doc", "--workspace", "--locked"];

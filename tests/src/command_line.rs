@@ -64,6 +64,16 @@ pub fn openssl(arguments: &[&str]) -> Ran {
     to_end(Command::new("openssl").args(arguments))
 }
 
+/// HMAC-SHA-256 of a text, both key and result in hexadecimal digits, calculated by OpenSSL with the
+/// text in this file.
+pub fn derived_by_openssl(file: &Path, key: &str, text: &str) -> String {
+    std::fs::write(file, text).expect("the folder is ours");
+    let key = format!("hexkey:{key}");
+    let file = file.to_str().expect("temporary folders have plain names");
+    let ran = openssl(&["dgst", "-sha256", "-mac", "HMAC", "-macopt", &key, "-r", file]).expect(0);
+    ran.out.split(' ').next().unwrap_or_default().into()
+}
+
 /// An answer of metrics or health.
 #[derive(Debug)]
 pub struct Monitored {

@@ -83,7 +83,7 @@ impl Setup {
     }
 
     /// What the program is to be: a gateway, or a MAF.
-    pub(crate) fn verb(&self) -> &'static str {
+    pub fn verb(&self) -> &'static str {
         self.verb
     }
 

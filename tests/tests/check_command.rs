@@ -23,7 +23,7 @@ fn refused(setup: &Setup, faults: &[&str]) {
         assert!(line.starts_with(&format!("error: {fault}")), "{line}\n{fault}");
     }
     assert!(checked.out.is_empty(), "{checked:?}");
-    let ran = run(setup, &["run"]).expect(2);
+    let ran = run(setup, &[setup.verb(), "--config", "saegis.toml"]).expect(2);
     let last: Vec<_> = ran.err.lines().filter(|l| l.starts_with("error: ")).collect();
     assert_eq!(last, lines, "{ran:?}");
     assert!(ran.out.is_empty(), "{ran:?}");
@@ -49,6 +49,53 @@ fn what_is_good_is_told() {
     let file = setup.path("saegis.toml");
     let elsewhere = saegis("/".as_ref(), &["check", "--config", file.to_str().unwrap()]);
     assert!(elsewhere.expect(0).out.starts_with(&format!("{}: good\n", file.display())));
+}
+
+#[test]
+fn what_is_good_at_a_maf_is_told_too() {
+    let setup = Setup::maf("maf.in.provider.com");
+    let checked = run(&setup, &["check"]).expect(0);
+    assert_eq!(
+        checked.out.lines().collect::<Vec<_>>(),
+        [
+            "saegis.toml: good",
+            "  module      km-table: credential-lookup; may use policy-tables",
+            "  module      maf-rules: key-registration-check; may use policy-files",
+            "  module      originator-check: impersonation-check; no capabilities",
+            "  table       km-table: 0 rows",
+        ]
+    );
+    assert!(!setup.path("state/maf.redb").exists());
+}
+
+#[test]
+fn what_is_wrong_at_a_maf_is_told_with_its_place() {
+    let setup = Setup::maf("maf.in.provider.com").with("maf", "longest = 1").with("cse", "a = 1");
+    refused(
+        &setup,
+        &["saegis.toml:5:1: unknown field `longest`", "saegis.toml:16:2: unknown field `cse`"],
+    );
+    refused(&Setup::maf("maf_1"), &["saegis.toml:2:8: \"maf_1\" "]);
+    let setup = Setup::maf("maf.in.provider.com").file("km-table.csv", "km_id\nx\n");
+    refused(
+        &setup,
+        &[
+            "policies/km-table.csv:1:1: a table with a column km_id needs a column km",
+            "policies/km-table.csv:1:1: a table with a column km_id needs a column client_id",
+        ],
+    );
+    let setup = Setup::maf("maf.in.provider.com");
+    setup.write("store.key", b"5f5f");
+    refused(&setup, &["store.key: "]);
+}
+
+#[test]
+fn a_maf_and_a_gateway_are_not_run_as_one_another() {
+    let maf = Setup::maf("maf.in.provider.com");
+    let ran = run(&maf, &["run"]).expect(2);
+    assert_eq!(ran.err, "error: this is the configuration of a MAF; it runs as saegis maf\n");
+    let ran = run(&Setup::new(), &["maf", "--config", "saegis.toml"]).expect(2);
+    assert_eq!(ran.err, "error: this is no MAF's configuration: it has no [maf]\n");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::os::unix::fs::symlink;
 
 use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, LARGE_MEMORY, component_that_imports};
 use saegis_tests::{
-    Client, Credential, Gateway, LIGHT1, LIGHT2, Log, Mark, Request, Setup, Tool, openssl,
-    with_each_client,
+    Client, Credential, Gateway, LIGHT1, LIGHT2, Log, Mark, Request, Setup, Tool,
+    derived_by_openssl, with_each_client,
 };
 
 with_each_client!(
@@ -28,20 +28,7 @@ const DERIVED: &str = "policy-tables\", \"read-stored-keys\", \"supply-key-bytes
 /// Kpsa by TS-0003 clause 10.3.7, calculated by OpenSSL.
 fn derived_key(gateway: &Gateway, enrolee: &str) -> String {
     let label = "oneM2M Enrolment Key to Provisioned Secure Connection Key derivation";
-    gateway.write("derivation", format!("{label}{enrolee}"));
-    let file = gateway.path("derivation");
-    let key = format!("hexkey:{KE}");
-    let ran = openssl(&[
-        "dgst",
-        "-sha256",
-        "-mac",
-        "HMAC",
-        "-macopt",
-        &key,
-        "-r",
-        file.to_str().unwrap(),
-    ]);
-    ran.expect(0).out.split(' ').next().unwrap().to_string()
+    derived_by_openssl(&gateway.path("derivation"), KE, &format!("{label}{enrolee}"))
 }
 
 fn a_module_that_is_dropped_in_answers_the_next_handshake(tool: Tool) {

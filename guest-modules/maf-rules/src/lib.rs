@@ -56,14 +56,22 @@ impl Guest for MafRules {
         else {
             return deny(BROKEN, "the rules can't be read");
         };
-        let Ok(rules) = toml::from_str::<Rules>(&text) else {
-            return deny(BROKEN, "the rules can't be read");
+        let rules = match toml::from_str::<Rules>(&text) {
+            Ok(rules) => rules,
+            Err(e) => return deny(BROKEN, &fault(&text, &e)),
         };
         if rules.rule.iter().any(|rule| allows(rule, source, &registration)) {
             return Verdict::Allow(Scope::ThisRequest);
         }
         deny(NO_PRIVILEGE, "no rule allows this key to be registered for these targets")
     }
+}
+
+/// What is wrong with the file, and in which line.
+fn fault(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.split('\n').count();
+    format!("{FILE}:{line}: {}", error.message())
 }
 
 fn deny(rsc: u16, reason: &str) -> Verdict {

@@ -1,10 +1,14 @@
 //! An example of a module that supplies key bytes: it stores no key per device, but derives the
 //! Kpsa of each from one enrolment key Ke (TS-0003 clause 10.3.7).
 //!
-//! `policies/enrolment-keys.csv` has a row `ke_id,ke` for each Ke. A psk_identity is the device's
-//! AE-ID-Stem, a dot, and the KeID: `Clamp-7.fleet1@in.provider.com` is derived from the Ke of
+//! `policies/enrolment-keys.csv` has a row `ke_id,ke` for each Ke. At a gateway a psk_identity is the
+//! device's AE-ID-Stem, a dot, and the KeID: `Clamp-7.fleet1@in.provider.com` is derived from the Ke of
 //! `fleet1@in.provider.com`, with `Clamp-7` as the identifier of the other enrolee, and the
 //! association stands for the AE `Clamp-7`.
+//!
+//! At a MAF each client has a Ke of its own, the psk_identity is its KeID, and the row has `maf_fqdn`, the
+//! MAF-FQDN, and `client_id`, the client's Absolute AE-ID or CSE-ID, besides: the key is the Km of the
+//! two, and the association stands for that client.
 //!
 //! It needs three capabilities: `policy-tables` to find the row, `read-stored-keys` to read its
 //! Ke, and `supply-key-bytes` to hand over what it derived.
@@ -30,8 +34,14 @@ mod bindings {
 
 use bindings::exports::saegis::policy::credential_lookup::{Answer, Credential, Guest, Query};
 use bindings::saegis::policy::types::Entity;
-use bindings::saegis::policy::{policy_tables, read_stored_keys, supply_key_bytes};
+use bindings::saegis::policy::policy_tables::{self, Row};
+use bindings::saegis::policy::{read_stored_keys, supply_key_bytes};
 use saegis_onem2m::id::AeIdStem;
+use saegis_onem2m::kdf;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ARENA: saegis_arena::Arena<8192> = saegis_arena::Arena::new();
 
 const TABLE: &str = "enrolment-keys";
 
@@ -39,26 +49,49 @@ struct PskDerived;
 
 impl Guest for PskDerived {
     fn lookup(query: Query) -> Answer {
-        let Some((stem, ke_id)) = split(&query.psk_identity) else { return Answer::NotMine };
-        let row = match policy_tables::find(TABLE, ke_id) {
-            Ok(Some(row)) => row,
-            Ok(None) => return Answer::NotMine,
-            Err(_) => return Answer::Refused("there is no table enrolment-keys".into()),
+        let identity = query.psk_identity;
+        let row = match policy_tables::find(TABLE, &identity) {
+            Ok(row) => row,
+            Err(_) => return refused("there is no table enrolment-keys"),
         };
-        let Some(ke) = row.key("ke") else {
-            return Answer::Refused("enrolment-keys has no column ke".into());
-        };
-        let kpsa = saegis_onem2m::kdf::kpsa(&read_stored_keys::read(&ke), stem);
-        match supply_key_bytes::supply(&kpsa) {
-            Some(key) => Answer::Found(Credential {
-                entity: Entity::Ae(stem.into()),
-                credential_id: ["12-", &query.psk_identity].concat(),
-                expires: None,
-                key,
-            }),
-            None => Answer::Refused("the derived key was not taken".into()),
+        if let Some(row) = row {
+            return of_client(&identity, &row);
+        }
+        let Some((stem, ke_id)) = split(&identity) else { return Answer::NotMine };
+        match policy_tables::find(TABLE, ke_id) {
+            Ok(Some(row)) => of_ae(&identity, stem, &row),
+            _ => Answer::NotMine,
         }
     }
+}
+
+/// The Kpsa of an AE and this CSE.
+fn of_ae(identity: &str, stem: &str, row: &Row) -> Answer {
+    let Some(ke) = row.key("ke") else { return refused("enrolment-keys has no column ke") };
+    let key = kdf::kpsa(&read_stored_keys::read(&ke), stem);
+    found(Entity::Ae(stem.into()), ["12-", identity].concat(), &key)
+}
+
+/// The Km of a client and a MAF.
+fn of_client(identity: &str, row: &Row) -> Answer {
+    let (Some(ke), Some(maf), Some(client)) = (row.key("ke"), row.get("maf_fqdn"), row.get("client_id"))
+    else {
+        // A KeID by itself names nobody at a gateway.
+        return Answer::NotMine;
+    };
+    let key = kdf::km(&read_stored_keys::read(&ke), &maf);
+    found(Entity::MafClient(client), ["11-", identity].concat(), &key)
+}
+
+fn found(entity: Entity, credential_id: String, key: &[u8]) -> Answer {
+    match supply_key_bytes::supply(key) {
+        Some(key) => Answer::Found(Credential { entity, credential_id, expires: None, key }),
+        None => refused("the derived key was not taken"),
+    }
+}
+
+fn refused(why: &str) -> Answer {
+    Answer::Refused(why.into())
 }
 
 /// The AE-ID-Stem and the KeID in a psk_identity.

@@ -16,7 +16,7 @@ use saegis_policy::{Capability, Limits};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-pub use load::{Loaded, read, text};
+pub use load::{Loaded, read};
 pub use peer::{Peer, check_means, shared_if_there};
 
 use crate::notifier::Allowed;

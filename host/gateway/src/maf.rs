@@ -35,6 +35,15 @@ pub fn open(authority: &Authority) -> Result<Arc<Maf>, Faults> {
     opened.map(Arc::new).map_err(|e| fault(e.to_string()))
 }
 
+/// Checks what a MAF needs besides its policy, without opening its store.
+///
+/// # Errors
+/// What is wrong with its name or its store's key.
+pub fn check(authority: &Authority) -> Result<(), Faults> {
+    authority.settings()?;
+    store_key(authority.store_key_file.as_deref()).map(drop)
+}
+
 fn store_key(file: Option<&Path>) -> Result<StoreKey, Faults> {
     match file {
         Some(file) => {

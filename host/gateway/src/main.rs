@@ -68,7 +68,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Gateway {
-    /// The gateway's configuration.
+    /// The gateway's configuration, or to check one a MAF's.
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
 }
@@ -82,11 +82,15 @@ fn main() -> ExitCode {
     let code = match cli.command {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            Ok(config) if config.authority.is_some() => {
+                complain("this is the configuration of a MAF; it runs as saegis maf", BAD_INPUT)
+            }
             Ok(config) => serve(&runtime, &gateway.config, config),
         },
-        Command::Maf(args) => match maf::MafConfig::load(&args.config) {
+        Command::Maf(args) => match config::Config::load(&args.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
             Ok(config) => match (&args.reencrypt, &config.authority) {
+                (_, None) => complain("this is no MAF's configuration: it has no [maf]", BAD_INPUT),
                 (Some(new), Some(authority)) => match maf::reencrypt(authority, new) {
                     Ok(()) => {
                         print("the store has the new key; configure it before the next start");
@@ -94,7 +98,7 @@ fn main() -> ExitCode {
                     }
                     Err(faults) => complain(&faults.to_string(), BAD_INPUT),
                 },
-                _ => serve(&runtime, &args.config, config),
+                (None, Some(_)) => serve(&runtime, &args.config, config),
             },
         },
         Command::Check(gateway) => runtime.block_on(check(&gateway.config, cli.json)),
@@ -136,12 +140,15 @@ fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config)
     }
 }
 
-/// Loads all that a gateway would load, and goes on behind what is wrong, to find the rest of it.
+/// Loads all that a gateway would load, or a MAF, and goes on behind what is wrong, to find the rest of it.
 async fn look(file: &Path) -> Result<Policy, Faults> {
     let config::Loaded { config, mut faults, policy_is_known } = config::Config::look_at(file);
     let Some(config) = config.filter(|_| policy_is_known) else { return Err(Faults(faults)) };
     if let Err(e) = saegis_handshake::psk::Server::new(&config.listen.suites) {
         faults.push(saegis_policy::Fault::of(file, e.to_string()));
+    }
+    if let Some(Err(Faults(found))) = config.authority.as_ref().map(maf::check) {
+        faults.extend(found);
     }
     match Policy::open(config.policy_settings(None)).await {
         Ok(policy) => {

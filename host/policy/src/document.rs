@@ -105,6 +105,12 @@ impl<'t> Document<'t> {
         self.faulty.iter().any(|names| names.first().is_some_and(|name| name == table))
     }
 
+    /// Whether the document has a table of that name (not an array of them).
+    #[must_use]
+    pub fn has_table(&self, name: &str) -> bool {
+        matches!(self.table.get_ref().get(name).map(Spanned::get_ref), Some(DeValue::Table(_)))
+    }
+
     /// All that was found to be wrong, in the order of the lines.
     #[must_use]
     pub fn into_faults(mut self) -> Vec<Fault> {

@@ -8,6 +8,7 @@ use saegis_policy::{Document, Fault, Faults, Grants, Limits, Observer, Settings}
 use serde::de::DeserializeOwned;
 
 use super::{Config, CseKind, RuleSource};
+use crate::maf::MafConfig;
 
 /// A configuration as it was found.
 pub struct Loaded {
@@ -38,7 +39,7 @@ const MAX_SIZE: u64 = 1 << 20;
 ///
 /// # Errors
 /// When the file can't be read, or is too large.
-pub fn text(file: &Path) -> Result<String, Faults> {
+fn text(file: &Path) -> Result<String, Faults> {
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     let size = std::fs::metadata(file).map_or(0, |meta| meta.len());
     if size > MAX_SIZE {
@@ -57,7 +58,8 @@ impl Config {
         config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
     }
 
-    /// Reads and checks a configuration, and goes on where something is wrong with it.
+    /// Reads and checks the configuration of a gateway, or of a MAF if it has `[maf]`, and goes on where
+    /// something is wrong with it.
     pub fn look_at(file: &Path) -> Loaded {
         let text = match text(file) {
             Ok(text) => text,
@@ -66,13 +68,17 @@ impl Config {
             }
         };
         let mut document = Document::parse(file, &text);
-        let mut config: Option<Self> = document.read();
+        let mut config: Option<Self> = if document.has_table("maf") {
+            document.read().map(MafConfig::into_config)
+        } else {
+            document.read()
+        };
         if let Some(config) = &mut config {
             config.check(&mut document);
             config.place(file.parent().unwrap_or(Path::new("")));
         }
         let policy_is_known =
-            !["cse", "policy", "modules"].into_iter().any(|table| document.is_faulty(table));
+            !["cse", "maf", "policy", "modules"].into_iter().any(|table| document.is_faulty(table));
         Loaded { config, faults: document.into_faults(), policy_is_known }
     }
 

@@ -1,12 +1,12 @@
 //! The configuration of a MAF, and what a gateway's says of MAFs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_maf::Settings;
 use saegis_onem2m::id::{CseId, check_fqdn};
-use saegis_policy::{Document, Fault, Faults};
+use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -88,24 +88,8 @@ impl Authority {
 }
 
 impl MafConfig {
-    /// Reads and checks a MAF's configuration: that of a gateway whose CSE is the MAF.
-    ///
-    /// # Errors
-    /// All that is wrong with it.
-    pub fn load(file: &Path) -> Result<Config, Faults> {
-        let text = crate::config::text(file)?;
-        let mut document = Document::parse(file, &text);
-        let config = document.read::<Self>().map(|read| {
-            let mut config = read.into_config();
-            config.check(&mut document);
-            config.place(file.parent().unwrap_or(Path::new("")));
-            config
-        });
-        let faults = document.into_faults();
-        config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
-    }
-
-    fn into_config(self) -> Config {
+    /// That of a gateway whose CSE is the MAF.
+    pub fn into_config(self) -> Config {
         let Self { maf, listen, policy, modules, admin, limits, log, audit, metrics } = self;
         // What addresses at a MAF have in place of a CSE-ID.
         #[expect(clippy::expect_used, reason = "the name is a constant")]

@@ -2,7 +2,7 @@
 //! schema beside it, and a wrong name is found at once.
 
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId, check_fqdn};
 use saegis_onem2m::timestamp;
 
 /// What a column holds.
@@ -19,6 +19,8 @@ pub(super) enum Kind {
     KmId,
     /// An absolute AE-ID or CSE-ID, or nothing.
     AbsoluteId,
+    /// A domain name, or nothing; kept in lower case.
+    Fqdn,
     /// An AE-ID-Stem, or nothing.
     AeIdStem,
     /// AE-ID-Stems with a space between them, or nothing.
@@ -39,7 +41,7 @@ pub(super) struct Column {
 }
 
 /// Every column there is.
-pub(super) const KNOWN: [Column; 13] = [
+pub(super) const KNOWN: [Column; 14] = [
     Column { name: "ae_id", kind: Kind::AeIdStem },
     Column { name: "ae_ids", kind: Kind::AeIdStems },
     Column { name: "cse_id", kind: Kind::CseId },
@@ -51,6 +53,7 @@ pub(super) const KNOWN: [Column; 13] = [
     Column { name: "km", kind: Kind::Key },
     Column { name: "km_id", kind: Kind::KmId },
     Column { name: "client_id", kind: Kind::AbsoluteId },
+    Column { name: "maf_fqdn", kind: Kind::Fqdn },
     Column { name: "expires", kind: Kind::Time },
     Column { name: "comment", kind: Kind::Text },
 ];
@@ -94,6 +97,12 @@ pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result
         }
         _ if cell.is_empty() => {}
         Kind::AbsoluteId => AbsoluteId::check(text()?).map_err(|e| e.to_string())?,
+        Kind::Fqdn => {
+            let name = text()?;
+            check_fqdn(name).map_err(|e| e.to_string())?;
+            cells.extend_from_slice(name.to_ascii_lowercase().as_bytes());
+            return Ok(());
+        }
         Kind::AeIdStem => AeIdStem::check(text()?).map_err(|e| e.to_string())?,
         Kind::AeIdStems => {
             for stem in text()?.split(' ') {

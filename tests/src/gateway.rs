@@ -37,7 +37,10 @@ impl Gateway {
 
     fn command(setup: &Setup) -> Command {
         let mut command = setup.command(&paths::binary());
-        command.args([setup.verb(), "--config"]).arg(setup.configuration()).env_remove("SAEGIS_LOG");
+        command
+            .args([setup.verb(), "--config"])
+            .arg(setup.configuration())
+            .env_remove("SAEGIS_LOG");
         command
     }
 
@@ -138,11 +141,21 @@ impl Gateway {
         self.running.wait(BOUND)
     }
 
-    /// Ends it as whoever runs it does, and starts it anew in the same folder.
-    pub fn stop_and_start(mut self) -> Self {
+    /// Ends it as whoever runs it does. Its folder stays.
+    pub fn stop(&mut self) {
         self.signal("TERM");
         assert!(self.wait().is_some_and(|status| status.success()), "it ends well");
+    }
+
+    /// Starts one that has ended anew in the same folder.
+    pub fn start_again(self) -> Self {
         Self::start(self.setup)
+    }
+
+    /// Ends it as whoever runs it does, and starts it anew in the same folder.
+    pub fn stop_and_start(mut self) -> Self {
+        self.stop();
+        self.start_again()
     }
 
     /// Kills it as a power cut would, and starts it anew in the same folder.

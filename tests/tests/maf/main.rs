@@ -2,8 +2,12 @@
 //! share no key; both have an association with the MAF, which distributes one.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod at_maf;
+mod clients;
 mod refusals;
 mod scene;
+mod several;
+mod store;
 
 use std::fs;
 

@@ -41,7 +41,8 @@ pub struct Settings {
     pub infrastructure: Setup,
     /// What goes into `[[maf]]` at the IN-CSE besides.
     pub more: String,
-    certificates: Option<Example>,
+    /// Who has issued what.
+    pub certificates: Option<Example>,
 }
 
 impl Settings {
@@ -54,8 +55,10 @@ impl Settings {
             row("//in.provider.com/in-cse/Cother", OTHER_KM),
             row("//in.provider.com/mn-thief", THIEF_KM),
         ];
-        let maf =
-            Setup::maf(FQDN).file("km-table.csv", &table.concat()).file("maf-rules.toml", RULES);
+        let maf = Setup::maf(FQDN)
+            .with_metrics()
+            .file("km-table.csv", &table.concat())
+            .file("maf-rules.toml", RULES);
         let infrastructure = Setup::new()
             .with_cse("in-cse", "IN-CSE")
             .with("modules.grants", "maf-keys = [\"maf-keys\"]")
@@ -105,34 +108,40 @@ impl Settings {
         settings
     }
 
+    /// Another IN-CSE with a MAF that runs.
+    pub fn infrastructure_of(self, maf: &Gateway) -> Setup {
+        infrastructure_of(self.infrastructure, maf, self.certificates.is_some(), &self.more)
+    }
+
     pub fn start(self) -> Scene {
         // Where it is found again when it comes back.
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let maf = self.maf.with_descriptor(socket).start();
-        let credential = match self.certificates {
-            None => {
-                let (id, key) = IN_KM;
-                format!("credential = {{ km-id = \"{id}\", km = \"{key}\" }}\n")
-            }
-            Some(_) => String::new(),
-        };
-        let at = format!(
-            "fqdn = \"{FQDN}\"\naddress = \"127.0.0.1:{}\"\n{credential}{}",
-            maf.port(),
-            self.more
-        );
-        let infrastructure = self.infrastructure.with("[maf]", &at).start();
+        let certificates = self.certificates.is_some();
+        let infrastructure = infrastructure_of(self.infrastructure, &maf, certificates, &self.more);
+        let infrastructure = infrastructure.start();
         let scene = Scene { maf, infrastructure };
-        let credential = match self.certificates {
-            None => {
+        let credential = match certificates {
+            false => {
                 let (id, key) = PHONE_KM;
                 format!("kpsa-id = \"{id}\"\nkpsa = \"{key}\"\n")
             }
-            Some(_) => "certificate = \"phone.pem\"\nkey = \"phone.key\"\ntrust-anchors = [\"maf-ca.pem\"]\n".into(),
+            true => "certificate = \"phone.pem\"\nkey = \"phone.key\"\ntrust-anchors = [\"maf-ca.pem\"]\n".into(),
         };
         scene.write_phone(&credential, IN_CSE, "");
         scene
     }
+}
+
+/// The IN-CSE with a MAF.
+fn infrastructure_of(setup: Setup, maf: &Gateway, certificates: bool, more: &str) -> Setup {
+    let (id, key) = IN_KM;
+    let credential = match certificates {
+        false => format!("credential = {{ km-id = \"{id}\", km = \"{key}\" }}\n"),
+        true => String::new(),
+    };
+    let at = format!("fqdn = \"{FQDN}\"\naddress = \"127.0.0.1:{}\"\n", maf.port());
+    setup.with_another("[maf]", &(at + &credential + more))
 }
 
 impl Scene {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::RngExt;
 use saegis_certificate::Flavour;
 use saegis_maf::client::{AnswerError, Client, RetrievedKey, Terms, read_retrieved_key};
+use saegis_maf::{MAX_RELATIVE_ID, names};
 use saegis_onem2m::credential::{Entity, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
@@ -30,9 +31,6 @@ const MOST: usize = 10_000;
 
 /// Fetches at a time from one MAF.
 const AT_A_TIME: usize = 64;
-
-/// Longest RelativeKeyID.
-const MAX_ID: usize = 128;
 
 /// How long our registration with a MAF is asked for.
 const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -176,7 +174,7 @@ impl Keys {
             };
             let patience = Duration::from_secs(maf.at.timeout_seconds);
             // What stands in the address where another has the CSE-ID.
-            let base = CseId::parse(saegis_maf::names::BASE);
+            let base = CseId::parse(names::BASE);
             let base = base.map_err(|e| NoAnswer::Failed(e.to_string()))?;
             dial.ask(&request, &base, patience).await
         };
@@ -242,12 +240,20 @@ fn entity(source: &AbsoluteId, own: &CseId, service_provider: &str) -> Option<En
     }
 }
 
+/// Whether it may be a RelativeKeyID: no MAF is asked about what can't be one, or names something else
+/// there.
+fn may_be_a_key(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=MAX_RELATIVE_ID).contains(&id.len())
+        && id.bytes().all(plain)
+        && !matches!(id, "-" | "_" | "." | ".." | names::OWN_REGISTRATION)
+        && !id.starts_with(names::CLIENT_REGISTRATION_PREFIX)
+}
+
 impl MafKeys for Keys {
     fn known(&self, maf: &str, relative_key_id: &str) -> Known {
         let Some(nth) = self.maf(maf) else { return Known::NoMaf };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        let sized = (1..=MAX_ID).contains(&relative_key_id.len());
-        if !sized || !relative_key_id.bytes().all(plain) {
+        if !may_be_a_key(relative_key_id) {
             return Known::Refused;
         }
         let kept = self.kept();

@@ -10,6 +10,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Generation, KeyRegistration};
 
 use super::{Service, allowed};
+use crate::audit;
 
 impl Service {
     /// Has the MAF carry a request out, if policy lets the key be registered that it may be about.
@@ -37,12 +38,13 @@ impl Service {
         }
         let (own, maf, id) = (self.clone(), maf.clone(), id.clone());
         let (request_id, release) = (request.request_id.clone(), request.release.clone());
+        let from = request.from.clone();
         let work = move || {
             let credential_id = own.live.association.credential_id.clone();
             let caller = Caller { id, credential_id, exported: own.exported.as_ref() };
             maf.handle(&caller, &request, SystemTime::now())
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        let answer = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
             let why = "the request could not be carried out";
             ResponsePrimitive::refusal(
                 &request_id,
@@ -50,6 +52,12 @@ impl Service {
                 Rsc::InternalServerError,
                 why,
             )
-        })
+        });
+        // Who asks for the keys of others is to be seen.
+        if !answer.rsc.is_success() {
+            let why = crate::cses::reason(&answer);
+            audit::request_refused(association, &request_id, from.as_deref(), answer.rsc, &why);
+        }
+        answer
     }
 }

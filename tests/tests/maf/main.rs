@@ -4,6 +4,7 @@
 
 mod at_maf;
 mod clients;
+mod enrolled;
 mod refusals;
 mod scene;
 mod several;

@@ -271,7 +271,7 @@ fn a_check_that_misbehaves_fails_its_request_alone(tool: Tool) {
         let request = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");
         let refused = light.ask(&request).expect_refusal(500, 5000);
         // What went wrong inside is nothing to tell an originator.
-        assert_eq!(refused.debug(), "the request could not be checked");
+        assert_eq!(refused.debug(), "the request could not be carried out");
         let event = gateway.log().wait_after(mark, "module.failed");
         assert_eq!((event.text("module"), event.text("cause")), ("faulty".into(), cause.into()));
         light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);

@@ -88,11 +88,12 @@ enum Task {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Measure reloads under load, with a release build
+    /// Measure reloads and keys of a MAF under load, with a release build
     ///
     /// Two hundred reloads while 500 handshakes and 5,000 requests a second go through, and the time
     /// from a write to its being in force. Tells the latencies, and fails where the rates are not
-    /// reached. Takes all processors.
+    /// reached. Then handshakes with keys of a MAF, fetched and in hand, beside those of the table.
+    /// Takes all processors.
     Load,
     /// Fuzz what reads bytes from outside
     ///

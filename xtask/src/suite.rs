@@ -163,7 +163,7 @@ pub fn load(project: &Project) -> Result<()> {
     let mut cargo = project.host_cargo();
     cargo
         .args(["nextest", "run", "--locked", "--package", "saegis-tests", "--no-capture"])
-        .args(["--run-ignored", "only", "-E", "test(/^load_/)"])
+        .args(["--run-ignored", "only", "-E", "test(/(^|::)load_/)"])
         .env("SAEGIS_BIN", project.gateway_binary("release"))
         .env("SAEGIS_COMPONENTS", project.components());
     say_and_run(&mut cargo)

@@ -159,7 +159,10 @@ impl Service {
         let association = &self.live.association;
         let from = request.from.as_deref();
         audit::request_refused(association, &request.request_id, from, rsc, why);
-        ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
+        // What is wrong in here is for whoever runs it, and not for whoever asks.
+        let failed = rsc == Rsc::InternalServerError;
+        let told = if failed { "the request could not be carried out" } else { why };
+        ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, told)
     }
 
     async fn handle(self: &Arc<Self>, mut request: RequestPrimitive) -> ResponsePrimitive {

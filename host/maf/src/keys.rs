@@ -146,6 +146,14 @@ impl Maf {
     ) -> Result<Done, Refusal> {
         let live = self.find(who, relative, As::Target, now)?;
         let record = &live.record;
+        tracing::info!(
+            event = "maf.key.retrieved",
+            client = %who.id,
+            credential = %who.credential_id,
+            relative_key_id = record.relative,
+            suid = record.suid,
+            "a key was given to its target"
+        );
         let mut attributes = Map::new();
         put(&mut attributes, names::EXPIRATION_TIME, timestamp::format(time(live.expires)));
         put(&mut attributes, names::SOURCE_ID, record.source.as_str());

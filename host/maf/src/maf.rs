@@ -79,8 +79,8 @@ impl Maf {
     /// Opens a MAF's store, or makes it.
     ///
     /// # Errors
-    /// When the file can't be had, holds something else, or was written under another key. Then it
-    /// is left as it is.
+    /// When the file can't be had, holds something else, or was written under another key. Then
+    /// what is in it stays.
     pub fn open(path: &Path, key: &StoreKey, settings: Settings) -> Result<Self, OpenError> {
         let store = Store::open(path, key)?;
         let decoy = Decoy::new(store.vault())?;

@@ -1,6 +1,6 @@
 //! What a MAF refuses, and to whom. All clients are OpenSSL's and GnuTLS's.
 
-use saegis_tests::{Request, Response, Tool};
+use saegis_tests::{Event, Request, Response, Tool};
 
 use crate::clients::{KEY, MafClient, Wanted};
 use crate::refusals::rules_with_the_thief;
@@ -28,6 +28,9 @@ fn a_key_goes_from_openssl_to_gnutls() {
         assert_eq!(attributes["kval"].as_str().unwrap().to_lowercase(), KEY);
         assert_eq!(attributes["scid"], PHONE);
         assert_eq!(attributes["suid"], 32);
+        let given = scene.maf.log().wait("maf.key.retrieved");
+        assert_eq!(given.text("client"), IN_CSE);
+        assert_eq!(given.text("relative_key_id"), relative);
         // The session's own key is another, and the target gets it as well.
         let of_session = phone.key(&Wanted { value: None, ..Wanted::USUAL });
         let found = in_cse.retrieve(&of_session).expect(200, 2000).json();
@@ -133,10 +136,12 @@ fn the_rules_say_who_registers_for_whom() {
         scene.maf.in_force_after(|maf| maf.replace("policies/maf-rules.toml", broken));
         let mark = scene.maf.log().mark();
         for client in [&mut phone, &mut other] {
-            client.ask(Wanted::USUAL.request()).expect_refusal(500, 5000);
+            let refused = client.ask(Wanted::USUAL.request()).expect(500, 5000);
+            assert_eq!(refused.json()["m2m:dbg"], "the request could not be carried out");
         }
         let refused = scene.maf.log().all(mark, "request.refused", 2);
-        assert!(refused.iter().all(|event| event.message().contains("rules")), "{refused:?}");
+        let where_it_is = |event: &Event| event.message().contains("maf-rules.toml:");
+        assert!(refused.iter().all(where_it_is), "{refused:?}");
         for relative in [&relative, &others] {
             in_cse.retrieve(relative).expect(200, 2000);
         }

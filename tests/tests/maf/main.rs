@@ -1,10 +1,17 @@
 //! Keys by way of a MAF (TS-0003 clause 7.1.4 of the worked example): the smartphone's AE and the IN-CSE
 //! share no key; both have an association with the MAF, which distributes one.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 mod at_maf;
 mod clients;
 mod enrolled;
+mod load;
 mod refusals;
 mod scene;
 mod several;

@@ -298,9 +298,11 @@ impl MafKeys for Keys {
             };
             let first = turn.lock().await;
             if matches!(self.known(&maf, &relative_key_id), Known::NotYet) {
-                let what = match of.places.try_acquire() {
-                    Err(_) => What::Unreachable,
-                    Ok(_place) => match self.retrieve(of, &relative_key_id).await {
+                // Who waits for a place waits no longer than for an answer.
+                let patience = Duration::from_secs(of.at.timeout_seconds);
+                let what = match tokio::time::timeout(patience, of.places.acquire()).await {
+                    Err(_) | Ok(Err(_)) => What::Unreachable,
+                    Ok(Ok(_place)) => match self.retrieve(of, &relative_key_id).await {
                         Ok(found) => self.take(of, &relative_key_id, found),
                         Err(NoKey::Refused(AnswerError::Refused { .. })) => What::Refused,
                         Err(error) => {

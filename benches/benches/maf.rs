@@ -1,0 +1,92 @@
+//! What it costs a MAF to give out a key, however many it has.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at what is wrong"
+)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key, read_retrieved_key};
+use saegis_maf::{Caller, Maf, Settings, StoreKey};
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::{AbsoluteId, CredentialId};
+
+const FQDN: &str = "maf.in.provider.com";
+const TARGET: &str = "//in.provider.com/in-cse";
+/// Clients that register keys, as few as can be.
+const SOURCES: usize = 20;
+
+fn id(text: &str) -> AbsoluteId {
+    AbsoluteId::parse(text).expect("an identifier")
+}
+
+fn caller(id: &AbsoluteId) -> Caller<'static> {
+    let credential_id = CredentialId::parse("11-phone@maf.in.provider.com").expect("an identifier");
+    Caller { id: id.clone(), credential_id, exported: None }
+}
+
+/// A MAF with so many keys, and their RelativeKeyIDs.
+fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
+    let mut settings = Settings::new(FQDN).expect("a domain name");
+    settings.most_keys = keys as u64;
+    settings.most_keys_per_client = u16::MAX;
+    let maf = Maf::open(&folder.join("maf.redb"), &StoreKey::new(&[7; 32]), settings);
+    let maf = maf.expect("a store");
+    let terms = Terms::until(now + Duration::from_secs(24 * 3600), "in.provider.com");
+    let value = PresharedKey::new(&[9; 32]).expect("a key");
+    let mut relative = Vec::with_capacity(keys);
+    for source in 0..SOURCES {
+        let source = id(&format!("//in.provider.com/in-cse/Cphone{source}"));
+        let client = Client::new(source.clone(), FQDN).expect("a client");
+        let caller = caller(&source);
+        let registered = maf.handle(&caller, &client.register("1", &terms).expect("one"), now);
+        assert_eq!(registered.rsc.code(), 2001);
+        for _ in 0..keys / SOURCES {
+            let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![id(TARGET)] };
+            let request = client.register_key("2", &wanted, Some(&value)).expect("a request");
+            let answer = maf.handle(&caller, &request, now);
+            let registered = read_registered_key(&answer, None).expect("a key");
+            relative.push(registered.relative_key_id);
+        }
+    }
+    (maf, relative)
+}
+
+/// A store that is in memory where there is a place for it, so that filling it does not wait for a
+/// disk a million times. What is read is in memory anyway.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
+fn retrievals(c: &mut Criterion) {
+    let now = SystemTime::now();
+    for keys in [1000, 1_000_000] {
+        let folder = folder();
+        let (maf, relative) = filled(folder.path(), keys, now);
+        let target = id(TARGET);
+        let client = Client::new(target.clone(), FQDN).expect("a client");
+        let caller = caller(&target);
+        let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
+        let registered = maf.handle(&caller, &client.register("3", &terms).expect("one"), now);
+        assert_eq!(registered.rsc.code(), 2001);
+        let mut next = 0;
+        c.bench_function(&format!("maf/key retrieval among {keys}"), |b| {
+            b.iter(|| {
+                // Far from the one before.
+                next = (next + 7_368_787) % relative.len();
+                let request = client.retrieve_key("4", &relative[next]).expect("a request");
+                let answer = maf.handle(&caller, black_box(&request), now);
+                black_box(read_retrieved_key(&answer).expect("a key"))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, retrievals);
+criterion_main!(benches);

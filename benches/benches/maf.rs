@@ -19,8 +19,8 @@ use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
 const FQDN: &str = "maf.in.provider.com";
 const TARGET: &str = "//in.provider.com/in-cse";
-/// Clients that register keys, as few as can be.
-const SOURCES: usize = 20;
+/// As many keys as a client may register.
+const OF_ONE: usize = 1000;
 
 fn id(text: &str) -> AbsoluteId {
     AbsoluteId::parse(text).expect("an identifier")
@@ -33,21 +33,19 @@ fn caller(id: &AbsoluteId) -> Caller<'static> {
 
 /// A MAF with so many keys, and their RelativeKeyIDs.
 fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
-    let mut settings = Settings::new(FQDN).expect("a domain name");
-    settings.most_keys = keys as u64;
-    settings.most_keys_per_client = u16::MAX;
+    let settings = Settings::new(FQDN).expect("a domain name");
     let maf = Maf::open(&folder.join("maf.redb"), &StoreKey::new(&[7; 32]), settings);
     let maf = maf.expect("a store");
     let terms = Terms::until(now + Duration::from_secs(24 * 3600), "in.provider.com");
     let value = PresharedKey::new(&[9; 32]).expect("a key");
     let mut relative = Vec::with_capacity(keys);
-    for source in 0..SOURCES {
+    for source in 0..keys / OF_ONE {
         let source = id(&format!("//in.provider.com/in-cse/Cphone{source}"));
         let client = Client::new(source.clone(), FQDN).expect("a client");
         let caller = caller(&source);
         let registered = maf.handle(&caller, &client.register("1", &terms).expect("one"), now);
         assert_eq!(registered.rsc.code(), 2001);
-        for _ in 0..keys / SOURCES {
+        for _ in 0..OF_ONE {
             let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![id(TARGET)] };
             let request = client.register_key("2", &wanted, Some(&value)).expect("a request");
             let answer = maf.handle(&caller, &request, now);

@@ -11,7 +11,7 @@ use saegis_maf::{Maf, StoreKey};
 use saegis_policy::{Fault, Faults};
 use zeroize::Zeroizing;
 
-pub use config::{At, Authority, MafConfig};
+pub use config::{At, Authority, KeyPart, MafConfig};
 
 /// Largest file with a store key, in bytes.
 const MAX_KEY_FILE: u64 = 4096;

@@ -141,3 +141,25 @@ fn the_smartphone_may_have_a_certificate_and_so_may_the_in_cse() {
     );
     assert!(association.text("credential_id").ends_with(FQDN));
 }
+
+/// Where the specification can be read in two ways, both ends are told which.
+#[test]
+fn a_key_may_be_halved_and_an_association_named_after_its_source() {
+    let mut settings = scene::Settings::new();
+    settings.more = "key = \"first-half\"\ncredential-id = \"source\"\n".into();
+    let scene = settings.start();
+    let (id, km) = scene::PHONE_KM;
+    let credential = format!("kpsa-id = \"{id}\"\nkpsa = \"{km}\"\n");
+    // An end that takes the whole key does not get in.
+    assert_eq!(scene.phone(&["register"]).code, 3);
+    scene.write_phone(&credential, scene::IN_CSE, "key = \"first-half\"");
+    scene.phone(&["register"]).expect(0);
+    let association = scene.infrastructure.log().wait("association.established");
+    assert_eq!(association.text("credential_id"), format!("11-{PHONE}"));
+    let (identity, key) = scene.key_in_hand();
+    let half = Credential { identity: &identity, key: &key[..key.len() / 2] };
+    let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), half);
+    phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);
+    let whole = Credential { key: &key, ..half };
+    assert_eq!(Tool::OpenSsl.refused(scene.infrastructure.port(), whole).alert, Some(20));
+}

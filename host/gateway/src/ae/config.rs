@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
 
 use crate::config::{parsed, read, suites};
+use crate::maf::KeyPart;
 
 /// The configuration of an AE.
 #[derive(serde::Deserialize)]
@@ -42,6 +43,9 @@ pub struct Maf {
     /// How long a key is asked for, in seconds.
     #[serde(default = "an_hour")]
     pub lifetime_seconds: u64,
+    /// What of the key is Kc, as the registrar has it.
+    #[serde(default)]
+    pub key: KeyPart,
     /// The file in which the key is kept between two runs, relative to the configuration's own folder.
     /// Nobody but its owner can read it.
     #[serde(default = "key_file")]

@@ -71,12 +71,14 @@ fn in_hand(maf: &Maf) -> Result<Option<Credential>, AeError> {
     }
     let key = Zeroizing::new(hex::decode(&*key).map_err(|_| bad())?);
     let key = PresharedKey::new(&key).map_err(|_| bad())?;
-    make(maf, &relative_key_id, key).map(Some)
+    make(maf, &relative_key_id, &key).map(Some)
 }
 
-fn make(maf: &Maf, relative_key_id: &str, key: PresharedKey) -> Result<Credential, AeError> {
+fn make(maf: &Maf, relative_key_id: &str, key: &PresharedKey) -> Result<Credential, AeError> {
     let id = format!("{relative_key_id}@{}", maf.fqdn);
     let kpsa_id = id.parse().map_err(|e| AeError::Broken(format!("the key's identifier {e}")))?;
+    let key = PresharedKey::new(maf.key.of(key.expose()))
+        .map_err(|e| AeError::Broken(format!("the key {e}")))?;
     Ok(Credential { kpsa_id, kpsa: key, suites: Suite::DEFAULT.to_vec() })
 }
 
@@ -121,7 +123,7 @@ async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
     let registered = registered.map_err(|e| broken(e.to_string()))?;
     let key = exported.key().ok_or_else(|| broken("there is no key".into()))?;
     keep(&maf.key_file, &registered.relative_key_id, &key, registered.expires)?;
-    make(maf, &registered.relative_key_id, key)
+    make(maf, &registered.relative_key_id, &key)
 }
 
 fn refused(answer: &saegis_onem2m::primitive::ResponsePrimitive) -> AeError {

@@ -164,6 +164,17 @@ pub enum KeyPart {
     FirstHalf,
 }
 
+impl KeyPart {
+    /// That part of a key.
+    #[must_use]
+    pub fn of(self, whole: &[u8]) -> &[u8] {
+        match self {
+            Self::Whole => whole,
+            Self::FirstHalf => whole.get(..whole.len() / 2).unwrap_or_default(),
+        }
+    }
+}
+
 /// What the Credential-ID of an association with a distributed key is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -18,7 +18,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Known, MafKey, MafKeys, Policy};
 use tokio::sync::Semaphore;
 
-use super::config::{At, CredentialOf, KeyPart};
+use super::config::{At, CredentialOf};
 use crate::config::Config;
 use crate::dial::{Dial, NoAnswer, Place};
 
@@ -202,11 +202,7 @@ impl Keys {
                 "a key of the MAF {} is {}'s, who has no business here", maf.at.fqdn, found.source);
             return What::Refused;
         };
-        let whole = found.key.expose();
-        let part = match maf.at.key {
-            KeyPart::Whole => whole,
-            KeyPart::FirstHalf => whole.get(..whole.len() / 2).unwrap_or_default(),
-        };
+        let part = maf.at.key.of(found.key.expose());
         let id = match maf.at.credential_id {
             CredentialOf::Kc => format!("12-{relative}@{}", maf.at.fqdn),
             CredentialOf::Source => format!("11-{}", found.source),

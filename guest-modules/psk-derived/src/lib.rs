@@ -33,8 +33,8 @@ mod bindings {
 }
 
 use bindings::exports::saegis::policy::credential_lookup::{Answer, Credential, Guest, Query};
-use bindings::saegis::policy::types::Entity;
 use bindings::saegis::policy::policy_tables::{self, Row};
+use bindings::saegis::policy::types::Entity;
 use bindings::saegis::policy::{read_stored_keys, supply_key_bytes};
 use saegis_onem2m::id::AeIdStem;
 use saegis_onem2m::kdf;
@@ -74,7 +74,8 @@ fn of_ae(identity: &str, stem: &str, row: &Row) -> Answer {
 
 /// The Km of a client and a MAF.
 fn of_client(identity: &str, row: &Row) -> Answer {
-    let (Some(ke), Some(maf), Some(client)) = (row.key("ke"), row.get("maf_fqdn"), row.get("client_id"))
+    let (Some(ke), Some(maf), Some(client)) =
+        (row.key("ke"), row.get("maf_fqdn"), row.get("client_id"))
     else {
         // A KeID by itself names nobody at a gateway.
         return Answer::NotMine;

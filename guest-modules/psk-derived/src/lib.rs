@@ -67,6 +67,10 @@ impl Guest for PskDerived {
 
 /// The Kpsa of an AE and this CSE.
 fn of_ae(identity: &str, stem: &str, row: &Row) -> Answer {
+    // Whoever has a client's Ke is that client, and not every AE that it likes to name.
+    if row.get("client_id").is_some() || row.get("maf_fqdn").is_some() {
+        return Answer::NotMine;
+    }
     let Some(ke) = row.key("ke") else { return refused("enrolment-keys has no column ke") };
     let key = kdf::kpsa(&read_stored_keys::read(&ke), stem);
     found(Entity::Ae(stem.into()), ["12-", identity].concat(), &key)

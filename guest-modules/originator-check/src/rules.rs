@@ -326,18 +326,14 @@ mod tests {
     #[test]
     fn a_cse_registers_with_a_credential_of_its_own() {
         let registers = |peer, from: &str| {
-            let service_provider = Some("sp.org");
-            let (creates_ae, registers_cse, announces_ae) = (false, true, false);
-            let from = Some(from);
-            let named = std::iter::empty();
             check(&Request {
                 peer,
-                service_provider,
-                from,
-                creates_ae,
-                registers_cse,
-                announces_ae,
-                named,
+                service_provider: Some("sp.org"),
+                from: Some(from),
+                creates_ae: false,
+                registers_cse: true,
+                announces_ae: false,
+                named: std::iter::empty(),
             })
         };
         for from in ["/mn", "//sp.org/mn"] {

@@ -308,14 +308,12 @@ async fn ask(
     to: &str,
     content: Option<(ResourceType, Value)>,
 ) -> Result<Done, AeError> {
-    let ResponsePrimitive { rsc, content, .. } = session.ask(operation, to, content).await?;
-    let content = content.and_then(|c| serde_json::from_slice(&c).ok()).unwrap_or(Value::Null);
-    if rsc.is_success() {
-        return Ok(Done { rsc, content, words: String::new() });
+    let answer = session.ask(operation, to, content).await?;
+    if !answer.rsc.is_success() {
+        let why = answer.reason().unwrap_or_else(|| "the registrar gave no reason".into());
+        return Err(AeError::Refused { rsc: answer.rsc, why });
     }
-    let why = match content.get("m2m:dbg") {
-        Some(Value::String(why)) => why.clone(),
-        _ => "the registrar gave no reason".into(),
-    };
-    Err(AeError::Refused { rsc, why })
+    let ResponsePrimitive { rsc, content, .. } = answer;
+    let content = content.and_then(|c| serde_json::from_slice(&c).ok()).unwrap_or(Value::Null);
+    Ok(Done { rsc, content, words: String::new() })
 }

@@ -4,7 +4,10 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::SslRef;
+use openssl::ssl::{
+    SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode,
+    SslVersion,
+};
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::exported::{Exported, LABEL};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -82,3 +85,23 @@ pub enum ConnectError {
 /// An established stream. What is between it and the socket is the engine's affair.
 pub trait TlsStream<S>: AsyncRead + AsyncWrite + Send {}
 impl<S, T: AsyncRead + AsyncWrite + Send> TlsStream<S> for T {}
+
+/// What every server of OpenSSL's has in common here: TLS 1.2 with these suites, nothing resumed,
+/// renegotiated or compressed.
+pub(crate) fn openssl_server(suites: &str) -> Result<SslContextBuilder, ErrorStack> {
+    let mut builder = SslContext::builder(SslMethod::tls_server())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    builder.set_max_proto_version(Some(SslVersion::TLS1_2))?;
+    builder.set_cipher_list(suites)?;
+    builder.set_groups_list("X25519:P-256:P-384")?;
+    builder.set_options(
+        SslOptions::NO_TICKET
+            | SslOptions::NO_RENEGOTIATION
+            | SslOptions::NO_COMPRESSION
+            | SslOptions::CIPHER_SERVER_PREFERENCE,
+    );
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // An idle association keeps no record buffers.
+    builder.set_mode(SslMode::RELEASE_BUFFERS);
+    Ok(builder)
+}

@@ -24,12 +24,6 @@ use crate::attributes::{
 use crate::names;
 use crate::record::time;
 
-/// The release version that requests are of.
-const RELEASE: &str = "3";
-
-/// Longest reason of a refusal that is repeated, in characters.
-const MAX_REASON: usize = 200;
-
 /// A client of one MAF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
@@ -268,21 +262,10 @@ impl Client {
         resource: &str,
     ) -> Result<RequestPrimitive, RequestError> {
         let base = CseId::parse(names::BASE).map_err(|e| RequestError::Name(e.into()))?;
-        Ok(RequestPrimitive {
-            operation,
-            to: Target {
-                scope: Scope::Absolute { sp: self.fqdn.clone(), cse: base },
-                resource: resource.into(),
-            },
-            from: Some(self.id.to_string()),
-            request_id: request_id.into(),
-            release: Some(RELEASE.into()),
-            resource_type: None,
-            content: None,
-            query: Vec::new(),
-            parameters: Vec::new(),
-            source_address: None,
-        })
+        let scope = Scope::Absolute { sp: self.fqdn.clone(), cse: base };
+        let to = Target { scope, resource: resource.into() };
+        let from = self.id.to_string();
+        Ok(RequestPrimitive::own(operation, to, from, request_id.into()))
     }
 }
 

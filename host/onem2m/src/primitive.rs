@@ -68,6 +68,38 @@ pub struct RequestPrimitive {
 }
 
 impl RequestPrimitive {
+    /// A request of our own that names its resource and its originator, and nothing else.
+    #[must_use]
+    pub fn own(operation: Operation, to: Target, from: String, request_id: String) -> Self {
+        Self {
+            operation,
+            to,
+            from: Some(from),
+            request_id,
+            release: Some("3".into()),
+            resource_type: None,
+            content: None,
+            query: Vec::new(),
+            parameters: Vec::new(),
+            source_address: None,
+        }
+    }
+
+    /// With a representation. Its type goes along where the request creates: what is there already
+    /// has its type.
+    ///
+    /// # Errors
+    /// When the representation is none.
+    pub fn with_content(
+        self,
+        kind: ResourceType,
+        content: &serde_json::Value,
+    ) -> Result<Self, ContentError> {
+        let resource_type = (self.operation == Operation::Create).then(|| kind.number());
+        let content = Some(Content::parse(content.to_string().into())?);
+        Ok(Self { resource_type, content, ..self })
+    }
+
     /// Whether it creates a resource of that type.
     #[must_use]
     pub fn creates(&self, kind: ResourceType) -> bool {
@@ -80,6 +112,9 @@ impl RequestPrimitive {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
     }
 }
+
+/// Longest reason of somebody else's that is told, in characters.
+const MAX_REASON: usize = 200;
 
 /// A response primitive.
 #[derive(Debug, Clone)]
@@ -124,6 +159,15 @@ impl ResponsePrimitive {
             content_location: None,
             parameters: Vec::new(),
         }
+    }
+
+    /// What a refusal gives as its reason (`m2m:dbg`), fit for logs and terminals.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        let content = serde_json::from_slice(self.content.as_deref()?).ok()?;
+        let content: serde_json::Value = content;
+        let why = content.get("m2m:dbg")?.as_str()?;
+        Some(why.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect())
     }
 }
 

@@ -258,6 +258,24 @@ impl Module {
         }
     }
 
+    /// Waits for a check's verdict, and tells what it was and how long it took.
+    async fn judge(
+        &self,
+        view: &View<'_>,
+        hook: Hook,
+        verdict: impl Future<Output = Result<types::Verdict, ModuleFault>>,
+    ) -> Result<types::Verdict, ModuleFault> {
+        let asked = Instant::now();
+        let verdict = verdict.await;
+        let outcome = match &verdict {
+            Ok(types::Verdict::Allow(_)) => Outcome::Allowed,
+            Ok(types::Verdict::Deny(_)) => Outcome::Denied,
+            Err(fault) => Outcome::Failed(fault),
+        };
+        self.tell(view.sandbox, hook, asked, outcome);
+        verdict
+    }
+
     /// Asks the module whether a request may speak as it does.
     pub async fn check_originator(
         &self,
@@ -265,7 +283,6 @@ impl Module {
         association: &types::Association,
         primitive: &types::Primitive,
     ) -> Result<types::Verdict, ModuleFault> {
-        let asked = Instant::now();
         let verdict = async {
             let Some(indices) = &self.impersonation else { return Err(no_hook()) };
             let Frame { _slot, mut store, instance } = self.frame(view).await?;
@@ -277,9 +294,7 @@ impl Module {
                 .await;
             checked(finish(&mut store, verdict)?)
         };
-        let verdict = verdict.await;
-        self.tell(view.sandbox, Hook::ImpersonationCheck, asked, outcome(&verdict));
-        verdict
+        self.judge(view, Hook::ImpersonationCheck, verdict).await
     }
 
     /// Asks the module whether an AE may register.
@@ -289,7 +304,6 @@ impl Module {
         association: &types::Association,
         registration: &Registration,
     ) -> Result<types::Verdict, ModuleFault> {
-        let asked = Instant::now();
         let verdict = async {
             let Some(indices) = &self.registration else { return Err(no_hook()) };
             let registration = registration_check::Registration {
@@ -305,13 +319,9 @@ impl Module {
                 .await;
             checked(finish(&mut store, verdict)?)
         };
-        let verdict = verdict.await;
-        self.tell(view.sandbox, Hook::RegistrationCheck, asked, outcome(&verdict));
-        verdict
+        self.judge(view, Hook::RegistrationCheck, verdict).await
     }
-}
 
-impl Module {
     /// Asks the module whether a client of a MAF may register a key.
     pub async fn check_key_registration(
         &self,
@@ -319,7 +329,6 @@ impl Module {
         association: &types::Association,
         registration: &KeyRegistration,
     ) -> Result<types::Verdict, ModuleFault> {
-        let asked = Instant::now();
         let verdict = async {
             let Some(indices) = &self.key_registration else { return Err(no_hook()) };
             let registration = key_registration_check::KeyRegistration {
@@ -335,17 +344,7 @@ impl Module {
                 .await;
             checked(finish(&mut store, verdict)?)
         };
-        let verdict = verdict.await;
-        self.tell(view.sandbox, Hook::KeyRegistrationCheck, asked, outcome(&verdict));
-        verdict
-    }
-}
-
-fn outcome(verdict: &Result<types::Verdict, ModuleFault>) -> Outcome<'_> {
-    match verdict {
-        Ok(types::Verdict::Allow(_)) => Outcome::Allowed,
-        Ok(types::Verdict::Deny(_)) => Outcome::Denied,
-        Err(fault) => Outcome::Failed(fault),
+        self.judge(view, Hook::KeyRegistrationCheck, verdict).await
     }
 }
 

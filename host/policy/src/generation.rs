@@ -253,15 +253,7 @@ impl Generation {
                 Saef::Certificate => types::Saef::Certificate,
                 Saef::Maf => types::Saef::Maf,
             },
-            entity: match association.entity() {
-                Entity::NotYetKnown => types::Entity::NotYetKnown,
-                Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
-                Entity::Aes(stems) => {
-                    types::Entity::Aes(stems.iter().map(ToString::to_string).collect())
-                }
-                Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
-                Entity::MafClient(id) => types::Entity::MafClient(id.to_string()),
-            },
+            entity: association.entity().into(),
             credential_id: association.credential_id.to_string(),
             peer: association.peer.ip().to_string(),
             service_provider: self.service_provider.clone(),

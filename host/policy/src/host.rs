@@ -315,20 +315,24 @@ impl maf_keys::Host for Call {
         };
         let expires = found.expires.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         Ok(Ok(maf_keys::MafKey {
-            source: match found.source {
-                Entity::NotYetKnown => types::Entity::NotYetKnown,
-                Entity::Ae(stem) => types::Entity::Ae(stem.to_string()),
-                Entity::Aes(stems) => {
-                    types::Entity::Aes(stems.iter().map(ToString::to_string).collect())
-                }
-                Entity::Cse(cse) => types::Entity::Cse(cse.bare().into()),
-                Entity::MafClient(id) => types::Entity::MafClient(id.to_string()),
-            },
+            source: (&found.source).into(),
             credential_id: found.credential_id.to_string(),
             suid: found.suid,
             expires,
             key,
         }))
+    }
+}
+
+impl From<&Entity> for types::Entity {
+    fn from(entity: &Entity) -> Self {
+        match entity {
+            Entity::NotYetKnown => Self::NotYetKnown,
+            Entity::Ae(stem) => Self::Ae(stem.to_string()),
+            Entity::Aes(stems) => Self::Aes(stems.iter().map(ToString::to_string).collect()),
+            Entity::Cse(cse) => Self::Cse(cse.bare().into()),
+            Entity::MafClient(id) => Self::MafClient(id.to_string()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
-use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
@@ -124,18 +124,10 @@ impl Session {
         to: &str,
         content: Option<(ResourceType, Value)>,
     ) -> Result<ResponsePrimitive, AeError> {
-        let (resource_type, content) = match content {
-            None => (None, None),
-            Some((kind, value)) => {
-                let content = Content::parse(value.to_string().into());
-                // What is there already has its type.
-                let kind = (operation == Operation::Create).then(|| kind.number());
-                (kind, Some(content.map_err(|e| broken(e.to_string()))?))
-            }
-        };
         let mut request = self.request(operation, to)?;
-        request.resource_type = resource_type;
-        request.content = content;
+        if let Some((kind, value)) = content {
+            request = request.with_content(kind, &value).map_err(|e| broken(e.to_string()))?;
+        }
         self.send(request).await
     }
 
@@ -143,18 +135,8 @@ impl Session {
     /// is told here.
     fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, AeError> {
         let to = target(to).map_err(broken)?;
-        Ok(RequestPrimitive {
-            operation,
-            to,
-            from: Some(self.from.clone()),
-            request_id: format!("{:016x}", rand::rng().random::<u64>()),
-            release: Some("3".into()),
-            resource_type: None,
-            content: None,
-            query: Vec::new(),
-            parameters: Vec::new(),
-            source_address: None,
-        })
+        let id = format!("{:016x}", rand::rng().random::<u64>());
+        Ok(RequestPrimitive::own(operation, to, self.from.clone(), id))
     }
 
     /// Sends a request as it is, and waits for the answer.

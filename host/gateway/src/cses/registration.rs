@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
-use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
@@ -169,13 +169,7 @@ async fn ask(
 
 /// What the other CSE gives as the reason of a refusal.
 pub fn reason(response: &ResponsePrimitive) -> String {
-    let content = response.content.as_deref().unwrap_or_default();
-    let content: Value = serde_json::from_slice(content).unwrap_or_default();
-    match content.get("m2m:dbg").and_then(Value::as_str) {
-        // It goes to logs and terminals.
-        Some(why) => why.chars().filter(|c| !c.is_control()).take(200).collect(),
-        None => "the CSE gave no reason".into(),
-    }
+    response.reason().unwrap_or_else(|| "the CSE gave no reason".into())
 }
 
 /// A request of this CSE's own to another.
@@ -185,25 +179,13 @@ pub fn own_request(
     resource: String,
     content: Option<(ResourceType, Value)>,
 ) -> Result<RequestPrimitive, NoAnswer> {
-    let (resource_type, content) = match content {
-        None => (None, None),
+    let to = Target { scope: Scope::SpRelative(remote.peer.cse_id.clone()), resource };
+    let id = format!("{:016x}", rand::rng().random::<u64>());
+    let request = RequestPrimitive::own(operation, to, remote.own.to_string(), id);
+    match content {
+        None => Ok(request),
         Some((kind, value)) => {
-            let content = Content::parse(value.to_string().into());
-            let content = content.map_err(|e| NoAnswer::Failed(e.to_string()))?;
-            let creates = operation == Operation::Create;
-            (creates.then(|| kind.number()), Some(content))
+            request.with_content(kind, &value).map_err(|e| NoAnswer::Failed(e.to_string()))
         }
-    };
-    Ok(RequestPrimitive {
-        operation,
-        to: Target { scope: Scope::SpRelative(remote.peer.cse_id.clone()), resource },
-        from: Some(remote.own.to_string()),
-        request_id: format!("{:016x}", rand::rng().random::<u64>()),
-        release: Some("3".into()),
-        resource_type,
-        content,
-        query: Vec::new(),
-        parameters: Vec::new(),
-        source_address: None,
-    })
+    }
 }

@@ -10,12 +10,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, DigitallySignedStruct, Error, SignatureScheme};
 use saegis_certificate::{Flavour, OwnCertificate, Purpose, Rejection, Trust, Vouched};
-use saegis_onem2m::exported::{Exported, LABEL};
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::modern::{registered, schemes};
+use super::modern::{exported, negotiated, schemes};
 use crate::accepted::{ConnectError, Connected, EngineError};
 
 /// The engine of the client's end, for one certificate.
@@ -68,16 +67,8 @@ impl Client {
         let vouched = verdict.lock().ok().and_then(|mut place| place.take()?.ok());
         let until = vouched.and_then(|vouched| vouched.until);
         let (_, connection) = stream.get_ref();
-        let protocol = match connection.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        };
-        let suite = connection.negotiated_cipher_suite();
-        let suite = suite.and_then(|s| s.suite().as_str().map(registered)).unwrap_or_default();
-        let export = |place: &mut [u8]| {
-            connection.export_keying_material(place, LABEL.as_bytes(), None).map(drop)
-        };
-        let exported = Exported::by(export).ok();
+        let (protocol, suite) = negotiated(connection);
+        let exported = exported(connection);
         Ok(Connected { stream: Box::pin(stream), protocol, suite, exported, until })
     }
 

@@ -7,10 +7,7 @@ use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
-use openssl::ssl::{
-    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode,
-    SslVersion,
-};
+use openssl::ssl::{Ssl, SslContext, SslRef, SslVerifyMode};
 use openssl::x509::{X509, X509StoreContextRef};
 use rustls::pki_types::CertificateDer;
 use saegis_certificate::{KeyKind, MAX_CHAIN, OwnCertificate, Rejection, Trust};
@@ -19,18 +16,14 @@ use tokio_openssl::SslStream;
 
 use super::Agreed;
 use super::mapping::{Evidence, Gate, Slot};
-use crate::accepted::{EngineError, export};
+use crate::accepted::{EngineError, export, openssl_server};
 use crate::psk;
 use crate::refusal::Refusal;
 use crate::suite::MANDATED_OPENSSL;
 
 /// Sets the engine up for a certificate of our own.
 pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext, EngineError> {
-    let mut builder = SslContext::builder(SslMethod::tls_server())?;
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    builder.set_max_proto_version(Some(SslVersion::TLS1_2))?;
-    builder.set_cipher_list(MANDATED_OPENSSL)?;
-    builder.set_groups_list("X25519:P-256:P-384")?;
+    let mut builder = openssl_server(MANDATED_OPENSSL)?;
     let mut signatures = vec!["ECDSA+SHA256"];
     if trust.allows(KeyKind::P384) {
         signatures.push("ECDSA+SHA384");
@@ -39,15 +32,7 @@ pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext,
         signatures.push("RSA-PSS+SHA256:RSA+SHA256:RSA+SHA384:RSA+SHA512");
     }
     builder.set_sigalgs_list(&signatures.join(":"))?;
-    builder.set_options(
-        SslOptions::NO_TICKET
-            | SslOptions::NO_RENEGOTIATION
-            | SslOptions::NO_COMPRESSION
-            | SslOptions::CIPHER_SERVER_PREFERENCE,
-    );
-    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_verify_depth(u32::try_from(MAX_CHAIN).unwrap_or(u32::MAX));
-    builder.set_mode(SslMode::RELEASE_BUFFERS);
     for (nth, der) in own.chain().iter().enumerate() {
         let certificate = X509::from_der(der)?;
         if nth == 0 {

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{ConnectionCommon, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use saegis_certificate::{KeyKind, OwnCertificate, Rejection};
 use saegis_onem2m::exported::{Exported, LABEL};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -97,21 +97,32 @@ where
     let mut stream = TlsAcceptor::from(Arc::new(config)).accept(gate).await.map_err(failed)?;
     let (gate, connection) = stream.get_mut();
     gate.open();
+    let (protocol, suite) = negotiated(connection);
+    let exported = exports.then(|| exported(connection)).flatten();
+    Ok(Agreed { stream: Box::pin(stream), protocol, suite, exported })
+}
+
+/// The version and the suite of a finished handshake, at either end.
+pub(super) fn negotiated<D>(connection: &ConnectionCommon<D>) -> (&'static str, String) {
     let protocol = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         _ => "TLSv1.2",
     };
     let suite = connection.negotiated_cipher_suite();
     let suite = suite.and_then(|s| s.suite().as_str().map(registered)).unwrap_or_default();
+    (protocol, suite)
+}
+
+/// What the session exports, at either end.
+pub(super) fn exported<D>(connection: &ConnectionCommon<D>) -> Option<Exported> {
     let export = |place: &mut [u8]| {
         connection.export_keying_material(place, LABEL.as_bytes(), None).map(drop)
     };
-    let exported = exports.then(|| Exported::by(export).ok()).flatten();
-    Ok(Agreed { stream: Box::pin(stream), protocol, suite, exported })
+    Exported::by(export).ok()
 }
 
 /// The registered name of a suite: rustls writes `TLS13_` where the registry has `TLS_`.
-pub(super) fn registered(name: &str) -> String {
+fn registered(name: &str) -> String {
     match name.strip_prefix("TLS13_") {
         Some(rest) => format!("TLS_{rest}"),
         None => name.into(),

@@ -4,10 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
-use openssl::ssl::{
-    ErrorCode, Ssl, SslContext, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode,
-    SslVersion,
-};
+use openssl::ssl::{ErrorCode, Ssl, SslContext, SslRef};
 use rand::RngExt;
 use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::credential::{Credential, PresharedKey};
@@ -16,7 +13,7 @@ use tokio_openssl::SslStream;
 
 use super::{Answer, CredentialLookup, MAX_IDENTITY, Query};
 use crate::EngineError;
-use crate::accepted::{Accepted, export};
+use crate::accepted::{Accepted, export, openssl_server};
 use crate::client_hello::FirstFlight;
 use crate::held::{Answering, Held};
 use crate::refusal::Refusal;
@@ -66,20 +63,7 @@ impl Server {
     /// # Errors
     /// When OpenSSL does not take the suites.
     pub fn new(suites: &[Suite]) -> Result<Self, EngineError> {
-        let mut builder = SslContext::builder(SslMethod::tls_server())?;
-        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-        builder.set_max_proto_version(Some(SslVersion::TLS1_2))?;
-        builder.set_cipher_list(&Suite::openssl_list(suites))?;
-        builder.set_groups_list("X25519:P-256:P-384")?;
-        builder.set_options(
-            SslOptions::NO_TICKET
-                | SslOptions::NO_RENEGOTIATION
-                | SslOptions::NO_COMPRESSION
-                | SslOptions::CIPHER_SERVER_PREFERENCE,
-        );
-        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        // An idle association keeps no record buffers.
-        builder.set_mode(SslMode::RELEASE_BUFFERS);
+        let mut builder = openssl_server(&Suite::openssl_list(suites))?;
         builder.set_psk_server_callback(|ssl, identity, place| Ok(give_key(ssl, identity, place)));
         Ok(Self { context: builder.build(), exports: false })
     }

@@ -192,15 +192,8 @@ fn succeeded(answer: &ResponsePrimitive, success: &[Rsc]) -> Result<(), AnswerEr
 
 /// The debugging information of a refusal, fit for a log.
 fn reason(answer: &ResponsePrimitive) -> String {
-    #[derive(serde::Deserialize)]
-    struct Debug {
-        #[serde(rename = "m2m:dbg")]
-        text: String,
-    }
-    let content = answer.content.as_ref().filter(|content| content.len() <= MAX_CONTENT);
-    let read = content.and_then(|content| serde_json::from_slice::<Debug>(content).ok());
-    let text = read.map(|debug| debug.text).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
+    let short = answer.content.as_ref().is_some_and(|content| content.len() <= MAX_CONTENT);
+    short.then(|| answer.reason()).flatten().unwrap_or_default()
 }
 
 fn read<'a>(

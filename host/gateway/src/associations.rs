@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::Entity;
@@ -18,6 +18,9 @@ use crate::lookup::{NotVouched, Voucher};
 
 /// Associations that a new generation is asked about at a time.
 const AT_A_TIME: usize = 16;
+
+/// When a question is put again for which there was no sandbox.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A live association.
 pub struct Live {
@@ -57,6 +60,19 @@ impl Live {
             }
         }
         if self.end.is_cancelled() { Standing::Ends } else { Standing::Holds }
+    }
+
+    /// Asks a generation once more whether it vouches for the association, for what the answer rests on
+    /// has changed without it. One that it does not vouch for is ended, for that reason.
+    pub async fn ask_again(&self, generation: &Generation, why: &str) {
+        loop {
+            match self.voucher.holds_in(generation).await {
+                Ok(()) => return,
+                Err(NotVouched::Gone(_)) => return self.revoke(generation, why),
+                // For want of a sandbox.
+                Err(NotVouched::NotAsked) => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
     }
 
     /// Ends the association if the AE-ID that it has just learnt belongs to another credential in

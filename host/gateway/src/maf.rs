@@ -2,6 +2,7 @@
 //! handshakes, policy and checks as the gateway.
 
 mod config;
+mod kept;
 pub mod keys;
 
 use std::path::{Path, PathBuf};

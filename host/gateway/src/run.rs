@@ -10,7 +10,8 @@ use saegis_onem2m::association::Saef;
 use saegis_policy::{Fault, Faults, Reload};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,7 +65,7 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
     let expiry = tokio::spawn(watch_expiry(gateway.clone()));
-    let mut registrations = tokio::task::JoinSet::new();
+    let mut registrations = JoinSet::new();
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
         let (remote, own) = (remote.clone(), gateway.clone());
         registrations.spawn(async move {
@@ -74,8 +75,12 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
             .await;
         });
     }
-    let of_keys = gateway.clone();
-    let keys = tokio::spawn(async move { recheck_keys(&of_keys).await });
+    let mut of_keys = JoinSet::new();
+    if let Some(keys) = gateway.maf_keys.clone() {
+        let changed = Arc::new(Notify::new());
+        of_keys.spawn(keys.tend(changed.clone()));
+        of_keys.spawn(follow_keys(gateway.clone(), changed));
+    }
     let keeping = gateway.clone();
     let rules = tokio::spawn(async move { keeping.rules.keep_up().await });
 
@@ -92,7 +97,6 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     sweep.abort();
     clock.abort();
     expiry.abort();
-    keys.abort();
     rules.abort();
     Ok(())
 }
@@ -244,18 +248,29 @@ async fn follow_reloads(
     }
 }
 
-/// Ends the associations with keys that their MAF has no more.
-async fn recheck_keys(gateway: &Arc<Gateway>) {
-    let Some(keys) = &gateway.maf_keys else { return };
-    keys.recheck(|credential| {
+/// Ends the associations with keys that their MAF has no more. A handshake that was under way with
+/// such a key is an association soon, if ever, and so they are asked about a second time.
+async fn follow_keys(gateway: Arc<Gateway>, changed: Arc<Notify>) {
+    let under_way = gateway.config.limits.handshake() + Duration::from_secs(1);
+    let mut again = None;
+    loop {
+        let second_time = async {
+            match again {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = changed.notified() => again = Some(tokio::time::Instant::now() + under_way),
+            () = second_time => again = None,
+        }
         let generation = gateway.policy.current();
         for live in gateway.associations.all() {
-            if live.association.saef == Saef::Maf && live.association.credential_id == *credential {
-                live.revoke(&generation, "its key is registered at the MAF no more");
+            if live.association.saef == Saef::Maf {
+                live.ask_again(&generation, "its key is registered at the MAF no more").await;
             }
         }
-    })
-    .await;
+    }
 }
 
 /// How often the gateway's own certificates are looked at.

@@ -136,7 +136,7 @@ impl Module {
         let mut answer = self.ask_lookup(view, query, &mut asked_maf).await;
         // The MAF is asked while no sandbox waits for it, and then the module is once more.
         if let (Some((maf, id)), Some(keys)) = (asked_maf.take(), view.maf_keys) {
-            keys.fetch(maf, id).await;
+            keys.clone().fetch(maf, id).await;
             answer = self.ask_lookup(view, query, &mut asked_maf).await;
             if asked_maf.is_some() {
                 let reason = "the MAF is asked without end".to_string();

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use saegis_onem2m::credential::{Entity, PresharedKey};
@@ -40,10 +41,11 @@ pub trait MafKeys: Send + Sync {
     /// What is known of a key.
     fn known(&self, maf: &str, relative_key_id: &str) -> Known;
 
-    /// Asks the MAF, once for all who want the same key, and comes to an end in a bounded time.
+    /// Asks the MAF, once for all who want the same key, and comes to an end in a bounded time. It goes
+    /// on where nobody waits for it any more.
     fn fetch(
-        &self,
+        self: Arc<Self>,
         maf: String,
         relative_key_id: String,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

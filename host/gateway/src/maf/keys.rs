@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 use saegis_certificate::Flavour;
@@ -15,22 +15,23 @@ use saegis_maf::{MAX_RELATIVE_ID, names};
 use saegis_onem2m::credential::{Entity, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Known, MafKey, MafKeys, Policy};
-use tokio::sync::Semaphore;
+use saegis_policy::{Known, MafKeys, Policy};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::config::{At, CredentialOf};
+use super::kept::{InHand, Kept, NotHad};
 use crate::config::Config;
 use crate::dial::{Dial, NoAnswer, Place};
 
-/// How long it is believed that a MAF has no such key, and that it can't be reached.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
-const UNREACHABLE_FOR: Duration = Duration::from_secs(1);
-
-/// Most keys, and refusals, that are kept.
-const MOST: usize = 10_000;
-
 /// Fetches at a time from one MAF.
 const AT_A_TIME: usize = 64;
+
+/// Fetches that may be under way or wait for their turn, of one MAF. Beyond that a handshake fails.
+const MOST_FETCHES: usize = 1024;
+
+/// How often keys that are over are wiped.
+const WIPE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long our registration with a MAF is asked for.
 const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -40,7 +41,7 @@ pub struct Keys {
     mafs: Vec<OfMaf>,
     own: CseId,
     service_provider: String,
-    kept: Mutex<HashMap<(usize, String), Kept>>,
+    kept: Mutex<Kept>,
 }
 
 struct OfMaf {
@@ -48,19 +49,14 @@ struct OfMaf {
     client: Client,
     dial: OnceLock<Dial>,
     places: Semaphore,
-    /// One fetch of a key at a time: who comes second finds what the first has got.
-    fetching: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// The fetches under way: each ends by dropping what it sends with.
+    fetching: Mutex<HashMap<String, watch::Receiver<()>>>,
 }
 
-struct Kept {
-    since: Instant,
-    what: What,
-}
-
-enum What {
-    Key { key: Arc<PresharedKey>, source: Entity, id: CredentialId, suid: u8, expires: SystemTime },
-    Refused,
-    Unreachable,
+impl OfMaf {
+    fn fetching(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<()>>> {
+        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why there is no key.
@@ -111,53 +107,50 @@ impl Keys {
         }
     }
 
-    /// Asks for the keys in hand again, as often as is configured, and tells of each that is registered
-    /// no more. What can't be asked is believed until it expires.
-    pub async fn recheck(&self, gone: impl Fn(&CredentialId)) {
-        let every = self.mafs.iter().map(|maf| maf.at.recheck_seconds).filter(|s| *s > 0).min();
-        let Some(every) = every else { return std::future::pending().await };
+    /// Asks for the keys in hand again, as often as is configured for each MAF, and tells when one is
+    /// another, or none, now. What can't be asked is believed until it expires. Wipes what is over.
+    pub async fn tend(self: Arc<Self>, changed: Arc<Notify>) {
+        let mut tending = JoinSet::new();
+        for nth in 0..self.mafs.len() {
+            let every = self.mafs.get(nth).map_or(0, |maf| maf.at.recheck_seconds);
+            if every > 0 {
+                let (own, changed) = (self.clone(), changed.clone());
+                tending.spawn(async move {
+                    loop {
+                        tokio::time::sleep(Duration::from_secs(every)).await;
+                        own.look_again(nth, &changed).await;
+                    }
+                });
+            }
+        }
         loop {
-            tokio::time::sleep(Duration::from_secs(every)).await;
-            let all: Vec<_> = {
-                let kept = self.kept();
-                let key = |(of, kept): (&(usize, String), &Kept)| match &kept.what {
-                    What::Key { id, .. } => Some((of.clone(), id.clone())),
-                    What::Refused | What::Unreachable => None,
-                };
-                kept.iter().filter_map(key).collect()
-            };
-            for ((nth, relative), id) in all {
-                let Some(maf) = self.mafs.get(nth).filter(|m| m.at.recheck_seconds > 0) else {
-                    continue;
-                };
-                if let Err(NoKey::Refused(AnswerError::Refused { rsc: Rsc::NotFound, .. })) =
-                    self.retrieve(maf, &relative).await
-                {
-                    self.keep((nth, relative), What::Refused);
-                    gone(&id);
+            tokio::time::sleep(WIPE_EVERY).await;
+            self.kept().wipe(SystemTime::now());
+        }
+    }
+
+    async fn look_again(&self, nth: usize, changed: &Notify) {
+        let Some(maf) = self.mafs.get(nth) else { return };
+        let in_hand = self.kept().of_maf(nth, SystemTime::now());
+        for (relative, had) in in_hand {
+            let found = match self.retrieve(maf, &relative).await {
+                Ok(found) => self.take(maf, &relative, found),
+                Err(NoKey::Refused(AnswerError::Refused { rsc, .. })) if is_no(rsc) => {
+                    Err(NotHad::Refused)
                 }
+                // The others would wait as long.
+                Err(NoKey::NoAnswer(_)) => return,
+                Err(NoKey::Refused(_) | NoKey::Request(_)) => continue,
+            };
+            if !found.as_ref().is_ok_and(|found| found.stands_for(&had)) {
+                self.kept().keep((nth, relative), found);
+                changed.notify_one();
             }
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<(usize, String), Kept>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, of: (usize, String), what: What) {
-        let mut kept = self.kept();
-        if kept.len() >= MOST && !kept.contains_key(&of) {
-            let now = SystemTime::now();
-            kept.retain(|_, kept| match &kept.what {
-                What::Key { expires, .. } => *expires > now,
-                What::Refused | What::Unreachable => kept.since.elapsed() < REFUSED_FOR,
-            });
-            if kept.len() >= MOST {
-                // It is asked for again, and nobody is let in by what is not kept.
-                return;
-            }
-        }
-        kept.insert(of, Kept { since: Instant::now(), what });
     }
 
     fn maf(&self, fqdn: &str) -> Option<usize> {
@@ -196,11 +189,11 @@ impl Keys {
     }
 
     /// What a key that was fetched is good for here.
-    fn take(&self, maf: &OfMaf, relative: &str, found: RetrievedKey) -> What {
+    fn take(&self, maf: &OfMaf, relative: &str, found: RetrievedKey) -> Result<InHand, NotHad> {
         let Some(source) = entity(&found.source, &self.own, &self.service_provider) else {
             tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
                 "a key of the MAF {} is {}'s, who has no business here", maf.at.fqdn, found.source);
-            return What::Refused;
+            return Err(NotHad::Refused);
         };
         let part = maf.at.key.of(found.key.expose());
         let id = match maf.at.credential_id {
@@ -210,11 +203,76 @@ impl Keys {
         match (PresharedKey::new(part), CredentialId::parse(&id)) {
             (Ok(key), Ok(id)) => {
                 let (suid, expires) = (found.suid, found.expires);
-                What::Key { key: Arc::new(key), source, id, suid, expires }
+                Ok(InHand { key, source, id, suid, expires })
             }
-            _ => What::Refused,
+            _ => Err(NotHad::Refused),
         }
     }
+
+    /// Fetches a key, and keeps what came of it.
+    async fn fetch_now(&self, nth: usize, maf: &OfMaf, relative: &str) {
+        // Who waits for a place waits no longer than for an answer.
+        let patience = Duration::from_secs(maf.at.timeout_seconds);
+        let found = match tokio::time::timeout(patience, maf.places.acquire()).await {
+            Err(_) | Ok(Err(_)) => Err(NotHad::Unreachable),
+            Ok(Ok(_place)) => match self.retrieve(maf, relative).await {
+                Ok(found) => self.take(maf, relative, found),
+                Err(NoKey::Refused(AnswerError::Refused { .. })) => Err(NotHad::Refused),
+                Err(error) => {
+                    tracing::warn!(
+                        event = "maf.failed",
+                        maf = maf.at.fqdn,
+                        "the MAF {} gave no key: {error}",
+                        maf.at.fqdn
+                    );
+                    Err(NotHad::Unreachable)
+                }
+            },
+        };
+        self.kept().keep((nth, relative.to_string()), found);
+    }
+
+    /// The fetch of a key that is under way, or one that is begun. It is a task of its own: the
+    /// handshake that began it may end before it, and what came of it is kept all the same.
+    fn fetching(self: &Arc<Self>, nth: usize, relative: String) -> Option<watch::Receiver<()>> {
+        let mut fetching = self.mafs.get(nth)?.fetching();
+        if let Some(under_way) = fetching.get(&relative) {
+            return Some(under_way.clone());
+        }
+        if fetching.len() >= MOST_FETCHES {
+            return None;
+        }
+        let (ends, done) = watch::channel(());
+        fetching.insert(relative.clone(), done.clone());
+        let under_way = UnderWay { keys: self.clone(), nth, relative, _ends: ends };
+        tokio::spawn(async move {
+            if let Some(maf) = under_way.keys.mafs.get(nth) {
+                under_way.keys.fetch_now(nth, maf, &under_way.relative).await;
+            }
+        });
+        Some(done)
+    }
+}
+
+/// A fetch. When it ends, however it does, it is under way no more, and those who wait go on.
+struct UnderWay {
+    keys: Arc<Keys>,
+    nth: usize,
+    relative: String,
+    _ends: watch::Sender<()>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(maf) = self.keys.mafs.get(self.nth) {
+            maf.fetching().remove(&self.relative);
+        }
+    }
+}
+
+/// Whether an answer says that there is no such key for us, and not that the MAF has trouble.
+fn is_no(rsc: Rsc) -> bool {
+    (4000..5000).contains(&rsc.code()) && rsc != Rsc::RequestTimeout
 }
 
 /// Whom the source of a key is here: an AE that may register at this CSE, or a CSE of the service
@@ -252,73 +310,27 @@ impl MafKeys for Keys {
         if !may_be_a_key(relative_key_id) {
             return Known::Refused;
         }
-        let kept = self.kept();
-        match kept.get(&(nth, relative_key_id.to_string())) {
+        match self.kept().get(&(nth, relative_key_id.to_string()), SystemTime::now()) {
             None => Known::NotYet,
-            Some(Kept { since, what: What::Refused }) if since.elapsed() < REFUSED_FOR => {
-                Known::Refused
-            }
-            Some(Kept { since, what: What::Unreachable }) if since.elapsed() < UNREACHABLE_FOR => {
-                Known::Unreachable
-            }
-            Some(Kept { what: What::Key { key, source, id, suid, expires }, .. })
-                if *expires > SystemTime::now() =>
-            {
-                match PresharedKey::new(key.expose()) {
-                    Ok(key) => Known::Key(MafKey {
-                        source: source.clone(),
-                        credential_id: id.clone(),
-                        suid: *suid,
-                        expires: *expires,
-                        key,
-                    }),
-                    Err(_) => Known::Refused,
-                }
-            }
-            // It may last longer at the MAF by now.
-            Some(_) => Known::NotYet,
+            Some(Err(NotHad::Refused)) => Known::Refused,
+            Some(Err(NotHad::Unreachable)) => Known::Unreachable,
+            Some(Ok(key)) => key.copy().map_or(Known::Refused, Known::Key),
         }
     }
 
     fn fetch(
-        &self,
+        self: Arc<Self>,
         maf: String,
         relative_key_id: String,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Some(nth) = self.maf(&maf) else { return };
-            let Some(of) = self.mafs.get(nth) else { return };
-            let turn = {
-                let mut fetching = of.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-                fetching.entry(relative_key_id.clone()).or_default().clone()
-            };
-            let first = turn.lock().await;
-            if matches!(self.known(&maf, &relative_key_id), Known::NotYet) {
-                // Who waits for a place waits no longer than for an answer.
-                let patience = Duration::from_secs(of.at.timeout_seconds);
-                let what = match tokio::time::timeout(patience, of.places.acquire()).await {
-                    Err(_) | Ok(Err(_)) => What::Unreachable,
-                    Ok(Ok(_place)) => match self.retrieve(of, &relative_key_id).await {
-                        Ok(found) => self.take(of, &relative_key_id, found),
-                        Err(NoKey::Refused(AnswerError::Refused { .. })) => What::Refused,
-                        Err(error) => {
-                            tracing::warn!(
-                                event = "maf.failed",
-                                maf = of.at.fqdn,
-                                "the MAF {} gave no key: {error}",
-                                of.at.fqdn
-                            );
-                            What::Unreachable
-                        }
-                    },
-                };
-                self.keep((nth, relative_key_id.clone()), what);
-            }
-            drop(first);
-            let mut fetching = of.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those who wait have their own; who comes later finds what is kept.
-            if fetching.get(&relative_key_id).is_some_and(|own| Arc::strong_count(own) <= 2) {
-                fetching.remove(&relative_key_id);
+            // Another may have fetched it since.
+            if matches!(self.known(&maf, &relative_key_id), Known::NotYet)
+                && let Some(mut under_way) = self.fetching(nth, relative_key_id)
+            {
+                // It ends with an error, for nothing is ever sent.
+                let _ = under_way.changed().await;
             }
         })
     }

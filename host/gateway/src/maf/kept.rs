@@ -1,0 +1,205 @@
+//! What is known of the keys of MAFs, within bounds: keys for their time, and for a little while that
+//! there is none.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use lru::LruCache;
+use saegis_onem2m::credential::{Entity, PresharedKey};
+use saegis_onem2m::id::CredentialId;
+use saegis_policy::MafKey;
+use subtle::ConstantTimeEq;
+
+/// Most keys that are kept. One that has to go for another is fetched again when it is wanted.
+const MOST_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+
+/// Most identities of which it is kept that there is no key. They are apart from the keys, so that
+/// made-up ones drive out each other.
+const MOST_REFUSALS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// A key by its MAF, of those that are configured, and its RelativeKeyID.
+pub type Of = (usize, String);
+
+/// A key in hand.
+pub struct InHand {
+    /// The key.
+    pub key: PresharedKey,
+    /// Who registered it.
+    pub source: Entity,
+    /// The Credential-ID that it makes.
+    pub id: CredentialId,
+    /// What it is for.
+    pub suid: u8,
+    /// From when on it no longer holds.
+    pub expires: SystemTime,
+}
+
+impl InHand {
+    /// Whether an association with this key stands as one with that did: it may last longer.
+    pub fn stands_for(&self, had: &Self) -> bool {
+        let same_key: bool = self.key.expose().ct_eq(had.key.expose()).into();
+        same_key
+            && self.source == had.source
+            && self.id == had.id
+            && self.suid == had.suid
+            && self.expires >= had.expires
+    }
+
+    /// A copy for a call.
+    pub fn copy(&self) -> Option<MafKey> {
+        Some(MafKey {
+            source: self.source.clone(),
+            credential_id: self.id.clone(),
+            suid: self.suid,
+            expires: self.expires,
+            key: PresharedKey::new(self.key.expose()).ok()?,
+        })
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotHad {
+    /// The MAF has none for us.
+    Refused,
+    /// It can't be reached.
+    Unreachable,
+}
+
+impl NotHad {
+    /// How long it is believed.
+    fn lasts(self) -> Duration {
+        match self {
+            Self::Refused => Duration::from_secs(10),
+            Self::Unreachable => Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is known.
+pub struct Kept {
+    keys: LruCache<Of, Arc<InHand>>,
+    refusals: LruCache<Of, (Instant, NotHad)>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { keys: LruCache::new(MOST_KEYS), refusals: LruCache::new(MOST_REFUSALS) }
+    }
+}
+
+impl Kept {
+    /// What is known of a key, if anything is. A key that is over is not kept.
+    pub fn get(&mut self, of: &Of, now: SystemTime) -> Option<Result<Arc<InHand>, NotHad>> {
+        match self.keys.get(of) {
+            Some(key) if key.expires > now => return Some(Ok(key.clone())),
+            Some(_) => drop(self.keys.pop(of)),
+            None => {}
+        }
+        let (since, why) = self.refusals.get(of)?;
+        (since.elapsed() < why.lasts()).then_some(Err(*why))
+    }
+
+    /// Keeps what has been found out, in place of what was known.
+    pub fn keep(&mut self, of: Of, what: Result<InHand, NotHad>) {
+        match what {
+            Ok(key) => {
+                self.refusals.pop(&of);
+                self.keys.put(of, Arc::new(key));
+            }
+            Err(why) => {
+                self.keys.pop(&of);
+                self.refusals.put(of, (Instant::now(), why));
+            }
+        }
+    }
+
+    /// The keys of a MAF that are not over.
+    pub fn of_maf(&self, nth: usize, now: SystemTime) -> Vec<(String, Arc<InHand>)> {
+        let all = self.keys.iter().filter(|((maf, _), key)| *maf == nth && key.expires > now);
+        all.map(|((_, relative), key)| (relative.clone(), key.clone())).collect()
+    }
+
+    /// Wipes the keys that are over.
+    pub fn wipe(&mut self, now: SystemTime) {
+        let over = self.keys.iter().filter(|(_, key)| key.expires <= now);
+        let over: Vec<Of> = over.map(|(of, _)| of.clone()).collect();
+        for of in &over {
+            self.keys.pop(of);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8, expires: SystemTime) -> InHand {
+        InHand {
+            key: PresharedKey::new(&[byte; 32]).unwrap(),
+            source: Entity::NotYetKnown,
+            id: CredentialId::parse("12-a@maf.x").unwrap(),
+            suid: 32,
+            expires,
+        }
+    }
+
+    fn of(n: usize) -> Of {
+        (0, n.to_string())
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn made_up_identities_drive_out_no_key_and_the_newest_key_is_always_kept() {
+        let (mut kept, now) = (Kept::default(), SystemTime::now());
+        kept.keep(of(0), Ok(key(1, now + HOUR)));
+        for n in 1..=2 * MOST_REFUSALS.get() {
+            kept.keep(of(n), Err(NotHad::Refused));
+        }
+        assert!(matches!(kept.get(&of(0), now), Some(Ok(_))));
+        for n in 1..=MOST_KEYS.get() {
+            kept.keep(of(n), Ok(key(2, now + HOUR)));
+            assert!(matches!(kept.get(&of(n), now), Some(Ok(_))), "{n}");
+        }
+        assert!(kept.get(&of(0), now).is_none(), "the one that was not used for longest went");
+    }
+
+    #[test]
+    fn a_key_is_there_for_its_time_and_then_wiped() {
+        let (mut kept, now) = (Kept::default(), SystemTime::now());
+        for n in 0..2 {
+            kept.keep(of(n), Ok(key(1, now + HOUR)));
+        }
+        assert_eq!(kept.of_maf(0, now).len(), 2);
+        assert!(kept.of_maf(1, now).is_empty() && kept.of_maf(0, now + HOUR).is_empty());
+        assert!(kept.get(&of(0), now + HOUR).is_none());
+        assert_eq!(kept.keys.len(), 1);
+        kept.wipe(now + HOUR);
+        assert_eq!(kept.keys.len(), 0);
+    }
+
+    #[test]
+    fn what_is_found_out_takes_the_place_of_what_was_known() {
+        let (mut kept, now) = (Kept::default(), SystemTime::now());
+        kept.keep(of(0), Err(NotHad::Refused));
+        kept.keep(of(0), Ok(key(1, now + HOUR)));
+        assert!(matches!(kept.get(&of(0), now), Some(Ok(_))));
+        kept.keep(of(0), Err(NotHad::Unreachable));
+        assert!(matches!(kept.get(&of(0), now), Some(Err(NotHad::Unreachable))));
+    }
+
+    #[test]
+    fn a_key_stands_for_another_where_all_but_a_later_end_is_the_same() {
+        let now = SystemTime::now();
+        let had = key(1, now);
+        assert!(key(1, now).stands_for(&had) && key(1, now + HOUR).stands_for(&had));
+        assert!(!key(2, now).stands_for(&had) && !key(1, now - HOUR).stands_for(&had));
+        assert!(!InHand { suid: 33, ..key(1, now) }.stands_for(&had));
+        let other = CredentialId::parse("12-b@maf.x").unwrap();
+        assert!(!InHand { id: other, ..key(1, now) }.stands_for(&had));
+        let cse = Entity::Cse(saegis_onem2m::id::CseId::parse("/mn").unwrap());
+        assert!(!InHand { source: cse, ..key(1, now) }.stands_for(&had));
+    }
+}

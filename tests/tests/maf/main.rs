@@ -11,6 +11,7 @@
 mod at_maf;
 mod clients;
 mod enrolled;
+mod in_hand;
 mod load;
 mod refusals;
 mod scene;

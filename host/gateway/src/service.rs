@@ -42,6 +42,8 @@ pub struct Service {
     begun: AtomicBool,
     /// What was exported from the session, at a MAF.
     exported: Option<Exported>,
+    /// Whether the key that was exported has been registered.
+    registered: AtomicBool,
     /// The connection's place, kept by what goes on when the connection breaks.
     _place: OwnedSemaphorePermit,
 }
@@ -77,7 +79,8 @@ impl Service {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let (kept, begun) = (Mutex::default(), AtomicBool::new(false));
-        Self { gateway, live, kept, begun, exported, _place: place }
+        let registered = AtomicBool::new(false);
+        Self { gateway, live, kept, begun, exported, registered, _place: place }
     }
 
     /// Whether a request has come.

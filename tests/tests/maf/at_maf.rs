@@ -194,3 +194,21 @@ fn a_maf_is_no_cse() {
     let own = phone.retrieve("own").expect(200, 2000).json();
     assert_eq!(own["maf:clientReg"]["mcid"], PHONE);
 }
+
+/// A session that lasts longer than its key was registered for gives it to nobody else afterwards.
+#[test]
+fn the_key_of_a_session_is_registered_once_for_all_its_time() {
+    let scene = Scene::start();
+    let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    let short = Wanted { value: None, seconds: 2, ..Wanted::USUAL };
+    let relative = phone.key(&short);
+    let mut in_cse = MafClient::registered(Tool::GnuTls, &scene.maf, IN_KM, IN_CSE);
+    in_cse.retrieve(&relative).expect(200, 2000);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    in_cse.retrieve(&relative).expect_refusal(404, 4004);
+    phone.ask(Wanted { value: None, ..Wanted::USUAL }.request()).expect_refusal(409, 4105);
+    // With a key that it gives, and in another session, it goes on.
+    phone.key(&Wanted::USUAL);
+    let mut anew = MafClient::connect(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    anew.key(&Wanted { value: None, ..Wanted::USUAL });
+}

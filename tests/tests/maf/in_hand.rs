@@ -6,7 +6,7 @@ use std::time::Duration;
 use saegis_tests::{Credential, Light, Mark, Request, Tool};
 
 use crate::clients::{KEY, MafClient, Wanted, identity};
-use crate::scene::{PHONE, PHONE_KM, Scene, Settings};
+use crate::scene::{IN_CSE, PHONE, PHONE_KM, Scene, Settings};
 
 /// A device that goes away while its key is fetched costs one fetch, and what came of that is kept.
 #[test]
@@ -55,4 +55,32 @@ fn the_end_of_an_old_key_is_not_the_end_of_the_new_one() {
     with_new.ended();
     let revoked = scene.infrastructure.log().all(Mark::START, "association.revoked", 2);
     assert_eq!(revoked.len(), 2, "{revoked:?}");
+}
+
+/// What is left of a key is measured by the time that the MAF gave, and not by what was asked for.
+#[test]
+fn an_ae_asks_for_no_key_while_it_has_one() {
+    let mut settings = Settings::new();
+    settings.maf = settings.maf.with("maf", "longest-key-seconds = 300");
+    let scene = settings.start();
+    let (id, km) = PHONE_KM;
+    let credential = format!("kpsa-id = \"{id}\"\nkpsa = \"{km}\"\n");
+    scene.write_phone(&credential, IN_CSE, "lifetime-seconds = 86400");
+    scene.phone(&["register"]).expect(0);
+    let key = scene.key_in_hand();
+    scene.phone(&["show"]).expect(0);
+    assert_eq!(scene.key_in_hand(), key);
+    assert_eq!(scene.maf.log().all(Mark::START, "maf.key.registered", 1).len(), 1);
+    // Nor does it take another AE's for its own.
+    let file = scene.infrastructure.path("maf-key.toml");
+    let others = std::fs::read_to_string(&file).unwrap().replace(PHONE, "//in.provider.com/Sb");
+    std::fs::write(&file, others).unwrap();
+    let ran = scene.phone(&["show"]).expect(2);
+    assert!(ran.err.contains("has the key of //in.provider.com/Sb; give each AE"), "{ran:?}");
+    // No time is none, and neither is one beyond all bounds.
+    for seconds in ["0", "18446744073709551615", "315360001"] {
+        scene.write_phone(&credential, IN_CSE, &format!("lifetime-seconds = {seconds}"));
+        let ran = scene.phone(&["show"]).expect(2);
+        assert!(ran.err.contains("phone.toml:"), "{ran:?}");
+    }
 }

@@ -41,7 +41,7 @@ pub struct Maf {
     #[serde(deserialize_with = "parsed")]
     pub target: AbsoluteId,
     /// How long a key is asked for, in seconds.
-    #[serde(default = "an_hour")]
+    #[serde(default = "an_hour", deserialize_with = "lifetime")]
     pub lifetime_seconds: u64,
     /// What of the key is Kc, as the registrar has it.
     #[serde(default)]
@@ -57,6 +57,18 @@ pub struct Maf {
 
 fn an_hour() -> u64 {
     3600
+}
+
+/// Longest time that a key is asked for: ten years, far beyond what a MAF gives.
+const LONGEST: u64 = 10 * 365 * 24 * 3600;
+
+fn lifetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = u64::deserialize(deserializer)?;
+    if (1..=LONGEST).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(D::Error::custom(format!("a key lasts from 1 to {LONGEST} seconds")))
+    }
 }
 
 fn key_file() -> PathBuf {

@@ -4,7 +4,6 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
@@ -35,8 +34,12 @@ const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct InFile {
+    client_id: String,
+    target: String,
+    fqdn: String,
     relative_key_id: String,
     key: String,
+    registered: String,
     expires: String,
 }
 
@@ -61,12 +64,19 @@ fn in_hand(maf: &Maf) -> Result<Option<Credential>, AeError> {
     // What a reader of it would say could show the key.
     let bad = || fault("is no file of a key; take it away, and another is asked for".into());
     let text = std::str::from_utf8(&text).map_err(|_| bad())?;
-    let InFile { relative_key_id, key, expires } = toml::from_str(text).map_err(|_| bad())?;
+    let found: InFile = toml::from_str(text).map_err(|_| bad())?;
+    let InFile { client_id, target, fqdn, relative_key_id, key, registered, expires } = found;
     let key = Zeroizing::new(key);
-    let expires = timestamp::parse(&expires).map_err(|_| bad())?;
-    // A new key is there before the old one goes.
+    if client_id != maf.client_id.as_str() {
+        let what = format!("has the key of {client_id}; give each AE a key-file of its own");
+        return Err(fault(what));
+    }
+    let time = |text: &str| timestamp::parse(text).map_err(|_| bad());
+    let (registered, expires) = (time(&registered)?, time(&expires)?);
+    // A new key is there before the old one goes. The MAF may give less time than is asked for.
+    let granted = expires.duration_since(registered).unwrap_or_default();
     let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
-    if left < Duration::from_secs(maf.lifetime_seconds) / 5 {
+    if left <= granted / 5 || target != maf.target.as_str() || fqdn != maf.fqdn {
         return Ok(None);
     }
     let key = Zeroizing::new(hex::decode(&*key).map_err(|_| bad())?);
@@ -122,7 +132,7 @@ async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
     let registered = read_registered_key(&answer, Some(&exported));
     let registered = registered.map_err(|e| broken(e.to_string()))?;
     let key = exported.key().ok_or_else(|| broken("there is no key".into()))?;
-    keep(&maf.key_file, &registered.relative_key_id, &key, registered.expires)?;
+    keep(maf, &registered.relative_key_id, &key, now, registered.expires)?;
     make(maf, &registered.relative_key_id, &key)
 }
 
@@ -131,12 +141,24 @@ fn refused(answer: &saegis_onem2m::primitive::ResponsePrimitive) -> AeError {
 }
 
 /// Writes a key to its file, which is there whole or not at all.
-fn keep(file: &Path, id: &str, key: &PresharedKey, expires: SystemTime) -> Result<(), AeError> {
+fn keep(
+    maf: &Maf,
+    id: &str,
+    key: &PresharedKey,
+    registered: SystemTime,
+    expires: SystemTime,
+) -> Result<(), AeError> {
     let text = Zeroizing::new(format!(
-        "relative-key-id = \"{id}\"\nkey = \"{}\"\nexpires = \"{}\"\n",
+        "client-id = \"{}\"\ntarget = \"{}\"\nfqdn = \"{}\"\nrelative-key-id = \"{id}\"\n\
+         key = \"{}\"\nregistered = \"{}\"\nexpires = \"{}\"\n",
+        maf.client_id,
+        maf.target,
+        maf.fqdn,
         &*Zeroizing::new(hex::encode(key.expose())),
+        timestamp::format(registered),
         timestamp::format(expires),
     ));
+    let file = maf.key_file.as_path();
     let aside = file.with_extension("new");
     let write = || {
         // What an earlier run left half done is in the way.

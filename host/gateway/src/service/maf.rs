@@ -1,6 +1,7 @@
 //! Requests to an M2M Authentication Function.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use saegis_maf::{Caller, Maf};
@@ -25,12 +26,21 @@ impl Service {
             let why = "the credential of this security association is not that of a MAF client";
             return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
         };
-        if let Some(asked) = Maf::asks(&request) {
+        let asked = Maf::asks(&request);
+        let of_session = asked.as_ref().is_some_and(|asked| !asked.gives_key);
+        if let Some(asked) = asked {
             let registration = KeyRegistration { suid: asked.suid, targets: asked.targets };
             let verdict = generation.check_key_registration(association, &registration).await;
             if let Err((rsc, why)) = allowed(verdict) {
                 return self.refuse(&request, rsc, &why);
             }
+        }
+        // A session may last longer than its key was registered for. Whoever fetched the key has it
+        // still, and it is not to become that of others too.
+        if of_session && self.registered.load(Ordering::Acquire) {
+            let why =
+                "the key of this TLS session was registered already: another needs another session";
+            return self.refuse(&request, Rsc::Conflict, why);
         }
         let current = self.gateway.policy.current();
         if let Err((rsc, why)) = self.stands(&current, false).await {
@@ -53,6 +63,9 @@ impl Service {
                 why,
             )
         });
+        if of_session && answer.rsc.is_success() {
+            self.registered.store(true, Ordering::Release);
+        }
         // Who asks for the keys of others is to be seen.
         if !answer.rsc.is_success() {
             let why = crate::cses::reason(&answer);

@@ -175,6 +175,8 @@ fn one_host_has_so_many_handshakes_under_way() {
     use std::io::Read as _;
     let gateway = Setup::new().with("limits", "handshakes-per-peer = 2").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    // Its client knows of the association before its handshake is over here.
+    gateway.log().wait("association.established");
     let stall = || TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
     let stalled = [stall(), stall()];
     let mut third = stall();

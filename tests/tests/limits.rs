@@ -28,6 +28,8 @@ fn a_host_that_guesses_is_barred_and_no_other() {
         let key = format!("{n:02x}112233445566778899aabbccddeeff");
         assert!(!from_another_host(&gateway, Credential { key: &key, ..LIGHT2 }));
     }
+    // A client knows of its refusal before the log does.
+    gateway.log().all(Mark::START, "handshake.refused", 5);
     // The right key does not help any more, for it may have been guessed.
     let mark = gateway.log().mark();
     assert!(!from_another_host(&gateway, LIGHT2));

@@ -54,12 +54,13 @@ pub async fn serve(
     let (accepted, voucher) = match timeout_at(deadline, handshake(&gateway, socket, peer)).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refusal)) => {
-            refused(refusal.cause(), &refusal.to_string());
-            return under_way.failed();
+            // Counted before it is told: whoever acts on the line finds it counted.
+            under_way.failed();
+            return refused(refusal.cause(), &refusal.to_string());
         }
         Err(_) => {
-            refused("timeout", "the handshake took too long");
-            return under_way.failed();
+            under_way.failed();
+            return refused("timeout", "the handshake took too long");
         }
     };
     drop(under_way);

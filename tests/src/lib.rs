@@ -19,6 +19,7 @@ mod command_line;
 mod gateway;
 mod http;
 mod light;
+mod listening;
 mod log;
 mod paths;
 mod process;
@@ -31,6 +32,7 @@ pub use command_line::{Ae, Monitored, Ran, curl, derived_by_openssl, openssl, sa
 pub use gateway::Gateway;
 pub use http::{Message, Request, Response};
 pub use light::Light;
+pub use listening::ListeningAe;
 pub use log::{Event, Log, Mark};
 pub use paths::acme as acme_program;
 pub use process::{BOUND, Running};

@@ -30,6 +30,9 @@ pub enum Purpose<'a> {
         /// `CseId` or `Fqdn`.
         flavour: Flavour,
     },
+    /// To be, as a server, whom we know as a client: an AE to which its registrar goes (SA2 of TS-0003
+    /// clause 8.2).
+    Known(&'a Identity),
 }
 
 /// A certificate, or a raw public key, that we believe.
@@ -156,6 +159,14 @@ impl Trust {
                 identity::is_server(end, name)?;
                 Identity::Fqdn(name.into())
             }
+            Purpose::Known(known) => {
+                let identity = identity::of(end, &anchor.flavours, &self.own)?;
+                if identity != *known {
+                    let known = known.credential_id().map(|id| id.to_string());
+                    return Err(Rejection::AnotherServer(known.unwrap_or_default()));
+                }
+                identity
+            }
         };
         Ok(Vouched { identity, until: Some(until), chain: Vec::new() })
     }
@@ -172,7 +183,7 @@ fn webpki_path(
     let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let usage = match purpose {
         Purpose::Client => KeyUsage::client_auth(),
-        Purpose::Server { .. } => KeyUsage::server_auth(),
+        Purpose::Server { .. } | Purpose::Known(_) => KeyUsage::server_auth(),
     };
     let crls: Vec<_> = anchor.crls.iter().collect();
     let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {

@@ -27,7 +27,7 @@ pub struct Live {
     /// The record.
     pub association: SecurityAssociation,
     /// What vouches for its credential.
-    voucher: Voucher,
+    voucher: Arc<Voucher>,
     /// The number of the last generation that vouched for it.
     vouched: AtomicU64,
     /// Ends it.
@@ -35,6 +35,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// What vouches for its credential.
+    pub fn voucher(&self) -> &Arc<Voucher> {
+        &self.voucher
+    }
+
     /// Resolves when the association is to end.
     pub async fn ended(&self) {
         self.end.cancelled().await;
@@ -182,7 +187,7 @@ impl Associations {
         let live = Arc::new(Live {
             vouched: AtomicU64::new(voucher.generation),
             association,
-            voucher,
+            voucher: Arc::new(voucher),
             end: CancellationToken::new(),
         });
         let mut superseded = None;

@@ -77,7 +77,7 @@ pub struct Config {
 }
 
 /// Which CSE this is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Cse {
     /// The CSE-ID, with or without its slash.

@@ -70,6 +70,7 @@ pub async fn serve(
     audit::established(&association);
     let listed =
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
+    gateway.aes.note(&listed.live);
     let serving = Service::new(gateway.clone(), listed.live.clone(), exported, place);
     let why = requests(&gateway, &mut stream, &listed.live, Arc::new(serving), &stop).await;
     gateway.metrics.ended(saef);

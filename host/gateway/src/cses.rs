@@ -137,7 +137,27 @@ impl Remote {
             Scope::SpRelative(cse) | Scope::Absolute { cse, .. } => cse,
             Scope::CseRelative => &self.peer.cse_id,
         };
-        self.dial.ask(request, at, patience).await
+        let response = self.dial.ask(request, at, patience).await?;
+        // The other way round it is the same: nobody answers in another's name.
+        match response.from.as_deref().filter(|from| !self.may_answer_as(from)) {
+            None => Ok(response),
+            Some(other) => {
+                let why = format!("the answer is in the name of {other:?}");
+                Err(NoAnswer::Failed(why))
+            }
+        }
+    }
+
+    /// Whether an answer's From may come from that CSE: its registrees answer in their own names, and a
+    /// registrar passes on the answers of many, but not ours.
+    fn may_answer_as(&self, from: &str) -> bool {
+        let cse = match From::parse(from) {
+            Ok(From::SpRelative(cse) | From::SpRelativeAe { cse, .. }) => cse,
+            Ok(From::Absolute { first, .. }) => first,
+            // An AE-ID-Stem, or nobody.
+            _ => return false,
+        };
+        cse == self.peer.cse_id.bare() || (self.peer.register && cse != self.own.bare())
     }
 }
 

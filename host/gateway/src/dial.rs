@@ -17,6 +17,7 @@ use saegis_policy::{Certificates, Policy};
 
 use crate::ae::Credential;
 use crate::upstream::error_chain;
+pub use connector::Stream;
 use connector::{Connector, Means};
 
 /// Connections to one place that are kept when idle.

@@ -16,7 +16,7 @@ use crate::cses::Cses;
 use crate::logging::Lost;
 use crate::maf::keys::Keys;
 use crate::metrics::Metrics;
-use crate::notifier::Notifier;
+use crate::notifier::{Aes, Notifier, Targets};
 use crate::rules::Source;
 use crate::upstream::{Remote, Upstream};
 
@@ -33,7 +33,9 @@ pub struct Gateway {
     /// The CSE behind.
     pub upstream: Upstream,
     /// Other CSEs.
-    pub cses: Cses,
+    pub cses: Arc<Cses>,
+    /// The AEs that have been here.
+    pub aes: Arc<Aes>,
     /// The keys of MAFs, where some are configured.
     pub maf_keys: Option<Arc<Keys>>,
     /// The live associations.
@@ -79,6 +81,15 @@ impl Gateway {
         crate::config::check_means(&config.peer, &policy.current()).map_err(own)?;
         metrics.in_force(&policy.current());
         let bindings = open_bindings(&config)?;
+        let policy = Arc::new(policy);
+        if let Some(keys) = &maf_keys {
+            keys.start(&policy);
+        }
+        let cses = Arc::new(Cses::new(&config, &policy));
+        let patience = Duration::from_secs(config.notifications.seconds);
+        let targets = Targets::new(config.notifications.targets.clone());
+        let (suites, known) = (config.listen.suites.clone(), bindings.clone());
+        let aes = Aes::new(policy.clone(), known, targets.clone(), suites, patience);
         let upstream = match (&config.authority, &config.upstream) {
             (Some(authority), _) => Upstream::Maf(crate::maf::open(authority)?),
             (None, Some(upstream)) => Upstream::Remote(Box::new(Remote::new(
@@ -87,17 +98,11 @@ impl Gateway {
                 config.limits.content_bytes,
             ))),
             (None, None) => {
-                let notifications = &config.notifications;
-                let patience = Duration::from_secs(notifications.seconds);
-                let notifier = Notifier::new(notifications.targets.clone(), patience);
+                let (own, targets) = (config.cse.clone(), targets.clone());
+                let notifier = Notifier::new(own, targets, aes.clone(), cses.clone(), patience);
                 Upstream::embedded(open_registrar(&config)?, notifier)
             }
         };
-        let policy = Arc::new(policy);
-        if let Some(keys) = &maf_keys {
-            keys.start(&policy);
-        }
-        let cses = Cses::new(&config, &policy);
         let rules = Source::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
@@ -108,6 +113,7 @@ impl Gateway {
             rules: Arc::new(rules),
             certificates: Mutex::default(),
             cses,
+            aes,
             maf_keys,
             policy,
             psk,

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
-use saegis_certificate::{Rejection, Vouched};
+use saegis_certificate::{Identity, Rejection, Vouched};
 use saegis_handshake::certificate::{
     CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown,
 };
 use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
-use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::id::{CredentialId, KpsaId};
 use saegis_policy::{
     CertificateQuery, Generation, Lookup, Mapping, ModuleFault, Policy, PskQuery, Refusal,
 };
@@ -30,6 +30,19 @@ pub struct Voucher {
     entity: Entity,
     expires: Option<SystemTime>,
     what: What,
+}
+
+/// What an association with whoever has a credential is made by.
+pub enum Means {
+    /// The key that both have.
+    Key {
+        /// By what name it is known.
+        identity: KpsaId,
+        /// The key.
+        key: PresharedKey,
+    },
+    /// Certificates on both sides; the other's must prove that.
+    Certificate(Identity),
 }
 
 /// What was asked about.
@@ -74,6 +87,43 @@ impl Voucher {
             Ok(_) => return Ok(()),
         };
         Err(NotVouched::Gone(why.into()))
+    }
+
+    /// Whether the credential may be used to go to whoever has it.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn is_good_in(&self, generation: &Generation) -> Result<(), String> {
+        if self.expires.is_some_and(|at| at <= SystemTime::now()) {
+            return Err("its credential has expired".into());
+        }
+        self.holds_in(generation).await.map_err(|not| match not {
+            NotVouched::Gone(why) => format!("its credential no longer holds: {why}"),
+            NotVouched::NotAsked => "policy could not be asked".into(),
+        })
+    }
+
+    /// What an association with whoever has the credential is made by.
+    ///
+    /// # Errors
+    /// Why there is nothing, in words.
+    pub async fn means(&self, generation: &Generation) -> Result<Means, String> {
+        match &self.what {
+            What::Key { query, .. } => {
+                let identity = KpsaId::parse(&query.psk_identity).map_err(|e| e.to_string())?;
+                let found = ask(generation, query).await.map_err(|e| e.to_string())?;
+                Ok(Means::Key { identity, key: found.key })
+            }
+            What::Certificate(asked) => {
+                let certificates = generation.certificates().ok_or(NotFound::NoCertificates);
+                let certificates = certificates.map_err(|e| e.to_string())?;
+                let vouched = asked.evidence.verify(&certificates.trust, SystemTime::now());
+                match vouched.map_err(|e| e.to_string())?.identity {
+                    Identity::PublicKey(_) => Err("it has a raw public key".into()),
+                    identity => Ok(Means::Certificate(identity)),
+                }
+            }
+        }
     }
 
     async fn ask(&self, generation: &Generation) -> Result<Found, NotFound> {

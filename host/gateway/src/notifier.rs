@@ -1,23 +1,30 @@
-//! Sends the embedded registrar's notifications: over HTTP, and only where a rule allows it, for the
-//! addresses come from whoever creates a subscription or an AE.
+//! Sends what is for AEs: the embedded registrar's notifications, and those of the CSE behind. Over HTTP
+//! and only where a rule allows it, over a security association with the AE, or by way of another CSE.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::str::FromStr;
+mod aes;
+mod targets;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use ipnet::IpNet;
 use saegis_onem2m::http::read_response;
-use saegis_onem2m::rsc::Rsc;
-use saegis_registrar::{NamedBy, Notification};
+use saegis_onem2m::id::From;
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::target::Target;
+use saegis_registrar::{Destination, NamedBy, Notification};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cses::{Cses, NoAnswer, cse_of};
 use crate::shares::Shares;
+pub use aes::Aes;
+pub use targets::{Allowed, Targets};
 
 /// Batches of notifications that are being sent at a time: of all, and on the word of one AE. Those
 /// of further ones are lost, so that one whose targets are silent keeps nobody else's.
@@ -27,128 +34,86 @@ const OF_ONE: usize = 32;
 /// How many times the time for an answer a batch has, however many notifications are in it.
 const BATCH: u32 = 8;
 
-/// Look-ups of names at a time.
-const LOOKUPS: usize = 8;
-
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// An address that notifications may go to: a network, an address or a name, with a port or with
-/// each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allowed {
-    host: Host,
-    port: Option<u16>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
-    /// Whatever has an address in it.
-    Network(IpNet),
-    /// A name, whatever address it has.
-    Name(String),
-}
-
-/// What is no rule.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no address, network or name with or without a port, such as 10.0.0.0/8:8080")]
-pub struct NotAllowed(String);
-
-impl FromStr for Allowed {
-    type Err = NotAllowed;
-
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        let bad = || NotAllowed(text.into());
-        let network = |text: &str| {
-            let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-            bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
-        };
-        if let Some(network) = network(text) {
-            return Ok(Self { host: Host::Network(network), port: None });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
-            None => (text, None),
-        };
-        if let Some(network) = network(host) {
-            return Ok(Self { host: Host::Network(network), port });
-        }
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-        if host.is_empty() || !host.chars().all(plain) {
-            return Err(bad());
-        }
-        Ok(Self { host: Host::Name(host.to_ascii_lowercase()), port })
-    }
-}
-
-impl Allowed {
-    /// Whether it could allow that name, whatever its address is.
-    fn may_allow(&self, name: &str, port: u16) -> bool {
-        let host = match &self.host {
-            Host::Network(_) => true,
-            Host::Name(own) => name.eq_ignore_ascii_case(own),
-        };
-        host && self.port.is_none_or(|own| own == port)
-    }
-
-    fn allows(&self, name: &str, address: SocketAddr) -> bool {
-        let host = match &self.host {
-            Host::Network(network) => network.contains(&address.ip().to_canonical()),
-            Host::Name(own) => name.eq_ignore_ascii_case(own),
-        };
-        host && self.port.is_none_or(|port| port == address.port())
-    }
-}
-
 /// Why a notification was not sent, or not answered.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub enum Failure {
+    /// No rule allows the address.
     #[error("no rule allows it (notifications.targets)")]
     NotAllowed,
+    /// Too many names are being looked up.
     #[error("too many names are being looked up")]
     Busy,
+    /// The connection fails.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// HTTP fails.
     #[error("{0}")]
     Http(#[from] hyper::Error),
+    /// There is no association with the AE.
+    #[error("{0}")]
+    NoAssociation(String),
+    /// There is no way to the CSE where the AE is.
+    #[error("no way to that CSE is known")]
+    NoWay,
+    /// The other CSE gives no answer.
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    /// It took too long.
     #[error("there was no answer in time")]
     Late,
+    /// What came is no response primitive.
     #[error("what was answered is no response: {0}")]
     NoResponse(String),
+    /// The answer says that it is somebody else's.
+    #[error("the answer is in the name of {0:?}")]
+    InAnotherName(String),
 }
 
 /// Sends notifications.
 pub struct Notifier {
-    allowed: Vec<Allowed>,
+    targets: Arc<Targets>,
+    aes: Arc<Aes>,
+    cses: Arc<Cses>,
+    own: crate::config::Cse,
     patience: Duration,
     places: Arc<Semaphore>,
     /// Batches that are being sent on the word of each.
     of_each: Shares<NamedBy>,
-    lookups: Arc<Semaphore>,
 }
 
 impl Notifier {
-    /// A sender to these addresses and no others.
-    pub fn new(allowed: Vec<Allowed>, patience: Duration) -> Arc<Self> {
+    /// A sender by these ways and no others.
+    pub fn new(
+        own: crate::config::Cse,
+        targets: Arc<Targets>,
+        aes: Arc<Aes>,
+        cses: Arc<Cses>,
+        patience: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            allowed,
+            targets,
+            aes,
+            cses,
+            own,
             patience,
             places: Arc::new(Semaphore::new(AT_A_TIME)),
             of_each: Shares::new(OF_ONE),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
         })
     }
 
     /// Sends one, and waits for what is answered. None, where no rule allows it, or no response comes
     /// in time; the log has why.
-    pub async fn ask(&self, notification: &Notification) -> Option<Rsc> {
+    pub async fn ask(&self, notification: &Notification) -> Option<ResponsePrimitive> {
         let asked = tokio::time::timeout(self.patience, self.send(notification)).await;
         let failed = |why: &Failure| {
             tracing::warn!(
                 event = "notification.failed",
-                url = %notification.url,
+                to = %notification.to,
                 named_by = ?notification.named_by,
-                subscription = notification.subscription,
+                about = notification.about,
                 "a notification could not be sent: {why}"
             );
         };
@@ -207,54 +172,110 @@ impl Notifier {
         });
     }
 
-    async fn send(&self, notification: &Notification) -> Result<Rsc, Failure> {
-        let authority = notification.url.authority().ok_or(Failure::NotAllowed)?;
-        let name = authority.host();
-        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-        let port = authority.port_u16().unwrap_or(80);
-        // What the name stands for is looked up once: that very address is judged and connected to.
-        let addresses = match bare.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => self.look_up(bare, port).await?,
+    async fn send(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
+        let url = match &notification.to {
+            Destination::Elsewhere(to) => return self.by_way_of_its_cse(notification, to).await,
+            Destination::Url(url) => url,
         };
-        let allowed = |at: &SocketAddr| self.allowed.iter().any(|rule| rule.allows(bare, *at));
-        let address = addresses.into_iter().find(allowed).ok_or(Failure::NotAllowed)?;
+        let request = notification.to_http(url).map_err(|e| Failure::NoResponse(e.to_string()))?;
+        let request = request.map(Full::new);
+        let response = match (&notification.named_by, url.scheme_str()) {
+            (NamedBy::Ae(ae), Some("https")) => self.aes.ask_ae(ae, request).await?,
+            (_, Some("http")) => self.in_the_clear(url, request).await?,
+            _ => return Err(Failure::NotAllowed),
+        };
+        match &notification.named_by {
+            NamedBy::Ae(ae) => answered_by(response, |from| is_of(&self.own, from, ae)),
+            _ => Ok(response),
+        }
+    }
+
+    /// Sends over HTTP without an association.
+    async fn in_the_clear(
+        &self,
+        url: &Uri,
+        request: http::Request<Full<bytes::Bytes>>,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let address = self.targets.address(url).await?;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the sender, or with the process.
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let answer = async {
-            let request = notification.to_http().map_err(|e| Failure::NoResponse(e.to_string()))?;
-            let (mut parts, body) = request.into_parts();
-            let host = http::HeaderValue::from_str(authority.as_str());
-            let host = host.map_err(|e| Failure::NoResponse(e.to_string()))?;
-            parts.headers.insert(http::header::HOST, host);
-            let path = parts.uri.path_and_query().cloned();
-            parts.uri = path.map_or_else(|| http::Uri::from_static("/"), Into::into);
-            let request = http::Request::from_parts(parts, Full::new(body));
-            let (parts, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await;
-            let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
-            let response = read_response(parts.status, &parts.headers, body);
-            Ok(response.map_err(|e| Failure::NoResponse(e.to_string()))?.rsc)
-        };
-        answer.await
+        let (mut parts, body) = request.into_parts();
+        let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let host = http::HeaderValue::from_str(authority);
+        let host = host.map_err(|e| Failure::NoResponse(e.to_string()))?;
+        parts.headers.insert(http::header::HOST, host);
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = path.map_or_else(|| Uri::from_static("/"), Into::into);
+        let request = http::Request::from_parts(parts, body);
+        read(sender.send_request(request).await?).await
     }
 
-    /// The addresses of a name, if any rule could allow one. A look-up keeps a thread until it ends,
-    /// whether anybody waits for it or not, so there are few at a time.
-    async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        if !self.allowed.iter().any(|rule| rule.may_allow(name, port)) {
-            return Err(Failure::NotAllowed);
+    /// Has another CSE pass it on to an AE that is registered there.
+    async fn by_way_of_its_cse(
+        &self,
+        notification: &Notification,
+        to: &Target,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
+        let remote = self.cses.way_to(at, None).ok_or(Failure::NoWay)?;
+        let (from, id) = (notification.from.clone(), notification.request_id.clone());
+        let content = Content::parse(notification.content.clone());
+        let request = RequestPrimitive {
+            release: Some(notification.release.clone()),
+            content: Some(content.map_err(|e| Failure::NoResponse(e.to_string()))?),
+            ..RequestPrimitive::own(Operation::Notify, to.clone(), from, id)
+        };
+        let _under_way = self.cses.enter(&request).ok_or(Failure::NoWay)?;
+        Ok(remote.ask(&request, self.patience).await?)
+    }
+}
+
+/// Reads an answer, bounded.
+async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
+    let response = read_response(parts.status, &parts.headers, body);
+    response.map_err(|e| Failure::NoResponse(e.to_string()))
+}
+
+/// Takes no answer that says that it is somebody else's (TS-0003 clause 7.2.1, the other way round).
+fn answered_by(
+    response: ResponsePrimitive,
+    is_its_own: impl Fn(&str) -> bool,
+) -> Result<ResponsePrimitive, Failure> {
+    match response.from.as_deref().filter(|from| !is_its_own(from)) {
+        None => Ok(response),
+        Some(other) => Err(Failure::InAnotherName(other.chars().take(MAX_NAME).collect())),
+    }
+}
+
+/// Longest name that is repeated in the log, in characters.
+const MAX_NAME: usize = 100;
+
+/// Whether a From is that of the AE, in any of its forms.
+fn is_of(own: &crate::config::Cse, from: &str, ae: &str) -> bool {
+    let ours = |cse: &str| cse == own.cse_id.bare();
+    match From::parse(from) {
+        Ok(From::Stem(stem)) => stem == ae,
+        Ok(From::SpRelative(id)) => ae.starts_with('S') && id == ae,
+        Ok(From::SpRelativeAe { cse, stem }) => ours(cse) && stem == ae,
+        Ok(From::Absolute { sp, first, stem }) => {
+            let of_our_sp = own.service_provider.as_deref();
+            let of_our_sp = of_our_sp.is_some_and(|our| our.eq_ignore_ascii_case(sp));
+            of_our_sp
+                && match stem {
+                    Some(stem) => ours(first) && stem == ae,
+                    None => ae.starts_with('S') && first == ae,
+                }
         }
-        let place = self.lookups.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-        let name = name.to_string();
-        let found = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
-        });
-        Ok(found.await.map_err(std::io::Error::other)??)
+        Ok(
+            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
+        )
+        | Err(_) => false,
     }
 }
 
@@ -266,38 +287,5 @@ fn by(named_by: &NamedBy) -> NamedBy {
             None => named_by.clone(),
         },
         other => other.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rule_allows_what_it_names_and_nothing_else() {
-        for (rule, name, address, allowed) in [
-            ("10.0.0.0/8", "lamp.example", "10.1.2.3:8080", true),
-            ("10.0.0.0/8", "lamp.example", "11.1.2.3:8080", false),
-            ("10.0.0.0/8:8080", "lamp.example", "10.1.2.3:8080", true),
-            ("10.0.0.0/8:8080", "lamp.example", "10.1.2.3:22", false),
-            ("127.0.0.1", "localhost", "127.0.0.1:1", true),
-            ("127.0.0.1", "localhost", "127.0.0.2:1", false),
-            ("127.0.0.1:9000", "127.0.0.1", "127.0.0.1:9000", true),
-            ("127.0.0.1", "x", "[::ffff:127.0.0.1]:1", true),
-            ("::1", "::1", "[::1]:80", true),
-            ("[::1]:80", "::1", "[::1]:80", true),
-            ("[::1]:80", "::1", "[::1]:81", false),
-            ("2001:db8::/32", "x", "[2001:db8::1]:80", true),
-            ("Lamp.example", "lamp.EXAMPLE", "192.0.2.1:80", true),
-            ("lamp.example:80", "lamp.example", "192.0.2.1:81", false),
-            ("lamp.example", "x.lamp.example", "192.0.2.1:80", false),
-        ] {
-            let rule: Allowed = rule.parse().unwrap();
-            let address = address.parse().unwrap();
-            assert_eq!(rule.allows(name, address), allowed, "{rule:?} {name} {address}");
-        }
-        for bad in ["", ":80", "a:b", "a:99999", "http://a", "a/b", "*", "10.0.0.0/33"] {
-            assert!(bad.parse::<Allowed>().is_err(), "{bad}");
-        }
     }
 }

@@ -118,12 +118,18 @@ impl Upstream {
                         Err(rsc) => return refuse(rsc, "the registrar could not do it"),
                         Ok(Handled::Done(answer)) => break answer,
                         Ok(Handled::Wait(poll)) => break polled(poll).await,
+                        Ok(Handled::Deliver(delivery)) => {
+                            break match notifier.ask(delivery.notification()).await {
+                                Some(told) => delivery.answered(told),
+                                None => delivery.unanswered(),
+                            };
+                        }
                         // A subscription's targets are asked first, each within its own time.
                         Ok(Handled::Verify(target)) => {
-                            let Some(rsc) = notifier.ask(target.notification()).await else {
+                            let Some(told) = notifier.ask(target.notification()).await else {
                                 break target.unanswered();
                             };
-                            match target.answered(rsc) {
+                            match target.answered(told.rsc) {
                                 Checked::Next(target) => handled = Ok(Handled::Verify(target)),
                                 Checked::Refused(answer) => break answer,
                                 Checked::Ready(all) => {

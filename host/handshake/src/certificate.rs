@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::accepted::{Accepted, EngineError};
 use crate::client_hello::FirstFlight;
 use crate::refusal::Refusal;
-pub use client::Client;
+pub use client::{Client, Expected};
 pub use mapping::{CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown};
 use mapping::{Gate, Outcome, Slot};
 

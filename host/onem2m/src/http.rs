@@ -240,6 +240,7 @@ pub fn read_response(
     };
     Ok(ResponsePrimitive {
         rsc: Rsc::from_code(rsc),
+        from: single(headers, ORIGIN)?.map(Into::into),
         request_id: single(headers, REQUEST_ID)?.unwrap_or_default().into(),
         release: single(headers, RELEASE)?.map(Into::into),
         content,

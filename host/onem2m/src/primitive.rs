@@ -121,6 +121,8 @@ const MAX_REASON: usize = 200;
 pub struct ResponsePrimitive {
     /// How it went.
     pub rsc: Rsc,
+    /// Who says that the answer is its own, if it is said. It is for whoever asked, and not passed on.
+    pub from: Option<String>,
     /// The Request Identifier of the request; empty where the request had none to repeat.
     pub request_id: String,
     /// The Release Version Indicator.
@@ -139,6 +141,7 @@ impl ResponsePrimitive {
     pub fn to(request: &RequestPrimitive, rsc: Rsc) -> Self {
         Self {
             rsc,
+            from: None,
             request_id: request.request_id.clone(),
             release: request.release.clone(),
             content: None,
@@ -153,6 +156,7 @@ impl ResponsePrimitive {
         let body = serde_json::json!({ "m2m:dbg": why });
         Self {
             rsc,
+            from: None,
             request_id: request_id.into(),
             release: release.map(Into::into),
             content: Some(body.to_string().into()),
@@ -194,6 +198,11 @@ const NAMING: [&str; 3] = ["cr", "aei", "fr"];
 
 /// The attribute in which a `<remoteCSE>` says whose it is.
 const CSE_ID: &str = "csi";
+
+/// The root of a notification. Its `cr` tells who made the subscription, which is not who speaks.
+const NOTIFICATION: &str = "m2m:sgn";
+/// The creator.
+const CREATOR: &str = "cr";
 
 /// The root of security information.
 const SECURITY_INFORMATION: &str = "m2m:seci";
@@ -284,9 +293,13 @@ struct Found {
 impl Found {
     /// The attribute by which a member of that name, in whatever case, names an originator.
     fn naming(&self, key: &str) -> Option<&'static str> {
-        let remote_cse = ResourceType::RemoteCse.root();
-        let is_remote_cse = self.root.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(remote_cse));
-        let mut names = NAMING.into_iter().chain(is_remote_cse.then_some(CSE_ID));
+        let is = |root: &str| self.root.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(root));
+        let is_remote_cse = is(ResourceType::RemoteCse.root());
+        let tells = is(NOTIFICATION);
+        let mut names = NAMING
+            .into_iter()
+            .filter(|name| !(tells && *name == CREATOR))
+            .chain(is_remote_cse.then_some(CSE_ID));
         names.find(|name| name.eq_ignore_ascii_case(key))
     }
 }
@@ -395,6 +408,8 @@ mod tests {
         assert_eq!(named(r#"{"m2m:csr":{"csi":"/mn"}}"#), Some(vec![("csi", "/mn".into())]));
         assert_eq!(named(r#"{"m2m:svsn":{"csi":"/mn"}}"#), Some(vec![]));
         assert_eq!(named(r#"{"m2m:uril":["a","b"]}"#), Some(vec![]));
+        // Who made a subscription is told, not claimed.
+        assert_eq!(named(r#"{"m2m:sgn":{"cr":"Ca","fr":"Cb"}}"#), Some(vec![("fr", "Cb".into())]));
     }
 
     #[test]

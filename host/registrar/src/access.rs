@@ -50,10 +50,6 @@ pub(crate) enum Access {
     /// Delete it.
     Delete,
     /// Notify it.
-    #[allow(
-        dead_code,
-        reason = "an operation of the rules, asked for where notifications are taken"
-    )]
     Notify,
     /// Find it.
     Discover,

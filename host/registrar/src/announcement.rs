@@ -12,7 +12,7 @@
 use saegis_onem2m::id::{AeIdStem, AppId, CredentialId, CseId, From};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::resource::ResourceType;
-use saegis_onem2m::target::Scope;
+use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
 
 use crate::access::Access;
@@ -160,6 +160,28 @@ pub(crate) fn of(read: &dyn Read, stem: &str, now: Seconds) -> Result<Option<Rec
 pub(crate) fn announced_by(record: &Record) -> Result<CseId, StoreError> {
     let owner = record.owner.as_deref().and_then(|id| CseId::parse(id).ok());
     owner.ok_or_else(|| StoreError::Corrupt(record.ri.clone()))
+}
+
+/// Where an AE with an S-type AE-ID is, or what is below it, whose address has the AE-ID in the place of
+/// a CSE-ID (TS-0001 clause 7.2): here, or at the CSE that announced it. None where the address is no
+/// such one, or there is no such AE.
+pub(crate) fn locate(
+    read: &dyn Read,
+    to: &Target,
+    now: Seconds,
+) -> Result<Option<Target>, StoreError> {
+    let Scope::SpRelative(id) = &to.scope else { return Ok(None) };
+    let Some(stem) = AeIdStem::parse(id.bare()).ok().filter(|s| s.as_str().starts_with('S')) else {
+        return Ok(None);
+    };
+    let below = to.resource.strip_prefix('-').unwrap_or(&to.resource).trim_start_matches('/');
+    let resource = if below.is_empty() { stem.to_string() } else { format!("{stem}/{below}") };
+    let here = address::by_id(read, stem.as_str(), now)?;
+    if here.is_some_and(|found| found.record.ty == ResourceType::Ae) {
+        return Ok(Some(Target { scope: Scope::CseRelative, resource }));
+    }
+    let Some(announced) = of(read, stem.as_str(), now)? else { return Ok(None) };
+    Ok(Some(Target { scope: Scope::SpRelative(announced_by(&announced)?), resource }))
 }
 
 /// The AE of an `<AEAnnc>` at its CSE, `/CSE-ID/S…`: the From that its CSE announces it with.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::access::Originator;
 use crate::address::{self, Place};
+use crate::notification::Destination;
 use crate::options::{Options, ResultContent};
 use crate::outbox::Outbox;
 use crate::record::{Attributes, Record, Seconds};
@@ -33,8 +34,8 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Whether a target of a subscription has been asked.
-    pub(crate) fn has_asked(&self, url: &http::Uri) -> bool {
-        self.verified.is_some_and(|v| v.targets.contains(url))
+    pub(crate) fn has_asked(&self, to: &Destination) -> bool {
+        self.verified.is_some_and(|v| v.targets.contains(to))
     }
 
     /// Who asks.

@@ -61,6 +61,7 @@ mod context;
 mod create;
 mod criteria;
 mod delete;
+mod delivery;
 mod discovery;
 mod events;
 mod filter;
@@ -97,7 +98,8 @@ mod testing;
 mod tests;
 
 pub use announcement::Announcement;
-pub use notification::{NamedBy, Notification};
+pub use delivery::Delivery;
+pub use notification::{Destination, NamedBy, Notification};
 pub use polling::LongPoll;
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};
 pub use service_subscription::{AppRule, ServiceSubscription};

@@ -3,11 +3,11 @@
 use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
-use http::Uri;
 use rand::distr::{Alphanumeric, SampleString};
+use saegis_onem2m::id::AeIdStem;
 use serde_json::{Value, json};
 
-use crate::notification::{NamedBy, Notification};
+use crate::notification::{Destination, NamedBy, Notification};
 use crate::reach::Reach;
 use crate::settings::Settings;
 
@@ -64,12 +64,14 @@ impl Outbox {
     /// a way to where it is to go.
     pub(crate) fn send(&self, settings: &Settings, to: Reach, sur: &str, content: &Bytes) {
         match to {
-            Reach::Http(url, named_by) => {
-                let letter = notification(settings, (url, named_by), sur.into(), content.clone());
+            Reach::Sent(there, named_by) => {
+                let letter = notification(settings, (there, named_by), sur.into(), content.clone());
                 self.put(Letter::Http(letter));
             }
             Reach::Channel { ri, ae } => {
-                self.put(Letter::Channel { ri, request: primitive(settings, &ae, content) });
+                let from = settings.cse_id.to_string();
+                let request = primitive(&ae, &from, &identifier(), &release(settings), content);
+                self.put(Letter::Channel { ri, request });
             }
             Reach::Nowhere(why) => {
                 tracing::debug!(subscription = sur, "a notification goes nowhere: {why}");
@@ -105,7 +107,7 @@ fn identifier() -> String {
 
 /// The release version of what this CSE asks by itself: the third, for all who have come since know
 /// it, or the latest that it speaks.
-fn release(settings: &Settings) -> String {
+pub(crate) fn release(settings: &Settings) -> String {
     let spoken = &settings.release_versions;
     let found = spoken.iter().find(|r| *r == "3").or(spoken.last());
     found.cloned().unwrap_or_default()
@@ -114,14 +116,18 @@ fn release(settings: &Settings) -> String {
 /// A notification of this CSE.
 pub(crate) fn notification(
     settings: &Settings,
-    (url, named_by): (Uri, NamedBy),
-    subscription: String,
+    (to, named_by): (Destination, NamedBy),
+    about: String,
     content: Bytes,
 ) -> Notification {
+    let content = match &to {
+        Destination::Url(_) => content,
+        Destination::Elsewhere(_) => outward(settings, content),
+    };
     Notification {
-        url,
+        to,
         named_by,
-        subscription,
+        about,
         from: settings.cse_id.to_string(),
         request_id: identifier(),
         release: release(settings),
@@ -129,16 +135,34 @@ pub(crate) fn notification(
     }
 }
 
-/// The same as a request primitive inside a primitive (TS-0004 clause 7.4.22.2.2).
-fn primitive(settings: &Settings, ae: &str, content: &Bytes) -> Bytes {
+/// A notify request as a primitive inside a primitive (TS-0004 clause 7.4.22.2.2).
+pub(crate) fn primitive(
+    ae: &str,
+    from: &str,
+    request_id: &str,
+    release: &str,
+    content: &Bytes,
+) -> Bytes {
     let content: Value = serde_json::from_slice(content).unwrap_or_default();
     let request = json!({ "m2m:rqp": {
         "op": 5,
         "to": ae,
-        "fr": settings.cse_id.to_string(),
-        "rqi": identifier(),
-        "rvi": release(settings),
+        "fr": from,
+        "rqi": request_id,
+        "rvi": release,
         "pc": content,
     }});
     request.to_string().into()
+}
+
+/// A notification's content for another CSE: there the stem of an AE of ours names another AE, or none.
+fn outward(settings: &Settings, content: Bytes) -> Bytes {
+    let Ok(mut told) = serde_json::from_slice::<Value>(&content) else { return content };
+    let Some(Value::String(creator)) = told.pointer_mut("/m2m:sgn/cr") else { return content };
+    match AeIdStem::parse(creator) {
+        Ok(stem) if stem.as_str().starts_with('S') => *creator = format!("/{stem}"),
+        Ok(stem) => *creator = reference(settings, stem.as_str()),
+        Err(_) => return content,
+    }
+    told.to_string().into()
 }

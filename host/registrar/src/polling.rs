@@ -74,6 +74,7 @@ impl Future for LongPoll {
             None => self.nothing(),
             Some(message) => ResponsePrimitive {
                 rsc: Rsc::Ok,
+                from: None,
                 request_id: self.request_id.clone(),
                 release: self.release.clone(),
                 content: Some(message),

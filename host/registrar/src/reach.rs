@@ -1,17 +1,19 @@
 //! From an address in an attribute to where a notification is sent.
 //!
-//! An address is an `http://` URL, or that of an AE which is registered here: then its `poa` says
+//! An address is an `http://` URL, or that of an AE. One that is registered here has a `poa` that says
 //! where, if its `rr` says that it takes requests, or else its polling channel does (TS-0001 clause
-//! 9.6.5, TS-0004 clause 7.5.1.2). A notification for an AE goes to its point of access as it is.
+//! 9.6.5, TS-0004 clause 7.5.1.2). A notification for an AE goes to its point of access as it is; of
+//! several, an `https://` one goes first. What is for an AE at another CSE goes to that CSE.
 
 use http::Uri;
 use saegis_onem2m::resource::ResourceType;
-use saegis_onem2m::target::Target;
+use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
 
 use crate::address::{self, Found, Place};
+use crate::announcement;
 use crate::attributes::AttributeError;
-use crate::notification::NamedBy;
+use crate::notification::{Destination, NamedBy};
 use crate::record::{Record, Seconds, alive};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -38,16 +40,22 @@ impl Address {
         }
         let url: Uri = text.parse().map_err(|_| bad())?;
         if url.scheme_str() != Some("http") {
-            return Err(Refusal::NotImplemented("notifications go to http:// addresses only"));
+            let why = "notifications go to http:// addresses and to AEs only";
+            return Err(Refusal::NotImplemented(why));
         }
+        Self::url(name, url).map(Self::Url)
+    }
+
+    /// Makes sure that a URL is one to which something can be sent.
+    fn url(name: &'static str, url: Uri) -> Result<Uri, Refusal> {
         let serialization =
             url.query().unwrap_or_default().split('&').find_map(|p| p.strip_prefix("ct="));
         if serialization.is_some_and(|s| s != "json") {
             return Err(Refusal::NotImplemented("notifications are written in JSON only"));
         }
         match url.authority() {
-            Some(at) if !at.host().is_empty() && !at.as_str().contains('@') => Ok(Self::Url(url)),
-            _ => Err(bad().into()),
+            Some(at) if !at.host().is_empty() && !at.as_str().contains('@') => Ok(url),
+            _ => Err(AttributeError::value(name, "has something that is no address").into()),
         }
     }
 }
@@ -55,8 +63,8 @@ impl Address {
 /// Where a notification is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// To an address, on somebody's word.
-    Http(Uri, NamedBy),
+    /// There, on somebody's word.
+    Sent(Destination, NamedBy),
     /// Into the queue of the polling channel with that resource-ID, for the AE with that AE-ID.
     Channel {
         /// The polling channel.
@@ -75,16 +83,8 @@ pub(crate) fn ae(
     target: &Target,
     now: Seconds,
 ) -> Result<Option<Found>, StoreError> {
-    // An S-type AE-ID in its SP-relative form has the place of a CSE-ID (TS-0001 clause 7.2).
-    let spelled = target.to_string();
-    let stem = spelled.strip_prefix('/').and_then(|s| s.strip_suffix("/-"));
-    if let Some(stem) = stem.filter(|s| s.starts_with('S'))
-        && let Some(found) = address::by_id(read, stem, now)?
-        && found.record.ty == ResourceType::Ae
-    {
-        return Ok(Some(found));
-    }
-    match address::resolve(read, settings, target, now) {
+    let located = announcement::locate(read, target, now)?;
+    match address::resolve(read, settings, located.as_ref().unwrap_or(target), now) {
         Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),
         Ok(_) | Err(Refusal::NotFound) => Ok(None),
         Err(Refusal::Store(error)) => Err(error),
@@ -102,17 +102,33 @@ pub(crate) fn reach(
 ) -> Result<Reach, StoreError> {
     let target = match address {
         Address::Url(url) => {
-            return Ok(Reach::Http(url.clone(), NamedBy::Subscriber(named_by.into())));
+            let there = Destination::Url(url.clone());
+            return Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())));
         }
         Address::Resource(target) => target,
     };
-    let Some(Found { record, .. }) = ae(read, settings, target, now)? else {
-        return Ok(Reach::Nowhere("it is no AE that is registered here"));
-    };
+    match ae(read, settings, target, now)? {
+        Some(Found { record, .. }) => reach_ae(read, now, record),
+        None => {
+            let located = announcement::locate(read, target, now)?;
+            let there = located.as_ref().unwrap_or(target);
+            match &there.scope {
+                Scope::SpRelative(cse) if *cse != settings.cse_id => {
+                    let there = Destination::Elsewhere(there.clone());
+                    Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())))
+                }
+                _ => Ok(Reach::Nowhere("it is no AE that is registered here")),
+            }
+        }
+    }
+}
+
+/// Where an AE that is registered here is reached.
+pub(crate) fn reach_ae(read: &dyn Read, now: Seconds, record: Record) -> Result<Reach, StoreError> {
     if record.attributes.get("rr") == Some(&Value::Bool(true))
         && let Some(url) = point_of_access(&record)
     {
-        return Ok(Reach::Http(url, NamedBy::Ae(record.ri)));
+        return Ok(Reach::Sent(Destination::Url(url), NamedBy::Ae(record.ri)));
     }
     let channel = read.next_of_type(&record.ri, ResourceType::PollingChannel, None)?;
     if let Some(child) = channel
@@ -123,13 +139,16 @@ pub(crate) fn reach(
     Ok(Reach::Nowhere("it has no point of access that can be reached, and no polling channel"))
 }
 
-/// The first point of access of an AE that a notification can be sent to.
+/// The first point of access of an AE that a notification can be sent to, one over a security
+/// association before all others.
 fn point_of_access(ae: &Record) -> Option<Uri> {
     let all = ae.attributes.get("poa").and_then(Value::as_array)?;
-    all.iter().filter_map(Value::as_str).find_map(|text| match Address::parse("poa", text) {
-        Ok(Address::Url(url)) => Some(url),
-        _ => None,
-    })
+    let of = |scheme: &str| {
+        let urls = all.iter().filter_map(Value::as_str).filter_map(|text| text.parse().ok());
+        let mut of_scheme = urls.filter(|url: &Uri| url.scheme_str() == Some(scheme));
+        of_scheme.find_map(|url| Address::url("poa", url).ok())
+    };
+    of("https").or_else(|| of("http"))
 }
 
 #[cfg(test)]
@@ -186,16 +205,28 @@ mod tests {
         // It says that it takes no requests.
         assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
         change(json!({"rr": true}));
-        let there =
-            Reach::Http("http://a.b:1/x".parse().unwrap(), NamedBy::Ae("Clight-AE1".into()));
+        let at =
+            |url: &str, named_by| Reach::Sent(Destination::Url(url.parse().unwrap()), named_by);
+        let there = at("http://a.b:1/x", NamedBy::Ae("Clight-AE1".into()));
         for address in ["cse/light1", "Clight-AE1", "/mn-cse-123456/Clight-AE1", "-/light1"] {
             assert_eq!(to(address), there, "{address}");
         }
-        for nowhere in ["cse", "cse/light1/state", "cse/light1/state/la", "Cnobody", "/other/Cx"] {
+        let absolute = "//in.provider.com/other/Cx";
+        let own = "/mn-cse-123456/Cnobody";
+        for nowhere in
+            ["cse", "cse/light1/state", "cse/light1/state/la", "Cnobody", absolute, own, "Snobody"]
+        {
             assert!(matches!(to(nowhere), Reach::Nowhere(_)), "{nowhere}");
         }
-        let named = Reach::Http("http://e.f/".parse().unwrap(), NamedBy::Subscriber(LIGHT2.into()));
-        assert_eq!(to("http://e.f/"), named);
+        let subscriber = || NamedBy::Subscriber(LIGHT2.into());
+        assert_eq!(to("http://e.f/"), at("http://e.f/", subscriber()));
+        for elsewhere in ["/other/Cx", "/other/cse/x", "/Sother"] {
+            let there = Destination::Elsewhere(Target::from_address(elsewhere).unwrap());
+            assert_eq!(to(elsewhere), Reach::Sent(there, subscriber()), "{elsewhere}");
+        }
+        // Over a security association before all others.
+        change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
+        assert_eq!(to("cse/light1"), at("https://a.b:2/y", NamedBy::Ae("Clight-AE1".into())));
         change(json!({"poa": ["mqtt://a.b"]}));
         assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
     }

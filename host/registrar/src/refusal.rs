@@ -100,6 +100,9 @@ pub(crate) enum Refusal {
     /// A subscription with a target that can't be asked.
     #[error("a target of the subscription can't be reached: {0}")]
     NoTarget(&'static str),
+    /// An AE that can't be reached.
+    #[error("the AE can't be reached: {0}")]
+    NoWay(&'static str),
     /// More members than the group may have.
     #[error("the group has more members than it may have")]
     TooManyMembers,
@@ -155,7 +158,7 @@ impl Refusal {
             Self::MemberType => Rsc::GroupMemberTypeInconsistent,
             Self::MemberHidden => Rsc::ReceiverHasNoPrivileges,
             Self::NoMembers => Rsc::NoMembers,
-            Self::OtherCse => Rsc::TargetNotReachable,
+            Self::OtherCse | Self::NoWay(_) => Rsc::TargetNotReachable,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
             Self::SubscriberHasNoPrivilege => Rsc::SubscriptionCreatorHasNoPrivilege,
             Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,

@@ -98,6 +98,7 @@ impl Registrar {
     pub fn handle(&self, request: &RequestPrimitive, now: SystemTime) -> Handled {
         let handled = match polling::channel(&request.to) {
             Some(channel) => self.at_channel(request, &channel, now),
+            None if is_notification(request) => self.deliver(request, now),
             None => self.answer(request, None, seconds(now)).map(Handled::Done),
         };
         match handled {
@@ -185,7 +186,7 @@ impl Registrar {
         check_release(request, &self.settings)?;
         check_expiration(request, now)?;
         if request.operation == Operation::Notify {
-            return Err(Refusal::NotImplemented("notifications are not supported"));
+            return Err(Refusal::NotImplemented("groups take no notifications"));
         }
         let options = Options::read(request)?;
         let outbox = Outbox::default();
@@ -255,6 +256,11 @@ impl Registrar {
     pub(crate) fn channels(&self) -> &Arc<Channels> {
         &self.channels
     }
+}
+
+/// Whether it is a notification for one resource.
+fn is_notification(request: &RequestPrimitive) -> bool {
+    request.operation == Operation::Notify && group::fan_out_point(&request.to).is_none()
 }
 
 pub(crate) fn check_release(

@@ -66,6 +66,16 @@ impl Registrar {
         })
     }
 
+    /// Where an AE with an S-type AE-ID is, or what is below it, whose address has the AE-ID in the
+    /// place of a CSE-ID (TS-0001 clause 7.2): here, or at the CSE that announced it. None where the
+    /// address is no such one, or there is no such AE. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn locate(&self, to: &Target, now: SystemTime) -> Result<Option<Target>, StoreError> {
+        self.look(|read| announcement::locate(read, to, seconds(now)))
+    }
+
     /// What an update of an `<AEAnnc>` asks for that names the AE's credential: the AE as it would be
     /// announced then, which the service subscription has to allow as it does a create's
     /// ([`Announcement::of`]). None for any other request. Blocks on the disk.

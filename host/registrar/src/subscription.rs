@@ -13,7 +13,7 @@ use crate::access::{Access, Originator, may};
 use crate::attributes::AttributeError;
 use crate::context::Context;
 use crate::criteria::Criteria;
-use crate::notification::NamedBy;
+use crate::notification::{Destination, NamedBy};
 use crate::outbox;
 use crate::reach::{self, Address, Reach, reach};
 use crate::record::{Attributes, Record, Seconds, alive};
@@ -101,17 +101,17 @@ pub(crate) fn check(
             continue;
         }
         let named_by = context.request.from.as_deref().unwrap_or_default();
-        let (url, named_by) = match reach(read, context.settings, context.now, &address, named_by)?
-        {
-            Reach::Http(url, named_by) => (url, named_by),
-            Reach::Channel { .. } => {
-                let why = "it has a polling channel, by which nobody can be asked";
-                return Err(Refusal::NoTarget(why));
-            }
-            Reach::Nowhere(why) => return Err(Refusal::NoTarget(why)),
-        };
-        if !context.has_asked(&url) && ask.iter().all(|(there, _)| *there != url) {
-            ask.push((url, named_by));
+        let (there, named_by) =
+            match reach(read, context.settings, context.now, &address, named_by)? {
+                Reach::Sent(there, named_by) => (there, named_by),
+                Reach::Channel { .. } => {
+                    let why = "it has a polling channel, by which nobody can be asked";
+                    return Err(Refusal::NoTarget(why));
+                }
+                Reach::Nowhere(why) => return Err(Refusal::NoTarget(why)),
+            };
+        if !context.has_asked(&there) && ask.iter().all(|(other, _)| *other != there) {
+            ask.push((there, named_by));
         }
     }
     let mut then: Vec<_> =
@@ -127,7 +127,7 @@ pub(crate) fn check(
 fn verification(
     context: &Context<'_>,
     record: &Record,
-    (url, named_by): (http::Uri, NamedBy),
+    to: (Destination, NamedBy),
 ) -> crate::notification::Notification {
     let sur = outbox::reference(context.settings, &record.ri);
     let content = json!({ "m2m:sgn": {
@@ -135,7 +135,7 @@ fn verification(
         "sur": sur,
         "cr": context.request.from,
     }});
-    outbox::notification(context.settings, (url, named_by), sur, content.to_string().into())
+    outbox::notification(context.settings, to, sur, content.to_string().into())
 }
 
 /// Whether the address is that of the AE that asks.

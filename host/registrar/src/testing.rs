@@ -62,7 +62,7 @@ impl Reply {
     pub(crate) fn told(&self) -> Vec<(String, Value)> {
         let told = |n: &Notification| {
             let content: Value = serde_json::from_slice(&n.content).unwrap();
-            (n.url.to_string(), content["m2m:sgn"].clone())
+            (n.to.to_string(), content["m2m:sgn"].clone())
         };
         self.notifications.iter().map(told).collect()
     }
@@ -97,6 +97,7 @@ pub(crate) fn agree(bench: &Bench, mut handled: Handled) -> Reply {
         match handled {
             Handled::Done(answer) => return Reply::of(answer),
             Handled::Wait(poll) => panic!("it waits: {poll:?}"),
+            Handled::Deliver(delivery) => panic!("it is passed on: {delivery:?}"),
             Handled::Verify(target) => match target.answered(Rsc::Ok) {
                 Checked::Next(next) => handled = Handled::Verify(next),
                 Checked::Ready(all) => return bench.conclude(all),

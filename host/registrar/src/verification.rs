@@ -5,11 +5,11 @@
 //! verification, and it comes from the last [`Verification`] alone, which comes from the one before
 //! it: so each target has been answered for.
 
-use http::Uri;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
-use crate::notification::Notification;
+use crate::delivery::Delivery;
+use crate::notification::{Destination, Notification};
 use crate::polling::LongPoll;
 
 /// What a request comes to.
@@ -20,6 +20,8 @@ pub enum Handled {
     Done(Answer),
     /// Nothing is done yet: the target of a subscription has to be asked first.
     Verify(Verification),
+    /// It is a notification for an AE, whose answer is the originator's.
+    Deliver(Delivery),
     /// The originator polls its channel, and waits.
     Wait(LongPoll),
 }
@@ -50,7 +52,7 @@ impl From<ResponsePrimitive> for Answer {
 pub struct Verification {
     request: Box<RequestPrimitive>,
     ri: String,
-    asked: Vec<Uri>,
+    asked: Vec<Destination>,
     now: Notification,
     /// The targets that follow, the next one last.
     then: Vec<Notification>,
@@ -76,7 +78,7 @@ pub struct Verified {
     /// The resource-ID of the subscription, which the targets were told.
     pub(crate) ri: String,
     /// The addresses that were asked.
-    pub(crate) targets: Vec<Uri>,
+    pub(crate) targets: Vec<Destination>,
 }
 
 /// Targets that have not been asked yet.
@@ -114,7 +116,7 @@ impl Verification {
             let why = "a target of the subscription does not want it";
             return Checked::Refused(refuse(&request, rsc, why));
         }
-        asked.push(now.url);
+        asked.push(now.to);
         match then.pop() {
             Some(next) => Checked::Next(Self { request, ri, asked, now: next, then }),
             None => Checked::Ready(Verified { request, ri, targets: asked }),

@@ -9,6 +9,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use saegis_certificate::{Flavour, OwnCertificate, Trust};
+use saegis_handshake::certificate::Expected;
 use saegis_handshake::{certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::exported::Exported;
@@ -91,7 +92,7 @@ impl Session {
                 }
                 By::Certificate { trust, own, name, flavour } => {
                     let client = certificate::Client::new(trust, own);
-                    let connected = client.connect(socket, name, flavour).await;
+                    let connected = client.connect(socket, name, Expected::Named(flavour)).await;
                     connected.map_err(|e| e.to_string())
                 }
             }

@@ -11,6 +11,7 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected as Facts, Connection};
 use hyper_util::rt::TokioIo;
+use saegis_handshake::certificate::Expected;
 use saegis_handshake::{Connected, TlsStream, certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_policy::Certificates;
@@ -55,7 +56,7 @@ impl Connector {
                     suite = connected.suite,
                     "association established with {who}, as its client"
                 );
-                Ok(Stream { io: TokioIo::new(connected.stream), until: connected.until })
+                Ok(Stream::over(connected))
             }
             Ok(Err(why)) => Err(failed(why)),
             Err(_) => Err(failed("it took too long".into())),
@@ -80,7 +81,7 @@ impl Connector {
                 let own = own.ok_or("policies/certificates.toml has no certificate of our own")?;
                 let name = name.as_deref().ok_or("its domain name is not known")?;
                 let client = certificate::Client::new(certificates.trust.clone(), own);
-                let connected = client.connect(socket, name, *flavour).await;
+                let connected = client.connect(socket, name, Expected::Named(*flavour)).await;
                 connected.map_err(|e| e.to_string())
             }
             Means::None => Err("there is no policies/certificates.toml".into()),
@@ -103,10 +104,17 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 /// An association as a connection of the HTTP client.
-pub(super) struct Stream {
+pub struct Stream {
     io: TokioIo<Pin<Box<dyn TlsStream<TcpStream>>>>,
     /// From when on the other's certificate is valid no more, and nothing is sent.
     until: Option<SystemTime>,
+}
+
+impl Stream {
+    /// Over an association.
+    pub fn over(connected: Connected<TcpStream>) -> Self {
+        Self { io: TokioIo::new(connected.stream), until: connected.until }
+    }
 }
 
 impl Connection for Stream {
@@ -133,7 +141,7 @@ impl Write for Stream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.until.is_some_and(|at| at <= SystemTime::now()) {
-            return Poll::Ready(Err(io::Error::other("the other CSE's certificate has expired")));
+            return Poll::Ready(Err(io::Error::other("the other end's certificate has expired")));
         }
         Pin::new(&mut this.io).poll_write(cx, bytes)
     }

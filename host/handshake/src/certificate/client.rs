@@ -9,13 +9,22 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, DigitallySignedStruct, Error, SignatureScheme};
-use saegis_certificate::{Flavour, OwnCertificate, Purpose, Rejection, Trust, Vouched};
+use saegis_certificate::{Flavour, Identity, OwnCertificate, Purpose, Rejection, Trust, Vouched};
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::modern::{exported, negotiated, schemes};
 use crate::accepted::{ConnectError, Connected, EngineError};
+
+/// Whom a server's certificate must prove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// The server of the domain name, by a certificate of that flavour.
+    Named(Flavour),
+    /// Whom we know as a client.
+    Known(Identity),
+}
 
 /// The engine of the client's end, for one certificate.
 pub struct Client {
@@ -32,8 +41,8 @@ impl Client {
         Self { trust, own: own.certified().clone(), provider }
     }
 
-    /// Does the handshake with the server of that domain name, which its certificate, of that
-    /// flavour, must prove; the name is indicated too. The caller bounds the time.
+    /// Does the handshake with the server of that domain name, or at that address, whose certificate must
+    /// prove whom is expected; a domain name is indicated too. The caller bounds the time.
     ///
     /// # Errors
     /// Why there is no association.
@@ -41,7 +50,7 @@ impl Client {
         &self,
         socket: S,
         name: &str,
-        flavour: Flavour,
+        expected: Expected,
     ) -> Result<Connected<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -53,7 +62,7 @@ impl Client {
             trust: self.trust.clone(),
             provider: self.provider.clone(),
             name: name.into(),
-            flavour,
+            expected,
             verdict: verdict.clone(),
         };
         let config = self.config(asker).map_err(|e| ConnectError::Failed(e.to_string()))?;
@@ -125,7 +134,7 @@ struct Asker {
     trust: Arc<Trust>,
     provider: Arc<CryptoProvider>,
     name: String,
-    flavour: Flavour,
+    expected: Expected,
     verdict: Arc<Mutex<Option<Result<Vouched, Rejection>>>>,
 }
 
@@ -146,7 +155,10 @@ impl ServerCertVerifier for Asker {
     ) -> Result<ServerCertVerified, Error> {
         let all: Vec<_> = std::iter::once(own).chain(chain).cloned().collect();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        let purpose = Purpose::Server { name: &self.name, flavour: self.flavour };
+        let purpose = match &self.expected {
+            Expected::Named(flavour) => Purpose::Server { name: &self.name, flavour: *flavour },
+            Expected::Known(identity) => Purpose::Known(identity),
+        };
         let verdict = self.trust.verify(&all, purpose, now);
         let answer = match &verdict {
             Ok(_) => Ok(ServerCertVerified::assertion()),

@@ -3,6 +3,7 @@
 mod announcements;
 mod containers;
 mod cses;
+mod deliveries;
 mod discovery;
 mod durability;
 mod groups;

@@ -40,7 +40,7 @@ fn a_new_child_is_told() {
         (&json!(sur), &json!(LIGHT1), &json!(3))
     );
     assert_eq!(told["nev"]["rep"], reply.json);
-    assert_eq!(reply.notifications[0].subscription, sur);
+    assert_eq!(reply.notifications[0].about, sur);
     assert_eq!(reply.notifications[0].from, "/mn-cse-123456");
     // Not what it did not ask for.
     assert_eq!(bench.container(LIGHT1, STATE, json!({})).told(), []);

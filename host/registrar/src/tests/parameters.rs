@@ -59,7 +59,7 @@ fn what_is_asked_for_in_vain_is_refused() {
         assert_eq!(reply.code, code, "{path} {}", reply.why());
     }
     let empty = || Some(json!({"m2m:sgn": {}}));
-    let notify = request(Operation::Notify, "/cse/light1", Some(LIGHT1), empty());
+    let notify = request(Operation::Notify, "/cse/light1/state", Some(LIGHT1), empty());
     assert_eq!(bench.send(&notify).code, 5001);
     let create = request(Operation::Create, "/cse/light1", Some(LIGHT1), empty());
     assert_eq!(bench.send(&create).code, 4000);

@@ -57,18 +57,18 @@ fn a_target_is_asked_before_there_is_a_subscription() {
     let attributes = json!({"rn": "sub", "nu": nu, "su": "http://a.b/3"});
     let first = to_be_asked(subscribe(&bench, LIGHT1, STATE, attributes.clone()));
     let asked = first.notification().clone();
-    assert_eq!(asked.url, "http://a.b/1");
+    assert_eq!(asked.to.to_string(), "http://a.b/1");
     assert_eq!(asked.named_by, NamedBy::Subscriber(LIGHT1.into()));
     let content: Value = serde_json::from_slice(&asked.content).unwrap();
     let sur = content["m2m:sgn"]["sur"].as_str().unwrap().to_owned();
     assert_eq!(content, json!({"m2m:sgn": {"vrq": true, "sur": sur, "cr": LIGHT1}}));
-    assert_eq!(asked.subscription, sur);
+    assert_eq!(asked.about, sur);
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/sub").code, 4004);
 
     let Checked::Next(second) = first.answered(Rsc::Ok) else { panic!("all were asked") };
-    assert_eq!(second.notification().url, "http://a.b/2");
+    assert_eq!(second.notification().to.to_string(), "http://a.b/2");
     let Checked::Next(third) = second.answered(Rsc::Ok) else { panic!("all were asked") };
-    assert_eq!(third.notification().url, "http://a.b/3");
+    assert_eq!(third.notification().to.to_string(), "http://a.b/3");
     let Checked::Ready(all) = third.answered(Rsc::Ok) else { panic!("not all were asked") };
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/sub").code, 4004);
     let reply = bench.conclude(all);
@@ -84,7 +84,8 @@ fn a_verification_goes_over_http() {
     let bench = Bench::with_lights();
     let attributes = json!({"nu": ["http://a.b:8080/notify?x=y"]});
     let target = to_be_asked(subscribe(&bench, LIGHT1, STATE, attributes));
-    let sent = target.notification().to_http().unwrap();
+    let sent =
+        target.notification().to_http(&"http://a.b:8080/notify?x=y".parse().unwrap()).unwrap();
     assert_eq!(
         (sent.method().as_str(), sent.uri().to_string().as_str()),
         ("POST", "http://a.b:8080/notify?x=y")
@@ -158,7 +159,7 @@ fn another_ae_is_asked_where_it_is_reached() {
     let sub = json!({"nu": ["Clight-AE2"]});
     let reply = bench.create(Some(LIGHT1), STATE, 23, json!({ "m2m:sub": sub }));
     assert_eq!(reply.code, 5204, "{}", reply.why());
-    for nowhere in ["Cnobody", "/other/Cx", "cse/light2/state", "cse"] {
+    for nowhere in ["Cnobody", "//x.y/other/Cx", "cse/light2/state", "cse"] {
         let sub = json!({"nu": [nowhere]});
         let reply = bench.create(Some(LIGHT1), STATE, 23, json!({ "m2m:sub": sub }));
         assert_eq!(reply.code, 5204, "{nowhere}");
@@ -166,7 +167,7 @@ fn another_ae_is_asked_where_it_is_reached() {
     let change = json!({"m2m:ae": {"rr": true, "poa": ["http://light2:80/in"]}});
     assert_eq!(bench.update(LIGHT2, "/cse/light2", change).code, 2004);
     let target = to_be_asked(subscribe(&bench, LIGHT1, STATE, sub));
-    assert_eq!(target.notification().url, "http://light2:80/in");
+    assert_eq!(target.notification().to.to_string(), "http://light2:80/in");
     assert_eq!(target.notification().named_by, NamedBy::Ae(LIGHT2.into()));
 }
 
@@ -203,9 +204,9 @@ fn a_subscription_changes() {
     let content = json!({"m2m:sub": {"nu": [LIGHT1, "http://a.b/"]}});
     let update = request(Operation::Update, sub, Some(LIGHT1), Some(content));
     let target = to_be_asked(bench.handle(&update));
-    assert_eq!(target.notification().url, "http://a.b/");
+    assert_eq!(target.notification().to.to_string(), "http://a.b/");
     let ri = bench.retrieve(LIGHT1, sub).attributes()["ri"].as_str().unwrap().to_owned();
-    assert!(target.notification().subscription.ends_with(&ri));
+    assert!(target.notification().about.ends_with(&ri));
     assert_eq!(bench.retrieve(LIGHT1, sub).attributes()["nu"], json!([LIGHT1]));
     let reply = agree(&bench, Handled::Verify(target));
     assert_eq!((reply.code, &reply.attributes()["nu"][1]), (2004, &json!("http://a.b/")));

@@ -169,6 +169,9 @@ impl Service {
     }
 
     async fn handle(self: &Arc<Self>, mut request: RequestPrimitive) -> ResponsePrimitive {
+        if let Some(located) = self.located(&request.to).await {
+            request.to = located;
+        }
         let cse = &self.gateway.config.cse;
         let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
         // A MAF has addresses of its own.

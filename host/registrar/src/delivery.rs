@@ -114,5 +114,5 @@ impl Registrar {
 /// Whether it is the question that a target of a subscription is asked.
 fn asks(content: &[u8]) -> bool {
     let content: Value = serde_json::from_slice(content).unwrap_or_default();
-    content["m2m:sgn"]["vrq"] == Value::Bool(true)
+    content.pointer("/m2m:sgn/vrq") == Some(&Value::Bool(true))
 }

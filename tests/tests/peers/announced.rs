@@ -10,11 +10,11 @@ use serde_json::json;
 use crate::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
 
 /// A credential of the home gateway that names no AE-ID.
-const NEW: Credential<'static> =
+pub const NEW: Credential<'static> =
     Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
 
 /// A pair at whose IN-CSE the rules say who may register at the home gateway.
-fn pair(rules: &str) -> Pair {
+pub fn pair(rules: &str) -> Pair {
     let mut pair = Pair::new(Saef::Psk);
     let row = format!(",,{},{}\n", NEW.key, NEW.identity);
     let table = std::fs::read_to_string(pair.home.table()).unwrap() + &row;
@@ -26,7 +26,7 @@ fn pair(rules: &str) -> Pair {
     pair
 }
 
-fn rules(app_id: &str, aes: &str) -> String {
+pub fn rules(app_id: &str, aes: &str) -> String {
     format!(
         "[[node]]\nnode-id = \"in\"\ncse-id = \"/in-cse\"\nrule-links = [\"phones\"]\n\n\
          [[node]]\nnode-id = \"mn\"\ncse-id = \"/{MN}\"\nrule-links = [\"lights\"]\n\n\

@@ -7,6 +7,7 @@ mod announced;
 mod pair;
 mod speaking;
 mod standing;
+mod told;
 mod transit;
 
 use saegis_tests::{Client, Credential, Gateway, LIGHT1, Request, Tool};

@@ -110,6 +110,18 @@ impl Service {
         remote.handle(request, patience).await
     }
 
+    /// Where a target is whose address has an S-type AE-ID in the place of a CSE-ID, which names no CSE:
+    /// the AE is registered here, or was announced here.
+    pub(super) async fn located(&self, to: &Target) -> Option<Target> {
+        let Scope::SpRelative(id) = &to.scope else { return None };
+        if !id.bare().starts_with('S') {
+            return None;
+        }
+        let (registrar, to) = (self.gateway.upstream.registrar()?.clone(), to.clone());
+        let look = move || registrar.locate(&to, SystemTime::now());
+        tokio::task::spawn_blocking(look).await.ok()?.ok()?
+    }
+
     /// Whether the AE that asks is registered: another CSE believes us that it is. A CSE behind the
     /// gateway that is not the embedded registrar does not say.
     async fn is_registered(&self, request: &RequestPrimitive) -> bool {

@@ -3,8 +3,8 @@
 use std::fs;
 
 use saegis_tests::{
-    Ae, Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream,
-    with_each_client,
+    Ae, Client, Credential, Gateway, LIGHT1, LIGHT2, ListeningAe, Mark, Message, Reply, Request,
+    Setup, Tool, Upstream, with_each_client,
 };
 use serde_json::{Value, json};
 
@@ -238,4 +238,39 @@ fn acme_dies_and_comes_back() {
     assert_eq!(acme.resource("cse/light1/lamp")["m2m:cnt"]["cni"], 1);
     assert_eq!(gateway.log().all(Mark::START, "association.established", 1).len(), 1);
     assert!(light.client.runs());
+}
+
+/// ACME goes to the point of access that it has of an AE, which is the gateway's: so what it sends comes
+/// over an association with the AE, and nobody without its key gets it.
+#[test]
+fn a_light_is_told_over_an_association() {
+    let acme = Acme::start();
+    let gateway = Setup::new()
+        .upstream(acme.port())
+        .with("upstream", "notifications = \"127.0.0.1:0\"")
+        .with("notifications", "targets = [\"127.0.0.1\"]")
+        .start();
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let mut light = Light::one(Tool::OpenSsl, &gateway);
+    let own = json!({"m2m:ae": {
+        "rn": "light1", "api": "Nlight", "rr": true, "srv": ["3"], "poa": [ae.url()],
+    }});
+    light.ask(Request::create("/cse", 2, &own), 201, 2001);
+    let mut other = Light::two(Tool::OpenSsl, &gateway);
+    other.move_in();
+    // The other light has it told, which ACME asks it first.
+    let told =
+        json!({"m2m:sub": {"rn": "sub", "nu": ["Clight-AE1"], "nct": 1, "enc": {"net": [3]}}});
+    let subscribe = Request::create("/cse/light2/lamp", 23, &told).from(other.id);
+    other.client.send(&subscribe.bytes());
+    let asked = ae.request();
+    let content = |told: &Message| serde_json::from_slice::<Value>(&told.body).unwrap();
+    assert_eq!(content(&asked)["m2m:sgn"]["vrq"], true);
+    assert_eq!(asked.values("x-m2m-origin"), ["/mn-cse-123456"]);
+    ae.answer(&asked, 2000, "");
+    other.client.read().expect(201, 2001);
+    other.send("on");
+    let told = ae.request();
+    assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+    ae.answer(&told, 2000, "");
 }

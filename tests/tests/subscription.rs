@@ -283,6 +283,10 @@ fn rules_are_fetched_from_a_remote_in_cse() {
     // It is out of reach: what it said is good for a time.
     drop(far);
     near.log().wait("rules.not-fetched");
+    // After a start too.
+    drop(light);
+    let near = near.stop_and_start();
+    let mut light = Light::connect(near.port(), TEST).unwrap();
     light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4117);
     answered(&near, TEST, 4128);
     light.ask(&Request::retrieve("/cse/app").from("Ctest")).unwrap().expect(200, 2000);

@@ -189,6 +189,9 @@ pub struct Upstream {
     /// Where its HTTP binding is: `http://host:port`.
     #[serde(deserialize_with = "parsed")]
     pub url: http::Uri,
+    /// Address and port, of the loopback interface, where that CSE's notifications for AEs are taken;
+    /// none, and they do not go through the gateway.
+    pub notifications: Option<SocketAddr>,
 }
 
 /// The embedded registrar.
@@ -245,11 +248,18 @@ pub struct ServiceSubscription {
     pub refresh_seconds: u64,
     /// How long what it said is good when it can't be reached, in seconds.
     pub usable_seconds: u64,
+    /// The file of what it said last, which is good after a start too.
+    pub store: PathBuf,
 }
 
 impl Default for ServiceSubscription {
     fn default() -> Self {
-        Self { source: RuleSource::default(), refresh_seconds: 60, usable_seconds: 3600 }
+        Self {
+            source: RuleSource::default(),
+            refresh_seconds: 60,
+            usable_seconds: 3600,
+            store: "state/service-subscription.json".into(),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The gateway as a whole: what every connection shares, and how it is set up.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use saegis_handshake::{EngineError, certificate, psk};
@@ -46,6 +47,8 @@ pub struct Gateway {
     pub bindings: Bindings,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where what the CSE behind sends to AEs is taken, once it is.
+    pub door: OnceLock<SocketAddr>,
     stopping: AtomicBool,
     next_association: AtomicU64,
 }
@@ -121,6 +124,7 @@ impl Gateway {
             associations: Associations::new(config.limits.associations_per_credential),
             bindings,
             metrics,
+            door: OnceLock::new(),
             stopping: AtomicBool::new(false),
             config,
             next_association: AtomicU64::new(1),

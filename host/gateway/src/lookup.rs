@@ -89,6 +89,11 @@ impl Voucher {
         Err(NotVouched::Gone(why.into()))
     }
 
+    /// Whom the credential stands for.
+    pub fn entity(&self) -> &Entity {
+        &self.entity
+    }
+
     /// Whether the credential may be used to go to whoever has it.
     ///
     /// # Errors

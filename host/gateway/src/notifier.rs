@@ -243,7 +243,7 @@ async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, F
 }
 
 /// Takes no answer that says that it is somebody else's (TS-0003 clause 7.2.1, the other way round).
-fn answered_by(
+pub fn answered_by(
     response: ResponsePrimitive,
     is_its_own: impl Fn(&str) -> bool,
 ) -> Result<ResponsePrimitive, Failure> {
@@ -257,7 +257,7 @@ fn answered_by(
 const MAX_NAME: usize = 100;
 
 /// Whether a From is that of the AE, in any of its forms.
-fn is_of(own: &crate::config::Cse, from: &str, ae: &str) -> bool {
+pub fn is_of(own: &crate::config::Cse, from: &str, ae: &str) -> bool {
     let ours = |cse: &str| cse == own.cse_id.bare();
     match From::parse(from) {
         Ok(From::Stem(stem)) => stem == ae,

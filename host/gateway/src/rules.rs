@@ -1,6 +1,9 @@
 //! Where the rules of the service subscription come from: a policy file, the embedded registrar's
 //! own resources, or those of a remote IN-CSE, fetched over Mcc and kept for a time.
 
+mod kept;
+
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +17,7 @@ use serde_json::Value;
 
 use crate::config::{RuleSource, ServiceSubscription};
 use crate::cses::{NoAnswer, Remote, own_request, reason};
+use kept::Fetched;
 
 /// How long rules of the embedded registrar are kept: a change of its resources is in force after it.
 const KEPT: Duration = Duration::from_secs(1);
@@ -36,13 +40,22 @@ enum From {
     /// The embedded registrar has them.
     Registrar { registrar: Arc<Registrar>, kept: Mutex<Option<Kept>> },
     /// They were fetched from the IN-CSE that this CSE registers with.
-    Remote { remote: Arc<Remote>, refresh: Duration, usable: Duration, kept: Mutex<Option<Kept>> },
+    Remote {
+        remote: Arc<Remote>,
+        refresh: Duration,
+        usable: Duration,
+        kept: Mutex<Option<Kept>>,
+        /// Where they outlast an end of the gateway.
+        store: PathBuf,
+    },
 }
 
 /// Rules that are kept; none, where there is no service subscription.
 #[derive(Clone)]
 struct Kept {
     since: Instant,
+    /// How old they were then.
+    age: Duration,
     subscription: Option<Arc<Subscription>>,
 }
 
@@ -68,7 +81,8 @@ impl Source {
                 remote: remote.clone(),
                 refresh: Duration::from_secs(config.refresh_seconds),
                 usable: Duration::from_secs(config.usable_seconds),
-                kept,
+                kept: Mutex::new(last_fetched(&config.store, &remote.peer.cse_id, &own)),
+                store: config.store.clone(),
             },
             // What is left out of the others is refused with the configuration; the generation has
             // no rules then, so nobody would register.
@@ -122,12 +136,14 @@ impl Source {
 
     /// Fetches the rules of a remote IN-CSE again and again, if they are there.
     pub async fn keep_up(&self) {
-        let From::Remote { remote, refresh, usable, kept } = &self.from else { return };
+        let From::Remote { remote, refresh, usable, kept, store } = &self.from else { return };
         let mut failing = false;
         loop {
             let begun = Instant::now();
             match fetch(&self.own, remote).await {
-                Ok(subscription) => {
+                Ok(fetched) => {
+                    outlast(store, (&remote.peer.cse_id, &self.own), &fetched).await;
+                    let subscription = fetched.map(|rules| Arc::new(Subscription::of(rules)));
                     let rules = subscription.as_ref().map(|s| s.rules());
                     let had = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let had = had.map(|kept| kept.subscription.map(|s| s.rules()));
@@ -162,12 +178,46 @@ impl Source {
 /// What is kept and not older than that.
 fn fresh(kept: &Mutex<Option<Kept>>, most: Duration) -> Option<Option<Arc<Subscription>>> {
     let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.as_ref().filter(|k| k.since.elapsed() <= most).map(|k| k.subscription.clone())
+    kept.as_ref().filter(|k| k.since.elapsed() + k.age <= most).map(|k| k.subscription.clone())
 }
 
 /// Keeps what was asked for at that time.
 fn keep(kept: &Mutex<Option<Kept>>, since: Instant, subscription: Option<Arc<Subscription>>) {
-    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { since, subscription });
+    *kept.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Kept { since, age: Duration::ZERO, subscription });
+}
+
+/// What was fetched before the gateway started.
+fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<Kept> {
+    match kept::read(store, (in_cse, own), SystemTime::now()) {
+        Ok(last) => last.map(|(fetched, age)| {
+            let subscription = fetched.map(|rules| Arc::new(Subscription::of(rules)));
+            Kept { since: Instant::now(), age, subscription }
+        }),
+        Err(error) => {
+            let file = store.display();
+            tracing::warn!(
+                event = "rules.not-kept",
+                "{file}: the service subscription that was fetched last can't be read: {error}"
+            );
+            None
+        }
+    }
+}
+
+/// Writes what was fetched, so that it is there after a start. Without that it is good all the same.
+async fn outlast(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
+    let (path, fetched) = (store.to_path_buf(), fetched.clone());
+    let (in_cse, own) = (of.0.clone(), of.1.clone());
+    let write = move || kept::write(&path, (&in_cse, &own), &fetched, SystemTime::now());
+    let written = tokio::task::spawn_blocking(write).await;
+    if let Err(error) = written.map_err(std::io::Error::other).flatten() {
+        tracing::warn!(
+            event = "rules.not-kept",
+            "{}: the service subscription can't be kept for the next start: {error}",
+            store.display()
+        );
+    }
 }
 
 fn subscription(found: Found) -> Option<Arc<Subscription>> {
@@ -206,7 +256,7 @@ enum NotFetched {
 }
 
 /// The service subscription at a remote IN-CSE, as far as it is about us.
-async fn fetch(own: &CseId, remote: &Remote) -> Result<Option<Arc<Subscription>>, NotFetched> {
+async fn fetch(own: &CseId, remote: &Remote) -> Result<Fetched, NotFetched> {
     if discover(remote, 11).await?.is_empty() {
         return Ok(None);
     }
@@ -235,9 +285,9 @@ async fn fetch(own: &CseId, remote: &Remote) -> Result<Option<Arc<Subscription>>
             };
             rules.push(rule_of(link.clone(), rule));
         }
-        return Ok(Some(Arc::new(Subscription::of(Some(rules)))));
+        return Ok(Some(Some(rules)));
     }
-    Ok(Some(Arc::new(Subscription::of(None))))
+    Ok(Some(None))
 }
 
 /// The addresses of the resources of a type.

@@ -19,10 +19,9 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::logging::Lost;
-use crate::monitor::Monitor;
 use crate::peers::{self, Peers, TurnedAway};
 use crate::upstream::Upstream;
-use crate::{audit, connection, cses, sockets, summary};
+use crate::{audit, connection, cses, door, monitor, sockets, summary};
 
 /// How long to wait after an accept that failed for want of something, such as descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -50,9 +49,20 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     let monitor = match monitor {
         None => None,
         Some(address) => {
-            Some(Monitor::listen(address, gateway.clone()).await.map_err(|e| {
+            Some(monitor::listen(address, gateway.clone()).await.map_err(|e| {
                 own(format!("metrics.address: {address} can't be listened on: {e}"))
             })?)
+        }
+    };
+    let _door = match gateway.config.upstream.as_ref().and_then(|cse| cse.notifications) {
+        None => None,
+        Some(address) => {
+            let door = door::listen(address, gateway.clone()).await.map_err(|e| {
+                own(format!("upstream.notifications: {address} can't be listened on: {e}"))
+            })?;
+            // Set once, for it listens once.
+            let _ = gateway.door.set(door.address);
+            Some(door)
         }
     };
     let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));

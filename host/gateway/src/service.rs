@@ -27,9 +27,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::associations::{Live, Standing};
 use crate::audit;
 use crate::bindings::Taken;
+use crate::door;
 use crate::gateway::Gateway;
 use crate::upstream::Upstream;
-use content::{NotCollected, attribute, collect};
+pub use content::collect;
+use content::{NotCollected, attribute};
 
 /// Most originators of one association whose allowance is kept.
 const KEPT: usize = 16;
@@ -288,6 +290,9 @@ impl Service {
             _ => None,
         };
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        if let Some(door) = self.gateway.door.get() {
+            door::enter(&mut request, &self.live.association.credential_id, *door);
+        }
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());

@@ -24,6 +24,8 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
         format!("  TLS         {address}"),
         format!("  behind it   {behind}"),
     ];
+    let door = gateway.door.get();
+    lines.extend(door.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
     warn(&generation);

@@ -26,7 +26,7 @@ const MAX_ENTRY: usize = 256;
 
 /// A rule: with these credentials, AEs with these AE-IDs may register under these App-IDs. An empty
 /// list allows nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rule {
     /// Its name.
     pub name: String,

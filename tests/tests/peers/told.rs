@@ -118,5 +118,9 @@ fn an_s_type_ae_id_is_found_by_its_announcement() {
     phone.ask(&Request::retrieve("/~/Slight").from("Slight")).expect_refusal(403, 4106);
     // At home it is here, and itself.
     let own = light.ask(&Request::retrieve("/~/Slight").from("Slight"));
-    assert_eq!(own.expect(403, 4103).status(), 403, "its policy lets the phone read, and nobody else");
+    assert_eq!(
+        own.expect(403, 4103).status(),
+        403,
+        "its policy lets the phone read, and nobody else"
+    );
 }

@@ -90,6 +90,7 @@ impl Config {
             &mut self.modules.code_cache,
             &mut self.registrar.store,
             &mut self.bindings.store,
+            &mut self.service_subscription.store,
             &mut self.admin.socket,
         ];
         let of_maf = self
@@ -122,6 +123,11 @@ impl Config {
                 && url.query().is_none();
             if !plain {
                 fault("upstream.url", &format!("{url} is not of the form http://host:port"));
+            }
+            if upstream.notifications.is_some_and(|a| !a.ip().is_loopback()) {
+                let what = "must be of the loopback interface, such as 127.0.0.1:8081, for whoever \
+                            reaches it speaks as the CSE behind";
+                fault("upstream.notifications", what);
             }
         }
         let subscription = &self.service_subscription;

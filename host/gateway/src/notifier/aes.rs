@@ -110,6 +110,13 @@ impl Aes {
         self.ask(&credential, request).await
     }
 
+    /// The AEs that a credential stands for, as far as is known.
+    pub fn stems(&self, credential: &CredentialId) -> Vec<AeIdStem> {
+        let known = self.known().credentials.peek(credential).cloned();
+        let named = known.map(|voucher| voucher.entity().stems().to_vec()).unwrap_or_default();
+        named.into_iter().chain(self.bindings.of(credential)).collect()
+    }
+
     /// Sends a request to whoever has the credential, and reads the answer.
     pub async fn ask(
         &self,

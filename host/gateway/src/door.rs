@@ -1,0 +1,209 @@
+//! What the CSE behind the gateway sends to AEs goes through the gateway, over associations with them.
+//!
+//! The CSE sends to the points of access that it has of an AE. So when an AE says that it is reached at
+//! `https://…`, the CSE is told another address, of a port of ours on this machine, that has all that is
+//! needed to go on: `http://PORT-OF-OURS/CREDENTIAL-ID/HOST:PORT/PATH`. Nothing of it is kept here, so it
+//! is good after a restart of either.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Incoming;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use saegis_onem2m::http::{read_request, write_response};
+use saegis_onem2m::id::{CredentialId, From};
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_registrar::{Destination, NamedBy, Notification};
+use serde_json::Value;
+
+use crate::gateway::Gateway;
+use crate::local::Local;
+use crate::notifier::{Failure, answered_by, is_of};
+use crate::service::collect;
+
+/// Connections of the CSE at a time.
+const CONNECTIONS: usize = 256;
+
+/// What is escaped in a Credential-ID that is a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// Listens for what the CSE behind sends to AEs.
+///
+/// # Errors
+/// When the address can't be had.
+pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Result<Local> {
+    let answer = move |request| {
+        let gateway = gateway.clone();
+        async move { write_response(pass_on(&gateway, request).await).map(Full::new) }
+    };
+    Local::listen(address, CONNECTIONS, answer).await
+}
+
+/// Has the CSE send what is for an AE to us, if the request says where the AE is reached: its points of
+/// access over associations are ours.
+pub fn enter(request: &mut RequestPrimitive, credential: &CredentialId, door: SocketAddr) {
+    let names_places = matches!(request.operation, Operation::Create | Operation::Update);
+    let ae = ResourceType::Ae;
+    let Some(content) = request.content.as_ref().filter(|c| names_places && c.is_of(ae)) else {
+        return;
+    };
+    let Ok(mut resource) = serde_json::from_slice::<Value>(content.bytes()) else { return };
+    let attributes = resource.as_object_mut().and_then(|outer| outer.values_mut().next());
+    let places = attributes.and_then(|a| a.as_object_mut()).and_then(|a| {
+        let name = a.keys().find(|name| name.eq_ignore_ascii_case("poa"))?.clone();
+        a.get_mut(&name)?.as_array_mut()
+    });
+    let mut changed = false;
+    for place in places.into_iter().flatten() {
+        let url = place.as_str().and_then(|text| text.parse::<Uri>().ok());
+        let Some(url) = url.filter(|url| url.scheme_str() == Some("https")) else { continue };
+        let Some(authority) = url.authority() else { continue };
+        let credential = credential.to_string();
+        let credential = utf8_percent_encode(&credential, SEGMENT);
+        let path = url.path_and_query().map_or("/", |p| p.as_str());
+        *place = format!("http://{door}/{credential}/{authority}{path}").into();
+        changed = true;
+    }
+    // What was a representation is one still.
+    if changed && let Ok(content) = Content::parse(resource.to_string().into()) {
+        request.content = Some(content);
+    }
+}
+
+/// Who is to be told, and where, by the path that [`enter`] made.
+fn target(uri: &Uri) -> Option<(CredentialId, Uri)> {
+    let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
+    let (credential, place) = path.split_once('/')?;
+    let credential = percent_decode_str(credential).decode_utf8().ok()?;
+    Some((CredentialId::parse(&credential).ok()?, format!("https://{place}").parse().ok()?))
+}
+
+/// Passes a notification of the CSE on to the AE that it is for, and the AE's answer back.
+async fn pass_on(gateway: &Gateway, request: Request<Incoming>) -> ResponsePrimitive {
+    let (parts, body) = request.into_parts();
+    let limits = &gateway.config.limits;
+    let refuse = |id: &str, rsc, why: &str| {
+        tracing::warn!(
+            event = "notification.failed",
+            to = %parts.uri,
+            "a notification of the CSE behind could not be sent: {why}"
+        );
+        ResponsePrimitive::refusal(id, None, rsc, why)
+    };
+    let Some((credential, url)) = target(&parts.uri) else {
+        let why = "the path is none that an AE's point of access has here";
+        return refuse("", Rsc::NotFound, why);
+    };
+    let patience = Duration::from_secs(limits.content_seconds);
+    let body = collect(body, limits.content_bytes);
+    let Ok(Ok(body)) = tokio::time::timeout(patience, body).await else {
+        return refuse("", Rsc::BadRequest, "its content is too large, or did not come in time");
+    };
+    // The path is not the target: that is the AE itself.
+    let base = Uri::from_static("/-");
+    let request = match read_request(&parts.method, &base, &parts.headers, body) {
+        Ok(request) => request,
+        Err(e) => return refuse(&e.request_id.unwrap_or_default(), e.rsc, &e.why),
+    };
+    let id = request.request_id.clone();
+    let names_somebody = match request.from.as_deref().map(From::parse) {
+        Some(Ok(from)) => !matches!(
+            from,
+            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. }
+        ),
+        Some(Err(_)) | None => false,
+    };
+    let (Operation::Notify, true, Some(content)) =
+        (request.operation, names_somebody, &request.content)
+    else {
+        let why = "what goes to an AE here is a notification that says whose it is";
+        return refuse(&id, Rsc::BadRequest, why);
+    };
+    let notification = Notification {
+        to: Destination::Url(url.clone()),
+        named_by: NamedBy::Subscriber(credential.to_string()),
+        about: String::new(),
+        from: request.from.clone().unwrap_or_default(),
+        request_id: id.clone(),
+        release: request.release.clone().unwrap_or_else(|| "3".into()),
+        content: content.bytes().clone(),
+    };
+    match send(gateway, &credential, &url, &notification).await {
+        Ok(response) => ResponsePrimitive { request_id: id, ..response },
+        Err(why) => refuse(&id, Rsc::TargetNotReachable, &why.to_string()),
+    }
+}
+
+async fn send(
+    gateway: &Gateway,
+    credential: &CredentialId,
+    url: &Uri,
+    notification: &Notification,
+) -> Result<ResponsePrimitive, Failure> {
+    let request = notification.to_http(url).map_err(|e| Failure::NoResponse(e.to_string()))?;
+    let patience = Duration::from_secs(gateway.config.notifications.seconds);
+    let asked = gateway.aes.ask(credential, request.map(Full::new));
+    let response = tokio::time::timeout(patience, asked).await.map_err(|_| Failure::Late)??;
+    let stems = gateway.aes.stems(credential);
+    let cse = &gateway.config.cse;
+    answered_by(response, |from| stems.iter().any(|stem| is_of(cse, from, stem.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use saegis_onem2m::target::Target;
+
+    fn entered(json: &str) -> String {
+        let to = Target::from_path("/-").unwrap();
+        let mut request = RequestPrimitive::own(Operation::Create, to, "C".into(), "r".into());
+        request.content = Some(Content::parse(Bytes::copy_from_slice(json.as_bytes())).unwrap());
+        let credential = CredentialId::parse("12-light@in.provider.com").unwrap();
+        enter(&mut request, &credential, "127.0.0.1:8081".parse().unwrap());
+        String::from_utf8(request.content.unwrap().bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_address_leads_back_to_where_the_ae_is() {
+        let json = r#"{"m2m:ae":{"POA":["https://a.b:1/x?y=z","http://c.d","https://[::1]"]}}"#;
+        let changed: Value = serde_json::from_str(&entered(json)).unwrap();
+        let places = changed["m2m:ae"]["POA"].as_array().unwrap();
+        let start = "http://127.0.0.1:8081/12-light%40in.provider.com";
+        assert_eq!(places[0], format!("{start}/a.b:1/x?y=z"));
+        assert_eq!(places[1], "http://c.d");
+        assert_eq!(places[2], format!("{start}/[::1]/"));
+        for (place, there) in [(0, "https://a.b:1/x?y=z"), (2, "https://[::1]/")] {
+            let uri: Uri = places[place].as_str().unwrap().parse().unwrap();
+            let (credential, url) = target(&uri).unwrap();
+            assert_eq!(credential.to_string(), "12-light@in.provider.com");
+            assert_eq!(url, there);
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_of_an_ae_s_place_stays_byte_for_byte() {
+        for json in [
+            r#"{"m2m:ae": { "poa":["http://c.d"]}}"#,
+            r#"{"m2m:ae": {"poa":null}}"#,
+            r#"{"m2m:cnt": {"poa":["https://a.b"]}}"#,
+        ] {
+            assert_eq!(entered(json), json);
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_none() {
+        for path in
+            ["/", "/x", "/x/", "/12-a@b.c", "/12-a%00@b.c/d", "/12-a@b.c/", "/99-a@b.c/d:1/"]
+        {
+            assert!(target(&path.parse().unwrap()).is_none(), "{path}");
+        }
+    }
+}

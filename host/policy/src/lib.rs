@@ -15,6 +15,7 @@ mod call;
 mod capability;
 mod certificates;
 mod decision;
+mod description;
 mod document;
 mod fault;
 mod files;
@@ -37,6 +38,7 @@ pub use decision::{
     Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
     Registration, Rules, Verdict,
 };
+pub use description::{Description, Import, Kind, Needs};
 pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use files::{read_file, read_private_key};

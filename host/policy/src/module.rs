@@ -225,7 +225,7 @@ fn exports(sandbox: &Sandbox, component: &Component) -> Result<Vec<Hook>, String
 }
 
 /// The interface's name, if it is of the contract and of a version that this gateway has.
-fn contract_interface(full: &str) -> Result<Option<&str>, String> {
+pub(crate) fn contract_interface(full: &str) -> Result<Option<&str>, String> {
     let Some(rest) = full.strip_prefix(PACKAGE) else { return Ok(None) };
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     if version == "0.1" || version.starts_with("0.1.") {

@@ -1,0 +1,52 @@
+//! `saegis module`: for people who write policy modules.
+
+mod inspect;
+
+use std::path::PathBuf;
+
+use saegis_policy::Faults;
+
+/// Arguments of `saegis module`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Say what is in a module's file, and what it needs.
+    Inspect(inspect::Args),
+}
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// Files are not as they should be.
+    #[error("{0}")]
+    Faults(#[from] Faults),
+    /// A file can't be read, or is no module.
+    #[error("{}: {why}", file.display())]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+/// A module that no gateway loads ends with this.
+const REFUSED: u8 = 4;
+
+/// Largest module that is read, in bytes: what a gateway takes.
+const MAX_MODULE: u64 = 64 << 20;
+
+/// Runs one verb, and returns the process's exit code.
+///
+/// # Errors
+/// Why it came to nothing.
+pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
+    match args.verb {
+        Verb::Inspect(args) => inspect::run(&args, as_json),
+    }
+}

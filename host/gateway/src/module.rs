@@ -1,6 +1,7 @@
 //! `saegis module`: for people who write policy modules.
 
 mod inspect;
+mod test;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub struct Args {
 enum Verb {
     /// Say what is in a module's file, and what it needs.
     Inspect(inspect::Args),
+    /// Ask a module what a file of cases says, and compare its answers.
+    Test(test::Args),
 }
 
 /// Why a command came to nothing.
@@ -48,5 +51,6 @@ const MAX_MODULE: u64 = 64 << 20;
 pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
     match args.verb {
         Verb::Inspect(args) => inspect::run(&args, as_json),
+        Verb::Test(args) => test::run(&args, as_json).await,
     }
 }

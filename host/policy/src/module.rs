@@ -94,7 +94,7 @@ impl Module {
         let fault = |what: String| Fault::of(file, what);
         if source.bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             return Err(fault(
-                "is a core module, not a component; make one of it with `wasm-tools component new`"
+                "is a core module, not a component; make one of it with `saegis module inspect --componentise`"
                     .into(),
             ));
         }

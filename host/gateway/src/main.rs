@@ -63,7 +63,7 @@ enum Command {
     Ae(ae::Args),
     /// Make certificates for a trial, and say what is in a file of certificates.
     Certs(certs::Args),
-    /// Write a policy module: describe it, try it.
+    /// Write a policy module: start one, describe it, test it.
     Module(module::Args),
     /// Print the version.
     Version,

@@ -1,6 +1,7 @@
 //! `saegis module`: for people who write policy modules.
 
 mod inspect;
+mod new;
 mod test;
 
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    /// Make a folder for a module, with an example, a test and all that it builds with.
+    New(new::Args),
     /// Say what is in a module's file, and what it needs.
     Inspect(inspect::Args),
     /// Ask a module what a file of cases says, and compare its answers.
@@ -28,6 +31,9 @@ pub enum ModuleError {
     /// Files are not as they should be.
     #[error("{0}")]
     Faults(#[from] Faults),
+    /// There can be no module of that name.
+    #[error("{0}")]
+    Name(String),
     /// A file can't be read, or is no module.
     #[error("{}: {why}", file.display())]
     Unusable {
@@ -50,6 +56,7 @@ const MAX_MODULE: u64 = 64 << 20;
 /// Why it came to nothing.
 pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
     match args.verb {
+        Verb::New(args) => new::run(&args, as_json).map(|()| 0),
         Verb::Inspect(args) => inspect::run(&args, as_json),
         Verb::Test(args) => test::run(&args, as_json).await,
     }

@@ -29,8 +29,8 @@ const TICK: Duration = Duration::from_millis(5);
 /// instance pays no page faults for them. Shipped modules touch less.
 const KEEP_RESIDENT: usize = 256 << 10;
 
-/// A component of a heavy runtime holds this many core instances at the most (Python: 16).
-const CORE_INSTANCES_PER_CALL: u32 = 32;
+/// A component of a heavy runtime holds this many core instances at the most (Python: 38).
+const CORE_INSTANCES_PER_CALL: u32 = 48;
 
 /// A component has one memory, or two where an adapter of WASI brings its own.
 const MEMORIES_PER_CALL: u32 = 4;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 use saegis_policy::{Capability, Hook};
 use serde_json::json;
-use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::Files;
+use wit_bindgen_core::wit_parser::Resolve;
 
 use super::ModuleError;
 

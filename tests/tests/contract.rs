@@ -11,8 +11,8 @@ use saegis_tests::{LIGHT1, Request, Setup, Tool, repository, saegis};
 const OF_0_1_0: [&str; 7] = [
     "app-rules",
     "certificate-table",
+    "key-registration",
     "maf-keys",
-    "maf-rules",
     "originator-check",
     "psk-derived",
     "psk-table",

@@ -107,19 +107,23 @@ fn what_is_not_as_expected_is_told_and_is_the_exit_code() {
     assert!(ran.out.contains("of 10 fuel\n"), "{ran:?}");
 }
 
+const SHORT: &str = "deadline-milliseconds = 10";
+/// Which the deadline must not be faster than.
+const SMALL: &str = "deadline-milliseconds = 10000, memory-bytes = 2097152";
+
 #[test]
 fn a_call_that_fails_can_be_what_is_expected() {
-    let case = |identity: &str, cause: &str| {
+    let case = |identity: &str, cause: &str, limit: &str| {
         format!(
             "[[case]]\nname = \"{identity}\"\nlookup = {{ psk-identity = \"{identity}\" }}\n\
-             expect = {{ failed = \"{cause}\" }}\nlimits = {{ deadline-milliseconds = 10 }}\n"
+             expect = {{ failed = \"{cause}\" }}\nlimits = {{ {limit} }}\n"
         )
     };
-    let all = case("fault-loop", "deadline")
-        + &case("fault-memory", "memory")
-        + &case("fault-trap", "trap");
+    let all = case("fault-loop", "deadline", SHORT)
+        + &case("fault-memory", "memory", SMALL)
+        + &case("fault-trap", "trap", SMALL);
     test_with("faulty", &all, &[]).expect(0);
-    let ran = test_with("faulty", &case("fault-loop", "memory"), &[]).expect(1);
+    let ran = test_with("faulty", &case("fault-loop", "memory", SHORT), &[]).expect(1);
     let wrong =
         "fault-loop: answered { failed = \"deadline\" }, for it took longer than a call may";
     assert!(ran.out.contains(wrong), "{ran:?}");
@@ -132,7 +136,11 @@ fn a_file_of_cases_that_is_wrong_is_told_with_its_place() {
     test_with("psk-table", &good, &[]).expect(1);
     refused("psk-table", "", &[": case: there is none; each is a table [[case]]"]);
     refused("psk-table", "[[case]\n", &[":1:8: "]);
-    refused("psk-table", &good.replace("expect", "expected"), &[":4:1: unknown field `expected`"]);
+    refused(
+        "psk-table",
+        &good.replace("expect", "expected"),
+        &[":1:1: missing field `expect`", ":4:1: unknown field `expected`"],
+    );
     refused("psk-table", &good.replace("name = \"a\"", "name = 1"), &[":2:8: invalid type"]);
     refused("psk-table", &good.replace("\"not-mine\"", "\"mine\""), &[":4:10: unknown variant"]);
     let answers = ":4:10: credential-lookup answers with \"not-mine\", found, refused or failed";
@@ -229,4 +237,57 @@ fn what_no_gateway_loads_is_told_and_is_the_exit_code() {
         saegis(folder.path(), &["module", "inspect", "empty.wasm", "--componentise", "x.wasm"]);
     assert!(ran.expect(2).err.contains("is a component already"));
     assert!(!folder.path().join("x.wasm").exists());
+}
+
+#[test]
+fn a_folder_for_a_module_has_all_that_it_builds_with() {
+    let folder = folder();
+    let new = |name: &str, lang: &str, hook: &str| {
+        saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])
+    };
+    let ran = new("my-lookup", "rust", "credential-lookup").expect(0);
+    assert!(ran.out.starts_with("made my-lookup/\n"), "{ran:?}");
+    let read = |path: &str| fs::read_to_string(folder.path().join("my-lookup").join(path)).unwrap();
+    assert!(read("src/lib.rs").contains("impl Guest for Module"));
+    assert!(read("README.md").contains("\n    make\n"));
+    assert!(read("my-lookup.toml").contains("capabilities = [\"policy-tables\"]"));
+    assert!(read("cases.toml").contains("[[case]]"));
+    // The contract is that of the repository, whole.
+    let contract = fs::read_dir(repository().join("wit")).unwrap().map(|e| e.unwrap().path());
+    for file in contract.filter(|path| path.is_file()) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let copied = read(&format!("wit/deps/saegis-policy/{name}"));
+        assert_eq!(copied, fs::read_to_string(&file).unwrap(), "{name}");
+    }
+    new("in-c", "c", "registration-check").expect(0);
+    for file in ["module.c", "module.h", "module_component_type.o"] {
+        assert!(folder.path().join("in-c/bindings").join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_there_or_cannot_be_is_refused() {
+    let folder = folder();
+    let new = |name: &str, lang: &str, hook: &str| {
+        saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])
+    };
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    fs::write(folder.path().join("mine/README.md"), "mine").unwrap();
+    fs::write(folder.path().join("file"), "mine").unwrap();
+    for there in ["mine", "file"] {
+        let ran = new(there, "rust", "credential-lookup").expect(2);
+        let why = format!("error: {there}: is there already, and nothing is overwritten");
+        assert!(ran.err.starts_with(&why), "{ran:?}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("mine/README.md")).unwrap(), "mine");
+    for bad in ["", "Mine", "../mine", "a b", "a_b", "7up", "a--b", "a-"] {
+        let ran = new(bad, "rust", "credential-lookup").expect(2);
+        assert!(ran.err.contains("can't be a module's name"), "{ran:?}");
+    }
+    assert!(new("x", "cobol", "credential-lookup").expect(2).err.contains("possible values"));
+    let ran = new("x", "rust", "credential-check").expect(2);
+    assert!(ran.err.contains("the hooks are: credential-lookup, "), "{ran:?}");
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }

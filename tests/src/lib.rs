@@ -34,7 +34,7 @@ pub use http::{Message, Request, Response};
 pub use light::Light;
 pub use listening::ListeningAe;
 pub use log::{Event, Log, Mark};
-pub use paths::acme as acme_program;
+pub use paths::{acme as acme_program, component, repository};
 pub use process::{BOUND, Running};
 pub use setup::Setup;
 pub use upstream::{Reply, Upstream};

@@ -21,15 +21,19 @@ pub fn has_python() -> bool {
     process::succeeds(Command::new("python3").args(["-c", question]))
 }
 
-/// Where ACME's virtual environment is. It outlives a checkout, and checkouts may share it.
-pub fn folder() -> Result<PathBuf> {
-    let cache = match env::var_os("SAEGIS_CACHE") {
+/// Where what the tests install is. It outlives a checkout, and checkouts may share it.
+pub fn cache() -> Result<PathBuf> {
+    match env::var_os("SAEGIS_CACHE") {
         Some(folder) if !folder.is_empty() => {
-            absolute(folder).context("SAEGIS_CACHE names no folder")?
+            absolute(folder).context("SAEGIS_CACHE names no folder")
         }
-        _ => env::home_dir().context("there is no home folder")?.join(".cache/saegis"),
-    };
-    Ok(cache.join("acme"))
+        _ => Ok(env::home_dir().context("there is no home folder")?.join(".cache/saegis")),
+    }
+}
+
+/// Where ACME's virtual environment is.
+pub fn folder() -> Result<PathBuf> {
+    Ok(cache()?.join("acme"))
 }
 
 /// Sees to ACME, with exactly the packages that the suites were written with.

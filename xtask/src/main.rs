@@ -18,6 +18,7 @@ mod process;
 mod project;
 mod steps;
 mod suite;
+mod templates;
 mod toolchain;
 
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
@@ -32,7 +33,7 @@ Environment:
   SAEGIS_WASM_TOOLCHAIN    rustup or debian: take that way and no other
   SAEGIS_GUEST_TARGET_DIR  where the policy modules are built [default: guest-modules/target]
   CARGO_TARGET_DIR         where the gateway is built, as for cargo itself [default: target]
-  SAEGIS_CACHE             where ACME is installed for the tests [default: ~/.cache/saegis]";
+  SAEGIS_CACHE             where what the tests need is installed [default: ~/.cache/saegis]";
 
 /// Builds, runs and tests Saegis
 ///
@@ -88,6 +89,11 @@ enum Task {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Make, build and test a module of each template of `saegis module new`
+    ///
+    /// Takes the gateway that `cargo xtask test` built. What the languages' tools install from PyPI and npm
+    /// is kept in the cache.
+    Templates,
     /// Measure reloads and keys of a MAF under load, with a release build
     ///
     /// Two hundred reloads while 500 handshakes and 5,000 requests a second go through, and the time
@@ -137,6 +143,7 @@ fn run(task: Task) -> Result<()> {
             example::run(&project, "release")
         }
         Task::Test { args } => suite::run(&project, &args),
+        Task::Templates => templates::check(&project),
         Task::Load => {
             build(&project)?;
             suite::load(&project)

@@ -59,9 +59,22 @@ impl Project {
     /// A cargo for the policy modules, without any setting that is meant for the gateway.
     pub fn guest_cargo(&self) -> Command {
         let mut command = cargo();
-        process::forget(&mut command, is_for_the_host);
-        command.current_dir(&self.guests).env("CARGO_TARGET_DIR", &self.guest_target);
+        self.as_guest(&mut command);
+        command.current_dir(&self.guests);
         command
+    }
+
+    /// A make whose cargo is one for policy modules.
+    pub fn guest_make(&self) -> Command {
+        let mut command = Command::new("make");
+        process::forget(&mut command, is_of_cargo_run);
+        self.as_guest(&mut command);
+        command
+    }
+
+    fn as_guest(&self, command: &mut Command) {
+        process::forget(command, is_for_the_host);
+        command.env("CARGO_TARGET_DIR", &self.guest_target);
     }
 
     /// The gateway of a build profile's folder, about to run in the checkout.

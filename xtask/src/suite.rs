@@ -10,7 +10,7 @@ use crate::{
     modules, process,
     project::{self, Project},
     steps::Steps,
-    toolchain,
+    templates, toolchain,
 };
 
 /// Clients and tools of the suites that no one here wrote: the program, and Debian's package.
@@ -70,6 +70,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     })?;
     steps.take("gateway", || gateway(project))?;
     steps.take("tests", || tests(project, &[]))?;
+    steps.take("templates of modules", || templates::check(project))?;
     steps.take("worked example", || example::run(project, "debug"))?;
     steps.take("fuzzing", || fuzz::run(project, None, FUZZING_SECONDS, Search::Repeatable))?;
     steps.take("documentation tests", || {
@@ -102,6 +103,7 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
 fn programs() -> Result<()> {
     let mut missing: Vec<_> = PROGRAMS
         .iter()
+        .chain(templates::PROGRAMS)
         .filter(|(program, _)| !process::on_path(program))
         .map(|(_, package)| *package)
         .collect();

@@ -20,6 +20,7 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 
 const VARIABLE: &str = "SAEGIS_WASM_TOOLCHAIN";
 const PACKAGES: &[&str] = &["rustc-web", "rust-web-src"];
+const BUILD_STD: &str = "-Zbuild-std=std,panic_abort";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 /// A way to compile for WebAssembly.
@@ -146,16 +147,33 @@ impl Toolchain {
     pub fn cargo_build(&self, project: &Project) -> Command {
         let mut cargo = project.guest_cargo();
         cargo.args(["build", "--release", "--target", TARGET]);
+        if let Self::Debian { .. } = self {
+            cargo.arg(BUILD_STD);
+        }
+        self.lead(&mut cargo);
+        cargo
+    }
+
+    /// A make whose cargo compiles for WebAssembly, into the folder of the policy modules.
+    pub fn make(&self, project: &Project) -> Command {
+        let mut make = project.guest_make();
+        if let Self::Debian { .. } = self {
+            make.arg(format!("CARGOFLAGS={BUILD_STD}"));
+        }
+        self.lead(&mut make);
+        make
+    }
+
+    /// Leads a cargo, or what starts one, to this compiler.
+    fn lead(&self, command: &mut Command) {
         if let Self::Debian { linker } = self {
-            cargo
-                .arg("-Zbuild-std=std,panic_abort")
+            command
                 .env("RUSTC", DEBIAN_RUSTC)
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
                 // Under `cargo run` it leads to the libraries of rustup's compiler.
                 .env_remove("LD_LIBRARY_PATH");
         }
-        cargo
     }
 
     /// What it is called while it works.

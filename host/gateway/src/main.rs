@@ -17,6 +17,7 @@ mod logging;
 mod lookup;
 mod maf;
 mod metrics;
+mod module;
 mod monitor;
 mod notifier;
 mod peers;
@@ -64,6 +65,8 @@ enum Command {
     Ae(ae::Args),
     /// Make certificates for a trial, and say what is in a file of certificates.
     Certs(certs::Args),
+    /// Write a policy module: start one, describe it, test it.
+    Module(module::Args),
     /// Print the version.
     Version,
 }
@@ -109,6 +112,10 @@ fn main() -> ExitCode {
             Err(e) => complain(&e.to_string(), e.exit_code()),
         },
         Command::Certs(args) => match runtime.block_on(certs::run(args, cli.json)) {
+            Ok(code) => ExitCode::from(code),
+            Err(e) => complain(&e.to_string(), BAD_INPUT),
+        },
+        Command::Module(args) => match runtime.block_on(module::run(args, cli.json)) {
             Ok(code) => ExitCode::from(code),
             Err(e) => complain(&e.to_string(), BAD_INPUT),
         },

@@ -260,7 +260,7 @@ fn one(fault: Fault) -> Vec<Fault> {
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
 
-fn load_manifest(path: &Path) -> Result<Manifest, Vec<Fault>> {
+pub(crate) fn load_manifest(path: &Path) -> Result<Manifest, Vec<Fault>> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Manifest::default());
     }

@@ -177,7 +177,7 @@ impl Module {
             })
             .await;
         *asked_maf = store.data_mut().asked_maf.take();
-        let answer = finish(&mut store, answer)?;
+        let answer = finish(view.sandbox, &mut store, answer)?;
         Ok(match answer {
             credential_lookup::Answer::NotMine => None,
             credential_lookup::Answer::Refused(reason) => Some(Lookup::Refused(Refusal {
@@ -245,7 +245,7 @@ impl Module {
             let reason = printable(reason);
             Ok(Some(Mapping::Refused(Refusal { module: self.name.clone(), reason })))
         };
-        match finish(&mut store, answer)? {
+        match finish(view.sandbox, &mut store, answer)? {
             certificate_mapping::Answer::NotMine => Ok(None),
             certificate_mapping::Answer::Refused(reason) => refused(&reason),
             certificate_mapping::Answer::Found(found) => {
@@ -292,7 +292,7 @@ impl Module {
                     guest.call_check(&mut store, association, primitive).await
                 })
                 .await;
-            checked(finish(&mut store, verdict)?)
+            checked(finish(view.sandbox, &mut store, verdict)?)
         };
         self.judge(view, Hook::ImpersonationCheck, verdict).await
     }
@@ -317,7 +317,7 @@ impl Module {
                     guest.call_check(&mut store, association, &registration).await
                 })
                 .await;
-            checked(finish(&mut store, verdict)?)
+            checked(finish(view.sandbox, &mut store, verdict)?)
         };
         self.judge(view, Hook::RegistrationCheck, verdict).await
     }
@@ -342,7 +342,7 @@ impl Module {
                     guest.call_check(&mut store, association, &registration).await
                 })
                 .await;
-            checked(finish(&mut store, verdict)?)
+            checked(finish(view.sandbox, &mut store, verdict)?)
         };
         self.judge(view, Hook::KeyRegistrationCheck, verdict).await
     }
@@ -353,7 +353,12 @@ fn no_hook() -> ModuleFault {
 }
 
 /// The outcome of a call: a trap as the fault that it stands for.
-fn finish<T>(store: &mut Store<Call>, result: wasmtime::Result<T>) -> Result<T, ModuleFault> {
+fn finish<T>(
+    sandbox: &Sandbox,
+    store: &mut Store<Call>,
+    result: wasmtime::Result<T>,
+) -> Result<T, ModuleFault> {
+    sandbox.measure(store);
     store.data_mut().log_output();
     result.map_err(|e| classify(store, &e, false))
 }

@@ -99,6 +99,33 @@ impl<'t> Document<'t> {
         self.faults.push(fault);
     }
 
+    /// Adds a fault of a value that was read with its place.
+    pub fn add_fault_in<T>(&mut self, value: &Spanned<T>, what: &str) {
+        if self.faults.len() < MAX_FAULTS {
+            let fault = self.fault_at(value.span().start, what.into());
+            self.faults.push(fault);
+        }
+    }
+
+    /// Adds what is wrong within a text that is a file of its own: in a text of several lines at the
+    /// very place, else at its start.
+    pub fn add_faults_within(&mut self, text: &Spanned<String>, found: Vec<Fault>) {
+        let start = text.span().start;
+        let opening = self.text.get(start..).unwrap_or_default();
+        let inner = ["\"\"\"", "'''"].iter().find_map(|quotes| opening.strip_prefix(quotes));
+        let starts_below = inner.is_some_and(|inner| inner.starts_with(['\n', '\r']));
+        for fault in found {
+            if self.faults.len() >= MAX_FAULTS {
+                return;
+            }
+            let mut own = self.fault_at(start, format!("{}: {}", fault.file.display(), fault.what));
+            if let (true, Some(line), Some(first)) = (starts_below, fault.line, own.line) {
+                (own.line, own.column) = (Some(first + line), fault.column);
+            }
+            self.faults.push(own);
+        }
+    }
+
     /// Whether something is wrong with a table of the document, or with an entry in it.
     #[must_use]
     pub fn is_faulty(&self, table: &str) -> bool {

@@ -77,6 +77,8 @@ pub(crate) struct Call {
     pub asked_maf: Option<(String, String)>,
     /// Why the call can't go on, where a limit says so before the trap does.
     pub over: Option<ModuleFault>,
+    /// What the clock says, where that is not the true time.
+    pub now: Option<SystemTime>,
     /// Epoch ticks that the call has used.
     pub ticks: u64,
     wasi: Option<Box<Wasi>>,
@@ -104,6 +106,7 @@ impl Call {
             maf_keys: None,
             asked_maf: None,
             over: None,
+            now: None,
             ticks: 0,
             wasi: None,
         }
@@ -145,6 +148,11 @@ impl Call {
                 self.log.write(log::Level::Info, line);
             }
         }
+    }
+
+    /// How much more memory the call may have.
+    pub fn memory_left(&self) -> usize {
+        self.memory_left
     }
 
     /// Takes the key behind a handle.
@@ -236,7 +244,8 @@ impl log::Host for Call {
 
 impl clock::Host for Call {
     fn now(&mut self) -> Result<u64> {
-        Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
+        let now = self.now.unwrap_or_else(SystemTime::now);
+        Ok(now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
     }
 }
 

@@ -15,14 +15,17 @@ mod call;
 mod capability;
 mod certificates;
 mod decision;
+mod description;
 mod document;
 mod fault;
 mod files;
 mod generation;
 mod host;
 mod log_budget;
+mod lone;
 mod maf;
 mod manifest;
+mod meter;
 mod module;
 mod observe;
 mod sandbox;
@@ -37,11 +40,14 @@ pub use decision::{
     Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
     Registration, Rules, Verdict,
 };
+pub use description::{Description, Import, Kind, Needs};
 pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use files::{read_file, read_private_key};
 pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
+pub use lone::{LoneModule, Surroundings};
 pub use maf::{Known, MafKey, MafKeys};
+pub use meter::Used;
 pub use module::Hook;
 pub use observe::{Decided, Observer, Outcome};
 pub use settings::{Grants, Limits, Settings};

@@ -94,7 +94,7 @@ impl Module {
         let fault = |what: String| Fault::of(file, what);
         if source.bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             return Err(fault(
-                "is a core module, not a component; make one of it with `wasm-tools component new`"
+                "is a core module, not a component; make one of it with `saegis module inspect --componentise`"
                     .into(),
             ));
         }
@@ -225,7 +225,7 @@ fn exports(sandbox: &Sandbox, component: &Component) -> Result<Vec<Hook>, String
 }
 
 /// The interface's name, if it is of the contract and of a version that this gateway has.
-fn contract_interface(full: &str) -> Result<Option<&str>, String> {
+pub(crate) fn contract_interface(full: &str) -> Result<Option<&str>, String> {
     let Some(rest) = full.strip_prefix(PACKAGE) else { return Ok(None) };
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     if version == "0.1" || version.starts_with("0.1.") {

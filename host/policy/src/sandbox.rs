@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -17,6 +17,7 @@ use wasmtime::{
 use crate::capability::Capability;
 use crate::decision::ModuleFault;
 use crate::host::{self, Call};
+use crate::meter::Meter;
 use crate::observe::{Decided, Observer};
 use crate::settings::{Limits, Settings};
 
@@ -28,8 +29,8 @@ const TICK: Duration = Duration::from_millis(5);
 /// instance pays no page faults for them. Shipped modules touch less.
 const KEEP_RESIDENT: usize = 256 << 10;
 
-/// A component of a heavy runtime holds this many core instances at the most (Python: 16).
-const CORE_INSTANCES_PER_CALL: u32 = 32;
+/// A component of a heavy runtime holds this many core instances at the most (Python: 38).
+const CORE_INSTANCES_PER_CALL: u32 = 48;
 
 /// A component has one memory, or two where an adapter of WASI brings its own.
 const MEMORIES_PER_CALL: u32 = 4;
@@ -47,12 +48,46 @@ pub(crate) struct Sandbox {
     /// Calls under way; a slot of the pool each.
     slots: Arc<Semaphore>,
     observer: Option<Arc<dyn Observer>>,
-    _ticker: Ticker,
+    /// What calls use is added up here, where somebody measures.
+    meter: Option<Arc<Meter>>,
+    /// What the clock says, where that is not the true time.
+    now: Option<SystemTime>,
+    _ticker: Arc<Ticker>,
 }
+
+/// Instructions that a call may execute where they are counted. It ends by its deadline first.
+const FUEL: u64 = u64::MAX;
 
 impl Sandbox {
     pub fn new(settings: &Settings) -> wasmtime::Result<Self> {
-        let limits = settings.limits.clone();
+        let (code_cache, observer) = (settings.code_cache.as_deref(), settings.observer.clone());
+        Self::with_meter(settings.limits.clone(), code_cache, observer, None)
+    }
+
+    /// A sandbox in which what calls use is added up.
+    pub fn metered(limits: &Limits, meter: Arc<Meter>) -> wasmtime::Result<Self> {
+        Self::with_meter(limits.clone(), None, Some(meter.clone()), Some(meter))
+    }
+
+    /// The same engine, with other bounds and another time of day.
+    pub fn with(&self, limits: Limits, now: Option<SystemTime>) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            limits,
+            slots: self.slots.clone(),
+            observer: self.observer.clone(),
+            meter: self.meter.clone(),
+            now,
+            _ticker: self._ticker.clone(),
+        }
+    }
+
+    fn with_meter(
+        limits: Limits,
+        code_cache: Option<&Path>,
+        observer: Option<Arc<dyn Observer>>,
+        meter: Option<Arc<Meter>>,
+    ) -> wasmtime::Result<Self> {
         // One more, for the module that is about to be installed.
         let slots = u32::try_from(limits.concurrent_calls)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
@@ -72,12 +107,13 @@ impl Sandbox {
         let mut config = Config::new();
         config
             .epoch_interruption(true)
+            .consume_fuel(meter.is_some())
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
             .cranelift_opt_level(OptLevel::Speed)
             .max_wasm_stack(256 << 10)
             .async_stack_size(512 << 10)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(4));
-        if let Some(folder) = &settings.code_cache {
+        if let Some(folder) = code_cache {
             private_folder(folder)?;
             let mut cache = CacheConfig::new();
             cache.with_directory(folder.canonicalize()?);
@@ -85,11 +121,13 @@ impl Sandbox {
         }
         let engine = Engine::new(&config)?;
         Ok(Self {
-            _ticker: Ticker::start(engine.clone())?,
+            _ticker: Arc::new(Ticker::start(engine.clone())?),
             engine,
             slots: Arc::new(Semaphore::new(limits.concurrent_calls)),
             limits,
-            observer: settings.observer.clone(),
+            observer,
+            meter,
+            now: None,
         })
     }
 
@@ -136,8 +174,13 @@ impl Sandbox {
     }
 
     /// A store for one call, with its deadline set.
-    pub fn store(&self, call: Call) -> Store<Call> {
+    pub fn store(&self, mut call: Call) -> Store<Call> {
+        call.now = self.now;
         let mut store = Store::new(&self.engine, call);
+        if self.meter.is_some() {
+            // It fails only in an engine that does not count.
+            let _ = store.set_fuel(FUEL);
+        }
         store.limiter(|call| call);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_epoch_deadline(1);
@@ -155,6 +198,17 @@ impl Sandbox {
             }
         });
         store
+    }
+}
+
+impl Sandbox {
+    /// Adds up what a call has used.
+    pub fn measure(&self, store: &Store<Call>) {
+        if let Some(meter) = &self.meter {
+            let left = store.get_fuel().unwrap_or(FUEL);
+            let memory = self.limits.memory.saturating_sub(store.data().memory_left());
+            meter.add(FUEL.saturating_sub(left), memory);
+        }
     }
 }
 

@@ -193,7 +193,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Rows of objects as lines, each column as wide as its widest cell.
-fn table(rows: Option<&Value>, columns: &[&str]) -> Vec<String> {
+pub fn table(rows: Option<&Value>, columns: &[&str]) -> Vec<String> {
     let rows = rows.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let head = columns.iter().map(|c| c.replace('_', "-").to_uppercase()).collect();
     let mut cells: Vec<Vec<String>> = vec![head];

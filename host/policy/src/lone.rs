@@ -1,0 +1,143 @@
+//! One module by itself, over policy that somebody gives it: for whoever writes it. Its calls are
+//! those of a gateway, in the same sandbox, and are measured.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use saegis_onem2m::id::CseId;
+
+use crate::build::{Installed, load_manifest};
+use crate::capability::Capability;
+use crate::description::{Description, Needs};
+use crate::fault::{Fault, Faults};
+use crate::files;
+use crate::generation::Generation;
+use crate::maf::MafKeys;
+use crate::manifest::Manifest;
+use crate::meter::{Meter, Used};
+use crate::module::{Hook, Module};
+use crate::sandbox::Sandbox;
+use crate::settings::{Grants, Limits};
+use crate::subscription::Subscription;
+use crate::table::Table;
+
+/// A module by itself.
+pub struct LoneModule {
+    sandbox: Sandbox,
+    module: Arc<Module>,
+    meter: Arc<Meter>,
+    has_manifest: bool,
+}
+
+/// What a module is asked over.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Policy tables, by name.
+    pub tables: BTreeMap<String, Arc<Table>>,
+    /// Policy files, by name; the module sees those that its manifest lists.
+    pub files: BTreeMap<String, Arc<[u8]>>,
+    /// The service subscription.
+    pub subscription: Option<Arc<Subscription>>,
+    /// Who fetches keys of MAFs.
+    pub maf_keys: Option<Arc<dyn MafKeys>>,
+    /// The CSE at whose door this is.
+    pub cse: CseId,
+    /// Its service provider's domain name.
+    pub service_provider: Option<String>,
+    /// The CSEs that it registers with.
+    pub registrars: Vec<CseId>,
+    /// What the clock says; none, for the true time.
+    pub now: Option<SystemTime>,
+    /// Bounds on each call. No memory above what the module was loaded with.
+    pub limits: Limits,
+}
+
+impl LoneModule {
+    /// Loads a module with the manifest beside it. Where there is none, it is granted what it
+    /// imports.
+    ///
+    /// # Errors
+    /// What is wrong with the module or its manifest.
+    pub async fn load(file: &Path, limits: &Limits) -> Result<Self, Faults> {
+        let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+        let meter = Arc::new(Meter::default());
+        let sandbox = Sandbox::metered(limits, meter.clone())
+            .map_err(|e| fault(format!("the sandbox can't be set up: {e:#}")))?;
+        let source = files::read(file, limits.module_size).map_err(|f| Faults(vec![f]))?;
+        let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let manifest_file = file.with_extension("toml");
+        let has_manifest = manifest_file.exists();
+        let manifest = if has_manifest {
+            load_manifest(&manifest_file).map_err(Faults)?
+        } else {
+            Manifest { capabilities: imported(&source.bytes), ..Manifest::default() }
+        };
+        let grants = Grants { any: Capability::ALL.to_vec(), module: BTreeMap::new() };
+        let module = Module::load(&sandbox, &grants, name, file, &source, manifest)
+            .map_err(|f| Faults(vec![f]))?;
+        module.try_start(&sandbox).await.map_err(|e| fault(format!("can't be started: {e}")))?;
+        meter.take();
+        Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest })
+    }
+
+    /// The hooks that it exports.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        self.module.hooks()
+    }
+
+    /// The capabilities that it has.
+    #[must_use]
+    pub fn capabilities(&self) -> &[Capability] {
+        &self.module.capabilities
+    }
+
+    /// Whether there is a manifest beside it.
+    #[must_use]
+    pub fn has_manifest(&self) -> bool {
+        self.has_manifest
+    }
+
+    /// A generation that has this module alone, and those surroundings.
+    #[must_use]
+    pub fn among(&self, around: Surroundings) -> Generation {
+        let listed = |name: &String| {
+            !self.has_manifest || self.module.manifest.files.iter().any(|file| file == name)
+        };
+        let files = around.files.into_iter().filter(|(name, _)| listed(name)).collect();
+        Generation {
+            number: 1,
+            modules: vec![Installed { module: self.module.clone(), files: Arc::new(files) }],
+            tables: Arc::new(around.tables),
+            table_digests: BTreeMap::new(),
+            exposed: Vec::new(),
+            subscription: around.subscription,
+            subscription_digest: None,
+            certificates: None,
+            sandbox: Arc::new(self.sandbox.with(around.limits, around.now)),
+            service_provider: around.service_provider,
+            cse: around.cse,
+            registrars: around.registrars,
+            maf_keys: around.maf_keys,
+            is_maf: false,
+        }
+    }
+
+    /// What its calls have used since this was asked last.
+    #[must_use]
+    pub fn used(&self) -> Used {
+        self.meter.take()
+    }
+}
+
+/// The capabilities that a component imports.
+fn imported(component: &[u8]) -> Vec<Capability> {
+    let imports = Description::of(component).map(|found| found.imports).unwrap_or_default();
+    let capability = |needs| match needs {
+        Needs::Capability(capability) => Some(capability),
+        Needs::Nothing | Needs::EmptyWasi | Needs::Unknown => None,
+    };
+    imports.into_iter().filter_map(|import| capability(import.needs)).collect()
+}

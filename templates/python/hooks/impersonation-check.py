@@ -1,0 +1,14 @@
+"""Checks each request, after and besides originator-check: nobody deletes."""
+
+from wit_world import exports
+from wit_world.imports.types import Denial, Operation, Scope, Verdict_Allow, Verdict_Deny
+
+# ORIGINATOR_HAS_NO_PRIVILEGE
+REFUSED = 4103
+
+
+class ImpersonationCheck(exports.ImpersonationCheck):
+    def check(self, association, primitive):
+        if primitive.operation == Operation.DELETE:
+            return Verdict_Deny(Denial(REFUSED, "nothing is deleted here"))
+        return Verdict_Allow(Scope.THIS_REQUEST)

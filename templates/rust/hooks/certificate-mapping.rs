@@ -1,0 +1,27 @@
+//! Says whom a certificate stands for that names nobody by itself: its row in the policy table
+//! `certificate-table`.
+
+mod bindings {
+    wit_bindgen::generate!({ world: "module", path: "wit", generate_all });
+    export!(Module);
+    use super::Module;
+}
+
+use bindings::exports::saegis::policy::certificate_mapping::{Answer, Guest, Mapping, Query};
+use bindings::saegis::policy::policy_tables;
+use bindings::saegis::policy::types::Entity;
+
+struct Module;
+
+impl Guest for Module {
+    fn identify(query: Query) -> Answer {
+        match policy_tables::find("certificate-table", &query.credential_id) {
+            Ok(Some(row)) => Answer::Found(Mapping {
+                entity: row.get("ae_id").map_or(Entity::NotYetKnown, Entity::Ae),
+                expires: None,
+            }),
+            Ok(None) => Answer::NotMine,
+            Err(_) => Answer::Refused("there is no table certificate-table".into()),
+        }
+    }
+}

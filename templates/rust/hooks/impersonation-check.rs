@@ -1,0 +1,25 @@
+//! Checks each request, after and besides `originator-check`: nobody deletes.
+
+mod bindings {
+    wit_bindgen::generate!({ world: "module", path: "wit", generate_all });
+    export!(Module);
+    use super::Module;
+}
+
+use bindings::exports::saegis::policy::impersonation_check::{
+    Association, Guest, Primitive, Verdict,
+};
+use bindings::saegis::policy::types::{Denial, Operation, Scope};
+
+struct Module;
+
+impl Guest for Module {
+    fn check(_association: Association, primitive: Primitive) -> Verdict {
+        if primitive.operation == Operation::Delete {
+            // ORIGINATOR_HAS_NO_PRIVILEGE
+            return Verdict::Deny(Denial { rsc: 4103, reason: "nothing is deleted here".into() });
+        }
+        // The answer depends on the operation, so it holds for no other request.
+        Verdict::Allow(Scope::ThisRequest)
+    }
+}

@@ -1,0 +1,106 @@
+//! The templates of `saegis module new`: each is made, built as its README says, and tested.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    acme,
+    process::{self, run},
+    project::Project,
+    toolchain::Toolchain,
+};
+
+const LANGUAGES: &[&str] = &["rust", "c", "python", "javascript"];
+const HOOKS: &[&str] = &[
+    "credential-lookup",
+    "certificate-mapping",
+    "impersonation-check",
+    "registration-check",
+    "key-registration-check",
+];
+
+/// What Debian calls what the templates are built with.
+pub const PROGRAMS: &[(&str, &str)] = &[("make", "make"), ("node", "nodejs"), ("npm", "npm")];
+
+/// Makes, builds and tests a module for each hook in each language.
+pub fn check(project: &Project) -> Result<()> {
+    for (program, package) in PROGRAMS {
+        if !process::on_path(program) {
+            bail!(
+                "the templates of modules are built with {program}; install it (Debian: {package})"
+            );
+        }
+    }
+    let toolchain = Toolchain::ready()?;
+    let cache = acme::cache()?.join("templates");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    // What is installed there is one check's at a time. The lock goes with this process.
+    let lock = File::create(cache.join("lock")).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.with_context(|| format!("cannot lock {}", cache.display()))?;
+    for language in LANGUAGES {
+        for hook in HOOKS {
+            println!("A module in {language} with the hook {hook}");
+            one(project, &toolchain, &cache, language, hook)
+                .with_context(|| format!("the template for {hook} in {language} is broken"))?;
+        }
+    }
+    Ok(())
+}
+
+fn one(
+    project: &Project,
+    toolchain: &Toolchain,
+    cache: &Path,
+    language: &str,
+    hook: &str,
+) -> Result<()> {
+    let name = format!("new-{language}-{hook}");
+    let folder = project.host_target.join("templates");
+    let own = folder.join(&name);
+    if own.exists() {
+        fs::remove_dir_all(&own).with_context(|| format!("cannot remove {}", own.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let saegis = project.gateway_binary("debug");
+    let new = ["module", "new", &name, "--lang", language, "--hook", hook];
+    process::output(Command::new(&saegis).args(new).current_dir(&folder))?;
+
+    // What the languages' tools install is the same for every hook.
+    let installed = cache.join(language);
+    let mut build = match language {
+        "rust" => toolchain.make(project),
+        _ => Command::new("make"),
+    };
+    build.current_dir(&own).arg(format!("SAEGIS={}", saegis.display()));
+    match language {
+        "c" | "python" => {
+            build.arg(format!("VENV={}", installed.display()));
+        }
+        "javascript" => share_packages(&own, &installed)?,
+        _ => {}
+    }
+    process::output(build.args(["test"]))?;
+    fs::remove_dir_all(&own).with_context(|| format!("cannot remove {}", own.display()))
+}
+
+/// Installs what a package needs where other packages of the same needs find it.
+fn share_packages(own: &Path, installed: &Path) -> Result<()> {
+    let wanted = fs::read_to_string(own.join("package.json"))?;
+    let needs = wanted.split("\"devDependencies\"").nth(1).unwrap_or_default();
+    let stamp = installed.join("installed.txt");
+    if fs::read_to_string(&stamp).ok().as_deref() != Some(needs) {
+        fs::create_dir_all(installed)?;
+        fs::copy(own.join("package.json"), installed.join("package.json"))?;
+        let mut npm = Command::new("npm");
+        run(npm.args(["install", "--no-audit", "--no-fund"]).current_dir(installed))?;
+        // Last, so that an installation that was interrupted is none.
+        fs::write(&stamp, needs)?;
+    }
+    std::os::unix::fs::symlink(installed.join("node_modules"), own.join("node_modules"))
+        .context("cannot link the packages")
+}

@@ -9,8 +9,10 @@ mod certs;
 mod config;
 mod connection;
 mod cses;
+mod decisions;
 mod dial;
 mod gateway;
+mod line_file;
 mod logging;
 mod lookup;
 mod maf;
@@ -63,6 +65,8 @@ enum Command {
     Ae(ae::Args),
     /// Make certificates for a trial, and say what is in a file of certificates.
     Certs(certs::Args),
+    /// Ask modules and policy files again what was recorded of a gateway's decisions.
+    Decisions(decisions::Args),
     /// Write a policy module: describe it, try it.
     Module(module::Args),
     /// Print the version.
@@ -113,6 +117,10 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(e) => complain(&e.to_string(), BAD_INPUT),
         },
+        Command::Decisions(args) => match runtime.block_on(decisions::run(args, cli.json)) {
+            Ok(code) => ExitCode::from(code),
+            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+        },
         Command::Module(args) => match runtime.block_on(module::run(args, cli.json)) {
             Ok(code) => ExitCode::from(code),
             Err(e) => complain(&e.to_string(), BAD_INPUT),
@@ -138,12 +146,16 @@ fn main() -> ExitCode {
 
 /// Runs a gateway, or a MAF, to its end.
 fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
-    match logging::start(&config.log, &config.audit) {
+    let started = logging::start(&config.log, &config.audit)
+        .and_then(|logging| Ok((logging, decisions::start(&config.decisions)?)));
+    match started {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        Ok((_logging, lost)) => match runtime.block_on(run::run(file, config, lost)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        },
+        Ok(((_logging, lost), recording)) => {
+            match runtime.block_on(run::run(file, config, lost, recording.as_ref())) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            }
+        }
     }
 }
 

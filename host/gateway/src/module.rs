@@ -1,7 +1,10 @@
 //! `saegis module`: for people who write policy modules.
 
 mod inspect;
+mod manifest;
+mod rollout;
 mod test;
+mod trying;
 
 use std::path::PathBuf;
 
@@ -20,6 +23,12 @@ enum Verb {
     Inspect(inspect::Args),
     /// Ask a module what a file of cases says, and compare its answers.
     Test(test::Args),
+    /// Say what would change if a module were installed, by what was recorded.
+    Try(trying::Args),
+    /// Put a shadow module in force, and keep what it replaces.
+    Promote(rollout::Args),
+    /// Bring back what a promoted module has replaced; that one is a shadow again.
+    Rollback(rollout::Args),
 }
 
 /// Why a command came to nothing.
@@ -28,6 +37,9 @@ pub enum ModuleError {
     /// Files are not as they should be.
     #[error("{0}")]
     Faults(#[from] Faults),
+    /// Nothing was promoted or brought back.
+    #[error("{0}")]
+    Rollout(#[from] rollout::RolloutError),
     /// A file can't be read, or is no module.
     #[error("{}: {why}", file.display())]
     Unusable {
@@ -52,5 +64,8 @@ pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
     match args.verb {
         Verb::Inspect(args) => inspect::run(&args, as_json),
         Verb::Test(args) => test::run(&args, as_json).await,
+        Verb::Try(args) => trying::run(&args, as_json).await,
+        Verb::Promote(args) => rollout::run(&args, rollout::Way::Promote, as_json).await,
+        Verb::Rollback(args) => rollout::run(&args, rollout::Way::RollBack, as_json).await,
     }
 }

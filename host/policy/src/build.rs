@@ -234,12 +234,16 @@ fn load_modules(
     let mut files = list(&settings.modules, "wasm", faults);
     files.extend(settings.changes.modules.clone());
     let mut manifests = BTreeMap::new();
+    // What is wrong is told in the order of the modules' names.
+    let mut wrong = BTreeMap::new();
     for (name, path) in &files {
         match manifest_of(settings, name, path) {
             Ok(manifest) => {
                 manifests.insert(name.clone(), manifest);
             }
-            Err(found) => faults.extend(found),
+            Err(found) => {
+                wrong.insert(name, found);
+            }
         }
     }
     let mut loaded = Loaded { all: Vec::new(), unloaded: Vec::new() };
@@ -261,9 +265,12 @@ fn load_modules(
             Err(faults) if manifest.is_shadow() => {
                 loaded.unloaded.push(Unloaded { name: name.clone(), faults });
             }
-            Err(found) => faults.extend(found),
+            Err(found) => {
+                wrong.insert(name, found);
+            }
         }
     }
+    faults.extend(wrong.into_values().flatten());
     loaded
 }
 

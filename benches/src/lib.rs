@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use saegis_policy::{Faults, Policy, Settings};
+use saegis_policy::{Changes, Faults, Policy, Settings};
 
 /// The text of a psk-lookup-table of so many rows, with keys of 16 bytes.
 #[must_use]
@@ -79,6 +79,8 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         in_cse: None,
         known_cses: Vec::new(),
         maf_keys: None,
+        recorder: None,
+        changes: Changes::default(),
         is_maf: false,
         subscription_file: true,
         service_provider: None,

@@ -59,6 +59,17 @@ pub fn saegis(folder: &Path, arguments: &[&str]) -> Ran {
     to_end(command.args(arguments).current_dir(folder).env_remove("SAEGIS_LOG"))
 }
 
+/// Starts `saegis` in a folder, and kills it after a while, if it has not ended by then.
+pub fn killed(folder: &Path, arguments: &[&str], after: std::time::Duration) {
+    let mut command = Command::new(paths::binary());
+    command.args(arguments).current_dir(folder).env_remove("SAEGIS_LOG");
+    let mut running = Running::start_between(&mut command, Stdio::null(), Stdio::piped());
+    if running.wait(after).is_none() {
+        running.signal("KILL");
+        running.wait(BOUND);
+    }
+}
+
 /// Runs `openssl`.
 pub fn openssl(arguments: &[&str]) -> Ran {
     to_end(Command::new("openssl").args(arguments))

@@ -28,7 +28,7 @@ mod upstream;
 pub mod wasm;
 
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, Refused, Tool};
-pub use command_line::{Ae, Monitored, Ran, curl, derived_by_openssl, openssl, saegis};
+pub use command_line::{Ae, Monitored, Ran, curl, derived_by_openssl, killed, openssl, saegis};
 pub use gateway::Gateway;
 pub use http::{Message, Request, Response};
 pub use light::Light;

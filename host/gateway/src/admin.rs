@@ -7,7 +7,7 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{Command, run, table};
+pub use client::{Command, Reloaded, reload, run, table};
 pub use server::Admin;
 
 /// What may be asked.

@@ -71,6 +71,9 @@ pub struct Config {
     /// The audit trail.
     #[serde(default)]
     pub audit: Audit,
+    /// Recorded decisions.
+    #[serde(default)]
+    pub decisions: Decisions,
     /// Metrics and health.
     #[serde(default)]
     pub metrics: Metrics,
@@ -397,6 +400,26 @@ pub struct Audit {
 impl Default for Audit {
     fn default() -> Self {
         Self { file: None, file_bytes: 16 << 20, old_files: 8 }
+    }
+}
+
+/// Recorded decisions: what policy was asked, and what it answered.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Decisions {
+    /// The file, a JSON object a line; none, and nothing is recorded.
+    pub record: Option<PathBuf>,
+    /// The share of decisions that is recorded, chosen at random.
+    pub sample: f64,
+    /// Largest size of the file, in bytes; then it becomes `FILE.1`, and what was that `FILE.2`.
+    pub file_bytes: u64,
+    /// Files that are kept beside the one that is written.
+    pub old_files: u64,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        Self { record: None, sample: 1.0, file_bytes: 16 << 20, old_files: 8 }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::associations::Associations;
 use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::cses::Cses;
+use crate::decisions::Recording;
 use crate::logging::Lost;
 use crate::maf::keys::Keys;
 use crate::metrics::Metrics;
@@ -70,16 +71,22 @@ impl Gateway {
     ///
     /// # Errors
     /// All that is wrong with the configuration's parts.
-    pub async fn open(file: &Path, config: Config, lost: Lost) -> Result<Self, Faults> {
+    pub async fn open(
+        file: &Path,
+        config: Config,
+        lost: Lost,
+        recording: Option<&Recording>,
+    ) -> Result<Self, Faults> {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
         let psk = psk::Server::new(&config.listen.suites)
             .map_err(|e| own(format!("listen.suites: {e}")))?;
         let psk = if config.authority.is_some() { psk.exporting() } else { psk };
-        let metrics = Metrics::new(lost);
+        let metrics = Metrics::new(lost, recording.map(|recording| recording.lost.clone()));
         let observer = Arc::new(metrics.calls());
         let maf_keys = Keys::new(&config);
         let mut settings = config.policy_settings(Some(observer));
         settings.maf_keys = maf_keys.clone().map(|keys| keys as Arc<dyn saegis_policy::MafKeys>);
+        settings.recorder = recording.map(|recording| recording.recorder.clone());
         let policy = Policy::open(settings).await?;
         crate::config::check_means(&config.peer, &policy.current()).map_err(own)?;
         metrics.in_force(&policy.current());

@@ -1,12 +1,9 @@
 //! Where log and audit trail are written: the log to standard error, the trail to a file as well.
 
-use std::io::{self, IsTerminal as _, Write};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use logroller::{LogRoller, LogRollerBuilder, Rotation, RotationSize};
 use saegis_policy::{Fault, Faults};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
@@ -16,6 +13,11 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::audit;
 use crate::config::{Audit, Log, LogFormat};
+use crate::line_file::{LineFile, Told};
+
+/// How it is told that the audit trail can't be written.
+const TRAIL: Told =
+    Told { what: "the audit trail", failed: "audit.failed", resumed: "audit.resumed" };
 
 /// Writes what is left when dropped.
 pub struct Logging {
@@ -67,10 +69,11 @@ pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
     let trail = match &trail.file {
         None => None,
         Some(path) => {
-            let file = TrailFile::open(path, trail).map_err(|e| {
-                Faults(vec![Fault::of(path, format!("audit.file: can't be written: {e}"))])
-            })?;
-            let failed = file.failed.clone();
+            let file =
+                LineFile::open(path, trail.file_bytes, trail.old_files, &TRAIL).map_err(|e| {
+                    Faults(vec![Fault::of(path, format!("audit.file: can't be written: {e}"))])
+                })?;
+            let failed = file.failed();
             let (writer, guard) = NonBlockingBuilder::default().finish(file);
             lost.trail = Some((writer.error_counter(), failed));
             guards.push(guard);
@@ -81,94 +84,4 @@ pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
     };
     tracing_subscriber::registry().with(lines).with(trail).init();
     Ok((Logging { _guards: guards }, lost))
-}
-
-/// The audit trail's file. When it can't be written, as on a full disk, it is tried anew with each
-/// line.
-struct TrailFile {
-    path: PathBuf,
-    size: u64,
-    old_files: u64,
-    roller: Option<LogRoller>,
-    failed: Arc<AtomicU64>,
-    failing: bool,
-}
-
-impl TrailFile {
-    fn open(path: &Path, trail: &Audit) -> io::Result<Self> {
-        let mut file = Self {
-            path: path.into(),
-            size: trail.file_bytes,
-            old_files: trail.old_files,
-            roller: None,
-            failed: Arc::default(),
-            failing: false,
-        };
-        file.roller = Some(file.roller()?);
-        Ok(file)
-    }
-
-    fn roller(&self) -> io::Result<LogRoller> {
-        let no_file = || io::Error::other("it is no path of a file");
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-        let name = self.path.file_name().ok_or_else(no_file)?;
-        let folder = folder.unwrap_or(Path::new("."));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        LogRollerBuilder::new(folder, Path::new(name))
-            .rotation(Rotation::SizeBased(RotationSize::Bytes(self.size)))
-            .max_keep_files(self.old_files)
-            // Who spoke with whom is nobody else's business.
-            .file_mode(0o600)
-            .build()
-            .map_err(io::Error::other)
-    }
-
-    fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
-        // Somebody may have moved the file away.
-        if !self.path.exists() {
-            self.roller = None;
-        }
-        let roller = match &mut self.roller {
-            Some(roller) => roller,
-            None => {
-                let roller = self.roller()?;
-                self.roller.insert(roller)
-            }
-        };
-        roller.write_all(line)
-    }
-}
-
-impl Write for TrailFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.try_write(line) {
-            Ok(()) if self.failing => {
-                self.failing = false;
-                let lines = self.failed.load(Ordering::Relaxed);
-                tracing::warn!(
-                    event = "audit.resumed",
-                    lines,
-                    "the audit trail is written again; {lines} lines of it are lost"
-                );
-            }
-            Ok(()) => {}
-            Err(e) => {
-                self.roller = None;
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                if !self.failing {
-                    self.failing = true;
-                    tracing::error!(
-                        event = "audit.failed",
-                        "the audit trail can't be written: {}: {e}",
-                        self.path.display()
-                    );
-                }
-            }
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.roller.as_mut().map_or(Ok(()), Write::flush)
-    }
 }

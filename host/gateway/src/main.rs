@@ -9,10 +9,12 @@ mod certs;
 mod config;
 mod connection;
 mod cses;
+mod decisions;
 mod dial;
 mod door;
 mod gateway;
 mod local;
+mod line_file;
 mod logging;
 mod lookup;
 mod maf;
@@ -65,7 +67,9 @@ enum Command {
     Ae(ae::Args),
     /// Make certificates for a trial, and say what is in a file of certificates.
     Certs(certs::Args),
-    /// Write a policy module: start one, describe it, test it.
+    /// Ask modules and policy files again what was recorded of a gateway's decisions.
+    Decisions(decisions::Args),
+    /// Write a policy module: start one, describe it, test and try it, roll it out.
     Module(module::Args),
     /// Print the version.
     Version,
@@ -115,6 +119,10 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(e) => complain(&e.to_string(), BAD_INPUT),
         },
+        Command::Decisions(args) => match runtime.block_on(decisions::run(args, cli.json)) {
+            Ok(code) => ExitCode::from(code),
+            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+        },
         Command::Module(args) => match runtime.block_on(module::run(args, cli.json)) {
             Ok(code) => ExitCode::from(code),
             Err(e) => complain(&e.to_string(), BAD_INPUT),
@@ -140,12 +148,16 @@ fn main() -> ExitCode {
 
 /// Runs a gateway, or a MAF, to its end.
 fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
-    match logging::start(&config.log, &config.audit) {
+    let started = logging::start(&config.log, &config.audit)
+        .and_then(|logging| Ok((logging, decisions::start(&config.decisions)?)));
+    match started {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        Ok((_logging, lost)) => match runtime.block_on(run::run(file, config, lost)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        },
+        Ok(((_logging, lost), recording)) => {
+            match runtime.block_on(run::run(file, config, lost, recording.as_ref())) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            }
+        }
     }
 }
 

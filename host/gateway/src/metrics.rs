@@ -15,8 +15,9 @@ use saegis_onem2m::association::Saef;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Decided, Generation, Observer, Outcome};
+use saegis_policy::{Compared, Decided, Generation, Observer, Outcome};
 
+use crate::decisions::LostDecisions;
 use crate::logging::Lost;
 
 /// Handshakes, requests to the CSE: 1 ms to 16 s.
@@ -90,6 +91,8 @@ pub struct Metrics {
     lost_trail: Counter,
     calls: Calls,
     lost: Lost,
+    lost_recorded: Counter,
+    lost_decisions: Option<LostDecisions>,
 }
 
 /// What is counted of modules' calls.
@@ -98,11 +101,12 @@ pub struct Calls {
     decisions: Family<ByCall, Counter>,
     time: Family<ByHook, Histogram, fn() -> Histogram>,
     faults: Family<ByFault, Counter>,
+    shadows: Family<ByCall, Counter>,
 }
 
 impl Metrics {
     /// Nothing counted yet.
-    pub fn new(lost: Lost) -> Self {
+    pub fn new(lost: Lost, lost_decisions: Option<LostDecisions>) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("saegis"),
             associations: Family::default(),
@@ -120,8 +124,11 @@ impl Metrics {
                 decisions: Family::default(),
                 time: Family::new_with_constructor(quick),
                 faults: Family::default(),
+                shadows: Family::default(),
             },
+            lost_recorded: Counter::default(),
             lost,
+            lost_decisions,
         };
         metrics.told()
     }
@@ -178,6 +185,16 @@ impl Metrics {
             self.calls.time.clone(),
         );
         to.register("sandbox_faults", "Calls that failed, by cause", self.calls.faults.clone());
+        to.register(
+            "shadow_decisions",
+            "Decisions compared with those of shadow modules, by module, hook and outcome",
+            self.calls.shadows.clone(),
+        );
+        to.register(
+            "decisions_not_recorded",
+            "Decisions that were to be recorded and could not be",
+            self.lost_recorded.clone(),
+        );
         to.register("log_lines_lost", "Lines of the log that were lost", self.lost_log.clone());
         to.register(
             "audit_lines_lost",
@@ -248,6 +265,8 @@ impl Metrics {
     pub fn text(&self) -> Result<String, fmt::Error> {
         self.lost_log.inner().store(self.lost.log(), Ordering::Relaxed);
         self.lost_trail.inner().store(self.lost.trail(), Ordering::Relaxed);
+        let lost = self.lost_decisions.as_ref().map_or(0, LostDecisions::count);
+        self.lost_recorded.inner().store(lost, Ordering::Relaxed);
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)
@@ -265,5 +284,10 @@ impl Observer for Calls {
         self.time.get_or_create(&ByHook { module: module.clone(), hook }).observe(took);
         let outcome = decided.outcome.name();
         self.decisions.get_or_create(&ByCall { module, hook, outcome }).inc();
+    }
+    fn compared(&self, compared: &Compared<'_>) {
+        let (module, hook) = (compared.module.to_string(), compared.hook.name());
+        let outcome = compared.comparison.name();
+        self.shadows.get_or_create(&ByCall { module, hook, outcome }).inc();
     }
 }

@@ -1,8 +1,11 @@
 //! `saegis module`: for people who write policy modules.
 
 mod inspect;
+mod manifest;
 mod new;
+mod rollout;
 mod test;
+mod trying;
 
 use std::path::PathBuf;
 
@@ -23,6 +26,12 @@ enum Verb {
     Inspect(inspect::Args),
     /// Ask a module what a file of cases says, and compare its answers.
     Test(test::Args),
+    /// Say what would change if a module were installed, by what was recorded.
+    Try(trying::Args),
+    /// Put a shadow module in force, and keep what it replaces.
+    Promote(rollout::Args),
+    /// Bring back what a promoted module has replaced; that one is a shadow again.
+    Rollback(rollout::Args),
 }
 
 /// Why a command came to nothing.
@@ -34,6 +43,9 @@ pub enum ModuleError {
     /// There can be no module of that name.
     #[error("{0}")]
     Name(String),
+    /// Nothing was promoted or brought back.
+    #[error("{0}")]
+    Rollout(#[from] rollout::RolloutError),
     /// A file can't be read, or is no module.
     #[error("{}: {why}", file.display())]
     Unusable {
@@ -59,5 +71,8 @@ pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
         Verb::New(args) => new::run(&args, as_json).map(|()| 0),
         Verb::Inspect(args) => inspect::run(&args, as_json),
         Verb::Test(args) => test::run(&args, as_json).await,
+        Verb::Try(args) => trying::run(&args, as_json).await,
+        Verb::Promote(args) => rollout::run(&args, rollout::Way::Promote, as_json).await,
+        Verb::Rollback(args) => rollout::run(&args, rollout::Way::RollBack, as_json).await,
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::decisions::Recording;
 use crate::gateway::Gateway;
 use crate::logging::Lost;
 use crate::peers::{self, Peers, TurnedAway};
@@ -32,7 +33,12 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When it can't start.
-pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> {
+pub async fn run(
+    file: &Path,
+    config: Config,
+    lost: Lost,
+    recording: Option<&Recording>,
+) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     raise_descriptor_limit(config.limits.connections);
     let (address, monitor) = (config.listen.address, config.metrics.address);
@@ -40,7 +46,7 @@ pub async fn run(file: &Path, config: Config, lost: Lost) -> Result<(), Faults> 
     let listener = sockets::listener(address)
         .map_err(|e| own(format!("listen.address: {address} can't be listened on: {e}")))?;
     let local = listener.local_addr().unwrap_or(address);
-    let gateway = Arc::new(Gateway::open(file, config, lost).await?);
+    let gateway = Arc::new(Gateway::open(file, config, lost, recording).await?);
     let signals = Signals::new().map_err(|e| own(format!("signals can't be caught: {e}")))?;
 
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();

@@ -43,6 +43,17 @@ pub fn policy(generation: &Generation) -> Vec<String> {
         };
         lines.push(format!("  module      {}: {hooks}; {capabilities}", module.name));
     }
+    for shadow in generation.shadows() {
+        let replaces = shadow.replaces.map(|name| format!(" of {name}")).unwrap_or_default();
+        let what = match shadow.faults.first() {
+            Some(fault) => format!("not loaded: {fault}"),
+            None => join(shadow.hooks.iter().map(|h| h.name())),
+        };
+        lines.push(format!("  shadow      {}{replaces}: {what}", shadow.name));
+    }
+    for name in generation.kept() {
+        lines.push(format!("  kept        {name}"));
+    }
     for table in generation.tables() {
         lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
     }
@@ -75,6 +86,7 @@ pub fn as_json(generation: &Generation) -> Value {
     let modules = generation.modules().into_iter().map(|m| {
         json!({
             "name": m.name,
+            "replaces": m.replaces,
             "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
             "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
             "sha256": hex::encode(m.digest),
@@ -84,6 +96,20 @@ pub fn as_json(generation: &Generation) -> Value {
         .tables()
         .into_iter()
         .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys, "exposed": t.exposed }));
+    let shadows = generation.shadows().into_iter().map(|s| {
+        json!({
+            "name": s.name,
+            "replaces": s.replaces,
+            "hooks": s.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
+            "capabilities": s.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
+            "sha256": hex::encode(s.digest),
+            "agreed": s.agreed,
+            "disagreed": s.disagreed,
+            "not_compared": s.not_compared,
+            "dropped": s.dropped,
+            "faults": s.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    });
     let certificates = generation.certificates().map(|certificates| {
         let own = certificates.own.iter().map(
             |own| json!({ "names": own.names(), "until": timestamp::format(own.not_after()) }),
@@ -98,6 +124,8 @@ pub fn as_json(generation: &Generation) -> Value {
         "rules": generation.rules(),
         "certificates": certificates,
         "modules": modules.collect::<Vec<_>>(),
+        "kept": generation.kept(),
+        "shadows": shadows.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
     })
 }
@@ -107,6 +135,16 @@ const EXPIRY_AHEAD: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Warns of what is taken, and of which someone should know.
 pub fn warn(generation: &Generation) {
+    for shadow in generation.shadows() {
+        for fault in &shadow.faults {
+            tracing::warn!(
+                event = "shadow.refused",
+                module = shadow.name,
+                "the shadow module {} is not asked: {fault}",
+                shadow.name
+            );
+        }
+    }
     warn_of_weak_tables(generation);
     warn_of_expiry(generation);
 }

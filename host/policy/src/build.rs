@@ -11,26 +11,42 @@ use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
 use crate::generation::Generation;
 use crate::host::{Files, Tables};
+use crate::lineage::{self, Parts};
 use crate::manifest::Manifest;
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
-use crate::settings::Settings;
+use crate::settings::{Grants, Settings};
+use crate::shadow::{Queue, Unloaded};
 use crate::subscription::{self, Subscription};
 use crate::table::Table;
 
 /// A module of a generation, with the files that its manifest lists.
+#[derive(Clone)]
 pub(crate) struct Installed {
     pub module: Arc<Module>,
     pub files: Arc<Files>,
+    /// Where it stands in its chains.
+    pub order: u32,
+    /// The modules whose place it has taken.
+    pub lineage: Vec<String>,
+}
+
+impl Installed {
+    /// A module that takes nobody's place.
+    pub fn alone(module: Arc<Module>, files: Files) -> Self {
+        Self { order: module.manifest.order, module, files: Arc::new(files), lineage: Vec::new() }
+    }
 }
 
 /// Builds the generation that follows `last`. What has not changed since is taken over.
 pub(crate) async fn build(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
+    queue: &Queue,
     last: Option<&Arc<Generation>>,
 ) -> Result<Generation, Faults> {
     let (settings, sandbox, last) = (settings.clone(), sandbox.clone(), last.cloned());
+    let queue = queue.clone();
     let folder = settings.modules.clone();
     let failed = |why: String| Faults(vec![Fault::of(&folder, format!("loading failed: {why}"))]);
     let (answer, built) = tokio::sync::oneshot::channel();
@@ -38,7 +54,7 @@ pub(crate) async fn build(
     // A thread of its own: whoever keeps the runtime's blocking threads busy must not be able to
     // put off the reload that would end that.
     let work = move || {
-        let built = build_now(&settings, &sandbox, last.as_deref(), &runtime);
+        let built = build_now(&settings, &sandbox, &queue, last.as_deref(), &runtime);
         // Nobody waits any more when the gateway stops.
         let _ = answer.send(built);
     };
@@ -50,6 +66,7 @@ pub(crate) async fn build(
 fn build_now(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
+    queue: &Queue,
     last: Option<&Generation>,
     runtime: &Handle,
 ) -> Result<Generation, Faults> {
@@ -59,10 +76,12 @@ fn build_now(
     let (subscription, subscription_digest) = load_subscription(settings, last, &mut faults);
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
     let certificates = certificates::load(settings, last_certificates, &mut faults);
-    let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
+    let Loaded { all, unloaded } = load_modules(settings, sandbox, last, runtime, &mut faults);
+    let Parts { in_force: modules, kept, shadows } =
+        lineage::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
         for name in &settings.required {
-            if !modules.iter().any(|i| i.module.name == *name) {
+            if !modules.iter().any(|i| lineage::stands_for(i, name)) {
                 let file = settings.modules.join(format!("{name}.wasm"));
                 faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
             }
@@ -88,6 +107,9 @@ fn build_now(
     Ok(Generation {
         number: last.map_or(1, |last| last.number + 1),
         modules,
+        kept,
+        shadows,
+        recorder: settings.recorder.clone(),
         tables: Arc::new(tables),
         table_digests,
         exposed,
@@ -108,11 +130,15 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
     a.table_digests == b.table_digests
         && a.subscription_digest == b.subscription_digest
         && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
-        && a.modules.len() == b.modules.len()
-        && a.modules
-            .iter()
-            .zip(&b.modules)
-            .all(|(a, b)| Arc::ptr_eq(&a.module, &b.module) && a.files == b.files)
+        && same_modules(&a.modules, &b.modules)
+        && same_modules(&a.kept, &b.kept)
+        && a.shadows.are_same(&b.shadows)
+}
+
+fn same_modules(a: &[Installed], b: &[Installed]) -> bool {
+    let same =
+        |(a, b): (&Installed, &Installed)| Arc::ptr_eq(&a.module, &b.module) && a.files == b.files;
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// The policy tables of a generation.
@@ -192,25 +218,60 @@ fn load_subscription(
     }
 }
 
+/// The modules that are on disk, and the shadows that could not be loaded.
+struct Loaded {
+    all: Vec<Installed>,
+    unloaded: Vec<Unloaded>,
+}
+
 fn load_modules(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
     runtime: &Handle,
     faults: &mut Vec<Fault>,
-) -> Vec<Installed> {
-    let mut installed = Vec::new();
-    for (name, path) in list(&settings.modules, "wasm", faults) {
-        match load_module(settings, sandbox, last, runtime, &name, &path) {
-            Ok(one) => installed.push(one),
-            Err(found) => faults.extend(found),
+) -> Loaded {
+    let mut files = list(&settings.modules, "wasm", faults);
+    files.extend(settings.changes.modules.clone());
+    let mut manifests = BTreeMap::new();
+    // What is wrong is told in the order of the modules' names.
+    let mut wrong = BTreeMap::new();
+    for (name, path) in &files {
+        match manifest_of(settings, name, path) {
+            Ok(manifest) => {
+                manifests.insert(name.clone(), manifest);
+            }
+            Err(found) => {
+                wrong.insert(name, found);
+            }
         }
     }
-    installed.sort_by(|a, b| {
-        let key = |i: &Installed| (i.module.manifest.order, i.module.name.clone());
-        key(a).cmp(&key(b))
-    });
-    installed
+    let mut loaded = Loaded { all: Vec::new(), unloaded: Vec::new() };
+    for (name, manifest) in &manifests {
+        let Some(path) = files.get(name) else { continue };
+        let lineage = lineage::lineage(name, &manifests)
+            .map_err(|what| one(Fault::of(&path.with_extension("toml"), what)));
+        let installed = lineage.and_then(|lineage| {
+            let of: Vec<_> = lineage.iter().map(String::as_str).collect();
+            let grants = settings.grants.with_heir(name, &of);
+            let order = lineage::order(name, &lineage, &manifests);
+            let (module, files) =
+                load_module(settings, sandbox, last, runtime, (name, path, manifest), &grants)?;
+            Ok(Installed { module, files, order, lineage })
+        });
+        match installed {
+            Ok(one) => loaded.all.push(one),
+            // A shadow changes nothing, and so it keeps nothing from coming into force.
+            Err(faults) if manifest.is_shadow() => {
+                loaded.unloaded.push(Unloaded { name: name.clone(), faults });
+            }
+            Err(found) => {
+                wrong.insert(name, found);
+            }
+        }
+    }
+    faults.extend(wrong.into_values().flatten());
+    loaded
 }
 
 fn load_module(
@@ -218,19 +279,18 @@ fn load_module(
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
     runtime: &Handle,
-    name: &str,
-    path: &Path,
-) -> Result<Installed, Vec<Fault>> {
-    let manifest_file = path.with_extension("toml");
-    for file in [path, &manifest_file] {
-        files::stays_in(&settings.modules, file).map_err(one)?;
+    (name, path, manifest): (&str, &Path, &Manifest),
+    grants: &Grants,
+) -> Result<(Arc<Module>, Arc<Files>), Vec<Fault>> {
+    if !settings.changes.modules.contains_key(name) {
+        files::stays_in(&settings.modules, path).map_err(one)?;
     }
-    let manifest = load_manifest(&manifest_file)?;
     let source = files::read(path, settings.limits.module_size).map_err(one)?;
     let unchanged = last.and_then(|last| {
-        let same =
-            |m: &Arc<Module>| m.name == name && m.digest == source.digest && m.manifest == manifest;
-        last.modules.iter().map(|i| &i.module).find(|m| same(m)).cloned()
+        let same = |m: &Arc<Module>| {
+            m.name == name && m.digest == source.digest && m.manifest == *manifest
+        };
+        last.all_modules().find(|m| same(m)).cloned()
     });
     let mut own_files = Files::new();
     for file in &manifest.files {
@@ -242,7 +302,7 @@ fn load_module(
     let module = match unchanged {
         Some(module) => module,
         None => {
-            let module = Module::load(sandbox, &settings.grants, name, path, &source, manifest)
+            let module = Module::load(sandbox, grants, name, path, &source, manifest.clone())
                 .map_err(one)?;
             runtime
                 .block_on(module.try_start(sandbox))
@@ -250,7 +310,7 @@ fn load_module(
             Arc::new(module)
         }
     };
-    Ok(Installed { module, files: Arc::new(own_files) })
+    Ok((module, Arc::new(own_files)))
 }
 
 fn one(fault: Fault) -> Vec<Fault> {
@@ -259,6 +319,18 @@ fn one(fault: Fault) -> Vec<Fault> {
 
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
+
+/// The manifest of a module that is there, or that is to be taken for its.
+fn manifest_of(settings: &Settings, name: &str, module: &Path) -> Result<Manifest, Vec<Fault>> {
+    let path = module.with_extension("toml");
+    if let Some(text) = settings.changes.manifests.get(name) {
+        return Manifest::parse(&path, text);
+    }
+    if !settings.changes.modules.contains_key(name) {
+        files::stays_in(&settings.modules, &path).map_err(one)?;
+    }
+    load_manifest(&path)
+}
 
 pub(crate) fn load_manifest(path: &Path) -> Result<Manifest, Vec<Fault>> {
     if matches!(path.try_exists(), Ok(false)) {

@@ -33,6 +33,16 @@ pub(crate) struct View<'a> {
     pub files: &'a Arc<Files>,
     pub subscription: &'a Option<Arc<Subscription>>,
     pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
+    /// Where the call is beside the decisions, the time that it is made for: whoever makes it has a
+    /// slot already, and it is not counted among them.
+    pub beside: Option<SystemTime>,
+}
+
+impl View<'_> {
+    /// The time that a call is made for.
+    fn now(&self) -> SystemTime {
+        self.beside.unwrap_or_else(SystemTime::now)
+    }
 }
 
 /// A call under way. The slot is to be given back after the store has gone: take it apart with the
@@ -40,7 +50,7 @@ pub(crate) struct View<'a> {
 struct Frame<'a> {
     store: Store<Call>,
     instance: Instance,
-    _slot: SemaphorePermit<'a>,
+    _slot: Option<SemaphorePermit<'a>>,
 }
 
 impl Module {
@@ -100,10 +110,16 @@ impl Module {
     }
 
     async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
-        let slot = view.sandbox.slot().await?;
+        let slot = match view.beside {
+            Some(_) => None,
+            None => Some(view.sandbox.slot().await?),
+        };
         let (tables, files) = (view.tables.clone(), view.files.clone());
         let (subscription, maf_keys) = (view.subscription.clone(), view.maf_keys.clone());
         let mut store = self.store(view.sandbox, tables, files, subscription, maf_keys);
+        if view.beside.is_some() {
+            store.data_mut().now = view.beside;
+        }
         let instance = self.start(view.sandbox, &mut store).await?;
         Ok(Frame { store, instance, _slot: slot })
     }
@@ -124,9 +140,12 @@ impl Module {
         }
     }
 
-    fn tell(&self, sandbox: &Sandbox, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
+    fn tell(&self, view: &View<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
+        if view.beside.is_some() {
+            return;
+        }
         let took = asked.elapsed();
-        sandbox.tell(&Decided { module: &self.name, hook, outcome, took });
+        view.sandbox.tell(&Decided { module: &self.name, hook, outcome, took });
     }
 
     /// Asks the module for the credential of an identity; `None` where it is not the module's.
@@ -154,7 +173,7 @@ impl Module {
             Some(Lookup::Refused(_)) => Outcome::Refused,
             Some(Lookup::Failed { fault, .. }) => Outcome::Failed(fault),
         };
-        self.tell(view.sandbox, Hook::CredentialLookup, asked, outcome);
+        self.tell(view, Hook::CredentialLookup, asked, outcome);
         answer
     }
 
@@ -186,7 +205,7 @@ impl Module {
             })),
             credential_lookup::Answer::Found(found) => {
                 let credential = credential(store.data_mut(), found)?;
-                if credential.expires.is_some_and(|at| at <= SystemTime::now()) {
+                if credential.expires.is_some_and(|at| at <= view.now()) {
                     let reason = "the credential has expired".into();
                     Some(Lookup::Refused(Refusal { module: self.name.clone(), reason }))
                 } else {
@@ -213,7 +232,7 @@ impl Module {
             Some(Mapping::Refused(_)) => Outcome::Refused,
             Some(Mapping::Failed { fault, .. }) => Outcome::Failed(fault),
         };
-        self.tell(view.sandbox, Hook::CertificateMapping, asked, outcome);
+        self.tell(view, Hook::CertificateMapping, asked, outcome);
         answer
     }
 
@@ -250,7 +269,7 @@ impl Module {
             certificate_mapping::Answer::Refused(reason) => refused(&reason),
             certificate_mapping::Answer::Found(found) => {
                 let (entity, expires) = (entity(found.entity)?, expiry(found.expires)?);
-                if expires.is_some_and(|at| at <= SystemTime::now()) {
+                if expires.is_some_and(|at| at <= view.now()) {
                     return refused("the credential has expired");
                 }
                 Ok(Some(Mapping::As { entity, expires }))
@@ -272,7 +291,7 @@ impl Module {
             Ok(types::Verdict::Deny(_)) => Outcome::Denied,
             Err(fault) => Outcome::Failed(fault),
         };
-        self.tell(view.sandbox, hook, asked, outcome);
+        self.tell(view, hook, asked, outcome);
         verdict
     }
 

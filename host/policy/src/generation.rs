@@ -1,29 +1,36 @@
 //! Generations: all modules and policy files that were loaded together, and the one in force.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use saegis_onem2m::association::{Saef, SecurityAssociation};
-use saegis_onem2m::credential::Entity;
+use saegis_onem2m::credential::{Entity, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CseId};
-use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::primitive::RequestPrimitive;
 
+use crate::answer::Answer;
+use crate::ask::{self, Came, Means, Trace};
 use crate::bindings::saegis::policy::types;
 use crate::build::{self, Installed};
 use crate::call::View;
 use crate::capability::Capability;
 use crate::certificates::Certificates;
+use crate::checks::{Chain, primitive_record};
 use crate::decision::{
-    Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery,
-    Registration, Rules, Verdict,
+    Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, PskQuery, Registration, Rules,
+    Verdict,
 };
 use crate::fault::{Fault, Faults};
 use crate::files::Digest;
 use crate::host::Tables;
 use crate::maf::MafKeys;
 use crate::module::{Hook, Module};
+use crate::question::{Asked, NoQuestion, Question};
+use crate::record::{Again, Decision, Recorder};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+use crate::shadow::{self, Job, Queue, ShadowSummary, Shadows};
 use crate::subscription::Subscription;
 
 /// All modules and policy files that were loaded together. It never changes; whoever holds it
@@ -32,6 +39,10 @@ pub struct Generation {
     /// Counts from 1; each generation put in force has the next number.
     pub number: u64,
     pub(crate) modules: Vec<Installed>,
+    /// Modules whose place others have taken.
+    pub(crate) kept: Vec<Installed>,
+    pub(crate) shadows: Shadows,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
     pub(crate) tables: Arc<Tables>,
     /// What the tables were parsed from, by name.
     pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
@@ -58,6 +69,8 @@ pub struct Generation {
 pub struct ModuleSummary {
     /// The name of its file, without `.wasm`.
     pub name: String,
+    /// The module whose place it has taken.
+    pub replaces: Option<String>,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
     /// The capabilities that it has.
@@ -85,11 +98,24 @@ impl Generation {
     pub fn modules(&self) -> Vec<ModuleSummary> {
         let summary = |m: &Arc<Module>| ModuleSummary {
             name: m.name.clone(),
+            replaces: m.manifest.replaces.clone(),
             hooks: m.hooks(),
             capabilities: m.capabilities.clone(),
             digest: m.digest,
         };
         self.modules.iter().map(|i| summary(&i.module)).collect()
+    }
+
+    /// The shadow modules, those that could not be loaded among them.
+    #[must_use]
+    pub fn shadows(&self) -> Vec<ShadowSummary> {
+        self.shadows.summaries()
+    }
+
+    /// The modules whose place others have taken, by name.
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
+        self.kept.iter().map(|installed| installed.module.name.clone()).collect()
     }
 
     /// The policy tables, by name.
@@ -131,6 +157,12 @@ impl Generation {
         self.tables.values().any(|table| table.names_ae(stem.as_str()))
     }
 
+    /// All modules, whatever their part.
+    pub(crate) fn all_modules(&self) -> impl Iterator<Item = &Arc<Module>> {
+        let installed = self.modules.iter().chain(&self.kept);
+        installed.chain(self.shadows.loaded.iter().map(|s| &s.installed)).map(|i| &i.module)
+    }
+
     fn chain(&self, hook: Hook) -> impl Iterator<Item = &Installed> {
         self.modules.iter().filter(move |i| i.module.has(hook))
     }
@@ -142,33 +174,116 @@ impl Generation {
             files: &installed.files,
             subscription: &self.subscription,
             maf_keys: &self.maf_keys,
+            beside: None,
         }
+    }
+
+    fn means(&self) -> Means {
+        Means {
+            sandbox: self.sandbox.clone(),
+            tables: self.tables.clone(),
+            subscription: self.subscription.clone(),
+            maf_keys: self.maf_keys.clone(),
+        }
+    }
+
+    /// What the modules of a hook are about to say, for whoever wants to know it afterwards.
+    fn trace(&self, hook: Hook) -> Trace {
+        let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.takes());
+        Trace::new(recorded, self.shadows.concern(hook))
+    }
+
+    /// Has a decision recorded and put to the shadows, where that is wanted.
+    fn witness(
+        &self,
+        trace: Trace,
+        asked: impl FnOnce() -> Asked,
+        answer: impl FnOnce() -> Answer,
+        key: Option<&PresharedKey>,
+    ) {
+        if !trace.is_wanted() {
+            return;
+        }
+        let (asked, answer) = (asked(), self.without_keys(answer()));
+        if trace.recorded
+            && let Some(recorder) = &self.recorder
+        {
+            recorder.take(&Decision::now(self.number, &asked, &answer));
+        }
+        if trace.shadowed {
+            // A key that was found is a key that can be copied.
+            let key = key.and_then(|key| PresharedKey::new(key.expose()).ok());
+            let (means, at) = (self.means(), SystemTime::now());
+            self.shadows.put(Job { means, asked, answer, key, at, trace });
+        }
+    }
+
+    fn without_keys(&self, answer: Answer) -> Answer {
+        let sees_keys =
+            |name: &str| self.modules.iter().any(|i| i.module.name == name && i.module.sees_keys());
+        answer.without_reasons_of(sees_keys)
+    }
+
+    /// Asks what was recorded again, as of the time `at`. Nobody is told of it: it is neither recorded
+    /// nor put to shadows, and no MAF is asked.
+    ///
+    /// # Errors
+    /// When it is no question that a gateway asks.
+    pub async fn ask_again(
+        &self,
+        question: &Question,
+        at: SystemTime,
+    ) -> Result<Again, NoQuestion> {
+        let asked = Asked::try_from(question)?;
+        let (modules, before) = (self.modules.iter(), Trace::default());
+        Ok(match ask::ask(modules, &self.means(), &asked, at, &before).await {
+            Came::To(answer, _) => Again::Answered(self.without_keys(answer)),
+            Came::AsBefore | Came::NeedsMaf => Again::NeedsMaf,
+        })
     }
 
     /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends
     /// the search: the identity could have been its own.
     pub async fn lookup(&self, query: &PskQuery) -> Lookup {
+        let mut trace = self.trace(Hook::CredentialLookup);
+        let mut answer = Lookup::Unclaimed;
         for installed in self.chain(Hook::CredentialLookup) {
-            if let Some(answer) = installed.module.lookup(&self.view(installed), query).await {
-                return answer;
+            if let Some(last) = installed.module.lookup(&self.view(installed), query).await {
+                trace.ended(&installed.module);
+                answer = last;
+                break;
             }
+            trace.passed(&installed.module, Allowance::Originator);
         }
-        Lookup::Unclaimed
+        let key = match &answer {
+            Lookup::Found(credential) => Some(&credential.key),
+            Lookup::Unclaimed | Lookup::Refused(_) | Lookup::Failed { .. } => None,
+        };
+        let asked = || Asked::Lookup(query.clone());
+        self.witness(trace, asked, || Answer::of_lookup(&answer), key);
+        answer
     }
 
     /// Asks the certificate-mapping modules in turn whom a certificate stands for, until one claims
     /// it. A module that fails ends the search.
     pub async fn map_certificate(&self, query: &CertificateQuery) -> Mapping {
+        let mut trace = self.trace(Hook::CertificateMapping);
+        let mut answer = Mapping::Unclaimed;
         for installed in self.chain(Hook::CertificateMapping) {
             let mut view = self.view(installed);
             if let Rules::Given(subscription) = &query.rules {
                 view.subscription = subscription;
             }
-            if let Some(answer) = installed.module.map_certificate(&view, query).await {
-                return answer;
+            if let Some(last) = installed.module.map_certificate(&view, query).await {
+                trace.ended(&installed.module);
+                answer = last;
+                break;
             }
+            trace.passed(&installed.module, Allowance::Originator);
         }
-        Mapping::Unclaimed
+        let asked = || Asked::Mapping(query.clone());
+        self.witness(trace, asked, || Answer::of_mapping(&answer), None);
+        answer
     }
 
     /// Asks every impersonation-check module whether the request may speak in the name of its
@@ -180,15 +295,18 @@ impl Generation {
     ) -> Verdict {
         let association = self.association_record(association);
         let primitive = primitive_record(request);
-        let mut chain = Chain::new();
+        let mut chain = Chain::new(self.trace(Hook::ImpersonationCheck));
         for installed in self.chain(Hook::ImpersonationCheck) {
             let (module, view) = (&installed.module, self.view(installed));
             let answer = module.check_originator(&view, &association, &primitive).await;
-            if let Some(end) = chain.add(&module.name, answer) {
-                return end;
+            if chain.ends(module, answer) {
+                break;
             }
         }
-        chain.end_if_asked()
+        let (verdict, trace) = chain.end_if_asked();
+        let asked = || Asked::Originator(association, primitive);
+        self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
+        verdict
     }
 
     /// Asks every registration-check module whether an AE may register.
@@ -202,18 +320,21 @@ impl Generation {
             association.credential_id.clone_from(credential_id);
             association.entity = types::Entity::NotYetKnown;
         }
-        let mut chain = Chain::new();
+        let mut chain = Chain::new(self.trace(Hook::RegistrationCheck));
         for installed in self.chain(Hook::RegistrationCheck) {
             let (module, mut view) = (&installed.module, self.view(installed));
             if let Rules::Given(subscription) = &registration.rules {
                 view.subscription = subscription;
             }
             let answer = module.check_registration(&view, &association, registration).await;
-            if let Some(end) = chain.add(&module.name, answer) {
-                return end;
+            if chain.ends(module, answer) {
+                break;
             }
         }
-        chain.end()
+        let (verdict, trace) = chain.end();
+        let asked = || Asked::Registration(association, registration.clone());
+        self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
+        verdict
     }
 
     /// The service provider's domain name.
@@ -235,15 +356,18 @@ impl Generation {
         registration: &KeyRegistration,
     ) -> Verdict {
         let association = self.association_record(association);
-        let mut chain = Chain::new();
+        let mut chain = Chain::new(self.trace(Hook::KeyRegistrationCheck));
         for installed in self.chain(Hook::KeyRegistrationCheck) {
             let (module, view) = (&installed.module, self.view(installed));
             let answer = module.check_key_registration(&view, &association, registration).await;
-            if let Some(end) = chain.add(&module.name, answer) {
-                return end;
+            if chain.ends(module, answer) {
+                break;
             }
         }
-        chain.end_if_asked()
+        let (verdict, trace) = chain.end_if_asked();
+        let asked = || Asked::KeyRegistration(association, registration.clone());
+        self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
+        verdict
     }
 
     fn association_record(&self, association: &SecurityAssociation) -> types::Association {
@@ -263,74 +387,6 @@ impl Generation {
     }
 }
 
-/// A chain of checks: each must allow, and the narrowest allowance counts.
-struct Chain {
-    allowance: Allowance,
-    asked: bool,
-}
-
-impl Chain {
-    fn new() -> Self {
-        Self { allowance: Allowance::Originator, asked: false }
-    }
-
-    fn add(
-        &mut self,
-        module: &str,
-        answer: Result<types::Verdict, ModuleFault>,
-    ) -> Option<Verdict> {
-        let module = || module.to_string();
-        self.asked = true;
-        match answer {
-            Ok(types::Verdict::Allow(types::Scope::Originator)) => None,
-            Ok(types::Verdict::Allow(types::Scope::ThisRequest)) => {
-                self.allowance = Allowance::ThisRequest;
-                None
-            }
-            Ok(types::Verdict::Deny(types::Denial { rsc, reason })) => {
-                Some(Verdict::Deny { module: module(), rsc, reason })
-            }
-            Err(fault) => Some(Verdict::Failed { module: module(), fault }),
-        }
-    }
-
-    fn end(self) -> Verdict {
-        Verdict::Allow(self.allowance)
-    }
-
-    /// For a chain that may not be empty: where nobody was asked, nothing is allowed.
-    fn end_if_asked(self) -> Verdict {
-        if self.asked {
-            return self.end();
-        }
-        let fault = ModuleFault::NoSandbox("there is no module for this check".into());
-        Verdict::Failed { module: String::new(), fault }
-    }
-}
-
-fn primitive_record(request: &RequestPrimitive) -> types::Primitive {
-    let named = request.content.as_ref().map(|c| c.named_originators()).unwrap_or_default();
-    types::Primitive {
-        operation: match request.operation {
-            Operation::Create => types::Operation::Create,
-            Operation::Retrieve => types::Operation::Retrieve,
-            Operation::Update => types::Operation::Update,
-            Operation::Delete => types::Operation::Delete,
-            Operation::Notify => types::Operation::Notify,
-        },
-        to: request.to.to_string(),
-        from: request.from.clone(),
-        resource_type: request.resource_type,
-        named_originators: named
-            .iter()
-            .map(|n| types::NamedOriginator {
-                attribute: n.attribute.into(),
-                value: n.value.clone(),
-            })
-            .collect(),
-    }
-}
-
 /// What a reload came to.
 pub enum Reload {
     /// Nothing had changed.
@@ -345,6 +401,8 @@ pub enum Reload {
 pub struct Policy {
     settings: Settings,
     sandbox: Arc<Sandbox>,
+    /// Where decisions wait for shadows.
+    queue: Queue,
     current: ArcSwap<Generation>,
     /// One build at a time, so that generations follow one another.
     building: tokio::sync::Mutex<()>,
@@ -361,10 +419,12 @@ impl Policy {
         let sandbox = Sandbox::new(&settings)
             .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
-        let first = build::build(&settings, &sandbox, None).await?;
+        let queue = shadow::start();
+        let first = build::build(&settings, &sandbox, &queue, None).await?;
         Ok(Self {
             settings,
             sandbox,
+            queue,
             current: ArcSwap::from_pointee(first),
             building: tokio::sync::Mutex::new(()),
         })
@@ -386,7 +446,7 @@ impl Policy {
     pub async fn reload(&self) -> Reload {
         let _one_at_a_time = self.building.lock().await;
         let last = self.current();
-        match build::build(&self.settings, &self.sandbox, Some(&last)).await {
+        match build::build(&self.settings, &self.sandbox, &self.queue, Some(&last)).await {
             Err(faults) => Reload::Refused(faults),
             Ok(next) if build::same(&next, &last) => Reload::Unchanged,
             Ok(next) => {

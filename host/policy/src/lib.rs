@@ -9,11 +9,14 @@
 //! with no authority but the capabilities that the module's manifest asks for and the settings
 //! grant. A decision that goes wrong in any way is a refusal, and says why.
 
+mod answer;
+mod ask;
 mod bindings;
 mod build;
 mod call;
 mod capability;
 mod certificates;
+mod checks;
 mod decision;
 mod description;
 mod document;
@@ -21,6 +24,7 @@ mod fault;
 mod files;
 mod generation;
 mod host;
+mod lineage;
 mod log_budget;
 mod lone;
 mod maf;
@@ -28,12 +32,16 @@ mod manifest;
 mod meter;
 mod module;
 mod observe;
+mod question;
+mod record;
 mod sandbox;
 mod settings;
+mod shadow;
 mod subscription;
 mod table;
 mod watch;
 
+pub use answer::{Answer, Difference};
 pub use capability::Capability;
 pub use certificates::Certificates;
 pub use decision::{
@@ -49,8 +57,11 @@ pub use lone::{LoneModule, Surroundings};
 pub use maf::{Known, MafKey, MafKeys};
 pub use meter::Used;
 pub use module::Hook;
-pub use observe::{Decided, Observer, Outcome};
-pub use settings::{Grants, Limits, Settings};
+pub use observe::{Compared, Comparison, Decided, Observer, Outcome};
+pub use question::{NoQuestion, Question};
+pub use record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
+pub use settings::{Changes, Grants, Limits, Settings};
+pub use shadow::ShadowSummary;
 pub use subscription::{NoNode, Rule, Subscription};
 pub use table::Table;
 pub use watch::{WatchError, Watcher, watch};

@@ -28,9 +28,9 @@ impl LogBudget {
         }
     }
 
-    /// Writes a line, if the module has one left this second. The counting is not exact when two
+    /// Takes one of this second's lines, if there is one left. The counting is not exact when two
     /// threads pass a second's end together; a few lines more do no harm.
-    pub fn write(&self, level: log::Level, line: &str) {
+    pub fn has_a_line(&self) -> bool {
         let second = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.used.store(0, Ordering::Relaxed);
@@ -40,9 +40,15 @@ impl LogBudget {
         if used == LINES_PER_SECOND {
             tracing::warn!(module, "module writes too much; the rest of this second is dropped");
         }
-        if used >= LINES_PER_SECOND {
+        used < LINES_PER_SECOND
+    }
+
+    /// Writes a line, if the module has one left this second.
+    pub fn write(&self, level: log::Level, line: &str) {
+        if !self.has_a_line() {
             return;
         }
+        let module = &*self.module;
         let line = printable(line);
         match level {
             log::Level::Debug => tracing::debug!(module, "{line}"),

@@ -20,6 +20,7 @@ use crate::meter::{Meter, Used};
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::{Grants, Limits};
+use crate::shadow::Shadows;
 use crate::subscription::Subscription;
 use crate::table::Table;
 
@@ -109,7 +110,10 @@ impl LoneModule {
         let files = around.files.into_iter().filter(|(name, _)| listed(name)).collect();
         Generation {
             number: 1,
-            modules: vec![Installed { module: self.module.clone(), files: Arc::new(files) }],
+            modules: vec![Installed::alone(self.module.clone(), files)],
+            kept: Vec::new(),
+            shadows: Shadows::none(),
+            recorder: None,
             tables: Arc::new(around.tables),
             table_digests: BTreeMap::new(),
             exposed: Vec::new(),

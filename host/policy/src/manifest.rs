@@ -15,6 +15,12 @@ pub(crate) struct Manifest {
     /// Modules of a hook are asked in ascending order; those of one order, by name.
     #[serde(default = "last")]
     pub order: u32,
+    /// Whether it decides, or is asked beside those that do.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// The module whose place it takes.
+    #[serde(default)]
+    pub replaces: Option<String>,
     /// What it asks for.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
@@ -23,17 +29,38 @@ pub(crate) struct Manifest {
     pub files: Vec<String>,
 }
 
+/// Whether a module decides.
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// It does. One that was promoted says so.
+    InForce,
+    /// It is asked beside those that do, and changes nothing.
+    Shadow,
+}
+
 fn last() -> u32 {
     u32::MAX
 }
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { order: last(), capabilities: Vec::new(), files: Vec::new() }
+        Self {
+            order: last(),
+            mode: None,
+            replaces: None,
+            capabilities: Vec::new(),
+            files: Vec::new(),
+        }
     }
 }
 
 impl Manifest {
+    /// Whether it is a shadow's.
+    pub fn is_shadow(&self) -> bool {
+        self.mode == Some(Mode::Shadow)
+    }
+
     /// Reads a manifest, or says all that is wrong with it.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Fault>> {
         let mut document = Document::parse(file, text);

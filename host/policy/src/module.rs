@@ -154,6 +154,12 @@ impl Module {
         Hook::ALL.into_iter().filter(|hook| self.has(*hook)).collect()
     }
 
+    /// Whether it may see the bytes of keys. What it writes it may have read.
+    pub fn sees_keys(&self) -> bool {
+        let sees = [Capability::ReadStoredKeys, Capability::SupplyKeyBytes];
+        self.capabilities.iter().any(|capability| sees.contains(capability))
+    }
+
     pub fn has(&self, hook: Hook) -> bool {
         match hook {
             Hook::CredentialLookup => self.lookup.is_some(),

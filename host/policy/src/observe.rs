@@ -50,8 +50,49 @@ impl Outcome<'_> {
     }
 }
 
+/// A comparison of what came of a decision with what would have come of it with a shadow module in
+/// force.
+#[derive(Debug, Clone, Copy)]
+pub struct Compared<'a> {
+    /// The shadow module.
+    pub module: &'a str,
+    /// What was asked.
+    pub hook: Hook,
+    /// What came of it.
+    pub comparison: Comparison,
+}
+
+/// What a comparison with a shadow module came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// The same.
+    Agreed,
+    /// Something else.
+    Disagreed,
+    /// It could not be made without asking a MAF.
+    NotCompared,
+    /// It was not made, for too many waited.
+    Dropped,
+}
+
+impl Comparison {
+    /// A short name, for counters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agreed => "agreed",
+            Self::Disagreed => "disagreed",
+            Self::NotCompared => "not-compared",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// Is told of each call. It is called on the way of the decision: it must be quick.
 pub trait Observer: Send + Sync {
     /// A call has ended.
     fn decided(&self, decided: &Decided<'_>);
+
+    /// A decision was compared with a shadow's; whoever has no shadows is never told.
+    fn compared(&self, _compared: &Compared<'_>) {}
 }

@@ -18,7 +18,7 @@ use crate::capability::Capability;
 use crate::decision::ModuleFault;
 use crate::host::{self, Call};
 use crate::meter::Meter;
-use crate::observe::{Decided, Observer};
+use crate::observe::{Compared, Decided, Observer};
 use crate::settings::{Limits, Settings};
 
 /// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
@@ -34,6 +34,9 @@ const CORE_INSTANCES_PER_CALL: u32 = 48;
 
 /// A component has one memory, or two where an adapter of WASI brings its own.
 const MEMORIES_PER_CALL: u32 = 4;
+
+/// Calls beside the decisions, at a time: of shadow modules. They have slots of their own.
+pub(crate) const ASIDE: usize = 2;
 
 /// How long a call may wait for a slot.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -89,7 +92,7 @@ impl Sandbox {
         meter: Option<Arc<Meter>>,
     ) -> wasmtime::Result<Self> {
         // One more, for the module that is about to be installed.
-        let slots = u32::try_from(limits.concurrent_calls)?.saturating_add(1);
+        let slots = u32::try_from(limits.concurrent_calls + ASIDE)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
@@ -135,6 +138,13 @@ impl Sandbox {
     pub fn tell(&self, decided: &Decided<'_>) {
         if let Some(observer) = &self.observer {
             observer.decided(decided);
+        }
+    }
+
+    /// Tells whoever counts of a comparison with a shadow module.
+    pub fn tell_compared(&self, compared: &Compared<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.compared(compared);
         }
     }
 

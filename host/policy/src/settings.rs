@@ -11,6 +11,7 @@ use saegis_onem2m::id::CseId;
 use crate::capability::Capability;
 use crate::maf::MafKeys;
 use crate::observe::Observer;
+use crate::record::Recorder;
 
 /// Settings of the policy runtime.
 #[derive(Clone)]
@@ -47,6 +48,19 @@ pub struct Settings {
     pub grants: Grants,
     /// Is told of each call of a module.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Takes decisions down.
+    pub recorder: Option<Arc<dyn Recorder>>,
+    /// What is taken for being otherwise than it is on disk.
+    pub changes: Changes,
+}
+
+/// What is taken for being otherwise than it is on disk, to know what would come of it.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Modules that are elsewhere than in their folder, by name.
+    pub modules: BTreeMap<String, PathBuf>,
+    /// The text of manifests, by the names of their modules.
+    pub manifests: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -115,6 +129,14 @@ impl Default for Grants {
 }
 
 impl Grants {
+    /// The same, where a module has what those may have whose place it takes.
+    pub(crate) fn with_heir(&self, heir: &str, of: &[&str]) -> Self {
+        let mut grants = self.clone();
+        let inherited = of.iter().filter_map(|name| self.module.get(*name)).flatten();
+        grants.module.entry(heir.into()).or_default().extend(inherited);
+        grants
+    }
+
     /// Whether the module of that name may have the capability.
     #[must_use]
     pub fn allow(&self, module: &str, capability: Capability) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use saegis_onem2m::app_rule::{allows_ae, may_be_an_app_id};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::wildcard::fits;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::document::Document;
@@ -26,7 +26,8 @@ const MAX_ENTRY: usize = 256;
 
 /// A rule: with these credentials, AEs with these AE-IDs may register under these App-IDs. An empty
 /// list allows nothing.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Its name.
     pub name: String,

@@ -13,6 +13,7 @@ mod clients;
 mod enrolled;
 mod in_hand;
 mod load;
+mod recorded;
 mod refusals;
 mod scene;
 mod several;

@@ -128,6 +128,23 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             print(&format!("generation {generation}"));
             let modules = ["name", "hooks", "capabilities", "sha256"];
             table(answer.get("modules"), &modules).iter().for_each(|line| print(line));
+            if answer.get("shadows").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
+                let columns = [
+                    "name",
+                    "replaces",
+                    "hooks",
+                    "agreed",
+                    "disagreed",
+                    "not_compared",
+                    "dropped",
+                    "faults",
+                ];
+                print("shadows");
+                table(answer.get("shadows"), &columns).iter().for_each(|line| print(line));
+            }
+            if answer.get("kept").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
+                print(&format!("kept: {}", answer.get("kept").map(text).unwrap_or_default()));
+            }
             table(answer.get("tables"), &["name", "rows"]).iter().for_each(|line| print(line));
         }
         Request::Reload => {
@@ -138,10 +155,8 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
                 }
                 Some("in-force") => print(&format!("generation {generation} is in force")),
                 _ => {
-                    let faults = answer.get("faults").and_then(Value::as_array);
-                    let faults: Vec<_> = faults.into_iter().flatten().map(text).collect();
                     let stays = format!("generation {generation} stays in force");
-                    return Err(AdminError::Failed(format!("{}\n{stays}", faults.join("\n"))));
+                    return Err(AdminError::Failed(format!("{}\n{stays}", faults(&answer))));
                 }
             }
         }
@@ -168,6 +183,33 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         }
     }
     Ok(())
+}
+
+/// What the running gateway made of a reload.
+pub enum Reloaded {
+    /// This generation is in force.
+    InForce(u64),
+    /// It refused what is on disk, for these reasons.
+    Refused(String),
+}
+
+/// Has the running gateway read policy files and modules again.
+///
+/// # Errors
+/// When none answers.
+pub fn reload(socket: &std::path::Path) -> io::Result<Reloaded> {
+    let answer = ask(socket, &Request::Reload)?;
+    if answer.get("outcome").and_then(Value::as_str) == Some("refused") {
+        return Ok(Reloaded::Refused(faults(&answer)));
+    }
+    let generation = answer.get("generation").and_then(Value::as_u64);
+    generation.map(Reloaded::InForce).ok_or_else(|| io::Error::other("it is no answer"))
+}
+
+/// What was wrong, a line each.
+fn faults(answer: &Value) -> String {
+    let faults = answer.get("faults").and_then(Value::as_array);
+    faults.into_iter().flatten().map(text).collect::<Vec<_>>().join("\n")
 }
 
 fn ask(socket: &std::path::Path, request: &Request) -> io::Result<Value> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use saegis_onem2m::id::check_fqdn;
-use saegis_policy::{Document, Fault, Faults, Grants, Limits, Observer, Settings};
+use saegis_policy::{Changes, Document, Fault, Faults, Grants, Limits, Observer, Settings};
 use serde::de::DeserializeOwned;
 
 use super::{Config, CseKind, RuleSource};
@@ -97,7 +97,8 @@ impl Config {
             .authority
             .iter_mut()
             .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
-        for path in paths.into_iter().chain(self.audit.file.as_mut()).chain(of_maf) {
+        let of_lines = self.audit.file.iter_mut().chain(self.decisions.record.as_mut());
+        for path in paths.into_iter().chain(of_lines).chain(of_maf) {
             *path = base.join(&*path);
         }
     }
@@ -193,11 +194,23 @@ impl Config {
         if self.modules.concurrent_decisions > 1000 {
             fault("modules.concurrent-decisions", "must be at most 1000");
         }
-        if self.audit.file_bytes < 64 << 10 || self.audit.file_bytes > 1 << 40 {
-            fault("audit.file-bytes", "must be from 65536 to 1099511627776");
+        let (audit, decisions) = (&self.audit, &self.decisions);
+        for (table, bytes, old_files) in [
+            ("audit", audit.file_bytes, audit.old_files),
+            ("decisions", decisions.file_bytes, decisions.old_files),
+        ] {
+            if !(64 << 10..=1 << 40).contains(&bytes) {
+                fault(&format!("{table}.file-bytes"), "must be from 65536 to 1099511627776");
+            }
+            if !(1..=1000).contains(&old_files) {
+                fault(&format!("{table}.old-files"), "must be from 1 to 1000");
+            }
         }
-        if self.audit.old_files == 0 || self.audit.old_files > 1000 {
-            fault("audit.old-files", "must be from 1 to 1000");
+        if !(decisions.sample > 0.0 && decisions.sample <= 1.0) {
+            fault("decisions.sample", "must be above 0, and 1 at the most");
+        }
+        if decisions.record.is_some() && decisions.record == audit.file {
+            fault("decisions.record", "is the file of the audit trail");
         }
         if self.metrics.address.is_some_and(|a| !a.ip().is_loopback()) {
             let what = "must be of the loopback interface, such as 127.0.0.1:9464, for there is no \
@@ -227,6 +240,8 @@ impl Config {
             },
             known_cses: self.peer.iter().map(|peer| peer.cse_id.clone()).collect(),
             maf_keys: None,
+            recorder: None,
+            changes: Changes::default(),
             is_maf: self.authority.is_some(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),

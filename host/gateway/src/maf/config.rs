@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use crate::config::{
-    Admin, Audit, Bounds, Config, Cse, CseKind, Listen, Log, Metrics, Modules, Policy,
+    Admin, Audit, Bounds, Config, Cse, CseKind, Decisions, Listen, Log, Metrics, Modules, Policy,
 };
 
 /// The configuration of a MAF, `maf.toml`. Paths in it are relative to its own folder.
@@ -34,6 +34,8 @@ pub struct MafConfig {
     log: Log,
     #[serde(default)]
     audit: Audit,
+    #[serde(default)]
+    decisions: Decisions,
     #[serde(default)]
     metrics: Metrics,
 }
@@ -90,7 +92,8 @@ impl Authority {
 impl MafConfig {
     /// That of a gateway whose CSE is the MAF.
     pub fn into_config(self) -> Config {
-        let Self { maf, listen, policy, modules, admin, limits, log, audit, metrics } = self;
+        let Self { maf, listen, policy, modules, admin, limits, log, audit, decisions, metrics } =
+            self;
         // What addresses at a MAF have in place of a CSE-ID.
         #[expect(clippy::expect_used, reason = "the name is a constant")]
         let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
@@ -116,6 +119,7 @@ impl MafConfig {
             limits,
             log,
             audit,
+            decisions,
             metrics,
         }
     }

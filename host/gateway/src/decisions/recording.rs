@@ -1,0 +1,93 @@
+//! Writing decisions down, by a thread of its own.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::RngExt;
+use saegis_policy::{Decision, Fault, Faults, Recorder};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::MAX_LINE;
+use crate::config::Decisions;
+use crate::line_file::{LineFile, Told};
+
+/// How it is told that decisions can't be recorded.
+const RECORDING: Told = Told {
+    what: "the recording of decisions",
+    failed: "decisions.failed",
+    resumed: "decisions.resumed",
+};
+
+/// Lines that wait for the disk; further ones are dropped and counted.
+const MOST_WAITING: usize = 8192;
+
+/// Writes what is left when dropped.
+pub struct Recording {
+    _guard: WorkerGuard,
+    /// What takes decisions down.
+    pub recorder: Arc<dyn Recorder>,
+    /// What was lost.
+    pub lost: LostDecisions,
+}
+
+/// Decisions that were to be recorded and are not.
+#[derive(Clone)]
+pub struct LostDecisions {
+    dropped: ErrorCounter,
+    failed: Arc<AtomicU64>,
+    too_long: Arc<AtomicU64>,
+}
+
+impl LostDecisions {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+            + self.failed.load(Ordering::Relaxed)
+            + self.too_long.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts recording, if the configuration says so.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
+    let Some(path) = &decisions.record else { return Ok(None) };
+    let file = LineFile::open(path, decisions.file_bytes, decisions.old_files, &RECORDING)
+        .map_err(|e| {
+            Faults(vec![Fault::of(path, format!("decisions.record: can't be written: {e}"))])
+        })?;
+    let failed = file.failed();
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(MOST_WAITING);
+    let (writer, guard) = builder.finish(file);
+    let too_long = Arc::<AtomicU64>::default();
+    let lost =
+        LostDecisions { dropped: writer.error_counter(), failed, too_long: too_long.clone() };
+    let recorder = Arc::new(Lines { writer, sample: decisions.sample, too_long });
+    Ok(Some(Recording { _guard: guard, recorder, lost }))
+}
+
+/// Makes a line of each decision.
+struct Lines {
+    writer: NonBlocking,
+    sample: f64,
+    too_long: Arc<AtomicU64>,
+}
+
+impl Recorder for Lines {
+    fn takes(&self) -> bool {
+        self.sample >= 1.0 || rand::rng().random::<f64>() < self.sample
+    }
+
+    fn take(&self, decision: &Decision) {
+        let line = serde_json::to_vec(decision).ok().filter(|line| line.len() < MAX_LINE);
+        let Some(mut line) = line else {
+            self.too_long.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        line.push(b'\n');
+        // It never fails: what finds no place is dropped, and counted.
+        let _ = self.writer.clone().write_all(&line);
+    }
+}

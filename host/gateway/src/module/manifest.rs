@@ -1,0 +1,100 @@
+//! Manifests as text: what changes in one when a module is promoted, and nothing else in it.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+
+use toml_edit::{DocumentMut, TomlError, value};
+
+/// Largest manifest, in bytes.
+pub const MAX_MANIFEST: u64 = 64 << 10;
+
+/// The same manifest for a module that decides.
+///
+/// # Errors
+/// When it is no TOML.
+pub fn in_force(text: &str) -> Result<String, TomlError> {
+    with_mode(text, "in-force")
+}
+
+/// The same manifest for a shadow.
+///
+/// # Errors
+/// When it is no TOML.
+pub fn shadow(text: &str) -> Result<String, TomlError> {
+    with_mode(text, "shadow")
+}
+
+fn with_mode(text: &str, mode: &str) -> Result<String, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    match document.get_mut("mode").and_then(|item| item.as_value_mut()) {
+        // What stands around it stays.
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = mode.into();
+            *old.decor_mut() = decor;
+        }
+        None => {
+            document.insert("mode", value(mode));
+        }
+    }
+    Ok(document.to_string())
+}
+
+/// An entry of a manifest that is a text.
+#[must_use]
+pub fn entry(text: &str, name: &str) -> Option<String> {
+    let document: DocumentMut = text.parse().ok()?;
+    Some(document.get(name)?.as_str()?.into())
+}
+
+/// Puts a manifest in the place of another, at once: whoever reads it sees the one or the other, also
+/// after a power cut.
+///
+/// # Errors
+/// When it can't be written; then the other is as it was.
+pub fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let file = file.canonicalize()?;
+    let meta = std::fs::metadata(&file)?;
+    let no_file = || io::Error::other("it is no path of a file");
+    let (folder, name) =
+        (file.parent().ok_or_else(no_file)?, file.file_name().ok_or_else(no_file)?);
+    // A hidden file is nobody's module.
+    let aside = folder.join(format!(".{}.new", name.to_string_lossy()));
+    let written = (|| {
+        let mut new = File::create(&aside)?;
+        new.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
+        // Whoever runs this may be another than the owner: root, say.
+        if new.metadata()?.uid() != meta.uid() {
+            chown(&aside, Some(meta.uid()), Some(meta.gid()))?;
+        }
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+        std::fs::rename(&aside, &file)?;
+        File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        // It may not have been made.
+        let _ = std::fs::remove_file(&aside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# Ours.\norder = 10\nmode = \"shadow\" # until Friday\nreplaces = \"a\"\n";
+
+    #[test]
+    fn nothing_but_the_mode_changes() {
+        let promoted = in_force(TEXT).unwrap();
+        assert_eq!(promoted, TEXT.replace("\"shadow\"", "\"in-force\""));
+        assert_eq!(shadow(&promoted).unwrap(), TEXT);
+        assert_eq!(entry(TEXT, "replaces").as_deref(), Some("a"));
+        assert_eq!(in_force("").unwrap(), "mode = \"in-force\"\n");
+        let with_table = in_force("order = 1\n[limits]\nx = 1\n").unwrap();
+        assert_eq!(with_table, "order = 1\nmode = \"in-force\"\n[limits]\nx = 1\n");
+    }
+}

@@ -1,13 +1,19 @@
 // Makes a component of policy.js, without anything that a policy module has no use for.
-import { readFile, writeFile } from "node:fs/promises";
-import { componentize } from "@bytecodealliance/componentize-js";
+import fs from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 
-// A key that a row gives is an object of this class. The bindings of componentize-js 0.23 name it, but
-// define it only for who calls one of its functions, and it has none.
-const key = 'globalThis["import_types_{{underscored}}$Key"] = class Key {};\n';
-const source = await readFile("policy.js", "utf8");
+// The bindings that componentize-js 0.23 makes name the class of a key, which a row gives, but do not
+// define it, for a key has no functions. So it is defined where they are written.
+const { writeFile } = fs;
+fs.writeFile = (path, data, ...options) => {
+  const bindings = String(path).endsWith("initializer.js") && String(data);
+  const key = bindings && /import_types_\w+\$Key/.exec(bindings)?.[0];
+  return writeFile(path, key ? `class ${key} {}\n${bindings}` : data, ...options);
+};
+syncBuiltinESMExports();
 
-const { component } = await componentize(key + source, {
+const { componentize } = await import("@bytecodealliance/componentize-js");
+const { component } = await componentize(await fs.readFile("policy.js", "utf8"), {
   witPath: "wit",
   worldName: "module",
   disableFeatures: ["random", "stdio", "clocks", "http", "fetch-event"],

@@ -156,11 +156,11 @@ fn a_file_of_cases_that_is_wrong_is_told_with_its_place() {
         "association = { entity = \"not-yet-known\", credential-id = \"12-a@b.c\" }\n";
     let why = ":2:8: \"b\" asks registration-check, which";
     refused("psk-table", &format!("{other}{association}"), &[why]);
-    let bad = format!("{other}{}", association.replace("12-a@b.c", "99-a"));
-    refused("psk-table", &bad, &[":5:61: \"99-a\": "]);
+    let bad = format!("{other}{}", association.replace("12-a@b.c", "x"));
+    refused("psk-table", &bad, &[":5:59: \"x\": "]);
     // What is wrong in a table is told at its place in the file of cases.
     let table = TABLE.replace("1a2b", "1g2b");
-    let place = ":4:13: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
+    let place = ":4:12: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
     refused("psk-table", &format!("{table}{good}"), &[place]);
 }
 

@@ -148,13 +148,11 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let hook = args.hook.name();
     let capabilities = capabilities(args.hook);
     let version = version()?;
-    let underscored = version.replace('.', "_");
     let fill = |text: &str| {
         let text = text.replace("{{install}}", template("install.md").unwrap_or_default());
         text.replace("{{name}}", &args.name)
             .replace("{{hook}}", hook)
             .replace("{{version}}", version)
-            .replace("{{underscored}}", &underscored)
     };
     let mut files = BTreeMap::new();
     let own = TEMPLATES.get_dir(args.lang.folder()).ok_or("there is no template")?;

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use logroller::{LogRoller, LogRollerBuilder, Rotation, RotationSize};
 use saegis_policy::{Fault, Faults};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -16,30 +15,31 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::audit;
 use crate::config::{Audit, Log, LogFormat};
+use crate::lines::{Lines, Rest};
 
 /// Writes what is left when dropped.
 pub struct Logging {
-    _guards: Vec<WorkerGuard>,
+    _rest: Vec<Rest>,
 }
 
 /// Lines that could not be written.
 #[derive(Clone)]
 pub struct Lost {
-    log: ErrorCounter,
-    trail: Option<(ErrorCounter, Arc<AtomicU64>)>,
+    log: Lines,
+    trail: Option<(Lines, Arc<AtomicU64>)>,
 }
 
 impl Lost {
     /// Lines of the log that nobody took in time.
     pub fn log(&self) -> u64 {
-        self.log.dropped_lines() as u64
+        self.log.lost()
     }
 
     /// Lines of the audit trail that its file did not take.
     pub fn trail(&self) -> u64 {
-        self.trail.as_ref().map_or(0, |(dropped, failed)| {
-            dropped.dropped_lines() as u64 + failed.load(Ordering::Relaxed)
-        })
+        self.trail
+            .as_ref()
+            .map_or(0, |(lines, failed)| lines.lost() + failed.load(Ordering::Relaxed))
     }
 }
 
@@ -50,15 +50,17 @@ impl Lost {
 /// holds nothing up; what it can't keep up with is dropped and counted.
 ///
 /// # Errors
-/// When the trail's file can't be written.
+/// When the trail's file can't be written, or there are no threads.
 pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
     let configured = log.filter.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_from_env("SAEGIS_LOG")
         .or_else(|_| EnvFilter::try_new(configured))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let (writer, guard) = NonBlockingBuilder::default().finish(io::stderr());
-    let mut lost = Lost { log: writer.error_counter(), trail: None };
-    let mut guards = vec![guard];
+    let no_thread =
+        |e: io::Error| Faults(vec![Fault::of(Path::new("log"), format!("no threads: {e}"))]);
+    let (writer, rest) = Lines::to("log", io::stderr()).map_err(no_thread)?;
+    let mut lost = Lost { log: writer.clone(), trail: None };
+    let mut all = vec![rest];
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     let lines = match log.format {
         LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
@@ -71,20 +73,20 @@ pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
                 Faults(vec![Fault::of(path, format!("audit.file: can't be written: {e}"))])
             })?;
             let failed = file.failed.clone();
-            let (writer, guard) = NonBlockingBuilder::default().finish(file);
-            lost.trail = Some((writer.error_counter(), failed));
-            guards.push(guard);
+            let (writer, rest) = Lines::to("audit", file).map_err(no_thread)?;
+            lost.trail = Some((writer.clone(), failed));
+            all.push(rest);
             let lines = fmt::layer().json().flatten_event(true).with_target(false);
             let lines = lines.with_current_span(false).with_span_list(false).with_writer(writer);
             Some(lines.with_filter(filter_fn(|of| of.target() == audit::TARGET)))
         }
     };
     tracing_subscriber::registry().with(lines).with(trail).init();
-    Ok((Logging { _guards: guards }, lost))
+    Ok((Logging { _rest: all }, lost))
 }
 
-/// The audit trail's file. When it can't be written, as on a full disk, it is tried anew with each
-/// line.
+/// The audit trail's file. When it can't be written, as on a full disk, it is tried anew with what
+/// comes next.
 struct TrailFile {
     path: PathBuf,
     size: u64,
@@ -123,7 +125,7 @@ impl TrailFile {
             .map_err(io::Error::other)
     }
 
-    fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
+    fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
         // Somebody may have moved the file away.
         if !self.path.exists() {
             self.roller = None;
@@ -135,26 +137,27 @@ impl TrailFile {
                 self.roller.insert(roller)
             }
         };
-        roller.write_all(line)
+        roller.write_all(lines)
     }
 }
 
 impl Write for TrailFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.try_write(line) {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        match self.try_write(lines) {
             Ok(()) if self.failing => {
                 self.failing = false;
-                let lines = self.failed.load(Ordering::Relaxed);
+                let lost = self.failed.load(Ordering::Relaxed);
                 tracing::warn!(
                     event = "audit.resumed",
-                    lines,
-                    "the audit trail is written again; {lines} lines of it are lost"
+                    lines = lost,
+                    "the audit trail is written again; {lost} lines of it are lost"
                 );
             }
             Ok(()) => {}
             Err(e) => {
                 self.roller = None;
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                self.failed.fetch_add(lost as u64, Ordering::Relaxed);
                 if !self.failing {
                     self.failing = true;
                     tracing::error!(
@@ -165,7 +168,7 @@ impl Write for TrailFile {
                 }
             }
         }
-        Ok(line.len())
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -11,6 +11,7 @@ mod connection;
 mod cses;
 mod dial;
 mod gateway;
+mod lines;
 mod logging;
 mod lookup;
 mod maf;
@@ -129,14 +130,25 @@ fn main() -> ExitCode {
     code
 }
 
+/// C code included: most of what a handshake allocates OpenSSL does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs a gateway, or a MAF, to its end.
 fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
     match logging::start(&config.log, &config.audit) {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        Ok((_logging, lost)) => match runtime.block_on(run::run(file, config, lost)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        },
+        Ok((_logging, lost)) => {
+            let file = file.to_owned();
+            // On one of the runtime's own threads: from this one each connection that is accepted
+            // would first have to wake another.
+            let running = runtime.spawn(async move { run::run(&file, config, lost).await });
+            match runtime.block_on(running) {
+                Ok(Ok(())) => ExitCode::SUCCESS,
+                Ok(Err(faults)) => complain(&faults.to_string(), BAD_INPUT),
+                Err(e) => complain(&format!("the gateway failed: {e}"), 1),
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use saegis_trial::{Example, ExampleNames};
+use saegis_trial::{Authority, Example, ExampleNames, Name, Request};
 
 /// What the servers' certificate names.
 pub const SERVER: &str = "mn-cse-123456.in-cse.in.provider.com";
@@ -81,11 +81,14 @@ fn certificates(folder: &Path) -> Result<()> {
     };
     let made = Example::new(&names)?;
     put(folder, "server-ca.pem", made.cse_authority.pem().into())?;
-    put(folder, "client-ca.pem", made.ae_authority.pem().into())?;
+    // Without a constraint of URIs: peers refuse an AE-ID under one, for it has no scheme.
+    let aes = Authority::new(&Request::new("Authority of AEs"))?;
+    let ae = aes.issue(&Request::new(AE).name(Name::uri(names.absolute_ae_id())))?;
+    put(folder, "client-ca.pem", aes.pem().into())?;
     put(folder, "server.pem", made.mn_cse.chain_pem().into())?;
     put(folder, "server.key", made.mn_cse.key_pem())?;
-    put(folder, "client.pem", made.ae.chain_pem().into())?;
-    put(folder, "client.key", made.ae.key_pem())?;
+    put(folder, "client.pem", ae.chain_pem().into())?;
+    put(folder, "client.key", ae.key_pem())?;
     // One file with both, as haproxy has it.
     put(folder, "server-both.pem", made.mn_cse.chain_pem().to_string() + &made.mn_cse.key_pem())
 }

@@ -193,7 +193,7 @@ impl Bench<'_> {
     }
 
     fn seconds(&self) -> &'static str {
-        if self.args.quick { "1" } else { "3" }
+        if self.args.quick { "1" } else { "2" }
     }
 
     /// All rounds of some contenders, interleaved.

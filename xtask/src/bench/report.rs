@@ -153,11 +153,11 @@ impl Report {
                 );
             }
             let (cpu, least, most) = row.figure("server_cpu_us").unwrap_or_default();
-            let times = self.times(last, row.contender).unwrap_or(f64::NAN);
+            let times = self.times(last, row.contender).map_or("–".into(), |t| format!("{t:.2}"));
             let ms = |name| row.median(name) / 1000.0;
             let _ = writeln!(
                 text,
-                "| {} | {cpu:.1} | {least:.1}–{most:.1} | {times:.2} | {:.0} | {:.2} | {:.2} | {:.2} |",
+                "| {} | {cpu:.1} | {least:.1}–{most:.1} | {times} | {:.0} | {:.2} | {:.2} | {:.2} |",
                 row.contender.name(),
                 1e6 / cpu,
                 ms("p50_us"),

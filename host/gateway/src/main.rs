@@ -13,8 +13,9 @@ mod decisions;
 mod dial;
 mod door;
 mod gateway;
-mod local;
 mod line_file;
+mod lines;
+mod local;
 mod logging;
 mod lookup;
 mod maf;
@@ -146,6 +147,10 @@ fn main() -> ExitCode {
     code
 }
 
+/// What a gateway allocates is small, and goes soon.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs a gateway, or a MAF, to its end.
 fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
     let started = logging::start(&config.log, &config.audit)
@@ -153,9 +158,15 @@ fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config)
     match started {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
         Ok(((_logging, lost), recording)) => {
-            match runtime.block_on(run::run(file, config, lost, recording.as_ref())) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+            let file = file.to_owned();
+            // On one of the runtime's own threads: from this one each connection that is accepted
+            // would first have to wake another.
+            let running = runtime
+                .spawn(async move { run::run(&file, config, lost, recording.as_ref()).await });
+            match runtime.block_on(running) {
+                Ok(Ok(())) => ExitCode::SUCCESS,
+                Ok(Err(faults)) => complain(&faults.to_string(), BAD_INPUT),
+                Err(e) => complain(&format!("the gateway failed: {e}"), 1),
             }
         }
     }

@@ -1,0 +1,66 @@
+//! Requests over connections that stay.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::Value;
+use tokio::task::LocalSet;
+
+use crate::answer::{self, Expected};
+use crate::client::{Client, Target};
+use crate::figures::{Counter, Period};
+use crate::fresh;
+use crate::server::Server;
+
+/// Arguments of `saegis-load persistent`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    period: Period,
+    /// Connections.
+    #[arg(long, default_value_t = 64)]
+    connections: u64,
+    /// Make sure first that a request in another's name is refused.
+    #[arg(long)]
+    checks_originators: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When anything was wrong.
+pub async fn run(args: &Args) -> Result<Value> {
+    let client = Client::new(&args.target)?;
+    if args.checks_originators {
+        fresh::check_is_on(&client).await?;
+    }
+    let counter = Rc::new(Counter::default());
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let mut tasks = Vec::new();
+            for n in 0..args.connections {
+                let (mut stream, originator) = client.connect(n).await?;
+                let counter = counter.clone();
+                tasks.push(tokio::task::spawn_local(async move {
+                    while let Some(number) = counter.next() {
+                        let begun = Instant::now();
+                        let asked = answer::ask(&mut stream, &originator, number, Expected::Whole);
+                        counter.done(begun, asked.await);
+                    }
+                }));
+            }
+            let figures = counter.count(args.period, &args.server).await?;
+            for task in tasks {
+                task.await?;
+            }
+            counter.still_good()?;
+            Ok(figures)
+        })
+        .await
+}

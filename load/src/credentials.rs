@@ -1,0 +1,102 @@
+//! Identities, keys and certificates, in the form of each contender.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use saegis_trial::{Authority, Example, ExampleNames, Name, Request};
+
+/// What the servers' certificate names.
+pub const SERVER: &str = "mn-cse-123456.in-cse.in.provider.com";
+/// The AE that the client's certificate names.
+pub const AE: &str = "Clight-AE1";
+
+/// Arguments of `saegis-load credentials`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where the files go.
+    #[arg(long)]
+    folder: PathBuf,
+    /// How many identities with keys; the files of several numbers are beside one another.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    identities: Vec<u64>,
+}
+
+/// An identity with its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The psk_identity: the KpsaID.
+    pub psk_identity: String,
+    /// The Kpsa. stunnel wants 16 bytes or more.
+    pub key: [u8; 16],
+    /// The AE-ID-Stem that it stands for.
+    pub originator: String,
+}
+
+impl Identity {
+    /// The identity of a number.
+    pub fn of(number: u64) -> Self {
+        let key = 0x1a2b_3c4d_5e6f_7a8b_0000_0000_0000_0000_u128 + u128::from(number);
+        Self {
+            psk_identity: format!("AE{number:012}-Light@in.provider.com"),
+            key: key.to_be_bytes(),
+            originator: format!("Clight-{number:07}"),
+        }
+    }
+}
+
+/// Makes all of it.
+///
+/// # Errors
+/// When a file can't be written.
+pub fn make(args: &Args) -> Result<()> {
+    fs::create_dir_all(&args.folder)?;
+    for &number in &args.identities {
+        // A table for Saegis, and one that stunnel and GnuTLS have in common.
+        let mut table = String::from("ae_id,kpsa,kpsa_id\n");
+        let mut pairs = String::new();
+        for n in 0..number {
+            let Identity { psk_identity, key, originator } = Identity::of(n);
+            let key = key.iter().fold(String::new(), |mut text, byte| {
+                // Writing to a String can't fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            });
+            let _ = writeln!(table, "{originator},{key},{psk_identity}");
+            let _ = writeln!(pairs, "{psk_identity}:{key}");
+        }
+        put(&args.folder, &format!("{number}.csv"), table)?;
+        put(&args.folder, &format!("{number}.psk"), pairs)?;
+    }
+    certificates(&args.folder)
+}
+
+fn certificates(folder: &Path) -> Result<()> {
+    let names = ExampleNames {
+        service_provider: "in.provider.com".into(),
+        in_cse: "in-cse".into(),
+        ae: AE.into(),
+        ..ExampleNames::default()
+    };
+    let made = Example::new(&names)?;
+    put(folder, "server-ca.pem", made.cse_authority.pem().into())?;
+    // Without a constraint of URIs: peers refuse an AE-ID under one, for it has no scheme.
+    let aes = Authority::new(&Request::new("Authority of AEs"))?;
+    let ae = aes.issue(&Request::new(AE).name(Name::uri(names.absolute_ae_id())))?;
+    put(folder, "client-ca.pem", aes.pem().into())?;
+    put(folder, "server.pem", made.mn_cse.chain_pem().into())?;
+    put(folder, "server.key", made.mn_cse.key_pem())?;
+    put(folder, "client.pem", ae.chain_pem().into())?;
+    put(folder, "client.key", ae.key_pem())?;
+    // One file with both, as haproxy has it.
+    put(folder, "server-both.pem", made.mn_cse.chain_pem().to_string() + &made.mn_cse.key_pem())
+}
+
+fn put(folder: &Path, name: &str, text: String) -> Result<()> {
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))?;
+    // nginx and Envoy refuse nothing here, Saegis warns of keys that everybody may read.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&path, mode).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,57 @@
+//! The CSE behind the contenders: a trivial one, the same for all.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use crate::answer::CONTENT;
+
+/// Arguments of `saegis-load upstream`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where to listen; the port 0 is a free one. The address is printed.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    address: SocketAddr,
+}
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// When the address can't be listened on.
+pub async fn serve(args: &Args) -> Result<()> {
+    let listener = TcpListener::bind(args.address).await?;
+    println!("{}", listener.local_addr()?);
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let service =
+                service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+            // Whoever breaks off has got what it wanted.
+            let _ = connection.await;
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(CONTENT.as_bytes())));
+    let fields = response.headers_mut();
+    fields.insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    fields.insert("x-m2m-rsc", hyper::header::HeaderValue::from_static("2000"));
+    for name in ["x-m2m-ri", "x-m2m-rvi"] {
+        if let Some(value) = request.headers().get(name) {
+            fields.insert(name, value.clone());
+        }
+    }
+    response
+}

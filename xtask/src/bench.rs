@@ -225,7 +225,7 @@ impl Bench<'_> {
                     load.args(["--expected", "status"]);
                 }
                 let figures: Value = serde_json::from_str(&process::output(&mut load)?)?;
-                let cpu = figures["server_cpu_us"].as_f64().unwrap_or(f64::NAN);
+                let cpu = figures.get("server_cpu_us").and_then(Value::as_f64).unwrap_or(f64::NAN);
                 println!("  {:32} {cpu:8.1} µs", contender.name());
                 row.rounds.push(figures);
             }
@@ -261,7 +261,11 @@ impl Bench<'_> {
             let mut load = self.generator("hold", way, rows, &server);
             load.args(["--connections", &associations.to_string()]);
             let held: Value = serde_json::from_str(&process::output(&mut load)?)?;
-            self.single(what, held["bytes_each"].as_f64().unwrap_or(f64::NAN), "bytes");
+            self.single(
+                what,
+                held.get("bytes_each").and_then(Value::as_f64).unwrap_or(f64::NAN),
+                "bytes",
+            );
         }
         let cache = self.place.work.join("saegis/state/code-cache");
         fs::remove_dir_all(&cache).context("there is no code cache")?;

@@ -1,6 +1,7 @@
 //! Where log and audit trail are written: the log to standard error, the trail to a file as well.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,11 +88,3 @@ pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
     tracing_subscriber::registry().with(lines).with(trail).init();
     Ok((Logging { _rest: all }, lost))
 }
-            let file =
-                LineFile::open(path, trail.file_bytes, trail.old_files, &TRAIL).map_err(|e| {
-                    Faults(vec![Fault::of(path, format!("audit.file: can't be written: {e}"))])
-                })?;
-            let failed = file.failed();
-            let (writer, rest) = Lines::to("audit", file).map_err(no_thread)?;
-            lost.trail = Some((writer.clone(), failed));
-            all.push(rest);

@@ -2,6 +2,7 @@
 
 mod load;
 mod peer;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -165,6 +166,8 @@ pub struct Modules {
     pub concurrent_decisions: usize,
     /// The capabilities that each module may ask for, by the module's name; `*` is every module.
     pub grants: BTreeMap<String, Vec<Capability>>,
+    /// Whose signatures modules and manifests must have; none, and they need none.
+    pub require_signature: Option<signature::Keys>,
 }
 
 impl Default for Modules {
@@ -178,6 +181,7 @@ impl Default for Modules {
             memory_bytes: limits.memory,
             concurrent_decisions: limits.concurrent_calls,
             grants: BTreeMap::new(),
+            require_signature: None,
         }
     }
 }

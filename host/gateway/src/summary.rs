@@ -39,7 +39,8 @@ pub fn policy(generation: &Generation) -> Vec<String> {
             [] => "no capabilities".into(),
             some => format!("may use {}", join(some.iter().map(|c| c.name()))),
         };
-        lines.push(format!("  module      {}: {hooks}; {capabilities}", module.name));
+        let signed = module.signed.map(|s| format!("; signed by {}", s.by)).unwrap_or_default();
+        lines.push(format!("  module      {}: {hooks}; {capabilities}{signed}", module.name));
     }
     for table in generation.tables() {
         lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
@@ -76,6 +77,8 @@ pub fn as_json(generation: &Generation) -> Value {
             "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
             "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
             "sha256": hex::encode(m.digest),
+            "signed_by": m.signed.map(|s| s.by.to_string()),
+            "signed_at": m.signed.map(|s| timestamp::format(s.at)),
         })
     });
     let tables = generation

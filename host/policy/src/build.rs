@@ -15,6 +15,7 @@ use crate::manifest::Manifest;
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+use crate::signature::{self, Required, Signed, Trust};
 use crate::subscription::{self, Subscription};
 use crate::table::Table;
 
@@ -22,6 +23,8 @@ use crate::table::Table;
 pub(crate) struct Installed {
     pub module: Arc<Module>,
     pub files: Arc<Files>,
+    /// Whose signature it has, where one is asked for.
+    pub signed: Option<Signed>,
 }
 
 /// Builds the generation that follows `last`. What has not changed since is taken over.
@@ -109,10 +112,9 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
         && a.subscription_digest == b.subscription_digest
         && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
         && a.modules.len() == b.modules.len()
-        && a.modules
-            .iter()
-            .zip(&b.modules)
-            .all(|(a, b)| Arc::ptr_eq(&a.module, &b.module) && a.files == b.files)
+        && a.modules.iter().zip(&b.modules).all(|(a, b)| {
+            Arc::ptr_eq(&a.module, &b.module) && a.files == b.files && a.signed == b.signed
+        })
 }
 
 /// The policy tables of a generation.
@@ -200,8 +202,16 @@ fn load_modules(
     faults: &mut Vec<Fault>,
 ) -> Vec<Installed> {
     let mut installed = Vec::new();
+    let trust = match settings.signatures.as_ref().map(Required::trust).transpose() {
+        Ok(trust) => trust,
+        Err(found) => {
+            faults.extend(found);
+            return installed;
+        }
+    };
+    let trust = trust.as_ref();
     for (name, path) in list(&settings.modules, "wasm", faults) {
-        match load_module(settings, sandbox, last, runtime, &name, &path) {
+        match load_module(settings, trust, sandbox, last, runtime, &name, &path) {
             Ok(one) => installed.push(one),
             Err(found) => faults.extend(found),
         }
@@ -215,6 +225,7 @@ fn load_modules(
 
 fn load_module(
     settings: &Settings,
+    trust: Option<&Trust>,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
     runtime: &Handle,
@@ -225,8 +236,11 @@ fn load_module(
     for file in [path, &manifest_file] {
         files::stays_in(&settings.modules, file).map_err(one)?;
     }
-    let manifest = load_manifest(&manifest_file)?;
+    let manifest = load_manifest(&manifest_file, trust)?;
     let source = files::read(path, settings.limits.module_size).map_err(one)?;
+    manifest.check_digest(path, &source.digest).map_err(one)?;
+    let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
+    let signed = signed.transpose().map_err(one)?;
     let unchanged = last.and_then(|last| {
         let same =
             |m: &Arc<Module>| m.name == name && m.digest == source.digest && m.manifest == manifest;
@@ -250,7 +264,7 @@ fn load_module(
             Arc::new(module)
         }
     };
-    Ok(Installed { module, files: Arc::new(own_files) })
+    Ok(Installed { module, files: Arc::new(own_files), signed })
 }
 
 fn one(fault: Fault) -> Vec<Fault> {
@@ -260,14 +274,24 @@ fn one(fault: Fault) -> Vec<Fault> {
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
 
-fn load_manifest(path: &Path) -> Result<Manifest, Vec<Fault>> {
+fn load_manifest(path: &Path, trust: Option<&Trust>) -> Result<Manifest, Vec<Fault>> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Manifest::default());
     }
     let source = files::read(path, MAX_MANIFEST).map_err(one)?;
     let text = std::str::from_utf8(&source.bytes);
     let text = text.map_err(|_| one(Fault::of(path, "is not UTF-8")))?;
-    Manifest::parse(path, text)
+    let manifest = Manifest::parse(path, text)?;
+    if let Some(trust) = trust {
+        signature::demand(path, &source.bytes, trust).map_err(one)?;
+        if manifest.digest.is_none() {
+            // Else it could be put beside another module that is signed.
+            let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of \
+                        the module, and sign it anew";
+            return Err(one(Fault::of(path, what)));
+        }
+    }
+    Ok(manifest)
 }
 
 /// The files of a folder with that extension, by name without it. Hidden files are nobody's: they

@@ -24,6 +24,7 @@ use crate::maf::MafKeys;
 use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
+use crate::signature::Signed;
 use crate::subscription::Subscription;
 
 /// All modules and policy files that were loaded together. It never changes; whoever holds it
@@ -64,6 +65,8 @@ pub struct ModuleSummary {
     pub capabilities: Vec<Capability>,
     /// SHA-256 of its file.
     pub digest: [u8; 32],
+    /// Whose signature counted, where one was asked for.
+    pub signed: Option<Signed>,
 }
 
 /// What whoever runs the gateway wants to know of a policy table.
@@ -83,13 +86,14 @@ impl Generation {
     /// The modules, in the order in which they are asked.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleSummary> {
-        let summary = |m: &Arc<Module>| ModuleSummary {
+        let summary = |m: &Arc<Module>, signed| ModuleSummary {
             name: m.name.clone(),
             hooks: m.hooks(),
             capabilities: m.capabilities.clone(),
             digest: m.digest,
+            signed,
         };
-        self.modules.iter().map(|i| summary(&i.module)).collect()
+        self.modules.iter().map(|i| summary(&i.module, i.signed)).collect()
     }
 
     /// The policy tables, by name.

@@ -27,6 +27,7 @@ mod module;
 mod observe;
 mod sandbox;
 mod settings;
+mod signature;
 mod subscription;
 mod table;
 mod watch;
@@ -45,6 +46,10 @@ pub use maf::{Known, MafKey, MafKeys};
 pub use module::Hook;
 pub use observe::{Decided, Observer, Outcome};
 pub use settings::{Grants, Limits, Settings};
+pub use signature::{
+    BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,
+    signature_file,
+};
 pub use subscription::{NoNode, Rule, Subscription};
 pub use table::Table;
 pub use watch::{WatchError, Watcher, watch};

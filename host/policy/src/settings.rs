@@ -11,6 +11,7 @@ use saegis_onem2m::id::CseId;
 use crate::capability::Capability;
 use crate::maf::MafKeys;
 use crate::observe::Observer;
+use crate::signature::Required;
 
 /// Settings of the policy runtime.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Settings {
     pub code_cache: Option<PathBuf>,
     /// Modules that must be installed, by name: without them there is no generation.
     pub required: Vec<String>,
+    /// Whose signatures modules and manifests must have; `None`, and they need none.
+    pub signatures: Option<Required>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
     /// Whether the service subscription is a policy file; if not, whoever asks for a registration

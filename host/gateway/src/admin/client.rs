@@ -126,7 +126,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Request::Modules => {
             let generation = answer.get("generation").map(text).unwrap_or_default();
             print(&format!("generation {generation}"));
-            let modules = ["name", "hooks", "capabilities", "sha256"];
+            let modules = ["name", "hooks", "capabilities", "signed_by", "sha256"];
             table(answer.get("modules"), &modules).iter().for_each(|line| print(line));
             table(answer.get("tables"), &["name", "rows"]).iter().for_each(|line| print(line));
         }

@@ -84,6 +84,9 @@ impl Config {
 
     /// Paths are relative to the configuration's own folder.
     pub fn place(&mut self, base: &Path) {
+        if let Some(keys) = &mut self.modules.require_signature {
+            keys.place(base);
+        }
         let paths = [
             &mut self.policy.folder,
             &mut self.modules.folder,
@@ -159,6 +162,9 @@ impl Config {
                 fault("timeout-seconds must be at least 1".into());
             }
         }
+        if let Some(keys) = &self.modules.require_signature {
+            keys.check(document);
+        }
         super::peer::check(&self.peer, &self.cse, document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let bounds = &self.limits;
@@ -210,6 +216,7 @@ impl Config {
             modules: self.modules.folder.clone(),
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
+            signatures: self.modules.require_signature.as_ref().map(|keys| keys.required()),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
             in_cse: match self.cse.kind {

@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("faketime", "faketime"),
     ("minisign", "minisign"),
+    ("docker-registry", "docker-registry"),
     // Limits and namespaces of their own for gateways under test.
     ("prlimit", "util-linux"),
     ("unshare", "util-linux"),

@@ -37,6 +37,9 @@ pub struct Config {
     /// Where modules are and what they may do.
     #[serde(default)]
     pub modules: Modules,
+    /// Registries that modules and policy files may come from.
+    #[serde(default)]
+    pub artefacts: crate::artefacts::Artefacts,
     /// The CSE behind the gateway, if it is not the embedded one.
     pub upstream: Option<Upstream>,
     /// Other CSEs that this one goes to.

@@ -40,7 +40,8 @@ pub fn policy(generation: &Generation) -> Vec<String> {
             some => format!("may use {}", join(some.iter().map(|c| c.name()))),
         };
         let signed = module.signed.map(|s| format!("; signed by {}", s.by)).unwrap_or_default();
-        lines.push(format!("  module      {}: {hooks}; {capabilities}{signed}", module.name));
+        let from = module.source.map(|from| format!("; from {from}")).unwrap_or_default();
+        lines.push(format!("  module      {}: {hooks}; {capabilities}{signed}{from}", module.name));
     }
     for table in generation.tables() {
         lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
@@ -77,6 +78,7 @@ pub fn as_json(generation: &Generation) -> Value {
             "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
             "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
             "sha256": hex::encode(m.digest),
+            "source": m.source,
             "signed_by": m.signed.map(|s| s.by.to_string()),
             "signed_at": m.signed.map(|s| timestamp::format(s.at)),
         })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::artefact::{self, PolicyFiles};
 use crate::certificates;
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
@@ -57,12 +58,14 @@ fn build_now(
     runtime: &Handle,
 ) -> Result<Generation, Faults> {
     let mut faults = Vec::new();
+    let policies = PolicyFiles::find(settings, &mut faults);
     let LoadedTables { tables, digests: table_digests, exposed } =
-        load_tables(settings, last, &mut faults);
-    let (subscription, subscription_digest) = load_subscription(settings, last, &mut faults);
+        load_tables(settings, &policies, last, &mut faults);
+    let (subscription, subscription_digest) =
+        load_subscription(settings, &policies, last, &mut faults);
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
     let certificates = certificates::load(settings, last_certificates, &mut faults);
-    let modules = load_modules(settings, sandbox, last, runtime, &mut faults);
+    let modules = load_modules(settings, &policies, sandbox, last, runtime, &mut faults);
     if faults.is_empty() {
         for name in &settings.required {
             if !modules.iter().any(|i| i.module.name == *name) {
@@ -128,12 +131,15 @@ struct LoadedTables {
 
 fn load_tables(
     settings: &Settings,
+    policies: &PolicyFiles<'_>,
     last: Option<&Generation>,
     faults: &mut Vec<Fault>,
 ) -> LoadedTables {
     let mut loaded = LoadedTables::default();
-    for (name, path) in list(&settings.policies, "csv", faults) {
-        let source = match files::read(&path, settings.limits.file_size) {
+    let mut all = list(&settings.policies, "csv", faults);
+    all.extend(policies.fetched("csv"));
+    for (name, path) in all {
+        let source = match policies.read(&format!("{name}.csv"), settings.limits.file_size) {
             Ok(source) => source,
             Err(fault) => {
                 faults.push(fault);
@@ -163,14 +169,15 @@ fn load_tables(
 
 fn load_subscription(
     settings: &Settings,
+    policies: &PolicyFiles<'_>,
     last: Option<&Generation>,
     faults: &mut Vec<Fault>,
 ) -> (Option<Arc<Subscription>>, Option<Digest>) {
-    let file = settings.policies.join(subscription::FILE);
-    if !settings.subscription_file || matches!(file.try_exists(), Ok(false)) {
+    let file = policies.called(subscription::FILE);
+    if !settings.subscription_file || policies.lacks(subscription::FILE) {
         return (None, None);
     }
-    let source = match files::read(&file, settings.limits.file_size) {
+    let source = match policies.read(subscription::FILE, settings.limits.file_size) {
         Ok(source) => source,
         Err(fault) => {
             faults.push(fault);
@@ -196,6 +203,7 @@ fn load_subscription(
 
 fn load_modules(
     settings: &Settings,
+    policies: &PolicyFiles<'_>,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
     runtime: &Handle,
@@ -210,9 +218,15 @@ fn load_modules(
         }
     };
     let trust = trust.as_ref();
-    for (name, path) in list(&settings.modules, "wasm", faults) {
-        match load_module(settings, trust, sandbox, last, runtime, &name, &path) {
-            Ok(one) => installed.push(one),
+    let mut all = list(&settings.modules, "wasm", faults);
+    // A manifest may name a module of a registry.
+    for (name, manifest) in list(&settings.modules, "toml", &mut Vec::new()) {
+        all.entry(name).or_insert(manifest);
+    }
+    for (name, path) in all {
+        let context = Context { settings, policies, trust, sandbox, last, runtime };
+        match load_module(&context, &name, &path) {
+            Ok(one) => installed.extend(one),
             Err(found) => faults.extend(found),
         }
     }
@@ -223,24 +237,47 @@ fn load_modules(
     installed
 }
 
+/// What a module is loaded with.
+struct Context<'a> {
+    settings: &'a Settings,
+    policies: &'a PolicyFiles<'a>,
+    trust: Option<&'a Trust>,
+    sandbox: &'a Arc<Sandbox>,
+    last: Option<&'a Generation>,
+    runtime: &'a Handle,
+}
+
+/// Loads a module by its file, or by its manifest, where that says where it comes from. A manifest
+/// that does not is nobody's.
 fn load_module(
-    settings: &Settings,
-    trust: Option<&Trust>,
-    sandbox: &Arc<Sandbox>,
-    last: Option<&Generation>,
-    runtime: &Handle,
+    context: &Context<'_>,
     name: &str,
     path: &Path,
-) -> Result<Installed, Vec<Fault>> {
+) -> Result<Option<Installed>, Vec<Fault>> {
+    let &Context { settings, policies, trust, sandbox, last, runtime } = context;
     let manifest_file = path.with_extension("toml");
+    let is_manifest = *path == *manifest_file;
     for file in [path, &manifest_file] {
         files::stays_in(&settings.modules, file).map_err(one)?;
     }
-    let manifest = load_manifest(&manifest_file, trust)?;
-    let source = files::read(path, settings.limits.module_size).map_err(one)?;
+    if is_manifest && load_manifest(path, None)?.0.source.is_none() {
+        return Ok(None);
+    }
+    let (manifest, signed) = load_manifest(&manifest_file, trust)?;
+    let (source, signed) = match &manifest.source {
+        Some(_) if !is_manifest => {
+            let what = format!("says where the module comes from, and {name}.wasm is here too");
+            return Err(one(Fault::of(&manifest_file, what)));
+        }
+        // The reference pins it, and is signed with the manifest.
+        Some(from) => (artefact::read_module(settings, path, from).map_err(one)?, signed),
+        None => {
+            let source = files::read(path, settings.limits.module_size).map_err(one)?;
+            let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
+            (source, signed.transpose().map_err(one)?)
+        }
+    };
     manifest.check_digest(path, &source.digest).map_err(one)?;
-    let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
-    let signed = signed.transpose().map_err(one)?;
     let unchanged = last.and_then(|last| {
         let same =
             |m: &Arc<Module>| m.name == name && m.digest == source.digest && m.manifest == manifest;
@@ -250,7 +287,7 @@ fn load_module(
     for file in &manifest.files {
         // What a module can't hold it can't read.
         let limit = settings.limits.memory as u64;
-        let source = files::read(&settings.policies.join(file), limit).map_err(one)?;
+        let source = policies.read(file, limit).map_err(one)?;
         own_files.insert(file.clone(), Arc::from(source.bytes.as_slice()));
     }
     let module = match unchanged {
@@ -264,7 +301,7 @@ fn load_module(
             Arc::new(module)
         }
     };
-    Ok(Installed { module, files: Arc::new(own_files), signed })
+    Ok(Some(Installed { module, files: Arc::new(own_files), signed }))
 }
 
 fn one(fault: Fault) -> Vec<Fault> {
@@ -274,29 +311,36 @@ fn one(fault: Fault) -> Vec<Fault> {
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
 
-fn load_manifest(path: &Path, trust: Option<&Trust>) -> Result<Manifest, Vec<Fault>> {
+/// Reads a manifest, with whose it is, if it must be somebody's.
+pub(crate) fn load_manifest(
+    path: &Path,
+    trust: Option<&Trust>,
+) -> Result<(Manifest, Option<Signed>), Vec<Fault>> {
     if matches!(path.try_exists(), Ok(false)) {
-        return Ok(Manifest::default());
+        return Ok((Manifest::default(), None));
     }
     let source = files::read(path, MAX_MANIFEST).map_err(one)?;
     let text = std::str::from_utf8(&source.bytes);
     let text = text.map_err(|_| one(Fault::of(path, "is not UTF-8")))?;
     let manifest = Manifest::parse(path, text)?;
-    if let Some(trust) = trust {
-        signature::demand(path, &source.bytes, trust).map_err(one)?;
-        if manifest.digest.is_none() {
-            // Else it could be put beside another module that is signed.
-            let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of \
-                        the module, and sign it anew";
-            return Err(one(Fault::of(path, what)));
-        }
+    let Some(trust) = trust else { return Ok((manifest, None)) };
+    let signed = signature::demand(path, &source.bytes, trust).map_err(one)?;
+    if manifest.digest.is_none() && manifest.source.is_none() {
+        // Else it could be put beside another module that is signed.
+        let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of the \
+                    module, and sign it anew";
+        return Err(one(Fault::of(path, what)));
     }
-    Ok(manifest)
+    Ok((manifest, Some(signed)))
 }
 
 /// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
 /// are what editors and file copies leave while they write.
-fn list(folder: &Path, extension: &str, faults: &mut Vec<Fault>) -> BTreeMap<String, PathBuf> {
+pub(crate) fn list(
+    folder: &Path,
+    extension: &str,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<String, PathBuf> {
     let mut found = BTreeMap::new();
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

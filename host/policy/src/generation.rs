@@ -8,6 +8,7 @@ use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 
+use crate::artefact;
 use crate::bindings::saegis::policy::types;
 use crate::build::{self, Installed};
 use crate::call::View;
@@ -67,6 +68,8 @@ pub struct ModuleSummary {
     pub digest: [u8; 32],
     /// Whose signature counted, where one was asked for.
     pub signed: Option<Signed>,
+    /// Where it came from, if not from the folder.
+    pub source: Option<String>,
 }
 
 /// What whoever runs the gateway wants to know of a policy table.
@@ -92,6 +95,7 @@ impl Generation {
             capabilities: m.capabilities.clone(),
             digest: m.digest,
             signed,
+            source: m.manifest.source.clone(),
         };
         self.modules.iter().map(|i| summary(&i.module, i.signed)).collect()
     }
@@ -365,6 +369,7 @@ impl Policy {
         let sandbox = Sandbox::new(&settings)
             .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
+        artefact::obtain(&settings).await;
         let first = build::build(&settings, &sandbox, None).await?;
         Ok(Self {
             settings,
@@ -386,8 +391,17 @@ impl Policy {
         &self.settings
     }
 
-    /// Builds the next generation from what is on disk now, and puts it in force if it is good.
+    /// Sees to it that what the next generation wants of registries is kept here, as far as it can
+    /// be had. That can take a while, and may be given up at any time.
+    pub async fn obtain(&self) {
+        artefact::obtain(&self.settings).await;
+    }
+
+    /// Builds the next generation from what is on disk now, and puts it in force if it is good. What
+    /// it wants of registries is fetched before.
     pub async fn reload(&self) -> Reload {
+        // Before the lock: a registry that is slow holds up nobody who does not want it.
+        self.obtain().await;
         let _one_at_a_time = self.building.lock().await;
         let last = self.current();
         match build::build(&self.settings, &self.sandbox, Some(&last)).await {

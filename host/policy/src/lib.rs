@@ -9,6 +9,7 @@
 //! with no authority but the capabilities that the module's manifest asks for and the settings
 //! grant. A decision that goes wrong in any way is a refusal, and says why.
 
+mod artefact;
 mod bindings;
 mod build;
 mod call;
@@ -32,6 +33,7 @@ mod subscription;
 mod table;
 mod watch;
 
+pub use artefact::{Artefacts, KeptArtefact, KeptFile};
 pub use capability::Capability;
 pub use certificates::Certificates;
 pub use decision::{

@@ -25,6 +25,9 @@ pub(crate) struct Manifest {
     /// The SHA-256 of the one file that this is the manifest of; without it, of any.
     #[serde(default, deserialize_with = "digest")]
     pub digest: Option<Digest>,
+    /// Where the module comes from, if no file lies beside the manifest: `oci://…@sha256:…`.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// Reads a digest as it is commonly written, `sha256:` and 64 hexadecimal digits.
@@ -47,7 +50,13 @@ fn last() -> u32 {
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { order: last(), capabilities: Vec::new(), files: Vec::new(), digest: None }
+        Self {
+            order: last(),
+            capabilities: Vec::new(),
+            files: Vec::new(),
+            digest: None,
+            source: None,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use saegis_certificate::Names;
 use saegis_onem2m::id::CseId;
 
+use crate::artefact::Artefacts;
 use crate::capability::Capability;
 use crate::maf::MafKeys;
 use crate::observe::Observer;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub required: Vec<String>,
     /// Whose signatures modules and manifests must have; `None`, and they need none.
     pub signatures: Option<Required>,
+    /// Who fetches artefacts of registries, where some are configured.
+    pub artefacts: Option<Arc<dyn Artefacts>>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
     /// Whether the service subscription is a policy file; if not, whoever asks for a registration

@@ -154,8 +154,10 @@ impl Registry {
         accept: &'static str,
         pass: Option<&HeaderValue>,
     ) -> Result<Response<Incoming>, PullError> {
-        // The client takes nothing but https.
         let address: Uri = address.parse().map_err(|_| PullError::Redirect)?;
+        if address.scheme_str() != Some("https") {
+            return Err(PullError::Redirect);
+        }
         let mut request = Request::get(address).header(ACCEPT, accept);
         if let Some(pass) = pass {
             request = request.header(AUTHORIZATION, pass);

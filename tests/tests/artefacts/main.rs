@@ -119,8 +119,6 @@ fn policy_files_come_from_a_registry() {
     // A broken one changes nothing, and says where it is broken.
     let broken =
         registry.publish_files("policies/home:2", &[("psk-lookup-table.csv", "kpsa\n1\n")]);
-    let why = format!("artefacts.toml: {broken}");
-    let _ = why;
     gateway.refused_after(&format!("{broken} psk-lookup-table.csv:"), |g| {
         g.replace("policies/artefacts.toml", file(&broken));
     });
@@ -299,7 +297,7 @@ fn a_token_is_fetched_and_nobody_else_gets_what_lets_us_in() {
     refused(&wrong, "it does not let us in with what is in credentials-file");
     let asked = tokens.asked().len();
     let (plain, liar) = with(asks(tokens.host(), "http"), "secret");
-    refused(&plain, "client error (Connect)");
+    refused(&plain, "it sends us elsewhere, too often or without HTTPS");
     assert_eq!(tokens.asked().len(), asked, "a password went over HTTP");
     assert!(liar.asked().iter().all(|request| !request.contains("authorization")));
     let (good, _liar) = with(asks(tokens.host(), "https"), "secret");
@@ -327,7 +325,7 @@ fn whom_we_do_not_know_and_who_does_not_know_us() {
     fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
     let authority = fs::read(setup.path("ca.pem")).unwrap();
     certify(&setup.path(""));
-    refused(&setup, "invalid peer certificate: UnknownIssuer");
+    refused(&setup, "invalid peer certificate");
     fs::write(setup.path("ca.pem"), "rubbish").unwrap();
     refused(&setup, "ca.pem: has no certificates in PEM");
     fs::write(setup.path("ca.pem"), authority).unwrap();

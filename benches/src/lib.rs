@@ -74,6 +74,8 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         modules,
         code_cache: None,
         required: Vec::new(),
+        signatures: None,
+        artefacts: None,
         cse: saegis_onem2m::id::CseId::parse("mn-cse").map_err(|e| fault(&e))?,
         registrars: Vec::new(),
         in_cse: None,

@@ -19,6 +19,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("faketime", "faketime"),
+    ("minisign", "minisign"),
+    ("docker-registry", "docker-registry"),
     // Limits and namespaces of their own for gateways under test.
     ("prlimit", "util-linux"),
     ("unshare", "util-linux"),

@@ -2,6 +2,7 @@
 
 mod load;
 mod peer;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +37,9 @@ pub struct Config {
     /// Where modules are and what they may do.
     #[serde(default)]
     pub modules: Modules,
+    /// Registries that modules and policy files may come from.
+    #[serde(default)]
+    pub artefacts: crate::artefacts::Artefacts,
     /// The CSE behind the gateway, if it is not the embedded one.
     pub upstream: Option<Upstream>,
     /// Other CSEs that this one goes to.
@@ -168,6 +172,8 @@ pub struct Modules {
     pub concurrent_decisions: usize,
     /// The capabilities that each module may ask for, by the module's name; `*` is every module.
     pub grants: BTreeMap<String, Vec<Capability>>,
+    /// Whose signatures modules and manifests must have; none, and they need none.
+    pub require_signature: Option<signature::Keys>,
 }
 
 impl Default for Modules {
@@ -181,6 +187,7 @@ impl Default for Modules {
             memory_bytes: limits.memory,
             concurrent_decisions: limits.concurrent_calls,
             grants: BTreeMap::new(),
+            require_signature: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod ae;
+mod artefacts;
 mod associations;
 mod audit;
 mod bindings;

@@ -41,7 +41,9 @@ pub fn policy(generation: &Generation) -> Vec<String> {
             [] => "no capabilities".into(),
             some => format!("may use {}", join(some.iter().map(|c| c.name()))),
         };
-        lines.push(format!("  module      {}: {hooks}; {capabilities}", module.name));
+        let signed = module.signed.map(|s| format!("; signed by {}", s.by)).unwrap_or_default();
+        let from = module.source.map(|from| format!("; from {from}")).unwrap_or_default();
+        lines.push(format!("  module      {}: {hooks}; {capabilities}{signed}{from}", module.name));
     }
     for shadow in generation.shadows() {
         let replaces = shadow.replaces.map(|name| format!(" of {name}")).unwrap_or_default();
@@ -90,6 +92,9 @@ pub fn as_json(generation: &Generation) -> Value {
             "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
             "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
             "sha256": hex::encode(m.digest),
+            "source": m.source,
+            "signed_by": m.signed.map(|s| s.by.to_string()),
+            "signed_at": m.signed.map(|s| timestamp::format(s.at)),
         })
     });
     let tables = generation

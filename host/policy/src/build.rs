@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::artefact::{self, PolicyFiles};
 use crate::certificates;
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
@@ -17,6 +18,7 @@ use crate::module::{Hook, Module};
 use crate::sandbox::Sandbox;
 use crate::settings::{Grants, Settings};
 use crate::shadow::{Queue, Unloaded};
+use crate::signature::{self, Required, Signed, Trust};
 use crate::subscription::{self, Subscription};
 use crate::table::Table;
 
@@ -29,12 +31,15 @@ pub(crate) struct Installed {
     pub order: u32,
     /// The modules whose place it has taken.
     pub lineage: Vec<String>,
+    /// Whose signature it has, where one is asked for.
+    pub signed: Option<Signed>,
 }
 
 impl Installed {
     /// A module that takes nobody's place.
     pub fn alone(module: Arc<Module>, files: Files) -> Self {
-        Self { order: module.manifest.order, module, files: Arc::new(files), lineage: Vec::new() }
+        let (order, files) = (module.manifest.order, Arc::new(files));
+        Self { order, module, files, lineage: Vec::new(), signed: None }
     }
 }
 
@@ -71,12 +76,15 @@ fn build_now(
     runtime: &Handle,
 ) -> Result<Generation, Faults> {
     let mut faults = Vec::new();
+    let policies = PolicyFiles::find(settings, &mut faults);
     let LoadedTables { tables, digests: table_digests, exposed } =
-        load_tables(settings, last, &mut faults);
-    let (subscription, subscription_digest) = load_subscription(settings, last, &mut faults);
+        load_tables(settings, &policies, last, &mut faults);
+    let (subscription, subscription_digest) =
+        load_subscription(settings, &policies, last, &mut faults);
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
     let certificates = certificates::load(settings, last_certificates, &mut faults);
-    let Loaded { all, unloaded } = load_modules(settings, sandbox, last, runtime, &mut faults);
+    let Loaded { all, unloaded } =
+        load_modules(settings, &policies, sandbox, last, runtime, &mut faults);
     let Parts { in_force: modules, kept, shadows } =
         lineage::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
@@ -136,8 +144,9 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
 }
 
 fn same_modules(a: &[Installed], b: &[Installed]) -> bool {
-    let same =
-        |(a, b): (&Installed, &Installed)| Arc::ptr_eq(&a.module, &b.module) && a.files == b.files;
+    let same = |(a, b): (&Installed, &Installed)| {
+        Arc::ptr_eq(&a.module, &b.module) && a.files == b.files && a.signed == b.signed
+    };
     a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
@@ -152,12 +161,15 @@ struct LoadedTables {
 
 fn load_tables(
     settings: &Settings,
+    policies: &PolicyFiles<'_>,
     last: Option<&Generation>,
     faults: &mut Vec<Fault>,
 ) -> LoadedTables {
     let mut loaded = LoadedTables::default();
-    for (name, path) in list(&settings.policies, "csv", faults) {
-        let source = match files::read(&path, settings.limits.file_size) {
+    let mut all = list(&settings.policies, "csv", faults);
+    all.extend(policies.fetched("csv"));
+    for (name, path) in all {
+        let source = match policies.read(&format!("{name}.csv"), settings.limits.file_size) {
             Ok(source) => source,
             Err(fault) => {
                 faults.push(fault);
@@ -187,14 +199,15 @@ fn load_tables(
 
 fn load_subscription(
     settings: &Settings,
+    policies: &PolicyFiles<'_>,
     last: Option<&Generation>,
     faults: &mut Vec<Fault>,
 ) -> (Option<Arc<Subscription>>, Option<Digest>) {
-    let file = settings.policies.join(subscription::FILE);
-    if !settings.subscription_file || matches!(file.try_exists(), Ok(false)) {
+    let file = policies.called(subscription::FILE);
+    if !settings.subscription_file || policies.lacks(subscription::FILE) {
         return (None, None);
     }
-    let source = match files::read(&file, settings.limits.file_size) {
+    let source = match policies.read(subscription::FILE, settings.limits.file_size) {
         Ok(source) => source,
         Err(fault) => {
             faults.push(fault);
@@ -226,27 +239,45 @@ struct Loaded {
 
 fn load_modules(
     settings: &Settings,
+    policies: &PolicyFiles<'_>,
     sandbox: &Arc<Sandbox>,
     last: Option<&Generation>,
     runtime: &Handle,
     faults: &mut Vec<Fault>,
 ) -> Loaded {
+    let mut loaded = Loaded { all: Vec::new(), unloaded: Vec::new() };
+    let trust = match settings.signatures.as_ref().map(Required::trust).transpose() {
+        Ok(trust) => trust,
+        Err(found) => {
+            faults.extend(found);
+            return loaded;
+        }
+    };
+    let trust = trust.as_ref();
     let mut files = list(&settings.modules, "wasm", faults);
+    // A manifest may name a module of a registry.
+    for (name, manifest) in list(&settings.modules, "toml", &mut Vec::new()) {
+        files.entry(name).or_insert(manifest);
+    }
     files.extend(settings.changes.modules.clone());
     let mut manifests = BTreeMap::new();
+    let mut signatures = BTreeMap::new();
     // What is wrong is told in the order of the modules' names.
     let mut wrong = BTreeMap::new();
     for (name, path) in &files {
-        match manifest_of(settings, name, path) {
-            Ok(manifest) => {
+        match manifest_of(settings, name, path, trust) {
+            // A manifest of which there is no module, here or elsewhere, is nobody's.
+            Ok((manifest, _)) if is_manifest(path) && manifest.source.is_none() => {}
+            Ok((manifest, signed)) => {
                 manifests.insert(name.clone(), manifest);
+                signatures.insert(name, signed);
             }
             Err(found) => {
                 wrong.insert(name, found);
             }
         }
     }
-    let mut loaded = Loaded { all: Vec::new(), unloaded: Vec::new() };
+    let context = Context { settings, policies, trust, sandbox, last, runtime };
     for (name, manifest) in &manifests {
         let Some(path) = files.get(name) else { continue };
         let lineage = lineage::lineage(name, &manifests)
@@ -255,9 +286,10 @@ fn load_modules(
             let of: Vec<_> = lineage.iter().map(String::as_str).collect();
             let grants = settings.grants.with_heir(name, &of);
             let order = lineage::order(name, &lineage, &manifests);
-            let (module, files) =
-                load_module(settings, sandbox, last, runtime, (name, path, manifest), &grants)?;
-            Ok(Installed { module, files, order, lineage })
+            let signed = signatures.get(name).copied().flatten();
+            let (module, files, signed) =
+                load_module(&context, (name, path, manifest), signed, &grants)?;
+            Ok(Installed { module, files, order, lineage, signed })
         });
         match installed {
             Ok(one) => loaded.all.push(one),
@@ -274,18 +306,44 @@ fn load_modules(
     loaded
 }
 
+/// What a module is loaded with.
+struct Context<'a> {
+    settings: &'a Settings,
+    policies: &'a PolicyFiles<'a>,
+    trust: Option<&'a Trust>,
+    sandbox: &'a Arc<Sandbox>,
+    last: Option<&'a Generation>,
+    runtime: &'a Handle,
+}
+
+/// Loads a module by its file, or from where its manifest says that it comes.
 fn load_module(
-    settings: &Settings,
-    sandbox: &Arc<Sandbox>,
-    last: Option<&Generation>,
-    runtime: &Handle,
+    context: &Context<'_>,
     (name, path, manifest): (&str, &Path, &Manifest),
+    manifest_signed: Option<Signed>,
     grants: &Grants,
-) -> Result<(Arc<Module>, Arc<Files>), Vec<Fault>> {
+) -> Result<(Arc<Module>, Arc<Files>, Option<Signed>), Vec<Fault>> {
+    let &Context { settings, policies, trust, sandbox, last, runtime } = context;
     if !settings.changes.modules.contains_key(name) {
         files::stays_in(&settings.modules, path).map_err(one)?;
     }
-    let source = files::read(path, settings.limits.module_size).map_err(one)?;
+    let (source, signed) = match &manifest.source {
+        Some(_) if !is_manifest(path) => {
+            let what = format!("says where the module comes from, and {name}.wasm is here too");
+            return Err(one(Fault::of(&path.with_extension("toml"), what)));
+        }
+        // The reference pins it, and is signed with the manifest.
+        Some(from) => {
+            let source = artefact::read_module(settings, path, from).map_err(one)?;
+            (source, manifest_signed)
+        }
+        None => {
+            let source = files::read(path, settings.limits.module_size).map_err(one)?;
+            let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
+            (source, signed.transpose().map_err(one)?)
+        }
+    };
+    manifest.check_digest(path, &source.digest).map_err(one)?;
     let unchanged = last.and_then(|last| {
         let same = |m: &Arc<Module>| {
             m.name == name && m.digest == source.digest && m.manifest == *manifest
@@ -296,7 +354,7 @@ fn load_module(
     for file in &manifest.files {
         // What a module can't hold it can't read.
         let limit = settings.limits.memory as u64;
-        let source = files::read(&settings.policies.join(file), limit).map_err(one)?;
+        let source = policies.read(file, limit).map_err(one)?;
         own_files.insert(file.clone(), Arc::from(source.bytes.as_slice()));
     }
     let module = match unchanged {
@@ -310,7 +368,7 @@ fn load_module(
             Arc::new(module)
         }
     };
-    Ok((module, Arc::new(own_files)))
+    Ok((module, Arc::new(own_files), signed))
 }
 
 fn one(fault: Fault) -> Vec<Fault> {
@@ -320,31 +378,64 @@ fn one(fault: Fault) -> Vec<Fault> {
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
 
-/// The manifest of a module that is there, or that is to be taken for its.
-fn manifest_of(settings: &Settings, name: &str, module: &Path) -> Result<Manifest, Vec<Fault>> {
+/// Whether a module is named by its manifest alone, which says where it comes from.
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The manifest of a module that is there, or that is to be taken for its, and whose it is, if it must be
+/// somebody's.
+fn manifest_of(
+    settings: &Settings,
+    name: &str,
+    module: &Path,
+    trust: Option<&Trust>,
+) -> Result<(Manifest, Option<Signed>), Vec<Fault>> {
     let path = module.with_extension("toml");
     if let Some(text) = settings.changes.manifests.get(name) {
-        return Manifest::parse(&path, text);
+        // A change that nobody has signed is none.
+        if trust.is_some() {
+            let what = "is signed: who changes it signs it anew (modules.require-signature)";
+            return Err(one(Fault::of(&path, what)));
+        }
+        return Manifest::parse(&path, text).map(|manifest| (manifest, None));
     }
     if !settings.changes.modules.contains_key(name) {
         files::stays_in(&settings.modules, &path).map_err(one)?;
     }
-    load_manifest(&path)
+    load_manifest(&path, trust)
 }
 
-pub(crate) fn load_manifest(path: &Path) -> Result<Manifest, Vec<Fault>> {
+/// Reads a manifest, with whose it is, if it must be somebody's.
+pub(crate) fn load_manifest(
+    path: &Path,
+    trust: Option<&Trust>,
+) -> Result<(Manifest, Option<Signed>), Vec<Fault>> {
     if matches!(path.try_exists(), Ok(false)) {
-        return Ok(Manifest::default());
+        return Ok((Manifest::default(), None));
     }
     let source = files::read(path, MAX_MANIFEST).map_err(one)?;
     let text = std::str::from_utf8(&source.bytes);
     let text = text.map_err(|_| one(Fault::of(path, "is not UTF-8")))?;
-    Manifest::parse(path, text)
+    let manifest = Manifest::parse(path, text)?;
+    let Some(trust) = trust else { return Ok((manifest, None)) };
+    let signed = signature::demand(path, &source.bytes, trust).map_err(one)?;
+    if manifest.digest.is_none() && manifest.source.is_none() {
+        // Else it could be put beside another module that is signed.
+        let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of the \
+                    module, and sign it anew";
+        return Err(one(Fault::of(path, what)));
+    }
+    Ok((manifest, Some(signed)))
 }
 
 /// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
 /// are what editors and file copies leave while they write.
-fn list(folder: &Path, extension: &str, faults: &mut Vec<Fault>) -> BTreeMap<String, PathBuf> {
+pub(crate) fn list(
+    folder: &Path,
+    extension: &str,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<String, PathBuf> {
     let mut found = BTreeMap::new();
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -48,6 +48,12 @@ pub fn read_file(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Fault> {
     read(path, limit).map(|source| source.bytes)
 }
 
+/// Reads a text of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, Fault> {
+    let text = String::from_utf8(read(path, limit)?.bytes.to_vec());
+    text.map_err(|_| Fault::of(path, "is not UTF-8"))
+}
+
 /// Reads a file with a private key, which not every user of the machine may be able to read.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::primitive::RequestPrimitive;
 
 use crate::answer::Answer;
+use crate::artefact;
 use crate::ask::{self, Came, Means, Trace};
 use crate::bindings::saegis::policy::types;
 use crate::build::{self, Installed};
@@ -31,6 +32,7 @@ use crate::record::{Again, Decision, Recorder};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::shadow::{self, Job, Queue, ShadowSummary, Shadows};
+use crate::signature::Signed;
 use crate::subscription::Subscription;
 
 /// All modules and policy files that were loaded together. It never changes; whoever holds it
@@ -77,6 +79,10 @@ pub struct ModuleSummary {
     pub capabilities: Vec<Capability>,
     /// SHA-256 of its file.
     pub digest: [u8; 32],
+    /// Whose signature counted, where one was asked for.
+    pub signed: Option<Signed>,
+    /// Where it came from, if not from the folder.
+    pub source: Option<String>,
 }
 
 /// What whoever runs the gateway wants to know of a policy table.
@@ -96,14 +102,16 @@ impl Generation {
     /// The modules, in the order in which they are asked.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleSummary> {
-        let summary = |m: &Arc<Module>| ModuleSummary {
+        let summary = |m: &Arc<Module>, signed| ModuleSummary {
             name: m.name.clone(),
             replaces: m.manifest.replaces.clone(),
             hooks: m.hooks(),
             capabilities: m.capabilities.clone(),
             digest: m.digest,
+            signed,
+            source: m.manifest.source.clone(),
         };
-        self.modules.iter().map(|i| summary(&i.module)).collect()
+        self.modules.iter().map(|i| summary(&i.module, i.signed)).collect()
     }
 
     /// The shadow modules, those that could not be loaded among them.
@@ -419,6 +427,7 @@ impl Policy {
         let sandbox = Sandbox::new(&settings)
             .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
+        artefact::obtain(&settings).await;
         let queue = shadow::start();
         let first = build::build(&settings, &sandbox, &queue, None).await?;
         Ok(Self {
@@ -442,8 +451,17 @@ impl Policy {
         &self.settings
     }
 
-    /// Builds the next generation from what is on disk now, and puts it in force if it is good.
+    /// Sees to it that what the next generation wants of registries is kept here, as far as it can
+    /// be had. That can take a while, and may be given up at any time.
+    pub async fn obtain(&self) {
+        artefact::obtain(&self.settings).await;
+    }
+
+    /// Builds the next generation from what is on disk now, and puts it in force if it is good. What
+    /// it wants of registries is fetched before.
     pub async fn reload(&self) -> Reload {
+        // Before the lock: a registry that is slow holds up nobody who does not want it.
+        self.obtain().await;
         let _one_at_a_time = self.building.lock().await;
         let last = self.current();
         match build::build(&self.settings, &self.sandbox, &self.queue, Some(&last)).await {

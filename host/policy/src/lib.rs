@@ -10,6 +10,7 @@
 //! grant. A decision that goes wrong in any way is a refusal, and says why.
 
 mod answer;
+mod artefact;
 mod ask;
 mod bindings;
 mod build;
@@ -37,11 +38,13 @@ mod record;
 mod sandbox;
 mod settings;
 mod shadow;
+mod signature;
 mod subscription;
 mod table;
 mod watch;
 
 pub use answer::{Answer, Difference};
+pub use artefact::{Artefacts, KeptArtefact, KeptFile};
 pub use capability::Capability;
 pub use certificates::Certificates;
 pub use decision::{
@@ -62,6 +65,10 @@ pub use question::{NoQuestion, Question};
 pub use record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
 pub use settings::{Changes, Grants, Limits, Settings};
 pub use shadow::ShadowSummary;
+pub use signature::{
+    BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,
+    signature_file,
+};
 pub use subscription::{NoNode, Rule, Subscription};
 pub use table::Table;
 pub use watch::{WatchError, Watcher, watch};

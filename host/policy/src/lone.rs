@@ -71,7 +71,7 @@ impl LoneModule {
         let manifest_file = file.with_extension("toml");
         let has_manifest = manifest_file.exists();
         let manifest = if has_manifest {
-            load_manifest(&manifest_file).map_err(Faults)?
+            load_manifest(&manifest_file, None).map_err(Faults)?.0
         } else {
             Manifest { capabilities: imported(&source.bytes), ..Manifest::default() }
         };

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::capability::Capability;
 use crate::document::Document;
 use crate::fault::Fault;
+use crate::files::Digest;
 
 /// A manifest. A module without one has no capabilities and comes last.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
@@ -27,6 +28,26 @@ pub(crate) struct Manifest {
     /// The policy files that it may read, by name; of use with `policy-files`.
     #[serde(default)]
     pub files: Vec<String>,
+    /// The SHA-256 of the one file that this is the manifest of; without it, of any.
+    #[serde(default, deserialize_with = "digest")]
+    pub digest: Option<Digest>,
+    /// Where the module comes from, if no file lies beside the manifest: `oci://…@sha256:…`.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// Reads a digest as it is commonly written, `sha256:` and 64 hexadecimal digits.
+fn digest<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+    let text = String::deserialize(from)?;
+    let mut bytes = Digest::default();
+    let digits =
+        text.strip_prefix("sha256:").map(|digits| hex::decode_to_slice(digits, &mut bytes));
+    match digits {
+        Some(Ok(())) => Ok(Some(bytes)),
+        _ => Err(D::Error::custom(format!(
+            "{text:?} is no digest; it is \"sha256:\" and the 64 digits that `sha256sum` prints"
+        ))),
+    }
 }
 
 /// Whether a module decides.
@@ -51,6 +72,8 @@ impl Default for Manifest {
             replaces: None,
             capabilities: Vec::new(),
             files: Vec::new(),
+            digest: None,
+            source: None,
         }
     }
 }
@@ -86,6 +109,22 @@ impl Manifest {
         }
         let faults = document.into_faults();
         manifest.filter(|_| faults.is_empty()).ok_or(faults)
+    }
+
+    /// Makes sure that this is the manifest of the module of that digest.
+    pub fn check_digest(&self, module: &Path, digest: &Digest) -> Result<(), Fault> {
+        match self.digest {
+            Some(pinned) if pinned != *digest => {
+                let what = format!(
+                    "has the digest sha256:{}, and its manifest pins sha256:{}; it is not the file \
+                     that the manifest is for",
+                    hex::encode(digest),
+                    hex::encode(pinned)
+                );
+                Err(Fault::of(module, what))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use saegis_certificate::Names;
 use saegis_onem2m::id::CseId;
 
+use crate::artefact::Artefacts;
 use crate::capability::Capability;
 use crate::maf::MafKeys;
 use crate::observe::Observer;
 use crate::record::Recorder;
+use crate::signature::Required;
 
 /// Settings of the policy runtime.
 #[derive(Clone)]
@@ -25,6 +27,10 @@ pub struct Settings {
     pub code_cache: Option<PathBuf>,
     /// Modules that must be installed, by name: without them there is no generation.
     pub required: Vec<String>,
+    /// Whose signatures modules and manifests must have; `None`, and they need none.
+    pub signatures: Option<Required>,
+    /// Who fetches artefacts of registries, where some are configured.
+    pub artefacts: Option<Arc<dyn Artefacts>>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
     /// Whether the service subscription is a policy file; if not, whoever asks for a registration

@@ -127,12 +127,14 @@ async fn reload_on(
     // What changed between the first generation and the watch is not missed.
     let mut seen = None;
     let mut refused: Option<Faults> = None;
+    let mut changed_meanwhile = false;
     loop {
-        let told = match timeout(LOOK_EVERY, changes.recv()).await {
-            Ok(Some(())) => true,
-            Ok(None) => return,
-            Err(_) => false,
-        };
+        let told = changed_meanwhile
+            || match timeout(LOOK_EVERY, changes.recv()).await {
+                Ok(Some(())) => true,
+                Ok(None) => return,
+                Err(_) => false,
+            };
         folders.follow();
         // A refused generation is tried again: what was missing may have been descriptors.
         if !told && refused.is_none() && seen == Some(look(policy.clone()).await) {
@@ -148,6 +150,15 @@ async fn reload_on(
             }
         }
         seen = Some(look(policy.clone()).await);
+        // What changes while a registry is waited for is not to wait for it: it may be the very
+        // change that does without.
+        changed_meanwhile = tokio::select! {
+            () = policy.obtain() => false,
+            change = changes.recv() => change.is_some(),
+        };
+        if changed_meanwhile {
+            continue;
+        }
         match policy.reload().await {
             Reload::Unchanged => refused = None,
             Reload::Refused(faults) if refused.as_ref() == Some(&faults) => {}

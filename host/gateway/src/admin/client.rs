@@ -126,7 +126,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Request::Modules => {
             let generation = answer.get("generation").map(text).unwrap_or_default();
             print(&format!("generation {generation}"));
-            let modules = ["name", "hooks", "capabilities", "sha256"];
+            let modules = ["name", "hooks", "capabilities", "signed_by", "sha256"];
             table(answer.get("modules"), &modules).iter().for_each(|line| print(line));
             if answer.get("shadows").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
                 let columns = [

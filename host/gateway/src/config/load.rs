@@ -1,13 +1,17 @@
 //! Reading a configuration: everything that is wrong with it, each with its place.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_onem2m::id::check_fqdn;
-use saegis_policy::{Changes, Document, Fault, Faults, Grants, Limits, Observer, Settings};
+use saegis_policy::{
+    Artefacts, Changes, Document, Fault, Faults, Grants, Limits, Observer, Settings,
+};
 use serde::de::DeserializeOwned;
 
 use super::{Config, CseKind, RuleSource};
+use crate::artefacts::Keeper;
 use crate::maf::MafConfig;
 
 /// A configuration as it was found.
@@ -77,13 +81,18 @@ impl Config {
             config.check(&mut document);
             config.place(file.parent().unwrap_or(Path::new("")));
         }
-        let policy_is_known =
-            !["cse", "maf", "policy", "modules"].into_iter().any(|table| document.is_faulty(table));
+        let policy_is_known = !["cse", "maf", "policy", "modules", "artefacts"]
+            .into_iter()
+            .any(|table| document.is_faulty(table));
         Loaded { config, faults: document.into_faults(), policy_is_known }
     }
 
     /// Paths are relative to the configuration's own folder.
     pub fn place(&mut self, base: &Path) {
+        self.artefacts.place(base);
+        if let Some(keys) = &mut self.modules.require_signature {
+            keys.place(base);
+        }
         let paths = [
             &mut self.policy.folder,
             &mut self.modules.folder,
@@ -166,6 +175,10 @@ impl Config {
                 fault("timeout-seconds must be at least 1".into());
             }
         }
+        self.artefacts.check(document);
+        if let Some(keys) = &self.modules.require_signature {
+            keys.check(document);
+        }
         super::peer::check(&self.peer, &self.cse, document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let bounds = &self.limits;
@@ -220,7 +233,7 @@ impl Config {
     }
 
     /// The settings of the policy runtime.
-    pub fn policy_settings(&self, observer: Option<std::sync::Arc<dyn Observer>>) -> Settings {
+    pub fn policy_settings(&self, observer: Option<Arc<dyn Observer>>) -> Settings {
         let defaults = Grants::default();
         let mut module = self.modules.grants.clone();
         let any = module.remove("*").unwrap_or(defaults.any);
@@ -229,6 +242,9 @@ impl Config {
             modules: self.modules.folder.clone(),
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
+            signatures: self.modules.require_signature.as_ref().map(|keys| keys.required()),
+            artefacts: (!self.artefacts.registry.is_empty())
+                .then(|| Arc::new(Keeper::new(&self.artefacts)) as Arc<dyn Artefacts>),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
             in_cse: match self.cse.kind {

@@ -10,6 +10,7 @@ use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
+use crate::artefacts::Artefacts;
 use crate::config::{
     Admin, Audit, Bounds, Config, Cse, CseKind, Decisions, Listen, Log, Metrics, Modules, Policy,
 };
@@ -26,6 +27,8 @@ pub struct MafConfig {
     policy: Policy,
     #[serde(default)]
     modules: Modules,
+    #[serde(default)]
+    artefacts: Artefacts,
     #[serde(default)]
     admin: Admin,
     #[serde(default)]
@@ -92,8 +95,19 @@ impl Authority {
 impl MafConfig {
     /// That of a gateway whose CSE is the MAF.
     pub fn into_config(self) -> Config {
-        let Self { maf, listen, policy, modules, admin, limits, log, audit, decisions, metrics } =
-            self;
+        let Self {
+            maf,
+            listen,
+            policy,
+            modules,
+            artefacts,
+            admin,
+            limits,
+            log,
+            audit,
+            decisions,
+            metrics,
+        } = self;
         // What addresses at a MAF have in place of a CSE-ID.
         #[expect(clippy::expect_used, reason = "the name is a constant")]
         let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
@@ -107,6 +121,7 @@ impl MafConfig {
             listen,
             policy,
             modules,
+            artefacts,
             upstream: None,
             peer: Vec::new(),
             maf: Vec::new(),

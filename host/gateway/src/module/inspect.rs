@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use saegis_policy::{Description, Fault, Faults, Hook, Kind, Needs, read_file};
+use saegis_policy::{BadSignature, Description, Fault, Faults, Hook, Kind, Needs, read_file};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use wit_component::ComponentEncoder;
@@ -60,7 +60,7 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
         Kind::Core => found.misfits.push(NO_CONTRACT.into()),
     }
     let digest = hex::encode(Sha256::digest(bytes));
-    let signed = signature_of(file).is_file();
+    let signature = signature(file, bytes);
     let size = bytes.len();
     if as_json {
         let imports = found.imports.iter().map(|import| {
@@ -79,7 +79,7 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
             "memory": found.memory,
             "size": size,
             "sha256": digest,
-            "signature": signed.then_some("present"),
+            "signature": signature,
             "misfits": found.misfits,
         });
         crate::print(&out.to_string());
@@ -99,19 +99,23 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
         line("memory", &format!("{} bytes at the start", found.memory));
         line("size", &format!("{size} bytes"));
         line("sha256", &digest);
-        if signed {
-            line("signature", "present");
+        if let Some(signature) = &signature {
+            line("signature", signature);
         }
         found.misfits.iter().for_each(|misfit| line("refused", misfit));
     }
     Ok(if found.misfits.is_empty() { 0 } else { REFUSED })
 }
 
-/// Where minisign puts the signature of a file: beside it, under its whole name.
-fn signature_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".minisig");
-    name.into()
+/// Whose signature is beside a file. Which keys count, a gateway says.
+fn signature(file: &Path, bytes: &[u8]) -> Option<String> {
+    match saegis_policy::look_at_signature(file, bytes, &[]) {
+        Ok(None) => None,
+        Ok(Some(Ok(signed))) => Some(format!("by the key {}", signed.by)),
+        Ok(Some(Err(BadSignature::UnknownKey(key)))) => Some(format!("by the key {key}, it says")),
+        Ok(Some(Err(why))) => Some(why.to_string()),
+        Err(why) => Some(why.to_string()),
+    }
 }
 
 fn kind(kind: Kind) -> &'static str {

@@ -1,0 +1,155 @@
+//! What was fetched, kept on disk by digest: `sha256/…`, as in an OCI image layout's `blobs`.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::ImageManifest;
+use sha2::{Digest as _, Sha256};
+
+use crate::reference::{Digest, Reference};
+
+/// Largest manifest of an artefact, in bytes.
+pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
+/// Most files of an artefact.
+const MAX_FILES: usize = 64;
+/// The annotation that says a file's name, by which `oras` and others keep it.
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// A folder of artefacts.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// An artefact, by its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefact {
+    /// The media type of its configuration, which says what kind of artefact it is.
+    pub kind: String,
+    /// Its files.
+    pub files: Vec<File>,
+}
+
+/// A file of an artefact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its name, if it has one.
+    pub title: Option<String>,
+    /// What it is.
+    pub media_type: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// What is wrong with what is kept, or with keeping it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder can't be read or written.
+    #[error("{} can't be read or written: {error}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The manifest is none.
+    #[error("is not described as OCI artefacts are: {0}")]
+    Manifest(String),
+}
+
+impl Artefact {
+    /// Reads a manifest whose digest was looked at.
+    pub(crate) fn parse(manifest: &[u8]) -> Result<Self, StoreError> {
+        let bad = |what: String| StoreError::Manifest(what);
+        let manifest: ImageManifest =
+            serde_json::from_slice(manifest).map_err(|e| bad(e.to_string()))?;
+        if manifest.layers().len() > MAX_FILES {
+            return Err(bad(format!("it has more than {MAX_FILES} files")));
+        }
+        let file = |layer: &oci_spec::image::Descriptor| {
+            let titles = layer.annotations().as_ref();
+            Ok(File {
+                title: titles.and_then(|all| all.get(TITLE)).cloned(),
+                media_type: layer.media_type().to_string(),
+                size: layer.size(),
+                digest: layer.digest().to_string().parse().map_err(|_| {
+                    bad(format!("the digest {} of a file is not of SHA-256", layer.digest()))
+                })?,
+            })
+        };
+        let files = manifest.layers().iter().map(file).collect::<Result<_, _>>()?;
+        Ok(Self { kind: manifest.config().media_type().to_string(), files })
+    }
+}
+
+impl Store {
+    /// The store in a folder, which is made when the first artefact is kept.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where a file is kept, or would be. Whoever reads it holds it against its digest.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("sha256").join(hex::encode(digest.0))
+    }
+
+    /// What is kept of an artefact: nothing, where any of its files is missing or was altered.
+    ///
+    /// # Errors
+    /// When the folder can't be read, or what is pinned is no artefact.
+    pub fn find(&self, reference: &Reference) -> Result<Option<Artefact>, StoreError> {
+        let Some(manifest) = self.read(&reference.digest, MAX_MANIFEST)? else { return Ok(None) };
+        let artefact = Artefact::parse(&manifest)?;
+        for file in &artefact.files {
+            if !self.has(file)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(artefact))
+    }
+
+    /// Whether a file is kept, and is what it should be.
+    pub(crate) fn has(&self, file: &File) -> Result<bool, StoreError> {
+        Ok(self.read(&file.digest, file.size)?.is_some_and(|b| b.len() as u64 == file.size))
+    }
+
+    /// The bytes of that digest, if they are kept and no more than that.
+    fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path(digest);
+        let failed = |error| StoreError::Io { path: path.clone(), error };
+        let open = match std::fs::File::open(&path) {
+            Ok(open) => open,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        if !open.metadata().map_err(failed)?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        open.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(Some(bytes).filter(|bytes| digest_of(bytes) == *digest))
+    }
+
+    /// Keeps bytes, under their digest, whole or not at all.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(&digest_of(bytes));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let write = || {
+            std::fs::create_dir_all(folder)?;
+            let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+            aside.write_all(bytes)?;
+            aside.as_file().sync_all()?;
+            aside.persist(&path).map_err(|e| e.error)?;
+            Ok(())
+        };
+        write().map_err(|error| StoreError::Io { path: path.clone(), error })
+    }
+}
+
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}

@@ -1,0 +1,174 @@
+//! Artefacts of registries, for the policy: fetched as the configuration says, and kept.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use saegis_artefact::{Bounds, Credentials, Reference, Registry, Store};
+use saegis_policy::{KeptArtefact, KeptFile, Limits};
+use serde::Deserialize;
+
+/// How long a registry that did not do is not asked again: a generation that wants something of it
+/// is tried every few seconds.
+const BREATHER: Duration = Duration::from_secs(10);
+/// How many failures are remembered; there are no more artefacts than files name.
+const MAX_FAILURES: usize = 256;
+
+/// Registries, and where is kept what they have for us.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Artefacts {
+    /// The folder in which artefacts are kept.
+    pub store: PathBuf,
+    /// The registries that are asked; no others are.
+    pub registry: Vec<At>,
+}
+
+impl Default for Artefacts {
+    fn default() -> Self {
+        Self { store: "state/artefacts".into(), registry: Vec::new() }
+    }
+}
+
+/// A registry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct At {
+    /// `host` or `host:port`, as it stands in references.
+    pub host: String,
+    /// The file of the authorities that it is believed by; without it, the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// The file with our password there.
+    pub credentials_file: Option<PathBuf>,
+    /// How long an artefact may take, in seconds.
+    #[serde(default = "patience")]
+    pub timeout_seconds: u64,
+}
+
+fn patience() -> u64 {
+    60
+}
+
+impl Artefacts {
+    /// Paths are relative to the configuration's own folder.
+    pub fn place(&mut self, base: &Path) {
+        let of_registries = self
+            .registry
+            .iter_mut()
+            .flat_map(|at| at.ca_file.iter_mut().chain(&mut at.credentials_file));
+        for path in std::iter::once(&mut self.store).chain(of_registries) {
+            *path = base.join(&*path);
+        }
+    }
+
+    /// What no type can say.
+    pub fn check(&self, document: &mut saegis_policy::Document<'_>) {
+        for (nth, at) in self.registry.iter().enumerate() {
+            let mut fault = |what: &str| {
+                document.add_fault("artefacts.registry", &format!("{:?}: {what}", at.host));
+            };
+            if at.host.is_empty() || at.host.contains(['/', '@', ' ']) {
+                fault("is not of the form host or host:port");
+            }
+            if self.registry.iter().take(nth).any(|other| other.host == at.host) {
+                fault("stands twice");
+            }
+            if at.timeout_seconds == 0 || at.timeout_seconds > 3600 {
+                fault("timeout-seconds must be from 1 to 3600");
+            }
+        }
+    }
+}
+
+/// Fetches and keeps artefacts.
+pub struct Keeper {
+    config: Artefacts,
+    store: Store,
+    /// Why artefacts could not be fetched, and when that was.
+    failed: Mutex<HashMap<String, (Instant, String)>>,
+}
+
+impl Keeper {
+    /// Has asked nobody yet.
+    pub fn new(config: &Artefacts) -> Self {
+        let store = Store::new(config.store.clone());
+        Self { config: config.clone(), store, failed: Mutex::default() }
+    }
+
+    fn failure(&self, source: &str) -> Option<(Instant, String)> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    async fn fetch(&self, source: &str) -> Result<(), String> {
+        let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
+        let host = &reference.registry;
+        let at = self.config.registry.iter().find(|at| at.host == *host).ok_or_else(|| {
+            format!("{host} is no registry that may be asked; add it as an [[artefacts.registry]]")
+        })?;
+        let store = self.store.clone();
+        let of = reference.clone();
+        // What is kept is read whole, to be held against its digest.
+        let found = tokio::task::spawn_blocking(move || store.find(&of)).await;
+        match found {
+            Ok(Ok(Some(_))) => return Ok(()),
+            Ok(Ok(None)) => {}
+            Ok(Err(e)) => return Err(format!("{source} {e}")),
+            Err(e) => return Err(e.to_string()),
+        }
+        let bounds = Bounds {
+            time: Duration::from_secs(at.timeout_seconds),
+            file: Limits::default().module_size,
+        };
+        let credentials = at.credentials_file.as_ref().map(|file| {
+            Credentials::read(file, host).map_err(|e| format!("{}: {e}", file.display()))
+        });
+        let registry =
+            Registry::new(host.clone(), credentials.transpose()?, at.ca_file.as_deref(), bounds);
+        let registry = registry.map_err(|e| e.to_string())?;
+        tracing::info!(event = "artefact.fetching", source, "fetching {source}");
+        let pulled = registry.pull(&reference, &self.store).await;
+        pulled.map_err(|e| format!("{source} could not be fetched, and is not kept here: {e}"))?;
+        tracing::info!(event = "artefact.fetched", source, "{source} is here");
+        Ok(())
+    }
+}
+
+impl saegis_policy::Artefacts for Keeper {
+    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if self.failure(&source).is_some_and(|(at, _)| at.elapsed() < BREATHER) {
+                return;
+            }
+            let fetched = self.fetch(&source).await;
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            match fetched {
+                Ok(()) => drop(failed.remove(&source)),
+                Err(why) => {
+                    if failed.len() >= MAX_FAILURES {
+                        failed.clear();
+                    }
+                    failed.insert(source, (Instant::now(), why));
+                }
+            }
+        })
+    }
+
+    fn kept(&self, source: &str) -> Result<KeptArtefact, String> {
+        let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
+        let artefact = self.store.find(&reference).map_err(|e| format!("{source} {e}"))?;
+        let artefact = artefact.ok_or_else(|| match self.failure(source) {
+            Some((_, why)) => why,
+            None => format!("{source} is not here yet"),
+        })?;
+        let files = artefact.files.into_iter().map(|file| KeptFile {
+            path: self.store.path(&file.digest),
+            title: file.title,
+            media_type: file.media_type,
+            digest: file.digest.0,
+        });
+        Ok(KeptArtefact { kind: artefact.kind, files: files.collect() })
+    }
+}

@@ -1,0 +1,57 @@
+//! Whose signatures modules must have: `[modules.require-signature]`.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use saegis_onem2m::timestamp;
+use saegis_policy::{Document, Required, TrustedKey};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::all_parsed;
+
+/// The keys whose signatures count.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Keys {
+    /// Public keys, in base64, as minisign prints them.
+    #[serde(default, deserialize_with = "all_parsed")]
+    keys: Vec<TrustedKey>,
+    /// Files with public keys, as minisign makes them.
+    #[serde(default)]
+    key_files: Vec<PathBuf>,
+    /// When a file must have been signed at the earliest, in UTC.
+    #[serde(default, deserialize_with = "time")]
+    not_before: Option<SystemTime>,
+}
+
+impl Keys {
+    /// Paths are relative to the configuration's own folder.
+    pub fn place(&mut self, base: &Path) {
+        for file in &mut self.key_files {
+            *file = base.join(&*file);
+        }
+    }
+
+    /// What no type can say.
+    pub fn check(&self, document: &mut Document<'_>) {
+        if self.keys.is_empty() && self.key_files.is_empty() {
+            let what = "has neither keys nor key-files, so that no module could be taken";
+            document.add_fault("modules.require-signature", what);
+        }
+    }
+
+    /// The same for the policy runtime.
+    pub fn required(&self) -> Required {
+        Required {
+            keys: self.keys.clone(),
+            key_files: self.key_files.clone(),
+            not_before: self.not_before,
+        }
+    }
+}
+
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = String::deserialize(from)?;
+    timestamp::parse(&text).map(Some).map_err(|e| D::Error::custom(format!("{text:?}: {e}")))
+}

@@ -1,0 +1,248 @@
+//! Modules and policy files that come from a registry, in place of a file in a folder.
+//!
+//! A manifest without a module beside it names one by `source`. The policy file `artefacts.toml` names
+//! artefacts of policy files, each of which counts as if it lay in the folder. References pin a
+//! digest, so what comes is what was meant. Somebody else fetches and keeps it ([`Artefacts`]).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tokio::task::JoinSet;
+
+use crate::build;
+use crate::certificates;
+use crate::document::Document;
+use crate::fault::Fault;
+use crate::files::{self, Digest, Source};
+use crate::settings::Settings;
+use crate::signature::{Required, Trust};
+
+/// The policy file that names artefacts of policy files.
+pub(crate) const FILE: &str = "artefacts.toml";
+/// Largest such file, in bytes.
+const MAX_SIZE: u64 = 64 << 10;
+
+/// The configuration and the file of an artefact that is a WebAssembly module, by the layout that
+/// the CNCF has written down for them.
+const WASM_KIND: &str = "application/vnd.wasm.config.v0+json";
+const WASM: &str = "application/wasm";
+
+/// Who fetches artefacts and keeps them.
+pub trait Artefacts: Send + Sync {
+    /// Sees to it that an artefact is kept, and comes to an end in a bounded time, whether it is or
+    /// not. Nothing is fetched where it is kept already.
+    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// The artefact, if it is kept whole.
+    ///
+    /// # Errors
+    /// Why it is not, in words.
+    fn kept(&self, source: &str) -> Result<KeptArtefact, String>;
+}
+
+/// An artefact that is kept.
+#[derive(Debug, Clone)]
+pub struct KeptArtefact {
+    /// The media type of its configuration.
+    pub kind: String,
+    /// Its files.
+    pub files: Vec<KeptFile>,
+}
+
+/// A file of an artefact that is kept.
+#[derive(Debug, Clone)]
+pub struct KeptFile {
+    /// Its name, if it has one.
+    pub title: Option<String>,
+    /// Its media type.
+    pub media_type: String,
+    /// Where it is kept.
+    pub path: PathBuf,
+    /// Its SHA-256, against which it is held when it is read.
+    pub digest: Digest,
+}
+
+impl KeptFile {
+    /// Reads it, as the file that it is called.
+    fn read(&self, called: &Path, limit: u64) -> Result<Source, Fault> {
+        let source = files::read(&self.path, limit);
+        let source = source.map_err(|fault| Fault::of(called, fault.what))?;
+        if source.digest != self.digest {
+            return Err(Fault::of(called, "was altered where it is kept"));
+        }
+        Ok(source)
+    }
+}
+
+fn kept(settings: &Settings, source: &str) -> Result<KeptArtefact, String> {
+    match &settings.artefacts {
+        Some(artefacts) => artefacts.kept(source),
+        None => Err("no registry is configured".into()),
+    }
+}
+
+/// Reads the module that a manifest names.
+pub(crate) fn read_module(
+    settings: &Settings,
+    manifest: &Path,
+    source: &str,
+) -> Result<Source, Fault> {
+    let fault = |what: String| Fault::of(manifest, format!("source: {what}"));
+    let artefact = kept(settings, source).map_err(fault)?;
+    match artefact.files.as_slice() {
+        [file] if artefact.kind == WASM_KIND && file.media_type == WASM => {
+            file.read(manifest, settings.limits.module_size)
+        }
+        _ => Err(fault(format!(
+            "{source} is no WebAssembly artefact: it is {}, and has not one file of {WASM}",
+            artefact.kind
+        ))),
+    }
+}
+
+/// Policy files: those of the folder, and those of artefacts.
+pub(crate) struct PolicyFiles<'s> {
+    folder: &'s Path,
+    fetched: BTreeMap<String, (PathBuf, KeptFile)>,
+}
+
+impl<'s> PolicyFiles<'s> {
+    pub fn find(settings: &'s Settings, faults: &mut Vec<Fault>) -> Self {
+        let mut found = Self { folder: &settings.policies, fetched: BTreeMap::new() };
+        let file = settings.policies.join(FILE);
+        let sources = match sources(&settings.policies) {
+            Ok(sources) => sources,
+            Err(more) => {
+                faults.extend(more);
+                return found;
+            }
+        };
+        for source in sources {
+            match kept(settings, &source) {
+                Ok(artefact) => {
+                    for kept in artefact.files {
+                        if let Err(what) = found.add(&source, kept) {
+                            faults.push(Fault::of(&file, format!("{source}: {what}")));
+                        }
+                    }
+                }
+                Err(why) => faults.push(Fault::of(&file, why)),
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, source: &str, file: KeptFile) -> Result<(), String> {
+        let name = file.title.clone().ok_or("a file in it has no name")?;
+        let plain = !name.is_empty()
+            && !name.starts_with('.')
+            && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control());
+        if !plain {
+            return Err(format!("{name:?} is no name of a policy file"));
+        }
+        if [FILE, certificates::FILE].contains(&name.as_str()) {
+            return Err(format!("{name} is taken from the folder alone"));
+        }
+        if self.folder.join(&name).symlink_metadata().is_ok() {
+            return Err(format!("{name} is in the folder too; take one of them away"));
+        }
+        let called = PathBuf::from(format!("{source} {name}"));
+        match self.fetched.insert(name.clone(), (called, file)) {
+            None => Ok(()),
+            Some(_) => Err(format!("{name} is in two artefacts")),
+        }
+    }
+
+    /// The names of the files that came with artefacts and have that extension, without it.
+    pub fn fetched(&self, extension: &str) -> impl Iterator<Item = (String, PathBuf)> {
+        self.fetched.iter().filter_map(move |(name, (called, _))| {
+            let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+            Some((stem.to_owned(), called.clone()))
+        })
+    }
+
+    /// What a file is called in messages: its path, or the artefact that it is of, and its name.
+    pub fn called(&self, name: &str) -> PathBuf {
+        match self.fetched.get(name) {
+            Some((called, _)) => called.clone(),
+            None => self.folder.join(name),
+        }
+    }
+
+    /// Whether there is no such file.
+    pub fn lacks(&self, name: &str) -> bool {
+        !self.fetched.contains_key(name) && matches!(self.folder.join(name).try_exists(), Ok(false))
+    }
+
+    /// Reads a file of at most `limit` bytes.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Source, Fault> {
+        match self.fetched.get(name) {
+            Some((called, file)) => file.read(called, limit),
+            None => files::read(&self.folder.join(name), limit),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    #[serde(default)]
+    artefact: Vec<One>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    source: String,
+}
+
+/// The artefacts of policy files.
+fn sources(policies: &Path) -> Result<Vec<String>, Vec<Fault>> {
+    let file = policies.join(FILE);
+    if matches!(file.try_exists(), Ok(false)) {
+        return Ok(Vec::new());
+    }
+    let text = files::read_text(&file, MAX_SIZE).map_err(|fault| vec![fault])?;
+    let mut document = Document::parse(&file, &text);
+    let named: Option<Named> = document.read();
+    let faults = document.into_faults();
+    match named.filter(|_| faults.is_empty()) {
+        Some(named) => Ok(named.artefact.into_iter().map(|one| one.source).collect()),
+        None => Err(faults),
+    }
+}
+
+/// All artefacts that the next generation wants. What is wrong with those who name them is told by
+/// whoever builds it.
+fn wanted(settings: &Settings) -> Vec<String> {
+    let mut wanted = sources(&settings.policies).unwrap_or_default();
+    // Nothing is fetched on the word of a manifest that nobody signed.
+    let Ok(trust) = settings.signatures.as_ref().map(Required::trust).transpose() else {
+        return wanted;
+    };
+    let manifests = build::list(&settings.modules, "toml", &mut Vec::new());
+    wanted.extend(manifests.values().filter_map(|file| source_of(file, trust.as_ref())));
+    wanted.sort();
+    wanted.dedup();
+    wanted
+}
+
+fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
+    build::load_manifest(manifest, trust).ok()?.0.source
+}
+
+/// Sees to it that what the next generation wants is kept, as far as it can be had.
+pub(crate) async fn obtain(settings: &Settings) {
+    let Some(artefacts) = settings.artefacts.clone() else { return };
+    let settings = settings.clone();
+    let wanted = tokio::task::spawn_blocking(move || wanted(&settings)).await.unwrap_or_default();
+    let mut under_way = JoinSet::new();
+    for source in wanted {
+        under_way.spawn(artefacts.clone().obtain(source));
+    }
+    under_way.join_all().await;
+}

@@ -1,0 +1,58 @@
+//! Keys and signatures, made by the tool that modules are signed with.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command_line::to_end;
+
+/// Who signs: a key pair of minisign's, without a password.
+pub struct Signer {
+    public: PathBuf,
+    secret: PathBuf,
+}
+
+impl Signer {
+    /// Makes a key pair of that name in a folder.
+    pub fn new(folder: &Path, name: &str) -> Self {
+        let signer = Self {
+            public: folder.join(format!("{name}.pub")),
+            secret: folder.join(format!("{name}.key")),
+        };
+        let mut command = Command::new("minisign");
+        command.args(["-G", "-W", "-p"]).arg(&signer.public).arg("-s").arg(&signer.secret);
+        to_end(&mut command).expect(0);
+        signer
+    }
+
+    /// The file with the public key.
+    pub fn public_file(&self) -> &Path {
+        &self.public
+    }
+
+    /// The public key, in base64.
+    pub fn public(&self) -> String {
+        self.line(1)
+    }
+
+    /// The key's number, as minisign prints it.
+    pub fn id(&self) -> String {
+        self.line(0).rsplit(' ').next().expect("it has one").into()
+    }
+
+    fn line(&self, nth: usize) -> String {
+        let text = std::fs::read_to_string(&self.public).expect("minisign made it");
+        text.lines().nth(nth).expect("a key has two lines").into()
+    }
+
+    /// Signs a file.
+    pub fn sign(&self, file: &Path) {
+        self.sign_as(file, &[]);
+    }
+
+    /// Signs a file, with more arguments for minisign.
+    pub fn sign_as(&self, file: &Path, arguments: &[&str]) {
+        let mut command = Command::new("minisign");
+        command.arg("-S").args(arguments).arg("-s").arg(&self.secret).arg("-m").arg(file);
+        to_end(&mut command).expect(0);
+    }
+}

@@ -200,9 +200,7 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_nowhere_is_none() {
-        for path in
-            ["/", "/x", "/x/", "/12-a@b.c", "/12-a%00@b.c/d", "/12-a@b.c/", "/99-a@b.c/d:1/"]
-        {
+        for path in ["/", "/x", "/x/", "/12-a@b.c", "/12-a%00@b.c/d", "/12-a@b.c/"] {
             assert!(target(&path.parse().unwrap()).is_none(), "{path}");
         }
     }

@@ -148,10 +148,6 @@ fn main() -> ExitCode {
     code
 }
 
-/// What a gateway allocates is small, and goes soon.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Runs a gateway, or a MAF, to its end.
 fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
     let started = logging::start(&config.log, &config.audit)

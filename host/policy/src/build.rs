@@ -287,7 +287,7 @@ fn load_modules(
             let grants = settings.grants.with_heir(name, &of);
             let order = lineage::order(name, &lineage, &manifests);
             let signed = signatures.get(name).copied().flatten();
-            let (module, files, signed) =
+            let LoadedModule { module, files, signed } =
                 load_module(&context, (name, path, manifest), signed, &grants)?;
             Ok(Installed { module, files, order, lineage, signed })
         });
@@ -316,13 +316,20 @@ struct Context<'a> {
     runtime: &'a Handle,
 }
 
+/// A module that was loaded, and what it was loaded with.
+struct LoadedModule {
+    module: Arc<Module>,
+    files: Arc<Files>,
+    signed: Option<Signed>,
+}
+
 /// Loads a module by its file, or from where its manifest says that it comes.
 fn load_module(
     context: &Context<'_>,
     (name, path, manifest): (&str, &Path, &Manifest),
     manifest_signed: Option<Signed>,
     grants: &Grants,
-) -> Result<(Arc<Module>, Arc<Files>, Option<Signed>), Vec<Fault>> {
+) -> Result<LoadedModule, Vec<Fault>> {
     let &Context { settings, policies, trust, sandbox, last, runtime } = context;
     if !settings.changes.modules.contains_key(name) {
         files::stays_in(&settings.modules, path).map_err(one)?;
@@ -368,7 +375,7 @@ fn load_module(
             Arc::new(module)
         }
     };
-    Ok((module, Arc::new(own_files), signed))
+    Ok(LoadedModule { module, files: Arc::new(own_files), signed })
 }
 
 fn one(fault: Fault) -> Vec<Fault> {

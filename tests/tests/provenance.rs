@@ -109,8 +109,8 @@ fn a_module_that_is_not_as_it_was_signed_is_refused() {
     let file = |name: &str| gateway.path(&format!("{MODULES}/{name}"));
     let read = |name: &str| fs::read(file(name)).unwrap();
     let other = read("originator-check.wasm");
-    // The pin is looked at first; without one the signature says it.
-    refused_and_mended(&gateway, "psk-table.wasm", &other, "and its manifest pins sha256:");
+    refused_and_mended(&gateway, "psk-table.wasm", &other, "and does not fit psk-table.wasm");
+    refused_and_mended(&gateway, "psk-table.wasm.minisig", b"x", "is no signature in minisign's");
 
     // Of another file, by the same key.
     let of_other = read("originator-check.wasm.minisig");

@@ -100,11 +100,11 @@ impl Description {
                     }
                 }
                 Payload::CustomSection(section)
-                    if depth == 1 && section.name().starts_with("component-type") =>
+                    if depth == 1
+                        && found.kind == Kind::Core
+                        && section.name().starts_with("component-type") =>
                 {
-                    if found.kind == Kind::Core {
-                        found.kind = Kind::CoreWithContract;
-                    }
+                    found.kind = Kind::CoreWithContract;
                 }
                 Payload::ComponentImportSection(imports) if depth == 1 => {
                     for import in imports {

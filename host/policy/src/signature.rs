@@ -34,9 +34,9 @@ impl KeyId {
 }
 
 impl fmt::Display for KeyId {
-    /// As minisign prints it.
+    /// As minisign prints it, without leading zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016X}", u64::from_le_bytes(self.0))
+        write!(f, "{:X}", u64::from_le_bytes(self.0))
     }
 }
 

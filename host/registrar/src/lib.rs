@@ -16,11 +16,11 @@
 //! targets must be asked first comes back as a [`Verification`]:
 //!
 //! ```
-//! # use saegis_onem2m::{primitive::{RequestPrimitive, ResponsePrimitive}, rsc::Rsc};
+//! # use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 //! # use saegis_registrar::{Answer, Checked, Handled, Notification, Registrar};
 //! # use std::time::SystemTime;
 //! /// Sends a notification, if there is a rule that allows its address.
-//! # fn send(notification: &Notification) -> Option<Rsc> { None }
+//! # fn send(notification: &Notification) -> Option<ResponsePrimitive> { None }
 //! async fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
 //!     let mut handled = registrar.handle(request, SystemTime::now());
 //!     let answer = loop {
@@ -28,11 +28,16 @@
 //!             Handled::Done(answer) => break answer,
 //!             // An AE that polls its channel. With a time-out, for it may take long.
 //!             Handled::Wait(poll) => break poll.await,
+//!             // A notification for an AE, whose answer is the originator's.
+//!             Handled::Deliver(delivery) => break match send(delivery.notification()) {
+//!                 Some(told) => delivery.answered(told),
+//!                 None => delivery.unanswered(),
+//!             },
 //!             Handled::Verify(target) => {
-//!                 let Some(rsc) = send(target.notification()) else {
+//!                 let Some(told) = send(target.notification()) else {
 //!                     break target.unanswered();
 //!                 };
-//!                 match target.answered(rsc) {
+//!                 match target.answered(told.rsc) {
 //!                     Checked::Next(target) => handled = Handled::Verify(target),
 //!                     Checked::Refused(answer) => break answer,
 //!                     Checked::Ready(all) => break registrar.conclude(all, SystemTime::now()),

@@ -145,6 +145,9 @@ impl Service {
             Ok(body) => match read(body) {
                 Ok(mut request) => {
                     request.source_address = Some(self.live.association.peer.ip());
+                    if let Some(located) = self.located(&request.to).await {
+                        request.to = located;
+                    }
                     return Ok(request);
                 }
                 Err(e) => (e.rsc, e.request_id, e.why),
@@ -171,9 +174,6 @@ impl Service {
     }
 
     async fn handle(self: &Arc<Self>, mut request: RequestPrimitive) -> ResponsePrimitive {
-        if let Some(located) = self.located(&request.to).await {
-            request.to = located;
-        }
         let cse = &self.gateway.config.cse;
         let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
         // A MAF has addresses of its own.

@@ -17,8 +17,8 @@ use saegis_policy::{Certificates, Policy};
 
 use crate::ae::Credential;
 use crate::upstream::error_chain;
-pub use connector::Stream;
 use connector::{Connector, Means};
+pub use connector::{Stream, within};
 
 /// Connections to one place that are kept when idle.
 const KEPT: usize = 64;

@@ -25,6 +25,7 @@ mod module;
 mod monitor;
 mod notifier;
 mod peers;
+mod private_file;
 mod rules;
 mod run;
 mod service;

@@ -1,9 +1,6 @@
 //! The key that an AE gets by way of a MAF (TS-0003 clauses 8.2.2.3 and 8.8.2.7): it registers one for
 //! its registrar, which both derive from the TLS session and never send, and keeps it for its time.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
@@ -20,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::config::{Credential, Maf, Proof, Registrar};
 use super::{AeError, establish};
+use crate::private_file;
 
 /// What a key for security associations is for (TS-0004 clause 6.3.4.2.39).
 const SAEF: u8 = 32;
@@ -159,16 +157,7 @@ fn keep(
         timestamp::format(expires),
     ));
     let file = maf.key_file.as_path();
-    let aside = file.with_extension("new");
-    let write = || {
-        // What an earlier run left half done is in the way.
-        let _ = fs::remove_file(&aside);
-        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-        to.write_all(text.as_bytes())?;
-        to.sync_all()?;
-        fs::rename(&aside, file)
-    };
-    write().map_err(|e: std::io::Error| {
+    private_file::replace(file, text.as_bytes()).map_err(|e| {
         AeError::Config(Faults(vec![Fault::of(file, format!("can't be written: {e}"))]))
     })
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::RngExt;
 use saegis_policy::{Decision, Fault, Faults, Recorder};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::MAX_LINE;
 use crate::config::Decisions;
 use crate::line_file::{LineFile, Told};
+use crate::lines::{Lines, Rest};
 
 /// How it is told that decisions can't be recorded.
 const RECORDING: Told = Told {
@@ -19,12 +19,9 @@ const RECORDING: Told = Told {
     resumed: "decisions.resumed",
 };
 
-/// Lines that wait for the disk; further ones are dropped and counted.
-const MOST_WAITING: usize = 8192;
-
 /// Writes what is left when dropped.
 pub struct Recording {
-    _guard: WorkerGuard,
+    _rest: Rest,
     /// What takes decisions down.
     pub recorder: Arc<dyn Recorder>,
     /// What was lost.
@@ -34,7 +31,7 @@ pub struct Recording {
 /// Decisions that were to be recorded and are not.
 #[derive(Clone)]
 pub struct LostDecisions {
-    dropped: ErrorCounter,
+    lines: Lines,
     failed: Arc<AtomicU64>,
     too_long: Arc<AtomicU64>,
 }
@@ -42,7 +39,7 @@ pub struct LostDecisions {
 impl LostDecisions {
     /// How many.
     pub fn count(&self) -> u64 {
-        self.dropped.dropped_lines() as u64
+        self.lines.lost()
             + self.failed.load(Ordering::Relaxed)
             + self.too_long.load(Ordering::Relaxed)
     }
@@ -54,28 +51,27 @@ impl LostDecisions {
 /// When the file can't be written.
 pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
     let Some(path) = &decisions.record else { return Ok(None) };
-    let file = LineFile::open(path, decisions.file_bytes, decisions.old_files, &RECORDING)
-        .map_err(|e| {
-            Faults(vec![Fault::of(path, format!("decisions.record: can't be written: {e}"))])
-        })?;
+    let fault = |e: std::io::Error| {
+        Faults(vec![Fault::of(path, format!("decisions.record: can't be written: {e}"))])
+    };
+    let file = LineFile::open(path, decisions.file_bytes, decisions.old_files, &RECORDING);
+    let file = file.map_err(fault)?;
     let failed = file.failed();
-    let builder = NonBlockingBuilder::default().buffered_lines_limit(MOST_WAITING);
-    let (writer, guard) = builder.finish(file);
+    let (lines, rest) = Lines::to("decisions", file).map_err(fault)?;
     let too_long = Arc::<AtomicU64>::default();
-    let lost =
-        LostDecisions { dropped: writer.error_counter(), failed, too_long: too_long.clone() };
-    let recorder = Arc::new(Lines { writer, sample: decisions.sample, too_long });
-    Ok(Some(Recording { _guard: guard, recorder, lost }))
+    let lost = LostDecisions { lines: lines.clone(), failed, too_long: too_long.clone() };
+    let recorder = Arc::new(Writes { lines, sample: decisions.sample, too_long });
+    Ok(Some(Recording { _rest: rest, recorder, lost }))
 }
 
 /// Makes a line of each decision.
-struct Lines {
-    writer: NonBlocking,
+struct Writes {
+    lines: Lines,
     sample: f64,
     too_long: Arc<AtomicU64>,
 }
 
-impl Recorder for Lines {
+impl Recorder for Writes {
     fn takes(&self) -> bool {
         self.sample >= 1.0 || rand::rng().random::<f64>() < self.sample
     }
@@ -88,6 +84,6 @@ impl Recorder for Lines {
         };
         line.push(b'\n');
         // It never fails: what finds no place is dropped, and counted.
-        let _ = self.writer.clone().write_all(&line);
+        let _ = self.lines.clone().write_all(&line);
     }
 }

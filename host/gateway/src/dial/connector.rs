@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -31,6 +31,22 @@ pub(super) enum Means {
     None,
 }
 
+/// Waits for an association with somebody, and no longer than that.
+///
+/// # Errors
+/// Why there is none, and with whom.
+pub async fn within(
+    patience: Duration,
+    who: &str,
+    associating: impl Future<Output = Result<Connected<TcpStream>, String>>,
+) -> io::Result<Connected<TcpStream>> {
+    let failed = |why: String| io::Error::other(format!("no association with {who}: {why}"));
+    match tokio::time::timeout(patience, associating).await {
+        Ok(associated) => associated.map_err(failed),
+        Err(_) => Err(failed("it took too long".into())),
+    }
+}
+
 /// Connects to one place.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -46,21 +62,15 @@ impl Connector {
     async fn connect(self) -> io::Result<Stream> {
         let place = self.place.clone();
         let who = &place.who;
-        let failed = |why: String| io::Error::other(format!("no association with {who}: {why}"));
-        match tokio::time::timeout(place.patience, self.associate()).await {
-            Ok(Ok(connected)) => {
-                tracing::info!(
-                    event = "peer.association",
-                    who,
-                    protocol = connected.protocol,
-                    suite = connected.suite,
-                    "association established with {who}, as its client"
-                );
-                Ok(Stream::over(connected))
-            }
-            Ok(Err(why)) => Err(failed(why)),
-            Err(_) => Err(failed("it took too long".into())),
-        }
+        let connected = within(place.patience, who, self.associate()).await?;
+        tracing::info!(
+            event = "peer.association",
+            who,
+            protocol = connected.protocol,
+            suite = connected.suite,
+            "association established with {who}, as its client"
+        );
+        Ok(Stream::over(connected))
     }
 
     async fn associate(self) -> Result<Connected<TcpStream>, String> {

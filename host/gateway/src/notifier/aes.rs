@@ -26,10 +26,11 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_policy::Policy;
 use tokio::net::TcpStream;
 
+use super::targets::bare;
 use super::{Failure, Targets, read};
 use crate::associations::Live;
 use crate::bindings::Bindings;
-use crate::dial::Stream;
+use crate::dial::{Stream, within};
 use crate::lookup::{Means, Voucher};
 use crate::upstream::error_chain;
 
@@ -179,24 +180,17 @@ struct Connector {
 impl Connector {
     async fn connect(self, url: Uri) -> io::Result<Stream> {
         let (credential, patience) = (self.credential.clone(), self.patience);
-        let failed = |why: String| {
-            io::Error::other(format!("no association with the holder of {credential}: {why}"))
-        };
-        match tokio::time::timeout(patience, self.associate(&url)).await {
-            Ok(Ok(connected)) => {
-                tracing::info!(
-                    event = "ae.association",
-                    %credential,
-                    authority = url.authority().map(http::uri::Authority::as_str),
-                    protocol = connected.protocol,
-                    suite = connected.suite,
-                    "association established with the holder of {credential}, as its client"
-                );
-                Ok(Stream::over(connected))
-            }
-            Ok(Err(why)) => Err(failed(why)),
-            Err(_) => Err(failed("it took too long".into())),
-        }
+        let who = format!("the holder of {credential}");
+        let connected = within(patience, &who, self.associate(&url)).await?;
+        tracing::info!(
+            event = "ae.association",
+            %credential,
+            authority = url.authority().map(http::uri::Authority::as_str),
+            protocol = connected.protocol,
+            suite = connected.suite,
+            "association established with {who}, as its client"
+        );
+        Ok(Stream::over(connected))
     }
 
     async fn associate(self, url: &Uri) -> Result<Connected<TcpStream>, String> {
@@ -206,8 +200,7 @@ impl Connector {
         let socket = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
         // Primitives are small and answered one by one.
         let _ = socket.set_nodelay(true);
-        let host = url.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = bare(url.host().unwrap_or_default());
         match means {
             Means::Key { identity, key } => {
                 let client = psk::Client::new(&self.suites, identity, key);

@@ -41,7 +41,7 @@ impl FromStr for Allowed {
     fn from_str(text: &str) -> Result<Self, NotAllowed> {
         let bad = || NotAllowed(text.into());
         let network = |text: &str| {
-            let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+            let bare = bare(text);
             bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
         };
         if let Some(network) = network(text) {
@@ -81,6 +81,11 @@ impl Allowed {
     }
 }
 
+/// A host without the brackets that an IPv6 address has in a URL.
+pub fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+}
+
 /// The rules.
 pub struct Targets {
     allowed: Vec<Allowed>,
@@ -98,7 +103,7 @@ impl Targets {
     pub async fn address(&self, url: &Uri) -> Result<SocketAddr, Failure> {
         let authority = url.authority().ok_or(Failure::NotAllowed)?;
         let name = authority.host();
-        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+        let bare = bare(name);
         let of_scheme = if url.scheme_str() == Some("https") { 443 } else { 80 };
         let port = authority.port_u16().unwrap_or(of_scheme);
         let addresses = match bare.parse::<IpAddr>() {

@@ -2,14 +2,15 @@
 //! as long as they would be good without the start.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use saegis_onem2m::id::CseId;
-use saegis_policy::Rule;
+use saegis_policy::{Rule, read_file};
 use serde::{Deserialize, Serialize};
+
+use crate::private_file;
 
 /// Largest file that is read, in bytes.
 const MOST: u64 = 64 << 20;
@@ -49,15 +50,10 @@ pub fn write(
         profile: fetched.is_some(),
         rules: fetched.clone().flatten(),
     };
-    let aside = path.with_extension("new~");
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut options = fs::OpenOptions::new();
-    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    out.write_all(&serde_json::to_vec(&file)?)?;
-    out.sync_all()?;
-    fs::rename(&aside, path)
+    private_file::replace(path, &serde_json::to_vec(&file)?)
 }
 
 /// What was fetched from that IN-CSE for this CSE, and how long ago, if it is there.
@@ -69,16 +65,10 @@ pub fn read(
     (in_cse, own): (&CseId, &CseId),
     now: SystemTime,
 ) -> io::Result<Option<(Fetched, Duration)>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let mut text = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MOST {
-        return Err(io::Error::other(format!("it is larger than {MOST} bytes")));
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(None);
     }
+    let text = read_file(path, MOST).map_err(|fault| io::Error::other(fault.to_string()))?;
     let file: File = serde_json::from_slice(&text)?;
     if file.in_cse != in_cse.to_string() || file.cse != own.to_string() {
         return Ok(None);

@@ -449,3 +449,16 @@ fn content_that_is_too_large_or_never_comes_does_not_arrive() {
     assert_eq!(refused.header("x-m2m-ri"), Some(request.id()));
     assert!(upstream.requests().is_empty());
 }
+
+/// A notification tells who subscribed, and claims nothing; a resource that looks like one would.
+#[test]
+fn a_creator_is_not_forged_in_what_looks_like_a_notification() {
+    let (upstream, _gateway, mut light) = start(Tool::OpenSsl, good());
+    let forged = "{\"m2m:sgn\":{\"rn\":\"s\",\"cr\":\"Clight-AE2\"}}";
+    let create = Request::create_container("/cse", "s").from(OWN).body(forged);
+    light.ask(&create).expect_refusal(400, 4000);
+    let update = Request::new("PUT", "/cse/s").header("Content-Type", "application/json");
+    light.ask(&update.from(OWN).body(forged)).expect_refusal(400, 4000);
+    light.ask(&own("/cse/x")).expect(200, 2000);
+    assert_eq!(upstream.requests().len(), 1);
+}

@@ -131,6 +131,10 @@ fn request_parts(
     {
         return Err(bad("the content is not of the resource type that ty says"));
     }
+    // Who is named in it is not asked about, for it creates nothing.
+    if operation != Operation::Notify && content.as_ref().is_some_and(Content::is_notification) {
+        return Err(bad("a notification (m2m:sgn) is no resource"));
+    }
     match (operation, content.is_some()) {
         (Operation::Create | Operation::Update | Operation::Notify, false) => {
             return Err(bad(format!("a {} needs content", operation.name())));

@@ -53,6 +53,22 @@ fn a_create_is_read_whole() {
     assert_eq!(out.headers().len(), 6);
 }
 
+/// Whose a notification is about is not who speaks; a resource of that name would say who made it.
+#[test]
+fn a_notification_is_no_resource() {
+    let json = ("Content-Type", "application/json");
+    let container = ("Content-Type", "application/json;ty=3");
+    for root in ["m2m:sgn", "M2M:SGN", "m2m:sg\\u006e"] {
+        let body = format!(r#"{{"{root}":{{"rn":"x","cr":"Cb"}}}}"#);
+        for (method, media) in [(Method::POST, container), (Method::POST, AE), (Method::PUT, json)]
+        {
+            assert_eq!(rsc(read(method, "/x", &[RI, media], &body)), Rsc::BadRequest, "{body}");
+        }
+        let notified = read(Method::POST, "/x", &[RI, json], &body).unwrap();
+        assert!(notified.content.unwrap().named_originators().is_empty());
+    }
+}
+
 #[test]
 fn methods_stand_for_operations() {
     let ok = |m, fields: &[_], body| read(m, "/x", fields, body).map(|r| r.operation);

@@ -204,6 +204,9 @@ const NOTIFICATION: &str = "m2m:sgn";
 /// The creator.
 const CREATOR: &str = "cr";
 
+/// Most originators that a content may name: each is a question to policy.
+const MAX_NAMED: usize = 64;
+
 /// The root of security information.
 const SECURITY_INFORMATION: &str = "m2m:seci";
 
@@ -256,6 +259,12 @@ impl Content {
     #[must_use]
     pub fn is_security_information(&self) -> bool {
         self.root.eq_ignore_ascii_case(SECURITY_INFORMATION)
+    }
+
+    /// Whether it is a notification, which is no resource.
+    #[must_use]
+    pub fn is_notification(&self) -> bool {
+        self.root.eq_ignore_ascii_case(NOTIFICATION)
     }
 
     /// The JSON text.
@@ -349,6 +358,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 Place::Resource => match found.naming(&key) {
                     Some(attribute) => {
                         if let Some(value) = map.next_value::<Option<String>>()? {
+                            if found.named.len() >= MAX_NAMED {
+                                let why = format!("it names more than {MAX_NAMED} originators");
+                                return Err(A::Error::custom(why));
+                            }
                             found.named.push(NamedOriginator { attribute, value });
                         }
                     }
@@ -437,6 +450,10 @@ mod tests {
         ] {
             assert_eq!(named(bad), None, "{bad}");
         }
+        let naming =
+            |count| format!(r#"{{"m2m:ae":[{}]}}"#, vec![r#"{"cr":"C"}"#; count].join(","));
+        assert_eq!(named(&naming(MAX_NAMED)).map(|all| all.len()), Some(MAX_NAMED));
+        assert_eq!(named(&naming(MAX_NAMED + 1)), None);
         let deep = format!("{{\"a\":{{\"x\":{}{}}}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(named(&deep), None);
     }

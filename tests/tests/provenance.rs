@@ -207,6 +207,20 @@ fn a_manifest_is_covered_by_a_signature_too() {
     });
 }
 
+/// A manifest says whether a module is a shadow, and what it replaces: who takes it away decides that.
+#[test]
+fn a_signed_module_has_a_manifest() {
+    let (setup, _) = signed();
+    let gateway = setup.start();
+    gateway.refused_after(
+        "originator-check.wasm: has no manifest, and a signed module must",
+        |g| {
+            fs::remove_file(g.path(&format!("{MODULES}/originator-check.toml"))).unwrap();
+        },
+    );
+    unshaken(&gateway);
+}
+
 /// Two signed modules can't stand for each other, with their signatures and manifests or without.
 #[test]
 fn signed_modules_do_not_change_names() {

@@ -303,3 +303,44 @@ fn a_promotion_that_is_killed_leaves_a_good_state() {
     let verb = if is_shadow { "promote" } else { "rollback" };
     ask(&gateway, &["module", verb, "psk-table-2"]).expect(0);
 }
+
+/// A capability is inherited from who is there, and as long as who inherits takes its place.
+#[test]
+fn a_capability_that_is_inherited_no_more_is_taken_back() {
+    let grants = "\"*\" = []\npsk-table = [\"policy-tables\"]\npsk-gone = [\"policy-tables\"]";
+    let gateway = Setup::new().with("modules.grants", grants).start();
+    let table = "capabilities = [\"policy-tables\"]\n";
+    // Of one that is not there there is nothing to inherit.
+    gateway.refused_after("which the gateway does not grant", |g| {
+        next_version(g, "psk-table-2", &format!("replaces = \"psk-gone\"\n{table}"));
+    });
+    let manifest = "policies/modules/psk-table-2.toml";
+    let heir = format!("replaces = \"psk-table\"\n{table}");
+    gateway.in_force_after(|g| g.replace(manifest, &heir));
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
+    // A third takes the place of the second, and has what it has of the first.
+    gateway.in_force_after(|g| {
+        next_version(g, "psk-table-3", &format!("replaces = \"psk-table-2\"\n{table}"));
+    });
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-3"]);
+    gateway.refused_after("psk-table-3", |g| g.replace(manifest, "order = 1\n"));
+}
+
+/// Where it is not known whether a gateway runs, nothing is changed.
+#[test]
+fn who_can_t_tell_the_gateway_changes_nothing() {
+    let setup = Setup::new();
+    setup.write("policies/modules/psk-table-2.toml", TWO.as_bytes());
+    let bytes = fs::read(setup.path("policies/modules/psk-table.wasm")).unwrap();
+    setup.write("policies/modules/psk-table-2.wasm", &bytes);
+    fs::create_dir_all(setup.path("state")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(setup.path("state/admin.sock")).unwrap();
+    // Somebody takes the question and answers nothing.
+    let deaf = std::thread::spawn(move || drop(socket.accept()));
+    let folder = setup.configuration().parent().unwrap().to_path_buf();
+    let ran = saegis(&folder, &["module", "promote", "psk-table-2"]).expect(2);
+    assert!(ran.err.contains("could not be told"), "{ran:?}");
+    deaf.join().unwrap();
+    let manifest = fs::read_to_string(setup.path("policies/modules/psk-table-2.toml")).unwrap();
+    assert_eq!(manifest, TWO);
+}

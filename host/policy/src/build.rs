@@ -283,7 +283,9 @@ fn load_modules(
         let lineage = lineage::lineage(name, &manifests)
             .map_err(|what| one(Fault::of(&path.with_extension("toml"), what)));
         let installed = lineage.and_then(|lineage| {
-            let of: Vec<_> = lineage.iter().map(String::as_str).collect();
+            // What is not there leaves nobody anything.
+            let there = lineage.iter().filter(|name| manifests.contains_key(*name));
+            let of: Vec<_> = there.map(String::as_str).collect();
             let grants = settings.grants.with_heir(name, &of);
             let order = lineage::order(name, &lineage, &manifests);
             let signed = signatures.get(name).copied().flatten();
@@ -347,13 +349,21 @@ fn load_module(
         None => {
             let source = files::read(path, settings.limits.module_size).map_err(one)?;
             let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
-            (source, signed.transpose().map_err(one)?)
+            let signed = signed.transpose().map_err(one)?;
+            if signed.is_some() && manifest_signed.is_none() {
+                // Else whoever takes a manifest away makes a shadow decide.
+                let what = "has no manifest, and a signed module must have one that is signed too";
+                return Err(one(Fault::of(path, what)));
+            }
+            (source, signed)
         }
     };
     manifest.check_digest(path, &source.digest).map_err(one)?;
     let unchanged = last.and_then(|last| {
         let same = |m: &Arc<Module>| {
-            m.name == name && m.digest == source.digest && m.manifest == *manifest
+            // What was granted may be no more: `replaces` of others has changed.
+            let granted = manifest.capabilities.iter().all(|c| grants.allow(name, *c));
+            m.name == name && m.digest == source.digest && m.manifest == *manifest && granted
         };
         last.all_modules().find(|m| same(m)).cloned()
     });

@@ -5,7 +5,7 @@
 //! So what is promoted and what is brought back differ in one small file, which is put in place whole.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -79,6 +79,17 @@ pub enum RolloutError {
         /// Why not.
         error: io::Error,
     },
+    /// It is not known whether a gateway runs and takes it.
+    #[error(
+        "the running gateway could not be told, at {}: {error}; the manifest is as it was",
+        .socket.display()
+    )]
+    NotTold {
+        /// Where it is told.
+        socket: PathBuf,
+        /// Why it was not.
+        error: io::Error,
+    },
     /// The running gateway did not take it.
     #[error("{0}\nthe running gateway refused it; all is as it was")]
     Refused(String),
@@ -138,8 +149,19 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
             let _ = admin::reload(&config.admin.socket);
             return Err(RolloutError::Refused(faults).into());
         }
-        // None runs, or none that answers: it comes into force when one starts, or looks.
-        Err(_) => None,
+        // None runs: it comes into force when one starts.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            None
+        }
+        Err(error) => {
+            let faults = error.to_string();
+            if let Err(error) = manifest::replace(&file, &text) {
+                return Err(RolloutError::NotPutBack { faults, file, error }.into());
+            }
+            return Err(RolloutError::NotTold { socket: config.admin.socket, error }.into());
+        }
     };
     tell(name, way, &next, generation, as_json);
     Ok(0)

@@ -95,12 +95,42 @@ fn what_is_no_notification_for_an_ae_goes_nowhere() {
     for nowhere in ["/", "/metrics", "/12-nobody%40in.provider.com", "/~/mn-cse-123456/cse"] {
         refused(notification(nowhere, "/mn-cse-123456"), 404, 4004);
     }
-    // A credential that nobody has come with, and an address that no rule allows.
+    // Another's credential and another place: nobody but the gateway makes addresses.
     let other = path.replace("AE123456789012", "AE123456789015");
-    refused(notification(&other, "/mn-cse-123456"), 404, 5103);
+    refused(notification(&other, "/mn-cse-123456"), 404, 4004);
     let place = format!("127.0.0.1:{}", ae.port());
     let away = path.replace(&place, &format!("192.0.2.1:{}", ae.port()));
-    refused(notification(&away, "/mn-cse-123456"), 404, 5103);
+    refused(notification(&away, "/mn-cse-123456"), 404, 4004);
     gateway.log().wait("notification.failed");
     assert!(!ae.has_been_asked(), "{}", ae.said());
+}
+
+/// An address that no rule allows is not gone to, though it is the gateway's own.
+#[test]
+fn a_place_that_is_not_allowed_is_not_gone_to() {
+    let (gateway, _light, address) = start("https://192.0.2.1:8443/told");
+    send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
+    let failed = gateway.log().wait("notification.failed").message();
+    assert!(failed.contains("no rule allows it"), "{failed}");
+}
+
+/// An address is good after a start, and leads to who has come since.
+#[test]
+fn an_address_outlasts_a_start() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (gateway, light, address) = start(&ae.url());
+    let (_, path) = split(&address);
+    light.close();
+    let gateway = gateway.stop_and_start();
+    let printed = gateway.printed();
+    let (_, at) = printed.split_once("for AEs     http://127.0.0.1:").unwrap();
+    let address = format!("http://127.0.0.1:{}{path}", at.split_once(',').unwrap().0);
+    send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
+    let mark = gateway.log().mark();
+    let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    gateway.log().wait_after(mark, "association.established");
+    let sent = send(&address, "/mn-cse-123456");
+    let told = ae.request();
+    ae.answer(&told, 2000, "");
+    sent.join().unwrap().expect(200, 2000);
 }

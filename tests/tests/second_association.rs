@@ -4,7 +4,8 @@
 
 use saegis_tests::certificates::{Pki, Way};
 use saegis_tests::{
-    Client, Gateway, LIGHT1, LIGHT2, ListeningAe, Mark, Message, Request, Response, Setup, Tool,
+    Client, Credential, Gateway, LIGHT1, LIGHT2, ListeningAe, Mark, Message, Request, Response,
+    Setup, Tool,
 };
 use serde_json::{Value, json};
 
@@ -101,7 +102,7 @@ fn an_ae_is_told_over_an_association_with_certificates() {
 /// Whoever is at the address that an AE says and has not its key is told nothing.
 #[test]
 fn nobody_is_told_in_place_of_the_ae() {
-    let wrong = saegis_tests::Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
+    let wrong = Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
     for impostor in [ListeningAe::with_key(wrong), ListeningAe::with_key(LIGHT2)] {
         let (gateway, mut light) = with_key(allowed(), &impostor.url());
         let mark = gateway.log().mark();
@@ -236,4 +237,41 @@ fn a_notification_is_passed_on_to_an_ae_that_lets_it() {
     // Nobody says that it is somebody else's.
     let forged = notification("/cse/light1", "{\"m2m:sgn\":{}}").from(OWN);
     other.ask(&forged).expect_refusal(403, 4106);
+}
+
+/// Who had got an AE-ID that policy gives to another since is not told what is that other's, even before
+/// the other has come.
+#[test]
+fn the_former_holder_of_an_ae_id_is_told_nothing() {
+    const NEW: Credential<'static> =
+        Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
+    let mut ae = ListeningAe::with_key(NEW);
+    let rows = |own: &str| {
+        let lights = format!("{OTHER},{},{}\n", LIGHT2.key, LIGHT2.identity);
+        format!("ae_id,kpsa,kpsa_id\n{lights},{},{}\n{own}", NEW.key, NEW.identity)
+    };
+    let gateway = allowed().file("psk-lookup-table.csv", &rows("")).start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW);
+    let content = json!({"m2m:ae": {
+        "rn": "new", "api": "Nlight", "rr": true, "poa": [ae.url()], "srv": ["3"],
+    }});
+    new.ask(&Request::create("/cse", 2, &content).from("Cnew")).expect(201, 2001);
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
+    let ask = |name: &str| {
+        let told = json!({"m2m:sub": {"rn": name, "nu": ["Cnew"]}});
+        Request::create("/cse/light2", 23, &told).from(OTHER)
+    };
+    // As long as it is its own it is told.
+    other.send(&ask("first").bytes());
+    let asked = ae.request();
+    ae.answer(&asked, 2000, "");
+    other.read().expect(201, 2001);
+    let row = "Cnew,00112233445566778899aabbccddeeff,heir@in.provider.com\n";
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", rows(row)));
+    new.ended();
+    let mark = gateway.log().mark();
+    other.ask(&ask("second")).expect_refusal(500, 5204);
+    is_not_told(&gateway, mark, "no association of its own since the gateway started");
+    assert_eq!(ae.said().matches("POST ").count(), 1, "{}", ae.said());
 }

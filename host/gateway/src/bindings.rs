@@ -193,6 +193,11 @@ impl Bindings {
         self.maps().holder(stem).cloned()
     }
 
+    /// The credential that has an AE-ID for good; one that has only asked for it has not.
+    pub fn bound_to(&self, stem: &AeIdStem) -> Option<CredentialId> {
+        self.maps().by_stem.get(stem).cloned()
+    }
+
     /// All of them, by Credential-ID.
     pub fn all(&self) -> Vec<(CredentialId, Binding)> {
         let mut all: Vec<_> =

@@ -202,6 +202,13 @@ pub struct Upstream {
     /// Address and port, of the loopback interface, where that CSE's notifications for AEs are taken;
     /// none, and they do not go through the gateway.
     pub notifications: Option<SocketAddr>,
+    /// The file of the key by which the addresses there are known as ours.
+    #[serde(default = "notifications_key")]
+    pub notifications_key: PathBuf,
+}
+
+fn notifications_key() -> PathBuf {
+    "state/notifications.key".into()
 }
 
 /// The embedded registrar.

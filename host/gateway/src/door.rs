@@ -2,29 +2,37 @@
 //!
 //! The CSE sends to the points of access that it has of an AE. So when an AE says that it is reached at
 //! `https://…`, the CSE is told another address, of a port of ours on this machine, that has all that is
-//! needed to go on: `http://PORT-OF-OURS/CREDENTIAL-ID/HOST:PORT/PATH`. Nothing of it is kept here, so it
-//! is good after a restart of either.
+//! needed to go on: `http://PORT-OF-OURS/MAC/CREDENTIAL-ID/HOST:PORT/PATH`. Nothing of it is kept here, so it
+//! is good after a restart of either. The MAC is by a key of ours, so that nobody but us can say where the
+//! holder of a credential is: else an AE could have the CSE go to another's, or to where it likes.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
 use http::Uri;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use rand::RngExt;
 use saegis_onem2m::http::{read_request, write_response};
 use saegis_onem2m::id::{CredentialId, From};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
+use saegis_policy::read_private_key;
 use saegis_registrar::{Destination, NamedBy, Notification};
 use serde_json::Value;
+use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::gateway::Gateway;
 use crate::local::Local;
 use crate::notifier::{Failure, answered_by, is_of};
+use crate::private_file;
 use crate::service::collect;
 
 /// Connections of the CSE at a time.
@@ -32,6 +40,79 @@ const CONNECTIONS: usize = 256;
 
 /// What is escaped in a Credential-ID that is a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// Length of a MAC in an address, in bytes.
+const MAC: usize = 16;
+
+/// The file of a key may have a line's end more than its 64 digits.
+const MAX_KEY_FILE: u64 = 66;
+
+/// Where the CSE behind sends to, and what shows that an address there is ours.
+pub struct Door {
+    address: SocketAddr,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Door {
+    /// That of an address, with the key in a file, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When the key can't be read or written.
+    pub fn new(address: SocketAddr, key_file: &Path) -> std::io::Result<Self> {
+        let mut key = Zeroizing::new([0; 32]);
+        if matches!(key_file.try_exists(), Ok(false)) {
+            rand::rng().fill(&mut *key);
+            if let Some(folder) = key_file.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            private_file::replace(key_file, Zeroizing::new(hex::encode(*key)).as_bytes())?;
+        } else {
+            let text = read_private_key(key_file, MAX_KEY_FILE);
+            let text = text.map_err(|fault| std::io::Error::other(fault.to_string()))?;
+            hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(|_| {
+                let what =
+                    "is no key of 64 hexadecimal digits; take it away, and AEs register anew";
+                std::io::Error::other(format!("{}: {what}", key_file.display()))
+            })?;
+        }
+        Ok(Self { address, key })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn mac(&self, credential: &str, place: &str) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("any key length");
+        mac.update(credential.as_bytes());
+        // Neither has it in it.
+        mac.update(b"\n");
+        mac.update(place.as_bytes());
+        mac
+    }
+
+    /// The address for what goes to the holder of a credential at that place.
+    fn of(&self, credential: &CredentialId, place: &str) -> String {
+        let credential = credential.to_string();
+        let mac = self.mac(&credential, place).finalize().into_bytes();
+        let mac = hex::encode(mac.get(..MAC).unwrap_or_default());
+        let credential = utf8_percent_encode(&credential, SEGMENT);
+        format!("http://{}/{mac}/{credential}/{place}", self.address)
+    }
+
+    /// Who is to be told, and where, if the path is one of ours.
+    fn target(&self, uri: &Uri) -> Option<(CredentialId, Uri)> {
+        let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
+        let (mac, path) = path.split_once('/')?;
+        let (credential, place) = path.split_once('/')?;
+        let credential = percent_decode_str(credential).decode_utf8().ok()?;
+        let mac = hex::decode(mac).ok().filter(|mac| mac.len() == MAC)?;
+        self.mac(&credential, place).verify_truncated_left(&mac).ok()?;
+        Some((CredentialId::parse(&credential).ok()?, format!("https://{place}").parse().ok()?))
+    }
+}
 
 /// Listens for what the CSE behind sends to AEs.
 ///
@@ -47,7 +128,7 @@ pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Resu
 
 /// Has the CSE send what is for an AE to us, if the request says where the AE is reached: its points of
 /// access over associations are ours.
-pub fn enter(request: &mut RequestPrimitive, credential: &CredentialId, door: SocketAddr) {
+pub fn enter(request: &mut RequestPrimitive, credential: &CredentialId, door: &Door) {
     let names_places = matches!(request.operation, Operation::Create | Operation::Update);
     let ae = ResourceType::Ae;
     let Some(content) = request.content.as_ref().filter(|c| names_places && c.is_of(ae)) else {
@@ -64,24 +145,14 @@ pub fn enter(request: &mut RequestPrimitive, credential: &CredentialId, door: So
         let url = place.as_str().and_then(|text| text.parse::<Uri>().ok());
         let Some(url) = url.filter(|url| url.scheme_str() == Some("https")) else { continue };
         let Some(authority) = url.authority() else { continue };
-        let credential = credential.to_string();
-        let credential = utf8_percent_encode(&credential, SEGMENT);
         let path = url.path_and_query().map_or("/", |p| p.as_str());
-        *place = format!("http://{door}/{credential}/{authority}{path}").into();
+        *place = door.of(credential, &format!("{authority}{path}")).into();
         changed = true;
     }
     // What was a representation is one still.
     if changed && let Ok(content) = Content::parse(resource.to_string().into()) {
         request.content = Some(content);
     }
-}
-
-/// Who is to be told, and where, by the path that [`enter`] made.
-fn target(uri: &Uri) -> Option<(CredentialId, Uri)> {
-    let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
-    let (credential, place) = path.split_once('/')?;
-    let credential = percent_decode_str(credential).decode_utf8().ok()?;
-    Some((CredentialId::parse(&credential).ok()?, format!("https://{place}").parse().ok()?))
 }
 
 /// Passes a notification of the CSE on to the AE that it is for, and the AE's answer back.
@@ -96,7 +167,8 @@ async fn pass_on(gateway: &Gateway, request: Request<Incoming>) -> ResponsePrimi
         );
         ResponsePrimitive::refusal(id, None, rsc, why)
     };
-    let Some((credential, url)) = target(&parts.uri) else {
+    let target = gateway.door.get().and_then(|door| door.target(&parts.uri));
+    let Some((credential, url)) = target else {
         let why = "the path is none that an AE's point of access has here";
         return refuse("", Rsc::NotFound, why);
     };
@@ -146,11 +218,15 @@ async fn send(
     url: &Uri,
     notification: &Notification,
 ) -> Result<ResponsePrimitive, Failure> {
+    let stems = gateway.aes.stems(credential);
+    if stems.is_empty() {
+        let why = "its credential stands for no AE any more, or has not been used since the start";
+        return Err(Failure::NoAssociation(why.into()));
+    }
     let request = notification.to_http(url).map_err(|e| Failure::NoResponse(e.to_string()))?;
     let patience = Duration::from_secs(gateway.config.notifications.seconds);
     let asked = gateway.aes.ask(credential, request.map(Full::new));
     let response = tokio::time::timeout(patience, asked).await.map_err(|_| Failure::Late)??;
-    let stems = gateway.aes.stems(credential);
     let cse = &gateway.config.cse;
     answered_by(response, |from| stems.iter().any(|stem| is_of(cse, from, stem.as_str())))
 }
@@ -161,12 +237,16 @@ mod tests {
     use bytes::Bytes;
     use saegis_onem2m::target::Target;
 
+    fn door() -> Door {
+        Door { address: "127.0.0.1:8081".parse().unwrap(), key: Zeroizing::new([7; 32]) }
+    }
+
     fn entered(json: &str) -> String {
         let to = Target::from_path("/-").unwrap();
         let mut request = RequestPrimitive::own(Operation::Create, to, "C".into(), "r".into());
         request.content = Some(Content::parse(Bytes::copy_from_slice(json.as_bytes())).unwrap());
         let credential = CredentialId::parse("12-light@in.provider.com").unwrap();
-        enter(&mut request, &credential, "127.0.0.1:8081".parse().unwrap());
+        enter(&mut request, &credential, &door());
         String::from_utf8(request.content.unwrap().bytes().to_vec()).unwrap()
     }
 
@@ -175,13 +255,14 @@ mod tests {
         let json = r#"{"m2m:ae":{"POA":["https://a.b:1/x?y=z","http://c.d","https://[::1]"]}}"#;
         let changed: Value = serde_json::from_str(&entered(json)).unwrap();
         let places = changed["m2m:ae"]["POA"].as_array().unwrap();
-        let start = "http://127.0.0.1:8081/12-light%40in.provider.com";
-        assert_eq!(places[0], format!("{start}/a.b:1/x?y=z"));
         assert_eq!(places[1], "http://c.d");
-        assert_eq!(places[2], format!("{start}/[::1]/"));
-        for (place, there) in [(0, "https://a.b:1/x?y=z"), (2, "https://[::1]/")] {
-            let uri: Uri = places[place].as_str().unwrap().parse().unwrap();
-            let (credential, url) = target(&uri).unwrap();
+        for (place, end, there) in [
+            (0, "/12-light%40in.provider.com/a.b:1/x?y=z", "https://a.b:1/x?y=z"),
+            (2, "/12-light%40in.provider.com/[::1]/", "https://[::1]/"),
+        ] {
+            let address = places[place].as_str().unwrap();
+            assert!(address.starts_with("http://127.0.0.1:8081/") && address.ends_with(end));
+            let (credential, url) = door().target(&address.parse().unwrap()).unwrap();
             assert_eq!(credential.to_string(), "12-light@in.provider.com");
             assert_eq!(url, there);
         }
@@ -199,9 +280,42 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_nowhere_is_none() {
-        for path in ["/", "/x", "/x/", "/12-a@b.c", "/12-a%00@b.c/d", "/12-a@b.c/"] {
-            assert!(target(&path.parse().unwrap()).is_none(), "{path}");
+    fn nobody_else_makes_an_address() {
+        let credential = CredentialId::parse("12-a@b.c").unwrap();
+        let good = door().of(&credential, "d:1/x");
+        assert!(door().target(&good.parse().unwrap()).is_some());
+        let mac = good.split('/').nth(3).unwrap();
+        for path in [
+            "/",
+            "/x",
+            "/x/",
+            "/12-a@b.c",
+            "/12-a@b.c/d:1/x",
+            "//12-a@b.c/d:1/x",
+            &format!("/{mac}"),
+            &format!("/{mac}/12-a@b.c"),
+            // Of another, at another place, and a part of the MAC.
+            &format!("/{mac}/12-b@b.c/d:1/x"),
+            &format!("/{mac}/12-a@b.c/d:2/x"),
+            &format!("/{mac}/12-a@b.c/d:1/"),
+            &format!("/{}/12-a@b.c/d:1/x", &mac[..30]),
+            &format!("/{}/12-a@b.c/d:1/x", "0".repeat(32)),
+        ] {
+            assert!(door().target(&path.parse().unwrap()).is_none(), "{path}");
         }
+        // Whoever has another key has none of ours.
+        let other = Door { key: Zeroizing::new([8; 32]), ..door() };
+        assert!(other.target(&good.parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn the_key_is_kept_and_a_damaged_one_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, address) = (folder.path().join("state/key"), door().address);
+        let made = Door::new(address, &file).unwrap();
+        assert_eq!(*Door::new(address, &file).unwrap().key, *made.key);
+        std::fs::write(&file, "rubbish").unwrap();
+        let e = Door::new(address, &file).err().unwrap();
+        assert!(e.to_string().contains("is no key of 64 hexadecimal digits"), "{e}");
     }
 }

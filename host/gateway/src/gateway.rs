@@ -1,6 +1,5 @@
 //! The gateway as a whole: what every connection shares, and how it is set up.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,6 +14,7 @@ use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::cses::Cses;
 use crate::decisions::Recording;
+use crate::door::Door;
 use crate::logging::Lost;
 use crate::maf::keys::Keys;
 use crate::metrics::Metrics;
@@ -49,7 +49,7 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Metrics,
     /// Where what the CSE behind sends to AEs is taken, once it is.
-    pub door: OnceLock<SocketAddr>,
+    pub door: OnceLock<Door>,
     stopping: AtomicBool,
     next_association: AtomicU64,
 }

@@ -114,12 +114,17 @@ impl Voucher {
     /// Why there is nothing, in words.
     pub async fn means(&self, generation: &Generation) -> Result<Means, String> {
         match &self.what {
-            What::Key { query, .. } => {
+            What::Key { query, key } => {
                 let identity = KpsaId::parse(&query.psk_identity).map_err(|e| e.to_string())?;
                 let found = ask(generation, query).await.map_err(|e| e.to_string())?;
+                // The generation may be a later one than that which was asked whether it is good.
+                if found.id != self.id || found.entity != self.entity || !key.is_of(&found.key) {
+                    return Err("another credential has the identity".into());
+                }
                 Ok(Means::Key { identity, key: found.key })
             }
             What::Certificate(asked) => {
+                self.is_good_in(generation).await?;
                 let certificates = generation.certificates().ok_or(NotFound::NoCertificates);
                 let certificates = certificates.map_err(|e| e.to_string())?;
                 let vouched = asked.evidence.verify(&certificates.trust, SystemTime::now());

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::decisions::Recording;
+use crate::door::Door;
 use crate::gateway::Gateway;
 use crate::logging::Lost;
 use crate::peers::{self, Peers, TurnedAway};
@@ -60,15 +61,19 @@ pub async fn run(
             })?)
         }
     };
-    let _door = match gateway.config.upstream.as_ref().and_then(|cse| cse.notifications) {
+    let behind = gateway.config.upstream.as_ref();
+    let _listening = match behind.and_then(|cse| Some((cse.notifications?, &cse.notifications_key)))
+    {
         None => None,
-        Some(address) => {
-            let door = door::listen(address, gateway.clone()).await.map_err(|e| {
+        Some((address, key)) => {
+            let listening = door::listen(address, gateway.clone()).await.map_err(|e| {
                 own(format!("upstream.notifications: {address} can't be listened on: {e}"))
             })?;
+            let door = Door::new(listening.address, key)
+                .map_err(|e| own(format!("upstream.notifications-key: {e}")))?;
             // Set once, for it listens once.
-            let _ = gateway.door.set(door.address);
-            Some(door)
+            let _ = gateway.door.set(door);
+            Some(listening)
         }
     };
     let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));

@@ -291,7 +291,7 @@ impl Service {
         };
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         if let Some(door) = self.gateway.door.get() {
-            door::enter(&mut request, &self.live.association.credential_id, *door);
+            door::enter(&mut request, &self.live.association.credential_id, door);
         }
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;

@@ -25,7 +25,9 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
         format!("  behind it   {behind}"),
     ];
     let door = gateway.door.get();
-    lines.extend(door.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
+    lines.extend(
+        door.map(|door| format!("  for AEs     http://{}, from the CSE behind", door.address())),
+    );
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
     warn(&generation);

@@ -107,7 +107,8 @@ impl Config {
             .iter_mut()
             .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
         let of_lines = self.audit.file.iter_mut().chain(self.decisions.record.as_mut());
-        for path in paths.into_iter().chain(of_lines).chain(of_maf) {
+        let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notifications_key);
+        for path in paths.into_iter().chain(of_lines).chain(of_maf).chain(of_cse) {
             *path = base.join(&*path);
         }
     }

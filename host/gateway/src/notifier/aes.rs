@@ -59,7 +59,14 @@ struct Known {
     credentials: LruCache<CredentialId, Arc<Voucher>>,
     /// The credential that names the AE-ID. What others have got by registering is bound.
     of_ae: LruCache<AeIdStem, CredentialId>,
-    pools: LruCache<CredentialId, (u64, Pool)>,
+    pools: LruCache<CredentialId, Kept>,
+}
+
+/// The associations with one, and what they were made by.
+struct Kept {
+    generation: u64,
+    voucher: Arc<Voucher>,
+    pool: Pool,
 }
 
 impl Aes {
@@ -104,7 +111,9 @@ impl Aes {
             Failure::NoAssociation(why.into())
         };
         let stem = AeIdStem::parse(ae).map_err(|_| not_here())?;
-        let credential = match self.bindings.holder(&stem) {
+        // What policy gives to another credential is that one's, though its AE has not come yet.
+        let bound = self.bindings.bound_to(&stem);
+        let credential = match bound.filter(|_| !self.policy.current().reserves(&stem)) {
             Some(holder) => holder,
             None => self.known().of_ae.get(&stem).cloned().ok_or_else(not_here)?,
         };
@@ -115,7 +124,9 @@ impl Aes {
     pub fn stems(&self, credential: &CredentialId) -> Vec<AeIdStem> {
         let known = self.known().credentials.peek(credential).cloned();
         let named = known.map(|voucher| voucher.entity().stems().to_vec()).unwrap_or_default();
-        named.into_iter().chain(self.bindings.of(credential)).collect()
+        let generation = self.policy.current();
+        let bound = self.bindings.of(credential).filter(|stem| !generation.reserves(stem));
+        named.into_iter().chain(bound).collect()
     }
 
     /// Sends a request to whoever has the credential, and reads the answer.
@@ -140,29 +151,32 @@ impl Aes {
         read(response.map_err(|e| Failure::NoAssociation(error_chain(&e)))?).await
     }
 
-    /// The associations with one, made anew with each generation.
+    /// The associations with one, made anew with each generation, and when it has come by another key or
+    /// certificate.
     fn pool(&self, credential: &CredentialId, voucher: Arc<Voucher>, generation: u64) -> Pool {
         let mut known = self.known();
-        match known.pools.get(credential) {
-            Some((of, pool)) if *of == generation => pool.clone(),
-            _ => {
-                let connector = Connector {
-                    credential: credential.clone(),
-                    voucher,
-                    policy: self.policy.clone(),
-                    targets: self.targets.clone(),
-                    suites: self.suites.clone(),
-                    patience: self.patience,
-                };
-                let pool = Client::builder(TokioExecutor::new())
-                    .pool_max_idle_per_host(KEPT)
-                    .pool_idle_timeout(IDLE)
-                    .pool_timer(TokioTimer::new())
-                    .build(connector);
-                known.pools.put(credential.clone(), (generation, pool.clone()));
-                pool
-            }
+        if let Some(kept) = known.pools.get(credential)
+            && kept.generation == generation
+            && Arc::ptr_eq(&kept.voucher, &voucher)
+        {
+            return kept.pool.clone();
         }
+        let connector = Connector {
+            credential: credential.clone(),
+            voucher: voucher.clone(),
+            policy: self.policy.clone(),
+            targets: self.targets.clone(),
+            suites: self.suites.clone(),
+            patience: self.patience,
+        };
+        let pool = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(KEPT)
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        let kept = Kept { generation, voucher, pool: pool.clone() };
+        known.pools.put(credential.clone(), kept);
+        pool
     }
 }
 

@@ -74,7 +74,8 @@ pub fn read(
         return Ok(None);
     }
     // What was fetched later than now was so by another clock, and could be of any age.
-    let since = UNIX_EPOCH + Duration::from_secs(file.fetched);
+    let since = UNIX_EPOCH.checked_add(Duration::from_secs(file.fetched));
+    let since = since.ok_or_else(|| io::Error::other("it was fetched at no time that there is"))?;
     let Ok(age) = now.duration_since(since) else { return Ok(None) };
     Ok(Some((file.profile.then_some(file.rules), age)))
 }
@@ -113,7 +114,11 @@ mod tests {
         assert!(read(&path, (&id("in-cse"), &id("other")), at).unwrap().is_none());
         // A clock that went back tells nothing of its age.
         assert!(read(&path, of, at - Duration::from_secs(1)).unwrap().is_none());
-        for bad in ["", "{}", "[]", "{\"in-cse\":1}"] {
+        let never = format!(
+            r#"{{"in-cse":"/in-cse","cse":"/mn","fetched":{},"profile":false,"rules":null}}"#,
+            u64::MAX
+        );
+        for bad in ["", "{}", "[]", "{\"in-cse\":1}", &never] {
             fs::write(&path, bad).unwrap();
             assert!(read(&path, of, at).is_err(), "{bad}");
         }

@@ -2,8 +2,9 @@
 //!
 //! The CSE sends to the points of access that it has of an AE. So when an AE says that it is reached at
 //! `https://…`, the CSE is told another address, of a port of ours on this machine, that has all that is
-//! needed to go on: `http://PORT-OF-OURS/MAC/CREDENTIAL-ID/HOST:PORT/PATH`. Nothing of it is kept here, so it
-//! is good after a restart of either. The MAC is by a key of ours, so that nobody but us can say where the
+//! needed to go on: `http://PORT-OF-OURS/MAC/CREDENTIAL-ID/PLACE`, of which the last is the AE's own address as
+//! one segment. What the CSE appends to it goes on with it. Nothing of it is kept here, so it is good after
+//! a restart of either. The MAC is by a key of ours, so that nobody but us can say where the
 //! holder of a credential is: else an AE could have the CSE go to another's, or to where it likes.
 
 use std::net::SocketAddr;
@@ -98,19 +99,24 @@ impl Door {
         let credential = credential.to_string();
         let mac = self.mac(&credential, place).finalize().into_bytes();
         let mac = hex::encode(mac.get(..MAC).unwrap_or_default());
-        let credential = utf8_percent_encode(&credential, SEGMENT);
+        let [credential, place] =
+            [&*credential, place].map(|text| utf8_percent_encode(text, SEGMENT));
         format!("http://{}/{mac}/{credential}/{place}", self.address)
     }
 
-    /// Who is to be told, and where, if the path is one of ours.
+    /// Who is to be told, and where, if the path starts like one of ours. What is appended to it can't
+    /// lead to another host, for a place has a path.
     fn target(&self, uri: &Uri) -> Option<(CredentialId, Uri)> {
         let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
         let (mac, path) = path.split_once('/')?;
-        let (credential, place) = path.split_once('/')?;
-        let credential = percent_decode_str(credential).decode_utf8().ok()?;
+        let (credential, path) = path.split_once('/')?;
+        let (place, appended) = path.split_at(path.find(['/', '?']).unwrap_or(path.len()));
+        let [credential, place] = [credential, place].map(|s| percent_decode_str(s).decode_utf8());
+        let (credential, place) = (credential.ok()?, place.ok()?);
         let mac = hex::decode(mac).ok().filter(|mac| mac.len() == MAC)?;
-        self.mac(&credential, place).verify_truncated_left(&mac).ok()?;
-        Some((CredentialId::parse(&credential).ok()?, format!("https://{place}").parse().ok()?))
+        self.mac(&credential, &place).verify_truncated_left(&mac).ok()?;
+        let url = format!("https://{place}{appended}").parse().ok()?;
+        Some((CredentialId::parse(&credential).ok()?, url))
     }
 }
 
@@ -257,8 +263,8 @@ mod tests {
         let places = changed["m2m:ae"]["POA"].as_array().unwrap();
         assert_eq!(places[1], "http://c.d");
         for (place, end, there) in [
-            (0, "/12-light%40in.provider.com/a.b:1/x?y=z", "https://a.b:1/x?y=z"),
-            (2, "/12-light%40in.provider.com/[::1]/", "https://[::1]/"),
+            (0, "/12-light%40in.provider.com/a.b%3A1%2Fx%3Fy%3Dz", "https://a.b:1/x?y=z"),
+            (2, "/12-light%40in.provider.com/%5B%3A%3A1%5D%2F", "https://[::1]/"),
         ] {
             let address = places[place].as_str().unwrap();
             assert!(address.starts_with("http://127.0.0.1:8081/") && address.ends_with(end));
@@ -283,23 +289,29 @@ mod tests {
     fn nobody_else_makes_an_address() {
         let credential = CredentialId::parse("12-a@b.c").unwrap();
         let good = door().of(&credential, "d:1/x");
-        assert!(door().target(&good.parse().unwrap()).is_some());
+        // A CSE may append whom it is for.
+        for (appended, there) in [("", "/x"), ("/Ca", "/x/Ca"), ("/Ca?b=c", "/x/Ca?b=c")] {
+            let address = format!("{good}{appended}").parse().unwrap();
+            let (_, url) = door().target(&address).unwrap();
+            assert_eq!(url.to_string(), format!("https://d:1{there}"));
+        }
         let mac = good.split('/').nth(3).unwrap();
         for path in [
             "/",
             "/x",
             "/x/",
             "/12-a@b.c",
-            "/12-a@b.c/d:1/x",
-            "//12-a@b.c/d:1/x",
+            "/12-a@b.c/d%3A1%2Fx",
+            "//12-a@b.c/d%3A1%2Fx",
             &format!("/{mac}"),
             &format!("/{mac}/12-a@b.c"),
+            &format!("/{mac}/12-a@b.c/d:1/x"),
             // Of another, at another place, and a part of the MAC.
-            &format!("/{mac}/12-b@b.c/d:1/x"),
-            &format!("/{mac}/12-a@b.c/d:2/x"),
-            &format!("/{mac}/12-a@b.c/d:1/"),
-            &format!("/{}/12-a@b.c/d:1/x", &mac[..30]),
-            &format!("/{}/12-a@b.c/d:1/x", "0".repeat(32)),
+            &format!("/{mac}/12-b@b.c/d%3A1%2Fx"),
+            &format!("/{mac}/12-a@b.c/d%3A2%2Fx"),
+            &format!("/{mac}/12-a@b.c/d%3A1%2F"),
+            &format!("/{}/12-a@b.c/d%3A1%2Fx", &mac[..30]),
+            &format!("/{}/12-a@b.c/d%3A1%2Fx", "0".repeat(32)),
         ] {
             assert!(door().target(&path.parse().unwrap()).is_none(), "{path}");
         }

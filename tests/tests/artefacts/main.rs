@@ -379,8 +379,10 @@ fn nothing_is_fetched_that_nobody_signed() {
     let setup = registry.allow(Setup::new());
     let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
     let signer = Signer::new(&setup.path(""), "release");
-    signer.sign(&setup.path("policies/modules/originator-check.wasm"));
-    fs::remove_file(setup.path("policies/modules/originator-check.toml")).unwrap();
+    let other = |e: &str| setup.path(&format!("policies/modules/originator-check.{e}"));
+    let pinned = digest(&fs::read(other("wasm")).unwrap());
+    fs::write(other("toml"), format!("digest = \"{pinned}\"\n")).unwrap();
+    ["wasm", "toml"].iter().for_each(|e| signer.sign(&other(e)));
     let setup =
         from(setup, &source).with("modules.require-signature", "key-files = [\"release.pub\"]");
     refused(&setup, "psk-table.toml: is not signed, and only signed modules are taken");

@@ -28,10 +28,11 @@ use crate::host::Tables;
 use crate::maf::MafKeys;
 use crate::module::{Hook, Module};
 use crate::question::{Asked, NoQuestion, Question};
+use crate::queue::Queue;
 use crate::record::{Again, Decision, Recorder};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
-use crate::shadow::{self, Job, Queue, ShadowSummary, Shadows};
+use crate::shadow::{Job, ShadowSummary, Shadows};
 use crate::signature::Signed;
 use crate::subscription::Subscription;
 
@@ -428,7 +429,7 @@ impl Policy {
             .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
         artefact::obtain(&settings).await;
-        let queue = shadow::start();
+        let queue = Queue::start();
         let first = build::build(&settings, &sandbox, &queue, None).await?;
         Ok(Self {
             settings,

@@ -34,6 +34,7 @@ mod meter;
 mod module;
 mod observe;
 mod question;
+mod queue;
 mod record;
 mod sandbox;
 mod settings;

@@ -8,7 +8,8 @@ use crate::build::Installed;
 use crate::fault::Fault;
 use crate::generation::Generation;
 use crate::manifest::Manifest;
-use crate::shadow::{Queue, Shadow, Shadows, Unloaded};
+use crate::queue::Queue;
+use crate::shadow::{Shadow, Shadows, Unloaded};
 
 /// The names of the modules whose place a module has taken, the nearest first.
 ///

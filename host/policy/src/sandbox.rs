@@ -35,8 +35,9 @@ const CORE_INSTANCES_PER_CALL: u32 = 48;
 /// A component has one memory, or two where an adapter of WASI brings its own.
 const MEMORIES_PER_CALL: u32 = 4;
 
-/// Calls beside the decisions, at a time: of shadow modules. They have slots of their own.
-pub(crate) const ASIDE: usize = 2;
+/// Calls beside the decisions, at a time: of shadow modules, which are asked one by one. They have slots
+/// of their own.
+const ASIDE: usize = 1;
 
 /// How long a call may wait for a slot.
 const PATIENCE: Duration = Duration::from_secs(2);

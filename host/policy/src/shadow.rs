@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use saegis_onem2m::credential::PresharedKey;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::answer::{Answer, Difference};
 use crate::ask::{self, Came, Means, Trace};
@@ -23,10 +21,8 @@ use crate::log_budget::LogBudget;
 use crate::module::{Hook, Module};
 use crate::observe::{Compared, Comparison};
 use crate::question::{Asked, Question};
-use crate::sandbox::{ASIDE, Sandbox};
-
-/// Decisions that wait for the shadows; further ones are not put to them.
-const MOST_WAITING: usize = 1024;
+use crate::queue::{Full, Queue};
+use crate::sandbox::Sandbox;
 
 /// A shadow module of a generation.
 pub(crate) struct Shadow {
@@ -116,7 +112,13 @@ impl Shadow {
         sandbox.tell_compared(&Compared { module: &self.module().name, hook, comparison });
     }
 
-    async fn compare(&self, job: &Job) {
+    /// Whether it has something to say to a hook.
+    pub fn concerns(&self, hook: Hook) -> bool {
+        self.module().has(hook)
+    }
+
+    /// Compares a decision with what it would have been with this one in force.
+    pub async fn compare(&self, job: &Job) {
         let Job { means, asked, answer, key, at, trace } = job;
         let hook = asked.hook();
         let sees_keys =
@@ -176,30 +178,31 @@ pub(crate) struct Shadows {
     pub queue: Queue,
 }
 
-/// Where decisions wait for the shadows.
-pub(crate) type Queue = mpsc::Sender<(Arc<[Shadow]>, Job)>;
-
 impl Shadows {
     pub fn none() -> Self {
-        let (queue, _) = mpsc::channel(1);
-        Self { loaded: Arc::from([]), unloaded: Vec::new(), queue }
+        Self { loaded: Arc::from([]), unloaded: Vec::new(), queue: Queue::none() }
     }
 
     /// Whether one of them has something to say to a hook.
     pub fn concern(&self, hook: Hook) -> bool {
-        self.loaded.iter().any(|shadow| shadow.module().has(hook))
+        self.loaded.iter().any(|shadow| shadow.concerns(hook))
     }
 
     /// Puts a decision to them. It waits for nothing.
     pub fn put(&self, job: Job) {
         let (sandbox, hook) = (job.means.sandbox.clone(), job.asked.hook());
-        match self.queue.try_send((self.loaded.clone(), job)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
-                for shadow in self.loaded.iter().filter(|shadow| shadow.module().has(hook)) {
-                    shadow.count(&sandbox, hook, Comparison::Dropped);
-                }
-            }
+        let Err(Full) = self.queue.put(self.loaded.clone(), job) else { return };
+        let of_hook = || self.loaded.iter().filter(|shadow| shadow.concerns(hook));
+        of_hook().for_each(|shadow| shadow.count(&sandbox, hook, Comparison::Dropped));
+        if self.queue.is_to_be_told() {
+            let names: Vec<_> = of_hook().map(|shadow| &*shadow.module().name).collect();
+            let names = names.join(", ");
+            tracing::warn!(
+                event = "shadow.behind",
+                modules = names,
+                "decisions come faster than the shadow modules are asked, and are dropped for them: \
+                 {names}"
+            );
         }
     }
 
@@ -233,25 +236,4 @@ impl Shadows {
         });
         self.loaded.iter().map(Shadow::summary).chain(unloaded).collect()
     }
-}
-
-/// Starts what asks the shadows. It ends with the last generation. A few decisions are compared at a
-/// time, in sandboxes that decisions do not take from.
-pub(crate) fn start() -> Queue {
-    let (queue, mut waiting) = mpsc::channel::<(Arc<[Shadow]>, Job)>(MOST_WAITING);
-    tokio::spawn(async move {
-        let places = Arc::new(tokio::sync::Semaphore::new(ASIDE));
-        // The semaphore is never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
-            let Some((shadows, job)) = waiting.recv().await else { return };
-            tokio::spawn(async move {
-                let hook = job.asked.hook();
-                for shadow in shadows.iter().filter(|shadow| shadow.module().has(hook)) {
-                    shadow.compare(&job).await;
-                }
-                drop(place);
-            });
-        }
-    });
-    queue
 }

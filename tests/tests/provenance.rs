@@ -247,6 +247,79 @@ fn signed_modules_do_not_change_names() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
+/// Who may write the folder and has no key does not say who decides; whoever has the key does, and it is
+/// one generation.
+#[test]
+fn a_signed_shadow_is_promoted_by_who_can_sign() {
+    let (setup, signer) = signed();
+    let file = |e: &str| format!("{MODULES}/psk-table-2.{e}");
+    fs::copy(setup.path(&format!("{MODULES}/psk-table.wasm")), setup.path(&file("wasm"))).unwrap();
+    let shadow =
+        "mode = \"shadow\"\nreplaces = \"psk-table\"\ncapabilities = [\"policy-tables\"]\n";
+    setup.write(&file("toml"), shadow.as_bytes());
+    pin_and_sign(&setup, &signer, "psk-table-2");
+    let gateway = setup.start();
+    let ask = |arguments: &[&str]| saegis(&gateway.path(""), arguments);
+    let in_force = || {
+        let all = ask(&["modules", "--json"]).expect(0).json();
+        all["modules"][1]["name"].as_str().unwrap().to_owned()
+    };
+    for (verb, mode, other, now) in [
+        ("promote", "in-force", "shadow", "psk-table-2"),
+        ("rollback", "shadow", "in-force", "psk-table"),
+    ] {
+        let before = fs::read_to_string(gateway.path(&file("toml"))).unwrap();
+        let ran = ask(&["module", verb, "psk-table-2"]).expect(2);
+        for what in [
+            "psk-table-2.toml: is signed (modules.require-signature)",
+            &format!("write mode = \"{mode}\" into it and sign it: minisign -Sm psk-table-2.toml"),
+        ] {
+            assert!(ran.err.contains(what), "{ran:?}");
+        }
+        assert_eq!(fs::read_to_string(gateway.path(&file("toml"))).unwrap(), before);
+        // As it says.
+        gateway.write(
+            "psk-table-2.toml",
+            before.replace(&format!("\"{other}\""), &format!("\"{mode}\"")),
+        );
+        signer.sign(&gateway.path("psk-table-2.toml"));
+        gateway.in_force_after(|g| {
+            for e in ["toml.minisig", "toml"] {
+                g.replace(&file(e), fs::read(g.path(&format!("psk-table-2.{e}"))).unwrap());
+            }
+        });
+        assert_eq!(in_force(), now);
+        Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    }
+    // Nobody else's changes count, be they ever so small.
+    let altered =
+        fs::read_to_string(gateway.path(&file("toml"))).unwrap().replace("shadow", "in-force");
+    gateway
+        .refused_after("and does not fit psk-table-2.toml", |g| g.replace(&file("toml"), altered));
+    assert_eq!(in_force(), "psk-table");
+}
+
+/// What a module would change is known before it is signed; it is not taken for that.
+#[test]
+fn a_module_is_tried_before_it_is_signed() {
+    let (setup, _) = signed();
+    setup.configuration();
+    fs::create_dir(setup.path("new")).unwrap();
+    fs::copy(setup.path(&format!("{MODULES}/psk-table.wasm")), setup.path("new/psk-table.wasm"))
+        .unwrap();
+    setup.write("new/psk-table.toml", b"capabilities = [\"policy-tables\"]\n");
+    let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(0);
+    assert!(
+        ran.out.starts_with("psk-table would be in force, in the place of psk-table"),
+        "{ran:?}"
+    );
+    assert!(ran.out.contains("it was tried without a signature"), "{ran:?}");
+    // Those that are installed are held to it.
+    fs::remove_file(setup.path(&format!("{MODULES}/originator-check.wasm.minisig"))).unwrap();
+    let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(2);
+    assert!(ran.err.contains("originator-check.wasm: is not signed"), "{ran:?}");
+}
+
 /// An older version that was signed too can be kept out.
 #[test]
 fn what_was_signed_too_early_is_refused() {

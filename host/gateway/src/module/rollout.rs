@@ -68,6 +68,20 @@ pub enum RolloutError {
         /// What it replaced.
         former: String,
     },
+    /// Its manifest is signed, and who could sign it anew is not here.
+    #[error(
+        "{}: is signed (modules.require-signature), so it is changed where the key is; nothing was \
+         changed. There, write mode = \"{mode}\" into it and sign it: minisign -Sm {name}.toml. Then put \
+         {name}.toml.minisig and {name}.toml here, and the gateway takes them up", .file.display()
+    )]
+    Signed {
+        /// The manifest.
+        file: PathBuf,
+        /// The module.
+        name: String,
+        /// What it is to say.
+        mode: &'static str,
+    },
     /// Somebody else is at it.
     #[error("another promote or rollback is under way in {}", .0.display())]
     UnderWay(PathBuf),
@@ -114,6 +128,16 @@ pub enum Way {
     RollBack,
 }
 
+impl Way {
+    /// What a manifest says then.
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Promote => "in-force",
+            Self::RollBack => "shadow",
+        }
+    }
+}
+
 /// Promotes a shadow, or brings back what it replaced. Returns the exit code.
 ///
 /// # Errors
@@ -127,12 +151,18 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
     may(way, name, &now.current(), folder)?;
     let file = folder.join(format!("{name}.toml"));
     let text = text_of(&file)?;
+    if way == Way::RollBack {
+        may_roll_back(name, &text, &now.current())?;
+    }
+    // Were it said elsewhere what mode it is, whoever can write there could have a module decide that
+    // was signed to be watched.
+    if config.modules.require_signature.is_some() {
+        let (name, mode) = (name.clone(), way.mode());
+        return Err(RolloutError::Signed { file, name, mode }.into());
+    }
     let changed = match way {
         Way::Promote => manifest::in_force(&text),
-        Way::RollBack => {
-            may_roll_back(name, &text, &now.current())?;
-            manifest::shadow(&text)
-        }
+        Way::RollBack => manifest::shadow(&text),
     };
     let changed = changed.map_err(|e| Faults(vec![Fault::of(&file, e.to_string())]))?;
     // Tried first, with nothing on disk: what is not good is never installed.
@@ -182,7 +212,7 @@ fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: b
     if as_json {
         let told: Value = json!({
             "module": name,
-            "mode": if way == Way::Promote { "in-force" } else { "shadow" },
+            "mode": way.mode(),
             "kept": replaced,
             "brought_back": brought_back,
             "generation": generation,

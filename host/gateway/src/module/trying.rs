@@ -29,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// What is wrong with the module, the policy or the recording.
 pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
-    let config = Config::load(&args.config)?;
+    let mut config = Config::load(&args.config)?;
     let name = name_of(&args.file)?;
     // What can't be read is told before modules are compiled.
     let recordings = match (&args.recording, &config.decisions.record) {
@@ -44,6 +44,8 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         manifests: [(name.clone(), manifest)].into(),
     };
     let without = decisions::open(&config, Changes::default()).await?;
+    // What it would change is to be known before it is signed.
+    let must_be_signed = config.modules.require_signature.take().is_some();
     let with = decisions::open(&config, changes).await?;
     let (without, with) = (without.current(), with.current());
     let Some(module) = with.modules().into_iter().find(|module| module.name == name) else {
@@ -63,11 +65,18 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
             "module": name,
             "hooks": module.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
             "takes_the_place_of": takes,
+            "must_be_signed": must_be_signed,
             "replay": report.as_ref().map(decisions::Report::as_json),
         });
         crate::print(&told.to_string());
     } else {
         crate::print(&accepted(&module, takes.as_deref()));
+        if must_be_signed {
+            crate::print(
+                "it was tried without a signature; a gateway takes it with one alone \
+                 (modules.require-signature)",
+            );
+        }
         match &report {
             Some(report) => report.print(false),
             None => crate::print(

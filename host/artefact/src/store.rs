@@ -1,7 +1,9 @@
 //! What was fetched, kept on disk by digest: `sha256/…`, as in an OCI image layout's `blobs`.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use oci_spec::image::ImageManifest;
 use sha2::{Digest as _, Sha256};
@@ -12,6 +14,8 @@ use crate::reference::{Digest, Reference};
 pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
 /// Most files of an artefact.
 const MAX_FILES: usize = 64;
+/// How the names of files begin that are being written, or were when the power failed.
+const ASIDE: &str = ".new-";
 /// The annotation that says a file's name, by which `oras` and others keep it.
 const TITLE: &str = "org.opencontainers.image.title";
 
@@ -140,13 +144,58 @@ impl Store {
         let folder = path.parent().unwrap_or(Path::new("."));
         let write = || {
             std::fs::create_dir_all(folder)?;
-            let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+            let mut aside = tempfile::Builder::new().prefix(ASIDE).tempfile_in(folder)?;
             aside.write_all(bytes)?;
             aside.as_file().sync_all()?;
             aside.persist(&path).map_err(|e| e.error)?;
             Ok(())
         };
         write().map_err(|error| StoreError::Io { path: path.clone(), error })
+    }
+}
+
+impl Store {
+    /// Deletes what is of no artefact in use and has been of none since `before`. What is in use has
+    /// the present for its time of change from then on. Returns how many files were deleted.
+    ///
+    /// # Errors
+    /// When the folder can't be read or written.
+    pub fn tidy(&self, in_use: &[Reference], before: SystemTime) -> Result<usize, StoreError> {
+        let mut used = BTreeSet::new();
+        for Reference { digest, .. } in in_use {
+            used.insert(*digest);
+            // Of what is not here, files may come at this moment; but then they are young.
+            if let Some(manifest) = self.read(digest, MAX_MANIFEST)? {
+                let files = Artefact::parse(&manifest).map(|artefact| artefact.files);
+                used.extend(files.unwrap_or_default().iter().map(|file| file.digest));
+            }
+        }
+        let folder = self.folder.join("sha256");
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| StoreError::Io { path, error }
+        };
+        let entries = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(failed(&folder))?,
+        };
+        let mut deleted = 0;
+        for entry in entries {
+            let path = entry.map_err(failed(&folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let digest: Option<Digest> = format!("sha256:{name}").parse().ok();
+            if digest.is_some_and(|digest| used.contains(&digest)) {
+                let file = std::fs::File::open(&path).map_err(failed(&path))?;
+                file.set_modified(SystemTime::now()).map_err(failed(&path))?;
+            } else if digest.is_some() || name.starts_with(ASIDE) {
+                let meta = path.symlink_metadata().map_err(failed(&path))?;
+                if meta.is_file() && meta.modified().map_err(failed(&path))? < before {
+                    std::fs::remove_file(&path).map_err(failed(&path))?;
+                    deleted += 1;
+                }
+            }
+        }
+        Ok(deleted)
     }
 }
 

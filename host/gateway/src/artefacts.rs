@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use saegis_artefact::{Bounds, Credentials, Reference, Registry, Store};
 use saegis_policy::{KeptArtefact, KeptFile, Limits};
@@ -16,6 +16,8 @@ use serde::Deserialize;
 const BREATHER: Duration = Duration::from_secs(10);
 /// How many failures are remembered; there are no more artefacts than files name.
 const MAX_FAILURES: usize = 256;
+/// How long is kept what nothing names any more: who goes back to it need not ask a registry.
+const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Registries, and where is kept what they have for us.
 #[derive(Debug, Clone, Deserialize)]
@@ -170,5 +172,20 @@ impl saegis_policy::Artefacts for Keeper {
             digest: file.digest.0,
         });
         Ok(KeptArtefact { kind: artefact.kind, files: files.collect() })
+    }
+
+    fn tidy(&self, in_use: &[String]) {
+        // What is no reference names nothing that is kept.
+        let in_use: Vec<Reference> = in_use.iter().filter_map(|s| s.parse().ok()).collect();
+        let Some(before) = SystemTime::now().checked_sub(KEPT_UNUSED) else { return };
+        match self.store.tidy(&in_use, before) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(
+                event = "artefact.deleted",
+                files,
+                "{files} files of artefacts that nothing has named for 30 days were deleted"
+            ),
+            Err(e) => tracing::warn!(event = "artefact.not-deleted", "old artefacts stay: {e}"),
+        }
     }
 }

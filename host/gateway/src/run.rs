@@ -86,6 +86,7 @@ pub async fn run(
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
     let expiry = tokio::spawn(watch_expiry(gateway.clone()));
+    let tidy = tokio::spawn(tidy(gateway.clone()));
     let mut registrations = JoinSet::new();
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
         let (remote, own) = (remote.clone(), gateway.clone());
@@ -118,6 +119,7 @@ pub async fn run(
     sweep.abort();
     clock.abort();
     expiry.abort();
+    tidy.abort();
     rules.abort();
     Ok(())
 }
@@ -294,7 +296,7 @@ async fn follow_keys(gateway: Arc<Gateway>, changed: Arc<Notify>) {
     }
 }
 
-/// How often the gateway's own certificates are looked at.
+/// How often the gateway's own certificates are looked at, and what came from registries.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Warns, day by day, of certificates of our own that are about to end.
@@ -302,6 +304,14 @@ async fn watch_expiry(gateway: Arc<Gateway>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         summary::warn_of_expiry(&gateway.policy.current());
+    }
+}
+
+/// Throws away, day by day, what was fetched from registries and is of no use any more.
+async fn tidy(gateway: Arc<Gateway>) {
+    loop {
+        gateway.policy.tidy().await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -333,7 +343,6 @@ async fn watch_clock() {
     }
 }
 
-/// Removes what has expired, a batch at a time.
 /// Takes what has expired out of a MAF's store.
 async fn sweep_maf(maf: &Arc<Maf>) {
     loop {
@@ -349,6 +358,7 @@ async fn sweep_maf(maf: &Arc<Maf>) {
     }
 }
 
+/// Removes what has expired, a batch at a time.
 async fn sweep(gateway: Arc<Gateway>) {
     let registrar = match &gateway.upstream {
         Upstream::Embedded { registrar, .. } => registrar,

@@ -18,6 +18,7 @@ use crate::certificates;
 use crate::document::Document;
 use crate::fault::Fault;
 use crate::files::{self, Digest, Source};
+use crate::generation::Generation;
 use crate::settings::Settings;
 use crate::signature::{Required, Trust};
 
@@ -42,6 +43,9 @@ pub trait Artefacts: Send + Sync {
     /// # Errors
     /// Why it is not, in words.
     fn kept(&self, source: &str) -> Result<KeptArtefact, String>;
+
+    /// Is told what is in use. What has not been for long is not kept any more.
+    fn tidy(&self, in_use: &[String]);
 }
 
 /// An artefact that is kept.
@@ -108,11 +112,14 @@ pub(crate) fn read_module(
 pub(crate) struct PolicyFiles<'s> {
     folder: &'s Path,
     fetched: BTreeMap<String, (PathBuf, KeptFile)>,
+    /// The artefacts that they are of.
+    pub sources: Vec<String>,
 }
 
 impl<'s> PolicyFiles<'s> {
     pub fn find(settings: &'s Settings, faults: &mut Vec<Fault>) -> Self {
-        let mut found = Self { folder: &settings.policies, fetched: BTreeMap::new() };
+        let folder = &settings.policies;
+        let mut found = Self { folder, fetched: BTreeMap::new(), sources: Vec::new() };
         let file = settings.policies.join(FILE);
         let sources = match sources(&settings.policies) {
             Ok(sources) => sources,
@@ -132,6 +139,7 @@ impl<'s> PolicyFiles<'s> {
                 }
                 Err(why) => faults.push(Fault::of(&file, why)),
             }
+            found.sources.push(source);
         }
         found
     }
@@ -233,6 +241,33 @@ fn wanted(settings: &Settings) -> Vec<String> {
 
 fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
     build::load_manifest(manifest, trust).ok()?.0.source
+}
+
+/// All artefacts that files name, whoever has signed them; nothing, where that can't be told.
+fn named(settings: &Settings) -> Option<Vec<String>> {
+    let mut named = sources(&settings.policies).ok()?;
+    let mut faults = Vec::new();
+    for manifest in build::list(&settings.modules, "toml", &mut faults).values() {
+        named.extend(build::load_manifest(manifest, None).ok()?.0.source);
+    }
+    faults.is_empty().then_some(named)
+}
+
+/// Has thrown away what neither a generation is made of nor files name. Where it can't be told what
+/// they name, all is kept.
+pub(crate) async fn tidy(settings: &Settings, generation: &Generation) {
+    let Some(artefacts) = settings.artefacts.clone() else { return };
+    let mut in_use = generation.artefacts.clone();
+    in_use.extend(generation.all_modules().filter_map(|m| m.manifest.source.clone()));
+    let settings = settings.clone();
+    let work = move || {
+        if let Some(named) = named(&settings) {
+            in_use.extend(named);
+            artefacts.tidy(&in_use);
+        }
+    };
+    // It can't panic, and if it did, all is kept.
+    let _ = tokio::task::spawn_blocking(work).await;
 }
 
 /// Sees to it that what the next generation wants is kept, as far as it can be had.

@@ -118,6 +118,7 @@ fn build_now(
         modules,
         kept,
         shadows,
+        artefacts: policies.sources,
         recorder: settings.recorder.clone(),
         tables: Arc::new(tables),
         table_digests,

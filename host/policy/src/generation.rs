@@ -45,6 +45,8 @@ pub struct Generation {
     /// Modules whose place others have taken.
     pub(crate) kept: Vec<Installed>,
     pub(crate) shadows: Shadows,
+    /// The artefacts of which policy files are.
+    pub(crate) artefacts: Vec<String>,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     pub(crate) tables: Arc<Tables>,
     /// What the tables were parsed from, by name.
@@ -456,6 +458,11 @@ impl Policy {
     /// be had. That can take a while, and may be given up at any time.
     pub async fn obtain(&self) {
         artefact::obtain(&self.settings).await;
+    }
+
+    /// Has artefacts thrown away that nothing has needed for long. To be called now and then.
+    pub async fn tidy(&self) {
+        artefact::tidy(&self.settings, &self.current()).await;
     }
 
     /// Builds the next generation from what is on disk now, and puts it in force if it is good. What

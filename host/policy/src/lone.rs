@@ -113,6 +113,7 @@ impl LoneModule {
             modules: vec![Installed::alone(self.module.clone(), files)],
             kept: Vec::new(),
             shadows: Shadows::none(),
+            artefacts: Vec::new(),
             recorder: None,
             tables: Arc::new(around.tables),
             table_digests: BTreeMap::new(),

@@ -3,8 +3,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use openssl::sha::sha256;
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod, SslStream};
@@ -19,11 +21,14 @@ pub enum Answer {
     Endless(Option<u64>),
     /// The beginning of an answer, and then nothing.
     Silence,
+    /// An answer that comes byte by byte, a long time.
+    Dribble,
 }
 
 pub struct Liar {
     host: String,
     asked: Arc<Mutex<Vec<String>>>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Liar {
@@ -38,27 +43,36 @@ impl Liar {
         let host = format!("localhost:{}", listener.local_addr().unwrap().port());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let heard = asked.clone();
+        let sent = Arc::new(AtomicU64::new(0));
+        let counted = sent.clone();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let (tls, answers, heard) = (tls.clone(), answers.clone(), heard.clone());
+                let sent = counted.clone();
                 thread::spawn(move || {
                     let Ok(mut stream) = tls.accept(socket) else { return };
                     while let Some(request) = request(&mut stream) {
                         let fits = |needles: &str| needles.split('|').all(|n| request.contains(n));
                         let found = answers.iter().find(|(needles, _)| fits(needles));
                         heard.lock().unwrap().push(request.clone());
-                        if answer(&mut stream, found.map(|(_, answer)| answer)).is_err() {
+                        let found = found.map(|(_, answer)| answer);
+                        if answer(&mut stream, found, &sent).is_err() {
                             return;
                         }
                     }
                 });
             }
         });
-        Self { host, asked }
+        Self { host, asked, sent }
     }
 
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// How many bytes were taken of what has no end.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// The requests so far, with their headers.
@@ -80,7 +94,7 @@ fn request(stream: &mut SslStream<std::net::TcpStream>) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-fn answer(to: &mut impl Write, answer: Option<&Answer>) -> std::io::Result<()> {
+fn answer(to: &mut impl Write, answer: Option<&Answer>, sent: &AtomicU64) -> std::io::Result<()> {
     match answer {
         None => write!(to, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
         Some(Answer::Status(status, header)) => {
@@ -98,6 +112,14 @@ fn answer(to: &mut impl Write, answer: Option<&Answer>) -> std::io::Result<()> {
                 thread::park();
             }
         }
+        Some(Answer::Dribble) => {
+            write!(to, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
+            (0..1000).try_for_each(|_| {
+                thread::sleep(Duration::from_millis(50));
+                to.write_all(b" ")?;
+                to.flush()
+            })
+        }
         Some(Answer::Endless(told)) => {
             let length = match told {
                 Some(told) => format!("content-length: {told}"),
@@ -106,7 +128,11 @@ fn answer(to: &mut impl Write, answer: Option<&Answer>) -> std::io::Result<()> {
             write!(to, "HTTP/1.1 200 OK\r\n{length}\r\n\r\n")?;
             // Ten gibibytes, if they are taken.
             let block = vec![b' '; 1 << 20];
-            (0..10 << 10).try_for_each(|_| to.write_all(&block))
+            (0..10 << 10).try_for_each(|_| {
+                to.write_all(&block)?;
+                sent.fetch_add(block.len() as u64, Ordering::Relaxed);
+                Ok(())
+            })
         }
     }
 }

@@ -8,10 +8,11 @@ mod registry;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use liar::{Answer, Liar, digest, manifest};
 use registry::{Registry, certify, log_in};
-use saegis_tests::{Gateway, LIGHT1, LIGHT2, Mark, Ran, Setup, Signer, Tool, saegis};
+use saegis_tests::{Gateway, LIGHT1, LIGHT2, Mark, Ran, Setup, Signer, Tool, component, saegis};
 
 const TABLE: &str = "policies/modules/psk-table";
 
@@ -141,6 +142,11 @@ fn policy_files_come_from_a_registry() {
         let bad = registry.publish_files("policies/bad:1", &[(name, "x\n")]);
         gateway.refused_after(why, |g| g.replace("policies/artefacts.toml", file(&bad)));
     }
+    // Two of one name are none.
+    let twice = format!("{}{}", file(&source), file(&next));
+    gateway.refused_after("psk-lookup-table.csv is in two artefacts", |g| {
+        g.replace("policies/artefacts.toml", &twice);
+    });
     gateway.refused_after("artefacts.toml:1:", |g| {
         g.replace("policies/artefacts.toml", "artefacts = []\n");
     });
@@ -184,6 +190,7 @@ fn what_a_registry_makes_up_is_refused() {
         (first(Answer::Endless(Some(10 << 30))), "it has more than 1048576 bytes for us"),
         (first(Answer::Endless(None)), "it has more than 1048576 bytes for us"),
         (first(Answer::Silence), "it took longer than 2 s (timeout-seconds)"),
+        (first(Answer::Dribble), "it took longer than 2 s (timeout-seconds)"),
         (first(Answer::Status("500 No", "x: y".into())), "it answers with the status 500"),
         (
             first(Answer::Status("401 No", "www-authenticate: Magic".into())),
@@ -213,10 +220,12 @@ fn what_a_registry_makes_up_is_refused() {
         (of(&of_module, Answer::Status("404 No", "x: y".into())), "it has no such artefact"),
     ] {
         let source = |host: &str| format!("oci://{host}/modules/psk-table:1@{pinned}");
-        let (setup, _liar) = with_liar(source, answers);
+        let (setup, liar) = with_liar(source, answers);
         let ran = setup.run_to_its_end().expect(2);
         assert!(ran.err.contains(why), "{why}\n{}", ran.err);
         assert!(ran.err.contains("psk-table.toml: source: oci://localhost:"), "{}", ran.err);
+        // Of what comes without end no more is taken than may come, and what is under way by then.
+        assert!(liar.sent() < 16 << 20, "{why}: {} bytes were taken", liar.sent());
         // Nothing of a manifest is kept that is not whole.
         let kept = setup.path(&format!("state/artefacts/sha256/{}", &pinned["sha256:".len()..]));
         assert!(why.contains("no WebAssembly artefact") || !kept.exists(), "{why}");
@@ -370,6 +379,65 @@ fn what_is_kept_is_held_against_its_digest() {
         fs::write(file.unwrap().path(), &other).unwrap();
     }
     refused(&setup, "could not be fetched, and is not kept here");
+}
+
+/// What nothing names any more is kept for thirty days, and what something names as long as it does.
+#[test]
+fn what_nothing_has_named_for_long_is_deleted() {
+    let registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let table = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let other = registry.publish_module("modules/faulty:1.0", &component("faulty"));
+    let young = registry.publish_module("modules/km-table:1.0", &component("km-table"));
+    // It is of the same file as the table's module, and has a manifest of its own.
+    let same = registry.publish_module("modules/same:1.0", &shipped(&setup));
+    let rows = registry.publish_files("policies/more:1", &[("notes.txt", "for people\n")]);
+    let setup =
+        from(setup, &table).file("artefacts.toml", &format!("[[artefact]]\nsource = \"{rows}\"\n"));
+    let manifest = |name: &str| setup.path(&format!("policies/modules/{name}.toml"));
+    let capability = |name| if name == "faulty" { "log" } else { "policy-tables" };
+    for (name, source) in [("faulty", &other), ("km-table", &young), ("same", &same)] {
+        let asks = format!("capabilities = [\"{}\"]\n", capability(name));
+        fs::write(manifest(name), format!("{asks}source = \"{source}\"\n")).unwrap();
+    }
+    let mut gateway = setup.start();
+    let kept = gateway.path("state/artefacts/sha256");
+    let files = || {
+        let files = fs::read_dir(&kept).unwrap().map(|file| file.unwrap().file_name());
+        files.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let manifest_of = |source: &str| source.rsplit_once("@sha256:").unwrap().1.to_owned();
+    assert_eq!(files().len(), 9, "{:?}", files());
+    gateway.in_force_after(|g| {
+        for name in ["faulty", "km-table", "same"] {
+            fs::remove_file(g.path(&format!("policies/modules/{name}.toml"))).unwrap();
+        }
+    });
+    gateway.stop();
+    assert_eq!(files().len(), 9, "{:?}", files());
+    for stray in [".new-abc", "README"] {
+        fs::write(kept.join(stray), "stray").unwrap();
+    }
+    let young_ones =
+        [manifest_of(&young), digest(&fs::read(component("km-table")).unwrap())[7..].into()];
+    for file in files() {
+        let days = if young_ones.contains(&file) { 29 } else { 31 };
+        let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        fs::File::open(kept.join(file)).unwrap().set_modified(changed).unwrap();
+    }
+    let gateway = gateway.start_again();
+    let told = gateway.log().wait("artefact.deleted");
+    // Two of `faulty`, the manifest of `same`, and what was left of a fetch.
+    assert_eq!(told.number("files"), 4);
+    let left = files();
+    assert_eq!(left.len(), 7, "{left:?}");
+    for there in [&manifest_of(&table), &manifest_of(&rows), &young_ones[0], &"README".to_owned()] {
+        assert!(left.contains(there), "{there} is not in {left:?}");
+    }
+    // What is in use is marked as such, and so is not old when it is in use no more.
+    let meta = fs::metadata(kept.join(manifest_of(&table))).unwrap();
+    assert!(meta.modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
+    lets_light_in(&gateway);
 }
 
 /// A manifest that names a source is what is signed; nothing is fetched on the word of one that is not.

@@ -143,9 +143,33 @@ fn a_file_of_cases_that_is_wrong_is_told_with_its_place() {
     );
     refused("psk-table", &good.replace("name = \"a\"", "name = 1"), &[":2:8: invalid type"]);
     refused("psk-table", &good.replace("\"not-mine\"", "\"mine\""), &[":4:10: unknown variant"]);
+    let one_of = ":2:8: \"a\" must have one of lookup, certificate, request, registration and";
+    for (of_another_type, place) in [
+        ("case = 1\n", ":1:8: invalid type: integer"),
+        ("policy = \"mine\"\n", ":1:10: invalid type: string"),
+        ("[policy]\nnow = 5\n", ":2:7: invalid type: integer"),
+        ("[policy]\nregistrars = \"in-cse\"\n", ":2:14: invalid type: string"),
+        ("[policy.tables]\npsk-lookup-table = [\"ae_id\"]\n", ":2:20: invalid type: sequence"),
+        ("[policy.files]\n\"rules.toml\" = true\n", ":2:16: invalid type: boolean"),
+        ("[limits]\nfuel = \"much\"\n", ":2:8: invalid type: string"),
+        ("[limits]\nmemory-bytes = -1\n", ":2:16: invalid value: integer"),
+        ("association = []\n", ":1:15: invalid"),
+    ] {
+        let cases = if of_another_type.starts_with("case") { "" } else { &good };
+        refused("psk-table", &format!("{of_another_type}{cases}"), &[place]);
+    }
+    refused(
+        "psk-table",
+        &good.replace("{ psk-identity = \"a\" }", "\"a\""),
+        &[one_of, ":3:10: invalid type"],
+    );
+    refused(
+        "psk-table",
+        &good.replace("\"not-mine\"", "[4106]"),
+        &[":4:10: wanted string or table"],
+    );
     let answers = ":4:10: credential-lookup answers with \"not-mine\", found, refused or failed";
     refused("psk-table", &good.replace("\"not-mine\"", "{ allow = \"originator\" }"), &[answers]);
-    let one_of = ":2:8: \"a\" must have one of lookup, certificate, request, registration and";
     refused("psk-table", &good.replace(lookup, ""), &[one_of]);
     let two = format!("{good}registration = {{ app-id = \"N\" }}\n");
     refused("psk-table", &two, &[one_of]);

@@ -17,6 +17,7 @@ mod fuzz;
 mod modules;
 mod process;
 mod project;
+mod recipes;
 mod steps;
 mod suite;
 mod templates;

@@ -1,4 +1,5 @@
-//! The templates of `saegis module new`: each is made, built as its README says, and tested.
+//! The templates of `saegis module new`: each is made, built as its README says, and tested. So are the
+//! recipes that start from them.
 
 use std::{
     fs::{self, File},
@@ -12,6 +13,7 @@ use crate::{
     acme,
     process::{self, run},
     project::Project,
+    recipes::RECIPES,
     toolchain::Toolchain,
 };
 
@@ -45,19 +47,26 @@ pub fn check(project: &Project) -> Result<()> {
     for language in LANGUAGES {
         for hook in HOOKS {
             println!("A module in {language} with the hook {hook}");
-            one(project, &toolchain, &cache, language, hook)
+            one(project, &toolchain, &cache, (language, hook), |_| Ok(()))
                 .with_context(|| format!("the template for {hook} in {language} is broken"))?;
         }
+    }
+    for recipe in RECIPES {
+        println!("The recipe {:?}", recipe.title);
+        let follow = |module: &Path| recipe.follow(&project.root, module);
+        one(project, &toolchain, &cache, (recipe.language, recipe.hook), follow)
+            .with_context(|| format!("the recipe {:?} is broken", recipe.title))?;
     }
     Ok(())
 }
 
+/// Makes a module by its template, changes it, builds it and tests it.
 fn one(
     project: &Project,
     toolchain: &Toolchain,
     cache: &Path,
-    language: &str,
-    hook: &str,
+    (language, hook): (&str, &str),
+    change: impl Fn(&Path) -> Result<()>,
 ) -> Result<()> {
     let name = format!("new-{language}-{hook}");
     let folder = project.host_target.join("templates");
@@ -69,6 +78,7 @@ fn one(
     let saegis = project.gateway_binary("debug");
     let new = ["module", "new", &name, "--lang", language, "--hook", hook];
     process::output(Command::new(&saegis).args(new).current_dir(&folder))?;
+    change(&own)?;
 
     // What the languages' tools install is the same for every hook.
     let installed = cache.join(language);

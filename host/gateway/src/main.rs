@@ -41,13 +41,20 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use saegis_policy::{Faults, Policy};
 
+/// What it says of its version.
+const VERSION: &str = if cfg!(feature = "without-wasm") {
+    concat!(env!("CARGO_PKG_VERSION"), " without WASM, for benchmarks alone")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// What something wrong in a configuration, a policy file or a module ends with.
 const BAD_INPUT: u8 = 2;
 
 /// A oneM2M security gateway: establishes security associations (TS-0003) and lets sandboxed
 /// policy modules decide who may connect and in whose name a request may speak.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version = VERSION, propagate_version = true)]
 struct Cli {
     /// Print for programs: JSON on standard output.
     #[arg(long, global = true)]
@@ -135,11 +142,10 @@ fn main() -> ExitCode {
             Err(e) => complain(&e.to_string(), e.exit_code()),
         },
         Command::Version => {
-            let version = env!("CARGO_PKG_VERSION");
             if cli.json {
-                print(&serde_json::json!({ "version": version }).to_string());
+                print(&serde_json::json!({ "version": VERSION }).to_string());
             } else {
-                print(&format!("saegis {version}"));
+                print(&format!("saegis {VERSION}"));
             }
             ExitCode::SUCCESS
         }
@@ -156,6 +162,12 @@ fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config)
     match started {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
         Ok(((_logging, lost), recording)) => {
+            if cfg!(feature = "without-wasm") {
+                tracing::warn!(
+                    event = "gateway.without-wasm",
+                    "this build makes decisions without sandboxes: for benchmarks, not for use"
+                );
+            }
             let file = file.to_owned();
             // On one of the runtime's own threads: from this one each connection that is accepted
             // would first have to wake another.

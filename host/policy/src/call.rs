@@ -1,5 +1,8 @@
 //! Calls of a module's hooks: a fresh sandbox for each, and whatever goes wrong in it a refusal.
 
+#[cfg(feature = "without-wasm")]
+mod native;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -184,6 +187,10 @@ impl Module {
         asked_maf: &mut Option<(String, String)>,
     ) -> Result<Option<Lookup>, ModuleFault> {
         let Some(indices) = &self.lookup else { return Err(no_hook()) };
+        #[cfg(feature = "without-wasm")]
+        if let Some(answer) = native::lookup(&self.name, view, query) {
+            return answer;
+        }
         let query = credential_lookup::Query {
             psk_identity: query.psk_identity.clone(),
             server_name: query.server_name.clone(),
@@ -304,6 +311,10 @@ impl Module {
     ) -> Result<types::Verdict, ModuleFault> {
         let verdict = async {
             let Some(indices) = &self.impersonation else { return Err(no_hook()) };
+            #[cfg(feature = "without-wasm")]
+            if let Some(verdict) = native::check_originator(&self.name, association, primitive) {
+                return verdict;
+            }
             let Frame { _slot, mut store, instance } = self.frame(view).await?;
             let verdict = self
                 .within(view.sandbox, async {

@@ -64,6 +64,18 @@ impl Project {
         command
     }
 
+    /// A cargo for the filter that `cargo xtask bench` gives Envoy.
+    pub fn filter_cargo(&self) -> Command {
+        let mut command = self.guest_cargo();
+        command.current_dir(self.filter());
+        command
+    }
+
+    /// Where that filter is.
+    pub fn filter(&self) -> PathBuf {
+        self.root.join("load/envoy-filter")
+    }
+
     /// A make whose cargo is one for policy modules.
     pub fn guest_make(&self) -> Command {
         let mut command = Command::new("make");

@@ -55,20 +55,23 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("format", || {
         say_and_run(project.host_cargo().args(["fmt", "--all", "--check"]))?;
         // Without --all, which follows paths into the main workspace.
-        say_and_run(project.guest_cargo().args(["fmt", "--check"]))
+        say_and_run(project.guest_cargo().args(["fmt", "--check"]))?;
+        say_and_run(project.filter_cargo().args(["fmt", "--check"]))
     })?;
     steps.take("policy modules", || modules::build(project, None, true))?;
     steps.take("lints", || {
         let arguments = ["clippy", "--workspace", "--all-targets", "--locked"];
         let strict = ["--", "-D", "warnings"];
         say_and_run(project.host_cargo().args(arguments).args(strict))?;
-        say_and_run(project.guest_cargo().args(arguments).args(strict))
+        say_and_run(project.guest_cargo().args(arguments).args(strict))?;
+        say_and_run(project.filter_cargo().args(arguments).args(strict))
     })?;
     steps.take("unit tests of the policy modules", || {
         // With --lib the module itself is not linked: a component's exports have names that only
         // a linker for WebAssembly takes.
         let arguments = ["nextest", "run", "--workspace", "--lib", "--locked"];
-        say_and_run(project.guest_cargo().args(arguments))
+        say_and_run(project.guest_cargo().args(arguments))?;
+        say_and_run(project.filter_cargo().args(arguments))
     })?;
     steps.take("gateway", || gateway(project))?;
     steps.take("tests", || tests(project, &[]))?;
@@ -86,7 +89,8 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     })?;
     steps.take("licences and sources", || {
         dependencies(|| project.host_cargo(), project, &toolchain::host()?)?;
-        dependencies(|| project.guest_cargo(), project, toolchain::TARGET)
+        dependencies(|| project.guest_cargo(), project, toolchain::TARGET)?;
+        dependencies(|| project.filter_cargo(), project, toolchain::TARGET)
     })
 }
 

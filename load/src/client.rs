@@ -1,7 +1,7 @@
 //! The client's end of every kind of connection.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +26,8 @@ pub struct Target {
     /// The folder of `saegis-load credentials`.
     #[arg(long)]
     folder: PathBuf,
-    /// How many identities there are; each connection takes another.
+    /// How many identities there are; each connection takes another. Of certificates there are at
+    /// most 16.
     #[arg(long, default_value_t = 1)]
     identities: u64,
 }
@@ -46,10 +47,18 @@ pub enum Way {
     Tls13,
 }
 
+impl Way {
+    /// Whether the peers have a key in common.
+    pub fn has_key(self) -> bool {
+        matches!(self, Self::PskCbc | Self::PskGcm)
+    }
+}
+
 /// Connects.
 pub struct Client {
     address: SocketAddr,
-    context: Option<SslContext>,
+    /// One for each certificate, and one for all keys.
+    contexts: Vec<SslContext>,
     way: Way,
     identities: u64,
 }
@@ -64,9 +73,16 @@ impl Client {
     /// # Errors
     /// When a file is missing, or OpenSSL does not take what is in it.
     pub fn new(target: &Target) -> Result<Self> {
-        let context = (target.way != Way::Plain).then(|| context(target)).transpose()?;
-        let Target { address, way, identities, .. } = *target;
-        Ok(Self { address, context, way, identities })
+        let Target { address, way, ref folder, identities } = *target;
+        let contexts = match way {
+            Way::Plain => Vec::new(),
+            Way::PskCbc | Way::PskGcm => vec![context(way, folder, 1)?],
+            Way::Tls12 | Way::Tls13 => {
+                let aes = 1..=identities.clamp(1, credentials::AES);
+                aes.map(|ae| context(way, folder, ae)).collect::<Result<_>>()?
+            }
+        };
+        Ok(Self { address, contexts, way, identities })
     }
 
     /// A connection, and in whose name one may ask there. Nothing is resumed.
@@ -76,17 +92,15 @@ impl Client {
     pub async fn connect(&self, number: u64) -> Result<(Pin<Box<dyn Connection>>, String)> {
         let socket = TcpStream::connect(self.address).await.context("no connection")?;
         socket.set_nodelay(true)?;
+        let nth = number % (self.contexts.len().max(1) as u64);
         let identity = Identity::of(spread(number, self.identities));
         let originator = match self.way {
             Way::PskCbc | Way::PskGcm => identity.originator.clone(),
-            Way::Plain | Way::Tls12 | Way::Tls13 => credentials::AE.into(),
+            Way::Plain | Way::Tls12 | Way::Tls13 => credentials::ae(nth + 1),
         };
-        let Some(context) = &self.context else { return Ok((Box::pin(socket), originator)) };
-        let mut ssl = Ssl::new(context)?;
-        match self.way {
-            Way::PskCbc | Way::PskGcm => set_identity(&mut ssl, identity)?,
-            _ => ssl.set_hostname(credentials::SERVER)?,
-        }
+        let context = usize::try_from(nth).ok().and_then(|nth| self.contexts.get(nth));
+        let Some(context) = context else { return Ok((Box::pin(socket), originator)) };
+        let ssl = session(context, self.way, identity)?;
         let mut stream = Box::pin(SslStream::new(ssl, socket)?);
         stream.as_mut().connect().await.context("the handshake fails")?;
         if stream.ssl().session_reused() {
@@ -109,20 +123,25 @@ fn spread(number: u64, over: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) % over.max(1)
 }
 
-fn context(target: &Target) -> Result<SslContext> {
+/// What the client's ends of sessions are made of: a way to connect, with the certificate of an AE
+/// where it is one with certificates.
+///
+/// # Errors
+/// When a file is missing, or OpenSSL does not take what is in it.
+pub fn context(way: Way, folder: &Path, ae: u64) -> Result<SslContext> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_options(SslOptions::NO_TICKET | SslOptions::NO_COMPRESSION);
-    let version = if target.way == Way::Tls13 { SslVersion::TLS1_3 } else { SslVersion::TLS1_2 };
+    let version = if way == Way::Tls13 { SslVersion::TLS1_3 } else { SslVersion::TLS1_2 };
     builder.set_min_proto_version(Some(version))?;
     builder.set_max_proto_version(Some(version))?;
-    match target.way {
+    match way {
         Way::PskCbc => builder.set_cipher_list("PSK-AES128-CBC-SHA256")?,
         Way::PskGcm => builder.set_cipher_list("PSK-AES128-GCM-SHA256")?,
         Way::Tls12 => builder.set_cipher_list("ECDHE-ECDSA-AES128-GCM-SHA256")?,
         Way::Tls13 => builder.set_ciphersuites("TLS_AES_128_GCM_SHA256")?,
         Way::Plain => {}
     }
-    if matches!(target.way, Way::PskCbc | Way::PskGcm) {
+    if way.has_key() {
         builder.set_psk_client_callback(|ssl, _, identity, key| {
             let own = index().ok().and_then(|index| ssl.ex_data(index));
             let Some(own) = own else { return Ok(0) };
@@ -142,10 +161,11 @@ fn context(target: &Target) -> Result<SslContext> {
         });
     } else {
         builder.set_groups_list("X25519:P-256")?;
-        builder.set_ca_file(target.folder.join("server-ca.pem"))?;
+        builder.set_ca_file(folder.join("server-ca.pem"))?;
         builder.set_verify(SslVerifyMode::PEER);
-        builder.set_certificate_chain_file(target.folder.join("client.pem"))?;
-        builder.set_private_key_file(target.folder.join("client.key"), SslFiletype::PEM)?;
+        builder.set_certificate_chain_file(folder.join(format!("client-{ae}.pem")))?;
+        let key = folder.join(format!("client-{ae}.key"));
+        builder.set_private_key_file(key, SslFiletype::PEM)?;
     }
     Ok(builder.build())
 }
@@ -160,7 +180,16 @@ fn index() -> Result<openssl::ex_data::Index<Ssl, Identity>, openssl::error::Err
     Ok(*INDEX.get_or_init(|| index))
 }
 
-fn set_identity(ssl: &mut Ssl, identity: Identity) -> Result<()> {
-    ssl.set_ex_data(index()?, identity);
-    Ok(())
+/// The client's end of a session.
+///
+/// # Errors
+/// When OpenSSL has no memory for it.
+pub fn session(context: &SslContext, way: Way, identity: Identity) -> Result<Ssl> {
+    let mut ssl = Ssl::new(context)?;
+    if way.has_key() {
+        ssl.set_ex_data(index()?, identity);
+    } else {
+        ssl.set_hostname(credentials::SERVER)?;
+    }
+    Ok(ssl)
 }

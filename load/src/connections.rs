@@ -1,7 +1,6 @@
 //! Requests over connections that stay.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -39,7 +38,7 @@ pub async fn run(args: &Args) -> Result<Value> {
     if args.checks_originators {
         fresh::check_is_on(&client).await?;
     }
-    let counter = Rc::new(Counter::default());
+    let counter = Rc::new(Counter::new(args.period));
     let local = LocalSet::new();
     local
         .run_until(async {
@@ -48,8 +47,7 @@ pub async fn run(args: &Args) -> Result<Value> {
                 let (mut stream, originator) = client.connect(n).await?;
                 let counter = counter.clone();
                 tasks.push(tokio::task::spawn_local(async move {
-                    while let Some(number) = counter.next() {
-                        let begun = Instant::now();
+                    while let Some((number, begun)) = counter.next().await {
                         let asked = answer::ask(&mut stream, &originator, number, Expected::Whole);
                         counter.done(begun, asked.await);
                     }

@@ -9,8 +9,14 @@ use saegis_trial::{Authority, Example, ExampleNames, Name, Request};
 
 /// What the servers' certificate names.
 pub const SERVER: &str = "mn-cse-123456.in-cse.in.provider.com";
-/// The AE that the client's certificate names.
-pub const AE: &str = "Clight-AE1";
+/// How many AEs have a certificate. The gateway bounds the associations of one credential, so whoever
+/// holds many takes several.
+pub const AES: u64 = 16;
+
+/// The AE that a certificate names, by the certificate's number from 1.
+pub fn ae(number: u64) -> String {
+    format!("Clight-AE{number}")
+}
 
 /// Arguments of `saegis-load credentials`.
 #[derive(clap::Args)]
@@ -76,19 +82,21 @@ fn certificates(folder: &Path) -> Result<()> {
     let names = ExampleNames {
         service_provider: "in.provider.com".into(),
         in_cse: "in-cse".into(),
-        ae: AE.into(),
         ..ExampleNames::default()
     };
     let made = Example::new(&names)?;
     put(folder, "server-ca.pem", made.cse_authority.pem().into())?;
     // Without a constraint of URIs: peers refuse an AE-ID under one, for it has no scheme.
     let aes = Authority::new(&Request::new("Authority of AEs"))?;
-    let ae = aes.issue(&Request::new(AE).name(Name::uri(names.absolute_ae_id())))?;
     put(folder, "client-ca.pem", aes.pem().into())?;
+    for number in 1..=AES {
+        let names = ExampleNames { ae: ae(number), ..names.clone() };
+        let own = aes.issue(&Request::new(&names.ae).name(Name::uri(names.absolute_ae_id())))?;
+        put(folder, &format!("client-{number}.pem"), own.chain_pem().into())?;
+        put(folder, &format!("client-{number}.key"), own.key_pem())?;
+    }
     put(folder, "server.pem", made.mn_cse.chain_pem().into())?;
     put(folder, "server.key", made.mn_cse.key_pem())?;
-    put(folder, "client.pem", ae.chain_pem().into())?;
-    put(folder, "client.key", ae.key_pem())?;
     // One file with both, as haproxy has it.
     put(folder, "server-both.pem", made.mn_cse.chain_pem().to_string() + &made.mn_cse.key_pem())
 }

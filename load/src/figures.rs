@@ -17,11 +17,17 @@ pub struct Period {
     /// Seconds before, which do not.
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
+    /// Operations a second, for latencies that are not those of a server with more than it can do;
+    /// without it as many as there can be.
+    #[arg(long)]
+    pace: Option<f64>,
 }
 
 /// Counts operations while it is time.
-#[derive(Default)]
 pub struct Counter {
+    /// When the first operation is due, and how far apart they are.
+    start: Instant,
+    apart: Duration,
     counting: Cell<bool>,
     over: Cell<bool>,
     latencies: RefCell<Vec<Duration>>,
@@ -30,10 +36,39 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// The number of the next operation; none when the time is over, or anything was wrong.
-    pub fn next(&self) -> Option<u64> {
+    /// For a period that begins now.
+    pub fn new(period: Period) -> Self {
+        let apart = period.pace.map_or(Duration::ZERO, |pace| Duration::from_secs_f64(1.0 / pace));
+        Self {
+            start: Instant::now(),
+            apart,
+            counting: Cell::default(),
+            over: Cell::default(),
+            latencies: RefCell::default(),
+            errors: RefCell::default(),
+            next: Cell::default(),
+        }
+    }
+
+    /// Waits until the next operation is due: its number, and since when it takes its time. None when
+    /// the time is over, or anything was wrong.
+    ///
+    /// An operation that was due while nobody was free to do it has waited for the server, and that
+    /// counts; that a timer goes off late does not.
+    pub async fn next(&self) -> Option<(u64, Instant)> {
+        let number = self.next.replace(self.next.get() + 1);
+        let due = self.start + self.apart.mul_f64(number_as_f64(number));
+        let now = Instant::now();
+        let begun = if self.apart.is_zero() {
+            now
+        } else if due > now {
+            tokio::time::sleep_until(due.into()).await;
+            Instant::now()
+        } else {
+            due
+        };
         let go_on = !self.over.get() && self.errors.borrow().is_empty();
-        go_on.then(|| self.next.replace(self.next.get() + 1))
+        go_on.then_some((number, begun))
     }
 
     /// An operation is done, well or not.
@@ -67,8 +102,7 @@ impl Counter {
         let mut latencies = self.latencies.borrow_mut();
         ensure!(!latencies.is_empty(), "nothing was done in {seconds:.1} s");
         latencies.sort_unstable();
-        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52")]
-        let done = latencies.len() as f64;
+        let done = number_as_f64(latencies.len() as u64);
         Ok(json!({
             "operations": latencies.len(),
             "errors": 0,
@@ -93,8 +127,13 @@ impl Counter {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52")]
+fn number_as_f64(number: u64) -> f64 {
+    number as f64
+}
+
 /// A percentile in microseconds.
-pub fn percentile(sorted: &[Duration], of: f64) -> f64 {
+fn percentile(sorted: &[Duration], of: f64) -> f64 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

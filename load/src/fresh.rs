@@ -1,7 +1,6 @@
 //! Handshake, one request, close; again and again.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -41,7 +40,7 @@ pub async fn run(args: &Args) -> Result<Value> {
     if args.checks_originators {
         check_is_on(&client).await?;
     }
-    let counter = Rc::new(Counter::default());
+    let counter = Rc::new(Counter::new(args.period));
     let local = LocalSet::new();
     local
         .run_until(async {
@@ -49,8 +48,7 @@ pub async fn run(args: &Args) -> Result<Value> {
             for _ in 0..args.at_a_time {
                 let (client, counter, expected) = (client.clone(), counter.clone(), args.expected);
                 tasks.push(tokio::task::spawn_local(async move {
-                    while let Some(number) = counter.next() {
-                        let begun = Instant::now();
+                    while let Some((number, begun)) = counter.next().await {
                         counter.done(begun, once(&client, number, expected).await);
                     }
                 }));

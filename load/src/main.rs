@@ -12,6 +12,7 @@ mod credentials;
 mod figures;
 mod fresh;
 mod held;
+mod in_memory;
 mod server;
 mod upstream;
 
@@ -37,6 +38,8 @@ enum Command {
     Persistent(connections::Args),
     /// Hold idle connections, and tell what they take of the server's memory
     Hold(held::Args),
+    /// Handshakes in memory, and what the server's side of them takes
+    InMemory(in_memory::Args),
 }
 
 fn main() -> Result<()> {
@@ -48,6 +51,7 @@ fn main() -> Result<()> {
         Command::Fresh(args) => runtime.block_on(fresh::run(&args))?,
         Command::Persistent(args) => runtime.block_on(connections::run(&args))?,
         Command::Hold(args) => runtime.block_on(held::run(&args))?,
+        Command::InMemory(args) => in_memory::run(&args)?,
     };
     println!("{figures}");
     Ok(())

@@ -1,0 +1,219 @@
+//! Handshakes in memory, with the gateway's own engines, and what the server's side of them takes:
+//! no sockets, no policy, no CSE behind.
+
+use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use openssl::ssl::SslContext;
+use rustix::time::{ClockId, clock_gettime};
+use saegis_certificate::{Anchor, Flavour, KeyKind, Names, OwnCertificate, TrustBuilder, pem};
+use saegis_handshake::certificate::{
+    self, CertificateMapping, Identified, Identifying, Mapped, Shown,
+};
+use saegis_handshake::psk::{self, Answer, CredentialLookup, Looking, Query};
+use saegis_handshake::{FirstFlight, Suite};
+use saegis_onem2m::association::Saef;
+use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
+use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio_openssl::SslStream;
+
+use crate::client::{self, Way};
+use crate::credentials::Identity;
+
+/// What is on its way between the two ends: more than any flight.
+const ROOM: usize = 16 << 10;
+
+/// Arguments of `saegis-load in-memory`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// How to connect.
+    #[arg(long, value_enum)]
+    way: Way,
+    /// The folder of `saegis-load credentials`.
+    #[arg(long)]
+    folder: PathBuf,
+    /// Threads, each with both ends of one handshake at a time; they share the server's engine.
+    #[arg(long, default_value_t = 1)]
+    threads: u32,
+    /// Seconds.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When anything was wrong.
+pub fn run(args: &Args) -> Result<Value> {
+    let engine = Arc::new(Engine::new(args)?);
+    let start = Instant::now();
+    let until = start + Duration::from_secs_f64(args.seconds);
+    let begin = |_| {
+        let (engine, args) = (engine.clone(), args.clone());
+        thread::spawn(move || handshakes(&engine, &args, until))
+    };
+    let threads: Vec<_> = (0..args.threads).map(begin).collect();
+    let (mut done, mut used) = (0.0, Duration::ZERO);
+    for thread in threads {
+        let Ok(outcome) = thread.join() else { bail!("a thread panicked") };
+        let (of_one, used_by_one) = outcome?;
+        done += f64::from(of_one);
+        used += used_by_one;
+    }
+    Ok(json!({
+        "operations": done,
+        "errors": 0,
+        "threads": args.threads,
+        "per_second": done / start.elapsed().as_secs_f64(),
+        "server_cpu_us": used.as_secs_f64() * 1e6 / done,
+    }))
+}
+
+/// One thread's handshakes: how many, and the processor time of the server's side.
+fn handshakes(engine: &Engine, args: &Args, until: Instant) -> Result<(u32, Duration)> {
+    // A context each: what the clients have to wait for one another is no matter of the server's.
+    let context = client::context(args.way, &args.folder, 1)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let (mut done, mut used) = (0, Duration::ZERO);
+    runtime.block_on(async {
+        while Instant::now() < until {
+            used += handshake(engine, &context, args.way).await?;
+            done += 1;
+        }
+        Ok((done, used))
+    })
+}
+
+/// One handshake, and the processor time of the server's side: from the first flight's first byte until
+/// nothing is left of the session.
+async fn handshake(engine: &Engine, context: &SslContext, way: Way) -> Result<Duration> {
+    let (near, far) = tokio::io::duplex(ROOM);
+    let mut serve = Box::pin(engine.serve(far));
+    let mut used = Duration::ZERO;
+    let serve = poll_fn(|cx| {
+        let start = processor_time();
+        let polled = serve.as_mut().poll(cx);
+        used += processor_time() - start;
+        polled
+    });
+    let connect = async {
+        let ssl = client::session(context, way, Identity::of(0))?;
+        let mut stream = Box::pin(SslStream::new(ssl, near)?);
+        stream.as_mut().connect().await.context("the handshake fails")?;
+        Ok::<_, anyhow::Error>(stream)
+    };
+    let (served, connected) = tokio::join!(serve, connect);
+    served?;
+    if connected?.ssl().session_reused() {
+        bail!("the server has resumed a session");
+    }
+    Ok(used)
+}
+
+/// Processor time of this thread.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // Neither is negative.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// The gateway's engine for a way to connect.
+enum Engine {
+    Key(psk::Server, Arc<dyn CredentialLookup + Send + Sync>),
+    Certificate(certificate::Server, Arc<dyn CertificateMapping + Send + Sync>),
+}
+
+impl Engine {
+    fn new(args: &Args) -> Result<Self> {
+        let suite = match args.way {
+            Way::PskCbc => Suite::PskAes128Cbc,
+            Way::PskGcm => Suite::PskAes128Gcm,
+            Way::Tls12 | Way::Tls13 => {
+                let server = certificates(&args.folder)?;
+                return Ok(Self::Certificate(server, Arc::new(InIt)));
+            }
+            Way::Plain => bail!("without TLS there is no handshake"),
+        };
+        Ok(Self::Key(psk::Server::new(&[suite])?, Arc::new(AtHand)))
+    }
+
+    async fn serve(&self, mut socket: DuplexStream) -> Result<()> {
+        let flight = FirstFlight::read(&mut socket).await?;
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        match self {
+            Self::Key(server, lookup) => {
+                drop(server.accept(1, peer, socket, flight, lookup.clone()).await?);
+            }
+            Self::Certificate(server, mapping) => {
+                drop(server.accept(1, peer, socket, flight, mapping.clone()).await?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The engine for certificates, with what the gateway beside the peers is set up with.
+fn certificates(folder: &Path) -> Result<certificate::Server> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).with_context(|| path.display().to_string())
+    };
+    let own = Names::of(CseId::parse("mn-cse-123456")?, Some("in.provider.com".into()));
+    let mut trust = TrustBuilder::new(own);
+    for authority in pem::certificates(&read("client-ca.pem")?)? {
+        trust.add_anchor(Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[])?);
+    }
+    let chain = pem::certificates(&read("server.pem")?)?;
+    let own = OwnCertificate::new(chain, pem::private_key(&read("server.key")?)?)?;
+    Ok(certificate::Server::new(Arc::new(trust.build()), &[Arc::new(own)])?)
+}
+
+/// The key is at hand: a look-up is policy's.
+struct AtHand;
+
+impl CredentialLookup for AtHand {
+    fn lookup(&self, query: Query) -> Looking {
+        Box::pin(async move {
+            match credential(&query.psk_identity) {
+                Ok(credential) => Answer::Found(credential),
+                Err(error) => Answer::Refused(error.to_string()),
+            }
+        })
+    }
+}
+
+fn credential(identity: &str) -> Result<Credential> {
+    let own = Identity::of(0);
+    Ok(Credential {
+        saef: Saef::ProvisionedSymmetricKey,
+        entity: Entity::Ae(AeIdStem::parse(&own.originator)?),
+        id: CredentialId::of_kpsa(&KpsaId::parse(identity)?),
+        expires: None,
+        key: PresharedKey::new(&own.key)?,
+    })
+}
+
+/// Whom a certificate of an AE stands for is in it.
+struct InIt;
+
+impl CertificateMapping for InIt {
+    fn identify(&self, shown: Shown) -> Identifying {
+        Box::pin(async move {
+            let (identity, until) = (shown.vouched.identity, shown.vouched.until);
+            match (identity.entity(), identity.credential_id()) {
+                (Some(entity), Some(credential_id)) => {
+                    Identified::As(Mapped { entity, credential_id, expires: until })
+                }
+                _ => Identified::Refused("it names nobody".into()),
+            }
+        })
+    }
+}

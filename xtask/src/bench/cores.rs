@@ -1,0 +1,98 @@
+//! Handshakes in memory, and what a second core brings.
+
+use std::{
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Result, bail};
+
+use super::{
+    Bench,
+    contender::{Contender, LOAD_CORE, SERVER_CORE},
+    figures, median, number,
+};
+
+/// The ways to connect, by their names in the report.
+const WAYS: &[(&str, &str)] = &[
+    ("psk-cbc", "PSK CBC"),
+    ("psk-gcm", "PSK GCM"),
+    ("tls12", "mutual P-256, TLS 1.2"),
+    ("tls13", "mutual P-256, TLS 1.3"),
+];
+
+impl Bench<'_> {
+    /// What the server's side of a handshake takes by itself.
+    pub fn in_memory(&mut self) -> Result<()> {
+        println!("\nin memory");
+        for (way, name) in WAYS {
+            let rounds = (0..self.rounds()).map(|_| figures(&mut self.both_ends(way, "0", 1)));
+            let rounds = rounds.collect::<Result<Vec<_>>>()?;
+            let took = median(rounds.iter().map(|r| number(r, "server_cpu_us")).collect());
+            let what = format!("{name}, server's side in memory");
+            self.single("Limits", &what, took, "µs");
+        }
+        Ok(())
+    }
+
+    /// What a second core brings for those that take most turns at the engines' locks, or least.
+    pub fn cores(&mut self, identities: u64) {
+        println!("\ntwo cores");
+        for (way, name) in WAYS.iter().filter(|(way, _)| ["psk-cbc", "tls13"].contains(way)) {
+            self.attempt("two cores in memory", |bench| bench.threads(way, name));
+            let identities = if *way == "psk-cbc" { identities } else { 1 };
+            self.attempt("two cores", |bench| bench.workers(way, name, identities));
+        }
+    }
+
+    /// Two threads of one process beside one, and beside two processes that share nothing.
+    fn threads(&mut self, way: &str, name: &str) -> Result<()> {
+        let (mut rate, mut processes, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds() {
+            let one = figures(&mut self.both_ends(way, SERVER_CORE, 1))?;
+            let two = figures(&mut self.both_ends(way, "0,1", 2))?;
+            let apart = thread::scope(|scope| {
+                let other = scope.spawn(|| figures(&mut self.both_ends(way, LOAD_CORE, 1)));
+                let own = figures(&mut self.both_ends(way, SERVER_CORE, 1))?;
+                let Ok(other) = other.join() else { bail!("a thread panicked") };
+                Ok(number(&own, "per_second") + number(&other?, "per_second"))
+            })?;
+            rate.push(number(&two, "per_second") / number(&one, "per_second"));
+            processes.push(apart / number(&one, "per_second"));
+            cpu.push(2.0 * number(&one, "server_cpu_us") / number(&two, "server_cpu_us"));
+        }
+        let section = "Two cores";
+        let of = |what: &str| format!("{name}, in memory: {what}");
+        self.single(section, &of("rate of two threads to one"), median(rate), "");
+        self.single(section, &of("rate of two processes to one"), median(processes), "");
+        self.single(section, &of("gain by server CPU"), median(cpu), "");
+        Ok(())
+    }
+
+    /// A gateway with two workers beside one with one, by what a handshake takes it: the generator has
+    /// to be on one of the cores too, so that the rate says nothing.
+    fn workers(&mut self, way: &str, name: &str, identities: u64) -> Result<()> {
+        let mut gains = Vec::new();
+        for _ in 0..self.rounds() {
+            let mut took = [0.0; 2];
+            for (cores, took) in [SERVER_CORE, "0,1"].into_iter().zip(&mut took) {
+                let server = Contender::Saegis.start(&self.place, identities, cores)?;
+                let mut load = self.generator("fresh", way, identities, &server);
+                load.args(["--seconds", self.seconds(), "--checks-originators"]);
+                *took = number(&figures(&mut load)?, "server_cpu_us");
+            }
+            let [one, two] = took;
+            gains.push(2.0 * one / two);
+        }
+        self.single("Two cores", &format!("{name}, gateway: gain by CPU"), median(gains), "");
+        Ok(())
+    }
+
+    fn both_ends(&self, way: &str, cores: &str, threads: u32) -> Command {
+        let mut command = Command::new("taskset");
+        command.args(["-c", cores]).arg(&self.place.load).args(["in-memory", "--way", way]);
+        command.arg("--folder").arg(self.place.credentials()).stdin(Stdio::null());
+        command.args(["--threads", &threads.to_string(), "--seconds", self.seconds()]);
+        command
+    }
+}

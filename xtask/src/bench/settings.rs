@@ -1,0 +1,228 @@
+//! How each contender is set up: one core, no resumption, connections to the CSE kept.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::Result;
+
+use super::contender::{Contender, Place};
+
+impl Contender {
+    /// How it is set up, for the report.
+    pub fn settings(self) -> &'static str {
+        match self {
+            Self::Saegis => {
+                "modules that ship, a sandbox for each decision; every limit on; audit trail and \
+                 log written to files"
+            }
+            Self::SaegisWithoutWasm => {
+                "the same, but psk-table and originator-check decide natively; never shipped"
+            }
+            Self::Stunnel => "TCP_NODELAY, no tickets, a cache of one session; logs errors",
+            Self::GnuTls => "no cache, no tickets; answers itself",
+            Self::Nginx | Self::NginxPlain => {
+                "1 worker, 64 connections to the CSE kept; no cache, no tickets, no access log"
+            }
+            Self::Haproxy => {
+                "1 thread, connections to the CSE kept (http-reuse always); no cache, no tickets, \
+                 no log"
+            }
+            Self::Envoy => {
+                "1 worker, connections to the CSE kept; no resumption, no request IDs, no access log"
+            }
+            Self::EnvoyFilter => {
+                "the same, with a proxy-wasm filter in Rust in V8: X-M2M-Origin against the \
+                 certificate's URI SAN"
+            }
+            Self::Upstream => "one thread",
+        }
+    }
+
+    /// Writes its configuration, and tells its command line.
+    pub fn set_up(
+        self,
+        place: &Place,
+        folder: &Path,
+        identities: u64,
+        address: SocketAddr,
+    ) -> Result<Vec<String>> {
+        let credentials = place.credentials();
+        let at = |name: &str| credentials.join(name).display().to_string();
+        let (port, upstream) = (address.port(), place.upstream);
+        let here = folder.display();
+        let config = folder.join("config").display().to_string();
+        let put = |text: String| fs::write(folder.join("config"), text);
+        Ok(match self {
+            Self::Saegis | Self::SaegisWithoutWasm => {
+                saegis(place, folder, identities, address)?;
+                let with = self == Self::Saegis;
+                let program = if with { &place.saegis } else { &place.without_wasm };
+                vec![program.display().to_string(), "run".into()]
+            }
+            Self::Stunnel => {
+                let secrets = at(&format!("{identities}.psk"));
+                put(format!(
+                    "foreground = yes\npid =\ndebug = err\nsocket = l:TCP_NODELAY=1\n\
+                     socket = r:TCP_NODELAY=1\n[psk]\naccept = {address}\nconnect = {upstream}\n\
+                     ciphers = PSK\nsslVersionMax = TLSv1.2\noptions = NO_TICKET\n\
+                     sessionCacheSize = 1\nPSKsecrets = {secrets}\n"
+                ))?;
+                vec!["stunnel".into(), config]
+            }
+            Self::GnuTls => {
+                let priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+PSK:-CIPHER-ALL:\
+                    +AES-128-CBC:+AES-128-GCM:-MAC-ALL:+SHA256:+AEAD";
+                let words = ["gnutls-serv", "--quiet", "--http", "--nodb", "--noticket"];
+                let mut words = words.map(String::from).to_vec();
+                words.extend(["--priority".into(), priority.into(), "--port".into()]);
+                words.extend([port.to_string(), "--pskpasswd".into()]);
+                words.push(at(&format!("{identities}.psk")));
+                words
+            }
+            Self::Nginx | Self::NginxPlain => {
+                let tls = format!(
+                    "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {};\n\
+                     ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off;\n\
+                     ssl_session_tickets off; ssl_ecdh_curve X25519:prime256v1;",
+                    at("server.pem"),
+                    at("server.key"),
+                    at("client-ca.pem")
+                );
+                let with = self == Self::Nginx;
+                let (ssl, tls) = if with { (" ssl", tls) } else { ("", String::new()) };
+                put(format!(
+                    "worker_processes 1; daemon off; pid {here}/pid; error_log stderr;\n\
+                     events {{ worker_connections 16384; }}\n\
+                     http {{ access_log off; client_body_temp_path {here}/body;\n\
+                     proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;\n\
+                     uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
+                     upstream cse {{ server {upstream}; keepalive 64;\n\
+                     keepalive_requests 100000000; }}\n\
+                     server {{ listen {address}{ssl} backlog=4096; keepalive_requests 100000000;\n\
+                     {tls}\nlocation / {{ proxy_pass http://cse; proxy_http_version 1.1;\n\
+                     proxy_set_header Connection \"\"; }} }} }}\n"
+                ))?;
+                vec!["nginx".into(), "-e".into(), "stderr".into(), "-c".into(), config]
+            }
+            Self::Haproxy => {
+                put(format!(
+                    "global\n  nbthread 1\n  maxconn 8000\n  tune.ssl.cachesize 0\n\
+                     defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  \
+                     timeout connect 5s\n  http-reuse always\n\
+                     frontend in\n  bind {address} ssl crt {} ca-file {} verify required \
+                     no-tls-tickets curves X25519:P-256\n  default_backend out\n\
+                     backend out\n  server cse {upstream}\n",
+                    at("server-both.pem"),
+                    at("client-ca.pem")
+                ))?;
+                vec!["haproxy".into(), "-f".into(), config]
+            }
+            Self::Envoy | Self::EnvoyFilter => {
+                let filter = (self == Self::EnvoyFilter).then_some(place.filter.as_path());
+                put(envoy(port, upstream, filter, at))?;
+                let words = ["--concurrency", "1", "--log-level", "error", "--config-yaml"];
+                let mut all = vec![place.envoy.display().to_string()];
+                all.extend(words.map(String::from));
+                all.push(fs::read_to_string(folder.join("config"))?);
+                all.extend(["--disable-hot-restart".into()]);
+                all
+            }
+            Self::Upstream => {
+                let words = ["upstream".into(), "--address".into(), address.to_string()];
+                [vec![place.load.display().to_string()], words.to_vec()].concat()
+            }
+        })
+    }
+}
+
+/// A gateway with the modules that ship, as in production: the audit trail goes to a file, the log
+/// to another, and every limit is on.
+fn saegis(place: &Place, folder: &Path, identities: u64, address: SocketAddr) -> Result<()> {
+    let policies = folder.join("policies");
+    let modules = policies.join("modules");
+    fs::create_dir_all(&modules)?;
+    for entry in fs::read_dir(&place.modules)? {
+        let entry = entry?;
+        fs::copy(entry.path(), modules.join(entry.file_name()))?;
+    }
+    let credentials = place.credentials();
+    for name in ["server.pem", "server.key", "client-ca.pem"] {
+        fs::copy(credentials.join(name), policies.join(name))?;
+    }
+    let table = policies.join("psk-lookup-table.csv");
+    // Not written over: after reloads it may be a link to the very file that is copied.
+    if table.exists() {
+        fs::remove_file(&table)?;
+    }
+    fs::copy(credentials.join(format!("{identities}.csv")), table)?;
+    fs::write(
+        policies.join("certificates.toml"),
+        "[[own]]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+         [[anchor]]\ncertificate = \"client-ca.pem\"\nflavours = [\"ae-id\"]\n",
+    )?;
+    fs::write(
+        policies.join("service-subscription.toml"),
+        "[[node]]\ncse-id = \"mn-cse-123456\"\nrule-links = [\"lights\"]\n[[rule]]\n\
+         name = \"lights\"\napplicable-cred-ids = [\"12-AE*-Light@in.provider.com\"]\n\
+         allowed-app-ids = [\"Nlight\"]\nallowed-aes = [\"Clight-AE*\"]\n",
+    )?;
+    let upstream = place.upstream;
+    fs::write(
+        folder.join("saegis.toml"),
+        format!(
+            "[cse]\ncse-id = \"mn-cse-123456\"\ncsebase-name = \"cse\"\n\
+             service-provider = \"in.provider.com\"\nkind = \"MN-CSE\"\n\
+             [listen]\naddress = \"{address}\"\n[upstream]\nurl = \"http://{upstream}\"\n\
+             [modules.grants]\n\"*\" = [\"policy-tables\", \"log\", \"clock\", \
+             \"service-subscription\"]\n[log]\nformat = \"json\"\n\
+             [audit]\nfile = \"state/audit.jsonl\"\n[limits]\nconnections = 12000\n\
+             associations-per-credential = 1024\n"
+        ),
+    )?;
+    Ok(())
+}
+
+fn envoy(
+    port: u16,
+    upstream: SocketAddr,
+    filter: Option<&Path>,
+    at: impl Fn(&str) -> String,
+) -> String {
+    let (certificate, key, anchor) = (at("server.pem"), at("server.key"), at("client-ca.pem"));
+    let upstream = upstream.port();
+    let address = |port: u16| {
+        format!("{{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}")
+    };
+    let tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+    let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
+                   HttpConnectionManager";
+    let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+    let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+    let filter = filter.map_or_else(String::new, |file| {
+        format!(
+            r#"{{name: originators, typed_config: {{"@type": {wasm}, config: {{vm_config: {{
+runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: "{}"}}}}}}}}}}}}, "#,
+            file.display()
+        )
+    });
+    format!(
+        r#"{{static_resources: {{
+listeners: [{{name: in, address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}},
+filter_chains: [{{
+transport_socket: {{name: tls, typed_config: {{"@type": {tls},
+require_client_certificate: true, disable_stateless_session_resumption: true,
+disable_stateful_session_resumption: true,
+common_tls_context: {{tls_params: {{tls_minimum_protocol_version: TLSv1_2,
+tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [X25519, P-256]}},
+tls_certificates: [{{certificate_chain: {{filename: "{certificate}"}},
+private_key: {{filename: "{key}"}}}}],
+validation_context: {{trusted_ca: {{filename: "{anchor}"}}}}}}}}}},
+filters: [{{name: http, typed_config: {{"@type": {manager}, stat_prefix: in, generate_request_id: false,
+route_config: {{virtual_hosts: [{{name: all, domains: ["*"],
+routes: [{{match: {{prefix: /}}, route: {{cluster: cse}}}}]}}]}},
+http_filters: [{filter}{{name: router, typed_config: {{"@type": {router}}}}}]}}}}]}}]}}],
+clusters: [{{name: cse, type: STATIC, load_assignment: {{cluster_name: cse,
+endpoints: [{{lb_endpoints: [{{endpoint: {endpoint}}}]}}]}}}}]}}}}
+"#,
+        endpoint = address(upstream)
+    )
+}

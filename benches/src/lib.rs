@@ -88,6 +88,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         service_provider: None,
         limits: saegis_policy::Limits::default(),
         grants: saegis_policy::Grants::default(),
+        stores: std::sync::Arc::new(saegis_policy::Stores::in_memory()),
         observer: None,
     };
     Ok((Policy::open(settings).await?, folder))

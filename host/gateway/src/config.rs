@@ -1,10 +1,10 @@
 //! The configuration of a gateway, `saegis.toml`.
 
 mod load;
+mod modules;
 mod peer;
 mod signature;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use saegis_handshake::Suite;
 use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Capability, Limits};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 pub use load::{Loaded, read};
+pub use modules::Modules;
 pub use peer::{Peer, check_means, shared_if_there};
 
 use crate::notifier::Allowed;
@@ -150,45 +150,6 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self { folder: "policies".into() }
-    }
-}
-
-/// Where modules are and what they may do.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Modules {
-    /// The folder of modules and their manifests.
-    pub folder: PathBuf,
-    /// The folder in which compiled modules are kept between starts.
-    pub code_cache: PathBuf,
-    /// Modules without which the gateway does not work, by name: one that is taken out of the folder
-    /// by mistake is missed.
-    pub required: Vec<String>,
-    /// Computing time of one decision, in milliseconds.
-    pub deadline_milliseconds: u64,
-    /// Memory of one decision, in bytes.
-    pub memory_bytes: usize,
-    /// Decisions at a time.
-    pub concurrent_decisions: usize,
-    /// The capabilities that each module may ask for, by the module's name; `*` is every module.
-    pub grants: BTreeMap<String, Vec<Capability>>,
-    /// Whose signatures modules and manifests must have; none, and they need none.
-    pub require_signature: Option<signature::Keys>,
-}
-
-impl Default for Modules {
-    fn default() -> Self {
-        let limits = Limits::default();
-        Self {
-            folder: "policies/modules".into(),
-            code_cache: "state/code-cache".into(),
-            required: Vec::new(),
-            deadline_milliseconds: u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX),
-            memory_bytes: limits.memory,
-            concurrent_decisions: limits.concurrent_calls,
-            grants: BTreeMap::new(),
-            require_signature: None,
-        }
     }
 }
 

@@ -11,10 +11,10 @@ use saegis_onem2m::credential::PresharedKey;
 
 use crate::answer::{Answer, Scope};
 use crate::bindings::saegis::policy::types;
-use crate::build::Installed;
-use crate::call::View;
 use crate::decision::{Allowance, Lookup, ModuleFault, Rules};
+use crate::frame::View;
 use crate::host::Tables;
+use crate::installed::Installed;
 use crate::maf::{Known, MafKeys};
 use crate::module::{Hook, Module};
 use crate::question::Asked;
@@ -80,8 +80,8 @@ pub(crate) enum Came {
     AsBefore,
     /// This, with the key of the credential that was found.
     To(Answer, Option<PresharedKey>),
-    /// A MAF would have to be asked for a key.
-    NeedsMaf,
+    /// Somebody outside would have to be asked: a MAF for a key, or whomever a module with I/O asks.
+    NeedsOthers,
 }
 
 /// Asks a chain. What its modules said before they are not asked again.
@@ -108,7 +108,7 @@ pub(crate) async fn ask(
     let mut anybody = false;
     for installed in chain.filter(|i| i.module.has(hook)) {
         anybody = true;
-        let Installed { module, files, .. } = installed;
+        let module = &installed.module;
         if before.has_ended(module) {
             return Came::AsBefore;
         }
@@ -116,17 +116,20 @@ pub(crate) async fn ask(
             narrow(allowance);
             continue;
         }
+        if module.waits() {
+            return Came::NeedsOthers;
+        }
         let view = View {
             sandbox: &means.sandbox,
             tables: &means.tables,
-            files,
+            installed,
             subscription,
             maf_keys: &maf_keys,
             beside: Some(at),
         };
         let said = ask_one(module, &view, asked).await;
         if at_hand.as_ref().is_some_and(|keys| keys.missed.load(Ordering::Relaxed)) {
-            return Came::NeedsMaf;
+            return Came::NeedsOthers;
         }
         match said {
             Said::Passed(allowance) => narrow(allowance),

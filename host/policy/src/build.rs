@@ -12,6 +12,8 @@ use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
 use crate::generation::Generation;
 use crate::host::{Files, Tables};
+use crate::installed::{Installed, reuse};
+use crate::io::Io;
 use crate::lineage::{self, Parts};
 use crate::manifest::Manifest;
 use crate::module::{Hook, Module};
@@ -22,27 +24,6 @@ use crate::shadow::Unloaded;
 use crate::signature::{self, Required, Signed, Trust};
 use crate::subscription::{self, Subscription};
 use crate::table::Table;
-
-/// A module of a generation, with the files that its manifest lists.
-#[derive(Clone)]
-pub(crate) struct Installed {
-    pub module: Arc<Module>,
-    pub files: Arc<Files>,
-    /// Where it stands in its chains.
-    pub order: u32,
-    /// The modules whose place it has taken.
-    pub lineage: Vec<String>,
-    /// Whose signature it has, where one is asked for.
-    pub signed: Option<Signed>,
-}
-
-impl Installed {
-    /// A module that takes nobody's place.
-    pub fn alone(module: Arc<Module>, files: Files) -> Self {
-        let (order, files) = (module.manifest.order, Arc::new(files));
-        Self { order, module, files, lineage: Vec::new(), signed: None }
-    }
-}
 
 /// Builds the generation that follows `last`. What has not changed since is taken over.
 pub(crate) async fn build(
@@ -146,10 +127,7 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
 }
 
 fn same_modules(a: &[Installed], b: &[Installed]) -> bool {
-    let same = |(a, b): (&Installed, &Installed)| {
-        Arc::ptr_eq(&a.module, &b.module) && a.files == b.files && a.signed == b.signed
-    };
-    a.len() == b.len() && a.iter().zip(b).all(same)
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b))
 }
 
 /// The policy tables of a generation.
@@ -293,7 +271,12 @@ fn load_modules(
             let signed = signatures.get(name).copied().flatten();
             let LoadedModule { module, files, signed } =
                 load_module(&context, (name, path, manifest), signed, &grants)?;
-            Ok(Installed { module, files, order, lineage, signed })
+            let kept = reuse(&module, path, &grants).map_err(one)?;
+            let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
+            let last = last.map(|last| &*last.io);
+            let io = Io::of((&module, path), &lineage, &grants, &settings.stores, last)?;
+            let (io, kept) = (Arc::new(io), kept.map(Arc::new));
+            Ok(Installed { module, files, order, lineage, signed, io, kept })
         });
         match installed {
             Ok(one) => loaded.all.push(one),

@@ -1,18 +1,14 @@
-//! Calls of a module's hooks: a fresh sandbox for each, and whatever goes wrong in it a refusal.
+//! Calls of a module's hooks: whatever goes wrong in one is a refusal.
 
 #[cfg(feature = "without-wasm")]
 mod native;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use saegis_certificate::Flavour;
 use saegis_onem2m::credential::{Credential, Entity};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
-use tokio::sync::SemaphorePermit;
-use wasmtime::component::Instance;
-use wasmtime::{Store, Trap};
 
 use crate::bindings::exports::saegis::policy::{
     certificate_mapping, credential_lookup, key_registration_check, registration_check,
@@ -22,127 +18,12 @@ use crate::decision::{
     CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
     Registration,
 };
-use crate::host::{Call, Files, Tables, printable};
-use crate::maf::MafKeys;
-use crate::module::{Hook, Module, chain};
+use crate::frame::{Frame, View};
+use crate::host::{Call, printable};
+use crate::module::{Hook, Module};
 use crate::observe::{Decided, Outcome};
-use crate::sandbox::Sandbox;
-use crate::subscription::Subscription;
-
-/// What a call may see of the generation: its sandbox, its tables and the module's files.
-pub(crate) struct View<'a> {
-    pub sandbox: &'a Sandbox,
-    pub tables: &'a Arc<Tables>,
-    pub files: &'a Arc<Files>,
-    pub subscription: &'a Option<Arc<Subscription>>,
-    pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
-    /// Where the call is beside the decisions, the time that it is made for: whoever makes it has a
-    /// slot already, and it is not counted among them.
-    pub beside: Option<SystemTime>,
-}
-
-impl View<'_> {
-    /// The time that a call is made for.
-    fn now(&self) -> SystemTime {
-        self.beside.unwrap_or_else(SystemTime::now)
-    }
-}
-
-/// A call under way. The slot is to be given back after the store has gone: take it apart with the
-/// slot first, for what is bound first is dropped last.
-struct Frame<'a> {
-    store: Store<Call>,
-    instance: Instance,
-    _slot: Option<SemaphorePermit<'a>>,
-}
 
 impl Module {
-    fn store(
-        &self,
-        sandbox: &Sandbox,
-        tables: Arc<Tables>,
-        files: Arc<Files>,
-        subscription: Option<Arc<Subscription>>,
-        maf_keys: Option<Arc<dyn MafKeys>>,
-    ) -> Store<Call> {
-        let call = Call::new(tables, files, self.log.clone(), sandbox.limits().memory)
-            .with_subscription(subscription)
-            .with_maf_keys(maf_keys);
-        sandbox.store(if self.wasi { call.with_empty_wasi() } else { call })
-    }
-
-    /// Makes an instance and drops it: what can't start is found when it is installed, not at
-    /// the first handshake. To be called by one at a time: there is one slot for it, which calls
-    /// under way can't take.
-    pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
-        let mut store = self.store(sandbox, Arc::default(), Arc::default(), None, None);
-        let instance = self.start(sandbox, &mut store).await?;
-        // Each hook is looked up as a call does it: one whose types are of another contract fits by its
-        // name alone.
-        self.look_up_hooks(&mut store, &instance)
-            .map_err(|e| ModuleFault::NoSandbox(printable(&chain(&e))))
-    }
-
-    fn look_up_hooks(&self, store: &mut Store<Call>, instance: &Instance) -> wasmtime::Result<()> {
-        if let Some(hook) = &self.lookup {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.impersonation {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.registration {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.mapping {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.key_registration {
-            hook.load(&mut *store, instance)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the instance of a call.
-    async fn start(
-        &self,
-        sandbox: &Sandbox,
-        store: &mut Store<Call>,
-    ) -> Result<Instance, ModuleFault> {
-        let started = self.within(sandbox, self.pre.instantiate_async(&mut *store)).await;
-        started.map_err(|e| classify(store, &e, true))
-    }
-
-    async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
-        let slot = match view.beside {
-            Some(_) => None,
-            None => Some(view.sandbox.slot().await?),
-        };
-        let (tables, files) = (view.tables.clone(), view.files.clone());
-        let (subscription, maf_keys) = (view.subscription.clone(), view.maf_keys.clone());
-        let mut store = self.store(view.sandbox, tables, files, subscription, maf_keys);
-        if view.beside.is_some() {
-            store.data_mut().now = view.beside;
-        }
-        let instance = self.start(view.sandbox, &mut store).await?;
-        Ok(Frame { store, instance, _slot: slot })
-    }
-
-    /// Runs a call. The epoch bounds computing; a module with WASI can also wait without
-    /// computing, and only a timer ends that.
-    async fn within<T>(
-        &self,
-        sandbox: &Sandbox,
-        call: impl Future<Output = wasmtime::Result<T>>,
-    ) -> wasmtime::Result<T> {
-        if !self.wasi {
-            return call.await;
-        }
-        match tokio::time::timeout(sandbox.limits().deadline * 4, call).await {
-            Ok(result) => result,
-            Err(_) => Err(Trap::Interrupt.into()),
-        }
-    }
-
     fn tell(&self, view: &View<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
         if view.beside.is_some() {
             return;
@@ -196,22 +77,24 @@ impl Module {
             server_name: query.server_name.clone(),
             peer: query.peer.to_string(),
         };
-        let Frame { _slot, mut store, instance } = self.frame(view).await?;
+        let mut frame = self.frame(view).await?;
+        let bounds = frame.bounds();
+        let Frame { store, instance, .. } = &mut frame;
         let answer = self
-            .within(view.sandbox, async {
-                indices.load(&mut store, &instance)?.call_lookup(&mut store, &query).await
+            .within(bounds, async {
+                indices.load(&mut *store, instance)?.call_lookup(&mut *store, &query).await
             })
             .await;
         *asked_maf = store.data_mut().asked_maf.take();
-        let answer = finish(view.sandbox, &mut store, answer)?;
-        Ok(match answer {
+        let answer = frame.finish(answer)?;
+        let answer = match answer {
             credential_lookup::Answer::NotMine => None,
             credential_lookup::Answer::Refused(reason) => Some(Lookup::Refused(Refusal {
                 module: self.name.clone(),
                 reason: printable(&reason),
             })),
             credential_lookup::Answer::Found(found) => {
-                let credential = credential(store.data_mut(), found)?;
+                let credential = credential(frame.store.data_mut(), found)?;
                 if credential.expires.is_some_and(|at| at <= view.now()) {
                     let reason = "the credential has expired".into();
                     Some(Lookup::Refused(Refusal { module: self.name.clone(), reason }))
@@ -219,7 +102,9 @@ impl Module {
                     Some(Lookup::Found(credential))
                 }
             }
-        })
+        };
+        frame.end();
+        Ok(answer)
     }
 
     /// Asks the module whom a certificate stands for; `None` where it is not the module's.
@@ -261,27 +146,32 @@ impl Module {
             server_name: query.server_name.clone(),
             peer: query.peer.to_string(),
         };
-        let Frame { _slot, mut store, instance } = self.frame(view).await?;
+        let mut frame = self.frame(view).await?;
+        let bounds = frame.bounds();
+        let Frame { store, instance, .. } = &mut frame;
         let answer = self
-            .within(view.sandbox, async {
-                indices.load(&mut store, &instance)?.call_identify(&mut store, &query).await
+            .within(bounds, async {
+                indices.load(&mut *store, instance)?.call_identify(&mut *store, &query).await
             })
             .await;
         let refused = |reason: &str| {
             let reason = printable(reason);
-            Ok(Some(Mapping::Refused(Refusal { module: self.name.clone(), reason })))
+            Some(Mapping::Refused(Refusal { module: self.name.clone(), reason }))
         };
-        match finish(view.sandbox, &mut store, answer)? {
-            certificate_mapping::Answer::NotMine => Ok(None),
+        let answer = match frame.finish(answer)? {
+            certificate_mapping::Answer::NotMine => None,
             certificate_mapping::Answer::Refused(reason) => refused(&reason),
             certificate_mapping::Answer::Found(found) => {
                 let (entity, expires) = (entity(found.entity)?, expiry(found.expires)?);
                 if expires.is_some_and(|at| at <= view.now()) {
-                    return refused("the credential has expired");
+                    refused("the credential has expired")
+                } else {
+                    Some(Mapping::As { entity, expires })
                 }
-                Ok(Some(Mapping::As { entity, expires }))
             }
-        }
+        };
+        frame.end();
+        Ok(answer)
     }
 
     /// Waits for a check's verdict, and tells what it was and how long it took.
@@ -315,14 +205,18 @@ impl Module {
             if let Some(verdict) = native::check_originator(&self.name, association, primitive) {
                 return verdict;
             }
-            let Frame { _slot, mut store, instance } = self.frame(view).await?;
+            let mut frame = self.frame(view).await?;
+            let bounds = frame.bounds();
+            let Frame { store, instance, .. } = &mut frame;
             let verdict = self
-                .within(view.sandbox, async {
-                    let guest = indices.load(&mut store, &instance)?;
-                    guest.call_check(&mut store, association, primitive).await
+                .within(bounds, async {
+                    let guest = indices.load(&mut *store, instance)?;
+                    guest.call_check(&mut *store, association, primitive).await
                 })
                 .await;
-            checked(finish(view.sandbox, &mut store, verdict)?)
+            let verdict = checked(frame.finish(verdict)?)?;
+            frame.end();
+            Ok(verdict)
         };
         self.judge(view, Hook::ImpersonationCheck, verdict).await
     }
@@ -340,14 +234,18 @@ impl Module {
                 from: registration.from.clone(),
                 app_id: registration.app_id.clone(),
             };
-            let Frame { _slot, mut store, instance } = self.frame(view).await?;
+            let mut frame = self.frame(view).await?;
+            let bounds = frame.bounds();
+            let Frame { store, instance, .. } = &mut frame;
             let verdict = self
-                .within(view.sandbox, async {
-                    let guest = indices.load(&mut store, &instance)?;
-                    guest.call_check(&mut store, association, &registration).await
+                .within(bounds, async {
+                    let guest = indices.load(&mut *store, instance)?;
+                    guest.call_check(&mut *store, association, &registration).await
                 })
                 .await;
-            checked(finish(view.sandbox, &mut store, verdict)?)
+            let verdict = checked(frame.finish(verdict)?)?;
+            frame.end();
+            Ok(verdict)
         };
         self.judge(view, Hook::RegistrationCheck, verdict).await
     }
@@ -365,14 +263,18 @@ impl Module {
                 suid: registration.suid,
                 targets: registration.targets.iter().map(ToString::to_string).collect(),
             };
-            let Frame { _slot, mut store, instance } = self.frame(view).await?;
+            let mut frame = self.frame(view).await?;
+            let bounds = frame.bounds();
+            let Frame { store, instance, .. } = &mut frame;
             let verdict = self
-                .within(view.sandbox, async {
-                    let guest = indices.load(&mut store, &instance)?;
-                    guest.call_check(&mut store, association, &registration).await
+                .within(bounds, async {
+                    let guest = indices.load(&mut *store, instance)?;
+                    guest.call_check(&mut *store, association, &registration).await
                 })
                 .await;
-            checked(finish(view.sandbox, &mut store, verdict)?)
+            let verdict = checked(frame.finish(verdict)?)?;
+            frame.end();
+            Ok(verdict)
         };
         self.judge(view, Hook::KeyRegistrationCheck, verdict).await
     }
@@ -380,29 +282,6 @@ impl Module {
 
 fn no_hook() -> ModuleFault {
     ModuleFault::NoSandbox("the module has no such hook".into())
-}
-
-/// The outcome of a call: a trap as the fault that it stands for.
-fn finish<T>(
-    sandbox: &Sandbox,
-    store: &mut Store<Call>,
-    result: wasmtime::Result<T>,
-) -> Result<T, ModuleFault> {
-    sandbox.measure(store);
-    store.data_mut().log_output();
-    result.map_err(|e| classify(store, &e, false))
-}
-
-fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) -> ModuleFault {
-    if let Some(fault) = store.data_mut().over.take() {
-        return fault;
-    }
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => ModuleFault::Deadline,
-        Some(trap) => ModuleFault::Trap(trap.to_string()),
-        None if starting => ModuleFault::NoSandbox(printable(&chain(error))),
-        None => ModuleFault::Trap(printable(&chain(error))),
-    }
 }
 
 fn nonsense(what: impl fmt::Display) -> ModuleFault {

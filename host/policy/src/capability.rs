@@ -25,11 +25,17 @@ pub enum Capability {
     ServiceSubscription,
     /// Get keys from M2M Authentication Functions.
     MafKeys,
+    /// Send HTTP requests to hosts that the settings name: `wasi:http`.
+    OutgoingHttp,
+    /// Keep values in a small store of its own: `wasi:keyvalue`.
+    KeyValue,
+    /// Read the values and secrets that the settings have for it: `wasi:config`.
+    Config,
 }
 
 impl Capability {
     /// All capabilities.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::PolicyTables,
         Self::PolicyFiles,
         Self::Log,
@@ -38,9 +44,12 @@ impl Capability {
         Self::ReadStoredKeys,
         Self::ServiceSubscription,
         Self::MafKeys,
+        Self::OutgoingHttp,
+        Self::KeyValue,
+        Self::Config,
     ];
 
-    /// Its name, which is that of its interface in `wit/`.
+    /// Its name, which is that of its interface in `wit/`, where that is the contract's own.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,7 +61,42 @@ impl Capability {
             Self::ReadStoredKeys => "read-stored-keys",
             Self::ServiceSubscription => "service-subscription",
             Self::MafKeys => "maf-keys",
+            Self::OutgoingHttp => "outgoing-http",
+            Self::KeyValue => "key-value",
+            Self::Config => "config",
         }
+    }
+
+    /// The package of WASI whose interfaces it stands for, where it is not the contract's own. Such a
+    /// capability has limits, and is granted to a module by its name.
+    #[must_use]
+    pub fn wasi(self) -> Option<&'static str> {
+        match self {
+            Self::OutgoingHttp => Some("wasi:http/"),
+            Self::KeyValue => Some("wasi:keyvalue/"),
+            Self::Config => Some("wasi:config/"),
+            Self::PolicyTables
+            | Self::PolicyFiles
+            | Self::Log
+            | Self::Clock
+            | Self::SupplyKeyBytes
+            | Self::ReadStoredKeys
+            | Self::ServiceSubscription
+            | Self::MafKeys => None,
+        }
+    }
+
+    /// The capability that an import of WASI needs; none, where it is of the WASI that everybody has
+    /// and that has nothing in it.
+    #[must_use]
+    pub fn of_wasi(import: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.wasi().is_some_and(|package| import.starts_with(package)))
+    }
+
+    /// Whether calls with it wait for something and have effects outside of their sandbox.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        matches!(self, Self::OutgoingHttp | Self::KeyValue)
     }
 
     /// The capability of that name.

@@ -130,9 +130,12 @@ impl Description {
         let needs = match self.of_contract(name) {
             Some("types") => Needs::Nothing,
             Some(interface) => {
-                Capability::from_name(interface).map_or(Needs::Unknown, Needs::Capability)
+                let found = Capability::from_name(interface).filter(|c| c.wasi().is_none());
+                found.map_or(Needs::Unknown, Needs::Capability)
             }
-            None if name.starts_with("wasi:") => Needs::EmptyWasi,
+            None if name.starts_with("wasi:") => {
+                Capability::of_wasi(name).map_or(Needs::EmptyWasi, Needs::Capability)
+            }
             None => Needs::Unknown,
         };
         if needs == Needs::Unknown && contract_interface(name).is_ok() {

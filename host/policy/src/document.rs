@@ -126,10 +126,11 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Whether something is wrong with a table of the document, or with an entry in it.
+    /// Whether something is wrong with a table of the document, such as `limits` or
+    /// `modules.config`, or with an entry in it.
     #[must_use]
     pub fn is_faulty(&self, table: &str) -> bool {
-        self.faulty.iter().any(|names| names.first().is_some_and(|name| name == table))
+        self.faulty.iter().any(|names| table.split('.').zip(names).all(|(a, b)| a == b))
     }
 
     /// Whether the document has a table of that name (not an array of them).

@@ -13,8 +13,7 @@ use crate::answer::Answer;
 use crate::artefact;
 use crate::ask::{self, Came, Means, Trace};
 use crate::bindings::saegis::policy::types;
-use crate::build::{self, Installed};
-use crate::call::View;
+use crate::build;
 use crate::capability::Capability;
 use crate::certificates::Certificates;
 use crate::checks::{Chain, primitive_record};
@@ -24,7 +23,9 @@ use crate::decision::{
 };
 use crate::fault::{Fault, Faults};
 use crate::files::Digest;
+use crate::frame::View;
 use crate::host::Tables;
+use crate::installed::Installed;
 use crate::maf::MafKeys;
 use crate::module::{Hook, Module};
 use crate::question::{Asked, NoQuestion, Question};
@@ -182,7 +183,7 @@ impl Generation {
         View {
             sandbox: &self.sandbox,
             tables: &self.tables,
-            files: &installed.files,
+            installed,
             subscription: &self.subscription,
             maf_keys: &self.maf_keys,
             beside: None,
@@ -236,7 +237,7 @@ impl Generation {
     }
 
     /// Asks what was recorded again, as of the time `at`. Nobody is told of it: it is neither recorded
-    /// nor put to shadows, and no MAF is asked.
+    /// nor put to shadows, and neither a MAF nor a module with I/O is asked.
     ///
     /// # Errors
     /// When it is no question that a gateway asks.
@@ -249,7 +250,7 @@ impl Generation {
         let (modules, before) = (self.modules.iter(), Trace::default());
         Ok(match ask::ask(modules, &self.means(), &asked, at, &before).await {
             Came::To(answer, _) => Again::Answered(self.without_keys(answer)),
-            Came::AsBefore | Came::NeedsMaf => Again::NeedsMaf,
+            Came::AsBefore | Came::NeedsOthers => Again::NeedsOthers,
         })
     }
 
@@ -478,6 +479,7 @@ impl Policy {
             Ok(next) => {
                 let next = Arc::new(next);
                 self.current.store(next.clone());
+                last.modules.iter().filter_map(|i| i.kept.as_ref()).for_each(|kept| kept.end());
                 Reload::InForce(next)
             }
         }

@@ -3,25 +3,31 @@
 //! A [`Call`] is the state of one call. Handles are numbers of entries in it, so they end with the
 //! call, and another call's handles mean nothing here.
 
+mod wasi_of_call;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use saegis_onem2m::association::Saef;
 use saegis_onem2m::credential::{Entity, PresharedKey};
-use wasmtime::component::{HasSelf, Resource, ResourceTable};
+use wasmtime::component::{HasSelf, Resource};
 use wasmtime::{ResourceLimiter, Result, bail, format_err};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::saegis::policy::{
     clock, log, maf_keys, policy_files, policy_tables, read_stored_keys, service_subscription,
     supply_key_bytes, types,
 };
+use crate::bindings::wasi;
+use crate::computing::Computing;
 use crate::decision::ModuleFault;
+use crate::io::Io;
 use crate::log_budget::LogBudget;
 use crate::maf::{Known, MafKeys};
 use crate::subscription::{NoNode, Rule, Subscription};
 use crate::table::{Row, Table};
+
+pub(crate) use wasi_of_call::Wasi;
 
 /// The tables of a generation, by name.
 pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
@@ -71,8 +77,17 @@ pub(crate) struct Call {
     log: Arc<LogBudget>,
     rows: Vec<(Arc<Table>, Row)>,
     keys: Vec<Option<KeySource>>,
+    /// The numbers of the first row and the first key of this call: what a kept instance has of calls
+    /// before means nothing.
+    first_row: usize,
+    first_key: usize,
     memory_left: usize,
     maf_keys: Option<Arc<dyn MafKeys>>,
+    io: Arc<Io>,
+    /// Handles of the module's store that it has.
+    pub buckets: usize,
+    /// Counts its computing, where the call also waits.
+    pub computing: Option<Arc<Computing>>,
     /// The MAF and the RelativeKeyID that have to be asked for before the call can be answered.
     pub asked_maf: Option<(String, String)>,
     /// Why the call can't go on, where a limit says so before the trap does.
@@ -84,15 +99,6 @@ pub(crate) struct Call {
     wasi: Option<Box<Wasi>>,
 }
 
-struct Wasi {
-    context: WasiCtx,
-    table: ResourceTable,
-    output: wasmtime_wasi::p2::pipe::MemoryOutputPipe,
-}
-
-/// What a module may print in one call, in bytes.
-const MAX_OUTPUT: usize = 16 << 10;
-
 impl Call {
     pub fn new(tables: Arc<Tables>, files: Arc<Files>, log: Arc<LogBudget>, memory: usize) -> Self {
         Self {
@@ -102,8 +108,13 @@ impl Call {
             log,
             rows: Vec::new(),
             keys: Vec::new(),
+            first_row: 0,
+            first_key: 0,
             memory_left: memory,
             maf_keys: None,
+            io: Arc::default(),
+            buckets: 0,
+            computing: None,
             asked_maf: None,
             over: None,
             now: None,
@@ -124,30 +135,32 @@ impl Call {
         self
     }
 
-    /// Gives the call a WASI in which there is nothing: no files, no network, no environment, no
-    /// arguments. Many languages' runtimes ask for it and need no more.
-    pub fn with_empty_wasi(mut self) -> Self {
-        let output = wasmtime_wasi::p2::pipe::MemoryOutputPipe::new(MAX_OUTPUT);
-        let context = wasmtime_wasi::WasiCtxBuilder::new()
-            .stdout(output.clone())
-            .stderr(output.clone())
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .max_random_size(4096)
-            .build();
-        self.wasi = Some(Box::new(Wasi { context, table: ResourceTable::new(), output }));
+    /// Gives the call what its module has of the world.
+    pub fn with_io(mut self, io: Arc<Io>) -> Self {
+        self.io = io;
         self
     }
 
-    /// Writes what the module printed to the log.
-    pub fn log_output(&mut self) {
-        if let Some(wasi) = self.wasi.take() {
-            let output = wasi.output.contents();
-            for line in String::from_utf8_lossy(&output).lines() {
-                self.log.write(log::Level::Info, line);
-            }
-        }
+    /// Has the call's computing counted, for it also waits.
+    pub fn counting(mut self) -> Self {
+        self.computing = Some(Arc::new(Computing::new()));
+        self
+    }
+
+    /// What its module has of the world.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// The call that an instance is used for after another: what is the instance's stays with it, and
+    /// what was the other call's is gone.
+    pub fn after(mut self, before: &mut Self) -> Self {
+        self.memory_left = before.memory_left;
+        self.wasi = before.wasi.take();
+        self.first_row = before.first_row + before.rows.len();
+        self.first_key = before.first_key + before.keys.len();
+        self.buckets = before.buckets;
+        self
     }
 
     /// How much more memory the call may have.
@@ -157,11 +170,12 @@ impl Call {
 
     /// Takes the key behind a handle.
     pub fn take_key(&mut self, handle: &Resource<KeyHandle>) -> Option<KeySource> {
-        self.keys.get_mut(handle.rep() as usize)?.take()
+        let number = (handle.rep() as usize).checked_sub(self.first_key)?;
+        self.keys.get_mut(number)?.take()
     }
 
     fn new_key(&mut self, key: KeySource) -> Option<Resource<KeyHandle>> {
-        let number = u32::try_from(self.keys.len()).ok()?;
+        let number = u32::try_from(self.first_key + self.keys.len()).ok()?;
         if self.keys.len() >= MAX_HANDLES {
             return None;
         }
@@ -189,7 +203,7 @@ impl policy_tables::Host for Call {
             return Ok(Err(policy_tables::Error::NoSuchTable));
         };
         let Some(row) = table.find(&value) else { return Ok(Ok(None)) };
-        let number = u32::try_from(self.rows.len())?;
+        let number = u32::try_from(self.first_row + self.rows.len())?;
         if self.rows.len() >= MAX_HANDLES {
             return Ok(Err(policy_tables::Error::TooManyRows));
         }
@@ -200,7 +214,8 @@ impl policy_tables::Host for Call {
 
 impl Call {
     fn row(&self, handle: &Resource<RowHandle>) -> Result<&(Arc<Table>, Row)> {
-        self.rows.get(handle.rep() as usize).ok_or_else(|| format_err!("no such row"))
+        let number = (handle.rep() as usize).checked_sub(self.first_row);
+        number.and_then(|number| self.rows.get(number)).ok_or_else(|| format_err!("no such row"))
     }
 }
 
@@ -258,7 +273,8 @@ impl supply_key_bytes::Host for Call {
 
 impl read_stored_keys::Host for Call {
     fn read(&mut self, key: Resource<KeyHandle>) -> Result<Vec<u8>> {
-        match self.keys.get(key.rep() as usize) {
+        let number = (key.rep() as usize).checked_sub(self.first_key);
+        match number.and_then(|number| self.keys.get(number)) {
             Some(Some(KeySource::Stored { table, row, column })) => {
                 let key = table.key(*row, *column);
                 Ok(key.map(|key| key.expose().to_vec()).unwrap_or_default())
@@ -357,21 +373,6 @@ impl From<Rule> for service_subscription::Rule {
     }
 }
 
-impl WasiView for Call {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        // Only modules that import WASI reach this, and their calls are made with it; for
-        // whatever else there might be, it is as empty.
-        let wasi = self.wasi.get_or_insert_with(|| {
-            Box::new(Wasi {
-                context: WasiCtx::builder().build(),
-                table: ResourceTable::new(),
-                output: wasmtime_wasi::p2::pipe::MemoryOutputPipe::new(0),
-            })
-        });
-        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
-    }
-}
-
 /// Most elements of one table of a module.
 const MAX_TABLE_ELEMENTS: usize = 20_000;
 
@@ -432,6 +433,13 @@ pub(crate) fn link(
         Some(C::ReadStoredKeys) => read_stored_keys::add_to_linker::<_, Own>(linker, get),
         Some(C::MafKeys) => maf_keys::add_to_linker::<_, Own>(linker, get),
         Some(C::ServiceSubscription) => service_subscription::add_to_linker::<_, Own>(linker, get),
+        Some(C::OutgoingHttp) => wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker),
+        Some(C::KeyValue) => {
+            wasi::keyvalue::store::add_to_linker::<_, Own>(linker, get)?;
+            wasi::keyvalue::atomics::add_to_linker::<_, Own>(linker, get)?;
+            wasi::keyvalue::batch::add_to_linker::<_, Own>(linker, get)
+        }
+        Some(C::Config) => wasi::config::store::add_to_linker::<_, Own>(linker, get),
     }
 }
 

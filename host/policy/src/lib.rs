@@ -5,8 +5,8 @@
 //! force only if it is whole and good. A handshake or a request takes the generation once and
 //! keeps to it.
 //!
-//! Each decision gets a fresh sandbox that lives for that one call, bounded in time and memory,
-//! with no authority but the capabilities that the module's manifest asks for and the settings
+//! Each decision gets a fresh sandbox that lives for that one call (unless its module is one whose
+//! instances may be reused), bounded in time and memory, with no authority but the capabilities that the module's manifest asks for and the settings
 //! grant. A decision that goes wrong in any way is a refusal, and says why.
 
 mod answer;
@@ -18,13 +18,20 @@ mod call;
 mod capability;
 mod certificates;
 mod checks;
+mod computing;
+mod config_values;
 mod decision;
 mod description;
 mod document;
 mod fault;
 mod files;
+mod frame;
 mod generation;
 mod host;
+mod installed;
+mod io;
+mod kept;
+mod key_value;
 mod lineage;
 mod log_budget;
 mod lone;
@@ -33,6 +40,7 @@ mod manifest;
 mod meter;
 mod module;
 mod observe;
+mod outgoing_http;
 mod question;
 mod queue;
 mod record;
@@ -57,14 +65,16 @@ pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use files::{read_file, read_private_key};
 pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
+pub use key_value::Stores;
 pub use lone::{LoneModule, Surroundings};
 pub use maf::{Known, MafKey, MafKeys};
 pub use meter::Used;
 pub use module::Hook;
 pub use observe::{Compared, Comparison, Decided, Observer, Outcome};
+pub use outgoing_http::{BadTarget, Canned, Target};
 pub use question::{NoQuestion, Question};
 pub use record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
-pub use settings::{Changes, Grants, Limits, Settings};
+pub use settings::{Changes, ConfigValues, Grants, Limits, OutgoingHttp, Settings};
 pub use shadow::ShadowSummary;
 pub use signature::{
     BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::build::Installed;
 use crate::fault::Fault;
 use crate::generation::Generation;
+use crate::installed::Installed;
 use crate::manifest::Manifest;
 use crate::queue::Queue;
 use crate::shadow::{Shadow, Shadows, Unloaded};
@@ -84,7 +84,7 @@ pub(crate) fn assign(
     in_force.sort_by(place);
     let mut loaded = Vec::new();
     for shadow in shadows {
-        match chain_with(&shadow, &in_force, &taken) {
+        match without_effects(&shadow).and_then(|()| chain_with(&shadow, &in_force, &taken)) {
             Ok(chain) => {
                 let counts = last.and_then(|last| last.shadows.counts_of(&shadow.module));
                 loaded.push(Shadow::new(shadow, chain, counts.unwrap_or_default()));
@@ -128,6 +128,17 @@ fn chain_with(
     let mut chain: Vec<_> = others.chain([shadow]).cloned().collect();
     chain.sort_by(place);
     Ok(chain)
+}
+
+/// A shadow changes nothing, and what a module with I/O does outside is a change.
+fn without_effects(shadow: &Installed) -> Result<(), String> {
+    match shadow.module.capabilities.iter().find(|capability| capability.waits()) {
+        None => Ok(()),
+        Some(capability) => Err(format!(
+            "is a shadow's, and has the capability {capability}: what it did there would be no less \
+             real; a module with it can't be a shadow"
+        )),
+    }
 }
 
 /// A check that went away with the module that made it would be missed by nobody.

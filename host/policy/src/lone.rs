@@ -8,16 +8,22 @@ use std::time::SystemTime;
 
 use saegis_onem2m::id::CseId;
 
-use crate::build::{Installed, load_manifest};
+use crate::build::load_manifest;
 use crate::capability::Capability;
+use crate::config_values::Values;
 use crate::description::{Description, Needs};
 use crate::fault::{Fault, Faults};
 use crate::files;
 use crate::generation::Generation;
+use crate::installed::Installed;
+use crate::io::Io;
+use crate::kept::Kept;
+use crate::key_value::Stores;
 use crate::maf::MafKeys;
 use crate::manifest::Manifest;
 use crate::meter::{Meter, Used};
 use crate::module::{Hook, Module};
+use crate::outgoing_http::{Canned, Outgoing};
 use crate::sandbox::Sandbox;
 use crate::settings::{Grants, Limits};
 use crate::shadow::Shadows;
@@ -30,6 +36,8 @@ pub struct LoneModule {
     module: Arc<Module>,
     meter: Arc<Meter>,
     has_manifest: bool,
+    /// Instances that are kept for further calls, where somebody wants to know what that saves.
+    kept: Option<Arc<Kept>>,
 }
 
 /// What a module is asked over.
@@ -49,6 +57,14 @@ pub struct Surroundings {
     pub service_provider: Option<String>,
     /// The CSEs that it registers with.
     pub registrars: Vec<CseId>,
+    /// What the module reads with `config`, by name.
+    pub config: BTreeMap<String, String>,
+    /// What its HTTP requests are answered; others are refused, and none is sent.
+    pub http: Vec<Canned>,
+    /// What is in its store, which is in memory.
+    pub key_value: BTreeMap<String, String>,
+    /// What fits into it, in bytes.
+    pub quota: u64,
     /// What the clock says; none, for the true time.
     pub now: Option<SystemTime>,
     /// Bounds on each call. No memory above what the module was loaded with.
@@ -75,12 +91,13 @@ impl LoneModule {
         } else {
             Manifest { capabilities: imported(&source.bytes), ..Manifest::default() }
         };
-        let grants = Grants { any: Capability::ALL.to_vec(), module: BTreeMap::new() };
+        let all = [(name.into(), Capability::ALL.to_vec())].into();
+        let grants = Grants { module: all, ..Grants::default() };
         let module = Module::load(&sandbox, &grants, name, file, &source, manifest)
             .map_err(|f| Faults(vec![f]))?;
         module.try_start(&sandbox).await.map_err(|e| fault(format!("can't be started: {e}")))?;
         meter.take();
-        Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest })
+        Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest, kept: None })
     }
 
     /// The hooks that it exports.
@@ -101,6 +118,11 @@ impl LoneModule {
         self.has_manifest
     }
 
+    /// Has further calls made of instances that are kept, as with `reuse`; those before are gone.
+    pub fn keep_instances(&mut self) {
+        self.kept = Some(Arc::new(Kept::new(u32::MAX)));
+    }
+
     /// A generation that has this module alone, and those surroundings.
     #[must_use]
     pub fn among(&self, around: Surroundings) -> Generation {
@@ -108,9 +130,16 @@ impl LoneModule {
             !self.has_manifest || self.module.manifest.files.iter().any(|file| file == name)
         };
         let files = around.files.into_iter().filter(|(name, _)| listed(name)).collect();
+        let mut io = Io { config: Some(Values::given(&around.config)), ..Io::default() };
+        if self.module.waits() {
+            let store = Stores::in_memory().of(&self.module.name, around.quota);
+            store.fill(around.key_value);
+            io.store = Some(store);
+            io.http = Some(Outgoing::canned(around.http));
+        }
         Generation {
             number: 1,
-            modules: vec![Installed::alone(self.module.clone(), files)],
+            modules: vec![Installed::alone(self.module.clone(), files, io, self.kept.clone())],
             kept: Vec::new(),
             shadows: Shadows::none(),
             artefacts: Vec::new(),
@@ -137,12 +166,16 @@ impl LoneModule {
     }
 }
 
-/// The capabilities that a component imports.
+/// The capabilities that a component imports, each once.
 fn imported(component: &[u8]) -> Vec<Capability> {
     let imports = Description::of(component).map(|found| found.imports).unwrap_or_default();
-    let capability = |needs| match needs {
-        Needs::Capability(capability) => Some(capability),
-        Needs::Nothing | Needs::EmptyWasi | Needs::Unknown => None,
-    };
-    imports.into_iter().filter_map(|import| capability(import.needs)).collect()
+    let mut found = Vec::new();
+    for import in imports {
+        if let Needs::Capability(capability) = import.needs
+            && !found.contains(&capability)
+        {
+            found.push(capability);
+        }
+    }
+    found
 }

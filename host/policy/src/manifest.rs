@@ -1,5 +1,6 @@
 //! A module's manifest, `NAME.toml` beside `NAME.wasm`: its place in the chain, what it asks for.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -31,6 +32,10 @@ pub(crate) struct Manifest {
     /// The SHA-256 of the one file that this is the manifest of; without it, of any.
     #[serde(default, deserialize_with = "digest")]
     pub digest: Option<Digest>,
+    /// Calls that one instance of it may be made for, where the settings allow it; none, and each call
+    /// has a fresh one.
+    #[serde(default)]
+    pub reuse: Option<NonZeroU32>,
     /// Where the module comes from, if no file lies beside the manifest: `oci://…@sha256:…`.
     #[serde(default)]
     pub source: Option<String>,
@@ -73,6 +78,7 @@ impl Default for Manifest {
             capabilities: Vec::new(),
             files: Vec::new(),
             digest: None,
+            reuse: None,
             source: None,
         }
     }

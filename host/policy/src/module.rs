@@ -154,9 +154,14 @@ impl Module {
         Hook::ALL.into_iter().filter(|hook| self.has(*hook)).collect()
     }
 
-    /// Whether it may see the bytes of keys. What it writes it may have read.
+    /// Whether its calls wait for something, and have effects outside of their sandbox.
+    pub fn waits(&self) -> bool {
+        self.capabilities.iter().any(|capability| capability.waits())
+    }
+
+    /// Whether it may see the bytes of keys, or secrets. What it writes it may have read.
     pub fn sees_keys(&self) -> bool {
-        let sees = [Capability::ReadStoredKeys, Capability::SupplyKeyBytes];
+        let sees = [Capability::ReadStoredKeys, Capability::SupplyKeyBytes, Capability::Config];
         self.capabilities.iter().any(|capability| sees.contains(capability))
     }
 
@@ -181,18 +186,22 @@ fn imports(
 ) -> Result<(Vec<Capability>, bool), String> {
     let mut wasi = false;
     for (import, _) in component.component_type().imports(sandbox.engine()) {
-        if import.starts_with("wasi:") {
-            wasi = true;
-            continue;
-        }
-        let Some(interface) = contract_interface(import)? else {
-            return Err(format!("imports {import}, which no gateway offers"));
-        };
-        if interface == "types" {
-            continue;
-        }
-        let Some(needed) = Capability::from_name(interface) else {
-            return Err(format!("imports {import}, which the contract does not have"));
+        let needed = if import.starts_with("wasi:") {
+            // The handles of wasi:http are in a table with those of the WASI that everybody has.
+            wasi |= !import.starts_with("wasi:keyvalue/") && !import.starts_with("wasi:config/");
+            let Some(needed) = Capability::of_wasi(import) else { continue };
+            needed
+        } else {
+            let Some(interface) = contract_interface(import)? else {
+                return Err(format!("imports {import}, which no gateway offers"));
+            };
+            if interface == "types" {
+                continue;
+            }
+            match Capability::from_name(interface).filter(|found| found.wasi().is_none()) {
+                Some(needed) => needed,
+                None => return Err(format!("imports {import}, which the contract does not have")),
+            }
         };
         if !manifest.capabilities.contains(&needed) {
             return Err(format!(

@@ -69,7 +69,7 @@ pub enum Comparison {
     Agreed,
     /// Something else.
     Disagreed,
-    /// It could not be made without asking a MAF.
+    /// It could not be made without asking a MAF, or a module with I/O.
     NotCompared,
     /// It was not made, for too many waited.
     Dropped,

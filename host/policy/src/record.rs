@@ -59,8 +59,9 @@ pub trait Recorder: Send + Sync {
 pub enum Again {
     /// This answer.
     Answered(Answer),
-    /// A MAF would have to be asked for a key, and is not.
-    NeedsMaf,
+    /// Somebody outside would have to be asked, and is not: a MAF for a key, or whomever a module with
+    /// I/O asks.
+    NeedsOthers,
 }
 
 #[cfg(test)]

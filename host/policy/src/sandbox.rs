@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel,
@@ -17,6 +17,7 @@ use wasmtime::{
 use crate::capability::Capability;
 use crate::decision::ModuleFault;
 use crate::host::{self, Call};
+use crate::kept;
 use crate::meter::Meter;
 use crate::observe::{Compared, Decided, Observer};
 use crate::settings::{Limits, Settings};
@@ -42,6 +43,9 @@ const ASIDE: usize = 1;
 /// How long a call may wait for a slot.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Calls that may wait for a slot of those that wait for I/O.
+const MOST_QUEUED: usize = 1024;
+
 /// Data that one call of the host may take out of a module, in units of about a byte.
 const HOSTCALL_FUEL: usize = 1 << 20;
 
@@ -51,6 +55,11 @@ pub(crate) struct Sandbox {
     limits: Limits,
     /// Calls under way; a slot of the pool each.
     slots: Arc<Semaphore>,
+    /// Calls under way that wait for I/O. They have slots of their own, so that those who compute have
+    /// theirs, however many wait.
+    waiting: Arc<Semaphore>,
+    /// Calls that wait for one of those.
+    queued: Arc<Semaphore>,
     observer: Option<Arc<dyn Observer>>,
     /// What calls use is added up here, where somebody measures.
     meter: Option<Arc<Meter>>,
@@ -65,12 +74,18 @@ const FUEL: u64 = u64::MAX;
 impl Sandbox {
     pub fn new(settings: &Settings) -> wasmtime::Result<Self> {
         let (code_cache, observer) = (settings.code_cache.as_deref(), settings.observer.clone());
-        Self::with_meter(settings.limits.clone(), code_cache, observer, None)
+        let mut limits = settings.limits.clone();
+        if !settings.grants.anybody_waits() {
+            limits.waiting_calls = 0;
+        }
+        let kept = settings.grants.reuse.len() * kept::MOST;
+        Self::with_meter(limits, kept, code_cache, observer, None)
     }
 
     /// A sandbox in which what calls use is added up.
     pub fn metered(limits: &Limits, meter: Arc<Meter>) -> wasmtime::Result<Self> {
-        Self::with_meter(limits.clone(), None, Some(meter.clone()), Some(meter))
+        let limits = Limits { waiting_calls: limits.concurrent_calls, ..limits.clone() };
+        Self::with_meter(limits, kept::MOST, None, Some(meter.clone()), Some(meter))
     }
 
     /// The same engine, with other bounds and another time of day.
@@ -79,6 +94,8 @@ impl Sandbox {
             engine: self.engine.clone(),
             limits,
             slots: self.slots.clone(),
+            waiting: self.waiting.clone(),
+            queued: self.queued.clone(),
             observer: self.observer.clone(),
             meter: self.meter.clone(),
             now,
@@ -88,12 +105,14 @@ impl Sandbox {
 
     fn with_meter(
         limits: Limits,
+        kept: usize,
         code_cache: Option<&Path>,
         observer: Option<Arc<dyn Observer>>,
         meter: Option<Arc<Meter>>,
     ) -> wasmtime::Result<Self> {
         // One more, for the module that is about to be installed.
-        let slots = u32::try_from(limits.concurrent_calls + ASIDE)?.saturating_add(1);
+        let calls = limits.concurrent_calls + limits.waiting_calls;
+        let slots = u32::try_from(calls + ASIDE + kept)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
@@ -128,6 +147,8 @@ impl Sandbox {
             _ticker: Arc::new(Ticker::start(engine.clone())?),
             engine,
             slots: Arc::new(Semaphore::new(limits.concurrent_calls)),
+            waiting: Arc::new(Semaphore::new(limits.waiting_calls)),
+            queued: Arc::new(Semaphore::new(MOST_QUEUED)),
             limits,
             observer,
             meter,
@@ -176,8 +197,21 @@ impl Sandbox {
     }
 
     /// Waits for a slot. It is given back when the permit is dropped, after the store.
-    pub async fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ModuleFault> {
-        match tokio::time::timeout(PATIENCE, self.slots.acquire()).await {
+    pub async fn slot(&self) -> Result<SemaphorePermit<'_>, ModuleFault> {
+        Self::one_of(&self.slots).await
+    }
+
+    /// Waits for a slot of those that wait for I/O, if not too many do already.
+    pub async fn waiting_slot(&self) -> Result<SemaphorePermit<'_>, ModuleFault> {
+        if let Ok(slot) = self.waiting.try_acquire() {
+            return Ok(slot);
+        }
+        let _queued = self.queued.try_acquire().map_err(|_| ModuleFault::Busy)?;
+        Self::one_of(&self.waiting).await
+    }
+
+    async fn one_of(slots: &Semaphore) -> Result<SemaphorePermit<'_>, ModuleFault> {
+        match tokio::time::timeout(PATIENCE, slots.acquire()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(ModuleFault::NoSandbox("the gateway is stopping".into())),
             Err(_) => Err(ModuleFault::Busy),
@@ -185,23 +219,24 @@ impl Sandbox {
     }
 
     /// A store for one call, with its deadline set.
-    pub fn store(&self, mut call: Call) -> Store<Call> {
-        call.now = self.now;
+    pub fn store(&self, call: Call) -> Store<Call> {
         let mut store = Store::new(&self.engine, call);
-        if self.meter.is_some() {
-            // It fails only in an engine that does not count.
-            let _ = store.set_fuel(FUEL);
-        }
         store.limiter(|call| call);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
-        store.set_epoch_deadline(1);
+        self.renew(&mut store);
+        let deadline = self.limits.deadline;
         let tick = TICK.as_millis().max(1);
-        let ticks = self.limits.deadline.as_millis().div_ceil(tick).max(1);
+        let ticks = deadline.as_millis().div_ceil(tick).max(1);
         store.epoch_deadline_callback(move |mut context| {
             let call = context.data_mut();
             call.ticks += 1;
-            // The first tick may come at once, so it does not count.
-            if u128::from(call.ticks) > ticks {
+            let over = match &call.computing {
+                // The first tick may come at once, so it does not count.
+                None => u128::from(call.ticks) > ticks,
+                // Ticks pass while it waits, too.
+                Some(computing) => computing.so_far() > deadline,
+            };
+            if over {
                 call.over = Some(ModuleFault::Deadline);
                 Ok(UpdateDeadline::Interrupt)
             } else {
@@ -209,6 +244,16 @@ impl Sandbox {
             }
         });
         store
+    }
+
+    /// Sets what is counted of a call to its start.
+    pub fn renew(&self, store: &mut Store<Call>) {
+        if self.meter.is_some() {
+            // It fails only in an engine that does not count.
+            let _ = store.set_fuel(FUEL);
+        }
+        store.data_mut().now = self.now;
+        store.set_epoch_deadline(1);
     }
 }
 

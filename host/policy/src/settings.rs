@@ -10,8 +10,10 @@ use saegis_onem2m::id::CseId;
 
 use crate::artefact::Artefacts;
 use crate::capability::Capability;
+use crate::key_value::Stores;
 use crate::maf::MafKeys;
 use crate::observe::Observer;
+use crate::outgoing_http::Target;
 use crate::record::Recorder;
 use crate::signature::Required;
 
@@ -52,6 +54,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Capabilities that manifests may ask for.
     pub grants: Grants,
+    /// Where modules with `key-value` keep their values.
+    pub stores: Arc<Stores>,
     /// Is told of each call of a module.
     pub observer: Option<Arc<dyn Observer>>,
     /// Takes decisions down.
@@ -92,6 +96,10 @@ pub struct Limits {
     pub memory: usize,
     /// Calls at a time; further ones wait.
     pub concurrent_calls: usize,
+    /// Time of one call of a module that waits for I/O, the waiting included.
+    pub waiting_deadline: Duration,
+    /// Calls of such modules at a time. They take nothing from `concurrent_calls`.
+    pub waiting_calls: usize,
     /// Size of a module file, in bytes.
     pub module_size: u64,
     /// Size of a policy file, in bytes.
@@ -104,19 +112,56 @@ impl Default for Limits {
             deadline: Duration::from_millis(50),
             memory: 16 << 20,
             concurrent_calls: 128,
+            waiting_deadline: Duration::from_secs(5),
+            waiting_calls: 1024,
             module_size: 64 << 20,
             file_size: 512 << 20,
         }
     }
 }
 
-/// Which capabilities a manifest may ask for.
-#[derive(Debug, Clone)]
+/// Which capabilities a manifest may ask for, and what a module with I/O gets of the world.
+#[derive(Clone)]
 pub struct Grants {
-    /// By every module.
+    /// By every module. Capabilities of WASI are never among them.
     pub any: Vec<Capability>,
     /// By one module, by name.
     pub module: BTreeMap<String, Vec<Capability>>,
+    /// What `outgoing-http` is of one module.
+    pub outgoing_http: BTreeMap<String, OutgoingHttp>,
+    /// What `key-value` is of one module: bytes that it may store.
+    pub key_value: BTreeMap<String, u64>,
+    /// What `config` is of one module.
+    pub config: BTreeMap<String, ConfigValues>,
+    /// How many calls an instance of one module may live for, where its manifest asks for it.
+    pub reuse: BTreeMap<String, u32>,
+}
+
+/// Where a module may send HTTP requests, and bounds on each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingHttp {
+    /// Where to.
+    pub hosts: Vec<Target>,
+    /// Content of a request, in bytes.
+    pub request_bytes: u64,
+    /// Content of an answer, in bytes.
+    pub response_bytes: u64,
+    /// For a request, from the look-up of the host to the last byte of the answer.
+    pub time: Duration,
+    /// Requests at a time, of all calls together.
+    pub concurrent: usize,
+    /// The file of the authorities, in PEM, whose certificates hosts show; those of the system, if none
+    /// is named.
+    pub ca: Option<PathBuf>,
+}
+
+/// What a module reads with `config`.
+#[derive(Clone, Default)]
+pub struct ConfigValues {
+    /// Values, by name.
+    pub values: BTreeMap<String, String>,
+    /// Files that hold secrets, by name. They are read with each generation.
+    pub secrets: BTreeMap<String, PathBuf>,
 }
 
 impl Default for Grants {
@@ -130,6 +175,10 @@ impl Default for Grants {
                 Capability::ServiceSubscription,
             ],
             module: BTreeMap::new(),
+            outgoing_http: BTreeMap::new(),
+            key_value: BTreeMap::new(),
+            config: BTreeMap::new(),
+            reuse: BTreeMap::new(),
         }
     }
 }
@@ -140,13 +189,44 @@ impl Grants {
         let mut grants = self.clone();
         let inherited = of.iter().filter_map(|name| self.module.get(*name)).flatten();
         grants.module.entry(heir.into()).or_default().extend(inherited);
+        inherit(&mut grants.outgoing_http, heir, of);
+        inherit(&mut grants.config, heir, of);
+        inherit(&mut grants.reuse, heir, of);
         grants
+    }
+
+    /// Whose store a module with `key-value` has, and what fits in: its own, or that of the nearest of
+    /// those whose place it takes.
+    pub(crate) fn store_of<'a>(&self, module: &'a str, of: &'a [String]) -> Option<(&'a str, u64)> {
+        let names = std::iter::once(module).chain(of.iter().map(String::as_str));
+        names.into_iter().find_map(|name| Some((name, *self.key_value.get(name)?)))
     }
 
     /// Whether the module of that name may have the capability.
     #[must_use]
     pub fn allow(&self, module: &str, capability: Capability) -> bool {
-        self.any.contains(&capability)
+        // What has limits has them by the module's name.
+        (capability.wasi().is_none() && self.any.contains(&capability))
             || self.module.get(module).is_some_and(|own| own.contains(&capability))
+    }
+
+    /// Whether some module may wait for I/O.
+    pub(crate) fn anybody_waits(&self) -> bool {
+        self.module.values().flatten().any(|capability| capability.waits())
+    }
+
+    /// Files beside the folders of policy whose content is policy too.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let secrets = self.config.values().flat_map(|config| config.secrets.values());
+        secrets.chain(self.outgoing_http.values().filter_map(|http| http.ca.as_ref()))
+    }
+}
+
+/// A module has what it says of it itself, or else what is said of the nearest whose place it takes.
+fn inherit<T: Clone>(table: &mut BTreeMap<String, T>, heir: &str, of: &[&str]) {
+    if !table.contains_key(heir)
+        && let Some(found) = of.iter().find_map(|name| table.get(*name)).cloned()
+    {
+        table.insert(heir.into(), found);
     }
 }

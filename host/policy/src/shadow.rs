@@ -14,9 +14,9 @@ use saegis_onem2m::credential::PresharedKey;
 
 use crate::answer::{Answer, Difference};
 use crate::ask::{self, Came, Means, Trace};
-use crate::build::Installed;
 use crate::capability::Capability;
 use crate::fault::Fault;
+use crate::installed::Installed;
 use crate::log_budget::LogBudget;
 use crate::module::{Hook, Module};
 use crate::observe::{Compared, Comparison};
@@ -68,7 +68,7 @@ pub struct ShadowSummary {
     pub agreed: u64,
     /// Decisions that would have been others.
     pub disagreed: u64,
-    /// Decisions that could not be made without asking a MAF.
+    /// Decisions that could not be made without asking a MAF, or a module with I/O.
     pub not_compared: u64,
     /// Decisions that were not put to it, for too many waited.
     pub dropped: u64,
@@ -125,7 +125,7 @@ impl Shadow {
             |name: &str| self.chain.iter().any(|i| i.module.name == name && i.module.sees_keys());
         let comparison = match ask::ask(self.chain.iter(), means, asked, *at, trace).await {
             Came::AsBefore => Comparison::Agreed,
-            Came::NeedsMaf => Comparison::NotCompared,
+            Came::NeedsOthers => Comparison::NotCompared,
             Came::To(own, own_key) => {
                 let own = own.without_reasons_of(sees_keys);
                 let other_key = key.as_ref().map(PresharedKey::expose)
@@ -210,9 +210,11 @@ impl Shadows {
     pub fn are_same(&self, other: &Self) -> bool {
         self.unloaded == other.unloaded
             && self.loaded.len() == other.loaded.len()
-            && self.loaded.iter().zip(&*other.loaded).all(|(a, b)| {
-                Arc::ptr_eq(a.module(), b.module()) && a.installed.files == b.installed.files
-            })
+            && self
+                .loaded
+                .iter()
+                .zip(&*other.loaded)
+                .all(|(a, b)| a.installed.is_same(&b.installed))
     }
 
     /// What has been counted of a module, if it was a shadow already.

@@ -174,7 +174,8 @@ async fn reload_on(
     }
 }
 
-/// What a look at the folders shows of their files, without reading them.
+/// What a look at the folders shows of their files, and of those that the settings name beside them,
+/// without reading them.
 #[derive(PartialEq, Eq)]
 struct Look(Vec<(PathBuf, Facts)>);
 
@@ -184,16 +185,22 @@ type Facts = Option<(u64, u64, SystemTime)>;
 /// Looks at the folders by their paths, so that a folder that was replaced, or a link that was
 /// turned elsewhere, is seen, where the watch still has the old one.
 async fn look(policy: Arc<Policy>) -> Look {
+    let facts = |path: &Path| {
+        let meta = std::fs::metadata(path).ok();
+        meta.and_then(|m| Some((m.ino(), m.len(), m.modified().ok()?)))
+    };
     let now = move || {
         let settings = policy.settings();
         let mut files = Vec::new();
         for folder in [&settings.policies, &settings.modules] {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
-                let meta = std::fs::metadata(&path).ok();
-                let facts = meta.and_then(|m| Some((m.ino(), m.len(), m.modified().ok()?)));
+                let facts = facts(&path);
                 files.push((path, facts));
             }
+        }
+        for path in settings.grants.files() {
+            files.push((path.clone(), facts(path)));
         }
         files.sort();
         Look(files)

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use saegis_onem2m::id::check_fqdn;
-use saegis_policy::{
-    Artefacts, Changes, Document, Fault, Faults, Grants, Limits, Observer, Settings,
-};
+use saegis_policy::{Artefacts, Changes, Document, Fault, Faults, Observer, Settings, Stores};
 use serde::de::DeserializeOwned;
 
 use super::{Config, CseKind, RuleSource};
@@ -90,13 +87,9 @@ impl Config {
     /// Paths are relative to the configuration's own folder.
     pub fn place(&mut self, base: &Path) {
         self.artefacts.place(base);
-        if let Some(keys) = &mut self.modules.require_signature {
-            keys.place(base);
-        }
+        self.modules.place(base);
         let paths = [
             &mut self.policy.folder,
-            &mut self.modules.folder,
-            &mut self.modules.code_cache,
             &mut self.registrar.store,
             &mut self.bindings.store,
             &mut self.service_subscription.store,
@@ -177,10 +170,8 @@ impl Config {
             }
         }
         self.artefacts.check(document);
-        if let Some(keys) = &self.modules.require_signature {
-            keys.check(document);
-        }
         super::peer::check(&self.peer, &self.cse, document);
+        self.modules.check(self.limits.handshake(), document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let bounds = &self.limits;
         for (entry, value) in [
@@ -194,19 +185,10 @@ impl Config {
             ("limits.content-bytes", bounds.content_bytes as u64),
             ("limits.upstream-seconds", bounds.upstream_seconds),
             ("notifications.seconds", self.notifications.seconds),
-            ("modules.deadline-milliseconds", self.modules.deadline_milliseconds),
-            ("modules.concurrent-decisions", self.modules.concurrent_decisions as u64),
         ] {
             if value == 0 || value > u64::from(u32::MAX) {
                 fault(entry, &format!("must be from 1 to {}", u32::MAX));
             }
-        }
-        let page = 64 << 10;
-        if self.modules.memory_bytes < page || self.modules.memory_bytes > 1 << 30 {
-            fault("modules.memory-bytes", "must be from 65536 to 1073741824");
-        }
-        if self.modules.concurrent_decisions > 1000 {
-            fault("modules.concurrent-decisions", "must be at most 1000");
         }
         let (audit, decisions) = (&self.audit, &self.decisions);
         for (table, bytes, old_files) in [
@@ -235,9 +217,6 @@ impl Config {
 
     /// The settings of the policy runtime.
     pub fn policy_settings(&self, observer: Option<Arc<dyn Observer>>) -> Settings {
-        let defaults = Grants::default();
-        let mut module = self.modules.grants.clone();
-        let any = module.remove("*").unwrap_or(defaults.any);
         Settings {
             policies: self.policy.folder.clone(),
             modules: self.modules.folder.clone(),
@@ -262,13 +241,9 @@ impl Config {
             is_maf: self.authority.is_some(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
-            limits: Limits {
-                deadline: Duration::from_millis(self.modules.deadline_milliseconds),
-                memory: self.modules.memory_bytes,
-                concurrent_calls: self.modules.concurrent_decisions,
-                ..Limits::default()
-            },
-            grants: Grants { any, module },
+            limits: self.modules.limits(),
+            grants: self.modules.grants(),
+            stores: Arc::new(Stores::in_folder(self.modules.key_value_folder.clone())),
             observer,
         }
     }

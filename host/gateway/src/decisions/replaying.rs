@@ -22,7 +22,7 @@ pub async fn against_record(reading: Reading, with: &Generation) -> Result<Repor
     replay(reading, async |decision: &Decision, at| {
         Ok(match with.ask_again(&decision.question, at).await? {
             Again::Answered(answer) => Some((decision.answer.clone(), answer)),
-            Again::NeedsMaf => None,
+            Again::NeedsOthers => None,
         })
     })
     .await
@@ -42,7 +42,7 @@ pub async fn against_policy(
         let after = with.ask_again(&decision.question, at).await?;
         Ok(match (before, after) {
             (Again::Answered(before), Again::Answered(after)) => Some((before, after)),
-            (Again::NeedsMaf, _) | (_, Again::NeedsMaf) => None,
+            (Again::NeedsOthers, _) | (_, Again::NeedsOthers) => None,
         })
     })
     .await

@@ -64,7 +64,7 @@ impl Report {
         self.breaks_off += 1;
     }
 
-    /// A decision that a MAF has its part in.
+    /// A decision that a MAF, or a module with I/O, has its part in.
     pub fn not_asked(&mut self) {
         self.decisions += 1;
         self.not_asked += 1;
@@ -156,7 +156,10 @@ impl Report {
             ));
         }
         if self.not_asked > 0 {
-            lines.push(format!("{} were not compared: a MAF has a part in them", self.not_asked));
+            lines.push(format!(
+                "{} were not compared: a MAF has a part in them, or a module with I/O",
+                self.not_asked
+            ));
         }
         if self.breaks_off > 0 {
             lines.push("the last line breaks off, and was passed over".into());

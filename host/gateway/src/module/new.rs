@@ -179,6 +179,12 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let name = file.path().display();
         files.insert(format!("wit/deps/saegis-policy/{name}"), file.contents().to_vec());
     }
+    // The interfaces of WASI that capabilities are, for whoever imports them.
+    for file in CONTRACT.dirs().flat_map(all_files) {
+        if file.path().extension().is_some_and(|extension| extension == "wit") {
+            files.insert(format!("wit/{}", file.path().display()), file.contents().to_vec());
+        }
+    }
     let names: Vec<_> = capabilities.iter().map(|c| format!("{:?}", c.name())).collect();
     let manifest = format!(
         "# Modules of a hook are asked in ascending order.\norder = 50\n\

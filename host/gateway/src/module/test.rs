@@ -26,6 +26,9 @@ pub struct Args {
     /// How often each case is asked, each time in a fresh sandbox; timings are medians.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
+    /// Ask of instances that are kept from run to run of a case, to see what `reuse` would save.
+    #[arg(long)]
+    kept: bool,
 }
 
 /// Cases that did not come out as expected end with this.
@@ -45,11 +48,14 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         .map(|case| question::bounds([file.limits, case.limits], &defaults).memory);
     let memory = bounds.max().unwrap_or(defaults.memory).max(defaults.memory);
     let questions = questions(&args.cases, &text, &file, &defaults)?;
-    let module = LoneModule::load(&args.file, &Limits { memory, ..defaults.clone() }).await?;
+    let mut module = LoneModule::load(&args.file, &Limits { memory, ..defaults.clone() }).await?;
     missing_hooks(args, &text, &file, &module, &questions)?;
 
     let mut results = Vec::new();
     for (question, case) in questions.iter().zip(&file.cases) {
+        if args.kept {
+            module.keep_instances();
+        }
         results.push(try_case(&module, question, case, args.runs).await);
     }
     let failed = results.iter().filter(|result| result.wrong.is_some()).count();

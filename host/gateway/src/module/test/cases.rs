@@ -43,8 +43,35 @@ pub struct Policy {
     pub service_subscription: Option<Spanned<String>>,
     /// M2M Authentication Functions.
     pub mafs: Option<Vec<Maf>>,
+    /// What a module with `config` reads, by name.
+    pub config: Option<BTreeMap<String, String>>,
+    /// What is in the store of a module with `key-value`, by key.
+    pub key_value: Option<BTreeMap<String, String>>,
+    /// What fits into that store, in bytes.
+    pub quota_bytes: Option<u64>,
+    /// What the requests of a module with `outgoing-http` are answered. Others are refused, and none is
+    /// sent.
+    pub http: Option<Vec<Http>>,
     /// What the clock says, as `20261231T235959`.
     pub now: Option<Spanned<String>>,
+}
+
+/// What an HTTP request is answered.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Http {
+    /// The address of the request, with its query.
+    pub url: String,
+    /// The status of the answer.
+    #[serde(default = "ok")]
+    pub status: Spanned<u16>,
+    /// Its content.
+    #[serde(default)]
+    pub body: String,
+}
+
+fn ok() -> Spanned<u16> {
+    Spanned::new(0..0, 200)
 }
 
 /// An M2M Authentication Function, and its keys for this CSE.

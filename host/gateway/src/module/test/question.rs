@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use saegis_certificate::Flavour;
 use saegis_onem2m::association::{self, Established, SecurityAssociation};
 use saegis_onem2m::credential::{self, PresharedKey};
@@ -15,12 +16,12 @@ use saegis_onem2m::primitive::{self, Content, RequestPrimitive};
 use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp;
 use saegis_policy::{
-    CertificateQuery, Document, Hook, Known, MafKeys, PskQuery, Rules, Subscription, Surroundings,
-    Table,
+    Canned, CertificateQuery, Document, Hook, Known, MafKeys, PskQuery, Rules, Subscription,
+    Surroundings, Table,
 };
 use toml::Spanned;
 
-use super::cases::{Association, Case, Entity, Expect, File, Limits, Maf, MafKey, Policy};
+use super::cases::{Association, Case, Entity, Expect, File, Http, Limits, Maf, MafKey, Policy};
 use super::cases::{Operation, Saef};
 
 /// A case, ready to be asked.
@@ -61,6 +62,9 @@ pub enum Ask {
 
 /// The address of a peer that a case says nothing of: one for documentation (RFC 5737).
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// What fits into a store of which a case says nothing, in bytes.
+const QUOTA: u64 = 1 << 20;
 
 /// Reads the cases, and adds all that is wrong with them to the document.
 pub fn questions(
@@ -295,6 +299,8 @@ impl Reader<'_, '_> {
             Some(now) => Some(self.time(now)?),
             None => None,
         };
+        let http = policy.http.iter().flatten().map(|http| self.canned(http));
+        let http = http.collect::<Option<Vec<_>>>()?;
         let files = policy.files.iter().flatten();
         Some(Surroundings {
             tables,
@@ -304,9 +310,21 @@ impl Reader<'_, '_> {
             cse: own,
             service_provider: policy.service_provider.clone(),
             registrars,
+            config: policy.config.clone().unwrap_or_default(),
+            http,
+            key_value: policy.key_value.clone().unwrap_or_default(),
+            quota: policy.quota_bytes.unwrap_or(QUOTA),
             now,
             limits,
         })
+    }
+
+    fn canned(&mut self, http: &Http) -> Option<Canned> {
+        let Ok(status) = StatusCode::from_u16(*http.status.get_ref()) else {
+            self.document.add_fault_in(&http.status, "is no status of HTTP");
+            return None;
+        };
+        Some(Canned { url: http.url.clone(), status, body: http.body.clone() })
     }
 
     fn table(&mut self, name: &str, text: &Spanned<String>) -> Option<Arc<Table>> {
@@ -377,6 +395,10 @@ fn overlaid(all: &Policy, own: &Policy) -> Policy {
         files: own.files.or(all.files),
         service_subscription: own.service_subscription.or(all.service_subscription),
         mafs: own.mafs.or(all.mafs),
+        config: own.config.or(all.config),
+        key_value: own.key_value.or(all.key_value),
+        quota_bytes: own.quota_bytes.or(all.quota_bytes),
+        http: own.http.or(all.http),
         now: own.now.or(all.now),
     }
 }

@@ -1,0 +1,87 @@
+//! An example of a module that counts over time: each credential may make so many requests in a window.
+//!
+//! Its configuration says how many (`requests`) in how many seconds (`window-seconds`). It counts by the
+//! Credential-ID, which nobody can choose for himself, in its store: so the count is the same after a
+//! restart, and for all associations of a credential together. It needs `key-value`, `config` and `clock`.
+//!
+//! A window starts at a full multiple of its length. The count of one takes the place of that of the one
+//! before, so the store has two entries for each credential that was ever here.
+
+#[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package saegis:quota;
+            world quota {
+                import saegis:policy/clock@0.1.0;
+                import wasi:config/store@0.2.0-rc.1;
+                import wasi:keyvalue/store@0.2.0-draft;
+                import wasi:keyvalue/atomics@0.2.0-draft;
+                export saegis:policy/impersonation-check@0.1.0;
+            }
+        ",
+        generate_all,
+    });
+    export!(Quota);
+    use super::Quota;
+}
+
+use bindings::exports::saegis::policy::impersonation_check::Guest;
+use bindings::saegis::policy::clock;
+use bindings::saegis::policy::types::{Association, Denial, Primitive, Scope, Verdict};
+use bindings::wasi::config::store as config;
+use bindings::wasi::keyvalue::atomics;
+use bindings::wasi::keyvalue::store::{self, Bucket, Error};
+
+struct Quota;
+
+impl Guest for Quota {
+    fn check(association: Association, _: Primitive) -> Verdict {
+        let (Some(most), Some(seconds)) = (configured("requests"), configured("window-seconds"))
+        else {
+            return denied(5000, "the quota is not configured");
+        };
+        let window = clock::now() / seconds.max(1);
+        match count(&association.credential_id, window) {
+            // The next request counts as well, so nothing may be remembered.
+            Ok(count) if count <= most => Verdict::Allow(Scope::ThisRequest),
+            Ok(_) => denied(4103, &format!("more than {most} requests in {seconds} seconds")),
+            // Who can't count does not let through.
+            Err(_) => denied(5000, "the requests can't be counted"),
+        }
+    }
+}
+
+/// Counts a request, and gives how many there were in the window.
+fn count(credential: &str, window: u64) -> Result<u64, Error> {
+    let bucket = store::open("")?;
+    let count = atomics::increment(&bucket, &key(credential, window), 1)?;
+    if count == 1 {
+        forget(&bucket, credential, window)?;
+    }
+    Ok(count)
+}
+
+/// Takes away the count of the window that a credential was here in before.
+fn forget(bucket: &Bucket, credential: &str, window: u64) -> Result<(), Error> {
+    let last = ["last ", credential].concat();
+    if let Some(before) = bucket.get(&last)?.and_then(|bytes| String::from_utf8(bytes).ok()) {
+        if before != window.to_string() {
+            bucket.delete(&["count ", &before, " ", credential].concat())?;
+        }
+    }
+    bucket.set(&last, window.to_string().as_bytes())
+}
+
+fn key(credential: &str, window: u64) -> String {
+    format!("count {window} {credential}")
+}
+
+fn configured(name: &str) -> Option<u64> {
+    config::get(name).ok().flatten()?.parse().ok()
+}
+
+fn denied(rsc: u16, reason: &str) -> Verdict {
+    Verdict::Deny(Denial { rsc, reason: reason.into() })
+}

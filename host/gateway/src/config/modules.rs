@@ -1,0 +1,286 @@
+//! `[modules]`: where modules are, what they may do, and what those with I/O get of the world.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use saegis_policy::{Capability, ConfigValues, Document, Grants, Limits, OutgoingHttp, Target};
+use serde::Deserialize;
+
+use super::{all_parsed, signature};
+
+/// Where modules are and what they may do.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Modules {
+    /// The folder of modules and their manifests.
+    pub folder: PathBuf,
+    /// The folder in which compiled modules are kept between starts.
+    pub code_cache: PathBuf,
+    /// Modules without which the gateway does not work, by name: one that is taken out of the folder
+    /// by mistake is missed.
+    pub required: Vec<String>,
+    /// Computing time of one decision, in milliseconds.
+    pub deadline_milliseconds: u64,
+    /// Memory of one decision, in bytes.
+    pub memory_bytes: usize,
+    /// Decisions at a time.
+    pub concurrent_decisions: usize,
+    /// Time of one decision of a module that waits for I/O, in milliseconds, the waiting included.
+    pub waiting_milliseconds: u64,
+    /// Decisions at a time of such modules.
+    pub waiting_decisions: usize,
+    /// The capabilities that each module may ask for, by the module's name; `*` is every module.
+    pub grants: BTreeMap<String, Vec<Capability>>,
+    /// Where a module with `outgoing-http` may send requests, by the module's name.
+    outgoing_http: BTreeMap<String, Http>,
+    /// How much a module with `key-value` may store, by the module's name.
+    key_value: BTreeMap<String, Quota>,
+    /// The folder of those stores.
+    pub key_value_folder: PathBuf,
+    /// What a module with `config` reads, by the module's name.
+    config: BTreeMap<String, Values>,
+    /// How many calls one instance of a module may live for, by the module's name.
+    reuse: BTreeMap<String, u32>,
+    /// Whose signatures modules and manifests must have; none, and they need none.
+    pub require_signature: Option<signature::Keys>,
+}
+
+impl Default for Modules {
+    fn default() -> Self {
+        let limits = Limits::default();
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            folder: "policies/modules".into(),
+            code_cache: "state/code-cache".into(),
+            required: Vec::new(),
+            deadline_milliseconds: milliseconds(limits.deadline),
+            memory_bytes: limits.memory,
+            concurrent_decisions: limits.concurrent_calls,
+            waiting_milliseconds: milliseconds(limits.waiting_deadline),
+            waiting_decisions: limits.waiting_calls,
+            grants: BTreeMap::new(),
+            outgoing_http: BTreeMap::new(),
+            key_value: BTreeMap::new(),
+            key_value_folder: "state/key-value".into(),
+            config: BTreeMap::new(),
+            reuse: BTreeMap::new(),
+            require_signature: None,
+        }
+    }
+}
+
+/// Where a module may send HTTP requests, and bounds on each.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Http {
+    /// Hosts, each as `https://host` or `http://host:port`.
+    #[serde(deserialize_with = "all_parsed")]
+    hosts: Vec<Target>,
+    /// Content of a request, in bytes.
+    #[serde(default = "content")]
+    request_bytes: u64,
+    /// Content of an answer, in bytes.
+    #[serde(default = "content")]
+    response_bytes: u64,
+    /// For a request, with its answer, in milliseconds.
+    #[serde(default = "request_time")]
+    milliseconds: u64,
+    /// Requests at a time.
+    #[serde(default = "requests")]
+    concurrent_requests: usize,
+    /// The file of the authorities of hosts; none, and they are the system's.
+    ca: Option<PathBuf>,
+}
+
+fn content() -> u64 {
+    64 << 10
+}
+
+fn request_time() -> u64 {
+    2000
+}
+
+fn requests() -> usize {
+    1024
+}
+
+/// How much a module may store.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Quota {
+    /// Bytes of keys and values, and 32 for each entry.
+    quota_bytes: u64,
+}
+
+/// What a module reads.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Values {
+    /// Values, by name.
+    #[serde(default)]
+    values: BTreeMap<String, String>,
+    /// Files of secrets, by name.
+    #[serde(default)]
+    secrets: BTreeMap<String, PathBuf>,
+}
+
+/// Most decisions of modules that wait, at a time.
+const MOST_WAITING: usize = 4096;
+
+impl Modules {
+    /// Paths are relative to the configuration's own folder.
+    pub fn place(&mut self, base: &Path) {
+        if let Some(keys) = &mut self.require_signature {
+            keys.place(base);
+        }
+        let secrets = self.config.values_mut().flat_map(|config| config.secrets.values_mut());
+        let authorities = self.outgoing_http.values_mut().filter_map(|http| http.ca.as_mut());
+        let own = [&mut self.folder, &mut self.code_cache, &mut self.key_value_folder];
+        for path in own.into_iter().chain(secrets).chain(authorities) {
+            *path = base.join(&*path);
+        }
+    }
+
+    /// What no type can say. A handshake has so much time.
+    pub fn check(&self, handshake: Duration, document: &mut Document<'_>) {
+        if let Some(keys) = &self.require_signature {
+            keys.check(document);
+        }
+        let mut range = |entry: &str, value: u64, from: u64, to: u64| {
+            if !(from..=to).contains(&value) {
+                document.add_fault(entry, &format!("must be from {from} to {to}"));
+            }
+        };
+        let most = u64::from(u32::MAX);
+        range("modules.deadline-milliseconds", self.deadline_milliseconds, 1, most);
+        range("modules.memory-bytes", self.memory_bytes as u64, 64 << 10, 1 << 30);
+        range("modules.concurrent-decisions", self.concurrent_decisions as u64, 1, 1000);
+        let waiting = self.waiting_decisions as u64;
+        range("modules.waiting-decisions", waiting, 1, MOST_WAITING as u64);
+        let time = u64::try_from(handshake.as_millis()).unwrap_or(u64::MAX).max(1);
+        let whole = self.waiting_milliseconds;
+        if !(1..=time).contains(&whole) {
+            let what = format!(
+                "must be from 1 to {time}, the time that a handshake has (limits.handshake-seconds)"
+            );
+            document.add_fault("modules.waiting-milliseconds", &what);
+        }
+        for (name, http) in &self.outgoing_http {
+            let entry = |of: &str| format!("modules.outgoing-http.{name}.{of}");
+            let mut range = |of: &str, value: u64, from: u64, to: u64| {
+                if !(from..=to).contains(&value) {
+                    document.add_fault(&entry(of), &format!("must be from {from} to {to}"));
+                }
+            };
+            range("request-bytes", http.request_bytes, 0, 64 << 20);
+            range("response-bytes", http.response_bytes, 0, 64 << 20);
+            range("milliseconds", http.milliseconds, 1, 60_000);
+            range("concurrent-requests", http.concurrent_requests as u64, 1, 10_000);
+            if http.hosts.is_empty() {
+                document.add_fault(&entry("hosts"), "names nobody to send requests to");
+            }
+        }
+        for (name, quota) in &self.key_value {
+            if !(64..=256 << 20).contains(&quota.quota_bytes) {
+                let entry = format!("modules.key-value.{name}.quota-bytes");
+                document.add_fault(&entry, "must be from 64 to 268435456");
+            }
+        }
+        for (name, values) in &self.config {
+            if let Some(twice) = values.values.keys().find(|key| values.secrets.contains_key(*key))
+            {
+                let entry = format!("modules.config.{name}.secrets.{twice}");
+                document
+                    .add_fault(&entry, "is a value as well; one of them must have another name");
+            }
+        }
+        for (name, calls) in &self.reuse {
+            if *calls == 0 {
+                document.add_fault(&format!("modules.reuse.{name}"), "must be at least 1");
+            } else if name == "*" {
+                document.add_fault("modules.reuse.*", "is allowed to a module by its name only");
+            }
+        }
+        self.check_grants(document);
+    }
+
+    /// What has limits is granted by name, and what has limits is granted.
+    fn check_grants(&self, document: &mut Document<'_>) {
+        let limited = Capability::ALL.into_iter().filter(|capability| capability.wasi().is_some());
+        for capability in limited {
+            if self.grants.get("*").is_some_and(|every| every.contains(&capability)) {
+                let what = format!("{capability} is granted to a module by its name only");
+                document.add_fault("modules.grants.*", &what);
+            }
+            let names: Vec<&String> = match capability {
+                Capability::OutgoingHttp => self.outgoing_http.keys().collect(),
+                Capability::KeyValue => self.key_value.keys().collect(),
+                _ => self.config.keys().collect(),
+            };
+            let granted = |name: &String| {
+                self.grants.get(name).is_some_and(|capabilities| capabilities.contains(&capability))
+            };
+            for name in names.iter().filter(|name| !granted(name)) {
+                // What is wrong in itself is told already.
+                if document.is_faulty(&format!("modules.grants.{name}")) {
+                    continue;
+                }
+                let what = format!(
+                    "{name} is not granted {capability}; grant it under [modules.grants], or take \
+                     this away"
+                );
+                document.add_fault(&format!("modules.{capability}.{name}"), &what);
+            }
+            for (name, capabilities) in self.grants.iter().filter(|(name, _)| *name != "*") {
+                let is_faulty = document.is_faulty(&format!("modules.{capability}.{name}"));
+                if capabilities.contains(&capability) && !names.contains(&name) && !is_faulty {
+                    let what = format!(
+                        "{capability} has limits, and nothing is said of them; add \
+                         [modules.{capability}.{name}]"
+                    );
+                    document.add_fault(&format!("modules.grants.{name}"), &what);
+                }
+            }
+        }
+    }
+
+    /// Bounds on each call.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            deadline: Duration::from_millis(self.deadline_milliseconds),
+            memory: self.memory_bytes,
+            concurrent_calls: self.concurrent_decisions,
+            waiting_deadline: Duration::from_millis(self.waiting_milliseconds),
+            waiting_calls: self.waiting_decisions,
+            ..Limits::default()
+        }
+    }
+
+    /// What manifests may ask for, and what a module with I/O gets.
+    pub fn grants(&self) -> Grants {
+        let mut module = self.grants.clone();
+        let any = module.remove("*").unwrap_or(Grants::default().any);
+        let http = |http: &Http| OutgoingHttp {
+            hosts: http.hosts.clone(),
+            request_bytes: http.request_bytes,
+            response_bytes: http.response_bytes,
+            time: Duration::from_millis(http.milliseconds),
+            concurrent: http.concurrent_requests,
+            ca: http.ca.clone(),
+        };
+        let config = |config: &Values| ConfigValues {
+            values: config.values.clone(),
+            secrets: config.secrets.clone(),
+        };
+        let named = |name: &String| name.clone();
+        Grants {
+            any,
+            module,
+            outgoing_http: self.outgoing_http.iter().map(|(n, h)| (named(n), http(h))).collect(),
+            key_value: self.key_value.iter().map(|(n, q)| (named(n), q.quota_bytes)).collect(),
+            config: self.config.iter().map(|(n, v)| (named(n), config(v))).collect(),
+            reuse: self.reuse.clone(),
+        }
+    }
+}

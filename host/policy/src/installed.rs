@@ -1,0 +1,65 @@
+//! Modules as they are in a generation: each with what is its own there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::fault::Fault;
+use crate::host::Files;
+use crate::io::Io;
+use crate::kept::Kept;
+use crate::module::Module;
+use crate::settings::Grants;
+use crate::signature::Signed;
+
+/// A module of a generation, with the files that its manifest lists.
+#[derive(Clone)]
+pub(crate) struct Installed {
+    pub module: Arc<Module>,
+    pub files: Arc<Files>,
+    /// Where it stands in its chains.
+    pub order: u32,
+    /// The modules whose place it has taken.
+    pub lineage: Vec<String>,
+    /// Whose signature it has, where one is asked for.
+    pub signed: Option<Signed>,
+    /// What it has of the world.
+    pub io: Arc<Io>,
+    /// Its instances that are kept for further calls, where that is asked for and allowed.
+    pub kept: Option<Arc<Kept>>,
+}
+
+impl Installed {
+    /// A module that takes nobody's place.
+    pub fn alone(module: Arc<Module>, files: Files, io: Io, kept: Option<Arc<Kept>>) -> Self {
+        let (order, files) = (module.manifest.order, Arc::new(files));
+        let io = Arc::new(io);
+        Self { order, module, files, lineage: Vec::new(), signed: None, io, kept }
+    }
+
+    /// Whether two generations have the same here.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.module, &other.module)
+            && self.files == other.files
+            && self.signed == other.signed
+            && self.io.is_same(&other.io)
+    }
+}
+
+/// Where its instances are kept, if a module asks for that and may have it.
+pub(crate) fn reuse(module: &Module, path: &Path, grants: &Grants) -> Result<Option<Kept>, Fault> {
+    let Some(calls) = module.manifest.reuse else { return Ok(None) };
+    let name = &module.name;
+    let fault = |what: String| Err(Fault::of(&path.with_extension("toml"), what));
+    match grants.reuse.get(name) {
+        Some(most) if *most >= calls.get() => Ok(Some(Kept::new(calls.get()))),
+        Some(most) => fault(format!(
+            "asks for reuse = {calls}, and the configuration allows {most} calls at the most \
+             (modules.reuse.{name})"
+        )),
+        None => fault(format!(
+            "asks for reuse = {calls}, which the configuration does not allow; data of one device can \
+             reach another through instances that are reused; allow it by {name} = {calls} under \
+             [modules.reuse], if that module may"
+        )),
+    }
+}

@@ -1,0 +1,82 @@
+//! `reuse`: instances that live for several calls, where the operator allows it.
+
+use saegis_tests::{Credential, Gateway, LIGHT1, Light, Request, Setup};
+
+const LOOKUP: &str = "fault-remember@in.provider.com";
+
+fn setup(most: u32) -> Setup {
+    Setup::new().with("modules.reuse", &format!("faulty = {most}"))
+}
+
+fn manifest(calls: u32) -> String {
+    format!("order = 1\nreuse = {calls}\ncapabilities = [\"log\"]\n")
+}
+
+fn told(gateway: &Gateway, identity: &str) -> String {
+    let mark = gateway.log().mark();
+    assert!(Light::connect(gateway.port(), Credential { identity, ..LIGHT1 }).is_err());
+    gateway.handshake_refused(mark).message()
+}
+
+#[track_caller]
+fn remembers(gateway: &Gateway, calls: u32) {
+    let told = told(gateway, LOOKUP);
+    assert!(told.contains(&format!("remembers {calls} calls")), "{told}");
+}
+
+#[test]
+fn an_instance_lives_for_so_many_calls() {
+    let gateway = setup(5).module("faulty", &manifest(3)).start();
+    for calls in [0, 1, 2, 0, 1, 2, 0] {
+        remembers(&gateway, calls);
+    }
+}
+
+#[test]
+fn an_instance_ends_with_what_goes_wrong_in_it_and_with_its_generation() {
+    let gateway = setup(1000).module("faulty", &manifest(1000)).start();
+    for fault in ["fault-trap", "fault-loop", "fault-memory", "fault-recurse"] {
+        remembers(&gateway, 0);
+        remembers(&gateway, 1);
+        let told = told(&gateway, &format!("{fault}@in.provider.com"));
+        assert!(!told.contains("remembers"), "{told}");
+    }
+    remembers(&gateway, 0);
+    remembers(&gateway, 1);
+    gateway.in_force_after(|g| g.replace("policies/other.csv", "ae_id,kpsa,kpsa_id\n"));
+    remembers(&gateway, 0);
+    // It works as ever: with another hook, and for others.
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    for _ in 0..3 {
+        let ask = Request::retrieve("/cse/nothing").from("Clight-AE1");
+        light.ask(&ask).unwrap().expect_refusal(404, 4004);
+        let ask = Request::retrieve("/cse/fault-trap").from("Clight-AE1");
+        light.ask(&ask).unwrap().expect_refusal(500, 5000);
+        let ask = Request::retrieve("/cse/fault-rsc").from("Clight-AE1");
+        light.ask(&ask).unwrap().expect_refusal(500, 5000);
+    }
+}
+
+#[test]
+fn reuse_is_the_operators_to_allow() {
+    let gateway = Setup::new().start();
+    let why = "faulty.toml: asks for reuse = 3, which the configuration does not allow";
+    gateway.refused_after(why, |g| g.install("faulty", &manifest(3)));
+    let gateway = setup(5).start();
+    let why = "asks for reuse = 6, and the configuration allows 5 calls at the most";
+    gateway.refused_after(why, |g| g.install("faulty", &manifest(6)));
+    gateway.refused_after("invalid value", |g| {
+        g.write("policies/modules/faulty.toml", manifest(0));
+    });
+    gateway.in_force_after(|g| g.write("policies/modules/faulty.toml", manifest(5)));
+    remembers(&gateway, 0);
+    remembers(&gateway, 1);
+}
+
+#[test]
+fn a_module_that_does_not_ask_for_it_remembers_nothing() {
+    let gateway = setup(5).module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
+    for _ in 0..3 {
+        remembers(&gateway, 0);
+    }
+}

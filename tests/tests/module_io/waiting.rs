@@ -65,9 +65,17 @@ fn calls_that_wait_are_bounded_in_number() {
 
 #[test]
 fn the_time_to_wait_is_no_longer_than_a_handshake() {
-    let setup = setup(&[host(1)], "").with("modules", "waiting-milliseconds = 10001");
-    let refused = setup.run_to_its_end().expect(2);
+    let too_long = setup(&[host(1)], "").with("modules", "waiting-milliseconds = 10001");
+    let refused = too_long.run_to_its_end().expect(2);
     assert!(refused.err.contains("waiting-milliseconds: must be from 1 to 10000"), "{refused:?}");
+    // If nothing is said, it is as long as that may be.
+    let server = Upstream::start(Reply::Held);
+    let gateway = setup(&[host(server.port())], "milliseconds = 60000")
+        .with("limits", "handshake-seconds = 2")
+        .start();
+    let begin = Instant::now();
+    say(gateway.port(), &format!("get|http://127.0.0.1:{}/", server.port()));
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
 /// Look-ups at the same time of a module that waits 100 ms: what it takes for all of them, beside one.

@@ -241,7 +241,7 @@ impl Config {
             is_maf: self.authority.is_some(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
-            limits: self.modules.limits(),
+            limits: self.modules.limits(self.limits.handshake()),
             grants: self.modules.grants(),
             stores: Arc::new(Stores::in_folder(self.modules.key_value_folder.clone())),
             observer,

@@ -26,8 +26,9 @@ pub struct Modules {
     pub memory_bytes: usize,
     /// Decisions at a time.
     pub concurrent_decisions: usize,
-    /// Time of one decision of a module that waits for I/O, in milliseconds, the waiting included.
-    pub waiting_milliseconds: u64,
+    /// Time of one decision of a module that waits for I/O, in milliseconds, the waiting included; if
+    /// nothing is said, 5 seconds, or the time of a handshake where that is less.
+    waiting_milliseconds: Option<u64>,
     /// Decisions at a time of such modules.
     pub waiting_decisions: usize,
     /// The capabilities that each module may ask for, by the module's name; `*` is every module.
@@ -49,7 +50,6 @@ pub struct Modules {
 impl Default for Modules {
     fn default() -> Self {
         let limits = Limits::default();
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             folder: "policies/modules".into(),
             code_cache: "state/code-cache".into(),
@@ -57,7 +57,7 @@ impl Default for Modules {
             deadline_milliseconds: milliseconds(limits.deadline),
             memory_bytes: limits.memory,
             concurrent_decisions: limits.concurrent_calls,
-            waiting_milliseconds: milliseconds(limits.waiting_deadline),
+            waiting_milliseconds: None,
             waiting_decisions: limits.waiting_calls,
             grants: BTreeMap::new(),
             outgoing_http: BTreeMap::new(),
@@ -125,6 +125,10 @@ struct Values {
     secrets: BTreeMap<String, PathBuf>,
 }
 
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Most decisions of modules that wait, at a time.
 const MOST_WAITING: usize = 4096;
 
@@ -158,9 +162,8 @@ impl Modules {
         range("modules.concurrent-decisions", self.concurrent_decisions as u64, 1, 1000);
         let waiting = self.waiting_decisions as u64;
         range("modules.waiting-decisions", waiting, 1, MOST_WAITING as u64);
-        let time = u64::try_from(handshake.as_millis()).unwrap_or(u64::MAX).max(1);
-        let whole = self.waiting_milliseconds;
-        if !(1..=time).contains(&whole) {
+        let time = milliseconds(handshake).max(1);
+        if self.waiting_milliseconds.is_some_and(|whole| !(1..=time).contains(&whole)) {
             let what = format!(
                 "must be from 1 to {time}, the time that a handshake has (limits.handshake-seconds)"
             );
@@ -245,15 +248,17 @@ impl Modules {
         }
     }
 
-    /// Bounds on each call.
-    pub fn limits(&self) -> Limits {
+    /// Bounds on each call. A handshake has so much time.
+    pub fn limits(&self, handshake: Duration) -> Limits {
+        let defaults = Limits::default();
+        let waiting = self.waiting_milliseconds.map(Duration::from_millis);
         Limits {
             deadline: Duration::from_millis(self.deadline_milliseconds),
             memory: self.memory_bytes,
             concurrent_calls: self.concurrent_decisions,
-            waiting_deadline: Duration::from_millis(self.waiting_milliseconds),
+            waiting_deadline: waiting.unwrap_or(defaults.waiting_deadline.min(handshake)),
             waiting_calls: self.waiting_decisions,
-            ..Limits::default()
+            ..defaults
         }
     }
 

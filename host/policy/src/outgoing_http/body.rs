@@ -91,6 +91,10 @@ impl Body for Answer {
                 Poll::Pending
             }
             Poll::Ready(None) => Poll::Ready(None),
+            // What drives the connection ends at that time as well, and may be a moment earlier.
+            Poll::Ready(Some(Err(_))) if self.ends.deadline() <= Instant::now() => {
+                self.ends_with(Error::HttpResponseTimeout)
+            }
             Poll::Ready(Some(Err(_))) => self.ends_with(Error::HttpResponseIncomplete),
             Poll::Ready(Some(Ok(frame))) => {
                 let Some(left) = self.left.checked_sub(length(&frame)) else {

@@ -72,7 +72,10 @@ pub(super) async fn send(
     let first =
         ends.min(Instant::now() + options.first_byte_timeout.unwrap_or(means.settings.time));
     let answered = timeout_at(first, answered).await.map_err(|_| Error::HttpResponseTimeout)?;
-    let response = answered.map_err(|e| of_hyper(&e))?;
+    // What drives the connection ends when its time is over, and may be a moment earlier.
+    let is_over = || ends <= Instant::now();
+    let response =
+        answered.map_err(|e| if is_over() { Error::HttpResponseTimeout } else { of_hyper(&e) })?;
     let (most, pause) = (means.settings.response_bytes, options.between_bytes_timeout);
     let too_long = response.headers().get(http::header::CONTENT_LENGTH);
     let too_long = too_long.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

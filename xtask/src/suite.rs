@@ -170,7 +170,8 @@ fn tests(project: &Project, args: &[String]) -> Result<()> {
 pub fn load(project: &Project) -> Result<()> {
     let mut cargo = project.host_cargo();
     cargo
-        .args(["nextest", "run", "--locked", "--package", "saegis-tests", "--no-capture"])
+        .args(["nextest", "run", "--locked", "--package", "saegis-tests"])
+        .args(["--package", "saegis-policy", "--no-capture"])
         .args(["--run-ignored", "only", "-E", "test(/(^|::)load_/)"])
         .env("SAEGIS_BIN", project.gateway_binary("release"))
         .env("SAEGIS_COMPONENTS", project.components());

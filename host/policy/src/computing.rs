@@ -5,6 +5,10 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Most that counts of one poll. A call yields at each tick of the epoch, so a poll that took longer was
+/// kept from the processor by others.
+const SLICE: u64 = 10_000_000; // nanoseconds
+
 /// The computing time of a call: what passes while it is polled. Who waits is not polled.
 pub(crate) struct Computing {
     start: Instant,
@@ -25,7 +29,7 @@ impl Computing {
 
     /// What the call has computed so far; to be asked from within it.
     pub fn so_far(&self) -> Duration {
-        let under_way = self.now().saturating_sub(self.since.load(Ordering::Relaxed));
+        let under_way = self.now().saturating_sub(self.since.load(Ordering::Relaxed)).min(SLICE);
         Duration::from_nanos(self.over.load(Ordering::Relaxed).saturating_add(under_way))
     }
 
@@ -53,11 +57,18 @@ mod tests {
         let call = async {
             tokio::time::sleep(Duration::from_millis(60)).await;
             let waited = computing.so_far();
-            std::thread::sleep(Duration::from_millis(30));
-            (waited, computing.so_far())
+            // As if others had the processor: it counts as one slice.
+            std::thread::sleep(Duration::from_millis(100));
+            let kept_off = computing.so_far();
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            (waited, kept_off, computing.so_far())
         };
-        let (waited, computed) = computing.count(call).await;
-        assert!(waited < Duration::from_millis(30), "{waited:?}");
-        assert!(computed >= Duration::from_millis(30), "{computed:?}");
+        let (waited, kept_off, computed) = computing.count(call).await;
+        assert!(waited <= Duration::from_millis(10), "{waited:?}");
+        assert!(kept_off <= Duration::from_millis(20), "{kept_off:?}");
+        assert!(computed >= Duration::from_millis(50), "{computed:?}");
     }
 }

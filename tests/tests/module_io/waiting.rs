@@ -78,7 +78,9 @@ fn the_time_to_wait_is_no_longer_than_a_handshake() {
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
-/// Look-ups at the same time of a module that waits 100 ms: what it takes for all of them, beside one.
+/// Handshakes at the same time whose look-up waits 100 ms. Most of what they take is for a thousand
+/// clients, on the same processors; what the look-ups take by themselves `host/policy/tests/waiting.rs`
+/// tells.
 #[test]
 #[ignore = "a measurement; cargo xtask load runs it"]
 fn load_a_thousand_lookups_that_wait() {
@@ -97,7 +99,8 @@ fn load_a_thousand_lookups_that_wait() {
         slow.most()
     );
     println!("resident memory: {} MiB", resident(&gateway));
-    assert!(slow.most() > TIMES / 2, "{} at a time", slow.most());
+    let answered = gateway.log().all(Mark::START, "handshake.refused", TIMES + 2);
+    assert!(answered.iter().all(|e| e.message().contains("status 200")), "{:?}", answered.first());
 }
 
 /// How long it takes until so many look-ups are over that begin at the same time, and the longest.

@@ -66,10 +66,10 @@ fn count(credential: &str, window: u64) -> Result<u64, Error> {
 /// Takes away the count of the window that a credential was here in before.
 fn forget(bucket: &Bucket, credential: &str, window: u64) -> Result<(), Error> {
     let last = ["last ", credential].concat();
-    if let Some(before) = bucket.get(&last)?.and_then(|bytes| String::from_utf8(bytes).ok()) {
-        if before != window.to_string() {
-            bucket.delete(&["count ", &before, " ", credential].concat())?;
-        }
+    if let Some(before) = bucket.get(&last)?.and_then(|bytes| String::from_utf8(bytes).ok())
+        && before != window.to_string()
+    {
+        bucket.delete(&["count ", &before, " ", credential].concat())?;
     }
     bucket.set(&last, window.to_string().as_bytes())
 }

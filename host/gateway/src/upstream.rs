@@ -1,14 +1,13 @@
 //! The CSE behind the gateway: the embedded registrar, or another over HTTP.
 
+mod connections;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::Uri;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::header::HOST;
+use http::{HeaderValue, Uri};
+use http_body_util::Full;
 use saegis_maf::Maf;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
@@ -17,10 +16,8 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_registrar::{Answer, Checked, Handled, LongPoll, Registrar};
 use tokio::sync::Semaphore;
 
+use self::connections::Connections;
 use crate::notifier::Notifier;
-
-/// Connections to the CSE behind the gateway that are kept when idle.
-const IDLE_CONNECTIONS: usize = 64;
 
 /// Requests that the embedded registrar carries out at a time.
 const AT_A_TIME: usize = 32;
@@ -44,43 +41,28 @@ pub enum Upstream {
 
 /// Another CSE.
 pub struct Remote {
-    client: Client<HttpConnector, Full<Bytes>>,
+    connections: Connections,
     url: Uri,
+    /// What requests name as their host.
+    host: HeaderValue,
     cse: CseId,
-    content_bytes: usize,
 }
 
 impl Remote {
-    /// The CSE `cse`, whose HTTP binding is at `url`.
+    /// The CSE `cse`, whose HTTP binding is at `url`: a scheme and an authority. To be called within a
+    /// Tokio runtime.
     pub fn new(url: Uri, cse: CseId, content_bytes: usize) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(5)));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { client, url, cse, content_bytes }
+        let host = url.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+        let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
+        Self { connections: Connections::new(&url, content_bytes), url, host, cse }
     }
 
     /// Sends a request, and reads the answer. The text of an error is for the log.
     async fn ask(&self, request: &RequestPrimitive) -> Result<ResponsePrimitive, String> {
-        let out = write_request(request, &self.cse).map_err(|e| e.to_string())?;
-        let (mut parts, body) = out.into_parts();
-        let mut uri = self.url.clone().into_parts();
-        uri.path_and_query = parts.uri.into_parts().path_and_query;
-        parts.uri = Uri::from_parts(uri).map_err(|e| e.to_string())?;
-        let request = http::Request::from_parts(parts, Full::new(body));
-        let response = self.client.request(request).await.map_err(|e| error_chain(&e))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, self.content_bytes).collect().await.map_err(|e| {
-            match e.downcast_ref::<LengthLimitError>() {
-                Some(_) => "the answer is too large".into(),
-                None => format!("the answer breaks off: {e}"),
-            }
-        })?;
-        read_response(parts.status, &parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+        let mut request = write_request(request, &self.cse).map_err(|e| e.to_string())?;
+        request.headers_mut().insert(HOST, self.host.clone());
+        let (parts, body) = self.connections.ask(request.map(Full::new)).await?;
+        read_response(parts.status, &parts.headers, body).map_err(|e| e.to_string())
     }
 }
 

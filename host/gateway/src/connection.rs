@@ -51,7 +51,10 @@ pub async fn serve(
         gateway.metrics.refused(cause);
         audit::handshake_refused(peer, cause, why);
     };
-    let (accepted, voucher) = match timeout_at(deadline, handshake(&gateway, socket, peer)).await {
+    // Not for as long as the association is idle: what a handshake and a request take of memory is given
+    // back with them.
+    let shaking_hands = Box::pin(handshake(&gateway, socket, peer));
+    let (accepted, voucher) = match timeout_at(deadline, shaking_hands).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refusal)) => {
             // Counted before it is told: whoever acts on the line finds it counted.
@@ -166,7 +169,7 @@ where
 {
     let service = service_fn(|request| {
         let service = serving.clone();
-        async move { Ok::<_, Infallible>(service.respond(request).await) }
+        Box::pin(async move { Ok::<_, Infallible>(service.respond(request).await) })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -93,6 +93,8 @@ struct Gateway {
 }
 
 fn main() -> ExitCode {
+    // Where OpenSSL does not take it, it has the one of the C library.
+    let _ = saegis_allocator::serve_openssl();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -276,6 +276,24 @@ fn a_cse_that_keeps_no_connection_is_asked_anew() {
 }
 
 #[test]
+fn an_answer_that_nobody_asked_for_is_nobodys() {
+    let answer = |of: &str| {
+        let body = format!("{{\"m2m:cnt\":{{\"rn\":\"{of}\"}}}}");
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\nX-M2M-RSC: 2000\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let both = answer("first") + &answer("unasked");
+    let (upstream, _gateway, mut light) = start(Tool::OpenSsl, Reply::Bytes(both.into()));
+    for _ in 0..5 {
+        let first = light.ask(&own("/cse/x")).expect(200, 2000);
+        assert!(first.text().contains("first"), "{first:?}");
+    }
+    upstream.reply_with(Reply::Bytes(answer("second").into()));
+    let second = light.ask(&own("/cse/x")).expect(200, 2000);
+    assert!(second.text().contains("second"), "{second:?}");
+}
+
+#[test]
 fn of_an_answer_only_the_primitive_is_passed_on() {
     let body = "{\"m2m:dbg\":\"no\"}";
     let answer = format!(

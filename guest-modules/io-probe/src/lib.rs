@@ -73,6 +73,14 @@ fn done(words: &[&str]) -> String {
                 core::hint::black_box(&told);
             }
         }
+        ["pathless", times, authority] => {
+            for _ in 0..number(times) {
+                let request = OutgoingRequest::new(Fields::new());
+                let _ = request.set_authority(Some(authority));
+                let _ = outgoing_handler::handle(request, None);
+            }
+            "asked".into()
+        }
         ["config", name] => format!("{:?}", config::get(name)),
         ["config"] => format!("{:?}", config::get_all()),
         words => match store::open("") {

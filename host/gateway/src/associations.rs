@@ -314,6 +314,9 @@ impl Associations {
             while let Some(asked) = asking.join_next().await {
                 keep(asked);
             }
+            if !not_asked.is_empty() {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
             to_ask = not_asked;
         }
     }

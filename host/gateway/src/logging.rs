@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use saegis_policy::{Fault, Faults};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -65,6 +65,10 @@ pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
     let mut lost = Lost { log: writer.clone(), trail: None };
     let mut all = vec![rest];
     let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    // What goes wrong with a module's own requests is told within the module's budget of lines. The
+    // library tells it as well, as often as a module likes.
+    let ours = filter_fn(|of| !of.target().starts_with("wasmtime_wasi"));
+    let filter = filter.and(ours);
     let lines = match log.format {
         LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

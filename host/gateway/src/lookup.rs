@@ -71,7 +71,9 @@ impl Voucher {
     pub async fn holds_in(&self, generation: &Generation) -> Result<(), NotVouched> {
         let mut answer = self.ask(generation).await;
         for _ in 1..TRIES {
-            if matches!(answer, Err(NotFound::Failed { .. })) {
+            // Where there was no sandbox, there is none a moment later.
+            if matches!(&answer, Err(NotFound::Failed { fault, .. }) if *fault != ModuleFault::Busy)
+            {
                 answer = self.ask(generation).await;
             }
         }

@@ -2,8 +2,11 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
 
 /// Most that counts of one poll. A call yields at each tick of the epoch, so a poll that took longer was
 /// kept from the processor by others.
@@ -16,11 +19,18 @@ pub(crate) struct Computing {
     over: AtomicU64,
     /// When the poll under way began, in nanoseconds since `start`.
     since: AtomicU64,
+    /// Whether the last poll ended because its slice was over.
+    yielded: AtomicBool,
 }
 
 impl Computing {
     pub fn new() -> Self {
-        Self { start: Instant::now(), over: AtomicU64::new(0), since: AtomicU64::new(0) }
+        Self {
+            start: Instant::now(),
+            over: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            yielded: AtomicBool::new(false),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -33,17 +43,41 @@ impl Computing {
         Duration::from_nanos(self.over.load(Ordering::Relaxed).saturating_add(under_way))
     }
 
-    /// Awaits a call, and counts.
-    pub async fn count<T>(&self, call: impl Future<Output = T>) -> T {
+    /// The call is about to let others have the processor; it has not ended to compute.
+    pub fn yields(&self) {
+        self.yielded.store(true, Ordering::Relaxed);
+    }
+
+    /// Awaits a call, and counts. While it computes it has one of `places`, so that those who compute
+    /// are few, however many wait.
+    pub async fn count<T>(&self, places: &Semaphore, call: impl Future<Output = T>) -> T {
         let mut call = pin!(call);
-        poll_fn(|context| {
-            self.since.store(self.now(), Ordering::Relaxed);
-            let polled = call.as_mut().poll(context);
-            let so_far = self.so_far().as_nanos();
-            self.over.store(u64::try_from(so_far).unwrap_or(u64::MAX), Ordering::Relaxed);
-            polled
-        })
-        .await
+        let mut place = None;
+        loop {
+            if place.is_none() {
+                // They are never closed.
+                place = places.acquire().await.ok();
+            }
+            let polled = poll_fn(|context| {
+                self.since.store(self.now(), Ordering::Relaxed);
+                let polled = call.as_mut().poll(context);
+                let so_far = self.so_far().as_nanos();
+                self.over.store(u64::try_from(so_far).unwrap_or(u64::MAX), Ordering::Relaxed);
+                Poll::Ready(polled)
+            });
+            if let Poll::Ready(done) = polled.await {
+                return done;
+            }
+            if !self.yielded.swap(false, Ordering::Relaxed) {
+                place = None;
+            }
+            // Whoever the call waits for wakes this task, and it is polled again.
+            let mut woken = false;
+            poll_fn(|_| {
+                if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
     }
 }
 
@@ -66,9 +100,42 @@ mod tests {
             }
             (waited, kept_off, computing.so_far())
         };
-        let (waited, kept_off, computed) = computing.count(call).await;
+        let (waited, kept_off, computed) = computing.count(&Semaphore::new(1), call).await;
         assert!(waited <= Duration::from_millis(10), "{waited:?}");
         assert!(kept_off <= Duration::from_millis(20), "{kept_off:?}");
         assert!(computed >= Duration::from_millis(50), "{computed:?}");
+    }
+
+    /// A call that computes for three slices, and tells when it is at it.
+    async fn computes(places: &Semaphore, at_it: &AtomicU64) {
+        let computing = Computing::new();
+        let call = async {
+            assert_eq!(at_it.fetch_add(1, Ordering::Relaxed), 0, "one at a time");
+            for _ in 0..3 {
+                computing.yields();
+                tokio::task::yield_now().await;
+            }
+            at_it.fetch_sub(1, Ordering::Relaxed);
+        };
+        computing.count(places, call).await;
+    }
+
+    #[tokio::test]
+    async fn those_who_compute_are_as_many_as_there_are_places() {
+        let (places, at_it) = (Semaphore::new(1), AtomicU64::new(0));
+        let one = || computes(&places, &at_it);
+        tokio::join!(one(), one(), one(), one());
+    }
+
+    #[tokio::test]
+    async fn who_waits_has_no_place() {
+        let places = Semaphore::new(1);
+        let begun = Instant::now();
+        let waits = || async {
+            let computing = Computing::new();
+            computing.count(&places, tokio::time::sleep(Duration::from_millis(200))).await;
+        };
+        tokio::join!(waits(), waits(), waits(), waits(), waits());
+        assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
     }
 }

@@ -103,10 +103,10 @@ impl Module {
     ) -> Result<Instance, ModuleFault> {
         let ends = Instant::now() + sandbox.limits().deadline * 4;
         let computing = store.data().computing.clone();
-        let started = bounded(ends, self.pre.instantiate_async(&mut *store));
+        let starting = self.pre.instantiate_async(&mut *store);
         let started = match computing {
-            None => started.await,
-            Some(computing) => computing.count(started).await,
+            None => bounded(ends, starting).await,
+            Some(computing) => bounded(ends, computing.count(sandbox.computing(), starting)).await,
         };
         started.map_err(|e| classify(store, &e, true))
     }
@@ -147,11 +147,11 @@ impl Module {
     /// Runs a call in its time.
     pub async fn within<T>(
         &self,
-        Bounds { ends, computing }: Bounds,
+        Bounds { ends, computing, sandbox }: Bounds<'_>,
         call: impl Future<Output = wasmtime::Result<T>>,
     ) -> wasmtime::Result<T> {
         match computing {
-            Some(computing) => computing.count(bounded(ends, call)).await,
+            Some(computing) => bounded(ends, computing.count(sandbox.computing(), call)).await,
             None if self.wasi => bounded(ends, call).await,
             None => call.await,
         }
@@ -159,9 +159,10 @@ impl Module {
 }
 
 /// What bounds the time of a call.
-pub(crate) struct Bounds {
+pub(crate) struct Bounds<'a> {
     ends: Instant,
     computing: Option<Arc<Computing>>,
+    sandbox: &'a Sandbox,
 }
 
 async fn bounded<T>(
@@ -174,10 +175,11 @@ async fn bounded<T>(
     }
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
     /// What bounds its time.
-    pub fn bounds(&self) -> Bounds {
-        Bounds { ends: self.ends, computing: self.store.data().computing.clone() }
+    pub fn bounds(&self) -> Bounds<'a> {
+        let computing = self.store.data().computing.clone();
+        Bounds { ends: self.ends, computing, sandbox: self.sandbox }
     }
 
     /// The outcome of the call: a trap as the fault that it stands for.

@@ -478,8 +478,9 @@ impl Policy {
             Ok(next) if build::same(&next, &last) => Reload::Unchanged,
             Ok(next) => {
                 let next = Arc::new(next);
-                self.current.store(next.clone());
+                // Their slots are the next generation's.
                 last.modules.iter().filter_map(|i| i.kept.as_ref()).for_each(|kept| kept.end());
+                self.current.store(next.clone());
                 Reload::InForce(next)
             }
         }

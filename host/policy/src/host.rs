@@ -157,6 +157,9 @@ impl Call {
     pub fn after(mut self, before: &mut Self) -> Self {
         self.memory_left = before.memory_left;
         self.wasi = before.wasi.take();
+        if let Some(wasi) = &mut self.wasi {
+            wasi.client.renew();
+        }
         self.first_row = before.first_row + before.rows.len();
         self.first_key = before.first_key + before.keys.len();
         self.buckets = before.buckets;

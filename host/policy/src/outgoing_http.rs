@@ -161,7 +161,12 @@ pub(crate) struct Client {
     log: Arc<LogBudget>,
     /// Each request under way has one.
     open: Arc<()>,
+    /// Requests that the call may make yet.
+    left: u32,
 }
+
+/// Most requests of one call: what they take of the processor is not the call's computing time.
+const MOST_REQUESTS: u32 = 32;
 
 /// Bounds on the header fields that a call makes.
 pub(crate) fn bounds() -> WasiHttpCtx {
@@ -172,7 +177,12 @@ pub(crate) fn bounds() -> WasiHttpCtx {
 
 impl Client {
     pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogBudget>) -> Self {
-        Self { outgoing, log, open: Arc::default() }
+        Self { outgoing, log, open: Arc::default(), left: MOST_REQUESTS }
+    }
+
+    /// It is the client of another call now.
+    pub fn renew(&mut self) {
+        self.left = MOST_REQUESTS;
     }
 
     /// Whether a request is under way.
@@ -206,6 +216,10 @@ impl WasiHttpHooks for Client {
             self.tell(uri.scheme_str().unwrap_or("https"), uri.authority(), &error);
             return Box::new(std::future::ready(Err(error)));
         }
+        let Some(left) = self.left.checked_sub(1) else {
+            return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
+        };
+        self.left = left;
         let (outgoing, open) = (self.outgoing.clone(), self.open.clone());
         Box::new(async move {
             let Some(outgoing) = outgoing else { return Err(Error::HttpRequestDenied) };

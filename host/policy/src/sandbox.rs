@@ -60,6 +60,8 @@ pub(crate) struct Sandbox {
     waiting: Arc<Semaphore>,
     /// Calls that wait for one of those.
     queued: Arc<Semaphore>,
+    /// Of the calls that have one, those that compute.
+    computing: Arc<Semaphore>,
     observer: Option<Arc<dyn Observer>>,
     /// What calls use is added up here, where somebody measures.
     meter: Option<Arc<Meter>>,
@@ -95,6 +97,7 @@ impl Sandbox {
             limits,
             slots: self.slots.clone(),
             waiting: self.waiting.clone(),
+            computing: self.computing.clone(),
             queued: self.queued.clone(),
             observer: self.observer.clone(),
             meter: self.meter.clone(),
@@ -148,6 +151,7 @@ impl Sandbox {
             engine,
             slots: Arc::new(Semaphore::new(limits.concurrent_calls)),
             waiting: Arc::new(Semaphore::new(limits.waiting_calls)),
+            computing: Arc::new(Semaphore::new(limits.concurrent_calls)),
             queued: Arc::new(Semaphore::new(MOST_QUEUED)),
             limits,
             observer,
@@ -201,6 +205,11 @@ impl Sandbox {
         Self::one_of(&self.slots).await
     }
 
+    /// The places of calls that may wait, while they compute: as many as there are calls that may not.
+    pub fn computing(&self) -> &Semaphore {
+        &self.computing
+    }
+
     /// Waits for a slot of those that wait for I/O, if not too many do already.
     pub async fn waiting_slot(&self) -> Result<SemaphorePermit<'_>, ModuleFault> {
         if let Ok(slot) = self.waiting.try_acquire() {
@@ -240,6 +249,9 @@ impl Sandbox {
                 call.over = Some(ModuleFault::Deadline);
                 Ok(UpdateDeadline::Interrupt)
             } else {
+                if let Some(computing) = &call.computing {
+                    computing.yields();
+                }
                 Ok(UpdateDeadline::Yield(1))
             }
         });

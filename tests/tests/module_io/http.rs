@@ -215,4 +215,20 @@ fn what_goes_wrong_is_not_logged_without_end() {
     gateway.log().wait_after(mark, "handshake.refused");
     let lines = gateway.log().text().matches("was not sent").count();
     assert!((1..=40).contains(&lines), "{lines} lines");
+    // The library refuses this one by itself, and would tell it each time.
+    let mark = gateway.log().mark();
+    say(gateway.port(), "pathless|200|127.0.0.1:1");
+    gateway.log().wait_after(mark, "handshake.refused");
+    let told = gateway.log().text().matches("http request error").count();
+    assert_eq!(told, 0, "{told} lines");
+}
+
+#[test]
+fn a_call_makes_so_many_requests_and_no_more() {
+    let server = Upstream::start(answer(200, ""));
+    let gateway = setup(&[host(server.port())], "").start();
+    let url = format!("http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &format!("again|40|{url}"), "failed ErrorCode::ConnectionLimitReached");
+    assert_eq!(server.requests().len(), 32);
+    tells(&gateway, &format!("again|32|{url}"), "status 200");
 }

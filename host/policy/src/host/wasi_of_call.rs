@@ -20,7 +20,7 @@ pub(crate) struct Wasi {
     pub client: Client,
 }
 
-/// Resources of WASI that a call may have at a time, where it has I/O.
+/// Resources of WASI that a call may have at a time: the host has them in memory.
 const MAX_RESOURCES: usize = 256;
 
 /// What a module may print in one call, in bytes.
@@ -47,9 +47,7 @@ impl Call {
                 .max_random_size(4096)
                 .build();
             let mut table = ResourceTable::new();
-            if self.io.http.is_some() {
-                table.set_max_capacity(MAX_RESOURCES);
-            }
+            table.set_max_capacity(MAX_RESOURCES);
             let client = Client::new(self.io.http.clone(), self.log.clone());
             let http = outgoing_http::bounds();
             Box::new(Wasi { context, table, output, logged: 0, http, client })

@@ -11,7 +11,7 @@ use saegis_policy::{
     PskQuery, Settings, Stores,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 /// How long the server takes.
@@ -19,7 +19,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that answers each request after a while.
 async fn server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // All of them come at once, and whom the kernel has no room for comes again after a second.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(4096).unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {

@@ -102,12 +102,8 @@ impl Module {
         store: &mut Store<Call>,
     ) -> Result<Instance, ModuleFault> {
         let ends = Instant::now() + sandbox.limits().deadline * 4;
-        let computing = store.data().computing.clone();
-        let starting = self.pre.instantiate_async(&mut *store);
-        let started = match computing {
-            None => bounded(ends, starting).await,
-            Some(computing) => bounded(ends, computing.count(sandbox.computing(), starting)).await,
-        };
+        let bounds = Bounds { ends, computing: store.data().computing.clone(), sandbox };
+        let started = self.within(bounds, self.pre.instantiate_async(&mut *store)).await;
         started.map_err(|e| classify(store, &e, true))
     }
 

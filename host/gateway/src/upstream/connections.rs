@@ -148,22 +148,13 @@ impl Kept {
         });
         let mut ended = false;
         poll_fn(|cx| {
-            loop {
-                // Whatever it waits for, the connection answers it before it ends.
-                if let Poll::Ready(answer) = asking.as_mut().poll(cx) {
-                    return Poll::Ready(answer);
-                }
-                if ended {
-                    return Poll::Pending;
-                }
+            let mut answer = asking.as_mut().poll(cx);
+            // Whatever is waited for, the connection has answered it before it ends.
+            if answer.is_pending() && !ended {
                 ended = Pin::new(&mut *connection).poll(cx).is_ready();
-                if let Poll::Ready(answer) = asking.as_mut().poll(cx) {
-                    return Poll::Ready(answer);
-                }
-                if !ended {
-                    return Poll::Pending;
-                }
+                answer = asking.as_mut().poll(cx);
             }
+            answer
         })
         .await
     }

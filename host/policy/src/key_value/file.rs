@@ -268,11 +268,12 @@ fn keys_from(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     from: u64,
 ) -> Result<Answer, redb::Error> {
-    let (skip, length) = (usize::try_from(from).unwrap_or(usize::MAX), table.len()?);
+    let length = table.len()?;
     let mut keys = Vec::new();
     if from >= length {
         return Ok(Answer::Keys { keys, next: None });
     }
+    let skip = usize::try_from(from).unwrap_or(usize::MAX);
     for entry in table.iter()?.skip(skip).take(PAGE) {
         keys.push(entry?.0.value().to_string());
     }

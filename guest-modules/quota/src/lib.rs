@@ -56,22 +56,23 @@ impl Guest for Quota {
 /// Counts a request, and gives how many there were in the window.
 fn count(credential: &str, window: u64) -> Result<u64, Error> {
     let bucket = store::open("")?;
-    let count = atomics::increment(&bucket, &key(credential, window), 1)?;
-    if count == 1 {
-        forget(&bucket, credential, window)?;
-    }
-    Ok(count)
+    let window = enter(&bucket, credential, window)?;
+    atomics::increment(&bucket, &key(credential, window), 1)
 }
 
-/// Takes away the count of the window that a credential was here in before.
-fn forget(bucket: &Bucket, credential: &str, window: u64) -> Result<(), Error> {
+/// Enters a window, and takes away the count of the one that a credential was here in before: first, so
+/// that there is room even in a store that is full, and nothing is left that nobody knows of when a call
+/// ends between the two. A window that is over does not come back, be the clock set or the call late.
+fn enter(bucket: &Bucket, credential: &str, window: u64) -> Result<u64, Error> {
     let last = ["last ", credential].concat();
-    if let Some(before) = bucket.get(&last)?.and_then(|bytes| String::from_utf8(bytes).ok())
-        && before != window.to_string()
-    {
-        bucket.delete(&["count ", &before, " ", credential].concat())?;
+    let before = bucket.get(&last)?.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
+    match before {
+        Some(before) if before >= window => return Ok(before),
+        Some(before) => bucket.delete(&key(credential, before))?,
+        None => {}
     }
-    bucket.set(&last, window.to_string().as_bytes())
+    bucket.set(&last, window.to_string().as_bytes())?;
+    Ok(window)
 }
 
 fn key(credential: &str, window: u64) -> String {

@@ -36,6 +36,12 @@ unsafe extern "C" fn realloc(
     _: *const c_char,
     _: c_int,
 ) -> *mut c_void {
+    // As OpenSSL's own does.
+    if size == 0 {
+        // SAFETY: as below.
+        unsafe { libmimalloc_sys::mi_free(block) };
+        return std::ptr::null_mut();
+    }
     // SAFETY: OpenSSL hands over what it has from these functions, or null.
     unsafe { libmimalloc_sys::mi_realloc(block, size) }
 }

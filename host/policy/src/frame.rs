@@ -1,7 +1,7 @@
 //! Calls under way: each in a sandbox with its bounds.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
@@ -101,10 +101,17 @@ impl Module {
         sandbox: &Sandbox,
         store: &mut Store<Call>,
     ) -> Result<Instance, ModuleFault> {
-        let ends = Instant::now() + sandbox.limits().deadline * 4;
+        let ends = Instant::now() + self.time(sandbox);
         let bounds = Bounds { ends, computing: store.data().computing.clone(), sandbox };
         let started = self.within(bounds, self.pre.instantiate_async(&mut *store)).await;
         started.map_err(|e| classify(store, &e, true))
+    }
+
+    /// What a call may take. The epoch bounds computing; a module with WASI can also wait without
+    /// computing, if only for a place to compute, and only a timer ends that.
+    fn time(&self, sandbox: &Sandbox) -> Duration {
+        let limits = sandbox.limits();
+        if self.waits() { limits.waiting_deadline } else { limits.deadline * 4 }
     }
 
     /// Makes ready for a call: a fresh instance, or one that is kept.
@@ -119,11 +126,7 @@ impl Module {
             (None, true) => Some(sandbox.waiting_slot().await?),
             (None, false) => Some(sandbox.slot().await?),
         };
-        let limits = sandbox.limits();
-        // The epoch bounds computing; a module with WASI can also wait without computing, and only a
-        // timer ends that.
-        let time = if self.waits() { limits.waiting_deadline } else { limits.deadline * 4 };
-        let ends = Instant::now() + time;
+        let ends = Instant::now() + self.time(sandbox);
         let kept = view.installed.kept.as_deref().filter(|_| view.beside.is_none());
         let call = self.call(view);
         if let Some(Idle { mut store, instance, calls }) = kept.and_then(Kept::take) {

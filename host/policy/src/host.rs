@@ -162,7 +162,6 @@ impl Call {
         }
         self.first_row = before.first_row + before.rows.len();
         self.first_key = before.first_key + before.keys.len();
-        self.buckets = before.buckets;
         self
     }
 

@@ -54,10 +54,11 @@ impl Call {
         })
     }
 
-    /// Whether the instance can be used for another call: nothing of this one is under way, and there
+    /// Whether the instance can be used for another call: nothing of this one is under way or open, and there
     /// is room for what the next one prints.
     pub fn leaves_nothing(&self) -> bool {
-        self.wasi.as_ref().is_none_or(|w| !w.client.is_busy() && w.logged <= MAX_OUTPUT / 2)
+        self.buckets == 0
+            && self.wasi.as_ref().is_none_or(|w| !w.client.is_busy() && w.logged <= MAX_OUTPUT / 2)
     }
 
     /// Writes what the module printed to the log.

@@ -58,8 +58,10 @@ struct Found {
 /// The same, as it is kept.
 #[derive(Deserialize, Serialize)]
 struct Kept {
-    /// The second since 1970 until which it is good.
-    until: u64,
+    /// When the server was asked, in seconds since 1970.
+    at: u64,
+    /// Where it is: another one has not said it.
+    url: String,
     found: Found,
 }
 
@@ -70,21 +72,27 @@ impl Guest for HttpLookup {
         if identity.rsplit_once('@').is_none_or(|(_, behind)| behind != domain) {
             return Answer::NotMine;
         }
+        let Some(url) = configured("url") else { return refused("no url is configured") };
+        let seconds = configured("cache-seconds").unwrap_or_else(|| "60".into());
+        let Ok(seconds) = seconds.parse() else {
+            return refused("cache-seconds is no number of seconds");
+        };
         // What is kept is a favour: without the store the server is asked each time.
         let bucket = store::open("").ok();
-        let kept = bucket.as_ref().and_then(|bucket| kept(bucket, &identity));
+        let kept = bucket.as_ref().and_then(|bucket| kept(bucket, &url, &identity, seconds));
         if let Some(found) = kept {
             return credential(&identity, &found);
         }
-        let found = match ask(&identity) {
+        let found = match ask(&url, &identity) {
             Ok(Some(found)) => found,
             Ok(None) => return Answer::NotMine,
             Err(why) => return refused(&why),
         };
+        let answer = credential(&identity, &found);
         if let Some(bucket) = &bucket {
-            found.keep(bucket, &identity);
+            Kept { at: clock::now(), url, found }.keep(bucket, &identity);
         }
-        credential(&identity, &found)
+        answer
     }
 }
 
@@ -93,9 +101,8 @@ fn configured(name: &str) -> Option<String> {
     config::get(name).ok().flatten()
 }
 
-/// Asks the server; none, where it does not know the identity.
-fn ask(identity: &str) -> Result<Option<Found>, String> {
-    let url = configured("url").ok_or("no url is configured")?;
+/// Asks the server at `url`; none, where it does not know the identity.
+fn ask(url: &str, identity: &str) -> Result<Option<Found>, String> {
     let token = configured("token").ok_or("no token is configured")?;
     let answer = http::get(&format!("{url}{}", http::escaped(identity)), &token)?;
     match answer.status {
@@ -109,17 +116,17 @@ fn ask(identity: &str) -> Result<Option<Found>, String> {
     }
 }
 
-fn kept(bucket: &Bucket, identity: &str) -> Option<Found> {
+/// What this server has said no longer ago than it may be kept. What it has said in a time to come was
+/// said by another clock.
+fn kept(bucket: &Bucket, url: &str, identity: &str, seconds: u64) -> Option<Found> {
     let kept: Kept = serde_json::from_slice(&bucket.get(identity).ok()??).ok()?;
-    (clock::now() < kept.until).then_some(kept.found)
+    let age = clock::now().checked_sub(kept.at)?;
+    (kept.url == url && age < seconds).then_some(kept.found)
 }
 
-impl Found {
+impl Kept {
     fn keep(&self, bucket: &Bucket, identity: &str) {
-        let seconds = configured("cache-seconds").and_then(|text| text.parse().ok()).unwrap_or(60);
-        let found = Found { ae_id: self.ae_id.clone(), key: self.key.clone() };
-        let kept = Kept { until: clock::now().saturating_add(seconds), found };
-        let Ok(text) = serde_json::to_vec(&kept) else { return };
+        let Ok(text) = serde_json::to_vec(self) else { return };
         if let Err(e) = bucket.set(identity, &text) {
             log::write(log::Level::Warn, &format!("the answer is not kept: {e:?}"));
         }

@@ -188,7 +188,11 @@ impl Store {
                 let file = std::fs::File::open(&path).map_err(failed(&path))?;
                 file.set_modified(SystemTime::now()).map_err(failed(&path))?;
             } else if digest.is_some() || name.starts_with(ASIDE) {
-                let meta = path.symlink_metadata().map_err(failed(&path))?;
+                let meta = match path.symlink_metadata() {
+                    // What was being written has its name now.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                    meta => meta.map_err(failed(&path))?,
+                };
                 if meta.is_file() && meta.modified().map_err(failed(&path))? < before {
                     std::fs::remove_file(&path).map_err(failed(&path))?;
                     deleted += 1;

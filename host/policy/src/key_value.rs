@@ -134,20 +134,31 @@ fn other<T>(what: impl Into<String>) -> Result<T, Error> {
     Err(Error::Other(what.into()))
 }
 
-fn check(keys: &[String]) -> Result<(), Error> {
-    if keys.len() > MOST_KEYS {
-        return other(format!("more than {MOST_KEYS} keys at once"));
+impl Question {
+    /// Its keys are so many and so long as they may be.
+    fn check(&self) -> Result<(), Error> {
+        let (number, longest) = match self {
+            Self::Get(keys) | Self::Delete(keys) => {
+                (keys.len(), keys.iter().map(String::len).max())
+            }
+            Self::Set(values) => (values.len(), values.iter().map(|(key, _)| key.len()).max()),
+            Self::Increment(key, _) => (1, Some(key.len())),
+            Self::Keys { .. } => (0, None),
+        };
+        if number > MOST_KEYS {
+            return other(format!("more than {MOST_KEYS} keys at once"));
+        }
+        if longest.is_some_and(|length| length > MAX_KEY) {
+            return other(format!("a key is longer than {MAX_KEY} bytes"));
+        }
+        Ok(())
     }
-    if keys.iter().any(|key| key.len() > MAX_KEY) {
-        return other(format!("a key is longer than {MAX_KEY} bytes"));
-    }
-    Ok(())
 }
 
 impl Call {
     /// Asks the module's store. Who is started only to see whether it can be has none.
-    async fn ask_store(&mut self, keys: &[String], question: Question) -> Result<Answer, Error> {
-        check(keys)?;
+    async fn ask_store(&mut self, question: Question) -> Result<Answer, Error> {
+        question.check()?;
         let Some(store) = self.io().store.clone() else { return Err(Error::AccessDenied) };
         match store.ask(question).await {
             Answer::Failed(why) => other(why),
@@ -156,19 +167,18 @@ impl Call {
     }
 
     async fn get_values(&mut self, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        match self.ask_store(&keys.clone(), Question::Get(keys)).await? {
+        match self.ask_store(Question::Get(keys)).await? {
             Answer::Values(values) => Ok(values),
             _ => other("the store has failed"),
         }
     }
 
     async fn set_values(&mut self, values: Vec<(String, Vec<u8>)>) -> Result<(), Error> {
-        let keys: Vec<_> = values.iter().map(|(key, _)| key.clone()).collect();
-        self.ask_store(&keys, Question::Set(values)).await.map(|_| ())
+        self.ask_store(Question::Set(values)).await.map(|_| ())
     }
 
     async fn delete_values(&mut self, keys: Vec<String>) -> Result<(), Error> {
-        self.ask_store(&keys.clone(), Question::Delete(keys)).await.map(|_| ())
+        self.ask_store(Question::Delete(keys)).await.map(|_| ())
     }
 }
 
@@ -210,7 +220,7 @@ impl store::HostBucket for Call {
         cursor: Option<u64>,
     ) -> Outcome<KeyResponse> {
         let question = Question::Keys { from: cursor.unwrap_or(0) };
-        Ok(match self.ask_store(&[], question).await {
+        Ok(match self.ask_store(question).await {
             Ok(Answer::Keys { keys, next }) => Ok(KeyResponse { keys, cursor: next }),
             Ok(_) => other("the store has failed"),
             Err(error) => Err(error),
@@ -225,8 +235,7 @@ impl store::HostBucket for Call {
 
 impl atomics::Host for Call {
     async fn increment(&mut self, _: Resource<Bucket>, key: String, delta: u64) -> Outcome<u64> {
-        let keys = [key.clone()];
-        Ok(match self.ask_store(&keys, Question::Increment(key, delta)).await {
+        Ok(match self.ask_store(Question::Increment(key, delta)).await {
             Ok(Answer::Number(number)) => Ok(number),
             Ok(_) => other("the store has failed"),
             Err(error) => Err(error),

@@ -132,6 +132,12 @@ fn milliseconds(time: Duration) -> u64 {
 /// Most decisions of modules that wait, at a time.
 const MOST_WAITING: usize = 4096;
 
+fn check_range(document: &mut Document<'_>, entry: &str, value: u64, from: u64, to: u64) {
+    if !(from..=to).contains(&value) {
+        document.add_fault(entry, &format!("must be from {from} to {to}"));
+    }
+}
+
 impl Modules {
     /// Paths are relative to the configuration's own folder.
     pub fn place(&mut self, base: &Path) {
@@ -151,11 +157,8 @@ impl Modules {
         if let Some(keys) = &self.require_signature {
             keys.check(document);
         }
-        let mut range = |entry: &str, value: u64, from: u64, to: u64| {
-            if !(from..=to).contains(&value) {
-                document.add_fault(entry, &format!("must be from {from} to {to}"));
-            }
-        };
+        let mut range =
+            |entry: &str, value, from, to| check_range(document, entry, value, from, to);
         let most = u64::from(u32::MAX);
         range("modules.deadline-milliseconds", self.deadline_milliseconds, 1, most);
         range("modules.memory-bytes", self.memory_bytes as u64, 64 << 10, 1 << 30);
@@ -171,11 +174,8 @@ impl Modules {
         }
         for (name, http) in &self.outgoing_http {
             let entry = |of: &str| format!("modules.outgoing-http.{name}.{of}");
-            let mut range = |of: &str, value: u64, from: u64, to: u64| {
-                if !(from..=to).contains(&value) {
-                    document.add_fault(&entry(of), &format!("must be from {from} to {to}"));
-                }
-            };
+            let mut range =
+                |of: &str, value, from, to| check_range(document, &entry(of), value, from, to);
             range("request-bytes", http.request_bytes, 0, 64 << 20);
             range("response-bytes", http.response_bytes, 0, 64 << 20);
             range("milliseconds", http.milliseconds, 1, 60_000);
@@ -185,10 +185,8 @@ impl Modules {
             }
         }
         for (name, quota) in &self.key_value {
-            if !(64..=256 << 20).contains(&quota.quota_bytes) {
-                let entry = format!("modules.key-value.{name}.quota-bytes");
-                document.add_fault(&entry, "must be from 64 to 268435456");
-            }
+            let entry = format!("modules.key-value.{name}.quota-bytes");
+            check_range(document, &entry, quota.quota_bytes, 64, 256 << 20);
         }
         for (name, values) in &self.config {
             if let Some(twice) = values.values.keys().find(|key| values.secrets.contains_key(*key))

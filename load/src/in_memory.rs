@@ -42,6 +42,9 @@ pub struct Args {
     /// Threads, each with both ends of one handshake at a time; they share the server's engine.
     #[arg(long, default_value_t = 1)]
     threads: u32,
+    /// Each thread has an engine of its own.
+    #[arg(long)]
+    apart: bool,
     /// Seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -52,14 +55,15 @@ pub struct Args {
 /// # Errors
 /// When anything was wrong.
 pub fn run(args: &Args) -> Result<Value> {
-    let engine = Arc::new(Engine::new(args)?);
+    let shared = Arc::new(Engine::new(args)?);
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(args.seconds);
     let begin = |_| {
-        let (engine, args) = (engine.clone(), args.clone());
-        thread::spawn(move || handshakes(&engine, &args, until))
+        let engine = if args.apart { Arc::new(Engine::new(args)?) } else { shared.clone() };
+        let args = args.clone();
+        Ok(thread::spawn(move || handshakes(&engine, &args, until)))
     };
-    let threads: Vec<_> = (0..args.threads).map(begin).collect();
+    let threads = (0..args.threads).map(begin).collect::<Result<Vec<_>>>()?;
     let (mut done, mut used) = (0.0, Duration::ZERO);
     for thread in threads {
         let Ok(outcome) = thread.join() else { bail!("a thread panicked") };

@@ -26,7 +26,7 @@ impl Bench<'_> {
     pub fn in_memory(&mut self) -> Result<()> {
         println!("\nin memory");
         for (way, name) in WAYS {
-            let rounds = (0..self.rounds()).map(|_| figures(&mut self.both_ends(way, "0", 1)));
+            let rounds = (0..self.rounds()).map(|_| figures(&mut self.both_ends(way, "0", &["1"])));
             let rounds = rounds.collect::<Result<Vec<_>>>()?;
             let took = median(rounds.iter().map(|r| number(r, "server_cpu_us")).collect());
             let what = format!("{name}, server's side in memory");
@@ -45,25 +45,30 @@ impl Bench<'_> {
         }
     }
 
-    /// Two threads of one process beside one, and beside two processes that share nothing.
+    /// Two threads of one process beside one, with an engine each, and beside two processes that share
+    /// nothing.
     fn threads(&mut self, way: &str, name: &str) -> Result<()> {
-        let (mut rate, mut processes, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rate, mut engines) = (Vec::new(), Vec::new());
+        let (mut processes, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds() {
-            let one = figures(&mut self.both_ends(way, SERVER_CORE, 1))?;
-            let two = figures(&mut self.both_ends(way, "0,1", 2))?;
+            let one = figures(&mut self.both_ends(way, SERVER_CORE, &["1"]))?;
+            let two = figures(&mut self.both_ends(way, "0,1", &["2"]))?;
+            let each = figures(&mut self.both_ends(way, "0,1", &["2", "--apart"]))?;
             let apart = thread::scope(|scope| {
-                let other = scope.spawn(|| figures(&mut self.both_ends(way, LOAD_CORE, 1)));
-                let own = figures(&mut self.both_ends(way, SERVER_CORE, 1))?;
+                let other = scope.spawn(|| figures(&mut self.both_ends(way, LOAD_CORE, &["1"])));
+                let own = figures(&mut self.both_ends(way, SERVER_CORE, &["1"]))?;
                 let Ok(other) = other.join() else { bail!("a thread panicked") };
                 Ok(number(&own, "per_second") + number(&other?, "per_second"))
             })?;
             rate.push(number(&two, "per_second") / number(&one, "per_second"));
+            engines.push(number(&each, "per_second") / number(&one, "per_second"));
             processes.push(apart / number(&one, "per_second"));
             cpu.push(2.0 * number(&one, "server_cpu_us") / number(&two, "server_cpu_us"));
         }
         let section = "Two cores";
         let of = |what: &str| format!("{name}, in memory: {what}");
         self.single(section, &of("rate of two threads to one"), median(rate), "");
+        self.single(section, &of("the same, with an engine each"), median(engines), "");
         self.single(section, &of("rate of two processes to one"), median(processes), "");
         self.single(section, &of("gain by server CPU"), median(cpu), "");
         Ok(())
@@ -88,11 +93,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn both_ends(&self, way: &str, cores: &str, threads: u32) -> Command {
+    fn both_ends(&self, way: &str, cores: &str, threads: &[&str]) -> Command {
         let mut command = Command::new("taskset");
         command.args(["-c", cores]).arg(&self.place.load).args(["in-memory", "--way", way]);
         command.arg("--folder").arg(self.place.credentials()).stdin(Stdio::null());
-        command.args(["--threads", &threads.to_string(), "--seconds", self.seconds()]);
+        command.args(["--seconds", self.seconds(), "--threads"]).args(threads);
         command
     }
 }

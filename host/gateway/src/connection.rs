@@ -1,13 +1,9 @@
 //! One connection, from its first byte to its end.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,22 +11,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::associations::Live;
 use crate::audit;
 use crate::gateway::Gateway;
 use crate::lookup::{PolicyLookup, PolicyMapping, Voucher};
 use crate::peers::UnderWay;
+use crate::requests;
 use crate::service::Service;
-
-/// Largest header of a request, in bytes, and most fields in it.
-const MAX_HEADER: usize = 16 << 10;
-const MAX_FIELDS: usize = 64;
 
 /// How long a connection that was refused is given to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How long an association without any request may go on when the gateway stops.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. `under_way` ends with the handshake, `place` with the last of its
 /// requests. `stop` asks it to finish
@@ -75,7 +64,8 @@ pub async fn serve(
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
     gateway.aes.note(&listed.live);
     let serving = Service::new(gateway.clone(), listed.live.clone(), exported, place);
-    let why = requests(&gateway, &mut stream, &listed.live, Arc::new(serving), &stop).await;
+    let idle = Duration::from_secs(gateway.config.limits.idle_seconds);
+    let why = requests::serve(&mut stream, &listed.live, &Arc::new(serving), idle, &stop).await;
     gateway.metrics.ended(saef);
     take_leave(&mut stream).await;
     audit::ended(&listed.live.association, why);
@@ -154,64 +144,4 @@ async fn take_leave(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
         tokio::io::copy(stream, &mut tokio::io::sink()).await
     };
     let _ = tokio::time::timeout(LAST_WORDS, leave).await;
-}
-
-/// Serves requests until the association ends, and says why it did.
-async fn requests<S>(
-    gateway: &Arc<Gateway>,
-    stream: S,
-    live: &Arc<Live>,
-    serving: Arc<Service>,
-    stop: &CancellationToken,
-) -> &'static str
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let service = service_fn(|request| {
-        let service = serving.clone();
-        Box::pin(async move { Ok::<_, Infallible>(service.respond(request).await) })
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(gateway.config.limits.idle_seconds))
-        .max_buf_size(MAX_HEADER)
-        .max_headers(MAX_FIELDS)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let expiry = async {
-        match live.association.expires {
-            Some(at) => {
-                let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-                tokio::time::sleep(left).await;
-            }
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(expiry);
-    let stop = async {
-        stop.cancelled().await;
-        if !serving.has_begun() {
-            // Whoever has just connected did so to ask something, and may be about to.
-            tokio::time::sleep(FIRST_REQUEST).await;
-        }
-    };
-    tokio::pin!(stop);
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            result = &mut connection => return match result {
-                Ok(()) if stopping => "gateway stopping",
-                Ok(()) => "closed",
-                Err(e) if e.is_timeout() => "idle",
-                Err(e) if e.is_parse() => "bad HTTP",
-                Err(_) => "broken",
-            },
-            () = live.ended() => return "revoked",
-            () = &mut expiry => return "credential expired",
-            () = &mut stop, if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
 }

@@ -26,6 +26,7 @@ mod monitor;
 mod notifier;
 mod peers;
 mod private_file;
+mod requests;
 mod rules;
 mod run;
 mod service;

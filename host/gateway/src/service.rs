@@ -42,6 +42,10 @@ pub struct Service {
     live: Arc<Live>,
     kept: Mutex<Kept>,
     begun: AtomicBool,
+    /// A request is at hand.
+    busy: AtomicBool,
+    /// A request did not come whole, so that none can come after it.
+    broken_off: AtomicBool,
     /// What was exported from the session, at a MAF.
     exported: Option<Exported>,
     /// Whether the key that was exported has been registered.
@@ -80,9 +84,17 @@ impl Service {
         exported: Option<Exported>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let (kept, begun) = (Mutex::default(), AtomicBool::new(false));
-        let registered = AtomicBool::new(false);
-        Self { gateway, live, kept, begun, exported, registered, _place: place }
+        Self {
+            gateway,
+            live,
+            kept: Mutex::default(),
+            begun: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            broken_off: AtomicBool::new(false),
+            exported,
+            registered: AtomicBool::new(false),
+            _place: place,
+        }
     }
 
     /// Whether a request has come.
@@ -90,9 +102,16 @@ impl Service {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// Whether the last request came whole and was answered, so that what comes is the next.
+    pub fn is_between_requests(&self) -> bool {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        is(&self.begun) && !is(&self.busy) && !is(&self.broken_off)
+    }
+
     /// Answers one request.
     pub async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         self.begun.store(true, Ordering::Relaxed);
+        self.busy.store(true, Ordering::Relaxed);
         let (operation, response) = match self.read(request).await {
             // What changes who is who goes on when the connection breaks: an AE that is registered
             // and not bound would be out of reach for its own credential.
@@ -110,6 +129,7 @@ impl Service {
             Err(refusal) => (None, refusal),
         };
         self.gateway.metrics.answered(operation, response.rsc);
+        self.busy.store(false, Ordering::Relaxed);
         write_response(response).map(Full::new)
     }
 
@@ -140,6 +160,7 @@ impl Service {
             }
             Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
         };
+        self.broken_off.store(body.is_err(), Ordering::Relaxed);
         let read = |body| read_request(&parts.method, &parts.uri, &parts.headers, body);
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {

@@ -23,4 +23,5 @@ mod suite;
 pub use accepted::{Accepted, ConnectError, Connected, EngineError, TlsStream};
 pub use client_hello::{Certificates, FirstFlight, Offer};
 pub use refusal::{Alert, Refusal};
+pub use rewind::Rewound;
 pub use suite::{Suite, SuiteError};

@@ -1,4 +1,4 @@
-//! A stream from which the first flight has been read, as if it had not.
+//! A stream from which something has been read, as if it had not.
 
 use std::io;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The stream.
-pub(crate) struct Rewound<S> {
+/// A stream that gives what was read of it once more.
+pub struct Rewound<S> {
     socket: S,
     first: Vec<u8>,
     read: usize,
@@ -15,6 +15,7 @@ pub(crate) struct Rewound<S> {
 
 impl<S> Rewound<S> {
     /// A stream that gives `first` before what comes from the socket.
+    #[must_use]
     pub fn new(socket: S, first: Vec<u8>) -> Self {
         Self { socket, first, read: 0 }
     }

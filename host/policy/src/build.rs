@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::artefact::{self, PolicyFiles};
+use crate::aside;
 use crate::certificates;
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest};
@@ -59,8 +60,10 @@ fn build_now(
 ) -> Result<Generation, Faults> {
     let mut faults = Vec::new();
     let policies = PolicyFiles::find(settings, &mut faults);
-    let LoadedTables { tables, digests: table_digests, exposed } =
-        load_tables(settings, &policies, last, &mut faults);
+    let tables = aside::give_way(|| load_tables(settings, &policies, last, &mut faults));
+    let LoadedTables { tables, digests: table_digests, exposed } = tables.map_err(|e| {
+        Faults(vec![Fault::of(&settings.policies, format!("there is no thread to load it: {e}"))])
+    })?;
     let (subscription, subscription_digest) =
         load_subscription(settings, &policies, last, &mut faults);
     let last_certificates = last.and_then(|last| last.certificates.as_ref());

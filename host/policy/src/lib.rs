@@ -11,6 +11,7 @@
 
 mod answer;
 mod artefact;
+mod aside;
 mod ask;
 mod bindings;
 mod build;

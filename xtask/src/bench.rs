@@ -166,7 +166,7 @@ impl Bench<'_> {
                     // GnuTLS reads its file from the start at each handshake.
                     peers.extend((number == 1).then_some(C::GnuTls));
                     if way == "psk-cbc" && number == many {
-                        peers.insert(1, C::SaegisWithoutWasm);
+                        peers.splice(1..1, [C::SaegisWithoutWasm, C::SaegisReusing]);
                     }
                     let what = format!("handshake: {suite}, {number} identities");
                     self.discipline(&what, &peers, "fresh", way, number);
@@ -224,6 +224,7 @@ impl Bench<'_> {
         let all = [
             C::Saegis,
             C::SaegisWithoutWasm,
+            C::SaegisReusing,
             C::Stunnel,
             C::GnuTls,
             C::Nginx,

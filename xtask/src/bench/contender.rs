@@ -27,6 +27,8 @@ pub enum Contender {
     Saegis,
     /// A build of it that decides natively, to show the price of the sandboxes.
     SaegisWithoutWasm,
+    /// With instances that are used again, which an operator may allow, to show what fresh ones cost.
+    SaegisReusing,
     Stunnel,
     GnuTls,
     Nginx,
@@ -122,6 +124,7 @@ impl Contender {
         match self {
             Self::Saegis => "Saegis",
             Self::SaegisWithoutWasm => "Saegis without WASM",
+            Self::SaegisReusing => "Saegis, instances reused",
             Self::Stunnel => "stunnel",
             Self::GnuTls => "gnutls-serv (answers itself)",
             Self::Nginx => "nginx",
@@ -135,7 +138,7 @@ impl Contender {
 
     /// Whether it is Saegis, as it ships or not.
     pub fn is_saegis(self) -> bool {
-        matches!(self, Self::Saegis | Self::SaegisWithoutWasm)
+        matches!(self, Self::Saegis | Self::SaegisWithoutWasm | Self::SaegisReusing)
     }
 
     /// Whether it refuses a request in another's name.
@@ -146,7 +149,7 @@ impl Contender {
     /// What it says of its version.
     pub fn version(self, place: &Place) -> String {
         let (program, argument) = match self {
-            Self::Saegis => (place.saegis.clone(), "version"),
+            Self::Saegis | Self::SaegisReusing => (place.saegis.clone(), "version"),
             Self::SaegisWithoutWasm => (place.without_wasm.clone(), "version"),
             Self::Stunnel => ("stunnel".into(), "-version"),
             Self::GnuTls => ("gnutls-serv".into(), "--version"),

@@ -17,6 +17,9 @@ impl Contender {
             Self::SaegisWithoutWasm => {
                 "the same, but psk-table and originator-check decide natively; never shipped"
             }
+            Self::SaegisReusing => {
+                "as it ships, but instances of psk-table and originator-check make 1,000 calls each"
+            }
             Self::Stunnel => "TCP_NODELAY, no tickets, a cache of one session; logs errors",
             Self::GnuTls => "no cache, no tickets; answers itself",
             Self::Nginx | Self::NginxPlain => {
@@ -52,10 +55,10 @@ impl Contender {
         let config = folder.join("config").display().to_string();
         let put = |text: String| fs::write(folder.join("config"), text);
         Ok(match self {
-            Self::Saegis | Self::SaegisWithoutWasm => {
-                saegis(place, folder, identities, address)?;
-                let with = self == Self::Saegis;
-                let program = if with { &place.saegis } else { &place.without_wasm };
+            Self::Saegis | Self::SaegisWithoutWasm | Self::SaegisReusing => {
+                saegis(place, folder, identities, address, self == Self::SaegisReusing)?;
+                let without = self == Self::SaegisWithoutWasm;
+                let program = if without { &place.without_wasm } else { &place.saegis };
                 vec![program.display().to_string(), "run".into()]
             }
             Self::Stunnel => {
@@ -136,13 +139,29 @@ impl Contender {
 
 /// A gateway with the modules that ship, as in production: the audit trail goes to a file, the log
 /// to another, and every limit is on.
-fn saegis(place: &Place, folder: &Path, identities: u64, address: SocketAddr) -> Result<()> {
+fn saegis(
+    place: &Place,
+    folder: &Path,
+    identities: u64,
+    address: SocketAddr,
+    reuses: bool,
+) -> Result<()> {
     let policies = folder.join("policies");
     let modules = policies.join("modules");
     fs::create_dir_all(&modules)?;
     for entry in fs::read_dir(&place.modules)? {
         let entry = entry?;
         fs::copy(entry.path(), modules.join(entry.file_name()))?;
+    }
+    let mut reuse = String::new();
+    if reuses {
+        reuse.push_str("[modules.reuse]\n");
+        for name in ["psk-table", "originator-check"] {
+            let manifest = modules.join(format!("{name}.toml"));
+            let text = fs::read_to_string(&manifest)?;
+            fs::write(manifest, format!("{text}reuse = 1000\n"))?;
+            reuse.push_str(&format!("{name} = 1000\n"));
+        }
     }
     let credentials = place.credentials();
     for name in ["server.pem", "server.key", "client-ca.pem"] {
@@ -173,7 +192,7 @@ fn saegis(place: &Place, folder: &Path, identities: u64, address: SocketAddr) ->
              service-provider = \"in.provider.com\"\nkind = \"MN-CSE\"\n\
              [listen]\naddress = \"{address}\"\n[upstream]\nurl = \"http://{upstream}\"\n\
              [modules.grants]\n\"*\" = [\"policy-tables\", \"log\", \"clock\", \
-             \"service-subscription\"]\n[log]\nformat = \"json\"\n\
+             \"service-subscription\"]\n{reuse}[log]\nformat = \"json\"\n\
              [audit]\nfile = \"state/audit.jsonl\"\n[limits]\nconnections = 12000\n\
              associations-per-credential = 1024\n"
         ),

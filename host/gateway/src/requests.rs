@@ -148,7 +148,8 @@ where
             }),
             () = &mut look, if !stopping => {
                 if traffic.is_quiet() && serving.is_between_requests() {
-                    return Over::Quiet(connection.into_parts().read_buf.into());
+                    // Copied, for turned into a vector it would bring hyper's buffer along.
+                    return Over::Quiet(connection.into_parts().read_buf.to_vec());
                 }
                 // hyper's own time for it began with the sitting.
                 if !traffic.asked.load(Ordering::Relaxed) && Instant::now() >= head_by {

@@ -33,3 +33,35 @@ pub(crate) fn drop_aside<T: Send + 'static>(what: T) {
 fn yield_to_others() {
     let _ = rustix::process::nice(GIVES_WAY);
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn the_work_gives_way_and_who_waits_for_it_does_not() {
+        let before = getpriority_process(None).unwrap();
+        let meanwhile = give_way(|| getpriority_process(None).unwrap()).unwrap();
+        assert_eq!(meanwhile, (before + GIVES_WAY).min(19));
+        assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_dropped_aside_is_dropped_by_a_thread_that_gives_way() {
+        struct Tells(std::sync::mpsc::Sender<(Option<String>, i32)>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                let name = thread::current().name().map(Into::into);
+                let _ = self.0.send((name, getpriority_process(None).unwrap_or_default()));
+            }
+        }
+        let before = getpriority_process(None).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        drop_aside(Tells(tell));
+        let (name, niceness) = told.recv().unwrap();
+        assert_eq!(name.as_deref(), Some("policy-wipe"));
+        assert_eq!(niceness, (before + GIVES_WAY).min(19));
+    }
+}

@@ -129,6 +129,7 @@ impl Report {
         add("WASM's share of a keep-alive request, %", 2.0, self.share(kept), true);
         for (what, wanted, single, at_most) in [
             ("an idle association, bytes", 24576.0, "an idle association", true),
+            ("the same of TLS 1.3, bytes", 24576.0, "an idle association of TLS 1.3", true),
             ("1,000,000 rows: load, ms", 1000.0, "load of 1000000 rows at start", true),
             ("1,000,000 rows: bytes a row", 200.0, "a row of 1000000", true),
             ("start to ready, warm code cache, ms", 50.0, "start to ready, warm code cache", true),

@@ -176,6 +176,7 @@ fn load_tables(
             }
             Err(found) => faults.extend(found),
         }
+        aside::wipe(source.bytes);
     }
     loaded
 }

@@ -16,7 +16,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
 use zeroize::Zeroizing;
 
-use crate::aside::drop_aside;
+use crate::aside;
 use crate::fault::Fault;
 use column::{Column, Kind};
 
@@ -175,7 +175,12 @@ impl Drop for Table {
     fn drop(&mut self) {
         if self.memory() > LARGE {
             let Self { cells, ends, index, ae_ids, listed, .. } = self;
-            drop_aside((take(cells), take(ends), take(index), ae_ids.take(), listed.take()));
+            let cells = take(cells);
+            let rest = (take(ends), take(index), ae_ids.take(), listed.take());
+            aside::later(move || {
+                aside::wipe(cells);
+                drop(rest);
+            });
         }
     }
 }

@@ -1,12 +1,10 @@
 //! Work on large tables, beside those who wait for an answer.
 
-use std::mem::take;
 use std::thread;
 
-use zeroize::{Zeroize as _, Zeroizing};
-
-/// By how much its thread yields to others: it has about a tenth of a processor that is wanted by one
-/// other, so that a credential that was withdrawn is withdrawn soon however busy the gateway is.
+/// By how much its thread yields to others. It has about a tenth of a processor that one other keeps busy,
+/// and less beside more, so that a credential that was withdrawn goes even then. To yield every
+/// so often as well (`sched_yield`) would leave it a hundredth.
 const GIVES_WAY: i32 = 10;
 
 /// Has `work` done by a thread that gives way to those of the requests, and waits for it.
@@ -22,30 +20,14 @@ pub(crate) fn give_way<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Res
     })
 }
 
-/// Does `work` on a thread that gives way to those of the requests, some time.
-pub(crate) fn later(work: impl FnOnce() + Send + 'static) {
-    let work = move || {
+/// Drops something that takes long to drop, on a thread that gives way to those of the requests.
+pub(crate) fn drop_aside<T: Send + 'static>(what: T) {
+    let drop_it = move || {
         yield_to_others();
-        work();
+        drop(what);
     };
-    // Where there is no thread to be had, what was to be wiped wipes itself here and now.
-    let _ = thread::Builder::new().name("policy-wipe".into()).spawn(work);
-}
-
-/// How many bytes are gone through, or how many rows, until others may go first. A thread that gives way
-/// still has its processor for a slice of milliseconds, if it does not say that it can wait.
-pub(crate) const BYTES_AT_ONCE: usize = 64 << 10;
-pub(crate) const ROWS_AT_ONCE: usize = 128;
-
-/// Wipes bytes part by part, and frees them.
-pub(crate) fn wipe(mut bytes: Zeroizing<Vec<u8>>) {
-    let mut bytes = take(&mut *bytes);
-    // What is behind their end may have been written to.
-    bytes.resize(bytes.capacity(), 0);
-    for part in bytes.chunks_mut(BYTES_AT_ONCE) {
-        part.zeroize();
-        thread::yield_now();
-    }
+    // Where there is no thread to be had it was dropped here and now.
+    let _ = thread::Builder::new().name("policy-wipe".into()).spawn(drop_it);
 }
 
 /// Of the thread alone, as Linux has it. Where the system refuses, it is as fast as the others.
@@ -68,13 +50,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_later_is_done_by_a_thread_that_gives_way() {
+    fn what_is_dropped_aside_is_dropped_by_a_thread_that_gives_way() {
+        struct Tells(std::sync::mpsc::Sender<(Option<String>, i32)>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                let name = thread::current().name().map(Into::into);
+                let _ = self.0.send((name, getpriority_process(None).unwrap_or_default()));
+            }
+        }
         let before = getpriority_process(None).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
-        later(move || {
-            let name = thread::current().name().map(ToString::to_string);
-            tell.send((name, getpriority_process(None).unwrap())).unwrap();
-        });
+        drop_aside(Tells(tell));
         let (name, niceness) = told.recv().unwrap();
         assert_eq!(name.as_deref(), Some("policy-wipe"));
         assert_eq!(niceness, (before + GIVES_WAY).min(19));

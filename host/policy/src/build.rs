@@ -176,7 +176,6 @@ fn load_tables(
             }
             Err(found) => faults.extend(found),
         }
-        aside::wipe(source.bytes);
     }
     loaded
 }

@@ -16,7 +16,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
 use zeroize::Zeroizing;
 
-use crate::aside;
+use crate::aside::drop_aside;
 use crate::fault::Fault;
 use column::{Column, Kind};
 
@@ -167,20 +167,15 @@ impl Table {
     }
 }
 
-/// A table of so many bytes is wiped and given back in about a third of a millisecond; a larger one would
-/// hold up whoever had it last, which may be a request.
+/// From how many bytes on a table takes so long to wipe that it would hold up whoever had it last, which may
+/// be a request.
 const LARGE: usize = 1 << 20;
 
 impl Drop for Table {
     fn drop(&mut self) {
         if self.memory() > LARGE {
             let Self { cells, ends, index, ae_ids, listed, .. } = self;
-            let cells = take(cells);
-            let rest = (take(ends), take(index), ae_ids.take(), listed.take());
-            aside::later(move || {
-                aside::wipe(cells);
-                drop(rest);
-            });
+            drop_aside((take(cells), take(ends), take(index), ae_ids.take(), listed.take()));
         }
     }
 }

@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 
 use super::column::{self, Column, KNOWN, Kind};
 use super::{Row, Table, cell};
-use crate::aside::ROWS_AT_ONCE;
 use crate::fault::Fault;
 
 /// How many faults of one file are told before the reader gives up.
@@ -48,9 +47,6 @@ pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
         match records.next() {
             Ok(None) => break,
             Ok(Some(record)) => {
-                if rows.table.rows().is_multiple_of(ROWS_AT_ONCE) {
-                    std::thread::yield_now();
-                }
                 if let Err((field, what)) = rows.add(&records, record) {
                     faults.push(records.fault(file, field, what));
                 }

@@ -132,6 +132,19 @@ fn a_rest_ends_with_the_association(tool: Tool) {
     assert_eq!(why(&gateway), "idle");
     assert!(start.elapsed() < Duration::from_millis(6500), "{:?}", start.elapsed());
 
+    // Nor has one that comes so slowly that there is no rest, and then no more.
+    let gateway = setup().with("limits", "idle-seconds = 5").start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    alive(&mut light, "Clight-AE1");
+    let start = Instant::now();
+    for byte in b"GET" {
+        sleep(Duration::from_millis(900));
+        light.send(&[*byte]);
+    }
+    light.ended();
+    assert_eq!(why(&gateway), "idle");
+    assert!(start.elapsed() < Duration::from_millis(7500), "{:?}", start.elapsed());
+
     let (gateway, light) = resting(setup());
     light.close();
     assert_eq!(why(&gateway), "closed");
@@ -143,9 +156,14 @@ fn a_rest_ends_with_the_association(tool: Tool) {
     light.ended();
     assert_eq!(why(&gateway), "revoked");
 
-    let (mut gateway, mut light) = resting(setup());
-    gateway.signal("TERM");
-    light.ended();
-    assert_eq!(gateway.wait().unwrap().code(), Some(0));
-    assert_eq!(why(&gateway), "gateway stopping");
+    // The start of a request that does not come holds nobody up.
+    for start in ["", "G"] {
+        let (mut gateway, mut light) = resting(setup().with("limits", "drain-seconds = 3600"));
+        light.send(start.as_bytes());
+        sleep(Duration::from_millis(100));
+        gateway.signal("TERM");
+        light.ended();
+        assert_eq!(gateway.wait().unwrap().code(), Some(0));
+        assert_eq!(why(&gateway), "gateway stopping");
+    }
 }

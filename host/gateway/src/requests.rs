@@ -75,12 +75,10 @@ where
             over = sitting => over,
             why = &mut ended => return why,
         };
-        read = match over {
+        (read, head_by) = match over {
             Over::Ended(why) => return why,
-            Over::Quiet(read) => read,
+            Over::Quiet(read, head_by) => (read, head_by),
         };
-        // The time of the next header has begun with the last answer.
-        head_by = Instant::now() + idle.saturating_sub(QUIET);
         if read.is_empty() {
             tracing::debug!(event = "association.rests", association = live.association.id);
             let mut first = [0];
@@ -103,15 +101,15 @@ where
 enum Over {
     /// The association is.
     Ended(&'static str),
-    /// Nothing comes. What has come of the next request is in here.
-    Quiet(Vec<u8>),
+    /// Nothing comes. What has come of the next request, and by when its header must be whole.
+    Quiet(Vec<u8>, Instant),
 }
 
 /// Serves requests for as long as they follow upon each other. `read` has been read of the first, whose
-/// header is to be whole by `head_by`; the others' have `idle`.
+/// header is to be whole by `head_by`; the others' have `idle` from the answer before.
 async fn sit<S>(
     stream: &mut S,
-    (read, head_by): (Vec<u8>, Instant),
+    (read, mut head_by): (Vec<u8>, Instant),
     serving: &Arc<Service>,
     idle: Duration,
     mut stop: Pin<&mut impl Future<Output = ()>>,
@@ -121,7 +119,6 @@ where
 {
     let traffic = Traffic::default();
     let service = service_fn(|request| {
-        traffic.asked.store(true, Ordering::Relaxed);
         let service = serving.clone();
         Box::pin(async move { Ok::<_, Infallible>(service.respond(request).await) })
     });
@@ -136,7 +133,7 @@ where
         );
     let look = sleep(QUIET);
     tokio::pin!(look);
-    let mut stopping = false;
+    let (mut answered, mut stopping) = (false, false);
     loop {
         tokio::select! {
             result = &mut connection => return Over::Ended(match result {
@@ -147,17 +144,27 @@ where
                 Err(_) => "broken",
             }),
             () = &mut look, if !stopping => {
-                if traffic.is_quiet() && serving.is_between_requests() {
-                    // Copied, for turned into a vector it would bring hyper's buffer along.
-                    return Over::Quiet(connection.into_parts().read_buf.to_vec());
-                }
-                // hyper's own time for it began with the sitting.
-                if !traffic.asked.load(Ordering::Relaxed) && Instant::now() >= head_by {
-                    return Over::Ended("idle");
+                let (came, went) = traffic.moved();
+                if went {
+                    // The time of the next header begins with the answer. hyper's own begins anew with
+                    // each sitting.
+                    (answered, head_by) = (true, Instant::now() + idle);
+                } else if serving.is_between_requests() {
+                    if Instant::now() >= head_by {
+                        return Over::Ended("idle");
+                    }
+                    if answered && !came && traffic.is_over() {
+                        // Copied, for turned into a vector it would bring hyper's buffer along.
+                        return Over::Quiet(connection.into_parts().read_buf.to_vec(), head_by);
+                    }
                 }
                 look.as_mut().reset(Instant::now() + QUIET);
             }
             () = &mut stop, if !stopping => {
+                if !answered && !traffic.went() && serving.is_between_requests() {
+                    // hyper would wait for the rest of what woke the association.
+                    return Over::Ended("gateway stopping");
+                }
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
@@ -168,22 +175,31 @@ where
 /// What goes over a stream.
 #[derive(Default)]
 struct Traffic {
-    /// A request has come. Before, the time that its header may take runs.
-    asked: AtomicBool,
-    /// Something has come or gone since the last look.
-    moved: AtomicBool,
+    /// Something has come since the last look.
+    came: AtomicBool,
+    /// Something has gone since the last look.
+    went: AtomicBool,
     /// All that has come was read.
     drained: AtomicBool,
-    /// Something waits to be written.
+    /// Something waits to be written, or the end to be told.
     unwritten: AtomicBool,
 }
 
 impl Traffic {
-    /// Whether nothing has moved since the last look, and nothing is about to.
-    fn is_quiet(&self) -> bool {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        let moved = self.moved.swap(false, Ordering::Relaxed);
-        !moved && is(&self.asked) && is(&self.drained) && !is(&self.unwritten)
+    /// Whether anything has come, and gone, since the last look.
+    fn moved(&self) -> (bool, bool) {
+        let take = |flag: &AtomicBool| flag.swap(false, Ordering::Relaxed);
+        (take(&self.came), take(&self.went))
+    }
+
+    /// Whether anything has gone since the last look.
+    fn went(&self) -> bool {
+        self.went.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is about to move.
+    fn is_over(&self) -> bool {
+        self.drained.load(Ordering::Relaxed) && !self.unwritten.load(Ordering::Relaxed)
     }
 }
 
@@ -202,7 +218,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, out);
         self.traffic.drained.store(read.is_pending(), Ordering::Relaxed);
         if read.is_ready() {
-            self.traffic.moved.store(true, Ordering::Relaxed);
+            self.traffic.came.store(true, Ordering::Relaxed);
         }
         read
     }
@@ -216,7 +232,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.traffic.unwritten.store(written.is_pending(), Ordering::Relaxed);
-        self.traffic.moved.store(true, Ordering::Relaxed);
+        self.traffic.went.store(true, Ordering::Relaxed);
         written
     }
 
@@ -227,6 +243,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever is leaving does not rest on the way.
+        self.traffic.unwritten.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -324,6 +324,11 @@ pub(crate) fn allows(
     if who.kind == Kind::Stranger || service_subscription::is_change(access, on.ty) {
         return Ok(false);
     }
+    // A polling channel is its AE's alone, whoever else the policies let in (TS-0004 clause
+    // 7.4.21.2): what others are not shown, they do not find either.
+    if on.ty == ResourceType::PollingChannel && !who.is(on.owner.as_deref()) {
+        return Ok(false);
+    }
     let own = |ri: &str, access| {
         let policy = who.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
         let grants = who.grants_in(&policy, SELF_PRIVILEGES);

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::iter::Peekable;
 
 use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::{Map, Value, json};
@@ -222,8 +223,8 @@ fn with_references(
     Ok(Listing::new(rooted(from.record.ty, own), found.next))
 }
 
-/// Answers with attributes of the target, and the resources below it, each inside its parent.
-/// A child that the filter leaves out takes along what is below it.
+/// Answers with attributes of the target, and the resources below it that match, each inside its
+/// parent: whatever a match is below comes with it, and counts.
 ///
 /// # Errors
 /// When there is too much to look at, or to answer with.
@@ -236,30 +237,119 @@ fn nested(
 ) -> Result<Listing, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Retrieve), from)?;
-    let mut nodes = Vec::new();
-    let mut bytes: usize = 0;
-    let mut partial = false;
+    let mut branches = Branches::new(options.skip, options.limit);
+    // What the next match may be below.
+    let mut above: Vec<Visit> = Vec::new();
     while let Some(visit) = walk.next()? {
-        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
-            walk.pass_over(&visit);
-            continue;
-        }
-        if nodes.len() == options.limit {
-            partial = true;
+        above.retain(|parent| parent.level < visit.level);
+        if visit.level == 1 && !branches.begin()? {
             break;
         }
-        let attributes = attributes(context.settings, &visit.record, visit.expires);
-        bytes += length(&attributes);
-        if bytes > MAX_NESTED {
+        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
+            // Nothing is below an instance.
+            if visit.record.ty != ResourceType::ContentInstance {
+                above.push(visit);
+            }
+            continue;
+        }
+        for resource in above.drain(..).chain([visit]) {
+            let attributes = attributes(context.settings, &resource.record, resource.expires);
+            branches.put(resource.level, resource.record.ty, attributes);
+        }
+        if branches.is_full() {
+            break;
+        }
+    }
+    let (nodes, next) = branches.end()?;
+    nest(&mut nodes.into_iter().peekable(), 1, &mut own);
+    Ok(Listing::new(rooted(from.record.ty, own), next))
+}
+
+/// Direct children of the target, each with what is below it. One that does not fit into the answer
+/// is left out, with those that follow it, and the answer says where to go on (TS-0001 clause
+/// 8.1.2). Of the first one there is as much as the originator's limit allows.
+struct Branches {
+    skip: usize,
+    limit: usize,
+    nodes: Vec<Node>,
+    bytes: usize,
+    /// The branch that is being walked.
+    branch: Vec<Node>,
+    branch_bytes: usize,
+    /// Whether the branch goes on beyond the limit.
+    is_cut: bool,
+    /// Branches with something in them, without the one that is being walked.
+    ended: usize,
+    next: Option<usize>,
+}
+
+impl Branches {
+    fn new(skip: usize, limit: usize) -> Self {
+        let (nodes, branch) = (Vec::new(), Vec::new());
+        let (bytes, branch_bytes, ended) = (0, 0, 0);
+        Self { skip, limit, nodes, bytes, branch, branch_bytes, is_cut: false, ended, next: None }
+    }
+
+    /// Goes on to the next direct child. Gives whether there may be room for it.
+    fn begin(&mut self) -> Result<bool, Refusal> {
+        if self.next.is_some() {
+            return Ok(false);
+        }
+        if self.branch.is_empty() {
+            return Ok(true);
+        }
+        self.ended += 1;
+        let (branch, bytes) = (std::mem::take(&mut self.branch), self.branch_bytes);
+        let is_cut = std::mem::take(&mut self.is_cut);
+        self.branch_bytes = 0;
+        if self.ended <= self.skip {
+            return Ok(true);
+        }
+        let is_first = self.nodes.is_empty();
+        let is_too_large = self.bytes.saturating_add(bytes) > MAX_NESTED;
+        if is_first && is_too_large {
             return Err(Refusal::NotAcceptable(
                 "that is too much for one answer: ask for less, with lim, lvl or a filter",
             ));
         }
-        nodes.push(Node { level: visit.level, root: visit.record.ty.root(), attributes });
+        if !is_first && (is_too_large || self.nodes.len() + branch.len() > self.limit) {
+            self.next = Some(self.ended);
+            return Ok(false);
+        }
+        self.nodes.extend(branch);
+        self.bytes += bytes;
+        if is_cut {
+            self.next = Some(self.ended + 1);
+        }
+        Ok(self.next.is_none())
     }
-    nest(&mut nodes.into_iter().peekable(), 1, &mut own);
-    let marks = if partial { vec![("x-m2m-cts", PARTIAL.into())] } else { Vec::new() };
-    Ok(Listing { content: rooted(from.record.ty, own), marks })
+
+    /// Puts a resource into the branch that is being walked.
+    fn put(&mut self, level: u16, ty: ResourceType, attributes: Attributes) {
+        // Of one that is passed over it is enough to know that it is there.
+        let is_passed_over = self.ended < self.skip;
+        let most = if is_passed_over { 1 } else { self.limit };
+        if self.branch.len() >= most {
+            self.is_cut = !is_passed_over;
+        } else if self.branch_bytes <= MAX_NESTED {
+            self.branch_bytes = self.branch_bytes.saturating_add(length(&attributes));
+            self.branch.push(Node { level, root: ty.root(), attributes });
+        }
+    }
+
+    /// Whether what is still to come does not go into the answer.
+    fn is_full(&self) -> bool {
+        self.ended >= self.skip
+            && (self.is_cut
+                || self.nodes.len() + self.branch.len() > self.limit
+                || self.bytes.saturating_add(self.branch_bytes) > MAX_NESTED)
+    }
+
+    /// What goes into the answer, and, unless that is all, where to go on.
+    fn end(mut self) -> Result<(Vec<Node>, Option<usize>), Refusal> {
+        self.begin()?;
+        Ok((self.nodes, self.next))
+    }
 }
 
 fn length(attributes: &Attributes) -> usize {

@@ -89,7 +89,8 @@ pub(crate) struct Options {
     pub(crate) filter: Filter,
     /// Most resources wanted (`lim`).
     pub(crate) limit: usize,
-    /// How many of those that match are passed over (`ofst`, which counts from 1).
+    /// How many are passed over (`ofst`, which counts from 1): of those that match, or, where
+    /// children come nested, of the direct children, each with what is below it.
     pub(crate) skip: usize,
     /// How far below the target (`lvl`).
     pub(crate) levels: Option<u16>,
@@ -272,9 +273,6 @@ impl Raw {
             );
         if criteria && (!lists || operation != Operation::Retrieve) {
             return Err(OptionError::Unsupported("a condition on the target itself"));
-        }
-        if self.offset.is_some() && nests {
-            return Err(OptionError::Unsupported("ofst with nested children"));
         }
         if self.relative.is_some() && nests {
             return Err(OptionError::Unsupported("arp with nested children"));

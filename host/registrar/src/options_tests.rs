@@ -124,7 +124,6 @@ fn what_is_not_supported_says_so() {
         (Delete, "rcn=4&ty=4"),
         (Delete, "rcn=4&lim=4"),
         (Retrieve, "rcn=10"),
-        (Retrieve, "rcn=4&ofst=2"),
         (Retrieve, "rcn=12"),
     ] {
         let e = read(operation, query).unwrap_err();

@@ -134,11 +134,4 @@ impl<'a> Walk<'a> {
             return Ok(Some(Visit { record, expires, path, level }));
         }
     }
-
-    /// Leaves out what is below the resource that was visited last.
-    pub(crate) fn pass_over(&mut self, visit: &Visit) {
-        if self.frames.last().is_some_and(|f| f.parent == visit.record.ri) {
-            self.frames.pop();
-        }
-    }
 }

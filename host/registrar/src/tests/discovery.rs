@@ -123,7 +123,79 @@ fn children_come_inside_their_parents() {
 
     let reply = bench.retrieve(LIGHT1, "/cse/light1?rcn=4&lim=2");
     assert_eq!(names(&reply.json["m2m:ae"]["m2m:cnt"]), "state");
-    assert_eq!(reply.response.parameters, [("x-m2m-cts", "1".into())]);
+    assert_eq!(reply.response.parameters, [("x-m2m-cts", "1".into()), ("x-m2m-cto", "2".into())]);
+}
+
+/// What matches and what it is below, as addresses below `light1`.
+fn inside(bench: &Bench, query: &str) -> (String, Vec<(&'static str, String)>) {
+    fn walk(path: &str, resource: &Value, found: &mut Vec<String>) {
+        for (root, list) in resource.as_object().unwrap() {
+            for child in list.as_array().filter(|_| root.starts_with("m2m:")).into_iter().flatten()
+            {
+                let path = format!("{path}{}", child["rn"].as_str().unwrap());
+                found.push(path.clone());
+                walk(&format!("{path}/"), child, found);
+            }
+        }
+    }
+    let reply = bench.retrieve(LIGHT1, &format!("/cse/light1?{query}"));
+    assert_eq!(reply.code, 2000, "{query} {}", reply.why());
+    let mut found = Vec::new();
+    walk("", &reply.json["m2m:ae"], &mut found);
+    (found.join(" "), reply.response.parameters)
+}
+
+#[test]
+fn a_match_comes_with_what_it_is_below() {
+    let bench = bench();
+    let all = |query: &str| {
+        let (found, marks) = inside(&bench, query);
+        assert_eq!(marks, [], "{query}");
+        found
+    };
+    for rcn in [4, 8] {
+        let all = |query: &str| all(&format!("rcn={rcn}&{query}"));
+        assert_eq!(all("ty=4"), "state state/i1 state/i2 state/i3");
+        assert_eq!(all("ty=4&sza=3"), "state state/i3");
+        assert_eq!(all("lbl=a%2Bb"), "log log/deep");
+        assert_eq!(all("lbl=kept"), "log");
+        assert_eq!(all("ty=4&lvl=1"), "");
+        assert_eq!(all("ty=1"), "");
+    }
+    // A parent is there as it is, and of the target itself what is asked for.
+    let reply = bench.retrieve(LIGHT1, "/cse/light1?rcn=8&ty=4");
+    assert_eq!(reply.json["m2m:ae"].as_object().unwrap().len(), 1);
+    assert_eq!(reply.json["m2m:ae"]["m2m:cnt"][0]["cni"], 3);
+    assert_eq!(reply.json["m2m:ae"]["m2m:cnt"][0]["m2m:cin"][2]["con"], "333");
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1?rcn=4&ty=4").json["m2m:ae"]["api"], "Nlight");
+}
+
+#[test]
+fn nested_children_come_in_parts() {
+    let bench = bench();
+    let part = |query: &str| inside(&bench, &format!("rcn=8&{query}"));
+    let partial = |next: &str| vec![("x-m2m-cts", "1".into()), ("x-m2m-cto", next.into())];
+    // A branch that does not fit is left for the next part.
+    assert_eq!(part("lim=5"), ("state state/i1 state/i2 state/i3".into(), partial("2")));
+    assert_eq!(part("lim=4"), ("state state/i1 state/i2 state/i3".into(), partial("2")));
+    assert_eq!(part("lim=4&ofst=2"), ("log log/deep".into(), vec![]));
+    assert_eq!(part("lim=6"), ("state state/i1 state/i2 state/i3 log log/deep".into(), vec![]));
+    // The first is cut where the limit is.
+    assert_eq!(part("lim=3"), ("state state/i1 state/i2".into(), partial("2")));
+    assert_eq!(part("lim=1&ofst=2"), ("log".into(), partial("3")));
+    assert_eq!(part("lim=1&ofst=3"), (String::new(), vec![]));
+    assert_eq!(part("ofst=2&lvl=1"), ("log".into(), vec![]));
+    // Of the direct children those count that are in the answer.
+    assert_eq!(part("lbl=room:1&ofst=1"), ("log log/deep".into(), vec![]));
+    assert_eq!(part("lbl=room:1&ofst=2"), (String::new(), vec![]));
+    let instances =
+        |query: &str| bench.retrieve(LIGHT1, &format!("/cse/light1/state?rcn=8&{query}"));
+    let reply = instances("lim=2&ofst=2");
+    assert_eq!(reply.json["m2m:cnt"]["m2m:cin"].as_array().unwrap().len(), 2);
+    assert_eq!(reply.response.parameters, []);
+    let reply = instances("lim=2");
+    assert_eq!(reply.json["m2m:cnt"]["m2m:cin"][1]["rn"], "i2");
+    assert_eq!(reply.response.parameters, partial("3"));
 }
 
 #[test]

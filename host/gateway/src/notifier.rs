@@ -7,14 +7,15 @@ mod targets;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use saegis_onem2m::http::read_response;
+use saegis_onem2m::http::{STATUS, read_response};
 use saegis_onem2m::id::From;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_registrar::{Destination, NamedBy, Notification};
 use tokio::net::TcpStream;
@@ -43,6 +44,9 @@ pub enum Failure {
     /// No rule allows the address.
     #[error("no rule allows it (notifications.targets)")]
     NotAllowed,
+    /// The name of the address leads nowhere.
+    #[error("its name can't be resolved: {0}")]
+    NoSuchName(std::io::Error),
     /// Too many names are being looked up.
     #[error("too many names are being looked up")]
     Busy,
@@ -67,9 +71,36 @@ pub enum Failure {
     /// What came is no response primitive.
     #[error("what was answered is no response: {0}")]
     NoResponse(String),
+    /// What came is a response of HTTP and none of oneM2M.
+    #[error("it answered {} without X-M2M-RSC", .0.as_u16())]
+    NoStatusCode(StatusCode),
+    /// A server that need not know oneM2M does not take it.
+    #[error("it answered {}", .0.as_u16())]
+    NotTaken(StatusCode),
     /// The answer says that it is somebody else's.
     #[error("the answer is in the name of {0:?}")]
     InAnotherName(String),
+}
+
+impl Failure {
+    /// The reason for whoever named the address. It does not say what is behind an address to which
+    /// no rule lets it send, nor whether a name exists in the gateway's network.
+    pub fn for_originator(&self) -> String {
+        match self {
+            Self::NotAllowed | Self::NoSuchName(_) | Self::Busy => {
+                "no rule of this CSE allows that address, or it can't be resolved".into()
+            }
+            Self::Io(_)
+            | Self::Http(_)
+            | Self::NoAssociation(_)
+            | Self::NoWay
+            | Self::NoAnswer(_) => "it can't be reached".into(),
+            Self::Late => "it did not answer in time".into(),
+            Self::NoResponse(_) => "it answered with no response primitive".into(),
+            Self::InAnotherName(_) => "it answered in another's name".into(),
+            Self::NoStatusCode(_) | Self::NotTaken(_) => self.to_string(),
+        }
+    }
 }
 
 /// Sends notifications.
@@ -104,9 +135,11 @@ impl Notifier {
         })
     }
 
-    /// Sends one, and waits for what is answered. None, where no rule allows it, or no response comes
-    /// in time; the log has why.
-    pub async fn ask(&self, notification: &Notification) -> Option<ResponsePrimitive> {
+    /// Sends one, and waits for what is answered.
+    ///
+    /// # Errors
+    /// When no rule allows it, or no response comes in time. It is logged.
+    pub async fn ask(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
         let asked = tokio::time::timeout(self.patience, self.send(notification)).await;
         let failed = |why: &Failure| {
             tracing::warn!(
@@ -117,7 +150,7 @@ impl Notifier {
                 "a notification could not be sent: {why}"
             );
         };
-        asked.unwrap_or(Err(Failure::Late)).inspect_err(failed).ok()
+        asked.unwrap_or(Err(Failure::Late)).inspect_err(failed)
     }
 
     /// Sends some, those on the word of one AE one after the other; nobody waits for it.
@@ -181,7 +214,7 @@ impl Notifier {
         let request = request.map(Full::new);
         let response = match (&notification.named_by, url.scheme_str()) {
             (NamedBy::Ae(ae), Some("https")) => self.aes.ask_ae(ae, request).await?,
-            (_, Some("http")) => self.in_the_clear(url, request).await?,
+            (named_by, Some("http")) => self.in_the_clear(url, request, named_by).await?,
             _ => return Err(Failure::NotAllowed),
         };
         match &notification.named_by {
@@ -195,6 +228,7 @@ impl Notifier {
         &self,
         url: &Uri,
         request: http::Request<Full<bytes::Bytes>>,
+        named_by: &NamedBy,
     ) -> Result<ResponsePrimitive, Failure> {
         let address = self.targets.address(url).await?;
         let stream = TcpStream::connect(address).await?;
@@ -210,7 +244,12 @@ impl Notifier {
         let path = parts.uri.path_and_query().cloned();
         parts.uri = path.map_or_else(|| Uri::from_static("/"), Into::into);
         let request = http::Request::from_parts(parts, body);
-        read(sender.send_request(request).await?).await
+        let response = sender.send_request(request).await?;
+        match named_by {
+            NamedBy::Ae(_) => read(response).await,
+            // A URL in a subscription.
+            _ => read_status(&response),
+        }
     }
 
     /// Has another CSE pass it on to an AE that is registered there.
@@ -233,9 +272,33 @@ impl Notifier {
     }
 }
 
+/// Reads the answer of a server that need not know oneM2M: the answer to a notification is expected
+/// of a resource only (TS-0001 table 9.6.8-2, notificationURI). What counts is the status of HTTP, and a
+/// refusal of oneM2M where there is one.
+fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive, Failure> {
+    let code = response.headers().get(STATUS).and_then(|v| v.to_str().ok()?.parse().ok());
+    let rsc = match code.map(Rsc::from_code) {
+        Some(refusal) if !refusal.is_success() => refusal,
+        _ if response.status().is_success() => Rsc::Ok,
+        _ => return Err(Failure::NotTaken(response.status())),
+    };
+    Ok(ResponsePrimitive {
+        rsc,
+        from: None,
+        request_id: String::new(),
+        release: None,
+        content: None,
+        content_location: None,
+        parameters: Vec::new(),
+    })
+}
+
 /// Reads an answer, bounded.
 async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
     let (parts, body) = response.into_parts();
+    if !parts.headers.contains_key(STATUS) && parts.status != StatusCode::NO_CONTENT {
+        return Err(Failure::NoStatusCode(parts.status));
+    }
     let body = Limited::new(body, MAX_ANSWER).collect().await;
     let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
     let response = read_response(parts.status, &parts.headers, body);
@@ -287,5 +350,53 @@ fn by(named_by: &NamedBy) -> NamedBy {
             None => named_by.clone(),
         },
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(status: u16, rsc: Option<&str>) -> Result<Rsc, String> {
+        let mut response = http::Response::builder().status(status);
+        if let Some(rsc) = rsc {
+            response = response.header(STATUS, rsc);
+        }
+        let read = read_status(&response.body(()).unwrap());
+        read.map(|response| response.rsc).map_err(|failure| failure.for_originator())
+    }
+
+    #[test]
+    fn any_success_of_http_will_do_at_a_url() {
+        for (status, rsc) in [
+            (200, None),
+            (201, None),
+            (204, None),
+            (299, None),
+            (200, Some("2000")),
+            (204, Some("rubbish")),
+        ] {
+            assert_eq!(status_of(status, rsc), Ok(Rsc::Ok), "{status} {rsc:?}");
+        }
+        // What says that it is a refusal is one, whatever it travels with.
+        for status in [200, 403, 500] {
+            let refused = status_of(status, Some("4103"));
+            assert_eq!(refused, Ok(Rsc::OriginatorHasNoPrivilege), "{status}");
+        }
+        for status in [302, 404, 500] {
+            assert_eq!(status_of(status, None), Err(format!("it answered {status}")));
+        }
+    }
+
+    #[test]
+    fn a_reason_does_not_tell_what_is_in_the_network() {
+        let not_found = || std::io::Error::other("failed to lookup address information");
+        let told: Vec<_> = [Failure::NotAllowed, Failure::NoSuchName(not_found()), Failure::Busy]
+            .iter()
+            .map(Failure::for_originator)
+            .collect();
+        assert!(told.iter().all(|why| why == &told[0] && !why.contains("lookup")), "{told:?}");
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "10.0.0.1:22");
+        assert!(!Failure::from(refused).for_originator().contains("10.0"));
     }
 }

@@ -102,14 +102,15 @@ impl Upstream {
                         Ok(Handled::Wait(poll)) => break polled(poll).await,
                         Ok(Handled::Deliver(delivery)) => {
                             break match notifier.ask(delivery.notification()).await {
-                                Some(told) => delivery.answered(told),
-                                None => delivery.unanswered(),
+                                Ok(told) => delivery.answered(told),
+                                Err(_) => delivery.unanswered(),
                             };
                         }
                         // A subscription's targets are asked first, each within its own time.
                         Ok(Handled::Verify(target)) => {
-                            let Some(told) = notifier.ask(target.notification()).await else {
-                                break target.unanswered();
+                            let told = match notifier.ask(target.notification()).await {
+                                Ok(told) => told,
+                                Err(why) => break target.unanswered(&why.for_originator()),
                             };
                             match target.answered(told.rsc) {
                                 Checked::Next(target) => handled = Ok(Handled::Verify(target)),

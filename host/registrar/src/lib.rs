@@ -35,7 +35,7 @@
 //!             },
 //!             Handled::Verify(target) => {
 //!                 let Some(told) = send(target.notification()) else {
-//!                     break target.unanswered();
+//!                     break target.unanswered("it did not answer");
 //!                 };
 //!                 match target.answered(told.rsc) {
 //!                     Checked::Next(target) => handled = Handled::Verify(target),

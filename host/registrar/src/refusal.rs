@@ -144,9 +144,10 @@ impl Refusal {
             Self::Option(e) => e.rsc(),
             Self::Attribute(e) => e.rsc(),
             Self::NotFound => Rsc::NotFound,
-            Self::NoPrivilege(_) | Self::NotOwnChannel | Self::NoRegistree => {
-                Rsc::OriginatorHasNoPrivilege
-            }
+            Self::NoPrivilege(_)
+            | Self::NotOwnChannel
+            | Self::NoRegistree
+            | Self::SubscriberHasNoPrivilege => Rsc::OriginatorHasNoPrivilege,
             Self::NotAllowed(_) => Rsc::OperationNotAllowed,
             Self::InvalidChild { .. } => Rsc::InvalidChildResourceType,
             Self::Conflict | Self::AeIdTaken | Self::NodeTaken => Rsc::Conflict,
@@ -160,7 +161,6 @@ impl Refusal {
             Self::NoMembers => Rsc::NoMembers,
             Self::OtherCse | Self::NoWay(_) => Rsc::TargetNotReachable,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
-            Self::SubscriberHasNoPrivilege => Rsc::SubscriptionCreatorHasNoPrivilege,
             Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
             Self::Store(_) => Rsc::InternalServerError,
         }

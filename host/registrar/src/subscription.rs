@@ -13,14 +13,14 @@ use crate::access::{Access, Originator, may};
 use crate::attributes::AttributeError;
 use crate::context::Context;
 use crate::criteria::Criteria;
-use crate::notification::{Destination, NamedBy};
+use crate::notification::{Destination, NamedBy, Notification};
 use crate::outbox;
 use crate::reach::{self, Address, Reach, reach};
 use crate::record::{Attributes, Record, Seconds, alive};
 use crate::refusal::Refusal;
 use crate::store::{Read, StoreError};
 use crate::tables::MAX_TARGETS;
-use crate::verification::Unverified;
+use crate::verification::{Question, Unverified};
 
 /// Most subscriptions to one resource.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 16;
@@ -92,7 +92,7 @@ pub(crate) fn check(
         return Err(AttributeError::value("exc", "must be a number from 1 upwards").into());
     }
     let subscriber = attributes.get("su").and_then(Value::as_str).map(|text| ("su", text));
-    let mut ask = Vec::new();
+    let mut ask: Vec<Question> = Vec::new();
     for (name, text) in targets(attributes).map(|text| ("nu", text)).chain(subscriber) {
         let address = Address::parse(name, text)?;
         let known =
@@ -110,12 +110,13 @@ pub(crate) fn check(
                 }
                 Reach::Nowhere(why) => return Err(Refusal::NoTarget(why)),
             };
-        if !context.has_asked(&there) && ask.iter().all(|(other, _)| *other != there) {
-            ask.push((there, named_by));
+        let is_new = |question: &Question| question.notification.to != there;
+        if !context.has_asked(&there) && ask.iter().all(is_new) {
+            let notification = verification(context, record, (there, named_by));
+            ask.push(Question { target: text.into(), notification });
         }
     }
-    let mut then: Vec<_> =
-        ask.into_iter().rev().map(|to| verification(context, record, to)).collect();
+    let mut then: Vec<_> = ask.into_iter().rev().collect();
     match then.pop() {
         None => Ok(()),
         Some(first) => {
@@ -128,7 +129,7 @@ fn verification(
     context: &Context<'_>,
     record: &Record,
     to: (Destination, NamedBy),
-) -> crate::notification::Notification {
+) -> Notification {
     let sur = outbox::reference(context.settings, &record.ri);
     let content = json!({ "m2m:sgn": {
         "vrq": true,

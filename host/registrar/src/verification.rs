@@ -11,6 +11,7 @@ use saegis_onem2m::rsc::Rsc;
 use crate::delivery::Delivery;
 use crate::notification::{Destination, Notification};
 use crate::polling::LongPoll;
+use crate::refusal::quoted;
 
 /// What a request comes to.
 #[derive(Debug)]
@@ -53,9 +54,18 @@ pub struct Verification {
     request: Box<RequestPrimitive>,
     ri: String,
     asked: Vec<Destination>,
-    now: Notification,
+    now: Question,
     /// The targets that follow, the next one last.
-    then: Vec<Notification>,
+    then: Vec<Question>,
+}
+
+/// What a target is asked.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// The target as the subscription names it.
+    pub(crate) target: String,
+    /// What to send.
+    pub(crate) notification: Notification,
 }
 
 /// What follows when a target has answered.
@@ -86,10 +96,10 @@ pub struct Verified {
 pub(crate) struct Unverified {
     /// The resource-ID of the subscription.
     pub(crate) ri: String,
-    /// What to send, at least one.
-    pub(crate) first: Notification,
-    /// What to send after it, in reverse order.
-    pub(crate) then: Vec<Notification>,
+    /// Whom to ask, at least one.
+    pub(crate) first: Question,
+    /// Whom to ask after it, in reverse order.
+    pub(crate) then: Vec<Question>,
 }
 
 impl Verification {
@@ -101,22 +111,17 @@ impl Verification {
     /// What to send.
     #[must_use]
     pub fn notification(&self) -> &Notification {
-        &self.now
+        &self.now.notification
     }
 
     /// Goes on with the Response Status Code of the target's answer.
     pub fn answered(self, rsc: Rsc) -> Checked {
         let Self { request, ri, mut asked, now, mut then } = self;
         if !rsc.is_success() {
-            // These the originator is told as they are.
-            let rsc = match rsc {
-                Rsc::SubscriptionCreatorHasNoPrivilege | Rsc::SubscriptionHostHasNoPrivilege => rsc,
-                _ => Rsc::SubscriptionVerificationInitiationFailed,
-            };
-            let why = "a target of the subscription does not want it";
-            return Checked::Refused(refuse(&request, rsc, why));
+            let why = format!("it answered with X-M2M-RSC {rsc}");
+            return Checked::Refused(refuse(&request, &now.target, &why));
         }
-        asked.push(now.to);
+        asked.push(now.notification.to);
         match then.pop() {
             Some(next) => Checked::Next(Self { request, ri, asked, now: next, then }),
             None => Checked::Ready(Verified { request, ri, targets: asked }),
@@ -124,14 +129,18 @@ impl Verification {
     }
 
     /// The target could not be asked: no rule allows the address, it can't be reached, or there was
-    /// no answer in time, or none that is a response primitive. Gives the answer to the originator.
-    pub fn unanswered(self) -> Answer {
-        let why = "a target of the subscription could not be asked whether it wants it";
-        refuse(&self.request, Rsc::SubscriptionVerificationInitiationFailed, why)
+    /// no answer in time, or none that will do. Gives the answer to the originator, with the reason.
+    pub fn unanswered(self, why: &str) -> Answer {
+        refuse(&self.request, &self.now.target, why)
     }
 }
 
-fn refuse(request: &RequestPrimitive, rsc: Rsc, why: &str) -> Answer {
+/// Whatever a target answers that does not want it, the originator is told this code (TS-0004 clause
+/// 7.4.8.2.1).
+fn refuse(request: &RequestPrimitive, target: &str, why: &str) -> Answer {
     let (id, release) = (&request.request_id, request.release.as_deref());
-    ResponsePrimitive::refusal(id, release, rsc, why).into()
+    let rsc = Rsc::SubscriptionVerificationInitiationFailed;
+    let why =
+        format!("the target {} of the subscription has not agreed to it: {why}", quoted(target));
+    ResponsePrimitive::refusal(id, release, rsc, &why).into()
 }

@@ -126,7 +126,7 @@ impl Targets {
             let _place = place;
             (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
         });
-        Ok(found.await.map_err(std::io::Error::other)??)
+        found.await.map_err(std::io::Error::other)?.map_err(Failure::NoSuchName)
     }
 }
 

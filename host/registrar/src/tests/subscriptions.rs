@@ -104,14 +104,14 @@ fn a_target_that_does_not_want_it_is_left_alone() {
         (None, 5204),
         (Some(Rsc::NotFound), 5204),
         (Some(Rsc::Other(4999)), 5204),
-        (Some(Rsc::SubscriptionCreatorHasNoPrivilege), 4101),
-        (Some(Rsc::SubscriptionHostHasNoPrivilege), 5205),
+        (Some(Rsc::SubscriptionCreatorHasNoPrivilege), 5204),
+        (Some(Rsc::SubscriptionHostHasNoPrivilege), 5204),
     ] {
         let attributes = json!({"rn": "sub", "nu": ["http://a.b/1", "http://a.b/2"]});
         let first = to_be_asked(subscribe(&bench, LIGHT1, STATE, attributes));
         let Checked::Next(second) = first.answered(Rsc::Ok) else { panic!("all were asked") };
         let answer = match outcome {
-            None => second.unanswered(),
+            None => second.unanswered("it answered 404"),
             Some(rsc) => match second.answered(rsc) {
                 Checked::Refused(answer) => answer,
                 other => panic!("it was taken: {other:?}"),
@@ -119,7 +119,14 @@ fn a_target_that_does_not_want_it_is_left_alone() {
         };
         let reply = Reply::of(answer);
         assert_eq!(reply.code, code, "{outcome:?}");
-        assert!(!reply.why().is_empty());
+        let why = match outcome {
+            None => "it answered 404".into(),
+            Some(rsc) => format!("it answered with X-M2M-RSC {rsc}"),
+        };
+        assert_eq!(
+            reply.why(),
+            format!("the target http://a.b/2 of the subscription has not agreed to it: {why}")
+        );
         assert_eq!(reply.response.request_id, "r1");
         assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/sub").code, 4004);
     }
@@ -278,7 +285,7 @@ fn who_may_not_see_it_does_not_subscribe_to_it() {
     let sub = json!({"m2m:sub": {"nu": [LIGHT2], "enc": {"net": [3]}}});
     let subscribe = || bench.create(Some(LIGHT2), STATE, 23, sub.clone()).code;
     // Create alone, then create and retrieve.
-    for (operations, code) in [(1, 4101), (3, 2001), (2, 4103)] {
+    for (operations, code) in [(1, 4103), (3, 2001), (2, 4103)] {
         let name = format!("acp{operations}");
         assert_eq!(policy(&bench, &name, rule(&[LIGHT2], operations)).code, 2001);
         assert_eq!(govern(&bench, LIGHT1, STATE, &[&format!("cse/light1/{name}")]), 2004);

@@ -294,6 +294,9 @@ pub(crate) fn for_create(
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Change {
     /// A new expiration time; `Some(None)` where the originator leaves it to the CSE.
+/// An attribute that a subscription always has, though nobody has to give it.
+pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
+
     pub(crate) expires: Option<Option<Seconds>>,
     /// New values.
     pub(crate) set: Attributes,
@@ -324,7 +327,7 @@ pub(crate) fn for_update(
             return Err(AttributeError::Unsupported(row.name));
         } else if row.update == Not {
             return Err(AttributeError::NotPermitted(row.name));
-        } else if row.create == Must {
+        } else if row.create == Must || row.name == NOTIFICATION_CONTENT {
             return Err(AttributeError::Null(row.name));
         } else if row.name == "et" {
             change.expires = Some(None);

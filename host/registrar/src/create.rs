@@ -2,6 +2,8 @@
 //! clause 10.2.2.2); that of a CSE is in the module `remote_cse`, and that of an AE at another CSE in
 //! the module `announcement`.
 
+use std::time::Duration;
+
 use rand::distr::{Alphanumeric, SampleString};
 use saegis_onem2m::id::From;
 use saegis_onem2m::primitive::ResponsePrimitive;
@@ -13,6 +15,7 @@ use crate::access::{self, Access, demand};
 use crate::address::{Found, Place};
 use crate::announcement::{self, AE_ID};
 use crate::attributes::{self, AttributeError, Given};
+use crate::children::is_child;
 use crate::context::Context;
 use crate::delete;
 use crate::events;
@@ -102,6 +105,9 @@ pub(crate) fn create(
         ResourceType::Ae | ResourceType::AeAnnc => {
             check_app_id(&given, context.request.release.as_deref())?
         }
+        ResourceType::Subscription => {
+            subscription::complete(writer.read(), context, &mut given)?;
+        }
         ResourceType::ServiceSubscribedNode => {
             let taken = service_subscription::node(writer, context, &given.attributes)?;
             ri = taken.unwrap_or(ri);
@@ -140,26 +146,6 @@ pub(crate) fn create(
 /// Whether to create one is to register, or to announce a registration.
 fn registers(ty: ResourceType) -> bool {
     matches!(ty, ResourceType::Ae | ResourceType::RemoteCse | ResourceType::AeAnnc)
-}
-
-fn is_child(child: ResourceType, parent: ResourceType) -> bool {
-    use ResourceType::{
-        AccessControlPolicy, Ae, AeAnnc, Container, ContentInstance, CseBase, Group, Node,
-        PollingChannel, RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode,
-        ServiceSubscriptionProfile, Subscription,
-    };
-    if child == Subscription {
-        return subscription::is_subscribable(parent);
-    }
-    matches!(
-        (parent, child),
-        (CseBase | Ae | RemoteCse, Container | Group | AccessControlPolicy)
-            | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
-            | (CseBase | RemoteCse, Node | AeAnnc)
-            | (Ae, PollingChannel)
-            | (Container, Container | ContentInstance)
-            | (ServiceSubscriptionProfile, ServiceSubscribedNode)
-    )
 }
 
 /// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
@@ -307,7 +293,7 @@ fn insert(
         owner,
         created: context.now,
         modified: context.now,
-        expires: lifetime(context, ty, given.expires),
+        expires: lifetime(context, ty, depth, given.expires),
         state: (is_container || is_instance).then_some(0),
         stock: is_container.then(Stock::default),
         size: is_instance.then(|| size(attributes.get("con"))),
@@ -330,15 +316,21 @@ fn insert(
 }
 
 /// When a resource expires by itself that asks for a time, or for none: no later than we let it.
-/// A registration has an end in any case; what is below it has its AE's or CSE's.
+/// A registration has an end in any case, and so has what is below the `<CSEBase>`, which has none;
+/// what is below another resource has that one's.
 pub(crate) fn lifetime(
     context: &Context<'_>,
     ty: ResourceType,
+    depth: u16,
     asked: Option<Seconds>,
 ) -> Option<Seconds> {
     let limits = &context.settings.limits;
-    let default = registers(ty).then(|| context.now.saturating_add(limits.lifetime.as_secs()));
-    let latest = context.now.saturating_add(limits.max_lifetime.as_secs());
+    let after = |lifetime: Duration| context.now.saturating_add(lifetime.as_secs());
+    let latest = after(limits.max_lifetime);
+    let default = match registers(ty) {
+        true => Some(after(limits.lifetime)),
+        false => (depth <= 1).then_some(latest),
+    };
     asked.or(default).map(|at| at.min(latest))
 }
 

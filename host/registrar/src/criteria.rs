@@ -4,7 +4,8 @@
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
-use crate::attributes::AttributeError;
+use crate::attributes::{AttributeError, NOTIFICATION_CONTENT};
+use crate::children::may_have;
 use crate::record::Attributes;
 use crate::refusal::Refusal;
 
@@ -87,20 +88,33 @@ fn list<T>(
     }
 }
 
+impl Detail {
+    /// The number on the wire.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::All => 1,
+            Self::Modified => 2,
+            Self::ResourceId => 3,
+        }
+    }
+}
+
 impl Criteria {
     /// Reads the criteria in the attributes of a subscription. Without any, it notifies of updates.
     ///
     /// # Errors
     /// When there are some that make no sense, or are not supported.
     pub(crate) fn read(attributes: &Attributes) -> Result<Self, Refusal> {
-        let detail = match attributes.get("nct").map(Value::as_u64) {
+        let detail = match attributes.get(NOTIFICATION_CONTENT).map(Value::as_u64) {
             None | Some(Some(1)) => Detail::All,
             Some(Some(2)) => Detail::Modified,
             Some(Some(3)) => Detail::ResourceId,
             Some(Some(4 | 5)) => {
                 return Err(Refusal::NotImplemented("of nct, only 1 to 3 are supported"));
             }
-            Some(_) => return Err(AttributeError::value("nct", "must be 1, 2 or 3").into()),
+            Some(_) => {
+                return Err(AttributeError::value(NOTIFICATION_CONTENT, "must be 1, 2 or 3").into());
+            }
         };
         let mut read =
             Self { events: vec![Event::Update], child_types: None, attributes: None, detail };
@@ -134,6 +148,21 @@ impl Criteria {
         Ok(read)
     }
 
+    /// Checks that a resource of the subscribed-to type can have the children that count (TS-0004
+    /// clause 7.4.8.2.1).
+    ///
+    /// # Errors
+    /// When it can't.
+    pub(crate) fn check_children(&self, of: ResourceType) -> Result<(), Refusal> {
+        match self.child_types.iter().flatten().find(|child| !may_have(of, **child)) {
+            None => Ok(()),
+            Some(child) => Err(wrong(&format!(
+                "has the type {child} in chty, and a {} has no such child",
+                of.root()
+            ))),
+        }
+    }
+
     /// Whether the parts go together (TS-0004 clause 7.4.8.2.1).
     fn fit(&self) -> Result<(), Refusal> {
         let of_children = [Event::CreateOfChild, Event::DeleteOfChild];
@@ -144,7 +173,9 @@ impl Criteria {
             return Err(wrong("can have atr only with 1 in net"));
         }
         if self.detail == Detail::Modified && self.events.iter().any(|e| *e != Event::Update) {
-            return Err(AttributeError::value("nct", "can be 2 only with net 1").into());
+            return Err(
+                AttributeError::value(NOTIFICATION_CONTENT, "can be 2 only with net 1").into()
+            );
         }
         Ok(())
     }

@@ -61,6 +61,7 @@ mod address;
 mod announcement;
 mod attributes;
 mod channels;
+mod children;
 mod circumstances;
 mod context;
 mod create;

@@ -10,7 +10,7 @@ use saegis_onem2m::resource::ResourceType;
 use serde_json::{Value, json};
 
 use crate::access::{Access, Originator, may};
-use crate::attributes::AttributeError;
+use crate::attributes::{AttributeError, Given, NOTIFICATION_CONTENT};
 use crate::context::Context;
 use crate::criteria::Criteria;
 use crate::notification::{Destination, NamedBy, Notification};
@@ -75,6 +75,27 @@ pub(crate) fn targets(attributes: &Attributes) -> impl Iterator<Item = &str> {
     all.unwrap_or_default().iter().filter_map(Value::as_str).take(MAX_TARGETS)
 }
 
+/// Enters what a new subscription has though its originator does not give it: what its notifications
+/// hold, and its creator where others than the originator are notified (TS-0004 clause 7.4.8.2.1).
+///
+/// # Errors
+/// When something in it makes no sense.
+pub(crate) fn complete(
+    read: &dyn Read,
+    context: &Context<'_>,
+    given: &mut Given,
+) -> Result<(), Refusal> {
+    let detail = Criteria::read(&given.attributes)?.detail.number();
+    given.attributes.entry(NOTIFICATION_CONTENT).or_insert_with(|| detail.into());
+    for text in targets(&given.attributes) {
+        if !is_originator(read, context, &Address::parse("nu", text)?)? {
+            given.creator = true;
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Checks a subscription that is to be stored, and makes sure that its targets have been asked:
 /// all, or those that are not `before` its update.
 ///
@@ -87,7 +108,11 @@ pub(crate) fn check(
     before: Option<&Record>,
 ) -> Result<(), Refusal> {
     let attributes = &record.attributes;
-    Criteria::read(attributes)?;
+    let criteria = Criteria::read(attributes)?;
+    if let Some(parent) = record.parent.as_deref() {
+        let parent = read.get(parent)?.ok_or_else(|| StoreError::Corrupt(parent.into()))?;
+        criteria.check_children(parent.ty)?;
+    }
     if attributes.get("exc").is_some_and(|e| e.as_u64() == Some(0)) {
         return Err(AttributeError::value("exc", "must be a number from 1 upwards").into());
     }

@@ -60,7 +60,7 @@ pub(crate) fn update(
     let as_given = context.to_compare_with(&representation);
     let change = attributes::for_update(record.ty, representation, context.now)?;
     if let Some(asked) = change.expires {
-        record.expires = lifetime(context, record.ty, asked);
+        record.expires = lifetime(context, record.ty, record.depth, asked);
     }
     for name in change.removed {
         record.attributes.remove(name);

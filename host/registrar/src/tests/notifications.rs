@@ -59,7 +59,7 @@ fn an_update_is_told_whole_or_in_part() {
     let reply = update(json!({"lbl": ["a"], "mni": 5}));
     let told = one(&reply);
     assert_eq!((&told["nev"]["net"], &told["nev"]["rep"]), (&json!(1), &reply.json));
-    assert_eq!((told.get("cr"), told.get("vrq")), (None, None));
+    assert_eq!((&told["cr"], told.get("vrq")), (&json!(LIGHT1), None));
 
     let bench = Bench::with_lights();
     watch(&bench, STATE, json!({"nct": 2, "enc": {"net": [1], "atr": ["lbl"]}}));
@@ -105,7 +105,7 @@ fn a_deletion_is_told_with_the_last_that_there_was() {
         ]
     );
     assert_eq!(told[0].1["nev"]["rep"]["m2m:cnt"]["rn"], "state");
-    assert_eq!(told[1].1, json!({"sud": true, "sur": at}));
+    assert_eq!(told[1].1, json!({"sud": true, "sur": at, "cr": LIGHT1}));
     bench.registrar().store().assert_consistent();
 }
 

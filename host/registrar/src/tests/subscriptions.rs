@@ -198,6 +198,8 @@ fn a_subscription_changes() {
         (json!({"exc": 0}), 4000),
         // With the events that it has.
         (json!({"nct": 2}), 4000),
+        (json!({"nct": null}), 4000),
+        (json!({"enc": {"net": [3], "chty": [5]}}), 4000),
         (json!({"nu": ["https://a.b/"]}), 5001),
         (json!({"bn": {}}), 5001),
     ] {
@@ -246,6 +248,8 @@ fn a_subscription_that_makes_no_sense_is_refused() {
         (json!({"nu": [LIGHT1], "enc": {"net": [9]}}), 4000),
         (json!({"nu": [LIGHT1], "enc": {"net": [3]}, "nct": 2}), 4000),
         (json!({"nu": [LIGHT1], "cr": LIGHT2}), 4000),
+        (json!({"nu": [LIGHT1], "enc": {"net": [3], "chty": [2]}}), 4000),
+        (json!({"nu": [LIGHT1], "enc": {"net": [4], "chty": [4, 15]}}), 4000),
         (json!({"nu": [LIGHT1], "su": "a b"}), 4000),
         (json!({"nu": [LIGHT1], "con": 1}), 4000),
         (json!({"nu": [LIGHT1], "su": "coap://a.b/"}), 5001),

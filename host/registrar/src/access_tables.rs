@@ -4,8 +4,8 @@
 use crate::attributes::May::{Can, Must, Not};
 use crate::attributes::{Row, row};
 use crate::values::Kind::{
-    AppId, AppIds, Boolean, CseId, CseType, Kept, Link, Links, NodeId, Patterns, Rules, Stems,
-    Text, Texts, Unsupported,
+    AppId, AppIds, Boolean, CseId, CseType, Kept, Link, Links, LinksOrNone, NodeId, NotDone,
+    Patterns, Rules, Serializations, Stems, Text, Texts, Unsupported,
 };
 
 /// Most policies that a resource names, and most other links.
@@ -33,10 +33,10 @@ pub(crate) const REMOTE_CSE: &[Row] = &[
     row("tri", Unsupported, Can, Can),
     row("rr", Boolean, Must, Can),
     row("nl", Link, Can, Can),
-    row("csz", Texts, Can, Can),
+    row("csz", Serializations, Can, Can),
     row("srv", Texts, Can, Can),
     row("trn", Unsupported, Can, Can),
-    row("tren", Unsupported, Can, Can),
+    row("tren", NotDone, Can, Can),
     row("esi", Unsupported, Can, Can),
     row("ape", Unsupported, Can, Can),
     row("dcse", Texts, Can, Can),
@@ -63,10 +63,10 @@ pub(crate) const AE_ANNC: &[Row] = &[
     row("esi", Unsupported, Can, Can),
     row("mei", Unsupported, Can, Can),
     row("regs", Unsupported, Can, Can),
-    row("trps", Unsupported, Can, Can),
+    row("trps", NotDone, Can, Can),
     row("ape", Unsupported, Can, Can),
     row("scp", Unsupported, Can, Can),
-    row("tren", Unsupported, Can, Can),
+    row("tren", NotDone, Can, Can),
     row("loc", Unsupported, Can, Can),
 ];
 
@@ -95,7 +95,7 @@ pub(crate) const SERVICE_SUBSCRIBED_NODE: &[Row] = &[
     row("ni", NodeId, Must, Not),
     row("csi", CseId, Can, Not),
     row("di", Texts, Can, Can),
-    row("rlk", Links(MAX_LINKS), Can, Can),
+    row("rlk", LinksOrNone(MAX_LINKS), Can, Can),
     row("nrq", Boolean, Can, Can),
 ];
 

@@ -34,8 +34,8 @@ pub(crate) struct Row {
 }
 
 use Kind::{
-    AppId, Boolean, Count, Creator, Entity, Kept, Links, Name, Rules, Simple, Text, Texts, Time,
-    Unsupported,
+    Any, AppId, Boolean, ContentInfo, Count, Creator, Entity, Kept, Labels, Link, Links, Name,
+    NotDone, Rules, Serializations, Text, Texts, Time, Unsupported,
 };
 use May::{Can, Must, Not};
 
@@ -52,7 +52,7 @@ const COMMON: &[Row] = &[
     row("ct", Kept, Not, Not),
     row("lt", Kept, Not, Not),
     row("et", Time, Can, Can),
-    row("lbl", Texts, Can, Can),
+    row("lbl", Labels, Can, Can),
     row("at", Unsupported, Can, Can),
     row("aa", Unsupported, Can, Can),
     row("ast", Unsupported, Can, Can),
@@ -68,17 +68,17 @@ const AE: &[Row] = &[
     row("aei", Kept, Not, Not),
     row("poa", Texts, Can, Can),
     row("or", Text(1024), Can, Can),
-    row("nl", Kept, Not, Not),
+    row("nl", Link, Can, Can),
     row("rr", Boolean, Must, Can),
-    row("csz", Texts, Can, Can),
+    row("csz", Serializations, Can, Can),
     row("srv", Texts, Can, Can),
     row("esi", Unsupported, Can, Can),
     row("mei", Unsupported, Can, Can),
     row("regs", Unsupported, Can, Can),
-    row("trps", Unsupported, Can, Can),
+    row("trps", NotDone, Can, Can),
     row("ape", Unsupported, Can, Can),
     row("scp", Unsupported, Can, Can),
-    row("tren", Unsupported, Can, Can),
+    row("tren", NotDone, Can, Can),
     row("loc", Unsupported, Can, Can),
 ];
 
@@ -96,7 +96,7 @@ const CONTAINER: &[Row] = &[
     row("cbs", Kept, Not, Not),
     row("li", Unsupported, Can, Can),
     row("or", Text(1024), Can, Can),
-    row("disr", Unsupported, Can, Can),
+    row("disr", NotDone, Can, Can),
     row("loc", Unsupported, Can, Can),
 ];
 
@@ -104,9 +104,9 @@ const CONTAINER: &[Row] = &[
 const CONTENT_INSTANCE: &[Row] = &[
     row("st", Kept, Not, Not),
     row("cr", Creator, Can, Not),
-    row("cnf", Text(256), Can, Not),
+    row("cnf", ContentInfo, Can, Not),
     row("cs", Kept, Not, Not),
-    row("con", Simple, Must, Not),
+    row("con", Any, Must, Not),
     row("conr", Unsupported, Can, Not),
     row("or", Text(1024), Can, Not),
     row("dgt", Time, Can, Not),
@@ -207,8 +207,12 @@ fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
     if may == Not {
         return Err(AttributeError::NotPermitted(row.name));
     }
-    if row.kind == Rules {
-        return policy::check(row.name, value);
+    match row.kind {
+        Rules => return policy::check(row.name, value),
+        NotDone if value == &Value::Bool(true) => {
+            return Err(AttributeError::Unsupported(row.name));
+        }
+        _ => {}
     }
     row.kind.check(value).map_err(|why| AttributeError::Value { name: row.name, why })
 }
@@ -290,13 +294,13 @@ pub(crate) fn for_create(
     }
 }
 
+/// An attribute that a subscription always has, though nobody has to give it.
+pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
+
 /// A change of a resource.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Change {
     /// A new expiration time; `Some(None)` where the originator leaves it to the CSE.
-/// An attribute that a subscription always has, though nobody has to give it.
-pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
-
     pub(crate) expires: Option<Option<Seconds>>,
     /// New values.
     pub(crate) set: Attributes,

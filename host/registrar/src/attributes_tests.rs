@@ -90,8 +90,35 @@ fn what_is_not_supported_says_so() {
     for value in [json!(["x"]), json!(null)] {
         let e = create(Ae, json!({"daci": value})).unwrap_err();
         assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("daci")));
-        let e = update(Container, json!({"disr": value})).unwrap_err();
-        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("disr")));
+        let e = update(Container, json!({"li": value})).unwrap_err();
+        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("li")));
+    }
+}
+
+#[test]
+fn what_is_not_asked_for_may_be_said() {
+    use ResourceType::{PollingChannel, RemoteCse, Subscription};
+    let (sub, csr) = (json!({"nu": ["Cx"]}), json!({"cb": "/a/b", "csi": "/a", "rr": true}));
+    for (ty, base, name) in [
+        (Container, json!({}), "disr"),
+        (PollingChannel, json!({}), "rqag"),
+        (Subscription, sub.clone(), "ln"),
+        (Subscription, sub, "nse"),
+        (Ae, json!({"api": "Nlight", "rr": true}), "tren"),
+        (Ae, json!({"api": "Nlight", "rr": true}), "trps"),
+        (RemoteCse, csr, "tren"),
+    ] {
+        let with = |value: Value| {
+            let mut given = map(base.clone());
+            given.insert(name.into(), value);
+            for_create(ty, given, NOW)
+        };
+        assert_eq!(with(json!(false)).unwrap().attributes[name], false, "{name}");
+        assert_eq!(with(json!(true)), Err(E::Unsupported(name)));
+        assert!(matches!(with(json!("false")), Err(E::Value { .. })), "{name}");
+        assert_eq!(update(ty, json!({name: false})).unwrap().set, map(json!({name: false})));
+        assert_eq!(update(ty, json!({name: true})), Err(E::Unsupported(name)));
+        assert_eq!(update(ty, json!({name: null})).unwrap().removed, [name]);
     }
 }
 
@@ -133,8 +160,12 @@ fn wrong_types_are_refused() {
         (Container, json!({"mni": "1"})),
         (Container, json!({"rn": "a/b"})),
         (Container, json!({"lbl": "a"})),
-        (ContentInstance, json!({"con": {"a": 1}})),
         (ContentInstance, json!({"con": "x", "cnf": 1})),
+        (ContentInstance, json!({"con": {"a": 1}, "cnf": "application/json"})),
+        (Ae, json!({"api": "Nlight", "rr": true, "poa": []})),
+        (Ae, json!({"api": "Nlight", "rr": true, "csz": ["yaml"]})),
+        (Ae, json!({"api": "Nlight", "rr": true, "nl": 1})),
+        (Container, json!({"disr": 0})),
     ] {
         let e = create(ty, given.clone()).unwrap_err();
         assert!(matches!(e, E::Value { .. }), "{given} {e}");

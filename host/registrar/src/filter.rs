@@ -8,25 +8,26 @@ use serde_json::Value;
 use crate::record::{Record, Seconds};
 use crate::representation;
 use crate::settings::Settings;
+use crate::values::media_type;
 
 /// A condition with one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// `crb`: created before.
     CreatedBefore(Seconds),
-    /// `cra`: created after.
+    /// `cra`: created then or after.
     CreatedAfter(Seconds),
-    /// `ms`: modified since.
+    /// `ms`: modified then or since.
     ModifiedSince(Seconds),
     /// `us`: not modified since.
     UnmodifiedSince(Seconds),
     /// `exb`: expires before.
     ExpiresBefore(Seconds),
-    /// `exa`: expires after.
+    /// `exa`: expires then or after.
     ExpiresAfter(Seconds),
     /// `sts`: the state tag is smaller.
     StateSmaller(u64),
-    /// `stb`: the state tag is bigger.
+    /// `stb`: the state tag is that, or bigger.
     StateBigger(u64),
     /// `sza`: the content has that many bytes, or more.
     SizeAbove(u64),
@@ -38,13 +39,13 @@ impl Condition {
     fn holds(self, record: &Record, expires: Option<Seconds>) -> bool {
         match self {
             Self::CreatedBefore(at) => record.created < at,
-            Self::CreatedAfter(at) => record.created > at,
-            Self::ModifiedSince(at) => record.modified > at,
+            Self::CreatedAfter(at) => record.created >= at,
+            Self::ModifiedSince(at) => record.modified >= at,
             Self::UnmodifiedSince(at) => record.modified < at,
             Self::ExpiresBefore(at) => expires.is_some_and(|e| e < at),
-            Self::ExpiresAfter(at) => expires.is_some_and(|e| e > at),
+            Self::ExpiresAfter(at) => expires.is_some_and(|e| e >= at),
             Self::StateSmaller(n) => record.state.is_some_and(|s| s < n),
-            Self::StateBigger(n) => record.state.is_some_and(|s| s > n),
+            Self::StateBigger(n) => record.state.is_some_and(|s| s >= n),
             Self::SizeAbove(n) => record.size.is_some_and(|s| s >= n),
             Self::SizeBelow(n) => record.size.is_some_and(|s| s < n),
         }
@@ -89,7 +90,7 @@ pub(crate) struct Filter {
     pub(crate) types: Vec<u16>,
     /// `lbl`: one of these labels.
     pub(crate) labels: Vec<String>,
-    /// `cty`: one of these content types.
+    /// `cty`: one of these media types, with or without its encoding.
     pub(crate) content_types: Vec<String>,
     /// `atr`: attributes, each name of them a name of its own.
     pub(crate) attributes: Vec<Wanted>,
@@ -123,7 +124,11 @@ impl Filter {
         };
         let typed = || {
             let content_type = record.attributes.get("cnf").and_then(Value::as_str);
-            content_type.is_some_and(|own| self.content_types.iter().any(|w| w == own))
+            content_type.is_some_and(|own| {
+                let fits =
+                    |wanted: &String| wanted == own || Some(wanted.as_str()) == media_type(own);
+                self.content_types.iter().any(fits)
+            })
         };
         let mut names = Vec::new();
         if !self.types.is_empty() {
@@ -182,13 +187,13 @@ mod tests {
         use Condition as C;
         for (holds, fails) in [
             (C::CreatedBefore(101), C::CreatedBefore(100)),
-            (C::CreatedAfter(99), C::CreatedAfter(100)),
-            (C::ModifiedSince(99), C::ModifiedSince(100)),
+            (C::CreatedAfter(100), C::CreatedAfter(101)),
+            (C::ModifiedSince(100), C::ModifiedSince(101)),
             (C::UnmodifiedSince(101), C::UnmodifiedSince(100)),
             (C::ExpiresBefore(201), C::ExpiresBefore(200)),
-            (C::ExpiresAfter(199), C::ExpiresAfter(200)),
+            (C::ExpiresAfter(200), C::ExpiresAfter(201)),
             (C::StateSmaller(8), C::StateSmaller(7)),
-            (C::StateBigger(6), C::StateBigger(7)),
+            (C::StateBigger(7), C::StateBigger(8)),
             (C::SizeAbove(10), C::SizeAbove(11)),
             (C::SizeBelow(11), C::SizeBelow(10)),
         ] {
@@ -218,6 +223,7 @@ mod tests {
             filter(&[], &[], &[]),
             filter(&[3, 4], &[], &[]),
             filter(&[4], &["other", "light"], &["text/plain:0"]),
+            filter(&[4], &["light"], &["text/html", "text/plain"]),
         ] {
             assert!(good.matches(&settings, &record(), None), "{good:?}");
         }
@@ -225,7 +231,8 @@ mod tests {
             filter(&[3], &[], &[]),
             filter(&[], &["lig"], &[]),
             filter(&[4], &["other"], &[]),
-            filter(&[4], &["light"], &["text/plain"]),
+            filter(&[4], &["light"], &["text/html"]),
+            filter(&[4], &["light"], &["text/plain:1"]),
         ] {
             assert!(!bad.matches(&settings, &record(), None), "{bad:?}");
         }

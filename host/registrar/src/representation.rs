@@ -73,11 +73,13 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
         ("cst", json!(settings.cse_type)),
         ("srt", Value::Array(types)),
         ("srv", json!(settings.release_versions)),
-        ("poa", json!(settings.points_of_access)),
-        ("csz", json!([saegis_onem2m::http::JSON])),
-        ("rr", json!(true)),
+        ("csz", json!(["json"])),
     ] {
         all.insert(name.into(), value);
+    }
+    // A list has a member, or there is none.
+    if !settings.points_of_access.is_empty() {
+        all.insert("poa".into(), json!(settings.points_of_access));
     }
     if !settings.csebase_policies.is_empty() {
         all.insert(POLICIES.into(), json!(settings.csebase_policies));

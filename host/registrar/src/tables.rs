@@ -5,7 +5,7 @@ use crate::access_tables::MAX_POLICIES;
 use crate::attributes::May::{Can, Must, Not};
 use crate::attributes::{Row, row};
 use crate::values::Kind::{
-    Addresses, Count, Creator, Kept, Links, Object, Text, Texts, Unsupported,
+    Addresses, Count, Creator, Kept, Links, Members, NotDone, Object, Text, Unsupported,
 };
 use crate::values::{MAX_ADDRESS, MAX_NAME};
 
@@ -26,13 +26,13 @@ pub(crate) const SUBSCRIPTION: &[Row] = &[
     row("psn", Unsupported, Can, Can),
     row("pn", Unsupported, Can, Can),
     row("nsp", Unsupported, Can, Can),
-    row("ln", Unsupported, Can, Can),
+    row("ln", NotDone, Can, Can),
     row("nct", Count, Can, Can),
     row("nec", Unsupported, Can, Can),
     row("cr", Creator, Can, Not),
     row("su", Text(MAX_ADDRESS), Can, Not),
     row("acrs", Unsupported, Can, Can),
-    row("nse", Unsupported, Can, Can),
+    row("nse", NotDone, Can, Can),
     row("nsi", Kept, Not, Not),
     row("ma", Unsupported, Can, Can),
 ];
@@ -46,7 +46,7 @@ pub(crate) const GROUP: &[Row] = &[
     row("spty", Unsupported, Can, Not),
     row("cnm", Kept, Not, Not),
     row("mnm", Count, Must, Can),
-    row("mid", Texts, Must, Can),
+    row("mid", Members, Must, Can),
     row("macp", Unsupported, Can, Can),
     row("mtv", Kept, Not, Not),
     row("csy", Count, Can, Not),
@@ -57,4 +57,4 @@ pub(crate) const GROUP: &[Row] = &[
 
 /// `<pollingChannel>`.
 pub(crate) const POLLING_CHANNEL: &[Row] =
-    &[row("acpi", Links(MAX_POLICIES), Can, Can), row("rqag", Unsupported, Can, Can)];
+    &[row("acpi", Links(MAX_POLICIES), Can, Can), row("rqag", NotDone, Can, Can)];

@@ -1,5 +1,7 @@
 //! The kinds of values that attributes have (TS-0004 clause 6.3), with the bounds that are ours.
 
+use std::ops::RangeInclusive;
+
 use saegis_onem2m::app_rule::may_be_an_app_id;
 use saegis_onem2m::id::{AppId, From, MAX_LEN};
 use serde_json::Value;
@@ -21,8 +23,16 @@ pub(crate) const MAX_ADDRESS: usize = 512;
 
 /// Names with a meaning of their own: virtual resources, the `<CSEBase>`, and what a path starts
 /// with when it is not CSE-relative.
-const RESERVED: [&str; 12] =
-    ["-", "_", "~", ".", "..", "la", "ol", "fopt", "sfop", "pcu", "pch", "ntsr"];
+const RESERVED: [&str; 10] = ["-", "_", "~", ".", "..", "la", "ol", "fopt", "sfop", "pcu"];
+
+/// Deepest nesting of objects and lists in the content of an instance: wherever it is put into a
+/// notification or an answer, that can be read again (`serde_json` reads 128 levels).
+const MAX_CONTENT_DEPTH: usize = 64;
+
+/// Serializations of primitives (m2m:serializations of TS-0004 table 6.3.3-1), and the media types
+/// that stand for them in earlier releases.
+const SERIALIZATIONS: [&str; 6] =
+    ["xml", "json", "cbor", "application/xml", "application/json", "application/cbor"];
 
 /// A text that is no resource name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,14 +61,61 @@ pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
     if RESERVED.contains(&text) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
-/// Whether that is a list of at most so many texts of the right kind.
-fn list(value: &Value, most: usize, is_right: impl Fn(&str) -> bool) -> bool {
+/// Whether that is a list of so many texts of the right kind.
+fn list(value: &Value, sizes: RangeInclusive<usize>, is_right: impl Fn(&str) -> bool) -> bool {
     let right = |v: &Value| v.as_str().is_some_and(&is_right);
-    value.as_array().is_some_and(|list| list.len() <= most && list.iter().all(right))
+    value.as_array().is_some_and(|list| sizes.contains(&list.len()) && list.iter().all(right))
+}
+
+fn is_entry(text: &str) -> bool {
+    (1..=MAX_ENTRY).contains(&text.len())
 }
 
 fn is_visible(text: &str) -> bool {
     (1..=MAX_ENTRY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Whether that is an xs:token of a length that is taken.
+fn is_token(text: &str) -> bool {
+    (1..=MAX_ENTRY).contains(&text.len())
+        && !text.contains(char::is_control)
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !text.contains("  ")
+}
+
+/// The media type in an m2m:contentInfo, `type/subtype:encoding[:security]` (TS-0004 table 6.3.3-1).
+pub(crate) fn media_type(content_info: &str) -> Option<&str> {
+    let (before, last) = content_info.rsplit_once(':')?;
+    // The security is optional, and a media type does not end with a colon and a digit.
+    let (media_type, encoding) = match before.rsplit_once(':') {
+        Some((media_type, encoding)) if matches!(last, "0" | "1" | "2" | "3" | "4" | "5") => {
+            (media_type, encoding)
+        }
+        _ => (before, last),
+    };
+    let (essence, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
+    let (kind, subtype) = essence.trim_end().split_once('/')?;
+    // RFC 6838 clause 4.2.
+    let is_name = |name: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b);
+        !name.is_empty() && name.bytes().all(allowed)
+    };
+    let fits = matches!(encoding, "0" | "1" | "2")
+        && is_name(kind)
+        && is_name(subtype)
+        && !parameters.contains(char::is_control);
+    fits.then_some(media_type)
+}
+
+/// Whether nothing in a value is nested deeper than that.
+fn is_nested_within(value: &Value, levels: usize) -> bool {
+    let below = |v: &Value| levels > 0 && is_nested_within(v, levels - 1);
+    match value {
+        Value::Array(list) => list.iter().all(below),
+        Value::Object(members) => members.values().all(below),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
 }
 
 /// The kind of an attribute's value.
@@ -70,16 +127,24 @@ pub(crate) enum Kind {
     Time,
     /// A text of at most that many bytes.
     Text(usize),
-    /// A list of texts.
+    /// A list of texts: one at least.
     Texts,
+    /// A list of labels: tokens, one at least.
+    Labels,
+    /// A list of serializations: one at least.
+    Serializations,
+    /// A media type with an encoding (m2m:contentInfo).
+    ContentInfo,
+    /// The addresses of a group's members, of which there may be none.
+    Members,
     /// An App-ID. Whether its first letter fits the release is the registration's business.
     AppId,
     /// True or false.
     Boolean,
     /// A number from 0 upwards.
     Count,
-    /// A simple value: the content of an instance. Its size is bounded where it is stored.
-    Simple,
+    /// The content of an instance (xs:anyType): any value. Its size is bounded where it is stored.
+    Any,
     /// An object. What may be in it is checked where it is understood.
     Object,
     /// A list of addresses: one at least, and at most that many. What they are addresses of is
@@ -89,8 +154,10 @@ pub(crate) enum Kind {
     Creator,
     /// The address of a resource.
     Link,
-    /// At most that many addresses of resources.
+    /// Addresses of resources: one at least, and at most that many.
     Links(usize),
+    /// At most that many addresses of resources, of which there may be none.
+    LinksOrNone(usize),
     /// A set of access control rules. Whether it is one is the policy's business.
     Rules,
     /// An AE-ID or a CSE-ID.
@@ -109,6 +176,8 @@ pub(crate) enum Kind {
     Stems,
     /// Kept by the CSE.
     Kept,
+    /// Whether something is done that this registrar does not do: false may be given.
+    NotDone,
     /// Known to the specification and not to this registrar.
     Unsupported,
 }
@@ -132,34 +201,35 @@ impl Kind {
                 return identity::check_id(value.as_str().ok_or("must be a text")?);
             }
             Self::Link => value.as_str().is_some_and(|t| links::target(t).is_some()),
-            Self::Links(most) => list(value, most, |t| links::target(t).is_some()),
+            Self::Links(most) => list(value, 1..=most, |t| links::target(t).is_some()),
+            Self::LinksOrNone(most) => list(value, 0..=most, |t| links::target(t).is_some()),
             Self::CseId => value.as_str().is_some_and(|t| {
                 let form = From::parse(t);
                 matches!(form, Ok(From::SpRelative(_) | From::Absolute { stem: None, .. }))
             }),
             Self::CseType => value.as_u64().is_some_and(|n| (1..=3).contains(&n)),
             Self::NodeId => value.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_LEN),
-            Self::Patterns => list(value, MAX_ENTRIES, is_visible),
-            Self::AppIds => list(value, MAX_ENTRIES, |t| is_visible(t) && may_be_an_app_id(t)),
-            Self::Stems => list(value, MAX_ENTRIES, |t| {
+            Self::Patterns => list(value, 1..=MAX_ENTRIES, is_visible),
+            Self::AppIds => list(value, 1..=MAX_ENTRIES, |t| is_visible(t) && may_be_an_app_id(t)),
+            Self::Stems => list(value, 1..=MAX_ENTRIES, |t| {
                 let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
                 t.starts_with(['*', 'C', 'S']) && t.bytes().all(allowed)
             }),
             Self::Time => value.as_str().is_some_and(|t| parse_timestamp(t).is_some()),
             Self::Text(most) => value.as_str().is_some_and(|t| t.len() <= most),
-            Self::Texts => value.as_array().is_some_and(|list| {
-                let entry =
-                    |v: &Value| v.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_ENTRY);
-                list.len() <= MAX_ENTRIES && list.iter().all(entry)
-            }),
+            Self::Texts => list(value, 1..=MAX_ENTRIES, is_entry),
+            Self::Members => list(value, 0..=MAX_ENTRIES, is_entry),
+            Self::Labels => list(value, 1..=MAX_ENTRIES, is_token),
+            Self::Serializations => list(value, 1..=MAX_ENTRIES, |t| SERIALIZATIONS.contains(&t)),
+            Self::ContentInfo => {
+                value.as_str().is_some_and(|t| t.len() <= MAX_ENTRY && media_type(t).is_some())
+            }
             Self::Boolean => value.is_boolean(),
             Self::Count => value.is_u64(),
-            Self::Simple => value.is_string() || value.is_number() || value.is_boolean(),
+            Self::Any => is_nested_within(value, MAX_CONTENT_DEPTH),
             Self::Object => value.is_object(),
-            Self::Addresses(most) => value.as_array().is_some_and(|list| {
-                let entry = |v: &Value| v.as_str().is_some_and(|t| t.len() <= MAX_ADDRESS);
-                (1..=most).contains(&list.len()) && list.iter().all(entry)
-            }),
+            Self::Addresses(most) => list(value, 1..=most, |t| t.len() <= MAX_ADDRESS),
+            Self::NotDone => value == &Value::Bool(false),
             Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
         };
         if fits { Ok(()) } else { Err(self.wanted()) }
@@ -170,32 +240,48 @@ impl Kind {
             Self::Name | Self::AppId => "must be a text".into(),
             Self::Time => "must be a time of the form 20261124T093000".into(),
             Self::Text(most) => format!("must be a text of at most {most} bytes"),
-            Self::Texts => format!(
+            Self::Texts => {
+                format!("must be a list of 1 to {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each")
+            }
+            Self::Members => format!(
                 "must be a list of at most {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each"
             ),
-            Self::Boolean => "must be true or false".into(),
+            Self::Labels => format!(
+                "must be a list of 1 to {MAX_ENTRIES} labels: tokens of 1 to {MAX_ENTRY} bytes \
+                 without control characters, spaces at an end, or two spaces in a row"
+            ),
+            Self::Serializations => {
+                format!("must be a list of 1 to {MAX_ENTRIES} serializations: xml, json or cbor")
+            }
+            Self::ContentInfo => "must be a media type with an encoding from 0 to 2, such as \
+                                  text/plain:0 or application/json:1"
+                .into(),
+            Self::Boolean | Self::NotDone => "must be true or false".into(),
             Self::Count => "must be a whole number from 0 upwards".into(),
-            Self::Simple => "must be a text, a number, true or false".into(),
+            Self::Any => format!("must not be nested deeper than {MAX_CONTENT_DEPTH} levels"),
             Self::Object => "must be an object".into(),
             Self::Addresses(most) => format!(
                 "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
             ),
             Self::Link => "must be the address of a resource".into(),
-            Self::Links(most) => format!("must be a list of at most {most} addresses of resources"),
+            Self::Links(most) => format!("must be a list of 1 to {most} addresses of resources"),
+            Self::LinksOrNone(most) => {
+                format!("must be a list of at most {most} addresses of resources")
+            }
             Self::Entity => "must be an AE-ID or a CSE-ID".into(),
             Self::CseId => "must be a CSE-ID with its slash, such as /mn-cse-123456".into(),
             Self::CseType => "must be 1 (IN), 2 (MN) or 3 (ASN)".into(),
             Self::NodeId => format!("must be a text of 1 to {MAX_LEN} bytes"),
             Self::Patterns => {
                 format!(
-                    "must be a list of at most {MAX_ENTRIES} identifiers, in which * is a wildcard"
+                    "must be a list of 1 to {MAX_ENTRIES} identifiers, in which * is a wildcard"
                 )
             }
             Self::AppIds => format!(
-                "must be a list of at most {MAX_ENTRIES} App-IDs, each starting with *, R or N"
+                "must be a list of 1 to {MAX_ENTRIES} App-IDs, each starting with *, R or N"
             ),
             Self::Stems => format!(
-                "must be a list of at most {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
+                "must be a list of 1 to {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
             ),
             Self::Creator => "must be null: the CSE enters the creator itself".into(),
             Self::Rules | Self::Kept | Self::Unsupported => "can't be given".into(),
@@ -223,6 +309,63 @@ mod tests {
         }
     }
 
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(
+            json!(1),
+            |inner, n| if n % 2 == 0 { json!([inner]) } else { json!({"a": inner}) },
+        )
+    }
+
+    #[test]
+    fn a_content_is_any_value_but_null() {
+        for good in [
+            json!({}),
+            json!({"t": 21.5, "on": true}),
+            json!([]),
+            json!([1, {"a": null}]),
+            json!("on"),
+            json!(-1),
+            json!(false),
+        ] {
+            assert_eq!(Kind::Any.check(&good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_content_info_is_a_media_type_with_an_encoding() {
+        for (good, of) in [
+            ("text/plain:0", "text/plain"),
+            ("application/json:1", "application/json"),
+            ("application/xml:1:5", "application/xml"),
+            ("application/vnd.onem2m-ntfy+xml:2:0", "application/vnd.onem2m-ntfy+xml"),
+            ("application/x-alljoyn;version=1.0:0", "application/x-alljoyn;version=1.0"),
+            ("text/plain; charset=utf-8:0", "text/plain; charset=utf-8"),
+        ] {
+            assert_eq!(media_type(good), Some(of), "{good}");
+        }
+        for bad in [
+            "",
+            ":",
+            "text",
+            "text:0",
+            "text/plain",
+            "text/plain:",
+            "text/plain:3",
+            "text/plain:00",
+            "text/plain:0:6",
+            "text/plain:0:",
+            "text/plain:x",
+            "text/plain:3:0",
+            "/plain:0",
+            "text/:0",
+            "te xt/plain:0",
+            "text/plain/x:0",
+            "text/plain:0:0:0",
+        ] {
+            assert_eq!(media_type(bad), None, "{bad}");
+        }
+    }
+
     #[test]
     fn values_have_the_type_of_their_attribute() {
         for (kind, good, bad) in [
@@ -233,7 +376,8 @@ mod tests {
             (Kind::Text(3), json!("abc"), json!("abcd")),
             (Kind::Text(3), json!(""), json!(["a"])),
             (Kind::Texts, json!(["a", "b"]), json!("a")),
-            (Kind::Texts, json!([]), json!(["a", 1])),
+            (Kind::Texts, json!(["a"]), json!([])),
+            (Kind::Members, json!([]), json!(["a", 1])),
             (Kind::Texts, json!(["a"]), json!([""])),
             (Kind::Texts, json!(["a"]), json!(vec!["a"; MAX_ENTRIES + 1])),
             (Kind::Texts, json!(["a"]), json!(["a".repeat(MAX_ENTRY + 1)])),
@@ -248,8 +392,24 @@ mod tests {
             (Kind::Addresses(2), json!(["a"]), json!([])),
             (Kind::Addresses(2), json!(["a"]), json!("a")),
             (Kind::Addresses(2), json!(["a"]), json!(["a".repeat(MAX_ADDRESS + 1)])),
-            (Kind::Simple, json!("21"), json!({"t": 21})),
-            (Kind::Simple, json!(21.5), json!([21])),
+            (Kind::Any, nested(MAX_CONTENT_DEPTH), nested(MAX_CONTENT_DEPTH + 1)),
+            (Kind::NotDone, json!(false), json!(true)),
+            (Kind::NotDone, json!(false), json!("false")),
+            (Kind::Links(1), json!(["cse/a"]), json!([])),
+            (Kind::LinksOrNone(1), json!([]), json!(["cse/a", "cse/b"])),
+            (Kind::Labels, json!(["a b", "room:1", "é"]), json!([])),
+            (Kind::Labels, json!(["a"]), json!([" a"])),
+            (Kind::Labels, json!(["a"]), json!(["a "])),
+            (Kind::Labels, json!(["a"]), json!(["a  b"])),
+            (Kind::Labels, json!(["a"]), json!(["a\tb"])),
+            (Kind::Labels, json!(["a"]), json!(["a\nb"])),
+            (Kind::Labels, json!(["a"]), json!(["a\u{0}b"])),
+            (Kind::Serializations, json!(["json", "application/cbor"]), json!(["yaml"])),
+            (Kind::Serializations, json!(["xml"]), json!([])),
+            (Kind::ContentInfo, json!("text/plain:0"), json!("text/plain")),
+            (Kind::Patterns, json!(["*"]), json!([])),
+            (Kind::AppIds, json!(["*"]), json!([])),
+            (Kind::Stems, json!(["*"]), json!([])),
         ] {
             assert_eq!(kind.check(&good), Ok(()), "{kind:?} {good}");
             assert!(kind.check(&bad).is_err(), "{kind:?} {bad}");

@@ -246,7 +246,7 @@ fn children_have_their_places() {
     assert_eq!(bench.update(LIGHT1, &cin, json!({"m2m:cin": {"con": 2}})).code, 4005);
     assert_eq!(bench.create(Some(LIGHT1), STATE, 28, json!({"m2m:fcnt": {}})).code, 5001);
     assert_eq!(bench.create(Some(LIGHT1), STATE, 5, json!({"m2m:cb": {}})).code, 4005);
-    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": {"a": 1}})).code, 4000);
+    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": {"a": 1}, "cnf": "x"})).code, 4000);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({})).code, 4000);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1, "cs": 1})).code, 4000);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1, "acpi": []})).code, 4000);

@@ -39,15 +39,16 @@ fn a_discovery_finds_what_is_below() {
     assert_eq!(find(&bench, "lbl=other+kept"), ["log"]);
     assert_eq!(find(&bench, "lbl=a%2Bb"), ["log/deep"]);
     assert_eq!(find(&bench, "lbl=a+b"), Vec::<String>::new());
-    assert_eq!(find(&bench, "cra=20261124T093010"), ["state/i2", "state/i3"]);
+    assert_eq!(find(&bench, "cra=20261124T093020"), ["state/i2", "state/i3"]);
     assert_eq!(find(&bench, "crb=20261124T093020&ty=4"), ["state/i1"]);
     assert_eq!(find(&bench, "ms=20261124T093020&ty=3"), ["state"]);
     assert_eq!(find(&bench, "us=20261124T093020&ty=3"), ["log", "log/deep"]);
     assert_eq!(find(&bench, "sza=2&szb=3"), ["state/i2"]);
-    assert_eq!(find(&bench, "stb=1&ty=4"), ["state/i2", "state/i3"]);
+    assert_eq!(find(&bench, "stb=2&ty=4"), ["state/i2", "state/i3"]);
     assert_eq!(find(&bench, "exb=20261124T093000"), Vec::<String>::new());
     assert_eq!(find(&bench, "exa=20261124T093000&ty=3&lvl=1"), ["state", "log"]);
     assert_eq!(find(&bench, "cty=text/plain:0&sza=3"), ["state/i3"]);
+    assert_eq!(find(&bench, "cty=text/plain&sza=3"), ["state/i3"]);
     assert_eq!(find(&bench, "cty=text/plain:1"), Vec::<String>::new());
 }
 

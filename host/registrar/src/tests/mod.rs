@@ -1,6 +1,7 @@
 //! The registrar from outside: requests and answers.
 
 mod announcements;
+mod attribute_rules;
 mod containers;
 mod cses;
 mod deliveries;

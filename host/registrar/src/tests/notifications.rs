@@ -146,7 +146,7 @@ fn what_is_refused_is_not_told() {
     let bench = Bench::with_lights();
     watch(&bench, STATE, json!({"rn": "sub", "enc": {"net": [1, 2, 3, 4]}, "exc": 1}));
     for reply in [
-        bench.instance(LIGHT1, STATE, json!({"con": {"a": 1}})),
+        bench.instance(LIGHT1, STATE, json!({"con": {"a": 1}, "cnf": "x"})),
         bench.instance(LIGHT1, STATE, json!({"con": 1, "rn": "sub"})),
         bench.instance(LIGHT2, STATE, json!({"con": 1})),
         bench.update(LIGHT2, STATE, json!({"m2m:cnt": {}})),

@@ -18,6 +18,8 @@ pub(super) fn policy(bench: &Bench, name: &str, privileges: Value) -> Reply {
 
 pub(super) fn govern(bench: &Bench, who: &str, path: &str, policies: &[&str]) -> u16 {
     let root = if path == "/cse/light1" { "m2m:ae" } else { "m2m:cnt" };
+    // A list has a member, or there is none.
+    let policies = if policies.is_empty() { Value::Null } else { json!(policies) };
     bench.update(who, path, json!({ root: { "acpi": policies } })).code
 }
 
@@ -255,6 +257,7 @@ fn privileges_are_changed_alone() {
         json!({"cstn": LIGHT1, "lbl": ["x"]}),
         json!({"acpi": ["cse/a"], "cstn": LIGHT1}),
         json!({"acpi": "cse/a"}),
+        json!({"acpi": []}),
         json!({"acpi": ["cse//a"]}),
         json!({"acpi": ["/"]}),
         json!({"acpi": [1]}),

@@ -33,13 +33,7 @@ macro_rules! rsc {
             pub fn http_status(self) -> u16 {
                 match self {
                     $(Rsc::$name => $http,)*
-                    // No row for it: what its thousands mean in TS-0004 clause 6.6.2.
-                    Rsc::Other(code) => match code / 1000 {
-                        1 => 202,
-                        2 => 200,
-                        4 => 400,
-                        _ => 500,
-                    },
+                    Rsc::Other(code) => http_status(code),
                 }
             }
         }
@@ -89,9 +83,8 @@ rsc! {
     SecurityAssociationRequired = 4107, "SECURITY_ASSOCIATION_REQUIRED", 403;
     /// The parent does not take children of that type.
     InvalidChildResourceType = 4108, "INVALID_CHILD_RESOURCE_TYPE", 403;
-    /// A request to the members of a group that has none. This row and those of 4110, 5204 and 6010
-    /// are not in TS-0009's table: as other CSEs have them.
-    NoMembers = 4109, "NO_MEMBERS", 404;
+    /// A request to the members of a group that has none.
+    NoMembers = 4109, "NO_MEMBERS", 403;
     /// A member is of another type than the group's.
     GroupMemberTypeInconsistent = 4110, "GROUP_MEMBER_TYPE_INCONSISTENT", 400;
     /// The originator of an ESPrim object is not who it says.
@@ -116,18 +109,36 @@ rsc! {
     AlreadyExists = 5106, "ALREADY_EXISTS", 409;
     /// An entity on the way can't be reached.
     RemoteEntityNotReachable = 5107, "REMOTE_ENTITY_NOT_REACHABLE", 404;
-    /// The target takes no subscriptions. Its row, and the next, are not in TS-0009's table: 403,
-    /// as other CSEs have it, for it is a refusal.
+    /// The target takes no subscriptions.
     TargetNotSubscribable = 5203, "TARGET_NOT_SUBSCRIBABLE", 403;
     /// Whether the target of a subscription wants to be notified could not be asked.
     SubscriptionVerificationInitiationFailed = 5204,
         "SUBSCRIPTION_VERIFICATION_INITIATION_FAILED", 500;
     /// The host of a subscription may not notify there.
     SubscriptionHostHasNoPrivilege = 5205, "SUBSCRIPTION_HOST_HAS_NO_PRIVILEGE", 403;
+    /// An answer that is fetched later is not supported.
+    NonBlockingSynchRequestNotSupported = 5206, "NON_BLOCKING_SYNCH_REQUEST_NOT_SUPPORTED", 501;
     /// No answer can be given in a form that the originator takes.
     NotAcceptable = 5207, "NOT_ACCEPTABLE", 406;
     /// A group would have more members than it may.
     MaxNumberOfMemberExceeded = 6010, "MAX_NUMBER_OF_MEMBER_EXCEEDED", 400;
+}
+
+/// The HTTP status of a code that has no name here: by the rows of TS-0009 table 6.3.2-1, and where
+/// it has none, by the class of the code (TS-0004 clause 6.6.2).
+fn http_status(code: u16) -> u16 {
+    match code {
+        4111..=4115 | 5208 | 5214 | 5215 | 5218 | 5222 => 403,
+        4118 | 4119 | 4121 | 6003 | 6005 => 404,
+        4124 | 5219 | 5220 | 6028 | 6029 => 409,
+        4125 => 501,
+        6022..=6024 => 400,
+        6030 | 6031 => 504,
+        1000..=1999 => 202,
+        2000..=2999 => 200,
+        4000..=4999 => 400,
+        _ => 500,
+    }
 }
 
 impl Rsc {
@@ -170,7 +181,19 @@ mod tests {
             (2004, 200),
             (4000, 400),
             (4102, 400),
-            (4109, 404),
+            (4109, 403),
+            (4112, 403),
+            (4118, 404),
+            (4120, 400),
+            (4124, 409),
+            (4125, 501),
+            (5206, 501),
+            (5209, 500),
+            (5222, 403),
+            (6005, 404),
+            (6020, 500),
+            (6023, 400),
+            (6031, 504),
             (4110, 400),
             (5204, 500),
             (6010, 400),

@@ -85,7 +85,7 @@ fn a_light_that_speaks_as_the_other_is_refused(tool: Tool) {
         "op": 4, "fr": OTHER, "to": "/mn-cse-123456/cse/light2", "rqi": "1", "rvi": "3",
     } });
     let notify = Request::new("POST", "/cse").header("Content-Type", "application/json");
-    light.client.ask(&notify.body(&wrapped.to_string()).from(OWN)).expect_refusal(403, 4106);
+    light.client.ask(&notify.body(&wrapped.to_string()).from(OWN)).expect_refusal(400, 4000);
     // To light 2 nothing has happened.
     assert_eq!(state(&acme), before);
     let mut two = Light::two(tool, &gateway);

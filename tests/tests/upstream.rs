@@ -175,11 +175,13 @@ fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
         light.ask(&own(path)).expect_refusal(400, 4000);
     }
     // What has a place of its own and was checked there, in a query string that a CSE may read.
-    for query in ["fr=Clight-AE2", "FR=Clight-AE1", "to=cse/y", "op=4", "rqi=1", "%66r=x", "cr=x"] {
+    for query in ["fr=Clight-AE2", "FR=Clight-AE1", "to=cse/y", "op=4", "rqi=1", "%66r=x", "pc=x"] {
         light.ask(&own(&format!("/cse/x?{query}"))).expect_refusal(400, 4000);
     }
-    let container = |path| Request::create_container(path, "lamp").from(OWN);
-    light.ask(&container("/cse/x?ty=2")).expect_refusal(400, 4000);
+    let container = |path: &str| Request::create_container(path, "lamp").from(OWN);
+    for query in ["ty=2", "cr=Clight-AE2", "aei=Clight-AE2"] {
+        light.ask(&container(&format!("/cse/x?{query}"))).expect_refusal(400, 4000);
+    }
     // A content of another type than the header says.
     let ae = container("/cse/x").body("{\"m2m:ae\":{\"api\":\"Nx\",\"rr\":false}}");
     light.ask(&ae).expect_refusal(400, 4000);
@@ -208,6 +210,7 @@ fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
             _ => light.read(),
         };
         assert_eq!((refused.status(), refused.rsc()), (405, Some(4005)), "{method}");
+        assert_eq!(refused.header("allow"), Some("GET, POST, PUT, DELETE"), "{method}");
     }
     light.ask(&own("/cse/x")).expect(200, 2000);
     assert_eq!(upstream.requests().len(), 1, "{}", upstream.text());

@@ -19,7 +19,6 @@ use hyper::Request;
 use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rand::RngExt;
-use saegis_onem2m::http::{read_request, write_response};
 use saegis_onem2m::id::{CredentialId, From};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
@@ -34,7 +33,7 @@ use crate::gateway::Gateway;
 use crate::local::Local;
 use crate::notifier::{Failure, answered_by, is_of};
 use crate::private_file;
-use crate::service::collect;
+use crate::service::{collect, http_response, read_whole};
 
 /// Connections of the CSE at a time.
 const CONNECTIONS: usize = 256;
@@ -127,7 +126,10 @@ impl Door {
 pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Result<Local> {
     let answer = move |request| {
         let gateway = gateway.clone();
-        async move { write_response(pass_on(&gateway, request).await).map(Full::new) }
+        async move {
+            let response = pass_on(&gateway, request).await;
+            http_response(response, Some(Operation::Notify)).map(Full::new)
+        }
     };
     Local::listen(address, CONNECTIONS, answer).await
 }
@@ -184,8 +186,9 @@ async fn pass_on(gateway: &Gateway, request: Request<Incoming>) -> ResponsePrimi
         return refuse("", Rsc::BadRequest, "its content is too large, or did not come in time");
     };
     // The path is not the target: that is the AE itself.
-    let base = Uri::from_static("/-");
-    let request = match read_request(&parts.method, &base, &parts.headers, body) {
+    let mut of_ae = parts.clone();
+    of_ae.uri = Uri::from_static("/-");
+    let request = match read_whole(&of_ae, body) {
         Ok(request) => request,
         Err(e) => return refuse(&e.request_id.unwrap_or_default(), e.rsc, &e.why),
     };

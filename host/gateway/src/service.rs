@@ -11,12 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::StatusCode;
+use http::header::ALLOW;
+use http::request::Parts;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::exported::Exported;
-use saegis_onem2m::http::{read_request, write_response};
+use saegis_onem2m::http::{
+    BindingError, allowed_methods, check_host, read_request, write_response,
+};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -130,7 +135,7 @@ impl Service {
         };
         self.gateway.metrics.answered(operation, response.rsc);
         self.busy.store(false, Ordering::Relaxed);
-        write_response(response).map(Full::new)
+        http_response(response, operation).map(Full::new)
     }
 
     /// Whether a request may change which AE a credential is: here, and nowhere else.
@@ -161,7 +166,7 @@ impl Service {
             Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
         };
         self.broken_off.store(body.is_err(), Ordering::Relaxed);
-        let read = |body| read_request(&parts.method, &parts.uri, &parts.headers, body);
+        let read = |body| read_whole(&parts, body);
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {
                 Ok(mut request) => {
@@ -366,6 +371,27 @@ impl Service {
         }
         allowed(verdict)
     }
+}
+
+/// Reads a request primitive out of a request of HTTP.
+pub fn read_whole(parts: &Parts, body: Bytes) -> Result<RequestPrimitive, BindingError> {
+    let request = read_request(&parts.method, &parts.uri, &parts.headers, body)?;
+    match check_host(parts.version, &parts.headers) {
+        Ok(()) => Ok(request),
+        Err(e) => Err(BindingError { request_id: Some(request.request_id), ..e }),
+    }
+}
+
+/// The HTTP response that carries the answer to a request of that operation.
+pub fn http_response(
+    response: ResponsePrimitive,
+    operation: Option<Operation>,
+) -> http::Response<Bytes> {
+    let mut response = write_response(response);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, allowed_methods(operation));
+    }
+    response
 }
 
 fn allowed(verdict: Verdict) -> Result<(), (Rsc, String)> {

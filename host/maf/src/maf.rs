@@ -9,7 +9,7 @@ use saegis_onem2m::exported::Exported;
 use saegis_onem2m::id::{AbsoluteId, CredentialId};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::timestamp;
+use saegis_onem2m::timestamp::{REQUEST_EXPIRATION, check_times};
 
 use crate::keys::Decoy;
 use crate::record::{Seconds, seconds};
@@ -26,9 +26,6 @@ const RELEASES: [&str; 4] = ["2a", "3", "4", "5"];
 
 /// Parameters that change nothing here.
 const PASSED_OVER: [&str; 3] = ["x-m2m-ot", "x-m2m-ec", "x-m2m-vsi"];
-
-/// The Request Expiration Timestamp.
-const EXPIRATION: &str = "x-m2m-ret";
 
 /// Who asks.
 #[derive(Clone)]
@@ -214,24 +211,10 @@ fn check_parameters(request: &RequestPrimitive, now: Seconds) -> Result<(), Refu
     if !request.query.is_empty() {
         return Err(Refusal::Query);
     }
-    for (name, value) in &request.parameters {
-        if *name == EXPIRATION {
-            check_expiration(value, now)?;
-        } else if !PASSED_OVER.contains(name) {
-            return Err(Refusal::Parameter(name));
-        }
-    }
-    Ok(())
-}
-
-/// A time, or the milliseconds that are left.
-fn check_expiration(value: &str, now: Seconds) -> Result<(), Refusal> {
-    if value.parse::<u64>().is_ok_and(|left| left > 0) {
-        return Ok(());
-    }
-    match timestamp::parse(value) {
-        Ok(at) if seconds(at) > now => Ok(()),
-        Ok(_) => Err(Refusal::Expired),
-        Err(_) => Err(Refusal::Expiration),
+    check_times(&request.parameters, SystemTime::UNIX_EPOCH + Duration::from_secs(now))?;
+    let known = |name: &str| name == REQUEST_EXPIRATION || PASSED_OVER.contains(&name);
+    match request.parameters.iter().find(|(name, _)| !known(name)) {
+        Some((name, _)) => Err(Refusal::Parameter(name)),
+        None => Ok(()),
     }
 }

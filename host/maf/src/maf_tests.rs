@@ -363,7 +363,8 @@ fn what_is_no_request_to_this_maf_is_refused() {
     assert_eq!(with(&|r| r.parameters.push(("x-m2m-ot", "20270115T080000".into()))), 2000);
     for (left, rsc) in [
         ("1000", 2000),
-        ("0", 4000),
+        ("0", 4008),
+        ("-1000", 4008),
         ("x", 4000),
         ("20260101T000000", 4008),
         ("20280101T000000", 2000),

@@ -1,6 +1,7 @@
 //! Why a request is refused: the Response Status Code, and the reason that the client is told.
 
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp::TimeFault;
 
 use crate::attributes::AttributeError;
 use crate::store::StoreError;
@@ -14,12 +15,9 @@ pub(crate) enum Refusal {
     /// A Release Version Indicator that is not spoken here.
     #[error("the release version is not supported")]
     Release,
-    /// The request says that it is of no use any more.
-    #[error("the request has expired")]
-    Expired,
-    /// A Request Expiration Timestamp that is none.
-    #[error("the Request Expiration Timestamp is neither a time nor a number of milliseconds")]
-    Expiration,
+    /// The request says that it is of no use any more, or a time that is none.
+    #[error(transparent)]
+    Time(#[from] TimeFault),
     /// A parameter that is not supported.
     #[error("the parameter {0} is not supported")]
     Parameter(&'static str),
@@ -78,10 +76,9 @@ impl Refusal {
         match self {
             Self::NotTheCaller => Rsc::OriginatorNotAuthenticated,
             Self::Release => Rsc::ReleaseVersionNotSupported,
-            Self::Expired => Rsc::RequestTimeout,
+            Self::Time(fault) => fault.rsc(),
             Self::Parameter(_) => Rsc::NotImplemented,
-            Self::Expiration
-            | Self::Query
+            Self::Query
             | Self::Attribute(_)
             | Self::NothingToUpdate
             | Self::Suid

@@ -4,8 +4,8 @@
 //! primitive, so nothing that was not understood can reach an upstream.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri, Version};
 
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use crate::resource::ResourceType;
@@ -131,9 +131,19 @@ fn request_parts(
     {
         return Err(bad("the content is not of the resource type that ty says"));
     }
-    // Who is named in it is not asked about, for it creates nothing.
-    if operation != Operation::Notify && content.as_ref().is_some_and(Content::is_notification) {
-        return Err(bad("a notification (m2m:sgn) is no resource"));
+    // A create that lacks its type must not reach an AE as a notification and be answered with 2000;
+    // and the originators that a notification names are not checked, for it creates nothing.
+    let is_notified = content.as_ref().is_some_and(Content::is_notified);
+    if operation == Operation::Notify && content.is_some() && !is_notified {
+        return Err(bad("a POST without a resource type (;ty= in the Content-Type, as in \
+             application/json;ty=3) is a notification: its content is m2m:sgn, m2m:agn, m2m:seci \
+             or m2m:rsp"));
+    }
+    if operation != Operation::Notify && is_notified {
+        return Err(bad(
+            "m2m:sgn, m2m:agn, m2m:seci and m2m:rsp are contents of notifications, not \
+             resources",
+        ));
     }
     match (operation, content.is_some()) {
         (Operation::Create | Operation::Update | Operation::Notify, false) => {
@@ -145,9 +155,13 @@ fn request_parts(
         _ => {}
     }
     let query = read_query(uri.query().unwrap_or_default())?;
-    // A POST is a create by the type in its Content-Type, and by nothing else.
-    if post && query.iter().any(|(name, _)| name.eq_ignore_ascii_case("ty")) {
-        return Err(bad("the query string has ty, whose place is the Content-Type"));
+    // A POST is a create by the type in its Content-Type, and names its creator in its content. It has
+    // no filter in which the same names would be conditions.
+    let elsewhere = |name: &str| NOT_IN_QUERY_OF_POST.iter().any(|n| n.eq_ignore_ascii_case(name));
+    if post && let Some((name, _)) = query.iter().find(|(name, _)| elsewhere(name)) {
+        return Err(bad(format!(
+            "the query string of a POST has {name}, whose place is the Content-Type or the content"
+        )));
     }
     let mut parameters = named(headers, &REQUEST_PARAMETERS)?;
     if let Some(tokens) = single(headers, AUTHORIZATION.as_str())? {
@@ -390,9 +404,14 @@ fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
 const QUERY: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Parameters of a primitive that have a place of their own. In a query string a CSE could take
-/// them for what was checked in that place.
-const NOT_IN_QUERY: [&str; 8] = ["fr", "to", "op", "rqi", "rvi", "pc", "cr", "aei"];
+/// Parameters of a primitive that have header fields, or a place in the path. In a query string a CSE
+/// could take them for what was checked in that place. `op` and `pc` are attributes of `<request>`
+/// too, `fr` and `to` of `<authorizationDecision>`: no filter can name these.
+const NOT_IN_QUERY: [&str; 6] = ["fr", "to", "op", "rqi", "rvi", "pc"];
+
+/// Attributes that are conditions of a filter in other requests (TS-0009 clause 6.2.2.2), and that a
+/// CSE could take for the creator, the name or the type of what a POST creates.
+const NOT_IN_QUERY_OF_POST: [&str; 3] = ["ty", "cr", "aei"];
 
 /// Reads a query string: names and their values, each a list whose elements a `+` separates
 /// (TS-0009 clause 6.2.2.2). It is split before it is decoded, so an escaped `+` is one of the
@@ -406,17 +425,18 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
     }
     let decode = |part: &str| {
         let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
-        let decoded = decoded.map_err(|_| bad("the query string is not UTF-8"))?;
-        if decoded.contains(char::is_control) {
-            return Err(bad("the query string has a control character"));
-        }
-        Ok(decoded.into_owned())
+        decoded.map(String::from).map_err(|_| bad("the query string is not UTF-8"))
     };
+    // A text of XML, such as a SPARQL query, has line breaks and tabs; `write_request` escapes them.
+    let is_text = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
     let mut pairs = Vec::new();
     for pair in text.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name)?;
-        let value = value.split('+').map(decode).collect::<Result<_, _>>()?;
+        let value: Vec<String> = value.split('+').map(decode).collect::<Result<_, _>>()?;
+        if name.contains(char::is_control) || !value.iter().all(|v| v.chars().all(is_text)) {
+            return Err(bad("the query string has a control character"));
+        }
         if NOT_IN_QUERY.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
             return Err(bad(format!("the query string has {name}, which has another place")));
         }
@@ -426,6 +446,38 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
         return Err(bad(format!("the query string has over {MAX_QUERY_PARAMETERS} parameters")));
     }
     Ok(pairs)
+}
+
+/// Checks that a request of HTTP/1.1 has one Host, and that it is a host (RFC 9112 clause 3.2).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError> {
+    match single(headers, HOST.as_str())? {
+        None if version < Version::HTTP_11 => Ok(()),
+        None => Err(bad("the header Host is missing, which HTTP/1.1 requires (RFC 9112)")),
+        // A target without an authority has an empty one.
+        Some("") => Ok(()),
+        Some(host) => match host.parse::<http::uri::Authority>() {
+            Ok(authority) if !authority.as_str().contains('@') => Ok(()),
+            _ => {
+                Err(bad("the header Host is not a host name or an address, with or without a port"))
+            }
+        },
+    }
+}
+
+/// The value of the header field Allow (RFC 9110 clause 15.5.6) in an answer with the status 405: the
+/// methods of the binding without that of `refused`, where the request had one of them.
+#[must_use]
+pub fn allowed_methods(refused: Option<Operation>) -> HeaderValue {
+    HeaderValue::from_static(match refused {
+        None => "GET, POST, PUT, DELETE",
+        Some(Operation::Create | Operation::Notify) => "GET, PUT, DELETE",
+        Some(Operation::Retrieve) => "POST, PUT, DELETE",
+        Some(Operation::Update) => "GET, POST, DELETE",
+        Some(Operation::Delete) => "GET, POST, PUT",
+    })
 }
 
 #[cfg(test)]

@@ -58,14 +58,32 @@ fn a_create_is_read_whole() {
 fn a_notification_is_no_resource() {
     let json = ("Content-Type", "application/json");
     let container = ("Content-Type", "application/json;ty=3");
-    for root in ["m2m:sgn", "M2M:SGN", "m2m:sg\\u006e"] {
-        let body = format!(r#"{{"{root}":{{"rn":"x","cr":"Cb"}}}}"#);
+    for root in ["m2m:sgn", "M2M:SGN", "m2m:sg\\u006e", "m2m:agn", "m2m:seci", "m2m:rsp"] {
+        let body = format!(r#"{{"{root}":{{"rn":"x"}}}}"#);
         for (method, media) in [(Method::POST, container), (Method::POST, AE), (Method::PUT, json)]
         {
             assert_eq!(rsc(read(method, "/x", &[RI, media], &body)), Rsc::BadRequest, "{body}");
         }
         let notified = read(Method::POST, "/x", &[RI, json], &body).unwrap();
-        assert!(notified.content.unwrap().named_originators().is_empty());
+        assert_eq!(notified.operation, Operation::Notify);
+    }
+    let notified = read(Method::POST, "/x", &[RI, json], r#"{"m2m:sgn":{"cr":"Cb"}}"#).unwrap();
+    assert!(notified.content.unwrap().named_originators().is_empty());
+}
+
+/// It would be passed on to an AE, and answered as if something had been created.
+#[test]
+fn a_create_without_its_type_is_no_notification() {
+    for root in
+        ["m2m:cnt", "m2m:ae", "m2m:cin", "m2m:rqp", "m2m:uril", "hd:light", "sgn", "m2m:sgn2"]
+    {
+        let body = format!(r#"{{"{root}":{{"rn":"x"}}}}"#);
+        for media in ["application/json", "application/vnd.onem2m-res+json"] {
+            let e = read(Method::POST, "/x", &[RI, ("Content-Type", media)], &body).unwrap_err();
+            assert_eq!(e.rsc, Rsc::BadRequest, "{body}");
+            assert!(e.why.contains(";ty="), "{}", e.why);
+            assert_eq!(e.request_id.as_deref(), Some("r1"));
+        }
     }
 }
 
@@ -115,12 +133,50 @@ fn what_is_ambiguous_is_refused() {
         rsc(read(Method::GET, "/x", &[RI, ("Accept", "text/html, */*;q=0.1")], "")),
         Rsc::Ok
     );
-    assert_eq!(rsc(read(Method::GET, "/x?a=%0d", &[RI], "")), Rsc::BadRequest);
+}
+
+/// A SPARQL query has line breaks. They are escaped again, so that no header field comes of them.
+#[test]
+fn line_breaks_of_a_value_are_text_and_are_escaped_again() {
+    for text in ["smf=a%0Ab%0D%0AX-M2M-Origin%3A%20Cb%09c", "smf=%0A", "lbl=a%0A+%0Db"] {
+        let r = read(Method::GET, &format!("/x?{text}"), &[RI], "").unwrap();
+        let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
+        assert_eq!(out.uri().query(), Some(text));
+        assert_eq!(out.headers().len(), 2);
+    }
+    for bad in ["a=%00", "a=%1b", "a=x+%7f", "a=%c2%85", "a%0a=x", "%0d%0aa=x", "a=%ff"] {
+        assert_eq!(
+            rsc(read(Method::GET, &format!("/x?{bad}"), &[RI], "")),
+            Rsc::BadRequest,
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn a_request_of_http_1_1_has_one_host() {
+    let check = |version, hosts: &[&str]| {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, HeaderValue::from_str(host).unwrap());
+        }
+        check_host(version, &headers).map_err(|e| e.rsc)
+    };
+    for good in ["gateway", "gateway:8443", "127.0.0.1", "[::1]:443", ""] {
+        assert_eq!(check(Version::HTTP_11, &[good]), Ok(()), "{good}");
+    }
+    for bad in ["a b", "a/b", "u@a", "[::1", "a:b:c", "http://a"] {
+        assert_eq!(check(Version::HTTP_11, &[bad]), Err(Rsc::BadRequest), "{bad}");
+    }
+    assert_eq!(check(Version::HTTP_11, &["a", "a"]), Err(Rsc::BadRequest));
+    assert_eq!(check(Version::HTTP_11, &[]), Err(Rsc::BadRequest));
+    assert_eq!(check(Version::HTTP_10, &[]), Ok(()));
+    assert_eq!(check(Version::HTTP_10, &["a", "b"]), Err(Rsc::BadRequest));
 }
 
 #[test]
 fn a_query_string_does_not_say_what_has_another_place() {
-    for query in ["fr=Cb", "FR=Cb", "%66r=Cb", "op=1", "rqi=x", "x=1&aei=Cb"] {
+    for query in ["fr=Cb", "FR=Cb", "%66r=Cb", "op=1", "rqi=x", "x=1&pc=Cb", "rvi=1", "To=x"] {
         assert_eq!(
             rsc(read(Method::GET, &format!("/x?{query}"), &[RI], "")),
             Rsc::BadRequest,
@@ -128,11 +184,27 @@ fn a_query_string_does_not_say_what_has_another_place() {
         );
     }
     let json = ("Content-Type", "application/json");
-    assert_eq!(
-        rsc(read(Method::POST, "/x?ty=2", &[RI, json], "{\"m2m:sgn\":{}}")),
-        Rsc::BadRequest
-    );
-    assert_eq!(rsc(read(Method::GET, "/x?fu=1&ty=2", &[RI], "")), Rsc::Ok);
+    for query in ["ty=2", "cr=Cb", "x=1&AEI=Cb", "c%72=Cb"] {
+        let path = format!("/x?{query}");
+        let notify = read(Method::POST, &path, &[RI, json], "{\"m2m:sgn\":{}}");
+        assert_eq!(rsc(notify), Rsc::BadRequest, "{query}");
+        let create = read(Method::POST, &path, &[RI, AE], "{\"m2m:ae\":{}}");
+        assert_eq!(rsc(create), Rsc::BadRequest, "{query}");
+    }
+}
+
+/// The conditions of a filter are attributes by their names (TS-0009 clause 6.2.2.2), and name
+/// nobody who speaks.
+#[test]
+fn a_filter_names_attributes() {
+    for query in
+        ["ty=3&cr=Sam&fu=1", "fu=1&rn=temp", "fu=1&cni=1&aei=Cb", "fu=1&c.cr=Sam&p.rn=x%2A"]
+    {
+        let r = read(Method::GET, &format!("/x?{query}"), &[RI], "").unwrap();
+        let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
+        assert_eq!(out.uri().query(), Some(query));
+        assert!(r.content.is_none());
+    }
 }
 
 #[test]

@@ -210,6 +210,10 @@ const MAX_NAMED: usize = 64;
 /// The root of security information.
 const SECURITY_INFORMATION: &str = "m2m:seci";
 
+/// The roots of what a Notify carries (TS-0004 table 7.5.2-1): notification, aggregated notification,
+/// security information, response primitive.
+const NOTIFIED: [&str; 4] = [NOTIFICATION, "m2m:agn", SECURITY_INFORMATION, "m2m:rsp"];
+
 /// A content that is not the JSON of a representation.
 #[derive(Debug, thiserror::Error)]
 #[error("the content is not a JSON object with one representation: {0}")]
@@ -261,10 +265,10 @@ impl Content {
         self.root.eq_ignore_ascii_case(SECURITY_INFORMATION)
     }
 
-    /// Whether it is a notification, which is no resource.
+    /// Whether it is what a Notify carries, which is not a resource.
     #[must_use]
-    pub fn is_notification(&self) -> bool {
-        self.root.eq_ignore_ascii_case(NOTIFICATION)
+    pub fn is_notified(&self) -> bool {
+        NOTIFIED.iter().any(|root| self.root.eq_ignore_ascii_case(root))
     }
 
     /// The JSON text.

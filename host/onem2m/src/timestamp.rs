@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
+use crate::rsc::Rsc;
+
 /// A text that is no m2m:timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is no time of the form 20261124T093000 or 20261124T093000,123456")]
@@ -51,9 +53,120 @@ pub fn parse(text: &str) -> Result<SystemTime, TimestampError> {
     SystemTime::UNIX_EPOCH.checked_add(since).ok_or(TimestampError)
 }
 
+/// Reads an absolute time, or a relative one, which is in milliseconds from `now` on
+/// (m2m:absRelTimestamp: the union of m2m:timestamp and xs:long). A negative one is past.
+///
+/// # Errors
+/// When `text` is neither.
+pub fn parse_relative(text: &str, now: SystemTime) -> Result<SystemTime, TimestampError> {
+    match text.parse::<i64>() {
+        Ok(left) => {
+            let span = Duration::from_millis(left.unsigned_abs());
+            let at = if left < 0 { now.checked_sub(span) } else { now.checked_add(span) };
+            at.ok_or(TimestampError)
+        }
+        Err(_) => parse(text),
+    }
+}
+
+/// The Request Expiration Timestamp.
+pub const REQUEST_EXPIRATION: &str = "x-m2m-ret";
+/// The Operation Execution Time.
+pub const EXECUTION_TIME: &str = "x-m2m-oet";
+/// The parameters of a request that are absolute or relative times, by their header fields: the two
+/// above and the Result Expiration Timestamp.
+const TIMES: [&str; 3] = [REQUEST_EXPIRATION, "x-m2m-rst", EXECUTION_TIME];
+
+/// Why a request is not to be carried out at this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TimeFault {
+    /// Not in a format of times.
+    #[error(
+        "the parameter {0} is neither a time such as 20261124T093000 nor a number of milliseconds"
+    )]
+    Malformed(&'static str),
+    /// Past.
+    #[error("the request has expired: {0} is not in the future")]
+    Past(&'static str),
+}
+
+impl TimeFault {
+    /// The code to answer with.
+    #[must_use]
+    pub fn rsc(self) -> Rsc {
+        match self {
+            Self::Malformed(_) => Rsc::BadRequest,
+            Self::Past(_) => Rsc::RequestTimeout,
+        }
+    }
+}
+
+/// Checks the times among the parameters of a request (TS-0004 clauses 7.3.2.1 and 7.3.2.6). An
+/// execution time of 0 milliseconds is that of every request.
+///
+/// # Errors
+/// The first that is malformed or past.
+pub fn check_times(
+    parameters: &[(&'static str, String)],
+    now: SystemTime,
+) -> Result<(), TimeFault> {
+    for (name, value) in parameters.iter().filter(|(name, _)| TIMES.contains(name)) {
+        if *name == EXECUTION_TIME && is_at_once(value) {
+            continue;
+        }
+        match parse_relative(value, now) {
+            Ok(at) if at > now => {}
+            Ok(_) => return Err(TimeFault::Past(name)),
+            Err(_) => return Err(TimeFault::Malformed(name)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an execution time is now.
+#[must_use]
+pub fn is_at_once(execution_time: &str) -> bool {
+    execution_time.parse::<i64>() == Ok(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_absolute_or_relative_and_in_the_future() {
+        use TimeFault::{Malformed, Past};
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_512_600);
+        let check = |name, value: &str| check_times(&[(name, value.into())], now);
+        for name in TIMES {
+            for good in
+                ["1", "+1", "1000", "9223372036854775807", "20261124T093001", "99991231T235959"]
+            {
+                assert_eq!(check(name, good), Ok(()), "{name} {good}");
+            }
+            for past in [
+                "-1",
+                "-1000",
+                "-9223372036854775808",
+                "20261124T093000",
+                "20261124T092959",
+                "00010101T000000",
+            ] {
+                let fault = if past.starts_with("0001") { Malformed(name) } else { Past(name) };
+                assert_eq!(check(name, past), Err(fault), "{name} {past}");
+            }
+            for bad in
+                ["", "x", "1.5", "--1", "1 ", "9223372036854775808", "-9223372036854775809", "P1D"]
+            {
+                assert_eq!(check(name, bad), Err(Malformed(name)), "{name} {bad}");
+            }
+        }
+        assert_eq!(check(REQUEST_EXPIRATION, "0"), Err(Past(REQUEST_EXPIRATION)));
+        assert_eq!(check(EXECUTION_TIME, "0"), Ok(()));
+        assert_eq!(check("x-m2m-ot", "yesterday"), Ok(()), "no business of this check");
+        assert_eq!((Malformed("").rsc(), Past("").rsc()), (Rsc::BadRequest, Rsc::RequestTimeout));
+    }
+
     #[test]
     fn reads_and_writes() {
         let t = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_512_600);

@@ -140,6 +140,11 @@ pub(crate) fn is_known(ty: ResourceType, name: &str) -> bool {
     rows(ty).any(|row| row.name == name)
 }
 
+/// Whether resources of any type can have an attribute of that name.
+pub(crate) fn is_name(name: &str) -> bool {
+    ResourceType::ALL.into_iter().any(|ty| is_known(ty, name))
+}
+
 /// What is wrong with an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AttributeError {

@@ -6,7 +6,9 @@
 
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp::{EXECUTION_TIME, is_at_once};
 
+use crate::attributes;
 use crate::filter::{Condition, Filter, Wanted};
 use crate::record::parse_timestamp;
 use crate::refusal::quoted;
@@ -43,7 +45,7 @@ pub(crate) enum ResultContent {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OptionError {
     /// No such parameter.
-    #[error("there is no parameter {0}")]
+    #[error("there is no parameter and no attribute {0}")]
     Unknown(String),
     /// A value that the parameter can't have.
     #[error("the parameter {0} can't have that value")]
@@ -59,9 +61,15 @@ pub(crate) enum OptionError {
         /// The operation.
         operation: &'static str,
     },
+    /// An attribute for which the filter criteria have parameters (TS-0004 clause 7.3.3.17.9).
+    #[error("the attribute {0} is not a filter: use {1}")]
+    OwnCriterion(&'static str, &'static str),
     /// Known to the specification, not supported here.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    /// An answer that is to be fetched from a `<request>`, which is not supported here.
+    #[error("an answer that is fetched later (rt=1) is not supported")]
+    NotFetched,
 }
 
 impl OptionError {
@@ -69,9 +77,12 @@ impl OptionError {
     pub(crate) fn rsc(&self) -> Rsc {
         match self {
             Self::Unsupported(_) => Rsc::NotImplemented,
-            Self::Unknown(_) | Self::Value(_) | Self::Twice(_) | Self::ResultContent { .. } => {
-                Rsc::BadRequest
-            }
+            Self::NotFetched => Rsc::NonBlockingSynchRequestNotSupported,
+            Self::Unknown(_)
+            | Self::Value(_)
+            | Self::Twice(_)
+            | Self::OwnCriterion(..)
+            | Self::ResultContent { .. } => Rsc::BadRequest,
         }
     }
 }
@@ -100,16 +111,26 @@ pub(crate) struct Options {
     pub(crate) attributes: Option<Vec<String>>,
 }
 
-/// Criteria that the specification knows and that are not supported, by their short names.
-const UNSUPPORTED: [&str; 12] =
-    ["catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "patr", "plbl", "pty", "smf", "sqi"];
+/// Criteria and parameters that the specification knows and that are not supported, by their short
+/// names.
+const UNSUPPORTED: [&str; 18] = [
+    "asi", "auri", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "ltids", "patr", "plbl", "pty",
+    "rids", "smf", "sqi", "tids", "tqi",
+];
+
+/// Attributes that are no filters, and what is used for them.
+const OWN_CRITERIA: [(&str, &str); 6] = [
+    ("ct", "crb and cra"),
+    ("lt", "ms and us"),
+    ("et", "exb and exa"),
+    ("st", "sts and stb"),
+    ("cs", "sza and szb"),
+    ("cnf", "cty"),
+];
 
 /// Most names in a relative path, and most attributes that are asked for.
 const MAX_SEGMENTS: usize = 16;
 const MAX_ATTRIBUTES: usize = 64;
-
-/// The header field that asks for the operation to be carried out later.
-const EXECUTION_TIME: &str = "x-m2m-oet";
 
 #[derive(Default)]
 struct Raw {
@@ -132,7 +153,8 @@ impl Options {
     /// # Errors
     /// The first that is wrong or not supported.
     pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
-        if request.parameters.iter().any(|(name, _)| *name == EXECUTION_TIME) {
+        let later = |(name, value): &(&str, String)| *name == EXECUTION_TIME && !is_at_once(value);
+        if request.parameters.iter().any(later) {
             return Err(OptionError::Unsupported("an execution time"));
         }
         let mut raw = Raw::default();
@@ -221,22 +243,40 @@ impl Raw {
             "stb" => C::StateBigger(number("stb")?),
             "sza" => C::SizeAbove(number("sza")?),
             "szb" => C::SizeBelow(number("szb")?),
-            _ => {
-                return Err(match UNSUPPORTED.into_iter().find(|n| *n == name) {
-                    Some(known) => OptionError::Unsupported(known),
-                    None => OptionError::Unknown(quoted(name)),
-                });
-            }
+            _ => return self.take_attribute(name, value),
         };
         self.filter.conditions.push(condition);
         Ok(())
+    }
+
+    /// Takes what is no parameter for a condition on an attribute of that name, one of whose values
+    /// is enough (TS-0009 clause 6.2.2.2).
+    fn take_attribute(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
+        if let Some(known) = UNSUPPORTED.into_iter().find(|n| *n == name) {
+            return Err(OptionError::Unsupported(known));
+        }
+        if let Some((name, instead)) = OWN_CRITERIA.into_iter().find(|(n, _)| *n == name) {
+            return Err(OptionError::OwnCriterion(name, instead));
+        }
+        match name.split_once('.') {
+            Some(("c" | "p", attribute)) if attributes::is_name(attribute) => {
+                Err(OptionError::Unsupported("a condition on attributes of children or parents"))
+            }
+            None if attributes::is_name(name) => {
+                let wanted = |value: &String| Wanted { name: name.into(), value: value.clone() };
+                self.filter.attributes.extend(value.iter().map(wanted));
+                Ok(())
+            }
+            _ => Err(OptionError::Unknown(quoted(name))),
+        }
     }
 
     fn check(mut self, operation: Operation) -> Result<Options, OptionError> {
         match self.response {
             // Blocking, or whatever the receiver can do.
             None | Some(3 | 4) => {}
-            Some(1 | 2 | 5) => return Err(OptionError::Unsupported("an answer that is deferred")),
+            Some(1) => return Err(OptionError::NotFetched),
+            Some(2 | 5) => return Err(OptionError::Unsupported("an answer that is deferred")),
             Some(_) => return Err(OptionError::Value("rt")),
         }
         let discovery = match self.usage {

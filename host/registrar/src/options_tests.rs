@@ -52,6 +52,16 @@ fn criteria_are_read() {
     let wanted = |name: &str, value: &str| Wanted { name: name.into(), value: value.into() };
     assert_eq!(options.filter.attributes, [wanted("api", "N*"), wanted("rn", "a+b")]);
     assert_eq!(options.relative.unwrap(), ["..", "x", "la"]);
+    // An attribute by its own name (TS-0009 clause 6.2.2.2).
+    let options = read(Retrieve, "fu=1&cr=Sam&ty=3&rn=a+b*&aei=Cx&cni=1").unwrap();
+    let all = [
+        wanted("cr", "Sam"),
+        wanted("rn", "a"),
+        wanted("rn", "b*"),
+        wanted("aei", "Cx"),
+        wanted("cni", "1"),
+    ];
+    assert_eq!(options.filter.attributes, all);
     let options = read(Retrieve, "atrl=rn+ri&atrl=lbl").unwrap();
     assert_eq!(options.attributes.unwrap(), ["rn", "ri", "lbl"]);
     assert_eq!(read(Retrieve, "fu=1&lim=99999999").unwrap().limit, MAX_RESULTS);
@@ -61,6 +71,11 @@ fn criteria_are_read() {
 fn what_is_wrong_is_refused() {
     for (operation, query, why) in [
         (Retrieve, "x=1", E::Unknown("x".into())),
+        (Retrieve, "fu=1&RN=x", E::Unknown("RN".into())),
+        (Retrieve, "fu=1&x.rn=x", E::Unknown("x.rn".into())),
+        (Retrieve, "fu=1&c.x=x", E::Unknown("c.x".into())),
+        (Retrieve, "fu=1&ct=20261124T093000", E::OwnCriterion("ct", "crb and cra")),
+        (Retrieve, "fu=1&cnf=x", E::OwnCriterion("cnf", "cty")),
         (Retrieve, "rcn=x", E::Value("rcn")),
         (Retrieve, "fu=9", E::Value("fu")),
         (Retrieve, "fu=1&drt=3", E::Value("drt")),
@@ -109,6 +124,10 @@ fn what_is_not_supported_says_so() {
     for (operation, query) in [
         (Retrieve, "rt=1"),
         (Retrieve, "rt=2"),
+        (Retrieve, "fu=1&c.rn=x"),
+        (Retrieve, "fu=1&p.lbl=x"),
+        (Retrieve, "cni=1"),
+        (Retrieve, "tids=x"),
         (Retrieve, "fu=3"),
         (Retrieve, "fu=1&fo=3"),
         (Retrieve, "fu=1&smf=x"),
@@ -127,7 +146,12 @@ fn what_is_not_supported_says_so() {
         (Retrieve, "rcn=12"),
     ] {
         let e = read(operation, query).unwrap_err();
-        assert_eq!(e.rsc(), Rsc::NotImplemented, "{query} {e}");
+        let rsc = if query == "rt=1" {
+            Rsc::NonBlockingSynchRequestNotSupported
+        } else {
+            Rsc::NotImplemented
+        };
+        assert_eq!(e.rsc(), rsc, "{query} {e}");
     }
     let mut request = request(Retrieve, "/cse", Some("Cx"), None);
     request.parameters.push(("x-m2m-oet", "20261124T093000".into()));

@@ -3,18 +3,19 @@
 
 use std::pin::Pin;
 use std::task::{self, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use saegis_onem2m::id::From;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
+use saegis_onem2m::timestamp::{REQUEST_EXPIRATION, parse_relative};
 
 use crate::address;
 use crate::channels;
 use crate::context::Context;
-use crate::record::{Record, parse_timestamp, seconds};
+use crate::record::{Record, seconds};
 use crate::refusal::Refusal;
 use crate::registrar::{Registrar, check_expiration, check_release};
 use crate::store::Read;
@@ -158,12 +159,6 @@ impl Registrar {
 }
 
 fn until(request: &RequestPrimitive, now: SystemTime) -> Option<SystemTime> {
-    let (_, value) = request.parameters.iter().find(|(name, _)| *name == "x-m2m-ret")?;
-    match value.parse() {
-        Ok(left) => now.checked_add(Duration::from_millis(left)),
-        Err(_) => {
-            let at = Duration::from_secs(parse_timestamp(value)?);
-            SystemTime::UNIX_EPOCH.checked_add(at)
-        }
-    }
+    let (_, value) = request.parameters.iter().find(|(name, _)| *name == REQUEST_EXPIRATION)?;
+    parse_relative(value, now).ok()
 }

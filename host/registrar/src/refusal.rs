@@ -3,6 +3,7 @@
 use saegis_onem2m::id::IdError;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp::TimeFault;
 
 use crate::access::Access;
 use crate::attributes::AttributeError;
@@ -25,9 +26,9 @@ pub(crate) enum Refusal {
     /// An AE that registers with a From that is none of an AE's.
     #[error("an AE that registers writes its AE-ID-Stem, C, S or nothing in From")]
     NoStem,
-    /// The request says that it is of no use any more.
-    #[error("the request has expired")]
-    Expired,
+    /// The request says that it is of no use any more, or a time that is none.
+    #[error(transparent)]
+    Time(#[from] TimeFault),
     /// A parameter that is wrong or not supported.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -140,7 +141,7 @@ impl Refusal {
             | Self::NoAnnouncer
             | Self::NoResourceType
             | Self::Content(_) => Rsc::BadRequest,
-            Self::Expired => Rsc::RequestTimeout,
+            Self::Time(fault) => fault.rsc(),
             Self::Option(e) => e.rsc(),
             Self::Attribute(e) => e.rsc(),
             Self::NotFound => Rsc::NotFound,

@@ -2,19 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::timestamp::check_times;
 
 use crate::channels::Channels;
 use crate::context::Context;
 use crate::group;
 use crate::notification::Notification;
-use crate::options::{OptionError, Options};
+use crate::options::Options;
 use crate::outbox::{Letter, Outbox};
 use crate::polling;
-use crate::record::{Record, Seconds, parse_timestamp, seconds};
+use crate::record::{Record, Seconds, seconds};
 use crate::refusal::{Refusal, quoted};
 use crate::settings::{Settings, SettingsError};
 use crate::store::{Store, StoreError, Writer};
@@ -275,20 +276,10 @@ pub(crate) fn check_release(
     }
 }
 
-/// The Request Expiration Timestamp: a time, or the milliseconds that are left.
+/// The times of a request: when it expires, when its result does, when it is to be carried out.
 pub(crate) fn check_expiration(request: &RequestPrimitive, now: Seconds) -> Result<(), Refusal> {
-    const NAME: &str = "x-m2m-ret";
-    let Some((_, value)) = request.parameters.iter().find(|(name, _)| *name == NAME) else {
-        return Ok(());
-    };
-    if value.parse::<u64>().is_ok_and(|left| left > 0) {
-        return Ok(());
-    }
-    match parse_timestamp(value) {
-        Some(at) if at > now => Ok(()),
-        Some(_) => Err(Refusal::Expired),
-        None => Err(OptionError::Value(NAME).into()),
-    }
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+    Ok(check_times(&request.parameters, now)?)
 }
 
 /// Makes a new store, or makes sure that the one that is there is ours; brings the `<CSEBase>`

@@ -8,6 +8,7 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
+use saegis_onem2m::timestamp::check_times;
 use saegis_policy::Generation;
 use saegis_registrar::{Registrar, StoreError};
 
@@ -78,6 +79,9 @@ impl Service {
         if request.creates(ResourceType::Ae) {
             let why = "an AE registers at its own registrar";
             return self.refuse(&request, Rsc::OperationNotAllowed, why);
+        }
+        if let Err(fault) = check_times(&request.parameters, SystemTime::now()) {
+            return self.refuse(&request, fault.rsc(), &fault.to_string());
         }
         let came_from = match self.live.association.entity() {
             Entity::Cse(id) => Some(id),

@@ -72,11 +72,22 @@ fn a_request_may_come_too_late() {
         ("20261124T093001", 2000),
         ("20261124T093000", 4008),
         ("5000", 2000),
-        ("0", 4000),
+        ("0", 4008),
+        ("-1000", 4008),
         ("soon", 4000),
     ] {
+        for name in ["x-m2m-ret", "x-m2m-rst"] {
+            let mut request = request(Operation::Retrieve, "/cse", Some(LIGHT1), None);
+            request.parameters.push((name, value.into()));
+            assert_eq!(bench.send(&request).code, code, "{name} {value}");
+        }
+    }
+    // When it is carried out: at once, or not at all.
+    for (value, code) in
+        [("0", 2000), ("1000", 5001), ("20261124T093001", 5001), ("-1", 4008), ("soon", 4000)]
+    {
         let mut request = request(Operation::Retrieve, "/cse", Some(LIGHT1), None);
-        request.parameters.push(("x-m2m-ret", value.into()));
+        request.parameters.push(("x-m2m-oet", value.into()));
         assert_eq!(bench.send(&request).code, code, "{value}");
     }
 }

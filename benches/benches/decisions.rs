@@ -88,6 +88,7 @@ fn decisions(c: &mut Criterion) {
         query: Vec::new(),
         parameters: Vec::new(),
         source_address: None,
+        credential: None,
     };
     for (name, from, allowed) in [("allowed", "Clight-AE1", true), ("refused", "Clight-AE2", false)]
     {

@@ -22,7 +22,9 @@ use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::{
     BindingError, allowed_methods, check_host, read_request, write_response,
 };
-use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{
+    AssociationCredential, Content, Operation, RequestPrimitive, ResponsePrimitive,
+};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
@@ -170,7 +172,12 @@ impl Service {
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {
                 Ok(mut request) => {
-                    request.source_address = Some(self.live.association.peer.ip());
+                    let association = &self.live.association;
+                    request.source_address = Some(association.peer.ip());
+                    request.credential = Some(AssociationCredential {
+                        id: association.credential_id.clone(),
+                        learns_ae_id: association.credential_entity() == &Entity::NotYetKnown,
+                    });
                     if let Some(located) = self.located(&request.to).await {
                         request.to = located;
                     }

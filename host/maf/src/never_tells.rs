@@ -110,6 +110,7 @@ proptest! {
             query: vec![],
             parameters: vec![],
             source_address: None,
+            credential: None,
         };
         let exported = exported.map(session);
         let answer = STAGE.bench.ask(who, exported.as_ref(), &request, now);

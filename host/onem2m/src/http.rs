@@ -178,6 +178,7 @@ fn request_parts(
         query,
         parameters,
         source_address: None,
+        credential: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use crate::id::CredentialId;
 use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
@@ -65,6 +66,18 @@ pub struct RequestPrimitive {
     /// The address that the packets came from that carried it (rq_ip of TS-0003 clause 7.1.2), where
     /// it is known. It is no part of the message: whoever takes the connection enters it.
     pub source_address: Option<IpAddr>,
+    /// The credential of the security association that carried it, where there is one. It is no part
+    /// of the message: the gateway enters it.
+    pub credential: Option<AssociationCredential>,
+}
+
+/// The credential of the security association that carried a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssociationCredential {
+    /// The Credential-ID.
+    pub id: CredentialId,
+    /// Whether the credential names no AE-ID and gets one by registering.
+    pub learns_ae_id: bool,
 }
 
 impl RequestPrimitive {
@@ -82,6 +95,7 @@ impl RequestPrimitive {
             query: Vec::new(),
             parameters: Vec::new(),
             source_address: None,
+            credential: None,
         }
     }
 

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use saegis_onem2m::id::From;
+use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
@@ -21,6 +22,7 @@ use crate::announcement;
 use crate::circumstances::Circumstances;
 use crate::identity::{self, Identity};
 use crate::links;
+use crate::names::{self, Reference, Registrants};
 use crate::policy::{Grants, PRIVILEGES, SELF_PRIVILEGES};
 use crate::record::{Record, Seconds, alive};
 use crate::refusal::Refusal;
@@ -36,7 +38,7 @@ pub(crate) const POLICIES: &str = "acpi";
 pub(crate) const CUSTODIAN: &str = "cstn";
 
 /// The attribute that names the creator of a resource.
-const CREATOR: &str = "cr";
+pub(crate) const CREATOR: &str = "cr";
 
 /// What an originator wants to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,7 @@ pub(crate) struct Originator<'a> {
     now: Seconds,
     /// The address that the request came from, where that is known.
     source: Option<IpAddr>,
-    /// What policies grant it, by the addresses they were found at.
+    /// What policies grant it, by their resource-IDs.
     grants: RefCell<HashMap<String, Option<Rc<Grants>>>>,
 }
 
@@ -125,7 +127,8 @@ impl<'a> Originator<'a> {
             From::Stem(stem) if is_registered(read, stem, now)? => {
                 let administers = settings.administrators.iter().any(|a| a.as_str() == stem);
                 let kind = if administers { Kind::Administrator } else { Kind::Ae };
-                (kind, Identity::of_ae(settings, stem))
+                let registrant = names::registrant(read, stem, now)?;
+                (kind, Identity::of_ae(settings, stem, registrant))
             }
             // An AE of this registrar writes its stem and nothing else, so what looks like one of
             // ours, or like ourselves, in another form is somebody else's word.
@@ -138,6 +141,10 @@ impl<'a> Originator<'a> {
                     || identity::may_be_ae(bare) && is_registered(read, bare, now)? =>
             {
                 (Kind::Stranger, Identity::default())
+            }
+            From::SpRelative(bare) if identity::may_be_ae(bare) => {
+                let registrant = names::registrant(read, bare, now)?;
+                (Kind::Cse, Identity::announced(settings, bare, registrant))
             }
             From::SpRelative(bare) => (Kind::Cse, elsewhere(None, bare)),
             From::SpRelativeAe { cse, stem } => {
@@ -158,6 +165,28 @@ impl<'a> Originator<'a> {
         Ok(Self { kind, identity, is_authenticated, read, settings, now, source, grants })
     }
 
+    /// Finds out who asks with a request, and from where.
+    ///
+    /// # Errors
+    /// Those of [`identify`](Self::identify).
+    pub(crate) fn of_request(
+        read: &'a dyn Read,
+        settings: &'a Settings,
+        request: &RequestPrimitive,
+        now: Seconds,
+    ) -> Result<Self, Refusal> {
+        let mut who = Self::identify(read, settings, request.from.as_deref(), now)?;
+        if matches!(who.kind, Kind::Ae | Kind::Administrator)
+            && let Some(ae) =
+                request.from.as_deref().map(|stem| read.get(stem)).transpose()?.flatten()
+            && names::is_of_another(&ae, request)
+        {
+            (who.kind, who.identity) = (Kind::Stranger, Identity::default());
+            who.is_authenticated = false;
+        }
+        Ok(who.at_address(request.source_address))
+    }
+
     /// Who asks from that address. Without it, what is granted to some addresses is not granted.
     pub(crate) fn at_address(self, source: Option<IpAddr>) -> Self {
         Self { source, ..self }
@@ -168,27 +197,32 @@ impl<'a> Originator<'a> {
         self.kind
     }
 
-    /// Whether an attribute or a record names this originator.
+    /// Whether a record names this originator, by an identifier that nobody else can have.
     fn is(&self, id: Option<&str>) -> bool {
         id.is_some_and(|id| self.identity.is(&identity::canonical(self.settings, id)))
     }
 
-    /// What a policy grants, if there is one at that address.
-    fn grants_of(&self, address: &str) -> Result<Option<Rc<Grants>>, StoreError> {
-        if let Some(known) = self.grants.borrow().get(address) {
+    /// Whether this originator is the one that an attribute of a record named when that was stored.
+    pub(crate) fn is_the(&self, named: &Named) -> bool {
+        self.is(Some(&named.id)) && self.identity.is_registrant(named.registrants.as_ref())
+    }
+
+    /// What a policy grants, if it is still there.
+    fn grants_of(&self, policy: &Reference) -> Result<Option<Rc<Grants>>, StoreError> {
+        if let Some(known) = self.grants.borrow().get(&policy.ri) {
             return Ok(known.clone());
         }
-        let found = links::resolve(self.read, self.settings, address, self.now)?;
-        let policy = found.filter(|r| r.ty == ResourceType::AccessControlPolicy);
-        let grants = policy.map(|p| Rc::new(self.grants_in(&p, PRIVILEGES)));
-        self.grants.borrow_mut().insert(address.into(), grants.clone());
+        let found = policy.find(self.read, self.now)?.map(|found| found.record);
+        let found = found.filter(|r| r.ty == ResourceType::AccessControlPolicy);
+        let grants = found.map(|p| Rc::new(self.grants_in(&p, PRIVILEGES)));
+        self.grants.borrow_mut().insert(policy.ri.clone(), grants.clone());
         Ok(grants)
     }
 
     fn grants_in(&self, policy: &Record, set: &str) -> Grants {
         let circumstances = Circumstances { at: self.now, source: self.source };
-        let set = policy.attributes.get(set);
-        Grants::to(&self.identity, self.is_authenticated, &circumstances, set)
+        let (set, registrants) = (policy.attributes.get(set), policy.names.registrants(set));
+        Grants::to((&self.identity, registrants), self.is_authenticated, &circumstances, set)
     }
 
     /// By which rule that resource goes.
@@ -217,6 +251,21 @@ impl<'a> Originator<'a> {
         Ok(self.own_rule(child)?.unwrap_or_else(|| inherit(child, above.clone())))
     }
 
+    /// The policies of the `<CSEBase>`, which the settings name: it is by name, for they may be created
+    /// later, and so only what is an administrator's counts.
+    fn policies_of_csebase(&self, base: &Record) -> Result<Vec<Option<Reference>>, StoreError> {
+        let is_administrators = |policy: &Record| match policy.owner.as_deref() {
+            None => true,
+            Some(owner) => self.settings.administrators.iter().any(|a| a.as_str() == owner),
+        };
+        let mut policies = Vec::new();
+        for address in names::texts(base, POLICIES) {
+            let found = links::resolve(self.read, self.settings, address, self.now)?;
+            policies.push(found.filter(is_administrators).as_ref().map(Reference::of));
+        }
+        Ok(policies)
+    }
+
     /// The rule of a resource that does not follow its parent.
     fn own_rule(&self, on: &Record) -> Result<Option<Rule>, StoreError> {
         match on.ty {
@@ -224,14 +273,17 @@ impl<'a> Originator<'a> {
             ResourceType::AccessControlPolicy => return Ok(Some(Rule::Own(on.ri.clone()))),
             _ => {}
         }
-        let named = policies_of(on);
-        if named.is_empty() {
+        if names::texts(on, POLICIES).next().is_none() {
             return Ok(None);
         }
+        let named = match on.ty {
+            ResourceType::CseBase => self.policies_of_csebase(on)?,
+            _ => on.names.resources(POLICIES).to_vec(),
+        };
         let mut policies = Vec::new();
-        for address in named {
-            if let Some(grants) = self.grants_of(address)? {
-                policies.push((address.to_owned(), grants));
+        for policy in named.into_iter().flatten() {
+            if let Some(grants) = self.grants_of(&policy)? {
+                policies.push((policy.ri, grants));
             }
         }
         Ok(Some(match policies.is_empty() {
@@ -244,17 +296,31 @@ impl<'a> Originator<'a> {
 /// By which rule a resource goes.
 #[derive(Clone)]
 pub(crate) enum Rule {
-    /// One of these policies must allow it.
+    /// One of these policies must allow it; each has its resource-ID.
     Policies(Rc<[(String, Rc<Grants>)]>),
     /// The policy with that resource-ID must allow it, by what it says about itself.
     Own(String),
     /// No policy applies.
     Default {
         /// The custodian, if one is named for it or above it.
-        custodian: Option<Rc<str>>,
+        custodian: Option<Named>,
         /// The creator, if it is noted.
-        creator: Option<Rc<str>>,
+        creator: Option<Named>,
     },
+}
+
+/// An originator that an attribute of a resource names, and who it was when that was stored.
+#[derive(Clone)]
+pub(crate) struct Named {
+    id: Rc<str>,
+    registrants: Option<Registrants>,
+}
+
+impl Named {
+    /// The originator with that identifier in what `attribute` of a record says.
+    pub(crate) fn of(record: &Record, attribute: &str, id: &str) -> Self {
+        Self { id: id.into(), registrants: record.names.registrants(attribute).cloned() }
+    }
 }
 
 impl Default for Rule {
@@ -265,8 +331,10 @@ impl Default for Rule {
 
 /// The rule of a resource that follows its parent.
 fn inherit(on: &Record, above: Rule) -> Rule {
-    let named =
-        |attribute: &str| on.attributes.get(attribute).and_then(Value::as_str).map(Rc::from);
+    let named = |attribute: &str| {
+        let id = on.attributes.get(attribute).and_then(Value::as_str)?;
+        Some(Named::of(on, attribute, id))
+    };
     match above {
         // An instance is its container's in every way: who created it does not matter.
         _ if on.ty == ResourceType::ContentInstance => above,
@@ -275,12 +343,6 @@ fn inherit(on: &Record, above: Rule) -> Rule {
         }
         Rule::Policies(_) | Rule::Own(_) => above,
     }
-}
-
-/// The addresses of the policies that a resource names.
-pub(crate) fn policies_of(on: &Record) -> Vec<&str> {
-    let named = on.attributes.get(POLICIES).and_then(Value::as_array);
-    named.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// Notes in all that is above a resource that it does not simply follow its parent, if so.
@@ -338,18 +400,15 @@ pub(crate) fn allows(
         Rule::Own(ri) => own(ri, access),
         // Who may change a policy may change where it applies.
         Rule::Policies(policies) if access == Access::Govern => {
-            for (address, _) in policies.iter() {
-                let policy = links::resolve(who.read, who.settings, address, who.now)?;
-                if let Some(policy) = policy
-                    && own(&policy.ri, Access::Update)?
-                {
+            for (ri, _) in policies.iter() {
+                if own(ri, Access::Update)? {
                     return Ok(true);
                 }
             }
             Ok(false)
         }
         Rule::Policies(policies) => Ok(policies.iter().any(|(_, p)| p.allow(access, on.ty))),
-        Rule::Default { custodian: Some(custodian), .. } => Ok(who.is(Some(custodian))),
+        Rule::Default { custodian: Some(custodian), .. } => Ok(who.is_the(custodian)),
         Rule::Default { custodian: None, creator } => {
             let looks = matches!(access, Access::Retrieve | Access::Discover)
                 && on.ty == ResourceType::CseBase
@@ -357,7 +416,7 @@ pub(crate) fn allows(
             // A CSE speaks of an AE that it announces as that AE (TS-0001 clause 10.2.2.2).
             let announced = announcement::ae_of(on);
             let owns = who.is(on.owner.as_deref()) || who.is(announced.as_deref());
-            Ok(looks || owns || who.is(creator.as_deref()))
+            Ok(looks || owns || creator.as_ref().is_some_and(|creator| who.is_the(creator)))
         }
     }
 }

@@ -170,10 +170,7 @@ pub(crate) fn locate(
     to: &Target,
     now: Seconds,
 ) -> Result<Option<Target>, StoreError> {
-    let Scope::SpRelative(id) = &to.scope else { return Ok(None) };
-    let Some(stem) = AeIdStem::parse(id.bare()).ok().filter(|s| s.as_str().starts_with('S')) else {
-        return Ok(None);
-    };
+    let Some(stem) = stem_in_place_of_cse(to) else { return Ok(None) };
     let below = to.resource.strip_prefix('-').unwrap_or(&to.resource).trim_start_matches('/');
     let resource = if below.is_empty() { stem.to_string() } else { format!("{stem}/{below}") };
     let here = address::by_id(read, stem.as_str(), now)?;
@@ -184,6 +181,19 @@ pub(crate) fn locate(
     Ok(Some(Target { scope: Scope::SpRelative(announced_by(&announced)?), resource }))
 }
 
+/// The `<AEAnnc>` of the AE whose AE-ID an address has in the place of a CSE-ID.
+pub(crate) fn at(read: &dyn Read, to: &Target, now: Seconds) -> Result<Option<Record>, StoreError> {
+    match stem_in_place_of_cse(to) {
+        Some(stem) => of(read, stem.as_str(), now),
+        None => Ok(None),
+    }
+}
+
+fn stem_in_place_of_cse(to: &Target) -> Option<AeIdStem> {
+    let Scope::SpRelative(id) = &to.scope else { return None };
+    AeIdStem::parse(id.bare()).ok().filter(|stem| stem.as_str().starts_with('S'))
+}
+
 /// The AE of an `<AEAnnc>` at its CSE, `/CSE-ID/S…`: the From that its CSE announces it with.
 pub(crate) fn ae_of(record: &Record) -> Option<String> {
     if record.ty != ResourceType::AeAnnc {
@@ -191,6 +201,14 @@ pub(crate) fn ae_of(record: &Record) -> Option<String> {
     }
     let stem = record.attributes.get(AE_ID).and_then(Value::as_str)?;
     Some(format!("{}/{stem}", record.owner.as_deref()?))
+}
+
+/// The registrant of an announced AE: its credential at its CSE, or that CSE where it has none.
+pub(crate) fn registrant(record: &Record) -> Option<String> {
+    match credential(&record.attributes).ok()? {
+        Some(credential) => Some(credential.to_string()),
+        None => record.owner.clone(),
+    }
 }
 
 /// Whether no AE of that AE-ID-Stem is announced. Removes what is left of one that was.

@@ -43,9 +43,7 @@ impl<'a> Context<'a> {
     where
         'a: 'r,
     {
-        let from = self.request.from.as_deref();
-        let who = Originator::identify(read, self.settings, from, self.now)?;
-        Ok(who.at_address(self.request.source_address))
+        Originator::of_request(read, self.settings, self.request, self.now)
     }
 
     /// What the target leads to.

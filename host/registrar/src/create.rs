@@ -11,7 +11,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::access::{self, Access, demand};
+use crate::access::{self, Access, CREATOR, demand};
 use crate::address::{Found, Place};
 use crate::announcement::{self, AE_ID};
 use crate::attributes::{self, AttributeError, Given};
@@ -22,6 +22,7 @@ use crate::events;
 use crate::group;
 use crate::identity;
 use crate::instances;
+use crate::names::{self, MEMBERS, NAMED_BY, Names, Registrant};
 use crate::options::ResultContent;
 use crate::polling;
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
@@ -114,6 +115,7 @@ pub(crate) fn create(
         }
         _ => {}
     }
+    let mut announced_stem = None;
     let owner = match (&cse, announced) {
         (Some(cse), None) => {
             remote_cse::check(context.settings, &given.attributes, cse)?;
@@ -121,7 +123,8 @@ pub(crate) fn create(
         }
         (Some(cse), Some(stem)) => {
             announcement::check(context.settings, cse, &given.attributes)?;
-            given.attributes.insert(AE_ID.into(), stem.into());
+            given.attributes.insert(AE_ID.into(), stem.as_str().into());
+            announced_stem = Some(stem);
             Some(cse.to_string())
         }
         (None, _) if ty == ResourceType::Ae => Some(ri.clone()),
@@ -133,7 +136,13 @@ pub(crate) fn create(
     }
     if ty == ResourceType::Group {
         group::check(writer.read(), context, &mut created.record)?;
-        writer.put(&created.record)?;
+        let record = &mut created.record;
+        names::resolve(writer, context.settings, record, None, [MEMBERS], context.now)?;
+        writer.put(record)?;
+    }
+    if let ResourceType::Ae | ResourceType::AeAnnc = ty {
+        let stem = announced_stem.as_deref().unwrap_or(&created.record.ri);
+        names::settle(writer, stem, context.now)?;
     }
     if ty == ResourceType::Subscription {
         // Last, for whoever is asked is asked for nothing if there is anything else in the way.
@@ -202,6 +211,12 @@ pub(crate) fn claim(
     match writer.read().get(stem)? {
         None => Ok(()),
         Some(r) if r.ty != ResourceType::Ae => Err(Refusal::AeIdTaken),
+        Some(r)
+            if context.request.creates(ResourceType::Ae)
+                && names::is_of_another(&r, context.request) =>
+        {
+            Ok(delete::expired(writer, &r)?)
+        }
         Some(r) if alive(r.expires, context.now) => {
             Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
         }
@@ -290,6 +305,8 @@ fn insert(
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
         named_by: None,
+        registrant: (ty == ResourceType::Ae).then(|| Registrant::of(context.request)),
+        names: Names::default(),
         owner,
         created: context.now,
         modified: context.now,
@@ -303,9 +320,17 @@ fn insert(
         name,
         attributes,
     };
-    if subscription::names_targets(context, &record, &record.attributes) {
-        record.named_by.clone_from(&context.request.from);
+    let (read, settings, from) = (writer.read(), context.settings, context.request.from.as_deref());
+    if record.attributes.contains_key(CREATOR) {
+        names::note(read, settings, &mut record, CREATOR, from, context.now)?;
     }
+    if subscription::names_targets(context, &record, &record.attributes) {
+        record.named_by = from.map(Into::into);
+        names::note(read, settings, &mut record, NAMED_BY, from, context.now)?;
+    }
+    let given: Vec<_> = record.attributes.keys().filter(|name| *name != MEMBERS).cloned().collect();
+    let given = given.iter().map(String::as_str);
+    names::resolve(writer, settings, &mut record, None, given, context.now)?;
     if is_instance {
         instances::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {

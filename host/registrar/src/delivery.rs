@@ -62,8 +62,7 @@ impl Registrar {
         check_expiration(request, seconds(now))?;
         let snapshot = self.store().snapshot()?;
         let (read, settings, now) = (snapshot.read(), self.settings(), seconds(now));
-        let who = Originator::identify(read, settings, request.from.as_deref(), now)?;
-        let who = who.at_address(request.source_address);
+        let who = Originator::of_request(read, settings, request, now)?;
         let located = announcement::locate(read, &request.to, now)?;
         let to = located.as_ref().unwrap_or(&request.to);
         let ae = match address::resolve(read, settings, to, now)? {

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
-use crate::access::{Access, Originator, may};
+use crate::access::{Access, Named, Originator, may};
 use crate::address::Found;
 use crate::context::Context;
 use crate::criteria::{Criteria, Detail, Event};
+use crate::names::{NAMED_BY, SUBSCRIBER, TARGETS};
 use crate::outbox;
-use crate::reach::{Address, reach};
+use crate::reach::{Address, Reach, reach_ae, reach_others};
 use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::refusal::Refusal;
 use crate::representation::{attributes, rooted};
@@ -105,6 +106,10 @@ fn may_see(
 ) -> Result<bool, StoreError> {
     let from = subscription.named_by.as_deref();
     match Originator::identify(read, context.settings, from, context.now) {
+        // Not whoever has taken its name.
+        Ok(who) if !who.is_the(&Named::of(subscription, NAMED_BY, from.unwrap_or_default())) => {
+            Ok(false)
+        }
         Ok(who) => may(&who, Access::Retrieve, about),
         Err(Refusal::Store(error)) => Err(error),
         Err(_) => Ok(false),
@@ -160,8 +165,8 @@ fn notify(
     };
     let event = json!({ "rep": representation, "net": happened.event.number() });
     let content = content(context, subscription, "nev", event);
-    for target in targets(&subscription.attributes) {
-        send(read, context, subscription, target, &content)?;
+    for (at, target) in targets(&subscription.attributes).enumerate() {
+        send(read, context, subscription, (TARGETS, at, target), &content)?;
     }
     Ok(true)
 }
@@ -213,7 +218,7 @@ fn deletion(
         return Ok(());
     };
     let content = content(context, subscription, "sud", true.into());
-    send(read, context, subscription, subscriber, &content)
+    send(read, context, subscription, (SUBSCRIBER, 0, subscriber), &content)
 }
 
 fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Value) -> Bytes {
@@ -226,16 +231,28 @@ fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Valu
     json!({ "m2m:sgn": told }).to_string().into()
 }
 
+/// Sends to the address at that place in an attribute of a subscription. An AE that is gone is told
+/// nothing, nor is whoever has taken its name.
 fn send(
     read: &dyn Read,
     context: &Context<'_>,
     subscription: &Record,
-    to: &str,
+    (attribute, at, to): (&'static str, usize, &str),
     content: &Bytes,
 ) -> Result<(), StoreError> {
-    let Ok(address) = Address::parse("nu", to) else { return Ok(()) };
+    let Ok(address) = Address::parse(attribute, to) else { return Ok(()) };
     let named_by = subscription.named_by.as_deref().unwrap_or_default();
-    let to = reach(read, context.settings, context.now, &address, named_by)?;
+    let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
+    let found = named.map(|ae| ae.find(read, context.now)).transpose()?;
+    let to = match found {
+        Some(None) => Reach::Nowhere("the AE that it named is registered no more"),
+        Some(Some(ae)) if ae.record.ty == ResourceType::Ae => {
+            reach_ae(read, context.now, ae.record)?
+        }
+        Some(Some(_)) | None => {
+            reach_others(read, context.settings, context.now, &address, named_by)?
+        }
+    };
     let sur = outbox::reference(context.settings, &subscription.ri);
     context.outbox.send(context.settings, to, &sur, content);
     Ok(())

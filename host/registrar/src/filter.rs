@@ -155,6 +155,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Names;
     use saegis_onem2m::resource::ResourceType;
     use serde_json::json;
 
@@ -168,6 +169,8 @@ mod tests {
             depth: 3,
             owner: Some("Cx".into()),
             named_by: None,
+            registrant: None,
+            names: Names::default(),
             created: 100,
             modified: 100,
             expires: None,

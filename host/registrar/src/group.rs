@@ -11,6 +11,7 @@ use crate::access::{Access, Originator, demand, may};
 use crate::address::{self, Place};
 use crate::attributes::AttributeError;
 use crate::context::Context;
+use crate::names::{self, MEMBERS, Reference};
 use crate::outbox;
 use crate::record::{Record, Seconds};
 use crate::refusal::Refusal;
@@ -178,7 +179,7 @@ impl Registrar {
         let mut parts = Vec::new();
         let mut notifications = Vec::new();
         let mut bytes: usize = 0;
-        for member in members {
+        for (member, named) in members {
             let Ok(target) = Target::from_address(&member) else { continue };
             let to = rest.iter().fold(target.resource, |to, segment| format!("{to}/{segment}"));
             let from = rest.iter().fold(member, |from, segment| format!("{from}/{segment}"));
@@ -193,7 +194,7 @@ impl Registrar {
                     _ => Scope::SpRelative(self.settings().cse_id.clone()),
                 };
                 let part = RequestPrimitive { to: Target { scope, ..part.to }, ..part };
-                self.answer_one(&part, None, now)
+                self.at_member(named.as_ref(), &rest, part.clone(), now)
                     .unwrap_or_else(|refusal| self.refuse(&part, &refusal).into())
             } else {
                 self.refuse(&part, &Refusal::OtherCse).into()
@@ -222,11 +223,10 @@ impl Registrar {
         request: &RequestPrimitive,
         group: &Target,
         now: Seconds,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<(String, Option<Reference>)>, Refusal> {
         let snapshot = self.store().snapshot()?;
         let read = snapshot.read();
-        let who = Originator::identify(read, self.settings(), request.from.as_deref(), now)?
-            .at_address(request.source_address);
+        let who = Originator::of_request(read, self.settings(), request, now)?;
         let record = match address::resolve(read, self.settings(), group, now)? {
             Place::Resource(found) if found.record.ty == ResourceType::Group => found.record,
             Place::Resource(_) | Place::Instance { .. } => return Err(Refusal::NotFound),
@@ -245,9 +245,24 @@ impl Registrar {
             }
         };
         demand(&who, access, &record)?;
-        let members = record.attributes.get("mid").and_then(Value::as_array);
-        let texts = members.into_iter().flatten().filter_map(Value::as_str);
-        Ok(texts.map(Into::into).collect())
+        let named = record.names.resources(MEMBERS);
+        let members = names::texts(&record, MEMBERS).enumerate();
+        Ok(members.map(|(at, text)| (text.into(), named.get(at).cloned().flatten())).collect())
+    }
+
+    /// Carries a request out at the resource that was made a member, whoever has its name now.
+    fn at_member(
+        &self,
+        member: Option<&Reference>,
+        rest: &[String],
+        request: RequestPrimitive,
+        now: Seconds,
+    ) -> Result<Answer, Refusal> {
+        let member = member.ok_or(Refusal::NotFound)?;
+        member.find(self.store().snapshot()?.read(), now)?.ok_or(Refusal::NotFound)?;
+        let resource = rest.iter().fold(member.address(), |to, segment| format!("{to}/{segment}"));
+        let to = Target { resource, ..request.to };
+        self.answer_one(&RequestPrimitive { to, ..request }, None, now)
     }
 }
 

@@ -7,6 +7,7 @@
 use saegis_onem2m::id::{AeIdStem, CseId, From, MAX_LEN, check_fqdn};
 use saegis_onem2m::wildcard;
 
+use crate::names::Registrants;
 use crate::settings::Settings;
 
 /// The word for every originator.
@@ -23,16 +24,26 @@ pub(crate) struct Identity {
     absolute: Option<String>,
     /// Its service provider's domain name, where that is known.
     sp: Option<String>,
+    /// The AE-ID-Stem under which others would find its registrant, and who that is, where it is known.
+    registered: Option<(String, Option<String>)>,
 }
 
 impl Identity {
-    /// An AE that is registered here.
-    pub(crate) fn of_ae(settings: &Settings, stem: &str) -> Self {
+    /// An AE that is registered here by `registrant`.
+    pub(crate) fn of_ae(settings: &Settings, stem: &str, registrant: Option<String>) -> Self {
         let sp_relative = match stem.starts_with('S') {
             true => format!("/{stem}"),
             false => format!("{}/{stem}", settings.cse_id),
         };
-        Self { stem: Some(stem.into()), ..Self::of_sp(settings, sp_relative) }
+        let registered = Some((stem.into(), registrant));
+        Self { stem: Some(stem.into()), registered, ..Self::of_sp(settings, sp_relative) }
+    }
+
+    /// A CSE, or an AE elsewhere with an S-type AE-ID-Stem, which is announced here if its registrant is
+    /// known.
+    pub(crate) fn announced(settings: &Settings, stem: &str, registrant: Option<String>) -> Self {
+        let registered = Some((stem.into(), registrant));
+        Self { registered, ..Self::of_sp(settings, format!("/{stem}")) }
     }
 
     /// A CSE or an AE of a CSE elsewhere, by what follows the service provider: ours, unless
@@ -51,11 +62,22 @@ impl Identity {
     fn of_sp(settings: &Settings, sp_relative: String) -> Self {
         let sp = settings.service_provider.clone();
         let absolute = sp.as_ref().map(|sp| format!("//{sp}{sp_relative}"));
-        Self { stem: None, sp_relative: Some(sp_relative), absolute, sp }
+        Self { sp_relative: Some(sp_relative), absolute, sp, ..Self::default() }
     }
 
-    /// Whether an entry that [`check`] has passed names this originator.
-    pub(crate) fn is_named_by(&self, entry: &str) -> bool {
+    /// Whether it is the AE whose registrant a record knows. Who is registered nowhere that is known
+    /// here, as an AE of another CSE, is who its CSE says.
+    pub(crate) fn is_registrant(&self, known: Option<&Registrants>) -> bool {
+        let Some((stem, registrant)) = &self.registered else { return true };
+        match known.and_then(|known| known.get(stem)).filter(|known| !known.is_empty()) {
+            Some(known) => registrant.as_ref() == Some(known),
+            None => self.stem.is_none() && registrant.is_none(),
+        }
+    }
+
+    /// Whether an entry that [`check`] has passed names this originator, where the AE-IDs among the entries
+    /// are those registrants'.
+    pub(crate) fn is_named_by(&self, entry: &str, known: Option<&Registrants>) -> bool {
         let anybody = self.sp_relative.is_some() || self.absolute.is_some();
         let (form, is_absolute) = match entry {
             ALL => return anybody,
@@ -64,7 +86,9 @@ impl Identity {
             _ if is_stem(entry) => (&self.stem, false),
             domain => return self.sp.as_ref().is_some_and(|sp| sp.eq_ignore_ascii_case(domain)),
         };
+        // A pattern stands for whoever it fits.
         form.as_ref().is_some_and(|form| fits(entry, form, is_absolute))
+            && (entry.contains('*') || self.is_registrant(known))
     }
 
     /// Whether `id` is this originator's identifier; there it has no wildcards.
@@ -178,9 +202,18 @@ mod tests {
     use crate::testing::settings;
     use proptest::prelude::*;
 
+    /// The registrant of the AEs here.
+    fn one() -> Option<String> {
+        Some("12-one".into())
+    }
+
+    fn known() -> Registrants {
+        ["Clight-AE1", "Slight"].map(|stem| (stem.into(), "12-one".into())).into()
+    }
+
     #[test]
     fn an_ae_is_named_in_each_of_its_forms() {
-        let ae = Identity::of_ae(&settings(), "Clight-AE1");
+        let ae = Identity::of_ae(&settings(), "Clight-AE1", one());
         for entry in [
             "all",
             "Clight-AE1",
@@ -197,7 +230,7 @@ mod tests {
             "IN.provider.com",
         ] {
             assert_eq!(check(entry), Ok(()), "{entry}");
-            assert!(ae.is_named_by(entry), "{entry}");
+            assert!(ae.is_named_by(entry, Some(&known())), "{entry}");
         }
         for entry in [
             "Clight-AE2",
@@ -216,22 +249,45 @@ mod tests {
             "other.provider.com",
         ] {
             assert_eq!(check(entry), Ok(()), "{entry}");
-            assert!(!ae.is_named_by(entry), "{entry}");
+            assert!(!ae.is_named_by(entry, Some(&known())), "{entry}");
         }
     }
 
     #[test]
     fn a_stem_of_the_service_provider_names_no_cse() {
-        let ae = Identity::of_ae(&settings(), "Slight");
+        let ae = Identity::of_ae(&settings(), "Slight", one());
         for entry in ["Slight", "S*", "/Slight", "/S*", "//in.provider.com/Slight"] {
-            assert!(ae.is_named_by(entry), "{entry}");
+            assert!(ae.is_named_by(entry, Some(&known())), "{entry}");
         }
-        assert!(!ae.is_named_by("/mn-cse-123456/Slight"));
+        assert!(!ae.is_named_by("/mn-cse-123456/Slight", Some(&known())));
         // An AE elsewhere is none of ours, though its stem may look the same.
-        let elsewhere = Identity::elsewhere(&settings(), None, "Slight");
-        assert!(elsewhere.is_named_by("/Slight"));
+        let elsewhere = Identity::announced(&settings(), "Slight", None);
+        assert!(elsewhere.is_named_by("/Slight", None));
+        assert!(!elsewhere.is_named_by("/Slight", Some(&known())));
+        let same = Identity::announced(&settings(), "Slight", one());
+        assert!(same.is_named_by("/Slight", Some(&known())) && !same.is_named_by("/Slight", None));
         for entry in ["Slight", "S*"] {
-            assert!(!elsewhere.is_named_by(entry), "{entry}");
+            assert!(!elsewhere.is_named_by(entry, Some(&known())), "{entry}");
+        }
+    }
+
+    #[test]
+    fn who_has_the_same_name_is_another() {
+        let entries = ["Clight-AE1", "/mn-cse-123456/Clight-AE1"];
+        for registrant in [Some("12-two".into()), None] {
+            let other = Identity::of_ae(&settings(), "Clight-AE1", registrant);
+            for entry in entries {
+                assert!(!other.is_named_by(entry, Some(&known())), "{entry}");
+            }
+            for set in ["C*", "/mn-*/C*", "all", "in.provider.com"] {
+                assert!(other.is_named_by(set, Some(&known())), "{set}");
+            }
+        }
+        // One that is awaited has not come yet.
+        let own = Identity::of_ae(&settings(), "Clight-AE1", one());
+        let awaited = Registrants::from([("Clight-AE1".into(), String::new())]);
+        for known in [None, Some(&awaited)] {
+            assert!(!entries.iter().any(|entry| own.is_named_by(entry, known)));
         }
     }
 
@@ -241,31 +297,31 @@ mod tests {
         let ae = Identity::elsewhere(&settings(), None, "in-cse/Capp");
         let other = Identity::elsewhere(&settings(), Some("b.com"), "in-cse");
         for entry in ["/in-cse", "/in*", "//in.provider.com/in-cse", "in.provider.com", "all"] {
-            assert!(cse.is_named_by(entry), "{entry}");
-            assert!(!other.is_named_by(entry) || entry == "all", "{entry}");
+            assert!(cse.is_named_by(entry, Some(&known())), "{entry}");
+            assert!(!other.is_named_by(entry, Some(&known())) || entry == "all", "{entry}");
         }
         for entry in ["/in-cse/Capp", "/in-*/C*", "//*/in-cse/Capp"] {
-            assert!(ae.is_named_by(entry), "{entry}");
-            assert!(!cse.is_named_by(entry), "{entry}");
+            assert!(ae.is_named_by(entry, Some(&known())), "{entry}");
+            assert!(!cse.is_named_by(entry, Some(&known())), "{entry}");
         }
         for entry in ["Capp", "C*", "/mn-cse-123456/Capp", "/in-cse"] {
-            assert!(!ae.is_named_by(entry), "{entry}");
+            assert!(!ae.is_named_by(entry, Some(&known())), "{entry}");
         }
         for entry in ["//b.com/in-cse", "//*/in-cse", "b.com"] {
-            assert!(other.is_named_by(entry), "{entry}");
+            assert!(other.is_named_by(entry, Some(&known())), "{entry}");
         }
         // Who the service provider is must be known for its name to name anybody.
         let nameless = Settings { service_provider: None, ..settings() };
         let cse = Identity::elsewhere(&nameless, None, "in-cse");
-        assert!(cse.is_named_by("/in-cse"));
-        assert!(!cse.is_named_by("//in.provider.com/in-cse"));
-        assert!(!cse.is_named_by("in.provider.com"));
+        assert!(cse.is_named_by("/in-cse", Some(&known())));
+        assert!(!cse.is_named_by("//in.provider.com/in-cse", Some(&known())));
+        assert!(!cse.is_named_by("in.provider.com", Some(&known())));
     }
 
     #[test]
     fn who_is_nobody_is_named_by_nothing() {
         for entry in ["all", "C*", "/*", "//*/*", "a.b"] {
-            assert!(!Identity::default().is_named_by(entry), "{entry}");
+            assert!(!Identity::default().is_named_by(entry, Some(&known())), "{entry}");
         }
     }
 
@@ -304,7 +360,8 @@ mod tests {
         assert_eq!(canonical("//B.com/mn/Cx"), "//b.com/mn/Cx");
         assert_eq!(canonical("Cx"), "Cx");
         assert!(
-            Identity::of_ae(&settings(), "Cx").is(&canonical("//in.provider.com/mn-cse-123456/Cx"))
+            Identity::of_ae(&settings(), "Cx", one())
+                .is(&canonical("//in.provider.com/mn-cse-123456/Cx"))
         );
         for bad in ["C", "S", "/mn/S", "", "light", "C*", "all", "a.b"] {
             assert!(check_id(bad).is_err(), "{bad}");
@@ -320,7 +377,7 @@ mod tests {
         #[test]
         fn no_entry_panics(pattern in ".{0,40}", stem in "[CS][a-z/*]{1,20}") {
             let _ = check(&pattern);
-            let _ = Identity::of_ae(&settings(), &stem).is_named_by(&pattern);
+            let _ = Identity::of_ae(&settings(), &stem, one()).is_named_by(&pattern, Some(&known()));
         }
     }
 }

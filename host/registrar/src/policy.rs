@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::attributes::AttributeError;
 use crate::circumstances::{self, Circumstances, Context};
 use crate::identity::{self, Identity};
+use crate::names::Registrants;
 use crate::record::Attributes;
 
 /// The attributes with the rules for others' resources, and with those for the policy itself.
@@ -114,7 +115,7 @@ impl Grants {
     /// What the rules in that attribute of a policy grant to `who`, as things are. What can't be
     /// read grants nothing.
     pub(crate) fn to(
-        who: &Identity,
+        (who, registrants): (&Identity, Option<&Registrants>),
         is_authenticated: bool,
         circumstances: &Circumstances,
         set: Option<&Value>,
@@ -124,7 +125,7 @@ impl Grants {
             let fits = |contexts: &Vec<Context>| contexts.iter().any(|c| c.holds(circumstances));
             rule.aca.is_none()
                 && (is_authenticated || !rule.acaf)
-                && rule.acor.iter().any(|entry| who.is_named_by(entry))
+                && rule.acor.iter().any(|entry| who.is_named_by(entry, registrants))
                 && rule.acco.as_ref().is_none_or(fits)
         };
         let rules = set.acr.into_iter().filter(holds);
@@ -156,6 +157,12 @@ impl Detail {
                 | Access::Discover => true,
             }
     }
+}
+
+/// The originators that a set of rules names.
+pub(crate) fn originators(set: &Value) -> Vec<String> {
+    let rules = Set::read(set).unwrap_or_default().acr;
+    rules.into_iter().flat_map(|rule| rule.acor).collect()
 }
 
 /// Checks a set of rules that is given.
@@ -222,10 +229,14 @@ mod tests {
         Circumstances { at: NOW, source: Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))) };
 
     fn grants(rules: Value, is_authenticated: bool) -> Grants {
-        let who = Identity::of_ae(&settings(), "Clight-AE1");
+        let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
         let set = json!({ "acr": rules });
         check(PRIVILEGES, &set).unwrap();
-        Grants::to(&who, is_authenticated, &TUESDAY, Some(&set))
+        Grants::to((&who, Some(&known())), is_authenticated, &TUESDAY, Some(&set))
+    }
+
+    fn known() -> Registrants {
+        [("Clight-AE1".into(), "12-one".into())].into()
     }
 
     const EACH: [Access; 7] = [
@@ -296,8 +307,8 @@ mod tests {
                 (error.rsc(), &error),
                 (Rsc::NotImplemented, &AttributeError::Unsupported(what))
             );
-            let who = Identity::of_ae(&settings(), "Clight-AE1");
-            let grants = Grants::to(&who, true, &TUESDAY, Some(&set));
+            let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
+            let grants = Grants::to((&who, Some(&known())), true, &TUESDAY, Some(&set));
             for access in EACH {
                 assert!(!grants.allow(access, Container), "{set} {access}");
             }
@@ -318,8 +329,8 @@ mod tests {
             with(json!([{"actw": "* * * * * * *"}])),
             with(json!([{"actw": ["* * * * * * *"], "acui": ["x"]}])),
         ] {
-            let who = Identity::of_ae(&settings(), "Clight-AE1");
-            let grants = Grants::to(&who, true, &TUESDAY, damaged.as_ref());
+            let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
+            let grants = Grants::to((&who, Some(&known())), true, &TUESDAY, damaged.as_ref());
             assert!(!grants.allow(Access::Retrieve, Container));
         }
     }

@@ -15,6 +15,7 @@ use saegis_onem2m::timestamp::{REQUEST_EXPIRATION, parse_relative};
 use crate::address;
 use crate::channels;
 use crate::context::Context;
+use crate::names;
 use crate::record::{Record, seconds};
 use crate::refusal::Refusal;
 use crate::registrar::{Registrar, check_expiration, check_release};
@@ -139,7 +140,9 @@ impl Registrar {
                 return Err(Refusal::NotFound);
             }
         };
-        if !is_own(request, found.parent.as_deref()) {
+        let parent = found.parent.as_deref();
+        let ae = parent.map(|ri| read.get(ri)).transpose()?.flatten();
+        if !is_own(request, parent) || ae.is_none_or(|ae| names::is_of_another(&ae, request)) {
             return Err(Refusal::NotOwnChannel);
         }
         match request.operation {

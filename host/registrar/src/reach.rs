@@ -100,6 +100,24 @@ pub(crate) fn reach(
     address: &Address,
     named_by: &str,
 ) -> Result<Reach, StoreError> {
+    let ae = match address {
+        Address::Resource(target) => ae(read, settings, target, now)?,
+        Address::Url(_) => None,
+    };
+    match ae {
+        Some(Found { record, .. }) => reach_ae(read, now, record),
+        None => reach_others(read, settings, now, address, named_by),
+    }
+}
+
+/// Where what is addressed so is sent, unless it is an AE that is registered here.
+pub(crate) fn reach_others(
+    read: &dyn Read,
+    settings: &Settings,
+    now: Seconds,
+    address: &Address,
+    named_by: &str,
+) -> Result<Reach, StoreError> {
     let target = match address {
         Address::Url(url) => {
             let there = Destination::Url(url.clone());
@@ -107,19 +125,14 @@ pub(crate) fn reach(
         }
         Address::Resource(target) => target,
     };
-    match ae(read, settings, target, now)? {
-        Some(Found { record, .. }) => reach_ae(read, now, record),
-        None => {
-            let located = announcement::locate(read, target, now)?;
-            let there = located.as_ref().unwrap_or(target);
-            match &there.scope {
-                Scope::SpRelative(cse) if *cse != settings.cse_id => {
-                    let there = Destination::Elsewhere(there.clone());
-                    Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())))
-                }
-                _ => Ok(Reach::Nowhere("it is no AE that is registered here")),
-            }
+    let located = announcement::locate(read, target, now)?;
+    let there = located.as_ref().unwrap_or(target);
+    match &there.scope {
+        Scope::SpRelative(cse) if *cse != settings.cse_id => {
+            let there = Destination::Elsewhere(there.clone());
+            Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())))
         }
+        _ => Ok(Reach::Nowhere("it is no AE that is registered here")),
     }
 }
 

@@ -9,6 +9,8 @@ use saegis_onem2m::resource::ResourceType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::names::{Names, Registrant};
+
 /// Seconds since 1970-01-01 UTC: m2m:timestamp is written to the second.
 pub(crate) type Seconds = u64;
 
@@ -37,6 +39,12 @@ pub(crate) struct Record {
     /// Whose word the targets of a subscription are: who created it, or last changed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) named_by: Option<String>,
+    /// Who registered it, where it is an `<AE>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) registrant: Option<Registrant>,
+    /// What the names in its attributes stand for.
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
+    pub(crate) names: Names,
     /// When it was created.
     pub(crate) created: Seconds,
     /// When it was last modified.

@@ -11,6 +11,7 @@ use saegis_onem2m::timestamp::check_times;
 use crate::channels::Channels;
 use crate::context::Context;
 use crate::group;
+use crate::names::{self, Names};
 use crate::notification::Notification;
 use crate::options::Options;
 use crate::outbox::{Letter, Outbox};
@@ -22,8 +23,10 @@ use crate::store::{Store, StoreError, Writer};
 use crate::verification::{Answer, Handled, Verification, Verified};
 use crate::{create, delete, representation, retrieve, update};
 
-/// The version of the layout of the store.
-const SCHEMA: &str = "1";
+/// The version of the layout of the store, and the one that is brought to it when it is opened: there
+/// the names in resources were not resolved.
+const SCHEMA: &str = "2";
+const UNRESOLVED: &str = "1";
 
 /// Most resources that one call of [`Registrar::sweep`] removes.
 pub const SWEEP_BATCH: usize = 1_000;
@@ -80,10 +83,30 @@ impl Registrar {
     /// # Errors
     /// When the settings make no CSE, or the store can't be had or is not ours.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, OpenError> {
+        Self::open_knowing(path, settings, &|_| None)
+    }
+
+    /// [`open`](Self::open), where `registrant` tells the Credential-ID with which an AE has registered
+    /// whose AE-ID-Stem it is given: a store of an earlier version does not say it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_knowing(
+        path: &Path,
+        settings: Settings,
+        registrant: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, OpenError> {
         settings.check()?;
         let (store, in_use) = Store::open(path)?;
         let now = seconds(SystemTime::now());
-        store.write(|writer| prepare(writer, in_use, &settings, now))?;
+        store.write(|writer| {
+            let is_old = prepare(writer, in_use, &settings, now)?;
+            if is_old {
+                names::resolve_all(writer, &settings, registrant, now)?;
+                writer.note("schema", SCHEMA)?;
+            }
+            Ok::<_, OpenError>(())
+        })?;
         Ok(Self { store, settings, channels: Arc::default() })
     }
 
@@ -283,21 +306,23 @@ pub(crate) fn check_expiration(request: &RequestPrimitive, now: Seconds) -> Resu
 }
 
 /// Makes a new store, or makes sure that the one that is there is ours; brings the `<CSEBase>`
-/// in line with the settings.
+/// in line with the settings. Tells whether the names in its resources are still to be resolved.
 fn prepare(
     writer: &mut Writer<'_>,
     in_use: bool,
     settings: &Settings,
     now: Seconds,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let own = settings.cse_id.to_string();
-    match writer.about("schema")? {
+    let schema = writer.about("schema")?;
+    let is_old = schema.as_deref() == Some(UNRESOLVED);
+    match schema {
         None if in_use => return Err(OpenError::Foreign),
         None => {
             writer.note("schema", SCHEMA)?;
             writer.note("cse", &own)?;
         }
-        Some(schema) if schema != SCHEMA => return Err(OpenError::Schema(schema)),
+        Some(schema) if schema != SCHEMA && !is_old => return Err(OpenError::Schema(schema)),
         Some(_) => {
             let stored = writer.about("cse")?.unwrap_or_default();
             if stored != own {
@@ -312,7 +337,7 @@ fn prepare(
     }
     let attributes = representation::of_csebase(settings);
     let base = match writer.read().get(ri)? {
-        Some(base) if base.attributes == attributes && base.name == name => return Ok(()),
+        Some(base) if base.attributes == attributes && base.name == name => return Ok(is_old),
         Some(base) => Record { name: name.into(), modified: now, attributes, ..base },
         None => Record {
             ty: ResourceType::CseBase,
@@ -323,6 +348,8 @@ fn prepare(
             depth: 0,
             owner: None,
             named_by: None,
+            registrant: None,
+            names: Names::default(),
             created: now,
             modified: now,
             expires: None,
@@ -333,5 +360,6 @@ fn prepare(
             attributes,
         },
     };
-    Ok(writer.put(&base)?)
+    writer.put(&base)?;
+    Ok(is_old)
 }

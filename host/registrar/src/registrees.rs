@@ -9,12 +9,23 @@ use saegis_onem2m::target::Target;
 
 use crate::address::{self, Place};
 use crate::announcement::{self, Announcement};
-use crate::record::seconds;
+use crate::delete;
+use crate::names::Registrant;
+use crate::record::{Record, alive, seconds};
 use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::remote_cse;
 use crate::service_subscription::{self, ServiceSubscription};
 use crate::store::{Read, StoreError};
+
+/// An AE that got its AE-ID by registering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearntAe {
+    /// Its AE-ID-Stem, which is its resource-ID.
+    pub stem: String,
+    /// The Credential-ID that it registered with.
+    pub credential_id: String,
+}
 
 impl Registrar {
     /// The CSE-IDs of the CSEs that are registered, in the order in which they registered. Blocks on
@@ -103,6 +114,97 @@ impl Registrar {
             Err(Refusal::Store(error)) => Err(error),
             Ok(_) | Err(_) => Ok(None),
         })
+    }
+
+    /// Whether an AE with that AE-ID-Stem is registered here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn is_ae(&self, stem: &AeIdStem, now: SystemTime) -> Result<bool, StoreError> {
+        let is_ae = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, seconds(now));
+        self.look(|read| Ok(read.get(stem.as_str())?.is_some_and(is_ae)))
+    }
+
+    /// The AEs that got their AE-ID by registering, each with the Credential-ID that registered it, but for
+    /// those whose AE-ID-Stem is `known`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn learnt_aes(
+        &self,
+        known: &dyn Fn(&str) -> bool,
+        now: SystemTime,
+    ) -> Result<Vec<LearntAe>, StoreError> {
+        let base = self.settings().cse_id.bare();
+        self.look(|read| {
+            let mut all = Vec::new();
+            let mut after = None;
+            while let Some(child) = read.next_of_type(base, ResourceType::Ae, after)? {
+                after = Some(child.sequence);
+                if known(&child.ri) {
+                    continue;
+                }
+                let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
+                let registrant = record.registrant.filter(|r| r.learnt && !r.freed);
+                if let Some(registrant) = registrant
+                    && alive(record.expires, seconds(now))
+                {
+                    all.push(LearntAe { stem: record.ri, credential_id: registrant.id });
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// The AE with that AE-ID-Stem is not that credential's any more, if it was: it got its AE-ID by
+    /// registering, and has lost it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn forget_credential(&self, stem: &str, credential_id: &str) -> Result<(), StoreError> {
+        let is_its = |ae: &Record| {
+            let its = ae.registrant.as_ref().filter(|registrant| registrant.id == credential_id);
+            ae.ty == ResourceType::Ae
+                && its.is_some_and(|registrant| registrant.learnt && !registrant.freed)
+        };
+        // Most of them have none.
+        if !self.look(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {
+            return Ok(());
+        }
+        let forgotten = self.store().write(|writer| {
+            if let Some(mut ae) = writer.read().get(stem)?.filter(is_its) {
+                ae.registrant = ae.registrant.map(|its| Registrant { freed: true, ..its });
+                writer.put(&ae)?;
+            }
+            Ok(())
+        });
+        forgotten.inspect_err(|error| self.note(error))
+    }
+
+    /// Removes the AE with that AE-ID-Stem and all that is below it, or where a Credential-ID is given, only
+    /// the AE that it registered. Subscribers are not told. Tells whether there was one. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn remove_ae(
+        &self,
+        stem: &AeIdStem,
+        credential_id: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let removed = self.store().write(|writer| {
+            let is_it = |ae: &Record| {
+                let registrant = ae.registrant.as_ref().map(|registrant| registrant.id.as_str());
+                ae.ty == ResourceType::Ae
+                    && (credential_id.is_none() || registrant == credential_id)
+            };
+            let Some(ae) = writer.read().get(stem.as_str())?.filter(is_it) else {
+                return Ok(false);
+            };
+            delete::expired(writer, &ae)?;
+            Ok(true)
+        });
+        removed.inspect_err(|error| self.note(error))
     }
 
     fn look<T>(

@@ -6,12 +6,14 @@
 //! | `names` | parent's resource-ID, name | resource-ID |
 //! | `children` | parent's resource-ID, type, sequence | resource-ID |
 //! | `expiry` | expiration time, resource-ID | nothing |
+//! | `awaited` | AE-ID-Stem, resource-ID of a resource that names it | nothing |
 //! | `about` | `schema`, `cse` | the version of this layout, the CSE-ID |
 //!
 //! A request sees one snapshot, or one transaction that is committed whole, to disk, or not at
 //! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
 //! as the oldest.
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -29,6 +31,7 @@ const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resour
 const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("names");
 const CHILDREN: TableDefinition<'_, (&str, u16, u64), &str> = TableDefinition::new("children");
 const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiry");
+const AWAITED: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("awaited");
 const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
 
 /// The keys and the values of the tables.
@@ -227,6 +230,7 @@ impl Snapshot<'_> {
 pub(crate) struct Writer<'t> {
     tables: Tables<Table<'t, Id, Bytes>, Table<'t, Name, Id>, Table<'t, Slot, Id>>,
     expiry: Table<'t, Expiry, ()>,
+    awaited: Table<'t, Name, ()>,
     about: Table<'t, Id, Id>,
 }
 
@@ -269,6 +273,14 @@ impl Writer<'_> {
                 self.expiry.insert((at, ri), ())?;
             }
         }
+        let awaited = old.as_ref().map(|old| old.names.awaited()).unwrap_or_default();
+        let awaits = record.names.awaited();
+        for stem in awaited.difference(&awaits) {
+            self.awaited.remove((*stem, ri))?;
+        }
+        for stem in awaits.difference(&awaited) {
+            self.awaited.insert((*stem, ri), ())?;
+        }
         if let (None, Some(parent)) = (old, &record.parent) {
             self.tables.names.insert((parent.as_str(), record.name.as_str()), ri)?;
             let place = (parent.as_str(), record.ty.number(), record.sequence);
@@ -306,12 +318,40 @@ impl Writer<'_> {
         if let Some(at) = record.expires {
             self.expiry.remove((at, ri))?;
         }
+        for stem in record.names.awaited() {
+            self.awaited.remove((stem, ri))?;
+        }
         if let Some(parent) = &record.parent {
             self.tables.names.remove((parent.as_str(), record.name.as_str()))?;
             let place = (parent.as_str(), record.ty.number(), record.sequence);
             self.tables.children.remove(place)?;
         }
         Ok(())
+    }
+
+    /// The resource-IDs of the resources that name an AE-ID which nobody has registered since, but no
+    /// more than `most`.
+    pub(crate) fn awaiting(&self, stem: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        for entry in self.awaited.range((stem, "")..)?.take(most) {
+            let (key, _) = entry?;
+            match key.value() {
+                (of, ri) if of == stem => found.push(ri.into()),
+                _ => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The resource behind `after` in the order of resource-IDs, or the first.
+    pub(crate) fn next_by_id(&self, after: Option<&str>) -> Result<Option<Record>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds: (Bound<&str>, Bound<&str>) = (from, Bound::Unbounded);
+        let Some(entry) = self.tables.resources.range::<&str>(bounds)?.next() else {
+            return Ok(None);
+        };
+        let (ri, _) = entry?;
+        self.tables.get(ri.value())
     }
 
     /// The resource-ID of a resource that has expired by itself.
@@ -461,6 +501,7 @@ fn writer(transaction: &redb::WriteTransaction) -> Result<Writer<'_>, StoreError
             children: transaction.open_table(CHILDREN)?,
         },
         expiry: transaction.open_table(EXPIRY)?,
+        awaited: transaction.open_table(AWAITED)?,
         about: transaction.open_table(ABOUT)?,
     })
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use redb::ReadableTableMetadata;
 
 use super::*;
+use crate::names::Names;
 use crate::record::{Attributes, Stock};
 
 impl Store {
@@ -12,6 +13,7 @@ impl Store {
         let snapshot = self.snapshot().unwrap();
         let mut children = 0;
         let mut expiring = BTreeSet::new();
+        let mut awaited = BTreeSet::new();
         let resources = transaction.open_table(RESOURCES).unwrap();
         for entry in resources.iter().unwrap() {
             let (key, _) = entry.unwrap();
@@ -20,6 +22,8 @@ impl Store {
             if let Some(at) = record.expires {
                 expiring.insert((at, record.ri.clone()));
             }
+            let stems = record.names.awaited().into_iter();
+            awaited.extend(stems.map(|stem| (stem.to_owned(), record.ri.clone())));
             if let Some(parent) = &record.parent {
                 children += 1;
                 let above = snapshot.read().get(parent).unwrap().expect("a resource has a parent");
@@ -47,6 +51,15 @@ impl Store {
             .map(|k| (k.value().0, k.value().1.to_owned()))
             .collect();
         assert_eq!(indexed, expiring);
+        let indexed: BTreeSet<_> = transaction
+            .open_table(AWAITED)
+            .unwrap()
+            .iter()
+            .unwrap()
+            .map(|e| e.unwrap().0)
+            .map(|k| (k.value().0.to_owned(), k.value().1.to_owned()))
+            .collect();
+        assert_eq!(indexed, awaited);
     }
 }
 
@@ -71,6 +84,8 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         depth: u16::from(parent.is_some()),
         owner: None,
         named_by: None,
+        registrant: None,
+        names: Names::default(),
         created: 1,
         modified: 1,
         expires: None,

@@ -39,6 +39,7 @@ pub(crate) fn request(
         query: read_query(query).unwrap(),
         parameters: Vec::new(),
         source_address: None,
+        credential: None,
     }
 }
 
@@ -153,6 +154,16 @@ impl Bench {
         drop(registrar);
         let registrar = Registrar::open(&directory.path().join("store"), settings)?;
         Ok(Self { registrar, directory, now })
+    }
+
+    /// Closes the store and opens it again, where it is known who has registered.
+    pub(crate) fn reopen_knowing(self, registrant: &dyn Fn(&str) -> Option<String>) -> Self {
+        let Self { registrar, directory, now } = self;
+        let settings = registrar.settings().clone();
+        drop(registrar);
+        let path = directory.path().join("store");
+        let registrar = Registrar::open_knowing(&path, settings, registrant).unwrap();
+        Self { registrar, directory, now }
     }
 
     pub(crate) fn now(&self) -> Seconds {

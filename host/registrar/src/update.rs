@@ -13,6 +13,7 @@ use crate::create::lifetime;
 use crate::events;
 use crate::group;
 use crate::instances;
+use crate::names::{self, NAMED_BY};
 use crate::options::ResultContent;
 use crate::record::earlier;
 use crate::refusal::Refusal;
@@ -62,13 +63,17 @@ pub(crate) fn update(
     if let Some(asked) = change.expires {
         record.expires = lifetime(context, record.ty, record.depth, asked);
     }
-    for name in change.removed {
-        record.attributes.remove(name);
+    for name in &change.removed {
+        record.attributes.remove(*name);
     }
+    let set = change.set.keys().map(String::as_str);
+    let named: Vec<String> = set.chain(change.removed).map(Into::into).collect();
     let (members, most) = (change.set.contains_key("mid"), change.set.contains_key("mnm"));
     let ages = change.set.contains_key("mia");
     if subscription::names_targets(context, &record, &change.set) {
         record.named_by.clone_from(&context.request.from);
+        let from = context.request.from.as_deref();
+        names::note(writer.read(), context.settings, &mut record, NAMED_BY, from, context.now)?;
     }
     record.attributes.extend(change.set);
     attributes::check_whole(record.ty, &record.attributes)?;
@@ -91,6 +96,8 @@ pub(crate) fn update(
     } else if record.ty == ResourceType::Group && most {
         group::check_count(&record)?;
     }
+    let named = named.iter().map(String::as_str);
+    names::resolve(writer, context.settings, &mut record, Some(&before), named, context.now)?;
     if record.ty == ResourceType::Subscription {
         subscription::check(writer.read(), context, &record, Some(&before))?;
     }

@@ -6,14 +6,14 @@
 
 use saegis_onem2m::resource::ResourceType;
 
-use crate::access::{Access, Originator, Rule, allows, policies_of};
+use crate::access::{Access, Originator, POLICIES, Rule, allows};
 use crate::address::Found;
 use crate::record::{Record, Seconds, alive, earlier};
 use crate::refusal::Refusal;
 use crate::store::{Child, Read, StoreError};
 
 /// How much a walk may look at: resources, with one more counted for each [`BLOCK`] of content and
-/// for each step to a policy that a resource names.
+/// for each policy that a resource names.
 const MOST: u64 = 20_000;
 const BLOCK: u64 = 4096;
 
@@ -98,10 +98,9 @@ impl<'a> Walk<'a> {
             let found = self.read.get(&child.ri)?;
             let record = found.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
             frame.last = Some(child);
-            let steps: usize =
-                policies_of(&record).iter().map(|address| address.split('/').count()).sum();
-            let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-            let cost = (1 + record.size.unwrap_or(0) / BLOCK).saturating_add(steps);
+            let policies = record.names.resources(POLICIES).iter().flatten().count();
+            let policies = u64::try_from(policies).unwrap_or(u64::MAX);
+            let cost = (1 + record.size.unwrap_or(0) / BLOCK).saturating_add(policies);
             self.left = self.left.checked_sub(cost).ok_or(Refusal::NotAcceptable(
                 "there is too much below the target: choose another one, or fewer levels",
             ))?;

@@ -56,9 +56,9 @@ fn a_store_of_another_cse_is_refused() {
 #[test]
 fn an_unknown_layout_is_refused() {
     let bench = Bench::with_lights();
-    bench.registrar().store().write(|w| w.note("schema", "2")).unwrap();
+    bench.registrar().store().write(|w| w.note("schema", "3")).unwrap();
     let error = bench.reopen_as(settings()).err().unwrap();
-    assert_eq!(error.to_string(), "the store has the layout version 2; this registrar knows 1");
+    assert_eq!(error.to_string(), "the store has the layout version 3; this registrar knows 2");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod deliveries;
 mod discovery;
 mod durability;
 mod groups;
+mod names;
 mod notifications;
 mod parameters;
 mod policies;

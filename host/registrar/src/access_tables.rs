@@ -5,7 +5,7 @@ use crate::attributes::May::{Can, Must, Not};
 use crate::attributes::{Row, row};
 use crate::values::Kind::{
     AppId, AppIds, Boolean, CseId, CseType, Kept, Link, Links, LinksOrNone, NodeId, NotDone,
-    Patterns, Rules, Serializations, Stems, Text, Texts, Unsupported,
+    Patterns, PointsOfAccess, Rules, Serializations, Stems, Text, Texts, Unsupported,
 };
 
 /// Most policies that a resource names, and most other links.
@@ -26,9 +26,9 @@ pub(crate) const REMOTE_CSE: &[Row] = &[
     row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
     row("cst", CseType, Can, Not),
-    row("poa", Texts, Can, Can),
+    row("poa", PointsOfAccess, Can, Can),
     row("cb", Link, Must, Not),
-    row("csi", CseId, Must, Not),
+    row("csi", CseId, Can, Not),
     row("mei", Text(256), Can, Can),
     row("tri", Unsupported, Can, Can),
     row("rr", Boolean, Must, Can),
@@ -74,13 +74,13 @@ pub(crate) const AE_ANNC: &[Row] = &[
 pub(crate) const NODE: &[Row] = &[
     row("acpi", Links(MAX_POLICIES), Can, Can),
     row("daci", Unsupported, Can, Can),
-    row("ni", NodeId, Must, Not),
+    row("ni", NodeId, Must, Can),
     row("hcl", Link, Can, Can),
     row("hael", Links(MAX_LINKS), Can, Can),
     row("hsl", Links(MAX_LINKS), Can, Can),
     row("mgca", Text(1024), Can, Can),
-    row("rms", Unsupported, Can, Can),
-    row("nid", Unsupported, Can, Can),
+    row("rms", Kept, Not, Not),
+    row("nid", Kept, Not, Not),
     row("loc", Unsupported, Can, Can),
 ];
 
@@ -94,7 +94,7 @@ pub(crate) const SERVICE_SUBSCRIBED_NODE: &[Row] = &[
     row("daci", Unsupported, Can, Can),
     row("ni", NodeId, Must, Not),
     row("csi", CseId, Can, Not),
-    row("di", Texts, Can, Can),
+    row("di", Texts, Can, Not),
     row("rlk", LinksOrNone(MAX_LINKS), Can, Can),
     row("nrq", Boolean, Can, Can),
 ];

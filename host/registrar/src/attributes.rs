@@ -35,7 +35,7 @@ pub(crate) struct Row {
 
 use Kind::{
     Any, AppId, Boolean, ContentInfo, Count, Creator, Entity, Kept, Labels, Link, Links, Name,
-    NotDone, Rules, Serializations, Text, Texts, Time, Unsupported,
+    NotDone, PointsOfAccess, Rules, Serializations, Text, Texts, Time, Unsupported,
 };
 use May::{Can, Must, Not};
 
@@ -53,6 +53,10 @@ const COMMON: &[Row] = &[
     row("lt", Kept, Not, Not),
     row("et", Time, Can, Can),
     row("lbl", Labels, Can, Can),
+];
+
+/// What resources have besides that can be announced (the same clause).
+const ANNOUNCEABLE: &[Row] = &[
     row("at", Unsupported, Can, Can),
     row("aa", Unsupported, Can, Can),
     row("ast", Unsupported, Can, Can),
@@ -66,7 +70,7 @@ const AE: &[Row] = &[
     row("apn", Text(256), Can, Can),
     row("api", AppId, Must, Not),
     row("aei", Kept, Not, Not),
-    row("poa", Texts, Can, Can),
+    row("poa", PointsOfAccess, Can, Can),
     row("or", Text(1024), Can, Can),
     row("nl", Link, Can, Can),
     row("rr", Boolean, Must, Can),
@@ -74,6 +78,8 @@ const AE: &[Row] = &[
     row("srv", Texts, Can, Can),
     row("esi", Unsupported, Can, Can),
     row("mei", Unsupported, Can, Can),
+    row("tri", Unsupported, Can, Can),
+    row("trn", Unsupported, Can, Can),
     row("regs", Unsupported, Can, Can),
     row("trps", NotDone, Can, Can),
     row("ape", Unsupported, Can, Can),
@@ -94,7 +100,7 @@ const CONTAINER: &[Row] = &[
     row("mia", Count, Can, Can),
     row("cni", Kept, Not, Not),
     row("cbs", Kept, Not, Not),
-    row("li", Unsupported, Can, Can),
+    row("li", Kept, Not, Not),
     row("or", Text(1024), Can, Can),
     row("disr", NotDone, Can, Can),
     row("loc", Unsupported, Can, Can),
@@ -132,7 +138,23 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::ServiceSubscribedNode => access_tables::SERVICE_SUBSCRIBED_NODE,
         ResourceType::ServiceSubscribedAppRule => access_tables::SERVICE_SUBSCRIBED_APP_RULE,
     };
-    COMMON.iter().chain(own)
+    let announceable = match ty {
+        ResourceType::AccessControlPolicy
+        | ResourceType::Ae
+        | ResourceType::Container
+        | ResourceType::ContentInstance
+        | ResourceType::Group
+        | ResourceType::Node
+        | ResourceType::RemoteCse => ANNOUNCEABLE,
+        ResourceType::AeAnnc
+        | ResourceType::CseBase
+        | ResourceType::PollingChannel
+        | ResourceType::ServiceSubscribedAppRule
+        | ResourceType::ServiceSubscribedNode
+        | ResourceType::ServiceSubscriptionProfile
+        | ResourceType::Subscription => &[],
+    };
+    COMMON.iter().chain(announceable).chain(own)
 }
 
 /// Whether a resource of that type can have an attribute of that name.

@@ -90,8 +90,8 @@ fn what_is_not_supported_says_so() {
     for value in [json!(["x"]), json!(null)] {
         let e = create(Ae, json!({"daci": value})).unwrap_err();
         assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("daci")));
-        let e = update(Container, json!({"li": value})).unwrap_err();
-        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("li")));
+        let e = update(Container, json!({"at": value})).unwrap_err();
+        assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("at")));
     }
 }
 
@@ -120,6 +120,41 @@ fn what_is_not_asked_for_may_be_said() {
         assert_eq!(update(ty, json!({name: true})), Err(E::Unsupported(name)));
         assert_eq!(update(ty, json!({name: null})).unwrap().removed, [name]);
     }
+}
+
+/// Which may be given when, where the tables of TS-0004 clause 7.4 tell more than the name.
+#[test]
+fn each_type_has_its_own_table() {
+    use ResourceType::{
+        Group, Node, PollingChannel, RemoteCse, ServiceSubscribedNode, Subscription,
+    };
+    // Only what can be announced can be asked to be.
+    for ty in [Subscription, PollingChannel, ServiceSubscribedNode] {
+        for name in ["at", "aa", "ast"] {
+            assert!(matches!(update(ty, json!({name: ["x"]})), Err(E::Unknown { .. })), "{name}");
+        }
+    }
+    for ty in [Ae, Container, Group, Node, RemoteCse] {
+        assert_eq!(update(ty, json!({"at": ["/x"]})), Err(E::Unsupported("at")));
+    }
+    for (ty, name, value) in [
+        (Node, "rms", json!(true)),
+        (Node, "nid", json!("x")),
+        (Group, "ssi", json!(true)),
+        (Container, "li", json!("x")),
+        (ServiceSubscribedNode, "di", json!(["x"])),
+        (ServiceSubscribedNode, "ni", json!("x")),
+        (RemoteCse, "csi", json!("/x")),
+    ] {
+        assert_eq!(update(ty, json!({name: value})), Err(E::NotPermitted(name)), "{ty:?}");
+    }
+    assert_eq!(update(Node, json!({"ni": "x"})).unwrap().set, map(json!({"ni": "x"})));
+    assert_eq!(update(Node, json!({"ni": null})), Err(E::Null("ni")));
+    for name in ["tri", "trn"] {
+        assert_eq!(update(Ae, json!({name: 3010})), Err(E::Unsupported(name)));
+    }
+    let csr = create(RemoteCse, json!({"cb": "/a/b", "rr": true}));
+    assert!(csr.is_ok(), "its From tells the CSE-ID");
 }
 
 #[test]

@@ -118,7 +118,7 @@ pub(crate) fn create(
     let mut announced_stem = None;
     let owner = match (&cse, announced) {
         (Some(cse), None) => {
-            remote_cse::check(context.settings, &given.attributes, cse)?;
+            remote_cse::check(context.settings, &mut given.attributes, cse)?;
             Some(cse.to_string())
         }
         (Some(cse), Some(stem)) => {

@@ -5,7 +5,6 @@
 
 use saegis_onem2m::id::{CseId, From};
 use saegis_onem2m::resource::ResourceType;
-use serde_json::Value;
 
 use crate::address;
 use crate::announcement;
@@ -100,17 +99,18 @@ pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Resul
     Ok(cse)
 }
 
-/// Checks that a representation is that of the CSE that registers.
+/// Checks that a representation is that of the CSE that registers, and enters the CSE-ID where it is
+/// left out (TS-0004 clause 7.4.4.2.1).
 ///
 /// # Errors
 /// When it is another's.
 pub(crate) fn check(
     settings: &Settings,
-    attributes: &Attributes,
+    attributes: &mut Attributes,
     cse: &CseId,
 ) -> Result<(), AttributeError> {
-    let csi = attributes.get("csi").and_then(Value::as_str).unwrap_or_default();
-    match identity::own_cse(settings, csi) {
+    let csi = attributes.entry("csi").or_insert_with(|| cse.to_string().into());
+    match identity::own_cse(settings, csi.as_str().unwrap_or_default()) {
         Some(own) if own == *cse => Ok(()),
         _ => Err(AttributeError::value("csi", "must be the originator's CSE-ID")),
     }

@@ -23,7 +23,7 @@ pub(crate) const SUBSCRIPTION: &[Row] = &[
     row("nfu", Unsupported, Can, Can),
     row("bn", Unsupported, Can, Can),
     row("rl", Unsupported, Can, Can),
-    row("psn", Unsupported, Can, Can),
+    row("psn", Unsupported, Can, Not),
     row("pn", Unsupported, Can, Can),
     row("nsp", Unsupported, Can, Can),
     row("ln", NotDone, Can, Can),
@@ -51,7 +51,7 @@ pub(crate) const GROUP: &[Row] = &[
     row("mtv", Kept, Not, Not),
     row("csy", Count, Can, Not),
     row("gn", Text(MAX_NAME), Can, Can),
-    row("ssi", Unsupported, Can, Can),
+    row("ssi", Kept, Not, Not),
     row("nar", Unsupported, Can, Can),
 ];
 

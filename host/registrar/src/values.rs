@@ -131,6 +131,8 @@ pub(crate) enum Kind {
     Texts,
     /// A list of labels: tokens, one at least.
     Labels,
+    /// A list of points of access: URIs without spaces, one at least.
+    PointsOfAccess,
     /// A list of serializations: one at least.
     Serializations,
     /// A media type with an encoding (m2m:contentInfo).
@@ -210,6 +212,9 @@ impl Kind {
             Self::CseType => value.as_u64().is_some_and(|n| (1..=3).contains(&n)),
             Self::NodeId => value.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_LEN),
             Self::Patterns => list(value, 1..=MAX_ENTRIES, is_visible),
+            Self::PointsOfAccess => {
+                list(value, 1..=MAX_ENTRIES, |t| is_visible(t) && t.contains(':'))
+            }
             Self::AppIds => list(value, 1..=MAX_ENTRIES, |t| is_visible(t) && may_be_an_app_id(t)),
             Self::Stems => list(value, 1..=MAX_ENTRIES, |t| {
                 let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
@@ -243,6 +248,9 @@ impl Kind {
             Self::Texts => {
                 format!("must be a list of 1 to {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each")
             }
+            Self::PointsOfAccess => format!(
+                "must be a list of 1 to {MAX_ENTRIES} URIs of at most {MAX_ENTRY} bytes, without spaces"
+            ),
             Self::Members => format!(
                 "must be a list of at most {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each"
             ),
@@ -406,6 +414,9 @@ mod tests {
             (Kind::Labels, json!(["a"]), json!(["a\u{0}b"])),
             (Kind::Serializations, json!(["json", "application/cbor"]), json!(["yaml"])),
             (Kind::Serializations, json!(["xml"]), json!([])),
+            (Kind::PointsOfAccess, json!(["mqtt://a.b:1"]), json!([])),
+            (Kind::PointsOfAccess, json!(["http://a.b/"]), json!(["http://a b/"])),
+            (Kind::PointsOfAccess, json!(["http://a.b/"]), json!(["a.b"])),
             (Kind::ContentInfo, json!("text/plain:0"), json!("text/plain")),
             (Kind::Patterns, json!(["*"]), json!([])),
             (Kind::AppIds, json!(["*"]), json!([])),

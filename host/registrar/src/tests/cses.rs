@@ -57,8 +57,12 @@ fn a_cse_registers() {
     let second = csr(json!({"cb": "/asn-2/cse", "csi": "//in.provider.com/asn-2"}));
     let second = bench.create(Some("//in.provider.com/asn-2"), "/cse", 16, second);
     assert_eq!((second.code, &second.attributes()["rn"]), (2001, &json!("csr-asn-2")));
-    assert_eq!(registered(&bench), [ASN, "/asn-2"]);
-    assert_eq!(registered(&bench.reopen()), [ASN, "/asn-2"]);
+    // One that leaves its CSE-ID out is known by its From.
+    let third = json!({"m2m:csr": {"cb": "/asn-3/cse", "rr": false}});
+    let third = bench.create(Some("//in.provider.com/asn-3"), "/cse", 16, third);
+    assert_eq!((third.code, &third.attributes()["csi"]), (2001, &json!("/asn-3")));
+    assert_eq!(registered(&bench), [ASN, "/asn-2", "/asn-3"]);
+    assert_eq!(registered(&bench.reopen()), [ASN, "/asn-2", "/asn-3"]);
 }
 
 #[test]

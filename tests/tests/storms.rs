@@ -1,10 +1,11 @@
 //! Many things go wrong at once, beside others that must not notice.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Light, Request, Setup};
+use saegis_tests::{BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup};
 
 /// What a module can do wrong in a look-up and in a check.
 const FAULTS: [&str; 5] =
@@ -131,4 +132,62 @@ fn a_thousand_bad_connections_cost_a_thousand_connections() {
         good
     });
     assert!(requests > 20 && handshakes > 10, "{requests} requests, {handshakes} handshakes");
+}
+
+/// A connection from an address of this machine.
+fn connect_from(source: &str, port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(format!("{source}:0").parse().unwrap())?;
+        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await?.into_std()
+    });
+    let socket = connected.unwrap();
+    socket.set_nonblocking(false).unwrap();
+    socket
+}
+
+/// Look-ups that loop take all the sandboxes that one address may have, for longer than others wait for one.
+/// Handshakes from elsewhere and requests do not wait for those.
+#[test]
+fn looping_lookups_of_one_address_hold_up_nobody_else() {
+    let gateway = Setup::new()
+        .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
+        .with("limits", "failed-handshakes-per-minute = 100000\nhandshakes-per-peer = 2000")
+        .with("modules", "concurrent-decisions = 8\ndeadline-milliseconds = 4000")
+        .start();
+    let port = gateway.port();
+    let mut light = Light::connect(port, LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for n in 0..150 {
+            let over = &over;
+            scope.spawn(move || {
+                let identity = format!("fault-loop@{n}.in.provider.com");
+                let credential = Credential { identity: &identity, ..LIGHT1 };
+                while !over.load(Ordering::Relaxed) {
+                    let socket = connect_from("127.0.0.2", port);
+                    assert!(Light::over(socket, credential, BOUND).is_err(), "it was let in");
+                }
+            });
+        }
+        let good = scope.spawn(|| {
+            let of_flood = |e: &saegis_tests::Event| {
+                e.text("peer").starts_with("127.0.0.2") && e.message().contains("too many calls")
+            };
+            gateway.log().wait_for(Mark::START, "handshake.refused", of_flood);
+            let own = Request::retrieve("/cse/light1").from("Clight-AE1");
+            for _ in 0..10 {
+                light.ask(&own).unwrap().expect(200, 2000);
+                let mut other = Light::connect(port, LIGHT2).unwrap();
+                let nothing = Request::retrieve("/cse/nothing").from("Clight-AE2");
+                other.ask(&nothing).unwrap().expect_refusal(404, 4004);
+                other.close();
+            }
+        });
+        let good = good.join();
+        over.store(true, Ordering::Relaxed);
+        good.unwrap();
+    });
 }

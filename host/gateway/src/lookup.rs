@@ -118,7 +118,8 @@ impl Voucher {
         match &self.what {
             What::Key { query, key } => {
                 let identity = KpsaId::parse(&query.psk_identity).map_err(|e| e.to_string())?;
-                let found = ask(generation, query).await.map_err(|e| e.to_string())?;
+                let found = answered(generation.lookup_again(query).await);
+                let found = found.map_err(|e| e.to_string())?;
                 // The generation may be a later one than that which was asked whether it is good.
                 if found.id != self.id || found.entity != self.entity || !key.is_of(&found.key) {
                     return Err("another credential has the identity".into());
@@ -141,7 +142,7 @@ impl Voucher {
     async fn ask(&self, generation: &Generation) -> Result<Found, NotFound> {
         match &self.what {
             What::Key { query, key } => {
-                let found = ask(generation, query).await?;
+                let found = answered(generation.lookup_again(query).await)?;
                 let changed = Some(!key.is_of(&found.key));
                 Ok(Found {
                     id: found.id,
@@ -224,7 +225,7 @@ impl CredentialLookup for PolicyLookup {
         };
         let (generation, place) = (self.policy.current(), self.voucher.clone());
         Box::pin(async move {
-            match ask(&generation, &query).await {
+            match answered(generation.lookup(&query).await) {
                 Err(why) => Answer::Refused(why.to_string()),
                 Ok(credential) => {
                     let voucher = Voucher {
@@ -270,7 +271,7 @@ impl CertificateMapping for PolicyMapping {
         let Shown { vouched, evidence, server_name } = shown;
         let asked = Asked { evidence, server_name, peer: self.peer, rules: self.rules.clone() };
         Box::pin(async move {
-            match asked.map(&generation, vouched).await {
+            match asked.map(&generation, vouched, Occasion::Handshake).await {
                 Err(why) => Identified::Refused(why.to_string()),
                 Ok(mapped) => {
                     let voucher = Voucher {
@@ -290,6 +291,13 @@ impl CertificateMapping for PolicyMapping {
     }
 }
 
+/// When policy is asked whom a certificate stands for.
+#[derive(Clone, Copy)]
+enum Occasion {
+    Handshake,
+    Revalidation,
+}
+
 /// What a peer has shown, and where: enough to ask again.
 struct Asked {
     evidence: Evidence,
@@ -303,11 +311,16 @@ impl Asked {
     async fn ask_again(&self, generation: &Generation) -> Result<Mapped, NotFound> {
         let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
         let vouched = self.evidence.verify(&certificates.trust, SystemTime::now())?;
-        self.map(generation, vouched).await
+        self.map(generation, vouched, Occasion::Revalidation).await
     }
 
     /// Whom what was shown stands for: itself, or whom policy says.
-    async fn map(&self, generation: &Generation, vouched: Vouched) -> Result<Mapped, NotFound> {
+    async fn map(
+        &self,
+        generation: &Generation,
+        vouched: Vouched,
+        occasion: Occasion,
+    ) -> Result<Mapped, NotFound> {
         let Vouched { identity, until, .. } = vouched;
         let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
         if generation.is_maf() {
@@ -326,7 +339,11 @@ impl Asked {
             peer: self.peer,
             rules: self.rules.rules().await.map_err(|NotHad| NotFound::NoRules)?,
         };
-        match generation.map_certificate(&query).await {
+        let mapping = match occasion {
+            Occasion::Handshake => generation.map_certificate(&query).await,
+            Occasion::Revalidation => generation.map_certificate_again(&query).await,
+        };
+        match mapping {
             Mapping::As { entity, expires } => {
                 let expires = [until, expires].into_iter().flatten().min();
                 Ok(Mapped { entity, credential_id, expires })
@@ -359,8 +376,8 @@ enum NotFound {
     NoRules,
 }
 
-async fn ask(generation: &Generation, query: &PskQuery) -> Result<Credential, NotFound> {
-    match generation.lookup(query).await {
+fn answered(lookup: Lookup) -> Result<Credential, NotFound> {
+    match lookup {
         Lookup::Found(credential) => Ok(credential),
         Lookup::Unclaimed => Err(NotFound::Unclaimed),
         Lookup::Refused(Refusal { module, reason }) => Err(NotFound::Refused { module, reason }),

@@ -19,6 +19,7 @@ use crate::maf::{Known, MafKeys};
 use crate::module::{Hook, Module};
 use crate::question::Asked;
 use crate::sandbox::Sandbox;
+use crate::slots::Caller;
 use crate::subscription::Subscription;
 
 /// What modules of a generation are asked with.
@@ -125,6 +126,7 @@ pub(crate) async fn ask(
             installed,
             subscription,
             maf_keys: &maf_keys,
+            caller: Caller::Association,
             beside: Some(at),
         };
         let said = ask_one(module, &view, asked).await;

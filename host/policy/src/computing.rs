@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use crate::slots::{Caller, Slots};
 
 /// Most that counts of one poll. A call yields at each tick of the epoch, so a poll that took longer was
 /// kept from the processor by others.
@@ -50,13 +50,17 @@ impl Computing {
 
     /// Awaits a call, and counts. While it computes it has one of `places`, so that those who compute
     /// are few, however many wait.
-    pub async fn count<T>(&self, places: &Semaphore, call: impl Future<Output = T>) -> T {
+    pub async fn count<T>(
+        &self,
+        (places, caller): (&Slots, Caller),
+        call: impl Future<Output = T>,
+    ) -> T {
         let mut call = pin!(call);
         let mut place = None;
         loop {
             if place.is_none() {
                 // They are never closed.
-                place = places.acquire().await.ok();
+                place = places.wait(caller).await.ok();
             }
             let polled = poll_fn(|context| {
                 self.since.store(self.now(), Ordering::Relaxed);
@@ -85,6 +89,10 @@ impl Computing {
 mod tests {
     use super::*;
 
+    fn one_place() -> Slots {
+        Slots::new(1, 1, None)
+    }
+
     #[tokio::test]
     async fn waiting_is_no_computing() {
         let computing = Computing::new();
@@ -100,14 +108,15 @@ mod tests {
             }
             (waited, kept_off, computing.so_far())
         };
-        let (waited, kept_off, computed) = computing.count(&Semaphore::new(1), call).await;
+        let (waited, kept_off, computed) =
+            computing.count((&one_place(), Caller::Association), call).await;
         assert!(waited <= Duration::from_millis(10), "{waited:?}");
         assert!(kept_off <= Duration::from_millis(20), "{kept_off:?}");
         assert!(computed >= Duration::from_millis(50), "{computed:?}");
     }
 
     /// A call that computes for three slices, and tells when it is at it.
-    async fn computes(places: &Semaphore, at_it: &AtomicU64) {
+    async fn computes(places: &Slots, at_it: &AtomicU64) {
         let computing = Computing::new();
         let call = async {
             assert_eq!(at_it.fetch_add(1, Ordering::Relaxed), 0, "one at a time");
@@ -117,23 +126,26 @@ mod tests {
             }
             at_it.fetch_sub(1, Ordering::Relaxed);
         };
-        computing.count(places, call).await;
+        computing.count((places, Caller::Association), call).await;
     }
 
     #[tokio::test]
     async fn those_who_compute_are_as_many_as_there_are_places() {
-        let (places, at_it) = (Semaphore::new(1), AtomicU64::new(0));
+        let (places, at_it) = (one_place(), AtomicU64::new(0));
         let one = || computes(&places, &at_it);
         tokio::join!(one(), one(), one(), one());
     }
 
     #[tokio::test]
     async fn who_waits_has_no_place() {
-        let places = Semaphore::new(1);
+        let places = one_place();
         let begun = Instant::now();
         let waits = || async {
             let computing = Computing::new();
-            computing.count(&places, tokio::time::sleep(Duration::from_millis(200))).await;
+            let caller = Caller::Association;
+            computing
+                .count((&places, caller), tokio::time::sleep(Duration::from_millis(200)))
+                .await;
         };
         tokio::join!(waits(), waits(), waits(), waits(), waits());
         assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());

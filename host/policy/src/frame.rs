@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::component::Instance;
 use wasmtime::{Store, Trap};
@@ -16,6 +15,7 @@ use crate::kept::{Idle, Kept};
 use crate::maf::MafKeys;
 use crate::module::{Module, chain};
 use crate::sandbox::Sandbox;
+use crate::slots::{Caller, Slot};
 use crate::subscription::Subscription;
 
 /// What a call may see of the generation: its sandbox, its tables, and what is the module's.
@@ -25,6 +25,8 @@ pub(crate) struct View<'a> {
     pub installed: &'a Installed,
     pub subscription: &'a Option<Arc<Subscription>>,
     pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
+    /// On whose behalf the call is.
+    pub caller: Caller,
     /// Where the call is beside the decisions, the time that it is made for: whoever makes it has a
     /// slot already, and it is not counted among them.
     pub beside: Option<SystemTime>,
@@ -43,12 +45,13 @@ pub(crate) struct Frame<'a> {
     pub store: Store<Call>,
     pub instance: Instance,
     sandbox: &'a Sandbox,
+    caller: Caller,
     /// Where the instance goes after the call, and calls that it was made for.
     kept: Option<&'a Kept>,
     calls: u32,
     /// When the call must be over, waiting included.
     ends: Instant,
-    _slot: Option<SemaphorePermit<'a>>,
+    _slot: Option<Slot<'a>>,
 }
 
 impl Module {
@@ -69,7 +72,7 @@ impl Module {
         let call =
             Call::new(Arc::default(), Arc::default(), self.log.clone(), sandbox.limits().memory);
         let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
-        let instance = self.start(sandbox, &mut store).await?;
+        let instance = self.start((sandbox, Caller::Association), &mut store).await?;
         // Each hook is looked up as a call does it: one whose types are of another contract fits by its
         // name alone.
         self.look_up_hooks(&mut store, &instance)
@@ -98,11 +101,11 @@ impl Module {
     /// Makes an instance.
     async fn start(
         &self,
-        sandbox: &Sandbox,
+        (sandbox, caller): (&Sandbox, Caller),
         store: &mut Store<Call>,
     ) -> Result<Instance, ModuleFault> {
         let ends = Instant::now() + self.time(sandbox);
-        let bounds = Bounds { ends, computing: store.data().computing.clone(), sandbox };
+        let bounds = Bounds { ends, computing: store.data().computing.clone(), sandbox, caller };
         let started = self.within(bounds, self.pre.instantiate_async(&mut *store)).await;
         started.map_err(|e| classify(store, &e, true))
     }
@@ -116,15 +119,14 @@ impl Module {
 
     /// Makes ready for a call: a fresh instance, or one that is kept.
     pub async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
-        let sandbox = view.sandbox;
+        let (sandbox, caller) = (view.sandbox, view.caller);
         let slot = match (view.beside, self.waits()) {
             // It would have effects outside.
             (Some(_), true) => {
                 return Err(ModuleFault::NoSandbox("it is asked to decide only".into()));
             }
             (Some(_), false) => None,
-            (None, true) => Some(sandbox.waiting_slot().await?),
-            (None, false) => Some(sandbox.slot().await?),
+            (None, waits) => Some(sandbox.slots(waits).take(caller).await?),
         };
         let ends = Instant::now() + self.time(sandbox);
         let kept = view.installed.kept.as_deref().filter(|_| view.beside.is_none());
@@ -133,24 +135,26 @@ impl Module {
             let call = call.after(store.data_mut());
             *store.data_mut() = call;
             sandbox.renew(&mut store);
-            return Ok(Frame { store, instance, sandbox, kept, calls, ends, _slot: slot });
+            return Ok(Frame { store, instance, sandbox, caller, kept, calls, ends, _slot: slot });
         }
         let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
         if view.beside.is_some() {
             store.data_mut().now = view.beside;
         }
-        let instance = self.start(sandbox, &mut store).await?;
-        Ok(Frame { store, instance, sandbox, kept, calls: 0, ends, _slot: slot })
+        let instance = self.start((sandbox, caller), &mut store).await?;
+        Ok(Frame { store, instance, sandbox, caller, kept, calls: 0, ends, _slot: slot })
     }
 
     /// Runs a call in its time.
     pub async fn within<T>(
         &self,
-        Bounds { ends, computing, sandbox }: Bounds<'_>,
+        Bounds { ends, computing, sandbox, caller }: Bounds<'_>,
         call: impl Future<Output = wasmtime::Result<T>>,
     ) -> wasmtime::Result<T> {
         match computing {
-            Some(computing) => bounded(ends, computing.count(sandbox.computing(), call)).await,
+            Some(computing) => {
+                bounded(ends, computing.count((sandbox.computing(), caller), call)).await
+            }
             None if self.wasi => bounded(ends, call).await,
             None => call.await,
         }
@@ -162,6 +166,7 @@ pub(crate) struct Bounds<'a> {
     ends: Instant,
     computing: Option<Arc<Computing>>,
     sandbox: &'a Sandbox,
+    caller: Caller,
 }
 
 async fn bounded<T>(
@@ -178,7 +183,7 @@ impl<'a> Frame<'a> {
     /// What bounds its time.
     pub fn bounds(&self) -> Bounds<'a> {
         let computing = self.store.data().computing.clone();
-        Bounds { ends: self.ends, computing, sandbox: self.sandbox }
+        Bounds { ends: self.ends, computing, sandbox: self.sandbox, caller: self.caller }
     }
 
     /// The outcome of the call: a trap as the fault that it stands for.

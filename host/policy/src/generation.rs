@@ -35,6 +35,7 @@ use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::shadow::{Job, ShadowSummary, Shadows};
 use crate::signature::Signed;
+use crate::slots::Caller;
 use crate::subscription::Subscription;
 
 /// All modules and policy files that were loaded together. It never changes; whoever holds it
@@ -179,13 +180,14 @@ impl Generation {
         self.modules.iter().filter(move |i| i.module.has(hook))
     }
 
-    fn view<'a>(&'a self, installed: &'a Installed) -> View<'a> {
+    fn view<'a>(&'a self, installed: &'a Installed, caller: Caller) -> View<'a> {
         View {
             sandbox: &self.sandbox,
             tables: &self.tables,
             installed,
             subscription: &self.subscription,
             maf_keys: &self.maf_keys,
+            caller,
             beside: None,
         }
     }
@@ -256,11 +258,23 @@ impl Generation {
 
     /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends
     /// the search: the identity could have been its own.
+    ///
+    /// It is for a handshake: the call has a part of the peer address's share of sandboxes.
     pub async fn lookup(&self, query: &PskQuery) -> Lookup {
+        self.lookup_for(query, Caller::Peer(query.peer)).await
+    }
+
+    /// Does the same for an association, or to make one: nobody in a handshake is in its way.
+    pub async fn lookup_again(&self, query: &PskQuery) -> Lookup {
+        self.lookup_for(query, Caller::Association).await
+    }
+
+    async fn lookup_for(&self, query: &PskQuery, caller: Caller) -> Lookup {
         let mut trace = self.trace(Hook::CredentialLookup);
         let mut answer = Lookup::Unclaimed;
         for installed in self.chain(Hook::CredentialLookup) {
-            if let Some(last) = installed.module.lookup(&self.view(installed), query).await {
+            if let Some(last) = installed.module.lookup(&self.view(installed, caller), query).await
+            {
                 trace.ended(&installed.module);
                 answer = last;
                 break;
@@ -278,11 +292,22 @@ impl Generation {
 
     /// Asks the certificate-mapping modules in turn whom a certificate stands for, until one claims
     /// it. A module that fails ends the search.
+    ///
+    /// It is for a handshake: the call has a part of the peer address's share of sandboxes.
     pub async fn map_certificate(&self, query: &CertificateQuery) -> Mapping {
+        self.map_certificate_for(query, Caller::Peer(query.peer)).await
+    }
+
+    /// Does the same for an association: nobody in a handshake is in its way.
+    pub async fn map_certificate_again(&self, query: &CertificateQuery) -> Mapping {
+        self.map_certificate_for(query, Caller::Association).await
+    }
+
+    async fn map_certificate_for(&self, query: &CertificateQuery, caller: Caller) -> Mapping {
         let mut trace = self.trace(Hook::CertificateMapping);
         let mut answer = Mapping::Unclaimed;
         for installed in self.chain(Hook::CertificateMapping) {
-            let mut view = self.view(installed);
+            let mut view = self.view(installed, caller);
             if let Rules::Given(subscription) = &query.rules {
                 view.subscription = subscription;
             }
@@ -309,7 +334,7 @@ impl Generation {
         let primitive = primitive_record(request);
         let mut chain = Chain::new(self.trace(Hook::ImpersonationCheck));
         for installed in self.chain(Hook::ImpersonationCheck) {
-            let (module, view) = (&installed.module, self.view(installed));
+            let (module, view) = (&installed.module, self.view(installed, Caller::Association));
             let answer = module.check_originator(&view, &association, &primitive).await;
             if chain.ends(module, answer) {
                 break;
@@ -334,7 +359,7 @@ impl Generation {
         }
         let mut chain = Chain::new(self.trace(Hook::RegistrationCheck));
         for installed in self.chain(Hook::RegistrationCheck) {
-            let (module, mut view) = (&installed.module, self.view(installed));
+            let (module, mut view) = (&installed.module, self.view(installed, Caller::Association));
             if let Rules::Given(subscription) = &registration.rules {
                 view.subscription = subscription;
             }
@@ -370,7 +395,7 @@ impl Generation {
         let association = self.association_record(association);
         let mut chain = Chain::new(self.trace(Hook::KeyRegistrationCheck));
         for installed in self.chain(Hook::KeyRegistrationCheck) {
-            let (module, view) = (&installed.module, self.view(installed));
+            let (module, view) = (&installed.module, self.view(installed, Caller::Association));
             let answer = module.check_key_registration(&view, &association, registration).await;
             if chain.ends(module, answer) {
                 break;

@@ -49,6 +49,7 @@ mod sandbox;
 mod settings;
 mod shadow;
 mod signature;
+mod slots;
 mod subscription;
 mod table;
 mod watch;

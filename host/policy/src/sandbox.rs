@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel,
@@ -21,6 +20,7 @@ use crate::kept;
 use crate::meter::Meter;
 use crate::observe::{Compared, Decided, Observer};
 use crate::settings::{Limits, Settings};
+use crate::slots::Slots;
 
 /// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
 /// it yields to the others.
@@ -40,11 +40,13 @@ const MEMORIES_PER_CALL: u32 = 4;
 /// of their own.
 const ASIDE: usize = 1;
 
-/// How long a call may wait for a slot.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Calls that may wait for a slot of those that wait for I/O.
+/// Calls that may wait for a slot of those that wait for I/O, of each half of them.
 const MOST_QUEUED: usize = 1024;
+
+/// The part of the slots that one peer address may have before its credential is known: one in so many. Few of
+/// those who compute, for all of them share the processors.
+const PER_PEER_COMPUTING: usize = 32;
+const PER_PEER_WAITING: usize = 4;
 
 /// Data that one call of the host may take out of a module, in units of about a byte.
 const HOSTCALL_FUEL: usize = 1 << 20;
@@ -54,14 +56,12 @@ pub(crate) struct Sandbox {
     engine: Engine,
     limits: Limits,
     /// Calls under way; a slot of the pool each.
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     /// Calls under way that wait for I/O. They have slots of their own, so that those who compute have
     /// theirs, however many wait.
-    waiting: Arc<Semaphore>,
-    /// Calls that wait for one of those.
-    queued: Arc<Semaphore>,
+    waiting: Arc<Slots>,
     /// Of the calls that have one, those that compute.
-    computing: Arc<Semaphore>,
+    computing: Arc<Slots>,
     observer: Option<Arc<dyn Observer>>,
     /// What calls use is added up here, where somebody measures.
     meter: Option<Arc<Meter>>,
@@ -98,7 +98,6 @@ impl Sandbox {
             slots: self.slots.clone(),
             waiting: self.waiting.clone(),
             computing: self.computing.clone(),
-            queued: self.queued.clone(),
             observer: self.observer.clone(),
             meter: self.meter.clone(),
             now,
@@ -114,7 +113,7 @@ impl Sandbox {
         meter: Option<Arc<Meter>>,
     ) -> wasmtime::Result<Self> {
         // One more, for the module that is about to be installed.
-        let calls = limits.concurrent_calls + limits.waiting_calls;
+        let calls = Slots::count(limits.concurrent_calls) + Slots::count(limits.waiting_calls);
         let slots = u32::try_from(calls + ASIDE + kept)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
@@ -146,13 +145,16 @@ impl Sandbox {
             config.cache(Some(Cache::new(cache)?));
         }
         let engine = Engine::new(&config)?;
+        let calls = limits.concurrent_calls;
+        let computing = || Slots::new(calls, calls / PER_PEER_COMPUTING, None);
+        let calls = limits.waiting_calls;
+        let waiting = Slots::new(calls, calls / PER_PEER_WAITING, Some(MOST_QUEUED));
         Ok(Self {
             _ticker: Arc::new(Ticker::start(engine.clone())?),
             engine,
-            slots: Arc::new(Semaphore::new(limits.concurrent_calls)),
-            waiting: Arc::new(Semaphore::new(limits.waiting_calls)),
-            computing: Arc::new(Semaphore::new(limits.concurrent_calls)),
-            queued: Arc::new(Semaphore::new(MOST_QUEUED)),
+            slots: Arc::new(computing()),
+            waiting: Arc::new(waiting),
+            computing: Arc::new(computing()),
             limits,
             observer,
             meter,
@@ -200,35 +202,14 @@ impl Sandbox {
         linker.instantiate_pre(component)
     }
 
-    /// Waits for a slot. It is given back when the permit is dropped, after the store.
-    pub async fn slot(&self) -> Result<SemaphorePermit<'_>, ModuleFault> {
-        Self::one_of(&self.slots).await
+    /// The slots of calls: of those that only compute, or of those that wait for I/O.
+    pub fn slots(&self, waits: bool) -> &Slots {
+        if waits { &self.waiting } else { &self.slots }
     }
 
-    /// The places of calls that may wait, while they compute: as many as there are calls that may not.
-    pub fn computing(&self) -> &Semaphore {
+    /// The slots of calls that wait for I/O, while they compute: as many as there are for those that do not.
+    pub fn computing(&self) -> &Slots {
         &self.computing
-    }
-
-    /// Waits for a slot of those that wait for I/O, if not too many do already.
-    pub async fn waiting_slot(&self) -> Result<SemaphorePermit<'_>, ModuleFault> {
-        if let Ok(slot) = self.waiting.try_acquire() {
-            return Ok(slot);
-        }
-        let _queued = self.queued.try_acquire().map_err(|_| ModuleFault::Busy)?;
-        Self::one_of(&self.waiting).await
-    }
-
-    async fn one_of(slots: &Semaphore) -> Result<SemaphorePermit<'_>, ModuleFault> {
-        // Who finds one pays for no timer; who waits is first in line for what is given back.
-        if let Ok(slot) = slots.try_acquire() {
-            return Ok(slot);
-        }
-        match tokio::time::timeout(PATIENCE, slots.acquire()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) => Err(ModuleFault::NoSandbox("the gateway is stopping".into())),
-            Err(_) => Err(ModuleFault::Busy),
-        }
     }
 
     /// A store for one call, with its deadline set.
@@ -256,7 +237,9 @@ impl Sandbox {
                 if let Some(computing) = &call.computing {
                     computing.yields();
                 }
-                Ok(UpdateDeadline::Yield(1))
+                // Behind everything else that is ready, and behind the sockets: a task that only wakes
+                // itself would keep the runtime from looking at those.
+                Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
             }
         });
         store

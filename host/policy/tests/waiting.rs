@@ -72,7 +72,7 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
         known_cses: Vec::new(),
         maf_keys: None,
         is_maf: false,
-        limits: Limits::default(),
+        limits: Limits { waiting_calls: 2048, ..Limits::default() },
         grants: Grants {
             module: [(name(), all)].into(),
             outgoing_http: [(name(), http)].into(),
@@ -92,13 +92,15 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
 async fn took(generation: &Arc<Generation>, port: u16, times: usize) -> Duration {
     let begin = Instant::now();
     let mut calls = JoinSet::new();
-    for _ in 0..times {
+    for nth in 0..times {
         let generation = generation.clone();
+        // One address has a share of the slots, and not all of them.
+        let peer = std::net::Ipv4Addr::from_bits(0x7f00_0001 + u32::try_from(nth).unwrap()).into();
         calls.spawn(async move {
             let query = PskQuery {
                 psk_identity: format!("probe|get|http://127.0.0.1:{port}/"),
                 server_name: None,
-                peer: "127.0.0.1".parse().unwrap(),
+                peer,
             };
             match generation.lookup(&query).await {
                 Lookup::Refused(refusal) => assert_eq!(refusal.reason, "status 200, 0 bytes"),

@@ -45,7 +45,8 @@ fn ordinary_decisions_go_through_while_many_calls_wait() {
 fn calls_that_wait_are_bounded_in_number() {
     let server = Upstream::start(Reply::Held);
     let gateway = setup(&[host(server.port())], "milliseconds = 9000")
-        .with("modules", "waiting-decisions = 2\nwaiting-milliseconds = 9000")
+        // Half of them are for handshakes, and half of those for one address: two.
+        .with("modules", "waiting-decisions = 8\nwaiting-milliseconds = 9000")
         .start();
     let port = gateway.port();
     let words = format!("get|http://127.0.0.1:{}/", server.port());
@@ -87,7 +88,8 @@ fn load_a_thousand_lookups_that_wait() {
     const TIMES: usize = 1000;
     let slow = Slow::start(Duration::from_millis(100));
     let gateway = setup(&[host(slow.port())], "milliseconds = 9000")
-        .with("modules", "waiting-milliseconds = 9000")
+        // Half of them are for handshakes, and half of those for one address.
+        .with("modules", "waiting-milliseconds = 9000\nwaiting-decisions = 4096")
         .start();
     let words = format!("get|http://127.0.0.1:{}/", slow.port());
     tells(&gateway, &words, "status 200");

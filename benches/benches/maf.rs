@@ -37,7 +37,7 @@ fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
     let maf = Maf::open(&folder.join("maf.redb"), &StoreKey::new(&[7; 32]), settings);
     let maf = maf.expect("a store");
     let terms = Terms::until(now + Duration::from_secs(24 * 3600), "in.provider.com");
-    let value = PresharedKey::new(&[9; 32]).expect("a key");
+    let value = PresharedKey::new(&[9, 1, 2, 4].repeat(8)).expect("a key");
     let mut relative = Vec::with_capacity(keys);
     for source in 0..keys / OF_ONE {
         let source = id(&format!("//in.provider.com/in-cse/Cphone{source}"));

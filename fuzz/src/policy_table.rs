@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CseId, KpsaId};
 use saegis_policy::{Fault, Table};
 
@@ -51,7 +51,9 @@ fn good(table: &Table) {
             assert_eq!(table.text(row, column), None, "a key is no text");
             if let Some(column) = table.key_column(column) {
                 let key = table.key(row, column).expect("a row has a key in a column of keys");
-                short_keys += usize::from(key.expose().len() < PresharedKey::SHORT);
+                let strength = KeyStrength::of(key.expose(), PresharedKey::MIN_PROVISIONED);
+                short_keys +=
+                    usize::from(strength.expect("no key is guessable") == KeyStrength::Weak);
             }
         }
         rows += 1;

@@ -71,7 +71,7 @@ impl Setup {
             .with("log", "format = \"json\"")
             .with("modules.grants", "maf-rules = [\"policy-files\"]");
         fs::create_dir_all(setup.path("policies/modules")).expect("a folder");
-        setup.write("store.key", "5f".repeat(32).as_bytes());
+        setup.write("store.key", "5e5f".repeat(16).as_bytes());
         let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(setup.path("store.key"), owner).expect("the folder is ours");
         setup

@@ -27,7 +27,7 @@ fn each_capability_gives_what_it_should() {
         "key bytes Some(8)",
         "rows 64",
         "file Some(5), other file None, outside [None, None, None]",
-        "keys of 0 false, 1 true, 64 true, 65 false",
+        "keys of 0 false, 2 false, 3 true, 64 true, 65 false, zeros false",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }

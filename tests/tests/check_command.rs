@@ -212,29 +212,60 @@ fn a_configuration_that_is_not_there_is_told() {
 fn a_wrong_table_is_told_with_its_places() {
     let setup = Setup::new().file(
         "psk-lookup-table.csv",
-        "ae_id,kpsa,kpsa_id\n# the lights\nClight-AE1,1a2b,light@a.b\n\nlight,1a2x,light@a.b\n\
-         Clight-AE2,1a,light@a.b\n",
+        "ae_id,kpsa,kpsa_id\n# the lights\nClight-AE1,1a2b3c,light@a.b\n\nlight,1a2b3x,light@a.b\n\
+         Clight-AE2,1a2b3c,light@a.b\n",
     );
     let file = "policies/psk-lookup-table.csv";
     refused(
         &setup,
         &[
             &format!("{file}:5:1: ae_id is no AE-ID-Stem"),
-            &format!("{file}:6:15: kpsa_id \"light@a.b\" stands in line 3 already"),
+            &format!("{file}:6:19: kpsa_id \"light@a.b\" stands in line 3 already"),
         ],
     );
     let told = run(&setup, &["check", "--json"]).expect(2).json();
     let faults = told["faults"].as_array().unwrap();
     assert_eq!(faults.len(), 2);
     assert_eq!((&faults[1]["file"], &faults[1]["line"]), (&json!(file), &json!(6)));
-    assert_eq!(faults[1]["column"], 15);
+    assert_eq!(faults[1]["column"], 19);
     assert!(faults[1]["what"].as_str().unwrap().contains("line 3"));
+}
+
+/// What anybody can guess, in tables and in the configuration, with its place; short and regular keys are only
+/// warned about.
+#[test]
+fn a_key_that_anybody_can_guess_is_told_with_its_place() {
+    let setup = Setup::new()
+        .file("psk-lookup-table.csv", "ae_id,kpsa,kpsa_id\nCa,1a,a@a.b\nCb,000000,b@a.b\n")
+        .file("enrolled.csv", "ke_id,ke\na@a.b,1a2b\n")
+        .file("clients.csv", "km_id,km,client_id\na@a.b,1a2b3c4d5e6f7a,//a.b/Ca\n");
+    let short = "so that it can be tried out";
+    refused(
+        &setup,
+        &[
+            &format!("policies/clients.csv:2:7: km has fewer than 8 bytes, {short}"),
+            &format!("policies/enrolled.csv:2:7: ke has fewer than 3 bytes, {short}"),
+            &format!("policies/psk-lookup-table.csv:2:4: kpsa has fewer than 3 bytes, {short}"),
+            "policies/psk-lookup-table.csv:3:4: kpsa is one byte over and over, such as zeros",
+        ],
+    );
+    let peer = |key: &str| {
+        let credential = format!("credential = {{ kpsa-id = \"a@a.b\", kpsa = \"{key}\" }}");
+        let lines = format!("cse-id = \"in\"\naddress = \"127.0.0.1:1\"\n{credential}");
+        Setup::new().with_another("[peer]", &lines)
+    };
+    for bad in ["00", &"ab".repeat(16)] {
+        let ran = run(&peer(bad), &["check"]).expect(2);
+        assert!(ran.err.contains("saegis.toml:") && ran.err.contains("the key "), "{ran:?}");
+        assert!(!ran.err.contains(&"ab".repeat(16)), "the key is told");
+    }
+    run(&peer("1a2b3c"), &["check"]).expect(0);
 }
 
 /// As far from now as a m2m:timestamp can be written, which people do who mean "for ever".
 #[test]
 fn the_last_second_that_can_be_written_is_taken() {
-    let rows = "ae_id,kpsa,kpsa_id,expires\nClight-AE1,1a2b,light@a.b,99991231T235959\n";
+    let rows = "ae_id,kpsa,kpsa_id,expires\nClight-AE1,1a2b3c,light@a.b,99991231T235959\n";
     let setup = Setup::new().file("psk-lookup-table.csv", rows);
     run(&setup, &["check"]).expect(0);
 }

@@ -12,7 +12,7 @@ const CSE: Credential<'static> =
 
 fn a_cse_speaks_for_itself_and_for_what_is_behind_it(tool: Tool) {
     let rows = format!(
-        "ae_id,cse_id,kpsa,kpsa_id\n,/mn-2,{},{}\nClight-AE1,,00,light@in.provider.com\n",
+        "ae_id,cse_id,kpsa,kpsa_id\n,/mn-2,{},{}\nClight-AE1,,1a2b3c,light@in.provider.com\n",
         CSE.key, CSE.identity
     );
     let gateway = Setup::new().file("psk-lookup-table.csv", &rows).start();

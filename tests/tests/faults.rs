@@ -24,7 +24,7 @@ impl Many {
         Self {
             stem: format!("Cmany{n}"),
             identity: format!("many{n}@in.provider.com"),
-            key: format!("{n:032x}"),
+            key: format!("1a{n:030x}"),
         }
     }
 

@@ -283,7 +283,7 @@ impl World {
 }
 
 fn credential_of(n: usize) -> (String, String) {
-    (format!("credential{n}@in.provider.com"), format!("{n:032x}"))
+    (format!("credential{n}@in.provider.com"), format!("1a{n:030x}"))
 }
 
 fn table(rows: &BTreeSet<usize>, count: usize) -> String {

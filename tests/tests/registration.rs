@@ -360,7 +360,7 @@ fn a_registration_of_a_mebibyte_is_refused() {
 fn a_storm_of(count: usize) {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    let row = |n: usize| format!(",{n:032x},storm{n}@in.provider.com\n");
+    let row = |n: usize| format!(",1a{n:030x},storm{n}@in.provider.com\n");
     let table: String = (0..count).map(row).collect();
     let gateway =
         Setup::new().file("psk-lookup-table.csv", &format!("ae_id,kpsa,kpsa_id\n{table}")).start();
@@ -376,7 +376,7 @@ fn a_storm_of(count: usize) {
                             break;
                         }
                         let (key, identity) =
-                            (format!("{n:032x}"), format!("storm{n}@in.provider.com"));
+                            (format!("1a{n:030x}"), format!("storm{n}@in.provider.com"));
                         let credential = Credential { identity: &identity, key: &key };
                         let mut light = saegis_tests::Light::connect(port, credential).unwrap();
                         work(n, &mut light);

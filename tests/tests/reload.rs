@@ -130,8 +130,8 @@ fn a_broken_table_changes_nothing(tool: Tool) {
         (good.replace("1a2b", "1a2x"), ":2:12: ", "kpsa has a character that is no hexadecimal"),
         (good.replace("1a2b", "1a2"), ":2:12: ", "kpsa has an odd number of hexadecimal digits"),
         (row3(&format!("Cx,{},{}", LIGHT3.key, LIGHT1.identity)), ":4:21: ", "in line 2 already"),
-        (row3("Cx,00,nobody"), ":4:7: ", "is no KpsaID"),
-        (row3("lamp,00,x@a.b"), ":4:1: ", "is no AE-ID-Stem"),
+        (row3("Cx,1a2b3c,nobody"), ":4:11: ", "is no KpsaID"),
+        (row3("lamp,1a2b3c,x@a.b"), ":4:1: ", "is no AE-ID-Stem"),
         (row3("Cx,00"), ":4:1: ", "has 2 fields where the header has 3"),
         (good.replace("kpsa,", "key,"), ":1:7: ", "unknown column"),
         (good.trim_end().to_string(), ":3:1: ", "the last line has no line break"),
@@ -181,9 +181,9 @@ fn a_table_that_everybody_can_read_is_told() {
 fn bytes_that_are_no_table_change_nothing() {
     let gateway = Setup::new().start();
     let mut light1 = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
-    let row = [gateway.table().as_bytes(), b"Cx,00,\xff\xfe@a.b\n"].concat();
+    let row = [gateway.table().as_bytes(), b"Cx,1a2b3c,\xff\xfe@a.b\n"].concat();
     let refused = gateway.refused_after("not UTF-8", |g| g.replace(TABLE, &row));
-    assert!(refused.message().contains(&format!("{TABLE}:4:7: ")), "{refused:?}");
+    assert!(refused.message().contains(&format!("{TABLE}:4:11: ")), "{refused:?}");
     alive(&mut light1, "Clight-AE1");
     let refused = gateway.refused_after("is larger than 536870912 bytes", |g| {
         let aside = g.path("policies/large.new");
@@ -291,7 +291,7 @@ fn handshakes_go_on_while_policy_changes() {
     for round in 0..10 {
         let mark = gateway.log().mark();
         gateway
-            .replace(TABLE, format!("{good}Cother,00{round:02},other-{round}@in.provider.com\n"));
+            .replace(TABLE, format!("{good}Cother,1a2b{round:02},other-{round}@in.provider.com\n"));
         // Before, while or after the generation comes into force.
         for _ in 0..3 {
             Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();

@@ -46,7 +46,7 @@ fn identity(n: usize) -> String {
 }
 
 fn key(n: usize) -> String {
-    format!("{n:032x}")
+    format!("1a{n:030x}")
 }
 
 fn steady_rows() -> String {

@@ -75,6 +75,8 @@ fn files() -> String {
 }
 
 fn keys() -> String {
-    let taken = |len| supply_key_bytes::supply(&vec![7; len]).is_some();
-    format!("keys of 0 {}, 1 {}, 64 {}, 65 {}", taken(0), taken(1), taken(64), taken(65))
+    let taken = |len: u8| supply_key_bytes::supply(&(0..len).collect::<Vec<_>>()).is_some();
+    let zeros = supply_key_bytes::supply(&[0; 32]).is_some();
+    let [none, two, three, most, more] = [0, 2, 3, 64, 65].map(taken);
+    format!("keys of 0 {none}, 2 {two}, 3 {three}, 64 {most}, 65 {more}, zeros {zeros}")
 }

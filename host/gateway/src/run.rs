@@ -106,6 +106,7 @@ pub async fn run(
     let keeping = gateway.clone();
     let rules = tokio::spawn(async move { keeping.rules.keep_up().await });
 
+    summary::warn_of_credentials(file, &gateway.config);
     for line in summary::serving(&gateway, local, monitor.as_ref().map(|m| m.address)) {
         // Whoever started us may have closed the pipe; that is no reason not to serve.
         let _ = writeln!(std::io::stdout(), "{line}");

@@ -1,12 +1,16 @@
 //! What a gateway serves, in words and as JSON.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use saegis_onem2m::credential::KeyStrength;
 use saegis_onem2m::timestamp;
 use saegis_policy::Generation;
 use serde_json::{Value, json};
 
+use crate::config::Config;
 use crate::gateway::Gateway;
 
 /// What a running gateway prints.
@@ -181,11 +185,13 @@ fn warn_of_weak_tables(generation: &Generation) {
                 event = "policy.short-keys",
                 table = table.name,
                 keys = table.short_keys,
-                "{} of {} keys in {} have less than 16 bytes and can be guessed by whoever records \
-                 a handshake",
+                line = table.first_short_key,
+                "{} of {} keys in {} have less than 16 bytes, or a pattern, and can be guessed by \
+                 whoever records a handshake; the first is in line {}",
                 table.short_keys,
                 table.rows,
-                table.name
+                table.name,
+                table.first_short_key.unwrap_or_default()
             );
         }
         if table.exposed {
@@ -197,6 +203,34 @@ fn warn_of_weak_tables(generation: &Generation) {
                 table.name
             );
         }
+    }
+}
+
+/// Warns of keys in the configuration that can be guessed, or read by every user of the machine.
+pub fn warn_of_credentials(file: &Path, config: &Config) {
+    let peers = config.peer.iter().map(|peer| (peer.cse_id.to_string(), &peer.credential));
+    let mafs = config.maf.iter().map(|maf| (maf.fqdn.clone(), &maf.credential));
+    let mut has_keys = false;
+    for (whose, credential) in peers.chain(mafs) {
+        let Some(credential) = credential else { continue };
+        has_keys = true;
+        if KeyStrength::of(credential.kpsa.expose(), 0) != Ok(KeyStrength::Good) {
+            tracing::warn!(
+                event = "config.weak-key",
+                peer = whose,
+                "the key that is shared with {whose} has less than 16 bytes, or a pattern, and can be \
+                 guessed by whoever records a handshake"
+            );
+        }
+    }
+    let exposed = |meta: std::fs::Metadata| meta.permissions().mode() & 0o004 != 0;
+    if has_keys && std::fs::metadata(file).is_ok_and(exposed) {
+        tracing::warn!(
+            event = "config.exposed",
+            "every user of this machine can read the keys in {0}; take that right from them \
+             (chmod o-r {0})",
+            file.display()
+        );
     }
 }
 

@@ -130,6 +130,16 @@ impl Maf {
             suid = record.suid,
             "a MAF client registered a key"
         );
+        if new.is_weak {
+            tracing::warn!(
+                event = "maf.weak-key",
+                client = %who.id,
+                credential = %who.credential_id,
+                relative_key_id = record.relative,
+                "a MAF client registered a key of less than 16 bytes, or with a pattern, which can be \
+                 guessed; let it register the key of its TLS session"
+            );
+        }
         let location = Some(self.address(&record.relative));
         Ok(Done { location, ..registration(Rsc::Created, &record, record.expires) })
     }

@@ -29,7 +29,7 @@
 //! let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
 //! let light = Client::new(source.clone(), "maf.provider.com")?;
 //! maf.handle(&caller(&source), &light.register("1", &terms)?, now);
-//! let value = PresharedKey::new(&[7; 32])?;
+//! let value = PresharedKey::new(b"32 bytes of a source of random..")?;
 //! let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![gateway.clone()] };
 //! let request = light.register_key("2", &wanted, Some(&value))?;
 //! assert_eq!(Maf::asks(&request).map(|asked| asked.suid), Some(32));
@@ -41,7 +41,7 @@
 //! maf.handle(&caller(&gateway), &client.register("3", &terms)?, now);
 //! let request = client.retrieve_key("4", &registered.relative_key_id)?;
 //! let retrieved = read_retrieved_key(&maf.handle(&caller(&gateway), &request, now))?;
-//! assert_eq!(retrieved.key.expose(), &[7; 32]);
+//! assert_eq!(retrieved.key.expose(), b"32 bytes of a source of random..");
 //! assert_eq!(retrieved.source, source);
 //! # Ok(())
 //! # }

@@ -1,5 +1,6 @@
 //! Every operation, done and refused.
 
+use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::primitive::{Content, Operation};
 use saegis_onem2m::target::Target;
 
@@ -97,7 +98,7 @@ fn a_target_fetches_its_key_and_nobody_else() {
     assert_eq!(made.targets, [id(GATEWAY)]);
     assert_eq!(made.relative_key_id.len(), 32);
     let fetched = bench.fetch(GATEWAY, &made.relative_key_id, 99).ok().unwrap();
-    assert_eq!(fetched.key.expose(), [7; 32]);
+    assert_eq!(fetched.key.expose(), key_of(7));
     assert_eq!((fetched.suid, fetched.expires, fetched.source.as_str()), (32, at(100), LIGHT));
     assert_eq!(fetched.admin_fqdn, "in.provider.com");
 
@@ -130,7 +131,7 @@ fn a_key_for_esprim_carries_its_suid_and_has_one_target_as_well() {
     bench.registered(LIGHT, 400);
     bench.registered(GATEWAY, 400);
     let made = |suid, targets: &[&str]| {
-        let key = saegis_onem2m::credential::PresharedKey::new(&[5; 64]).unwrap();
+        let key = PresharedKey::new(&[key_of(5), key_of(6)].concat()).unwrap();
         let request = client(LIGHT).register_key("1", &key_terms(suid, targets, 100), Some(&key));
         bench.ask(LIGHT, None, &request.unwrap(), 0)
     };
@@ -421,7 +422,7 @@ fn what_was_answered_outlives_a_restart() {
     let key = bench.key(LIGHT, GATEWAY, 7, 100).relative_key_id;
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, GATEWAY, 90), 1).rsc.code(), 2001);
     let bench = bench.restarted();
-    assert_eq!(bench.fetch(GATEWAY, &key, 2).ok().unwrap().key.expose(), [7; 32]);
+    assert_eq!(bench.fetch(GATEWAY, &key, 2).ok().unwrap().key.expose(), key_of(7));
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, GATEWAY, 90), 3).rsc.code(), 4105);
     assert_eq!(bench.told(LIGHT, &client(LIGHT).deregister_key("d", &key).unwrap(), 4).0, 2002);
     let bench = bench.restarted();

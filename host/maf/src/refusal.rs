@@ -1,5 +1,6 @@
 //! Why a request is refused: the Response Status Code, and the reason that the client is told.
 
+use saegis_onem2m::credential::GuessableKey;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp::TimeFault;
 
@@ -45,6 +46,9 @@ pub(crate) enum Refusal {
     /// A key for one purpose that needs one target.
     #[error("a key with the SUID {0} has exactly one target, and not {1}")]
     Targets(u8, usize),
+    /// A key that anybody can guess.
+    #[error("the key value {0}")]
+    GuessableKey(GuessableKey),
     /// An expirationTime that is over.
     #[error("the expirationTime is over")]
     Over,
@@ -83,6 +87,7 @@ impl Refusal {
             | Self::NothingToUpdate
             | Self::Suid
             | Self::Targets(..)
+            | Self::GuessableKey(_)
             | Self::Over => Rsc::BadRequest,
             Self::NotFound => Rsc::NotFound,
             Self::NotAllowed => Rsc::OperationNotAllowed,

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use saegis_onem2m::credential::{GuessableKey, KeyStrength};
 use zeroize::Zeroizing;
 
 /// The store's key: 32 bytes, of a random source, kept apart from the store.
@@ -11,8 +12,14 @@ pub struct StoreKey(Box<Zeroizing<[u8; StoreKey::LEN]>>);
 
 /// A text that is no store key. It does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the store's key must be 32 bytes: 64 hexadecimal digits, or base64")]
-pub struct StoreKeyError;
+pub enum StoreKeyError {
+    /// It has another form.
+    #[error("the store's key must be 32 bytes: 64 hexadecimal digits, or base64")]
+    Form,
+    /// Anybody can guess it.
+    #[error("the store's key {0}")]
+    Guessable(#[from] GuessableKey),
+}
 
 impl StoreKey {
     /// Its length, in bytes.
@@ -31,22 +38,26 @@ impl StoreKey {
     /// characters.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is neither, or one byte over and over.
     pub fn parse(text: &str) -> Result<Self, StoreKeyError> {
         let text = text.trim_ascii();
         let mut key = Self(Box::new(Zeroizing::new([0; Self::LEN])));
         if text.len() == 2 * Self::LEN {
-            hex::decode_to_slice(text, key.0.as_mut_slice()).map_err(|_| StoreKeyError)?;
+            hex::decode_to_slice(text, key.0.as_mut_slice()).map_err(|_| StoreKeyError::Form)?;
+            KeyStrength::of(key.0.as_slice(), Self::LEN)?;
             return Ok(key);
         }
         // The decoder wants room for what it can't know to be padding.
         let mut room = Zeroizing::new([0; Self::LEN + 4]);
         let read = match text.len() {
-            44 => STANDARD.decode_slice(text, room.as_mut_slice()).map_err(|_| StoreKeyError)?,
-            _ => return Err(StoreKeyError),
+            44 => {
+                STANDARD.decode_slice(text, room.as_mut_slice()).map_err(|_| StoreKeyError::Form)?
+            }
+            _ => return Err(StoreKeyError::Form),
         };
         let bytes = room.get(..read).filter(|bytes| bytes.len() == Self::LEN);
-        key.0.copy_from_slice(bytes.ok_or(StoreKeyError)?);
+        key.0.copy_from_slice(bytes.ok_or(StoreKeyError::Form)?);
+        KeyStrength::of(key.0.as_slice(), Self::LEN)?;
         Ok(key)
     }
 
@@ -80,7 +91,17 @@ mod tests {
             &"é".repeat(22),
             &"é".repeat(32),
         ] {
-            assert_eq!(StoreKey::parse(bad).err(), Some(StoreKeyError), "{bad}");
+            assert_eq!(StoreKey::parse(bad).err(), Some(StoreKeyError::Form), "{bad}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_no_key() {
+        for byte in [0, 0x5f] {
+            for text in [hex::encode([byte; 32]), STANDARD.encode([byte; 32])] {
+                let refused = StoreKey::parse(&text).err();
+                assert_eq!(refused, Some(StoreKeyError::Guessable(GuessableKey::Constant)));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::maf::Maf;
 use crate::testing::{
-    Bench, GATEWAY, LIGHT, OTHER, client, export, session, settings, store_key, told,
+    Bench, GATEWAY, LIGHT, OTHER, client, export, key_of, session, settings, store_key, told,
 };
 
 type Entry = (Slot, Vec<u8>);
@@ -175,7 +175,7 @@ fn a_store_is_written_anew_under_another_key() {
     let bench = reopened(folder, &path, 2);
     bench.maf.store.assert_consistent();
     for (key, value) in keys.iter().zip([0xe1, 0xe2]) {
-        assert_eq!(bench.fetch(GATEWAY, key, 2).ok().unwrap().key.expose(), [value; 32]);
+        assert_eq!(bench.fetch(GATEWAY, key, 2).ok().unwrap().key.expose(), key_of(value));
     }
     // What the session gave is still known.
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, OTHER, 80), 2).rsc.code(), 4105);

@@ -145,9 +145,14 @@ pub(crate) fn key_terms(suid: u8, targets: &[&str], until: u64) -> KeyTerms {
     KeyTerms { terms: terms(until), suid, targets: targets.iter().map(|t| id(t)).collect() }
 }
 
+/// A key that is not one byte over and over.
+pub(crate) fn key_of(value: u8) -> [u8; 32] {
+    std::array::from_fn(|n| value.wrapping_add(u8::try_from(n * n % 251).unwrap()))
+}
+
 /// A registration of a key that is given.
 pub(crate) fn give(source: &str, target: &str, value: u8, until: u64) -> RequestPrimitive {
-    let key = PresharedKey::new(&[value; 32]).unwrap();
+    let key = PresharedKey::new(&key_of(value)).unwrap();
     client(source).register_key("k", &key_terms(32, &[target], until), Some(&key)).unwrap()
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::AbsoluteId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::target::{Scope, Target};
@@ -48,6 +48,8 @@ pub(crate) struct NewKey {
     pub(crate) suid: u8,
     pub(crate) targets: Vec<AbsoluteId>,
     pub(crate) key: Option<PresharedKey>,
+    /// Whether a key is given that is weak.
+    pub(crate) is_weak: bool,
 }
 
 /// What an update changes: nothing else can be changed. Whoever has fetched a key keeps it, so other
@@ -198,13 +200,17 @@ fn new_key(request: &RequestPrimitive) -> Result<NewKey, Refusal> {
     if BETWEEN_TWO.contains(&suid) && targets.len() != 1 {
         return Err(Refusal::Targets(suid, targets.len()));
     }
+    let key = attributes.key()?;
+    let strength = key.as_ref().map(|key| KeyStrength::of(key.expose(), PresharedKey::MIN_OF_MAF));
+    let strength = strength.transpose().map_err(Refusal::GuessableKey)?;
     Ok(NewKey {
         expires: required(names::EXPIRATION_TIME, attributes.expiration()?)?,
         labels: attributes.labels()?,
         admin: required(names::ADMIN_FQDN, attributes.admin()?)?,
         suid,
         targets,
-        key: attributes.key()?,
+        is_weak: strength == Some(KeyStrength::Weak),
+        key,
     })
 }
 

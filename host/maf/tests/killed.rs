@@ -43,7 +43,7 @@ fn registers_keys_until_it_is_killed() {
     read_registration(&registered).unwrap();
     let wanted = KeyTerms { terms, suid: 32, targets: vec![source()] };
     for n in 0_u8.. {
-        let key = PresharedKey::new(&[n; 32]).unwrap();
+        let key = PresharedKey::new(&[n, 1, 2, 4].repeat(8)).unwrap();
         let request = client.register_key("2", &wanted, Some(&key)).unwrap();
         let answer = maf.handle(&caller(), &request, now);
         let made = read_registered_key(&answer, None).unwrap();
@@ -83,6 +83,6 @@ fn nothing_that_was_acknowledged_is_lost() {
     for (id, n) in acknowledged {
         let request = client.retrieve_key("3", &id).unwrap();
         let answer = maf.handle(&caller(), &request, SystemTime::now());
-        assert_eq!(read_retrieved_key(&answer).ok().unwrap().key.expose(), [n; 32]);
+        assert_eq!(read_retrieved_key(&answer).ok().unwrap().key.expose(), [n, 1, 2, 4].repeat(8));
     }
 }

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 use crate::association::Saef;
 use crate::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
 
-/// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa, so short ones are taken.
+/// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa; [`KeyStrength`] says which keys
+/// anybody can guess.
 ///
 /// It has neither `Debug` nor `Clone`, and its bytes are overwritten when it is dropped.
 ///
@@ -23,9 +24,12 @@ impl PresharedKey {
     /// Longest key, in bytes.
     pub const MAX_LEN: usize = 64;
 
-    /// A key shorter than this can be guessed by whoever recorded one handshake; it is taken,
-    /// and warned about.
-    pub const SHORT: usize = 16;
+    /// Fewest bytes of a provisioned key (Kpsa, Ke). Examples of oneM2M's interoperability tests
+    /// (TS-0013) have so few.
+    pub const MIN_PROVISIONED: usize = 3;
+
+    /// Fewest bytes of a key that is shared with a MAF, or distributed by one. Programs make these.
+    pub const MIN_OF_MAF: usize = 8;
 
     /// Copies the key's bytes in. The caller's copy stays the caller's to erase.
     ///
@@ -42,6 +46,64 @@ impl PresharedKey {
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// How hard a key is to guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStrength {
+    /// Nothing is known against it.
+    Good,
+    /// Whoever recorded one handshake can find it: it has fewer than 16 bytes, few different ones, or counts
+    /// up or down.
+    Weak,
+}
+
+/// A key that is not to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GuessableKey {
+    /// It is so short that it can be tried out.
+    #[error(
+        "has fewer than {0} bytes, so that it can be tried out; provision a random key of 16 or more"
+    )]
+    TooShort(usize),
+    /// It is no secret: zeros, or another byte over and over.
+    #[error("is one byte over and over, such as zeros; provision a random key of 16 bytes or more")]
+    Constant,
+}
+
+impl KeyStrength {
+    /// A key with fewer bytes can be found by whoever recorded one handshake.
+    const STRONG_LEN: usize = 16;
+
+    /// Fewest different bytes of a key that was made at random: with 16 bytes it has fewer once in 10^12.
+    const MIN_DIFFERENT: usize = 8;
+
+    /// Estimates how hard a key of at least `min_len` bytes is to guess.
+    ///
+    /// # Errors
+    /// When anybody can guess it.
+    pub fn of(key: &[u8], min_len: usize) -> Result<Self, GuessableKey> {
+        if key.len() < min_len {
+            return Err(GuessableKey::TooShort(min_len));
+        }
+        let mut steps =
+            key.iter().zip(key.iter().skip(1)).map(|(one, next)| next.wrapping_sub(*one));
+        let first = steps.next().unwrap_or_default();
+        let counts = steps.all(|step| step == first);
+        if counts && first == 0 {
+            return Err(GuessableKey::Constant);
+        }
+        let mut seen = [0_u64; 4];
+        for &byte in key {
+            if let Some(word) = seen.get_mut(usize::from(byte >> 6)) {
+                *word |= 1 << (byte & 0x3f);
+            }
+        }
+        let different: u32 = seen.into_iter().map(u64::count_ones).sum();
+        let good =
+            key.len() >= Self::STRONG_LEN && different as usize >= Self::MIN_DIFFERENT && !counts;
+        Ok(if good { Self::Good } else { Self::Weak })
     }
 }
 
@@ -113,5 +175,40 @@ mod tests {
         assert_eq!(PresharedKey::new(&[7; 64]).ok().map(|k| k.expose().len()), Some(64));
         assert_eq!(PresharedKey::new(&[]).err(), Some(KeyLengthError(0)));
         assert_eq!(PresharedKey::new(&[7; 65]).err(), Some(KeyLengthError(65)));
+    }
+
+    #[test]
+    fn what_anybody_can_guess_is_no_key() {
+        let of = |key: &[u8]| KeyStrength::of(key, PresharedKey::MIN_PROVISIONED);
+        for len in 0..3 {
+            let random = [0x1a, 0x2b, 0x3c].get(..len).unwrap_or_default();
+            assert_eq!(of(random), Err(GuessableKey::TooShort(3)), "{len}");
+        }
+        for byte in [0, 1, 0xff] {
+            for len in 3..=PresharedKey::MAX_LEN {
+                assert_eq!(of(&vec![byte; len]), Err(GuessableKey::Constant), "{byte} {len}");
+            }
+        }
+        let of_maf = |key: &[u8]| KeyStrength::of(key, PresharedKey::MIN_OF_MAF);
+        assert_eq!(of_maf(&[1, 2, 4, 8, 16, 32, 64]), Err(GuessableKey::TooShort(8)));
+        assert_eq!(of_maf(&[1, 2, 4, 8, 16, 32, 64, 128]), Ok(KeyStrength::Weak));
+    }
+
+    #[test]
+    fn a_key_with_a_pattern_is_weak() {
+        let of = |key: &[u8]| KeyStrength::of(key, PresharedKey::MIN_PROVISIONED);
+        // The examples of TS-0013 and of the worked example.
+        assert_eq!(of(&[0x12, 0x34, 0x56]), Ok(KeyStrength::Weak));
+        assert_eq!(of(&[0x1a, 0x2b, 0x3c, 0x4d, 0x5e, 0x6f, 0x7a, 0x8b]), Ok(KeyStrength::Weak));
+        let counting: [u8; 32] = std::array::from_fn(|n| 250_u8.wrapping_add(n as u8));
+        let down: [u8; 32] = std::array::from_fn(|n| 3_u8.wrapping_sub(n as u8));
+        let pair: [u8; 32] = std::array::from_fn(|n| [0xab, 0xcd][n % 2]);
+        let seven: [u8; 32] = std::array::from_fn(|n| (n as u8 % 7) * 31);
+        for weak in [counting, down, pair, seven] {
+            assert_eq!(of(&weak), Ok(KeyStrength::Weak), "{weak:x?}");
+        }
+        let good = [9, 54, 1, 200, 17, 33, 99, 250, 77, 5, 61, 142, 8, 90, 211, 3];
+        assert_eq!(of(&good), Ok(KeyStrength::Good));
+        assert_eq!(of(&good[..15]), Ok(KeyStrength::Weak));
     }
 }

@@ -99,6 +99,8 @@ pub struct TableSummary {
     pub rows: usize,
     /// How many of its keys are shorter than 16 bytes.
     pub short_keys: usize,
+    /// The line of the first of them.
+    pub first_short_key: Option<u64>,
     /// Whether every user of the machine may read its file.
     pub exposed: bool,
 }
@@ -138,6 +140,7 @@ impl Generation {
             name: name.clone(),
             rows: table.rows(),
             short_keys: table.short_keys(),
+            first_short_key: table.first_short_key(),
             exposed: self.exposed.contains(name),
         };
         self.tables.iter().map(summary).collect()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use saegis_onem2m::association::Saef;
-use saegis_onem2m::credential::{Entity, PresharedKey};
+use saegis_onem2m::credential::{Entity, KeyStrength, PresharedKey};
 use wasmtime::component::{HasSelf, Resource};
 use wasmtime::{ResourceLimiter, Result, bail, format_err};
 
@@ -269,6 +269,9 @@ impl clock::Host for Call {
 impl supply_key_bytes::Host for Call {
     fn supply(&mut self, bytes: Vec<u8>) -> Result<Option<Resource<KeyHandle>>> {
         let bytes = zeroize::Zeroizing::new(bytes);
+        if KeyStrength::of(&bytes, PresharedKey::MIN_PROVISIONED).is_err() {
+            return Ok(None);
+        }
         Ok(PresharedKey::new(&bytes).ok().and_then(|key| self.new_key(KeySource::Supplied(key))))
     }
 }

@@ -36,8 +36,10 @@ pub struct Table {
     /// The AE-ID-Stems that stand in lists of several, once somebody asked for one.
     listed: OnceLock<HashSet<Box<str>>>,
     hasher: DefaultHashBuilder,
-    /// Keys shorter than [`PresharedKey::SHORT`].
+    /// Keys that are [`KeyStrength::Weak`](saegis_onem2m::credential::KeyStrength::Weak), and the line of
+    /// the first of them.
     short_keys: usize,
+    first_short_key: Option<u64>,
 }
 
 /// A row of a table, by its number.
@@ -65,10 +67,16 @@ impl Table {
         self.columns.iter().any(|c| c.kind == Kind::Key)
     }
 
-    /// How many keys are short enough to be guessed from one recorded handshake.
+    /// How many keys are so short, or so regular, that they can be guessed from one recorded handshake.
     #[must_use]
     pub fn short_keys(&self) -> usize {
         self.short_keys
+    }
+
+    /// The line of the first of them.
+    #[must_use]
+    pub fn first_short_key(&self) -> Option<u64> {
+        self.first_short_key
     }
 
     /// Bytes of memory that the table holds.

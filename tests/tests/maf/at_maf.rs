@@ -1,6 +1,6 @@
 //! What a MAF refuses, and to whom. All clients are OpenSSL's and GnuTLS's.
 
-use saegis_tests::{Event, Request, Response, Tool};
+use saegis_tests::{Event, Mark, Request, Response, Tool};
 
 use crate::clients::{KEY, MafClient, Wanted};
 use crate::refusals::rules_with_the_thief;
@@ -211,4 +211,41 @@ fn the_key_of_a_session_is_registered_once_for_all_its_time() {
     phone.key(&Wanted::USUAL);
     let mut anew = MafClient::connect(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     anew.key(&Wanted { value: None, ..Wanted::USUAL });
+}
+
+/// Short keys, and those that are one byte over and over, are no keys; what can be guessed with some effort is
+/// warned about.
+#[test]
+fn a_key_that_anybody_can_guess_is_not_registered() {
+    let scene = Scene::start();
+    let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    for (value, why) in [
+        ("00", "fewer than 8 bytes"),
+        ("1a2b3c4d5e6f7a", "fewer than 8 bytes"),
+        ("0000000000000000", "one byte over and over"),
+        (&"00".repeat(32), "one byte over and over"),
+        (&"f5".repeat(64), "one byte over and over"),
+    ] {
+        let mark = scene.maf.log().mark();
+        let wanted = Wanted { value: Some(value), ..Wanted::USUAL };
+        phone.ask(wanted.request()).expect_refusal(400, 4000);
+        let refused = scene.maf.log().wait_after(mark, "request.refused");
+        assert!(refused.message().contains(why), "{refused:?}");
+        assert!(value.len() < 8 || !refused.message().contains(value), "the key is in the log");
+    }
+    assert!(scene.maf.log().all(Mark::START, "maf.key.registered", 0).is_empty());
+    for (value, weak) in [
+        ("1a2b3c4d5e6f7a8b", true),
+        (&"abcd".repeat(16), true),
+        // It counts.
+        (KEY, true),
+        ("9c36c8112163fa4d053d8e085ad303e1", false),
+    ] {
+        let mark = scene.maf.log().mark();
+        let relative = phone.key(&Wanted { value: Some(value), ..Wanted::USUAL });
+        scene.maf.log().wait_after(mark, "maf.key.registered");
+        let warned = scene.maf.log().all(mark, "maf.weak-key", usize::from(weak));
+        assert_eq!(warned.len(), usize::from(weak), "{value}");
+        assert!(warned.iter().all(|e| e.text("relative_key_id") == relative), "{warned:?}");
+    }
 }

@@ -10,8 +10,19 @@ use crate::clients::{KEY, MafClient, Wanted};
 use crate::scene::{FQDN, IN_CSE, IN_KM, PHONE, PHONE_KM, Settings};
 
 /// The key that a store is written under, and others.
-const OLD: [u8; 32] = [0x5f; 32];
-const NEW: [u8; 32] = [0x60; 32];
+const OLD: [u8; 32] = of_two(0x5e, 0x5f);
+const NEW: [u8; 32] = of_two(0x60, 0x61);
+
+/// A key that is not one byte over and over.
+const fn of_two(one: u8, other: u8) -> [u8; 32] {
+    let mut key = [one; 32];
+    let mut at = 1;
+    while at < key.len() {
+        key[at] = other;
+        at += 2;
+    }
+    key
+}
 
 fn digits(key: [u8; 32]) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -67,7 +78,7 @@ fn a_store_opens_with_its_own_key_only() {
     fs::remove_file(&file).unwrap();
     does_not_start(&folder, "store.key", "can't be opened");
     // In base64 it is the same, and nothing has happened to the store.
-    write(&file, "X19fX19fX19fX19fX19fX19fX19fX19fX19fX19fX18=\n", 0o600);
+    write(&file, "Xl9eX15fXl9eX15fXl9eX15fXl9eX15fXl9eX15fXl8=\n", 0o600);
     let maf = maf.start_again();
     retrieve(&maf, &relative);
 }
@@ -84,7 +95,7 @@ fn a_store_gets_another_key() {
     }
     write(&maf.path("new.key"), &digits(NEW), 0o600);
     // Nor by who does not have the old one.
-    write(&file, &digits([7; 32]), 0o600);
+    write(&file, &digits(of_two(7, 8)), 0o600);
     let ran = reencrypt(&folder).expect(2);
     assert!(ran.err.contains("maf.redb"), "{ran:?}");
     write(&file, &digits(OLD), 0o600);

@@ -51,7 +51,7 @@ fn a_cse_speaks_for_its_own_s_type_aes_alone() {
     let pair = Pair::new(Saef::Psk);
     with_rows(
         &pair.home,
-        &format!(",asn,{},{}\nSlight,,aa,s@in.provider.com\n", ASN.key, ASN.identity),
+        &format!(",asn,{},{}\nSlight,,1a2b3c,s@in.provider.com\n", ASN.key, ASN.identity),
     );
     let (infrastructure, home) = pair.start();
     let mut asn = register(&home, "asn", ASN);

@@ -124,7 +124,7 @@ fn a_peer_is_believed_as_long_as_policy_does() {
 fn a_wrong_key_is_no_registration() {
     let pair = Pair::new(Saef::Psk);
     let table =
-        format!("ae_id,cse_id,kpsa,kpsa_id\n,{MN},{},mn@in.provider.com\n", "00".repeat(16));
+        format!("ae_id,cse_id,kpsa,kpsa_id\n,{MN},{},mn@in.provider.com\n", "1a2b".repeat(8));
     pair.infrastructure.write("policies/psk-lookup-table.csv", table.as_bytes());
     let infrastructure = pair.infrastructure.start();
     let home = pair.home.start();

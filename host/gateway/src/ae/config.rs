@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use saegis_handshake::Suite;
-use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, AppId, CseId, KpsaId};
 use saegis_policy::{Fault, Faults};
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -236,7 +236,10 @@ fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PresharedKey, D::Er
     // The error of the decoder would show a digit of the key.
     let bytes = hex::decode(&*digits)
         .map_err(|_| D::Error::custom("the key is not an even number of hexadecimal digits"))?;
-    PresharedKey::new(&Zeroizing::new(bytes)).map_err(D::Error::custom)
+    let bytes = Zeroizing::new(bytes);
+    KeyStrength::of(&bytes, PresharedKey::MIN_PROVISIONED)
+        .map_err(|e| D::Error::custom(format!("the key {e}")))?;
+    PresharedKey::new(&bytes).map_err(D::Error::custom)
 }
 
 fn id_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<KpsaId>, D::Error> {

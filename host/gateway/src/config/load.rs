@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::check_fqdn;
 use saegis_policy::{Artefacts, Changes, Document, Fault, Faults, Observer, Settings, Stores};
 use serde::de::DeserializeOwned;
@@ -167,6 +168,11 @@ impl Config {
             }
             if maf.timeout_seconds == 0 {
                 fault("timeout-seconds must be at least 1".into());
+            }
+            if let Some(credential) = &maf.credential
+                && let Err(e) = KeyStrength::of(credential.kpsa.expose(), PresharedKey::MIN_OF_MAF)
+            {
+                fault(format!("its km {e}"));
             }
         }
         self.artefacts.check(document);

@@ -12,7 +12,7 @@ use rand::RngExt;
 use saegis_certificate::Flavour;
 use saegis_maf::client::{AnswerError, Client, RetrievedKey, Terms, read_retrieved_key};
 use saegis_maf::{MAX_RELATIVE_ID, names};
-use saegis_onem2m::credential::{Entity, PresharedKey};
+use saegis_onem2m::credential::{Entity, KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Known, MafKeys, Policy};
@@ -196,6 +196,11 @@ impl Keys {
             return Err(NotHad::Refused);
         };
         let part = maf.at.key.of(found.key.expose());
+        if let Err(e) = KeyStrength::of(part, PresharedKey::MIN_OF_MAF) {
+            tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
+                "a key of the MAF {} that {} registered {e}", maf.at.fqdn, found.source);
+            return Err(NotHad::Refused);
+        }
         let id = match maf.at.credential_id {
             CredentialOf::Kc => format!("12-{relative}@{}", maf.at.fqdn),
             CredentialOf::Source => format!("11-{}", found.source),

@@ -1,7 +1,7 @@
 //! The columns that a policy table may have. Their names say what is in them, so a file needs no
 //! schema beside it, and a wrong name is found at once.
 
-use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId, check_fqdn};
 use saegis_onem2m::timestamp;
 
@@ -83,7 +83,7 @@ pub(super) const MAX_CELL: usize = 1024;
 pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
     let text = || std::str::from_utf8(cell).map_err(|_| "is not UTF-8".to_string());
     match column.kind {
-        Kind::Key => return append_key(cell, cells),
+        Kind::Key => return append_key(column, cell, cells),
         Kind::CredentialId => drop(CredentialId::parse(text()?).map_err(|e| e.to_string())?),
         Kind::Index => KpsaId::check(text()?).map_err(|e| e.to_string())?,
         Kind::KmId => {
@@ -133,11 +133,18 @@ pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-fn append_key(digits: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
+impl Column {
+    /// Fewest bytes of a key in a column of keys.
+    pub(super) fn min_key(self) -> usize {
+        if self.name == "km" { PresharedKey::MIN_OF_MAF } else { PresharedKey::MIN_PROVISIONED }
+    }
+}
+
+fn append_key(column: Column, digits: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
     let start = cells.len();
     let len = digits.len() / 2;
     if digits.is_empty() {
-        return Err("is empty; a key has at least one byte".into());
+        return Err(format!("is empty; a key has at least {} bytes", column.min_key()));
     }
     if !digits.len().is_multiple_of(2) {
         return Err("has an odd number of hexadecimal digits".into());
@@ -146,8 +153,9 @@ fn append_key(digits: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
         return Err(format!("is longer than {} bytes", PresharedKey::MAX_LEN));
     }
     cells.resize(start + len, 0);
-    match cells.get_mut(start..).map(|place| hex::decode_to_slice(digits, place)) {
-        Some(Ok(())) => Ok(()),
-        _ => Err("has a character that is no hexadecimal digit".into()),
+    let place = cells.get_mut(start..).unwrap_or_default();
+    if hex::decode_to_slice(digits, place).is_err() {
+        return Err("has a character that is no hexadecimal digit".into());
     }
+    KeyStrength::of(place, column.min_key()).map(drop).map_err(|e| e.to_string())
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use hashbrown::{DefaultHashBuilder, HashTable};
-use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::credential::KeyStrength;
 use zeroize::Zeroizing;
 
 use super::column::{self, Column, KNOWN, Kind};
@@ -135,6 +135,7 @@ impl Rows {
                 listed: OnceLock::new(),
                 hasher: DefaultHashBuilder::default(),
                 short_keys: 0,
+                first_short_key: None,
                 columns,
             },
         }
@@ -178,9 +179,15 @@ impl Rows {
         if let (Some(_), Some(&second)) = (named.next(), named.next()) {
             return Err((second, "a row has one of ae_id, ae_ids and cse_id".into()));
         }
-        let short = |&&at: &&usize| table.cell(row, at).len() < PresharedKey::SHORT;
-        let short_keys = self.key_columns.iter().filter(short).count();
-        table.short_keys += short_keys;
+        let weak = |&&at: &&usize| {
+            let least = table.columns.get(at).map_or(0, |column| column.min_key());
+            KeyStrength::of(table.cell(row, at), least) != Ok(KeyStrength::Good)
+        };
+        let weak = self.key_columns.iter().filter(weak).count();
+        table.short_keys += weak;
+        if weak > 0 && table.first_short_key.is_none() {
+            table.first_short_key = Some(records.place(0).0);
+        }
         let Table { index, hasher, cells, ends, .. } = table;
         let cell = |row: u32| cell(cells, ends, row as usize * count + table.index_column);
         let own = cell(number);

@@ -36,8 +36,8 @@ fn columns_in_any_order_quotes_comments_and_line_ends() {
     let text = "\u{feff}kpsa_id,comment,kpsa,cse_id,ae_id,expires\r\n\
         # the second house\r\n\
         \r\n\
-        a@b.c,\"kitchen, \"\"left\"\"\",00ff,/mn-2,,20261124T093000\r\n\
-        b@b.c,,0F,,,\r\n";
+        a@b.c,\"kitchen, \"\"left\"\"\",00ff1a,/mn-2,,20261124T093000\r\n\
+        b@b.c,,0F1e2D,,,\r\n";
     let table = parse(text).ok().unwrap();
     assert_eq!(table.rows(), 2);
     let row = table.find("a@b.c").unwrap();
@@ -46,7 +46,10 @@ fn columns_in_any_order_quotes_comments_and_line_ends() {
     assert_eq!(table.text(row, "ae_id"), None);
     assert_eq!(table.text(row, "expires"), Some("1795512600"));
     let row = table.find("b@b.c").unwrap();
-    assert_eq!(table.key(row, table.key_column("kpsa").unwrap()).unwrap().expose(), [0x0f]);
+    assert_eq!(
+        table.key(row, table.key_column("kpsa").unwrap()).unwrap().expose(),
+        [0x0f, 0x1e, 0x2d]
+    );
 }
 
 #[test]
@@ -55,19 +58,22 @@ fn what_is_wrong_is_told_with_line_and_column() {
     for (row, fault) in [
         ("Clight,0g,a@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
         ("Clight,123,a@b.c", "t.csv:2:8: kpsa has an odd number of hexadecimal digits"),
-        ("Clight,,a@b.c", "t.csv:2:8: kpsa is empty; a key has at least one byte"),
+        ("Clight,,a@b.c", "t.csv:2:8: kpsa is empty; a key has at least 3 bytes"),
         (
-            "light,00,a@b.c",
+            "light,1a2b3c,a@b.c",
             "t.csv:2:1: ae_id is no AE-ID-Stem: it must start with 'C' or 'S' and have at least one more character",
         ),
-        ("Cl ght,00,a@b.c", "t.csv:2:1: ae_id has ' ' at character 3, which is not allowed there"),
         (
-            "Clight,00,ab.c",
-            "t.csv:2:11: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+            "Cl ght,1a2b3c,a@b.c",
+            "t.csv:2:1: ae_id has ' ' at character 3, which is not allowed there",
         ),
-        ("Clight,00,", "t.csv:2:11: kpsa_id is empty"),
-        ("Clight,00", "t.csv:2:1: has 2 fields where the header has 3"),
-        ("Clight,00,a@b.c,x", "t.csv:2:1: has 4 fields where the header has 3"),
+        (
+            "Clight,1a2b3c,ab.c",
+            "t.csv:2:15: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+        ),
+        ("Clight,1a2b3c,", "t.csv:2:15: kpsa_id is empty"),
+        ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
+        ("Clight,1a2b3c,a@b.c,x", "t.csv:2:1: has 4 fields where the header has 3"),
         (
             "\n# note\nClight,0g,a@b.c",
             "t.csv:4:8: kpsa has a character that is no hexadecimal digit",
@@ -78,9 +84,40 @@ fn what_is_wrong_is_told_with_line_and_column() {
     }
     let long = format!("{head}Clight,{},a@b.c\n", "00".repeat(65));
     assert_eq!(faults(&long), ["t.csv:2:8: kpsa is longer than 64 bytes"]);
-    let latin = [head.as_bytes(), b"Cl\xe4,00,a@b.c\n"].concat();
+    let latin = [head.as_bytes(), b"Cl\xe4,1a2b3c,a@b.c\n"].concat();
     let fault = Table::parse(Path::new("t.csv"), &latin).err().unwrap();
     assert_eq!(fault[0].to_string(), "t.csv:2:1: ae_id is not UTF-8");
+}
+
+#[test]
+fn keys_that_anybody_can_guess_are_refused_and_weak_ones_counted() {
+    let head = "ae_id,kpsa,kpsa_id\n";
+    let short = "kpsa has fewer than 3 bytes, so that it can be tried out";
+    let constant = "kpsa is one byte over and over, such as zeros";
+    for (key, why) in [
+        ("00", short),
+        ("1a2b", short),
+        ("000000", constant),
+        (&"00".repeat(32), constant),
+        (&"ab".repeat(64), constant),
+    ] {
+        let told = faults(&format!("{head}Clight,{key},a@b.c\n"));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("t.csv:2:8: {why}")), "{key}: {told:?}");
+    }
+    let good = "9c36c8112163fa4d053d8e085ad303e1";
+    let text = format!(
+        "{head}Ca,{good},a@b.c\n# more\nCb,1a2b3c4d5e6f7a8b,b@b.c\nCc,{},c@b.c\n",
+        "abcd".repeat(16)
+    );
+    let table = parse(&text).ok().unwrap();
+    assert_eq!((table.short_keys(), table.first_short_key()), (2, Some(4)));
+    // A MAF's clients are programs.
+    let of_maf = |key: &str| faults(&format!("km_id,km,client_id\na@maf.x,{key},//x.y/Ca\n"));
+    assert_eq!(of_maf(good), [""; 0]);
+    assert_eq!(of_maf("1a2b3c4d5e6f7a8b"), [""; 0]);
+    let told = of_maf("1a2b3c4d5e6f7a");
+    assert!(told[0].starts_with("t.csv:2:9: km has fewer than 8 bytes"), "{told:?}");
 }
 
 #[test]
@@ -91,25 +128,25 @@ fn all_faults_are_told_up_to_a_bound() {
 
 #[test]
 fn a_kpsa_id_that_stands_twice_names_both_lines() {
-    let text = "ae_id,kpsa,kpsa_id\n# c\nCa,00,a@b.c\nCb,00,b@b.c\nCc,01,a@b.c\n";
-    assert_eq!(faults(text), ["t.csv:5:7: kpsa_id \"a@b.c\" stands in line 3 already"]);
+    let text = "ae_id,kpsa,kpsa_id\n# c\nCa,1a2b3c,a@b.c\nCb,1a2b3c,b@b.c\nCc,4d5e6f,a@b.c\n";
+    assert_eq!(faults(text), ["t.csv:5:11: kpsa_id \"a@b.c\" stands in line 3 already"]);
 }
 
 #[test]
 fn a_fault_of_one_row_is_none_of_the_rows_behind_it() {
     let head = "ae_id,kpsa,kpsa_id\n";
-    let rows = "Ca,4b4b4b4b,a@b.c\nCb,4b4b4b4b,b@b.c\n";
+    let rows = "Ca,4b4c4b4b,a@b.c\nCb,4b4c4b4b,b@b.c\n";
     for (wrong, fault) in [
         ("Clight,0g,x@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
         (
-            "Clight,00,x",
-            "t.csv:2:11: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+            "Clight,1a2b3c,x",
+            "t.csv:2:15: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
         ),
-        ("Clight,00", "t.csv:2:1: has 2 fields where the header has 3"),
+        ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
     ] {
         assert_eq!(faults(&format!("{head}{wrong}\n{rows}")), [fault], "{wrong}");
-        let twice = format!("{head}{wrong}\n{rows}Cc,00,b@b.c\n");
-        let second = "t.csv:5:7: kpsa_id \"b@b.c\" stands in line 4 already";
+        let twice = format!("{head}{wrong}\n{rows}Cc,1a2b3c,b@b.c\n");
+        let second = "t.csv:5:11: kpsa_id \"b@b.c\" stands in line 4 already";
         assert_eq!(faults(&twice), [fault, second], "{wrong}");
     }
 }
@@ -129,7 +166,7 @@ fn a_quote_inside_a_field_opens_none() {
 
 #[test]
 fn a_line_of_blanks_is_a_row() {
-    let text = "ae_id,kpsa,kpsa_id\r\n\r\n  \r\nCa,00,a@b.c\r\n \r\n";
+    let text = "ae_id,kpsa,kpsa_id\r\n\r\n  \r\nCa,1a2b3c,a@b.c\r\n \r\n";
     let what = "has 1 fields where the header has 3";
     assert_eq!(faults(text), [format!("t.csv:3:1: {what}"), format!("t.csv:5:1: {what}")]);
 }
@@ -143,7 +180,7 @@ fn headers_are_checked() {
         "t.csv: is empty; a policy table starts with a line of column names"
     );
     assert_eq!(
-        fault("ae_id,kpsa,kpsa_id\nCa,00,a@b.c"),
+        fault("ae_id,kpsa,kpsa_id\nCa,1a2b3c,a@b.c"),
         "t.csv:2:1: the last line has no line break, so it may be half written; add one"
     );
     assert!(
@@ -169,14 +206,14 @@ fn headers_are_checked() {
             .starts_with("t.csv:1:7: unknown column; the columns there are: ae_id")
     );
     assert_eq!(
-        fault("ae_id,cse_id,kpsa,kpsa_id\nCa,mn,00,a@b.c\n"),
+        fault("ae_id,cse_id,kpsa,kpsa_id\nCa,mn,1a2b3c,a@b.c\n"),
         "t.csv:2:4: a row has one of ae_id, ae_ids and cse_id"
     );
 }
 
 #[test]
 fn an_open_quote_at_the_end_is_refused() {
-    for row in ["Ca,00,\"a@b.c\n", "Ca,\"00,a@b.c\n", "\"Ca,00,a@b.c\n"] {
+    for row in ["Ca,1a2b3c,\"a@b.c\n", "Ca,\"1a2b3c,a@b.c\n", "\"Ca,1a2b3c,a@b.c\n"] {
         assert_eq!(faults(&format!("ae_id,kpsa,kpsa_id\n{row}")).len(), 1, "{row}");
     }
 }
@@ -209,8 +246,9 @@ proptest! {
     }
 
     #[test]
-    fn every_row_is_found_and_no_other(keys in prop::collection::btree_map("[a-z0-9]{1,6}", prop::collection::vec(any::<u8>(), 1..=64), 0..60)) {
+    fn every_row_is_found_and_no_other(keys in prop::collection::btree_map("[a-z0-9]{1,6}", prop::collection::vec(any::<u8>(), 3..=64), 0..60)) {
         let mut text = String::from("ae_id,kpsa,kpsa_id\n");
+        prop_assume!(keys.values().all(|key| key.iter().any(|byte| *byte != key[0])));
         for (name, key) in &keys {
             text += &format!("C{name},{},{name}@x.y\n", hex::encode(key));
         }

@@ -13,10 +13,15 @@ const OWN: &str = "Clight-AE1";
 
 /// A gateway with a CSE behind, and the address that the CSE has got of light 1.
 fn start(poa: &str) -> (Gateway, saegis_tests::Client, String) {
+    start_with(poa, "")
+}
+
+/// The same, with more lines about the CSE behind.
+fn start_with(poa: &str, upstream: &str) -> (Gateway, saegis_tests::Client, String) {
     let cse = Upstream::start(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Clight-AE1\"}}"));
     let gateway = Setup::new()
         .upstream(cse.port())
-        .with("upstream", "notifications = \"127.0.0.1:0\"")
+        .with("upstream", &format!("notifications = \"127.0.0.1:0\"\n{upstream}"))
         .with("notifications", "targets = [\"127.0.0.1\"]\nseconds = 3")
         .start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -133,4 +138,42 @@ fn an_address_outlasts_a_start() {
     let told = ae.request();
     ae.answer(&told, 2000, "");
     sent.join().unwrap().expect(200, 2000);
+}
+
+/// Who runs this.
+fn own_user() -> u32 {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
+}
+
+/// Where only the user of the CSE behind may send, another learns nothing, not even with an address.
+#[test]
+fn another_user_does_not_speak_as_the_cse() {
+    use std::io::{Read as _, Write as _};
+    let ae = ListeningAe::with_key(LIGHT1);
+    let user = format!("notifications-uid = {}", own_user() + 1);
+    let (gateway, _light, address) = start_with(&ae.url(), &user);
+    let (port, path) = split(&address);
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let _ = socket.write_all(&notification(&path, "/mn-cse-123456").bytes());
+    let mut answer = Vec::new();
+    // It may be closed before it has taken the request.
+    let _ = socket.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    let refused = gateway.log().wait("local.user-refused");
+    assert!(refused.message().contains(&format!("is of user {}", own_user())), "{refused:?}");
+    assert!(!ae.has_been_asked(), "{}", ae.said());
+    assert!(gateway.log().all(saegis_tests::Mark::START, "notification.any-user", 0).is_empty());
+}
+
+#[test]
+fn the_user_of_the_cse_speaks_as_the_cse() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let user = format!("notifications-uid = {}", own_user());
+    let (_gateway, _light, address) = start_with(&ae.url(), &user);
+    let sent = send(&address, "/mn-cse-123456");
+    let told = ae.request();
+    ae.answer(&told, 2000, "");
+    sent.join().unwrap().expect(200, 2000);
+    let (gateway, ..) = start(&ae.url());
+    gateway.log().wait("notification.any-user");
 }

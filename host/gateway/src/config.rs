@@ -163,6 +163,8 @@ pub struct Upstream {
     /// Address and port, of the loopback interface, where that CSE's notifications for AEs are taken;
     /// none, and they do not go through the gateway.
     pub notifications: Option<SocketAddr>,
+    /// The user ID of that CSE's process: no other user's may connect there; none, and each may.
+    pub notifications_uid: Option<u32>,
     /// The file of the key by which the addresses there are known as ours.
     #[serde(default = "notifications_key")]
     pub notifications_key: PathBuf,

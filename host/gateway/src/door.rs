@@ -119,11 +119,15 @@ impl Door {
     }
 }
 
-/// Listens for what the CSE behind sends to AEs.
+/// Listens for what the CSE behind sends to AEs. With a `user`, only processes of that user may send.
 ///
 /// # Errors
 /// When the address can't be had.
-pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Result<Local> {
+pub async fn listen(
+    address: SocketAddr,
+    user: Option<u32>,
+    gateway: Arc<Gateway>,
+) -> std::io::Result<Local> {
     let answer = move |request| {
         let gateway = gateway.clone();
         async move {
@@ -131,7 +135,7 @@ pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Resu
             http_response(response, Some(Operation::Notify)).map(Full::new)
         }
     };
-    Local::listen(address, CONNECTIONS, answer).await
+    Local::listen(address, CONNECTIONS, user, answer).await
 }
 
 /// Has the CSE send what is for an AE to us, if the request says where the AE is reached: its points of

@@ -17,6 +17,7 @@ mod gateway;
 mod line_file;
 mod lines;
 mod local;
+mod local_peer;
 mod logging;
 mod lookup;
 mod maf;

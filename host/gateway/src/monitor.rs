@@ -26,7 +26,7 @@ pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Resu
         let response = respond(&gateway, &request);
         async move { response }
     };
-    Local::listen(address, CONNECTIONS, answer).await
+    Local::listen(address, CONNECTIONS, None, answer).await
 }
 
 fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -62,11 +62,20 @@ pub async fn run(
         }
     };
     let behind = gateway.config.upstream.as_ref();
-    let _listening = match behind.and_then(|cse| Some((cse.notifications?, &cse.notifications_key)))
-    {
+    let notifications = behind
+        .and_then(|cse| Some((cse.notifications?, cse.notifications_uid, &cse.notifications_key)));
+    let _listening = match notifications {
         None => None,
-        Some((address, key)) => {
-            let listening = door::listen(address, gateway.clone()).await.map_err(|e| {
+        Some((address, user, key)) => {
+            if user.is_none() {
+                tracing::warn!(
+                    event = "notification.any-user",
+                    "a process of any user of this machine may send notifications to {address}, if it \
+                     knows an address of an AE there; set upstream.notifications-uid to the user ID \
+                     of the CSE behind"
+                );
+            }
+            let listening = door::listen(address, user, gateway.clone()).await.map_err(|e| {
                 own(format!("upstream.notifications: {address} can't be listened on: {e}"))
             })?;
             let door = Door::new(listening.address, key)

@@ -134,6 +134,10 @@ impl Config {
                             reaches it speaks as the CSE behind";
                 fault("upstream.notifications", what);
             }
+            if upstream.notifications.is_none() && upstream.notifications_uid.is_some() {
+                let what = "is of no use without upstream.notifications";
+                fault("upstream.notifications-uid", what);
+            }
         }
         let subscription = &self.service_subscription;
         match subscription.source {

@@ -66,6 +66,11 @@ impl Artefacts {
         }
     }
 
+    /// The folder of what was fetched.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
     /// What no type can say.
     pub fn check(&self, document: &mut saegis_policy::Document<'_>) {
         for (nth, at) in self.registry.iter().enumerate() {

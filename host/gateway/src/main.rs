@@ -14,6 +14,7 @@ mod decisions;
 mod dial;
 mod door;
 mod gateway;
+mod hardening;
 mod line_file;
 mod lines;
 mod local;
@@ -27,6 +28,7 @@ mod monitor;
 mod notifier;
 mod peers;
 mod private_file;
+mod private_state;
 mod requests;
 mod rules;
 mod run;
@@ -98,6 +100,10 @@ fn main() -> ExitCode {
     // Where OpenSSL does not take it, it has the one of the C library.
     let _ = saegis_allocator::serve_openssl();
     let cli = Cli::parse();
+    // These write for other users too, and set the mode of what is secret themselves.
+    if !matches!(cli.command, Command::Certs(_) | Command::Module(_)) {
+        hardening::make_new_files_private();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return complain(&format!("no threads: {e}"), 1),
@@ -161,11 +167,17 @@ fn main() -> ExitCode {
 
 /// Runs a gateway, or a MAF, to its end.
 fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
+    // Before the first file is opened, the audit trail.
+    let exposed = match private_state::make_private(file, &config) {
+        Ok(exposed) => exposed,
+        Err(faults) => return complain(&faults.to_string(), BAD_INPUT),
+    };
     let started = logging::start(&config.log, &config.audit)
         .and_then(|logging| Ok((logging, decisions::start(&config.decisions)?)));
     match started {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
         Ok(((_logging, lost), recording)) => {
+            private_state::log(&exposed);
             if cfg!(feature = "without-wasm") {
                 tracing::warn!(
                     event = "gateway.without-wasm",
@@ -194,6 +206,9 @@ async fn look(file: &Path) -> Result<Policy, Faults> {
         faults.push(saegis_policy::Fault::of(file, e.to_string()));
     }
     if let Some(Err(Faults(found))) = config.authority.as_ref().map(maf::check) {
+        faults.extend(found);
+    }
+    if let Err(Faults(found)) = private_state::inspect(file, &config) {
         faults.extend(found);
     }
     match Policy::open(config.policy_settings(None)).await {

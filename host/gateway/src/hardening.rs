@@ -1,0 +1,14 @@
+//! What the process gives up at its start, so that secrets in its memory and files stay its own.
+
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+};
+
+/// Makes files and folders private to their owner unless their maker sets another mode.
+///
+/// Libraries (the database, the code cache) create files with the widest mode, so only the umask covers all.
+/// It belongs to the process, so it is set before there are threads.
+pub fn make_new_files_private() {
+    umask(Mode::RWXG | Mode::RWXO);
+}

@@ -1,0 +1,189 @@
+//! Files that the gateway writes are its own alone. Those of earlier versions, or of a wider umask, are
+//! checked at the start: own ones lose the rights of others, and what others may have written is refused.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+use saegis_policy::{Fault, Faults};
+
+use crate::config::Config;
+
+/// The folder of everything that is written, where the configuration names no other; beside that.
+const FOLDER: &str = "state";
+
+const GROUP_AND_OTHERS: u32 = 0o077;
+const OTHERS: u32 = 0o007;
+const WRITE_OF_OTHERS: u32 = 0o002;
+const WRITE_OF_GROUP_AND_OTHERS: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// A file or folder of the gateway's that others can read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exposed {
+    path: PathBuf,
+    mode: u32,
+}
+
+/// Takes the rights of others from the files that a configuration names for writing, and from everything in
+/// the folder `state` beside it. Returns what others could read.
+///
+/// # Errors
+/// Which of them belongs to another user, or could be written by others; then nothing is changed.
+pub fn make_private(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
+    let exposed = inspect(file, config)?;
+    for Exposed { path, mode } in &exposed {
+        let private = fs::Permissions::from_mode(mode & !GROUP_AND_OTHERS);
+        fs::set_permissions(path, private).map_err(|e| {
+            Faults(vec![Fault::of(path, format!("others can read it, and chmod fails: {e}"))])
+        })?;
+    }
+    Ok(exposed)
+}
+
+/// Inspects the same files. Returns what others can read.
+///
+/// # Errors
+/// Which of them belongs to another user, or could be written by others.
+pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
+    let mut inspection = Inspection { own: geteuid().as_raw(), ..Inspection::default() };
+    let state = file.parent().unwrap_or(Path::new("")).join(FOLDER);
+    // What is in it is run, so a group may not write there either.
+    let code = &config.modules.code_cache;
+    inspection.tree(code, WRITE_OF_GROUP_AND_OTHERS);
+    for folder in [&state, &config.modules.key_value_folder, config.artefacts.store()] {
+        inspection.tree(folder, WRITE_OF_OTHERS);
+    }
+    let mut folders = BTreeSet::new();
+    for file in files(config) {
+        inspection.entry(&file, fs::metadata(&file), WRITE_OF_OTHERS);
+        folders.extend(file.parent().map(Path::to_path_buf));
+    }
+    folders.extend(config.admin.socket.parent().map(Path::to_path_buf));
+    for folder in &folders {
+        inspection.parent(folder);
+    }
+    let Inspection { exposed, faults, .. } = inspection;
+    if faults.is_empty() { Ok(exposed) } else { Err(Faults(faults)) }
+}
+
+/// The files that are written, and those that their rotation leaves.
+fn files(config: &Config) -> Vec<PathBuf> {
+    let stores =
+        [&config.registrar.store, &config.bindings.store, &config.service_subscription.store];
+    let of_maf = config.authority.as_ref().map(|maf| &maf.store);
+    let of_cse = config.upstream.as_ref().map(|cse| &cse.notifications_key);
+    let rotated = [&config.audit.file, &config.decisions.record].into_iter().flatten();
+    let mut files: Vec<_> = stores.into_iter().chain(of_maf).chain(of_cse).cloned().collect();
+    for file in rotated {
+        files.push(file.clone());
+        files.extend(generations(file));
+    }
+    files
+}
+
+/// `FILE.1`, `FILE.2` and so on.
+fn generations(file: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return Vec::new() };
+    let name = name.as_encoded_bytes();
+    let is_one = |path: &Path| {
+        let found = path.file_name().map(|found| found.as_encoded_bytes());
+        found.and_then(|found| found.strip_prefix(name)).is_some_and(|rest| rest.starts_with(b"."))
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| is_one(path)).collect()
+}
+
+#[derive(Default)]
+struct Inspection {
+    /// The user that this process runs as.
+    own: u32,
+    exposed: Vec<Exposed>,
+    faults: Vec<Fault>,
+}
+
+impl Inspection {
+    /// A folder, and everything in it. Links in it lead to nothing that the gateway wrote.
+    fn tree(&mut self, root: &Path, refused: u32) {
+        self.entry(root, fs::metadata(root), refused);
+        let mut folders = vec![root.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            // A folder that is not there, or can't be read, is reported by what uses it.
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let meta = entry.metadata();
+                if meta.as_ref().is_ok_and(Metadata::is_dir) {
+                    folders.push(path.clone());
+                }
+                if !meta.as_ref().is_ok_and(Metadata::is_symlink) {
+                    self.entry(&path, meta, refused);
+                }
+            }
+        }
+    }
+
+    /// A file or folder of the gateway's own, which nobody may have had the rights `refused` to.
+    fn entry(&mut self, path: &Path, meta: std::io::Result<Metadata>, refused: u32) {
+        let meta = match meta {
+            Ok(meta) => meta,
+            // What uses it makes it, or says why it cannot be had.
+            Err(_) => return,
+        };
+        let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+        if owner != self.own && owner != 0 {
+            let (what, own) = ("belongs to another user, who can read and change it", self.own);
+            return self.fault(path, format!("{what}: user {owner}; chown it to user {own}"));
+        }
+        // A group may be how a file of root's is shared with the gateway.
+        let excess = if owner == self.own { GROUP_AND_OTHERS } else { OTHERS };
+        if mode & refused != 0 {
+            let what = "can be written by others, who may have changed it";
+            let remedy = "check what is in it, then chmod go-rwx";
+            self.fault(path, format!("{what}: mode {mode:03o}; {remedy}"));
+        } else if mode & excess == 0 {
+        } else if owner != self.own {
+            let what = "belongs to root, and every user can read it";
+            self.fault(path, format!("{what}: mode {mode:03o}; chmod o-rwx"));
+        } else if !self.exposed.iter().any(|exposed| exposed.path == path) {
+            self.exposed.push(Exposed { path: path.into(), mode });
+        }
+    }
+
+    /// The folder of a store, which may have other things in it too: nobody else may replace the store.
+    fn parent(&mut self, folder: &Path) {
+        // An empty path is the folder that the process is in.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let Ok(meta) = fs::metadata(folder) else { return };
+        let mode = meta.mode() & 0o7777;
+        if mode & WRITE_OF_OTHERS != 0 && mode & STICKY == 0 {
+            let what = "every user can replace what is in this folder";
+            let remedy = "chmod o-w, or name another folder in the configuration";
+            self.fault(folder, format!("{what}: mode {mode:03o}; {remedy}"));
+        }
+    }
+
+    fn fault(&mut self, path: &Path, what: String) {
+        // A folder can be the parent of several.
+        if !self.faults.iter().any(|fault| fault.file == path) {
+            self.faults.push(Fault::of(path, what));
+        }
+    }
+}
+
+/// Logs what others could read until now.
+pub fn log(exposed: &[Exposed]) {
+    for Exposed { path, mode } in exposed {
+        tracing::warn!(
+            event = "state.mode-changed",
+            path = %path.display(),
+            "other users could read this file or folder: its mode was {mode:03o}, and is {:03o} now",
+            mode & !GROUP_AND_OTHERS
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "private_state_tests.rs"]
+mod tests;

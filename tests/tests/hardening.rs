@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use saegis_tests::{Gateway, LIGHT1, Light, Mark, Request, Setup, saegis};
 
@@ -160,4 +161,39 @@ fn what_is_another_users_is_refused() {
     let gateway = ended();
     chown(gateway.path("state/registrar.redb"), Some(65534), None).unwrap();
     does_not_start(&gateway, "state/registrar.redb", "belongs to another user");
+}
+
+/// A program with the rights of the gateway's user, and not those of root.
+const SAME_USER: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+
+#[test]
+fn there_are_no_core_dumps_and_no_looks_into_its_memory() {
+    let gateway = Setup::new().through(&SAME_USER).start();
+    let of = |pid: u32, file: &str| {
+        let [program, arguments @ ..] = SAME_USER;
+        let file = format!("/proc/{pid}/{file}");
+        Command::new(program).args(arguments).args(["cat", &file]).output().unwrap()
+    };
+    let limits = String::from_utf8(of(gateway.id(), "limits").stdout).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // So it is for others of the same user.
+    let [program, arguments @ ..] = SAME_USER;
+    let mut other = Command::new(program).args(arguments).args(["sleep", "60"]).spawn().unwrap();
+    let readable = |pid: u32| of(pid, "environ").status.success();
+    // The program is in its place once it has let go of its rights.
+    let begun = std::time::Instant::now();
+    while !readable(other.id()) && begun.elapsed() < saegis_tests::BOUND {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let other_is_readable = readable(other.id());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(other_is_readable);
+    for file in ["environ", "maps"] {
+        let read = of(gateway.id(), file);
+        assert!(!read.status.success() && read.stdout.is_empty(), "{file}: {read:?}");
+    }
+    // It works all the same.
+    Light::connect(gateway.port(), LIGHT1).unwrap().close();
 }

@@ -1,5 +1,7 @@
 //! What the process gives up at its start, so that secrets in its memory and files stay its own.
 
+use std::io;
+
 use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
@@ -11,4 +13,17 @@ use rustix::process::{
 /// It belongs to the process, so it is set before there are threads.
 pub fn make_new_files_private() {
     umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// Forbids core dumps, and reading the process's memory and environment under its own user.
+///
+/// Other programs of the same user then can neither attach to it nor read `/proc/PID/mem` and
+/// `/proc/PID/environ`; root still can.
+///
+/// # Errors
+/// When the system does not allow it.
+pub fn forbid_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
 }

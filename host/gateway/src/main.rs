@@ -104,6 +104,9 @@ fn main() -> ExitCode {
     if !matches!(cli.command, Command::Certs(_) | Command::Module(_)) {
         hardening::make_new_files_private();
     }
+    if let Err(e) = hardening::forbid_dumps() {
+        return complain(&format!("core dumps cannot be forbidden: {e}"), 1);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return complain(&format!("no threads: {e}"), 1),

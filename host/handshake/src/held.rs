@@ -4,13 +4,18 @@
 //! identity is in plain sight in the ClientKeyExchange, so this stream, which stands between the
 //! socket and OpenSSL, reads along: when that message is complete it starts the look-up, and lets
 //! the record through when the answer is there. No thread waits.
+//!
+//! The alert of a handshake that fails after a look-up is kept until a time that does not tell how long
+//! the look-up took: a known identity with a wrong key takes longer than an unknown one.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
 
 /// Content type of handshake records.
 const HANDSHAKE: u8 = 22;
@@ -20,6 +25,16 @@ const CLIENT_KEY_EXCHANGE: u8 = 16;
 const MAX_MESSAGE: usize = 4096;
 /// Largest record with its header; what is larger OpenSSL may refuse.
 const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
+
+/// From the start of a look-up to the alert that follows it, or the time until the next multiple of that:
+/// far longer than the look-ups of modules that do not wait.
+const ALERT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Longest alert that is kept, in bytes: a record with two bytes, which may be encrypted.
+const MAX_ALERT: usize = 256;
+
+/// Content type of alerts.
+const ALERT: u8 = 21;
 
 /// A look-up under way. It leaves its answer where the engine's callback finds it.
 pub type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -44,6 +59,10 @@ pub struct Held<S, L> {
     read: usize,
     /// The handshake messages seen so far behind the ClientHello.
     messages: Vec<u8>,
+    /// When the look-up began, until the handshake is over.
+    asked: Option<Instant>,
+    /// The alert that is kept.
+    alert: Vec<u8>,
 }
 
 impl<S, L> Held<S, L>
@@ -60,6 +79,8 @@ where
             ready: first_flight,
             read: 0,
             messages: Vec::new(),
+            asked: None,
+            alert: Vec::new(),
         }
     }
 
@@ -78,6 +99,7 @@ where
                 if let State::Watching(ask) = &mut self.state
                     && let Some(ask) = ask.take()
                 {
+                    self.asked = Some(Instant::now());
                     self.state = State::Asking(ask(identity));
                 }
             }
@@ -100,6 +122,34 @@ where
         self.messages = Vec::new();
         self.state = State::Through;
     }
+}
+
+impl<S, L> Held<S, L> {
+    /// Keeps no alert from now on, for the handshake has succeeded.
+    pub fn finished(&mut self) {
+        self.asked = None;
+    }
+}
+
+impl<S: AsyncWrite + Unpin, L> Held<S, L> {
+    /// Sends the alert that was kept, if one was, when it is time.
+    pub async fn send_alert(&mut self) {
+        if let Some(asked) = self.asked.take()
+            && !self.alert.is_empty()
+        {
+            tokio::time::sleep_until(next_alert(asked, Instant::now())).await;
+            // Whether it hears it is up to the peer.
+            let _ = self.socket.write_all(&self.alert).await;
+            let _ = self.socket.flush().await;
+        }
+    }
+}
+
+/// When an alert is sent that is due now, after a look-up that began at `asked`.
+fn next_alert(asked: Instant, now: Instant) -> Instant {
+    let passed = now.duration_since(asked).as_nanos() / ALERT_INTERVAL.as_nanos();
+    let intervals = u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1);
+    asked + ALERT_INTERVAL.saturating_mul(intervals)
 }
 
 /// Content type, content and whole length of the record at the start of `bytes`, if it is
@@ -205,7 +255,15 @@ where
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+        let this = self.get_mut();
+        if this.asked.is_some()
+            && bytes.first() == Some(&ALERT)
+            && this.alert.len() + bytes.len() <= MAX_ALERT
+        {
+            this.alert.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut this.socket).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

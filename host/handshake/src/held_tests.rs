@@ -76,6 +76,55 @@ async fn what_names_no_identity_passes_without_a_look_up() {
     }
 }
 
+/// A known identity's look-up takes longer than an unknown one's, and nobody can see it.
+#[tokio::test]
+async fn an_alert_does_not_tell_how_long_the_look_up_took() {
+    let at = Instant::now();
+    let after = |millis| next_alert(at, at + Duration::from_millis(millis)) - at;
+    for (took, sent) in [(0, 20), (1, 20), (19, 20), (20, 40), (25, 40), (10_001, 10_020)] {
+        assert_eq!(after(took), Duration::from_millis(sent), "{took}");
+    }
+    for (took, least) in [(0, 20), (1, 20), (25, 40)] {
+        let (mut far, near) = tokio::io::duplex(1024);
+        let ask = move |_: &[u8]| -> Answering {
+            Box::pin(tokio::time::sleep(Duration::from_millis(took)))
+        };
+        let mut held = Held::new(near, Vec::new(), ask);
+        far.write_all(&record_of(22, &exchange(b"me@x.y"))).await.unwrap();
+        let begun = Instant::now();
+        let mut out = [0; 5];
+        held.read_exact(&mut out).await.unwrap();
+        held.write_all(&record_of(ALERT, &[2, 20])).await.unwrap();
+        held.write_all(&record_of(ALERT, &[1, 0])).await.unwrap();
+        held.send_alert().await;
+        assert!(begun.elapsed() >= Duration::from_millis(least), "{took}");
+        drop(held);
+        let mut told = Vec::new();
+        far.read_to_end(&mut told).await.unwrap();
+        assert_eq!(told, [record_of(ALERT, &[2, 20]), record_of(ALERT, &[1, 0])].concat());
+    }
+}
+
+#[tokio::test]
+async fn nothing_else_is_kept() {
+    let (mut far, near) = tokio::io::duplex(1024);
+    let mut held = Held::new(near, Vec::new(), |_: &[u8]| -> Answering { Box::pin(async {}) });
+    // Before a look-up, what the server says, and after the handshake.
+    held.write_all(&record_of(ALERT, &[2, 40])).await.unwrap();
+    far.write_all(&record_of(22, &exchange(b"me@x.y"))).await.unwrap();
+    held.read_exact(&mut [0; 5]).await.unwrap();
+    held.write_all(&record_of(22, &[20, 0, 0, 0])).await.unwrap();
+    held.finished();
+    held.write_all(&record_of(ALERT, &[1, 0])).await.unwrap();
+    held.send_alert().await;
+    drop(held);
+    let mut told = Vec::new();
+    far.read_to_end(&mut told).await.unwrap();
+    let all =
+        [record_of(ALERT, &[2, 40]), record_of(22, &[20, 0, 0, 0]), record_of(ALERT, &[1, 0])];
+    assert_eq!(told, all.concat());
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic_or_change(wire in prop::collection::vec(any::<u8>(), 0..200), piece in 1usize..50) {

@@ -103,6 +103,11 @@ impl Server {
         let held = Held::new(socket, bytes, ask);
         let mut stream = Box::pin(SslStream::new(ssl, held).map_err(engine)?);
         let outcome = stream.as_mut().accept().await;
+        let held = stream.as_mut().get_pin_mut().get_mut();
+        match &outcome {
+            Ok(()) => held.finished(),
+            Err(_) => held.send_alert().await,
+        }
         match (outcome, slot.take()) {
             (Ok(()), State::Found { credential, .. }) => {
                 let ssl = stream.ssl();

@@ -135,14 +135,14 @@ fn other_versions_are_refused(tool: Tool) {
         Tool::OpenSsl => [
             (&["-tls1", "-cipher", old], "old-version", 70),
             (&["-tls1_1", "-cipher", old], "old-version", 70),
-            (&["-tls1_3"], "certificates-only", 40),
+            (&["-tls1_3"], "tls13-psk", 40),
         ],
         Tool::GnuTls => [
             (&["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.0:-KX-ALL:+PSK"], "old-version", 70),
             (&["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.1:-KX-ALL:+PSK"], "old-version", 70),
             (
                 &["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+PSK:+DHE-PSK"],
-                "certificates-only",
+                "tls13-psk",
                 40,
             ),
         ],
@@ -265,17 +265,23 @@ fn a_malformed_client_hello_gets_an_alert() {
     trailing.extend(&hello);
     let mut too_long = hello.clone();
     too_long[6] = 0xff;
-    for (bytes, cause) in [
-        (&b"\x16\x03\x01\x00\x00"[..], "malformed"),
-        (b"\x16\x03\x01\xff\xff", "malformed"),
-        (&other_message, "malformed"),
-        (&trailing, "malformed"),
-        (&too_long, "too-large"),
+    let mut old = hello.clone();
+    old[9..11].copy_from_slice(&[3, 0]);
+    // unexpected_message, record_overflow, decode_error, protocol_version.
+    for (bytes, cause, alert) in [
+        (&b"\x16\x03\x01\x00\x00"[..], "malformed", 10),
+        (b"\x14\x03\x03\x00\x01\x01", "malformed", 10),
+        (b"\x17\x03\x03\x00\x01\x01", "malformed", 10),
+        (b"\x16\x03\x01\xff\xff", "malformed", 22),
+        (&other_message, "malformed", 10),
+        (&trailing, "malformed", 10),
+        (&too_long, "too-large", 50),
+        (&old, "old-version", 70),
     ] {
         let mark = gateway.log().mark();
         let mut socket = raw(&gateway);
         socket.write_all(bytes).unwrap();
-        assert_eq!(to_the_end(socket), [21, 3, 3, 0, 2, 2, 50], "{bytes:?}");
+        assert_eq!(to_the_end(socket), [21, 3, 3, 0, 2, 2, alert], "{bytes:?}");
         assert_eq!(gateway.handshake_refused(mark).text("cause"), cause, "{bytes:?}");
     }
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);

@@ -103,6 +103,9 @@ async fn with_certificates(
     let engine = match gateway.certificate_engine(&generation) {
         Ok(Some(engine)) if offered.modern || offered.mandated => engine,
         Ok(Some(_)) => return Err(turn_away(socket, Refusal::NoCommonSuite).await),
+        Ok(None) if offered.psk_of_tls13 => {
+            return Err(turn_away(socket, Refusal::PskOfTls13).await);
+        }
         Ok(None) => return Err(turn_away(socket, Refusal::CertificatesOnly).await),
         Err(e) => return Err(turn_away(socket, Refusal::Protocol(e.to_string())).await),
     };

@@ -6,19 +6,19 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::refusal::Refusal;
 use crate::suite::{MANDATED, MODERN, TLS13, is_psk};
 
-/// Largest first flight, in bytes. Real ones have a few hundred, and below 2,000 with
-/// post-quantum key shares.
-pub const MAX_FLIGHT: usize = 16 << 10;
-/// Most records that a ClientHello may be cut into.
-const MAX_RECORDS: usize = 64;
-/// Length of a record's header.
-const RECORD_HEADER: usize = 5;
+/// Largest first flight, in bytes, the headers of its records included. A ClientHello of a browser with
+/// one post-quantum key share has below 2,000, one with three of them, ECH, tickets and padding below
+/// 9,000; cut into records of one byte that is six times as much.
+pub const MAX_FLIGHT: usize = 64 << 10;
 /// Length of a handshake message's header.
 const MESSAGE_HEADER: usize = 4;
 /// Largest content of a record (RFC 5246 clause 6.2.1).
 const MAX_RECORD: usize = 1 << 14;
-/// Content type of handshake records.
+/// Content types of records.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
 /// Message type of a ClientHello.
 const CLIENT_HELLO: u8 = 1;
 
@@ -48,6 +48,9 @@ pub struct Certificates {
     pub shows_key: bool,
     /// It would rather be shown a raw public key than a certificate.
     pub wants_key: bool,
+    /// It offers a pre-shared key of TLS 1.3, and no suite with one of TLS 1.2. No session is resumed
+    /// here, so that is one of its own.
+    pub psk_of_tls13: bool,
 }
 
 /// A first flight that was read and understood.
@@ -71,14 +74,14 @@ impl FirstFlight {
     /// When what comes is no ClientHello of a version that may be used.
     pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<Self, Refusal> {
         let mut bytes = Vec::with_capacity(1024);
+        let mut assembly = Assembly::default();
         loop {
-            match assemble(&bytes)? {
-                Some(message) => {
-                    let hello = classify(&message)?;
-                    return Ok(Self { bytes, hello });
-                }
-                None if bytes.len() >= MAX_FLIGHT => return Err(Refusal::TooLarge),
-                None => {}
+            if assembly.go_on(&bytes)? {
+                let hello = classify(&assembly.message)?;
+                return Ok(Self { bytes, hello });
+            }
+            if bytes.len() >= MAX_FLIGHT {
+                return Err(Refusal::TooLarge);
             }
             let room = (MAX_FLIGHT - bytes.len()) as u64;
             let read = (&mut *socket).take(room).read_buf(&mut bytes).await;
@@ -118,36 +121,45 @@ impl FirstFlight {
     }
 }
 
-/// The ClientHello in the records of `bytes`; `None` when more is to come.
-fn assemble(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
-    let mut message = Vec::new();
-    let mut rest = bytes;
-    for _ in 0..MAX_RECORDS {
-        let Some((record, after)) = record(rest)? else { return Ok(None) };
-        rest = after;
-        if record.is_empty() {
-            return Err(Refusal::Malformed("a handshake record is empty"));
-        }
-        message.extend_from_slice(record);
-        let [kind, a, b, c, ..] = message.as_slice() else { continue };
-        if *kind != CLIENT_HELLO {
-            return Err(Refusal::Malformed("the first message is no ClientHello"));
-        }
-        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize + MESSAGE_HEADER;
-        if length > MAX_FLIGHT {
-            return Err(Refusal::TooLarge);
-        }
-        match message.len() {
-            have if have < length => {}
-            // Another message in the ClientHello's record would come past whoever looks at the
-            // records that follow.
-            have if have > length || !rest.is_empty() => {
-                return Err(Refusal::Malformed("something follows the ClientHello at once"));
+/// The ClientHello as far as its records have come. Each byte is looked at once, in however many
+/// segments they come.
+#[derive(Default)]
+struct Assembly {
+    message: Vec<u8>,
+    /// How much of what has come is in the message.
+    taken: usize,
+}
+
+impl Assembly {
+    /// Looks at what has come, all of it from the first byte on. False when more is to come.
+    fn go_on(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
+        loop {
+            let rest = bytes.get(self.taken..).unwrap_or_default();
+            let Some((record, after)) = record(rest)? else { return Ok(false) };
+            self.taken = bytes.len() - after.len();
+            if record.is_empty() {
+                return Err(Refusal::Unexpected("a handshake record is empty"));
             }
-            _ => return Ok(Some(message)),
+            self.message.extend_from_slice(record);
+            let [kind, a, b, c, ..] = self.message.as_slice() else { continue };
+            if *kind != CLIENT_HELLO {
+                return Err(Refusal::Unexpected("the first message is no ClientHello"));
+            }
+            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize + MESSAGE_HEADER;
+            if length > MAX_FLIGHT {
+                return Err(Refusal::TooLarge);
+            }
+            match self.message.len() {
+                have if have < length => {}
+                // Another message in the ClientHello's record would come past whoever looks at the
+                // records that follow.
+                have if have > length || !after.is_empty() => {
+                    return Err(Refusal::Unexpected("something follows the ClientHello at once"));
+                }
+                _ => return Ok(true),
+            }
         }
     }
-    Err(Refusal::Malformed("it is cut into too many records"))
 }
 
 type Content<'a> = &'a [u8];
@@ -158,15 +170,20 @@ fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, Rest<'_>)>, Refusal> {
     match bytes {
         [] | [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
         [HANDSHAKE, 3, ..] => {}
+        // To whom nothing is said, for it is the end: an alert is not answered.
+        [ALERT, ..] => return Err(Refusal::NotTls),
+        [CHANGE_CIPHER_SPEC | APPLICATION_DATA] => return Ok(None),
+        [CHANGE_CIPHER_SPEC | APPLICATION_DATA, 3, ..] => {
+            return Err(Refusal::Unexpected("the first record is not of a handshake"));
+        }
         _ if bytes.first().is_some_and(u8::is_ascii_uppercase) => return Err(Refusal::PlainHttp),
         _ => return Err(Refusal::NotTls),
     }
     let [_, _, _, a, b, rest @ ..] = bytes else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes([*a, *b]));
     if length > MAX_RECORD {
-        return Err(Refusal::Malformed("a record is longer than records may be"));
+        return Err(Refusal::LongRecord);
     }
-    debug_assert_eq!(bytes.len(), rest.len() + RECORD_HEADER);
     Ok(rest.split_at_checked(length))
 }
 
@@ -195,6 +212,7 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
                 certificates.wants_key = prefers_raw_key(list)?;
             }
             TlsExtension::SupportedVersions(list) => versions = Some(list),
+            TlsExtension::PreSharedKey(_) => certificates.psk_of_tls13 = true,
             TlsExtension::SNI(names) => server_name = names.first().map(|(_, name)| *name),
             _ => {}
         }
@@ -203,7 +221,8 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
         Some(list) => list.iter().filter(|v| v.0 >> 8 == 3).map(|v| v.0).max().unwrap_or(0),
         None => hello.version.0,
     };
-    if newest < TlsVersion::Tls12.0 {
+    // SSL 3.0 in the version field is refused whatever the extension says (RFC 8446 clause D.5).
+    if newest < TlsVersion::Tls12.0 || hello.version.0 <= TlsVersion::Ssl30.0 {
         return Err(Refusal::OldVersion);
     }
     let tls12 = versions.is_none_or(|list| list.contains(&TlsVersion::Tls12));
@@ -217,6 +236,7 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     certificates.shows_key &= certificates.tls13;
     certificates.wants_key &= certificates.tls13;
     certificates.mandated = tls12 && offers(MANDATED);
+    certificates.psk_of_tls13 &= certificates.tls13 && !psk;
     let server_name = server_name.map(host_name).transpose()?;
     Ok(Hello { offer, certificates, server_name })
 }

@@ -159,8 +159,10 @@ async fn what_is_no_client_hello_is_named() {
     assert_eq!(cause(b"\x16\x04\x01").await, "not-tls");
     assert_eq!(cause(b"\x00").await, "not-tls");
     assert_eq!(cause(&records(&[2, 0, 0, 1, 0], 4000)).await, "malformed");
-    let long = hello(0x0303, &[0x00AE; 40], &[]);
-    assert_eq!(cause(&records(&long, 1)).await, "malformed", "too many records");
+    // Other protocols, and an alert, which is not answered.
+    for other in [&b"\x15\x03\x01\x00\x02\x02\x28"[..], b"\x18\x03\x01", b"\x14\x04"] {
+        assert_eq!(cause(other).await, "not-tls", "{other:x?}");
+    }
     assert_eq!(cause(b"\x16\x03\x01\x00\x00\x16\x03\x01").await, "malformed");
     assert_eq!(cause(b"\x16\x03\x01\xff\xff").await, "malformed");
     assert_eq!(cause(&records(&[1, 0xff, 0, 0], 4000)).await, "too-large");
@@ -176,11 +178,109 @@ async fn what_is_no_client_hello_is_named() {
 }
 
 #[tokio::test]
-async fn old_versions_are_refused_with_their_alert() {
-    for version in [0x0300, 0x0301, 0x0302] {
-        let refusal = read(&records(&hello(version, &[0x008C], &[]), 4000)).await.err().unwrap();
-        assert_eq!(refusal.alert(), Some(crate::Alert::ProtocolVersion));
+async fn what_is_malformed_has_the_alert_that_says_how() {
+    use crate::Alert as A;
+    let good = hello(0x0303, &[0x00AE], &[]);
+    let two = [records(&good, 4000), records(&[16, 0, 0, 0], 4000)].concat();
+    let mut longer = good.clone();
+    longer.push(0);
+    for (wire, alert) in [
+        (b"\x16\x03\x01\x00\x00".to_vec(), A::UnexpectedMessage),
+        (records(&[2, 0, 0, 1, 0], 4000), A::UnexpectedMessage),
+        (b"\x14\x03\x03\x00\x01\x01".to_vec(), A::UnexpectedMessage),
+        (b"\x17\x03\x03\x00\x01\x01".to_vec(), A::UnexpectedMessage),
+        (two, A::UnexpectedMessage),
+        (records(&longer, 4000), A::UnexpectedMessage),
+        (b"\x16\x03\x01\x40\x01".to_vec(), A::RecordOverflow),
+        (records(&[1, 0xff, 0, 0], 4000), A::DecodeError),
+        (records(&[1, 0, 0, 2, 3, 3], 4000), A::DecodeError),
+    ] {
+        let refusal = read(&wire).await.err().unwrap();
+        assert_eq!(refusal.alert(), Some(alert), "{wire:x?}");
     }
+}
+
+#[tokio::test]
+async fn old_versions_are_refused_with_their_alert() {
+    for (version, extensions) in [
+        (0x0300, vec![]),
+        (0x0301, vec![]),
+        (0x0302, vec![]),
+        (0x0303, vec![versions(&[3, 2, 3, 1])]),
+        // SSL 3.0, whatever the extension says (RFC 8446 clause D.5).
+        (0x0300, vec![versions(&[3, 4])]),
+        (0x0300, vec![versions(&[3, 4, 3, 3])]),
+        (0x0002, vec![versions(&[3, 4])]),
+    ] {
+        let wire = records(&hello(version, &[0x008C, 0x1301], &extensions), 4000);
+        let refusal = read(&wire).await.err().unwrap();
+        assert_eq!(refusal.alert(), Some(crate::Alert::ProtocolVersion), "{version:x}");
+    }
+    // Others do not count where the extension is (RFC 8446 clause 4.2.1).
+    for version in [0x0301, 0x0302, 0x0304] {
+        let wire = records(&hello(version, &[0x1301], &[versions(&[3, 4])]), 4000);
+        assert!(read(&wire).await.is_ok(), "{version:x}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_tls_1_3_is_told() {
+    // One identity of one byte with an age, and one binder.
+    let key = (41, [&[0, 7, 0, 1, 1, 0, 0, 0, 0, 0, 33, 32][..], &[0; 32]].concat());
+    let all = |list: &[u8]| [versions(list), key.clone()];
+    assert!(certificates(&[0x1301], &all(&[3, 4])).await.psk_of_tls13);
+    assert!(certificates(&[0x1301, 0xC02B], &all(&[3, 4, 3, 3])).await.psk_of_tls13);
+    // Nor where there is a suite for keys in TLS 1.2, or no TLS 1.3 at all.
+    assert!(!certificates(&[0x1301, 0x00AE], &all(&[3, 4, 3, 3])).await.psk_of_tls13);
+    assert!(!certificates(&[0xC02B], &all(&[3, 3])).await.psk_of_tls13);
+    assert!(!certificates(&[0x1301], &[versions(&[3, 4])]).await.psk_of_tls13);
+}
+
+/// The largest that a client of today sends, and more: three post-quantum key shares beside the usual
+/// ones, GREASE, ECH, tickets of other servers, and padding; each record has one byte.
+#[tokio::test]
+async fn a_post_quantum_hello_is_read_however_it_is_cut() {
+    let extension = |kind: u16, length: usize| (kind, vec![7; length]);
+    let shares = [(0x11EC, 1216), (0x11EB, 1249), (0x11ED, 1665), (29, 32), (23, 65), (24, 97)];
+    let shares: Vec<u8> = shares
+        .into_iter()
+        .flat_map(|(group, length): (u16, u16)| {
+            let share = vec![7; usize::from(length)];
+            [&group.to_be_bytes()[..], &length.to_be_bytes(), &share].concat()
+        })
+        .collect();
+    let list = u16::try_from(shares.len()).unwrap().to_be_bytes();
+    let browser = vec![
+        extension(0x0A0A, 0),
+        sni(b"in.provider.com"),
+        versions(&[0x7A, 0x7A, 3, 4, 3, 3]),
+        (51, [&list[..], &shares].concat()),
+        (
+            10,
+            [&[0, 14][..], &[0x11, 0xEC, 0x11, 0xEB, 0x11, 0xED, 0, 29, 0, 23, 0, 24, 0x1A, 0x1A]]
+                .concat(),
+        ),
+        extension(0xFE0D, 700),
+        extension(0x4469, 1),
+        extension(21, 512),
+    ];
+    let usual = hello(0x0303, &[0x1301, 0x1302, 0x1303, 0xC02B], &browser[..4]);
+    let largest = [&browser[..], &[extension(0xFF01, 3000)]].concat();
+    let largest = hello(0x0303, &[0x1301, 0x1302, 0x1303, 0xC02B], &largest);
+    assert!(usual.len() > 4400 && largest.len() > 8600, "{} {}", usual.len(), largest.len());
+    for (message, size) in
+        [(&usual, 4000), (&usual, 64), (&usual, 1), (&largest, 64), (&largest, 1)]
+    {
+        let wire = records(message, size);
+        let flight = read(&wire).await.unwrap();
+        assert_eq!(flight.server_name(), Some("in.provider.com"));
+        assert!(flight.certificates().modern);
+    }
+    // It ends somewhere.
+    let padded = hello(0x0303, &[0x1301], &[extension(21, 60_000), extension(22, 5_520)]);
+    assert_eq!(cause(&records(&padded, 1 << 14)).await, "too-large");
+    let cut = hello(0x0303, &[0x1301], &[extension(21, 12_000)]);
+    assert_eq!(cause(&records(&cut, 1)).await, "too-large");
 }
 
 proptest! {

@@ -25,6 +25,12 @@ pub enum Refusal {
     /// The first flight is no ClientHello.
     #[error("the ClientHello is malformed: {0}")]
     Malformed(&'static str),
+    /// The first flight has a record or a message that does not belong there.
+    #[error("the ClientHello is malformed: {0}")]
+    Unexpected(&'static str),
+    /// A record of the first flight is longer than records may be.
+    #[error("the ClientHello is malformed: a record is longer than records may be")]
+    LongRecord,
     /// The client speaks no version that may be used.
     #[error("the client offers no TLS version from 1.2 on")]
     OldVersion,
@@ -34,6 +40,12 @@ pub enum Refusal {
          (policies/certificates.toml)"
     )]
     CertificatesOnly,
+    /// The client offers a pre-shared key in TLS 1.3, and shows no certificate.
+    #[error(
+        "the client offers a pre-shared key in TLS 1.3, which is not supported: pre-shared keys are \
+         taken in TLS 1.2; set its highest version to 1.2"
+    )]
+    PskOfTls13,
     /// The client offers no suite that either engine for certificates has.
     #[error("the client offers no cipher suite that can be used")]
     NoCommonSuite,
@@ -79,7 +91,8 @@ impl Refusal {
             Self::PlainHttp => "plain-http",
             Self::NotTls => "not-tls",
             Self::TooLarge => "too-large",
-            Self::Malformed(_) => "malformed",
+            Self::Malformed(_) | Self::Unexpected(_) | Self::LongRecord => "malformed",
+            Self::PskOfTls13 => "tls13-psk",
             Self::OldVersion => "old-version",
             Self::CertificatesOnly => "certificates-only",
             Self::NoCommonSuite => "no-common-suite",
@@ -97,8 +110,12 @@ impl Refusal {
     pub fn alert(&self) -> Option<Alert> {
         match self {
             Self::Malformed(_) | Self::TooLarge => Some(Alert::DecodeError),
+            Self::Unexpected(_) => Some(Alert::UnexpectedMessage),
+            Self::LongRecord => Some(Alert::RecordOverflow),
             Self::OldVersion => Some(Alert::ProtocolVersion),
-            Self::CertificatesOnly | Self::NoCommonSuite => Some(Alert::HandshakeFailure),
+            Self::CertificatesOnly | Self::PskOfTls13 | Self::NoCommonSuite => {
+                Some(Alert::HandshakeFailure)
+            }
             Self::Connection(_)
             | Self::PlainHttp
             | Self::NotTls
@@ -116,6 +133,10 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Alert {
+    /// A message that does not belong there.
+    UnexpectedMessage = 10,
+    /// A record that is too long.
+    RecordOverflow = 22,
     /// No common suite.
     HandshakeFailure = 40,
     /// A certificate that can't be read, or that names nobody who may come.
@@ -156,6 +177,8 @@ impl Alert {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::UnexpectedMessage => "unexpected_message",
+            Self::RecordOverflow => "record_overflow",
             Self::HandshakeFailure => "handshake_failure",
             Self::BadCertificate => "bad_certificate",
             Self::UnsupportedCertificate => "unsupported_certificate",

@@ -94,7 +94,8 @@ where
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.require_ems = exports;
-    let mut stream = TlsAcceptor::from(Arc::new(config)).accept(gate).await.map_err(failed)?;
+    let accepting = TlsAcceptor::from(Arc::new(config)).accept(gate);
+    let mut stream = accepting.await.map_err(|e| failed(e, offered.psk_of_tls13))?;
     let (gate, connection) = stream.get_mut();
     gate.open();
     let (protocol, suite) = negotiated(connection);
@@ -133,8 +134,13 @@ fn protocol(error: Error) -> Refusal {
     Refusal::Protocol(error.to_string())
 }
 
-fn failed(error: std::io::Error) -> Refusal {
+/// Why there is no association. A client that offers a key of its own in TLS 1.3 may have left out what
+/// certificates need.
+fn failed(error: std::io::Error, offers_psk: bool) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented | Error::PeerIncompatible(_)) if offers_psk => {
+            Refusal::PskOfTls13
+        }
         Some(Error::NoCertificatesPresented) => Refusal::Certificate(Rejection::Missing),
         Some(error) => Refusal::Protocol(error.to_string()),
         None => Refusal::Connection(error),

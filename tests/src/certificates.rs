@@ -69,7 +69,7 @@ impl Way {
     }
 
     /// OpenSSL's name of the suite, but of TLS 1.3.
-    fn cipher(self) -> &'static str {
+    pub(crate) fn cipher(self) -> &'static str {
         match self {
             Self::Tls13 => "",
             Self::Tls12 => "ECDHE-ECDSA-AES128-GCM-SHA256",

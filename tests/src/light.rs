@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVersion};
+use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslStream, SslVersion};
 
+use crate::certificates::{Identity, Way};
 use crate::client::Credential;
 use crate::http::{Message, Request, Response};
 use crate::process::BOUND;
@@ -55,6 +56,65 @@ impl Light {
         Ok(Self { stream, read: Vec::new() })
     }
 
+    /// Connects with a certificate, in the way that is given, over a socket.
+    ///
+    /// # Errors
+    /// When the handshake is refused.
+    pub fn with_certificate(
+        socket: TcpStream,
+        identity: &Identity,
+        way: Way,
+        bound: Duration,
+    ) -> io::Result<Self> {
+        socket.set_read_timeout(Some(bound))?;
+        socket.set_write_timeout(Some(bound))?;
+        socket.set_nodelay(true)?;
+        let mut context = SslContext::builder(SslMethod::tls_client())?;
+        if way == Way::Tls13 {
+            context.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+        } else {
+            context.set_max_proto_version(Some(SslVersion::TLS1_2))?;
+            context.set_cipher_list(way.cipher())?;
+        }
+        context.set_certificate_chain_file(&identity.chain)?;
+        context.set_private_key_file(&identity.key, SslFiletype::PEM)?;
+        let connected = Ssl::new(&context.build())?.connect(socket);
+        let stream = connected.map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(Self { stream, read: Vec::new() })
+    }
+
+    /// Sends a request, and does not read its answer.
+    ///
+    /// # Errors
+    /// When it is not taken in time.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Closes the connection's own end, without a word of TLS; what comes can still be read.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn half_close(&mut self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Says by close_notify that nothing more comes; what comes can still be read.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn close_notify(&mut self) -> io::Result<()> {
+        self.stream.shutdown().map(drop).map_err(io::Error::other)
+    }
+
+    /// Reads so many bytes at most, without looking what they are.
+    ///
+    /// # Errors
+    /// When nothing comes in time.
+    pub fn read_some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(bytes)
+    }
+
     /// Sends a request and reads its answer, which must repeat the request identifier.
     ///
     /// # Errors
@@ -70,7 +130,15 @@ impl Light {
     /// # Errors
     /// When the association ends before, or there is no answer in time.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
-        self.stream.write_all(&request.bytes())?;
+        self.send(&request.bytes())?;
+        self.read()
+    }
+
+    /// Reads one answer.
+    ///
+    /// # Errors
+    /// When the association ends before, or there is no answer in time.
+    pub fn read(&mut self) -> io::Result<Response> {
         let mut chunk = [0; 4096];
         loop {
             if let Some((message, length)) = Message::read(&self.read) {

@@ -312,6 +312,12 @@ pub struct Bounds {
     pub content_bytes: usize,
     /// For the CSE behind the gateway to answer, in seconds.
     pub upstream_seconds: u64,
+    /// For a peer to read the next part of an answer, in seconds; 1 KiB/s beyond that is progress.
+    pub answer_seconds: u64,
+    /// Large answers of the embedded registrar that are made or not read yet, in bytes.
+    pub answer_bytes: usize,
+    /// The same of one credential.
+    pub answer_bytes_per_credential: usize,
     /// For live associations to finish their requests at the end, in seconds.
     pub drain_seconds: u64,
 }
@@ -328,6 +334,9 @@ impl Default for Bounds {
             content_seconds: 10,
             content_bytes: 256 << 10,
             upstream_seconds: 10,
+            answer_seconds: 10,
+            answer_bytes: 64 << 20,
+            answer_bytes_per_credential: 16 << 20,
             drain_seconds: 10,
         }
     }

@@ -15,7 +15,7 @@ use crate::audit;
 use crate::gateway::Gateway;
 use crate::lookup::{PolicyLookup, PolicyMapping, Voucher};
 use crate::peers::UnderWay;
-use crate::requests;
+use crate::requests::{self, Patience};
 use crate::service::Service;
 
 /// How long a connection that was refused is given to read why.
@@ -64,8 +64,12 @@ pub async fn serve(
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
     gateway.aes.note(&listed.live);
     let serving = Service::new(gateway.clone(), listed.live.clone(), exported, place);
-    let idle = Duration::from_secs(gateway.config.limits.idle_seconds);
-    let why = requests::serve(&mut stream, &listed.live, &Arc::new(serving), idle, &stop).await;
+    let patience = Patience {
+        idle: Duration::from_secs(gateway.config.limits.idle_seconds),
+        answer: Duration::from_secs(gateway.config.limits.answer_seconds),
+    };
+    let serving = Arc::new(serving);
+    let why = requests::serve(&mut stream, &listed.live, &serving, patience, &stop).await;
     gateway.metrics.ended(saef);
     take_leave(&mut stream).await;
     audit::ended(&listed.live.association, why);

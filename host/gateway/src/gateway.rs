@@ -9,6 +9,7 @@ use saegis_handshake::{EngineError, certificate, psk};
 use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
 use saegis_registrar::{Registrar, Settings};
 
+use crate::answers::Answers;
 use crate::associations::Associations;
 use crate::bindings::Bindings;
 use crate::config::Config;
@@ -42,6 +43,8 @@ pub struct Gateway {
     pub maf_keys: Option<Arc<Keys>>,
     /// The live associations.
     pub associations: Associations,
+    /// The room for large answers.
+    pub answers: Answers,
     /// Where the service subscription's rules are.
     pub rules: Arc<Source>,
     /// The AE-IDs that credentials have got by registering.
@@ -129,6 +132,10 @@ impl Gateway {
             psk,
             upstream,
             associations: Associations::new(config.limits.associations_per_credential),
+            answers: Answers::new(
+                config.limits.answer_bytes,
+                config.limits.answer_bytes_per_credential,
+            ),
             bindings,
             metrics,
             door: OnceLock::new(),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod ae;
+mod answers;
 mod artefacts;
 mod associations;
 mod audit;

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::ALLOW;
 use http::request::Parts;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use saegis_onem2m::credential::Entity;
@@ -31,6 +30,7 @@ use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::answers::{Answer, Room, Share, may_be_large};
 use crate::associations::{Live, Standing};
 use crate::audit;
 use crate::bindings::Taken;
@@ -49,14 +49,19 @@ pub struct Service {
     live: Arc<Live>,
     kept: Mutex<Kept>,
     begun: AtomicBool,
-    /// A request is at hand.
+    /// A request is at hand, or its answer is not all with hyper yet.
     busy: AtomicBool,
+    /// The request at hand has come whole, and is answered.
+    answering: AtomicBool,
     /// A request did not come whole, so that none can come after it.
     broken_off: AtomicBool,
     /// What was exported from the session, at a MAF.
     exported: Option<Exported>,
     /// Whether the key that was exported has been registered.
     registered: AtomicBool,
+    /// The room that the credential has for large answers, and what the answer at hand has of it.
+    share: Share,
+    room: Mutex<Option<Room>>,
     /// The connection's place, kept by what goes on when the connection breaks.
     _place: OwnedSemaphorePermit,
 }
@@ -91,12 +96,16 @@ impl Service {
         exported: Option<Exported>,
         place: OwnedSemaphorePermit,
     ) -> Self {
+        let share = gateway.answers.share_of(&live.association.credential_id);
         Self {
             gateway,
             live,
+            share,
+            room: Mutex::default(),
             kept: Mutex::default(),
             begun: AtomicBool::new(false),
             busy: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
             broken_off: AtomicBool::new(false),
             exported,
             registered: AtomicBool::new(false),
@@ -115,8 +124,19 @@ impl Service {
         is(&self.begun) && !is(&self.busy) && !is(&self.broken_off)
     }
 
+    /// Whether a request has come whole whose answer has not been handed on yet.
+    pub fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    /// The answer at hand has been handed on.
+    pub fn has_answered(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+        self.answering.store(false, Ordering::Relaxed);
+    }
+
     /// Answers one request.
-    pub async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
         self.begun.store(true, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
         let (operation, response) = match self.read(request).await {
@@ -136,8 +156,8 @@ impl Service {
             Err(refusal) => (None, refusal),
         };
         self.gateway.metrics.answered(operation, response.rsc);
-        self.busy.store(false, Ordering::Relaxed);
-        http_response(response, operation).map(Full::new)
+        let room = self.room.lock().ok().and_then(|mut room| room.take());
+        http_response(response, operation).map(|content| Answer::new(content, self, room))
     }
 
     /// Whether a request may change which AE a credential is: here, and nowhere else.
@@ -168,6 +188,7 @@ impl Service {
             Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
         };
         self.broken_off.store(body.is_err(), Ordering::Relaxed);
+        self.answering.store(body.is_ok(), Ordering::Relaxed);
         let read = |body| read_whole(&parts, body);
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {
@@ -312,6 +333,14 @@ impl Service {
         let to = registering.as_ref().map(|_| request.to.to_string()).unwrap_or_default();
         let name =
             registering.as_ref().and_then(|_| attribute(request.content.as_ref()?.bytes(), "rn"));
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let room = match self.reserve_room(&request, patience).await {
+            Ok(room) => room,
+            Err((rsc, why)) => {
+                self.withdraw(announced);
+                return self.refuse(&request, rsc, &why);
+            }
+        };
         // What was asked took its time, and the association may have ended meanwhile.
         let current = self.gateway.policy.current();
         if let Err((rsc, why)) = self.stands(&current, creates_ae).await {
@@ -322,13 +351,18 @@ impl Service {
             Operation::Update => self.announced_at(&request.to).await,
             _ => None,
         };
-        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         if let Some(door) = self.gateway.door.get() {
             door::enter(&mut request, &self.live.association.credential_id, door);
         }
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
+        if let Some(mut room) = room
+            && let Ok(mut place) = self.room.lock()
+        {
+            room.fit(response.content.as_ref().map_or(0, Bytes::len));
+            *place = Some(room);
+        }
         match response.rsc {
             Rsc::Created => {
                 if let Some(announced) = announced {
@@ -349,6 +383,25 @@ impl Service {
             _ => self.withdraw(announced),
         }
         response
+    }
+
+    /// Reserves room for the answer of the embedded registrar, where it may be a large one.
+    async fn reserve_room(
+        &self,
+        request: &RequestPrimitive,
+        patience: Duration,
+    ) -> Result<Option<Room>, (Rsc, String)> {
+        if self.gateway.upstream.registrar().is_none() || !may_be_large(request) {
+            return Ok(None);
+        }
+        match self.share.reserve(patience).await {
+            Some(room) => Ok(Some(room)),
+            None => {
+                let why =
+                    "too many large answers have not been read yet: read them, or ask for less";
+                Err((Rsc::RequestTimeout, why.into()))
+            }
+        }
     }
 
     /// Asks policy whether the request may speak in the name of its From.

@@ -9,6 +9,7 @@ use saegis_policy::{Artefacts, Changes, Document, Fault, Faults, Observer, Setti
 use serde::de::DeserializeOwned;
 
 use super::{Config, CseKind, RuleSource};
+use crate::answers;
 use crate::artefacts::Keeper;
 use crate::maf::MafConfig;
 
@@ -194,10 +195,22 @@ impl Config {
             ("limits.content-seconds", bounds.content_seconds),
             ("limits.content-bytes", bounds.content_bytes as u64),
             ("limits.upstream-seconds", bounds.upstream_seconds),
+            ("limits.answer-seconds", bounds.answer_seconds),
             ("notifications.seconds", self.notifications.seconds),
         ] {
             if value == 0 || value > u64::from(u32::MAX) {
                 fault(entry, &format!("must be from 1 to {}", u32::MAX));
+            }
+        }
+        for (entry, bytes) in [
+            ("limits.answer-bytes", bounds.answer_bytes),
+            ("limits.answer-bytes-per-credential", bounds.answer_bytes_per_credential),
+        ] {
+            // A semaphore counts them.
+            if !(answers::LARGEST..=1 << 30).contains(&bytes) {
+                let least = answers::LARGEST;
+                let what = format!("must be from {least}, the largest answer, to 1073741824");
+                fault(entry, &what);
             }
         }
         let (audit, decisions) = (&self.audit, &self.decisions);

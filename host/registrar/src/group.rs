@@ -279,6 +279,15 @@ fn primitive(request: &RequestPrimitive, from: String, response: ResponsePrimiti
     if let Some(release) = response.release {
         put("rvi", release.into());
     }
+    for (name, value) in response.parameters {
+        // Content Status and Content Offset: that a part is not all there is.
+        let short = match name {
+            "x-m2m-cts" => "cnst",
+            "x-m2m-cto" => "cnot",
+            _ => continue,
+        };
+        put(short, value.parse::<u64>().map_or(Value::Null, Value::from));
+    }
     if let Some(content) = response.content {
         put("pc", serde_json::from_slice(&content).unwrap_or_default());
     }

@@ -202,3 +202,18 @@ fn answers_together_have_a_bound() {
     assert_eq!(codes(&reply), [2000, 5207]);
     assert_eq!(parts(&reply)[1].1, &Value::Null);
 }
+
+#[test]
+fn a_part_that_is_not_all_says_so() {
+    let bench = bench();
+    for _ in 0..3 {
+        let reply = bench.instance(LIGHT1, "/cse/light1/state", json!({"con": 1}));
+        assert_eq!(reply.code, 2001);
+    }
+    for query in ["rcn=8&lim=2", "rcn=6&lim=2", "fu=1&lim=2"] {
+        let reply = bench.retrieve(LIGHT1, &format!("/cse/light1/group/fopt?{query}"));
+        let parts = reply.json["m2m:agr"]["m2m:rsp"].as_array().unwrap();
+        assert_eq!((&parts[0]["cnst"], &parts[0]["cnot"]), (&json!(1), &json!(3)), "{query}");
+        assert_eq!((parts[1].get("cnst"), parts[1].get("cnot")), (None, None), "{query}");
+    }
+}

@@ -36,7 +36,7 @@ fn retrieve(light: &mut Light, path: &str) -> Value {
 fn a_content_is_any_value() {
     let (_gateway, mut light) = with_lamp(Setup::new());
     for con in [
-        json!({"temperature": 21.30000000000000004, "on": true, "cr": "Cother"}),
+        json!({"temperature": 0.30000000000000004, "on": true, "cr": "Cother"}),
         json!([1, "a", {"b": null}]),
         json!("21"),
         json!(21.5),

@@ -135,7 +135,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
             let (kind, proof) = match &config.credential {
                 Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
                 Proof::Certificate(files) => {
-                    ("certificate", files.certificate.display().to_string())
+                    ("certificate", saegis_policy::Shown(&files.certificate).to_string())
                 }
             };
             let to = (&config.registrar, Flavour::CseId);

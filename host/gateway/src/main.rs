@@ -236,7 +236,7 @@ async fn check(file: &Path, json: bool) -> ExitCode {
             if json {
                 print(&summary::as_json(&generation).to_string());
             } else {
-                print(&format!("{}: good", file.display()));
+                print(&format!("{}: good", saegis_policy::Shown(&file)));
                 summary::policy(&generation).iter().skip(1).for_each(|line| print(line));
             }
             ExitCode::SUCCESS
@@ -244,7 +244,7 @@ async fn check(file: &Path, json: bool) -> ExitCode {
         Err(faults) if json => {
             let faults = faults.0.iter().map(|f| {
                 serde_json::json!({
-                    "file": f.file, "line": f.line, "column": f.column, "what": f.what,
+                    "file": f.file.to_string_lossy(), "line": f.line, "column": f.column, "what": f.what,
                 })
             });
             print(&serde_json::json!({ "faults": faults.collect::<Vec<_>>() }).to_string());

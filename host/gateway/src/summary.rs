@@ -18,9 +18,11 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
     let config = &gateway.config;
     let generation = gateway.policy.current();
     let behind = match (&config.authority, &config.upstream) {
-        (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, maf.store.display()),
+        (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, saegis_policy::Shown(&maf.store)),
         (None, Some(upstream)) => format!("the CSE at {}", upstream.url),
-        (None, None) => format!("the embedded registrar, {}", config.registrar.store.display()),
+        (None, None) => {
+            format!("the embedded registrar, {}", saegis_policy::Shown(&config.registrar.store))
+        }
     };
     let mut lines = vec![
         format!("saegis {}", env!("CARGO_PKG_VERSION")),

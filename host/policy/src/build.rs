@@ -22,6 +22,7 @@ use crate::queue::Queue;
 use crate::sandbox::Sandbox;
 use crate::settings::{Grants, Settings};
 use crate::shadow::Unloaded;
+use crate::shown::steers;
 use crate::signature::{self, Required, Signed, Trust};
 use crate::subscription::{self, Subscription};
 use crate::table::Table;
@@ -461,6 +462,11 @@ pub(crate) fn list(
         if path.extension().is_some_and(|e| e == extension) && !stem.starts_with('.') {
             if stem.is_empty() {
                 faults.push(Fault::of(&path, "the file's name is not UTF-8"));
+            } else if stem.contains(steers) {
+                // It is a name in logs, metrics and answers.
+                let what = "the file's name has a character that begins a line or steers a terminal; \
+                            rename it";
+                faults.push(Fault::of(&path, what));
             } else {
                 found.insert(stem.to_string(), path);
             }

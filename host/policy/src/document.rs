@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use crate::fault::Fault;
+use crate::shown::Shown;
 
 /// Most faults of one document that are told.
 const MAX_FAULTS: usize = 50;
@@ -118,7 +119,7 @@ impl<'t> Document<'t> {
             if self.faults.len() >= MAX_FAULTS {
                 return;
             }
-            let mut own = self.fault_at(start, format!("{}: {}", fault.file.display(), fault.what));
+            let mut own = self.fault_at(start, format!("{}: {}", Shown(&fault.file), fault.what));
             if let (true, Some(line), Some(first)) = (starts_below, fault.line, own.line) {
                 (own.line, own.column) = (Some(first + line), fault.column);
             }

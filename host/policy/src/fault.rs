@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::shown::Shown;
+
 /// One thing that is wrong with a policy file or a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -30,7 +32,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        write!(f, "{}", Shown(&self.file))?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }

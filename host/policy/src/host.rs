@@ -24,6 +24,7 @@ use crate::decision::ModuleFault;
 use crate::io::Io;
 use crate::log_budget::LogBudget;
 use crate::maf::{Known, MafKeys};
+use crate::shown::steers;
 use crate::subscription::{NoNode, Rule, Subscription};
 use crate::table::{Row, Table};
 
@@ -413,7 +414,7 @@ pub(crate) fn printable(text: &str) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }

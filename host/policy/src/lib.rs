@@ -48,6 +48,7 @@ mod record;
 mod sandbox;
 mod settings;
 mod shadow;
+mod shown;
 mod signature;
 mod slots;
 mod subscription;
@@ -78,6 +79,7 @@ pub use question::{NoQuestion, Question};
 pub use record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
 pub use settings::{Changes, ConfigValues, Grants, Limits, OutgoingHttp, Settings};
 pub use shadow::ShadowSummary;
+pub use shown::{Shown, steers};
 pub use signature::{
     BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,
     signature_file,

@@ -20,6 +20,7 @@ use crate::kept;
 use crate::meter::Meter;
 use crate::observe::{Compared, Decided, Observer};
 use crate::settings::{Limits, Settings};
+use crate::shown::Shown;
 use crate::slots::Slots;
 
 /// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
@@ -274,17 +275,14 @@ fn private_folder(folder: &Path) -> wasmtime::Result<()> {
     let meta = std::fs::metadata(folder)?;
     let owner = meta.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        wasmtime::bail!(
-            "the code cache {} is another user's; what is in it is run",
-            folder.display()
-        );
+        wasmtime::bail!("the code cache {} is another user's; what is in it is run", Shown(folder));
     }
     let mode = meta.permissions().mode();
     if mode & 0o022 != 0 {
         wasmtime::bail!(
             "the code cache {} can be written by others (mode {:o}); take that right from them, \
              for what is in it is run",
-            folder.display(),
+            Shown(folder),
             mode & 0o777,
         );
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::fault::Faults;
 use crate::generation::{Policy, Reload};
+use crate::shown::Shown;
 
 /// How long after the last change a reload starts: several files that are written together make
 /// one generation, and a file that is being written is not read half.
@@ -36,7 +37,7 @@ impl Drop for Watcher {
 
 /// A folder that can't be watched.
 #[derive(Debug, thiserror::Error)]
-#[error("{} can't be watched for changes: {error}", .folder.display())]
+#[error("{} can't be watched for changes: {error}", Shown(.folder))]
 pub struct WatchError {
     folder: PathBuf,
     error: notify::Error,

@@ -59,7 +59,7 @@ pub enum AdminError {
     #[error("{0}")]
     Config(#[from] saegis_policy::Faults),
     /// Nobody answers.
-    #[error("no gateway answers at {}: {error}; is it running, and is this its owner?", .socket.display())]
+    #[error("no gateway answers at {}: {error}; is it running, and is this its owner?", saegis_policy::Shown(.socket))]
     NoAnswer {
         /// The socket.
         socket: PathBuf,

@@ -27,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum AdminSocketError {
     /// Somebody answers at it.
-    #[error("another gateway answers at {}", .0.display())]
+    #[error("another gateway answers at {}", saegis_policy::Shown(.0))]
     InUse(PathBuf),
     /// The system says no.
-    #[error("{} can't be listened on: {error}", .path.display())]
+    #[error("{} can't be listened on: {error}", saegis_policy::Shown(.path))]
     Io {
         /// The socket.
         path: PathBuf,

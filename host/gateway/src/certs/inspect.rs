@@ -61,7 +61,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, CertsError> {
         let items: Vec<_> = told.into_iter().map(|told| told.json).collect();
         let verdicts: Vec<_> = verdicts.iter().map(Verdict::as_json).collect();
         let out = json!({
-            "file": args.file, "items": items, "gateway": config, "verdicts": verdicts,
+            "file": args.file.to_string_lossy(), "items": items, "gateway": config, "verdicts": verdicts,
         });
         crate::print(&out.to_string());
     } else {

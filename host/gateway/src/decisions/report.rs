@@ -101,7 +101,7 @@ impl Report {
                 group.count += 1;
                 if group.examples.len() < EXAMPLES {
                     group.examples.push(Example {
-                        file: file.display().to_string(),
+                        file: saegis_policy::Shown(&file).to_string(),
                         line,
                         question: question.to_string(),
                         before: before.to_string(),
@@ -198,7 +198,7 @@ impl Report {
         });
         let faults = self.faults.iter().map(|fault| {
             json!({
-                "file": fault.file, "line": fault.line, "column": fault.column, "what": fault.what,
+                "file": fault.file.to_string_lossy(), "line": fault.line, "column": fault.column, "what": fault.what,
             })
         });
         json!({

@@ -71,7 +71,7 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
             json!({ "name": import.name, "capability": capability })
         });
         let out = json!({
-            "file": file,
+            "file": file.to_string_lossy(),
             "kind": kind(found.kind),
             "hooks": found.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
             "contract": found.contract,
@@ -84,7 +84,7 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
         });
         crate::print(&out.to_string());
     } else {
-        crate::print(&format!("{}: {}", file.display(), kind(found.kind)));
+        crate::print(&format!("{}: {}", saegis_policy::Shown(&file), kind(found.kind)));
         line("hooks", &or_none(found.hooks.iter().map(|hook: &Hook| hook.name().to_string())));
         line("contract", &or_none(found.contract.iter().cloned()));
         for import in &found.imports {

@@ -32,7 +32,7 @@ pub struct Args {
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
     /// There is no such module.
-    #[error("there is no module {name} in {}; the shadow modules are: {shadows}", .folder.display())]
+    #[error("there is no module {name} in {}; the shadow modules are: {shadows}", saegis_policy::Shown(.folder))]
     Unknown {
         /// The name.
         name: String,
@@ -72,7 +72,7 @@ pub enum RolloutError {
     #[error(
         "{}: is signed (modules.require-signature), so it is changed where the key is; nothing was \
          changed. There, write mode = \"{mode}\" into it and sign it: minisign -Sm {name}.toml. Then put \
-         {name}.toml.minisig and {name}.toml here, and the gateway takes them up", .file.display()
+         {name}.toml.minisig and {name}.toml here, and the gateway takes them up", saegis_policy::Shown(.file)
     )]
     Signed {
         /// The manifest.
@@ -83,10 +83,10 @@ pub enum RolloutError {
         mode: &'static str,
     },
     /// Somebody else is at it.
-    #[error("another promote or rollback is under way in {}", .0.display())]
+    #[error("another promote or rollback is under way in {}", saegis_policy::Shown(.0))]
     UnderWay(PathBuf),
     /// The manifest can't be written.
-    #[error("{}: can't be written: {error}; nothing was changed", .file.display())]
+    #[error("{}: can't be written: {error}; nothing was changed", saegis_policy::Shown(.file))]
     NotWritten {
         /// The manifest.
         file: PathBuf,
@@ -96,7 +96,7 @@ pub enum RolloutError {
     /// It is not known whether a gateway runs and takes it.
     #[error(
         "the running gateway could not be told, at {}: {error}; the manifest is as it was",
-        .socket.display()
+        saegis_policy::Shown(.socket)
     )]
     NotTold {
         /// Where it is told.
@@ -108,7 +108,7 @@ pub enum RolloutError {
     #[error("{0}\nthe running gateway refused it; all is as it was")]
     Refused(String),
     /// The running gateway did not take it, and the manifest could not be put back.
-    #[error("{faults}\nthe running gateway refused it, and {} can't be put back: {error}", .file.display())]
+    #[error("{faults}\nthe running gateway refused it, and {} can't be put back: {error}", saegis_policy::Shown(.file))]
     NotPutBack {
         /// What the gateway said.
         faults: String,

@@ -62,7 +62,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     let rows: Vec<_> = results.iter().map(Tried::as_json).collect();
     if as_json {
         let out = json!({
-            "file": args.file, "cases": rows, "passed": results.len() - failed, "failed": failed,
+            "file": args.file.to_string_lossy(), "cases": rows, "passed": results.len() - failed, "failed": failed,
         });
         crate::print(&out.to_string());
     } else {
@@ -167,7 +167,7 @@ fn missing_hooks(
     let mut document = Document::parse(&args.cases, text);
     for (case, question) in file.cases.iter().zip(questions) {
         if !hooks.contains(&question.hook) {
-            let module = args.file.display();
+            let module = saegis_policy::Shown(&args.file);
             let what = format!("asks {}, which {module} does not export", question.hook);
             document.add_fault_of(&case.name, &what);
         }

@@ -10,6 +10,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDe
 use tokio::sync::mpsc::Receiver;
 
 use super::{Answer, Asked, Question};
+use crate::shown::Shown;
 
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 
@@ -113,7 +114,7 @@ impl File {
         }
         let made = open_file(path.as_deref(), *was_open)
             .and_then(|database| Open::new(database).map_err(|e| e.to_string()));
-        let whose = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let whose = path.as_ref().map(|path| Shown(path).to_string()).unwrap_or_default();
         let made = made.map_err(|e| format!("{whose} can't be opened: {e}"))?;
         *was_open = true;
         Ok(open.insert(made))

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
-use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, Tool};
+use saegis_tests::{BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, Tool};
 
 /// A handshake of another host of this machine's loopback network.
 fn from_another_host(gateway: &Gateway, credential: Credential<'_>) -> bool {
@@ -118,4 +119,84 @@ fn without_descriptors_live_associations_are_served() {
     Tool::OpenSsl.connect(gateway.port(), third).close();
     let own = Request::retrieve("/cse/light1").from("Clight-AE1");
     light.ask(&own).unwrap().expect(200, 2000);
+}
+
+/// Sixty hosts that send three bytes each, and come again when they are closed, keep nobody waiting.
+#[test]
+fn hosts_that_stall_handshakes_hold_up_no_other() {
+    let gateway = Setup::new()
+        .with("limits", "connections = 1000")
+        // Or they were soon barred for their failures.
+        .with("limits", "failed-handshakes-per-minute = 1000000")
+        .with_metrics()
+        .start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for host in 2..62 {
+        for _ in 0..30 {
+            runtime.spawn(stall(host, gateway.port()));
+        }
+    }
+    // Until they hold all that they can get, and take places from each other.
+    let deadline = Instant::now() + BOUND;
+    let displaced = "saegis_handshakes_total{outcome=\"displaced\"}";
+    while gateway.monitor("/metrics").value(displaced) < 100.0 {
+        assert!(Instant::now() < deadline, "they do not fill the places");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let start = Instant::now();
+        let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+        longest = longest.max(start.elapsed());
+        let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
+        light.ask(&nothing).unwrap().expect_refusal(404, 4004);
+        light.close();
+    }
+    runtime.shutdown_background();
+    println!("the longest good handshake took {longest:.0?}");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+}
+
+/// Begins handshakes of another host of this machine's loopback network, one after the other, and goes
+/// on with none.
+async fn stall(host: u8, port: u16) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    loop {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+        if let Ok(mut stream) = socket.connect(([127, 0, 0, 1], port).into()).await {
+            let _ = stream.write_all(&[0x16, 3, 1]).await;
+            let _ = stream.read(&mut [0; 1]).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Who has connected and says nothing has a short time, whatever a handshake may take.
+#[test]
+fn a_first_flight_has_a_time_of_its_own() {
+    use std::io::{Read as _, Write as _};
+    let setup = Setup::new().with("limits", "handshake-seconds = 60\nfirst-flight-seconds = 1");
+    let gateway = setup.start();
+    let start = Instant::now();
+    let mut socket = TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
+    socket.write_all(&[0x16, 3, 1]).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    assert_eq!(socket.read(&mut [0; 1]).unwrap_or(0), 0, "it is closed");
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    let refused = gateway.handshake_refused(Mark::START);
+    assert_eq!(refused.text("cause"), "timeout");
+    assert!(refused.message().contains("first flight"), "{refused:?}");
+}
+
+/// Where there are as many associations as there may be, one more waits for a while.
+#[test]
+fn past_the_bound_of_associations_a_handshake_waits_and_gives_up() {
+    let setup = Setup::new().with("limits", "connections = 1\nhandshake-seconds = 2");
+    let gateway = setup.start();
+    let mut first = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let mut second = Light::connect(gateway.port(), LIGHT2).unwrap();
+    second.ended().unwrap();
+    assert_eq!(gateway.handshake_refused(Mark::START).text("cause"), "no-place");
+    first.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
 }

@@ -416,3 +416,23 @@ fn a_storm_of_registrations_loses_none() {
 fn load_of_ten_thousand_registrations() {
     a_storm_of(10_000);
 }
+
+/// The trail names an AE that comes back by the AE-ID that it has got.
+#[test]
+fn an_ae_that_comes_back_is_named_in_the_trail() {
+    let gateway = with_new_credentials().start();
+    let established =
+        |mark: Mark| gateway.log().wait_after(mark, "association.established").text("entity");
+    let mark = gateway.log().mark();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    assert_eq!(established(mark), "an AE not yet known");
+    new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
+    new.close();
+    gateway.log().wait("association.ended");
+    let mark = gateway.log().mark();
+    let _new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    assert_eq!(established(mark), "AE Cnew");
+    let gateway = gateway.stop_and_start();
+    let _new = Tool::OpenSsl.connect(gateway.port(), NEW1);
+    assert_eq!(gateway.log().wait("association.established").text("entity"), "AE Cnew");
+}

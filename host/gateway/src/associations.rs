@@ -206,15 +206,22 @@ impl Associations {
         // Only now: whoever registers from here on sees it in the list.
         let generation = policy.current();
         let (association, credential) = (&listed.live.association, &credential);
+        let bound = match association.credential_entity() {
+            Entity::NotYetKnown => bindings.of(credential),
+            _ => None,
+        };
+        // It can't stand for an entity already. The trail names it by what it has learnt.
+        if let Some(stem) = bound.clone().filter(|stem| !generation.reserves(stem)) {
+            let _ = association.learn(stem);
+        }
+        audit::established(association);
         match association.credential_entity() {
-            Entity::NotYetKnown => match bindings.of(credential) {
+            Entity::NotYetKnown => match bound {
                 Some(stem) if generation.reserves(&stem) => {
                     let why = "policy gives its AE-ID to another credential";
                     self.free(bindings, credential, &generation, why).await;
                 }
-                // It can't stand for an entity already.
-                Some(stem) => drop(association.learn(stem)),
-                None => {}
+                Some(_) | None => {}
             },
             named @ (Entity::Ae(_) | Entity::Aes(_)) => {
                 if bindings.of(credential).is_some() {

@@ -292,8 +292,10 @@ impl Default for Admin {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Bounds {
-    /// Connections at a time.
+    /// Associations at a time.
     pub connections: usize,
+    /// Handshakes under way at a time, beside the associations.
+    pub handshakes: usize,
     /// Handshakes under way at a time of one peer address (IPv4), or network of 64 bits (IPv6).
     pub handshakes_per_peer: usize,
     /// Handshakes of one peer address, or network, that may fail in a minute; until some of them
@@ -301,7 +303,9 @@ pub struct Bounds {
     pub failed_handshakes_per_minute: u32,
     /// Live associations of one credential; one more ends the oldest.
     pub associations_per_credential: usize,
-    /// From the first byte to the association, in seconds.
+    /// For the client's first flight, in seconds.
+    pub first_flight_seconds: u64,
+    /// From the connection to the association, in seconds.
     pub handshake_seconds: u64,
     /// For the header of a request, from the end of the one before, in seconds. An association
     /// without requests ends after it.
@@ -326,9 +330,11 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            handshakes: 1000,
             handshakes_per_peer: 128,
             failed_handshakes_per_minute: 300,
             associations_per_credential: 64,
+            first_flight_seconds: 2,
             handshake_seconds: 10,
             idle_seconds: 300,
             content_seconds: 10,
@@ -343,6 +349,11 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// The time for the first flight of a handshake.
+    pub fn first_flight(&self) -> Duration {
+        Duration::from_secs(self.first_flight_seconds)
+    }
+
     /// The time for a handshake.
     pub fn handshake(&self) -> Duration {
         Duration::from_secs(self.handshake_seconds)

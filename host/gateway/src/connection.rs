@@ -1,5 +1,6 @@
 //! One connection, from its first byte to its end.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -21,15 +22,18 @@ use crate::service::Service;
 /// How long a connection that was refused is given to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end. `under_way` ends with the handshake, `place` with the last of its
-/// requests. `stop` asks it to finish
-/// the request at hand and end.
+/// Why a handshake was ended that had done nothing wrong.
+const DISPLACED: &str = "all places for handshakes are taken, and the peer has the most of them";
+
+/// Serves a connection to its end. `under_way` ends when the handshake is finished and one of the
+/// `places` of associations is taken, which is given back with the last request. `stop` asks it to
+/// finish the request at hand and end.
 pub async fn serve(
     gateway: Arc<Gateway>,
     socket: TcpStream,
     peer: SocketAddr,
     under_way: UnderWay,
-    place: OwnedSemaphorePermit,
+    places: Arc<Semaphore>,
     stop: CancellationToken,
 ) {
     // Primitives are small and answered one by one.
@@ -43,23 +47,47 @@ pub async fn serve(
     // Not for as long as the association is idle: what a handshake and a request take of memory is given
     // back with them.
     let shaking_hands = Box::pin(handshake(&gateway, socket, peer));
-    let (accepted, voucher) = match timeout_at(deadline, shaking_hands).await {
+    let outcome = tokio::select! {
+        outcome = timeout_at(deadline, shaking_hands) => outcome,
+        () = under_way.displaced() => {
+            under_way.failed();
+            return refused("displaced", DISPLACED);
+        }
+    };
+    let (accepted, voucher) = match outcome {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refusal)) => {
             // Counted before it is told: whoever acts on the line finds it counted.
             under_way.failed();
-            return refused(refusal.cause(), &refusal.to_string());
+            return match refusal {
+                Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
+                    refused("timeout", "the client's first flight took too long")
+                }
+                refusal => refused(refusal.cause(), &refusal.to_string()),
+            };
         }
         Err(_) => {
             under_way.failed();
             return refused("timeout", "the handshake took too long");
         }
     };
-    drop(under_way);
     let Accepted { association, mut stream, exported } = accepted;
+    // Past the bound it waits for another association to end: it has shown who it is.
+    let place = tokio::select! {
+        place = timeout_at(deadline, places.acquire_owned()) => place,
+        () = under_way.displaced() => {
+            refused("displaced", DISPLACED);
+            return take_leave(&mut stream).await;
+        }
+    };
+    // The semaphore is never closed.
+    let Ok(Ok(place)) = place else {
+        refused("no-place", "there are as many associations as there may be");
+        return take_leave(&mut stream).await;
+    };
+    drop(under_way);
     let saef = association.saef;
     gateway.metrics.established(saef, start.elapsed());
-    audit::established(&association);
     let listed =
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
     gateway.aes.note(&listed.live);
@@ -80,9 +108,12 @@ async fn handshake(
     mut socket: TcpStream,
     peer: SocketAddr,
 ) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
-    let flight = match FirstFlight::read(&mut socket).await {
-        Ok(flight) => flight,
-        Err(refusal) => return Err(turn_away(socket, refusal).await),
+    // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
+    let patience = gateway.config.limits.first_flight();
+    let flight = match tokio::time::timeout(patience, FirstFlight::read(&mut socket)).await {
+        Ok(Ok(flight)) => flight,
+        Ok(Err(refusal)) => return Err(turn_away(socket, refusal).await),
+        Err(_) => return Err(Refusal::Connection(ErrorKind::TimedOut.into())),
     };
     if flight.offer() == Offer::Certificates {
         return with_certificates(gateway, socket, peer, flight).await;

@@ -1,42 +1,65 @@
-//! What each peer address has under way and has failed at, so that one host can't take all the
-//! places, try keys without end, or fill the log.
+//! Handshakes by peer address: how many are under way and how many have failed, so that one host can't
+//! take the places of others, or try keys without end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 /// The time in which a peer's allowance of failures is given back.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How often a peer's refusals are told, at the most.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// Most peers that are remembered. Where there are more, those with nothing under way whose
+/// Most networks that are remembered. Where there are more, those with nothing under way whose
 /// failures are fewest are forgotten.
-const MOST_PEERS: usize = 50_000;
+const MAX_NETWORKS: usize = 50_000;
 
-/// Bounds for one peer.
+/// The networks that are counted of an IPv6 address, by the length of their prefix, and how many
+/// times as much each may have as the first. A host has all of a network of 64 bits, a site often one
+/// of 56 or 48.
+const IPV6_NETWORKS: [(u8, usize); 3] = [(64, 1), (56, 2), (48, 4)];
+
+/// Bounds on handshakes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Handshakes under way at a time.
+    /// Under way at a time.
+    pub all: usize,
+    /// Under way at a time of one peer.
     pub under_way: usize,
-    /// Handshakes that may fail in a minute.
+    /// Of one peer that may fail in a minute.
     pub failures: u32,
 }
 
-/// Counts handshakes by peer address. Of IPv6 the network half counts, for a host has all the rest.
+/// Counts handshakes by network.
 #[derive(Clone)]
 pub struct Peers {
     bounds: Bounds,
-    peers: Arc<Mutex<HashMap<IpAddr, Peer>>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Default)]
-struct Peer {
+struct Counts {
+    networks: HashMap<Network, Count>,
+    /// The places that are taken, by the widest network that is counted, each the oldest first.
+    places: HashMap<Network, BTreeMap<u64, CancellationToken>>,
+    /// How many there are.
+    taken: usize,
+    next: u64,
+}
+
+/// An IPv4 address, or an IPv6 network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Network {
+    address: IpAddr,
+    /// The length of the prefix, in bits.
+    prefix: u8,
+}
+
+#[derive(Default)]
+struct Count {
     under_way: usize,
     failures: Failures,
-    told: Option<Instant>,
 }
 
 /// A bucket that each failure fills a little and time empties.
@@ -47,9 +70,10 @@ struct Failures {
 }
 
 impl Failures {
-    fn now(self, now: Instant, most: u32) -> f64 {
+    /// The level now, of a bucket that a minute empties of so much.
+    fn now(self, now: Instant, most: f64) -> f64 {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let emptied = since.as_secs_f64() / MINUTE.as_secs_f64() * f64::from(most);
+        let emptied = since.as_secs_f64() / MINUTE.as_secs_f64() * most;
         (self.level - emptied).max(0.0)
     }
 }
@@ -58,6 +82,8 @@ impl Failures {
 pub struct UnderWay {
     peers: Peers,
     peer: IpAddr,
+    place: u64,
+    displaced: CancellationToken,
 }
 
 /// Why a peer may not begin a handshake now.
@@ -65,6 +91,8 @@ pub struct UnderWay {
 pub enum Full {
     /// It has as many under way as it may.
     UnderWay,
+    /// All places for handshakes are taken, and nobody has more of them than it.
+    Places,
     /// Too many of its handshakes have failed.
     Failures,
 }
@@ -74,6 +102,7 @@ impl Full {
     pub fn cause(self) -> &'static str {
         match self {
             Self::UnderWay => "too-many",
+            Self::Places => "too-many-in-all",
             Self::Failures => "too-many-failed",
         }
     }
@@ -82,6 +111,9 @@ impl Full {
     pub fn why(self) -> &'static str {
         match self {
             Self::UnderWay => "the peer has as many handshakes under way as it may",
+            Self::Places => {
+                "all places for handshakes are taken, and nobody has more of them than the peer"
+            }
             Self::Failures => {
                 "as many handshakes of the peer have failed in the last minute as may"
             }
@@ -89,109 +121,170 @@ impl Full {
     }
 }
 
-/// A peer may not begin a handshake now.
-#[derive(Debug)]
-pub struct TurnedAway {
-    /// Why not.
-    pub full: Full,
-    /// Whether it is to be told in the log: it is for the first of them, and then once a second.
-    pub tell: bool,
-}
-
 impl Peers {
     /// Nothing counted yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, peers: Arc::default() }
+        Self { bounds, counts: Arc::default() }
     }
 
     /// Counts one more under way, unless the peer may not have it.
     ///
     /// # Errors
     /// Why not.
-    pub fn enter(&self, peer: IpAddr) -> Result<UnderWay, TurnedAway> {
+    pub fn enter(&self, peer: IpAddr) -> Result<UnderWay, Full> {
         self.enter_at(peer, Instant::now())
     }
 
-    fn enter_at(&self, peer: IpAddr, now: Instant) -> Result<UnderWay, TurnedAway> {
-        let address = host(peer);
-        let mut peers = self.lock();
-        let peer = peers.entry(address).or_default();
-        let full = if peer.under_way >= self.bounds.under_way {
-            Some(Full::UnderWay)
-        } else if peer.failures.now(now, self.bounds.failures) + 1.0
-            > f64::from(self.bounds.failures)
-        {
-            Some(Full::Failures)
-        } else {
-            None
-        };
-        if let Some(full) = full {
-            let tell =
-                peer.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY);
-            if tell {
-                peer.told = Some(now);
+    fn enter_at(&self, peer: IpAddr, now: Instant) -> Result<UnderWay, Full> {
+        let mut counts = self.lock();
+        for (network, times) in networks(peer) {
+            let Some(count) = counts.networks.get(&network) else { continue };
+            if count.under_way >= self.bounds.under_way.saturating_mul(times) {
+                return Err(Full::UnderWay);
             }
-            return Err(TurnedAway { full, tell });
+            let most = self.failures_of(times);
+            if count.failures.now(now, most) + 1.0 > most {
+                return Err(Full::Failures);
+            }
         }
-        peer.under_way += 1;
-        Ok(UnderWay { peers: self.clone(), peer: address })
+        let own = widest(peer);
+        if counts.taken >= self.bounds.all && !counts.displace_for(own) {
+            return Err(Full::Places);
+        }
+        for (network, _) in networks(peer) {
+            counts.networks.entry(network).or_default().under_way += 1;
+        }
+        let (place, displaced) = (counts.next, CancellationToken::new());
+        counts.next += 1;
+        counts.taken += 1;
+        counts.places.entry(own).or_default().insert(place, displaced.clone());
+        Ok(UnderWay { peers: self.clone(), peer, place, displaced })
+    }
+
+    /// How many handshakes of a network may fail in a minute.
+    fn failures_of(&self, times: usize) -> f64 {
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
+        f64::from(self.bounds.failures) * f64::from(times)
     }
 
     /// Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Peer>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets those who owe nothing, and, if that is not enough, those who owe the least.
-    fn make_room(&self, peers: &mut HashMap<IpAddr, Peer>, now: Instant) {
-        let owes = |peer: &Peer| peer.failures.now(now, self.bounds.failures);
-        peers.retain(|_, peer| peer.under_way > 0 || owes(peer) > 0.0);
-        if peers.len() >= MOST_PEERS {
-            let mut debts: Vec<_> = peers.values().map(owes).collect();
-            let (_, median, _) = debts.select_nth_unstable_by(MOST_PEERS / 2, f64::total_cmp);
+    fn make_room(&self, networks: &mut HashMap<Network, Count>, now: Instant) {
+        let most = f64::from(self.bounds.failures);
+        let owes = |count: &Count| count.failures.now(now, most);
+        networks.retain(|_, count| count.under_way > 0 || owes(count) > 0.0);
+        if networks.len() >= MAX_NETWORKS {
+            let mut debts: Vec<_> = networks.values().map(owes).collect();
+            let (_, median, _) = debts.select_nth_unstable_by(MAX_NETWORKS / 2, f64::total_cmp);
             let median = *median;
-            peers.retain(|_, peer| peer.under_way > 0 || owes(peer) > median);
+            networks.retain(|_, count| count.under_way > 0 || owes(count) > median);
         }
     }
 }
 
+impl Counts {
+    /// Ends the oldest handshake of the network that has the most, if it has more than this one: so
+    /// those who stall take places from each other, and not from who comes and goes.
+    fn displace_for(&mut self, own: Network) -> bool {
+        let has = self.places.get(&own).map_or(0, BTreeMap::len);
+        // Where several have as many, the oldest of all.
+        let oldest = |(network, places): (&Network, &BTreeMap<u64, CancellationToken>)| {
+            Some((places.len(), std::cmp::Reverse(*places.keys().next()?), *network))
+        };
+        let biggest =
+            self.places.iter().filter_map(oldest).max_by_key(|(most, first, _)| (*most, *first));
+        let Some((most, std::cmp::Reverse(first), network)) = biggest else { return false };
+        if most <= has {
+            return false;
+        }
+        if let Some(displaced) = self.free(network, first) {
+            displaced.cancel();
+        }
+        true
+    }
+
+    /// Gives a place back, if that has not been done.
+    fn free(&mut self, network: Network, place: u64) -> Option<CancellationToken> {
+        let places = self.places.get_mut(&network)?;
+        let freed = places.remove(&place)?;
+        if places.is_empty() {
+            self.places.remove(&network);
+        }
+        self.taken -= 1;
+        Some(freed)
+    }
+}
+
 impl UnderWay {
+    /// Resolves when somebody else has got its place.
+    pub async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+
     /// The handshake has failed.
     pub fn failed(self) {
         self.failed_at(Instant::now());
     }
 
     fn failed_at(self, now: Instant) {
-        let most = self.peers.bounds.failures;
-        let mut peers = self.peers.lock();
-        if let Some(peer) = peers.get_mut(&self.peer) {
-            peer.failures = Failures { level: peer.failures.now(now, most) + 1.0, at: Some(now) };
+        let mut counts = self.peers.lock();
+        for (network, times) in networks(self.peer) {
+            if let Some(count) = counts.networks.get_mut(&network) {
+                let level = count.failures.now(now, self.peers.failures_of(times)) + 1.0;
+                count.failures = Failures { level, at: Some(now) };
+            }
         }
-        if peers.len() >= MOST_PEERS {
-            self.peers.make_room(&mut peers, now);
+        if counts.networks.len() >= MAX_NETWORKS {
+            self.peers.make_room(&mut counts.networks, now);
         }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let mut peers = self.peers.lock();
-        if let Some(peer) = peers.get_mut(&self.peer) {
-            peer.under_way -= 1;
-            if peer.under_way == 0 && peer.failures.at.is_none() {
-                peers.remove(&self.peer);
+        let mut counts = self.peers.lock();
+        counts.free(widest(self.peer), self.place);
+        for (network, _) in networks(self.peer) {
+            if let Some(count) = counts.networks.get_mut(&network) {
+                count.under_way -= 1;
+                if count.under_way == 0 && count.failures.at.is_none() {
+                    counts.networks.remove(&network);
+                }
             }
         }
     }
 }
 
-fn host(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        v4 @ IpAddr::V4(_) => v4,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
+/// The networks that are counted of an address, the narrowest first, and how many times as much each
+/// may have.
+fn networks(peer: IpAddr) -> impl Iterator<Item = (Network, usize)> {
+    let (v4, v6) = match peer.to_canonical() {
+        v4 @ IpAddr::V4(_) => (Some((Network { address: v4, prefix: 32 }, 1)), None),
+        IpAddr::V6(v6) => (None, Some(v6)),
+    };
+    let of_v6 = v6.into_iter().flat_map(|v6| {
+        IPV6_NETWORKS.into_iter().map(move |(prefix, times)| {
+            let bits = v6.to_bits() & (u128::MAX << (128 - prefix));
+            (Network { address: Ipv6Addr::from_bits(bits).into(), prefix }, times)
+        })
+    });
+    v4.into_iter().chain(of_v6)
+}
+
+fn widest(peer: IpAddr) -> Network {
+    let itself = Network { address: peer, prefix: 128 };
+    networks(peer).last().map_or(itself, |(network, _)| network)
+}
+
+/// The widest network that is counted of an address, as people write it.
+pub fn widest_network(peer: IpAddr) -> String {
+    match widest(peer) {
+        Network { address: address @ IpAddr::V4(_), .. } => address.to_string(),
+        Network { address, prefix } => format!("{address}/{prefix}"),
     }
 }
 
@@ -199,9 +292,7 @@ fn host(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn peers() -> Peers {
-        Peers::new(Bounds { under_way: 2, failures: 3 })
-    }
+    const BOUNDS: Bounds = Bounds { all: 1000, under_way: 2, failures: 3 };
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -209,12 +300,11 @@ mod tests {
 
     #[test]
     fn a_peer_has_so_many_under_way_and_no_more() {
-        let peers = peers();
+        let peers = Peers::new(BOUNDS);
         let first = peers.enter(address("192.0.2.1"));
         let second = peers.enter(address("::ffff:192.0.2.1"));
         assert!(first.is_ok() && second.is_ok());
-        let away = peers.enter(address("192.0.2.1")).err().unwrap();
-        assert_eq!((away.full, away.tell), (Full::UnderWay, true));
+        assert_eq!(peers.enter(address("192.0.2.1")).err(), Some(Full::UnderWay));
         let others = [peers.enter(address("192.0.2.2")), peers.enter(address("2001:db8::1"))];
         assert!(others.iter().all(Result::is_ok));
         let same_network = peers.enter(address("2001:db8::2"));
@@ -223,20 +313,84 @@ mod tests {
         drop(first);
         assert!(peers.enter(address("192.0.2.1")).is_ok());
         drop((second, others, same_network));
-        assert!(peers.lock().is_empty());
+        assert!(peers.lock().networks.is_empty());
+        assert_eq!(peers.lock().taken, 0);
+    }
+
+    #[test]
+    fn the_networks_of_a_site_count_together() {
+        let peers = Peers::new(BOUNDS);
+        let enter = |text: &str| peers.enter(address(text));
+        // Four of one /56, over two /64; then four more of the /48.
+        let of_56: Vec<_> = ["1:2:3:100::1", "1:2:3:100::2", "1:2:3:101::1", "1:2:3:101::2"]
+            .map(enter)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(enter("1:2:3:1ff::1").err(), Some(Full::UnderWay));
+        let of_48: Vec<_> = ["1:2:3:200::1", "1:2:3:300::1", "1:2:3:400::1", "1:2:3:500::1"]
+            .map(enter)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(enter("1:2:3:ff00::1").err(), Some(Full::UnderWay));
+        assert!(enter("1:2:4::1").is_ok());
+        drop((of_56, of_48));
+        assert!(enter("1:2:3:ff00::1").is_ok());
+    }
+
+    #[test]
+    fn those_who_have_the_most_make_room_for_others() {
+        let peers = Peers::new(Bounds { all: 100, under_way: 60, failures: 1_000_000 });
+        let take = |peer: &str| -> Vec<_> {
+            (0..100).map_while(|_| peers.enter(address(peer)).ok()).collect()
+        };
+        let (first, second) = (take("192.0.2.1"), take("192.0.2.2"));
+        let gone = |of: &[UnderWay]| of.iter().filter(|u| u.displaced.is_cancelled()).count();
+        // The second has as many as the first then, at the first's expense.
+        assert_eq!((first.len(), gone(&first)), (60, 10));
+        assert_eq!((second.len(), gone(&second)), (50, 0));
+        assert!(first[0].displaced.is_cancelled() && !first[59].displaced.is_cancelled());
+        assert_eq!(peers.enter(address("192.0.2.2")).err(), Some(Full::Places));
+        // Whoever comes new has a place, and keeps it while the others come again and again.
+        let new = peers.enter(address("192.0.2.3")).unwrap();
+        let again: Vec<_> = (0..500)
+            .filter_map(|n| {
+                peers.enter(address(if n % 2 == 0 { "192.0.2.1" } else { "192.0.2.2" })).ok()
+            })
+            .collect();
+        assert!(!new.displaced.is_cancelled());
+        assert_eq!(peers.lock().taken, 100);
+        drop((first, second, again, new));
+        assert_eq!(peers.lock().taken, 0);
+        assert!(peers.lock().places.is_empty() && peers.lock().networks.is_empty());
+    }
+
+    #[test]
+    fn where_each_has_one_the_oldest_goes() {
+        let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
+        let all: Vec<_> =
+            (1..=4).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
+        let gone: Vec<_> = all.iter().map(|u| u.displaced.is_cancelled()).collect();
+        assert_eq!(gone, [true, false, false, false]);
+        // One network of a site counts as one host.
+        let site = Peers::new(Bounds { all: 2, under_way: 60, failures: 1_000_000 });
+        let _held = [
+            site.enter(address("1:2:3:4::1")).unwrap(),
+            site.enter(address("1:2:3:5::1")).unwrap(),
+        ];
+        assert_eq!(site.enter(address("1:2:3:6::1")).err(), Some(Full::Places));
+        assert!(site.enter(address("1:2:4::1")).is_ok());
     }
 
     #[test]
     fn failures_bar_a_peer_until_they_are_old_and_no_other() {
-        let (peers, start) = (peers(), Instant::now());
+        let (peers, start) = (Peers::new(BOUNDS), Instant::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for _ in 0..3 {
             peers.enter_at(bad, start).unwrap().failed_at(start);
         }
-        let away = peers.enter_at(bad, start).err().unwrap();
-        assert_eq!((away.full, away.tell), (Full::Failures, true));
-        assert!(!peers.enter_at(bad, start).err().unwrap().tell, "told once a second");
-        assert!(peers.enter_at(bad, start + TELL_EVERY).err().unwrap().tell);
+        assert_eq!(peers.enter_at(bad, start).err(), Some(Full::Failures));
         assert!(peers.enter_at(good, start).is_ok());
         // A third of the allowance is back after a third of the minute.
         let later = start + MINUTE / 3 + Duration::from_millis(1);
@@ -246,12 +400,29 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_a_site_bar_the_site() {
+        let (peers, start) = (Peers::new(BOUNDS), Instant::now());
+        // Each of another network of 64 bits.
+        for n in 0..12 {
+            let peer = address(&format!("2001:db8:1:{n:x}00::1"));
+            peers.enter_at(peer, start).unwrap().failed_at(start);
+        }
+        assert_eq!(
+            peers.enter_at(address("2001:db8:1:ff00::1"), start).err(),
+            Some(Full::Failures)
+        );
+        assert!(peers.enter_at(address("2001:db8:2::1"), start).is_ok());
+        assert_eq!(widest_network(address("2001:db8:1:ff00::1")), "2001:db8:1::/48");
+        assert_eq!(widest_network(address("::ffff:192.0.2.1")), "192.0.2.1");
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
-        let (peers, now) = (peers(), Instant::now());
-        for n in 0..u32::try_from(MOST_PEERS + MOST_PEERS / 2).unwrap() {
+        let (peers, now) = (Peers::new(BOUNDS), Instant::now());
+        for n in 0..u32::try_from(MAX_NETWORKS + MAX_NETWORKS / 2).unwrap() {
             let peer = IpAddr::from(n.to_be_bytes());
             peers.enter_at(peer, now).unwrap().failed_at(now);
         }
-        assert!(peers.lock().len() <= MOST_PEERS, "{}", peers.lock().len());
+        assert!(peers.lock().networks.len() <= MAX_NETWORKS);
     }
 }

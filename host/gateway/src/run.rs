@@ -21,7 +21,7 @@ use crate::decisions::Recording;
 use crate::door::Door;
 use crate::gateway::Gateway;
 use crate::logging::Lost;
-use crate::peers::{self, Peers, TurnedAway};
+use crate::peers::{self, Peers};
 use crate::upstream::Upstream;
 use crate::{audit, connection, cses, door, monitor, sockets, summary};
 
@@ -41,7 +41,7 @@ pub async fn run(
     recording: Option<&Recording>,
 ) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
-    raise_descriptor_limit(config.limits.connections);
+    raise_descriptor_limit(config.limits.connections, config.limits.handshakes);
     let (address, monitor) = (config.listen.address, config.metrics.address);
     // Taken before the store is: where the place is taken, nothing else need be tried.
     let listener = sockets::listener(address)
@@ -161,32 +161,25 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut 
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(gateway.config.limits.connections));
     let peers = Peers::new(peers::Bounds {
+        all: gateway.config.limits.handshakes,
         under_way: gateway.config.limits.handshakes_per_peer,
         failures: gateway.config.limits.failed_handshakes_per_minute,
     });
     loop {
-        let next = async {
-            // Past the bound, new connections wait in the kernel's queue.
-            let place = places.clone().acquire_owned().await;
-            (accept(&listener).await, place)
-        };
         tokio::select! {
-            ((socket, peer), place) = next => {
+            (socket, peer) = accept(&listener) => {
                 let under_way = match peers.enter(peer.ip()) {
                     Ok(under_way) => under_way,
-                    Err(TurnedAway { full, tell }) => {
+                    Err(full) => {
                         gateway.metrics.refused(full.cause());
-                        if tell {
-                            audit::handshake_refused(peer, full.cause(), full.why());
-                        }
+                        audit::handshake_refused(peer, full.cause(), full.why());
                         continue;
                     }
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
-                // The semaphore is never closed.
-                let Ok(place) = place else { continue };
+                let places = places.clone();
                 connections.spawn(async move {
-                    connection::serve(gateway, socket, peer, under_way, place, stop).await;
+                    connection::serve(gateway, socket, peer, under_way, places, stop).await;
                 });
             }
             () = signals.next() => break,
@@ -237,10 +230,10 @@ async fn reload_on_hangup(
 
 /// Each connection takes a descriptor, and one to another CSE behind; the store, the policy files
 /// and the log must find some too.
-fn raise_descriptor_limit(connections: usize) {
+fn raise_descriptor_limit(connections: usize, handshakes: usize) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    let wanted = 2 * connections as u64 + 256;
+    let wanted = 2 * connections as u64 + handshakes as u64 + 256;
     let most = limit.maximum.unwrap_or(u64::MAX);
     if limit.current.is_some_and(|now| now < wanted) {
         limit.current = Some(wanted.min(most));
@@ -248,8 +241,9 @@ fn raise_descriptor_limit(connections: usize) {
         if most < wanted || raised.is_err() {
             tracing::warn!(
                 event = "gateway.descriptors",
-                "{connections} connections may need {wanted} file descriptors and {most} can be \
-                 had; lower limits.connections, or raise the limit (LimitNOFILE= in systemd)"
+                "{connections} connections and {handshakes} handshakes may need {wanted} file \
+                 descriptors and {most} can be had; lower limits.connections, or raise the limit \
+                 (LimitNOFILE= in systemd)"
             );
         }
     }

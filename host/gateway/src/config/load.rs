@@ -187,9 +187,11 @@ impl Config {
         let bounds = &self.limits;
         for (entry, value) in [
             ("limits.connections", bounds.connections as u64),
+            ("limits.handshakes", bounds.handshakes as u64),
             ("limits.handshakes-per-peer", bounds.handshakes_per_peer as u64),
             ("limits.failed-handshakes-per-minute", bounds.failed_handshakes_per_minute.into()),
             ("limits.associations-per-credential", bounds.associations_per_credential as u64),
+            ("limits.first-flight-seconds", bounds.first_flight_seconds),
             ("limits.handshake-seconds", bounds.handshake_seconds),
             ("limits.idle-seconds", bounds.idle_seconds),
             ("limits.content-seconds", bounds.content_seconds),

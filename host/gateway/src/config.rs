@@ -426,6 +426,9 @@ impl Default for Decisions {
 pub struct Metrics {
     /// Address and port, of the loopback interface; none, and there are none to be had.
     pub address: Option<SocketAddr>,
+    /// Host names by which it may be asked, besides `localhost` and addresses of the loopback
+    /// interface.
+    pub hosts: Vec<String>,
 }
 
 fn csebase_name() -> String {

@@ -30,13 +30,17 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::gateway::Gateway;
-use crate::local::Local;
+use crate::local::{Bounds, Local};
 use crate::notifier::{Failure, answered_by, is_of};
 use crate::private_file;
 use crate::service::{collect, http_response, read_whole};
 
-/// Connections of the CSE at a time.
-const CONNECTIONS: usize = 256;
+/// Bounds on the connections of the CSE, which keeps them for its next notifications.
+const BOUNDS: Bounds = Bounds {
+    connections: 256,
+    header: Duration::from_secs(30),
+    connection: Duration::from_secs(300),
+};
 
 /// What is escaped in a Credential-ID that is a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
@@ -135,7 +139,7 @@ pub async fn listen(
             http_response(response, Some(Operation::Notify)).map(Full::new)
         }
     };
-    Local::listen(address, CONNECTIONS, user, answer).await
+    Local::listen(address, BOUNDS, user, answer).await
 }
 
 /// Has the CSE send what is for an AE to us, if the request says where the AE is reached: its points of

@@ -1,10 +1,10 @@
 //! What is counted, in the form that Prometheus reads.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -62,7 +62,30 @@ struct ByFault {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRequest {
     operation: &'static str,
-    rsc: u32,
+    rsc: KnownRsc,
+}
+
+/// A code that the specification has, or any other: what another CSE or a module makes up gets no
+/// series of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct KnownRsc(Option<u16>);
+
+impl KnownRsc {
+    fn of(rsc: Rsc) -> Self {
+        match rsc {
+            Rsc::Other(_) => Self(None),
+            known => Self(Some(known.code())),
+        }
+    }
+}
+
+impl EncodeLabelValue for KnownRsc {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self.0 {
+            Some(code) => write!(encoder, "{code}"),
+            None => encoder.write_str("other"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -229,7 +252,7 @@ impl Metrics {
     /// A request was answered; where it could not be read, its operation is not known.
     pub fn answered(&self, operation: Option<Operation>, rsc: Rsc) {
         let operation = operation.map_or("unknown", Operation::name);
-        self.requests.get_or_create(&ByRequest { operation, rsc: rsc.code().into() }).inc();
+        self.requests.get_or_create(&ByRequest { operation, rsc: KnownRsc::of(rsc) }).inc();
     }
 
     /// The CSE behind has answered, or has not in time.

@@ -98,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// Without a table of the configuration.
+    pub fn without(mut self, table: &str) -> Self {
+        self.tables.retain(|(name, _)| name != table);
+        self
+    }
+
     /// With one more table of an array of tables, such as `[peer]`.
     pub fn with_another(mut self, table: &str, lines: &str) -> Self {
         self.tables.push((table.into(), vec![lines.into()]));

@@ -45,7 +45,7 @@ fn a_host_that_guesses_is_barred_and_no_other() {
     assert_eq!(metrics.value("saegis_handshakes_total{outcome=\"too-many-failed\"}"), 1.0);
 }
 
-/// Refusals without end are counted one by one, and told once a second.
+/// Refusals without end are counted one by one; a few are told, and then their sum.
 #[test]
 fn a_barred_host_does_not_fill_the_log() {
     use std::io::Read as _;
@@ -65,6 +65,13 @@ fn a_barred_host_does_not_fill_the_log() {
     assert!(refused >= 190.0, "{refused}");
     let told = gateway.log().all(mark, "handshake.refused", 1).len();
     assert!(told <= 25, "{told} lines for {refused} refusals");
+    let is_sum = |event: &saegis_tests::Event| event.text("cause") == "too-many-failed";
+    let sum = gateway.log().wait_for(mark, "audit.repeated", is_sum);
+    assert_eq!(
+        (sum.text("of"), sum.text("peer")),
+        ("handshake.refused".into(), "127.0.0.1".into())
+    );
+    assert!(sum.number("count") > 0);
 }
 
 #[test]

@@ -33,8 +33,9 @@ fn events(file: &Path, event: &str, count: usize) -> Vec<Value> {
 /// The names of an event's fields, but for those that every line has.
 fn fields(event: &Value) -> Vec<&str> {
     let names = event.as_object().unwrap().keys().map(String::as_str);
-    let mut names: Vec<_> =
-        names.filter(|n| !["timestamp", "level", "event", "message"].contains(n)).collect();
+    let mut names: Vec<_> = names
+        .filter(|n| !["chain", "timestamp", "level", "event", "message"].contains(n))
+        .collect();
     names.sort_unstable();
     names
 }
@@ -63,7 +64,8 @@ fn the_trail_tells_of_associations_refusals_and_reloads() {
     assert_eq!(established[0]["saef"], "psk");
 
     light.ask(&Request::retrieve("/cse/light2").from("Clight-AE2")).expect_refusal(403, 4106);
-    let refused = events(&file, "request.refused", 1);
+    let of_refusals = gateway.path("audit/trail-refusals.jsonl");
+    let refused = events(&of_refusals, "request.refused", 1);
     assert_eq!(
         fields(&refused[0]),
         ["association", "credential_id", "from", "request_id", "rsc", "why"]
@@ -124,13 +126,14 @@ fn the_trail_is_bounded() {
     let setup = Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"")
         .with("audit", "file-bytes = 65536")
-        .with("audit", "old-files = 2");
+        .with("audit", "old-files = 1");
     let gateway = setup.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    let other = format!("C{}", "x".repeat(8000));
+    let mut light2 = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    let other = format!("C{}", "x".repeat(1000));
     for n in 0..700 {
         let request = Request::retrieve("/cse/light2").from(&other);
-        let response = light.ask(&request);
+        let response = if n % 2 == 0 { &mut light } else { &mut light2 }.ask(&request);
         assert_eq!(response.rsc(), Some(4000), "request {n}");
     }
     // Nor does what is repeated of a content.
@@ -140,16 +143,8 @@ fn the_trail_is_bounded() {
     assert!(response.debug().len() < 600, "{} bytes", response.debug().len());
     light.close();
     events(&gateway.path("audit/trail.jsonl"), "association.ended", 1);
-    let deadline = Instant::now() + BOUND;
-    let names = loop {
-        let entries = fs::read_dir(gateway.path("audit")).unwrap().map(|e| e.unwrap().path());
-        let mut names: Vec<_> = entries.collect();
-        names.sort();
-        // What is one too many is removed a moment later.
-        if names.len() == 3 || Instant::now() > deadline {
-            break names;
-        }
-    };
+    let entries = fs::read_dir(gateway.path("audit")).unwrap().map(|e| e.unwrap().path());
+    let names: Vec<_> = entries.collect();
     assert_eq!(names.len(), 3, "{names:?}");
     for name in &names {
         assert!(fs::metadata(name).unwrap().len() <= 65536, "{name:?}");
@@ -189,6 +184,7 @@ fn metrics_count_what_happens() {
     gateway.refused_after("kpsa", |g| g.replace("policies/psk-lookup-table.csv", "kpsa_id\nx\n"));
     let metrics = gateway.monitor("/metrics");
     assert_eq!(metrics.status, 200);
+    assert!(metrics.text.contains("# TYPE saegis_requests_total counter\n"), "{}", metrics.text);
     for (metric, value) in [
         ("saegis_associations{saef=\"psk\"}", 1.0),
         ("saegis_handshakes_total{outcome=\"established\"}", 1.0),
@@ -215,7 +211,6 @@ fn metrics_count_what_happens() {
         assert!(metrics.text.contains(&format!("{metric} ")), "{metric} in\n{}", metrics.text);
         assert_eq!(metrics.value(metric), value, "{metric} in\n{}", metrics.text);
     }
-    assert!(metrics.text.ends_with("# EOF\n"), "it is whole");
     light.close();
     gateway.log().wait("association.ended");
     assert_eq!(gateway.monitor("/metrics").value("saegis_associations{saef=\"psk\"}"), 0.0);
@@ -285,4 +280,191 @@ fn metrics_are_for_this_machine_only() {
     let gateway = Setup::new().start();
     assert!(!gateway.printed().contains("metrics"), "there are none where none are asked for");
     assert!(gateway.log().all(Mark::START, "gateway.ready", 1).len() == 1);
+}
+
+/// Asks where metrics and health are, with these header lines, and gives all of the answer.
+fn asked(gateway: &Gateway, request: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(monitor(gateway)).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Where metrics and health are.
+fn monitor(gateway: &Gateway) -> String {
+    let printed = gateway.printed();
+    let (_, rest) = printed.split_once("  metrics     http://").unwrap();
+    rest.split_once("/metrics").unwrap().0.to_string()
+}
+
+fn get(path: &str, lines: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n")
+}
+
+#[test]
+fn each_scraper_gets_its_own_text() {
+    let gateway = Setup::new().with_metrics().start();
+    let metrics =
+        |accept: &str| asked(&gateway, &get("/metrics", &format!("Host: localhost\r\n{accept}")));
+    for accept in
+        ["", "Accept: text/plain\r\n", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"]
+    {
+        let answer = metrics(accept);
+        assert!(
+            answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+            "{answer}"
+        );
+        assert!(answer.contains("# TYPE saegis_log_lines_lost_total counter\n"), "{answer}");
+        assert!(answer.contains("# TYPE saegis_build_info gauge\n"), "{answer}");
+        assert!(!answer.contains("# EOF") && !answer.contains("# UNIT"), "{answer}");
+    }
+    let answer = metrics(
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2\r\n",
+    );
+    assert!(
+        answer.contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{answer}"
+    );
+    assert!(answer.contains("# TYPE saegis_log_lines_lost counter\n"), "{answer}");
+    assert!(answer.ends_with("# EOF\n"), "it is whole");
+}
+
+/// A page of somebody else can't have a browser of this machine fetch what is here by a name of its own.
+#[test]
+fn a_foreign_host_is_told_nothing() {
+    let gateway = Setup::new().with_metrics();
+    let gateway = gateway.with("metrics", "hosts = [\"Saegis.example\"]").start();
+    let (ours, port) =
+        (monitor(&gateway), monitor(&gateway).split_once(':').unwrap().1.to_string());
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        for host in [
+            &ours,
+            "localhost",
+            &format!("LOCALHOST:{port}"),
+            "127.0.0.1",
+            "[::1]:1",
+            "saegis.example",
+        ] {
+            let answer = asked(&gateway, &get(path, &format!("Host: {host}\r\n")));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+        }
+        for host in [
+            "evil.example",
+            &format!("evil.example:{port}"),
+            "localhost.evil.example",
+            "192.0.2.1",
+            "0.0.0.0",
+        ] {
+            let answer = asked(&gateway, &get(path, &format!("Host: {host}\r\n")));
+            assert!(answer.starts_with("HTTP/1.1 421 "), "{host}: {answer}");
+            assert!(!answer.contains("saegis_") && !answer.contains("alive"), "{answer}");
+        }
+        // Nor by a target that names another host than the header.
+        let absolute = format!(
+            "GET http://evil.example{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        assert!(asked(&gateway, &absolute).starts_with("HTTP/1.1 421 "));
+        for lines in ["", "Host: localhost\r\nHost: localhost\r\n", "Host: \r\n", "Host: a b\r\n"] {
+            let answer = asked(&gateway, &get(path, lines));
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{lines:?}: {answer}");
+        }
+    }
+    assert!(asked(&gateway, "GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
+}
+
+/// Half requests hold no place that a probe needs.
+#[test]
+fn half_requests_do_not_hold_up_a_probe() {
+    use std::io::{Read as _, Write as _};
+    let gateway = Setup::new().with_metrics().start();
+    let address = monitor(&gateway);
+    let mut halves = Vec::new();
+    for n in 0..400 {
+        let mut socket = std::net::TcpStream::connect(&address).unwrap();
+        let half: &[u8] = if n % 2 == 0 { b"GET /healthz HTTP/1.1\r\nHost: " } else { b"" };
+        let _ = socket.write_all(half);
+        halves.push(socket);
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let start = Instant::now();
+        assert_eq!(gateway.monitor(path).status, 200);
+        assert!(start.elapsed() < Duration::from_secs(2), "{path}: {:?}", start.elapsed());
+    }
+    // And the last ones have a short time.
+    let mut last = halves.pop().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let start = Instant::now();
+    let mut rest = Vec::new();
+    let _ = last.read_to_end(&mut rest);
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+/// A CSE that answers what no specification has makes no series for each.
+#[test]
+fn codes_that_are_made_up_are_counted_together() {
+    let upstream = Upstream::start(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
+    let gateway = Setup::new().upstream(upstream.port()).with_metrics().start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    for code in (2100..2110).chain(7000..7010).chain([4000]) {
+        upstream.reply_with(Reply::answer(200, code, "{\"m2m:ae\":{}}"));
+        light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1"));
+    }
+    let metrics = gateway.monitor("/metrics");
+    let value = |rsc: &str| {
+        metrics.value(&format!("saegis_requests_total{{operation=\"retrieve\",rsc=\"{rsc}\"}}"))
+    };
+    assert_eq!((value("other"), value("4000")), (20.0, 1.0), "{}", metrics.text);
+    let series = metrics.text.lines().filter(|line| line.starts_with("saegis_requests_total{"));
+    assert_eq!(series.count(), 2, "{}", metrics.text);
+}
+
+/// A file whose name holds a line break writes no lines of its own.
+#[test]
+fn a_files_name_forges_no_line() {
+    let forged = "policies/a\nERROR forged\r\u{1b}[2Kb.csv";
+    for format in ["text", "json"] {
+        let mut setup = Setup::new().with("audit", "file = \"trail.jsonl\"");
+        if format == "text" {
+            setup = setup.without("log").with("log", "format = \"text\"");
+        }
+        let file = fs::File::create(setup.path("log")).unwrap();
+        let gateway = setup.start_with_log_in(file);
+        let trail = gateway.path("trail.jsonl");
+        events(&trail, "gateway.ready", 1);
+        gateway.write(forged, "kpsa_id\nx\n");
+        let refused = events(&trail, "generation.refused", 1);
+        let shown = "a\\nERROR forged\\r\\u{1b}[2Kb.csv";
+        assert!(refused[0]["file"].as_str().unwrap().ends_with(shown), "{refused:?}");
+        let folder = gateway.path("");
+        let ran = saegis_tests::saegis(&folder, &["reload"]).expect(4);
+        assert!(ran.err.contains(shown), "{ran:?}");
+        let check = saegis_tests::saegis(&folder, &["check"]).expect(2);
+        assert!(check.err.contains(shown), "{check:?}");
+        let log = fs::read_to_string(gateway.path("log")).unwrap();
+        for text in [&ran.err, &check.err, &log] {
+            assert!(
+                text.lines()
+                    .all(|line| !line.starts_with("ERROR") && !line.starts_with("error: ERROR")),
+                "{text}"
+            );
+            assert!(!text.contains(['\u{1b}', '\r']), "{text}");
+        }
+        assert!(log.contains("forged"), "{log}");
+        assert!(check.err.contains("rename it"), "{check:?}");
+        // In JSON the name is whole, whatever it is.
+        let check = saegis_tests::saegis(&folder, &["check", "--json"]).expect(2).json();
+        assert!(
+            check["faults"][0]["file"].as_str().unwrap().ends_with("\u{1b}[2Kb.csv"),
+            "{check}"
+        );
+    }
+    use std::os::unix::ffi::OsStrExt as _;
+    let setup = Setup::new();
+    let name = std::ffi::OsStr::from_bytes(b"policies/\xff.csv");
+    fs::write(setup.path("").join(name), "x").unwrap();
+    setup.configuration();
+    saegis_tests::saegis(&setup.path(""), &["check", "--json"]).expect(2).json();
 }

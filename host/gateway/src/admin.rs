@@ -38,5 +38,19 @@ enum Request {
     },
 }
 
+impl Request {
+    /// The command as the audit trail has it, if it changes something.
+    fn change(&self) -> Option<String> {
+        match self {
+            Self::Status | Self::Associations | Self::Modules | Self::Bindings | Self::Peers => {
+                None
+            }
+            Self::Reload => Some("reload".into()),
+            Self::FreeBinding { credential_id } => Some(format!("free-binding {credential_id}")),
+            Self::EndAssociation { id } => Some(format!("end-association {id}")),
+        }
+    }
+}
+
 /// Longest line either way, in bytes: the list of some ten thousand associations.
 const MAX_LINE: u64 = 8 << 20;

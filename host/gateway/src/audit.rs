@@ -3,19 +3,83 @@
 //! A function an event, so that names and fields are the same wherever it happens: they are
 //! documented in docs/operations.md, and programs rely on them. There is never a key, an
 //! authentication tag or the content of a request among them.
+//!
+//! Events that somebody outside can cause are written one by one up to a rate, and summed up beyond it.
+
+pub mod chain;
+mod repeats;
+pub mod verify;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Fault, Generation, ModuleFault};
+use saegis_onem2m::timestamp;
+use saegis_policy::{Fault, Generation, ModuleFault, Shown};
 
+use crate::peers::widest_network;
 use crate::summary;
+use repeats::{By, Kind, Repeats, Sum};
 
-/// The target of these events, by which the trail is told from the rest of the log.
+/// The target of security events, by which the trail is told from the rest of the log.
 pub const TARGET: &str = "saegis::audit";
+
+/// The target of refused requests, which have a file of their own: they do not drive out the others.
+pub const REFUSALS: &str = "saegis::audit::refusals";
+
+static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
+
+fn is_single(event: &'static str, by: By, cause: impl Into<String>) -> bool {
+    REPEATS.is_single(Kind { event, by, cause: cause.into() })
+}
+
+/// Whether an event of an association is to be written by itself.
+fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool {
+    is_single(event, By::Credential(association.credential_id.to_string()), "")
+}
+
+/// Writes the sums that are due of events that were not written by themselves, or all that there are.
+pub fn write_sums(all: bool) {
+    REPEATS.sums(all).iter().for_each(sum);
+}
+
+fn sum(Sum { kind, count, since, until }: &Sum) {
+    let (mut credential_id, mut peer, mut module) = (None, None, None);
+    let by = match &kind.by {
+        By::Credential(id) => credential_id.insert(id),
+        By::Peer(network) => peer.insert(network),
+        By::Module(name) => module.insert(name),
+        By::Others => "others",
+    };
+    let (of, cause) = (kind.event, Some(kind.cause.as_str()).filter(|cause| !cause.is_empty()));
+    let (since, until) = (timestamp::format(*since), timestamp::format(*until));
+    macro_rules! write {
+        ($target:expr) => {
+            tracing::warn!(target: $target, event = "audit.repeated", of, credential_id, peer, module,
+                cause, count, since, until, "{count} more {of} of {by} from {since} to {until}")
+        };
+    }
+    match of {
+        "request.refused" | "module.failed" => write!(REFUSALS),
+        _ => write!(TARGET),
+    }
+}
+
+/// Lines of the trails were lost.
+pub fn lines_lost(lines: u64) {
+    tracing::error!(target: TARGET, event = "audit.lines-lost", lines,
+        "{lines} lines of the audit trail are lost");
+}
+
+/// The gateway's owner, or root, has asked for something that changes the gateway.
+pub fn administered(command: &str, uid: u32) {
+    let command = &*cut(command);
+    tracing::info!(target: TARGET, event = "admin.command", command, uid,
+        "the user {uid} asked for {command}");
+}
 
 /// Longest text from outside that is repeated, and longest reason, in characters.
 const MAX_TEXT: usize = 256;
@@ -35,6 +99,7 @@ pub fn stopping(associations: usize, seconds: u64) {
 
 /// The gateway ends.
 pub fn stopped(associations: usize, how: &str) {
+    write_sums(true);
     if associations == 0 {
         tracing::info!(target: TARGET, event = "gateway.stopped", associations, "{how}");
     } else {
@@ -44,6 +109,9 @@ pub fn stopped(associations: usize, how: &str) {
 
 /// A handshake is finished.
 pub fn established(association: &SecurityAssociation) {
+    if !is_single_of("association.established", association) {
+        return;
+    }
     tracing::info!(
         target: TARGET,
         event = "association.established",
@@ -60,6 +128,9 @@ pub fn established(association: &SecurityAssociation) {
 
 /// An association has ended.
 pub fn ended(association: &SecurityAssociation, why: &str) {
+    if !is_single_of("association.ended", association) {
+        return;
+    }
     tracing::info!(
         target: TARGET,
         event = "association.ended",
@@ -73,6 +144,9 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
 
 /// An association is to end, for policy does not vouch for it any more.
 pub fn revoked(association: &SecurityAssociation, generation: &Generation, why: &str) {
+    if !is_single_of("association.revoked", association) {
+        return;
+    }
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
@@ -87,6 +161,9 @@ pub fn revoked(association: &SecurityAssociation, generation: &Generation, why: 
 
 /// An association is to end, for its credential has another one and no place for more.
 pub fn superseded(association: &SecurityAssociation, most: usize) {
+    if !is_single_of("association.superseded", association) {
+        return;
+    }
     tracing::warn!(
         target: TARGET,
         event = "association.superseded",
@@ -110,6 +187,9 @@ pub fn end_asked(association: &SecurityAssociation) {
 
 /// An association has learnt its AE-ID.
 pub fn learnt(association: &SecurityAssociation) {
+    if !is_single_of("association.learnt", association) {
+        return;
+    }
     tracing::info!(
         target: TARGET,
         event = "association.learnt",
@@ -122,6 +202,9 @@ pub fn learnt(association: &SecurityAssociation) {
 
 /// A credential has got an AE-ID, for good.
 pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
+    if !is_single("binding.made", By::Credential(credential.to_string()), "") {
+        return;
+    }
     tracing::info!(
         target: TARGET,
         event = "binding.made",
@@ -133,6 +216,9 @@ pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
 
 /// A credential has lost the AE-ID that it had got.
 pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
+    if !is_single("binding.freed", By::Credential(credential.to_string()), "") {
+        return;
+    }
     tracing::info!(
         target: TARGET,
         event = "binding.freed",
@@ -145,6 +231,9 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
 
 /// An AE was registered, and its association has not learnt an AE-ID.
 pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
+    if !is_single_of("association.nothing-learnt", association) {
+        return;
+    }
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
@@ -158,6 +247,9 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
 
 /// A connection came to no association.
 pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
+    if !is_single("handshake.refused", By::Peer(widest_network(peer.ip())), cause) {
+        return;
+    }
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(target: TARGET, event = "handshake.refused", %peer, cause, why = &*why,
         "handshake refused: {why}");
@@ -171,9 +263,13 @@ pub fn request_refused(
     rsc: Rsc,
     why: &str,
 ) {
+    let credential = By::Credential(association.credential_id.to_string());
+    if !is_single("request.refused", credential, rsc.code().to_string()) {
+        return;
+    }
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(
-        target: TARGET,
+        target: REFUSALS,
         event = "request.refused",
         association = association.id,
         credential_id = %association.credential_id,
@@ -187,7 +283,10 @@ pub fn request_refused(
 
 /// A module failed at a check, and so a request was refused.
 pub fn module_failed(module: &str, fault: &ModuleFault) {
-    tracing::error!(target: TARGET, event = "module.failed", module, cause = fault.cause(),
+    if !is_single("module.failed", By::Module(module.into()), fault.cause()) {
+        return;
+    }
+    tracing::error!(target: REFUSALS, event = "module.failed", module, cause = fault.cause(),
         "module {module} {fault}");
 }
 
@@ -207,7 +306,7 @@ pub fn generation_refused(in_force: u64, fault: &Fault) {
         target: TARGET,
         event = "generation.refused",
         in_force,
-        file = %fault.file.display(),
+        file = %Shown(&fault.file),
         line = fault.line,
         column = fault.column,
         why = fault.what,

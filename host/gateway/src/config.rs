@@ -382,21 +382,45 @@ pub enum LogFormat {
     Json,
 }
 
-/// The audit trail: the log's events of associations, refusals and reloads, in a file of their own.
+/// The audit trail: security events in one file, and refused requests in another, so that these do
+/// not drive those out.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Audit {
-    /// The file, a JSON object a line; none, and the events are in the log only.
+    /// The file of security events, a JSON object a line; none, and all events are in the log only.
     pub file: Option<PathBuf>,
-    /// Largest size of the file, in bytes; then it becomes `FILE.1`, and what was that `FILE.2`.
+    /// The file of refused requests; by default beside the other, with `-refusals` in its name.
+    refusals_file: Option<PathBuf>,
+    /// Largest size of each file, in bytes; then it becomes `FILE.1`, and what was that `FILE.2`.
     pub file_bytes: u64,
-    /// Files that are kept beside the one that is written.
+    /// Files that are kept beside each one that is written.
     pub old_files: u64,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { file: None, file_bytes: 16 << 20, old_files: 8 }
+        Self { file: None, refusals_file: None, file_bytes: 16 << 20, old_files: 8 }
+    }
+}
+
+impl Audit {
+    /// The file of refused requests; none where there is no trail.
+    pub fn refusals_file(&self) -> Option<PathBuf> {
+        let file = self.file.as_ref()?;
+        Some(self.refusals_file.clone().unwrap_or_else(|| {
+            let mut name = file.file_stem().unwrap_or_default().to_owned();
+            name.push("-refusals");
+            if let Some(extension) = file.extension() {
+                name.push(".");
+                name.push(extension);
+            }
+            file.with_file_name(name)
+        }))
+    }
+
+    /// The paths that the configuration names.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.file.iter_mut().chain(self.refusals_file.as_mut())
     }
 }
 

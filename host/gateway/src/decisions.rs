@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use saegis_policy::{Faults, Policy};
 
-pub use reading::{Line, Reading, recordings};
+pub use reading::{Line, Reading};
 pub use recording::{LostDecisions, Recording, start};
 pub use replaying::{against_policy, against_record};
 pub use report::Report;

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::cses::Cses;
 use crate::decisions::Recording;
 use crate::door::Door;
-use crate::logging::Lost;
+use crate::logging::Written;
 use crate::maf::keys::Keys;
 use crate::metrics::Metrics;
 use crate::notifier::{Aes, Notifier, Targets};
@@ -51,6 +51,8 @@ pub struct Gateway {
     pub bindings: Bindings,
     /// What is counted.
     pub metrics: Metrics,
+    /// Log and audit trails.
+    pub written: Written,
     /// Where what the CSE behind sends to AEs is taken, once it is.
     pub door: OnceLock<Door>,
     stopping: AtomicBool,
@@ -77,14 +79,15 @@ impl Gateway {
     pub async fn open(
         file: &Path,
         config: Config,
-        lost: Lost,
+        written: Written,
         recording: Option<&Recording>,
     ) -> Result<Self, Faults> {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
         let psk = psk::Server::new(&config.listen.suites)
             .map_err(|e| own(format!("listen.suites: {e}")))?;
         let psk = if config.authority.is_some() { psk.exporting() } else { psk };
-        let metrics = Metrics::new(lost, recording.map(|recording| recording.lost.clone()));
+        let metrics =
+            Metrics::new(written.clone(), recording.map(|recording| recording.lost.clone()));
         let observer = Arc::new(metrics.calls());
         let maf_keys = Keys::new(&config);
         let mut settings = config.policy_settings(Some(observer));
@@ -138,6 +141,7 @@ impl Gateway {
             ),
             bindings,
             metrics,
+            written,
             door: OnceLock::new(),
             stopping: AtomicBool::new(false),
             config,

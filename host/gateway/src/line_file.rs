@@ -1,12 +1,17 @@
-//! Files of lines that grow: private, bounded, and rotated by size.
+//! Files of lines that grow: private, bounded, rotated by size, and opened anew when somebody else
+//! rotates them.
 
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use logroller::{LogRoller, LogRollerBuilder, Rotation, RotationSize};
+use saegis_policy::Shown;
+
+/// Longest line that these files have, in bytes.
+pub const MAX_LINE: usize = 64 << 10;
 
 /// How it is told that a file can't be written, or can again.
 pub struct Told {
@@ -18,13 +23,13 @@ pub struct Told {
     pub resumed: &'static str,
 }
 
-/// A file of lines. When it can't be written, as on a full disk, it is tried anew with each line.
+/// A file of lines. When it can't be written, as on a full disk, it is tried anew with each write.
 pub struct LineFile {
     path: PathBuf,
     told: &'static Told,
     size: u64,
     old_files: u64,
-    roller: Option<LogRoller>,
+    open: Option<File>,
     failed: Arc<AtomicU64>,
     failing: bool,
 }
@@ -41,11 +46,11 @@ impl LineFile {
             told,
             size,
             old_files,
-            roller: None,
+            open: None,
             failed: Arc::default(),
             failing: false,
         };
-        file.roller = Some(file.roller()?);
+        file.prepare(0)?;
         Ok(file)
     }
 
@@ -54,40 +59,45 @@ impl LineFile {
         self.failed.clone()
     }
 
-    fn roller(&self) -> io::Result<LogRoller> {
-        let no_file = || io::Error::other("it is no path of a file");
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-        let name = self.path.file_name().ok_or_else(no_file)?;
-        let folder = folder.unwrap_or(Path::new("."));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        LogRollerBuilder::new(folder, Path::new(name))
-            .rotation(Rotation::SizeBased(RotationSize::Bytes(self.size)))
-            .max_keep_files(self.old_files)
-            // Who spoke with whom is nobody else's business.
-            .file_mode(0o600)
-            .build()
-            .map_err(io::Error::other)
-    }
-
-    fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
-        // Somebody may have moved the file away.
-        if !self.path.exists() {
-            self.roller = None;
+    /// Makes sure that so many bytes can be appended. Returns the last line of the file, where it was
+    /// torn and has been ended.
+    ///
+    /// # Errors
+    /// When the file can't be opened or rotated.
+    pub fn prepare(&mut self, bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        if self.is_elsewhere() {
+            self.open = None;
         }
-        let roller = match &mut self.roller {
-            Some(roller) => roller,
-            None => {
-                let roller = self.roller()?;
-                self.roller.insert(roller)
-            }
-        };
-        roller.write_all(line)
+        let torn = self.open_if_closed()?;
+        let length = self.open.as_ref().map_or(Ok(0), |file| file.metadata().map(|m| m.len()))?;
+        if length > 0 && length.saturating_add(bytes as u64) > self.size {
+            // Without this there would be no bound.
+            self.rotate()?;
+            self.open = None;
+            self.open_if_closed()?;
+        }
+        Ok(torn)
     }
-}
 
-impl Write for LineFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.try_write(line) {
+    /// Appends whole lines: all of them or, where that fails, none.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let Some(mut file) = self.open.as_ref() else { return Err(io::ErrorKind::NotFound.into()) };
+        let length = file.metadata()?.len();
+        let written = file.write_all(lines);
+        if written.is_err() {
+            // Should this fail as well, the torn line is found when the file is opened the next time.
+            let _ = file.set_len(length);
+            self.open = None;
+        }
+        written
+    }
+
+    /// Counts the lines that were not taken, and logs when that begins and when it ends.
+    pub fn account(&mut self, written: io::Result<()>, lines: &[u8]) {
+        match written {
             Ok(()) if self.failing => {
                 self.failing = false;
                 let lines = self.failed.load(Ordering::Relaxed);
@@ -100,8 +110,8 @@ impl Write for LineFile {
             }
             Ok(()) => {}
             Err(e) => {
-                self.roller = None;
-                let lost = line.iter().filter(|byte| **byte == b'\n').count();
+                self.open = None;
+                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
                 self.failed.fetch_add(lost as u64, Ordering::Relaxed);
                 if !self.failing {
                     self.failing = true;
@@ -109,15 +119,194 @@ impl Write for LineFile {
                         event = self.told.failed,
                         "{} can't be written: {}: {e}",
                         self.told.what,
-                        self.path.display()
+                        Shown(&self.path)
                     );
                 }
             }
         }
-        Ok(line.len())
     }
 
+    /// Whether the path leads to another file than the one that is open, or to none: somebody has
+    /// moved that away.
+    fn is_elsewhere(&self) -> bool {
+        let Some(file) = &self.open else { return false };
+        let same = |own: fs::Metadata, there: fs::Metadata| {
+            (own.dev(), own.ino()) == (there.dev(), there.ino())
+        };
+        !file.metadata().is_ok_and(|own| fs::metadata(&self.path).is_ok_and(|at| same(own, at)))
+    }
+
+    fn open_if_closed(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.open.is_some() {
+            return Ok(None);
+        }
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        DirBuilder::new().recursive(true).mode(0o700).create(folder.unwrap_or(Path::new(".")))?;
+        let no_wait = rustix::fs::OFlags::NONBLOCK.bits();
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            // Who spoke with whom is nobody else's business.
+            .mode(0o600)
+            // A pipe would be waited for.
+            .custom_flags(no_wait.cast_signed())
+            .open(&self.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("is not a regular file"));
+        }
+        let torn = end_torn_line(&file)?;
+        self.open = Some(file);
+        Ok(torn)
+    }
+
+    /// `FILE` becomes `FILE.1`, and what was that `FILE.2`; the last one goes.
+    fn rotate(&self) -> io::Result<()> {
+        for n in (1..self.old_files).rev() {
+            match fs::rename(old_file(&self.path, n), old_file(&self.path, n + 1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, old_file(&self.path, 1))
+    }
+}
+
+/// The name of the `n`th file that was rotated.
+fn old_file(path: &Path, n: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
+/// A file of lines and those that were rotated, the oldest first, as far as they are there.
+pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
+    let old = (1..).map(|n| old_file(newest, n)).take_while(|file| file.is_file());
+    let mut files: Vec<_> = old.collect();
+    files.reverse();
+    files.extend(newest.is_file().then(|| newest.to_path_buf()));
+    files
+}
+
+/// The last line of a file, without its line break, and whether it has one; none in an empty file.
+///
+/// # Errors
+/// When the file can't be read, or its last line is too long for a line.
+pub fn last_line(mut file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
+    let length = file.metadata()?.len();
+    let bound = MAX_LINE as u64 + 2;
+    file.seek(SeekFrom::Start(length.saturating_sub(bound)))?;
+    let mut tail = Vec::new();
+    file.take(bound).read_to_end(&mut tail)?;
+    if tail.is_empty() {
+        return Ok(None);
+    }
+    let ended = tail.last() == Some(&b'\n');
+    if ended {
+        tail.pop();
+    }
+    let start = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = tail.split_off(start);
+    if line.len() > MAX_LINE {
+        return Err(io::Error::other(
+            "has a last line that is too long: it is another kind of file",
+        ));
+    }
+    Ok(Some((line, ended)))
+}
+
+/// Ends a line that breaks off, for the gateway was killed at it, so that the next one is whole.
+fn end_torn_line(mut file: &File) -> io::Result<Option<Vec<u8>>> {
+    match last_line(file)? {
+        Some((line, false)) => {
+            file.write_all(b"\n")?;
+            Ok(Some(line))
+        }
+        Some((_, true)) | None => Ok(None),
+    }
+}
+
+impl Write for LineFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let written = self.prepare(lines.len()).and_then(|_| self.append(lines));
+        self.account(written, lines);
+        Ok(lines.len())
+    }
+
+    /// Lets go of a file that somebody has moved away.
     fn flush(&mut self) -> io::Result<()> {
-        self.roller.as_mut().map_or(Ok(()), Write::flush)
+        if self.is_elsewhere() {
+            self.open = None;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLD: Told = Told { what: "the test", failed: "failed", resumed: "resumed" };
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_full_file_is_rotated_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let mut file = LineFile::open(&path, 10, 2, &TOLD).unwrap();
+        for n in 0..9 {
+            file.write_all(format!("line {n}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(
+            (text(&path), text(&old_file(&path, 2))),
+            ("line 8\n".into(), "line 6\n".into())
+        );
+        assert!(!old_file(&path, 3).exists());
+        let names = [old_file(&path, 2), old_file(&path, 1), path.clone()];
+        assert_eq!(with_old_files(&path), names);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_or_replaced_gets_no_more_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("lines"), folder.path().join("moved"));
+        let mut file = LineFile::open(&path, 1000, 1, &TOLD).unwrap();
+        file.write_all(b"one\n").unwrap();
+        fs::rename(&path, &moved).unwrap();
+        File::create(&path).unwrap();
+        file.write_all(b"two\n").unwrap();
+        assert_eq!((text(&moved), text(&path)), ("one\n".into(), "two\n".into()));
+        fs::remove_file(&path).unwrap();
+        file.flush().unwrap();
+        assert!(file.open.is_none(), "a file that is gone is not kept on the disk");
+        file.write_all(b"three\n").unwrap();
+        assert_eq!(text(&path), "three\n");
+    }
+
+    #[test]
+    fn a_torn_line_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        fs::write(&path, "one\nto").unwrap();
+        let mut file = LineFile::open(&path, 1000, 1, &TOLD).unwrap();
+        file.write_all(b"two\n").unwrap();
+        assert_eq!(text(&path), "one\nto\ntwo\n");
+        fs::write(&path, "x".repeat(MAX_LINE + 1)).unwrap();
+        assert!(LineFile::open(&path, 1000, 1, &TOLD).is_err(), "it is no file of lines");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_lost_lines_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let mut file = LineFile::open(&path, 1000, 1, &TOLD).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        file.write_all(b"one\ntwo\n").unwrap();
+        assert_eq!(file.failed().load(Ordering::Relaxed), 2);
+        assert!(LineFile::open(&path, 1000, 1, &TOLD).is_err());
     }
 }

@@ -37,6 +37,8 @@ struct State {
     buffer: Vec<u8>,
     /// The thread waits for a line.
     waiting: bool,
+    /// The sink is to be flushed, whether there are lines or not.
+    flush: bool,
     stop: bool,
     stopped: bool,
 }
@@ -77,6 +79,12 @@ impl Lines {
         Ok((lines.clone(), Rest(lines)))
     }
 
+    /// Has the sink flushed, even if there are no lines: a file that was moved away is let go.
+    pub fn flush_soon(&self) {
+        self.0.lock().flush = true;
+        self.0.changed.notify_all();
+    }
+
     /// Lines that there was no room for.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
@@ -87,11 +95,11 @@ fn write(shared: &Shared, mut sink: impl Write) {
     let mut taken = Vec::new();
     loop {
         let mut state = shared.lock();
-        while state.buffer.is_empty() && !state.stop {
+        while state.buffer.is_empty() && !state.stop && !state.flush {
             state.waiting = true;
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.waiting = false;
+        (state.waiting, state.flush) = (false, false);
         std::mem::swap(&mut state.buffer, &mut taken);
         let stop = state.stop;
         drop(state);

@@ -1,17 +1,19 @@
 //! Where log and audit trail are written: the log to standard error, the trail to a file as well.
 
-use std::io::{self, IsTerminal as _};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use saegis_policy::{Fault, Faults};
+use saegis_policy::{Fault, Faults, steers};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
-use crate::audit;
+use crate::audit::{self, chain::Chain, chain::Head};
 use crate::config::{Audit, Log, LogFormat};
 use crate::line_file::{LineFile, Told};
 use crate::lines::{Lines, Rest};
@@ -19,30 +21,51 @@ use crate::lines::{Lines, Rest};
 /// How it is told that the audit trail can't be written.
 const TRAIL: Told =
     Told { what: "the audit trail", failed: "audit.failed", resumed: "audit.resumed" };
+const TRAIL_OF_REFUSALS: Told = Told {
+    what: "the audit trail of refused requests",
+    failed: "audit.failed",
+    resumed: "audit.resumed",
+};
 
 /// Writes what is left when dropped.
 pub struct Logging {
     _rest: Vec<Rest>,
 }
 
-/// Lines that could not be written.
+/// Log and trails, as others see them.
 #[derive(Clone)]
-pub struct Lost {
+pub struct Written {
     log: Lines,
-    trail: Option<(Lines, Arc<AtomicU64>)>,
+    trails: Vec<Trail>,
 }
 
-impl Lost {
+#[derive(Clone)]
+struct Trail {
+    lines: Lines,
+    failed: Arc<AtomicU64>,
+    head: Head,
+}
+
+impl Written {
     /// Lines of the log that nobody took in time.
-    pub fn log(&self) -> u64 {
+    pub fn lost_of_log(&self) -> u64 {
         self.log.lost()
     }
 
-    /// Lines of the audit trail that its file did not take.
-    pub fn trail(&self) -> u64 {
-        self.trail
-            .as_ref()
-            .map_or(0, |(lines, failed)| lines.lost() + failed.load(Ordering::Relaxed))
+    /// Lines of the audit trails that were not written.
+    pub fn lost_of_trails(&self) -> u64 {
+        let lost = |trail: &Trail| trail.lines.lost() + trail.failed.load(Ordering::Relaxed);
+        self.trails.iter().map(lost).sum()
+    }
+
+    /// The digests of the last lines of the trails: of the security events, and of refused requests.
+    pub fn heads(&self) -> Vec<Option<String>> {
+        self.trails.iter().map(|trail| trail.head.get().map(|head| head.to_string())).collect()
+    }
+
+    /// Has files let go that were moved away.
+    pub fn reopen(&self) {
+        self.trails.iter().for_each(|trail| trail.lines.flush_soon());
     }
 }
 
@@ -54,41 +77,112 @@ impl Lost {
 ///
 /// # Errors
 /// When the trail's file can't be written, or there are no threads.
-pub fn start(log: &Log, trail: &Audit) -> Result<(Logging, Lost), Faults> {
+pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     let configured = log.filter.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_from_env("SAEGIS_LOG")
         .or_else(|_| EnvFilter::try_new(configured))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let no_thread =
-        |e: io::Error| Faults(vec![Fault::of(Path::new("log"), format!("no threads: {e}"))]);
     let (writer, rest) = Lines::to("log", io::stderr()).map_err(no_thread)?;
-    let mut lost = Lost { log: writer.clone(), trail: None };
+    let mut written = Written { log: writer.clone(), trails: Vec::new() };
     let mut all = vec![rest];
-    let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    let colored = io::stderr().is_terminal();
+    let lines = fmt::layer().with_ansi(colored);
     // What goes wrong with a module's own requests is told within the module's budget of lines. The
     // library tells it as well, as often as a module likes.
     let ours = filter_fn(|of| !of.target().starts_with("wasmtime_wasi"));
     let filter = filter.and(ours);
     let lines = match log.format {
-        LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
-    };
-    let trail = match &trail.file {
-        None => None,
-        Some(path) => {
-            let file =
-                LineFile::open(path, trail.file_bytes, trail.old_files, &TRAIL).map_err(|e| {
-                    Faults(vec![Fault::of(path, format!("audit.file: can't be written: {e}"))])
-                })?;
-            let failed = file.failed();
-            let (writer, rest) = Lines::to("audit", file).map_err(no_thread)?;
-            lost.trail = Some((writer.clone(), failed));
-            all.push(rest);
-            let lines = fmt::layer().json().flatten_event(true).with_target(false);
-            let lines = lines.with_current_span(false).with_span_list(false).with_writer(writer);
-            Some(lines.with_filter(filter_fn(|of| of.target() == audit::TARGET)))
+        LogFormat::Text => {
+            let writer = OneLine { lines: writer, colored };
+            lines.with_target(false).with_writer(writer).with_filter(filter).boxed()
+        }
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_writer(writer).with_filter(filter).boxed()
         }
     };
-    tracing_subscriber::registry().with(lines).with(trail).init();
-    Ok((Logging { _rest: all }, lost))
+    let mut layers = vec![lines];
+    let of_refusals = audit.refusals_file();
+    for (entry, path, target, told) in [
+        ("audit.file", audit.file.as_ref(), audit::TARGET, &TRAIL),
+        ("audit.refusals-file", of_refusals.as_ref(), audit::REFUSALS, &TRAIL_OF_REFUSALS),
+    ] {
+        let Some(path) = path else { continue };
+        let not_written =
+            |e| Faults(vec![Fault::of(path, format!("{entry}: can't be written: {e}"))]);
+        let file = LineFile::open(path, audit.file_bytes, audit.old_files, told);
+        let file = file.map_err(not_written)?;
+        let failed = file.failed();
+        let chain = Chain::new(file, path).map_err(not_written)?;
+        let head = chain.head();
+        let (lines, rest) = Lines::to("audit", chain).map_err(no_thread)?;
+        written.trails.push(Trail { lines: lines.clone(), failed, head });
+        all.push(rest);
+        let layer = fmt::layer().json().flatten_event(true).with_target(false);
+        let layer = layer.with_current_span(false).with_span_list(false).with_writer(lines);
+        layers.push(layer.with_filter(filter_fn(move |of| of.target() == target)).boxed());
+    }
+    tracing_subscriber::registry().with(layers).init();
+    Ok((Logging { _rest: all }, written))
+}
+
+/// Writes each event as one line, whatever is in it: in JSON what could begin another is escaped
+/// anyway, in text it is here.
+#[derive(Clone)]
+struct OneLine {
+    lines: Lines,
+    /// Whether the escape character may be the formatter's own. It escapes that of others itself.
+    colored: bool,
+}
+
+impl Write for OneLine {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.lines.write_all(&one_line(event, self.colored))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.lines.flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for OneLine {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+fn one_line(event: &[u8], colored: bool) -> Cow<'_, [u8]> {
+    let text = event.strip_suffix(b"\n").unwrap_or(event);
+    let text = String::from_utf8_lossy(text);
+    let forges = |c: char| steers(c) && !(colored && c == '\u{1b}');
+    if !text.contains(forges) {
+        return Cow::Borrowed(event);
+    }
+    let mut line = String::with_capacity(event.len() + 16);
+    for c in text.chars() {
+        if forges(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line.push('\n');
+    Cow::Owned(line.into_bytes())
+}
+
+fn no_thread(e: io::Error) -> Faults {
+    Faults(vec![Fault::of(Path::new("log"), format!("no threads: {e}"))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let text = |event: &str, colored| {
+            String::from_utf8(one_line(event.as_bytes(), colored).into_owned()).unwrap()
+        };
+        assert_eq!(text("INFO it is good: ä\n", false), "INFO it is good: ä\n");
+        assert_eq!(text("a\nERROR b\r\u{1b}[2K\n", false), "a\\nERROR b\\r\\u{1b}[2K\n");
+        assert_eq!(text("\u{1b}[32mINFO\u{1b}[0m a\nb\n", true), "\u{1b}[32mINFO\u{1b}[0m a\\nb\n");
+    }
 }

@@ -82,6 +82,8 @@ enum Command {
     Ae(ae::Args),
     /// Make certificates for a trial, and say what is in a file of certificates.
     Certs(certs::Args),
+    /// Verify audit trails.
+    Audit(audit::verify::Args),
     /// Ask modules and policy files again what was recorded of a gateway's decisions.
     Decisions(decisions::Args),
     /// Write a policy module: start one, describe it, test and try it, roll it out.
@@ -143,6 +145,10 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(e) => complain(&e.to_string(), BAD_INPUT),
         },
+        Command::Audit(args) => match audit::verify::run(args, cli.json) {
+            Ok(code) => ExitCode::from(code),
+            Err(faults) => complain(&faults.to_string(), BAD_INPUT),
+        },
         Command::Decisions(args) => match runtime.block_on(decisions::run(args, cli.json)) {
             Ok(code) => ExitCode::from(code),
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
@@ -180,7 +186,7 @@ fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config)
         .and_then(|logging| Ok((logging, decisions::start(&config.decisions)?)));
     match started {
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-        Ok(((_logging, lost), recording)) => {
+        Ok(((_logging, written), recording)) => {
             private_state::log(&exposed);
             if cfg!(feature = "without-wasm") {
                 tracing::warn!(
@@ -192,7 +198,7 @@ fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config)
             // On one of the runtime's own threads: from this one each connection that is accepted
             // would first have to wake another.
             let running = runtime
-                .spawn(async move { run::run(&file, config, lost, recording.as_ref()).await });
+                .spawn(async move { run::run(&file, config, written, recording.as_ref()).await });
             match runtime.block_on(running) {
                 Ok(Ok(())) => ExitCode::SUCCESS,
                 Ok(Err(faults)) => complain(&faults.to_string(), BAD_INPUT),

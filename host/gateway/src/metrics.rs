@@ -18,7 +18,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Compared, Decided, Generation, Observer, Outcome};
 
 use crate::decisions::LostDecisions;
-use crate::logging::Lost;
+use crate::logging::Written;
 
 /// Handshakes, requests to the CSE: 1 ms to 16 s.
 fn slow() -> Histogram {
@@ -113,7 +113,7 @@ pub struct Metrics {
     lost_log: Counter,
     lost_trail: Counter,
     calls: Calls,
-    lost: Lost,
+    written: Written,
     lost_recorded: Counter,
     lost_decisions: Option<LostDecisions>,
 }
@@ -129,7 +129,7 @@ pub struct Calls {
 
 impl Metrics {
     /// Nothing counted yet.
-    pub fn new(lost: Lost, lost_decisions: Option<LostDecisions>) -> Self {
+    pub fn new(written: Written, lost_decisions: Option<LostDecisions>) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("saegis"),
             associations: Family::default(),
@@ -150,7 +150,7 @@ impl Metrics {
                 shadows: Family::default(),
             },
             lost_recorded: Counter::default(),
-            lost,
+            written,
             lost_decisions,
         };
         metrics.told()
@@ -286,8 +286,8 @@ impl Metrics {
     /// # Errors
     /// None, as far as a text can be written to memory.
     pub fn text(&self) -> Result<String, fmt::Error> {
-        self.lost_log.inner().store(self.lost.log(), Ordering::Relaxed);
-        self.lost_trail.inner().store(self.lost.trail(), Ordering::Relaxed);
+        self.lost_log.inner().store(self.written.lost_of_log(), Ordering::Relaxed);
+        self.lost_trail.inner().store(self.written.lost_of_trails(), Ordering::Relaxed);
         let lost = self.lost_decisions.as_ref().map_or(0, LostDecisions::count);
         self.lost_recorded.inner().store(lost, Ordering::Relaxed);
         let mut out = String::new();

@@ -75,11 +75,12 @@ fn files(config: &Config) -> Vec<PathBuf> {
         [&config.registrar.store, &config.bindings.store, &config.service_subscription.store];
     let of_maf = config.authority.as_ref().map(|maf| &maf.store);
     let of_cse = config.upstream.as_ref().map(|cse| &cse.notifications_key);
-    let rotated = [&config.audit.file, &config.decisions.record].into_iter().flatten();
+    let (audit, decisions) = (&config.audit, &config.decisions);
+    let rotated = [audit.file.clone(), audit.refusals_file(), decisions.record.clone()];
     let mut files: Vec<_> = stores.into_iter().chain(of_maf).chain(of_cse).cloned().collect();
-    for file in rotated {
-        files.push(file.clone());
-        files.extend(generations(file));
+    for file in rotated.into_iter().flatten() {
+        files.extend(generations(&file));
+        files.push(file);
     }
     files
 }
@@ -177,7 +178,7 @@ pub fn log(exposed: &[Exposed]) {
     for Exposed { path, mode } in exposed {
         tracing::warn!(
             event = "state.mode-changed",
-            path = %path.display(),
+            path = %saegis_policy::Shown(path),
             "other users could read this file or folder: its mode was {mode:03o}, and is {:03o} now",
             mode & !GROUP_AND_OTHERS
         );

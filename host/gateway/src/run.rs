@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::decisions::Recording;
+use crate::decisions::{LostDecisions, Recording};
 use crate::door::Door;
 use crate::gateway::Gateway;
-use crate::logging::Lost;
+use crate::logging::Written;
 use crate::peers::{self, Peers};
 use crate::upstream::Upstream;
 use crate::{audit, connection, cses, door, monitor, sockets, summary};
@@ -37,7 +37,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 pub async fn run(
     file: &Path,
     config: Config,
-    lost: Lost,
+    written: Written,
     recording: Option<&Recording>,
 ) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
@@ -47,7 +47,7 @@ pub async fn run(
     let listener = sockets::listener(address)
         .map_err(|e| own(format!("listen.address: {address} can't be listened on: {e}")))?;
     let local = listener.local_addr().unwrap_or(address);
-    let gateway = Arc::new(Gateway::open(file, config, lost, recording).await?);
+    let gateway = Arc::new(Gateway::open(file, config, written, recording).await?);
     let signals = Signals::new().map_err(|e| own(format!("signals can't be caught: {e}")))?;
 
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
@@ -85,7 +85,8 @@ pub async fn run(
             Some(listening)
         }
     };
-    let on_hangup = tokio::spawn(reload_on_hangup(gateway.clone(), reloaded.clone()));
+    let lines_of_decisions = recording.map(|recording| recording.lost.clone());
+    let on_hangup = tokio::spawn(on_hangup(gateway.clone(), reloaded.clone(), lines_of_decisions));
     let _watcher = saegis_policy::watch(gateway.policy.clone(), move |reload| {
         // The receiver lives as long as the gateway.
         let _ = reloaded.send(reload);
@@ -94,6 +95,7 @@ pub async fn run(
     let follow = tokio::spawn(follow_reloads(gateway.clone(), reloads));
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
+    let sums = tokio::spawn(complete_trails(gateway.clone()));
     let expiry = tokio::spawn(watch_expiry(gateway.clone()));
     let tidy = tokio::spawn(tidy(gateway.clone()));
     let mut registrations = JoinSet::new();
@@ -128,6 +130,7 @@ pub async fn run(
     follow.abort();
     sweep.abort();
     clock.abort();
+    sums.abort();
     expiry.abort();
     tidy.abort();
     rules.abort();
@@ -216,13 +219,19 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     }
 }
 
-/// Reloads at SIGHUP, as services do; whoever changed a file need not.
-async fn reload_on_hangup(
+/// At SIGHUP lets go of files that were moved away, and reloads, as services do; whoever changed a
+/// file need not.
+async fn on_hangup(
     gateway: Arc<Gateway>,
     reloaded: tokio::sync::mpsc::UnboundedSender<Reload>,
+    lines_of_decisions: Option<LostDecisions>,
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     while hangup.recv().await.is_some() {
+        gateway.written.reopen();
+        if let Some(lines) = &lines_of_decisions {
+            lines.reopen();
+        }
         // The receiver lives as long as the gateway.
         let _ = reloaded.send(gateway.policy.reload().await);
     }
@@ -344,6 +353,23 @@ async fn watch_clock() {
             );
         }
         (clock, passed) = (now, Instant::now());
+    }
+}
+
+/// How often the trails get what they lack.
+const COMPLETE_EVERY: Duration = Duration::from_secs(1);
+
+/// Writes into the trails the sums of what was not written one by one, and how much was lost.
+async fn complete_trails(gateway: Arc<Gateway>) {
+    let mut lost = 0;
+    loop {
+        tokio::time::sleep(COMPLETE_EVERY).await;
+        audit::write_sums(false);
+        let now = gateway.written.lost_of_trails();
+        if now > lost {
+            audit::lines_lost(now - lost);
+            lost = now;
+        }
     }
 }
 

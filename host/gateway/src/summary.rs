@@ -231,7 +231,7 @@ pub fn warn_of_credentials(file: &Path, config: &Config) {
             event = "config.exposed",
             "every user of this machine can read the keys in {0}; take that right from them \
              (chmod o-r {0})",
-            file.display()
+            saegis_policy::Shown(file)
         );
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{MAX_LINE, Request};
+use crate::audit;
 use crate::bindings::Binding;
 use crate::cses::{Remote, Standing};
 use crate::gateway::Gateway;
@@ -107,11 +108,10 @@ fn bind(path: &Path) -> Result<UnixListener, AdminSocketError> {
     Ok(listener)
 }
 
-/// Whether the peer is the user that the gateway runs as, or root. The socket's mode says the same;
-/// but between its making and the change of its mode there is a moment.
-fn is_owner(stream: &UnixStream) -> io::Result<bool> {
-    let uid = stream.peer_cred()?.uid();
-    Ok(uid == 0 || uid == rustix::process::geteuid().as_raw())
+/// Whether a user is the one that the gateway runs as, or root. The socket's mode says the same; but
+/// between its making and the change of its mode there is a moment.
+fn is_owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 async fn serve(
@@ -120,15 +120,21 @@ async fn serve(
     started: SystemTime,
     mut stream: UnixStream,
 ) -> io::Result<()> {
-    if !is_owner(&stream)? {
+    let uid = stream.peer_cred()?.uid();
+    if !is_owner(uid) {
         return Ok(());
     }
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader.take(4096));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
-    let answer = match serde_json::from_str(&line) {
-        Ok(request) => carry_out(gateway, reloaded, started, request).await,
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => {
+            if let Some(command) = request.change() {
+                audit::administered(&command, uid);
+            }
+            carry_out(gateway, reloaded, started, request).await
+        }
         Err(e) => json!({ "error": format!("no request: {e}") }),
     };
     let mut text = answer.to_string();
@@ -156,6 +162,8 @@ async fn carry_out(
             "started": timestamp::format(started),
             "generation": generation.number,
             "associations": gateway.associations.all().len(),
+            "audit_head": gateway.written.heads().first(),
+            "refusals_head": gateway.written.heads().get(1),
         }),
         Request::Associations => {
             let mut all = gateway.associations.all();

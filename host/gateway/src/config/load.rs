@@ -101,7 +101,7 @@ impl Config {
             .authority
             .iter_mut()
             .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
-        let of_lines = self.audit.file.iter_mut().chain(self.decisions.record.as_mut());
+        let of_lines = self.audit.paths_mut().chain(self.decisions.record.as_mut());
         let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notifications_key);
         for path in paths.into_iter().chain(of_lines).chain(of_maf).chain(of_cse) {
             *path = base.join(&*path);
@@ -230,8 +230,12 @@ impl Config {
         if !(decisions.sample > 0.0 && decisions.sample <= 1.0) {
             fault("decisions.sample", "must be above 0, and 1 at the most");
         }
-        if decisions.record.is_some() && decisions.record == audit.file {
-            fault("decisions.record", "is the file of the audit trail");
+        let of_refusals = audit.refusals_file();
+        if decisions.record.is_some() && [&audit.file, &of_refusals].contains(&&decisions.record) {
+            fault("decisions.record", "is a file of the audit trail");
+        }
+        if audit.file.is_some() && audit.file == of_refusals {
+            fault("audit.refusals-file", "is the file of the other events");
         }
         if self.metrics.address.is_some_and(|a| !a.ip().is_loopback()) {
             let what = "must be of the loopback interface, such as 127.0.0.1:9464, for there is no \

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use saegis_onem2m::timestamp;
 use saegis_policy::{CONTRACT, Decision, Fault, Faults, is_our_contract};
@@ -172,17 +172,4 @@ fn skip_line(lines: &mut BufReader<File>) -> std::io::Result<u64> {
             return Ok(skipped);
         }
     }
-}
-
-/// The files of a recording that was rotated, the oldest first.
-pub fn recordings(newest: &Path) -> Vec<PathBuf> {
-    let old = |n: u32| {
-        let mut name = newest.as_os_str().to_owned();
-        name.push(format!(".{n}"));
-        PathBuf::from(name)
-    };
-    let mut files: Vec<_> = (1..).map(old).take_while(|file| file.is_file()).collect();
-    files.reverse();
-    files.extend(newest.is_file().then(|| newest.to_path_buf()));
-    files
 }

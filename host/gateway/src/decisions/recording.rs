@@ -37,6 +37,11 @@ pub struct LostDecisions {
 }
 
 impl LostDecisions {
+    /// Has the file let go if it was moved away.
+    pub fn reopen(&self) {
+        self.lines.flush_soon();
+    }
+
     /// How many.
     pub fn count(&self) -> u64 {
         self.lines.lost()

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::ModuleError;
 use super::manifest::{MAX_MANIFEST, in_force};
 use crate::config::Config;
-use crate::decisions::{self, Reading, recordings};
+use crate::decisions::{self, Reading};
+use crate::line_file::with_old_files;
 
 /// Arguments of `saegis module try`.
 #[derive(clap::Args)]
@@ -34,7 +35,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     // What can't be read is told before modules are compiled.
     let recordings = match (&args.recording, &config.decisions.record) {
         (Some(file), _) => vec![file.clone()],
-        (None, Some(newest)) => recordings(newest),
+        (None, Some(newest)) => with_old_files(newest),
         (None, None) => Vec::new(),
     };
     let reading = if recordings.is_empty() { None } else { Some(Reading::of(recordings)?) };

@@ -1,0 +1,139 @@
+//! The chain of a trail: each line carries the digest of the line before it.
+//!
+//! The digest is SHA-256 of a line as it is in the file, without its line break. As a line contains
+//! the digest before it, it stands for all lines up to it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::line_file::{LineFile, last_line, with_old_files};
+
+/// What the first line of a chain carries in place of a digest.
+pub const START: &str = "start";
+
+/// The name of the member with the digest. It is the first of each line.
+pub const MEMBER: &str = "chain";
+
+/// The digest of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of a line without its line break.
+    pub fn of(line: &[u8]) -> Self {
+        Self(Sha256::digest(line).into())
+    }
+
+    /// Ends a calculation.
+    pub fn end(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a line begins with that follows a line with this digest.
+pub fn opening(before: Option<Digest>) -> String {
+    match before {
+        Some(digest) => format!("{{\"{MEMBER}\":\"{digest}\""),
+        None => format!("{{\"{MEMBER}\":\"{START}\""),
+    }
+}
+
+/// The digest of the last line that was written, for others to see.
+#[derive(Clone, Default)]
+pub struct Head(Arc<Mutex<Option<Digest>>>);
+
+impl Head {
+    /// The digest; none before the first line of a chain.
+    pub fn get(&self) -> Option<Digest> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, digest: Option<Digest>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+    }
+}
+
+/// A trail's file, whose lines, each a JSON object, are chained as they are written.
+pub struct Chain {
+    file: LineFile,
+    head: Head,
+}
+
+impl Chain {
+    /// Goes on with the chain of the lines that are in a file, or in the newest that was rotated.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn new(file: LineFile, path: &Path) -> io::Result<Self> {
+        let head = Head::default();
+        for path in with_old_files(path).iter().rev() {
+            if let Some((line, _)) = last_line(&File::open(path)?)? {
+                head.set(Some(Digest::of(&line)));
+                break;
+            }
+        }
+        Ok(Self { file, head })
+    }
+
+    /// The digest of the last line that was written.
+    pub fn head(&self) -> Head {
+        self.head.clone()
+    }
+
+    fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut before = self.head.get();
+        let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        if let Some(torn) = self.file.prepare(lines.len() + count * opening(before).len())? {
+            before = Some(Digest::of(&torn));
+        }
+        let mut chained = Vec::with_capacity(lines.len() + count * opening(before).len());
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let start = chained.len();
+            chained.extend_from_slice(opening(before).as_bytes());
+            chained.push(b',');
+            // A line is an object, and has members.
+            chained.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
+            let own = chained.get(start..).unwrap_or_default();
+            before = Some(Digest::of(own.strip_suffix(b"\n").unwrap_or(own)));
+        }
+        self.file.append(&chained)?;
+        self.head.set(before);
+        Ok(())
+    }
+}
+
+impl Write for Chain {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let written = self.try_write(lines);
+        self.file.account(written, lines);
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -74,6 +74,19 @@ fn whatever_the_umask_files_are_the_owners_alone() {
     is_private(&state);
 }
 
+/// Other commands compile modules too, and the code is kept for the gateway.
+#[test]
+fn what_other_commands_leave_is_private_too() {
+    let setup = Setup::new();
+    setup.configuration();
+    setup.write("none.jsonl", b"");
+    for verb in [&["check"][..], &["decisions", "replay", "none.jsonl"]] {
+        saegis(&setup.path(""), verb).expect(0);
+        is_private(&setup.path("state"));
+        fs::remove_dir_all(setup.path("state")).unwrap();
+    }
+}
+
 #[test]
 fn the_key_of_notifications_and_a_mafs_store_are_private_too() {
     let behind = Setup::new()

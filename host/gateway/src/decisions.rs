@@ -59,6 +59,8 @@ pub async fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
 /// # Errors
 /// What is wrong with it.
 pub async fn open(config: &Config, changes: saegis_policy::Changes) -> Result<Policy, Faults> {
+    // The compiled code that it leaves is for this user alone.
+    crate::hardening::make_new_files_private();
     let mut settings = config.policy_settings(None);
     settings.changes = changes;
     settings.maf_keys = replaying::no_keys_of(config);

@@ -177,6 +177,8 @@ impl Judge {
         id: CredentialId,
         until: Option<SystemTime>,
     ) -> Result<Verdict, CertsError> {
+        // The compiled code that it leaves is for this user alone.
+        crate::hardening::make_new_files_private();
         let policy = Policy::open(self.settings.clone()).await?;
         let query = CertificateQuery {
             flavour: identity.flavour(),

@@ -9,6 +9,9 @@ use std::fmt;
 /// than this is no identifier but an attempt on our memory.
 pub const MAX_LEN: usize = 256;
 
+/// Longest identifier of a key, in bytes: its Credential-ID has a type and a dash in front of it.
+pub const MAX_KEY_ID_LEN: usize = MAX_LEN - "12-".len();
+
 /// Why a text is not the identifier it is meant to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +36,9 @@ pub enum IdError {
     /// An App-ID must start with `R`, `r` or `N` and go on.
     #[error("is no App-ID: it must start with 'R' or 'N' and have at least one more character")]
     NoAppId,
+    /// The identifier of a key is a part of a Credential-ID, which has a bound too.
+    #[error("is longer than {MAX_KEY_ID_LEN} bytes, so that its Credential-ID is too long")]
+    KeyIdTooLong,
     /// A KpsaID has the form `relative@FQDN`.
     #[error("is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN")]
     NoKpsaId,
@@ -268,6 +274,9 @@ impl KpsaId {
     /// As for [`Self::parse`].
     pub fn check(text: &str) -> Result<(), IdError> {
         bounded(text)?;
+        if text.len() > MAX_KEY_ID_LEN {
+            return Err(IdError::KeyIdTooLong);
+        }
         let (relative, fqdn) = text.split_once('@').ok_or(IdError::NoKpsaId)?;
         if relative.is_empty() {
             return Err(IdError::NoKpsaId);

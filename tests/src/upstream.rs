@@ -16,6 +16,8 @@ pub enum Reply {
     Bytes(Vec<u8>),
     /// Answers with these bytes, and closes the connection.
     Last(Vec<u8>),
+    /// Answers with the bytes for the request's method; a method without bytes is not answered.
+    ByMethod(Vec<(&'static str, Vec<u8>)>),
     /// Answers nothing until it is told another reply.
     Held,
 }
@@ -24,12 +26,17 @@ impl Reply {
     /// An answer with a Response Status Code and a content. Its request identifier is not that
     /// of the request, as no CSE would have it.
     pub fn answer(status: u16, rsc: u16, body: &str) -> Self {
+        Self::Bytes(Self::bytes(status, rsc, body))
+    }
+
+    /// The bytes of [`answer`](Self::answer).
+    pub fn bytes(status: u16, rsc: u16, body: &str) -> Vec<u8> {
         let length = body.len();
         let head = format!(
             "HTTP/1.1 {status} X\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: upstream\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        Self::Bytes(head.into())
+        head.into()
     }
 }
 
@@ -153,9 +160,9 @@ impl Shared {
                 let mut state = self.lock();
                 state.arrived[number].extend_from_slice(&chunk[..read]);
                 self.changed.notify_all();
-                requests(&state.arrived[number..=number]).len()
+                requests(&state.arrived[number..=number])
             };
-            for _ in answered..arrived {
+            for request in &arrived[answered..] {
                 match self.reply() {
                     Reply::Bytes(bytes) => {
                         let _ = socket.write_all(&bytes);
@@ -164,10 +171,16 @@ impl Shared {
                         let _ = socket.write_all(&bytes);
                         return;
                     }
+                    Reply::ByMethod(all) => {
+                        let of = |(method, _): &&(&str, _)| request.line.starts_with(method);
+                        if let Some((_, bytes)) = all.iter().find(of) {
+                            let _ = socket.write_all(bytes);
+                        }
+                    }
                     Reply::Held => {}
                 }
             }
-            answered = arrived;
+            answered = arrived.len();
         }
     }
 

@@ -3,6 +3,7 @@
 //! One request and one answer a connection, each a line of JSON.
 
 mod client;
+mod removal;
 mod server;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,11 @@ enum Request {
         /// The Credential-ID.
         credential_id: String,
     },
+    /// Delete an AE with all that is its.
+    DeleteAe {
+        /// Its AE-ID-Stem.
+        ae_id: String,
+    },
     /// The other CSEs.
     Peers,
     /// End an association.
@@ -48,6 +54,7 @@ impl Request {
             Self::Reload => Some("reload".into()),
             Self::FreeBinding { credential_id } => Some(format!("free-binding {credential_id}")),
             Self::EndAssociation { id } => Some(format!("end-association {id}")),
+            Self::DeleteAe { ae_id } => Some(format!("delete-ae {ae_id}")),
         }
     }
 }

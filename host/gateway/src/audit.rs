@@ -229,6 +229,16 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
     );
 }
 
+/// The gateway's owner has removed an AE.
+pub fn ae_removed(stem: &AeIdStem) {
+    tracing::info!(
+        target: TARGET,
+        event = "ae.removed",
+        ae_id = %stem,
+        "the AE {stem} is deleted, for the gateway's owner asked for it"
+    );
+}
+
 /// An AE was registered, and its association has not learnt an AE-ID.
 pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
     if !is_single_of("association.nothing-learnt", association) {

@@ -3,19 +3,25 @@
 //!
 //! A binding is made in two steps. It is set aside before the registrar is asked, and kept when the
 //! registrar has confirmed; whatever happens between, no other credential can have the AE-ID.
+//!
+//! An AE and its binding survive or vanish together. The embedded CSE writes the Credential-ID into the
+//! `<AE>` in the transaction that registers it, so a start completes the bindings from there. A CSE behind
+//! the gateway does not, so what is asked of it is written down before ([`Intent`]), and resolved when the
+//! same credential comes back.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use saegis_onem2m::id::{AeIdStem, CredentialId};
-use saegis_onem2m::timestamp;
-use serde::{Deserialize, Serialize};
+use saegis_registrar::Registrar;
 
-/// By Credential-ID, a [`Stored`] in JSON.
-const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bindings");
+pub use self::file::{BindingError, Intent};
+use self::file::{Change, File};
+use crate::audit;
+
+mod file;
 
 /// Most bindings there can be: one more registration without an AE-ID is refused.
 const MOST: usize = 1_000_000;
@@ -28,38 +34,7 @@ pub struct Binding {
     /// Since when.
     pub since: SystemTime,
     /// The addresses of the AE's resource, as a To names them.
-    places: Vec<String>,
-}
-
-/// The form on disk.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    stem: String,
-    since: String,
-    places: Vec<String>,
-}
-
-/// The bindings can't be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum BindingError {
-    /// The file can't be opened, read or written.
-    #[error(transparent)]
-    Store(Box<redb::Error>),
-    /// What is in it is no binding.
-    #[error("the binding of {0} can't be read")]
-    Damaged(String),
-    /// There are as many as there can be.
-    #[error("there are {MOST} bindings already")]
-    Full,
-    /// The work was given up, as at the end of the process.
-    #[error("it was given up")]
-    GivenUp,
-}
-
-impl<E: Into<redb::Error>> From<E> for BindingError {
-    fn from(error: E) -> Self {
-        Self::Store(Box::new(error.into()))
-    }
+    pub places: Vec<String>,
 }
 
 /// Why an AE-ID can't be set aside for a credential.
@@ -82,6 +57,8 @@ struct Maps {
     by_stem: HashMap<AeIdStem, CredentialId>,
     /// Credentials whose registration is under way, each with the AE-ID that is asked for.
     under_way: HashMap<CredentialId, Option<AeIdStem>>,
+    /// What was asked of the CSE, and is not known to have been done or refused.
+    intents: HashMap<CredentialId, Intent>,
 }
 
 impl Maps {
@@ -118,38 +95,8 @@ impl Maps {
 pub struct Bindings {
     maps: Arc<Mutex<Maps>>,
     file: Arc<Mutex<File>>,
-}
-
-/// The file, opened anew after a failure, as redb wants it.
-struct File {
-    path: PathBuf,
-    database: Option<Database>,
-}
-
-impl File {
-    fn database(&mut self) -> Result<&Database, BindingError> {
-        match &mut self.database {
-            Some(database) => Ok(database),
-            none => Ok(none.insert(Database::create(&self.path)?)),
-        }
-    }
-
-    fn write(
-        &mut self,
-        work: impl FnOnce(&mut redb::Table<'_, &str, &[u8]>) -> Result<(), redb::StorageError>,
-    ) -> Result<(), BindingError> {
-        let done = self.database().and_then(|database| {
-            let mut transaction = database.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
-            work(&mut transaction.open_table(BINDINGS)?)?;
-            transaction.commit()?;
-            Ok(())
-        });
-        if done.is_err() {
-            self.database = None;
-        }
-        done
-    }
+    /// The embedded CSE, whose `<AE>`s say the same.
+    registrar: Arc<OnceLock<Arc<Registrar>>>,
 }
 
 impl Bindings {
@@ -158,24 +105,89 @@ impl Bindings {
     /// # Errors
     /// When the file can't be had, or holds something else.
     pub fn open(path: &Path) -> Result<Self, BindingError> {
-        let mut file = File { path: path.into(), database: None };
-        // Makes the table, where there is none.
-        file.write(|_| Ok(()))?;
+        let (mut file, stored) = File::open(path)?;
         let mut maps = Maps::default();
-        for entry in file.database()?.begin_read()?.open_table(BINDINGS)?.iter()? {
-            let (credential, stored) = entry?;
-            let damaged = || BindingError::Damaged(credential.value().into());
-            let stored: Stored = serde_json::from_slice(stored.value()).map_err(|_| damaged())?;
-            let id = CredentialId::parse(credential.value()).map_err(|_| damaged())?;
-            let stem = AeIdStem::parse(&stored.stem).map_err(|_| damaged())?;
+        for (credential, binding) in stored {
             // An AE-ID is one credential's, or the file is not what was written.
-            if maps.by_stem.contains_key(&stem) {
-                return Err(damaged());
+            if maps.by_stem.contains_key(&binding.stem) {
+                return Err(BindingError::Damaged(credential.to_string()));
             }
-            let since = timestamp::parse(&stored.since).map_err(|_| damaged())?;
-            maps.insert(&id, Binding { stem, since, places: stored.places });
+            maps.insert(&credential, binding);
         }
-        Ok(Self { maps: Arc::new(Mutex::new(maps)), file: Arc::new(Mutex::new(file)) })
+        maps.intents = file.intents()?.into_iter().collect();
+        let file = Arc::new(Mutex::new(file));
+        Ok(Self { maps: Arc::new(Mutex::new(maps)), file, registrar: Arc::default() })
+    }
+
+    /// Brings the bindings and the AEs of the embedded CSE together, where the process ended between the
+    /// two: an AE without a binding gets it, unless policy reserves the AE-ID, and a binding whose AE was
+    /// deleted is freed. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the bindings can't be written, or the AEs can't be read.
+    pub fn reconcile(
+        &self,
+        registrar: &Arc<Registrar>,
+        is_reserved: impl Fn(&AeIdStem) -> bool,
+    ) -> Result<(), BindingError> {
+        let mut maps = self.maps();
+        let is_known =
+            |stem: &str| AeIdStem::parse(stem).is_ok_and(|s| maps.by_stem.contains_key(&s));
+        let mut changes = Vec::new();
+        for ae in registrar.learnt_aes(&is_known, SystemTime::now())? {
+            let (Ok(stem), Ok(credential)) =
+                (AeIdStem::parse(&ae.stem), CredentialId::parse(&ae.credential_id))
+            else {
+                continue;
+            };
+            if is_reserved(&stem) {
+                continue;
+            }
+            if let Some(other) = maps.by_credential.get(&credential) {
+                tracing::warn!(
+                    event = "bindings.conflict",
+                    credential_id = %credential,
+                    ae_id = %stem,
+                    "the AE {stem} was registered by {credential}, which has the AE-ID {}: nobody is \
+                     {stem} until it expires or is removed (saegis delete-ae {stem})",
+                    other.stem
+                );
+                continue;
+            }
+            let places = vec![ae.stem];
+            let binding = Binding { stem, since: SystemTime::now(), places };
+            maps.insert(&credential, binding.clone());
+            changes.push((credential, Change::Bind(binding)));
+        }
+        let deletions: Vec<_> = maps.intents.drain().collect();
+        for (credential, intent) in deletions {
+            let gone = match &intent {
+                Intent::Delete => match maps.by_credential.get(&credential) {
+                    Some(binding) => !registrar.is_ae(&binding.stem, SystemTime::now())?,
+                    None => false,
+                },
+                Intent::Register { .. } => false,
+            };
+            changes.push((credential, if gone { Change::Free } else { Change::Settle }));
+        }
+        if !changes.is_empty() {
+            self.file().write(&changes)?;
+        }
+        for (credential, change) in changes {
+            match change {
+                Change::Bind(binding) => audit::bound(&credential, &binding.stem),
+                Change::Free => {
+                    if let Some(binding) = maps.remove(&credential) {
+                        audit::binding_freed(&credential, &binding.stem, "its AE was deleted");
+                    }
+                }
+                Change::Settle | Change::Intend(_) => {}
+            }
+        }
+        drop(maps);
+        // Set once, for there is one.
+        let _ = self.registrar.set(registrar.clone());
+        Ok(())
     }
 
     /// Nothing panics while it holds the lock.
@@ -196,6 +208,12 @@ impl Bindings {
     /// The credential that has an AE-ID for good; one that has only asked for it has not.
     pub fn bound_to(&self, stem: &AeIdStem) -> Option<CredentialId> {
         self.maps().by_stem.get(stem).cloned()
+    }
+
+    /// The addresses of the resource of a credential's AE, as far as its registration told.
+    pub fn places(&self, credential: &CredentialId) -> Vec<String> {
+        let maps = self.maps();
+        maps.by_credential.get(credential).map(|b| b.places.clone()).unwrap_or_default()
     }
 
     /// All of them, by Credential-ID.
@@ -228,10 +246,11 @@ impl Bindings {
             return Err(Taken::HasAnother);
         }
         if maps.by_credential.len() + maps.under_way.len() >= MOST {
-            return Err(BindingError::Full.into());
+            return Err(BindingError::Full(MOST).into());
         }
         maps.under_way.insert(credential.clone(), stem);
-        Ok(SetAside { bindings: self.clone(), credential: credential.clone() })
+        let intent = maps.intents.get(credential).cloned();
+        Ok(SetAside { bindings: self.clone(), credential: credential.clone(), intent })
     }
 
     /// Frees a credential's AE-ID, and gives what it was.
@@ -241,14 +260,17 @@ impl Bindings {
     pub async fn free(&self, credential: &CredentialId) -> Result<Option<Binding>, BindingError> {
         let (bindings, credential) = (self.clone(), credential.clone());
         off_the_runtime(move || {
-            if !bindings.maps().by_credential.contains_key(&credential) {
-                return Ok(None);
+            let Some(stem) = bindings.of(&credential) else { return Ok(None) };
+            // First, or else the next start would bind it again.
+            if let Some(registrar) = bindings.registrar.get() {
+                registrar.forget_credential(stem.as_str(), &credential.to_string())?;
             }
-            let key = credential.to_string();
             // Held over both, so that file and memory change in one order.
             let mut file = bindings.file();
-            file.write(|table| table.remove(key.as_str()).map(drop))?;
-            Ok(bindings.maps().remove(&credential))
+            file.write(&[(credential.clone(), Change::Free)])?;
+            let mut maps = bindings.maps();
+            maps.intents.remove(&credential);
+            Ok(maps.remove(&credential))
         })
         .await
     }
@@ -279,6 +301,8 @@ async fn off_the_runtime<T: Send + 'static>(
 pub struct SetAside {
     bindings: Bindings,
     credential: CredentialId,
+    /// What the credential had asked before, where it is not known what came of it.
+    intent: Option<Intent>,
 }
 
 impl Drop for SetAside {
@@ -291,6 +315,45 @@ impl SetAside {
     /// The AE-ID that was asked for, if one was.
     pub fn asked_for(&self) -> Option<AeIdStem> {
         self.bindings.maps().under_way.get(&self.credential).cloned().flatten()
+    }
+
+    /// What the credential had asked before, where it is not known what came of it.
+    pub fn earlier(&self) -> Option<&Intent> {
+        self.intent.as_ref()
+    }
+
+    /// Writes down what is to be asked of the CSE.
+    ///
+    /// # Errors
+    /// When it can't be written; then it is not to be asked.
+    pub async fn intend(&self, intent: Intent) -> Result<(), BindingError> {
+        self.change(Change::Intend(intent)).await
+    }
+
+    /// The CSE has done what it was asked, or refused to.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn settle(&self) -> Result<(), BindingError> {
+        if self.bindings.maps().intents.contains_key(&self.credential) {
+            self.change(Change::Settle).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, change: Change) -> Result<(), BindingError> {
+        let (bindings, credential) = (self.bindings.clone(), self.credential.clone());
+        off_the_runtime(move || {
+            let mut file = bindings.file();
+            file.write(&[(credential.clone(), change.clone())])?;
+            let mut maps = bindings.maps();
+            match change {
+                Change::Intend(intent) => drop(maps.intents.insert(credential, intent)),
+                _ => drop(maps.intents.remove(&credential)),
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// The registrar has confirmed the AE-ID, and the AE's resource is at these addresses.
@@ -313,17 +376,11 @@ impl SetAside {
         let bindings = self.bindings.clone();
         let credential = self.credential.clone();
         let written = off_the_runtime(move || {
-            let stored = Stored {
-                stem: binding.stem.to_string(),
-                since: timestamp::format(binding.since),
-                places: binding.places.clone(),
-            };
-            let key = credential.to_string();
-            let value =
-                serde_json::to_vec(&stored).map_err(|_| BindingError::Damaged(key.clone()))?;
             let mut file = bindings.file();
-            file.write(|table| table.insert(key.as_str(), value.as_slice()).map(drop))?;
-            bindings.maps().insert(&credential, binding);
+            file.write(&[(credential.clone(), Change::Bind(binding.clone()))])?;
+            let mut maps = bindings.maps();
+            maps.intents.remove(&credential);
+            maps.insert(&credential, binding);
             Ok(())
         });
         Ok(written.await?)

@@ -88,3 +88,47 @@ fn a_file_of_something_else_is_refused() {
     std::fs::write(&path, "no bindings").unwrap();
     assert!(Bindings::open(&path).is_err());
 }
+
+#[tokio::test]
+async fn a_file_that_has_gone_is_not_made_anew() {
+    let (_folder, path) = bindings();
+    let bindings = Bindings::open(&path).unwrap();
+    bound(&bindings, "a", "Cone").await;
+    std::fs::remove_file(&path).unwrap();
+    bindings.file().close();
+    let aside = bindings.set_aside(&credential("b"), Some(stem("Ctwo"))).unwrap();
+    assert!(matches!(aside.confirm(stem("Ctwo"), vec![]).await, Err(Taken::Failed(_))));
+    assert!(!path.exists());
+    assert_eq!(bindings.of(&credential("b")), None);
+    assert_eq!(bindings.holder(&stem("Cone")), Some(credential("a")));
+}
+
+#[tokio::test]
+async fn what_was_about_to_be_asked_is_known_after_a_restart() {
+    let (_folder, path) = bindings();
+    let asked = Intent::Register {
+        stem: "Cone".into(),
+        app_id: "Nx".into(),
+        place: "cse/one".into(),
+        at: 1_795_512_600,
+    };
+    let first = Bindings::open(&path).unwrap();
+    let aside = first.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    assert_eq!(aside.earlier(), None);
+    aside.intend(asked.clone()).await.unwrap();
+    drop((aside, first));
+    let again = Bindings::open(&path).unwrap();
+    assert_eq!(again.of(&credential("a")), None);
+    let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    assert_eq!(aside.earlier(), Some(&asked));
+    aside.settle().await.unwrap();
+    drop((aside, again));
+    let again = Bindings::open(&path).unwrap();
+    let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    assert_eq!(aside.earlier(), None);
+    aside.intend(asked).await.unwrap();
+    // What is confirmed is not about to be asked any more.
+    aside.confirm(stem("Cone"), vec![]).await.unwrap();
+    let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    assert_eq!(aside.earlier(), None);
+}

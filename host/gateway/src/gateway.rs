@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use saegis_handshake::{EngineError, certificate, psk};
+use saegis_onem2m::id::AeIdStem;
 use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
 use saegis_registrar::{Registrar, Settings};
 
@@ -116,7 +117,16 @@ impl Gateway {
             (None, None) => {
                 let (own, targets) = (config.cse.clone(), targets.clone());
                 let notifier = Notifier::new(own, targets, aes.clone(), cses.clone(), patience);
-                Upstream::embedded(open_registrar(&config)?, notifier)
+                let registrar = Arc::new(open_registrar(&config, &bindings)?);
+                let generation = policy.current();
+                let is_reserved = |stem: &AeIdStem| {
+                    generation.reserves(stem) || config.registrar.administrators.contains(stem)
+                };
+                bindings.reconcile(&registrar, is_reserved).map_err(|e| {
+                    let what = format!("bindings.store: {e}");
+                    Faults(vec![Fault::of(&config.bindings.store, what)])
+                })?;
+                Upstream::embedded(registrar, notifier)
             }
         };
         let rules = Source::new(
@@ -213,7 +223,7 @@ fn make_folder(of: &Path) -> std::io::Result<()> {
     }
 }
 
-fn open_registrar(config: &Config) -> Result<Registrar, Faults> {
+fn open_registrar(config: &Config, bindings: &Bindings) -> Result<Registrar, Faults> {
     let store = &config.registrar.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
@@ -222,5 +232,8 @@ fn open_registrar(config: &Config) -> Result<Registrar, Faults> {
     settings.service_provider.clone_from(&config.cse.service_provider);
     settings.administrators.clone_from(&config.registrar.administrators);
     settings.ae_id_taken = config.registrar.taken;
-    Registrar::open(store, settings).map_err(|e| fault(e.to_string()))
+    // A store of an earlier version does not say who has registered.
+    let registrant =
+        |stem: &str| Some(bindings.bound_to(&AeIdStem::parse(stem).ok()?)?.to_string());
+    Registrar::open_knowing(store, settings, &registrant).map_err(|e| fault(e.to_string()))
 }

@@ -4,6 +4,7 @@ mod announcement;
 mod content;
 mod maf;
 mod passing;
+mod recovery;
 mod registration;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +40,7 @@ use crate::gateway::Gateway;
 use crate::upstream::Upstream;
 pub use content::collect;
 use content::{NotCollected, attribute};
+use registration::Place;
 
 /// Most originators of one association whose allowance is kept.
 const KEPT: usize = 16;
@@ -354,6 +356,13 @@ impl Service {
         if let Some(door) = self.gateway.door.get() {
             door::enter(&mut request, &self.live.association.credential_id, door);
         }
+        let place = Place { to, name };
+        let intent = self.intend(&request, registering.as_ref(), &place, deletes.as_ref()).await;
+        if let Err(error) = intent {
+            self.withdraw(announced);
+            return self.refuse_taken(&request, &error.into());
+        }
+        let asked = registering.as_ref().map(|_| request.clone());
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
@@ -365,11 +374,14 @@ impl Service {
         }
         match response.rsc {
             Rsc::Created => {
+                if let (Some(aside), Some(asked)) = (registering, asked)
+                    && let Err(taken) = self.learn(aside, &place, &response, generation).await
+                {
+                    self.withdraw(announced);
+                    return self.refuse_taken(&asked, &taken);
+                }
                 if let Some(announced) = announced {
                     self.announce_until(&announced.stem, &response);
-                }
-                if let Some(aside) = registering {
-                    self.learn(aside, &to, name, &response, generation).await;
                 }
             }
             Rsc::Updated => {
@@ -378,9 +390,13 @@ impl Service {
                 }
             }
             Rsc::Deleted => self.has_deleted(deletes, generation).await,
-            // Somebody has registered under the name meanwhile, whose announcement it is now.
-            Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict => {}
-            _ => self.withdraw(announced),
+            rsc => {
+                self.has_not(rsc, registering, deletes, generation).await;
+                // Somebody has registered under the name meanwhile, whose announcement it is now.
+                if !matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) {
+                    self.withdraw(announced);
+                }
+            }
         }
         response
     }

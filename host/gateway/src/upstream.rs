@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 use http::header::HOST;
 use http::{HeaderValue, Uri};
 use http_body_util::Full;
+use rand::RngExt as _;
 use saegis_maf::Maf;
 use saegis_onem2m::http::{read_response, write_request};
-use saegis_onem2m::id::CseId;
-use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::id::{AeIdStem, CseId};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
 use saegis_registrar::{Answer, Checked, Handled, LongPoll, Registrar};
 use tokio::sync::Semaphore;
 
@@ -66,14 +68,17 @@ impl Remote {
     }
 }
 
+/// A request of our own in the name of an AE, to a CSE-relative address. None, where that is not one.
+pub fn as_ae(operation: Operation, resource: &str, stem: &AeIdStem) -> Option<RequestPrimitive> {
+    let to = Target::from_address(resource.trim_start_matches('/')).ok()?;
+    let id = format!("{:016x}", rand::rng().random::<u64>());
+    Some(RequestPrimitive::own(operation, to, stem.to_string(), id))
+}
+
 impl Upstream {
     /// The embedded registrar.
-    pub fn embedded(registrar: Registrar, notifier: Arc<Notifier>) -> Self {
-        Self::Embedded {
-            registrar: Arc::new(registrar),
-            places: Arc::new(Semaphore::new(AT_A_TIME)),
-            notifier,
-        }
+    pub fn embedded(registrar: Arc<Registrar>, notifier: Arc<Notifier>) -> Self {
+        Self::Embedded { registrar, places: Arc::new(Semaphore::new(AT_A_TIME)), notifier }
     }
 
     /// The embedded registrar, if it is that.

@@ -41,6 +41,13 @@ pub enum Command {
         #[command(flatten)]
         args: Args,
     },
+    /// Delete an AE with all that is below it, and free its AE-ID.
+    DeleteAe {
+        /// Its AE-ID-Stem, such as Clight-AE1.
+        ae_id: String,
+        #[command(flatten)]
+        args: Args,
+    },
     /// List the other CSEs that the running gateway goes to.
     Peers(Args),
     /// End a live association of the running gateway.
@@ -98,6 +105,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Command::FreeBinding { credential_id, args } => {
             (args, Request::FreeBinding { credential_id })
         }
+        Command::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
         Command::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
     };
     let socket = Config::load(&args.config)?.admin.socket;
@@ -174,6 +182,19 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
                 return Err(AdminError::Failed(what));
             }
             print(&format!("{credential_id} has no AE-ID any more"));
+        }
+        Request::DeleteAe { ae_id } => {
+            let deleted = answer.get("deleted") == Some(&Value::Bool(true));
+            let freed = answer.get("freed").and_then(Value::as_str);
+            if !deleted && freed.is_none() {
+                return Err(AdminError::Failed(format!("there is no AE {ae_id}")));
+            }
+            if deleted {
+                print(&format!("the AE {ae_id} is deleted"));
+            }
+            if let Some(credential_id) = freed {
+                print(&format!("{credential_id} has no AE-ID any more"));
+            }
         }
         Request::EndAssociation { id } => {
             if answer.get("ended") != Some(&Value::Bool(true)) {

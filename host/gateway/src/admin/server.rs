@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{MAX_LINE, Request};
+use super::{MAX_LINE, Request, removal};
 use crate::audit;
 use crate::bindings::Binding;
 use crate::cses::{Remote, Standing};
@@ -231,6 +231,7 @@ async fn carry_out(
                 Err(error) => json!({ "error": error.to_string() }),
             }
         }
+        Request::DeleteAe { ae_id } => removal::delete_ae(gateway, &ae_id).await,
         Request::Peers => {
             let one = |remote: &Arc<Remote>| {
                 let (registration, until, why) = match remote.registration.standing() {

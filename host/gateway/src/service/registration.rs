@@ -24,7 +24,22 @@ pub(super) struct Deletes {
     /// The AE-ID-Stem that is announced at the IN-CSE.
     announced: Option<AeIdStem>,
     /// Held where the AE is the one that the association has learnt to stand for.
-    aside: Option<SetAside>,
+    pub(super) aside: Option<SetAside>,
+}
+
+/// Where an AE is to be registered.
+pub(super) struct Place {
+    /// Below what.
+    pub(super) to: String,
+    /// The resource name that it asks for.
+    pub(super) name: Option<String>,
+}
+
+impl Place {
+    /// The address of its resource, as far as it is known before.
+    pub(super) fn address(&self) -> Option<String> {
+        Some(format!("{}/{}", self.to, self.name.as_ref()?))
+    }
 }
 
 impl Service {
@@ -120,55 +135,74 @@ impl Service {
 
     /// Learns the AE-ID that a registrar confirmed: the one asked for, or the one that its answer
     /// names.
+    ///
+    /// # Errors
+    /// When it can't be kept, and the registration was taken back.
     pub(super) async fn learn(
         &self,
         aside: SetAside,
-        to: &str,
-        name: Option<String>,
+        place: &Place,
         response: &ResponsePrimitive,
         generation: &Generation,
-    ) {
-        let association = &self.live.association;
-        let credential = &association.credential_id;
+    ) -> Result<(), Taken> {
         let told = |what: &str| response.content.as_ref().and_then(|c| attribute(c, what));
         // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
         let address = response.content_location.clone();
         let address = address.filter(|_| self.gateway.upstream.registrar().is_some());
         let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
+        let asked = aside.asked_for();
         let stem = told("aei").or(address.clone()).and_then(last);
-        let stem = stem.and_then(|text| AeIdStem::parse(&text).ok());
-        let stem = stem.or_else(|| aside.asked_for());
+        let stem = stem.and_then(|text| AeIdStem::parse(&text).ok()).or_else(|| asked.clone());
         let Some(stem) = stem else {
             let why = "the answer to the registration names no AE-ID";
-            return audit::nothing_learnt(association, why);
+            audit::nothing_learnt(&self.live.association, why);
+            return Ok(());
         };
-        if self.is_of_another(&stem, generation) {
-            return audit::nothing_learnt(association, &Taken::ByAnother.to_string());
-        }
         // Where the AE's resource is, to know when it is deleted.
-        let named = told("rn").or(name).map(|name| format!("{to}/{name}"));
+        let named = told("rn").map(|name| format!("{}/{name}", place.to)).or(place.address());
         let places = named.into_iter().chain(told("ri").or(address).and_then(last)).collect();
-        match aside.confirm(stem.clone(), places).await {
-            Ok(()) if self.gateway.associations.stands_for_another(&stem, credential) => {
-                // It has come while the binding was written, and goes before it.
-                if let Err(error) = self.gateway.bindings.free(credential).await {
-                    log_failure(&error);
-                }
-                audit::nothing_learnt(association, &Taken::ByAnother.to_string());
-            }
-            Ok(()) => {
-                audit::bound(credential, &stem);
-                self.gateway.associations.learn(credential, &stem);
-                // Read after learning: a later generation sees what was learnt by itself.
-                self.live.end_if_reserved(&self.gateway.policy.current());
-            }
+        match self.bind(aside, stem.clone(), places, generation).await {
+            Ok(()) => Ok(()),
             Err(taken) => {
-                if let Taken::Failed(error) = &taken {
-                    log_failure(error);
+                self.not_bound(&taken);
+                match self.undo(&stem, asked.as_ref(), place, &taken).await {
+                    true => Err(taken),
+                    false => Ok(()),
                 }
-                audit::nothing_learnt(association, &taken.to_string());
             }
         }
+    }
+
+    /// The AE-ID is the credential's from now on.
+    pub(super) async fn bind(
+        &self,
+        aside: SetAside,
+        stem: AeIdStem,
+        places: Vec<String>,
+        generation: &Generation,
+    ) -> Result<(), Taken> {
+        let credential = &self.live.association.credential_id;
+        if self.is_of_another(&stem, generation) {
+            return Err(Taken::ByAnother);
+        }
+        aside.confirm(stem.clone(), places).await?;
+        if self.gateway.associations.stands_for_another(&stem, credential) {
+            // It has come while the binding was written, and goes before it.
+            self.gateway.bindings.free(credential).await?;
+            return Err(Taken::ByAnother);
+        }
+        audit::bound(credential, &stem);
+        self.gateway.associations.learn(credential, &stem);
+        // Read after learning: a later generation sees what was learnt by itself.
+        self.live.end_if_reserved(&self.gateway.policy.current());
+        Ok(())
+    }
+
+    pub(super) fn not_bound(&self, taken: &Taken) {
+        if let Taken::Failed(error) = taken {
+            log_failure(error);
+        }
+        audit::nothing_learnt(&self.live.association, &taken.to_string());
     }
 
     /// Whether the resource at an address is the AE that this association has learnt to stand for.

@@ -266,9 +266,14 @@ fn identifiers(
             continue;
         }
         let new = registrant(writer.read(), &stem, now)?;
-        let old = known.and_then(|known| known.get(&stem)).filter(|old| !old.is_empty()).cloned();
+        let old = known.and_then(|known| known.get(&stem));
+        let awaits = old.is_some_and(String::is_empty);
+        let old = old.filter(|old| !old.is_empty()).cloned();
         let registrant = stays(attribute, &text, old, new)?.unwrap_or_default();
-        if registrant.is_empty() && writer.awaiting(&stem, MAX_AWAITING)?.len() >= MAX_AWAITING {
+        if registrant.is_empty()
+            && !awaits
+            && writer.awaiting(&stem, MAX_AWAITING)?.len() >= MAX_AWAITING
+        {
             let why = "too many resources name an AE-ID that nobody has registered";
             return Err(Refusal::NotAcceptable(why));
         }

@@ -36,7 +36,8 @@ pub struct Settings {
     /// it but in no AE's or CSE's subtree. They alone may say who may register. An AE-ID that stands
     /// here must be one that a credential names, or else it is whoever's comes first.
     pub administrators: Vec<AeIdStem>,
-    /// The policies of the `<CSEBase>` (`acpi`): addresses of `<accessControlPolicy>`s. Without one
+    /// The policies of the `<CSEBase>` (`acpi`): addresses of `<accessControlPolicy>`s, of which those
+    /// count that are in an administrator's subtree or in none. Without one
     /// that is there, registered AEs and CSEs may retrieve it and discover from it.
     pub csebase_policies: Vec<String>,
     /// What an AE is answered that asks for an AE-ID which is registered: 4117, or 4105 where

@@ -175,16 +175,20 @@ fn an_ae_id_that_nobody_has_is_whose_who_comes_first() {
 #[test]
 fn no_more_await_an_ae_than_may() {
     let bench = Bench::with_lights();
-    let make = || {
-        let acp = json!({"m2m:acp": {"pv": rule(&[HUB], 63), "pvs": rule(&[LIGHT1], 63)}});
-        bench.create(Some(LIGHT1), "/cse/light1", 1, acp)
+    let make = |n: usize| {
+        let acp =
+            json!({"rn": format!("p{n}"), "pv": rule(&[HUB], 63), "pvs": rule(&[LIGHT1], 63)});
+        bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }))
     };
-    for _ in 0..256 {
-        assert_eq!(make().code, 2001);
+    for n in 0..256 {
+        assert_eq!(make(n).code, 2001);
     }
-    assert_eq!(make().code, 5207);
+    assert_eq!(make(256).code, 5207);
+    // Who waits already goes on waiting.
+    let again = json!({"m2m:acp": {"pv": rule(&[LIGHT2, HUB], 63)}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1/p7", again).code, 2004);
     hub(&bench, "one");
-    assert_eq!(make().code, 2001);
+    assert_eq!(make(256).code, 2001);
 }
 
 /// An S-type AE-ID has the form of a CSE-ID.

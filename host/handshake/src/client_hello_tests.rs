@@ -250,7 +250,7 @@ async fn a_post_quantum_hello_is_read_however_it_is_cut() {
         })
         .collect();
     let list = u16::try_from(shares.len()).unwrap().to_be_bytes();
-    let browser = vec![
+    let browser = [
         extension(0x0A0A, 0),
         sni(b"in.provider.com"),
         versions(&[0x7A, 0x7A, 3, 4, 3, 3]),

@@ -8,13 +8,17 @@ use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
 use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
-use saegis_tests::{BOUND, Gateway, Request, Setup, Tool, with_each_client};
+use saegis_tests::{BOUND, Gateway, LIGHT1, Request, Setup, Tool, with_each_client};
 use saegis_trial::{
     Authority, ExtendedKeyUsagePurpose, Issued, Key, KeyUsagePurpose, Name, Request as Certificate,
     Validity,
 };
 
-with_each_client!(every_certificate_is_refused_alike, what_both_engines_lack_is_refused,);
+with_each_client!(
+    every_certificate_is_refused_alike,
+    what_both_engines_lack_is_refused,
+    a_key_in_tls_1_3_is_not_supported_and_told,
+);
 
 /// The AE-ID of the light.
 const LIGHT: &str = "//in.provider.com/mn-cse-123456/Clight-AE1";
@@ -316,6 +320,38 @@ fn every_certificate_is_refused_alike(tool: Tool) {
             client.close();
         }
     }
+}
+
+/// It is told apart from one that has forgotten its certificate; with a certificate it is let in.
+fn a_key_in_tls_1_3_is_not_supported_and_told(tool: Tool) {
+    let pki = Pki::new();
+    let light = pki.identity(&pki.example.ae);
+    let gateway = pki.setup().start();
+    let offers: &[&str] = match tool {
+        Tool::OpenSsl => &["-tls1_3", "-psk_identity", LIGHT1.identity, "-psk", LIGHT1.key],
+        Tool::GnuTls => &[
+            "--priority",
+            "NORMAL:-VERS-ALL:+VERS-TLS1.3:+PSK:+DHE-PSK",
+            "--pskusername",
+            LIGHT1.identity,
+            "--pskkey",
+            LIGHT1.key,
+        ],
+    };
+    let offers: Vec<_> = offers.iter().map(ToString::to_string).collect();
+    let mark = gateway.log().mark();
+    let refused = match pki.try_connect(tool, gateway.port(), None, &offers) {
+        Ok(client) => client.turned_away(),
+        Err(refused) => refused,
+    };
+    assert_eq!(refused.alert, Some(116), "{refused:?}");
+    let event = gateway.handshake_refused(mark);
+    assert_eq!(event.text("cause"), "tls13-psk");
+    assert!(event.message().contains("TLS 1.2"), "{event:?}");
+    let client = pki.try_connect(tool, gateway.port(), Some(&light), &offers);
+    let mut client = client.unwrap_or_else(|e| panic!("{tool:?}: {e:?}"));
+    let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
+    client.ask(&nothing).expect_refusal(404, 4004);
 }
 
 fn what_both_engines_lack_is_refused(tool: Tool) {

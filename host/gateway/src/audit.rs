@@ -4,7 +4,7 @@
 //! documented in docs/operations.md, and programs rely on them. There is never a key, an
 //! authentication tag or the content of a request among them.
 //!
-//! Events that somebody outside can cause are written one by one up to a rate, and summed up beyond it.
+//! Events that a peer can cause are written one by one up to a rate, and summed up beyond it.
 
 pub mod chain;
 mod repeats;
@@ -36,12 +36,12 @@ fn is_single(event: &'static str, by: By, cause: impl Into<String>) -> bool {
     REPEATS.is_single(Kind { event, by, cause: cause.into() })
 }
 
-/// Whether an event of an association is to be written by itself.
+/// Returns whether an event of an association is to be written by itself.
 fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool {
     is_single(event, By::Credential(association.credential_id.to_string()), "")
 }
 
-/// Writes the sums that are due of events that were not written by themselves, or all that there are.
+/// Writes the sums that are due of events that were not written by themselves, or all of them.
 pub fn write_sums(all: bool) {
     REPEATS.sums(all).iter().for_each(sum);
 }
@@ -68,13 +68,13 @@ fn sum(Sum { kind, count, since, until }: &Sum) {
     }
 }
 
-/// Lines of the trails were lost.
+/// Records that lines of the trails were lost.
 pub fn lines_lost(lines: u64) {
     tracing::error!(target: TARGET, event = "audit.lines-lost", lines,
         "{lines} lines of the audit trail are lost");
 }
 
-/// The gateway's owner, or root, has asked for something that changes the gateway.
+/// Records a command of the gateway's owner, or of root, that changes the gateway.
 pub fn administered(command: &str, uid: u32) {
     let command = &*cut(command);
     tracing::info!(target: TARGET, event = "admin.command", command, uid,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use saegis_policy::Shown;
 
-/// Longest line that these files have, in bytes.
+/// Maximum length of a line in these files, in bytes.
 pub const MAX_LINE: usize = 64 << 10;
 
 /// How it is told that a file can't be written, or can again.
@@ -126,8 +126,8 @@ impl LineFile {
         }
     }
 
-    /// Whether the path leads to another file than the one that is open, or to none: somebody has
-    /// moved that away.
+    /// Returns whether the path leads to another file than the one that is open, or to none: that was
+    /// moved away.
     fn is_elsewhere(&self) -> bool {
         let Some(file) = &self.open else { return false };
         let same = |own: fs::Metadata, there: fs::Metadata| {
@@ -147,7 +147,7 @@ impl LineFile {
             .read(true)
             .append(true)
             .create(true)
-            // Who spoke with whom is nobody else's business.
+            // The lines name peers and their requests.
             .mode(0o600)
             // A pipe would be waited for.
             .custom_flags(no_wait.cast_signed())
@@ -172,14 +172,14 @@ impl LineFile {
     }
 }
 
-/// The name of the `n`th file that was rotated.
+/// Returns the name of the `n`th rotated file.
 fn old_file(path: &Path, n: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{n}"));
     name.into()
 }
 
-/// A file of lines and those that were rotated, the oldest first, as far as they are there.
+/// Returns a file of lines and its rotated files, the oldest first, as far as they exist.
 pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
     let old = (1..).map(|n| old_file(newest, n)).take_while(|file| file.is_file());
     let mut files: Vec<_> = old.collect();
@@ -188,7 +188,7 @@ pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The last line of a file, without its line break, and whether it has one; none in an empty file.
+/// Reads the last line of a file, without its line break, and whether it has one; none of an empty file.
 ///
 /// # Errors
 /// When the file can't be read, or its last line is too long for a line.

@@ -107,7 +107,7 @@ where
     }
 }
 
-/// Makes room for one more: so half a request keeps no place that somebody else asks for.
+/// Makes room for one more, so that half a request keeps no place that another needs.
 async fn make_room(connections: &mut VecDeque<Connection>, most: usize) {
     loop {
         connections.retain(|connection| !connection.task.is_finished());

@@ -32,7 +32,7 @@ pub struct Logging {
     _rest: Vec<Rest>,
 }
 
-/// Log and trails, as others see them.
+/// Counters and heads of log and trails.
 #[derive(Clone)]
 pub struct Written {
     log: Lines,
@@ -125,8 +125,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     Ok((Logging { _rest: all }, written))
 }
 
-/// Writes each event as one line, whatever is in it: in JSON what could begin another is escaped
-/// anyway, in text it is here.
+/// Writes each event as one line: it escapes what could begin another, as JSON does by itself.
 #[derive(Clone)]
 struct OneLine {
     lines: Lines,

@@ -90,7 +90,7 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
 /// The host that a request names.
 enum Host {
     Named(String),
-    /// A request of HTTP/1.0 need not name one. Browsers do.
+    /// None, as HTTP/1.0 allows. Browsers send one.
     None,
     Malformed,
 }
@@ -111,8 +111,8 @@ fn host<B>(request: &Request<B>) -> Host {
     authority.map_or(Host::Malformed, |host| Host::Named(host.host().to_ascii_lowercase()))
 }
 
-/// Whether a page of somebody else can't have a browser send the name here (DNS rebinding): it is of
-/// this machine, or the operator has listed it.
+/// Returns whether a host name is of this machine or listed by the operator. Any other may be that of a
+/// web page (DNS rebinding).
 fn is_ours(host: &str, listening: Option<SocketAddr>, listed: &[String]) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = literal.parse::<IpAddr>() {
@@ -122,7 +122,7 @@ fn is_ours(host: &str, listening: Option<SocketAddr>, listed: &[String]) -> bool
     host == "localhost" || listed.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
 
-/// Whether OpenMetrics is asked for by its name.
+/// Returns whether a request asks for OpenMetrics by its media type.
 fn takes_open_metrics(headers: &HeaderMap) -> bool {
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     ranges.flat_map(|value| value.split(',')).any(|range| {

@@ -161,7 +161,7 @@ impl Peers {
         Ok(UnderWay { peers: self.clone(), peer, place, displaced })
     }
 
-    /// How many handshakes of a network may fail in a minute.
+    /// Returns how many handshakes of a network may fail in a minute.
     fn failures_of(&self, times: usize) -> f64 {
         let times = u32::try_from(times).unwrap_or(u32::MAX);
         f64::from(self.bounds.failures) * f64::from(times)
@@ -187,8 +187,8 @@ impl Peers {
 }
 
 impl Counts {
-    /// Ends the oldest handshake of the network that has the most, if it has more than this one: so
-    /// those who stall take places from each other, and not from who comes and goes.
+    /// Ends the oldest handshake of the network that has the most, if it has more than this one. So peers
+    /// that stall take places from each other.
     fn displace_for(&mut self, own: Network) -> bool {
         let has = self.places.get(&own).map_or(0, BTreeMap::len);
         // Where several have as many, the oldest of all.
@@ -207,7 +207,7 @@ impl Counts {
         true
     }
 
-    /// Gives a place back, if that has not been done.
+    /// Releases a place, unless it was released before.
     fn free(&mut self, network: Network, place: u64) -> Option<CancellationToken> {
         let places = self.places.get_mut(&network)?;
         let freed = places.remove(&place)?;
@@ -220,7 +220,7 @@ impl Counts {
 }
 
 impl UnderWay {
-    /// Resolves when somebody else has got its place.
+    /// Resolves when another peer has got its place.
     pub async fn displaced(&self) {
         self.displaced.cancelled().await;
     }
@@ -259,8 +259,8 @@ impl Drop for UnderWay {
     }
 }
 
-/// The networks that are counted of an address, the narrowest first, and how many times as much each
-/// may have.
+/// Returns the networks that are counted of an address, the narrowest first, and how many times as much
+/// each may have.
 fn networks(peer: IpAddr) -> impl Iterator<Item = (Network, usize)> {
     let (v4, v6) = match peer.to_canonical() {
         v4 @ IpAddr::V4(_) => (Some((Network { address: v4, prefix: 32 }, 1)), None),
@@ -280,7 +280,7 @@ fn widest(peer: IpAddr) -> Network {
     networks(peer).last().map_or(itself, |(network, _)| network)
 }
 
-/// The widest network that is counted of an address, as people write it.
+/// Returns the widest network that is counted of an address, in its usual notation.
 pub fn widest_network(peer: IpAddr) -> String {
     match widest(peer) {
         Network { address: address @ IpAddr::V4(_), .. } => address.to_string(),

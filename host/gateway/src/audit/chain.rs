@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::line_file::{LineFile, last_line, with_old_files};
 
-/// What the first line of a chain carries in place of a digest.
+/// Value of the first line of a chain in place of a digest.
 pub const START: &str = "start";
 
-/// The name of the member with the digest. It is the first of each line.
+/// Name of the member with the digest. It is the first of each line.
 pub const MEMBER: &str = "chain";
 
 /// The digest of a line.
@@ -24,17 +24,17 @@ pub const MEMBER: &str = "chain";
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of a line without its line break.
+    /// Calculates the digest of a line without its line break.
     pub fn of(line: &[u8]) -> Self {
         Self(Sha256::digest(line).into())
     }
 
-    /// Ends a calculation.
+    /// Finishes a calculation.
     pub fn end(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 
-    /// Reads what `Display` writes.
+    /// Parses 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok()?;
@@ -54,7 +54,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// What a line begins with that follows a line with this digest.
+/// Returns the first bytes of a line that follows a line with this digest.
 pub fn opening(before: Option<Digest>) -> String {
     match before {
         Some(digest) => format!("{{\"{MEMBER}\":\"{digest}\""),
@@ -62,12 +62,12 @@ pub fn opening(before: Option<Digest>) -> String {
     }
 }
 
-/// The digest of the last line that was written, for others to see.
+/// The digest of the last line that was written, shared with readers.
 #[derive(Clone, Default)]
 pub struct Head(Arc<Mutex<Option<Digest>>>);
 
 impl Head {
-    /// The digest; none before the first line of a chain.
+    /// Returns the digest; none before the first line of a chain.
     pub fn get(&self) -> Option<Digest> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +84,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Goes on with the chain of the lines that are in a file, or in the newest that was rotated.
+    /// Continues the chain of the lines in a file, or in the newest rotated one.
     ///
     /// # Errors
     /// When they can't be read.
@@ -99,7 +99,7 @@ impl Chain {
         Ok(Self { file, head })
     }
 
-    /// The digest of the last line that was written.
+    /// Returns the digest of the last line that was written.
     pub fn head(&self) -> Head {
         self.head.clone()
     }

@@ -1,43 +1,43 @@
-//! Events that somebody outside can cause without end: written one by one up to a rate, and beyond it
-//! summed up. So nobody drives out of the trail what else is in it, and nothing is passed over in
-//! silence.
+//! Rate limit of events that a peer can cause without end: they are written one by one up to a rate
+//! and summed up beyond it. So a flood pushes nothing out of the trail, and no event is dropped
+//! silently.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The time after which one more event of a kind is written by itself.
+/// Interval in which one more event of a kind may be written by itself.
 const REFILL: Duration = Duration::from_secs(10);
-/// The time to the first sum of a kind, and the longest time from one sum to the next.
+/// Time to the first sum of a kind, and longest time between two sums.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(64);
 
-/// Events of one kind are summed up together.
+/// A kind of event. Events of one kind are summed up together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kind {
     /// The event.
     pub event: &'static str,
-    /// Who or what caused it.
+    /// The originator of the event.
     pub by: By,
-    /// What for; empty where there is nothing to tell apart.
+    /// The cause; empty for events that have none.
     pub cause: String,
 }
 
-/// Who or what causes events.
+/// The originator of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum By {
-    /// Whoever has a credential, by its Credential-ID.
+    /// The holder of a credential, by its Credential-ID.
     Credential(String),
     /// The peers of an address or a network.
     Peer(String),
     /// A module.
     Module(String),
-    /// Those who are too many to be told apart.
+    /// All beyond the maximum of originators that are counted by themselves.
     Others,
 }
 
 impl Kind {
-    /// How many of them are written one by one at first.
+    /// Returns how many events are written one by one at first.
     fn burst(&self) -> f64 {
         match &self.by {
             // Refused by a bound that the line names.
@@ -51,7 +51,8 @@ impl Kind {
 }
 
 impl By {
-    /// How many of them are told apart. Anybody can have addresses, but not credentials.
+    /// Returns how many originators of this sort are counted by themselves. Anybody can have many
+    /// addresses, but not many credentials.
     fn most(&self) -> usize {
         match self {
             Self::Peer(_) => 256,
@@ -88,7 +89,7 @@ struct Pending {
     due: Instant,
 }
 
-/// What was seen of late: by peers, and by all others, so that neither drives out the other.
+/// The events of late, by peers and by all others: neither takes the room of the other.
 #[derive(Default)]
 pub struct Repeats {
     peers: Mutex<HashMap<Kind, Seen>>,
@@ -101,7 +102,7 @@ fn lock(seen: &Mutex<HashMap<Kind, Seen>>) -> MutexGuard<'_, HashMap<Kind, Seen>
 }
 
 impl Repeats {
-    /// Whether an event is to be written by itself. If not, it is counted.
+    /// Returns whether an event is to be written by itself. If not, counts it.
     pub fn is_single(&self, kind: Kind) -> bool {
         self.is_single_at(kind, Instant::now(), SystemTime::now())
     }
@@ -120,7 +121,7 @@ impl Repeats {
         let seen = seen.entry(kind).or_insert(fresh);
         seen.left = seen.left_at(now, burst);
         seen.at = now;
-        // Behind what is not written yet nothing is, or they would change places.
+        // As long as a sum is pending, single events would overtake it.
         if seen.pending.is_none() && seen.left >= 1.0 {
             seen.left -= 1.0;
             return true;
@@ -133,7 +134,7 @@ impl Repeats {
         false
     }
 
-    /// The sums that are due, or all that there are.
+    /// Returns the sums that are due, or all of them.
     pub fn sums(&self, all: bool) -> Vec<Sum> {
         self.sums_at(all, Instant::now())
     }
@@ -161,7 +162,7 @@ impl Seen {
         (self.left + since.as_secs_f64() / REFILL.as_secs_f64()).min(burst)
     }
 
-    /// Whether nothing is lost when it is forgotten.
+    /// Returns whether the entry can be removed without losing a count.
     fn is_quiet(&self, kind: &Kind, now: Instant) -> bool {
         let burst = kind.burst();
         self.pending.is_none() && self.left_at(now, burst) >= burst

@@ -1,4 +1,4 @@
-//! `saegis audit verify`: whether a trail is as it was written.
+//! `saegis audit verify`: finds what was changed in a trail.
 
 mod reading;
 mod report;
@@ -21,7 +21,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Find out whether an audit trail was changed: each line carries the digest of the line before it.
+    /// Find what was changed in an audit trail: each line carries the digest of the line before it.
     Verify {
         /// The files of one trail, in any order; `-` for standard input. Without them, both trails of
         /// the configuration, with the files that were rotated.
@@ -67,12 +67,12 @@ pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     Ok(u8::from(!whole))
 }
 
-/// Holds each line against the one before it.
+/// Compares each line with the one before it.
 fn verify(trail: &Lines) -> Report<'_> {
     let lines = &trail.lines;
     let mut report = Report::of(trail);
     let at = |n: usize| trail.place(n);
-    // Where the line with a digest is, if there is one.
+    // The position of the line with a digest.
     let place_of: std::collections::HashMap<_, _> =
         lines.iter().enumerate().map(|(n, line)| (line.digest, n)).collect();
     // The last line that was found good.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::audit::chain::{Digest, START, opening};
 use crate::line_file::{MAX_LINE, with_old_files};
 
-/// How often the files of a trail are opened that is rotated meanwhile.
+/// Maximum number of tries to open the files of a trail between two rotations.
 const TRIES: usize = 5;
 
 /// A trail.
@@ -26,7 +26,7 @@ pub struct Lines {
 
 /// A line, as far as the chain is concerned.
 pub struct Line {
-    /// Which file it is in.
+    /// The index of its file.
     file: usize,
     /// Its number there, counted from 1.
     pub number: u64,
@@ -38,18 +38,18 @@ pub struct Line {
     pub ended: bool,
 }
 
-/// What a line says of the line before it.
+/// The link of a line to the line before it.
 #[derive(PartialEq, Eq)]
 pub enum Link {
-    /// That there is none.
+    /// The line starts a chain.
     Start,
-    /// Its digest.
+    /// The digest of the line before it.
     To(Digest),
-    /// Nothing: it is not a line of a trail.
+    /// The line is not one of a trail.
     None {
-        /// What it begins with.
+        /// The first bytes of the line.
         opening: Vec<u8>,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -70,13 +70,13 @@ struct Part {
 }
 
 impl Lines {
-    /// Where a line is.
+    /// Returns the place of a line, as `FILE:LINE`.
     pub fn place(&self, n: usize) -> String {
         let (file, line) = self.file_and_line(n);
         format!("{}:{line}", Shown(file))
     }
 
-    /// The file that a line is in, and its number there.
+    /// Returns the file of a line, and its number there.
     pub fn file_and_line(&self, n: usize) -> (&Path, u64) {
         let line = self.lines.get(n);
         let file = line.and_then(|line| self.files.get(line.file));
@@ -161,7 +161,7 @@ fn read_part(path: PathBuf, mut from: impl BufRead) -> io::Result<Part> {
     Ok(part)
 }
 
-/// A line, its digest, and whether it has a line break. Of one that is too long the text is cut.
+/// Reads a line, its digest, and whether it has a line break. The text of a line that is too long is cut.
 fn read_line(from: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, Digest, bool)>> {
     let (mut text, mut hasher) = (Vec::new(), Sha256::new());
     let mut is_there = false;
@@ -184,7 +184,7 @@ fn read_line(from: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, Digest, boo
     }
 }
 
-/// What a line says of the one before it, and its time.
+/// Reads the link of a line, and its time.
 fn link(text: &[u8]) -> (Link, String) {
     let none = |why| {
         let most = text.len().min(opening(None).len() + 64);
@@ -203,8 +203,8 @@ fn link(text: &[u8]) -> (Link, String) {
     }
 }
 
-/// Puts files behind each other: each behind the one whose last line its first one names, and those
-/// for which there is none by their time.
+/// Orders files: each follows the file whose last line its first line names. The others are ordered by
+/// time.
 fn in_order(mut parts: Vec<Part>) -> Lines {
     let files_without_lines: Vec<_> = parts.extract_if(.., |part| part.lines.is_empty()).collect();
     parts.sort_by(|a, b| a.since.cmp(&b.since));
@@ -215,7 +215,7 @@ fn in_order(mut parts: Vec<Part>) -> Lines {
     let last = |part: &Part| part.lines.last().map(|line| line.digest);
     let ends: HashMap<_, _> =
         parts.iter().enumerate().filter_map(|(n, part)| Some((last(part)?, n))).collect();
-    // Which file follows each.
+    // The successor of each file.
     let mut next: HashMap<usize, usize> = HashMap::new();
     let mut begins = Vec::new();
     for (n, part) in parts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What was found of a trail.
+//! The result of a verification.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 use super::Lines;
 use crate::audit::chain::Digest;
 
-/// Most faults of a trail that are told one by one.
+/// Maximum number of faults of a trail that are printed.
 const MAX_FAULTS: usize = 100;
 
-/// What was found of a trail.
+/// The result of the verification of one trail.
 pub struct Report<'a> {
     trail: &'a Lines,
     /// Whether the first line is the first of a chain.
     pub begins: bool,
-    /// What is wrong, each with its line.
+    /// The faults, each with its line.
     pub faults: Vec<(usize, String)>,
-    /// What is as it may be, and to be known.
+    /// The notes, each with its line.
     pub notes: Vec<(usize, String)>,
 }
 
 impl<'a> Report<'a> {
-    /// Nothing was found yet.
+    /// Starts an empty report.
     pub fn of(trail: &'a Lines) -> Self {
         Self { trail, begins: false, faults: Vec::new(), notes: Vec::new() }
     }
@@ -77,7 +77,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Prints what was found.
+/// Prints reports.
 pub fn print(reports: &[Report<'_>], missing: Option<Digest>, as_json: bool) {
     if as_json {
         let trails: Vec<_> = reports.iter().map(Report::as_json).collect();

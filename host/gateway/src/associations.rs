@@ -9,6 +9,7 @@ use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_policy::{Generation, Policy};
+use saegis_registrar::Authority;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub struct Live {
     voucher: Arc<Voucher>,
     /// The number of the last generation that vouched for it.
     vouched: AtomicU64,
+    /// By which its requests change something. Ended before the audit trail says that it has.
+    authority: Arc<Authority>,
     /// Ends it.
     end: CancellationToken,
 }
@@ -40,6 +43,11 @@ impl Live {
         &self.voucher
     }
 
+    /// The authority that its requests are carried out by.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
     /// Resolves when the association is to end.
     pub async fn ended(&self) {
         self.end.cancelled().await;
@@ -48,15 +56,15 @@ impl Live {
     /// Whether the association holds in a generation. Where that has not been asked yet it is
     /// asked now, so no request is answered by a generation that does not vouch for its
     /// association. One that does not hold is ended.
-    pub async fn holds_in(&self, generation: &Generation) -> Standing {
-        if self.association.expires.is_some_and(|at| at <= SystemTime::now()) {
-            self.revoke(generation, "it has expired");
+    pub async fn holds_in(self: &Arc<Self>, generation: &Generation) -> Standing {
+        if self.has_expired() {
+            self.revoke(generation, "it has expired").await;
         } else if self.vouched.load(Ordering::Acquire) != generation.number {
             match self.voucher.holds_in(generation).await {
                 Err(NotVouched::NotAsked) => return Standing::NotAsked,
-                Err(NotVouched::Gone(why)) => self.revoke(generation, &why),
+                Err(NotVouched::Gone(why)) => self.revoke(generation, &why).await,
                 Ok(()) if self.has_learnt_what_is_reserved(generation) => {
-                    self.revoke(generation, "its AE-ID belongs to another credential now");
+                    self.revoke(generation, "its AE-ID belongs to another credential now").await;
                 }
                 // An older generation may be asked late; the newest answer is the one that counts.
                 Ok(()) => {
@@ -64,16 +72,16 @@ impl Live {
                 }
             }
         }
-        if self.end.is_cancelled() { Standing::Ends } else { Standing::Holds }
+        if self.authority.has_ended() { Standing::Ends } else { Standing::Holds }
     }
 
     /// Asks a generation once more whether it vouches for the association, for what the answer rests on
     /// has changed without it. One that it does not vouch for is ended, for that reason.
-    pub async fn ask_again(&self, generation: &Generation, why: &str) {
+    pub async fn ask_again(self: &Arc<Self>, generation: &Generation, why: &str) {
         loop {
             match self.voucher.holds_in(generation).await {
                 Ok(()) => return,
-                Err(NotVouched::Gone(_)) => return self.revoke(generation, why),
+                Err(NotVouched::Gone(_)) => return self.revoke(generation, why).await,
                 // For want of a sandbox.
                 Err(NotVouched::NotAsked) => tokio::time::sleep(ASK_AGAIN).await,
             }
@@ -82,9 +90,9 @@ impl Live {
 
     /// Ends the association if the AE-ID that it has just learnt belongs to another credential in
     /// a generation that came into force while the registrar was asked.
-    pub fn end_if_reserved(&self, generation: &Generation) {
+    pub async fn end_if_reserved(self: &Arc<Self>, generation: &Generation) {
         if self.has_learnt_what_is_reserved(generation) {
-            self.revoke(generation, "its AE-ID belongs to another credential now");
+            self.revoke(generation, "its AE-ID belongs to another credential now").await;
         }
     }
 
@@ -107,11 +115,51 @@ impl Live {
     }
 
     /// Ends the association, for that reason.
-    pub fn revoke(&self, generation: &Generation, why: &str) {
-        if !self.end.is_cancelled() {
-            audit::revoked(&self.association, generation, why);
+    pub async fn revoke(self: &Arc<Self>, generation: &Generation, why: &str) {
+        let (generation, why) = (generation.number, why.to_string());
+        self.end_by(move |association| audit::revoked(association, generation, &why)).await;
+    }
+
+    /// Ends the association, and has `record` say so in the audit trail. A commit that is under way
+    /// for it comes before that, and none after it.
+    async fn end_by(self: &Arc<Self>, record: impl FnOnce(&SecurityAssociation) + Send + 'static) {
+        let end = |live: &Self| {
+            record(&live.association);
+            live.end.cancel();
+        };
+        match self.authority.try_end() {
+            // At once, so that a request which finds it out is answered before the end.
+            Some(true) => end(self),
+            Some(false) => {}
+            None => {
+                let live = self.clone();
+                // It waits for the disk; and it is done, whoever waits for it.
+                let ended = tokio::task::spawn_blocking(move || {
+                    if live.authority.end() {
+                        end(&live);
+                    }
+                });
+                let _ = ended.await;
+            }
         }
-        self.end.cancel();
+    }
+
+    /// The connection is gone. Waits for a commit that is under way for it; what changes which AE the
+    /// credential is may go on, but not when the credential's time is up.
+    pub async fn close(self: &Arc<Self>) {
+        let live = self.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            if live.has_expired() {
+                live.authority.end();
+            } else {
+                live.authority.settle();
+            }
+        });
+        let _ = closed.await;
+    }
+
+    fn has_expired(&self) -> bool {
+        self.association.expires.is_some_and(|at| at <= SystemTime::now())
     }
 }
 
@@ -188,6 +236,7 @@ impl Associations {
             vouched: AtomicU64::new(voucher.generation),
             association,
             voucher: Arc::new(voucher),
+            authority: Arc::default(),
             end: CancellationToken::new(),
         });
         let mut superseded = None;
@@ -239,8 +288,8 @@ impl Associations {
             Entity::Cse(_) | Entity::MafClient(_) => {}
         }
         if let Some(oldest) = superseded {
-            audit::superseded(&oldest.association, self.per_credential);
-            oldest.end.cancel();
+            let most = self.per_credential;
+            oldest.end_by(move |association| audit::superseded(association, most)).await;
         }
         listed.live.holds_in(&policy.current()).await;
         listed
@@ -258,7 +307,7 @@ impl Associations {
         generation: &Generation,
         why: &str,
     ) -> Result<bool, BindingError> {
-        self.forget(credential, None, generation, why);
+        self.forget(credential, None, generation, why).await;
         let freed = bindings.free(credential).await?;
         if let Some(binding) = &freed {
             audit::binding_freed(credential, &binding.stem, why);
@@ -284,11 +333,10 @@ impl Associations {
     }
 
     /// Ends an association; false where there is none of that number.
-    pub fn end(&self, id: u64) -> bool {
+    pub async fn end(&self, id: u64) -> bool {
         let live = self.lists().live.get(&id).cloned();
         if let Some(live) = &live {
-            audit::end_asked(&live.association);
-            live.end.cancel();
+            live.end_by(audit::end_asked).await;
         }
         live.is_some()
     }
@@ -349,7 +397,7 @@ impl Associations {
 
     /// Ends the live associations of a credential that have learnt their AE-ID, for the credential
     /// has it no more; but for the one that is answered yet.
-    pub fn forget(
+    pub async fn forget(
         &self,
         credential: &CredentialId,
         but: Option<u64>,
@@ -359,7 +407,7 @@ impl Associations {
         for live in self.of(credential) {
             let has_learnt = live.association.credential_entity() != live.association.entity();
             if has_learnt && Some(live.association.id) != but {
-                live.revoke(generation, why);
+                live.revoke(generation, why).await;
             }
         }
     }

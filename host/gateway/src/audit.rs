@@ -143,7 +143,7 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
 }
 
 /// An association is to end, for policy does not vouch for it any more.
-pub fn revoked(association: &SecurityAssociation, generation: &Generation, why: &str) {
+pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
     if !is_single_of("association.revoked", association) {
         return;
     }
@@ -153,7 +153,7 @@ pub fn revoked(association: &SecurityAssociation, generation: &Generation, why: 
         event = "association.revoked",
         association = association.id,
         credential_id = %association.credential_id,
-        generation = generation.number,
+        generation,
         why = &*why,
         "the association ends, for its credential no longer holds: {why}"
     );

@@ -21,6 +21,7 @@ pub use modules::Modules;
 pub use peer::{Peer, check_means, shared_if_there};
 
 use crate::notifier::Allowed;
+use crate::upstream::RequestLimits;
 
 /// The configuration of a gateway. Paths in it are relative to its own folder.
 #[derive(Deserialize)]
@@ -188,6 +189,24 @@ pub struct Registrar {
     /// their AE-ID-Stems.
     #[serde(deserialize_with = "all_parsed")]
     pub administrators: Vec<AeIdStem>,
+    /// What each AE, and each CSE that registers, may store.
+    pub quota: Quota,
+}
+
+/// What each AE, and each CSE that registers, may store in the embedded registrar.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Quota {
+    /// Resources, its own with them.
+    pub resources: u64,
+    /// Bytes of its resources, with their attributes.
+    pub bytes: u64,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self { resources: 20_000, bytes: 64 << 20 }
+    }
 }
 
 impl Default for Registrar {
@@ -196,6 +215,7 @@ impl Default for Registrar {
             store: "state/registrar.redb".into(),
             taken: Rsc::OriginatorHasAlreadyRegistered,
             administrators: Vec::new(),
+            quota: Quota::default(),
         }
     }
 }
@@ -322,6 +342,13 @@ pub struct Bounds {
     pub answer_bytes: usize,
     /// The same of one credential.
     pub answer_bytes_per_credential: usize,
+    /// For the embedded registrar to carry out a request, in seconds, with the time that it waits
+    /// for its turn.
+    pub request_seconds: u64,
+    /// Look-ups in the embedded registrar's store that a request may cause.
+    pub request_steps: u64,
+    /// Requests of one credential that the embedded registrar carries out at a time.
+    pub cse_places_per_credential: usize,
     /// For live associations to finish their requests at the end, in seconds.
     pub drain_seconds: u64,
 }
@@ -343,6 +370,9 @@ impl Default for Bounds {
             answer_seconds: 10,
             answer_bytes: 64 << 20,
             answer_bytes_per_credential: 16 << 20,
+            request_seconds: 10,
+            request_steps: 50_000,
+            cse_places_per_credential: 4,
             drain_seconds: 10,
         }
     }
@@ -352,6 +382,15 @@ impl Bounds {
     /// The time for the first flight of a handshake.
     pub fn first_flight(&self) -> Duration {
         Duration::from_secs(self.first_flight_seconds)
+    }
+
+    /// What each request to the embedded registrar may use.
+    pub fn requests(&self) -> RequestLimits {
+        RequestLimits {
+            time: Duration::from_secs(self.request_seconds),
+            steps: self.request_steps,
+            per_credential: self.cse_places_per_credential,
+        }
     }
 
     /// The time for a handshake.

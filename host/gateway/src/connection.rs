@@ -98,6 +98,7 @@ pub async fn serve(
     };
     let serving = Arc::new(serving);
     let why = requests::serve(&mut stream, &listed.live, &serving, patience, &stop).await;
+    listed.live.close().await;
     gateway.metrics.ended(saef);
     take_leave(&mut stream).await;
     audit::ended(&listed.live.association, why);

@@ -126,7 +126,7 @@ impl Gateway {
                     let what = format!("bindings.store: {e}");
                     Faults(vec![Fault::of(&config.bindings.store, what)])
                 })?;
-                Upstream::embedded(registrar, notifier)
+                Upstream::embedded(registrar, notifier, config.limits.requests())
             }
         };
         let rules = Source::new(
@@ -232,6 +232,9 @@ fn open_registrar(config: &Config, bindings: &Bindings) -> Result<Registrar, Fau
     settings.service_provider.clone_from(&config.cse.service_provider);
     settings.administrators.clone_from(&config.registrar.administrators);
     settings.ae_id_taken = config.registrar.taken;
+    let quota = &config.registrar.quota;
+    settings.limits.max_resources_per_registree = quota.resources;
+    settings.limits.max_bytes_per_registree = quota.bytes;
     // A store of an earlier version does not say who has registered.
     let registrant =
         |stem: &str| Some(bindings.bound_to(&AeIdStem::parse(stem).ok()?)?.to_string());

@@ -37,7 +37,7 @@ use crate::audit;
 use crate::bindings::Taken;
 use crate::door;
 use crate::gateway::Gateway;
-use crate::upstream::Upstream;
+use crate::upstream::{Asker, Upstream};
 pub use content::collect;
 use content::{NotCollected, attribute};
 use registration::Place;
@@ -144,7 +144,7 @@ impl Service {
         let (operation, response) = match self.read(request).await {
             // What changes who is who goes on when the connection breaks: an AE that is registered
             // and not bound would be out of reach for its own credential.
-            Ok(request) if self.changes_who_is_who(&request) => {
+            Ok(request) if self.changes_who_is_who(&request).await => {
                 let (operation, id) = (request.operation, request.request_id.clone());
                 let own = self.clone();
                 let done = tokio::spawn(async move { own.handle(request).await }).await;
@@ -163,10 +163,18 @@ impl Service {
     }
 
     /// Whether a request may change which AE a credential is: here, and nowhere else.
-    fn changes_who_is_who(&self, request: &RequestPrimitive) -> bool {
+    async fn changes_who_is_who(&self, request: &RequestPrimitive) -> bool {
         let cse = &self.gateway.config.cse;
-        let own = request.to.is_at(&cse.cse_id, cse.service_provider.as_deref());
-        own && (request.creates(ResourceType::Ae) || request.operation == Operation::Delete)
+        if !request.to.is_at(&cse.cse_id, cse.service_provider.as_deref()) {
+            return false;
+        }
+        match (request.operation, &self.gateway.upstream) {
+            (Operation::Create, _) => request.creates(ResourceType::Ae),
+            // What else is deleted here goes on for as long as somebody waits for it.
+            (Operation::Delete, Upstream::Embedded { .. }) => self.is_its_own_ae(&request.to).await,
+            (Operation::Delete, _) => true,
+            _ => false,
+        }
     }
 
     /// Reads a request whole, bounded in size and time.
@@ -272,7 +280,7 @@ impl Service {
         // It may register as the same AE again, and nothing else.
         if !creates_ae && self.live.has_lost_its_ae_id(&self.gateway.bindings) {
             let why = "the AE of this security association is registered no more";
-            self.live.revoke(generation, why);
+            self.live.revoke(generation, why).await;
             return refused(Rsc::OriginatorNotAuthenticated, why);
         }
         Ok(())
@@ -299,6 +307,11 @@ impl Service {
             self.check_registration(generation, request).await?;
         }
         self.check_announcement(generation, request).await
+    }
+
+    /// Who asks the CSE.
+    fn asker(&self) -> Asker<'_> {
+        Asker { credential: &self.live.association.credential_id, authority: self.live.authority() }
     }
 
     /// Has our own CSE carry a request out.
@@ -364,7 +377,7 @@ impl Service {
         }
         let asked = registering.as_ref().map(|_| request.clone());
         let passed_on = Instant::now();
-        let response = self.gateway.upstream.handle(request, patience).await;
+        let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
         if let Some(mut room) = room
             && let Ok(mut place) = self.room.lock()

@@ -1,9 +1,10 @@
 //! The CSE behind the gateway: the embedded registrar, or another over HTTP.
 
 mod connections;
+mod places;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::HOST;
 use http::{HeaderValue, Uri};
@@ -11,18 +12,42 @@ use http_body_util::Full;
 use rand::RngExt as _;
 use saegis_maf::Maf;
 use saegis_onem2m::http::{read_response, write_request};
-use saegis_onem2m::id::{AeIdStem, CseId};
+use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
-use saegis_registrar::{Answer, Checked, Handled, LongPoll, Registrar};
-use tokio::sync::Semaphore;
+use saegis_registrar::{
+    Answer, Authority, Checked, Continuation, Handled, LongPoll, Registrar, RequestBudget,
+};
 
 use self::connections::Connections;
+use self::places::{Entered, Place, Places, UnderWay};
 use crate::notifier::Notifier;
 
-/// Requests that the embedded registrar carries out at a time.
-const AT_A_TIME: usize = 32;
+/// Requests that the embedded CSE carries out at a time: those that only read, and those that
+/// write, of which one has the disk.
+const READERS: usize = 32;
+const WRITERS: usize = 8;
+
+/// What each request to the embedded CSE may use.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Time, in which it waits for its turn too.
+    pub time: Duration,
+    /// Look-ups in the store.
+    pub steps: u64,
+    /// Requests of one credential that are carried out at a time.
+    pub per_credential: usize,
+}
+
+/// Who asks: the credential that pays for a request, and the authority that it is carried out by.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// The credential.
+    pub credential: &'a CredentialId,
+    /// The authority of its association.
+    pub authority: &'a Arc<Authority>,
+}
 
 /// The CSE behind the gateway.
 pub enum Upstream {
@@ -30,8 +55,8 @@ pub enum Upstream {
     Embedded {
         /// The registrar.
         registrar: Arc<Registrar>,
-        /// Requests that it carries out at a time; they wait for the disk, each on a thread.
-        places: Arc<Semaphore>,
+        /// What requests share: each works on a thread that may wait for the disk.
+        shared: Box<Shared>,
         /// Sends what it has to tell.
         notifier: Arc<Notifier>,
     },
@@ -39,6 +64,14 @@ pub enum Upstream {
     Remote(Box<Remote>),
     /// No CSE but an M2M Authentication Function.
     Maf(Arc<Maf>),
+}
+
+/// What requests to the embedded CSE share.
+pub struct Shared {
+    limits: RequestLimits,
+    under_way: Arc<UnderWay>,
+    readers: Arc<Places>,
+    writers: Arc<Places>,
 }
 
 /// Another CSE.
@@ -66,6 +99,30 @@ impl Remote {
         let (parts, body) = self.connections.ask(request.map(Full::new)).await?;
         read_response(parts.status, &parts.headers, body).map_err(|e| e.to_string())
     }
+
+    /// Carries a request out. Whatever happens, there is an answer.
+    pub async fn handle(&self, request: RequestPrimitive, patience: Duration) -> ResponsePrimitive {
+        let refuse = |rsc, why: &str| {
+            let release = request.release.as_deref();
+            ResponsePrimitive::refusal(&request.request_id, release, rsc, why)
+        };
+        let url = &self.url;
+        match tokio::time::timeout(patience, self.ask(&request)).await {
+            Ok(Ok(response)) => ResponsePrimitive {
+                // What the originator is to match the answer by is its own identifier.
+                request_id: request.request_id,
+                ..response
+            },
+            Ok(Err(why)) => {
+                tracing::warn!(event = "upstream.failed", "the CSE at {url}: {why}");
+                refuse(Rsc::TargetNotReachable, "the CSE can't be reached")
+            }
+            Err(_) => {
+                tracing::warn!(event = "upstream.failed", "the CSE at {url}: no answer in time");
+                refuse(Rsc::RequestTimeout, "the CSE did not answer in time")
+            }
+        }
+    }
 }
 
 /// A request of our own in the name of an AE, to a CSE-relative address. None, where that is not one.
@@ -77,8 +134,18 @@ pub fn as_ae(operation: Operation, resource: &str, stem: &AeIdStem) -> Option<Re
 
 impl Upstream {
     /// The embedded registrar.
-    pub fn embedded(registrar: Arc<Registrar>, notifier: Arc<Notifier>) -> Self {
-        Self::Embedded { registrar, places: Arc::new(Semaphore::new(AT_A_TIME)), notifier }
+    pub fn embedded(
+        registrar: Arc<Registrar>,
+        notifier: Arc<Notifier>,
+        limits: RequestLimits,
+    ) -> Self {
+        let shared = Shared {
+            limits,
+            under_way: UnderWay::new(limits.per_credential),
+            readers: Places::new(READERS),
+            writers: Places::new(WRITERS),
+        };
+        Self::Embedded { registrar, shared: Box::new(shared), notifier }
     }
 
     /// The embedded registrar, if it is that.
@@ -89,23 +156,34 @@ impl Upstream {
         }
     }
 
-    /// Carries a request out. Whatever happens, there is an answer.
-    pub async fn handle(&self, request: RequestPrimitive, patience: Duration) -> ResponsePrimitive {
+    /// Carries a request out. Whatever happens, there is an answer. The work on it stops when this
+    /// future is dropped, and when the authority of who asks ends.
+    pub async fn handle(
+        &self,
+        request: RequestPrimitive,
+        asker: Asker<'_>,
+        patience: Duration,
+    ) -> ResponsePrimitive {
         let refuse = {
             let (id, release) = (request.request_id.clone(), request.release.clone());
             move |rsc, why: &str| ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why)
         };
         match self {
-            Self::Embedded { registrar, places, notifier } => {
-                let at = Arc::clone(registrar);
-                let work = move || at.handle(&request, SystemTime::now());
-                let mut handled = carried_out(places, patience, work).await;
+            Self::Embedded { registrar, shared, notifier } => {
+                let mut work = Work::new(registrar, shared, asker, &request);
+                let _stop = work.budget.cancel_on_drop();
+                let mut handled = work.begin(request).await;
                 let answer = loop {
                     match handled {
-                        Err(rsc) => return refuse(rsc, "the registrar could not do it"),
+                        Err(rsc) => return refuse(rsc, "the CSE could not do it in time"),
                         Ok(Handled::Done(answer)) => break answer,
-                        Ok(Handled::Wait(poll)) => break polled(poll).await,
+                        Ok(Handled::Continue(more)) => handled = work.go_on(more).await,
+                        Ok(Handled::Wait(poll)) => {
+                            work.leave();
+                            break polled(poll).await;
+                        }
                         Ok(Handled::Deliver(delivery)) => {
+                            work.leave();
                             break match notifier.ask(delivery.notification()).await {
                                 Ok(told) => delivery.answered(told),
                                 Err(_) => delivery.unanswered(),
@@ -113,6 +191,7 @@ impl Upstream {
                         }
                         // A subscription's targets are asked first, each within its own time.
                         Ok(Handled::Verify(target)) => {
+                            work.leave();
                             let told = match notifier.ask(target.notification()).await {
                                 Ok(told) => told,
                                 Err(why) => break target.unanswered(&why.for_originator()),
@@ -121,10 +200,10 @@ impl Upstream {
                                 Checked::Next(target) => handled = Ok(Handled::Verify(target)),
                                 Checked::Refused(answer) => break answer,
                                 Checked::Ready(all) => {
-                                    let at = Arc::clone(registrar);
-                                    let work = move || at.conclude(all, SystemTime::now());
-                                    let answer = carried_out(places, patience, work).await;
-                                    handled = answer.map(Handled::Done);
+                                    let conclude = move |at: &Registrar, budget: &RequestBudget| {
+                                        Handled::Done(at.conclude(all, budget, SystemTime::now()))
+                                    };
+                                    handled = work.begin_anew(conclude).await;
                                 }
                             }
                         }
@@ -135,31 +214,7 @@ impl Upstream {
             }
             // Who asks a MAF has to be told it: that is another way.
             Self::Maf(_) => refuse(Rsc::InternalServerError, "the MAF was not asked"),
-            Self::Remote(remote) => {
-                match tokio::time::timeout(patience, remote.ask(&request)).await {
-                    Ok(Ok(response)) => ResponsePrimitive {
-                        // What the originator is to match the answer by is its own identifier.
-                        request_id: request.request_id,
-                        ..response
-                    },
-                    Ok(Err(why)) => {
-                        tracing::warn!(
-                            event = "upstream.failed",
-                            "the CSE at {}: {why}",
-                            remote.url
-                        );
-                        refuse(Rsc::TargetNotReachable, "the CSE can't be reached")
-                    }
-                    Err(_) => {
-                        tracing::warn!(
-                            event = "upstream.failed",
-                            "the CSE at {}: no answer in time",
-                            remote.url
-                        );
-                        refuse(Rsc::RequestTimeout, "the CSE did not answer in time")
-                    }
-                }
-            }
+            Self::Remote(remote) => remote.handle(request, patience).await,
         }
     }
 }
@@ -177,27 +232,100 @@ async fn polled(mut poll: LongPoll) -> Answer {
     }
 }
 
-/// Does work of the registrar on a thread that may wait, in one of its places. What it has begun it
-/// ends, whether anybody waits for it or not: there is an answer only after the commit.
-///
-/// # Errors
-/// The Response Status Code of the refusal, where it has too much to do or fails.
-async fn carried_out<T: Send + 'static>(
-    places: &Arc<Semaphore>,
-    patience: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Rsc> {
-    let place = tokio::time::timeout(patience, places.clone().acquire_owned()).await;
-    let place = place.map_err(|_| Rsc::RequestTimeout)?.map_err(|_| Rsc::InternalServerError)?;
-    let done = tokio::task::spawn_blocking(move || {
-        // Kept by the work, for whoever waits for it may go.
-        let _place = place;
-        work()
-    });
-    done.await.map_err(|e| {
-        tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
-        Rsc::InternalServerError
-    })
+/// One request to the embedded CSE.
+struct Work<'a> {
+    registrar: &'a Arc<Registrar>,
+    shared: &'a Shared,
+    credential: &'a CredentialId,
+    /// Those who do such work.
+    places: &'a Arc<Places>,
+    budget: RequestBudget,
+    deadline: Instant,
+    /// For as long as it is under way. What works on a thread has it too, for who waits may go.
+    entered: Option<Arc<Entered>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        registrar: &'a Arc<Registrar>,
+        shared: &'a Shared,
+        asker: Asker<'a>,
+        request: &RequestPrimitive,
+    ) -> Self {
+        let deadline = Instant::now() + shared.limits.time;
+        let reads = matches!(request.operation, Operation::Retrieve | Operation::Notify);
+        Self {
+            registrar,
+            shared,
+            credential: asker.credential,
+            places: if reads { &shared.readers } else { &shared.writers },
+            budget: RequestBudget::new(asker.authority.clone(), deadline, shared.limits.steps),
+            deadline,
+            entered: None,
+        }
+    }
+
+    async fn begin(&mut self, request: RequestPrimitive) -> Result<Handled, Rsc> {
+        self.enter_and(move |at, budget| at.handle(&request, budget, SystemTime::now())).await
+    }
+
+    /// Begins again after others were waited for, with a time of its own.
+    async fn begin_anew(
+        &mut self,
+        work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
+    ) -> Result<Handled, Rsc> {
+        self.deadline = Instant::now() + self.shared.limits.time;
+        self.budget = self.budget.with_deadline(self.deadline);
+        self.enter_and(work).await
+    }
+
+    async fn enter_and(
+        &mut self,
+        work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
+    ) -> Result<Handled, Rsc> {
+        let deadline = self.deadline.into();
+        let entering = self.shared.under_way.enter(self.credential);
+        let entered = tokio::time::timeout_at(deadline, entering).await;
+        self.entered = Some(Arc::new(entered.map_err(|_| Rsc::RequestTimeout)?));
+        let place = tokio::time::timeout_at(deadline, self.places.take(self.credential)).await;
+        let place = place.map_err(|_| Rsc::RequestTimeout)?;
+        self.carried_out(Some(place), work).await
+    }
+
+    /// Goes on after others have had their turn.
+    async fn go_on(&mut self, more: Box<Continuation>) -> Result<Handled, Rsc> {
+        let place = self.places.take(self.credential);
+        // After the deadline there is nothing left to do but to answer.
+        let place = tokio::time::timeout_at(self.deadline.into(), place).await.ok();
+        self.carried_out(place, |at, _| at.proceed(*more, SystemTime::now())).await
+    }
+
+    /// It waits for others, and does not count as under way meanwhile.
+    fn leave(&mut self) {
+        self.entered = None;
+    }
+
+    /// Works on a thread that may wait.
+    ///
+    /// # Errors
+    /// The Response Status Code of the refusal, where the work fails.
+    async fn carried_out(
+        &self,
+        place: Option<Place>,
+        work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
+    ) -> Result<Handled, Rsc> {
+        let (at, budget) = (self.registrar.clone(), self.budget.clone());
+        let entered = self.entered.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            // Kept by the work, for whoever waits for it may go.
+            let _kept = (place, entered);
+            work(&at, &budget)
+        });
+        done.await.map_err(|e| {
+            tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
+            Rsc::InternalServerError
+        })
+    }
 }
 
 /// An error with what is behind it.

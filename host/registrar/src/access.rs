@@ -198,7 +198,7 @@ impl<'a> Originator<'a> {
     }
 
     /// Whether a record names this originator, by an identifier that nobody else can have.
-    fn is(&self, id: Option<&str>) -> bool {
+    pub(crate) fn is(&self, id: Option<&str>) -> bool {
         id.is_some_and(|id| self.identity.is(&identity::canonical(self.settings, id)))
     }
 

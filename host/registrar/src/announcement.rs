@@ -212,17 +212,14 @@ pub(crate) fn registrant(record: &Record) -> Option<String> {
 }
 
 /// Whether no AE of that AE-ID-Stem is announced. Removes what is left of one that was.
-pub(crate) fn make_way(
-    writer: &mut Writer<'_>,
-    stem: &str,
-    now: Seconds,
-) -> Result<bool, StoreError> {
+pub(crate) fn make_way(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<bool, Refusal> {
     if of(writer.read(), stem, now)?.is_some() {
         return Ok(false);
     }
     // It has expired, or what it is below has.
-    if let Some(expired) = writer.read().get(&ri_of(stem))? {
-        delete::expired(writer, &expired)?;
+    let ri = ri_of(stem);
+    if writer.read().get(&ri)?.is_some() {
+        delete::make_way(writer, &ri)?;
     }
     Ok(true)
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::access::Originator;
 use crate::address::{self, Place};
+use crate::budget::RequestBudget;
 use crate::notification::Destination;
 use crate::options::{Options, ResultContent};
 use crate::outbox::Outbox;
@@ -30,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub(crate) outbox: Outbox,
     /// The targets that have been asked, where it is a subscription.
     pub(crate) verified: Option<&'a Verified>,
+    /// What it may use.
+    pub(crate) budget: &'a RequestBudget,
 }
 
 impl<'a> Context<'a> {

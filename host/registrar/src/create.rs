@@ -25,6 +25,7 @@ use crate::instances;
 use crate::names::{self, MEMBERS, NAMED_BY, Names, Registrant};
 use crate::options::ResultContent;
 use crate::polling;
+use crate::quota;
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
 use crate::refusal::Refusal;
 use crate::remote_cse;
@@ -130,6 +131,7 @@ pub(crate) fn create(
         (None, _) if ty == ResourceType::Ae => Some(ri.clone()),
         (None, _) => parent.record.owner.clone(),
     };
+    let before = quota::usage(writer, owner.as_deref())?;
     let mut created = insert(writer, context, parent, (ty, ri, owner), given)?;
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the registrar has no room for more resources"));
@@ -144,6 +146,7 @@ pub(crate) fn create(
         let stem = announced_stem.as_deref().unwrap_or(&created.record.ri);
         names::settle(writer, stem, context.now)?;
     }
+    quota::check(writer, &context.settings.limits, created.record.owner.as_deref(), before)?;
     if ty == ResourceType::Subscription {
         // Last, for whoever is asked is asked for nothing if there is anything else in the way.
         subscription::check(writer.read(), context, &created.record, None)?;
@@ -215,12 +218,12 @@ pub(crate) fn claim(
             if context.request.creates(ResourceType::Ae)
                 && names::is_of_another(&r, context.request) =>
         {
-            Ok(delete::expired(writer, &r)?)
+            delete::make_way(writer, stem)
         }
         Some(r) if alive(r.expires, context.now) => {
             Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
         }
-        Some(expired) => Ok(delete::expired(writer, &expired)?),
+        Some(_) => delete::make_way(writer, stem),
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::access::{Access, Originator, demand};
 use crate::address::{self, Place};
 use crate::announcement;
+use crate::budget::RequestBudget;
 use crate::notification::Notification;
 use crate::outbox;
 use crate::reach::{Reach, reach_ae};
@@ -56,11 +57,12 @@ impl Registrar {
     pub(crate) fn deliver(
         &self,
         request: &RequestPrimitive,
+        budget: &RequestBudget,
         now: SystemTime,
     ) -> Result<Handled, Refusal> {
         check_release(request, self.settings())?;
         check_expiration(request, seconds(now))?;
-        let snapshot = self.store().snapshot()?;
+        let snapshot = self.store().snapshot(budget)?;
         let (read, settings, now) = (snapshot.read(), self.settings(), seconds(now));
         let who = Originator::of_request(read, settings, request, now)?;
         let located = announcement::locate(read, &request.to, now)?;

@@ -34,6 +34,8 @@ struct Results {
     visits: Vec<Visit>,
     /// The offset of the first that was cut off.
     next: Option<usize>,
+    /// Whether others are missing as well.
+    cut: bool,
 }
 
 fn walk<'a>(
@@ -54,9 +56,9 @@ fn find(
 ) -> Result<Results, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Discover), from)?;
-    let mut results = Results { visits: Vec::new(), next: None };
+    let mut results = Results { visits: Vec::new(), next: None, cut: false };
     let mut matched: usize = 0;
-    let mut seen = HashSet::new();
+    let (mut seen, mut followed) = (HashSet::new(), HashSet::new());
     let onward = match &options.relative {
         Some(path) => Some((context.originator(read)?, path)),
         None => None,
@@ -66,8 +68,12 @@ fn find(
             continue;
         }
         if let Some((who, path)) = &onward {
-            // Several may lead to the same.
-            match relative(read, context, who, &visit.path, path)? {
+            // Several may lead to the same, and then one is followed.
+            let Some(to) = joined(&visit.path, path).filter(|to| followed.insert(to.clone()))
+            else {
+                continue;
+            };
+            match relative(read, context, who, to)? {
                 Some(there) if seen.insert(there.record.ri.clone()) => visit = there,
                 _ => continue,
             }
@@ -84,29 +90,31 @@ fn find(
         visit.record.attributes = Attributes::new();
         results.visits.push(visit);
     }
+    results.cut = walk.is_cut();
     Ok(results)
 }
 
-/// What a path from one resource leads to, if it leads anywhere (`arp`, TS-0001 clause 8.1.2).
-fn relative(
-    read: &dyn Read,
-    context: &Context<'_>,
-    who: &Originator<'_>,
-    from: &str,
-    path: &[String],
-) -> Result<Option<Visit>, Refusal> {
+/// The address that a path from another leads to, if it stays below the `<CSEBase>`.
+fn joined(from: &str, path: &[String]) -> Option<String> {
     let mut segments: Vec<&str> = from.split('/').collect();
     for segment in path {
         if segment != ".." {
             segments.push(segment);
-        } else if segments.pop().is_none() {
-            return Ok(None);
+        } else {
+            segments.pop()?;
         }
     }
-    if segments.is_empty() {
-        return Ok(None);
-    }
-    let to = Target { scope: Scope::CseRelative, resource: segments.join("/") };
+    if segments.is_empty() { None } else { Some(segments.join("/")) }
+}
+
+/// What an address leads to, if it leads anywhere (`arp`, TS-0001 clause 8.1.2).
+fn relative(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: &Originator<'_>,
+    to: String,
+) -> Result<Option<Visit>, Refusal> {
+    let to = Target { scope: Scope::CseRelative, resource: to };
     let found = match address::resolve(read, context.settings, &to, context.now) {
         Ok(Place::Resource(found)) => Ok(found),
         Ok(Place::Instance { container, edge }) => {
@@ -133,11 +141,14 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    fn new(content: Value, next: Option<usize>) -> Self {
-        let marks = match next {
-            None => Vec::new(),
-            Some(next) => vec![("x-m2m-cts", PARTIAL.into()), ("x-m2m-cto", next.to_string())],
-        };
+    fn new(content: Value, next: Option<usize>, cut: bool) -> Self {
+        let mut marks = Vec::new();
+        if next.is_some() || cut {
+            marks.push(("x-m2m-cts", PARTIAL.into()));
+        }
+        if let Some(next) = next {
+            marks.push(("x-m2m-cto", next.to_string()));
+        }
         Self { content, marks }
     }
 
@@ -201,7 +212,7 @@ fn references(
         let list: Vec<_> = found.visits.iter().map(|v| address_of(context, v)).collect();
         json!({ "m2m:uril": list })
     };
-    Ok(Listing::new(content, found.next))
+    Ok(Listing::new(content, found.next, found.cut))
 }
 
 /// Answers with attributes of the target, and references to what is below.
@@ -220,7 +231,7 @@ fn with_references(
         let list = found.visits.iter().map(|v| reference(context, v)).collect();
         own.insert("ch".into(), Value::Array(list));
     }
-    Ok(Listing::new(rooted(from.record.ty, own), found.next))
+    Ok(Listing::new(rooted(from.record.ty, own), found.next, found.cut))
 }
 
 /// Answers with attributes of the target, and the resources below it that match, each inside its
@@ -262,7 +273,7 @@ fn nested(
     }
     let (nodes, next) = branches.end()?;
     nest(&mut nodes.into_iter().peekable(), 1, &mut own);
-    Ok(Listing::new(rooted(from.record.ty, own), next))
+    Ok(Listing::new(rooted(from.record.ty, own), next, walk.is_cut()))
 }
 
 /// Direct children of the target, each with what is below it. One that does not fit into the answer

@@ -41,12 +41,20 @@ pub(crate) fn created(
 }
 
 /// A resource is about to be deleted, with all that is below it.
+pub(crate) fn ended(
+    read: &dyn Read,
+    context: &Context<'_>,
+    resource: &Found,
+) -> Result<(), StoreError> {
+    end(read, context, &resource.record, resource.expires)
+}
+
+/// A resource is about to be deleted, which its parent's subscribers want to know.
 pub(crate) fn deleted(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     resource: &Found,
 ) -> Result<(), StoreError> {
-    end(writer.read(), context, &resource.record, resource.expires)?;
     of_child(writer, context, Event::DeleteOfChild, resource)
 }
 

@@ -1,30 +1,38 @@
 //! Groups: their members, checked when they are named (TS-0004 clause 7.4.13.2), and the fan-out
 //! point by which one request goes to all of them (clause 7.4.14).
 
+use std::time::{Duration, Instant};
+
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::access::{Access, Originator, demand, may};
 use crate::address::{self, Place};
 use crate::attributes::AttributeError;
+use crate::budget::{RequestBudget, Stop};
 use crate::context::Context;
 use crate::names::{self, MEMBERS, Reference};
+use crate::notification::Notification;
 use crate::outbox;
 use crate::record::{Record, Seconds};
 use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::settings::Settings;
-use crate::store::Read;
-use crate::verification::Answer;
+use crate::store::{Read, StoreError};
+use crate::verification::{Answer, Handled};
 
 /// The name of the fan-out point.
 const FAN_OUT: &str = "fopt";
 
 /// Most bytes of the members' answers together.
 const MAX_ANSWERS: usize = 4 << 20;
+
+/// How long a request to a group is carried out until others have their turn; a member that is begun
+/// is finished.
+const TURN: Duration = Duration::from_millis(5);
 
 /// m2m:memberType: members of any types.
 const MIXED: u64 = 0;
@@ -157,64 +165,151 @@ pub(crate) fn fan_out_point(to: &Target) -> Option<(Target, Vec<String>)> {
     Some((group, rest.iter().skip(1).map(|s| (*s).into()).collect()))
 }
 
+/// A request to a group that is being carried out at its members, one after the other.
+#[derive(Debug)]
+#[must_use]
+pub struct Continuation {
+    request: RequestPrimitive,
+    budget: RequestBudget,
+    /// What follows the fan-out point.
+    below: Vec<String>,
+    /// The members that are still to come.
+    members: std::vec::IntoIter<(String, Option<Reference>)>,
+    /// The members' answers as JSON, separated by commas.
+    parts: String,
+    /// The bytes of their contents.
+    bytes: usize,
+    notifications: Vec<Notification>,
+}
+
+impl Continuation {
+    /// The request to a member, and the address that its answer comes from.
+    fn part(&self, member: String) -> Option<(RequestPrimitive, String)> {
+        let target = Target::from_address(&member).ok()?;
+        let to = Target { scope: target.scope, resource: self.below(target.resource) };
+        Some((RequestPrimitive { to, ..self.request.clone() }, self.below(member)))
+    }
+
+    /// The address behind the fan-out point, below a member.
+    fn below(&self, member: String) -> String {
+        self.below.iter().fold(member, |below, name| format!("{below}/{name}"))
+    }
+
+    /// Adds a member's answer.
+    fn add(&mut self, from: String, answer: Answer) {
+        let Answer { mut response, notifications } = answer;
+        self.bytes += response.content.as_ref().map_or(0, |content| content.len());
+        if self.bytes > MAX_ANSWERS {
+            response.content = None;
+            if self.request.operation == Operation::Retrieve {
+                response.rsc = Rsc::NotAcceptable;
+            }
+        }
+        if !self.parts.is_empty() {
+            self.parts.push(',');
+        }
+        self.parts.push_str(&primitive(&self.request, from, response).to_string());
+        self.notifications.extend(notifications);
+        outbox::cut(&mut self.notifications);
+    }
+
+    /// The answer of all members.
+    fn answer(self) -> Answer {
+        let mut response = ResponsePrimitive::to(&self.request, Rsc::Ok);
+        let content = format!(r#"{{"m2m:agr":{{"m2m:rsp":[{}]}}}}"#, self.parts);
+        response.content = Some(content.into());
+        Answer { response, notifications: self.notifications }
+    }
+}
+
 impl Registrar {
-    /// Carries a request out at each member of a group, one after the other and each by itself:
-    /// what one refuses, another may do. The answer is all their answers.
-    pub(crate) fn fan_out(
+    /// Begins to carry a request out at each member of a group, each by itself: what one refuses,
+    /// another may do. The answer is all their answers.
+    pub(crate) fn begin_fan_out(
         &self,
         request: &RequestPrimitive,
-        (group, rest): (Target, Vec<String>),
+        (group, below): (Target, Vec<String>),
+        budget: &RequestBudget,
         now: Seconds,
-    ) -> Result<Answer, Refusal> {
-        if rest.iter().any(|segment| segment == FAN_OUT) {
+    ) -> Result<Handled, Refusal> {
+        if below.iter().any(|segment| segment == FAN_OUT) {
             return Err(Refusal::NotImplemented("a fan-out point behind another"));
         }
         if request.creates(ResourceType::Ae) || request.creates(ResourceType::AeAnnc) {
             return Err(Refusal::NotAllowed("an AE does not register by way of a group"));
         }
-        let members = self.members(request, &group, now)?;
+        let members = self.members(request, &group, budget, now)?;
         if members.is_empty() {
             return Err(Refusal::NoMembers);
         }
-        let mut parts = Vec::new();
-        let mut notifications = Vec::new();
-        let mut bytes: usize = 0;
-        for (member, named) in members {
-            let Ok(target) = Target::from_address(&member) else { continue };
-            let to = rest.iter().fold(target.resource, |to, segment| format!("{to}/{segment}"));
-            let from = rest.iter().fold(member, |from, segment| format!("{from}/{segment}"));
-            let part = RequestPrimitive {
-                to: Target { scope: target.scope, resource: to },
-                ..request.clone()
-            };
-            let answer = if is_local(&part.to, self.settings()) {
-                // What is answered is written as the request that came.
-                let scope = match request.to.scope {
-                    Scope::CseRelative => Scope::CseRelative,
-                    _ => Scope::SpRelative(self.settings().cse_id.clone()),
-                };
-                let part = RequestPrimitive { to: Target { scope, ..part.to }, ..part };
-                self.at_member(named.as_ref(), &rest, part.clone(), now)
-                    .unwrap_or_else(|refusal| self.refuse(&part, &refusal).into())
-            } else {
-                self.refuse(&part, &Refusal::OtherCse).into()
-            };
-            let Answer { mut response, notifications: more } = answer;
-            bytes += response.content.as_ref().map_or(0, |c| c.len());
-            if bytes > MAX_ANSWERS {
-                response.content = None;
-                if request.operation == Operation::Retrieve {
-                    response.rsc = Rsc::NotAcceptable;
-                }
+        let work = Continuation {
+            request: request.clone(),
+            budget: budget.clone(),
+            below,
+            members: members.into_iter(),
+            parts: String::new(),
+            bytes: 0,
+            notifications: Vec::new(),
+        };
+        Ok(self.fan_out(work, now))
+    }
+
+    /// Carries a request to a group out at the next members.
+    pub(crate) fn fan_out(&self, mut work: Continuation, now: Seconds) -> Handled {
+        let turn = Instant::now() + TURN;
+        while let Some((address, member)) = work.members.next() {
+            let Some((part, from)) = work.part(address) else { continue };
+            match self.answer_member(part, member.as_ref(), &work, now) {
+                Ok(answer) => work.add(from, answer),
+                Err(stop) => return Handled::Done(self.stop_fan_out(work, from, stop)),
             }
-            parts.push(primitive(request, from, response));
-            notifications.extend(more);
+            if Instant::now() >= turn && work.members.len() > 0 {
+                return Handled::Continue(Box::new(work));
+            }
         }
-        outbox::cut(&mut notifications);
-        let mut response = ResponsePrimitive::to(request, Rsc::Ok);
-        let content = json!({ "m2m:agr": { "m2m:rsp": parts } });
-        response.content = Some(content.to_string().into());
-        Ok(Answer { response, notifications })
+        Handled::Done(work.answer())
+    }
+
+    /// Carries a request to a group out at one member.
+    fn answer_member(
+        &self,
+        part: RequestPrimitive,
+        member: Option<&Reference>,
+        work: &Continuation,
+        now: Seconds,
+    ) -> Result<Answer, Stop> {
+        if !is_local(&part.to, self.settings()) {
+            return Ok(self.refuse(&part, &Refusal::OtherCse).into());
+        }
+        // What is answered is written as the request that came.
+        let scope = match work.request.to.scope {
+            Scope::CseRelative => Scope::CseRelative,
+            _ => Scope::SpRelative(self.settings().cse_id.clone()),
+        };
+        let part = RequestPrimitive { to: Target { scope, ..part.to }, ..part };
+        match self.at_member(member, &part, work, now) {
+            Err(Refusal::Store(StoreError::Stopped(stop))) => Err(stop),
+            Err(refusal) => Ok(self.refuse(&part, &refusal).into()),
+            Ok(answer) => Ok(answer),
+        }
+    }
+
+    /// Ends a request to a group whose budget is used up at a member. What was retrieved until then
+    /// is not answered. What was changed is, and that the other members were not asked.
+    fn stop_fan_out(&self, mut work: Continuation, from: String, stop: Stop) -> Answer {
+        let refusal = Refusal::from(StoreError::from(stop));
+        let changes = work.request.operation != Operation::Retrieve && !work.parts.is_empty();
+        if !changes || !matches!(stop, Stop::Deadline | Stop::Steps) {
+            return self.refuse(&work.request, &refusal).into();
+        }
+        let refused = self.refuse(&work.request, &refusal);
+        work.add(from, refused.clone().into());
+        while let Some((address, _)) = work.members.next() {
+            if let Some((_, from)) = work.part(address) {
+                work.add(from, refused.clone().into());
+            }
+        }
+        work.answer()
     }
 
     /// The members of a group, for one who may do with the group what is asked.
@@ -222,9 +317,10 @@ impl Registrar {
         &self,
         request: &RequestPrimitive,
         group: &Target,
+        budget: &RequestBudget,
         now: Seconds,
     ) -> Result<Vec<(String, Option<Reference>)>, Refusal> {
-        let snapshot = self.store().snapshot()?;
+        let snapshot = self.store().snapshot(budget)?;
         let read = snapshot.read();
         let who = Originator::of_request(read, self.settings(), request, now)?;
         let record = match address::resolve(read, self.settings(), group, now)? {
@@ -254,15 +350,15 @@ impl Registrar {
     fn at_member(
         &self,
         member: Option<&Reference>,
-        rest: &[String],
-        request: RequestPrimitive,
+        request: &RequestPrimitive,
+        work: &Continuation,
         now: Seconds,
     ) -> Result<Answer, Refusal> {
         let member = member.ok_or(Refusal::NotFound)?;
-        member.find(self.store().snapshot()?.read(), now)?.ok_or(Refusal::NotFound)?;
-        let resource = rest.iter().fold(member.address(), |to, segment| format!("{to}/{segment}"));
-        let to = Target { resource, ..request.to };
-        self.answer_one(&RequestPrimitive { to, ..request }, None, now)
+        let found = member.find(self.store().snapshot(&work.budget)?.read(), now)?;
+        found.ok_or(Refusal::NotFound)?;
+        let to = Target { resource: work.below(member.address()), ..request.to.clone() };
+        self.answer_one(&RequestPrimitive { to, ..request.clone() }, None, &work.budget, now)
     }
 }
 

@@ -17,15 +17,25 @@
 //!
 //! ```
 //! # use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
-//! # use saegis_registrar::{Answer, Checked, Handled, Notification, Registrar};
-//! # use std::time::SystemTime;
+//! # use saegis_registrar::{Answer, Authority, Checked, Handled, Notification, Registrar};
+//! # use saegis_registrar::RequestBudget;
+//! # use std::sync::Arc;
+//! # use std::time::{Duration, Instant, SystemTime};
 //! /// Sends a notification, if there is a rule that allows its address.
 //! # fn send(notification: &Notification) -> Option<ResponsePrimitive> { None }
-//! async fn carry_out(registrar: &Registrar, request: &RequestPrimitive) -> ResponsePrimitive {
-//!     let mut handled = registrar.handle(request, SystemTime::now());
+//! async fn carry_out(
+//!     registrar: &Registrar,
+//!     request: &RequestPrimitive,
+//!     association: Arc<Authority>,
+//! ) -> ResponsePrimitive {
+//!     let deadline = Instant::now() + Duration::from_secs(10);
+//!     let budget = RequestBudget::new(association, deadline, 50_000);
+//!     let mut handled = registrar.handle(request, &budget, SystemTime::now());
 //!     let answer = loop {
 //!         match handled {
 //!             Handled::Done(answer) => break answer,
+//!             // One of many members of a group is done. Others have their turn here.
+//!             Handled::Continue(work) => handled = registrar.proceed(*work, SystemTime::now()),
 //!             // An AE that polls its channel. With a time-out, for it may take long.
 //!             Handled::Wait(poll) => break poll.await,
 //!             // A notification for an AE, whose answer is the originator's.
@@ -40,7 +50,7 @@
 //!                 match target.answered(told.rsc) {
 //!                     Checked::Next(target) => handled = Handled::Verify(target),
 //!                     Checked::Refused(answer) => break answer,
-//!                     Checked::Ready(all) => break registrar.conclude(all, SystemTime::now()),
+//!                     Checked::Ready(all) => break registrar.conclude(all, &budget, SystemTime::now()),
 //!                 }
 //!             }
 //!         }
@@ -60,6 +70,7 @@ mod access_tables;
 mod address;
 mod announcement;
 mod attributes;
+mod budget;
 mod channels;
 mod children;
 mod circumstances;
@@ -81,6 +92,7 @@ mod options;
 mod outbox;
 mod policy;
 mod polling;
+mod quota;
 mod reach;
 mod record;
 mod refusal;
@@ -105,7 +117,9 @@ mod testing;
 mod tests;
 
 pub use announcement::Announcement;
+pub use budget::{Authority, CancelOnDrop, RequestBudget, Stop};
 pub use delivery::Delivery;
+pub use group::Continuation;
 pub use notification::{Destination, NamedBy, Notification};
 pub use polling::LongPoll;
 pub use registrar::{OpenError, Registrar, SWEEP_BATCH};

@@ -48,10 +48,15 @@ impl Outbox {
     /// Puts a letter in.
     fn put(&self, letter: Letter) {
         if self.is_full() {
-            self.lost.set(self.lost.get().saturating_add(1));
+            self.lose();
         } else {
             self.letters.borrow_mut().push(letter);
         }
+    }
+
+    /// Counts one that was not even looked for.
+    pub(crate) fn lose(&self) {
+        self.lost.set(self.lost.get().saturating_add(1));
     }
 
     /// Takes all out.

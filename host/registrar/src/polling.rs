@@ -13,6 +13,7 @@ use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp::{REQUEST_EXPIRATION, parse_relative};
 
 use crate::address;
+use crate::budget::RequestBudget;
 use crate::channels;
 use crate::context::Context;
 use crate::names;
@@ -124,11 +125,12 @@ impl Registrar {
         &self,
         request: &RequestPrimitive,
         channel: &Target,
+        budget: &RequestBudget,
         now: SystemTime,
     ) -> Result<Handled, Refusal> {
         check_release(request, self.settings())?;
         check_expiration(request, seconds(now))?;
-        let snapshot = self.store().snapshot()?;
+        let snapshot = self.store().snapshot(budget)?;
         let (read, now_seconds) = (snapshot.read(), seconds(now));
         let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
         From::parse(from).map_err(Refusal::Originator)?;

@@ -125,8 +125,11 @@ pub(crate) enum Refusal {
     /// Over a limit of the container, the store or the answer.
     #[error("{0}")]
     NotAcceptable(&'static str),
-    /// The store failed. The originator learns no more than that.
-    #[error("the registrar's store failed")]
+    /// What is left of a deleted resource with that resource-ID has to be removed first.
+    #[error("what was there before is still being removed: try again")]
+    Remains(String),
+    /// The store failed, and the originator learns no more than that; or the request had to stop.
+    #[error("{}", of_store(.0))]
     Store(#[from] StoreError),
 }
 
@@ -155,7 +158,7 @@ impl Refusal {
             Self::AlreadyRegistered(rsc) => *rsc,
             Self::CseRegistered | Self::AeAnnounced => Rsc::OriginatorHasAlreadyRegistered,
             Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
-            Self::NotAcceptable(_) => Rsc::NotAcceptable,
+            Self::NotAcceptable(_) | Self::Remains(_) => Rsc::NotAcceptable,
             Self::TooManyMembers => Rsc::MaxNumberOfMemberExceeded,
             Self::MemberType => Rsc::GroupMemberTypeInconsistent,
             Self::MemberHidden => Rsc::ReceiverHasNoPrivileges,
@@ -163,8 +166,16 @@ impl Refusal {
             Self::OtherCse | Self::NoWay(_) => Rsc::TargetNotReachable,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
             Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
+            Self::Store(StoreError::Stopped(stop)) => stop.rsc(),
             Self::Store(_) => Rsc::InternalServerError,
         }
+    }
+}
+
+fn of_store(error: &StoreError) -> String {
+    match error {
+        StoreError::Stopped(stop) => stop.to_string(),
+        _ => "the registrar's store failed".into(),
     }
 }
 

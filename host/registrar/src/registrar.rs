@@ -8,9 +8,10 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::timestamp::check_times;
 
+use crate::budget::RequestBudget;
 use crate::channels::Channels;
 use crate::context::Context;
-use crate::group;
+use crate::group::{self, Continuation};
 use crate::names::{self, Names};
 use crate::notification::Notification;
 use crate::options::Options;
@@ -28,8 +29,12 @@ use crate::{create, delete, representation, retrieve, update};
 const SCHEMA: &str = "2";
 const UNRESOLVED: &str = "1";
 
-/// Most resources that one call of [`Registrar::sweep`] removes.
-pub const SWEEP_BATCH: usize = 1_000;
+/// The fact that what is stored is counted for its owners.
+const COUNTED: &str = "usage";
+
+/// Maximum number of resources that one call of [`Registrar::sweep`] removes, and one commit of a
+/// large deletion: others write in between.
+pub const SWEEP_BATCH: usize = 256;
 
 /// Most expired resources that a request removes before it is carried out.
 const SWEEP_FIRST: usize = 100;
@@ -99,7 +104,7 @@ impl Registrar {
         settings.check()?;
         let (store, in_use) = Store::open(path)?;
         let now = seconds(SystemTime::now());
-        store.write(|writer| {
+        store.write(&RequestBudget::unlimited(), |writer| {
             let is_old = prepare(writer, in_use, &settings, now)?;
             if is_old {
                 names::resolve_all(writer, &settings, registrant, now)?;
@@ -118,12 +123,21 @@ impl Registrar {
 
     /// Carries out a request whose originator is authentic, at the time `now`, and answers. A
     /// change is on disk before it is answered with a success. A subscription with targets that
-    /// have to be asked is not carried out yet. Blocks on the disk.
-    pub fn handle(&self, request: &RequestPrimitive, now: SystemTime) -> Handled {
+    /// have to be asked is not carried out yet, and a request to a group is begun. Blocks on the
+    /// disk.
+    pub fn handle(
+        &self,
+        request: &RequestPrimitive,
+        budget: &RequestBudget,
+        now: SystemTime,
+    ) -> Handled {
         let handled = match polling::channel(&request.to) {
-            Some(channel) => self.at_channel(request, &channel, now),
-            None if is_notification(request) => self.deliver(request, now),
-            None => self.answer(request, None, seconds(now)).map(Handled::Done),
+            Some(channel) => self.at_channel(request, &channel, budget, now),
+            None if is_notification(request) => self.deliver(request, budget, now),
+            None => match group::fan_out_point(&request.to) {
+                Some(point) => self.begin_fan_out(request, point, budget, seconds(now)),
+                None => self.answer_one(request, None, budget, seconds(now)).map(Handled::Done),
+            },
         };
         match handled {
             Ok(handled) => handled,
@@ -134,25 +148,32 @@ impl Registrar {
         }
     }
 
+    /// Goes on with a request to a group, for a short while, at the time `now`. Blocks on the disk.
+    pub fn proceed(&self, work: Continuation, now: SystemTime) -> Handled {
+        self.fan_out(work, seconds(now))
+    }
+
     /// Carries out a subscription whose targets have been asked, at the time `now`, which is later:
     /// what has changed meanwhile counts, so it may still be refused. The originator must still be
     /// who it was when the request was handled. Blocks on the disk.
-    pub fn conclude(&self, verified: Verified, now: SystemTime) -> Answer {
+    pub fn conclude(&self, verified: Verified, budget: &RequestBudget, now: SystemTime) -> Answer {
         let request = &verified.request;
-        self.answer(request, Some(&verified), seconds(now))
+        self.answer_one(request, Some(&verified), budget, seconds(now))
             .unwrap_or_else(|refusal| self.refuse(request, &refusal).into())
     }
 
-    /// Removes resources that have expired, at most [`SWEEP_BATCH`] of them. Gives how many:
-    /// at the full number there may be more, and another call is due. Nobody could see them
-    /// before either; this gives back their room. Blocks on the disk.
+    /// Removes resources that have expired, and what is left of those that were deleted, at most
+    /// [`SWEEP_BATCH`] of them. Gives how many: at the full number there may be more, and another
+    /// call is due. Nobody could see them before either; this gives back their room. Blocks on the
+    /// disk.
     ///
     /// # Errors
     /// When the store fails.
     pub fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
-        let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|removed| {
+        let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|expired| {
             self.forget_channels()?;
-            Ok(removed)
+            let budget = RequestBudget::unlimited();
+            Ok(expired + self.remove_detached(&budget, SWEEP_BATCH.saturating_sub(expired))?)
         });
         swept.inspect_err(|error| self.note(error))
     }
@@ -166,14 +187,14 @@ impl Registrar {
     pub(crate) fn note(&self, error: &StoreError) {
         match error {
             // Opening it anew would show the same.
-            StoreError::Corrupt(_) | StoreError::Paused => {}
+            StoreError::Corrupt(_) | StoreError::Paused | StoreError::Stopped(_) => {}
             _ => self.store.suspect(),
         }
     }
 
     /// Forgets what waits in polling channels that are not there any more.
     fn forget_channels(&self) -> Result<(), StoreError> {
-        let snapshot = self.store.snapshot()?;
+        let snapshot = self.store.snapshot(&RequestBudget::unlimited())?;
         // One that can't be read is kept.
         self.channels.retain(|ri| !matches!(snapshot.read().get(ri), Ok(None)));
         Ok(())
@@ -183,21 +204,18 @@ impl Registrar {
         if !self.store.has_expired(now)? {
             return Ok(0);
         }
-        let removed = self.store.write(|writer| delete::sweep(writer, now, most))?;
+        let budget = RequestBudget::unlimited();
+        let removed = self.store.write(&budget, |writer| delete::sweep(writer, now, most))?;
         tracing::debug!(removed, "expired resources are removed");
         Ok(removed)
     }
 
-    fn answer(
-        &self,
-        request: &RequestPrimitive,
-        verified: Option<&Verified>,
-        now: Seconds,
-    ) -> Result<Answer, Refusal> {
-        match group::fan_out_point(&request.to) {
-            Some(point) => self.fan_out(request, point, now),
-            None => self.answer_one(request, verified, now),
+    /// Removes what is left of deleted resources, but no more than `most`. Gives how many.
+    fn remove_detached(&self, budget: &RequestBudget, most: usize) -> Result<usize, StoreError> {
+        if most == 0 || !self.store.has_detached()? {
+            return Ok(0);
         }
+        self.store.write(budget, |writer| writer.remove_detached(most))
     }
 
     /// Carries out a request at one resource.
@@ -205,6 +223,7 @@ impl Registrar {
         &self,
         request: &RequestPrimitive,
         verified: Option<&Verified>,
+        budget: &RequestBudget,
         now: Seconds,
     ) -> Result<Answer, Refusal> {
         check_release(request, &self.settings)?;
@@ -212,9 +231,11 @@ impl Registrar {
         if request.operation == Operation::Notify {
             return Err(Refusal::NotImplemented("groups take no notifications"));
         }
+        budget.check().map_err(StoreError::from)?;
         let options = Options::read(request)?;
         let outbox = Outbox::default();
-        let context = Context { settings: &self.settings, request, options, now, outbox, verified };
+        let context =
+            Context { settings: &self.settings, request, options, now, outbox, verified, budget };
         // Keeps the counters of containers exact: what has expired does not count.
         match self.sweep_some(now, SWEEP_FIRST) {
             // What can't be written now can be read.
@@ -222,15 +243,57 @@ impl Registrar {
             Err(error) => return Err(error.into()),
         }
         let response = match request.operation {
-            Operation::Create => self.store.write(|writer| create::create(writer, &context)),
-            Operation::Update => self.store.write(|writer| update::update(writer, &context)),
-            Operation::Delete => self.store.write(|writer| delete::delete(writer, &context)),
+            Operation::Create => self.create(&context),
+            Operation::Update => {
+                self.store.write(budget, |writer| update::update(writer, &context))
+            }
+            Operation::Delete => self.delete(&context),
             Operation::Retrieve | Operation::Notify => {
-                retrieve::retrieve(self.store.snapshot()?.read(), &context)
+                retrieve::retrieve(self.store.snapshot(budget)?.read(), &context)
             }
         }?;
         // Only now, for all of it is on disk.
         Ok(Answer { response, notifications: self.post(context.outbox) })
+    }
+
+    /// Creates a resource. What is left of one that was deleted and had the same resource-ID is
+    /// removed first, in parts.
+    fn create(&self, context: &Context<'_>) -> Result<ResponsePrimitive, Refusal> {
+        loop {
+            match self.store.write(context.budget, |writer| create::create(writer, context)) {
+                Err(Refusal::Remains(ri)) => self.remove_in_parts(&ri, context.budget)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Deletes a resource. What takes long is done while others write.
+    fn delete(&self, context: &Context<'_>) -> Result<ResponsePrimitive, Refusal> {
+        let going = delete::look(self.store.snapshot(context.budget)?.read(), context)?;
+        if let Some(going) = &going {
+            going.announce(&self.store, context)?;
+        }
+        let response =
+            self.store.write(context.budget, |writer| delete::delete(writer, context, going))?;
+        // It is deleted, whatever becomes of this: what is left here is for the next sweep.
+        let budget = context.budget.unmetered();
+        while let Ok(SWEEP_BATCH..) = self.remove_detached(&budget, SWEEP_BATCH) {}
+        Ok(response)
+    }
+
+    fn remove_in_parts(&self, ri: &str, budget: &RequestBudget) -> Result<(), StoreError> {
+        let budget = budget.unmetered();
+        // Out of sight first: nobody sees it in parts.
+        self.store.write(&budget, |writer| match writer.read().get(ri)? {
+            Some(top) if top.parent.is_some() => writer.detach(ri),
+            _ => Ok::<_, StoreError>(()),
+        })?;
+        let part = |writer: &mut Writer<'_>| match writer.read().get(ri)? {
+            Some(_) => writer.remove_tree(ri, SWEEP_BATCH),
+            None => Ok::<_, StoreError>(0),
+        };
+        while self.store.write(&budget, part)? >= SWEEP_BATCH {}
+        Ok(())
     }
 
     /// Gives what is to be sent by others.
@@ -257,7 +320,10 @@ impl Registrar {
         request: &RequestPrimitive,
         refusal: &Refusal,
     ) -> ResponsePrimitive {
-        if let Refusal::Store(error) = refusal {
+        if let Refusal::Store(StoreError::Stopped(stop)) = refusal {
+            let (operation, to) = (request.operation.name(), &request.to);
+            tracing::debug!(event = "request.stopped", operation, %to, "a request stops: {stop}");
+        } else if let Refusal::Store(error) = refusal {
             let (operation, to) = (request.operation.name(), &request.to);
             tracing::error!(event = "registrar.failed", operation, %to,
                 "the registrar's store failed: {error}");
@@ -329,6 +395,10 @@ fn prepare(
                 return Err(OpenError::OtherCse { stored, wanted: own });
             }
         }
+    }
+    if writer.about(COUNTED)?.is_none() {
+        writer.count_all()?;
+        writer.note(COUNTED, SCHEMA)?;
     }
     let ri = settings.cse_id.bare();
     let name = settings.csebase_name.as_str();

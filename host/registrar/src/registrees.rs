@@ -9,6 +9,7 @@ use saegis_onem2m::target::Target;
 
 use crate::address::{self, Place};
 use crate::announcement::{self, Announcement};
+use crate::budget::RequestBudget;
 use crate::delete;
 use crate::names::Registrant;
 use crate::record::{Record, alive, seconds};
@@ -171,7 +172,7 @@ impl Registrar {
         if !self.look(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {
             return Ok(());
         }
-        let forgotten = self.store().write(|writer| {
+        let forgotten = self.store().write(&RequestBudget::unlimited(), |writer| {
             if let Some(mut ae) = writer.read().get(stem)?.filter(is_its) {
                 ae.registrant = ae.registrant.map(|its| Registrant { freed: true, ..its });
                 writer.put(&ae)?;
@@ -192,7 +193,7 @@ impl Registrar {
         stem: &AeIdStem,
         credential_id: Option<&str>,
     ) -> Result<bool, StoreError> {
-        let removed = self.store().write(|writer| {
+        let removed = self.store().write(&RequestBudget::unlimited(), |writer| {
             let is_it = |ae: &Record| {
                 let registrant = ae.registrant.as_ref().map(|registrant| registrant.id.as_str());
                 ae.ty == ResourceType::Ae
@@ -211,7 +212,10 @@ impl Registrar {
         &self,
         work: impl FnOnce(&dyn Read) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let looked = self.store().snapshot().and_then(|snapshot| work(snapshot.read()));
+        let looked = self
+            .store()
+            .snapshot(&RequestBudget::unlimited())
+            .and_then(|snapshot| work(snapshot.read()));
         looked.inspect_err(|error| self.note(error))
     }
 }

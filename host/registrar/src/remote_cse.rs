@@ -94,7 +94,7 @@ pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Resul
         None => {}
         Some(r) if r.ty != ResourceType::RemoteCse => return Err(Refusal::Conflict),
         Some(r) if alive(r.expires, context.now) => return Err(Refusal::CseRegistered),
-        Some(expired) => delete::expired(writer, &expired)?,
+        Some(_) => delete::make_way(writer, &ri)?,
     }
     Ok(cse)
 }

@@ -158,8 +158,8 @@ pub(crate) fn node(
     {
         return Err(Refusal::NodeTaken);
     }
-    if let Some(expired) = writer.read().get(&ri)? {
-        delete::expired(writer, &expired)?;
+    if writer.read().get(&ri)?.is_some() {
+        delete::make_way(writer, &ri)?;
     }
     Ok(Some(ri))
 }

@@ -63,6 +63,10 @@ pub struct Limits {
     pub max_content_bytes: u64,
     /// Most resources in the store.
     pub max_resources: u64,
+    /// Most resources in the subtree of one AE or CSE.
+    pub max_resources_per_registree: u64,
+    /// Most bytes of the resources in the subtree of one AE or CSE, as they are stored.
+    pub max_bytes_per_registree: u64,
 }
 
 impl Default for Limits {
@@ -75,6 +79,8 @@ impl Default for Limits {
             max_container_bytes: 16 << 20,
             max_content_bytes: 64 << 10,
             max_resources: 1_000_000,
+            max_resources_per_registree: 20_000,
+            max_bytes_per_registree: 64 << 20,
         }
     }
 }
@@ -152,6 +158,8 @@ impl Settings {
             ("max_container_bytes", limits.max_container_bytes),
             ("max_content_bytes", limits.max_content_bytes),
             ("max_resources", limits.max_resources),
+            ("max_resources_per_registree", limits.max_resources_per_registree),
+            ("max_bytes_per_registree", limits.max_bytes_per_registree),
         ] {
             if value == 0 {
                 return Err(SettingsError::Zero(name));

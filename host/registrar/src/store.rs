@@ -7,12 +7,17 @@
 //! | `children` | parent's resource-ID, type, sequence | resource-ID |
 //! | `expiry` | expiration time, resource-ID | nothing |
 //! | `awaited` | AE-ID-Stem, resource-ID of a resource that names it | nothing |
+//! | `detached` | resource-ID | nothing: the top of a subtree that was deleted and is not removed yet |
+//! | `usage` | owner | how many resources are its, and their bytes |
 //! | `about` | `schema`, `cse` | the version of this layout, the CSE-ID |
 //!
 //! A request sees one snapshot, or one transaction that is committed whole, to disk, or not at
 //! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
 //! as the oldest.
 
+mod queue;
+
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +30,8 @@ use redb::{
 };
 use saegis_onem2m::resource::ResourceType;
 
+use self::queue::Queue;
+use crate::budget::{RequestBudget, Stop};
 use crate::record::{Record, Seconds};
 
 const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resources");
@@ -32,6 +39,8 @@ const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("nam
 const CHILDREN: TableDefinition<'_, (&str, u16, u64), &str> = TableDefinition::new("children");
 const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiry");
 const AWAITED: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("awaited");
+const DETACHED: TableDefinition<'_, &str, ()> = TableDefinition::new("detached");
+const USAGE: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("usage");
 const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
 
 /// The keys and the values of the tables.
@@ -75,6 +84,9 @@ pub enum StoreError {
     /// What is stored under this resource-ID can't be read, or leads nowhere.
     #[error("the resource {0} in the store is damaged")]
     Corrupt(String),
+    /// The store is sound; the request has to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stop),
 }
 
 /// Where an instance is looked for in its container.
@@ -121,10 +133,22 @@ pub(crate) trait Read {
     ) -> Result<Option<Child>, StoreError>;
     /// How many resources there are.
     fn count(&self) -> Result<u64, StoreError>;
+    /// The budget that look-ups are taken from.
+    fn budget(&self) -> &RequestBudget;
+}
+
+/// What is stored for an owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// How many resources.
+    pub(crate) resources: u64,
+    /// Their bytes as they are stored.
+    pub(crate) bytes: u64,
 }
 
 /// The tables that are read, in either kind of transaction.
 struct Tables<R, N, C> {
+    budget: RequestBudget,
     resources: R,
     names: N,
     children: C,
@@ -143,6 +167,7 @@ where
         if first > last {
             return Ok(None);
         }
+        self.budget.check()?;
         let range = (parent, first.0, first.1)..=(parent, last.0, last.1);
         let mut found = self.children.range(range)?;
         let entry = match edge {
@@ -162,7 +187,11 @@ where
     C: ReadableTable<Slot, Id>,
 {
     fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
-        let Some(stored) = self.resources.get(ri)? else { return Ok(None) };
+        let Some(stored) = self.resources.get(ri)? else {
+            self.budget.step(0)?;
+            return Ok(None);
+        };
+        self.budget.step(stored.value().len())?;
         match serde_json::from_slice(stored.value()) {
             Ok(record) => Ok(Some(record)),
             // The error's text may quote content.
@@ -171,6 +200,7 @@ where
     }
 
     fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError> {
+        self.budget.step(0)?;
         Ok(self.names.get((parent, name))?.map(|ri| ri.value().into()))
     }
 
@@ -209,6 +239,10 @@ where
     fn count(&self) -> Result<u64, StoreError> {
         Ok(self.resources.len()?)
     }
+
+    fn budget(&self) -> &RequestBudget {
+        &self.budget
+    }
 }
 
 /// A consistent view of the store.
@@ -231,7 +265,11 @@ pub(crate) struct Writer<'t> {
     tables: Tables<Table<'t, Id, Bytes>, Table<'t, Name, Id>, Table<'t, Slot, Id>>,
     expiry: Table<'t, Expiry, ()>,
     awaited: Table<'t, Name, ()>,
+    detached: Table<'t, Id, ()>,
+    usage: Table<'t, Id, (u64, u64)>,
     about: Table<'t, Id, Id>,
+    /// The usage of the owners that this transaction has changed something of.
+    used: HashMap<String, Usage>,
 }
 
 impl Writer<'_> {
@@ -262,8 +300,7 @@ impl Writer<'_> {
     pub(crate) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
         let ri = record.ri.as_str();
         let old = self.tables.get(ri)?;
-        let bytes = serde_json::to_vec(record).map_err(|_| StoreError::Corrupt(ri.into()))?;
-        self.tables.resources.insert(ri, bytes.as_slice())?;
+        self.store(record)?;
         let expired = old.as_ref().and_then(|o| o.expires);
         if expired != record.expires {
             if let Some(at) = expired {
@@ -287,6 +324,97 @@ impl Writer<'_> {
             self.tables.children.insert(place, ri)?;
         }
         Ok(())
+    }
+
+    /// Stores a record, and counts it for its owner.
+    fn store(&mut self, record: &Record) -> Result<(), StoreError> {
+        let ri = record.ri.as_str();
+        let bytes = serde_json::to_vec(record).map_err(|_| StoreError::Corrupt(ri.into()))?;
+        let before = self.tables.resources.insert(ri, bytes.as_slice())?;
+        let before = before.map(|stored| stored.value().len());
+        self.count_for(record.owner.as_deref(), before, Some(bytes.len()))
+    }
+
+    /// What is stored for an owner, with what this transaction changes.
+    pub(crate) fn usage(&self, owner: &str) -> Result<Usage, StoreError> {
+        if let Some(used) = self.used.get(owner) {
+            return Ok(*used);
+        }
+        let stored = self.usage.get(owner)?.map(|stored| stored.value());
+        let (resources, bytes) = stored.unwrap_or_default();
+        Ok(Usage { resources, bytes })
+    }
+
+    /// Counts a record for its owner, by its size before and after.
+    fn count_for(
+        &mut self,
+        owner: Option<&str>,
+        before: Option<usize>,
+        after: Option<usize>,
+    ) -> Result<(), StoreError> {
+        let Some(owner) = owner else { return Ok(()) };
+        let size = |bytes: Option<usize>| u64::try_from(bytes.unwrap_or(0)).unwrap_or(u64::MAX);
+        let mut used = self.usage(owner)?;
+        used.resources = used.resources.saturating_add(after.is_some().into());
+        used.resources = used.resources.saturating_sub(before.is_some().into());
+        used.bytes = used.bytes.saturating_add(size(after)).saturating_sub(size(before));
+        self.used.insert(owner.into(), used);
+        Ok(())
+    }
+
+    /// Writes the usage of the owners that this transaction has changed something of.
+    fn settle_usage(&mut self) -> Result<(), StoreError> {
+        for (owner, used) in std::mem::take(&mut self.used) {
+            if used.resources == 0 {
+                self.usage.remove(owner.as_str())?;
+            } else {
+                self.usage.insert(owner.as_str(), (used.resources, used.bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts all that is stored for its owners: a store of a version that did not count.
+    pub(crate) fn count_all(&mut self) -> Result<(), StoreError> {
+        let mut all: HashMap<String, Usage> = HashMap::new();
+        for entry in self.tables.resources.iter()? {
+            let (key, stored) = entry?;
+            let bytes = stored.value();
+            let record: Record = serde_json::from_slice(bytes)
+                .map_err(|_| StoreError::Corrupt(key.value().into()))?;
+            let Some(owner) = record.owner else { continue };
+            let used = all.entry(owner).or_default();
+            used.resources += 1;
+            used.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        }
+        self.used = all;
+        Ok(())
+    }
+
+    /// Takes a resource, and so all that is below it, out of sight, however much that is. It is
+    /// removed in parts by [`remove_detached`](Self::remove_detached). Nothing may get its
+    /// resource-ID before that.
+    pub(crate) fn detach(&mut self, ri: &str) -> Result<(), StoreError> {
+        let mut record = self.tables.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
+        self.remove_from_indices(&record)?;
+        // What is below something that has expired is not found.
+        record.parent = None;
+        record.expires = Some(0);
+        self.store(&record)?;
+        self.detached.insert(ri, ())?;
+        Ok(())
+    }
+
+    /// Removes what is detached, but no more than `most` resources. Gives how many: fewer than
+    /// `most` means that nothing is left.
+    pub(crate) fn remove_detached(&mut self, most: usize) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        while removed < most {
+            let first = self.detached.first()?.map(|(ri, _)| ri.value().to_owned());
+            let Some(ri) = first else { break };
+            removed += self.remove_tree(&ri, most - removed)?;
+        }
+        Ok(removed)
     }
 
     /// Removes a resource and all that is below it, leaves first, but no more than `most`
@@ -314,7 +442,16 @@ impl Writer<'_> {
         let Some(record) = self.tables.get(ri)? else {
             return Err(StoreError::Corrupt(ri.into()));
         };
-        self.tables.resources.remove(ri)?;
+        let stored = self.tables.resources.remove(ri)?.map(|stored| stored.value().len());
+        self.count_for(record.owner.as_deref(), stored, None)?;
+        if record.parent.is_none() {
+            self.detached.remove(ri)?;
+        }
+        self.remove_from_indices(&record)
+    }
+
+    fn remove_from_indices(&mut self, record: &Record) -> Result<(), StoreError> {
+        let ri = record.ri.as_str();
         if let Some(at) = record.expires {
             self.expiry.remove((at, ri))?;
         }
@@ -373,6 +510,8 @@ pub(crate) struct Store {
     /// None while the file can't be opened.
     database: RwLock<Option<Database>>,
     suspected: AtomicBool,
+    /// Those who write, one at a time and in the order in which they came.
+    writers: Queue,
     /// Until when nothing is written: to open a large store anew after each of many failures, as on
     /// a full disk, would keep it from being read too.
     paused_until: Mutex<Option<Instant>>,
@@ -406,6 +545,7 @@ impl Store {
             path: path.into(),
             database,
             suspected: AtomicBool::new(false),
+            writers: Queue::default(),
             paused_until: Mutex::new(None),
         };
         Ok((store, in_use))
@@ -448,12 +588,13 @@ impl Store {
         Ok(Open(self.database.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Looks at the store as it is now.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+    /// Looks at the store as it is now, with look-ups from a budget.
+    pub(crate) fn snapshot(&self, budget: &RequestBudget) -> Result<Snapshot<'_>, StoreError> {
         let database = self.database()?;
         let transaction = database.get()?.begin_read()?;
         Ok(Snapshot {
             tables: Tables {
+                budget: budget.clone(),
                 resources: transaction.open_table(RESOURCES)?,
                 names: transaction.open_table(NAMES)?,
                 children: transaction.open_table(CHILDREN)?,
@@ -470,39 +611,62 @@ impl Store {
         Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
     }
 
+    /// Whether a subtree was deleted and is not removed yet.
+    pub(crate) fn has_detached(&self) -> Result<bool, StoreError> {
+        let database = self.database()?;
+        let detached = database.get()?.begin_read()?.open_table(DETACHED)?;
+        Ok(detached.first()?.is_some())
+    }
+
     /// Changes the store: all that `work` does is on disk when this returns `Ok`, and none of it
-    /// holds when it returns `Err`.
+    /// holds when it returns `Err`. The commit is made under the budget's authority, and not when
+    /// the request has to stop.
     pub(crate) fn write<T, E: From<StoreError>>(
         &self,
+        budget: &RequestBudget,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        let _turn = self.writers.wait();
         let database = self.database()?;
         let paused = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.is_some_and(|until| Instant::now() < until) {
             return Err(StoreError::Paused.into());
         }
+        // It may have had to stop while it waited.
+        budget.check().map_err(StoreError::from)?;
         let mut transaction = database.get()?.begin_write().map_err(StoreError::from)?;
         transaction.set_durability(Durability::Immediate).map_err(StoreError::from)?;
         let done = {
-            let mut writer = writer(&transaction)?;
-            work(&mut writer)?
+            let mut writer = writer(&transaction, budget)?;
+            let done = work(&mut writer)?;
+            writer.settle_usage()?;
+            done
         };
+        let held = budget.hold().map_err(StoreError::from)?;
         transaction.commit().map_err(StoreError::from)?;
+        drop(held);
         *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(done)
     }
 }
 
-fn writer(transaction: &redb::WriteTransaction) -> Result<Writer<'_>, StoreError> {
+fn writer<'t>(
+    transaction: &'t redb::WriteTransaction,
+    budget: &RequestBudget,
+) -> Result<Writer<'t>, StoreError> {
     Ok(Writer {
         tables: Tables {
+            budget: budget.clone(),
             resources: transaction.open_table(RESOURCES)?,
             names: transaction.open_table(NAMES)?,
             children: transaction.open_table(CHILDREN)?,
         },
         expiry: transaction.open_table(EXPIRY)?,
         awaited: transaction.open_table(AWAITED)?,
+        detached: transaction.open_table(DETACHED)?,
+        usage: transaction.open_table(USAGE)?,
         about: transaction.open_table(ABOUT)?,
+        used: HashMap::new(),
     })
 }
 

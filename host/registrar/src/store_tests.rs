@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use redb::ReadableTableMetadata;
 
@@ -10,15 +10,26 @@ impl Store {
     /// Checks that the indices say what the resources say, no more and no less.
     pub(crate) fn assert_consistent(&self) {
         let transaction = self.database().unwrap().get().unwrap().begin_read().unwrap();
-        let snapshot = self.snapshot().unwrap();
+        let snapshot = self.snapshot(&RequestBudget::unlimited()).unwrap();
         let mut children = 0;
         let mut expiring = BTreeSet::new();
         let mut awaited = BTreeSet::new();
+        let mut usage: HashMap<String, (u64, u64)> = HashMap::new();
+        let detached = transaction.open_table(DETACHED).unwrap();
         let resources = transaction.open_table(RESOURCES).unwrap();
         for entry in resources.iter().unwrap() {
-            let (key, _) = entry.unwrap();
+            let (key, stored) = entry.unwrap();
             let record = snapshot.read().get(key.value()).unwrap().unwrap();
             assert_eq!(record.ri, key.value());
+            if let Some(owner) = &record.owner {
+                let used = usage.entry(owner.clone()).or_default();
+                used.0 += 1;
+                used.1 += u64::try_from(stored.value().len()).unwrap();
+            }
+            if detached.get(key.value()).unwrap().is_some() {
+                assert_eq!((record.expires, record.parent), (Some(0), None));
+                continue;
+            }
             if let Some(at) = record.expires {
                 expiring.insert((at, record.ri.clone()));
             }
@@ -60,6 +71,20 @@ impl Store {
             .map(|k| (k.value().0.to_owned(), k.value().1.to_owned()))
             .collect();
         assert_eq!(indexed, awaited);
+        let counted = transaction.open_table(USAGE).unwrap();
+        let counted = counted.iter().unwrap().map(|entry| entry.unwrap());
+        let counted: HashMap<_, _> =
+            counted.map(|(owner, used)| (owner.value().to_owned(), used.value())).collect();
+        assert_eq!(counted, usage);
+    }
+}
+
+impl Writer<'_> {
+    /// As a version left the store that did not count.
+    pub(crate) fn forget_usage(&mut self) -> Result<(), StoreError> {
+        self.about.remove("usage")?;
+        self.usage.retain(|_, _| false)?;
+        Ok(())
     }
 }
 
@@ -101,7 +126,7 @@ fn open() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
     let (store, in_use) = Store::open(&directory.path().join("store")).unwrap();
     assert!(!in_use);
-    store.write(|_| Ok::<_, StoreError>(())).unwrap();
+    store.write(&RequestBudget::unlimited(), |_| Ok::<_, StoreError>(())).unwrap();
     (directory, store)
 }
 
@@ -125,8 +150,8 @@ fn fill(writer: &mut Writer<'_>) -> Result<(), StoreError> {
 #[test]
 fn instances_are_found_from_both_ends() {
     let (_directory, store) = open();
-    store.write(fill).unwrap();
-    let snapshot = store.snapshot().unwrap();
+    store.write(&RequestBudget::unlimited(), fill).unwrap();
+    let snapshot = store.snapshot(&RequestBudget::unlimited()).unwrap();
     let at = |edge, beyond| snapshot.read().instance("box", edge, beyond).unwrap().map(|c| c.ri);
     assert_eq!(at(Edge::Oldest, None).as_deref(), Some("cin0"));
     assert_eq!(at(Edge::Oldest, Some(0)).as_deref(), Some("cin1"));
@@ -143,8 +168,8 @@ fn instances_are_found_from_both_ends() {
 #[test]
 fn children_come_by_type_and_age() {
     let (_directory, store) = open();
-    store.write(fill).unwrap();
-    let snapshot = store.snapshot().unwrap();
+    store.write(&RequestBudget::unlimited(), fill).unwrap();
+    let snapshot = store.snapshot(&RequestBudget::unlimited()).unwrap();
     let mut names = Vec::new();
     let mut last = None;
     while let Some(child) = snapshot.read().next_child("box", last.as_ref()).unwrap() {
@@ -157,18 +182,19 @@ fn children_come_by_type_and_age() {
 #[test]
 fn a_tree_goes_in_parts_from_its_leaves() {
     let (_directory, store) = open();
-    store.write(fill).unwrap();
-    let remove = |most| store.write(|w| w.remove_tree("box", most)).unwrap();
+    store.write(&RequestBudget::unlimited(), fill).unwrap();
+    let remove =
+        |most| store.write(&RequestBudget::unlimited(), |w| w.remove_tree("box", most)).unwrap();
     assert_eq!(remove(0), 0);
     assert_eq!(remove(3), 3);
-    let snapshot = store.snapshot().unwrap();
+    let snapshot = store.snapshot(&RequestBudget::unlimited()).unwrap();
     assert!(snapshot.read().get("box").unwrap().is_some());
     drop(snapshot);
     assert_eq!(remove(10), 4);
     store.assert_consistent();
-    assert_eq!(store.snapshot().unwrap().read().count().unwrap(), 1);
+    assert_eq!(store.snapshot(&RequestBudget::unlimited()).unwrap().read().count().unwrap(), 1);
     assert!(matches!(
-        store.write(|w| w.remove_tree("box", 1)),
+        store.write(&RequestBudget::unlimited(), |w| w.remove_tree("box", 1)),
         Err(StoreError::Corrupt(ri)) if ri == "box"
     ));
 }
@@ -176,23 +202,23 @@ fn a_tree_goes_in_parts_from_its_leaves() {
 #[test]
 fn what_is_not_committed_never_was() {
     let (_directory, store) = open();
-    let failed: Result<(), StoreError> = store.write(|writer| {
+    let failed: Result<(), StoreError> = store.write(&RequestBudget::unlimited(), |writer| {
         fill(writer)?;
         Err(StoreError::Corrupt("on purpose".into()))
     });
     assert!(failed.is_err());
-    assert_eq!(store.snapshot().unwrap().read().count().unwrap(), 0);
+    assert_eq!(store.snapshot(&RequestBudget::unlimited()).unwrap().read().count().unwrap(), 0);
     store.assert_consistent();
 }
 
 #[test]
 fn expiry_follows_its_resource() {
     let (_directory, store) = open();
-    store.write(fill).unwrap();
+    store.write(&RequestBudget::unlimited(), fill).unwrap();
     let put = |expires| {
         let mut changed = record("box", Some("base"), ResourceType::Container, 0);
         changed.expires = expires;
-        store.write(|w| w.put(&changed)).unwrap();
+        store.write(&RequestBudget::unlimited(), |w| w.put(&changed)).unwrap();
     };
     put(Some(10));
     put(Some(20));
@@ -201,20 +227,20 @@ fn expiry_follows_its_resource() {
     put(None);
     assert!(!store.has_expired(u64::MAX).unwrap());
     put(Some(5));
-    store.write(|w| w.remove_tree("box", usize::MAX)).unwrap();
+    store.write(&RequestBudget::unlimited(), |w| w.remove_tree("box", usize::MAX)).unwrap();
     assert!(!store.has_expired(u64::MAX).unwrap());
 }
 
 #[test]
 fn damage_is_told_and_not_quoted() {
     let (_directory, store) = open();
-    store.write(fill).unwrap();
+    store.write(&RequestBudget::unlimited(), fill).unwrap();
     store
-        .write(|w| {
+        .write(&RequestBudget::unlimited(), |w| {
             w.tables.resources.insert("box", br#"{"secret":"#.as_slice())?;
             Ok::<_, StoreError>(())
         })
         .unwrap();
-    let error = store.snapshot().unwrap().read().get("box").unwrap_err();
+    let error = store.snapshot(&RequestBudget::unlimited()).unwrap().read().get("box").unwrap_err();
     assert_eq!(error.to_string(), "the resource box in the store is damaged");
 }

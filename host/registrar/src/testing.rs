@@ -1,6 +1,7 @@
 //! A registrar to try things on, with a clock that stands still until it is moved.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use saegis_onem2m::http::read_query;
 use saegis_onem2m::id::CseId;
@@ -9,6 +10,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use serde_json::{Value, json};
 
+use crate::budget::RequestBudget;
 use crate::record::{Seconds, seconds};
 use crate::settings::Settings;
 use crate::store::{Snapshot, StoreError, Writer};
@@ -16,6 +18,9 @@ use crate::{Answer, Checked, Handled, Notification, OpenError, Registrar, Verifi
 
 /// 2026-11-24, 09:30:00.
 pub(crate) const NOW: Seconds = 1_795_512_600;
+
+/// Steps that a request may take.
+pub(crate) const STEPS: u64 = 20_000;
 
 pub(crate) const LIGHT1: &str = "Clight-AE1";
 pub(crate) const LIGHT2: &str = "Clight-AE2";
@@ -99,6 +104,7 @@ pub(crate) fn agree(bench: &Bench, mut handled: Handled) -> Reply {
             Handled::Done(answer) => return Reply::of(answer),
             Handled::Wait(poll) => panic!("it waits: {poll:?}"),
             Handled::Deliver(delivery) => panic!("it is passed on: {delivery:?}"),
+            Handled::Continue(work) => panic!("it is not done: {work:?}"),
             Handled::Verify(target) => match target.answered(Rsc::Ok) {
                 Checked::Next(next) => handled = Handled::Verify(next),
                 Checked::Ready(all) => return bench.conclude(all),
@@ -170,8 +176,18 @@ impl Bench {
         seconds(self.now)
     }
 
+    pub(crate) fn time(&self) -> SystemTime {
+        self.now
+    }
+
     pub(crate) fn pass(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
+    }
+
+    /// What a request may use.
+    pub(crate) fn budget(&self) -> RequestBudget {
+        let deadline = Instant::now() + Duration::from_secs(600);
+        RequestBudget::new(Arc::default(), deadline, STEPS)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -183,7 +199,7 @@ impl Bench {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
-        self.registrar.store().snapshot().unwrap()
+        self.registrar.store().snapshot(&RequestBudget::unlimited()).unwrap()
     }
 
     /// Puts so many instances of one byte into a container, straight into the store: a commit for
@@ -207,7 +223,7 @@ impl Bench {
             }
             Ok::<_, StoreError>(())
         };
-        self.registrar.store().write(fill).unwrap();
+        self.registrar.store().write(&RequestBudget::unlimited(), fill).unwrap();
     }
 
     pub(crate) fn sweep(&self) -> usize {
@@ -222,11 +238,15 @@ impl Bench {
     }
 
     pub(crate) fn handle(&self, request: &RequestPrimitive) -> Handled {
-        self.registrar.handle(request, self.now)
+        let mut handled = self.registrar.handle(request, &self.budget(), self.now);
+        while let Handled::Continue(work) = handled {
+            handled = self.registrar.proceed(*work, self.now);
+        }
+        handled
     }
 
     pub(crate) fn conclude(&self, verified: Verified) -> Reply {
-        Reply::of(self.registrar.conclude(verified, self.now))
+        Reply::of(self.registrar.conclude(verified, &self.budget(), self.now))
     }
 
     pub(crate) fn create(&self, from: Option<&str>, path: &str, ty: u16, content: Value) -> Reply {

@@ -15,6 +15,7 @@ use crate::group;
 use crate::instances;
 use crate::names::{self, NAMED_BY};
 use crate::options::ResultContent;
+use crate::quota;
 use crate::record::earlier;
 use crate::refusal::Refusal;
 use crate::representation::{self, rooted};
@@ -101,8 +102,10 @@ pub(crate) fn update(
     if record.ty == ResourceType::Subscription {
         subscription::check(writer.read(), context, &record, Some(&before))?;
     }
+    let used = quota::usage(writer, record.owner.as_deref())?;
     writer.put(&record)?;
     access::note_above(writer, &record)?;
+    quota::check(writer, &context.settings.limits, record.owner.as_deref(), used)?;
     let above = match &record.parent {
         Some(ri) => {
             by_id(writer.read(), ri, context.now)?

@@ -9,6 +9,7 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
 use crate::delivery::Delivery;
+use crate::group::Continuation;
 use crate::notification::{Destination, Notification};
 use crate::polling::LongPoll;
 use crate::refusal::quoted;
@@ -25,6 +26,9 @@ pub enum Handled {
     Deliver(Delivery),
     /// The originator polls its channel, and waits.
     Wait(LongPoll),
+    /// It is a request to a group, and not done yet: give it to
+    /// [`Registrar::proceed`](crate::Registrar::proceed), after others have had their turn.
+    Continue(Box<Continuation>),
 }
 
 /// An answer, and what is to be sent.

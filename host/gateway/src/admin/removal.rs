@@ -29,7 +29,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
                 Err(error) => return json!({ "error": error.to_string() }),
             }
         }
-        Upstream::Remote(_) => {
+        Upstream::Remote(remote) => {
             let places = holder.as_ref().map(|holder| gateway.bindings.places(holder));
             let place = places.unwrap_or_default().into_iter().next();
             let place = place.unwrap_or_else(|| stem.to_string());
@@ -37,7 +37,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
                 return json!({ "error": format!("{place} is not an address of a resource") });
             };
             let patience = Duration::from_secs(gateway.config.limits.upstream_seconds);
-            let response = gateway.upstream.handle(request, patience).await;
+            let response = remote.handle(request, patience).await;
             match response.rsc {
                 Rsc::Deleted => true,
                 Rsc::NotFound => false,

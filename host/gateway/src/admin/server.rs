@@ -252,7 +252,7 @@ async fn carry_out(
             json!({ "peers": gateway.cses.all().iter().map(one).collect::<Vec<_>>() })
         }
         Request::EndAssociation { id } => {
-            json!({ "ended": gateway.associations.end(id) })
+            json!({ "ended": gateway.associations.end(id).await })
         }
     }
 }

@@ -198,6 +198,9 @@ impl Config {
             ("limits.content-bytes", bounds.content_bytes as u64),
             ("limits.upstream-seconds", bounds.upstream_seconds),
             ("limits.answer-seconds", bounds.answer_seconds),
+            ("limits.request-seconds", bounds.request_seconds),
+            ("limits.request-steps", bounds.request_steps),
+            ("limits.cse-places-per-credential", bounds.cse_places_per_credential as u64),
             ("notifications.seconds", self.notifications.seconds),
         ] {
             if value == 0 || value > u64::from(u32::MAX) {
@@ -213,6 +216,14 @@ impl Config {
                 let least = answers::LARGEST;
                 let what = format!("must be from {least}, the largest answer, to 1073741824");
                 fault(entry, &what);
+            }
+        }
+        for (entry, value) in [
+            ("registrar.quota.resources", self.registrar.quota.resources),
+            ("registrar.quota.bytes", self.registrar.quota.bytes),
+        ] {
+            if value == 0 || i64::try_from(value).is_err() {
+                fault(entry, "must be at least 1");
             }
         }
         let (audit, decisions) = (&self.audit, &self.decisions);

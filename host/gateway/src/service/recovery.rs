@@ -109,7 +109,7 @@ impl Service {
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         let request = as_ae(Operation::Retrieve, place, &stem);
         let Some(request) = request else { return false };
-        let response = self.gateway.upstream.handle(request, patience).await;
+        let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
         let Some(content) = response.content.filter(|_| response.rsc == Rsc::Ok) else {
             return false;
         };
@@ -146,7 +146,7 @@ impl Service {
         let at = place.address().unwrap_or_else(|| stem.to_string());
         if let Some(request) = as_ae(Operation::Delete, &at, stem) {
             let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
-            self.gateway.upstream.handle(request, patience).await;
+            self.gateway.upstream.handle(request, self.asker(), patience).await;
         }
         true
     }

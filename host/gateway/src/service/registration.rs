@@ -194,7 +194,7 @@ impl Service {
         audit::bound(credential, &stem);
         self.gateway.associations.learn(credential, &stem);
         // Read after learning: a later generation sees what was learnt by itself.
-        self.live.end_if_reserved(&self.gateway.policy.current());
+        self.live.end_if_reserved(&self.gateway.policy.current()).await;
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl Service {
 
     /// Whether the resource at an address is the AE that this association has learnt to stand for.
     /// Another CSE's resources are known by the addresses that it told at the registration.
-    async fn is_its_own_ae(&self, to: &Target) -> bool {
+    pub(super) async fn is_its_own_ae(&self, to: &Target) -> bool {
         let association = &self.live.association;
         let (Entity::NotYetKnown, Entity::Ae(own)) =
             (association.credential_entity(), association.entity())
@@ -264,7 +264,7 @@ impl Service {
                 let why = "its AE was deleted";
                 audit::binding_freed(credential, &binding.stem, why);
                 let this = Some(self.live.association.id);
-                self.gateway.associations.forget(credential, this, generation, why);
+                self.gateway.associations.forget(credential, this, generation, why).await;
             }
             Ok(None) => {}
             Err(error) => log_failure(&error),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::settings::Settings;
 use crate::testing::{Bench, LIGHT1, LIGHT2, request, settings};
-use crate::{Handled, OpenError, Registrar};
+use crate::{Handled, OpenError, Registrar, RequestBudget};
 
 #[test]
 fn what_was_answered_is_there_when_the_store_is_opened_again() {
@@ -56,7 +56,11 @@ fn a_store_of_another_cse_is_refused() {
 #[test]
 fn an_unknown_layout_is_refused() {
     let bench = Bench::with_lights();
-    bench.registrar().store().write(|w| w.note("schema", "3")).unwrap();
+    bench
+        .registrar()
+        .store()
+        .write(&RequestBudget::unlimited(), |w| w.note("schema", "3"))
+        .unwrap();
     let error = bench.reopen_as(settings()).err().unwrap();
     assert_eq!(error.to_string(), "the store has the layout version 3; this registrar knows 2");
 }
@@ -149,7 +153,11 @@ fn what_was_answered_survives_a_kill() {
     for stem in answered {
         let to = format!("/{stem}");
         let retrieve = request(Operation::Retrieve, &to, Some(&stem), None);
-        assert_eq!(code(registrar.handle(&retrieve, SystemTime::now())), 2000, "{stem}");
+        assert_eq!(
+            code(registrar.handle(&retrieve, &RequestBudget::unlimited(), SystemTime::now())),
+            2000,
+            "{stem}"
+        );
     }
 }
 
@@ -163,7 +171,10 @@ fn registers_until_killed() {
         let ae = json!({"m2m:ae": {"api": "Nlight", "rr": true}});
         let mut create = request(Operation::Create, "/cse", Some(&stem), Some(ae));
         create.resource_type = Some(2);
-        assert_eq!(code(registrar.handle(&create, SystemTime::now())), 2001);
+        assert_eq!(
+            code(registrar.handle(&create, &RequestBudget::unlimited(), SystemTime::now())),
+            2001
+        );
         println!("\nregistered {stem}");
     }
 }

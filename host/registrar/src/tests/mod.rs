@@ -2,6 +2,7 @@
 
 mod announcements;
 mod attribute_rules;
+mod budgets;
 mod containers;
 mod cses;
 mod deliveries;

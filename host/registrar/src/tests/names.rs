@@ -436,7 +436,7 @@ fn a_store_of_before_is_resolved_once() {
     let sub = json!({"rn": "sub", "nu": ["cse/hub"], "enc": {"net": [3]}});
     assert_eq!(agree(&bench, subscribe(&bench, LIGHT1, STATE, sub)).code, 2001);
     assert_eq!(bench.container(HUB, STATE, json!({"rn": "made", "cr": null})).code, 2001);
-    bench.registrar().store().write(age).unwrap();
+    bench.registrar().store().write(&crate::RequestBudget::unlimited(), age).unwrap();
     let bench = bench.reopen();
     bench.registrar().store().assert_consistent();
     let all = [STATE, "/cse/light1/kept", "/cse/light1/open"];
@@ -461,7 +461,7 @@ fn a_store_of_before_may_be_told_who_registered() {
     let bench = Bench::with_lights();
     hub(&bench, "one");
     lights_policy(&bench, &[HUB]);
-    bench.registrar().store().write(age).unwrap();
+    bench.registrar().store().write(&crate::RequestBudget::unlimited(), age).unwrap();
     let one = |stem: &str| (stem == HUB).then(|| "12-one@in.provider.com".to_owned());
     let bench = bench.reopen_knowing(&one);
     assert_eq!(retrieve(&bench, STATE), 2000);

@@ -1,0 +1,246 @@
+//! Places for work in the embedded CSE, shared fairly between credentials.
+//!
+//! A credential has so many requests under way at a time, and its others wait. A request that is under
+//! way waits for a place whenever it works, and the credentials have theirs in turn: a request to a
+//! large group gives its place back between the members.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use saegis_onem2m::id::CredentialId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Requests under way of each credential.
+#[derive(Debug)]
+pub struct UnderWay {
+    of: Mutex<HashMap<CredentialId, Arc<Semaphore>>>,
+    each: usize,
+}
+
+/// One request that is under way, until it is dropped.
+#[derive(Debug)]
+pub struct Entered {
+    all: Arc<UnderWay>,
+    credential: CredentialId,
+    own: Option<Arc<Semaphore>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl UnderWay {
+    /// None yet; each credential may have `each`.
+    pub fn new(each: usize) -> Arc<Self> {
+        Arc::new(Self { of: Mutex::default(), each })
+    }
+
+    fn of(&self) -> MutexGuard<'_, HashMap<CredentialId, Arc<Semaphore>>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a credential may have one more.
+    pub async fn enter(self: &Arc<Self>, credential: &CredentialId) -> Entered {
+        let own = self
+            .of()
+            .entry(credential.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(self.each)))
+            .clone();
+        // Before it waits, so that a credential is forgotten with the last who does.
+        let mut entered = Entered {
+            all: self.clone(),
+            credential: credential.clone(),
+            own: Some(own.clone()),
+            permit: None,
+        };
+        // The semaphore is never closed.
+        entered.permit = own.acquire_owned().await.ok();
+        entered
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.permit = None;
+        let mut of = self.all.of();
+        self.own = None;
+        if of.get(&self.credential).is_some_and(|own| Arc::strong_count(own) == 1) {
+            of.remove(&self.credential);
+        }
+    }
+}
+
+/// So many places, which credentials have in turn.
+#[derive(Debug)]
+pub struct Places {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    waiting: HashMap<CredentialId, VecDeque<oneshot::Sender<Place>>>,
+    /// The credentials that wait, the next one first.
+    order: VecDeque<CredentialId>,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Option<Arc<Places>>,
+}
+
+impl Places {
+    /// So many.
+    pub fn new(places: usize) -> Arc<Self> {
+        let state = State { free: places, waiting: HashMap::new(), order: VecDeque::new() };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a place.
+    pub async fn take(self: &Arc<Self>, credential: &CredentialId) -> Place {
+        let place = || Place { places: Some(self.clone()) };
+        let given = {
+            let mut state = self.state();
+            // Where one is free nobody waits.
+            if state.free > 0 {
+                state.free -= 1;
+                return place();
+            }
+            let (give, given) = oneshot::channel();
+            let own = state.waiting.entry(credential.clone()).or_default();
+            own.push_back(give);
+            if own.len() == 1 {
+                state.order.push_back(credential.clone());
+            }
+            given
+        };
+        match given.await {
+            Ok(place) => place,
+            // A place is only ever given; so this does not happen, and nobody waits forever if it does.
+            Err(_) => Place { places: None },
+        }
+    }
+
+    /// Gives a place to whoever is next.
+    fn give_back(self: Arc<Self>) {
+        loop {
+            let next = {
+                let mut state = self.state();
+                let Some(next) = state.next() else {
+                    state.free += 1;
+                    return;
+                };
+                next
+            };
+            match next.send(Place { places: Some(self.clone()) }) {
+                Ok(()) => return,
+                // It waits no more.
+                Err(mut place) => place.places = None,
+            }
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+        let credential = self.order.pop_front()?;
+        let own = self.waiting.get_mut(&credential)?;
+        let next = own.pop_front();
+        if own.is_empty() {
+            self.waiting.remove(&credential);
+        } else {
+            self.order.push_back(credential);
+        }
+        next
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(places) = self.places.take() {
+            places.give_back();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn credential(name: &str) -> CredentialId {
+        CredentialId::parse(&format!("12-{name}@in.provider.com")).unwrap()
+    }
+
+    async fn settled() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_have_their_turns() {
+        let places = Places::new(1);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let first = places.take(&credential("evil")).await;
+        let mut all = Vec::new();
+        for (n, who) in ["evil", "evil", "evil", "lamp", "meter", "lamp"].into_iter().enumerate() {
+            let (places, order) = (places.clone(), order.clone());
+            all.push(tokio::spawn(async move {
+                let _place = places.take(&credential(who)).await;
+                order.lock().unwrap().push((n, who));
+            }));
+            settled().await;
+        }
+        drop(first);
+        for one in all {
+            one.await.unwrap();
+        }
+        let order: Vec<_> = order.lock().unwrap().iter().map(|(n, _)| *n).collect();
+        assert_eq!(order, [0, 3, 4, 1, 5, 2]);
+        let state = places.state();
+        assert!(state.free == 1 && state.waiting.is_empty() && state.order.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_place_is_not_lost_with_one_who_waits_for_it() {
+        let places = Places::new(1);
+        let place = places.take(&credential("a")).await;
+        for _ in 0..3 {
+            let waits = tokio::spawn({
+                let places = places.clone();
+                async move { drop(places.take(&credential("b")).await) }
+            });
+            settled().await;
+            waits.abort();
+            let _ = waits.await;
+        }
+        drop(place);
+        let again = tokio::time::timeout(Duration::from_secs(60), places.take(&credential("c")));
+        let place = again.await.unwrap();
+        drop(place);
+        assert_eq!(places.state().free, 1);
+    }
+
+    #[tokio::test]
+    async fn a_credential_has_so_many_under_way_and_is_forgotten_after_them() {
+        let under_way = UnderWay::new(2);
+        let (evil, lamp) = (credential("evil"), credential("lamp"));
+        let first = under_way.enter(&evil).await;
+        let _second = under_way.enter(&evil).await;
+        let third = tokio::spawn({
+            let (under_way, evil) = (under_way.clone(), evil.clone());
+            async move { under_way.enter(&evil).await }
+        });
+        settled().await;
+        assert!(!third.is_finished());
+        drop(under_way.enter(&lamp).await);
+        assert_eq!(under_way.of().len(), 1);
+        drop(first);
+        drop(third.await.unwrap());
+        drop(_second);
+        assert!(under_way.of().is_empty());
+    }
+}

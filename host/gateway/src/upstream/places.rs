@@ -218,7 +218,8 @@ mod tests {
             let _ = waits.await;
         }
         drop(place);
-        let again = tokio::time::timeout(Duration::from_secs(60), places.take(&credential("c")));
+        let other = credential("c");
+        let again = tokio::time::timeout(Duration::from_secs(60), places.take(&other));
         let place = again.await.unwrap();
         drop(place);
         assert_eq!(places.state().free, 1);
@@ -229,7 +230,7 @@ mod tests {
         let under_way = UnderWay::new(2);
         let (evil, lamp) = (credential("evil"), credential("lamp"));
         let first = under_way.enter(&evil).await;
-        let _second = under_way.enter(&evil).await;
+        let second = under_way.enter(&evil).await;
         let third = tokio::spawn({
             let (under_way, evil) = (under_way.clone(), evil.clone());
             async move { under_way.enter(&evil).await }
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!(under_way.of().len(), 1);
         drop(first);
         drop(third.await.unwrap());
-        drop(_second);
+        drop(second);
         assert!(under_way.of().is_empty());
     }
 }

@@ -67,7 +67,11 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
     for (file, text) in
         [("psk-lookup-table.csv", table(rows)), ("service-subscription.toml", rules(rows))]
     {
-        std::fs::write(folder.path().join(file), text).map_err(|e| fault(&e))?;
+        let file = folder.path().join(file);
+        std::fs::write(&file, text).map_err(|e| fault(&e))?;
+        // It has keys.
+        let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, owner).map_err(|e| fault(&e))?;
     }
     let settings = Settings {
         policies: folder.path().into(),
@@ -83,6 +87,8 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         maf_keys: None,
         recorder: None,
         changes: Changes::default(),
+        allow_readable_tables: false,
+        configuration: None,
         is_maf: false,
         subscription_file: true,
         service_provider: None,

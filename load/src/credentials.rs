@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -103,7 +104,12 @@ fn certificates(folder: &Path) -> Result<()> {
 
 fn put(folder: &Path, name: &str, text: String) -> Result<()> {
     let path = folder.join(name);
-    fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))?;
+    let write = || {
+        fs::write(&path, text)?;
+        // It has keys; a gateway does not take a table that everybody may read.
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
+    };
+    write().with_context(|| format!("{} can't be written", path.display()))?;
     // nginx and Envoy refuse nothing here, Saegis warns of keys that everybody may read.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(&path, mode).with_context(|| path.display().to_string())

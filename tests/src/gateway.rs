@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::command_line::{Monitored, curl};
+use crate::command_line::{Monitored, curl, saegis};
 use crate::log::{Event, Log, Mark};
 use crate::paths;
 use crate::process::{BOUND, Running};
@@ -91,8 +91,14 @@ impl Gateway {
     pub fn replace(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
         let aside = path.with_extension("new~");
-        fs::write(&aside, bytes).expect("the folder is ours");
+        setup::write_private(&aside, bytes.as_ref());
         fs::rename(aside, path).expect("the folder is ours");
+    }
+
+    /// Removes a policy file, and accepts that it is gone.
+    pub fn remove(&self, path: &str) {
+        fs::remove_file(self.path(path)).expect("it is there");
+        saegis(&self.path(""), &["reload", "--accept-removals"]).expect(0);
     }
 
     /// Puts a module that was built for the suites, and its manifest, into the folder of modules.
@@ -171,8 +177,9 @@ fn port(running: &Running) -> u16 {
     let port = running.out.wait(BOUND, |bytes, ended| {
         let text = String::from_utf8_lossy(bytes);
         let number = || {
-            let (_, rest) = text.split_once("\n  TLS         127.0.0.1:")?;
-            rest.split_once('\n')?.0.parse().ok()
+            let (_, rest) = text.split_once("\n  TLS         ")?;
+            let (address, _) = rest.split_once('\n')?;
+            address.rsplit_once(':')?.1.parse().ok()
         };
         let found = number();
         if found.is_none() && !ended { None } else { Some(found) }

@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,7 +49,8 @@ impl Setup {
             .with("log", "format = \"json\"");
         fs::create_dir_all(setup.path("policies/modules")).expect("a folder");
         let shipped = paths::repository().join("policies");
-        copy(&shipped.join("psk-lookup-table.csv"), &setup.table());
+        let table = fs::read(shipped.join("psk-lookup-table.csv")).expect("it is shipped");
+        write_private(&setup.table(), &table);
         for name in ["psk-table", "originator-check"] {
             let manifest = format!("modules/{name}.toml");
             copy(&shipped.join(&manifest), &setup.path("policies").join(&manifest));
@@ -147,6 +150,14 @@ impl Setup {
         self.with("cse", &format!("cse-id = \"{cse_id}\"\nkind = \"{kind}\""))
     }
 
+    /// Taking associations at another address.
+    pub fn listening_at(mut self, address: &str) -> Self {
+        for (_, lines) in self.tables.iter_mut().filter(|(table, _)| table == "listen") {
+            lines.retain(|line| !line.starts_with("address"));
+        }
+        self.with("listen", &format!("address = \"{address}\""))
+    }
+
     /// With metrics and health, at a free port.
     pub fn with_metrics(self) -> Self {
         self.with("metrics", "address = \"127.0.0.1:0\"")
@@ -176,7 +187,7 @@ impl Setup {
 
     /// Writes a file of the gateway's folder.
     pub fn write(&self, path: &str, bytes: &[u8]) {
-        fs::write(self.path(path), bytes).expect("the folder is ours");
+        write_private(&self.path(path), bytes);
     }
 
     /// A path in the gateway's folder.
@@ -216,6 +227,14 @@ impl Setup {
     pub fn start_with_log_in(self, file: File) -> Gateway {
         Gateway::start_with_log_in(self, file)
     }
+}
+
+/// Writes a file in place. Where there was none, nobody but its owner may read it, as is right for what
+/// has keys in it.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).expect("the folder is ours");
 }
 
 /// Puts a module that was built for the suites into a gateway's folder. The manifest comes first,

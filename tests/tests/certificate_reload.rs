@@ -90,7 +90,7 @@ fn an_anchor_that_is_removed_ends_its_associations_and_no_others(tool: Tool) {
     gateway.in_force_after(|g| g.replace_anchor("cses.pem", &other));
     end(&gateway, peers, credential::CSE, "no trust anchor has issued the certificate");
     refused(&pki, tool, &gateway, &peer, 48);
-    gateway.in_force_after(|g| fs::remove_file(g.path(CERTIFICATES)).unwrap());
+    gateway.in_force_after(|g| g.remove(CERTIFICATES));
     refused_at_once(&pki, tool, &gateway, &peer);
     alive(&mut with_key, "Clight-AE2");
     gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
@@ -421,6 +421,8 @@ fn a_bad_policy_file_changes_nothing() {
     let setup = pki.setup();
     let another = new_own(&pki);
     setup.write("policies/rubbish.pem", b"rubbish");
+    let everybody = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(setup.path("policies/rubbish.pem"), everybody).unwrap();
     setup.write(
         "policies/broken.pem",
         b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use saegis_tests::{
-    Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, with_each_client,
+    Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, saegis,
+    with_each_client,
 };
 
 with_each_client!(
@@ -159,18 +161,46 @@ fn a_broken_table_changes_nothing(tool: Tool) {
 }
 
 #[test]
-fn a_table_that_everybody_can_read_is_told() {
-    use std::os::unix::fs::PermissionsExt as _;
+fn a_table_that_everybody_can_read_is_refused() {
+    // As git puts it there.
     let setup = Setup::new();
-    let permit = |mode| fs::set_permissions(setup.table(), fs::Permissions::from_mode(mode));
-    permit(0o640).unwrap();
+    permit(&setup.table(), 0o644);
+    let what = "psk-lookup-table.csv: has keys, and every user of this machine may read it";
+    let ran = setup.run_to_its_end();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains(what) && ran.err.contains("chmod o="), "{ran:?}");
+    // The group may be the gateway's own.
+    permit(&setup.table(), 0o640);
+    let gateway = setup.start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    // Its text need not change for that.
+    gateway.refused_after(what, |g| {
+        g.write(TABLE, with_light3(g));
+        permit(&g.path(TABLE), 0o644);
+    });
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    gateway.in_force_after(|g| permit(&g.path(TABLE), 0o600));
+    Tool::OpenSsl.connect(gateway.port(), LIGHT3).close();
+    // What has no keys may be read.
+    gateway.in_force_after(|g| {
+        g.write("policies/certificate-table.csv", "credential_id,ae_id\n");
+        permit(&g.path("policies/certificate-table.csv"), 0o644);
+    });
+}
+
+fn permit(file: &Path, mode: u32) {
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_table_that_everybody_can_read_is_taken_where_that_is_allowed_and_told() {
+    let setup = Setup::new().with("policy", "allow-readable-tables = true");
     let table = setup.table();
     let gateway = setup.start();
     assert!(!gateway.log().text().contains("policy.exposed"));
-    let with_light3 = with_light3(&gateway);
     gateway.in_force_after(|g| {
-        g.write(TABLE, &with_light3);
-        fs::set_permissions(&table, fs::Permissions::from_mode(0o644)).unwrap();
+        g.write(TABLE, with_light3(g));
+        permit(&table, 0o644);
     });
     let told = gateway.log().wait("policy.exposed");
     assert_eq!(told.text("table"), "psk-lookup-table");
@@ -208,7 +238,7 @@ fn several_faults_are_told_at_once() {
 fn a_table_that_is_removed_is_missed_at_the_next_handshake() {
     let gateway = Setup::new().start();
     let mut light1 = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
-    gateway.in_force_after(|g| fs::remove_file(g.path(TABLE)).unwrap());
+    gateway.in_force_after(|g| g.remove(TABLE));
     light1.ended();
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));
@@ -332,7 +362,7 @@ fn a_link_that_is_turned_is_noticed() {
     let folder = gateway.path("policies");
     for (name, table) in [("v1", gateway.table()), ("v2", with_light3(&gateway))] {
         fs::create_dir(folder.join(name)).unwrap();
-        fs::write(folder.join(name).join("table.csv"), table).unwrap();
+        gateway.write(&format!("policies/{name}/table.csv"), table);
     }
     symlink("v1", folder.join("..data")).unwrap();
     symlink("..data/table.csv", folder.join("link")).unwrap();

@@ -129,7 +129,7 @@ fn rules_come_into_force_and_go() {
     });
     assert_eq!(registers(&gateway, TEST, "Ctest"), Some(4105), "the name of the resource is taken");
     // Without the file nobody registers any more; who is registered stays so.
-    gateway.in_force_after(|_| fs::remove_file(&file).unwrap());
+    gateway.in_force_after(|g| g.remove(FILE));
     let mut light = Light::connect(gateway.port(), NEW).unwrap();
     light.ask(&Request::retrieve("/cse/app").from("Cnew")).unwrap().expect(200, 2000);
     light.ask(&ae("NAPP01", Some("Cnew"))).unwrap().expect_refusal(403, 4128);

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use saegis_tests::{BOUND, Credential, Gateway, Light, Mark, Request, Setup};
+use saegis_tests::{BOUND, Credential, Gateway, Light, Mark, Request, Setup, saegis};
 
 /// Handshakes and requests a second that are offered.
 const HANDSHAKES: u32 = 550;
@@ -155,7 +155,7 @@ impl Changes<'_> {
             fs::create_dir(folder.join(&version)).unwrap();
             let row = format!("Cextra,00112233,extra{version}@in.provider.com\n");
             let table = format!("ae_id,kpsa,kpsa_id\n{row}");
-            fs::write(folder.join(&version).join("extra.csv"), table).unwrap();
+            g.write(&format!("policies/{version}/extra.csv"), table);
             symlink(&version, folder.join("..new")).unwrap();
             fs::rename(folder.join("..new"), folder.join("..data")).unwrap();
             if !folder.join("extra.csv").exists() {
@@ -169,14 +169,15 @@ impl Changes<'_> {
             |g: &Gateway| (0..20).map(|n| g.path(&format!("policies/many{n}.csv"))).collect();
         self.in_force(|g| {
             let files: Vec<std::path::PathBuf> = files(g);
-            for (n, file) in files.iter().enumerate() {
+            for n in 0..files.len() {
                 let row = format!("Cmany,00112233,many{n}@in.provider.com\n");
-                fs::write(file, format!("ae_id,kpsa,kpsa_id\n{row}")).unwrap();
+                g.write(&format!("policies/many{n}.csv"), format!("ae_id,kpsa,kpsa_id\n{row}"));
             }
         });
         self.in_force(|g| {
             let files: Vec<std::path::PathBuf> = files(g);
             files.iter().for_each(|file| fs::remove_file(file).unwrap());
+            saegis(&g.path(""), &["reload", "--accept-removals"]).expect(0);
         });
     }
 }

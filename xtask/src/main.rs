@@ -23,7 +23,12 @@ mod suite;
 mod templates;
 mod toolchain;
 
-use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -165,7 +170,23 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
+/// Takes the right to read the tables of the repository from everybody but their owner. Git gives it to
+/// all, and a gateway does not take such a table: whoever tries it out adds real keys to that very file.
+fn protect_tables(policies: &Path) -> Result<()> {
+    for entry in fs::read_dir(policies)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "csv") {
+            let mut permissions = fs::metadata(&path)?.permissions();
+            permissions.set_mode(permissions.mode() & !0o077);
+            fs::set_permissions(&path, permissions)?;
+        }
+    }
+    Ok(())
+}
+
 fn build(project: &Project) -> Result<()> {
+    let policies = project.root.join("policies");
+    protect_tables(&policies).with_context(|| format!("cannot protect {}", policies.display()))?;
     modules::build(project, None, false)?;
     println!("Building the gateway");
     process::run(project.host_cargo().args([
@@ -175,4 +196,23 @@ fn build(project: &Project) -> Result<()> {
         "--package",
         "saegis",
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_protected_and_nothing_else_changes() {
+        let folder = std::env::temp_dir().join(format!("saegis-xtask-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["lights.csv", "rules.toml"] {
+            fs::write(folder.join(name), "text").unwrap();
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        protect_tables(&folder).unwrap();
+        let mode = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode();
+        assert_eq!((mode("lights.csv") & 0o777, mode("rules.toml") & 0o777), (0o600, 0o644));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -56,7 +56,7 @@ impl Credentials {
     /// # Errors
     /// Why there are none.
     pub fn read(file: &Path, registry: &str) -> Result<Self, CredentialsError> {
-        let open = std::fs::File::open(file)?;
+        let open = crate::open::regular(file)?;
         if open.metadata()?.permissions().mode() & 0o077 != 0 {
             return Err(CredentialsError::Exposed);
         }

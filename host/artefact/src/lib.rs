@@ -6,6 +6,7 @@
 //! file in place. Everything that comes from a registry is bounded in size and time.
 
 mod credentials;
+mod open;
 mod pull;
 mod reference;
 mod registry;

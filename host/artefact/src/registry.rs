@@ -1,5 +1,6 @@
 //! A registry, and how it is asked: HTTPS, and nothing else.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,11 +235,13 @@ async fn content(response: Response<Incoming>, limit: usize) -> Result<Bytes, Pu
 
 fn add_from(file: &Path, roots: &mut RootCertStore) -> Result<(), RegistryError> {
     let bad = |what: String| RegistryError::Authorities { file: file.into(), what };
-    let size = std::fs::metadata(file).map_err(|e| bad(format!("can't be opened: {e}")))?.len();
-    if size > MAX_AUTHORITIES {
+    let open = crate::open::regular(file).map_err(|e| bad(format!("can't be opened: {e}")))?;
+    let mut text = Vec::new();
+    let read = open.take(MAX_AUTHORITIES + 1).read_to_end(&mut text);
+    read.map_err(|e| bad(format!("can't be read: {e}")))?;
+    if text.len() as u64 > MAX_AUTHORITIES {
         return Err(bad(format!("is larger than {MAX_AUTHORITIES} bytes")));
     }
-    let text = std::fs::read(file).map_err(|e| bad(format!("can't be read: {e}")))?;
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|e| bad(format!("is not PEM: {e}")))?;
         roots.add(certificate).map_err(|e| bad(format!("has a certificate that is none: {e}")))?;

@@ -23,4 +23,4 @@ pub use public_key::{PublicKeyId, PublicKeyIdError};
 pub use rejection::Rejection;
 pub use trust::{Anchor, AnchorError, KeyKind, Trust, TrustBuilder};
 pub use verify::{MAX_CERTIFICATE, MAX_CHAIN, Purpose, Vouched};
-pub use x509::{Summary, summary};
+pub use x509::{Summary, list_times, summary};

@@ -7,6 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::OID_X509_EXT_NAME_CONSTRAINTS;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
 use crate::constraints::Constraints;
@@ -93,6 +94,14 @@ impl<'a> Read<'a> {
 /// A moment; one before 1970 is 1970, which is long past.
 fn time(at: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(at.timestamp()).unwrap_or(0))
+}
+
+/// When a revocation list was issued, and when the next one is due: then it says nothing any more. None
+/// where it does not say that, or can't be read.
+#[must_use]
+pub fn list_times(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    Some((time(list.last_update()), time(list.next_update()?)))
 }
 
 /// What whoever runs a gateway wants to know of a certificate.

@@ -22,7 +22,11 @@ enum Request {
     /// The modules and tables of the generation in force.
     Modules,
     /// Read policy files and modules again.
-    Reload,
+    Reload {
+        /// Policy files that are gone are so on purpose.
+        #[serde(default)]
+        accept_removals: bool,
+    },
     /// The AE-IDs that credentials have got by registering.
     Bindings,
     /// Free the AE-ID that a credential has got.

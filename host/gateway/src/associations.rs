@@ -1,6 +1,6 @@
 //! The live associations: who they are, and how they are ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -35,6 +35,8 @@ pub struct Live {
     authority: Arc<Authority>,
     /// Ends it.
     end: CancellationToken,
+    /// Counts it, when policy ends it.
+    revocations: Arc<Revocations>,
 }
 
 impl Live {
@@ -117,7 +119,12 @@ impl Live {
     /// Ends the association, for that reason.
     pub async fn revoke(self: &Arc<Self>, generation: &Generation, why: &str) {
         let (generation, why) = (generation.number, why.to_string());
-        self.end_by(move |association| audit::revoked(association, generation, &why)).await;
+        let revocations = self.revocations.clone();
+        let record = move |association: &SecurityAssociation| {
+            audit::revoked(association, generation, &why);
+            revocations.count(generation, &why);
+        };
+        self.end_by(record).await;
     }
 
     /// Ends the association, and has `record` say so in the audit trail. A commit that is under way
@@ -174,9 +181,36 @@ pub enum Standing {
     NotAsked,
 }
 
+/// Maximum number of reasons that are told apart.
+const MAX_REASONS: usize = 8;
+
+/// The associations that a generation has ended, by reason.
+#[derive(Default)]
+struct Revocations(Mutex<(u64, BTreeMap<String, usize>)>);
+
+impl Revocations {
+    fn count(&self, generation: u64, why: &str) {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, reasons) = &mut *counted;
+        if generation > *of {
+            (*of, *reasons) = (generation, BTreeMap::new());
+        }
+        let known = reasons.len() < MAX_REASONS || reasons.contains_key(why);
+        *reasons.entry(if known { why } else { "other reasons" }.into()).or_default() += 1;
+    }
+
+    /// What was counted of a generation since this was asked last.
+    fn take(&self, generation: u64) -> BTreeMap<String, usize> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, reasons) = &mut *counted;
+        if *of == generation { std::mem::take(reasons) } else { BTreeMap::new() }
+    }
+}
+
 /// The live associations.
 pub struct Associations {
     lists: Mutex<Lists>,
+    revocations: Arc<Revocations>,
     /// Of one credential at a time.
     per_credential: usize,
 }
@@ -213,7 +247,7 @@ impl Drop for Listed<'_> {
 impl Associations {
     /// None yet. More than `per_credential` of one credential there will never be.
     pub fn new(per_credential: usize) -> Self {
-        Self { lists: Mutex::default(), per_credential }
+        Self { lists: Mutex::default(), revocations: Arc::default(), per_credential }
     }
 
     /// Nothing panics while it holds the lock, and the lists are whole between any two calls.
@@ -238,6 +272,7 @@ impl Associations {
             voucher: Arc::new(voucher),
             authority: Arc::default(),
             end: CancellationToken::new(),
+            revocations: self.revocations.clone(),
         });
         let mut superseded = None;
         {
@@ -342,8 +377,13 @@ impl Associations {
     }
 
     /// Asks a new generation for each live association whether it vouches for its credential, as
-    /// long as it is the one in force.
+    /// long as it is the one in force. Logs how many it does not vouch for, and why.
     pub async fn vouch_all(&self, generation: Arc<Generation>, policy: &Policy) {
+        self.ask_all(&generation, policy).await;
+        audit::generation_revoked(&generation, &self.revocations.take(generation.number));
+    }
+
+    async fn ask_all(&self, generation: &Arc<Generation>, policy: &Policy) {
         let mut to_ask = self.all();
         while !to_ask.is_empty() {
             let mut asking = JoinSet::new();

@@ -11,6 +11,7 @@ mod repeats;
 pub mod verify;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
@@ -307,6 +308,35 @@ pub fn in_force(generation: &Generation) {
         event = "generation.in-force",
         generation = generation.number,
         "generation {} is in force: {}", generation.number, summary::contents(generation)
+    );
+}
+
+/// A generation has ended associations, for these reasons.
+pub fn generation_revoked(generation: &Generation, reasons: &BTreeMap<String, usize>) {
+    let associations: usize = reasons.values().sum();
+    if associations == 0 {
+        return;
+    }
+    let why: Vec<_> = reasons.iter().map(|(why, count)| format!("{count}: {why}")).collect();
+    let why = why.join("; ");
+    let why = cut_to(&why, MAX_REASON);
+    tracing::warn!(
+        target: TARGET,
+        event = "generation.ended-associations",
+        generation = generation.number,
+        associations,
+        why = &*why,
+        "generation {} ends {associations} live associations ({why})", generation.number
+    );
+}
+
+/// What is on disk is the generation in force again, after something else was refused.
+pub fn recovered(generation: &Generation) {
+    tracing::info!(
+        target: TARGET,
+        event = "generation.recovered",
+        generation = generation.number,
+        "what is on disk is good again: it is generation {}, which is in force", generation.number
     );
 }
 

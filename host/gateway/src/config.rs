@@ -1,5 +1,6 @@
 //! The configuration of a gateway, `saegis.toml`.
 
+mod listen_address;
 mod load;
 mod modules;
 mod peer;
@@ -13,9 +14,11 @@ use std::time::Duration;
 use saegis_handshake::Suite;
 use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::rsc::Rsc;
+use saegis_policy::ConfigurationFile;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
+pub use listen_address::ListenAddress;
 pub use load::{Loaded, read};
 pub use modules::Modules;
 pub use peer::{Peer, check_means, shared_if_there};
@@ -82,6 +85,9 @@ pub struct Config {
     /// Metrics and health.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The file that this was read from.
+    #[serde(skip)]
+    pub file: Option<ConfigurationFile>,
 }
 
 /// Which CSE this is.
@@ -127,8 +133,9 @@ impl CseKind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Listen {
-    /// Address and port.
-    pub address: SocketAddr,
+    /// Address and port, or a name and a port, or a port of all interfaces.
+    #[serde(deserialize_with = "parsed")]
+    pub address: ListenAddress,
     /// The cipher suites for pre-shared keys, the preferred first, by their registered names.
     #[serde(deserialize_with = "suites")]
     pub suites: Vec<Suite>,
@@ -136,7 +143,8 @@ pub struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 8443)), suites: Suite::DEFAULT.to_vec() }
+        let address = ListenAddress::At(SocketAddr::from(([127, 0, 0, 1], 8443)));
+        Self { address, suites: Suite::DEFAULT.to_vec() }
     }
 }
 
@@ -146,11 +154,24 @@ impl Default for Listen {
 pub struct Policy {
     /// The folder of policy files.
     pub folder: PathBuf,
+    /// Time to load policy files and modules, in seconds; then they are refused, for their file
+    /// system may never answer.
+    pub load_seconds: u64,
+    /// Whether tables with keys are taken that every user of the machine may read.
+    pub allow_readable_tables: bool,
+    /// Whether `/readyz` says that the gateway is not ready while an older policy is in force than the
+    /// one on disk.
+    pub unready_when_behind: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { folder: "policies".into() }
+        Self {
+            folder: "policies".into(),
+            load_seconds: 60,
+            allow_readable_tables: false,
+            unready_when_behind: false,
+        }
     }
 }
 
@@ -163,7 +184,8 @@ pub struct Upstream {
     pub url: http::Uri,
     /// Address and port, of the loopback interface, where that CSE's notifications for AEs are taken;
     /// none, and they do not go through the gateway.
-    pub notifications: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "parsed_if_there")]
+    pub notifications: Option<ListenAddress>,
     /// The user ID of that CSE's process: no other user's may connect there; none, and each may.
     pub notifications_uid: Option<u32>,
     /// The file of the key by which the addresses there are known as ours.
@@ -488,7 +510,8 @@ impl Default for Decisions {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Metrics {
     /// Address and port, of the loopback interface; none, and there are none to be had.
-    pub address: Option<SocketAddr>,
+    #[serde(deserialize_with = "parsed_if_there")]
+    pub address: Option<ListenAddress>,
     /// Host names by which it may be asked, besides `localhost` and addresses of the loopback
     /// interface.
     pub hosts: Vec<String>,
@@ -505,6 +528,14 @@ where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn parsed_if_there<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    parsed(deserializer).map(Some)
 }
 
 fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>

@@ -29,6 +29,7 @@ use serde_json::Value;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::config::ListenAddress;
 use crate::gateway::Gateway;
 use crate::local::{Bounds, Local};
 use crate::notifier::{Failure, answered_by, is_of};
@@ -128,7 +129,7 @@ impl Door {
 /// # Errors
 /// When the address can't be had.
 pub async fn listen(
-    address: SocketAddr,
+    address: &ListenAddress,
     user: Option<u32>,
     gateway: Arc<Gateway>,
 ) -> std::io::Result<Local> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use saegis_handshake::{EngineError, certificate, psk};
 use saegis_onem2m::id::AeIdStem;
@@ -69,6 +69,15 @@ pub enum Readiness {
     Stopping,
     /// The embedded registrar's store can't be read or written.
     StoreFails,
+    /// It works, by an older policy than the one on disk.
+    PolicyBehind {
+        /// Since when.
+        since: SystemTime,
+        /// How that on disk stands.
+        how: &'static str,
+        /// Whether it should be sent work all the same.
+        is_ready: bool,
+    },
 }
 
 impl Gateway {
@@ -199,7 +208,13 @@ impl Gateway {
                 Readiness::StoreFails
             }
             Upstream::Maf(maf) if maf.store_fails() => Readiness::StoreFails,
-            _ => Readiness::Ready,
+            _ => match self.policy.disk_state().behind() {
+                None => Readiness::Ready,
+                Some((since, how)) => {
+                    let is_ready = !self.config.policy.unready_when_behind;
+                    Readiness::PolicyBehind { since, how, is_ready }
+                }
+            },
         }
     }
 

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+use crate::config::ListenAddress;
 use crate::local_peer;
 
 /// How long to wait after an accept that failed, and for a connection to end where all are at work.
@@ -57,7 +58,7 @@ impl Local {
     /// # Errors
     /// When the address can't be had.
     pub async fn listen<A, F>(
-        address: SocketAddr,
+        address: &ListenAddress,
         bounds: Bounds,
         user: Option<u32>,
         answer: A,
@@ -66,7 +67,7 @@ impl Local {
         A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
-        let listener = TcpListener::bind(address).await?;
+        let listener = TcpListener::bind(&*address.candidates().await?).await?;
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(accept(listener, bounds, user, answer)) })
     }

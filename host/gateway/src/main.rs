@@ -38,6 +38,7 @@ mod shares;
 mod sockets;
 mod summary;
 mod upstream;
+mod warnings;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -242,8 +243,15 @@ async fn check(file: &Path, json: bool) -> ExitCode {
             if json {
                 print(&summary::as_json(&generation).to_string());
             } else {
-                print(&format!("{}: good", saegis_policy::Shown(&file)));
+                let warnings = warnings::of(&generation);
+                let and = match warnings.len() {
+                    0 => String::new(),
+                    1 => ", with a warning".into(),
+                    several => format!(", with {several} warnings"),
+                };
+                print(&format!("{}: good{and}", saegis_policy::Shown(&file)));
                 summary::policy(&generation).iter().skip(1).for_each(|line| print(line));
+                warnings.iter().for_each(|warning| print(&format!("  warning     {warning}")));
             }
             ExitCode::SUCCESS
         }

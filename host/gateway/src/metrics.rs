@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +15,7 @@ use saegis_onem2m::association::Saef;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Compared, Decided, Generation, Observer, Outcome};
+use saegis_policy::{Compared, Decided, Expiry, ExpiryKind, Generation, Observer, Outcome, Policy};
 
 use crate::decisions::LostDecisions;
 use crate::logging::Written;
@@ -94,6 +94,22 @@ struct ByCertificate {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByExpiry {
+    kind: &'static str,
+    file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMaf {
+    maf: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFile {
+    file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCse {
     cse: String,
 }
@@ -108,8 +124,14 @@ pub struct Metrics {
     upstream_time: Histogram,
     generation: Gauge,
     certificates: Family<ByCertificate, Gauge>,
+    expiries: Family<ByExpiry, Gauge>,
+    expired_rows: Family<ByFile, Gauge>,
+    maf_keys: Family<ByMaf, Gauge>,
     peers: Family<ByCse, Gauge>,
     reloads: Family<ByOutcome, Counter>,
+    policy_behind: Gauge,
+    configuration_changed: Gauge,
+    disk_threads: Gauge,
     lost_log: Counter,
     lost_trail: Counter,
     calls: Calls,
@@ -139,8 +161,14 @@ impl Metrics {
             upstream_time: slow(),
             generation: Gauge::default(),
             certificates: Family::default(),
+            expiries: Family::default(),
+            expired_rows: Family::default(),
+            maf_keys: Family::default(),
             peers: Family::default(),
             reloads: Family::default(),
+            policy_behind: Gauge::default(),
+            configuration_changed: Gauge::default(),
+            disk_threads: Gauge::default(),
             lost_log: Counter::default(),
             lost_trail: Counter::default(),
             calls: Calls {
@@ -190,12 +218,44 @@ impl Metrics {
             Unit::Seconds,
             self.certificates.clone(),
         );
+        to.register_with_unit(
+            "expiry",
+            "When authorities, revocation lists and the first row of a table end, in seconds since 1970",
+            Unit::Seconds,
+            self.expiries.clone(),
+        );
+        to.register(
+            "expired_rows",
+            "Rows of policy tables that have ended",
+            self.expired_rows.clone(),
+        );
+        to.register_with_unit(
+            "maf_key_expiry",
+            "When the first key in hand of a MAF ends, in seconds since 1970",
+            Unit::Seconds,
+            self.maf_keys.clone(),
+        );
         to.register(
             "peer_registered",
             "Whether this CSE is registered with another",
             self.peers.clone(),
         );
         to.register("reloads", "Reloads of policy by outcome", self.reloads.clone());
+        to.register(
+            "policy_behind",
+            "Whether an older policy is in force than the one on disk, which was refused or is loading",
+            self.policy_behind.clone(),
+        );
+        to.register(
+            "configuration_changed",
+            "Whether the configuration on disk is another than at the start",
+            self.configuration_changed.clone(),
+        );
+        to.register(
+            "policy_file_threads",
+            "Threads that read policy files, those among them that a file system holds up",
+            self.disk_threads.clone(),
+        );
         to.register(
             "decisions",
             "Calls of modules by module, hook and outcome",
@@ -265,9 +325,40 @@ impl Metrics {
         self.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
         self.certificates.clear();
         for own in generation.certificates().iter().flat_map(|c| &c.own) {
-            let since = own.not_after().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let ends = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+            let ends = seconds(own.not_after());
             self.certificates.get_or_create(&ByCertificate { names: own.to_string() }).set(ends);
+        }
+    }
+
+    /// What ends by itself, and when.
+    pub fn expiries(&self, expiries: &[Expiry]) {
+        self.expiries.clear();
+        self.expired_rows.clear();
+        for Expiry { kind, name, at, expired_rows, .. } in expiries {
+            let file = name.clone();
+            match kind {
+                // They have a metric of their own.
+                ExpiryKind::OwnCertificate => continue,
+                ExpiryKind::Rows => {
+                    let rows = i64::try_from(*expired_rows).unwrap_or(i64::MAX);
+                    self.expired_rows.get_or_create(&ByFile { file: file.clone() }).set(rows);
+                }
+                ExpiryKind::Anchor | ExpiryKind::RevocationList => {}
+            }
+            let Some(ends) = at.map(seconds) else { continue };
+            let of = self.expiries.get_or_create(&ByExpiry { kind: kind.name(), file });
+            // Of several in a file, the first that ends.
+            if of.get() == 0 || ends < of.get() {
+                of.set(ends);
+            }
+        }
+    }
+
+    /// When the first key in hand of each MAF ends.
+    pub fn maf_keys(&self, first_ends: Vec<(String, SystemTime)>) {
+        self.maf_keys.clear();
+        for (maf, at) in first_ends {
+            self.maf_keys.get_or_create(&ByMaf { maf }).set(seconds(at));
         }
     }
 
@@ -285,7 +376,10 @@ impl Metrics {
     ///
     /// # Errors
     /// None, as far as a text can be written to memory.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub fn text(&self, policy: &Policy) -> Result<String, fmt::Error> {
+        self.policy_behind.set(policy.disk_state().behind().is_some().into());
+        self.configuration_changed.set(policy.configuration_changed().is_some().into());
+        self.disk_threads.set(i64::try_from(policy.busy_threads()).unwrap_or(i64::MAX));
         self.lost_log.inner().store(self.written.lost_of_log(), Ordering::Relaxed);
         self.lost_trail.inner().store(self.written.lost_of_trails(), Ordering::Relaxed);
         let lost = self.lost_decisions.as_ref().map_or(0, LostDecisions::count);
@@ -294,6 +388,12 @@ impl Metrics {
         text::encode(&mut out, &self.registry)?;
         Ok(out)
     }
+}
+
+/// Seconds since 1970.
+fn seconds(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Observer for Calls {

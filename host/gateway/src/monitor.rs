@@ -2,7 +2,7 @@
 
 mod prometheus_text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use saegis_onem2m::timestamp;
 
+use crate::config::ListenAddress;
 use crate::gateway::{Gateway, Readiness};
 use crate::local::{Bounds, Local};
 
@@ -29,7 +31,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 ///
 /// # Errors
 /// When the address can't be had.
-pub async fn listen(address: SocketAddr, gateway: Arc<Gateway>) -> std::io::Result<Local> {
+pub async fn listen(address: &ListenAddress, gateway: Arc<Gateway>) -> std::io::Result<Local> {
     let answer = move |request: Request<Incoming>| {
         let response = respond(&gateway, &request);
         async move { response }
@@ -48,7 +50,7 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
                 "there is no Host, or more than one\n".into(),
             );
         }
-        Host::Named(name) if is_ours(&name, metrics.address, &metrics.hosts) => {}
+        Host::Named(name) if is_ours(&name, &metrics.hosts) => {}
         Host::Named(_) => {
             let why = "this Host is not served here; metrics.hosts lists further ones\n";
             return answer(StatusCode::MISDIRECTED_REQUEST, PLAIN, why.into());
@@ -61,15 +63,20 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
         return refusal;
     }
     match request.uri().path() {
-        "/metrics" => match gateway.metrics.text() {
-            Ok(text) if takes_open_metrics(request.headers()) => {
-                answer(StatusCode::OK, OPEN_METRICS, text)
+        "/metrics" => {
+            if let Some(keys) = &gateway.maf_keys {
+                gateway.metrics.maf_keys(keys.first_ends());
             }
-            Ok(text) => {
-                answer(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&text))
+            match gateway.metrics.text(&gateway.policy) {
+                Ok(text) if takes_open_metrics(request.headers()) => {
+                    answer(StatusCode::OK, OPEN_METRICS, text)
+                }
+                Ok(text) => {
+                    answer(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&text))
+                }
+                Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "no metrics\n".into()),
             }
-            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "no metrics\n".into()),
-        },
+        }
         "/healthz" => answer(StatusCode::OK, PLAIN, "alive\n".into()),
         "/readyz" => match gateway.readiness() {
             Readiness::Ready => answer(StatusCode::OK, PLAIN, "ready\n".into()),
@@ -78,6 +85,15 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
             }
             Readiness::StoreFails => {
                 answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the store fails\n".into())
+            }
+            Readiness::PolicyBehind { since, how, is_ready } => {
+                let since = timestamp::format(since);
+                let what = format!("the policy on disk {how} since {since}");
+                if is_ready {
+                    answer(StatusCode::OK, PLAIN, format!("ready; {what}\n"))
+                } else {
+                    answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{what}\n"))
+                }
             }
         },
         _ => {
@@ -113,11 +129,10 @@ fn host<B>(request: &Request<B>) -> Host {
 
 /// Returns whether a host name is of this machine or listed by the operator. Any other may be that of a
 /// web page (DNS rebinding).
-fn is_ours(host: &str, listening: Option<SocketAddr>, listed: &[String]) -> bool {
+fn is_ours(host: &str, listed: &[String]) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = literal.parse::<IpAddr>() {
-        let listens_there = listening.is_some_and(|at| at.ip() == address);
-        return address.to_canonical().is_loopback() || listens_there;
+        return address.to_canonical().is_loopback();
     }
     host == "localhost" || listed.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
@@ -148,13 +163,12 @@ mod tests {
 
     #[test]
     fn names_of_this_machine_and_those_that_are_listed_are_ours() {
-        let at = Some(SocketAddr::from(([127, 0, 0, 1], 9464)));
         let listed = ["Metrics.example.com".to_string()];
         for host in ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "metrics.example.com"] {
-            assert!(is_ours(host, at, &listed), "{host}");
+            assert!(is_ours(host, &listed), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example", "192.0.2.1", "0.0.0.0", "", "[::]"] {
-            assert!(!is_ours(host, at, &listed), "{host}");
+            assert!(!is_ours(host, &listed), "{host}");
         }
     }
 

@@ -1,13 +1,14 @@
 //! `saegis run`: the gateway at work, from start to end.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use saegis_maf::Maf;
 use saegis_onem2m::association::Saef;
-use saegis_policy::{Fault, Faults, Reload};
+use saegis_policy::{Fault, Faults, Generation, Reload, ReloadCause};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
@@ -23,6 +24,7 @@ use crate::gateway::Gateway;
 use crate::logging::Written;
 use crate::peers::{self, Peers};
 use crate::upstream::Upstream;
+use crate::warnings::{self, Warning};
 use crate::{audit, connection, cses, door, monitor, sockets, summary};
 
 /// How long to wait after an accept that failed for want of something, such as descriptors.
@@ -42,11 +44,12 @@ pub async fn run(
 ) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     raise_descriptor_limit(config.limits.connections, config.limits.handshakes);
-    let (address, monitor) = (config.listen.address, config.metrics.address);
+    let (address, monitor) = (config.listen.address.clone(), config.metrics.address.clone());
     // Taken before the store is: where the place is taken, nothing else need be tried.
-    let listener = sockets::listener(address)
+    let listener = sockets::listener(&address)
+        .await
         .map_err(|e| own(format!("listen.address: {address} can't be listened on: {e}")))?;
-    let local = listener.local_addr().unwrap_or(address);
+    let local = listener.local_addr().map_err(|e| own(format!("listen.address: {e}")))?;
     let gateway = Arc::new(Gateway::open(file, config, written, recording).await?);
     let signals = Signals::new().map_err(|e| own(format!("signals can't be caught: {e}")))?;
 
@@ -56,14 +59,15 @@ pub async fn run(
     let monitor = match monitor {
         None => None,
         Some(address) => {
-            Some(monitor::listen(address, gateway.clone()).await.map_err(|e| {
+            Some(monitor::listen(&address, gateway.clone()).await.map_err(|e| {
                 own(format!("metrics.address: {address} can't be listened on: {e}"))
             })?)
         }
     };
     let behind = gateway.config.upstream.as_ref();
-    let notifications = behind
-        .and_then(|cse| Some((cse.notifications?, cse.notifications_uid, &cse.notifications_key)));
+    let notifications = behind.and_then(|cse| {
+        Some((cse.notifications.as_ref()?, cse.notifications_uid, &cse.notifications_key))
+    });
     let _listening = match notifications {
         None => None,
         Some((address, user, key)) => {
@@ -90,8 +94,7 @@ pub async fn run(
     let _watcher = saegis_policy::watch(gateway.policy.clone(), move |reload| {
         // The receiver lives as long as the gateway.
         let _ = reloaded.send(reload);
-    })
-    .map_err(|e| own(e.to_string()))?;
+    });
     let follow = tokio::spawn(follow_reloads(gateway.clone(), reloads));
     let sweep = tokio::spawn(sweep(gateway.clone()));
     let clock = tokio::spawn(watch_clock());
@@ -122,6 +125,7 @@ pub async fn run(
         // Whoever started us may have closed the pipe; that is no reason not to serve.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
+    tell_warnings(&gateway, warnings::of).await;
     audit::ready(local, &gateway.policy.current());
     sockets::tell_ready();
 
@@ -207,10 +211,13 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, admin: Admin, mut 
     }
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            // Bounds by network and rules with addresses are about IPv4 where the socket takes both.
+            Ok((socket, peer)) => {
+                return (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+            }
             Err(e) => {
                 tracing::warn!(event = "accept.failed", "a connection can't be taken: {e}");
                 tokio::time::sleep(BREATHER).await;
@@ -233,7 +240,7 @@ async fn on_hangup(
             lines.reopen();
         }
         // The receiver lives as long as the gateway.
-        let _ = reloaded.send(gateway.policy.reload().await);
+        let _ = reloaded.send(gateway.policy.reload(ReloadCause::Operator).await);
     }
 }
 
@@ -263,14 +270,24 @@ async fn follow_reloads(
     gateway: Arc<Gateway>,
     mut reloads: tokio::sync::mpsc::UnboundedReceiver<Reload>,
 ) {
+    let mut configuration_changed = false;
     while let Some(reload) = reloads.recv().await {
+        let changed = gateway.policy.configuration_changed().is_some();
+        if changed != std::mem::replace(&mut configuration_changed, changed) {
+            summary::tell_of_configuration(&gateway.config, changed);
+        }
         match reload {
-            Reload::Unchanged => gateway.metrics.reloaded("unchanged"),
+            Reload::Unchanged { recovered } => {
+                gateway.metrics.reloaded("unchanged");
+                if recovered {
+                    audit::recovered(&gateway.policy.current());
+                }
+            }
             Reload::InForce(generation) => {
                 gateway.metrics.in_force(&generation);
                 gateway.metrics.reloaded("in-force");
                 audit::in_force(&generation);
-                summary::warn(&generation);
+                tell_warnings(&gateway, warnings::of).await;
                 gateway.associations.vouch_all(generation, &gateway.policy).await;
             }
             Reload::Refused(faults) => {
@@ -309,14 +326,39 @@ async fn follow_keys(gateway: Arc<Gateway>, changed: Arc<Notify>) {
     }
 }
 
-/// How often the gateway's own certificates are looked at, and what came from registries.
+/// How often it is looked at what came from registries, and how often a warning is repeated.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often it is looked at what ends by itself: some revocation lists are good for a day.
+const LOOK_AT_EXPIRY_EVERY: Duration = Duration::from_secs(3600);
 
-/// Warns, day by day, of certificates of our own that are about to end.
+/// Logs what the operator should know of the generation in force, and shows in the metrics when what
+/// is in it ends.
+async fn tell_warnings(
+    gateway: &Gateway,
+    of: impl FnOnce(&Generation) -> Vec<Warning> + Send + 'static,
+) {
+    let generation = gateway.policy.current();
+    // All rows of large tables are gone through.
+    let look = move || (generation.expiries(SystemTime::now()), of(&generation));
+    // It can't panic, and if it did, nothing would be told.
+    let Ok((expiries, warnings)) = tokio::task::spawn_blocking(look).await else {
+        return;
+    };
+    gateway.metrics.expiries(&expiries);
+    warnings.iter().for_each(Warning::log);
+}
+
+/// Warns, day by day, of what is about to end or has ended, and as soon as something comes to that.
 async fn watch_expiry(gateway: Arc<Gateway>) {
+    let (mut told, mut told_at) = (0, Instant::now());
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        summary::warn_of_expiry(&gateway.policy.current());
+        tokio::time::sleep(LOOK_AT_EXPIRY_EVERY).await;
+        let due = warnings::of_expiry(&gateway.policy.current()).len();
+        if due > told || told_at.elapsed() >= LOOK_EVERY {
+            tell_warnings(&gateway, warnings::of_expiry).await;
+            told_at = Instant::now();
+        }
+        told = due;
     }
 }
 

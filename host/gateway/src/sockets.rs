@@ -11,6 +11,8 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::config::ListenAddress;
+
 /// Connections that the kernel keeps until they are taken. The kernel has a bound of its own
 /// (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
@@ -19,7 +21,7 @@ const BACKLOG: u32 = 4096;
 ///
 /// # Errors
 /// When the address can't be had, or what was handed over is no listening TCP socket.
-pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+pub async fn listener(address: &ListenAddress) -> io::Result<TcpListener> {
     let mut handed_over = ListenFd::from_env();
     if handed_over.len() > 1 {
         let what = format!("{} sockets were handed over, where one is wanted", handed_over.len());
@@ -34,6 +36,17 @@ pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
         listener.set_nonblocking(true)?;
         return TcpListener::from_std(listener);
     }
+    let mut failed = None;
+    for address in address.candidates().await? {
+        match listener_at(address) {
+            Ok(listener) => return Ok(listener),
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::other("there is no address")))
+}
+
+fn listener_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // As after a restart: connections of the one before may linger.
     socket.set_reuseaddr(true)?;

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use saegis_onem2m::credential::KeyStrength;
 use saegis_onem2m::timestamp;
-use saegis_policy::Generation;
+use saegis_policy::{DiskState, Generation, Policy};
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::warnings;
 
 /// What a running gateway prints.
 pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
@@ -36,7 +36,6 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
     );
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
-    warn(&generation);
     lines
 }
 
@@ -65,7 +64,8 @@ pub fn policy(generation: &Generation) -> Vec<String> {
         lines.push(format!("  kept        {name}"));
     }
     for table in generation.tables() {
-        lines.push(format!("  table       {}: {}", table.name, rows(table.rows)));
+        let unread = if table.read_by.is_empty() { "; no module reads it" } else { "" };
+        lines.push(format!("  table       {}: {}{unread}", table.name, rows(table.rows)));
     }
     if let Some(certificates) = generation.certificates() {
         for own in &certificates.own {
@@ -105,10 +105,15 @@ pub fn as_json(generation: &Generation) -> Value {
             "signed_at": m.signed.map(|s| timestamp::format(s.at)),
         })
     });
-    let tables = generation
-        .tables()
-        .into_iter()
-        .map(|t| json!({ "name": t.name, "rows": t.rows, "short_keys": t.short_keys, "exposed": t.exposed }));
+    let tables = generation.tables().into_iter().map(|t| {
+        json!({
+            "name": t.name,
+            "rows": t.rows,
+            "short_keys": t.short_keys,
+            "exposed": t.exposed,
+            "read_by": t.read_by,
+        })
+    });
     let shadows = generation.shadows().into_iter().map(|s| {
         json!({
             "name": s.name,
@@ -133,7 +138,10 @@ pub fn as_json(generation: &Generation) -> Value {
             "pinned_keys": certificates.trust.pinned_keys(),
         })
     });
+    let warnings = warnings::of(generation);
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     json!({
+        "warnings": warnings,
         "rules": generation.rules(),
         "certificates": certificates,
         "modules": modules.collect::<Vec<_>>(),
@@ -143,68 +151,54 @@ pub fn as_json(generation: &Generation) -> Value {
     })
 }
 
-/// How long before its end a certificate of our own is warned of.
-const EXPIRY_AHEAD: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Warns of what is taken, and of which someone should know.
-pub fn warn(generation: &Generation) {
-    for shadow in generation.shadows() {
-        for fault in &shadow.faults {
-            tracing::warn!(
-                event = "shadow.refused",
-                module = shadow.name,
-                "the shadow module {} is not asked: {fault}",
-                shadow.name
-            );
+/// How what is on disk stands to what is in force, for the operator.
+pub fn on_disk(policy: &Policy) -> Vec<(&'static str, Value)> {
+    let (state, faults) = match policy.disk_state() {
+        DiskState::InForce => ("in force".into(), Vec::new()),
+        DiskState::Loading { since } => {
+            (format!("being loaded since {}", timestamp::format(since)), Vec::new())
         }
-    }
-    warn_of_weak_tables(generation);
-    warn_of_expiry(generation);
+        DiskState::Refused { since, faults } => {
+            let faults = faults.0.iter().map(ToString::to_string).collect();
+            (format!("refused since {}", timestamp::format(since)), faults)
+        }
+    };
+    let configuration = match policy.configuration_changed() {
+        None => "in force".into(),
+        Some(since) => {
+            format!(
+                "changed since the start, known since {}: counts from the next start",
+                timestamp::format(since)
+            )
+        }
+    };
+    let warnings = warnings::of(&policy.current());
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    vec![
+        ("warnings", warnings.into()),
+        ("policy", state.into()),
+        ("policy_faults", faults.into()),
+        ("configuration", configuration.into()),
+    ]
 }
 
-/// Warns of certificates of our own that are about to end, or have ended.
-pub fn warn_of_expiry(generation: &Generation) {
-    for own in generation.certificates().iter().flat_map(|c| &c.own) {
-        let ends = own.not_after();
-        if ends <= SystemTime::now() + EXPIRY_AHEAD {
-            let ends = timestamp::format(ends);
-            tracing::warn!(
-                event = "policy.certificate-expires",
-                names = %own,
-                %ends,
-                "the gateway's own certificate ({own}) is valid until {ends}; replace it before"
-            );
-        }
-    }
-}
-
-/// Short keys are taken, for the specification sets no length, and so are tables that others can
-/// read; but someone should know.
-fn warn_of_weak_tables(generation: &Generation) {
-    for table in generation.tables() {
-        if table.short_keys > 0 {
-            tracing::warn!(
-                event = "policy.short-keys",
-                table = table.name,
-                keys = table.short_keys,
-                line = table.first_short_key,
-                "{} of {} keys in {} have less than 16 bytes, or a pattern, and can be guessed by \
-                 whoever records a handshake; the first is in line {}",
-                table.short_keys,
-                table.rows,
-                table.name,
-                table.first_short_key.unwrap_or_default()
-            );
-        }
-        if table.exposed {
-            tracing::warn!(
-                event = "policy.exposed",
-                table = table.name,
-                "every user of this machine can read the keys in {0}; take that right from them \
-                 (chmod o-r {0}.csv)",
-                table.name
-            );
-        }
+/// Tells that the configuration on disk is another than at the start, or no other any longer.
+pub fn tell_of_configuration(config: &Config, changed: bool) {
+    let Some(file) = &config.file else { return };
+    let file = saegis_policy::Shown(&file.path);
+    if changed {
+        tracing::warn!(
+            event = "configuration.changed",
+            %file,
+            "{file} has changed since the start; it counts from the next start (saegis check says \
+             whether it is good)"
+        );
+    } else {
+        tracing::info!(
+            event = "configuration.restored",
+            %file,
+            "{file} is what it was at the start again"
+        );
     }
 }
 
@@ -236,7 +230,8 @@ pub fn warn_of_credentials(file: &Path, config: &Config) {
     }
 }
 
-fn rows(count: usize) -> String {
+/// So many rows, in words.
+pub fn rows(count: usize) -> String {
     if count == 1 { "1 row".into() } else { format!("{count} rows") }
 }
 

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::build;
 use crate::certificates;
+use crate::disk::{Abandoned, DiskThreads, Urgency};
 use crate::document::Document;
 use crate::fault::Fault;
 use crate::files::{self, Digest, Source};
@@ -114,15 +115,21 @@ pub(crate) struct PolicyFiles<'s> {
     fetched: BTreeMap<String, (PathBuf, KeptFile)>,
     /// The artefacts that they are of.
     pub sources: Vec<String>,
+    /// Whether there is a policy file that names artefacts.
+    pub named: bool,
 }
 
 impl<'s> PolicyFiles<'s> {
     pub fn find(settings: &'s Settings, faults: &mut Vec<Fault>) -> Self {
         let folder = &settings.policies;
-        let mut found = Self { folder, fetched: BTreeMap::new(), sources: Vec::new() };
+        let mut found =
+            Self { folder, fetched: BTreeMap::new(), sources: Vec::new(), named: false };
         let file = settings.policies.join(FILE);
         let sources = match sources(&settings.policies) {
-            Ok(sources) => sources,
+            Ok(sources) => {
+                found.named = sources.is_some();
+                sources.unwrap_or_default()
+            }
             Err(more) => {
                 faults.extend(more);
                 return found;
@@ -173,6 +180,11 @@ impl<'s> PolicyFiles<'s> {
         })
     }
 
+    /// Whether a file came with an artefact.
+    pub fn is_fetched(&self, name: &str) -> bool {
+        self.fetched.contains_key(name)
+    }
+
     /// What a file is called in messages: its path, or the artefact that it is of, and its name.
     pub fn called(&self, name: &str) -> PathBuf {
         match self.fetched.get(name) {
@@ -181,16 +193,19 @@ impl<'s> PolicyFiles<'s> {
         }
     }
 
-    /// Whether there is no such file.
-    pub fn lacks(&self, name: &str) -> bool {
-        !self.fetched.contains_key(name) && matches!(self.folder.join(name).try_exists(), Ok(false))
-    }
-
     /// Reads a file of at most `limit` bytes.
     pub fn read(&self, name: &str, limit: u64) -> Result<Source, Fault> {
         match self.fetched.get(name) {
             Some((called, file)) => file.read(called, limit),
             None => files::read(&self.folder.join(name), limit),
+        }
+    }
+
+    /// Reads a file of at most `limit` bytes; nothing, where there is none.
+    pub fn read_if_there(&self, name: &str, limit: u64) -> Result<Option<Source>, Fault> {
+        match self.fetched.get(name) {
+            Some((called, file)) => file.read(called, limit).map(Some),
+            None => files::read_if_there(&self.folder.join(name), limit),
         }
     }
 }
@@ -208,18 +223,16 @@ struct One {
     source: String,
 }
 
-/// The artefacts of policy files.
-fn sources(policies: &Path) -> Result<Vec<String>, Vec<Fault>> {
+/// The artefacts of policy files, if there is a policy file that names some.
+fn sources(policies: &Path) -> Result<Option<Vec<String>>, Vec<Fault>> {
     let file = policies.join(FILE);
-    if matches!(file.try_exists(), Ok(false)) {
-        return Ok(Vec::new());
-    }
-    let text = files::read_text(&file, MAX_SIZE).map_err(|fault| vec![fault])?;
+    let text = files::read_text_if_there(&file, MAX_SIZE).map_err(|fault| vec![fault])?;
+    let Some(text) = text else { return Ok(None) };
     let mut document = Document::parse(&file, &text);
     let named: Option<Named> = document.read();
     let faults = document.into_faults();
     match named.filter(|_| faults.is_empty()) {
-        Some(named) => Ok(named.artefact.into_iter().map(|one| one.source).collect()),
+        Some(named) => Ok(Some(named.artefact.into_iter().map(|one| one.source).collect())),
         None => Err(faults),
     }
 }
@@ -227,7 +240,7 @@ fn sources(policies: &Path) -> Result<Vec<String>, Vec<Fault>> {
 /// All artefacts that the next generation wants. What is wrong with those who name them is told by
 /// whoever builds it.
 fn wanted(settings: &Settings) -> Vec<String> {
-    let mut wanted = sources(&settings.policies).unwrap_or_default();
+    let mut wanted = sources(&settings.policies).ok().flatten().unwrap_or_default();
     // Nothing is fetched on the word of a manifest that nobody signed.
     let Ok(trust) = settings.signatures.as_ref().map(Required::trust).transpose() else {
         return wanted;
@@ -240,41 +253,43 @@ fn wanted(settings: &Settings) -> Vec<String> {
 }
 
 fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
-    build::load_manifest(manifest, trust).ok()?.0.source
+    build::load_manifest(manifest, trust).ok()??.0.source
 }
 
 /// All artefacts that files name, whoever has signed them; nothing, where that can't be told.
 fn named(settings: &Settings) -> Option<Vec<String>> {
-    let mut named = sources(&settings.policies).ok()?;
+    let mut named = sources(&settings.policies).ok()?.unwrap_or_default();
     let mut faults = Vec::new();
     for manifest in build::list(&settings.modules, "toml", &mut faults).values() {
-        named.extend(build::load_manifest(manifest, None).ok()?.0.source);
+        named
+            .extend(build::load_manifest(manifest, None).ok()?.and_then(|(found, _)| found.source));
     }
     faults.is_empty().then_some(named)
 }
 
 /// Has thrown away what neither a generation is made of nor files name. Where it can't be told what
 /// they name, all is kept.
-pub(crate) async fn tidy(settings: &Settings, generation: &Generation) {
+pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation: &Generation) {
     let Some(artefacts) = settings.artefacts.clone() else { return };
     let mut in_use = generation.artefacts.clone();
     in_use.extend(generation.all_modules().filter_map(|m| m.manifest.source.clone()));
     let settings = settings.clone();
-    let work = move || {
+    let work = move |_: &Abandoned| {
         if let Some(named) = named(&settings) {
             in_use.extend(named);
             artefacts.tidy(&in_use);
         }
     };
-    // It can't panic, and if it did, all is kept.
-    let _ = tokio::task::spawn_blocking(work).await;
+    // Where that can't be told in time, all is kept.
+    let _ = threads.run(Urgency::Routine, work).await;
 }
 
 /// Sees to it that what the next generation wants is kept, as far as it can be had.
-pub(crate) async fn obtain(settings: &Settings) {
+pub(crate) async fn obtain(settings: &Settings, threads: &DiskThreads, urgency: Urgency) {
     let Some(artefacts) = settings.artefacts.clone() else { return };
     let settings = settings.clone();
-    let wanted = tokio::task::spawn_blocking(move || wanted(&settings)).await.unwrap_or_default();
+    // What can't be read in time is told by whoever builds the generation.
+    let wanted = threads.run(urgency, move |_| wanted(&settings)).await.unwrap_or_default();
     let mut under_way = JoinSet::new();
     for source in wanted {
         under_way.spawn(artefacts.clone().obtain(source));

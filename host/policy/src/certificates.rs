@@ -7,15 +7,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use saegis_certificate::{
-    Anchor, Flavour, KeyKind, Names, OwnCertificate, PublicKeyId, Trust, TrustBuilder, pem,
+    Anchor, Flavour, KeyKind, Names, OwnCertificate, PublicKeyId, Trust, TrustBuilder, list_times,
+    pem,
 };
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::document::Document;
+use crate::expiry::FileExpiry;
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest, Source};
 use crate::settings::Settings;
+use crate::text;
 
 /// The name of the policy file.
 pub const FILE: &str = "certificates.toml";
@@ -32,6 +35,8 @@ pub struct Certificates {
     pub own: Vec<Arc<OwnCertificate>>,
     /// What all of it was read from, by the file's name.
     pub(crate) digests: BTreeMap<String, Digest>,
+    /// When authorities and revocation lists end.
+    pub(crate) expiries: Vec<FileExpiry>,
 }
 
 impl Certificates {
@@ -89,19 +94,20 @@ pub(crate) fn load(
     faults: &mut Vec<Fault>,
 ) -> Option<Arc<Certificates>> {
     let file = settings.policies.join(FILE);
-    if matches!(file.try_exists(), Ok(false)) {
-        return None;
-    }
-    let source = match files::read(&file, MAX_FILE) {
-        Ok(source) => source,
+    let source = match files::read_if_there(&file, MAX_FILE) {
+        Ok(Some(source)) => source,
+        Ok(None) => return None,
         Err(fault) => {
             faults.push(fault);
             return None;
         }
     };
-    let Ok(text) = std::str::from_utf8(&source.bytes) else {
-        faults.push(Fault::of(&file, "is not UTF-8"));
-        return None;
+    let text = match text::of(&file, &source.bytes) {
+        Ok(text) => text,
+        Err(fault) => {
+            faults.push(fault);
+            return None;
+        }
     };
     let names = settings.names();
     let mut reader = Reader {
@@ -109,16 +115,17 @@ pub(crate) fn load(
         document: Document::parse(&file, text),
         digests: BTreeMap::from([(FILE.into(), source.digest)]),
         faults: Vec::new(),
+        expiries: Vec::new(),
     };
     let read = reader.read(names);
-    let Reader { document, digests, faults: of_files, .. } = reader;
+    let Reader { document, digests, faults: of_files, expiries, .. } = reader;
     faults.extend(document.into_faults());
     faults.extend(of_files);
     let (trust, own) = read?;
     if let Some(last) = last.filter(|last| last.digests == digests) {
         return Some(last.clone());
     }
-    Some(Arc::new(Certificates { trust: Arc::new(trust), own, digests }))
+    Some(Arc::new(Certificates { trust: Arc::new(trust), own, digests, expiries }))
 }
 
 struct Reader<'a> {
@@ -127,6 +134,7 @@ struct Reader<'a> {
     digests: BTreeMap<String, Digest>,
     /// What is wrong with the files that it names.
     faults: Vec<Fault>,
+    expiries: Vec<FileExpiry>,
 }
 
 impl Reader<'_> {
@@ -171,7 +179,12 @@ impl Reader<'_> {
         for name in &entry.crls {
             if let Some((path, source)) = self.source(name) {
                 let lists = pem::revocation_lists(&source.bytes);
-                crls.extend(self.of_file(&path, lists).into_iter().flatten());
+                let lists: Vec<_> = self.of_file(&path, lists).into_iter().flatten().collect();
+                let times = lists.iter().filter_map(|der| list_times(der));
+                let ends =
+                    times.map(|(issued, at)| FileExpiry::of_list(name.get_ref(), issued, at));
+                self.expiries.extend(ends);
+                crls.extend(lists);
             }
         }
         let Some((path, source)) = self.source(&entry.certificate) else { return Vec::new() };
@@ -182,7 +195,11 @@ impl Reader<'_> {
             return Vec::new();
         }
         let anchors = all.into_iter().map(|der| Anchor::new(der, &flavours, &keys, &crls));
-        anchors.filter_map(|anchor| self.of_file(&path, anchor)).collect()
+        let anchors: Vec<_> = anchors.filter_map(|anchor| self.of_file(&path, anchor)).collect();
+        let file = entry.certificate.get_ref();
+        let ends = anchors.iter().map(|anchor| FileExpiry::of_anchor(file, anchor.not_after()));
+        self.expiries.extend(ends);
+        anchors
     }
 
     /// Reads a file of the policies folder.

@@ -1,19 +1,16 @@
-//! Generations: all modules and policy files that were loaded together, and the one in force.
+//! Generations: all modules and policy files that were loaded together.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use saegis_onem2m::association::{Saef, SecurityAssociation};
 use saegis_onem2m::credential::{Entity, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::primitive::RequestPrimitive;
 
 use crate::answer::Answer;
-use crate::artefact;
 use crate::ask::{self, Came, Means, Trace};
 use crate::bindings::saegis::policy::types;
-use crate::build;
 use crate::capability::Capability;
 use crate::certificates::Certificates;
 use crate::checks::{Chain, primitive_record};
@@ -21,7 +18,6 @@ use crate::decision::{
     Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, PskQuery, Registration, Rules,
     Verdict,
 };
-use crate::fault::{Fault, Faults};
 use crate::files::Digest;
 use crate::frame::View;
 use crate::host::Tables;
@@ -29,10 +25,9 @@ use crate::installed::Installed;
 use crate::maf::MafKeys;
 use crate::module::{Hook, Module};
 use crate::question::{Asked, NoQuestion, Question};
-use crate::queue::Queue;
 use crate::record::{Again, Decision, Recorder};
+use crate::removals::Present;
 use crate::sandbox::Sandbox;
-use crate::settings::Settings;
 use crate::shadow::{Job, ShadowSummary, Shadows};
 use crate::signature::Signed;
 use crate::slots::Caller;
@@ -55,6 +50,8 @@ pub struct Generation {
     pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
     /// The tables whose files every user of the machine may read.
     pub(crate) exposed: Vec<String>,
+    /// The files that would be missed if they were gone.
+    pub(crate) present: Present,
     /// The service subscription, if there is one, and what it was parsed from.
     pub(crate) subscription: Option<Arc<Subscription>>,
     pub(crate) subscription_digest: Option<Digest>,
@@ -103,6 +100,8 @@ pub struct TableSummary {
     pub first_short_key: Option<u64>,
     /// Whether every user of the machine may read its file.
     pub exposed: bool,
+    /// The modules that read it, shadows among them, as far as can be told without running them.
+    pub read_by: Vec<String>,
 }
 
 impl Generation {
@@ -142,8 +141,15 @@ impl Generation {
             short_keys: table.short_keys(),
             first_short_key: table.first_short_key(),
             exposed: self.exposed.contains(name),
+            read_by: self.readers(name),
         };
         self.tables.iter().map(summary).collect()
+    }
+
+    fn readers(&self, table: &String) -> Vec<String> {
+        let shadows = self.shadows.loaded.iter().map(|shadow| &shadow.installed);
+        let readers = self.modules.iter().chain(shadows).filter(|i| i.tables.contains(table));
+        readers.map(|i| i.module.name.clone()).collect()
     }
 
     /// How many rules of the service subscription concern this CSE; none, where there is no
@@ -423,94 +429,6 @@ impl Generation {
             service_provider: self.service_provider.clone(),
             cse: self.cse.bare().into(),
             registrar: matches!(association.entity(), Entity::Cse(cse) if self.registrars.contains(cse)),
-        }
-    }
-}
-
-/// What a reload came to.
-pub enum Reload {
-    /// Nothing had changed.
-    Unchanged,
-    /// The next generation is in force.
-    InForce(Arc<Generation>),
-    /// The next generation was not good; the last one stays in force.
-    Refused(Faults),
-}
-
-/// The policy: the generation in force, and how to get the next.
-pub struct Policy {
-    settings: Settings,
-    sandbox: Arc<Sandbox>,
-    /// Where decisions wait for shadows.
-    queue: Queue,
-    current: ArcSwap<Generation>,
-    /// One build at a time, so that generations follow one another.
-    building: tokio::sync::Mutex<()>,
-}
-
-impl Policy {
-    /// Loads the first generation. To be called within a Tokio runtime.
-    ///
-    /// # Errors
-    /// All that is wrong with modules and policy files.
-    pub async fn open(settings: Settings) -> Result<Self, Faults> {
-        let modules = settings.modules.clone();
-        let no_engine = |what: String| Faults(vec![Fault::of(&modules, what)]);
-        let sandbox = Sandbox::new(&settings)
-            .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
-        let sandbox = Arc::new(sandbox);
-        artefact::obtain(&settings).await;
-        let queue = Queue::start();
-        let first = build::build(&settings, &sandbox, &queue, None).await?;
-        Ok(Self {
-            settings,
-            sandbox,
-            queue,
-            current: ArcSwap::from_pointee(first),
-            building: tokio::sync::Mutex::new(()),
-        })
-    }
-
-    /// The generation in force. Take it once for a handshake or a request, and keep to it.
-    #[must_use]
-    pub fn current(&self) -> Arc<Generation> {
-        self.current.load_full()
-    }
-
-    /// The settings that it was opened with.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Sees to it that what the next generation wants of registries is kept here, as far as it can
-    /// be had. That can take a while, and may be given up at any time.
-    pub async fn obtain(&self) {
-        artefact::obtain(&self.settings).await;
-    }
-
-    /// Has artefacts thrown away that nothing has needed for long. To be called now and then.
-    pub async fn tidy(&self) {
-        artefact::tidy(&self.settings, &self.current()).await;
-    }
-
-    /// Builds the next generation from what is on disk now, and puts it in force if it is good. What
-    /// it wants of registries is fetched before.
-    pub async fn reload(&self) -> Reload {
-        // Before the lock: a registry that is slow holds up nobody who does not want it.
-        self.obtain().await;
-        let _one_at_a_time = self.building.lock().await;
-        let last = self.current();
-        match build::build(&self.settings, &self.sandbox, &self.queue, Some(&last)).await {
-            Err(faults) => Reload::Refused(faults),
-            Ok(next) if build::same(&next, &last) => Reload::Unchanged,
-            Ok(next) => {
-                let next = Arc::new(next);
-                // Their slots are the next generation's.
-                last.modules.iter().filter_map(|i| i.kept.as_ref()).for_each(|kept| kept.end());
-                self.current.store(next.clone());
-                Reload::InForce(next)
-            }
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use memchr::memmem;
+
+use crate::capability::Capability;
 use crate::fault::Fault;
 use crate::host::Files;
 use crate::io::Io;
@@ -22,6 +25,8 @@ pub(crate) struct Installed {
     pub lineage: Vec<String>,
     /// Whose signature it has, where one is asked for.
     pub signed: Option<Signed>,
+    /// The policy tables that it may read and that its file, or its configuration, has the name of.
+    pub tables: Vec<String>,
     /// What it has of the world.
     pub io: Arc<Io>,
     /// Its instances that are kept for further calls, where that is asked for and allowed.
@@ -33,7 +38,8 @@ impl Installed {
     pub fn alone(module: Arc<Module>, files: Files, io: Io, kept: Option<Arc<Kept>>) -> Self {
         let (order, files) = (module.manifest.order, Arc::new(files));
         let io = Arc::new(io);
-        Self { order, module, files, lineage: Vec::new(), signed: None, io, kept }
+        let (lineage, tables) = (Vec::new(), Vec::new());
+        Self { order, module, files, lineage, signed: None, tables, io, kept }
     }
 
     /// Whether two generations have the same here.
@@ -43,6 +49,26 @@ impl Installed {
             && self.signed == other.signed
             && self.io.is_same(&other.io)
     }
+}
+
+/// Which tables a module reads, as far as can be told without running it: those whose names are in its
+/// file or in values that it is configured with. One that may read no table reads none.
+pub(crate) fn tables_read<'t>(
+    module: &Module,
+    file: &[u8],
+    grants: &Grants,
+    tables: impl Iterator<Item = &'t String>,
+) -> Vec<String> {
+    if !module.capabilities.contains(&Capability::PolicyTables) {
+        return Vec::new();
+    }
+    let values = grants.config.get(&module.name).into_iter().flat_map(|of| of.values.values());
+    let values: Vec<&str> = values.map(String::as_str).collect();
+    let named = |table: &&String| {
+        memmem::find(file, table.as_bytes()).is_some()
+            || values.iter().any(|value| value.contains(table.as_str()))
+    };
+    tables.filter(named).cloned().collect()
 }
 
 /// Where its instances are kept, if a module asks for that and may have it.

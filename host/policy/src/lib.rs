@@ -23,7 +23,9 @@ mod computing;
 mod config_values;
 mod decision;
 mod description;
+mod disk;
 mod document;
+mod expiry;
 mod fault;
 mod files;
 mod frame;
@@ -42,9 +44,11 @@ mod meter;
 mod module;
 mod observe;
 mod outgoing_http;
+mod policy;
 mod question;
 mod queue;
 mod record;
+mod removals;
 mod sandbox;
 mod settings;
 mod shadow;
@@ -53,6 +57,7 @@ mod signature;
 mod slots;
 mod subscription;
 mod table;
+mod text;
 mod watch;
 
 pub use answer::{Answer, Difference};
@@ -64,10 +69,12 @@ pub use decision::{
     Registration, Rules, Verdict,
 };
 pub use description::{Description, Import, Kind, Needs};
+pub use disk::DiskState;
 pub use document::Document;
+pub use expiry::{Expiry, ExpiryKind};
 pub use fault::{Fault, Faults};
 pub use files::{read_file, read_private_key};
-pub use generation::{Generation, ModuleSummary, Policy, Reload, TableSummary};
+pub use generation::{Generation, ModuleSummary, TableSummary};
 pub use key_value::Stores;
 pub use lone::{LoneModule, Surroundings};
 pub use maf::{Known, MafKey, MafKeys};
@@ -75,9 +82,12 @@ pub use meter::Used;
 pub use module::Hook;
 pub use observe::{Compared, Comparison, Decided, Observer, Outcome};
 pub use outgoing_http::{BadTarget, Canned, Target};
+pub use policy::{Policy, Reload, ReloadCause};
 pub use question::{NoQuestion, Question};
 pub use record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
-pub use settings::{Changes, ConfigValues, Grants, Limits, OutgoingHttp, Settings};
+pub use settings::{
+    Changes, ConfigValues, ConfigurationFile, Grants, Limits, OutgoingHttp, Settings,
+};
 pub use shadow::ShadowSummary;
 pub use shown::{Shown, steers};
 pub use signature::{
@@ -86,4 +96,5 @@ pub use signature::{
 };
 pub use subscription::{NoNode, Rule, Subscription};
 pub use table::Table;
-pub use watch::{WatchError, Watcher, watch};
+pub use text::of as text_of;
+pub use watch::{Watcher, watch};

@@ -24,6 +24,7 @@ use crate::manifest::Manifest;
 use crate::meter::{Meter, Used};
 use crate::module::{Hook, Module};
 use crate::outgoing_http::{Canned, Outgoing};
+use crate::removals::Present;
 use crate::sandbox::Sandbox;
 use crate::settings::{Grants, Limits};
 use crate::shadow::Shadows;
@@ -84,13 +85,10 @@ impl LoneModule {
             .map_err(|e| fault(format!("the sandbox can't be set up: {e:#}")))?;
         let source = files::read(file, limits.module_size).map_err(|f| Faults(vec![f]))?;
         let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        let manifest_file = file.with_extension("toml");
-        let has_manifest = manifest_file.exists();
-        let manifest = if has_manifest {
-            load_manifest(&manifest_file, None).map_err(Faults)?.0
-        } else {
-            Manifest { capabilities: imported(&source.bytes), ..Manifest::default() }
-        };
+        let manifest = load_manifest(&file.with_extension("toml"), None).map_err(Faults)?;
+        let has_manifest = manifest.is_some();
+        let without = || Manifest { capabilities: imported(&source.bytes), ..Manifest::default() };
+        let manifest = manifest.map_or_else(without, |(manifest, _)| manifest);
         let all = [(name.into(), Capability::ALL.to_vec())].into();
         let grants = Grants { module: all, ..Grants::default() };
         let module = Module::load(&sandbox, &grants, name, file, &source, manifest)
@@ -147,6 +145,7 @@ impl LoneModule {
             tables: Arc::new(around.tables),
             table_digests: BTreeMap::new(),
             exposed: Vec::new(),
+            present: Present::default(),
             subscription: around.subscription,
             subscription_digest: None,
             certificates: None,

@@ -1,15 +1,17 @@
 //! What whoever runs the gateway decides about modules.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_certificate::Names;
 use saegis_onem2m::id::CseId;
+use sha2::{Digest as _, Sha256};
 
 use crate::artefact::Artefacts;
 use crate::capability::Capability;
+use crate::files;
 use crate::key_value::Stores;
 use crate::maf::MafKeys;
 use crate::observe::Observer;
@@ -62,6 +64,38 @@ pub struct Settings {
     pub recorder: Option<Arc<dyn Recorder>>,
     /// What is taken for being otherwise than it is on disk.
     pub changes: Changes,
+    /// Whether tables with keys are taken that every user of the machine may read.
+    pub allow_readable_tables: bool,
+    /// The file of the configuration, which counts from the next start, as it was at this one.
+    pub configuration: Option<ConfigurationFile>,
+}
+
+/// The file of a configuration, as it was when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigurationFile {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of what was in it.
+    pub digest: [u8; 32],
+}
+
+impl ConfigurationFile {
+    /// The file of a configuration in which this was found. What is read from a pipe does not change.
+    #[must_use]
+    pub fn of(path: &Path, found: &[u8]) -> Option<Self> {
+        let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+        is_file.then(|| Self { path: path.into(), digest: Sha256::digest(found).into() })
+    }
+
+    /// Maximum size, in bytes. A configuration is a few lines; this bounds what is read where it is
+    /// something else.
+    pub const MAX_SIZE: u64 = 1 << 20;
+
+    /// Whether there is something else in it now, or it can't be read.
+    pub(crate) fn has_changed(&self) -> bool {
+        let now = files::read(&self.path, Self::MAX_SIZE);
+        now.map_or(true, |now| now.digest != self.digest)
+    }
 }
 
 /// What is taken for being otherwise than it is on disk, to know what would come of it.
@@ -104,6 +138,8 @@ pub struct Limits {
     pub module_size: u64,
     /// Size of a policy file, in bytes.
     pub file_size: u64,
+    /// Time to load a generation, for a file system may never answer.
+    pub load_time: Duration,
 }
 
 impl Default for Limits {
@@ -116,6 +152,7 @@ impl Default for Limits {
             waiting_calls: 1024,
             module_size: 64 << 20,
             file_size: 512 << 20,
+            load_time: Duration::from_secs(60),
         }
     }
 }

@@ -182,10 +182,7 @@ pub fn look_at_signature(
     keys: &[TrustedKey],
 ) -> Result<Option<Result<Signed, BadSignature>>, Fault> {
     let beside = signature_file(file);
-    if matches!(beside.try_exists(), Ok(false)) {
-        return Ok(None);
-    }
-    let text = files::read_text(&beside, MAX_SIZE)?;
+    let Some(text) = files::read_text_if_there(&beside, MAX_SIZE)? else { return Ok(None) };
     Ok(Some(verify(&text, &name(file), bytes, keys)))
 }
 

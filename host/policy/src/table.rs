@@ -11,6 +11,7 @@ use std::hash::BuildHasher;
 use std::mem::take;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
@@ -86,6 +87,18 @@ impl Table {
             + self.ends.capacity() * size_of::<u32>()
             + self.index.allocation_size()
             + self.ae_ids.get().map_or(0, HashTable::allocation_size)
+    }
+
+    /// When rows end, of those that do.
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = SystemTime> {
+        let column = self.columns.iter().position(|c| c.kind == Kind::Time);
+        let seconds = |cell: &[u8]| std::str::from_utf8(cell).ok()?.parse().ok();
+        let at = move |row, column| {
+            let seconds = seconds(self.cell(row, column))?;
+            UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        };
+        let of = column.map(|column| self.each_row().filter_map(move |row| at(row, column)));
+        of.into_iter().flatten()
     }
 
     /// Every row, in the order of the file.

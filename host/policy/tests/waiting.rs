@@ -84,6 +84,8 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
         observer: None,
         recorder: None,
         changes: Changes::default(),
+        allow_readable_tables: false,
+        configuration: None,
     };
     Policy::open(settings).await.unwrap()
 }

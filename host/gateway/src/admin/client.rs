@@ -10,8 +10,10 @@ use serde_json::Value;
 use super::{MAX_LINE, Request};
 use crate::config::Config;
 
-/// A reload of many rows takes a while.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for an answer. A reload of many rows takes a while, and one may be under way.
+fn timeout(config: &Config) -> Duration {
+    Duration::from_secs(60 + 2 * config.policy.load_seconds)
+}
 
 /// Which gateway.
 #[derive(clap::Args)]
@@ -31,7 +33,13 @@ pub enum Command {
     /// List modules and tables that are in force in the running gateway.
     Modules(Args),
     /// Have the running gateway read policy files and modules again.
-    Reload(Args),
+    Reload {
+        /// Policy files that are gone are so on purpose: what they allowed ends.
+        #[arg(long)]
+        accept_removals: bool,
+        #[command(flatten)]
+        args: Args,
+    },
     /// List the AE-IDs that credentials have got by registering.
     Bindings(Args),
     /// Free the AE-ID that a credential has got by registering, and end its associations.
@@ -99,7 +107,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Command::Status(args) => (args, Request::Status),
         Command::Associations(args) => (args, Request::Associations),
         Command::Modules(args) => (args, Request::Modules),
-        Command::Reload(args) => (args, Request::Reload),
+        Command::Reload { accept_removals, args } => (args, Request::Reload { accept_removals }),
         Command::Bindings(args) => (args, Request::Bindings),
         Command::Peers(args) => (args, Request::Peers),
         Command::FreeBinding { credential_id, args } => {
@@ -108,8 +116,11 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Command::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
         Command::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
     };
-    let socket = Config::load(&args.config)?.admin.socket;
-    let answer = ask(&socket, &request).map_err(|error| AdminError::NoAnswer { socket, error })?;
+    let config = Config::load(&args.config)?;
+    let timeout = timeout(&config);
+    let socket = config.admin.socket;
+    let answer = ask(&socket, &request, timeout);
+    let answer = answer.map_err(|error| AdminError::NoAnswer { socket, error })?;
     if as_json {
         crate::print(&answer.to_string());
     }
@@ -124,7 +135,13 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
     match request {
         Request::Status => {
             for (name, value) in answer.as_object().into_iter().flatten() {
-                print(&format!("{:13} {}", name.replace('_', "-"), text(value)));
+                let name = name.replace('_', "-");
+                let print = |value| print(&format!("{name:13} {}", text(value)));
+                match value {
+                    // Each may be long.
+                    Value::Array(lines) => lines.iter().for_each(print),
+                    value => print(value),
+                }
             }
         }
         Request::Associations => {
@@ -153,11 +170,23 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             if answer.get("kept").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
                 print(&format!("kept: {}", answer.get("kept").map(text).unwrap_or_default()));
             }
-            table(answer.get("tables"), &["name", "rows"]).iter().for_each(|line| print(line));
+            table(answer.get("tables"), &["name", "rows", "read_by"])
+                .iter()
+                .for_each(|line| print(line));
         }
-        Request::Reload => {
+        Request::Reload { .. } => {
             let generation = answer.get("generation").map(text).unwrap_or_default();
+            let is = |member: &str| answer.get(member) == Some(&Value::Bool(true));
+            if is("configuration_changed") {
+                let file = args.config.display();
+                print(&format!(
+                    "{file} has changed since the start; it counts from the next start"
+                ));
+            }
             match answer.get("outcome").and_then(Value::as_str) {
+                Some("unchanged") if is("recovered") => print(&format!(
+                    "what is on disk is good again: it is generation {generation}, which is in force"
+                )),
                 Some("unchanged") => {
                     print(&format!("nothing has changed since generation {generation}"))
                 }
@@ -218,8 +247,9 @@ pub enum Reloaded {
 ///
 /// # Errors
 /// When none answers.
-pub fn reload(socket: &std::path::Path) -> io::Result<Reloaded> {
-    let answer = ask(socket, &Request::Reload)?;
+pub fn reload(config: &Config) -> io::Result<Reloaded> {
+    let request = Request::Reload { accept_removals: false };
+    let answer = ask(&config.admin.socket, &request, timeout(config))?;
     if answer.get("outcome").and_then(Value::as_str) == Some("refused") {
         return Ok(Reloaded::Refused(faults(&answer)));
     }
@@ -233,10 +263,10 @@ fn faults(answer: &Value) -> String {
     faults.into_iter().flatten().map(text).collect::<Vec<_>>().join("\n")
 }
 
-fn ask(socket: &std::path::Path, request: &Request) -> io::Result<Value> {
+fn ask(socket: &std::path::Path, request: &Request, timeout: Duration) -> io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;

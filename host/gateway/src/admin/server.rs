@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::timestamp;
-use saegis_policy::Reload;
+use saegis_policy::{Reload, ReloadCause};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -154,17 +154,24 @@ async fn carry_out(
 ) -> Value {
     let generation = gateway.policy.current();
     match request {
-        Request::Status => json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "cse_id": gateway.config.cse.cse_id.to_string(),
-            "address": gateway.config.listen.address.to_string(),
-            "started": timestamp::format(started),
-            "generation": generation.number,
-            "associations": gateway.associations.all().len(),
-            "audit_head": gateway.written.heads().first(),
-            "refusals_head": gateway.written.heads().get(1),
-        }),
+        Request::Status => {
+            let mut status = json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "pid": std::process::id(),
+                "cse_id": gateway.config.cse.cse_id.to_string(),
+                "address": gateway.config.listen.address.to_string(),
+                "started": timestamp::format(started),
+                "generation": generation.number,
+                "associations": gateway.associations.all().len(),
+                "audit_head": gateway.written.heads().first(),
+                "refusals_head": gateway.written.heads().get(1),
+            });
+            if let Value::Object(members) = &mut status {
+                let on_disk = summary::on_disk(&gateway.policy).into_iter();
+                members.extend(on_disk.map(|(name, value)| (name.into(), value)));
+            }
+            status
+        }
         Request::Associations => {
             let mut all = gateway.associations.all();
             all.sort_by_key(|live| live.association.id);
@@ -191,11 +198,16 @@ async fn carry_out(
             }
             modules
         }
-        Request::Reload => {
-            let reload = gateway.policy.reload().await;
-            let answer = match &reload {
-                Reload::Unchanged => {
-                    json!({ "outcome": "unchanged", "generation": generation.number })
+        Request::Reload { accept_removals } => {
+            let cause =
+                if accept_removals { ReloadCause::AcceptedRemovals } else { ReloadCause::Operator };
+            let reload = gateway.policy.reload(cause).await;
+            // Another reload may have been first.
+            let generation = gateway.policy.current();
+            let mut answer = match &reload {
+                Reload::Unchanged { recovered } => {
+                    let number = generation.number;
+                    json!({ "outcome": "unchanged", "generation": number, "recovered": recovered })
                 }
                 Reload::InForce(next) => {
                     json!({ "outcome": "in-force", "generation": next.number })
@@ -205,6 +217,10 @@ async fn carry_out(
                     json!({ "outcome": "refused", "generation": generation.number, "faults": faults })
                 }
             };
+            if let Value::Object(members) = &mut answer {
+                let changed = gateway.policy.configuration_changed().is_some();
+                members.insert("configuration_changed".into(), changed.into());
+            }
             // Whoever follows reloads lives as long as the gateway.
             let _ = reloaded.send(reload);
             answer

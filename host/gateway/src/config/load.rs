@@ -2,11 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::check_fqdn;
-use saegis_policy::{Artefacts, Changes, Document, Fault, Faults, Observer, Settings, Stores};
+use saegis_policy::{
+    Artefacts, Changes, ConfigurationFile, Document, Fault, Faults, Limits, Observer, Settings,
+    Stores,
+};
 use serde::de::DeserializeOwned;
+use tracing_subscriber::EnvFilter;
 
 use super::{Config, CseKind, RuleSource};
 use crate::answers;
@@ -35,9 +40,6 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Faults> {
     read.filter(|_| faults.is_empty()).ok_or(Faults(faults))
 }
 
-/// A configuration is a few lines; this bounds what is read where it is something else.
-const MAX_SIZE: u64 = 1 << 20;
-
 /// The text of a configuration, if it is not too large for one.
 ///
 /// # Errors
@@ -45,10 +47,12 @@ const MAX_SIZE: u64 = 1 << 20;
 fn text(file: &Path) -> Result<String, Faults> {
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     let size = std::fs::metadata(file).map_or(0, |meta| meta.len());
-    if size > MAX_SIZE {
-        return Err(fault(format!("is larger than {MAX_SIZE} bytes")));
+    if size > ConfigurationFile::MAX_SIZE {
+        return Err(fault(format!("is larger than {} bytes", ConfigurationFile::MAX_SIZE)));
     }
-    std::fs::read_to_string(file).map_err(|e| fault(format!("can't be read: {e}")))
+    let bytes = std::fs::read(file).map_err(|e| fault(format!("can't be read: {e}")))?;
+    let text = saegis_policy::text_of(file, &bytes).map_err(|fault| Faults(vec![fault]))?;
+    Ok(text.into())
 }
 
 impl Config {
@@ -79,6 +83,7 @@ impl Config {
         if let Some(config) = &mut config {
             config.check(&mut document);
             config.place(file.parent().unwrap_or(Path::new("")));
+            config.file = ConfigurationFile::of(file, text.as_bytes());
         }
         let policy_is_known = !["cse", "maf", "policy", "modules", "artefacts"]
             .into_iter()
@@ -130,7 +135,7 @@ impl Config {
             if !plain {
                 fault("upstream.url", &format!("{url} is not of the form http://host:port"));
             }
-            if upstream.notifications.is_some_and(|a| !a.ip().is_loopback()) {
+            if upstream.notifications.as_ref().is_some_and(|a| !a.is_loopback()) {
                 let what = "must be of the loopback interface, such as 127.0.0.1:8081, for whoever \
                             reaches it speaks as the CSE behind";
                 fault("upstream.notifications", what);
@@ -226,6 +231,9 @@ impl Config {
                 fault(entry, "must be at least 1");
             }
         }
+        if !(1..=3600).contains(&self.policy.load_seconds) {
+            fault("policy.load-seconds", "must be from 1 to 3600");
+        }
         let (audit, decisions) = (&self.audit, &self.decisions);
         for (table, bytes, old_files) in [
             ("audit", audit.file_bytes, audit.old_files),
@@ -238,6 +246,11 @@ impl Config {
                 fault(&format!("{table}.old-files"), "must be from 1 to 1000");
             }
         }
+        if let Some(filter) = &self.log.filter
+            && let Err(e) = EnvFilter::try_new(filter)
+        {
+            fault("log.filter", &format!("{filter:?} is no filter: {e}"));
+        }
         if !(decisions.sample > 0.0 && decisions.sample <= 1.0) {
             fault("decisions.sample", "must be above 0, and 1 at the most");
         }
@@ -248,7 +261,7 @@ impl Config {
         if audit.file.is_some() && audit.file == of_refusals {
             fault("audit.refusals-file", "is the file of the other events");
         }
-        if self.metrics.address.is_some_and(|a| !a.ip().is_loopback()) {
+        if self.metrics.address.as_ref().is_some_and(|a| !a.is_loopback()) {
             let what = "must be of the loopback interface, such as 127.0.0.1:9464, for there is no \
                         authentication; let a proxy that has one pass it on";
             fault("metrics.address", what);
@@ -278,10 +291,15 @@ impl Config {
             maf_keys: None,
             recorder: None,
             changes: Changes::default(),
+            allow_readable_tables: self.policy.allow_readable_tables,
+            configuration: self.file.clone(),
             is_maf: self.authority.is_some(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
-            limits: self.modules.limits(self.limits.handshake()),
+            limits: Limits {
+                load_time: Duration::from_secs(self.policy.load_seconds),
+                ..self.modules.limits(self.limits.handshake())
+            },
             grants: self.modules.grants(),
             stores: Arc::new(Stores::in_folder(self.modules.key_value_folder.clone())),
             observer,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_maf::Settings;
-use saegis_onem2m::id::{CseId, check_fqdn};
+use saegis_onem2m::id::{CseId, MAX_KEY_ID_LEN, check_fqdn};
 use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -68,9 +68,18 @@ fn store() -> PathBuf {
     "state/maf.redb".into()
 }
 
+/// Longest MAF-FQDN, in bytes: the identifier of a key has a RelativeKeyID of 32 digits and `@` in front.
+const MAX_FQDN: usize = MAX_KEY_ID_LEN - 33;
+
 fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     check_fqdn(&name).map_err(|e| D::Error::custom(format!("{name:?} {e}")))?;
+    if name.len() > MAX_FQDN {
+        let what = format!(
+            "{name:?} is longer than {MAX_FQDN} bytes, so that identifiers of keys are too long"
+        );
+        return Err(D::Error::custom(what));
+    }
     Ok(name.to_ascii_lowercase())
 }
 
@@ -136,6 +145,7 @@ impl MafConfig {
             audit,
             decisions,
             metrics,
+            file: None,
         }
     }
 }

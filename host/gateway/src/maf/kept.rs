@@ -121,6 +121,12 @@ impl Kept {
         all.map(|((_, relative), key)| (relative.clone(), key.clone())).collect()
     }
 
+    /// When the first key of a MAF ends, of those that are not over.
+    pub fn first_end(&self, nth: usize, now: SystemTime) -> Option<SystemTime> {
+        let ends = self.keys.iter().filter(|((maf, _), _)| *maf == nth);
+        ends.map(|(_, key)| key.expires).filter(|expires| *expires > now).min()
+    }
+
     /// Wipes the keys that are over.
     pub fn wipe(&mut self, now: SystemTime) {
         let over = self.keys.iter().filter(|(_, key)| key.expires <= now);
@@ -173,6 +179,11 @@ mod tests {
             kept.keep(of(n), Ok(key(1, now + HOUR)));
         }
         assert_eq!(kept.of_maf(0, now).len(), 2);
+        kept.keep(of(2), Ok(key(1, now + 2 * HOUR)));
+        assert_eq!(kept.first_end(0, now), Some(now + HOUR));
+        assert_eq!(kept.first_end(0, now + HOUR), Some(now + 2 * HOUR));
+        assert_eq!((kept.first_end(1, now), kept.first_end(0, now + 2 * HOUR)), (None, None));
+        kept.keys.pop(&of(2));
         assert!(kept.of_maf(1, now).is_empty() && kept.of_maf(0, now + HOUR).is_empty());
         assert!(kept.get(&of(0), now + HOUR).is_none());
         assert_eq!(kept.keys.len(), 1);

@@ -149,6 +149,14 @@ impl Keys {
         }
     }
 
+    /// When the first key in hand of each MAF ends, by its FQDN; nothing of one of which there is none.
+    pub fn first_ends(&self) -> Vec<(String, SystemTime)> {
+        let (kept, now) = (self.kept(), SystemTime::now());
+        let mafs = self.mafs.iter().enumerate();
+        mafs.filter_map(|(nth, maf)| Some((maf.at.fqdn.clone(), kept.first_end(nth, now)?)))
+            .collect()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -169,14 +169,14 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
     let manifests = [(name.clone(), changed.clone())].into();
     let next = decisions::open(&config, Changes { manifests, ..Changes::default() }).await?;
     put(&file, &changed)?;
-    let generation = match admin::reload(&config.admin.socket) {
+    let generation = match admin::reload(&config) {
         Ok(Reloaded::InForce(generation)) => Some(generation),
         Ok(Reloaded::Refused(faults)) => {
             if let Err(error) = manifest::replace(&file, &text) {
                 return Err(RolloutError::NotPutBack { faults, file, error }.into());
             }
             // It looks at its folders by itself; asked, it has done so when this ends.
-            let _ = admin::reload(&config.admin.socket);
+            let _ = admin::reload(&config);
             return Err(RolloutError::Refused(faults).into());
         }
         // None runs: it comes into force when one starts.

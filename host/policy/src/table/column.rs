@@ -81,6 +81,21 @@ pub(super) const MAX_CELL: usize = 1024;
 /// Checks a cell and appends what is kept of it. The error says what is wrong, and is never made
 /// of a key's digits.
 pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
+    append_checked(column, cell, cells).map_err(|what| {
+        // A blank that nobody sees is what is wrong, whatever else the check calls it.
+        let outer =
+            [cell.first(), cell.last()].into_iter().flatten().find(|b| b.is_ascii_whitespace());
+        match outer {
+            Some(b' ') => "has a space in front of its value or behind it; take it away".into(),
+            Some(_) => {
+                "has a tab or line break in front of its value or behind it; take it away".into()
+            }
+            None => what,
+        }
+    })
+}
+
+fn append_checked(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
     let text = || std::str::from_utf8(cell).map_err(|_| "is not UTF-8".to_string());
     match column.kind {
         Kind::Key => return append_key(column, cell, cells),

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::column::{self, Column, KNOWN, Kind};
 use super::{Row, Table, cell};
 use crate::fault::Fault;
+use crate::text;
 
 /// How many faults of one file are told before the reader gives up.
 const MAX_FAULTS: usize = 20;
@@ -25,6 +26,9 @@ pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(whole("is empty; a policy table starts with a line of column names"));
+    }
+    if let Err(what) = text::check(text) {
+        return Err(whole(what));
     }
     if !text.ends_with(b"\n") {
         let line = text.iter().filter(|&&b| b == b'\n').count() as u64 + 1;
@@ -67,6 +71,10 @@ fn read_header(
 ) -> Result<Vec<Column>, Vec<Fault>> {
     let mut columns: Vec<Column> = Vec::new();
     let mut faults = Vec::new();
+    if let Some(other) = records.separator(record) {
+        let what = format!("has {other} between the names of columns; a policy table has commas");
+        return Err(vec![records.fault(file, 0, what)]);
+    }
     for field in 0..record.fields {
         let name = records.field(field).trim_ascii();
         match KNOWN.into_iter().find(|c| c.name.as_bytes() == name) {
@@ -160,7 +168,10 @@ impl Rows {
         let table = &mut self.table;
         let count = table.columns.len();
         if record.fields != count {
-            let what = format!("has {} fields where the header has {count}", record.fields);
+            let mut what = format!("has {} fields where the header has {count}", record.fields);
+            if let Some(other) = records.separator(record) {
+                what = format!("has {other} between its fields; a policy table has commas");
+            }
             return Err((0, what));
         }
         for (at, column) in table.columns.iter().enumerate() {
@@ -288,6 +299,16 @@ impl<'a> Records<'a> {
         let end = |nth: usize| self.ends.get(nth).copied().unwrap_or_default();
         let start = if nth == 0 { 0 } else { end(nth - 1) };
         self.buffer.get(start..end(nth)).unwrap_or_default()
+    }
+
+    /// What is between the fields of a record in place of commas, if it looks so: spreadsheets write
+    /// what their language has there.
+    fn separator(&self, record: Record) -> Option<&'static str> {
+        let only = (record.fields == 1).then(|| self.field(0))?;
+        match only.iter().find(|byte| matches!(byte, b';' | b'\t'))? {
+            b';' => Some("semicolons"),
+            _ => Some("tabs"),
+        }
     }
 
     /// A fault at a field of the record at hand.

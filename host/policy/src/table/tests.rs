@@ -75,6 +75,26 @@ fn what_is_wrong_is_told_with_line_and_column() {
         ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
         ("Clight,1a2b3c,a@b.c,x", "t.csv:2:1: has 4 fields where the header has 3"),
         (
+            "Clight,1a2b3c ,a@b.c",
+            "t.csv:2:8: kpsa has a space in front of its value or behind it; take it away",
+        ),
+        (
+            "Clight,1a2b3c, a@b.c",
+            "t.csv:2:15: kpsa_id has a space in front of its value or behind it; take it away",
+        ),
+        (
+            "Clight\t,1a2b3c,a@b.c",
+            "t.csv:2:1: ae_id has a tab or line break in front of its value or behind it; take it away",
+        ),
+        (
+            "Clight;1a2b3c;a@b.c",
+            "t.csv:2:1: has semicolons between its fields; a policy table has commas",
+        ),
+        (
+            "Clight\t1a2b3c\ta@b.c",
+            "t.csv:2:1: has tabs between its fields; a policy table has commas",
+        ),
+        (
             "\n# note\nClight,0g,a@b.c",
             "t.csv:4:8: kpsa has a character that is no hexadecimal digit",
         ),
@@ -169,6 +189,53 @@ fn a_line_of_blanks_is_a_row() {
     let text = "ae_id,kpsa,kpsa_id\r\n\r\n  \r\nCa,1a2b3c,a@b.c\r\n \r\n";
     let what = "has 1 fields where the header has 3";
     assert_eq!(faults(text), [format!("t.csv:3:1: {what}"), format!("t.csv:5:1: {what}")]);
+}
+
+#[test]
+fn the_longest_identifier_of_a_key_is_one_that_can_be_used() {
+    for column in ["kpsa_id", "ke_id", "km_id"] {
+        let key = column.replace("_id", "");
+        let others = if column == "km_id" { ",client_id" } else { "" };
+        let row = |length: usize| {
+            let end = "@in.provider.com";
+            let id = format!("{}{end}", "a".repeat(length - end.len()));
+            let client = if others.is_empty() { "" } else { ",//in.provider.com/cse/C1" };
+            format!("ae_id,{column},{key}{others}\n,{id},1a2b3c4d5e6f7a8b{client}\n")
+        };
+        assert!(parse(&row(253)).is_ok(), "{column}");
+        let what = "is longer than 253 bytes, so that its Credential-ID is too long";
+        assert_eq!(faults(&row(254)), [format!("t.csv:2:2: {column} {what}")]);
+    }
+}
+
+/// Files that people save in another form than they think.
+#[test]
+fn a_text_in_another_form_is_called_by_its_name() {
+    let utf16 = |big: bool| -> Vec<u8> {
+        let units = GOOD.encode_utf16();
+        units.flat_map(|u| if big { u.to_be_bytes() } else { u.to_le_bytes() }).collect()
+    };
+    let wide = "t.csv: is not UTF-8 but UTF-16; save it as UTF-8";
+    let mac = "t.csv: has the line ends of old Macs (CR alone); save it with LF or CR LF";
+    for (text, fault) in [
+        ([b"\xFF\xFE".as_slice(), &utf16(false)].concat(), wide),
+        ([b"\xFE\xFF".as_slice(), &utf16(true)].concat(), wide),
+        (utf16(false), wide),
+        (utf16(true), wide),
+        (GOOD.replace('\n', "\r").into_bytes(), mac),
+        (
+            GOOD.replace(',', ";").into_bytes(),
+            "t.csv:1:1: has semicolons between the names of columns; a policy table has commas",
+        ),
+        (
+            GOOD.replace(',', "\t").into_bytes(),
+            "t.csv:1:1: has tabs between the names of columns; a policy table has commas",
+        ),
+    ] {
+        let found = Table::parse(Path::new("t.csv"), &text).err().unwrap();
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [fault]);
+    }
+    assert!(Table::parse(Path::new("t.csv"), GOOD.replace('\n', "\r\n").as_bytes()).is_ok());
 }
 
 #[test]

@@ -1,0 +1,200 @@
+//! The policy: the generation in force, how to get the next, and how what is on disk stands to it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+
+use crate::artefact;
+use crate::build::{self, Mode};
+use crate::disk::{DiskState, DiskThreads, Urgency};
+use crate::fault::{Fault, Faults};
+use crate::generation::Generation;
+use crate::queue::Queue;
+use crate::sandbox::Sandbox;
+use crate::settings::Settings;
+
+/// What a reload came to.
+pub enum Reload {
+    /// Nothing had changed.
+    Unchanged {
+        /// Whether what was on disk before had been refused.
+        recovered: bool,
+    },
+    /// The next generation is in force.
+    InForce(Arc<Generation>),
+    /// The next generation was not good; the last one stays in force.
+    Refused(Faults),
+}
+
+/// Why there is a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadCause {
+    /// The regular look at the folders.
+    Routine,
+    /// Something has changed.
+    Change,
+    /// The operator asked for it.
+    Operator,
+    /// The operator asked for it, and says that policy files that are gone are so on purpose.
+    AcceptedRemovals,
+}
+
+/// The policy: the generation in force, and how to get the next.
+pub struct Policy {
+    settings: Settings,
+    sandbox: Arc<Sandbox>,
+    /// Where decisions wait for shadows.
+    queue: Queue,
+    threads: DiskThreads,
+    current: ArcSwap<Generation>,
+    on_disk: Mutex<OnDisk>,
+    /// One build at a time, so that generations follow one another.
+    building: tokio::sync::Mutex<()>,
+}
+
+/// What is known of the disk.
+struct OnDisk {
+    state: DiskState,
+    /// Since when the configuration is another than at the start.
+    configuration_changed: Option<SystemTime>,
+}
+
+impl Policy {
+    /// Loads the first generation. To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// All that is wrong with modules and policy files.
+    pub async fn open(settings: Settings) -> Result<Self, Faults> {
+        let modules = settings.modules.clone();
+        let no_engine = |what: String| Faults(vec![Fault::of(&modules, what)]);
+        let sandbox = Sandbox::new(&settings)
+            .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
+        let sandbox = Arc::new(sandbox);
+        let threads = DiskThreads::new(settings.limits.load_time);
+        artefact::obtain(&settings, &threads, Urgency::Operator).await;
+        let queue = Queue::start();
+        // There is no file that an earlier generation had.
+        let mode = Mode { urgency: Urgency::Operator, accept_removals: true };
+        let first = build::build(&settings, &sandbox, &queue, &threads, None, mode).await;
+        Ok(Self {
+            settings,
+            sandbox,
+            queue,
+            threads,
+            current: ArcSwap::from_pointee(first.generation?),
+            on_disk: Mutex::new(OnDisk { state: DiskState::InForce, configuration_changed: None }),
+            building: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// The generation in force. Take it once for a handshake or a request, and keep to it.
+    #[must_use]
+    pub fn current(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// The settings that it was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How what is on disk stands to the generation in force.
+    #[must_use]
+    pub fn disk_state(&self) -> DiskState {
+        self.on_disk().state.clone()
+    }
+
+    /// Since when the configuration is known to be another than at the start; it counts from the
+    /// next one.
+    #[must_use]
+    pub fn configuration_changed(&self) -> Option<SystemTime> {
+        self.on_disk().configuration_changed
+    }
+
+    fn on_disk(&self) -> MutexGuard<'_, OnDisk> {
+        self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many threads read policy files, those among them that a file system holds up.
+    #[must_use]
+    pub fn busy_threads(&self) -> usize {
+        self.threads.busy()
+    }
+
+    pub(crate) fn threads(&self) -> &DiskThreads {
+        &self.threads
+    }
+
+    /// Sees to it that what the next generation wants of registries is kept here, as far as it can
+    /// be had. That can take a while, and may be given up at any time.
+    pub async fn obtain(&self, cause: ReloadCause) {
+        artefact::obtain(&self.settings, &self.threads, cause.urgency()).await;
+    }
+
+    /// Has artefacts thrown away that nothing has needed for long. To be called now and then.
+    pub async fn tidy(&self) {
+        artefact::tidy(&self.settings, &self.threads, &self.current()).await;
+    }
+
+    /// Builds the next generation from what is on disk now, and puts it in force if it is good. What
+    /// it wants of registries is fetched before. It comes to an end also where the disk does not
+    /// answer.
+    pub async fn reload(&self, cause: ReloadCause) -> Reload {
+        // Before the lock: a registry that is slow holds up nobody who does not want it.
+        self.obtain(cause).await;
+        let _one_at_a_time = self.building.lock().await;
+        let last = self.current();
+        let before = self.disk_state();
+        if before == DiskState::InForce {
+            self.on_disk().state = DiskState::Loading { since: SystemTime::now() };
+        }
+        let accept_removals = cause == ReloadCause::AcceptedRemovals;
+        let mode = Mode { urgency: cause.urgency(), accept_removals };
+        let Self { settings, sandbox, queue, threads, .. } = self;
+        let found = build::build(settings, sandbox, queue, threads, Some(&last), mode).await;
+        let reload = match found.generation {
+            Err(faults) => Reload::Refused(faults),
+            Ok(next) if build::same(&next, &last) => {
+                Reload::Unchanged { recovered: matches!(before, DiskState::Refused { .. }) }
+            }
+            Ok(next) => {
+                let next = Arc::new(next);
+                // Their slots are the next generation's.
+                last.modules.iter().filter_map(|i| i.kept.as_ref()).for_each(|kept| kept.end());
+                self.current.store(next.clone());
+                Reload::InForce(next)
+            }
+        };
+        let mut on_disk = self.on_disk();
+        on_disk.state = match (&reload, before) {
+            (Reload::Refused(faults), DiskState::Refused { since, .. }) => {
+                DiskState::Refused { since, faults: faults.clone() }
+            }
+            (Reload::Refused(faults), _) => {
+                DiskState::Refused { since: SystemTime::now(), faults: faults.clone() }
+            }
+            _ => DiskState::InForce,
+        };
+        match found.configuration_changed {
+            Some(true) => {
+                on_disk.configuration_changed.get_or_insert_with(SystemTime::now);
+            }
+            Some(false) => on_disk.configuration_changed = None,
+            None => {}
+        }
+        drop(on_disk);
+        reload
+    }
+}
+
+impl ReloadCause {
+    fn urgency(self) -> Urgency {
+        match self {
+            Self::Routine => Urgency::Routine,
+            Self::Change => Urgency::Change,
+            Self::Operator | Self::AcceptedRemovals => Urgency::Operator,
+        }
+    }
+}

@@ -55,7 +55,8 @@ impl Request {
             Self::Status | Self::Associations | Self::Modules | Self::Bindings | Self::Peers => {
                 None
             }
-            Self::Reload => Some("reload".into()),
+            Self::Reload { accept_removals: false } => Some("reload".into()),
+            Self::Reload { accept_removals: true } => Some("reload --accept-removals".into()),
             Self::FreeBinding { credential_id } => Some(format!("free-binding {credential_id}")),
             Self::EndAssociation { id } => Some(format!("end-association {id}")),
             Self::DeleteAe { ae_id } => Some(format!("delete-ae {ae_id}")),

@@ -9,8 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use saegis_tests::{
-    Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, saegis,
-    with_each_client,
+    Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, with_each_client,
 };
 
 with_each_client!(

@@ -131,7 +131,7 @@ impl Keeper {
         };
         let credentials = at.credentials_file.as_ref().map(|file| {
             Credentials::read(file, host)
-                .map_err(|e| format!("{}: {e}", saegis_policy::Shown(&file)))
+                .map_err(|e| format!("{}: {e}", saegis_policy::Shown(file)))
         });
         let registry =
             Registry::new(host.clone(), credentials.transpose()?, at.ca_file.as_deref(), bounds);

@@ -31,7 +31,7 @@ pub enum CertsError {
     #[error("{0}")]
     Config(#[from] Faults),
     /// A file can't be read, or holds nothing of the kind.
-    #[error("{}: {why}", saegis_policy::Shown(&file))]
+    #[error("{}: {why}", saegis_policy::Shown(file))]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -39,7 +39,7 @@ pub enum CertsError {
         why: String,
     },
     /// A file can't be written.
-    #[error("{}: {why}", saegis_policy::Shown(&file))]
+    #[error("{}: {why}", saegis_policy::Shown(file))]
     Unwritten {
         /// The file.
         file: PathBuf,

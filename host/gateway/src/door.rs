@@ -77,7 +77,7 @@ impl Door {
             hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(|_| {
                 let what =
                     "is no key of 64 hexadecimal digits; take it away, and AEs register anew";
-                std::io::Error::other(format!("{}: {what}", saegis_policy::Shown(&key_file)))
+                std::io::Error::other(format!("{}: {what}", saegis_policy::Shown(key_file)))
             })?;
         }
         Ok(Self { address, key })

@@ -249,7 +249,7 @@ async fn check(file: &Path, json: bool) -> ExitCode {
                     1 => ", with a warning".into(),
                     several => format!(", with {several} warnings"),
                 };
-                print(&format!("{}: good{and}", saegis_policy::Shown(&file)));
+                print(&format!("{}: good{and}", saegis_policy::Shown(file)));
                 summary::policy(&generation).iter().skip(1).for_each(|line| print(line));
                 warnings.iter().for_each(|warning| print(&format!("  warning     {warning}")));
             }

@@ -47,7 +47,7 @@ pub enum ModuleError {
     #[error("{0}")]
     Rollout(#[from] rollout::RolloutError),
     /// A file can't be read, or is no module.
-    #[error("{}: {why}", saegis_policy::Shown(&file))]
+    #[error("{}: {why}", saegis_policy::Shown(file))]
     Unusable {
         /// The file.
         file: PathBuf,

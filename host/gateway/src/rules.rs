@@ -195,7 +195,7 @@ fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<Kept> {
             Kept { since: Instant::now(), age, subscription }
         }),
         Err(error) => {
-            let file = saegis_policy::Shown(&store);
+            let file = saegis_policy::Shown(store);
             tracing::warn!(
                 event = "rules.not-kept",
                 "{file}: the service subscription that was fetched last can't be read: {error}"
@@ -215,7 +215,7 @@ async fn outlast(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
         tracing::warn!(
             event = "rules.not-kept",
             "{}: the service subscription can't be kept for the next start: {error}",
-            saegis_policy::Shown(&store)
+            saegis_policy::Shown(store)
         );
     }
 }

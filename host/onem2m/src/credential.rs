@@ -200,10 +200,11 @@ mod tests {
         // The examples of TS-0013 and of the worked example.
         assert_eq!(of(&[0x12, 0x34, 0x56]), Ok(KeyStrength::Weak));
         assert_eq!(of(&[0x1a, 0x2b, 0x3c, 0x4d, 0x5e, 0x6f, 0x7a, 0x8b]), Ok(KeyStrength::Weak));
-        let counting: [u8; 32] = std::array::from_fn(|n| 250_u8.wrapping_add(n as u8));
-        let down: [u8; 32] = std::array::from_fn(|n| 3_u8.wrapping_sub(n as u8));
-        let pair: [u8; 32] = std::array::from_fn(|n| [0xab, 0xcd][n % 2]);
-        let seven: [u8; 32] = std::array::from_fn(|n| (n as u8 % 7) * 31);
+        let indices: [u8; 32] = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let counting = indices.map(|n| 250_u8.wrapping_add(n));
+        let down = indices.map(|n| 3_u8.wrapping_sub(n));
+        let pair = indices.map(|n| if n % 2 == 0 { 0xab } else { 0xcd });
+        let seven = indices.map(|n| (n % 7) * 31);
         for weak in [counting, down, pair, seven] {
             assert_eq!(of(&weak), Ok(KeyStrength::Weak), "{weak:x?}");
         }

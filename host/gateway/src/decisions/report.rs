@@ -101,7 +101,7 @@ impl Report {
                 group.count += 1;
                 if group.examples.len() < EXAMPLES {
                     group.examples.push(Example {
-                        file: saegis_policy::Shown(&file).to_string(),
+                        file: saegis_policy::Shown(file).to_string(),
                         line,
                         question: question.to_string(),
                         before: before.to_string(),

@@ -84,7 +84,7 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
         });
         crate::print(&out.to_string());
     } else {
-        crate::print(&format!("{}: {}", saegis_policy::Shown(&file), kind(found.kind)));
+        crate::print(&format!("{}: {}", saegis_policy::Shown(file), kind(found.kind)));
         line("hooks", &or_none(found.hooks.iter().map(|hook: &Hook| hook.name().to_string())));
         line("contract", &or_none(found.contract.iter().cloned()));
         for import in &found.imports {

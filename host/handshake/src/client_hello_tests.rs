@@ -283,6 +283,24 @@ async fn a_post_quantum_hello_is_read_however_it_is_cut() {
     assert_eq!(cause(&records(&cut, 1)).await, "too-large");
 }
 
+/// As recorded: each offers the key share X25519MLKEM768.
+#[tokio::test]
+async fn recorded_post_quantum_hellos_are_read_however_they_are_cut() {
+    for (name, length, server) in
+        [("chromium-156", 1976, "localhost"), ("openssl-3.5.2", 1543, "in.provider.com")]
+    {
+        let file = format!("../../fuzz/corpus/client_hello/recorded-{name}.bin");
+        let wire = std::fs::read(file).unwrap();
+        let message = wire.split_at(5).1;
+        assert_eq!(message.len(), length, "{name}");
+        for size in [4000, 512, 1] {
+            let flight = read(&records(message, size)).await.unwrap();
+            assert_eq!(flight.server_name(), Some(server), "{name} in records of {size}");
+            assert!(flight.certificates().modern);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(wire in prop::collection::vec(any::<u8>(), 0..300), from in 0usize..60) {

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use saegis_tests::{Gateway, LIGHT1, Light, Mark, Request, Setup, saegis};
 
@@ -209,4 +211,62 @@ fn there_are_no_core_dumps_and_no_looks_into_its_memory() {
     }
     // It works all the same.
     Light::connect(gateway.port(), LIGHT1).unwrap().close();
+}
+
+/// Runs the gateway without the right to lock more memory than the limit says, which root has.
+fn with_locked_memory_limit(limit: &str) -> Setup {
+    let limit = format!("--memlock={limit}");
+    let without_right = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
+    let right: &[&str] = if is_root() { &without_right } else { &[] };
+    Setup::new().through(&[right, &["prlimit", &limit]].concat())
+}
+
+/// KiB of memory that a gateway has locked.
+fn locked_memory(gateway: &Gateway) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    locked.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+fn wait_for_locked_memory(gateway: &Gateway, fits: impl Fn(usize) -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !fits(locked_memory(gateway)) {
+        assert!(Instant::now() < end, "{} KiB are locked", locked_memory(gateway));
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// The keys of a table are in locked memory, of as many pages as they need, as long as the table is in force.
+/// The soft limit does not matter, for the gateway raises it to the hard one.
+#[test]
+fn the_keys_of_tables_are_in_locked_memory() {
+    const ROWS: usize = 20_000;
+    let gateway = with_locked_memory_limit("0:8388608").start();
+    let table = gateway.table();
+    let few = locked_memory(&gateway);
+    assert!((1..=256).contains(&few), "{few} KiB are locked");
+    let row = |n| format!("C{n:07},0011223344556677{n:016x},light{n:07}@in.provider.com\n");
+    let many = table.clone() + &(0..ROWS).map(row).collect::<String>();
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", &many));
+    // Each row has 16 bytes of key, and no more than its text.
+    let bounds = few + ROWS * 16 / 1024..=few + many.len() / 1024 + 1;
+    wait_for_locked_memory(&gateway, |now| bounds.contains(&now));
+    Light::connect(gateway.port(), LIGHT1).unwrap();
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", &table));
+    wait_for_locked_memory(&gateway, |now| now == few);
+    assert!(gateway.log().all(Mark::START, "policy.keys-not-locked", 0).is_empty());
+}
+
+/// Where the system refuses to lock memory, the gateway works, and its log names the limit.
+#[test]
+fn where_memory_cannot_be_locked_the_gateway_warns_and_works() {
+    let gateway = with_locked_memory_limit("0:0").start();
+    let warning = gateway.log().wait("policy.keys-not-locked");
+    assert_eq!(warning.text("level"), "WARN");
+    for part in ["psk-lookup-table.csv", "1 KiB", "RLIMIT_MEMLOCK", "LimitMEMLOCK="] {
+        assert!(warning.message().contains(part), "{}", warning.message());
+    }
+    assert_eq!(locked_memory(&gateway), 0);
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
 }

@@ -23,6 +23,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     // Limits and namespaces of their own for gateways under test.
     ("prlimit", "util-linux"),
+    ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];
 

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::fs::Mode;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
 
 /// Makes files and folders private to their owner unless their maker sets another mode.
@@ -26,4 +26,12 @@ pub fn forbid_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Raises the limit of locked memory as far as the process may, for the keys of policy tables.
+///
+/// A failure is not reported here: whatever then cannot be locked is.
+pub fn raise_locked_memory_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Memlock);
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
 }

@@ -111,6 +111,7 @@ fn main() -> ExitCode {
     if let Err(e) = hardening::forbid_dumps() {
         return complain(&format!("core dumps cannot be forbidden: {e}"), 1);
     }
+    hardening::raise_locked_memory_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return complain(&format!("no threads: {e}"), 1),

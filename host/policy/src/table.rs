@@ -1,8 +1,10 @@
 //! Policy tables: CSV files parsed once, natively, into one block of memory and an index.
 //!
 //! A module sees single rows through an import, and never a key; a table of a million rows
-//! exists once. All memory that held a key is overwritten when the table goes.
+//! exists once. All memory that held a key is overwritten when the table goes, and the table's own is locked
+//! where the system allows, so that no key is written to a swap.
 
+mod arena;
 mod column;
 mod parse;
 
@@ -15,10 +17,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
-use zeroize::Zeroizing;
 
 use crate::aside::drop_aside;
 use crate::fault::Fault;
+use arena::Arena;
 use column::{Column, Kind};
 
 /// A policy table.
@@ -27,7 +29,7 @@ pub struct Table {
     /// Which column is the index.
     index_column: usize,
     /// The cells of all rows one behind the other; keys as bytes, all else as UTF-8.
-    cells: Zeroizing<Vec<u8>>,
+    cells: Arena,
     /// Where each cell ends in `cells`; a cell starts where the one before it ends.
     ends: Vec<u32>,
     /// Row numbers by the text in the index column.
@@ -184,7 +186,7 @@ impl Table {
     }
 
     fn cell(&self, row: Row, column: usize) -> &[u8] {
-        cell(&self.cells, &self.ends, row.0 as usize * self.columns.len() + column)
+        cell(self.cells.bytes(), &self.ends, row.0 as usize * self.columns.len() + column)
     }
 }
 

@@ -5,6 +5,8 @@ use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId, check_fqdn};
 use saegis_onem2m::timestamp;
 
+use super::arena::Arena;
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -80,7 +82,7 @@ pub(super) const MAX_CELL: usize = 1024;
 
 /// Checks a cell and appends what is kept of it. The error says what is wrong, and is never made
 /// of a key's digits.
-pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
+pub(super) fn append(column: Column, cell: &[u8], cells: &mut Arena) -> Result<(), String> {
     append_checked(column, cell, cells).map_err(|what| {
         // A blank that nobody sees is what is wrong, whatever else the check calls it.
         let outer =
@@ -95,7 +97,7 @@ pub(super) fn append(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result
     })
 }
 
-fn append_checked(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
+fn append_checked(column: Column, cell: &[u8], cells: &mut Arena) -> Result<(), String> {
     let text = || std::str::from_utf8(cell).map_err(|_| "is not UTF-8".to_string());
     match column.kind {
         Kind::Key => return append_key(column, cell, cells),
@@ -107,16 +109,14 @@ fn append_checked(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<()
             let at = id.find('@').unwrap_or_default();
             let lower =
                 id.char_indices().map(|(n, c)| if n < at { c.to_ascii_lowercase() } else { c });
-            cells.extend(lower.collect::<String>().bytes());
-            return Ok(());
+            return append_text(lower.collect::<String>().as_bytes(), cells);
         }
         _ if cell.is_empty() => {}
         Kind::AbsoluteId => AbsoluteId::check(text()?).map_err(|e| e.to_string())?,
         Kind::Fqdn => {
             let name = text()?;
             check_fqdn(name).map_err(|e| e.to_string())?;
-            cells.extend_from_slice(name.to_ascii_lowercase().as_bytes());
-            return Ok(());
+            return append_text(name.to_ascii_lowercase().as_bytes(), cells);
         }
         Kind::AeIdStem => AeIdStem::check(text()?).map_err(|e| e.to_string())?,
         Kind::AeIdStems => {
@@ -129,14 +129,12 @@ fn append_checked(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<()
             if cse.could_be_an_ae_id() {
                 return Err("starts with S, as the AE-IDs of AEs do that a CSE speaks for".into());
             }
-            cells.extend_from_slice(cse.bare().as_bytes());
-            return Ok(());
+            return append_text(cse.bare().as_bytes(), cells);
         }
         Kind::Time => {
             let at = timestamp::parse(text()?).map_err(|e| e.to_string())?;
             let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            cells.extend_from_slice(since.as_secs().to_string().as_bytes());
-            return Ok(());
+            return append_text(since.as_secs().to_string().as_bytes(), cells);
         }
         Kind::Text => text()?
             .chars()
@@ -144,8 +142,11 @@ fn append_checked(column: Column, cell: &[u8], cells: &mut Vec<u8>) -> Result<()
             .then_some(())
             .ok_or("has a control character")?,
     }
-    cells.extend_from_slice(cell);
-    Ok(())
+    append_text(cell, cells)
+}
+
+fn append_text(text: &[u8], cells: &mut Arena) -> Result<(), String> {
+    cells.append(text).map_err(|e| e.to_string())
 }
 
 impl Column {
@@ -155,8 +156,7 @@ impl Column {
     }
 }
 
-fn append_key(column: Column, digits: &[u8], cells: &mut Vec<u8>) -> Result<(), String> {
-    let start = cells.len();
+fn append_key(column: Column, digits: &[u8], cells: &mut Arena) -> Result<(), String> {
     let len = digits.len() / 2;
     if digits.is_empty() {
         return Err(format!("is empty; a key has at least {} bytes", column.min_key()));
@@ -167,9 +167,8 @@ fn append_key(column: Column, digits: &[u8], cells: &mut Vec<u8>) -> Result<(), 
     if len > PresharedKey::MAX_LEN {
         return Err(format!("is longer than {} bytes", PresharedKey::MAX_LEN));
     }
-    cells.resize(start + len, 0);
-    let place = cells.get_mut(start..).unwrap_or_default();
-    if hex::decode_to_slice(digits, place).is_err() {
+    let place = cells.append_zeros(len).map_err(|e| e.to_string())?;
+    if hex::decode_to_slice(digits, &mut *place).is_err() {
         return Err("has a character that is no hexadecimal digit".into());
     }
     KeyStrength::of(place, column.min_key()).map(drop).map_err(|e| e.to_string())

@@ -9,6 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::KeyStrength;
 use zeroize::Zeroizing;
 
+use super::arena::Arena;
 use super::column::{self, Column, KNOWN, Kind};
 use super::{Row, Table, cell};
 use crate::fault::Fault;
@@ -45,7 +46,11 @@ pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
         Err(what) => return Err(vec![records.fault(file, 0, what)]),
     };
     let columns = read_header(file, &records, header)?;
-    let mut rows = Rows::new(columns, text.len());
+    // What is kept of a cell is never longer than its text but for a time, which takes as many digits at
+    // the most.
+    let cells = Arena::with_capacity(text.len())
+        .map_err(|e| whole(&format!("needs {} bytes of memory: {e}", text.len())))?;
+    let mut rows = Rows::new(columns, cells);
     let mut faults = Vec::new();
     while faults.len() < MAX_FAULTS {
         match records.next() {
@@ -61,7 +66,7 @@ pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
             }
         }
     }
-    if faults.is_empty() { Ok(rows.finish()) } else { Err(faults) }
+    if faults.is_empty() { Ok(rows.finish(file)) } else { Err(faults) }
 }
 
 fn read_header(
@@ -123,20 +128,17 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(columns: Vec<Column>, text_len: usize) -> Self {
+    fn new(columns: Vec<Column>, cells: Arena) -> Self {
         let place = |name: &str| columns.iter().position(|c| c.name == name);
         let index_column = columns.iter().position(|c| c.is_index()).unwrap_or_default();
         let keys = columns.iter().enumerate().filter(|(_, c)| c.kind == Kind::Key);
-        let rows_guess = text_len / SHORT_ROW.max(columns.len() * 12);
+        let rows_guess = cells.capacity() / SHORT_ROW.max(columns.len() * 12);
         Self {
             key_columns: keys.map(|(at, _)| at).collect(),
             entities: ["ae_id", "ae_ids", "cse_id"].into_iter().filter_map(place).collect(),
             table: Table {
                 index_column,
-                // What is kept of a cell is never longer than its text but for a time, which
-                // takes as many digits at the most; so this never grows, and growing would leave
-                // a copy of keys behind.
-                cells: Zeroizing::new(Vec::with_capacity(text_len)),
+                cells,
                 ends: Vec::with_capacity(rows_guess * columns.len()),
                 index: HashTable::with_capacity(rows_guess),
                 ae_ids: OnceLock::new(),
@@ -200,7 +202,7 @@ impl Rows {
             table.first_short_key = Some(records.place(0).0);
         }
         let Table { index, hasher, cells, ends, .. } = table;
-        let cell = |row: u32| cell(cells, ends, row as usize * count + table.index_column);
+        let cell = |row: u32| cell(cells.bytes(), ends, row as usize * count + table.index_column);
         let own = cell(number);
         let entry =
             index.entry(hasher.hash_one(own), |&r| cell(r) == own, |&r| hasher.hash_one(cell(r)));
@@ -221,11 +223,15 @@ impl Rows {
         }
     }
 
-    fn finish(mut self) -> Table {
+    fn finish(mut self, file: &Path) -> Table {
         self.table.ends.shrink_to_fit();
         let Table { index, hasher, cells, ends, columns, index_column, .. } = &mut self.table;
-        let cell = |row: u32| cell(cells, ends, row as usize * columns.len() + *index_column);
+        let cell =
+            |row: u32| cell(cells.bytes(), ends, row as usize * columns.len() + *index_column);
         index.shrink_to_fit(|&row| hasher.hash_one(cell(row)));
+        if self.table.has_keys() {
+            self.table.cells.lock(file);
+        }
         self.table
     }
 }

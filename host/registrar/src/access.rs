@@ -203,8 +203,23 @@ impl<'a> Originator<'a> {
     }
 
     /// Whether this originator is the one that an attribute of a record named when that was stored.
-    pub(crate) fn is_the(&self, named: &Named) -> bool {
-        self.is(Some(&named.id)) && self.identity.is_registrant(named.registrants.as_ref())
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn is_the(&self, named: &Named) -> Result<bool, StoreError> {
+        if !self.is(Some(&named.id)) {
+            return Ok(false);
+        }
+        let registrant = self.registrant_in(named.registrants.as_ref())?;
+        Ok(self.identity.is_registrant(registrant.as_deref()))
+    }
+
+    /// The registrant that an attribute of a record knows for this originator's AE-ID.
+    fn registrant_in(&self, known: Option<&Registrants>) -> Result<Option<String>, StoreError> {
+        match self.identity.stem_of_registrant() {
+            Some(stem) => names::known(self.read, known, stem),
+            None => Ok(None),
+        }
     }
 
     /// What a policy grants, if it is still there.
@@ -214,15 +229,16 @@ impl<'a> Originator<'a> {
         }
         let found = policy.find(self.read, self.now)?.map(|found| found.record);
         let found = found.filter(|r| r.ty == ResourceType::AccessControlPolicy);
-        let grants = found.map(|p| Rc::new(self.grants_in(&p, PRIVILEGES)));
+        let grants = found.map(|p| self.grants_in(&p, PRIVILEGES)).transpose()?.map(Rc::new);
         self.grants.borrow_mut().insert(policy.ri.clone(), grants.clone());
         Ok(grants)
     }
 
-    fn grants_in(&self, policy: &Record, set: &str) -> Grants {
+    fn grants_in(&self, policy: &Record, set: &str) -> Result<Grants, StoreError> {
         let circumstances = Circumstances { at: self.now, source: self.source };
-        let (set, registrants) = (policy.attributes.get(set), policy.names.registrants(set));
-        Grants::to((&self.identity, registrants), self.is_authenticated, &circumstances, set)
+        let registrant = self.registrant_in(policy.names.registrants(set))?;
+        let who = (&self.identity, registrant.as_deref());
+        Ok(Grants::to(who, self.is_authenticated, &circumstances, policy.attributes.get(set)))
     }
 
     /// By which rule that resource goes.
@@ -393,7 +409,7 @@ pub(crate) fn allows(
     }
     let own = |ri: &str, access| {
         let policy = who.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
-        let grants = who.grants_in(&policy, SELF_PRIVILEGES);
+        let grants = who.grants_in(&policy, SELF_PRIVILEGES)?;
         Ok::<_, StoreError>(grants.allow(access, ResourceType::AccessControlPolicy))
     };
     match rule {
@@ -408,7 +424,7 @@ pub(crate) fn allows(
             Ok(false)
         }
         Rule::Policies(policies) => Ok(policies.iter().any(|(_, p)| p.allow(access, on.ty))),
-        Rule::Default { custodian: Some(custodian), .. } => Ok(who.is_the(custodian)),
+        Rule::Default { custodian: Some(custodian), .. } => who.is_the(custodian),
         Rule::Default { custodian: None, creator } => {
             let looks = matches!(access, Access::Retrieve | Access::Discover)
                 && on.ty == ResourceType::CseBase
@@ -416,7 +432,10 @@ pub(crate) fn allows(
             // A CSE speaks of an AE that it announces as that AE (TS-0001 clause 10.2.2.2).
             let announced = announcement::ae_of(on);
             let owns = who.is(on.owner.as_deref()) || who.is(announced.as_deref());
-            Ok(looks || owns || creator.as_ref().is_some_and(|creator| who.is_the(creator)))
+            match creator {
+                Some(creator) if !looks && !owns => who.is_the(creator),
+                _ => Ok(looks || owns),
+            }
         }
     }
 }

@@ -115,7 +115,7 @@ fn may_see(
     let from = subscription.named_by.as_deref();
     match Originator::identify(read, context.settings, from, context.now) {
         // Not whoever has taken its name.
-        Ok(who) if !who.is_the(&Named::of(subscription, NAMED_BY, from.unwrap_or_default())) => {
+        Ok(who) if !who.is_the(&Named::of(subscription, NAMED_BY, from.unwrap_or_default()))? => {
             Ok(false)
         }
         Ok(who) => may(&who, Access::Retrieve, about),

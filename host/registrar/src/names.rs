@@ -8,7 +8,8 @@
 //!   those of AEs, which are AE-ID-Stems: there the registrant counts as well.
 //! - an AE-ID stands for its AE-ID-Stem together with its registrant: the credential that registered it.
 //!   The same credential that registers the stem again is the same AE, and another is another. An AE-ID that
-//!   nobody has registered yet stands for whoever is the first to register it.
+//!   nobody has registered yet stands for whoever is the first to register it: it is noted which wait for
+//!   the stem that is, and the store knows who ended it.
 //!
 //! What is gone stays gone, whoever takes its name: such a name stands for nothing. Patterns, `all` and
 //! domain names stand for sets, whoever is in them. An AE-ID of another CSE is that CSE's word: it alone
@@ -53,14 +54,15 @@ const ADDRESSES: [&str; 4] = [POLICIES, MEMBERS, TARGETS, SUBSCRIBER];
 /// The attributes with identifiers of AEs and CSEs.
 const IDENTIFIERS: [&str; 3] = [PRIVILEGES, SELF_PRIVILEGES, CUSTODIAN];
 
-/// Maximum number of resources that name an AE-ID which nobody has registered yet: its registration
-/// has to write each of them.
-const MAX_AWAITING: usize = 256;
+/// Begins what is noted in place of a registrant where a wait is not the first for its stem. No
+/// Credential-ID looks like this.
+const WAIT: char = '?';
 
 /// Length of the random part of a registrant without a credential.
 const RANDOM: usize = 16;
 
-/// The registrant of each AE-ID-Stem that an attribute names; an empty one where nobody had registered it.
+/// The registrant of each AE-ID-Stem that an attribute names, or the wait for one where nobody had
+/// registered it.
 pub(crate) type Registrants = BTreeMap<String, String>;
 
 /// Who registered an AE.
@@ -155,10 +157,38 @@ impl Names {
         self.registrants.get(attribute)
     }
 
-    /// The AE-ID-Stems that stand for whoever registers them first.
-    pub(crate) fn awaited(&self) -> BTreeSet<&str> {
+    /// The AE-ID-Stems that stand for whoever registers them first, each with the number of the wait.
+    pub(crate) fn awaited(&self) -> BTreeSet<(&str, u64)> {
         let all = self.registrants.values().flatten();
-        all.filter(|(_, registrant)| registrant.is_empty()).map(|(stem, _)| stem.as_str()).collect()
+        all.filter_map(|(stem, registrant)| Some((stem.as_str(), wait_in(registrant)?))).collect()
+    }
+}
+
+/// The number of the wait that is noted in place of a registrant.
+fn wait_in(registrant: &str) -> Option<u64> {
+    match registrant.strip_prefix(WAIT) {
+        Some(number) => number.parse().ok(),
+        None => registrant.is_empty().then_some(0),
+    }
+}
+
+/// Notes a wait. The first for a stem is empty.
+fn noted(wait: u64) -> String {
+    if wait == 0 { String::new() } else { format!("{WAIT}{wait}") }
+}
+
+/// The registrant that an attribute knows for a stem, once there is one.
+pub(crate) fn known(
+    read: &dyn Read,
+    registrants: Option<&Registrants>,
+    stem: &str,
+) -> Result<Option<String>, StoreError> {
+    let Some(known) = registrants.and_then(|registrants| registrants.get(stem)) else {
+        return Ok(None);
+    };
+    match wait_in(known) {
+        Some(wait) => read.first(stem, wait),
+        None => Ok(Some(known.clone())),
     }
 }
 
@@ -258,7 +288,7 @@ fn identifiers(
     attribute: &'static str,
     now: Seconds,
 ) -> Result<Registrants, Refusal> {
-    let known = before.and_then(|before| before.names.registrants(attribute));
+    let before = before.and_then(|before| before.names.registrants(attribute));
     let mut all = Registrants::new();
     for text in named(record, attribute) {
         let Some(stem) = stem(settings, &text) else { continue };
@@ -266,17 +296,11 @@ fn identifiers(
             continue;
         }
         let new = registrant(writer.read(), &stem, now)?;
-        let old = known.and_then(|known| known.get(&stem));
-        let awaits = old.is_some_and(String::is_empty);
-        let old = old.filter(|old| !old.is_empty()).cloned();
-        let registrant = stays(attribute, &text, old, new)?.unwrap_or_default();
-        if registrant.is_empty()
-            && !awaits
-            && writer.awaiting(&stem, MAX_AWAITING)?.len() >= MAX_AWAITING
-        {
-            let why = "too many resources name an AE-ID that nobody has registered";
-            return Err(Refusal::NotAcceptable(why));
-        }
+        let old = known(writer.read(), before, &stem)?;
+        let registrant = match stays(attribute, &text, old, new)? {
+            Some(registrant) => registrant,
+            None => noted(writer.open_wait(&stem)?),
+        };
         all.insert(stem, registrant);
     }
     Ok(all)
@@ -394,17 +418,7 @@ pub(crate) fn note(
 /// An AE-ID-Stem is registered, and is its registrant's wherever it was awaited.
 pub(crate) fn settle(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<(), StoreError> {
     let Some(registrant) = registrant(writer.read(), stem, now)? else { return Ok(()) };
-    for ri in writer.awaiting(stem, usize::MAX)? {
-        let record = writer.read().get(&ri)?;
-        let mut record = record.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
-        for registrants in record.names.registrants.values_mut() {
-            if let Some(awaited) = registrants.get_mut(stem).filter(|r| r.is_empty()) {
-                awaited.clone_from(&registrant);
-            }
-        }
-        writer.put(&record)?;
-    }
-    Ok(())
+    writer.settle(stem, &registrant)
 }
 
 /// Resolves what the resources of a store name that was written before names were resolved. The
@@ -430,8 +444,7 @@ pub(crate) fn resolve_all(
         if record.ty != ResourceType::ContentInstance {
             let all = ADDRESSES.into_iter().chain(IDENTIFIERS);
             match resolve(writer, settings, &mut record, None, all, now) {
-                // More await an AE-ID than may: this one names nobody.
-                Ok(()) | Err(Refusal::NotAcceptable(_)) => {}
+                Ok(()) => {}
                 Err(Refusal::Store(error)) => return Err(error),
                 Err(_) => return Err(StoreError::Corrupt(record.ri)),
             }

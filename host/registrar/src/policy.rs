@@ -13,7 +13,6 @@ use crate::access::Access;
 use crate::attributes::AttributeError;
 use crate::circumstances::{self, Circumstances, Context};
 use crate::identity::{self, Identity};
-use crate::names::Registrants;
 use crate::record::Attributes;
 
 /// The attributes with the rules for others' resources, and with those for the policy itself.
@@ -115,7 +114,7 @@ impl Grants {
     /// What the rules in that attribute of a policy grant to `who`, as things are. What can't be
     /// read grants nothing.
     pub(crate) fn to(
-        (who, registrants): (&Identity, Option<&Registrants>),
+        (who, registrant): (&Identity, Option<&str>),
         is_authenticated: bool,
         circumstances: &Circumstances,
         set: Option<&Value>,
@@ -125,7 +124,7 @@ impl Grants {
             let fits = |contexts: &Vec<Context>| contexts.iter().any(|c| c.holds(circumstances));
             rule.aca.is_none()
                 && (is_authenticated || !rule.acaf)
-                && rule.acor.iter().any(|entry| who.is_named_by(entry, registrants))
+                && rule.acor.iter().any(|entry| who.is_named_by(entry, registrant))
                 && rule.acco.as_ref().is_none_or(fits)
         };
         let rules = set.acr.into_iter().filter(holds);
@@ -232,11 +231,7 @@ mod tests {
         let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
         let set = json!({ "acr": rules });
         check(PRIVILEGES, &set).unwrap();
-        Grants::to((&who, Some(&known())), is_authenticated, &TUESDAY, Some(&set))
-    }
-
-    fn known() -> Registrants {
-        [("Clight-AE1".into(), "12-one".into())].into()
+        Grants::to((&who, Some("12-one")), is_authenticated, &TUESDAY, Some(&set))
     }
 
     const EACH: [Access; 7] = [
@@ -308,7 +303,7 @@ mod tests {
                 (Rsc::NotImplemented, &AttributeError::Unsupported(what))
             );
             let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
-            let grants = Grants::to((&who, Some(&known())), true, &TUESDAY, Some(&set));
+            let grants = Grants::to((&who, Some("12-one")), true, &TUESDAY, Some(&set));
             for access in EACH {
                 assert!(!grants.allow(access, Container), "{set} {access}");
             }
@@ -330,7 +325,7 @@ mod tests {
             with(json!([{"actw": ["* * * * * * *"], "acui": ["x"]}])),
         ] {
             let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
-            let grants = Grants::to((&who, Some(&known())), true, &TUESDAY, damaged.as_ref());
+            let grants = Grants::to((&who, Some("12-one")), true, &TUESDAY, damaged.as_ref());
             assert!(!grants.allow(Access::Retrieve, Container));
         }
     }

@@ -6,7 +6,8 @@
 //! | `names` | parent's resource-ID, name | resource-ID |
 //! | `children` | parent's resource-ID, type, sequence | resource-ID |
 //! | `expiry` | expiration time, resource-ID | nothing |
-//! | `awaited` | AE-ID-Stem, resource-ID of a resource that names it | nothing |
+//! | `awaits` | AE-ID-Stem, number of a wait for its registrant, resource-ID of a resource that asks | nothing |
+//! | `firsts` | AE-ID-Stem, number of a wait that is over | the registrant |
 //! | `detached` | resource-ID | nothing: the top of a subtree that was deleted and is not removed yet |
 //! | `usage` | owner | how many resources are its, and their bytes |
 //! | `about` | `schema`, `cse` | the version of this layout, the CSE-ID |
@@ -15,6 +16,7 @@
 //! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
 //! as the oldest.
 
+mod awaits;
 mod queue;
 
 use std::collections::HashMap;
@@ -38,7 +40,8 @@ const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resour
 const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("names");
 const CHILDREN: TableDefinition<'_, (&str, u16, u64), &str> = TableDefinition::new("children");
 const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiry");
-const AWAITED: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("awaited");
+const AWAITS: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("awaits");
+const FIRSTS: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("firsts");
 const DETACHED: TableDefinition<'_, &str, ()> = TableDefinition::new("detached");
 const USAGE: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("usage");
 const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
@@ -49,6 +52,8 @@ type Bytes = &'static [u8];
 type Name = (&'static str, &'static str);
 type Slot = (&'static str, u16, u64);
 type Expiry = (u64, &'static str);
+type Wait = (&'static str, u64);
+type Await = (&'static str, u64, &'static str);
 
 /// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
 const CACHE: usize = 32 << 20;
@@ -131,6 +136,8 @@ pub(crate) trait Read {
         edge: Edge,
         beyond: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
+    /// The registrant of an AE-ID-Stem that ended that wait for it, if it is over.
+    fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError>;
     /// How many resources there are.
     fn count(&self) -> Result<u64, StoreError>;
     /// The budget that look-ups are taken from.
@@ -147,14 +154,15 @@ pub(crate) struct Usage {
 }
 
 /// The tables that are read, in either kind of transaction.
-struct Tables<R, N, C> {
+struct Tables<R, N, C, F> {
     budget: RequestBudget,
     resources: R,
     names: N,
     children: C,
+    firsts: F,
 }
 
-impl<R, N, C> Tables<R, N, C>
+impl<R, N, C, F> Tables<R, N, C, F>
 where
     C: ReadableTable<Slot, Id>,
 {
@@ -180,11 +188,12 @@ where
     }
 }
 
-impl<R, N, C> Read for Tables<R, N, C>
+impl<R, N, C, F> Read for Tables<R, N, C, F>
 where
     R: ReadableTable<Id, Bytes>,
     N: ReadableTable<Name, Id>,
     C: ReadableTable<Slot, Id>,
+    F: ReadableTable<Wait, Id>,
 {
     fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
         let Some(stored) = self.resources.get(ri)? else {
@@ -236,6 +245,11 @@ where
         self.edge(container, ((ty, first), (ty, last)), edge)
     }
 
+    fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError> {
+        self.budget.step(0)?;
+        Ok(self.firsts.get((stem, wait))?.map(|registrant| registrant.value().into()))
+    }
+
     fn count(&self) -> Result<u64, StoreError> {
         Ok(self.resources.len()?)
     }
@@ -245,9 +259,19 @@ where
     }
 }
 
+/// The tables of a snapshot, and those of a transaction.
+type Seen = Tables<
+    ReadOnlyTable<Id, Bytes>,
+    ReadOnlyTable<Name, Id>,
+    ReadOnlyTable<Slot, Id>,
+    ReadOnlyTable<Wait, Id>,
+>;
+type Written<'t> =
+    Tables<Table<'t, Id, Bytes>, Table<'t, Name, Id>, Table<'t, Slot, Id>, Table<'t, Wait, Id>>;
+
 /// A consistent view of the store.
 pub(crate) struct Snapshot<'s> {
-    tables: Tables<ReadOnlyTable<Id, Bytes>, ReadOnlyTable<Name, Id>, ReadOnlyTable<Slot, Id>>,
+    tables: Seen,
     // Keeps the pages that the tables read from being used again.
     _transaction: ReadTransaction,
     _database: Open<'s>,
@@ -262,9 +286,9 @@ impl Snapshot<'_> {
 
 /// A transaction under way. It sees its own changes; nobody else does before the commit.
 pub(crate) struct Writer<'t> {
-    tables: Tables<Table<'t, Id, Bytes>, Table<'t, Name, Id>, Table<'t, Slot, Id>>,
+    tables: Written<'t>,
     expiry: Table<'t, Expiry, ()>,
-    awaited: Table<'t, Name, ()>,
+    awaits: Table<'t, Await, ()>,
     detached: Table<'t, Id, ()>,
     usage: Table<'t, Id, (u64, u64)>,
     about: Table<'t, Id, Id>,
@@ -312,11 +336,11 @@ impl Writer<'_> {
         }
         let awaited = old.as_ref().map(|old| old.names.awaited()).unwrap_or_default();
         let awaits = record.names.awaited();
-        for stem in awaited.difference(&awaits) {
-            self.awaited.remove((*stem, ri))?;
+        for (stem, wait) in awaited.difference(&awaits) {
+            self.leave_wait(stem, *wait, ri)?;
         }
-        for stem in awaits.difference(&awaited) {
-            self.awaited.insert((*stem, ri), ())?;
+        for (stem, wait) in awaits.difference(&awaited) {
+            self.begin_wait(stem, *wait, ri)?;
         }
         if let (None, Some(parent)) = (old, &record.parent) {
             self.tables.names.insert((parent.as_str(), record.name.as_str()), ri)?;
@@ -455,8 +479,8 @@ impl Writer<'_> {
         if let Some(at) = record.expires {
             self.expiry.remove((at, ri))?;
         }
-        for stem in record.names.awaited() {
-            self.awaited.remove((stem, ri))?;
+        for (stem, wait) in record.names.awaited() {
+            self.leave_wait(stem, wait, ri)?;
         }
         if let Some(parent) = &record.parent {
             self.tables.names.remove((parent.as_str(), record.name.as_str()))?;
@@ -464,20 +488,6 @@ impl Writer<'_> {
             self.tables.children.remove(place)?;
         }
         Ok(())
-    }
-
-    /// The resource-IDs of the resources that name an AE-ID which nobody has registered since, but no
-    /// more than `most`.
-    pub(crate) fn awaiting(&self, stem: &str, most: usize) -> Result<Vec<String>, StoreError> {
-        let mut found = Vec::new();
-        for entry in self.awaited.range((stem, "")..)?.take(most) {
-            let (key, _) = entry?;
-            match key.value() {
-                (of, ri) if of == stem => found.push(ri.into()),
-                _ => break,
-            }
-        }
-        Ok(found)
     }
 
     /// The resource behind `after` in the order of resource-IDs, or the first.
@@ -540,6 +550,7 @@ impl Store {
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
         let database = builder().create(path)?;
         let in_use = database.begin_read()?.list_tables()?.next().is_some();
+        awaits::convert(&database)?;
         let database = RwLock::new(Some(database));
         let store = Self {
             path: path.into(),
@@ -598,6 +609,7 @@ impl Store {
                 resources: transaction.open_table(RESOURCES)?,
                 names: transaction.open_table(NAMES)?,
                 children: transaction.open_table(CHILDREN)?,
+                firsts: transaction.open_table(FIRSTS)?,
             },
             _transaction: transaction,
             _database: database,
@@ -660,9 +672,10 @@ fn writer<'t>(
             resources: transaction.open_table(RESOURCES)?,
             names: transaction.open_table(NAMES)?,
             children: transaction.open_table(CHILDREN)?,
+            firsts: transaction.open_table(FIRSTS)?,
         },
         expiry: transaction.open_table(EXPIRY)?,
-        awaited: transaction.open_table(AWAITED)?,
+        awaits: transaction.open_table(AWAITS)?,
         detached: transaction.open_table(DETACHED)?,
         usage: transaction.open_table(USAGE)?,
         about: transaction.open_table(ABOUT)?,

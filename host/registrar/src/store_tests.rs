@@ -34,7 +34,7 @@ impl Store {
                 expiring.insert((at, record.ri.clone()));
             }
             let stems = record.names.awaited().into_iter();
-            awaited.extend(stems.map(|stem| (stem.to_owned(), record.ri.clone())));
+            awaited.extend(stems.map(|(stem, wait)| (stem.to_owned(), wait, record.ri.clone())));
             if let Some(parent) = &record.parent {
                 children += 1;
                 let above = snapshot.read().get(parent).unwrap().expect("a resource has a parent");
@@ -63,14 +63,25 @@ impl Store {
             .collect();
         assert_eq!(indexed, expiring);
         let indexed: BTreeSet<_> = transaction
-            .open_table(AWAITED)
+            .open_table(AWAITS)
             .unwrap()
             .iter()
             .unwrap()
             .map(|e| e.unwrap().0)
-            .map(|k| (k.value().0.to_owned(), k.value().1.to_owned()))
+            .map(|k| (k.value().0.to_owned(), k.value().1, k.value().2.to_owned()))
             .collect();
         assert_eq!(indexed, awaited);
+        // Who ended a wait is known for as long as somebody asks, and one wait at most is open: the last.
+        for entry in transaction.open_table(FIRSTS).unwrap().iter().unwrap() {
+            let (key, _) = entry.unwrap();
+            let (stem, wait) = key.value();
+            assert!(awaited.iter().any(|(s, w, _)| (s.as_str(), *w) == (stem, wait)), "{stem}");
+        }
+        let firsts = transaction.open_table(FIRSTS).unwrap();
+        for (stem, wait, _) in &awaited {
+            let is_last = !awaited.iter().any(|(s, w, _)| s == stem && w > wait);
+            assert!(is_last || firsts.get((stem.as_str(), *wait)).unwrap().is_some(), "{stem}");
+        }
         let counted = transaction.open_table(USAGE).unwrap();
         let counted = counted.iter().unwrap().map(|entry| entry.unwrap());
         let counted: HashMap<_, _> =

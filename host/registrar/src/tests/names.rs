@@ -172,23 +172,102 @@ fn an_ae_id_that_nobody_has_is_whose_who_comes_first() {
     bench.registrar().store().assert_consistent();
 }
 
+/// A policy of light1 for the hub, which has no policy of that name yet.
+fn policy_for_hub(bench: &Bench, name: &str) {
+    let more: Vec<_> = (0..60).map(|n| format!("Cnobody-{n}-{}", "x".repeat(80))).collect();
+    let acor: Vec<_> = more.iter().map(String::as_str).chain([HUB]).collect();
+    let acp = json!({"rn": name, "pv": rule(&acor, 63), "pvs": rule(&[LIGHT1], 63)});
+    let made = bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }));
+    assert_eq!(made.code, 2001, "{}", made.why());
+    let cnt = json!({"rn": format!("for-{name}"), "acpi": [format!("cse/light1/{name}")]});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", cnt).code, 2001);
+}
+
 #[test]
-fn no_more_await_an_ae_than_may() {
-    let bench = Bench::with_lights();
-    let make = |n: usize| {
-        let acp =
-            json!({"rn": format!("p{n}"), "pv": rule(&[HUB], 63), "pvs": rule(&[LIGHT1], 63)});
-        bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }))
+fn a_registration_costs_the_same_however_many_await_it() {
+    let steps = |waiting: usize| {
+        let bench = Bench::with_lights();
+        for n in 0..waiting {
+            policy_for_hub(&bench, &format!("p{n}"));
+        }
+        let ae = json!({"m2m:ae": {"rn": "hub", "api": "Nhub", "rr": false}});
+        let mut create = request(Operation::Create, "/cse", Some(HUB), Some(ae));
+        create.resource_type = Some(2);
+        let budget = bench.budget();
+        let handled = bench.registrar().handle(&create, &budget, bench.time());
+        assert_eq!(agree(&bench, handled).code, 2001);
+        for n in 0..waiting {
+            assert_eq!(retrieve(&bench, &format!("/cse/light1/for-p{n}")), 2000);
+        }
+        bench.registrar().store().assert_consistent();
+        budget.left()
     };
-    for n in 0..256 {
-        assert_eq!(make(n).code, 2001);
-    }
-    assert_eq!(make(256).code, 5207);
-    // Who waits already goes on waiting.
-    let again = json!({"m2m:acp": {"pv": rule(&[LIGHT2, HUB], 63)}});
-    assert_eq!(bench.update(LIGHT1, "/cse/light1/p7", again).code, 2004);
+    assert_eq!(steps(1), steps(60));
+}
+
+/// Each wait has its own end: what is named after the first has left waits for the next.
+#[test]
+fn waits_for_one_ae_id_are_told_apart() {
+    let bench = Bench::with_lights();
+    let sees = |bench: &Bench| {
+        ["p0", "p1", "p2"].map(|p| retrieve(bench, &format!("/cse/light1/for-{p}")))
+    };
+    policy_for_hub(&bench, "p0");
     hub(&bench, "one");
-    assert_eq!(make(256).code, 2001);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    policy_for_hub(&bench, "p1");
+    hub(&bench, "two");
+    assert_eq!(sees(&bench), [4103, 2000, 4004]);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    policy_for_hub(&bench, "p2");
+    let bench = bench.reopen();
+    hub(&bench, "one");
+    assert_eq!(sees(&bench), [2000, 4103, 2000]);
+    bench.registrar().store().assert_consistent();
+    // Written anew it is still the one that came first.
+    let again = json!({"m2m:acp": {"pv": rule(&[LIGHT2, HUB], 63)}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1/p0", again.clone()).code, 2004);
+    let another = bench.update(LIGHT1, "/cse/light1/p1", again);
+    assert_eq!(another.code, 4000, "{}", another.why());
+    assert_eq!(sees(&bench), [2000, 4103, 2000]);
+    // The last that asks takes the answer along, and the first wait can begin anew.
+    for policy in ["p0", "p1", "p2"] {
+        assert_eq!(bench.delete(LIGHT1, &format!("/cse/light1/{policy}")).code, 2002);
+    }
+    bench.registrar().store().assert_consistent();
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    for made in ["for-p0", "for-p1", "for-p2"] {
+        assert_eq!(bench.delete(LIGHT1, &format!("/cse/light1/{made}")).code, 2002);
+    }
+    policy_for_hub(&bench, "p0");
+    hub(&bench, "two");
+    assert_eq!(sees(&bench), [2000, 4004, 4004]);
+    bench.registrar().store().assert_consistent();
+}
+
+#[test]
+fn a_custodian_may_be_awaited() {
+    let bench = Bench::with_lights();
+    let kept = json!({"rn": "kept", "cstn": HUB});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", kept).code, 2001);
+    assert_eq!(retrieve(&bench, "/cse/light1/kept"), 4103);
+    hub(&bench, "one");
+    assert_eq!(retrieve(&bench, "/cse/light1/kept"), 2000);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "two");
+    assert_eq!(retrieve(&bench, "/cse/light1/kept"), 4103);
+}
+
+#[test]
+fn the_waits_of_a_store_of_before_are_open() {
+    let bench = Bench::with_lights();
+    lights_policy(&bench, &[HUB]);
+    bench.registrar().store().as_before_waits();
+    let bench = bench.reopen();
+    bench.registrar().store().assert_consistent();
+    assert_eq!(retrieve(&bench, STATE), 4103);
+    hub(&bench, "one");
+    assert_eq!(retrieve(&bench, STATE), 2000);
 }
 
 /// An S-type AE-ID has the form of a CSE-ID.

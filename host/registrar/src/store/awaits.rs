@@ -1,0 +1,101 @@
+//! Who waits for the first registrant of an AE-ID-Stem, and who that was.
+//!
+//! A resource that names an AE-ID which nobody has registered notes a number with it: that of the
+//! wait. A registration ends the open wait of its stem by one entry with its registrant, however many
+//! resources wait, and the next resource that names the stem while nobody has it begins another wait.
+//! The registrant is looked up when it matters, and is forgotten with the last resource that asks.
+
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+
+use super::{AWAITS, Name, StoreError, Writer};
+
+/// The waits of a version that rewrote the resources: an AE-ID-Stem, and who waits.
+const AWAITED: TableDefinition<'_, Name, ()> = TableDefinition::new("awaited");
+
+impl Writer<'_> {
+    /// The number of the wait for the next registrant of a stem that nobody has.
+    pub(crate) fn open_wait(&self, stem: &str) -> Result<u64, StoreError> {
+        Ok(match self.last_wait(stem)? {
+            Some((wait, is_open)) => wait + u64::from(!is_open),
+            None => 0,
+        })
+    }
+
+    /// Ends the open wait for a stem, if somebody waits: that is its registrant.
+    pub(crate) fn settle(&mut self, stem: &str, registrant: &str) -> Result<(), StoreError> {
+        if let Some((wait, true)) = self.last_wait(stem)? {
+            self.tables.firsts.insert((stem, wait), registrant)?;
+        }
+        Ok(())
+    }
+
+    /// The last wait for a stem that a resource asks for, and whether it is open. Those before it are
+    /// not.
+    fn last_wait(&self, stem: &str) -> Result<Option<(u64, bool)>, StoreError> {
+        let last =
+            self.awaits.range((stem, 0, "")..(stem, u64::MAX, ""))?.next_back().transpose()?;
+        let Some((key, ())) = last.map(|(key, value)| (key, value.value())) else {
+            return Ok(None);
+        };
+        let wait = key.value().1;
+        Ok(Some((wait, self.tables.firsts.get((stem, wait))?.is_none())))
+    }
+
+    pub(super) fn begin_wait(&mut self, stem: &str, wait: u64, ri: &str) -> Result<(), StoreError> {
+        self.awaits.insert((stem, wait, ri), ())?;
+        Ok(())
+    }
+
+    pub(super) fn leave_wait(&mut self, stem: &str, wait: u64, ri: &str) -> Result<(), StoreError> {
+        self.awaits.remove((stem, wait, ri))?;
+        let mut others = self.awaits.range((stem, wait, "")..(stem, wait.saturating_add(1), ""))?;
+        if others.next().is_none() {
+            drop(others);
+            self.tables.firsts.remove((stem, wait))?;
+        }
+        Ok(())
+    }
+}
+
+/// Brings the waits of a version that rewrote the resources into line, if there are any: all of them
+/// are open.
+pub(super) fn convert(database: &redb::Database) -> Result<(), StoreError> {
+    let is_there = |table: redb::UntypedTableHandle| table.name() == AWAITED.name();
+    if !database.begin_read()?.list_tables()?.any(is_there) {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    {
+        let old = transaction.open_table(AWAITED)?;
+        let mut new = transaction.open_table(AWAITS)?;
+        for entry in old.iter()? {
+            let (key, _) = entry?;
+            let (stem, ri) = key.value();
+            new.insert((stem, 0, ri), ())?;
+        }
+    }
+    transaction.delete_table(AWAITED)?;
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+impl super::Store {
+    /// Makes the waits what a version left that rewrote the resources.
+    pub(crate) fn as_before_waits(&self) {
+        let open = self.database().unwrap();
+        let transaction = open.get().unwrap().begin_write().unwrap();
+        {
+            let new = transaction.open_table(AWAITS).unwrap();
+            let mut old = transaction.open_table(AWAITED).unwrap();
+            for entry in new.iter().unwrap() {
+                let (key, _) = entry.unwrap();
+                let (stem, wait, ri) = key.value();
+                assert_eq!(wait, 0);
+                old.insert((stem, ri), ()).unwrap();
+            }
+        }
+        transaction.delete_table(AWAITS).unwrap();
+        transaction.delete_table(super::FIRSTS).unwrap();
+        transaction.commit().unwrap();
+    }
+}

@@ -70,6 +70,7 @@ where
         tokio::select! {
             () = live.ended() => "revoked",
             () = expiry => "credential expired",
+            () = serving.answer_evicted() => "answer not read",
         }
     };
     tokio::pin!(ended);

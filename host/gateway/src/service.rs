@@ -30,8 +30,9 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
-use crate::answers::{Answer, Room, Share, may_be_large};
+use crate::answers::{Answer, NoRoom, Reserved, Room, Share, may_be_large};
 use crate::associations::{Live, Standing};
 use crate::audit;
 use crate::bindings::Taken;
@@ -44,6 +45,9 @@ use registration::Place;
 
 /// Most originators of one association whose allowance is kept.
 const KEPT: usize = 16;
+
+/// The reason of a refusal for want of room for the answer.
+const UNREAD: &str = "too many large answers have not been read yet: read them, or ask for less";
 
 /// Serves the requests of one association.
 pub struct Service {
@@ -61,9 +65,11 @@ pub struct Service {
     exported: Option<Exported>,
     /// Whether the key that was exported has been registered.
     registered: AtomicBool,
-    /// The room that the credential has for large answers, and what the answer at hand has of it.
+    /// The room that the credential has for large answers, and what is reserved for the answer at hand.
     share: Share,
-    room: Mutex<Option<Room>>,
+    reserved: Mutex<Option<Reserved>>,
+    /// An answer that was not read had to make room for others'.
+    evicted: CancellationToken,
     /// The connection's place, kept by what goes on when the connection breaks.
     _place: OwnedSemaphorePermit,
 }
@@ -103,7 +109,8 @@ impl Service {
             gateway,
             live,
             share,
-            room: Mutex::default(),
+            reserved: Mutex::default(),
+            evicted: CancellationToken::new(),
             kept: Mutex::default(),
             begun: AtomicBool::new(false),
             busy: AtomicBool::new(false),
@@ -157,8 +164,8 @@ impl Service {
             Ok(request) => (Some(request.operation), self.handle(request).await),
             Err(refusal) => (None, refusal),
         };
+        let (response, room) = self.with_room(response);
         self.gateway.metrics.answered(operation, response.rsc);
-        let room = self.room.lock().ok().and_then(|mut room| room.take());
         http_response(response, operation).map(|content| Answer::new(content, self, room))
     }
 
@@ -379,11 +386,10 @@ impl Service {
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
-        if let Some(mut room) = room
-            && let Ok(mut place) = self.room.lock()
+        if let Some(room) = room
+            && let Ok(mut reserved) = self.reserved.lock()
         {
-            room.fit(response.content.as_ref().map_or(0, Bytes::len));
-            *place = Some(room);
+            *reserved = Some(room);
         }
         match response.rsc {
             Rsc::Created => {
@@ -419,18 +425,32 @@ impl Service {
         &self,
         request: &RequestPrimitive,
         patience: Duration,
-    ) -> Result<Option<Room>, (Rsc, String)> {
+    ) -> Result<Option<Reserved>, (Rsc, String)> {
         if self.gateway.upstream.registrar().is_none() || !may_be_large(request) {
             return Ok(None);
         }
         match self.share.reserve(patience).await {
             Some(room) => Ok(Some(room)),
-            None => {
-                let why =
-                    "too many large answers have not been read yet: read them, or ask for less";
-                Err((Rsc::RequestTimeout, why.into()))
+            None => Err((Rsc::RequestTimeout, UNREAD.into())),
+        }
+    }
+
+    /// Returns an answer with the room that it takes, or a refusal where the credential has none for it.
+    fn with_room(&self, response: ResponsePrimitive) -> (ResponsePrimitive, Option<Room>) {
+        let reserved = self.reserved.lock().ok().and_then(|mut reserved| reserved.take());
+        let bytes = response.content.as_ref().map_or(0, Bytes::len);
+        match self.share.hold(reserved, bytes, &self.evicted) {
+            Ok(room) => (response, room),
+            Err(NoRoom) => {
+                let (id, release) = (&response.request_id, response.release.as_deref());
+                (ResponsePrimitive::refusal(id, release, Rsc::RequestTimeout, UNREAD), None)
             }
         }
+    }
+
+    /// Waits until an answer of this association has to make room for others'.
+    pub async fn answer_evicted(&self) {
+        self.evicted.cancelled().await;
     }
 
     /// Asks policy whether the request may speak in the name of its From.

@@ -167,13 +167,20 @@ fn tests(project: &Project, args: &[String]) -> Result<()> {
     say_and_run(&mut cargo)
 }
 
-/// Measures a gateway that was built for release.
-pub fn load(project: &Project) -> Result<()> {
+/// Runs the measurements of a gateway that was built for release, or only those with that word in their names.
+pub fn load(project: &Project, word: Option<&str>) -> Result<()> {
+    let mut filter = "test(/(^|::)load_/)".to_string();
+    if let Some(word) = word {
+        if !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            bail!("{word:?} cannot be part of a test's name");
+        }
+        filter.push_str(&format!(" & test({word})"));
+    }
     let mut cargo = project.host_cargo();
     cargo
         .args(["nextest", "run", "--locked", "--package", "saegis-tests"])
         .args(["--package", "saegis-policy", "--no-capture"])
-        .args(["--run-ignored", "only", "-E", "test(/(^|::)load_/)"])
+        .args(["--run-ignored", "only", "-E", &filter])
         .env("SAEGIS_BIN", project.gateway_binary("release"))
         .env("SAEGIS_COMPONENTS", project.components());
     say_and_run(&mut cargo)

@@ -345,6 +345,7 @@ fn no_policy_file_vanishes_unnoticed() {
         .file("certificates.toml", "")
         .file("second.csv", "credential_id,ae_id\n");
     let gateway = setup.start();
+    let good = gateway.table();
     for file in [
         RULES,
         "policies/artefacts.toml",
@@ -358,9 +359,18 @@ fn no_policy_file_vanishes_unnoticed() {
             fs::rename(g.path(file), &aside).unwrap();
         });
         assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
+        // It holds nothing else up.
+        let table = without_light1(&gateway);
+        let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+        let mark = gateway.log().mark();
+        gateway.in_force_after(|g| g.replace(TABLE, table));
+        light.ended();
+        let missed = gateway.log().wait_after(mark, "policy.file-missed");
+        assert!(missed.text("file").ends_with(file), "{file}: {missed:?}");
         let mark = gateway.log().mark();
         fs::rename(&aside, gateway.path(file)).unwrap();
         gateway.log().wait_after(mark, "generation.recovered");
+        gateway.in_force_after(|g| g.replace(TABLE, &good));
     }
 }
 
@@ -441,11 +451,12 @@ fn a_table_that_no_module_reads_is_warned_about() {
     let words = ask(&gateway, &["modules"]).expect(0);
     assert!(words.out.contains("READ-BY"), "{words:?}");
     // With the name that the module looks for it counts.
+    let table = fs::read(gateway.path("policies/fleet2.csv")).unwrap();
     let mark = gateway.log().mark();
-    gateway.in_force_after(|g| {
-        fs::rename(g.path("policies/fleet2.csv"), g.path(TABLE)).unwrap();
-        ask(g, &["reload", "--accept-removals"]).expect(0);
-    });
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    gateway.log().wait_after(mark, "policy.table-not-read");
+    let mark = gateway.log().mark();
+    gateway.in_force_after(|g| g.remove("policies/fleet2.csv"));
     assert!(gateway.log().all(mark, "policy.table-not-read", 0).is_empty());
 }
 

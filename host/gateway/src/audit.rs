@@ -354,6 +354,18 @@ pub fn generation_refused(in_force: u64, fault: &Fault) {
     );
 }
 
+/// The generation in force has the content of a file that is gone.
+pub fn file_missed(in_force: u64, fault: &Fault) {
+    tracing::error!(
+        target: TARGET,
+        event = "policy.file-missed",
+        in_force,
+        file = %Shown(&fault.file),
+        why = fault.what,
+        "{fault}; generation {in_force} goes on with what it had"
+    );
+}
+
 fn cut(text: &str) -> Cow<'_, str> {
     cut_to(text, MAX_TEXT)
 }

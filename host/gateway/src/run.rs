@@ -287,6 +287,9 @@ async fn follow_reloads(
                 gateway.metrics.in_force(&generation);
                 gateway.metrics.reloaded("in-force");
                 audit::in_force(&generation);
+                for fault in generation.missed() {
+                    audit::file_missed(generation.number, fault);
+                }
                 tell_warnings(&gateway, warnings::of).await;
                 gateway.associations.vouch_all(generation, &gateway.policy).await;
             }

@@ -20,6 +20,7 @@ use crate::document::Document;
 use crate::fault::Fault;
 use crate::files::{self, Digest, Source};
 use crate::generation::Generation;
+use crate::removals::Missing;
 use crate::settings::Settings;
 use crate::signature::{Required, Trust};
 
@@ -120,13 +121,19 @@ pub(crate) struct PolicyFiles<'s> {
 }
 
 impl<'s> PolicyFiles<'s> {
-    pub fn find(settings: &'s Settings, faults: &mut Vec<Fault>) -> Self {
+    pub fn find(
+        settings: &'s Settings,
+        missing: &mut Missing<'_>,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
         let folder = &settings.policies;
         let mut found =
             Self { folder, fetched: BTreeMap::new(), sources: Vec::new(), named: false };
         let file = settings.policies.join(FILE);
         let sources = match sources(&settings.policies) {
             Ok(sources) => {
+                let carried = || missing.policy(settings, FILE).map(|last| last.artefacts.clone());
+                let sources = sources.or_else(carried);
                 found.named = sources.is_some();
                 sources.unwrap_or_default()
             }

@@ -20,7 +20,7 @@ use crate::installed::Installed;
 use crate::lineage::{self, Parts};
 use crate::module::Hook;
 use crate::queue::Queue;
-use crate::removals::{self, Present};
+use crate::removals::{Missing, Present};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::shown::steers;
@@ -90,8 +90,11 @@ fn build_now(
 ) -> Result<Generation, Faults> {
     let Given { sandbox, queue, last } = given;
     let mut faults = Vec::new();
-    let policies = PolicyFiles::find(settings, &mut faults);
-    let tables = aside::give_way(|| load_tables(settings, &policies, last, abandoned, &mut faults));
+    let mut missing = Missing::new(last.filter(|_| !mode.accept_removals));
+    let policies = PolicyFiles::find(settings, &mut missing, &mut faults);
+    let tables = aside::give_way(|| {
+        load_tables(settings, &policies, (last, &mut missing), abandoned, &mut faults)
+    });
     let LoadedTables { tables, digests: table_digests, exposed, in_folder } =
         tables.map_err(|e| {
             Faults(vec![Fault::of(
@@ -105,23 +108,19 @@ fn build_now(
         found(artefact::FILE);
     }
     let (subscription, subscription_digest) =
-        load_subscription(settings, &policies, last, &mut faults);
+        load_subscription(settings, &policies, (last, &mut missing), &mut faults);
     if subscription.is_some() && !policies.is_fetched(subscription::FILE) {
         found(subscription::FILE);
     }
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
-    let certificates = certificates::load(settings, last_certificates, &mut faults);
+    let certificates = certificates::load(settings, last_certificates, &mut missing, &mut faults);
     if certificates.is_some() {
         found(certificates::FILE);
     }
-    let Loaded { all, unloaded, names, with_manifest } =
-        load_modules(settings, &policies, sandbox, (last, &tables), runtime, &mut faults);
+    let from = (last, &mut missing, &tables);
+    let Loaded { all, unloaded, with_manifest } =
+        load_modules(settings, &policies, sandbox, from, runtime, &mut faults);
     present.manifests = with_manifest;
-    if let Some(last) = last.filter(|_| !mode.accept_removals) {
-        let (before, fetched) = (&last.present, |name: &str| policies.is_fetched(name));
-        let installed = |name: &str| names.contains(name);
-        removals::check(settings, (before, &present), fetched, installed, &mut faults);
-    }
     let Parts { in_force: modules, kept, shadows } =
         lineage::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
@@ -147,6 +146,7 @@ fn build_now(
         }
     }
     if !faults.is_empty() {
+        missing.add_to(&mut faults);
         return Err(Faults(faults));
     }
     Ok(Generation {
@@ -160,6 +160,7 @@ fn build_now(
         table_digests,
         exposed,
         present,
+        missed: missing.into_faults(),
         subscription,
         subscription_digest,
         certificates,
@@ -194,7 +195,7 @@ struct LoadedTables {
     digests: BTreeMap<String, Digest>,
     /// Those whose files every user of the machine may read.
     exposed: Vec<String>,
-    /// The files of those that are in the folder.
+    /// The files of those that are in the folder, or missed there.
     in_folder: BTreeSet<String>,
 }
 
@@ -205,7 +206,7 @@ const EXPOSED: &str = "has keys, and every user of this machine may read it; tak
 fn load_tables(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
-    last: Option<&Generation>,
+    (last, missing): (Option<&Generation>, &mut Missing<'_>),
     abandoned: &Abandoned,
     faults: &mut Vec<Fault>,
 ) -> LoadedTables {
@@ -245,13 +246,28 @@ fn load_tables(
             Err(found) => faults.extend(found),
         }
     }
+    for name in missing.tables_before() {
+        let file = format!("{name}.csv");
+        if loaded.in_folder.contains(&file) || policies.is_fetched(&file) {
+            continue;
+        }
+        let Some(last) = missing.policy(settings, &file) else { continue };
+        if let (Some(table), Some(digest)) = (last.tables.get(name), last.table_digests.get(name)) {
+            loaded.tables.insert(name.into(), table.clone());
+            loaded.digests.insert(name.into(), *digest);
+            if last.exposed.iter().any(|exposed| exposed == name) {
+                loaded.exposed.push(name.into());
+            }
+            loaded.in_folder.insert(file);
+        }
+    }
     loaded
 }
 
 fn load_subscription(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
-    last: Option<&Generation>,
+    (last, missing): (Option<&Generation>, &mut Missing<'_>),
     faults: &mut Vec<Fault>,
 ) -> (Option<Arc<Subscription>>, Option<Digest>) {
     let file = policies.called(subscription::FILE);
@@ -260,7 +276,12 @@ fn load_subscription(
     }
     let source = match policies.read_if_there(subscription::FILE, settings.limits.file_size) {
         Ok(Some(source)) => source,
-        Ok(None) => return (None, None),
+        Ok(None) => {
+            let carried = missing.policy(settings, subscription::FILE);
+            return carried
+                .map(|last| (last.subscription.clone(), last.subscription_digest))
+                .unwrap_or_default();
+        }
         Err(fault) => {
             faults.push(fault);
             return (None, None);

@@ -17,6 +17,7 @@ use crate::document::Document;
 use crate::expiry::FileExpiry;
 use crate::fault::{Fault, Faults};
 use crate::files::{self, Digest, Source};
+use crate::removals::{self, Missing};
 use crate::settings::Settings;
 use crate::text;
 
@@ -35,6 +36,10 @@ pub struct Certificates {
     pub own: Vec<Arc<OwnCertificate>>,
     /// What all of it was read from, by the file's name.
     pub(crate) digests: BTreeMap<String, Digest>,
+    /// The files without keys, by name, for when one of them is gone.
+    sources: BTreeMap<String, Arc<Source>>,
+    /// The files of each of its own: certificate and key.
+    own_files: Vec<(String, String)>,
     /// When authorities and revocation lists end.
     pub(crate) expiries: Vec<FileExpiry>,
 }
@@ -46,7 +51,7 @@ impl Certificates {
     /// All that is wrong with the policy file and the files that it names.
     pub fn load(settings: &Settings) -> Result<Option<Arc<Self>>, Faults> {
         let mut faults = Vec::new();
-        let loaded = load(settings, None, &mut faults);
+        let loaded = load(settings, None, &mut Missing::new(None), &mut faults);
         if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults)) }
     }
 }
@@ -91,12 +96,16 @@ struct KeyInFile {
 pub(crate) fn load(
     settings: &Settings,
     last: Option<&Arc<Certificates>>,
+    missing: &mut Missing<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Arc<Certificates>> {
     let file = settings.policies.join(FILE);
     let source = match files::read_if_there(&file, MAX_FILE) {
-        Ok(Some(source)) => source,
-        Ok(None) => return None,
+        Ok(Some(source)) => Arc::new(source),
+        Ok(None) => {
+            let last = missing.policy(settings, FILE)?.certificates.as_ref()?;
+            last.sources.get(FILE)?.clone()
+        }
         Err(fault) => {
             faults.push(fault);
             return None;
@@ -113,31 +122,43 @@ pub(crate) fn load(
     let mut reader = Reader {
         folder: &settings.policies,
         document: Document::parse(&file, text),
+        missing,
         digests: BTreeMap::from([(FILE.into(), source.digest)]),
+        sources: BTreeMap::from([(FILE.into(), source.clone())]),
+        own_files: Vec::new(),
         faults: Vec::new(),
         expiries: Vec::new(),
     };
     let read = reader.read(names);
-    let Reader { document, digests, faults: of_files, expiries, .. } = reader;
+    let Reader { document, digests, sources, own_files, faults: of_files, expiries, .. } = reader;
     faults.extend(document.into_faults());
     faults.extend(of_files);
     let (trust, own) = read?;
     if let Some(last) = last.filter(|last| last.digests == digests) {
         return Some(last.clone());
     }
-    Some(Arc::new(Certificates { trust: Arc::new(trust), own, digests, expiries }))
+    let trust = Arc::new(trust);
+    Some(Arc::new(Certificates { trust, own, digests, sources, own_files, expiries }))
 }
 
-struct Reader<'a> {
+/// Whether a file of that name is in the policies folder itself.
+fn is_plain(name: &str) -> bool {
+    !(name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
+}
+
+struct Reader<'a, 'last> {
     folder: &'a Path,
     document: Document<'a>,
+    missing: &'a mut Missing<'last>,
     digests: BTreeMap<String, Digest>,
+    sources: BTreeMap<String, Arc<Source>>,
+    own_files: Vec<(String, String)>,
     /// What is wrong with the files that it names.
     faults: Vec<Fault>,
     expiries: Vec<FileExpiry>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     /// Reads all there is, and goes on behind what is wrong.
     fn read(&mut self, names: Names) -> Option<(Trust, Vec<Arc<OwnCertificate>>)> {
         let InFile { own, anchor, public_key } = self.document.read()?;
@@ -152,11 +173,15 @@ impl Reader<'_> {
                 trust.add_key(id);
             }
         }
-        let own = own.iter().filter_map(|entry| self.own(entry)).map(Arc::new).collect();
+        let own = own.iter().filter_map(|entry| self.own(entry)).collect();
         Some((trust.build(), own))
     }
 
-    fn own(&mut self, entry: &OwnInFile) -> Option<OwnCertificate> {
+    fn own(&mut self, entry: &OwnInFile) -> Option<Arc<OwnCertificate>> {
+        self.own_files.push((entry.certificate.get_ref().clone(), entry.key.get_ref().clone()));
+        if let Some(own) = self.carried_own(entry) {
+            return Some(own);
+        }
         let certificates = self.source(&entry.certificate);
         let key = self.source(&entry.key);
         let (path, certificates) = certificates?;
@@ -166,7 +191,28 @@ impl Reader<'_> {
         let chain = self.of_file(&path, chain)?;
         let key = pem::private_key(&key.bytes);
         let key = self.of_file(&key_path, key)?;
-        self.of_file(&path, OwnCertificate::new(chain, key))
+        self.of_file(&path, OwnCertificate::new(chain, key)).map(Arc::new)
+    }
+
+    /// The certificate in force, where its file or that of its key is gone.
+    fn carried_own(&mut self, entry: &OwnInFile) -> Option<Arc<OwnCertificate>> {
+        let names = [entry.certificate.get_ref(), entry.key.get_ref()];
+        if !names.iter().all(|name| is_plain(name)) {
+            return None;
+        }
+        let paths = names.map(|name| self.folder.join(name));
+        let mut carried = None;
+        for path in paths.iter().filter(|path| removals::is_gone(path)) {
+            carried = self.missing.of_certificates(path, |last| {
+                let pairs = last.own_files.iter().zip(&last.own);
+                let same = |files: &(String, String)| [&files.0, &files.1] == names;
+                Some((last, pairs.into_iter().find(|(files, _)| same(files))?.1.clone()))
+            });
+        }
+        let (last, own) = carried?;
+        let digests = names.iter().filter_map(|name| last.digests.get_key_value(*name));
+        self.digests.extend(digests.map(|(name, digest)| (name.clone(), *digest)));
+        Some(own)
     }
 
     fn anchors(&mut self, entry: &AnchorInFile) -> Vec<Anchor> {
@@ -177,7 +223,7 @@ impl Reader<'_> {
         }
         let mut crls = Vec::new();
         for name in &entry.crls {
-            if let Some((path, source)) = self.source(name) {
+            if let Some((path, source)) = self.public_source(name) {
                 let lists = pem::revocation_lists(&source.bytes);
                 let lists: Vec<_> = self.of_file(&path, lists).into_iter().flatten().collect();
                 let times = lists.iter().filter_map(|der| list_times(der));
@@ -187,7 +233,9 @@ impl Reader<'_> {
                 crls.extend(lists);
             }
         }
-        let Some((path, source)) = self.source(&entry.certificate) else { return Vec::new() };
+        let Some((path, source)) = self.public_source(&entry.certificate) else {
+            return Vec::new();
+        };
         let all = pem::certificates(&source.bytes);
         let all = self.of_file(&path, all).unwrap_or_default();
         if flavours.len() < entry.flavours.len() {
@@ -202,10 +250,27 @@ impl Reader<'_> {
         anchors
     }
 
+    /// Reads a file without keys, which is kept for when it is gone, and carried over when it is.
+    fn public_source(&mut self, name: &Spanned<String>) -> Option<(PathBuf, Arc<Source>)> {
+        let text = name.get_ref();
+        let path = self.folder.join(text);
+        let carried = (is_plain(text) && removals::is_gone(&path))
+            .then(|| self.missing.of_certificates(&path, |last| last.sources.get(text).cloned()));
+        let (path, source) = match carried.flatten() {
+            Some(source) => {
+                self.digests.insert(text.clone(), source.digest);
+                (path, source)
+            }
+            None => self.source(name).map(|(path, source)| (path, Arc::new(source)))?,
+        };
+        self.sources.insert(text.clone(), source.clone());
+        Some((path, source))
+    }
+
     /// Reads a file of the policies folder.
     fn source(&mut self, name: &Spanned<String>) -> Option<(PathBuf, Source)> {
         let text = name.get_ref();
-        if text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']) {
+        if !is_plain(text) {
             self.document.add_fault_of(name, "is no name of a file in the policies folder");
             return None;
         }

@@ -24,7 +24,8 @@ pub enum DiskState {
         /// Since when.
         since: SystemTime,
     },
-    /// It was refused. The generation in force is an older one.
+    /// It was refused, whole or for files that are gone. The generation in force is an older one, or has
+    /// the content of those files from an older one.
     Refused {
         /// When it was refused for the first time since it was last good.
         since: SystemTime,

@@ -18,6 +18,7 @@ use crate::decision::{
     Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, PskQuery, Registration, Rules,
     Verdict,
 };
+use crate::fault::Fault;
 use crate::files::Digest;
 use crate::frame::View;
 use crate::host::Tables;
@@ -52,6 +53,8 @@ pub struct Generation {
     pub(crate) exposed: Vec<String>,
     /// The files that would be missed if they were gone.
     pub(crate) present: Present,
+    /// What is wrong with those that are gone, and whose content is that of the generation before.
+    pub(crate) missed: Vec<Fault>,
     /// The service subscription, if there is one, and what it was parsed from.
     pub(crate) subscription: Option<Arc<Subscription>>,
     pub(crate) subscription_digest: Option<Digest>,
@@ -181,8 +184,18 @@ impl Generation {
 
     /// All modules, whatever their part.
     pub(crate) fn all_modules(&self) -> impl Iterator<Item = &Arc<Module>> {
+        self.all_installed().map(|i| &i.module)
+    }
+
+    pub(crate) fn all_installed(&self) -> impl Iterator<Item = &Installed> {
         let installed = self.modules.iter().chain(&self.kept);
-        installed.chain(self.shadows.loaded.iter().map(|s| &s.installed)).map(|i| &i.module)
+        installed.chain(self.shadows.loaded.iter().map(|s| &s.installed))
+    }
+
+    /// The files that are gone, and whose content it has taken over from the generation before.
+    #[must_use]
+    pub fn missed(&self) -> &[Fault] {
+        &self.missed
     }
 
     fn chain(&self, hook: Hook) -> impl Iterator<Item = &Installed> {

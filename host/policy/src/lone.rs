@@ -146,6 +146,7 @@ impl LoneModule {
             table_digests: BTreeMap::new(),
             exposed: Vec::new(),
             present: Present::default(),
+            missed: Vec::new(),
             subscription: around.subscription,
             subscription_digest: None,
             certificates: None,

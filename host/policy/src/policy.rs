@@ -21,7 +21,7 @@ pub enum Reload {
         /// Whether what was on disk before had been refused.
         recovered: bool,
     },
-    /// The next generation is in force.
+    /// The next generation is in force. Files may be missed, whose content it has taken over.
     InForce(Arc<Generation>),
     /// The next generation was not good; the last one stays in force.
     Refused(Faults),
@@ -156,6 +156,10 @@ impl Policy {
         let found = build::build(settings, sandbox, queue, threads, Some(&last), mode).await;
         let reload = match found.generation {
             Err(faults) => Reload::Refused(faults),
+            // What is missed has been carried over, and nothing else has changed.
+            Ok(next) if build::same(&next, &last) && !next.missed.is_empty() => {
+                Reload::Refused(Faults(next.missed))
+            }
             Ok(next) if build::same(&next, &last) => {
                 Reload::Unchanged { recovered: matches!(before, DiskState::Refused { .. }) }
             }
@@ -168,14 +172,17 @@ impl Policy {
             }
         };
         let mut on_disk = self.on_disk();
-        on_disk.state = match (&reload, before) {
-            (Reload::Refused(faults), DiskState::Refused { since, .. }) => {
-                DiskState::Refused { since, faults: faults.clone() }
+        let faults = match &reload {
+            Reload::Refused(faults) => faults.0.clone(),
+            Reload::InForce(next) => next.missed.clone(),
+            Reload::Unchanged { .. } => Vec::new(),
+        };
+        on_disk.state = match (faults.is_empty(), before) {
+            (true, _) => DiskState::InForce,
+            (false, DiskState::Refused { since, .. }) => {
+                DiskState::Refused { since, faults: Faults(faults) }
             }
-            (Reload::Refused(faults), _) => {
-                DiskState::Refused { since: SystemTime::now(), faults: faults.clone() }
-            }
-            _ => DiskState::InForce,
+            (false, _) => DiskState::Refused { since: SystemTime::now(), faults: Faults(faults) },
         };
         match found.configuration_changed {
             Some(true) => {

@@ -190,7 +190,13 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
                 Some("unchanged") => {
                     print(&format!("nothing has changed since generation {generation}"))
                 }
-                Some("in-force") => print(&format!("generation {generation} is in force")),
+                Some("in-force") => {
+                    print(&format!("generation {generation} is in force"));
+                    let missed = faults(&answer);
+                    if !missed.is_empty() {
+                        return Err(AdminError::Failed(missed));
+                    }
+                }
                 _ => {
                     let stays = format!("generation {generation} stays in force");
                     return Err(AdminError::Failed(format!("{}\n{stays}", faults(&answer))));

@@ -210,7 +210,8 @@ async fn carry_out(
                     json!({ "outcome": "unchanged", "generation": number, "recovered": recovered })
                 }
                 Reload::InForce(next) => {
-                    json!({ "outcome": "in-force", "generation": next.number })
+                    let missed: Vec<_> = next.missed().iter().map(ToString::to_string).collect();
+                    json!({ "outcome": "in-force", "generation": next.number, "faults": missed })
                 }
                 Reload::Refused(faults) => {
                     let faults: Vec<_> = faults.0.iter().map(ToString::to_string).collect();

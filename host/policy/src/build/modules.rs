@@ -17,6 +17,7 @@ use crate::io::Io;
 use crate::lineage;
 use crate::manifest::Manifest;
 use crate::module::Module;
+use crate::removals::Missing;
 use crate::sandbox::Sandbox;
 use crate::settings::{Grants, Settings};
 use crate::shadow::Unloaded;
@@ -28,8 +29,7 @@ use crate::text;
 pub(super) struct Loaded {
     pub all: Vec<Installed>,
     pub unloaded: Vec<Unloaded>,
-    /// The names of modules, and of those that have a manifest.
-    pub names: BTreeSet<String>,
+    /// The names of those that have a manifest, or whose manifest is missed.
     pub with_manifest: BTreeSet<String>,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn load_modules(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
     sandbox: &Arc<Sandbox>,
-    (last, tables): (Option<&Generation>, &Tables),
+    (last, missing, tables): (Option<&Generation>, &mut Missing<'_>, &Tables),
     runtime: &Handle,
     faults: &mut Vec<Fault>,
 ) -> Loaded {
@@ -56,14 +56,18 @@ pub(super) fn load_modules(
         files.entry(name).or_insert(manifest);
     }
     files.extend(settings.changes.modules.clone());
-    loaded.names =
-        files.iter().filter(|(_, path)| !is_manifest(path)).map(|f| f.0.clone()).collect();
     let mut manifests = BTreeMap::new();
     let mut signatures = BTreeMap::new();
     // What is wrong is told in the order of the modules' names.
     let mut wrong = BTreeMap::new();
     for (name, path) in &files {
-        let found = manifest_of(settings, name, path, trust);
+        let mut found = manifest_of(settings, name, path, trust);
+        // A signature counts for the file alone: a signed module without its manifest is refused.
+        if matches!(&found, Ok(None)) && !is_manifest(path) && trust.is_none() {
+            let carried = missing.manifest(name, &path.with_extension("toml"));
+            let carried = carried.map(|carried| carried.map(|manifest| (manifest, None)));
+            found = carried.map_err(one);
+        }
         if matches!(&found, Ok(Some(_))) {
             loaded.with_manifest.insert(name.clone());
         }
@@ -92,7 +96,7 @@ pub(super) fn load_modules(
             let order = lineage::order(name, &lineage, &manifests);
             let signed = signatures.get(name).copied().flatten();
             let LoadedModule { module, files, signed, tables } =
-                load_module(&context, (name, path, manifest), signed, &grants)?;
+                load_module(&context, missing, (name, path, manifest), signed, &grants)?;
             let kept = reuse(&module, path, &grants).map_err(one)?;
             let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
             let last = last.map(|last| &*last.io);
@@ -138,6 +142,7 @@ struct LoadedModule {
 /// Loads a module by its file, or from where its manifest says that it comes.
 fn load_module(
     context: &Context<'_>,
+    missing: &mut Missing<'_>,
     (name, path, manifest): (&str, &Path, &Manifest),
     manifest_signed: Option<Signed>,
     grants: &Grants,
@@ -181,8 +186,17 @@ fn load_module(
     for file in &manifest.files {
         // What a module can't hold it can't read.
         let limit = settings.limits.memory as u64;
-        let source = policies.read(file, limit).map_err(one)?;
-        own_files.insert(file.clone(), Arc::from(source.bytes.as_slice()));
+        let source = policies.read_if_there(file, limit).map_err(one)?;
+        let content = match source {
+            Some(source) => Some(Arc::from(source.bytes.as_slice())),
+            None => missing.module_file(name, file, &policies.called(file)),
+        };
+        let content = match content {
+            Some(content) => content,
+            // It says why there is none.
+            None => Arc::from(policies.read(file, limit).map_err(one)?.bytes.as_slice()),
+        };
+        own_files.insert(file.clone(), content);
     }
     let module = match unchanged {
         Some(module) => module,

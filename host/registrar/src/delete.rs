@@ -1,5 +1,8 @@
 //! Delete (TS-0004 clause 7.3.3), and what goes by itself when its time is up.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -45,6 +48,11 @@ pub(crate) fn look(read: &dyn Read, context: &Context<'_>) -> Result<Option<Goin
 }
 
 impl Going {
+    /// The resource-ID of what is to be deleted.
+    pub(crate) fn ri(&self) -> &str {
+        &self.top.record.ri
+    }
+
     /// Puts into the outbox that all below is deleted. Of more than half of what the request may
     /// still look at, the rest is not told.
     ///
@@ -72,7 +80,7 @@ pub(crate) fn delete(
     going: Option<Going>,
 ) -> Result<ResponsePrimitive, Refusal> {
     let who = context.originator(writer.read())?;
-    let found = match context.target(writer.read())? {
+    let mut found = match context.target(writer.read())? {
         Place::Resource(found) => {
             demand(&who, Access::Delete, &found.record)?;
             found
@@ -82,6 +90,7 @@ pub(crate) fn delete(
             address::instance(writer.read(), &container, edge, context.now)?
         }
     };
+    instances::as_it_is(writer.read(), &mut found.record, context.now)?;
     let record = &found.record;
     let of_instance = match record.ty {
         ResourceType::ContentInstance => discovery::list(writer.read(), context, who, &found)?,
@@ -148,14 +157,34 @@ pub(crate) fn sweep(
     most: usize,
 ) -> Result<usize, StoreError> {
     let mut removed = 0;
+    // Each is stored once.
+    let mut containers: HashMap<String, Record> = HashMap::new();
     while removed < most {
         let Some(ri) = writer.first_expired(now)? else { break };
         let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
-        match record.ty {
-            ResourceType::ContentInstance => instances::remove(writer, &record, Loss::Expired)?,
-            _ => writer.detach(&ri)?,
+        if record.ty == ResourceType::ContentInstance {
+            let parent = record.parent.clone().ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+            writer.remove_tree(&ri, 1)?;
+            let container = match containers.entry(parent) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let found = writer.read().get(new.key())?;
+                    let found = found.ok_or_else(|| StoreError::Corrupt(new.key().clone()))?;
+                    new.insert(found)
+                }
+            };
+            container.stock.get_or_insert_default().lose(&record);
+        } else {
+            // One that is to be detached is stored by that.
+            if let Some(container) = containers.remove(&ri) {
+                writer.put(&container)?;
+            }
+            writer.detach(&ri)?;
         }
         removed += 1;
+    }
+    for container in containers.values() {
+        writer.put(container)?;
     }
     Ok(removed)
 }

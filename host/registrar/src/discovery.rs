@@ -16,11 +16,12 @@ use serde_json::{Map, Value, json};
 use crate::access::{Access, Originator, may};
 use crate::address::{self, Found, Place};
 use crate::context::Context;
+use crate::instances;
 use crate::options::ResultContent;
 use crate::record::Attributes;
 use crate::refusal::Refusal;
 use crate::representation::{attributes, rooted};
-use crate::store::Read;
+use crate::store::{Read, StoreError};
 use crate::walk::{Visit, Walk};
 
 /// m2m:contentStatus: what was found is not all there is.
@@ -170,14 +171,20 @@ pub(crate) fn list(
     who: Originator<'_>,
     from: &Found,
 ) -> Result<Option<Listing>, Refusal> {
-    let own = || attributes(context.settings, &from.record, from.expires);
+    let own = || {
+        let mut record = from.record.clone();
+        instances::as_it_is(read, &mut record, context.now)?;
+        Ok::<_, StoreError>(attributes(context.settings, &record, from.expires))
+    };
     Ok(Some(match context.options.content {
         ResultContent::Discovered | ResultContent::References => {
             references(read, context, who, from)?
         }
-        ResultContent::AttributesAndChildren => nested(read, context, who, from, own())?,
+        ResultContent::AttributesAndChildren => nested(read, context, who, from, own()?)?,
         ResultContent::Children => nested(read, context, who, from, Attributes::new())?,
-        ResultContent::AttributesAndReferences => with_references(read, context, who, from, own())?,
+        ResultContent::AttributesAndReferences => {
+            with_references(read, context, who, from, own()?)?
+        }
         _ => return Ok(None),
     }))
 }
@@ -263,7 +270,8 @@ fn nested(
             }
             continue;
         }
-        for resource in above.drain(..).chain([visit]) {
+        for mut resource in above.drain(..).chain([visit]) {
+            instances::as_it_is(read, &mut resource.record, context.now)?;
             let attributes = attributes(context.settings, &resource.record, resource.expires);
             branches.put(resource.level, resource.record.ty, attributes);
         }

@@ -4,7 +4,7 @@
 use crate::record::{Record, Seconds, Stock, alive, earlier};
 use crate::refusal::Refusal;
 use crate::settings::Limits;
-use crate::store::{Edge, StoreError, Writer};
+use crate::store::{Edge, Read, StoreError, Writer};
 
 /// What a container may hold: what it asks for, but no more than we give.
 pub(crate) fn capacity(container: &Record, limits: &Limits) -> Stock {
@@ -44,6 +44,7 @@ pub(crate) fn admit(
         return Err(Refusal::NotAcceptable("the container keeps no instance for any time"));
     }
     instance.expires = earlier(instance.expires, too_old);
+    drop_expired(writer, container, instance.created)?;
     let state = container.state.unwrap_or(0).saturating_add(1);
     container.state = Some(state);
     instance.state = Some(state);
@@ -54,6 +55,36 @@ pub(crate) fn admit(
     stock.bytes = stock.bytes.saturating_add(size);
     trim(writer, limits, container)?;
     writer.put(container)?;
+    Ok(())
+}
+
+/// Removes the instances that have expired, which count for nothing. The container itself is not
+/// stored.
+pub(crate) fn drop_expired(
+    writer: &mut Writer<'_>,
+    container: &mut Record,
+    now: Seconds,
+) -> Result<(), StoreError> {
+    while let Some(ri) = writer.first_expired_in(&container.ri, now)? {
+        let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+        writer.remove_tree(&ri, 1)?;
+        container.stock.get_or_insert_default().lose(&record);
+    }
+    Ok(())
+}
+
+/// A container as it is now: without what has expired and is not removed yet. It is to be looked at, not
+/// to be stored.
+pub(crate) fn as_it_is(
+    read: &dyn Read,
+    container: &mut Record,
+    now: Seconds,
+) -> Result<(), StoreError> {
+    if let Some(stock) = &mut container.stock {
+        let expired = read.expired_in(&container.ri, now)?;
+        stock.count = stock.count.saturating_sub(expired.count);
+        stock.bytes = stock.bytes.saturating_sub(expired.bytes);
+    }
     Ok(())
 }
 
@@ -130,7 +161,7 @@ pub(crate) fn remove(
 }
 
 impl Stock {
-    fn lose(&mut self, instance: &Record) {
+    pub(crate) fn lose(&mut self, instance: &Record) {
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(instance.size.unwrap_or(0));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
@@ -20,7 +20,7 @@ use crate::polling;
 use crate::record::{Record, Seconds, seconds};
 use crate::refusal::{Refusal, quoted};
 use crate::settings::{Settings, SettingsError};
-use crate::store::{Store, StoreError, Writer};
+use crate::store::{Read, Store, StoreError, Writer};
 use crate::verification::{Answer, Handled, Verification, Verified};
 use crate::{create, delete, representation, retrieve, update};
 
@@ -36,8 +36,8 @@ const COUNTED: &str = "usage";
 /// large deletion: others write in between.
 pub const SWEEP_BATCH: usize = 256;
 
-/// Most expired resources that a request removes before it is carried out.
-const SWEEP_FIRST: usize = 100;
+/// How long a deletion goes on removing what it has taken out of sight. The next sweeps do the rest.
+const REMOVE_FOR: Duration = Duration::from_secs(1);
 
 /// The embedded CSE.
 pub struct Registrar {
@@ -236,12 +236,6 @@ impl Registrar {
         let outbox = Outbox::default();
         let context =
             Context { settings: &self.settings, request, options, now, outbox, verified, budget };
-        // Keeps the counters of containers exact: what has expired does not count.
-        match self.sweep_some(now, SWEEP_FIRST) {
-            // What can't be written now can be read.
-            Ok(_) | Err(StoreError::Paused) => {}
-            Err(error) => return Err(error.into()),
-        }
         let response = match request.operation {
             Operation::Create => self.create(&context),
             Operation::Update => {
@@ -273,12 +267,34 @@ impl Registrar {
         if let Some(going) = &going {
             going.announce(&self.store, context)?;
         }
+        let ri = going.as_ref().map(|going| going.ri().to_owned());
         let response =
             self.store.write(context.budget, |writer| delete::delete(writer, context, going))?;
-        // It is deleted, whatever becomes of this: what is left here is for the next sweep.
-        let budget = context.budget.unmetered();
-        while let Ok(SWEEP_BATCH..) = self.remove_detached(&budget, SWEEP_BATCH) {}
+        if let Some(ri) = ri {
+            // It is deleted, whatever becomes of this: what is left here is for the next sweep.
+            let budget = context.budget.unmetered();
+            let until = Instant::now() + REMOVE_FOR;
+            while Instant::now() < until && matches!(self.remove_part(&ri, &budget), Ok(true)) {}
+        }
         Ok(response)
+    }
+
+    /// Removes a part of what is left of that deleted resource, and of no other. Gives whether there may
+    /// be more.
+    fn remove_part(&self, ri: &str, budget: &RequestBudget) -> Result<bool, StoreError> {
+        let is_left = |read: &dyn Read| {
+            Ok::<_, StoreError>(read.get(ri)?.is_some_and(|top| {
+                // Another that has the resource-ID by now is somewhere.
+                top.parent.is_none() && top.ty != ResourceType::CseBase
+            }))
+        };
+        if !is_left(self.store.snapshot(budget)?.read())? {
+            return Ok(false);
+        }
+        self.store.write(budget, |writer| match is_left(writer.read())? {
+            true => Ok(writer.remove_tree(ri, SWEEP_BATCH)? == SWEEP_BATCH),
+            false => Ok(false),
+        })
     }
 
     fn remove_in_parts(&self, ri: &str, budget: &RequestBudget) -> Result<(), StoreError> {
@@ -400,6 +416,7 @@ fn prepare(
         writer.count_all()?;
         writer.note(COUNTED, SCHEMA)?;
     }
+    writer.index_ages()?;
     let ri = settings.cse_id.bare();
     let name = settings.csebase_name.as_str();
     if name != ri && writer.read().get(name)?.is_some() {

@@ -9,6 +9,7 @@ use crate::address::{self, Place};
 use crate::attributes::{AttributeError, is_known};
 use crate::context::Context;
 use crate::discovery;
+use crate::instances;
 use crate::refusal::{Refusal, quoted};
 use crate::representation::{attributes, rooted};
 use crate::store::Read;
@@ -23,7 +24,7 @@ pub(crate) fn retrieve(
 ) -> Result<ResponsePrimitive, Refusal> {
     let who = context.originator(read)?;
     let access = if context.options.discovery { Access::Discover } else { Access::Retrieve };
-    let found = match context.target(read)? {
+    let mut found = match context.target(read)? {
         Place::Resource(found) => {
             demand(&who, access, &found.record)?;
             found
@@ -37,6 +38,7 @@ pub(crate) fn retrieve(
     if let Some(listing) = discovery::list(read, context, who, &found)? {
         return Ok(listing.answer(context, Rsc::Ok));
     }
+    instances::as_it_is(read, &mut found.record, context.now)?;
     let mut own = attributes(context.settings, &found.record, found.expires);
     if let Some(wanted) = &context.options.attributes {
         let unknown = |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n);

@@ -6,6 +6,7 @@
 //! | `names` | parent's resource-ID, name | resource-ID |
 //! | `children` | parent's resource-ID, type, sequence | resource-ID |
 //! | `expiry` | expiration time, resource-ID | nothing |
+//! | `ageing` | container's resource-ID, expiration time, resource-ID of an instance | its size |
 //! | `awaits` | AE-ID-Stem, number of a wait for its registrant, resource-ID of a resource that asks | nothing |
 //! | `firsts` | AE-ID-Stem, number of a wait that is over | the registrant |
 //! | `detached` | resource-ID | nothing: the top of a subtree that was deleted and is not removed yet |
@@ -16,6 +17,7 @@
 //! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
 //! as the oldest.
 
+mod ageing;
 mod awaits;
 mod queue;
 
@@ -34,12 +36,13 @@ use saegis_onem2m::resource::ResourceType;
 
 use self::queue::Queue;
 use crate::budget::{RequestBudget, Stop};
-use crate::record::{Record, Seconds};
+use crate::record::{Record, Seconds, Stock};
 
 const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resources");
 const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("names");
 const CHILDREN: TableDefinition<'_, (&str, u16, u64), &str> = TableDefinition::new("children");
 const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiry");
+const AGEING: TableDefinition<'_, (&str, u64, &str), u64> = TableDefinition::new("ageing");
 const AWAITS: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("awaits");
 const FIRSTS: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("firsts");
 const DETACHED: TableDefinition<'_, &str, ()> = TableDefinition::new("detached");
@@ -53,7 +56,7 @@ type Name = (&'static str, &'static str);
 type Slot = (&'static str, u16, u64);
 type Expiry = (u64, &'static str);
 type Wait = (&'static str, u64);
-type Await = (&'static str, u64, &'static str);
+type Timed = (&'static str, u64, &'static str);
 
 /// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
 const CACHE: usize = 32 << 20;
@@ -136,6 +139,8 @@ pub(crate) trait Read {
         edge: Edge,
         beyond: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
+    /// What instances of a container hold that have expired and are not removed yet.
+    fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError>;
     /// The registrant of an AE-ID-Stem that ended that wait for it, if it is over.
     fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError>;
     /// How many resources there are.
@@ -154,15 +159,16 @@ pub(crate) struct Usage {
 }
 
 /// The tables that are read, in either kind of transaction.
-struct Tables<R, N, C, F> {
+struct Tables<R, N, C, F, A> {
     budget: RequestBudget,
     resources: R,
     names: N,
     children: C,
     firsts: F,
+    ageing: A,
 }
 
-impl<R, N, C, F> Tables<R, N, C, F>
+impl<R, N, C, F, A> Tables<R, N, C, F, A>
 where
     C: ReadableTable<Slot, Id>,
 {
@@ -188,12 +194,13 @@ where
     }
 }
 
-impl<R, N, C, F> Read for Tables<R, N, C, F>
+impl<R, N, C, F, A> Read for Tables<R, N, C, F, A>
 where
     R: ReadableTable<Id, Bytes>,
     N: ReadableTable<Name, Id>,
     C: ReadableTable<Slot, Id>,
     F: ReadableTable<Wait, Id>,
+    A: ReadableTable<Timed, u64>,
 {
     fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
         let Some(stored) = self.resources.get(ri)? else {
@@ -245,6 +252,10 @@ where
         self.edge(container, ((ty, first), (ty, last)), edge)
     }
 
+    fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError> {
+        ageing::expired_in(&self.ageing, &self.budget, container, now)
+    }
+
     fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError> {
         self.budget.step(0)?;
         Ok(self.firsts.get((stem, wait))?.map(|registrant| registrant.value().into()))
@@ -265,9 +276,15 @@ type Seen = Tables<
     ReadOnlyTable<Name, Id>,
     ReadOnlyTable<Slot, Id>,
     ReadOnlyTable<Wait, Id>,
+    ReadOnlyTable<Timed, u64>,
 >;
-type Written<'t> =
-    Tables<Table<'t, Id, Bytes>, Table<'t, Name, Id>, Table<'t, Slot, Id>, Table<'t, Wait, Id>>;
+type Written<'t> = Tables<
+    Table<'t, Id, Bytes>,
+    Table<'t, Name, Id>,
+    Table<'t, Slot, Id>,
+    Table<'t, Wait, Id>,
+    Table<'t, Timed, u64>,
+>;
 
 /// A consistent view of the store.
 pub(crate) struct Snapshot<'s> {
@@ -288,7 +305,7 @@ impl Snapshot<'_> {
 pub(crate) struct Writer<'t> {
     tables: Written<'t>,
     expiry: Table<'t, Expiry, ()>,
-    awaits: Table<'t, Await, ()>,
+    awaits: Table<'t, Timed, ()>,
     detached: Table<'t, Id, ()>,
     usage: Table<'t, Id, (u64, u64)>,
     about: Table<'t, Id, Id>,
@@ -333,6 +350,10 @@ impl Writer<'_> {
             if let Some(at) = record.expires {
                 self.expiry.insert((at, ri), ())?;
             }
+            if let Some(old) = &old {
+                self.age_no_more(old)?;
+            }
+            self.age(record)?;
         }
         let awaited = old.as_ref().map(|old| old.names.awaited()).unwrap_or_default();
         let awaits = record.names.awaited();
@@ -479,6 +500,7 @@ impl Writer<'_> {
         if let Some(at) = record.expires {
             self.expiry.remove((at, ri))?;
         }
+        self.age_no_more(record)?;
         for (stem, wait) in record.names.awaited() {
             self.leave_wait(stem, wait, ri)?;
         }
@@ -610,6 +632,7 @@ impl Store {
                 names: transaction.open_table(NAMES)?,
                 children: transaction.open_table(CHILDREN)?,
                 firsts: transaction.open_table(FIRSTS)?,
+                ageing: transaction.open_table(AGEING)?,
             },
             _transaction: transaction,
             _database: database,
@@ -673,6 +696,7 @@ fn writer<'t>(
             names: transaction.open_table(NAMES)?,
             children: transaction.open_table(CHILDREN)?,
             firsts: transaction.open_table(FIRSTS)?,
+            ageing: transaction.open_table(AGEING)?,
         },
         expiry: transaction.open_table(EXPIRY)?,
         awaits: transaction.open_table(AWAITS)?,

@@ -14,6 +14,7 @@ impl Store {
         let mut children = 0;
         let mut expiring = BTreeSet::new();
         let mut awaited = BTreeSet::new();
+        let mut ageing = BTreeSet::new();
         let mut usage: HashMap<String, (u64, u64)> = HashMap::new();
         let detached = transaction.open_table(DETACHED).unwrap();
         let resources = transaction.open_table(RESOURCES).unwrap();
@@ -32,6 +33,10 @@ impl Store {
             }
             if let Some(at) = record.expires {
                 expiring.insert((at, record.ri.clone()));
+                if record.ty == CIN {
+                    let (container, size) = (record.parent.clone().unwrap(), record.size.unwrap());
+                    ageing.insert((container, at, record.ri.clone(), size));
+                }
             }
             let stems = record.names.awaited().into_iter();
             awaited.extend(stems.map(|(stem, wait)| (stem.to_owned(), wait, record.ri.clone())));
@@ -63,6 +68,15 @@ impl Store {
             .collect();
         assert_eq!(indexed, expiring);
         let indexed: BTreeSet<_> = transaction
+            .open_table(AGEING)
+            .unwrap()
+            .iter()
+            .unwrap()
+            .map(|e| e.unwrap())
+            .map(|(k, size)| (k.value().0.into(), k.value().1, k.value().2.into(), size.value()))
+            .collect();
+        assert_eq!(indexed, ageing);
+        let indexed: BTreeSet<_> = transaction
             .open_table(AWAITS)
             .unwrap()
             .iter()
@@ -91,6 +105,13 @@ impl Store {
 }
 
 impl Writer<'_> {
+    /// As a version left the store that did not index when instances expire.
+    pub(crate) fn forget_ages(&mut self) -> Result<(), StoreError> {
+        self.about.remove("ageing")?;
+        self.tables.ageing.retain(|_, _| false)?;
+        Ok(())
+    }
+
     /// As a version left the store that did not count.
     pub(crate) fn forget_usage(&mut self) -> Result<(), StoreError> {
         self.about.remove("usage")?;

@@ -87,6 +87,7 @@ pub(crate) fn update(
         *state = state.saturating_add(1);
     }
     if record.ty == ResourceType::Container {
+        instances::drop_expired(writer, &mut record, context.now)?;
         instances::trim(writer, &context.settings.limits, &mut record)?;
         if ages {
             instances::shorten(writer, &mut record, context.now)?;

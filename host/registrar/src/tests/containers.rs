@@ -1,7 +1,10 @@
+use saegis_onem2m::primitive::Operation;
 use serde_json::{Value, json};
 
+use crate::RequestBudget;
 use crate::create::MAX_DEPTH;
-use crate::testing::{Bench, LIGHT1, LIGHT2, settings};
+use crate::store::Writer;
+use crate::testing::{Bench, LIGHT1, LIGHT2, agree, request, settings};
 
 const STATE: &str = "/cse/light1/state";
 
@@ -185,21 +188,111 @@ fn what_has_expired_is_in_nobodys_way() {
     let et = "20261124T093010";
     let reply = bench.container(LIGHT1, "/cse/light1", json!({"rn": "brief", "et": et}));
     assert_eq!(reply.code, 2001);
-    // Enough to outlast the sweep that goes before a request, and to last till the next.
-    for n in 0..250 {
+    for n in 0..20 {
         let inner = json!({"rn": format!("n{n}"), "con": n, "et": et});
         assert_eq!(bench.instance(LIGHT1, "/cse/light1/brief", inner.clone()).code, 2001);
         assert_eq!(bench.instance(LIGHT1, STATE, inner).code, 2001);
     }
     bench.pass(10);
-    for path in ["/cse/light1/brief", "/cse/light1/brief/la", "/cse/light1/state/n249"] {
+    for path in ["/cse/light1/brief", "/cse/light1/brief/la", "/cse/light1/state/n19"] {
         assert_eq!(bench.retrieve(LIGHT1, path).code, 4004, "{path}");
     }
     assert_eq!(bench.container(LIGHT1, "/cse/light1", json!({"rn": "brief"})).code, 2001);
-    assert_eq!(bench.instance(LIGHT1, STATE, json!({"rn": "n249", "con": 1})).code, 2001);
+    assert_eq!(bench.instance(LIGHT1, STATE, json!({"rn": "n19", "con": 1})).code, 2001);
     while bench.sweep() > 0 {}
     assert_eq!(state(&bench)["cni"], 1);
     bench.registrar().store().assert_consistent();
+}
+
+/// Puts instances into light1's container that are past their time, and are not removed yet.
+fn expired(bench: &mut Bench, count: u64) {
+    let et = crate::record::timestamp(bench.now() + 10);
+    for n in 0..count {
+        let reply = bench.instance(LIGHT1, STATE, json!({"con": n, "et": et}));
+        assert_eq!(reply.code, 2001, "{}", reply.why());
+    }
+    bench.pass(10);
+}
+
+fn stored(bench: &Bench) -> u64 {
+    bench.snapshot().read().count().unwrap()
+}
+
+#[test]
+fn a_request_does_not_pay_for_what_expires() {
+    let steps = |count: u64| {
+        let mut bench = Bench::with_lights();
+        expired(&mut bench, count);
+        let before = stored(&bench);
+        let budget = bench.budget();
+        let other = [
+            request(Operation::Retrieve, "/cse/light2", Some(LIGHT2), None),
+            request(Operation::Delete, "/cse/light2/state", Some(LIGHT2), None),
+        ];
+        for request in other {
+            let handled = bench.registrar().handle(&request, &budget, bench.time());
+            assert!(agree(&bench, handled).code < 3000);
+        }
+        assert_eq!(stored(&bench), before - 1);
+        while bench.sweep() > 0 {}
+        assert_eq!(stored(&bench), 4);
+        bench.registrar().store().assert_consistent();
+        budget.left()
+    };
+    assert_eq!(steps(1), steps(60));
+}
+
+/// The counters are exact before the next sweep, wherever they are shown.
+#[test]
+fn what_has_expired_does_not_count() {
+    let mut bench = Bench::with_lights();
+    put(&bench, json!("abc"));
+    expired(&mut bench, 5);
+    let before = stored(&bench);
+    assert_eq!((&state(&bench)["cni"], &state(&bench)["cbs"]), (&json!(1), &json!(3)));
+    for query in ["rcn=4", "rcn=5"] {
+        let own = bench.retrieve(LIGHT1, &format!("{STATE}?{query}"));
+        assert_eq!(own.attributes()["cni"], 1, "{query}");
+    }
+    let nested = bench.retrieve(LIGHT1, "/cse/light1?rcn=4");
+    assert_eq!(nested.attributes()["m2m:cnt"][0]["cni"], 1, "{}", nested.json);
+    assert_eq!(stored(&bench), before);
+    let updated = bench.update(LIGHT1, STATE, json!({"m2m:cnt": {"lbl": ["a"]}}));
+    assert_eq!((updated.code, &updated.attributes()["cni"]), (2004, &json!(1)));
+    assert_eq!(stored(&bench), before - 5);
+    expired(&mut bench, 2);
+    let gone = bench.delete(LIGHT1, &format!("{STATE}?rcn=1"));
+    assert_eq!((gone.code, &gone.attributes()["cni"]), (2002, &json!(1)));
+    bench.registrar().store().assert_consistent();
+}
+
+#[test]
+fn what_has_expired_pushes_nothing_out() {
+    let mut bench = Bench::with_lights();
+    put(&bench, json!("stays"));
+    expired(&mut bench, 2);
+    assert_eq!(change(&bench, json!({"mni": 2})), 2004);
+    assert_eq!(state(&bench)["cni"], 1);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/ol").attributes()["con"], "stays");
+    let et = crate::record::timestamp(bench.now() + 10);
+    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": "goes", "et": et})).code, 2001);
+    bench.pass(10);
+    put(&bench, json!("comes"));
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/ol").attributes()["con"], "stays");
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/la").attributes()["con"], "comes");
+    bench.registrar().store().assert_consistent();
+}
+
+/// A store of a version that did not index when instances expire is indexed when it is opened.
+#[test]
+fn what_was_there_before_expires_too() {
+    let mut bench = Bench::with_lights();
+    expired(&mut bench, 3);
+    let forget = |writer: &mut Writer<'_>| writer.forget_ages();
+    bench.registrar().store().write(&RequestBudget::unlimited(), forget).unwrap();
+    let bench = bench.reopen();
+    bench.registrar().store().assert_consistent();
+    assert_eq!(state(&bench)["cni"], 0);
 }
 
 #[test]

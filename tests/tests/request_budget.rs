@@ -209,6 +209,31 @@ fn a_subtree_of_dangling_policies_costs_others_nothing() {
     }
 }
 
+/// What others may see of an AE costs them nothing of their own.
+#[test]
+fn a_large_open_subtree_costs_others_nothing() {
+    let gateway = Setup::new().with("limits", "request-steps = 300").start();
+    let (mut evil, mut other) = registered(&gateway);
+    let rules = |who: &[&str]| json!({"acr": [{"acor": who, "acop": 63}]});
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rules(&["all"]), "pvs": rules(&[EVIL])}});
+    create(&mut evil, EVIL, "/cse/light1", 1, acp);
+    for n in 0..300 {
+        let name = format!("c{n}");
+        let open = json!({"m2m:cnt": {"rn": name, "lbl": ["open"], "acpi": ["cse/light1/acp"]}});
+        create(&mut evil, EVIL, "/cse/light1", 3, open);
+    }
+    let own = json!({"m2m:cnt": {"rn": "own", "lbl": ["own"]}});
+    create(&mut other, OTHER, "/cse/light2", 3, own);
+    let partial = |found: &Response| found.header("x-m2m-cts") == Some("1");
+    let found = ask(&mut other, OTHER, Request::retrieve("/cse?fu=1&lbl=own")).expect(200, 2000);
+    assert_eq!(found.json()["m2m:uril"], json!(["cse/light2/own"]));
+    assert!(partial(&found));
+    let found = ask(&mut other, OTHER, Request::retrieve("/cse?fu=1&lbl=open")).expect(200, 2000);
+    let count = found.json()["m2m:uril"].as_array().unwrap().len();
+    assert!(count > 0 && count < 300, "{count}");
+    assert!(partial(&found));
+}
+
 #[test]
 fn an_ae_has_a_quota_of_resources() {
     let gateway = Setup::new().with("registrar.quota", "resources = 4").start();

@@ -13,6 +13,9 @@ use saegis_onem2m::rsc::Rsc;
 /// Bytes of a stored resource that count as one step.
 const BLOCK: usize = 4096;
 
+/// Steps of a first try: most requests need fewer.
+const FIRST_TRY: u64 = 128;
+
 /// The authority that requests are carried out by, such as that of a security association.
 ///
 /// A commit holds it. After [`end`](Self::end) has returned, no request under it changes anything.
@@ -93,6 +96,9 @@ impl Stop {
 pub struct RequestBudget {
     deadline: Option<Instant>,
     left: Arc<AtomicU64>,
+    /// Further steps, for the resources of others on a walk.
+    foreign: Arc<AtomicU64>,
+    is_first_try: bool,
     canceled: Arc<AtomicBool>,
     authority: Arc<Authority>,
 }
@@ -100,12 +106,14 @@ pub struct RequestBudget {
 impl RequestBudget {
     /// Makes the budget of a request that is to be done by `deadline` and in `steps`, under an
     /// authority. A step is a look-up in the store; a resource of more than 4 KiB takes one more for
-    /// each further 4 KiB.
+    /// each further 4 KiB. Half as many more are for the resources of others that a discovery passes.
     #[must_use]
     pub fn new(authority: Arc<Authority>, deadline: Instant, steps: u64) -> Self {
         Self {
             deadline: Some(deadline),
             left: Arc::new(AtomicU64::new(steps)),
+            foreign: Arc::new(AtomicU64::new(steps / 2)),
+            is_first_try: false,
             canceled: Arc::default(),
             authority,
         }
@@ -117,6 +125,8 @@ impl RequestBudget {
         Self {
             deadline: None,
             left: Arc::new(AtomicU64::new(u64::MAX)),
+            foreign: Arc::new(AtomicU64::new(u64::MAX)),
+            is_first_try: false,
             canceled: Arc::default(),
             authority: Arc::default(),
         }
@@ -126,6 +136,20 @@ impl RequestBudget {
     #[must_use]
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self.clone() }
+    }
+
+    /// Returns a budget for a first try of the request, in as few steps as most requests need. It
+    /// stops with this one, and takes nothing from it.
+    #[must_use]
+    pub fn first_try(&self) -> Self {
+        let foreign = Arc::new(AtomicU64::new(self.foreign_left()));
+        Self { foreign, is_first_try: true, ..self.with_steps(FIRST_TRY) }
+    }
+
+    /// Whether no step is left.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.left() == 0
     }
 
     /// Returns a budget of at most so many of the steps that are left, which are not taken from this
@@ -160,6 +184,26 @@ impl RequestBudget {
     /// Returns the steps that are left.
     pub(crate) fn left(&self) -> u64 {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Returns the steps that are left for the resources of others.
+    pub(crate) fn foreign_left(&self) -> u64 {
+        self.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Takes `steps` that were made for the resources of others from the steps for those instead,
+    /// each `weight` times, as far as they go.
+    pub(crate) fn charge_foreign(&self, steps: u64, weight: u64) {
+        let cost = steps.saturating_mul(weight);
+        let take = |left: u64| Some(left.saturating_sub(cost));
+        let before = match self.foreign.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(before) | Err(before) => before,
+        };
+        // A first try is short, whatever it looks at.
+        if !self.is_first_try {
+            let give_back = |left: u64| Some(left.saturating_add(steps.min(before)));
+            let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back);
+        }
     }
 
     /// Checks that the work may go on.
@@ -245,6 +289,40 @@ mod tests {
         let part = whole.with_steps(1);
         whole.cancel();
         assert_eq!(part.check(), Err(Stop::Canceled));
+    }
+
+    #[test]
+    fn the_resources_of_others_have_steps_of_their_own() {
+        let budget = budget(10);
+        for _ in 0..3 {
+            budget.step(0).unwrap();
+        }
+        budget.charge_foreign(3, 1);
+        assert_eq!((budget.left(), budget.foreign_left()), (10, 2));
+        for _ in 0..4 {
+            budget.step(0).unwrap();
+        }
+        budget.charge_foreign(4, 10);
+        assert_eq!((budget.left(), budget.foreign_left()), (8, 0), "there were two");
+        budget.step(0).unwrap();
+        budget.charge_foreign(1, 1);
+        assert_eq!(budget.left(), 7);
+    }
+
+    #[test]
+    fn a_first_try_is_short_whatever_it_looks_at() {
+        let whole = budget(1000);
+        let first = whole.first_try();
+        for _ in 0..FIRST_TRY {
+            assert!(!first.is_used_up());
+            first.step(0).unwrap();
+            first.charge_foreign(1, 1);
+        }
+        assert_eq!(first.step(0), Err(Stop::Steps));
+        assert!(first.is_used_up());
+        assert_eq!((whole.left(), whole.foreign_left()), (1000, 500));
+        whole.cancel();
+        assert_eq!(first.check(), Err(Stop::Canceled));
     }
 
     #[test]

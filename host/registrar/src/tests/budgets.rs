@@ -197,6 +197,86 @@ fn a_subtree_of_another_uses_up_no_more_than_its_allowance() {
     }
 }
 
+/// An AE with an open policy and containers with many labels, as if it had created them.
+fn large_registree(bench: &Bench, ri: &str, containers: usize) {
+    assert_eq!(bench.register(ri, ri).code, 2001);
+    let open = |who: &[&str]| json!({"acr": [{"acor": who, "acop": 63}]});
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": open(&["all"]), "pvs": open(&[ri])}});
+    assert_eq!(bench.create(Some(ri), &format!("/cse/{ri}"), 1, acp).code, 2001);
+    let labels: Vec<_> = (0..64).map(|n| format!("{n:0250}")).collect();
+    let first = json!({"rn": "c0", "lbl": labels, "acpi": [format!("cse/{ri}/acp")]});
+    assert_eq!(bench.container(ri, &format!("/cse/{ri}"), first).code, 2001);
+    let make = |writer: &mut Writer<'_>| {
+        let first = writer.read().named(ri, "c0")?.unwrap();
+        let mut container = writer.read().get(&first)?.unwrap();
+        for n in 1..containers {
+            container.ri = format!("{ri}-{n}");
+            container.name = format!("c{n}");
+            container.sequence = u64::try_from(n).unwrap();
+            writer.put(&container)?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    bench.registrar().store().write(&RequestBudget::unlimited(), make).unwrap();
+}
+
+/// However many fill their subtrees, the originator's own is complete, and that of one who has little
+/// is found.
+#[test]
+fn many_large_subtrees_of_others_hide_no_small_one() {
+    const LARGE: usize = 150;
+    let bench = Bench::with_lights();
+    let large: Vec<_> = (0..6).map(|n| format!("Clarge{n}")).collect();
+    for ri in &large {
+        large_registree(&bench, ri, LARGE);
+    }
+    large_registree(&bench, "Csmall", 2);
+    assert_eq!(bench.register("Clast", "last").code, 2001);
+    assert_eq!(bench.container("Clast", "/cse/last", json!({"rn": "own"})).code, 2001);
+    let discover = |steps, path: &str| {
+        let budget = budget(&Arc::default(), steps);
+        let find = request(Operation::Retrieve, path, Some("Clast"), None);
+        to_its_end(&bench, bench.registrar().handle(&find, &budget, bench.time()))
+    };
+    // Enough for the steps of all, and not enough for those of a few.
+    for (steps, is_partial) in [(20_000, false), (4_000, true), (1_000, true)] {
+        let found = discover(steps, "/cse?fu=1&ty=3");
+        assert_eq!(found.code, 2000, "{}", found.why());
+        let of = |name: &str| {
+            let start = format!("cse/{name}/");
+            found.found().iter().filter(|path| path.starts_with(&start)).count()
+        };
+        assert_eq!((of("last"), of("Csmall")), (1, 2), "{steps}");
+        for ri in &large {
+            let all = of(ri);
+            assert!(all > 3 && (all == LARGE) != is_partial, "{steps}: {all} of {ri}");
+        }
+        let marks: &[_] = if is_partial { &[("x-m2m-cts", "1".to_string())] } else { &[] };
+        assert_eq!(found.response.parameters, marks, "{steps}");
+    }
+    // Where each leads to something else, that counts for whose it is.
+    let found = discover(1_000, "/cse?fu=1&ty=3&arp=la");
+    assert_eq!(found.code, 2000, "{}", found.why());
+    // All of a request to a group has the same steps.
+    let members: Vec<_> = ["", "/mn-cse-123456/", "//in.provider.com/mn-cse-123456/"]
+        .map(|start| format!("{start}cse"))
+        .into();
+    let group = json!({"m2m:grp": {"rn": "all", "mnm": 3, "mid": members}});
+    let made = bench.create(Some("Clast"), "/cse/last", 9, group);
+    assert_eq!(made.code, 2001, "{}", made.why());
+    let found = discover(4_000, "/cse/last/all/fopt?fu=1&ty=3");
+    assert_eq!(found.code, 2000, "{}", found.why());
+    let parts: Vec<_> = found.json["m2m:agr"]["m2m:rsp"].as_array().unwrap().iter().collect();
+    let counts: Vec<_> =
+        parts.iter().map(|part| part["pc"]["m2m:uril"].as_array().unwrap().len()).collect();
+    assert!(counts[0] > 200 && counts[1] < counts[0] / 2, "{counts:?}");
+    for part in parts {
+        assert_eq!(part["cnst"], 1);
+        let found = part["pc"]["m2m:uril"].as_array().unwrap();
+        assert!(found.iter().any(|uri| uri.as_str().unwrap().ends_with("last/own")));
+    }
+}
+
 #[test]
 fn what_leads_to_the_same_is_followed_once() {
     let bench = Bench::with_lights();

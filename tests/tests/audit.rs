@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,6 +142,101 @@ fn refused_handshakes_drive_nothing_out_of_the_trail() {
         })
         .sum();
     assert_eq!(written as u64 + summed, TIMES);
+}
+
+/// A credential without an AE-ID in the table.
+const NEW: Credential<'static> =
+    Credential { identity: "new-1@in.provider.com", key: "00112233445566778899aabbccddeeff" };
+
+/// Whoever takes an AE-ID is named, however many they took before; and how many they take is bounded.
+#[test]
+fn each_ae_id_that_a_credential_takes_is_in_the_trail() {
+    let rows = format!(
+        "ae_id,kpsa,kpsa_id\nClight-AE1,{},{}\n,{},{}\n",
+        LIGHT1.key, LIGHT1.identity, NEW.key, NEW.identity
+    );
+    let setup = Setup::new().with("audit", "file = \"audit/trail.jsonl\"");
+    let mut gateway = setup.file("psk-lookup-table.csv", &rows).start();
+    // Lines about associations are summed up by then.
+    for _ in 0..150 {
+        Light::connect(gateway.port(), NEW).unwrap().close();
+    }
+    let mut taken = Vec::new();
+    let refused = loop {
+        let name = format!("Cjunk{}", taken.len());
+        let mut light = Light::connect(gateway.port(), NEW).unwrap();
+        let answer = light.ask(&Request::create_ae("junk").from(&name)).unwrap();
+        if answer.status() != 201 {
+            break answer;
+        }
+        light.ask(&Request::delete("/cse/junk").from(&name)).unwrap().expect(200, 2002);
+        taken.push(name);
+        assert!(taken.len() < 500, "there is a bound");
+    };
+    refused.expect_refusal(406, 5207);
+    gateway.stop();
+    let events = trail(&gateway, "trail.jsonl");
+    for event in ["binding.made", "binding.freed"] {
+        let named = of(&events, event, NEW).into_iter().map(|line| line["ae_id"].as_str().unwrap());
+        assert_eq!(named.collect::<Vec<_>>(), taken, "{event}");
+    }
+    let learnt = of(&events, "association.learnt", NEW);
+    assert!(taken.iter().all(|name| learnt.iter().any(|l| l["entity"] == format!("AE {name}"))));
+}
+
+/// A flood in one name hides nobody else that a credential speaks as.
+#[test]
+fn another_from_is_news() {
+    let mut gateway = small().start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let mut ask = |from: &str| {
+        light.ask(&Request::retrieve("/cse/x").from(from)).unwrap().expect_refusal(403, 4106);
+    };
+    (0..200).for_each(|_| ask("Cjunk"));
+    (0..3).for_each(|_| ask("Clight-AE2"));
+    gateway.stop();
+    let refusals = trail(&gateway, "trail-refusals.jsonl");
+    let from = |event: &str| {
+        let all = of(&refusals, event, LIGHT1).into_iter();
+        all.filter(|line| line["from"] == "Clight-AE2").collect::<Vec<_>>()
+    };
+    assert_eq!(from("request.refused").len(), 1);
+    let sums = from("audit.repeated");
+    assert_eq!((sums.len(), &sums[0]["count"]), (1, &2.into()));
+    assert_eq!(summed(&refusals, "request.refused", LIGHT1), 200 - 64 + 2);
+}
+
+/// A connection from an address of this machine.
+fn connect_from(source: &str, port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(format!("{source}:0").parse().unwrap())?;
+        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await?.into_std()
+    });
+    let socket = connected.unwrap();
+    socket.set_nonblocking(false).unwrap();
+    socket
+}
+
+/// A key in two hands shows by the addresses that it comes from.
+#[test]
+fn another_address_of_a_credential_is_news() {
+    let mut gateway = small().start();
+    let from = |address: &str| {
+        let socket = connect_from(address, gateway.port());
+        Light::over(socket, LIGHT1, BOUND).unwrap().close();
+    };
+    (0..150).for_each(|_| from("127.0.0.1"));
+    (0..2).for_each(|_| from("127.0.0.9"));
+    gateway.stop();
+    let events = trail(&gateway, "trail.jsonl");
+    for event in ["association.established", "association.ended"] {
+        let thief = |l: &&Value| l["peer"].as_str().unwrap().starts_with("127.0.0.9");
+        assert_eq!(of(&events, event, LIGHT1).into_iter().filter(thief).count(), 1, "{event}");
+        let sums = of(&events, "audit.repeated", LIGHT1).into_iter().filter(thief);
+        assert_eq!(sums.filter(|sum| sum["of"] == event).count(), 1, "{event}");
+    }
 }
 
 /// A gateway that has ended, with a trail of several files.

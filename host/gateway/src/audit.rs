@@ -4,7 +4,8 @@
 //! documented in docs/operations.md, and programs rely on them. There is never a key, an
 //! authentication tag or the content of a request among them.
 //!
-//! Events that a peer can cause are written one by one up to a rate, and summed up beyond it.
+//! Events that a peer can cause are written one by one up to a rate, and summed up beyond it. Two kinds
+//! are written each time, for their work is bounded by itself: the bindings of AE-IDs, and revocations.
 
 pub mod chain;
 mod repeats;
@@ -23,7 +24,7 @@ use saegis_policy::{Fault, Generation, ModuleFault, Shown};
 
 use crate::peers::widest_network;
 use crate::summary;
-use repeats::{By, Kind, Repeats, Sum};
+use repeats::{By, Kind, Repeats, Source, Subject, Sum};
 
 /// The target of security events, by which the trail is told from the rest of the log.
 pub const TARGET: &str = "saegis::audit";
@@ -33,13 +34,20 @@ pub const REFUSALS: &str = "saegis::audit::refusals";
 
 static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
 
-fn is_single(event: &'static str, by: By, cause: impl Into<String>) -> bool {
-    REPEATS.is_single(Kind { event, by, cause: cause.into() })
+fn is_single(event: &'static str, by: By, cause: impl Into<String>, subject: Subject) -> bool {
+    let source = Source { event, by, cause: cause.into() };
+    REPEATS.is_single(Kind { source, subject })
 }
 
-/// Returns whether an event of an association is to be written by itself.
+/// Returns whether an event of an association is to be written by itself. Another AE-ID or another
+/// network of the peer is news.
 fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool {
-    is_single(event, By::Credential(association.credential_id.to_string()), "")
+    let subject = Subject {
+        entity: Some(cut(&association.entity().to_string()).into_owned()),
+        peer: Some(widest_network(association.peer.ip())),
+        from: None,
+    };
+    is_single(event, By::Credential(association.credential_id.to_string()), "", subject)
 }
 
 /// Writes the sums that are due of events that were not written by themselves, or all of them.
@@ -47,20 +55,22 @@ pub fn write_sums(all: bool) {
     REPEATS.sums(all).iter().for_each(sum);
 }
 
-fn sum(Sum { kind, count, since, until }: &Sum) {
-    let (mut credential_id, mut peer, mut module) = (None, None, None);
-    let by = match &kind.by {
+fn sum(Sum { kind: Kind { source, subject }, count, since, until }: &Sum) {
+    let Subject { entity, peer, from } = subject;
+    let (mut peer, mut credential_id, mut module) = (peer.as_ref(), None, None);
+    let by = match &source.by {
         By::Credential(id) => credential_id.insert(id),
         By::Peer(network) => peer.insert(network),
         By::Module(name) => module.insert(name),
         By::Others => "others",
     };
-    let (of, cause) = (kind.event, Some(kind.cause.as_str()).filter(|cause| !cause.is_empty()));
+    let (of, cause) = (source.event, Some(source.cause.as_str()).filter(|cause| !cause.is_empty()));
     let (since, until) = (timestamp::format(*since), timestamp::format(*until));
     macro_rules! write {
         ($target:expr) => {
             tracing::warn!(target: $target, event = "audit.repeated", of, credential_id, peer, module,
-                cause, count, since, until, "{count} more {of} of {by} from {since} to {until}")
+                entity, from, cause, count, since, until,
+                "{count} more {of} of {by} from {since} to {until}")
         };
     }
     match of {
@@ -145,9 +155,6 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
 
 /// An association is to end, for policy does not vouch for it any more.
 pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
-    if !is_single_of("association.revoked", association) {
-        return;
-    }
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
@@ -203,9 +210,6 @@ pub fn learnt(association: &SecurityAssociation) {
 
 /// A credential has got an AE-ID, for good.
 pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
-    if !is_single("binding.made", By::Credential(credential.to_string()), "") {
-        return;
-    }
     tracing::info!(
         target: TARGET,
         event = "binding.made",
@@ -217,9 +221,6 @@ pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
 
 /// A credential has lost the AE-ID that it had got.
 pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
-    if !is_single("binding.freed", By::Credential(credential.to_string()), "") {
-        return;
-    }
     tracing::info!(
         target: TARGET,
         event = "binding.freed",
@@ -258,7 +259,12 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
 
 /// A connection came to no association.
 pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
-    if !is_single("handshake.refused", By::Peer(widest_network(peer.ip())), cause) {
+    if !is_single(
+        "handshake.refused",
+        By::Peer(widest_network(peer.ip())),
+        cause,
+        Subject::default(),
+    ) {
         return;
     }
     let why = cut_to(why, MAX_REASON);
@@ -275,7 +281,9 @@ pub fn request_refused(
     why: &str,
 ) {
     let credential = By::Credential(association.credential_id.to_string());
-    if !is_single("request.refused", credential, rsc.code().to_string()) {
+    let from = &*cut(from.unwrap_or_default());
+    let subject = Subject { from: Some(from.into()), ..Subject::default() };
+    if !is_single("request.refused", credential, rsc.code().to_string(), subject) {
         return;
     }
     let why = cut_to(why, MAX_REASON);
@@ -285,7 +293,7 @@ pub fn request_refused(
         association = association.id,
         credential_id = %association.credential_id,
         request_id = &*cut(request_id),
-        from = &*cut(from.unwrap_or_default()),
+        from,
         rsc = rsc.code(),
         why = &*why,
         "refused: {why}"
@@ -294,7 +302,7 @@ pub fn request_refused(
 
 /// A module failed at a check, and so a request was refused.
 pub fn module_failed(module: &str, fault: &ModuleFault) {
-    if !is_single("module.failed", By::Module(module.into()), fault.cause()) {
+    if !is_single("module.failed", By::Module(module.into()), fault.cause(), Subject::default()) {
         return;
     }
     tracing::error!(target: REFUSALS, event = "module.failed", module, cause = fault.cause(),

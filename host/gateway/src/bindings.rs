@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_registrar::Registrar;
@@ -25,6 +25,12 @@ mod file;
 
 /// Most bindings there can be: one more registration without an AE-ID is refused.
 const MOST: usize = 1_000_000;
+
+/// Maximum number of AE-IDs that a credential can get at once, one after the other. Each is a line of
+/// the audit trail that no rate may hide.
+const MAX_AT_ONCE: f64 = 32.0;
+/// Time after which it can get one more.
+const REFILL: Duration = Duration::from_secs(6);
 
 /// An AE-ID that a credential has got.
 #[derive(Debug, Clone)]
@@ -46,6 +52,9 @@ pub enum Taken {
     /// The credential has an AE-ID, or is about to get one.
     #[error("the credential is registered, or about to be, as another AE")]
     HasAnother,
+    /// The credential has got too many AE-IDs of late.
+    #[error("the credential has registered too often of late; try again later")]
+    TooOften,
     /// The bindings can't be written.
     #[error(transparent)]
     Failed(#[from] BindingError),
@@ -59,6 +68,8 @@ struct Maps {
     under_way: HashMap<CredentialId, Option<AeIdStem>>,
     /// What was asked of the CSE, and is not known to have been done or refused.
     intents: HashMap<CredentialId, Intent>,
+    /// When the AE-IDs that each credential has got of late no longer count.
+    of_late: HashMap<CredentialId, Instant>,
 }
 
 impl Maps {
@@ -74,6 +85,23 @@ impl Maps {
             self.by_stem.remove(&binding.stem);
         }
         Some(binding)
+    }
+
+    /// Returns whether a credential has got as many AE-IDs of late as it may.
+    fn has_too_many(&self, credential: &CredentialId, now: Instant) -> bool {
+        let counts = self.of_late.get(credential);
+        let counts = counts.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        counts > REFILL.mul_f64(MAX_AT_ONCE - 1.0)
+    }
+
+    /// Counts one more AE-ID that a credential has got.
+    fn count(&mut self, credential: &CredentialId, now: Instant) {
+        // Now and then is enough: there are no more of them than credentials.
+        if self.of_late.len() >= 1024 && self.of_late.len().is_power_of_two() {
+            self.of_late.retain(|_, until| *until > now);
+        }
+        let until = self.of_late.entry(credential.clone()).or_insert(now);
+        *until = (*until).max(now) + REFILL;
     }
 
     fn holder(&self, stem: &AeIdStem) -> Option<&CredentialId> {
@@ -222,6 +250,11 @@ impl Bindings {
             self.maps().by_credential.iter().map(|(c, b)| (c.clone(), b.clone())).collect();
         all.sort_by_cached_key(|(credential, _)| credential.to_string());
         all
+    }
+
+    /// Returns whether a credential has got as many AE-IDs of late as it may.
+    pub fn has_too_many(&self, credential: &CredentialId) -> bool {
+        self.maps().has_too_many(credential, Instant::now())
     }
 
     /// Sets an AE-ID aside for a credential that is about to register: the one that it asks for, or
@@ -380,6 +413,7 @@ impl SetAside {
             file.write(&[(credential.clone(), Change::Bind(binding.clone()))])?;
             let mut maps = bindings.maps();
             maps.intents.remove(&credential);
+            maps.count(&credential, Instant::now());
             maps.insert(&credential, binding);
             Ok(())
         });

@@ -134,3 +134,21 @@ async fn what_was_about_to_be_asked_is_known_after_a_restart() {
     let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), None);
 }
+
+#[tokio::test]
+async fn a_credential_gets_so_many_ae_ids_and_no_more_until_they_are_old() {
+    let (_folder, path) = bindings();
+    let bindings = Bindings::open(&path).unwrap();
+    bound(&bindings, "b", "Cother").await;
+    let mut count = 0;
+    while !bindings.has_too_many(&credential("a")) {
+        bound(&bindings, "a", "Cone").await;
+        bindings.free(&credential("a")).await.unwrap();
+        count += 1;
+        assert!(count < 1000);
+    }
+    assert!(count >= 32, "{count}");
+    assert!(!bindings.has_too_many(&credential("b")));
+    let later = Instant::now() + 2 * REFILL;
+    assert!(!bindings.maps().has_too_many(&credential("a"), later));
+}

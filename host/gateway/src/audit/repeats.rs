@@ -1,26 +1,57 @@
 //! Rate limit of events that a peer can cause without end: they are written one by one up to a rate
 //! and summed up beyond it. So a flood pushes nothing out of the trail, and no event is dropped
 //! silently.
+//!
+//! A rate hides nothing new: the first event of each subject (an AE-ID, a network of the peer, a From) is
+//! written in any case, and each subject has a sum of its own.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Interval in which one more event of a kind may be written by itself.
+/// Interval in which one more event of a source may be written by itself.
 const REFILL: Duration = Duration::from_secs(10);
 /// Time to the first sum of a kind, and longest time between two sums.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(64);
 
+/// Maximum number of subjects of a source that are told apart. The others have one sum.
+const MAX_SUBJECTS: usize = 64;
+/// Maximum number of subjects of all sources that are told apart.
+const MAX_ALL_SUBJECTS: usize = 262_144;
+/// Time after which a subject may be forgotten, so that its next event counts as new.
+const SUBJECT_LIFETIME: Duration = Duration::from_secs(60);
+
 /// A kind of event. Events of one kind are summed up together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kind {
+    /// The source of the event.
+    pub source: Source,
+    /// The subject of the event.
+    pub subject: Subject,
+}
+
+/// A source of events. One rate holds for all events of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Source {
     /// The event.
     pub event: &'static str,
     /// The originator of the event.
     pub by: By,
     /// The cause; empty for events that have none.
     pub cause: String,
+}
+
+/// The content of an event that can be news: the first event of each subject is written. A subject
+/// without members stands for all beyond the maximum, and for events that have none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// The entity that an association stands for.
+    pub entity: Option<String>,
+    /// The network of the peer.
+    pub peer: Option<String>,
+    /// The From of a request.
+    pub from: Option<String>,
 }
 
 /// The originator of an event.
@@ -36,7 +67,7 @@ pub enum By {
     Others,
 }
 
-impl Kind {
+impl Source {
     /// Returns how many events are written one by one at first.
     fn burst(&self) -> f64 {
         match &self.by {
@@ -74,10 +105,17 @@ pub struct Sum {
     pub until: SystemTime,
 }
 
+/// The events of a source.
 struct Seen {
     /// How many more may be written by themselves, at that time.
     left: f64,
     at: Instant,
+    subjects: HashMap<Subject, Counted>,
+}
+
+/// The events of a subject.
+struct Counted {
+    last: Instant,
     pause: Duration,
     pending: Option<Pending>,
 }
@@ -89,16 +127,24 @@ struct Pending {
     due: Instant,
 }
 
+/// The events of late.
+#[derive(Default)]
+struct Table {
+    sources: HashMap<Source, Seen>,
+    /// How many subjects there are of all sources.
+    subjects: usize,
+}
+
 /// The events of late, by peers and by all others: neither takes the room of the other.
 #[derive(Default)]
 pub struct Repeats {
-    peers: Mutex<HashMap<Kind, Seen>>,
-    rest: Mutex<HashMap<Kind, Seen>>,
+    peers: Mutex<Table>,
+    rest: Mutex<Table>,
 }
 
 /// Nothing panics while it holds the lock.
-fn lock(seen: &Mutex<HashMap<Kind, Seen>>) -> MutexGuard<'_, HashMap<Kind, Seen>> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Repeats {
@@ -107,31 +153,9 @@ impl Repeats {
         self.is_single_at(kind, Instant::now(), SystemTime::now())
     }
 
-    fn is_single_at(&self, mut kind: Kind, now: Instant, time: SystemTime) -> bool {
-        let is_peer = matches!(kind.by, By::Peer(_));
-        let mut seen = lock(if is_peer { &self.peers } else { &self.rest });
-        if !seen.contains_key(&kind) && seen.len() >= kind.by.most() {
-            seen.retain(|kind, seen| !seen.is_quiet(kind, now));
-            if seen.len() >= kind.by.most() {
-                kind.by = By::Others;
-            }
-        }
-        let burst = kind.burst();
-        let fresh = Seen { left: burst, at: now, pause: FIRST_PAUSE, pending: None };
-        let seen = seen.entry(kind).or_insert(fresh);
-        seen.left = seen.left_at(now, burst);
-        seen.at = now;
-        // As long as a sum is pending, single events would overtake it.
-        if seen.pending.is_none() && seen.left >= 1.0 {
-            seen.left -= 1.0;
-            return true;
-        }
-        let due = now + seen.pause;
-        let pending =
-            seen.pending.get_or_insert(Pending { count: 0, since: time, until: time, due });
-        pending.count += 1;
-        pending.until = time;
-        false
+    fn is_single_at(&self, kind: Kind, now: Instant, time: SystemTime) -> bool {
+        let is_peer = matches!(kind.source.by, By::Peer(_));
+        lock(if is_peer { &self.peers } else { &self.rest }).is_single(kind, now, time)
     }
 
     /// Returns the sums that are due, or all of them.
@@ -141,18 +165,69 @@ impl Repeats {
 
     fn sums_at(&self, all: bool, now: Instant) -> Vec<Sum> {
         let mut sums = Vec::new();
-        for seen in [&self.peers, &self.rest] {
-            for (kind, seen) in lock(seen).iter_mut() {
-                match seen.pending.take() {
-                    Some(Pending { count, since, until, due }) if all || due <= now => {
-                        seen.pause = (seen.pause * 2).min(LAST_PAUSE);
-                        sums.push(Sum { kind: kind.clone(), count, since, until });
+        for table in [&self.peers, &self.rest] {
+            for (source, seen) in &mut lock(table).sources {
+                for (subject, counted) in &mut seen.subjects {
+                    match counted.pending.take() {
+                        Some(Pending { count, since, until, due }) if all || due <= now => {
+                            counted.pause = (counted.pause * 2).min(LAST_PAUSE);
+                            let kind = Kind { source: source.clone(), subject: subject.clone() };
+                            sums.push(Sum { kind, count, since, until });
+                        }
+                        not_due => counted.pending = not_due,
                     }
-                    not_due => seen.pending = not_due,
                 }
             }
         }
         sums
+    }
+}
+
+impl Table {
+    fn is_single(&mut self, kind: Kind, now: Instant, time: SystemTime) -> bool {
+        let Kind { mut source, mut subject } = kind;
+        let most = source.by.most();
+        if !self.sources.contains_key(&source) && self.sources.len() >= most {
+            self.sources.retain(|source, seen| !seen.is_quiet(source, now));
+            self.subjects = self.sources.values().map(|seen| seen.subjects.len()).sum();
+            if self.sources.len() >= most {
+                source.by = By::Others;
+                subject = Subject::default();
+            }
+        }
+        let burst = source.burst();
+        let fresh = || Seen { left: burst, at: now, subjects: HashMap::new() };
+        let seen = self.sources.entry(source).or_insert_with(fresh);
+        seen.left = seen.left_at(now, burst);
+        seen.at = now;
+        if !seen.subjects.contains_key(&subject) {
+            let before = seen.subjects.len();
+            if before >= MAX_SUBJECTS {
+                seen.subjects.retain(|_, counted| !counted.is_old(now));
+                self.subjects = self.subjects.saturating_sub(before - seen.subjects.len());
+            }
+            if seen.subjects.len() >= MAX_SUBJECTS || self.subjects >= MAX_ALL_SUBJECTS {
+                subject = Subject::default();
+            }
+        }
+        let is_new = subject != Subject::default() && !seen.subjects.contains_key(&subject);
+        let subjects = &mut self.subjects;
+        let counted = seen.subjects.entry(subject).or_insert_with(|| {
+            *subjects += 1;
+            Counted { last: now, pause: FIRST_PAUSE, pending: None }
+        });
+        counted.last = now;
+        // As long as a sum is pending, single events would overtake it.
+        if is_new || (counted.pending.is_none() && seen.left >= 1.0) {
+            seen.left = (seen.left - 1.0).max(0.0);
+            return true;
+        }
+        let due = now + counted.pause;
+        let pending =
+            counted.pending.get_or_insert(Pending { count: 0, since: time, until: time, due });
+        pending.count += 1;
+        pending.until = time;
+        false
     }
 }
 
@@ -163,9 +238,17 @@ impl Seen {
     }
 
     /// Returns whether the entry can be removed without losing a count.
-    fn is_quiet(&self, kind: &Kind, now: Instant) -> bool {
-        let burst = kind.burst();
-        self.pending.is_none() && self.left_at(now, burst) >= burst
+    fn is_quiet(&self, source: &Source, now: Instant) -> bool {
+        let burst = source.burst();
+        let is_pending = self.subjects.values().any(|counted| counted.pending.is_some());
+        !is_pending && self.left_at(now, burst) >= burst
+    }
+}
+
+impl Counted {
+    /// Returns whether the entry can be removed without losing a count.
+    fn is_old(&self, now: Instant) -> bool {
+        self.pending.is_none() && now.saturating_duration_since(self.last) >= SUBJECT_LIFETIME
     }
 }
 
@@ -174,7 +257,13 @@ mod tests {
     use super::*;
 
     fn refused(by: By) -> Kind {
-        Kind { event: "request.refused", by, cause: "4106".into() }
+        let source = Source { event: "request.refused", by, cause: "4106".into() };
+        Kind { source, subject: Subject::default() }
+    }
+
+    fn of(kind: &Kind, from: &str) -> Kind {
+        let subject = Subject { from: Some(from.into()), ..Subject::default() };
+        Kind { source: kind.source.clone(), subject }
     }
 
     fn singles(repeats: &Repeats, kind: &Kind, times: u32, now: Instant) -> usize {
@@ -213,13 +302,41 @@ mod tests {
         assert_eq!(written, 2 * 256 + 64);
         let sums = repeats.sums_at(true, now);
         assert_eq!(sums.len(), 1);
-        assert_eq!(sums[0].kind.by, By::Others);
+        assert_eq!(sums[0].kind.source.by, By::Others);
         assert_eq!(sums[0].count, 2 * (10_000 - 256) - 64);
         // When they are quiet, others have their places.
         let later = now + 1000 * REFILL;
         assert_eq!(singles(&repeats, &refused(By::Peer("new".into())), 2, later), 2);
-        assert!(lock(&repeats.peers).len() < 5);
+        assert!(lock(&repeats.peers).sources.len() < 5);
         // Nor do many peers drive out credentials.
         assert_eq!(singles(&repeats, &refused(By::Credential("c".into())), 1, now), 1);
+    }
+
+    #[test]
+    fn a_flood_hides_no_new_subject() {
+        let (repeats, now) = (Repeats::default(), Instant::now());
+        let bad = refused(By::Credential("bad".into()));
+        assert_eq!(singles(&repeats, &of(&bad, "Cjunk"), 1000, now), 64);
+        // While a sum is pending, and with nothing left of the rate.
+        assert_eq!(singles(&repeats, &of(&bad, "Cvictim"), 3, now), 1);
+        let sums = repeats.sums_at(true, now);
+        let of_victim: Vec<_> = sums.iter().filter(|sum| sum.kind == of(&bad, "Cvictim")).collect();
+        assert_eq!((sums.len(), of_victim.len(), of_victim[0].count), (2, 1, 2));
+    }
+
+    #[test]
+    fn subjects_are_bounded_and_have_their_room_again_when_they_are_old() {
+        let (repeats, now) = (Repeats::default(), Instant::now());
+        let bad = refused(By::Credential("bad".into()));
+        let many = |now| -> usize {
+            (0..1000).map(|n| singles(&repeats, &of(&bad, &format!("C{n}")), 1, now)).sum()
+        };
+        assert_eq!(many(now), MAX_SUBJECTS);
+        let sums = repeats.sums_at(true, now);
+        assert_eq!((sums.len(), sums[0].count), (1, 1000 - MAX_SUBJECTS as u64));
+        assert_eq!(sums[0].kind.subject, Subject::default(), "the others have one sum");
+        let later = now + SUBJECT_LIFETIME;
+        assert_eq!(singles(&repeats, &of(&bad, "Cvictim"), 1, later), 1);
+        assert_eq!(lock(&repeats.rest).subjects, 1);
     }
 }

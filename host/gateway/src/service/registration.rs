@@ -86,6 +86,9 @@ impl Service {
         if wanted.as_ref().is_some_and(|stem| self.is_of_another(stem, generation)) {
             return Err(Taken::ByAnother);
         }
+        if self.gateway.bindings.has_too_many(credential) {
+            return Err(Taken::TooOften);
+        }
         self.gateway.bindings.set_aside(credential, wanted)
     }
 
@@ -107,6 +110,7 @@ impl Service {
             Taken::ByAnother | Taken::HasAnother => {
                 self.refuse(request, self.gateway.config.registrar.taken, &taken.to_string())
             }
+            Taken::TooOften => self.refuse(request, Rsc::NotAcceptable, &taken.to_string()),
             Taken::Failed(error) => {
                 log_failure(error);
                 self.refuse(request, Rsc::InternalServerError, "the AE-ID could not be kept")

@@ -352,6 +352,39 @@ fn what_was_done_to_a_trail_is_found_with_its_place() {
     }
 }
 
+/// A rotated file that is gone is missed, be it the oldest or one between two others.
+#[test]
+fn a_rotated_file_that_is_gone_is_missed() {
+    let setup = Setup::new()
+        .with("audit", "file = \"audit/trail.jsonl\"\nfile-bytes = 65536\nold-files = 4")
+        .with("limits", "associations-per-credential = 1000");
+    let mut gateway = setup.start();
+    let file = gateway.path("audit/trail.jsonl");
+    let old = |n: u64| file.with_extension(format!("jsonl.{n}"));
+    let unknown = Credential { identity: "nobody@in.provider.com", ..LIGHT1 };
+    for _ in 0..120 {
+        for credential in [LIGHT1, LIGHT2] {
+            Light::connect(gateway.port(), credential).unwrap().close();
+        }
+        assert!(Light::connect(gateway.port(), unknown).is_err());
+    }
+    gateway.stop();
+    assert!(old(3).is_file() && !old(4).is_file(), "it was rotated three times");
+    verify(&gateway, &[]).expect(0);
+    let hidden = gateway.path("hidden");
+    for (gone, at) in [
+        (2, "audit/trail.jsonl.1:1: "),
+        (1, "audit/trail.jsonl:1: "),
+        (3, "audit/trail.jsonl.2:1: "),
+    ] {
+        fs::rename(old(gone), &hidden).unwrap();
+        let ran = verify(&gateway, &[]).expect(1);
+        assert!(ran.err.contains(at), "{ran:?}");
+        fs::rename(&hidden, old(gone)).unwrap();
+    }
+    verify(&gateway, &[]).expect(0);
+}
+
 #[test]
 fn a_chain_goes_on_after_a_kill_and_a_torn_line_is_no_tampering() {
     let gateway = small().start();

@@ -1,6 +1,7 @@
 //! Files of lines that grow: private, bounded, rotated by size, and opened anew when somebody else
 //! rotates them.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -168,7 +169,10 @@ impl LineFile {
                 _ => {}
             }
         }
-        fs::rename(&self.path, old_file(&self.path, 1))
+        fs::rename(&self.path, old_file(&self.path, 1))?;
+        // There were to be more of them before.
+        let mut too_many = old_files(&self.path).into_iter().filter(|(n, _)| *n > self.old_files);
+        too_many.try_for_each(|(_, file)| fs::remove_file(file))
     }
 }
 
@@ -179,11 +183,27 @@ fn old_file(path: &Path, n: u64) -> PathBuf {
     name.into()
 }
 
+/// Returns the rotated files of a file, each with its number, the newest first.
+fn old_files(newest: &Path) -> Vec<(u64, PathBuf)> {
+    let folder = newest.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
+    let number = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        let digits =
+            name.strip_prefix(newest.file_name()?.as_encoded_bytes())?.strip_prefix(b".")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    };
+    let numbers = entries.filter_map(|entry| number(&entry.file_name()));
+    let files = numbers.map(|n| (n, old_file(newest, n)));
+    let mut files: Vec<_> = files.filter(|(n, file)| *n > 0 && file.is_file()).collect();
+    files.sort_unstable();
+    files.dedup();
+    files
+}
+
 /// Returns a file of lines and its rotated files, the oldest first, as far as they exist.
 pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
-    let old = (1..).map(|n| old_file(newest, n)).take_while(|file| file.is_file());
-    let mut files: Vec<_> = old.collect();
-    files.reverse();
+    let mut files: Vec<_> = old_files(newest).into_iter().map(|(_, file)| file).rev().collect();
     files.extend(newest.is_file().then(|| newest.to_path_buf()));
     files
 }
@@ -267,6 +287,16 @@ mod tests {
         assert!(!old_file(&path, 3).exists());
         let names = [old_file(&path, 2), old_file(&path, 1), path.clone()];
         assert_eq!(with_old_files(&path), names);
+        // None is passed over, whatever is missing before it or is beside it.
+        fs::remove_file(old_file(&path, 1)).unwrap();
+        fs::write(old_file(&path, 7), "seven\n").unwrap();
+        fs::write(folder.path().join("lines.07"), "another\n").unwrap();
+        fs::write(folder.path().join("lines.2.gz"), "another\n").unwrap();
+        let names = [old_file(&path, 7), old_file(&path, 2), path.clone()];
+        assert_eq!(with_old_files(&path), names);
+        // As many as are to be kept, and no more.
+        file.write_all(b"line 9\n").unwrap();
+        assert_eq!(with_old_files(&path), [old_file(&path, 1), path.clone()]);
     }
 
     #[test]

@@ -47,12 +47,15 @@ fn digest(text: &str) -> Result<Digest, String> {
 /// What can't be read.
 pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     let Verb::Verify { files, config, head } = args.verb;
+    // How many rotated files there are to be before one is removed.
+    let mut old_files = None;
     let trails = if files.is_empty() {
         let audit = Config::load(&config)?.audit;
         let Some(file) = &audit.file else {
             let what = "audit.file is not set, so there is no trail; name the files of one";
             return Err(Faults(vec![Fault::of(&config, what)]));
         };
+        old_files = Some(audit.old_files);
         let paths = [Some(file.clone()), audit.refusals_file()];
         let trails = paths.iter().flatten().map(|path| reading::read_trail(path));
         trails.collect::<Result<Vec<_>, _>>()?
@@ -61,14 +64,15 @@ pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     };
     let has_head = |head: &Digest| trails.iter().any(|t| t.lines.iter().any(|l| l.digest == *head));
     let missing = head.filter(|head| !has_head(head));
-    let reports: Vec<_> = trails.iter().map(verify).collect();
+    let reports: Vec<_> = trails.iter().map(|trail| verify(trail, old_files)).collect();
     report::print(&reports, missing, as_json);
     let whole = missing.is_none() && reports.iter().all(|report| report.faults.is_empty());
     Ok(u8::from(!whole))
 }
 
-/// Compares each line with the one before it.
-fn verify(trail: &Lines) -> Report<'_> {
+/// Compares each line with the one before it. Where it is known how many `old_files` are kept, the
+/// start of the chain must be there until there are that many.
+fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
     let lines = &trail.lines;
     let mut report = Report::of(trail);
     let at = |n: usize| trail.place(n);
@@ -123,6 +127,13 @@ fn verify(trail: &Lines) -> Report<'_> {
             },
         }
         last = Some(n);
+    }
+    let are_fewer = old_files.is_some_and(|most| trail.files.len() as u64 <= most);
+    if are_fewer && !report.begins && !lines.is_empty() {
+        let what = "the chain does not start here, and there are fewer rotated files than \
+                    audit.old-files: older ones were removed or moved away (name all files, if they \
+                    are elsewhere)";
+        report.faults.push((0, what.into()));
     }
     report
 }

@@ -430,6 +430,42 @@ fn a_chain_goes_on_after_a_kill_and_a_torn_line_is_no_tampering() {
     assert_eq!(found["trails"][0]["files"].as_array().unwrap().len(), 2);
 }
 
+/// A long text in a policy file makes no long line, and a gateway starts after one of a former version.
+#[test]
+fn a_long_line_keeps_no_gateway_from_its_start() {
+    let gateway = Setup::new().with("audit", "file = \"audit/trail.jsonl\"").start();
+    let file = gateway.path("audit/trail.jsonl");
+    let refused = |lines: &[String]| lines.iter().any(|l| l.contains("generation.refused"));
+    gateway.refused_after("unknown", |gateway| {
+        let long = format!("{} = 1\n", "k".repeat(40_000));
+        gateway.write("policies/service-subscription.toml", long);
+    });
+    wait("a line about it", || refused(&lines(&file)));
+    assert!(lines(&file).iter().all(|line| line.len() < 20_000));
+    gateway.remove("policies/service-subscription.toml");
+    let mut gateway = gateway.cut_and_start();
+    gateway.stop();
+    verify(&gateway, &[]).expect(0);
+    // A former version has written it whole, or was killed at it.
+    for end in ["\n", ""] {
+        let mut text = fs::read_to_string(&file).unwrap();
+        let last = openssl::sha::sha256(text.lines().last().unwrap().as_bytes());
+        let digest: String = last.iter().map(|byte| format!("{byte:02x}")).collect();
+        let why = "k".repeat(80_000);
+        text += &format!("{{\"chain\":\"{digest}\",\"event\":\"x\",\"why\":\"{why}\"}}{end}");
+        fs::write(&file, &text).unwrap();
+        verify(&gateway, &[]).expect(0);
+        gateway = gateway.start_again();
+        gateway.stop();
+        verify(&gateway, &[]).expect(0);
+        // It is part of the chain.
+        let whole = fs::read_to_string(&file).unwrap();
+        fs::write(&file, whole.replacen("kkk\"}", "kkx\"}", 1)).unwrap();
+        verify(&gateway, &[]).expect(1);
+        fs::write(&file, whole).unwrap();
+    }
+}
+
 /// What logrotate does with `create`, `compress` and a `postrotate` that sends SIGHUP.
 fn logrotate(gateway: &Gateway, file: &Path, n: usize) -> PathBuf {
     let rotated = file.with_extension(format!("jsonl.r{n}"));

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use saegis_policy::Shown;
 
-/// Maximum length of a line in these files, in bytes.
-pub const MAX_LINE: usize = 64 << 10;
+/// Length up to which a last line is read at once, in bytes. Few lines are longer.
+const USUAL_LINE: u64 = 64 << 10;
+/// Maximum length of a last line, in bytes. A file with a longer one is another kind of file.
+const MAX_LAST_LINE: u64 = 16 << 20;
 
 /// How it is told that a file can't be written, or can again.
 pub struct Told {
@@ -212,9 +214,23 @@ pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the file can't be read, or its last line is too long for a line.
-pub fn last_line(mut file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
+pub fn last_line(file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
+    for bound in [USUAL_LINE, MAX_LAST_LINE] {
+        match last_line_within(file, bound)? {
+            Some((line, _)) if line.len() as u64 > bound => {}
+            found => return Ok(found),
+        }
+    }
+    Err(io::Error::other(
+        "has a last line that is too long: it is another kind of file; move it away",
+    ))
+}
+
+/// The same of the end of a file. A line that is longer than the bound is cut at its start, to more
+/// bytes than the bound.
+fn last_line_within(mut file: &File, bound: u64) -> io::Result<Option<(Vec<u8>, bool)>> {
     let length = file.metadata()?.len();
-    let bound = MAX_LINE as u64 + 2;
+    let bound = bound + 2;
     file.seek(SeekFrom::Start(length.saturating_sub(bound)))?;
     let mut tail = Vec::new();
     file.take(bound).read_to_end(&mut tail)?;
@@ -226,13 +242,7 @@ pub fn last_line(mut file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
         tail.pop();
     }
     let start = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let line = tail.split_off(start);
-    if line.len() > MAX_LINE {
-        return Err(io::Error::other(
-            "has a last line that is too long: it is another kind of file",
-        ));
-    }
-    Ok(Some((line, ended)))
+    Ok(Some((tail.split_off(start), ended)))
 }
 
 /// Ends a line that breaks off, for the gateway was killed at it, so that the next one is whole.
@@ -324,7 +334,13 @@ mod tests {
         let mut file = LineFile::open(&path, 1000, 1, &TOLD).unwrap();
         file.write_all(b"two\n").unwrap();
         assert_eq!(text(&path), "one\nto\ntwo\n");
-        fs::write(&path, "x".repeat(MAX_LINE + 1)).unwrap();
+        // A line may be longer than any that is written now.
+        let long = format!("one\n{}", "x".repeat(100_000));
+        fs::write(&path, &long).unwrap();
+        let mut file = LineFile::open(&path, 1_000_000, 1, &TOLD).unwrap();
+        file.write_all(b"two\n").unwrap();
+        assert_eq!(text(&path), long + "\ntwo\n");
+        fs::write(&path, "x".repeat((16 << 20) + 1)).unwrap();
         assert!(LineFile::open(&path, 1000, 1, &TOLD).is_err(), "it is no file of lines");
     }
 

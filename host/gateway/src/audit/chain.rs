@@ -3,12 +3,14 @@
 //! The digest is SHA-256 of a line as it is in the file, without its line break. As a line contains
 //! the digest before it, it stands for all lines up to it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::line_file::{LineFile, last_line, with_old_files};
@@ -18,6 +20,11 @@ pub const START: &str = "start";
 
 /// Name of the member with the digest. It is the first of each line.
 pub const MEMBER: &str = "chain";
+
+/// Maximum length of a line before it is chained, in bytes. The texts of a longer one are cut.
+const MAX_LINE: usize = 16 << 10;
+/// Maximum length of a text in a line that is too long, in characters.
+const MAX_TEXT: usize = 500;
 
 /// The digest of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -116,7 +123,8 @@ impl Chain {
             chained.extend_from_slice(opening(before).as_bytes());
             chained.push(b',');
             // A line is an object, and has members.
-            chained.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
+            let line = shortened(line);
+            chained.extend_from_slice(line.strip_prefix(b"{").unwrap_or(&line));
             let own = chained.get(start..).unwrap_or_default();
             before = Some(Digest::of(own.strip_suffix(b"\n").unwrap_or(own)));
         }
@@ -124,6 +132,25 @@ impl Chain {
         self.head.set(before);
         Ok(())
     }
+}
+
+/// Cuts the texts of a line that is too long: no event has so many fields that this does not suffice.
+fn shortened(line: &[u8]) -> Cow<'_, [u8]> {
+    if line.len() <= MAX_LINE {
+        return Cow::Borrowed(line);
+    }
+    let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(line) else {
+        return Cow::Borrowed(line);
+    };
+    for field in fields.values_mut() {
+        if let Value::String(text) = field
+            && let Some((end, _)) = text.char_indices().nth(MAX_TEXT)
+        {
+            text.truncate(end);
+            text.push('…');
+        }
+    }
+    Cow::Owned(format!("{}\n", Value::Object(fields)).into_bytes())
 }
 
 impl Write for Chain {
@@ -135,5 +162,22 @@ impl Write for Chain {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_and_remains_one() {
+        let usual = b"{\"event\":\"a\"}\n";
+        assert_eq!(&*shortened(usual), usual);
+        let long = serde_json::json!({ "event": "a", "why": "\u{1}é".repeat(20_000), "line": 3 });
+        let cut = shortened(format!("{long}\n").as_bytes()).into_owned();
+        assert!(cut.len() < MAX_LINE && cut.ends_with(b"\n"));
+        let fields: Map<String, Value> = serde_json::from_slice(&cut).unwrap();
+        assert_eq!((&fields["event"], &fields["line"]), (&"a".into(), &3.into()));
+        assert!(fields["why"].as_str().unwrap().ends_with('…'));
     }
 }

@@ -10,8 +10,11 @@ use saegis_policy::{Fault, Faults, Shown};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::audit::chain::{Digest, START, opening};
-use crate::line_file::{MAX_LINE, with_old_files};
+use crate::audit::chain::{Digest, MEMBER, START, opening};
+use crate::line_file::with_old_files;
+
+/// Maximum number of bytes of a line that are parsed. The digest is that of the whole line.
+const MAX_LINE: usize = 64 << 10;
 
 /// Maximum number of tries to open the files of a trail between two rotations.
 const TRIES: usize = 5;
@@ -191,7 +194,17 @@ fn link(text: &[u8]) -> (Link, String) {
         (Link::None { opening: text.get(..most).unwrap_or_default().to_vec(), why }, String::new())
     };
     if text.len() > MAX_LINE {
-        return none("is longer than any line of a trail");
+        // Former versions wrote such lines, which are cut here. The link is the first member.
+        let value = text.strip_prefix(format!("{{\"{MEMBER}\":\"").as_bytes()).unwrap_or_default();
+        let value = value.split(|byte| *byte == b'"').next().unwrap_or_default();
+        return match std::str::from_utf8(value) {
+            Ok(START) => (Link::Start, String::new()),
+            Ok(text) => match Digest::parse(text) {
+                Some(digest) => (Link::To(digest), String::new()),
+                None => none("is not a line of a trail"),
+            },
+            Err(_) => none("is not a line of a trail"),
+        };
     }
     let Ok(Head { chain, timestamp }) = serde_json::from_slice(text) else {
         return none("is not a line of a trail");

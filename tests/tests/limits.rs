@@ -164,6 +164,41 @@ fn hosts_that_stall_handshakes_hold_up_no_other() {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
 }
 
+/// A handshake that is ended for somebody else's sake has not failed, and bars nobody.
+#[test]
+fn a_displaced_handshake_bars_nobody() {
+    let limits = "handshakes = 4\nhandshakes-per-peer = 4\nfailed-handshakes-per-minute = 3";
+    let gateway = Setup::new().with("limits", limits).start();
+    let port = gateway.port();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut held = Vec::new();
+    let other = || {
+        runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+            socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+        })
+    };
+    (0..4).for_each(|_| held.push(other()));
+    for _ in 0..6 {
+        let mark = gateway.log().mark();
+        Light::connect(port, LIGHT1).unwrap().close();
+        // Its place is free by then.
+        gateway.log().wait_after(mark, "association.established");
+        let refused = gateway.handshake_refused(mark);
+        assert_eq!(refused.text("cause"), "displaced");
+        assert!(refused.text("peer").starts_with("127.0.0.2:"), "{refused:?}");
+        held.push(other());
+    }
+    // One of them goes, which fails, and makes room.
+    let mark = gateway.log().mark();
+    drop(held.pop());
+    assert_eq!(gateway.handshake_refused(mark).text("cause"), "connection");
+    let socket = other().into_std().unwrap();
+    socket.set_nonblocking(false).unwrap();
+    Light::over(socket, LIGHT2, BOUND).unwrap().close();
+}
+
 /// Begins handshakes of another host of this machine's loopback network, one after the other, and goes
 /// on with none.
 async fn stall(host: u8, port: u16) {

@@ -46,13 +46,11 @@ pub async fn serve(
     };
     // Not for as long as the association is idle: what a handshake and a request take of memory is given
     // back with them.
-    let shaking_hands = Box::pin(handshake(&gateway, socket, peer));
+    let shaking_hands = Box::pin(handshake(&gateway, socket, peer, &under_way));
     let outcome = tokio::select! {
         outcome = timeout_at(deadline, shaking_hands) => outcome,
-        () = under_way.displaced() => {
-            under_way.failed();
-            return refused("displaced", DISPLACED);
-        }
+        // It has done nothing wrong, and so does not count as failed.
+        () = under_way.displaced() => return refused("displaced", DISPLACED),
     };
     let (accepted, voucher) = match outcome {
         Ok(Ok(accepted)) => accepted,
@@ -108,6 +106,7 @@ async fn handshake(
     gateway: &Arc<Gateway>,
     mut socket: TcpStream,
     peer: SocketAddr,
+    under_way: &UnderWay,
 ) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
     // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
     let patience = gateway.config.limits.first_flight();
@@ -116,6 +115,7 @@ async fn handshake(
         Ok(Err(refusal)) => return Err(turn_away(socket, refusal).await),
         Err(_) => return Err(Refusal::Connection(ErrorKind::TimedOut.into())),
     };
+    under_way.has_begun();
     if flight.offer() == Offer::Certificates {
         return with_certificates(gateway, socket, peer, flight).await;
     }

@@ -42,10 +42,18 @@ pub struct Peers {
 struct Counts {
     networks: HashMap<Network, Count>,
     /// The places that are taken, by the widest network that is counted, each the oldest first.
-    places: HashMap<Network, BTreeMap<u64, CancellationToken>>,
+    places: HashMap<Network, BTreeMap<u64, Place>>,
     /// How many there are.
     taken: usize,
     next: u64,
+}
+
+/// A place that is taken.
+#[derive(Default)]
+struct Place {
+    displaced: CancellationToken,
+    /// Whether the peer has sent a whole first flight.
+    has_begun: bool,
 }
 
 /// An IPv4 address, or an IPv6 network.
@@ -154,10 +162,12 @@ impl Peers {
         for (network, _) in networks(peer) {
             counts.networks.entry(network).or_default().under_way += 1;
         }
-        let (place, displaced) = (counts.next, CancellationToken::new());
+        let place = counts.next;
+        let taken = Place::default();
+        let displaced = taken.displaced.clone();
         counts.next += 1;
         counts.taken += 1;
-        counts.places.entry(own).or_default().insert(place, displaced.clone());
+        counts.places.entry(own).or_default().insert(place, taken);
         Ok(UnderWay { peers: self.clone(), peer, place, displaced })
     }
 
@@ -187,28 +197,30 @@ impl Peers {
 }
 
 impl Counts {
-    /// Ends the oldest handshake of the network that has the most, if it has more than this one. So peers
-    /// that stall take places from each other.
+    /// Ends a handshake of the network that has the most, if it has more than this one: the oldest of
+    /// those without a whole first flight or, where there are none, the oldest. So peers that stall take
+    /// places from each other.
     fn displace_for(&mut self, own: Network) -> bool {
         let has = self.places.get(&own).map_or(0, BTreeMap::len);
-        // Where several have as many, the oldest of all.
-        let oldest = |(network, places): (&Network, &BTreeMap<u64, CancellationToken>)| {
-            Some((places.len(), std::cmp::Reverse(*places.keys().next()?), *network))
+        let first = |(network, places): (&Network, &BTreeMap<u64, Place>)| {
+            let (place, of) = places.iter().min_by_key(|(n, place)| (place.has_begun, **n))?;
+            Some((places.len(), std::cmp::Reverse((of.has_begun, *place)), *network))
         };
+        // Where several have as many, the first of all in that order.
         let biggest =
-            self.places.iter().filter_map(oldest).max_by_key(|(most, first, _)| (*most, *first));
-        let Some((most, std::cmp::Reverse(first), network)) = biggest else { return false };
+            self.places.iter().filter_map(first).max_by_key(|(most, first, _)| (*most, *first));
+        let Some((most, std::cmp::Reverse((_, first)), network)) = biggest else { return false };
         if most <= has {
             return false;
         }
-        if let Some(displaced) = self.free(network, first) {
-            displaced.cancel();
+        if let Some(place) = self.free(network, first) {
+            place.displaced.cancel();
         }
         true
     }
 
     /// Releases a place, unless it was released before.
-    fn free(&mut self, network: Network, place: u64) -> Option<CancellationToken> {
+    fn free(&mut self, network: Network, place: u64) -> Option<Place> {
         let places = self.places.get_mut(&network)?;
         let freed = places.remove(&place)?;
         if places.is_empty() {
@@ -223,6 +235,15 @@ impl UnderWay {
     /// Resolves when another peer has got its place.
     pub async fn displaced(&self) {
         self.displaced.cancelled().await;
+    }
+
+    /// The peer has sent a whole first flight: others are displaced before it.
+    pub fn has_begun(&self) {
+        let mut counts = self.peers.lock();
+        let places = counts.places.get_mut(&widest(self.peer));
+        if let Some(place) = places.and_then(|places| places.get_mut(&self.place)) {
+            place.has_begun = true;
+        }
     }
 
     /// The handshake has failed.
@@ -381,6 +402,26 @@ mod tests {
         ];
         assert_eq!(site.enter(address("1:2:3:6::1")).err(), Some(Full::Places));
         assert!(site.enter(address("1:2:4::1")).is_ok());
+    }
+
+    #[test]
+    fn those_without_a_first_flight_go_first() {
+        let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
+        let all: Vec<_> = (0..3).map(|_| peers.enter(address("192.0.2.1")).unwrap()).collect();
+        all[0].has_begun();
+        let _new = peers.enter(address("192.0.2.2")).unwrap();
+        let gone = |of: &[UnderWay]| -> Vec<_> {
+            of.iter().map(|under_way| under_way.displaced.is_cancelled()).collect()
+        };
+        assert_eq!(gone(&all), [false, true, false]);
+        // So it is where each has one.
+        let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
+        let each: Vec<_> =
+            (1..=3).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
+        each[0].has_begun();
+        each[1].has_begun();
+        let _new = peers.enter(address("192.0.2.9")).unwrap();
+        assert_eq!(gone(&each), [false, false, true]);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //! leaves others theirs, and what has ended changes nothing any more.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -183,6 +186,59 @@ fn a_fan_out_has_one_budget_for_all_members() {
         attack.join().unwrap();
     }
     assert!(n > 0);
+}
+
+/// The niceness of each thread of a process that has a name.
+fn niceness(process: u32, name: &str) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    // One may end meanwhile.
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let of = |stat: String| {
+        let (start, rest) = stat.rsplit_once(") ")?;
+        start.ends_with(&format!("({name}")).then(|| rest.split(' ').nth(16)?.parse().ok())?
+    };
+    stats.filter_map(of).collect()
+}
+
+/// What takes long is done beside all else, with a lower priority, and completely.
+#[test]
+fn a_long_retrieve_gives_way_to_others() {
+    const COUNT: usize = 300;
+    let gateway = Setup::new().start();
+    let (mut evil_light, mut other) = registered(&gateway);
+    for n in 0..COUNT {
+        let container = Request::create_container("/cse/light1", &format!("c{n}"));
+        ask(&mut evil_light, EVIL, container).expect(201, 2001);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let discover = |mut light: Light| {
+        let stop = stop.clone();
+        thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                let all = Request::retrieve("/cse/light1?fu=1&ty=3");
+                let found = ask(&mut light, EVIL, all).expect(200, 2000);
+                assert_eq!(found.json()["m2m:uril"].as_array().unwrap().len(), COUNT);
+            }
+        })
+    };
+    let lights: Vec<_> = (0..3).map(|_| evil(&gateway)).collect();
+    let discovering: Vec<_> = lights.into_iter().map(discover).collect();
+    let usual = niceness(gateway.id(), "saegis")[0];
+    let start = Instant::now();
+    loop {
+        // A short one is answered meanwhile.
+        ask(&mut other, OTHER, Request::retrieve("/cse/light2")).expect(200, 2000);
+        let long = niceness(gateway.id(), "long-request");
+        // A thread begins as the others are.
+        if long.contains(&(usual + 10).min(19)) {
+            break;
+        }
+        assert!(start.elapsed() < BOUND, "{usual} {long:?}");
+    }
+    stop.store(true, Ordering::SeqCst);
+    for light in discovering {
+        light.join().unwrap();
+    }
 }
 
 /// Policies that are not there cost their owner's subtree, and nobody else's discovery.

@@ -2,7 +2,9 @@
 
 mod connections;
 mod places;
+mod threads;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,10 +26,15 @@ use self::connections::Connections;
 use self::places::{Entered, Place, Places, UnderWay};
 use crate::notifier::Notifier;
 
-/// Requests that the embedded CSE carries out at a time: those that only read, and those that
-/// write, of which one has the disk.
-const READERS: usize = 32;
+/// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
+/// and long ones that only read. The long ones give way to all others, and share the processors among
+/// themselves.
 const WRITERS: usize = 8;
+const LONG_READERS: usize = 8;
+
+/// Short requests for each processor that only read, at a time: one computes, and one may wait for the
+/// disk.
+const READERS: usize = 2;
 
 /// What each request to the embedded CSE may use.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +78,7 @@ pub struct Shared {
     limits: RequestLimits,
     under_way: Arc<UnderWay>,
     readers: Arc<Places>,
+    long_readers: Arc<Places>,
     writers: Arc<Places>,
 }
 
@@ -139,10 +147,12 @@ impl Upstream {
         notifier: Arc<Notifier>,
         limits: RequestLimits,
     ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let shared = Shared {
             limits,
             under_way: UnderWay::new(limits.per_credential),
-            readers: Places::new(READERS),
+            readers: Places::new(READERS * processors),
+            long_readers: Places::new(LONG_READERS),
             writers: Places::new(WRITERS),
         };
         Self::Embedded { registrar, shared: Box::new(shared), notifier }
@@ -239,6 +249,8 @@ struct Work<'a> {
     credential: &'a CredentialId,
     /// Those who do such work.
     places: &'a Arc<Places>,
+    /// Whether it gives way to other requests.
+    is_long: bool,
     budget: RequestBudget,
     deadline: Instant,
     /// For as long as it is under way. What works on a thread has it too, for who waits may go.
@@ -259,13 +271,29 @@ impl<'a> Work<'a> {
             shared,
             credential: asker.credential,
             places: if reads { &shared.readers } else { &shared.writers },
+            is_long: false,
             budget: RequestBudget::new(asker.authority.clone(), deadline, shared.limits.steps),
             deadline,
             entered: None,
         }
     }
 
+    /// Begins with a request. One that only reads and turns out to be long is begun again, among the
+    /// long ones: so a short one never waits for a long one.
     async fn begin(&mut self, request: RequestPrimitive) -> Result<Handled, Rsc> {
+        if request.operation == Operation::Retrieve {
+            let first = self.budget.first_try();
+            let (budget, tried) = (first.clone(), request.clone());
+            let work = move |at: &Registrar, _: &_| at.handle(&tried, &budget, SystemTime::now());
+            let mut handled = self.enter_and(work).await?;
+            while let Handled::Continue(more) = handled {
+                handled = self.go_on(more).await?;
+            }
+            if !first.is_used_up() {
+                return Ok(handled);
+            }
+            (self.places, self.is_long) = (&self.shared.long_readers, true);
+        }
         self.enter_and(move |at, budget| at.handle(&request, budget, SystemTime::now())).await
     }
 
@@ -284,9 +312,11 @@ impl<'a> Work<'a> {
         work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
     ) -> Result<Handled, Rsc> {
         let deadline = self.deadline.into();
-        let entering = self.shared.under_way.enter(self.credential);
-        let entered = tokio::time::timeout_at(deadline, entering).await;
-        self.entered = Some(Arc::new(entered.map_err(|_| Rsc::RequestTimeout)?));
+        if self.entered.is_none() {
+            let entering = self.shared.under_way.enter(self.credential);
+            let entered = tokio::time::timeout_at(deadline, entering).await;
+            self.entered = Some(Arc::new(entered.map_err(|_| Rsc::RequestTimeout)?));
+        }
         let place = tokio::time::timeout_at(deadline, self.places.take(self.credential)).await;
         let place = place.map_err(|_| Rsc::RequestTimeout)?;
         self.carried_out(Some(place), work).await
@@ -316,12 +346,17 @@ impl<'a> Work<'a> {
     ) -> Result<Handled, Rsc> {
         let (at, budget) = (self.registrar.clone(), self.budget.clone());
         let entered = self.entered.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let work = move || {
             // Kept by the work, for whoever waits for it may go.
             let _kept = (place, entered);
             work(&at, &budget)
-        });
-        done.await.map_err(|e| {
+        };
+        let done = if self.is_long {
+            threads::give_way(work).await
+        } else {
+            tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+        };
+        done.map_err(|e| {
             tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
             Rsc::InternalServerError
         })

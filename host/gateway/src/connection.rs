@@ -96,6 +96,10 @@ pub async fn serve(
     };
     let serving = Arc::new(serving);
     let why = requests::serve(&mut stream, &listed.live, &serving, patience, &stop).await;
+    if serving.has_acknowledged() {
+        take_leave(&mut stream).await;
+        serving.carried_out().await;
+    }
     listed.live.close().await;
     gateway.metrics.ended(saef);
     take_leave(&mut stream).await;

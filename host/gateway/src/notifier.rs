@@ -153,6 +153,23 @@ impl Notifier {
         asked.unwrap_or(Err(Failure::Late)).inspect_err(failed)
     }
 
+    /// Checks that a notification may be sent to a destination, and that there is a way to it.
+    ///
+    /// # Errors
+    /// When no rule allows the address, or the way to the CSE is not known.
+    pub async fn check(&self, to: &Destination) -> Result<(), Failure> {
+        match to {
+            Destination::Url(url) => {
+                let found = tokio::time::timeout(self.patience, self.targets.address(url)).await;
+                found.unwrap_or(Err(Failure::Late)).map(|_| ())
+            }
+            Destination::Elsewhere(to) => {
+                let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
+                self.cses.way_to(at, None).map(|_| ()).ok_or(Failure::NoWay)
+            }
+        }
+    }
+
     /// Sends some, those on the word of one AE one after the other; nobody waits for it.
     pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
         let mut batches: Vec<Vec<Notification>> = Vec::new();

@@ -1,5 +1,6 @@
 //! From a request to its response: primitive, verdict, CSE.
 
+mod acknowledgement;
 mod announcement;
 mod content;
 mod maf;
@@ -29,8 +30,10 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
+use saegis_registrar::is_asynchronous;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::answers::{Answer, NoRoom, Reserved, Room, Share, may_be_large};
 use crate::associations::{Live, Standing};
@@ -70,6 +73,8 @@ pub struct Service {
     reserved: Mutex<Option<Reserved>>,
     /// An answer that was not read had to make room for others'.
     evicted: CancellationToken,
+    /// Requests that were acknowledged and are being carried out.
+    acknowledged: TaskTracker,
     /// The connection's place, kept by what goes on when the connection breaks.
     _place: OwnedSemaphorePermit,
 }
@@ -118,6 +123,7 @@ impl Service {
             broken_off: AtomicBool::new(false),
             exported,
             registered: AtomicBool::new(false),
+            acknowledged: TaskTracker::new(),
             _place: place,
         }
     }
@@ -164,7 +170,8 @@ impl Service {
             Ok(request) => (Some(request.operation), self.handle(request).await),
             Err(refusal) => (None, refusal),
         };
-        let (response, room) = self.with_room(response);
+        let reserved = self.reserved.lock().ok().and_then(|mut reserved| reserved.take());
+        let (response, room) = self.with_room(response, reserved, &self.evicted);
         self.gateway.metrics.answered(operation, response.rsc);
         http_response(response, operation).map(|content| Answer::new(content, self, room))
     }
@@ -259,7 +266,17 @@ impl Service {
         }
         let answered = match &self.gateway.upstream {
             Upstream::Maf(maf) => self.at_maf(maf, &generation, request).await,
-            _ if own => self.here(&generation, request).await,
+            Upstream::Embedded { .. } if own && is_asynchronous(&request) => {
+                self.acknowledge(&generation, request).await
+            }
+            _ if own => {
+                let mut room = None;
+                let answered = self.here(&generation, request, &mut room).await;
+                if let Ok(mut reserved) = self.reserved.lock() {
+                    *reserved = room;
+                }
+                answered
+            }
             _ => self.elsewhere(request).await,
         };
         tracing::debug!(
@@ -321,11 +338,13 @@ impl Service {
         Asker { credential: &self.live.association.credential_id, authority: self.live.authority() }
     }
 
-    /// Has our own CSE carry a request out.
+    /// Has our own CSE carry a request out. `of_answer` gets the room
+    /// that a large answer takes.
     async fn here(
         &self,
         generation: &Arc<Generation>,
         mut request: RequestPrimitive,
+        of_answer: &mut Option<Reserved>,
     ) -> ResponsePrimitive {
         let creates_ae = request.creates(ResourceType::Ae);
         // An AE whose credential names no AE-ID gets the one that the registrar confirms, and for
@@ -386,11 +405,7 @@ impl Service {
         let passed_on = Instant::now();
         let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
-        if let Some(room) = room
-            && let Ok(mut reserved) = self.reserved.lock()
-        {
-            *reserved = Some(room);
-        }
+        *of_answer = room;
         match response.rsc {
             Rsc::Created => {
                 if let (Some(aside), Some(asked)) = (registering, asked)
@@ -436,10 +451,14 @@ impl Service {
     }
 
     /// Returns an answer with the room that it takes, or a refusal where the credential has none for it.
-    fn with_room(&self, response: ResponsePrimitive) -> (ResponsePrimitive, Option<Room>) {
-        let reserved = self.reserved.lock().ok().and_then(|mut reserved| reserved.take());
+    fn with_room(
+        &self,
+        response: ResponsePrimitive,
+        reserved: Option<Reserved>,
+        evicted: &CancellationToken,
+    ) -> (ResponsePrimitive, Option<Room>) {
         let bytes = response.content.as_ref().map_or(0, Bytes::len);
-        match self.share.hold(reserved, bytes, &self.evicted) {
+        match self.share.hold(reserved, bytes, evicted) {
             Ok(room) => (response, room),
             Err(NoRoom) => {
                 let (id, release) = (&response.request_id, response.release.as_deref());

@@ -19,12 +19,15 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_registrar::{
-    Answer, Authority, Checked, Continuation, Handled, LongPoll, Registrar, RequestBudget,
+    Answer, Authority, Checked, Continuation, Handled, LongPoll, Recipients, Registrar,
+    RequestBudget,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::connections::Connections;
 use self::places::{Entered, Place, Places, UnderWay};
 use crate::notifier::Notifier;
+use crate::shares::{Share, Shares};
 
 /// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
 /// and long ones that only read. The long ones give way to all others, and share the processors among
@@ -35,6 +38,9 @@ const LONG_READERS: usize = 8;
 /// Short requests for each processor that only read, at a time: one computes, and one may wait for the
 /// disk.
 const READERS: usize = 2;
+
+/// Maximum number of acknowledged requests whose results are not sent yet.
+const MAX_ACKNOWLEDGED: usize = 256;
 
 /// What each request to the embedded CSE may use.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +86,18 @@ pub struct Shared {
     readers: Arc<Places>,
     long_readers: Arc<Places>,
     writers: Arc<Places>,
+    /// Requests that are acknowledged, and whose results are not sent yet: of each credential, and
+    /// how many more there may be of all.
+    acknowledged: Shares<CredentialId>,
+    may_acknowledge: Arc<Semaphore>,
+}
+
+/// Sends the result of a request that was acknowledged.
+pub struct ResultSender {
+    registrar: Arc<Registrar>,
+    notifier: Arc<Notifier>,
+    recipients: Recipients,
+    _counted: (Share<CredentialId>, OwnedSemaphorePermit),
 }
 
 /// Another CSE.
@@ -154,6 +172,8 @@ impl Upstream {
             readers: Places::new(READERS * processors),
             long_readers: Places::new(LONG_READERS),
             writers: Places::new(WRITERS),
+            acknowledged: Shares::new(limits.per_credential),
+            may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
         };
         Self::Embedded { registrar, shared: Box::new(shared), notifier }
     }
@@ -164,6 +184,50 @@ impl Upstream {
             Self::Embedded { registrar, .. } => Some(registrar),
             Self::Remote(_) | Self::Maf(_) => None,
         }
+    }
+
+    /// Decides whether a request is acknowledged that is carried out later: the embedded registrar
+    /// knows a way to each target of its result, and may send there.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn accept(
+        &self,
+        request: RequestPrimitive,
+        asker: Asker<'_>,
+    ) -> Result<(RequestPrimitive, ResultSender), Box<ResponsePrimitive>> {
+        let (id, release) = (request.request_id.clone(), request.release.clone());
+        let refuse = |rsc, why: &str| {
+            Box::new(ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why))
+        };
+        let Self::Embedded { registrar, shared, notifier } = self else {
+            return Err(refuse(Rsc::NotImplemented, "an answer that is deferred is not supported"));
+        };
+        let own = shared.acknowledged.take(asker.credential);
+        let permit = shared.may_acknowledge.clone().try_acquire_owned().ok();
+        let Some(counted) = own.zip(permit) else {
+            let why = "too many results are still to be sent: wait for them";
+            return Err(refuse(Rsc::NotAcceptable, why));
+        };
+        let mut work = Work::new(registrar, shared, asker, &request);
+        let _stop = work.budget.cancel_on_drop();
+        let accept = move |at: &Registrar, budget: &RequestBudget| {
+            at.accept(request, budget, SystemTime::now())
+        };
+        let accepted = match work.enter_and(accept).await {
+            Ok(accepted) => accepted?,
+            Err(rsc) => return Err(refuse(rsc, "the CSE could not do it in time")),
+        };
+        for there in accepted.destinations() {
+            if let Err(why) = notifier.check(there).await {
+                let why = why.for_originator();
+                let why = format!("a target of the result can't be reached: {why}");
+                return Err(refuse(Rsc::TargetNotReachable, &why));
+            }
+        }
+        let (request, recipients) = accepted.into_parts();
+        let (registrar, notifier) = (registrar.clone(), notifier.clone());
+        Ok((request, ResultSender { registrar, notifier, recipients, _counted: counted }))
     }
 
     /// Carries a request out. Whatever happens, there is an answer. The work on it stops when this
@@ -225,6 +289,16 @@ impl Upstream {
             // Who asks a MAF has to be told it: that is another way.
             Self::Maf(_) => refuse(Rsc::InternalServerError, "the MAF was not asked"),
             Self::Remote(remote) => remote.handle(request, patience).await,
+        }
+    }
+}
+
+impl ResultSender {
+    /// Sends the result to each target, one after the other.
+    pub async fn send(self, response: &ResponsePrimitive) {
+        for notification in self.registrar.result(self.recipients, response) {
+            // A target that does not take it is logged.
+            let _ = self.notifier.ask(&notification).await;
         }
     }
 }
@@ -307,10 +381,10 @@ impl<'a> Work<'a> {
         self.enter_and(work).await
     }
 
-    async fn enter_and(
+    async fn enter_and<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
-    ) -> Result<Handled, Rsc> {
+        work: impl FnOnce(&Registrar, &RequestBudget) -> T + Send + 'static,
+    ) -> Result<T, Rsc> {
         let deadline = self.deadline.into();
         if self.entered.is_none() {
             let entering = self.shared.under_way.enter(self.credential);
@@ -339,11 +413,11 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// The Response Status Code of the refusal, where the work fails.
-    async fn carried_out(
+    async fn carried_out<T: Send + 'static>(
         &self,
         place: Option<Place>,
-        work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
-    ) -> Result<Handled, Rsc> {
+        work: impl FnOnce(&Registrar, &RequestBudget) -> T + Send + 'static,
+    ) -> Result<T, Rsc> {
         let (at, budget) = (self.registrar.clone(), self.budget.clone());
         let entered = self.entered.clone();
         let work = move || {

@@ -69,6 +69,7 @@ mod access;
 mod access_tables;
 mod address;
 mod announcement;
+mod asynchronous;
 mod attributes;
 mod budget;
 mod channels;
@@ -117,6 +118,7 @@ mod testing;
 mod tests;
 
 pub use announcement::Announcement;
+pub use asynchronous::{Accepted, Recipients, is_asynchronous};
 pub use budget::{Authority, CancelOnDrop, RequestBudget, Stop};
 pub use delivery::Delivery;
 pub use group::Continuation;

@@ -104,6 +104,9 @@ pub(crate) enum Refusal {
     /// An AE that can't be reached.
     #[error("the AE can't be reached: {0}")]
     NoWay(&'static str),
+    /// A result that cannot be sent to one of its targets.
+    #[error("a target of the result can't be reached: {0}")]
+    NoResultTarget(&'static str),
     /// More members than the group may have.
     #[error("the group has more members than it may have")]
     TooManyMembers,
@@ -163,7 +166,7 @@ impl Refusal {
             Self::MemberType => Rsc::GroupMemberTypeInconsistent,
             Self::MemberHidden => Rsc::ReceiverHasNoPrivileges,
             Self::NoMembers => Rsc::NoMembers,
-            Self::OtherCse | Self::NoWay(_) => Rsc::TargetNotReachable,
+            Self::OtherCse | Self::NoWay(_) | Self::NoResultTarget(_) => Rsc::TargetNotReachable,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
             Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
             Self::Store(StoreError::Stopped(stop)) => stop.rsc(),

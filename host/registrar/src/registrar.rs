@@ -247,7 +247,7 @@ impl Registrar {
             }
         }?;
         // Only now, for all of it is on disk.
-        Ok(Answer { response, notifications: self.post(context.outbox) })
+        Ok(Answer { response, notifications: self.post(context.outbox).0 })
     }
 
     /// Creates a resource. What is left of one that was deleted and had the same resource-ID is
@@ -312,14 +312,15 @@ impl Registrar {
         Ok(())
     }
 
-    /// Gives what is to be sent by others.
-    fn post(&self, outbox: Outbox) -> Vec<Notification> {
-        let mut notifications = Vec::new();
+    /// Returns what is to be sent by others, and how much had no room in a polling channel.
+    pub(crate) fn post(&self, outbox: Outbox) -> (Vec<Notification>, usize) {
+        let (mut notifications, mut lost) = (Vec::new(), 0);
         for letter in outbox.empty() {
             match letter {
                 Letter::Http(notification) => notifications.push(notification),
                 Letter::Channel { ri, request } => {
                     if !self.channels.put(&ri, request) {
+                        lost += 1;
                         tracing::warn!(
                             event = "registrar.notifications-lost",
                             "there is no room in the queues of polling channels"
@@ -328,7 +329,7 @@ impl Registrar {
                 }
             }
         }
-        notifications
+        (notifications, lost)
     }
 
     pub(crate) fn refuse(

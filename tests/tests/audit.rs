@@ -487,8 +487,12 @@ fn has_open(gateway: &Gateway, file: &Path) -> bool {
 
 #[test]
 fn logrotate_loses_no_line() {
-    let mut gateway =
-        small().with("decisions", "record = \"audit/decisions.jsonl\"").with_metrics().start();
+    // Large enough that the gateway itself rotates nothing meanwhile.
+    let mut gateway = Setup::new()
+        .with("audit", "file = \"audit/trail.jsonl\"")
+        .with("decisions", "record = \"audit/decisions.jsonl\"")
+        .with_metrics()
+        .start();
     let file = gateway.path("audit/trail.jsonl");
     let over = AtomicBool::new(false);
     let mut rotated = Vec::new();

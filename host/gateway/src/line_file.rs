@@ -306,7 +306,9 @@ mod tests {
         assert_eq!(with_old_files(&path), names);
         // As many as are to be kept, and no more.
         file.write_all(b"line 9\n").unwrap();
-        assert_eq!(with_old_files(&path), [old_file(&path, 1), path.clone()]);
+        let names = [old_file(&path, 2), old_file(&path, 1), path.clone()];
+        assert_eq!(with_old_files(&path), names);
+        assert_eq!(text(&old_file(&path, 2)), "line 6\n", "nothing was there to take its name");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub const LARGEST: usize = (4 << 20) + (256 << 10);
 /// Maximum size of an answer that takes no room, in bytes.
 const SMALL: usize = 128 << 10;
 
-/// What permits count, in bytes.
+/// Size of the unit that permits count, in bytes.
 const UNIT: usize = 1 << 10;
 
 /// Most of an answer that is handed to hyper, which copies it, at a time.
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(evicted(), [false; 4]);
         let _more = hold(&b, LARGEST / 2, 3);
         assert_eq!(evicted(), [false, true, false, false]);
-        // What was evicted is counted once.
+        // An evicted answer is subtracted once.
         drop(oldest);
         assert_eq!(lock(&answers.held).total, 2 * LARGEST);
     }

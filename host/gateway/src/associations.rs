@@ -199,7 +199,7 @@ impl Revocations {
         *reasons.entry(if known { why } else { "other reasons" }.into()).or_default() += 1;
     }
 
-    /// What was counted of a generation since this was asked last.
+    /// Takes the counts of a generation since the last call.
     fn take(&self, generation: u64) -> BTreeMap<String, usize> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (of, reasons) = &mut *counted;
@@ -377,7 +377,7 @@ impl Associations {
     }
 
     /// Asks a new generation for each live association whether it vouches for its credential, as
-    /// long as it is the one in force. Logs how many it does not vouch for, and why.
+    /// long as it is the one in force. Logs how many associations it ends, and why.
     pub async fn vouch_all(&self, generation: Arc<Generation>, policy: &Policy) {
         self.ask_all(&generation, policy).await;
         audit::generation_revoked(&generation, &self.revocations.take(generation.number));

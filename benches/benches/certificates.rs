@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use saegis_certificate::{Anchor, Flavour, KeyKind, Names, Purpose, Trust, TrustBuilder};
 use saegis_onem2m::id::CseId;
-use saegis_trial::{Authority, Example, ExampleNames, Issued, Name, Request, TrialError};
+use saegis_test_ca::{Authority, Example, ExampleNames, Issued, Name, Request, TrialError};
 
 fn trust(authority: &Authority, flavour: Flavour, names: &ExampleNames) -> Trust {
     let mut builder = TrustBuilder::new(Names::of(

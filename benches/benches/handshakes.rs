@@ -23,7 +23,7 @@ use saegis_handshake::{FirstFlight, Suite};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
 use saegis_policy::{Lookup, Policy, PskQuery};
-use saegis_trial::{Example, ExampleNames};
+use saegis_test_ca::{Example, ExampleNames};
 
 const ROW: usize = 77_777;
 

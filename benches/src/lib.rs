@@ -79,7 +79,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         code_cache: None,
         required: Vec::new(),
         signatures: None,
-        artefacts: None,
+        artifacts: None,
         cse: saegis_onem2m::id::CseId::parse("mn-cse").map_err(|e| fault(&e))?,
         registrars: Vec::new(),
         in_cse: None,

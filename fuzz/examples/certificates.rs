@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use saegis_trial::{Authority, ExtendedKeyUsagePurpose, Issued, Key, Name, Request, TrialError};
-use saegis_trial::{KeyUsagePurpose, Validity};
+use saegis_test_ca::{Authority, ExtendedKeyUsagePurpose, Issued, Key, Name, Request, TrialError};
+use saegis_test_ca::{KeyUsagePurpose, Validity};
 
 const AE: &str = "//provider.com/mn-cse-123456/Clight-AE1";
 
@@ -92,7 +92,7 @@ fn main() -> Result<(), TrialError> {
         *last ^= 1;
     }
     seed("tampered.der", &tampered);
-    seed("key-alone.der", &saegis_trial::RawKey::new(Key::P256)?.public_der());
+    seed("key-alone.der", &saegis_test_ca::RawKey::new(Key::P256)?.public_der());
     seed("long-length.der", &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 0x30]);
 
     // What is in the extensions alone, for certificates that are signed for the occasion.

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use saegis_certificate::{Anchor, Flavour, Identity, KeyKind, Names, Purpose, Rejection};
 use saegis_certificate::{Summary, Trust, TrustBuilder, Vouched, summary};
 use saegis_onem2m::id::CseId;
-use saegis_trial::{Authority, Name, Request};
+use saegis_test_ca::{Authority, Name, Request};
 
 /// The server that is asked for.
 const SERVER: &str = "maf.provider.com";

@@ -118,7 +118,7 @@ pub async fn close(mut stream: Pin<Box<dyn Connection>>) -> Result<()> {
     stream.shutdown().await.context("the server ended the connection first")
 }
 
-/// Spreads numbers over the identities, so that neighbours in time are none in a table.
+/// Spreads numbers over the identities, so that neighbors in time are none in a table.
 fn spread(number: u64, over: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) % over.max(1)
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use saegis_trial::{Authority, Example, ExampleNames, Name, Request};
+use saegis_test_ca::{Authority, Example, ExampleNames, Name, Request};
 
 /// What the servers' certificate names.
 pub const SERVER: &str = "mn-cse-123456.in-cse.in.provider.com";

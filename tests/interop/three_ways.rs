@@ -1,4 +1,4 @@
-//! The same behaviours three ways: the embedded registrar, ACME behind the gateway, ACME alone.
+//! The same behaviors three ways: the embedded registrar, ACME behind the gateway, ACME alone.
 //! Where they part, docs/conformance.md says why.
 
 use saegis_tests::{LIGHT1, Light, Request, Response, Setup};
@@ -12,7 +12,7 @@ const BASE: &str = "/~/mn-cse-123456/cse";
 
 /// Something that an AE does, and the Response Status Codes that it gets: from the embedded
 /// registrar, from ACME behind the gateway, from ACME alone.
-struct Behaviour {
+struct Behavior {
     what: &'static str,
     request: fn() -> Request,
     codes: [u16; 3],
@@ -28,8 +28,8 @@ fn ae(api: &str, name: &str) -> Request {
 }
 
 /// In their order: each stands on those before it.
-fn behaviours() -> Vec<Behaviour> {
-    let row = |what, codes, request| Behaviour { what, request, codes };
+fn behaviors() -> Vec<Behavior> {
+    let row = |what, codes, request| Behavior { what, request, codes };
     vec![
         row("a request before the registration", [4004, 4004, 4004], || {
             Request::retrieve(&below("light1")).from(OWN)
@@ -91,7 +91,7 @@ fn behaviours() -> Vec<Behaviour> {
             Request::create_instance(&below("light1"), "on").from(OWN)
         }),
         row("an attribute that there is not", [4000, 4000, 4000], || {
-            Request::update(&below("light1/lamp"), &json!({ "m2m:cnt": { "colour": 1 } })).from(OWN)
+            Request::update(&below("light1/lamp"), &json!({ "m2m:cnt": { "color": 1 } })).from(OWN)
         }),
         row("a label", [2004, 2004, 2004], || {
             Request::update(&below("light1/lamp"), &json!({ "m2m:cnt": { "lbl": ["x"] } }))
@@ -114,13 +114,13 @@ fn behaviours() -> Vec<Behaviour> {
 /// Goes through all of them one way, and tells where it was otherwise.
 fn go_through(way: usize, mut ask: impl FnMut(&Request) -> Response) {
     let mut otherwise = Vec::new();
-    for behaviour in behaviours() {
-        let response = ask(&(behaviour.request)());
-        let (got, wanted) = (response.rsc(), behaviour.codes[way]);
+    for behavior in behaviors() {
+        let response = ask(&(behavior.request)());
+        let (got, wanted) = (response.rsc(), behavior.codes[way]);
         if got != Some(wanted) {
             otherwise.push(format!(
                 "{}: {got:?}, not {wanted}: {}",
-                behaviour.what,
+                behavior.what,
                 response.text()
             ));
         }

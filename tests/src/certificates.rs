@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use saegis_trial::{Authority, Example, ExampleNames, Issued, RawKey};
+use saegis_test_ca::{Authority, Example, ExampleNames, Issued, RawKey};
 use tempfile::TempDir;
 
 use crate::client::{Client, Refused, Tool, python};

@@ -7,12 +7,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
-use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
-use saegis_tests::{BOUND, Gateway, LIGHT1, Request, Setup, Tool, with_each_client};
-use saegis_trial::{
+use saegis_test_ca::{
     Authority, ExtendedKeyUsagePurpose, Issued, Key, KeyUsagePurpose, Name, Request as Certificate,
     Validity,
 };
+use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
+use saegis_tests::{BOUND, Gateway, LIGHT1, Request, Setup, Tool, with_each_client};
 
 with_each_client!(
     every_certificate_is_refused_alike,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use saegis_test_ca::{Authority, Issued, Name, Request as Certificate, Validity};
 use saegis_tests::certificates::{
     CERTIFICATE_TABLE, CERTIFICATES, GATEWAY_NAME, Identity, Pki, Way, anchor, credential,
     write_key,
@@ -15,7 +16,6 @@ use saegis_tests::certificates::{
 use saegis_tests::{
     Client, Gateway, LIGHT2, Mark, Request, Tool, openssl, saegis, with_each_client,
 };
-use saegis_trial::{Authority, Issued, Name, Request as Certificate, Validity};
 
 with_each_client!(
     an_anchor_that_is_removed_ends_its_associations_and_no_others,

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use saegis_test_ca::{Name, Request as Certificate};
 use saegis_tests::certificates::{
     CERTIFICATE_TABLE, GATEWAY_NAME, Identity, Pki, Way, credential, own, write_own,
 };
@@ -15,7 +16,6 @@ use saegis_tests::{
     BOUND, Client, Event, Gateway, LIGHT2, Mark, Request, Response, Running, Tool, openssl,
     with_each_client,
 };
-use saegis_trial::{Name, Request as Certificate};
 use serde_json::json;
 
 with_each_client!(

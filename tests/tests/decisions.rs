@@ -214,7 +214,7 @@ fn bad_lines_are_told_by_number_and_the_rest_is_replayed() {
     let mut untimely = good.clone();
     untimely["time"] = json!("yesterday");
     let mut more = good.clone();
-    more["question"]["colour"] = json!("red");
+    more["question"]["color"] = json!("red");
     let long = good.to_string().replace(LIGHT1.identity, &"x".repeat(3_000_000));
     let text = [
         good.to_string(),
@@ -237,7 +237,7 @@ fn bad_lines_are_told_by_number_and_the_rest_is_replayed() {
         "bad.jsonl:4: was recorded under the contract \"0.2.0\"; this saegis has 0.1.0, so replay",
         "bad.jsonl:5: has an answer that credential-lookup does not give\n",
         "bad.jsonl:6: has a time that is none\n",
-        "is no decision of this contract: unknown field `colour`",
+        "is no decision of this contract: unknown field `color`",
         "bad.jsonl:8: is longer than 65536 bytes\n",
         "bad.jsonl:9:",
     ] {
@@ -315,7 +315,7 @@ fn a_sample_is_a_part_and_off_is_off() {
         ("sample = 1.5", "must be above 0"),
         ("file-bytes = 1", "must be from 65536"),
         ("old-files = 0", "must be from 1 to 1000"),
-        ("colour = 1", "unknown field"),
+        ("color = 1", "unknown field"),
     ] {
         let ran = recording().with("decisions", line).run_to_its_end().expect(2);
         assert!(ran.err.contains(why) && ran.err.contains("saegis.toml:"), "{ran:?}");

@@ -6,9 +6,9 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use saegis_test_ca::Validity;
 use saegis_tests::certificates::{CERTIFICATES, Pki, anchor};
 use saegis_tests::{Gateway, LIGHT1, Mark, Setup, Tool, saegis};
-use saegis_trial::Validity;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const LIST: &str = "policies/aes.crl";

@@ -4,11 +4,11 @@
 
 use std::fs;
 
+use saegis_test_ca::{Name, Request as Certificate};
 use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
 use saegis_tests::{
     Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Ran, Request, Setup, Tool, saegis,
 };
-use saegis_trial::{Name, Request as Certificate};
 use serde_json::Value;
 
 const TABLE: &str = "policies/psk-lookup-table.csv";

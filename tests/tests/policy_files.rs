@@ -341,14 +341,14 @@ fn no_policy_file_vanishes_unnoticed() {
     let setup = Setup::new()
         .module("app-rules", "capabilities = [\"service-subscription\", \"log\"]")
         .file("service-subscription.toml", &rules)
-        .file("artefacts.toml", "")
+        .file("artifacts.toml", "")
         .file("certificates.toml", "")
         .file("second.csv", "credential_id,ae_id\n");
     let gateway = setup.start();
     let good = gateway.table();
     for file in [
         RULES,
-        "policies/artefacts.toml",
+        "policies/artifacts.toml",
         "policies/certificates.toml",
         "policies/second.csv",
         // A module whose manifest says more than its file.

@@ -87,8 +87,8 @@ fn an_ae_is_told_over_an_association_with_certificates() {
     assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
     ae.answer(&told, 2000, "");
     // Somebody with a good certificate of another AE's, at the same address as it says.
-    let name = saegis_trial::Name::uri("//in.provider.com/mn-cse-123456/Clight-AE2");
-    let request = saegis_trial::Request::new("light 2").name(name);
+    let name = saegis_test_ca::Name::uri("//in.provider.com/mn-cse-123456/Clight-AE2");
+    let request = saegis_test_ca::Request::new("light 2").name(name);
     let other = pki.example.ae_authority.issue(&request);
     let other = ListeningAe::with_certificate(&pki.identity(&other.unwrap()), &pki.anchor());
     let moved = json!({"m2m:ae": {"poa": [other.url()]}});

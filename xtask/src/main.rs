@@ -85,7 +85,7 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
-    /// Check everything: format, lints, unit tests, suites, documentation, licences
+    /// Check everything: format, lints, unit tests, suites, documentation, licenses
     ///
     /// Installs what is missing: cargo-nextest, cargo-deny and, as root on Debian, the command
     /// lines of GnuTLS and OpenSSL, which the suites use as clients; and with Python's pip ACME, a

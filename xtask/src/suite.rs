@@ -88,7 +88,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         let mut cargo = project.host_cargo();
         say_and_run(cargo.args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    steps.take("licences and sources", || {
+    steps.take("licenses and sources", || {
         dependencies(|| project.host_cargo(), project, &toolchain::host()?)?;
         dependencies(|| project.guest_cargo(), project, toolchain::TARGET)?;
         dependencies(|| project.filter_cargo(), project, toolchain::TARGET)

@@ -77,7 +77,7 @@ impl Guest for HttpLookup {
         let Ok(seconds) = seconds.parse() else {
             return refused("cache-seconds is no number of seconds");
         };
-        // What is kept is a favour: without the store the server is asked each time.
+        // What is kept is a favor: without the store the server is asked each time.
         let bucket = store::open("").ok();
         let kept = bucket.as_ref().and_then(|bucket| kept(bucket, &url, &identity, seconds));
         if let Some(found) = kept {

@@ -117,7 +117,7 @@ fn item_in_der(der: &[u8]) -> Option<Item> {
 
 #[cfg(test)]
 mod tests {
-    use saegis_trial::{Authority, Key, RawKey, Request};
+    use saegis_test_ca::{Authority, Key, RawKey, Request};
 
     use super::*;
 

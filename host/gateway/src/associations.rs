@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use saegis_cse::Authority;
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_policy::{Generation, Policy};
-use saegis_registrar::Authority;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 

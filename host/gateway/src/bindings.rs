@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use saegis_cse::EmbeddedCse;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
-use saegis_registrar::Registrar;
 
 pub use self::file::{BindingError, Intent};
 use self::file::{Change, File};
@@ -124,7 +124,7 @@ pub struct Bindings {
     maps: Arc<Mutex<Maps>>,
     file: Arc<Mutex<File>>,
     /// The embedded CSE, whose `<AE>`s say the same.
-    registrar: Arc<OnceLock<Arc<Registrar>>>,
+    registrar: Arc<OnceLock<Arc<EmbeddedCse>>>,
 }
 
 impl Bindings {
@@ -155,7 +155,7 @@ impl Bindings {
     /// When the bindings can't be written, or the AEs can't be read.
     pub fn reconcile(
         &self,
-        registrar: &Arc<Registrar>,
+        registrar: &Arc<EmbeddedCse>,
         is_reserved: impl Fn(&AeIdStem) -> bool,
     ) -> Result<(), BindingError> {
         let mut maps = self.maps();

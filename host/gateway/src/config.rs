@@ -43,7 +43,7 @@ pub struct Config {
     pub modules: Modules,
     /// Registries that modules and policy files may come from.
     #[serde(default)]
-    pub artefacts: crate::artefacts::Artefacts,
+    pub artifacts: crate::artifacts::Artifacts,
     /// The CSE behind the gateway, if it is not the embedded one.
     pub upstream: Option<Upstream>,
     /// Other CSEs that this one goes to.

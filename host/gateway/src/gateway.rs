@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use saegis_cse::{EmbeddedCse, Settings};
 use saegis_handshake::{EngineError, certificate, psk};
 use saegis_onem2m::id::AeIdStem;
 use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
-use saegis_registrar::{Registrar, Settings};
 
 use crate::answers::Answers;
 use crate::associations::Associations;
@@ -238,7 +238,7 @@ fn make_folder(of: &Path) -> std::io::Result<()> {
     }
 }
 
-fn open_registrar(config: &Config, bindings: &Bindings) -> Result<Registrar, Faults> {
+fn open_registrar(config: &Config, bindings: &Bindings) -> Result<EmbeddedCse, Faults> {
     let store = &config.registrar.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
@@ -253,5 +253,5 @@ fn open_registrar(config: &Config, bindings: &Bindings) -> Result<Registrar, Fau
     // A store of an earlier version does not say who has registered.
     let registrant =
         |stem: &str| Some(bindings.bound_to(&AeIdStem::parse(stem).ok()?)?.to_string());
-    Registrar::open_knowing(store, settings, &registrant).map_err(|e| fault(e.to_string()))
+    EmbeddedCse::open_knowing(store, settings, &registrant).map_err(|e| fault(e.to_string()))
 }

@@ -179,7 +179,7 @@ struct Found {
     key: Option<bool>,
 }
 
-/// Recognises a key without keeping it: an HMAC under a key of this process.
+/// Recognizes a key without keeping it: an HMAC under a key of this process.
 struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

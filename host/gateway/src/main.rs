@@ -3,7 +3,7 @@
 mod admin;
 mod ae;
 mod answers;
-mod artefacts;
+mod artifacts;
 mod associations;
 mod audit;
 mod bindings;

@@ -53,7 +53,7 @@ pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
     // What is in it is run, so a group may not write there either.
     let code = &config.modules.code_cache;
     inspection.tree(code, WRITE_OF_GROUP_AND_OTHERS);
-    for folder in [&state, &config.modules.key_value_folder, config.artefacts.store()] {
+    for folder in [&state, &config.modules.key_value_folder, config.artifacts.store()] {
         inspection.tree(folder, WRITE_OF_OTHERS);
     }
     let mut folders = BTreeSet::new();

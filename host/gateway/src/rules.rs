@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use saegis_cse::{AppRule, EmbeddedCse, ServiceSubscription as Found};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_policy::{Generation, Rule, Rules, Subscription};
-use saegis_registrar::{AppRule, Registrar, ServiceSubscription as Found};
 use serde_json::Value;
 
 use crate::config::{RuleSource, ServiceSubscription};
@@ -38,7 +38,7 @@ enum From {
     /// The generation has them.
     PolicyFile,
     /// The embedded registrar has them.
-    Registrar { registrar: Arc<Registrar>, kept: Mutex<Option<Kept>> },
+    Registrar { registrar: Arc<EmbeddedCse>, kept: Mutex<Option<Kept>> },
     /// They were fetched from the IN-CSE that this CSE registers with.
     Remote {
         remote: Arc<Remote>,
@@ -69,7 +69,7 @@ impl Source {
     pub fn new(
         own: CseId,
         config: &ServiceSubscription,
-        embedded: Option<&Arc<Registrar>>,
+        embedded: Option<&Arc<EmbeddedCse>>,
         remote: Option<&Arc<Remote>>,
     ) -> Self {
         let kept = Mutex::default();

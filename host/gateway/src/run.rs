@@ -446,8 +446,8 @@ async fn sweep(gateway: Arc<Gateway>) {
         let batches = move || {
             loop {
                 let begun = Instant::now();
-                if registrar.sweep(SystemTime::now())? < saegis_registrar::SWEEP_BATCH {
-                    return Ok::<_, saegis_registrar::StoreError>(());
+                if registrar.sweep(SystemTime::now())? < saegis_cse::SWEEP_BATCH {
+                    return Ok::<_, saegis_cse::StoreError>(());
                 }
                 // At most half of the writer's time: nobody else is to pay for what expires.
                 std::thread::sleep(begun.elapsed());
@@ -456,9 +456,9 @@ async fn sweep(gateway: Arc<Gateway>) {
         match tokio::task::spawn_blocking(batches).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => {
-                tracing::error!(event = "registrar.failed", "expired resources stay: {e}")
+                tracing::error!(event = "cse.failed", "expired resources stay: {e}")
             }
-            Err(e) => tracing::error!(event = "registrar.failed", "expired resources stay: {e}"),
+            Err(e) => tracing::error!(event = "cse.failed", "expired resources stay: {e}"),
         }
     }
 }

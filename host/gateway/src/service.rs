@@ -18,6 +18,7 @@ use http::header::ALLOW;
 use http::request::Parts;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use saegis_cse::is_asynchronous;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::{
@@ -30,7 +31,6 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
-use saegis_registrar::is_asynchronous;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

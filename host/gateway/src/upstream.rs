@@ -12,16 +12,16 @@ use http::header::HOST;
 use http::{HeaderValue, Uri};
 use http_body_util::Full;
 use rand::RngExt as _;
+use saegis_cse::{
+    Answer, Authority, Checked, Continuation, EmbeddedCse, Handled, LongPoll, Recipients,
+    RequestBudget,
+};
 use saegis_maf::Maf;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
-use saegis_registrar::{
-    Answer, Authority, Checked, Continuation, Handled, LongPoll, Recipients, Registrar,
-    RequestBudget,
-};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::connections::Connections;
@@ -67,7 +67,7 @@ pub enum Upstream {
     /// The embedded registrar.
     Embedded {
         /// The registrar.
-        registrar: Arc<Registrar>,
+        registrar: Arc<EmbeddedCse>,
         /// What requests share: each works on a thread that may wait for the disk.
         shared: Box<Shared>,
         /// Sends what it has to tell.
@@ -94,7 +94,7 @@ pub struct Shared {
 
 /// Sends the result of a request that was acknowledged.
 pub struct ResultSender {
-    registrar: Arc<Registrar>,
+    registrar: Arc<EmbeddedCse>,
     notifier: Arc<Notifier>,
     recipients: Recipients,
     _counted: (Share<CredentialId>, OwnedSemaphorePermit),
@@ -161,7 +161,7 @@ pub fn as_ae(operation: Operation, resource: &str, stem: &AeIdStem) -> Option<Re
 impl Upstream {
     /// The embedded registrar.
     pub fn embedded(
-        registrar: Arc<Registrar>,
+        registrar: Arc<EmbeddedCse>,
         notifier: Arc<Notifier>,
         limits: RequestLimits,
     ) -> Self {
@@ -179,7 +179,7 @@ impl Upstream {
     }
 
     /// The embedded registrar, if it is that.
-    pub fn registrar(&self) -> Option<&Arc<Registrar>> {
+    pub fn registrar(&self) -> Option<&Arc<EmbeddedCse>> {
         match self {
             Self::Embedded { registrar, .. } => Some(registrar),
             Self::Remote(_) | Self::Maf(_) => None,
@@ -211,7 +211,7 @@ impl Upstream {
         };
         let mut work = Work::new(registrar, shared, asker, &request);
         let _stop = work.budget.cancel_on_drop();
-        let accept = move |at: &Registrar, budget: &RequestBudget| {
+        let accept = move |at: &EmbeddedCse, budget: &RequestBudget| {
             at.accept(request, budget, SystemTime::now())
         };
         let accepted = match work.enter_and(accept).await {
@@ -274,9 +274,14 @@ impl Upstream {
                                 Checked::Next(target) => handled = Ok(Handled::Verify(target)),
                                 Checked::Refused(answer) => break answer,
                                 Checked::Ready(all) => {
-                                    let conclude = move |at: &Registrar, budget: &RequestBudget| {
-                                        Handled::Done(at.conclude(all, budget, SystemTime::now()))
-                                    };
+                                    let conclude =
+                                        move |at: &EmbeddedCse, budget: &RequestBudget| {
+                                            Handled::Done(at.conclude(
+                                                all,
+                                                budget,
+                                                SystemTime::now(),
+                                            ))
+                                        };
                                     handled = work.begin_anew(conclude).await;
                                 }
                             }
@@ -318,7 +323,7 @@ async fn polled(mut poll: LongPoll) -> Answer {
 
 /// One request to the embedded CSE.
 struct Work<'a> {
-    registrar: &'a Arc<Registrar>,
+    registrar: &'a Arc<EmbeddedCse>,
     shared: &'a Shared,
     credential: &'a CredentialId,
     /// Those who do such work.
@@ -333,7 +338,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(
-        registrar: &'a Arc<Registrar>,
+        registrar: &'a Arc<EmbeddedCse>,
         shared: &'a Shared,
         asker: Asker<'a>,
         request: &RequestPrimitive,
@@ -358,7 +363,7 @@ impl<'a> Work<'a> {
         if request.operation == Operation::Retrieve {
             let first = self.budget.first_try();
             let (budget, tried) = (first.clone(), request.clone());
-            let work = move |at: &Registrar, _: &_| at.handle(&tried, &budget, SystemTime::now());
+            let work = move |at: &EmbeddedCse, _: &_| at.handle(&tried, &budget, SystemTime::now());
             let mut handled = self.enter_and(work).await?;
             while let Handled::Continue(more) = handled {
                 handled = self.go_on(more).await?;
@@ -374,7 +379,7 @@ impl<'a> Work<'a> {
     /// Begins again after others were waited for, with a time of its own.
     async fn begin_anew(
         &mut self,
-        work: impl FnOnce(&Registrar, &RequestBudget) -> Handled + Send + 'static,
+        work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> Handled + Send + 'static,
     ) -> Result<Handled, Rsc> {
         self.deadline = Instant::now() + self.shared.limits.time;
         self.budget = self.budget.with_deadline(self.deadline);
@@ -383,7 +388,7 @@ impl<'a> Work<'a> {
 
     async fn enter_and<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&Registrar, &RequestBudget) -> T + Send + 'static,
+        work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
     ) -> Result<T, Rsc> {
         let deadline = self.deadline.into();
         if self.entered.is_none() {
@@ -416,7 +421,7 @@ impl<'a> Work<'a> {
     async fn carried_out<T: Send + 'static>(
         &self,
         place: Option<Place>,
-        work: impl FnOnce(&Registrar, &RequestBudget) -> T + Send + 'static,
+        work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
     ) -> Result<T, Rsc> {
         let (at, budget) = (self.registrar.clone(), self.budget.clone());
         let entered = self.entered.clone();
@@ -431,7 +436,7 @@ impl<'a> Work<'a> {
             tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
         };
         done.map_err(|e| {
-            tracing::error!(event = "registrar.failed", "the registrar failed: {e}");
+            tracing::error!(event = "cse.failed", "the registrar failed: {e}");
             Rsc::InternalServerError
         })
     }

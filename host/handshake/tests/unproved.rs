@@ -19,7 +19,7 @@ use saegis_handshake::certificate::{
 };
 use saegis_handshake::{Accepted, FirstFlight, Refusal};
 use saegis_onem2m::id::CseId;
-use saegis_trial::{Example, ExampleNames};
+use saegis_test_ca::{Example, ExampleNames};
 use tokio::io::DuplexStream;
 
 /// Each engine, by what a client offers.

@@ -14,8 +14,8 @@ const OWN: &str = names::OWN_REGISTRATION;
 fn a_client_registers_once_and_sees_updates_and_ends_its_registration() {
     let bench = Bench::new();
     let light = client(LIGHT);
-    let labelled = Terms { labels: vec!["hall".into()], ..terms(100) };
-    let answer = bench.ask(LIGHT, None, &light.register("1", &labelled).unwrap(), 0);
+    let labeled = Terms { labels: vec!["hall".into()], ..terms(100) };
+    let answer = bench.ask(LIGHT, None, &light.register("1", &labeled).unwrap(), 0);
     let made = read_registration(&answer).unwrap();
     assert_eq!((made.client.as_str(), made.expires), (LIGHT, at(100)));
     assert_eq!((made.labels.clone(), made.assigned_key_id.clone()), (vec!["hall".into()], None));
@@ -25,7 +25,7 @@ fn a_client_registers_once_and_sees_updates_and_ends_its_registration() {
     assert_eq!(Target::from_address(&location).unwrap().resource, made.id);
     assert_eq!((answer.request_id, answer.release), ("1".into(), Some("3".into())));
 
-    assert_eq!(bench.told(LIGHT, &light.register("2", &labelled).unwrap(), 1).0, 4117);
+    assert_eq!(bench.told(LIGHT, &light.register("2", &labeled).unwrap(), 1).0, 4117);
     for name in [OWN, &made.id] {
         let answer = bench.ask(LIGHT, None, &light.retrieve("3", name).unwrap(), 1);
         assert_eq!(read_registration(&answer).unwrap(), made);

@@ -95,7 +95,7 @@ rsc! {
     AppRuleValidationFailed = 4126, "APP_RULE_VALIDATION_FAILED", 403;
     /// The request may not be carried out by the receiver.
     OperationDeniedByRemoteEntity = 4127, "OPERATION_DENIED_BY_REMOTE_ENTITY", 403;
-    /// There is no service subscription. TS-0009 has no row for it; 403 like its neighbours.
+    /// There is no service subscription. TS-0009 has no row for it; 403 like its neighbors.
     ServiceSubscriptionNotEstablished = 4128, "SERVICE_SUBSCRIPTION_NOT_ESTABLISHED", 403;
     /// The receiver failed.
     InternalServerError = 5000, "INTERNAL_SERVER_ERROR", 500;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::artefact::{self, PolicyFiles};
+use crate::artifact::{self, PolicyFiles};
 use crate::aside;
 use crate::certificates;
 use crate::disk::{Abandoned, DiskThreads, Urgency, under_way};
@@ -105,7 +105,7 @@ fn build_now(
     let mut present = Present { policies: in_folder, ..Present::default() };
     let mut found = |name: &str| present.policies.insert(name.into());
     if policies.named {
-        found(artefact::FILE);
+        found(artifact::FILE);
     }
     let (subscription, subscription_digest) =
         load_subscription(settings, &policies, (last, &mut missing), &mut faults);
@@ -154,7 +154,7 @@ fn build_now(
         modules,
         kept,
         shadows,
-        artefacts: policies.sources,
+        artifacts: policies.sources,
         recorder: settings.recorder.clone(),
         tables: Arc::new(tables),
         table_digests,

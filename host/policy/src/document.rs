@@ -249,7 +249,7 @@ mod tests {
     #[serde(deny_unknown_fields, default)]
     struct Light {
         lumen: u32,
-        colours: Vec<u8>,
+        colors: Vec<u8>,
     }
 
     fn read(text: &str) -> (Option<Lamp>, Vec<String>) {
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn all_faults_are_told_in_order_and_the_rest_is_read() {
         let (lamp, faults) = read(
-            "nam = 1\nname = \"a\"\n[light]\nlumen = \"x\"\nlumens = 2\ncolours = [1, 2, 300]\n\
+            "nam = 1\nname = \"a\"\n[light]\nlumen = \"x\"\nlumens = 2\ncolors = [1, 2, 300]\n\
              [lihgt]\nlumen = 1\n",
         );
         assert_eq!(lamp, Some(Lamp { name: "a".into(), light: Light::default() }));
@@ -308,10 +308,10 @@ mod tests {
         let text = "name = \"a\"\n[light]\nlumen = 3\n";
         let mut document = Document::parse(Path::new("lamp.toml"), text);
         document.add_fault("light.lumen", "is too little");
-        document.add_fault("light.colours", "must be some");
+        document.add_fault("light.colors", "must be some");
         let faults: Vec<_> = document.into_faults().iter().map(ToString::to_string).collect();
         let wanted =
-            ["lamp.toml: light.colours: must be some", "lamp.toml:3:9: light.lumen: is too little"];
+            ["lamp.toml: light.colors: must be some", "lamp.toml:3:9: light.lumen: is too little"];
         assert_eq!(faults, wanted);
     }
 }

@@ -43,8 +43,8 @@ pub struct Generation {
     /// Modules whose place others have taken.
     pub(crate) kept: Vec<Installed>,
     pub(crate) shadows: Shadows,
-    /// The artefacts of which policy files are.
-    pub(crate) artefacts: Vec<String>,
+    /// The artifacts of which policy files are.
+    pub(crate) artifacts: Vec<String>,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     pub(crate) tables: Arc<Tables>,
     /// What the tables were parsed from, by name.

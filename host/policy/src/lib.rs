@@ -10,7 +10,7 @@
 //! grant. A decision that goes wrong in any way is a refusal, and says why.
 
 mod answer;
-mod artefact;
+mod artifact;
 mod aside;
 mod ask;
 mod bindings;
@@ -61,7 +61,7 @@ mod text;
 mod watch;
 
 pub use answer::{Answer, Difference};
-pub use artefact::{Artefacts, KeptArtefact, KeptFile};
+pub use artifact::{Artifacts, KeptArtifact, KeptFile};
 pub use capability::Capability;
 pub use certificates::Certificates;
 pub use decision::{

@@ -140,7 +140,7 @@ impl LoneModule {
             modules: vec![Installed::alone(self.module.clone(), files, io, self.kept.clone())],
             kept: Vec::new(),
             shadows: Shadows::none(),
-            artefacts: Vec::new(),
+            artifacts: Vec::new(),
             recorder: None,
             tables: Arc::new(around.tables),
             table_digests: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::artefact;
+use crate::artifact;
 use crate::build::{self, Mode};
 use crate::disk::{DiskState, DiskThreads, Urgency};
 use crate::fault::{Fault, Faults};
@@ -72,7 +72,7 @@ impl Policy {
             .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
         let threads = DiskThreads::new(settings.limits.load_time);
-        artefact::obtain(&settings, &threads, Urgency::Operator).await;
+        artifact::obtain(&settings, &threads, Urgency::Operator).await;
         let queue = Queue::start();
         // There is no file that an earlier generation had.
         let mode = Mode { urgency: Urgency::Operator, accept_removals: true };
@@ -130,12 +130,12 @@ impl Policy {
     /// Sees to it that what the next generation wants of registries is kept here, as far as it can
     /// be had. That can take a while, and may be given up at any time.
     pub async fn obtain(&self, cause: ReloadCause) {
-        artefact::obtain(&self.settings, &self.threads, cause.urgency()).await;
+        artifact::obtain(&self.settings, &self.threads, cause.urgency()).await;
     }
 
-    /// Has artefacts thrown away that nothing has needed for long. To be called now and then.
+    /// Has artifacts thrown away that nothing has needed for long. To be called now and then.
     pub async fn tidy(&self) {
-        artefact::tidy(&self.settings, &self.threads, &self.current()).await;
+        artifact::tidy(&self.settings, &self.threads, &self.current()).await;
     }
 
     /// Builds the next generation from what is on disk now, and puts it in force if it is good. What

@@ -9,7 +9,7 @@ use saegis_certificate::Names;
 use saegis_onem2m::id::CseId;
 use sha2::{Digest as _, Sha256};
 
-use crate::artefact::Artefacts;
+use crate::artifact::Artifacts;
 use crate::capability::Capability;
 use crate::files;
 use crate::key_value::Stores;
@@ -33,8 +33,8 @@ pub struct Settings {
     pub required: Vec<String>,
     /// Whose signatures modules and manifests must have; `None`, and they need none.
     pub signatures: Option<Required>,
-    /// Who fetches artefacts of registries, where some are configured.
-    pub artefacts: Option<Arc<dyn Artefacts>>,
+    /// Who fetches artifacts of registries, where some are configured.
+    pub artifacts: Option<Arc<dyn Artifacts>>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
     /// Whether the service subscription is a policy file; if not, whoever asks for a registration

@@ -63,7 +63,7 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
         code_cache: None,
         required: Vec::new(),
         signatures: None,
-        artefacts: None,
+        artifacts: None,
         cse: CseId::parse("mn-cse").unwrap(),
         subscription_file: false,
         service_provider: None,

@@ -3,8 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use saegis_test_ca::{Example, ExampleNames, Name, Request};
 use saegis_tests::{Gateway, Ran, Setup, saegis};
-use saegis_trial::{Example, ExampleNames, Name, Request};
 
 /// The MAF's domain name.
 pub const FQDN: &str = "maf.in.provider.com";

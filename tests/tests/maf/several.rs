@@ -3,8 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use saegis_test_ca::{Name, Request};
 use saegis_tests::{Credential, Setup, Tool};
-use saegis_trial::{Name, Request};
 
 use crate::clients::{KEY, MafClient, Wanted, identity, requests};
 use crate::scene::{FQDN, IN_CSE, PHONE, RULES, Scene, Settings};

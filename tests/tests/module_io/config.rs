@@ -20,10 +20,10 @@ fn with_secret(mode: u32) -> Setup {
 #[test]
 fn a_module_reads_its_values_and_secrets_and_nothing_else_does() {
     let gateway = with_secret(0o600).with("decisions", "record = \"decisions.jsonl\"").start();
-    tells(&gateway, "config|colour", "Ok(Some(\"green\"))");
+    tells(&gateway, "config|color", "Ok(Some(\"green\"))");
     tells(&gateway, "config|other", "Ok(None)");
     let before = gateway.log().text();
-    tells(&gateway, "config", "(\"colour\", \"green\"), (\"token\",");
+    tells(&gateway, "config", "(\"color\", \"green\"), (\"token\",");
     // The probe has told it as its reason: that is in the log, for the module has put it there, and in
     // no recording.
     assert!(!before.contains(SECRET) && !gateway.printed().contains(SECRET));

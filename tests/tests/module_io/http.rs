@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use saegis_test_ca::{Authority, Name, Request};
 use saegis_tests::{Reply, Upstream};
-use saegis_trial::{Authority, Name, Request};
 
 use crate::probe::{host, logged, say, setup, tells, told};
 use crate::servers::{Slow, Tls};

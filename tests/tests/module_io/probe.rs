@@ -15,7 +15,7 @@ pub fn setup(hosts: &[String], limits: &str) -> Setup {
         .with("modules.grants", "io-probe = [\"outgoing-http\", \"key-value\", \"config\"]")
         .with("modules.outgoing-http.io-probe", &format!("hosts = {hosts:?}\n{limits}"))
         .with("modules.key-value.io-probe", "quota-bytes = 1000")
-        .with("modules.config.io-probe", "values = { colour = \"green\" }")
+        .with("modules.config.io-probe", "values = { color = \"green\" }")
         .with(
             "limits",
             "failed-handshakes-per-minute = 100000\nhandshakes-per-peer = 2000\nhandshakes = 4000",

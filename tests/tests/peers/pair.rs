@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
+use saegis_test_ca::{Example, ExampleNames};
 use saegis_tests::{Credential, Gateway, LIGHT1, Setup};
-use saegis_trial::{Example, ExampleNames};
 
 /// The phone, an AE of the IN-CSE.
 pub const PHONE: Credential<'static> =

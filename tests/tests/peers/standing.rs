@@ -78,8 +78,8 @@ fn it_waits_for_an_in_cse_that_is_not_there_yet() {
 fn a_server_that_is_another_cse_is_not_registered_with() {
     let pair = Pair::new(Saef::Certificates);
     let example = pair.example.as_ref().unwrap();
-    let other = saegis_trial::Request::new("other")
-        .name(saegis_trial::Name::dns("in-cse2.in.provider.com"));
+    let other = saegis_test_ca::Request::new("other")
+        .name(saegis_test_ca::Name::dns("in-cse2.in.provider.com"));
     let other = example.cse_authority.issue(&other).unwrap();
     pair.infrastructure.write("policies/own.pem", other.chain_pem().as_bytes());
     pair.infrastructure.write("policies/own.key", other.key_pem().as_bytes());

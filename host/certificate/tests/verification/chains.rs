@@ -2,7 +2,7 @@
 //! leaves the last word to us.
 
 use saegis_certificate::{AnchorError, Flavour, MAX_CHAIN};
-use saegis_trial::{ExtendedKeyUsagePurpose, Issued, Key, KeyUsagePurpose};
+use saegis_test_ca::{ExtendedKeyUsagePurpose, Issued, Key, KeyUsagePurpose};
 
 use super::*;
 

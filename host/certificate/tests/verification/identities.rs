@@ -2,7 +2,7 @@
 
 use saegis_certificate::{Flavour, Identity, Names, PublicKeyId, TrustBuilder};
 use saegis_onem2m::credential::Entity;
-use saegis_trial::{Example, ExampleNames, Issued, Key, Name, RawKey, Request};
+use saegis_test_ca::{Example, ExampleNames, Issued, Key, Name, RawKey, Request};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Kinds of keys.
 
 use saegis_certificate::Flavour;
-use saegis_trial::{Key, PublicKeyData};
+use saegis_test_ca::{Key, PublicKeyData};
 
 use super::*;
 

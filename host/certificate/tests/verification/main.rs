@@ -21,7 +21,7 @@ use rustls::pki_types::CertificateDer;
 use saegis_certificate::{Anchor, Flavour, KeyKind, Names, Purpose, Rejection};
 use saegis_certificate::{Trust, TrustBuilder, Vouched};
 use saegis_onem2m::id::CseId;
-use saegis_trial::{Authority, Name, Request, Validity};
+use saegis_test_ca::{Authority, Name, Request, Validity};
 
 /// An AE that registers at our CSE.
 const AE: &str = "//provider.com/mn-cse-123456/Clight-AE1";

@@ -1,7 +1,7 @@
 //! Servers, whose names are known before.
 
 use saegis_certificate::{Flavour, Identity};
-use saegis_trial::ExtendedKeyUsagePurpose;
+use saegis_test_ca::ExtendedKeyUsagePurpose;
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn the_anchor_that_vouches_is_found_among_namesakes() {
     let request = Request::new("x").name(Name::dns(MAF));
     let purpose = Purpose::Server { name: MAF, flavour: Flavour::Fqdn };
     let verify =
-        |issued: &saegis_trial::Issued| trust.verify(issued.chain(), purpose, SystemTime::now());
+        |issued: &saegis_test_ca::Issued| trust.verify(issued.chain(), purpose, SystemTime::now());
     assert!(verify(&mafs.issue(&request).unwrap()).is_ok());
     assert!(verify(&cses.issue(&request).unwrap()).is_err());
 }

@@ -164,7 +164,7 @@ impl TryFrom<ProofInFile> for Proof {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Credential {
-    /// The KpsaID; towards a MAF, the KmID.
+    /// The KpsaID; toward a MAF, the KmID.
     #[serde(alias = "km-id", deserialize_with = "parsed")]
     pub kpsa_id: KpsaId,
     /// The Kpsa, or Km, in hexadecimal digits.

@@ -50,7 +50,7 @@ pub enum BindingError {
     Store(Box<redb::Error>),
     /// The embedded CSE's store can't be read or written.
     #[error("the embedded CSE: {0}")]
-    Registrar(#[from] saegis_registrar::StoreError),
+    Registrar(#[from] saegis_cse::StoreError),
     /// What is in it is no binding.
     #[error("the binding of {0} can't be read")]
     Damaged(String),

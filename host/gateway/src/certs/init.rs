@@ -8,7 +8,7 @@ use saegis_certificate::{
     Anchor, Flavour, KeyKind, Names, PublicKeyId, Purpose, Trust, TrustBuilder,
 };
 use saegis_onem2m::id::{AeIdStem, CseId, IdError, check_fqdn};
-use saegis_trial::{Authority, Example, ExampleNames, Validity};
+use saegis_test_ca::{Authority, Example, ExampleNames, Validity};
 use serde_json::json;
 
 use super::CertsError;

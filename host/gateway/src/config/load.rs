@@ -7,7 +7,7 @@ use std::time::Duration;
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::check_fqdn;
 use saegis_policy::{
-    Artefacts, Changes, ConfigurationFile, Document, Fault, Faults, Limits, Observer, Settings,
+    Artifacts, Changes, ConfigurationFile, Document, Fault, Faults, Limits, Observer, Settings,
     Stores,
 };
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Config, CseKind, RuleSource};
 use crate::answers;
-use crate::artefacts::Keeper;
+use crate::artifacts::Keeper;
 use crate::maf::MafConfig;
 
 /// A configuration as it was found.
@@ -85,7 +85,7 @@ impl Config {
             config.place(file.parent().unwrap_or(Path::new("")));
             config.file = ConfigurationFile::of(file, text.as_bytes());
         }
-        let policy_is_known = !["cse", "maf", "policy", "modules", "artefacts"]
+        let policy_is_known = !["cse", "maf", "policy", "modules", "artifacts"]
             .into_iter()
             .any(|table| document.is_faulty(table));
         Loaded { config, faults: document.into_faults(), policy_is_known }
@@ -93,7 +93,7 @@ impl Config {
 
     /// Paths are relative to the configuration's own folder.
     pub fn place(&mut self, base: &Path) {
-        self.artefacts.place(base);
+        self.artifacts.place(base);
         self.modules.place(base);
         let paths = [
             &mut self.policy.folder,
@@ -185,7 +185,7 @@ impl Config {
                 fault(format!("its km {e}"));
             }
         }
-        self.artefacts.check(document);
+        self.artifacts.check(document);
         super::peer::check(&self.peer, &self.cse, document);
         self.modules.check(self.limits.handshake(), document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
@@ -276,8 +276,8 @@ impl Config {
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
             signatures: self.modules.require_signature.as_ref().map(|keys| keys.required()),
-            artefacts: (!self.artefacts.registry.is_empty())
-                .then(|| Arc::new(Keeper::new(&self.artefacts)) as Arc<dyn Artefacts>),
+            artifacts: (!self.artifacts.registry.is_empty())
+                .then(|| Arc::new(Keeper::new(&self.artifacts)) as Arc<dyn Artifacts>),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
             in_cse: match self.cse.kind {

@@ -10,7 +10,7 @@ use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::artefacts::Artefacts;
+use crate::artifacts::Artifacts;
 use crate::config::{
     Admin, Audit, Bounds, Config, Cse, CseKind, Decisions, Listen, Log, Metrics, Modules, Policy,
 };
@@ -28,7 +28,7 @@ pub struct MafConfig {
     #[serde(default)]
     modules: Modules,
     #[serde(default)]
-    artefacts: Artefacts,
+    artifacts: Artifacts,
     #[serde(default)]
     admin: Admin,
     #[serde(default)]
@@ -109,7 +109,7 @@ impl MafConfig {
             listen,
             policy,
             modules,
-            artefacts,
+            artifacts,
             admin,
             limits,
             log,
@@ -130,7 +130,7 @@ impl MafConfig {
             listen,
             policy,
             modules,
-            artefacts,
+            artifacts,
             upstream: None,
             peer: Vec::new(),
             maf: Vec::new(),

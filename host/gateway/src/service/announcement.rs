@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use saegis_cse::Announcement;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, From};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
@@ -10,7 +11,6 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_policy::{Generation, Registration};
-use saegis_registrar::Announcement;
 use serde_json::{Value, json};
 
 use super::content::attribute;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use saegis_cse::{EmbeddedCse, StoreError};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CseId, From};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
@@ -10,7 +11,6 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
 use saegis_onem2m::timestamp::check_times;
 use saegis_policy::Generation;
-use saegis_registrar::{Registrar, StoreError};
 
 use super::Service;
 use crate::config::CseKind;
@@ -139,7 +139,7 @@ impl Service {
 }
 
 fn look(
-    registrar: &Registrar,
+    registrar: &EmbeddedCse,
     peer: &CseId,
     id: Option<&CseId>,
     stem: Option<&AeIdStem>,

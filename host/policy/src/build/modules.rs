@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{list, one};
-use crate::artefact::{self, PolicyFiles};
+use crate::artifact::{self, PolicyFiles};
 use crate::fault::Fault;
 use crate::files;
 use crate::generation::Generation;
@@ -158,7 +158,7 @@ fn load_module(
         }
         // The reference pins it, and is signed with the manifest.
         Some(from) => {
-            let source = artefact::read_module(settings, path, from).map_err(one)?;
+            let source = artifact::read_module(settings, path, from).map_err(one)?;
             (source, manifest_signed)
         }
         None => {

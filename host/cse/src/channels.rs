@@ -1,0 +1,236 @@
+//! The queues of polling channels (TS-0001 clause 9.6.21): what waits for AEs that fetch it, and
+//! the AEs that wait.
+//!
+//! They are in memory: what has not been fetched when the CSE ends is lost, as is what an AE
+//! was sent and did not get. An AE that falls behind loses the oldest.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+/// Most that waits in one queue: messages, and bytes of them.
+pub(crate) const MAX_MESSAGES: usize = 100;
+const MAX_QUEUE: usize = 256 << 10;
+
+/// Most bytes that wait in all queues.
+const MAX_BYTES: usize = 16 << 20;
+
+/// All queues, by the resource-IDs of their channels. There is one for each channel in which
+/// something waits, or at which someone does.
+#[derive(Debug, Default)]
+pub(crate) struct Channels(Mutex<Queues>);
+
+#[derive(Debug, Default)]
+struct Queues {
+    queues: HashMap<String, Queue>,
+    bytes: usize,
+    /// The number of the last who came to wait, at any channel.
+    last: u64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+    /// Who waits: one at a time, the last who came.
+    waits: Option<u64>,
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    fn is_idle(&self) -> bool {
+        self.messages.is_empty() && self.waits.is_none()
+    }
+}
+
+impl Queues {
+    fn take(&mut self, channel: &str) -> Option<Bytes> {
+        let queue = self.queues.get_mut(channel)?;
+        let message = queue.messages.pop_front()?;
+        queue.bytes -= message.len();
+        self.bytes -= message.len();
+        Some(message)
+    }
+}
+
+impl Channels {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message into a channel's queue, and wakes who waits for it. Gives whether there was
+    /// room for it.
+    pub(crate) fn put(&self, channel: &str, message: Bytes) -> bool {
+        let mut all = self.lock();
+        if message.len() > MAX_QUEUE {
+            return false;
+        }
+        let too_much = |queue: &Queue| {
+            queue.messages.len() >= MAX_MESSAGES || queue.bytes + message.len() > MAX_QUEUE
+        };
+        while all.queues.get(channel).is_some_and(too_much) {
+            all.take(channel);
+        }
+        if all.bytes + message.len() > MAX_BYTES {
+            return false;
+        }
+        all.bytes += message.len();
+        let queue = all.queues.entry(channel.into()).or_default();
+        queue.bytes += message.len();
+        queue.messages.push_back(message);
+        let waker = queue.waker.take();
+        drop(all);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Forgets the channels that are not there any more.
+    pub(crate) fn retain(&self, mut is_there: impl FnMut(&str) -> bool) {
+        // Asked without the lock, for the answer may take its time.
+        let known: Vec<_> = self.lock().queues.keys().cloned().collect();
+        for channel in known.into_iter().filter(|c| !is_there(c)) {
+            let mut all = self.lock();
+            while all.take(&channel).is_some() {}
+            if all.queues.get(&channel).is_some_and(Queue::is_idle) {
+                all.queues.remove(&channel);
+            }
+        }
+    }
+
+    /// Waits at a channel, in the place of whoever did before.
+    pub(crate) fn wait(self: &Arc<Self>, channel: String) -> Place {
+        let mut all = self.lock();
+        all.last += 1;
+        let number = all.last;
+        let queue = all.queues.entry(channel.clone()).or_default();
+        queue.waits = Some(number);
+        let waker = queue.waker.take();
+        drop(all);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Place { channels: self.clone(), channel, number }
+    }
+}
+
+/// A place at a channel, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    channels: Arc<Channels>,
+    channel: String,
+    number: u64,
+}
+
+impl Place {
+    /// The next message, when there is one; none when another has taken the place.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut all = self.channels.lock();
+        match all.queues.get(&self.channel) {
+            Some(queue) if queue.waits == Some(self.number) => {}
+            _ => return Poll::Ready(None),
+        }
+        if let Some(message) = all.take(&self.channel) {
+            return Poll::Ready(Some(message));
+        }
+        if let Some(queue) = all.queues.get_mut(&self.channel) {
+            queue.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.channels.lock();
+        let Some(queue) = all.queues.get_mut(&self.channel) else { return };
+        if queue.waits == Some(self.number) {
+            queue.waits = None;
+            queue.waker = None;
+        }
+        if queue.is_idle() {
+            all.queues.remove(&self.channel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn look(place: &Place, wakes: &Arc<Wakes>) -> Poll<Option<Bytes>> {
+        place.poll(&Context::from_waker(&wakes.clone().into()))
+    }
+
+    fn text(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn who_waits_is_woken() {
+        let (channels, wakes) = (Arc::<Channels>::default(), Arc::<Wakes>::default());
+        let place = channels.wait("a".into());
+        assert_eq!(look(&place, &wakes), Poll::Pending);
+        assert!(channels.put("b", text("other")));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        assert!(channels.put("a", text("one")));
+        assert!(channels.put("a", text("two")));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!(look(&place, &wakes), Poll::Ready(Some(text("one"))));
+        drop(place);
+        let place = channels.wait("a".into());
+        assert_eq!(look(&place, &wakes), Poll::Ready(Some(text("two"))));
+        assert_eq!(look(&place, &wakes), Poll::Pending);
+    }
+
+    #[test]
+    fn the_last_who_comes_waits() {
+        let (channels, wakes) = (Arc::<Channels>::default(), Arc::<Wakes>::default());
+        let first = channels.wait("a".into());
+        assert_eq!(look(&first, &wakes), Poll::Pending);
+        let second = channels.wait("a".into());
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!(look(&first, &wakes), Poll::Ready(None));
+        assert_eq!(look(&second, &wakes), Poll::Pending);
+        // To leave is to leave one's own place.
+        drop(first);
+        assert!(channels.put("a", text("one")));
+        assert_eq!(look(&second, &wakes), Poll::Ready(Some(text("one"))));
+    }
+
+    #[test]
+    fn queues_are_bounded_and_leave_nothing() {
+        let channels = Arc::<Channels>::default();
+        for n in 0..MAX_MESSAGES + 10 {
+            assert!(channels.put("a", n.to_string().into()));
+        }
+        assert_eq!(channels.lock().queues["a"].messages.len(), MAX_MESSAGES);
+        assert_eq!(channels.lock().queues["a"].messages[0], "10");
+        let large = Bytes::from(vec![0; MAX_QUEUE]);
+        assert!(channels.put("a", large.clone()));
+        assert_eq!(channels.lock().queues["a"].messages.len(), 1);
+        assert!(!channels.put("a", Bytes::from(vec![0; MAX_QUEUE + 1])));
+        for n in 1..MAX_BYTES / MAX_QUEUE {
+            assert!(channels.put(&n.to_string(), large.clone()));
+        }
+        assert!(!channels.put("one more", text("x")));
+        assert_eq!(channels.lock().bytes, MAX_BYTES);
+        drop(channels.wait("waited at".into()));
+        channels.retain(|channel| channel == "1");
+        let all = channels.lock();
+        assert_eq!((all.queues.len(), all.bytes), (1, MAX_QUEUE));
+    }
+}

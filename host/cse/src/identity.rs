@@ -1,0 +1,382 @@
+//! The identifiers of an originator, and whether what a resource says names it (TS-0001 clause 7.2,
+//! TS-0003 clause 7.1.3).
+//!
+//! One originator has several identifiers: an AE of this CSE is `Clight`, `/mn/Clight` and
+//! `//sp.com/mn/Clight`. What a resource says is compared with the form that it is written in.
+
+use saegis_onem2m::id::{AeIdStem, CseId, From, MAX_LEN, check_fqdn};
+use saegis_onem2m::wildcard;
+
+use crate::settings::Settings;
+
+/// The word for every originator.
+const ALL: &str = "all";
+
+/// The identifiers of an originator. One that has none is named by nothing.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Its AE-ID-Stem, where it is registered here.
+    stem: Option<String>,
+    /// Its SP-relative identifier, where its service provider is ours.
+    sp_relative: Option<String>,
+    /// Its absolute identifier, where its service provider is known.
+    absolute: Option<String>,
+    /// Its service provider's domain name, where that is known.
+    sp: Option<String>,
+    /// The AE-ID-Stem under which others would find its registrant, and who that is, where it is known.
+    registered: Option<(String, Option<String>)>,
+}
+
+impl Identity {
+    /// An AE that is registered here by `registrant`.
+    pub(crate) fn of_ae(settings: &Settings, stem: &str, registrant: Option<String>) -> Self {
+        let sp_relative = match stem.starts_with('S') {
+            true => format!("/{stem}"),
+            false => format!("{}/{stem}", settings.cse_id),
+        };
+        let registered = Some((stem.into(), registrant));
+        Self { stem: Some(stem.into()), registered, ..Self::of_sp(settings, sp_relative) }
+    }
+
+    /// A CSE, or an AE elsewhere with an S-type AE-ID-Stem, which is announced here if its registrant is
+    /// known.
+    pub(crate) fn announced(settings: &Settings, stem: &str, registrant: Option<String>) -> Self {
+        let registered = Some((stem.into(), registrant));
+        Self { registered, ..Self::of_sp(settings, format!("/{stem}")) }
+    }
+
+    /// A CSE or an AE of a CSE elsewhere, by what follows the service provider: ours, unless
+    /// another is named.
+    pub(crate) fn elsewhere(settings: &Settings, sp: Option<&str>, rest: &str) -> Self {
+        match sp {
+            None => Self::of_sp(settings, format!("/{rest}")),
+            Some(sp) => Self {
+                absolute: Some(format!("//{sp}/{rest}")),
+                sp: Some(sp.into()),
+                ..Self::default()
+            },
+        }
+    }
+
+    fn of_sp(settings: &Settings, sp_relative: String) -> Self {
+        let sp = settings.service_provider.clone();
+        let absolute = sp.as_ref().map(|sp| format!("//{sp}{sp_relative}"));
+        Self { sp_relative: Some(sp_relative), absolute, sp, ..Self::default() }
+    }
+
+    /// The AE-ID-Stem under which a record would know its registrant.
+    pub(crate) fn stem_of_registrant(&self) -> Option<&str> {
+        self.registered.as_ref().map(|(stem, _)| stem.as_str())
+    }
+
+    /// Whether it is the AE whose registrant a record knows: `known` is the one of its stem, if there is
+    /// one. Who is registered nowhere that is known here, as an AE of another CSE, is who its CSE says.
+    pub(crate) fn is_registrant(&self, known: Option<&str>) -> bool {
+        let Some((_, registrant)) = &self.registered else { return true };
+        match known {
+            Some(known) => registrant.as_deref() == Some(known),
+            None => self.stem.is_none() && registrant.is_none(),
+        }
+    }
+
+    /// Whether an entry that [`check`] has passed names this originator, where its AE-ID among the entries
+    /// is that registrant's.
+    pub(crate) fn is_named_by(&self, entry: &str, known: Option<&str>) -> bool {
+        let anybody = self.sp_relative.is_some() || self.absolute.is_some();
+        let (form, is_absolute) = match entry {
+            ALL => return anybody,
+            _ if entry.starts_with("//") => (&self.absolute, true),
+            _ if entry.starts_with('/') => (&self.sp_relative, false),
+            _ if is_stem(entry) => (&self.stem, false),
+            domain => return self.sp.as_ref().is_some_and(|sp| sp.eq_ignore_ascii_case(domain)),
+        };
+        // A pattern stands for whoever it fits.
+        form.as_ref().is_some_and(|form| fits(entry, form, is_absolute))
+            && (entry.contains('*') || self.is_registrant(known))
+    }
+
+    /// Whether `id` is this originator's identifier; there it has no wildcards.
+    pub(crate) fn is(&self, id: &str) -> bool {
+        [&self.stem, &self.sp_relative, &self.absolute].into_iter().flatten().any(|own| own == id)
+    }
+}
+
+fn is_stem(text: &str) -> bool {
+    text.len() >= 2 && text.starts_with(['C', 'S'])
+}
+
+/// Whether an identifier with wildcards fits one without. A `*` ends at a `/`; a domain name is
+/// compared without regard to case.
+fn fits(pattern: &str, id: &str, is_absolute: bool) -> bool {
+    if pattern.split('/').count() != id.split('/').count() {
+        return false;
+    }
+    pattern.split('/').zip(id.split('/')).enumerate().all(|(at, (pattern, segment))| {
+        if is_absolute && at == 2 {
+            wildcard::fits(&pattern.to_ascii_lowercase(), &segment.to_ascii_lowercase())
+        } else {
+            wildcard::fits(pattern, segment)
+        }
+    })
+}
+
+/// Checks an entry of a list of originators: `all`, a domain name, or an AE-ID or CSE-ID in any of
+/// its forms, with wildcards.
+///
+/// # Errors
+/// What it should be.
+pub(crate) fn check(entry: &str) -> Result<(), String> {
+    let wrong = || {
+        Err("must name originators: all, a domain name, or an AE-ID or CSE-ID in one of its forms"
+            .to_owned())
+    };
+    let part = |text: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
+        !text.is_empty() && text.bytes().all(allowed)
+    };
+    let stem = |text: &str| part(text) && is_stem(text);
+    let ae = |text: &str| stem(text) || part(text) && text.starts_with('*');
+    if entry.len() > MAX_LEN {
+        return wrong();
+    }
+    let good = if let Some(absolute) = entry.strip_prefix("//") {
+        match absolute.split('/').collect::<Vec<_>>().as_slice() {
+            [sp, first] => part(sp) && part(first),
+            [sp, cse, stem] => part(sp) && part(cse) && ae(stem),
+            _ => false,
+        }
+    } else if let Some(relative) = entry.strip_prefix('/') {
+        match relative.split('/').collect::<Vec<_>>().as_slice() {
+            [first] => part(first),
+            [cse, stem] => part(cse) && ae(stem),
+            _ => false,
+        }
+    } else {
+        entry == ALL || stem(entry) || (entry.contains('.') && check_fqdn(entry).is_ok())
+    };
+    if good { Ok(()) } else { wrong() }
+}
+
+/// Checks the identifier of one AE or CSE, without wildcards.
+///
+/// # Errors
+/// What it should be.
+pub(crate) fn check_id(text: &str) -> Result<(), String> {
+    match From::parse(text) {
+        Ok(
+            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
+        )
+        | Err(_) => Err("must be an AE-ID or a CSE-ID".into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Brings the identifier of an AE or a CSE to the form in which [`Identity::is`] finds it.
+pub(crate) fn canonical(settings: &Settings, text: &str) -> String {
+    let own = settings.service_provider.as_deref();
+    match From::parse(text) {
+        Ok(From::Absolute { sp, first, stem }) => {
+            let rest = stem.map_or_else(|| first.to_owned(), |stem| format!("{first}/{stem}"));
+            match own {
+                Some(own) if own.eq_ignore_ascii_case(sp) => format!("/{rest}"),
+                _ => format!("//{}/{rest}", sp.to_ascii_lowercase()),
+            }
+        }
+        _ => text.into(),
+    }
+}
+
+/// The CSE-ID in a text with its slash: one of our service provider's, or none.
+pub(crate) fn own_cse(settings: &Settings, text: &str) -> Option<CseId> {
+    let canonical = canonical(settings, text);
+    match From::parse(&canonical) {
+        Ok(From::SpRelative(bare)) => CseId::parse(bare).ok(),
+        _ => None,
+    }
+}
+
+/// Whether a part of an identifier could be an S-type AE-ID-Stem.
+pub(crate) fn may_be_ae(bare: &str) -> bool {
+    bare.starts_with('S') && AeIdStem::check(bare).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::settings;
+    use proptest::prelude::*;
+
+    /// The registrant of the AEs here.
+    const ONE: &str = "12-one";
+
+    fn one() -> Option<String> {
+        Some(ONE.into())
+    }
+
+    #[test]
+    fn an_ae_is_named_in_each_of_its_forms() {
+        let ae = Identity::of_ae(&settings(), "Clight-AE1", one());
+        for entry in [
+            "all",
+            "Clight-AE1",
+            "Clight*",
+            "C*",
+            "C*-AE*",
+            "/mn-cse-123456/Clight-AE1",
+            "/mn-*/C*",
+            "/mn-cse-123456/*1",
+            "//in.provider.com/mn-cse-123456/Clight-AE1",
+            "//IN.Provider.com/mn-cse-123456/Clight-AE1",
+            "//*/mn-cse-123456/C*1",
+            "in.provider.com",
+            "IN.provider.com",
+        ] {
+            assert_eq!(check(entry), Ok(()), "{entry}");
+            assert!(ae.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+        for entry in [
+            "Clight-AE2",
+            "Clight-AE",
+            "Clight-AE1x",
+            "S*",
+            "C*2",
+            "/mn-cse-123456",
+            "/other/Clight-AE1",
+            "/Clight-AE1",
+            "/*",
+            "//in.provider.com/*",
+            "//in.provider.com/other/Clight-AE1",
+            "//*.com/mn-cse-123456/Clight-AE2",
+            "provider.com",
+            "other.provider.com",
+        ] {
+            assert_eq!(check(entry), Ok(()), "{entry}");
+            assert!(!ae.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_stem_of_the_service_provider_names_no_cse() {
+        let ae = Identity::of_ae(&settings(), "Slight", one());
+        for entry in ["Slight", "S*", "/Slight", "/S*", "//in.provider.com/Slight"] {
+            assert!(ae.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+        assert!(!ae.is_named_by("/mn-cse-123456/Slight", Some(ONE)));
+        // An AE elsewhere is none of ours, though its stem may look the same.
+        let elsewhere = Identity::announced(&settings(), "Slight", None);
+        assert!(elsewhere.is_named_by("/Slight", None));
+        assert!(!elsewhere.is_named_by("/Slight", Some(ONE)));
+        let same = Identity::announced(&settings(), "Slight", one());
+        assert!(same.is_named_by("/Slight", Some(ONE)) && !same.is_named_by("/Slight", None));
+        for entry in ["Slight", "S*"] {
+            assert!(!elsewhere.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+    }
+
+    #[test]
+    fn who_has_the_same_name_is_another() {
+        let entries = ["Clight-AE1", "/mn-cse-123456/Clight-AE1"];
+        for registrant in [Some("12-two".into()), None] {
+            let other = Identity::of_ae(&settings(), "Clight-AE1", registrant);
+            for entry in entries {
+                assert!(!other.is_named_by(entry, Some(ONE)), "{entry}");
+            }
+            for set in ["C*", "/mn-*/C*", "all", "in.provider.com"] {
+                assert!(other.is_named_by(set, Some(ONE)), "{set}");
+            }
+        }
+        // One that is awaited has not come yet.
+        let own = Identity::of_ae(&settings(), "Clight-AE1", one());
+        assert!(!entries.iter().any(|entry| own.is_named_by(entry, None)));
+    }
+
+    #[test]
+    fn who_is_elsewhere_is_told_from_who_is_here() {
+        let cse = Identity::elsewhere(&settings(), None, "in-cse");
+        let ae = Identity::elsewhere(&settings(), None, "in-cse/Capp");
+        let other = Identity::elsewhere(&settings(), Some("b.com"), "in-cse");
+        for entry in ["/in-cse", "/in*", "//in.provider.com/in-cse", "in.provider.com", "all"] {
+            assert!(cse.is_named_by(entry, Some(ONE)), "{entry}");
+            assert!(!other.is_named_by(entry, Some(ONE)) || entry == "all", "{entry}");
+        }
+        for entry in ["/in-cse/Capp", "/in-*/C*", "//*/in-cse/Capp"] {
+            assert!(ae.is_named_by(entry, Some(ONE)), "{entry}");
+            assert!(!cse.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+        for entry in ["Capp", "C*", "/mn-cse-123456/Capp", "/in-cse"] {
+            assert!(!ae.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+        for entry in ["//b.com/in-cse", "//*/in-cse", "b.com"] {
+            assert!(other.is_named_by(entry, Some(ONE)), "{entry}");
+        }
+        // Who the service provider is must be known for its name to name anybody.
+        let nameless = Settings { service_provider: None, ..settings() };
+        let cse = Identity::elsewhere(&nameless, None, "in-cse");
+        assert!(cse.is_named_by("/in-cse", Some(ONE)));
+        assert!(!cse.is_named_by("//in.provider.com/in-cse", Some(ONE)));
+        assert!(!cse.is_named_by("in.provider.com", Some(ONE)));
+    }
+
+    #[test]
+    fn who_is_nobody_is_named_by_nothing() {
+        for entry in ["all", "C*", "/*", "//*/*", "a.b"] {
+            assert!(!Identity::default().is_named_by(entry, Some(ONE)), "{entry}");
+        }
+    }
+
+    #[test]
+    fn what_names_nobody_is_no_entry() {
+        for bad in [
+            "",
+            "*",
+            "everybody",
+            "C",
+            "S",
+            "C/x",
+            "/",
+            "//",
+            "//a.b",
+            "///",
+            "/a/b",
+            "/a/Cx/y",
+            "//a.b/c/d/Cx",
+            "//a.b/c/d",
+            "*.provider.com",
+            "1234abcd@role.com",
+            "C x",
+            "/cse/cnt\u{e9}",
+            &"C".repeat(MAX_LEN + 1),
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_form_of_an_identifier_is_kept() {
+        let canonical = |text| canonical(&settings(), text);
+        assert_eq!(canonical("//IN.provider.com/mn/Cx"), "/mn/Cx");
+        assert_eq!(canonical("//in.provider.com/mn"), "/mn");
+        assert_eq!(canonical("//B.com/mn/Cx"), "//b.com/mn/Cx");
+        assert_eq!(canonical("Cx"), "Cx");
+        assert!(
+            Identity::of_ae(&settings(), "Cx", one())
+                .is(&canonical("//in.provider.com/mn-cse-123456/Cx"))
+        );
+        for bad in ["C", "S", "/mn/S", "", "light", "C*", "all", "a.b"] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_fits_what_it_was_made_of(parts in prop::collection::vec("[a-z]{0,4}", 1..6), between in "[a-z]{0,4}") {
+            prop_assert!(wildcard::fits(&parts.join("*"), &parts.join(&between)));
+        }
+
+        #[test]
+        fn no_entry_panics(pattern in ".{0,40}", stem in "[CS][a-z/*]{1,20}") {
+            let _ = check(&pattern);
+            let _ = Identity::of_ae(&settings(), &stem, one()).is_named_by(&pattern, Some(ONE));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The embedded CSE: enough of one to be useful without another CSE.
+//!
+//! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, `<subscription>`, `<group>`
+//! and `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a
+//! group and `pcu` of a polling channel; `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an
+//! IN-CSE the service subscriptions and `<AEAnnc>`, in one durable store. What it answered with CREATED, UPDATED or
+//! DELETED is on disk: the answer is given after the commit.
+//!
+//! A request comes to [`EmbeddedCse::handle`] after the security checks, so its From is authentic.
+//! It goes through the steps of TS-0004 clause 7.2.2.2 in their order: release version, parameters,
+//! target, privilege, representation, operation. Each step is a module; each refuses with a
+//! reason that goes to the originator.
+//!
+//! The CSE sends nothing by itself. What a change has to be told to subscribers comes with its
+//! [`Answer`], as notifications that somebody else sends after the commit; and a subscription whose
+//! targets must be asked first comes back as a [`Verification`]:
+//!
+//! ```
+//! # use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+//! # use saegis_cse::{Answer, Authority, Checked, Handled, Notification, EmbeddedCse};
+//! # use saegis_cse::RequestBudget;
+//! # use std::sync::Arc;
+//! # use std::time::{Duration, Instant, SystemTime};
+//! /// Sends a notification, if there is a rule that allows its address.
+//! # fn send(notification: &Notification) -> Option<ResponsePrimitive> { None }
+//! async fn carry_out(
+//!     cse: &EmbeddedCse,
+//!     request: &RequestPrimitive,
+//!     association: Arc<Authority>,
+//! ) -> ResponsePrimitive {
+//!     let deadline = Instant::now() + Duration::from_secs(10);
+//!     let budget = RequestBudget::new(association, deadline, 50_000);
+//!     let mut handled = cse.handle(request, &budget, SystemTime::now());
+//!     let answer = loop {
+//!         match handled {
+//!             Handled::Done(answer) => break answer,
+//!             // One of many members of a group is done. Others have their turn here.
+//!             Handled::Continue(work) => handled = cse.proceed(*work, SystemTime::now()),
+//!             // An AE that polls its channel. With a time-out, for it may take long.
+//!             Handled::Wait(poll) => break poll.await,
+//!             // A notification for an AE, whose answer is the originator's.
+//!             Handled::Deliver(delivery) => break match send(delivery.notification()) {
+//!                 Some(told) => delivery.answered(told),
+//!                 None => delivery.unanswered(),
+//!             },
+//!             Handled::Verify(target) => {
+//!                 let Some(told) = send(target.notification()) else {
+//!                     break target.unanswered("it did not answer");
+//!                 };
+//!                 match target.answered(told.rsc) {
+//!                     Checked::Next(target) => handled = Handled::Verify(target),
+//!                     Checked::Refused(answer) => break answer,
+//!                     Checked::Ready(all) => break cse.conclude(all, &budget, SystemTime::now()),
+//!                 }
+//!             }
+//!         }
+//!     };
+//!     for notification in &answer.notifications {
+//!         // Better elsewhere: the originator need not wait for it.
+//!         let _ = send(notification);
+//!     }
+//!     answer.response
+//! }
+//! ```
+//!
+//! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
+
+mod access;
+mod access_tables;
+mod address;
+mod announcement;
+mod asynchronous;
+mod attributes;
+mod budget;
+mod channels;
+mod children;
+mod circumstances;
+mod context;
+mod create;
+mod criteria;
+mod cse;
+mod delete;
+mod delivery;
+mod discovery;
+mod events;
+mod filter;
+mod group;
+mod identity;
+mod instances;
+mod links;
+mod names;
+mod notification;
+mod options;
+mod outbox;
+mod policy;
+mod polling;
+mod quota;
+mod reach;
+mod record;
+mod refusal;
+mod registrees;
+mod remote_cse;
+mod representation;
+mod retrieve;
+mod service_subscription;
+mod settings;
+mod store;
+mod subscription;
+mod tables;
+mod update;
+mod values;
+mod verification;
+mod walk;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use announcement::Announcement;
+pub use asynchronous::{Accepted, Recipients, is_asynchronous};
+pub use budget::{Authority, CancelOnDrop, RequestBudget, Stop};
+pub use cse::{EmbeddedCse, OpenError, SWEEP_BATCH};
+pub use delivery::Delivery;
+pub use group::Continuation;
+pub use notification::{Destination, NamedBy, Notification};
+pub use polling::LongPoll;
+pub use registrees::LearntAe;
+pub use service_subscription::{AppRule, ServiceSubscription};
+pub use settings::{Limits, Settings, SettingsError};
+pub use store::StoreError;
+pub use verification::{Answer, Checked, Handled, Verification, Verified};

@@ -1,0 +1,87 @@
+//! When the instances of a container expire: its counters are exact before they are removed.
+
+use redb::ReadableTable;
+use saegis_onem2m::resource::ResourceType;
+
+use super::{StoreError, Timed, Writer};
+use crate::budget::RequestBudget;
+use crate::record::{Record, Seconds, Stock};
+
+/// The fact that the instances are in the index.
+const INDEXED: &str = "aging";
+
+/// Bytes of an entry, for the budget.
+const ENTRY: usize = 64;
+
+/// What instances of a container hold that have expired.
+pub(super) fn expired_in(
+    aging: &impl ReadableTable<Timed, u64>,
+    budget: &RequestBudget,
+    container: &str,
+    now: Seconds,
+) -> Result<Stock, StoreError> {
+    let mut stock = Stock::default();
+    let mut read = 0;
+    for entry in aging.range((container, 0, "")..(container, now.saturating_add(1), ""))? {
+        stock.count += 1;
+        stock.bytes = stock.bytes.saturating_add(entry?.1.value());
+        read += ENTRY;
+        if read >= 4096 {
+            budget.step(0)?;
+            read = 0;
+        }
+    }
+    Ok(stock)
+}
+
+impl Writer<'_> {
+    /// The resource-ID of an instance of a container that has expired.
+    pub(crate) fn first_expired_in(
+        &self,
+        container: &str,
+        now: Seconds,
+    ) -> Result<Option<String>, StoreError> {
+        let until = (container, now.saturating_add(1), "");
+        let first = self.tables.aging.range((container, 0, "")..until)?.next().transpose()?;
+        Ok(first.map(|(key, _)| key.value().2.into()))
+    }
+
+    pub(super) fn age(&mut self, record: &Record) -> Result<(), StoreError> {
+        if let Some((container, at)) = ages(record) {
+            let size = record.size.unwrap_or(0);
+            self.tables.aging.insert((container, at, record.ri.as_str()), size)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn age_no_more(&mut self, record: &Record) -> Result<(), StoreError> {
+        if let Some((container, at)) = ages(record) {
+            self.tables.aging.remove((container, at, record.ri.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Indexes the instances of a store of a version that did not.
+    pub(crate) fn index_ages(&mut self) -> Result<(), StoreError> {
+        if self.about(INDEXED)?.is_some() {
+            return Ok(());
+        }
+        let mut all = Vec::new();
+        for entry in self.expiry.iter()? {
+            all.push(entry?.0.value().1.to_owned());
+        }
+        for ri in all {
+            let record = super::Read::get(&self.tables, &ri)?;
+            self.age(&record.ok_or(StoreError::Corrupt(ri))?)?;
+        }
+        self.note(INDEXED, "1")
+    }
+}
+
+/// The container of an instance, and when that expires.
+fn ages(record: &Record) -> Option<(&str, Seconds)> {
+    match (record.ty, &record.parent, record.expires) {
+        (ResourceType::ContentInstance, Some(parent), Some(at)) => Some((parent, at)),
+        _ => None,
+    }
+}

@@ -1,0 +1,553 @@
+//! Who takes a name inherits nothing: what a resource names is who and what had the name when it was
+//! stored.
+
+use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::primitive::{AssociationCredential, Operation};
+use serde_json::{Value, json};
+
+use super::policies::rule;
+use crate::names::Names;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::store::{StoreError, Writer};
+use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, settings, subscribe};
+
+const HUB: &str = "Chub";
+const STATE: &str = "/cse/light1/state";
+
+/// The AE registers with a credential.
+fn register(bench: &Bench, stem: &str, name: &str, credential: &str) -> Reply {
+    let ae = json!({"m2m:ae": {"rn": name, "api": "Nhub", "rr": true, "poa": ["http://a.b/"]}});
+    let mut request = request(Operation::Create, "/cse", Some(stem), Some(ae));
+    request.resource_type = Some(2);
+    let id = CredentialId::parse(&format!("12-{credential}@in.provider.com")).unwrap();
+    request.credential = Some(AssociationCredential { id, learns_ae_id: false });
+    bench.send(&request)
+}
+
+fn hub(bench: &Bench, credential: &str) {
+    let reply = register(bench, HUB, "hub", credential);
+    assert_eq!(reply.code, 2001, "{}", reply.why());
+}
+
+/// A policy below the hub that lets the hub do everything.
+fn hubs_policy(bench: &Bench) {
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&[HUB], 63), "pvs": rule(&[HUB], 63)}});
+    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
+}
+
+/// Ends the hub's registration as one may end.
+fn leave(bench: &mut Bench, how: &str) {
+    match how {
+        "it leaves" => assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002),
+        _ => {
+            let far = json!({"m2m:ae": {"et": crate::record::timestamp(bench.now() + 5)}});
+            assert_eq!(bench.update(HUB, "/cse/hub", far).code, 2004);
+            bench.pass(10);
+        }
+    }
+}
+
+const WAYS: [&str; 2] = ["it leaves", "it expires"];
+
+fn retrieve(bench: &Bench, path: &str) -> u16 {
+    bench.retrieve(HUB, path).code
+}
+
+#[test]
+fn a_policy_that_is_gone_is_nobodys_to_make_anew() {
+    for how in WAYS {
+        let mut bench = Bench::with_lights();
+        hub(&bench, "one");
+        hubs_policy(&bench);
+        let named = json!({"m2m:cnt": {"acpi": ["cse/hub/acp"]}});
+        assert_eq!(bench.update(LIGHT1, STATE, named.clone()).code, 2004);
+        assert_eq!(retrieve(&bench, STATE), 2000);
+        leave(&mut bench, how);
+        for credential in ["two", "one"] {
+            hub(&bench, credential);
+            hubs_policy(&bench);
+            assert_eq!(retrieve(&bench, STATE), 4103, "{how} {credential}");
+            assert_eq!(bench.instance(HUB, STATE, json!({"con": 1})).code, 4103);
+            let free = json!({"m2m:cnt": {"acpi": null}});
+            assert_eq!(bench.update(HUB, STATE, free).code, 4103);
+            // It is its AE's, which sees what it wrote, and is not made to mean another policy unawares.
+            let shown = bench.retrieve(LIGHT1, STATE);
+            assert_eq!(shown.attributes()["acpi"], json!(["cse/hub/acp"]));
+            let again = bench.update(LIGHT1, STATE, named.clone());
+            assert_eq!(again.code, 4000, "{}", again.why());
+            assert!(again.why().contains("take it out of acpi"), "{}", again.why());
+            assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+        }
+        hub(&bench, "two");
+        hubs_policy(&bench);
+        assert_eq!(bench.update(LIGHT1, STATE, json!({"m2m:cnt": {"acpi": null}})).code, 2004);
+        assert_eq!(bench.update(LIGHT1, STATE, named).code, 2004);
+        assert_eq!(retrieve(&bench, STATE), 2000);
+    }
+}
+
+/// One that was not there when it was named is named when it is named anew.
+#[test]
+fn a_policy_that_is_not_there_yet_is_none() {
+    let bench = Bench::with_lights();
+    hub(&bench, "one");
+    let named = json!({"m2m:cnt": {"acpi": ["cse/hub/acp"]}});
+    assert_eq!(bench.update(LIGHT1, STATE, named.clone()).code, 2004);
+    hubs_policy(&bench);
+    assert_eq!(retrieve(&bench, STATE), 4103);
+    assert_eq!(bench.update(LIGHT1, STATE, named).code, 2004);
+    assert_eq!(retrieve(&bench, STATE), 2000);
+}
+
+/// What light1 says of the hub, and where.
+fn lights_policy(bench: &Bench, acor: &[&str]) {
+    let acp = json!({"rn": "acp", "pv": rule(acor, 63), "pvs": rule(&[LIGHT1], 63)});
+    let acp = json!({ "m2m:acp": acp });
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
+    let named = json!({"m2m:cnt": {"acpi": ["cse/light1/acp"]}});
+    assert_eq!(bench.update(LIGHT1, STATE, named).code, 2004);
+}
+
+#[test]
+fn an_ae_id_in_a_rule_is_its_registrants() {
+    for form in [HUB, "/mn-cse-123456/Chub", "//in.provider.com/mn-cse-123456/Chub"] {
+        for how in WAYS {
+            let mut bench = Bench::with_lights();
+            hub(&bench, "one");
+            lights_policy(&bench, &[form]);
+            assert_eq!(retrieve(&bench, STATE), 2000, "{form}");
+            leave(&mut bench, how);
+            assert_eq!(retrieve(&bench, STATE), 4103);
+            hub(&bench, "two");
+            assert_eq!(retrieve(&bench, STATE), 4103, "{form} {how}");
+            assert_eq!(bench.delete(HUB, STATE).code, 4103);
+            let bench = bench.reopen();
+            assert_eq!(retrieve(&bench, STATE), 4103, "{form} {how}");
+            // Named again with others, it is not made to mean another AE unawares.
+            let more = |acor: &[&str]| {
+                let change = json!({"m2m:acp": {"pv": rule(acor, 63)}});
+                bench.update(LIGHT1, "/cse/light1/acp", change)
+            };
+            let refused = more(&[LIGHT2, form]);
+            assert_eq!(refused.code, 4000, "{}", refused.why());
+            assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+            assert_eq!(more(&[LIGHT2, form]).code, 2004);
+            // The same AE comes back.
+            hub(&bench, "one");
+            assert_eq!(retrieve(&bench, STATE), 2000, "{form} {how}");
+            bench.cse().store().assert_consistent();
+        }
+    }
+}
+
+#[test]
+fn a_pattern_names_whoever_it_fits() {
+    for form in ["C*", "/mn-cse-123456/Chu*", "all", "in.provider.com"] {
+        let bench = Bench::with_lights();
+        hub(&bench, "one");
+        lights_policy(&bench, &[form]);
+        assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+        hub(&bench, "two");
+        assert_eq!(retrieve(&bench, STATE), 2000, "{form}");
+    }
+}
+
+#[test]
+fn an_ae_id_that_nobody_has_is_whose_who_comes_first() {
+    let bench = Bench::with_lights();
+    lights_policy(&bench, &[HUB, "Cother"]);
+    assert_eq!(retrieve(&bench, STATE), 4103);
+    // Also after a restart.
+    let bench = bench.reopen();
+    hub(&bench, "one");
+    assert_eq!(retrieve(&bench, STATE), 2000);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "two");
+    assert_eq!(retrieve(&bench, STATE), 4103);
+    bench.cse().store().assert_consistent();
+    // What awaits somebody is gone with its policy.
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1/acp").code, 2002);
+    assert_eq!(register(&bench, "Cother", "other", "three").code, 2001);
+    bench.cse().store().assert_consistent();
+}
+
+/// A policy of light1 for the hub, which has no policy of that name yet.
+fn policy_for_hub(bench: &Bench, name: &str) {
+    let more: Vec<_> = (0..60).map(|n| format!("Cnobody-{n}-{}", "x".repeat(80))).collect();
+    let acor: Vec<_> = more.iter().map(String::as_str).chain([HUB]).collect();
+    let acp = json!({"rn": name, "pv": rule(&acor, 63), "pvs": rule(&[LIGHT1], 63)});
+    let made = bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }));
+    assert_eq!(made.code, 2001, "{}", made.why());
+    let cnt = json!({"rn": format!("for-{name}"), "acpi": [format!("cse/light1/{name}")]});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", cnt).code, 2001);
+}
+
+#[test]
+fn a_registration_costs_the_same_however_many_await_it() {
+    let steps = |waiting: usize| {
+        let bench = Bench::with_lights();
+        for n in 0..waiting {
+            policy_for_hub(&bench, &format!("p{n}"));
+        }
+        let ae = json!({"m2m:ae": {"rn": "hub", "api": "Nhub", "rr": false}});
+        let mut create = request(Operation::Create, "/cse", Some(HUB), Some(ae));
+        create.resource_type = Some(2);
+        let budget = bench.budget();
+        let handled = bench.cse().handle(&create, &budget, bench.time());
+        assert_eq!(agree(&bench, handled).code, 2001);
+        for n in 0..waiting {
+            assert_eq!(retrieve(&bench, &format!("/cse/light1/for-p{n}")), 2000);
+        }
+        bench.cse().store().assert_consistent();
+        budget.left()
+    };
+    assert_eq!(steps(1), steps(60));
+}
+
+/// Each wait has its own end: what is named after the first has left waits for the next.
+#[test]
+fn waits_for_one_ae_id_are_told_apart() {
+    let bench = Bench::with_lights();
+    let sees = |bench: &Bench| {
+        ["p0", "p1", "p2"].map(|p| retrieve(bench, &format!("/cse/light1/for-{p}")))
+    };
+    policy_for_hub(&bench, "p0");
+    hub(&bench, "one");
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    policy_for_hub(&bench, "p1");
+    hub(&bench, "two");
+    assert_eq!(sees(&bench), [4103, 2000, 4004]);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    policy_for_hub(&bench, "p2");
+    let bench = bench.reopen();
+    hub(&bench, "one");
+    assert_eq!(sees(&bench), [2000, 4103, 2000]);
+    bench.cse().store().assert_consistent();
+    // Written anew it is still the one that came first.
+    let again = json!({"m2m:acp": {"pv": rule(&[LIGHT2, HUB], 63)}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1/p0", again.clone()).code, 2004);
+    let another = bench.update(LIGHT1, "/cse/light1/p1", again);
+    assert_eq!(another.code, 4000, "{}", another.why());
+    assert_eq!(sees(&bench), [2000, 4103, 2000]);
+    // The last that asks takes the answer along, and the first wait can begin anew.
+    for policy in ["p0", "p1", "p2"] {
+        assert_eq!(bench.delete(LIGHT1, &format!("/cse/light1/{policy}")).code, 2002);
+    }
+    bench.cse().store().assert_consistent();
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    for made in ["for-p0", "for-p1", "for-p2"] {
+        assert_eq!(bench.delete(LIGHT1, &format!("/cse/light1/{made}")).code, 2002);
+    }
+    policy_for_hub(&bench, "p0");
+    hub(&bench, "two");
+    assert_eq!(sees(&bench), [2000, 4004, 4004]);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn a_custodian_may_be_awaited() {
+    let bench = Bench::with_lights();
+    let kept = json!({"rn": "kept", "cstn": HUB});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", kept).code, 2001);
+    assert_eq!(retrieve(&bench, "/cse/light1/kept"), 4103);
+    hub(&bench, "one");
+    assert_eq!(retrieve(&bench, "/cse/light1/kept"), 2000);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "two");
+    assert_eq!(retrieve(&bench, "/cse/light1/kept"), 4103);
+}
+
+#[test]
+fn the_waits_of_a_store_of_before_are_open() {
+    let bench = Bench::with_lights();
+    lights_policy(&bench, &[HUB]);
+    bench.cse().store().as_before_waits();
+    let bench = bench.reopen();
+    bench.cse().store().assert_consistent();
+    assert_eq!(retrieve(&bench, STATE), 4103);
+    hub(&bench, "one");
+    assert_eq!(retrieve(&bench, STATE), 2000);
+}
+
+/// An S-type AE-ID has the form of a CSE-ID.
+#[test]
+fn an_ae_of_the_service_provider_is_bound_too() {
+    let bench = Bench::with_lights();
+    assert_eq!(register(&bench, "Shub", "hub", "one").code, 2001);
+    lights_policy(&bench, &["/Shub"]);
+    assert_eq!(bench.retrieve("Shub", STATE).code, 2000);
+    assert_eq!(bench.delete("Shub", "/cse/hub").code, 2002);
+    // Neither whoever registers it here nor who comes with it from elsewhere.
+    assert_eq!(bench.retrieve("/Shub", STATE).code, 4103);
+    assert_eq!(register(&bench, "Shub", "hub", "two").code, 2001);
+    assert_eq!(bench.retrieve("Shub", STATE).code, 4103);
+}
+
+#[test]
+fn a_custodian_and_a_creator_are_who_they_were() {
+    for how in WAYS {
+        let mut bench = Bench::with_lights();
+        hub(&bench, "one");
+        lights_policy(&bench, &[HUB]);
+        let made = json!({"rn": "made", "cr": null});
+        assert_eq!(bench.container(HUB, STATE, made).code, 2001);
+        let kept = json!({"rn": "kept", "cstn": HUB});
+        assert_eq!(bench.container(LIGHT1, "/cse/light1", kept).code, 2001);
+        let free = json!({"m2m:cnt": {"acpi": null}});
+        assert_eq!(bench.update(LIGHT1, STATE, free).code, 2004);
+        let both = ["/cse/light1/state/made", "/cse/light1/kept"];
+        assert_eq!(both.map(|path| retrieve(&bench, path)), [2000; 2]);
+        leave(&mut bench, how);
+        hub(&bench, "two");
+        for path in both {
+            assert_eq!(retrieve(&bench, path), 4103, "{how} {path}");
+            assert_eq!(bench.instance(HUB, path, json!({"con": 1})).code, 4103);
+            assert_eq!(bench.delete(HUB, path).code, 4103);
+            let take = json!({"m2m:cnt": {"cstn": null}});
+            assert_eq!(bench.update(HUB, path, take).code, 4103);
+        }
+        assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+        hub(&bench, "one");
+        assert_eq!(both.map(|path| retrieve(&bench, path)), [2000; 2]);
+    }
+}
+
+fn group(bench: &Bench, members: &[&str]) {
+    let grp = json!({"m2m:grp": {"rn": "grp", "mnm": 8, "mid": members}});
+    let reply = bench.create(Some(LIGHT1), "/cse/light1", 9, grp);
+    assert_eq!(reply.code, 2001, "{}", reply.why());
+}
+
+fn fan_out(bench: &Bench, content: &str) -> Vec<u64> {
+    let reply = bench.instance(LIGHT1, "/cse/light1/grp/fopt", json!({ "con": content }));
+    assert_eq!(reply.code, 2000, "{}", reply.why());
+    let parts = reply.json["m2m:agr"]["m2m:rsp"].as_array().unwrap();
+    parts.iter().map(|part| part["rsc"].as_u64().unwrap()).collect()
+}
+
+/// A container of the hub into which all may write.
+fn open_container(bench: &Bench) {
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
+    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
+    let cnt = json!({"rn": "in", "acpi": ["cse/hub/acp"]});
+    assert_eq!(bench.container(HUB, "/cse/hub", cnt).code, 2001);
+}
+
+#[test]
+fn a_member_of_a_group_is_the_resource_that_it_was() {
+    for how in WAYS {
+        let mut bench = Bench::with_lights();
+        hub(&bench, "one");
+        open_container(&bench);
+        group(&bench, &["cse/hub/in", "Chub/in", "cse/light1/state"]);
+        assert_eq!(fan_out(&bench, "one"), [2001, 2001, 2001]);
+        leave(&mut bench, how);
+        hub(&bench, "two");
+        open_container(&bench);
+        assert_eq!(fan_out(&bench, "secret"), [4004, 4004, 2001], "{how}");
+        assert_eq!(bench.retrieve(HUB, "/cse/hub/in/la").code, 4004);
+        // What is shown is what was written; as a member it has to be taken out.
+        let shown = bench.retrieve(LIGHT1, "/cse/light1/grp");
+        assert_eq!(shown.attributes()["mid"][0], "cse/hub/in");
+        let again = json!({"m2m:grp": {"mid": ["cse/hub/in"]}});
+        assert_eq!(bench.update(LIGHT1, "/cse/light1/grp", again.clone()).code, 4000);
+        let none = json!({"m2m:grp": {"mid": []}});
+        assert_eq!(bench.update(LIGHT1, "/cse/light1/grp", none).code, 2004);
+        assert_eq!(bench.update(LIGHT1, "/cse/light1/grp", again).code, 2004);
+        assert_eq!(fan_out(&bench, "two"), [2001]);
+    }
+}
+
+/// The latest instance of a container is that of the container, and an AE is its registrant's.
+#[test]
+fn virtual_resources_and_aes_as_members() {
+    let bench = Bench::with_lights();
+    hub(&bench, "one");
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
+    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
+    let open = json!({"m2m:ae": {"acpi": ["cse/hub/acp"]}});
+    assert_eq!(bench.update(HUB, "/cse/hub", open).code, 2004);
+    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).code, 2001);
+    group(&bench, &["cse/light1/state/la", "Chub"]);
+    let answers = |bench: &Bench| {
+        let reply = bench.retrieve(LIGHT1, "/cse/light1/grp/fopt");
+        let parts = reply.json["m2m:agr"]["m2m:rsp"].as_array().unwrap().clone();
+        parts.iter().map(|part| part["rsc"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(answers(&bench), [2000, 2000]);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "two");
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
+    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
+    let open = json!({"m2m:ae": {"acpi": ["cse/hub/acp"]}});
+    assert_eq!(bench.update(HUB, "/cse/hub", open).code, 2004);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/hub").code, 2000);
+    assert_eq!(answers(&bench), [2000, 4004]);
+}
+
+#[test]
+fn who_takes_the_name_of_a_target_is_told_nothing() {
+    for how in WAYS {
+        for target in ["cse/hub", HUB, "/mn-cse-123456/Chub"] {
+            let mut bench = Bench::with_lights();
+            hub(&bench, "one");
+            let sub = json!({"rn": "sub", "nu": [target], "su": target, "enc": {"net": [3]}});
+            let made = agree(&bench, subscribe(&bench, LIGHT1, STATE, sub));
+            assert_eq!(made.code, 2001, "{}", made.why());
+            let tell = |bench: &Bench| {
+                bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len()
+            };
+            assert_eq!(tell(&bench), 1);
+            leave(&mut bench, how);
+            assert_eq!(tell(&bench), 0);
+            hub(&bench, "two");
+            assert_eq!(tell(&bench), 0, "{how} {target}");
+            let again = json!({"m2m:sub": {"nu": [target]}});
+            let again = bench.update(LIGHT1, "/cse/light1/state/sub", again);
+            assert_eq!(again.code, 4000, "{}", again.why());
+            assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+            hub(&bench, "one");
+            assert_eq!(tell(&bench), 1, "{how} {target}");
+            assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+            hub(&bench, "two");
+            // Nor of the end of the subscription.
+            let gone = bench.delete(LIGHT1, "/cse/light1/state/sub");
+            assert_eq!((gone.code, gone.notifications.len()), (2002, 0), "{how} {target}");
+        }
+    }
+}
+
+/// What a subscriber may see is told on its word, and not on that of whoever has its name.
+#[test]
+fn who_takes_the_name_of_a_subscriber_subscribes_to_nothing() {
+    let bench = Bench::with_lights();
+    hub(&bench, "one");
+    // All may see it, so it is not for want of a privilege.
+    lights_policy(&bench, &["all"]);
+    let sub = json!({"rn": "sub", "nu": ["Clight-AE2"], "enc": {"net": [3]}});
+    let reach = json!({"m2m:ae": {"rr": true, "poa": ["http://c.d/"]}});
+    assert_eq!(bench.update(LIGHT2, "/cse/light2", reach).code, 2004);
+    let made = agree(&bench, subscribe(&bench, HUB, STATE, sub));
+    assert_eq!(made.code, 2001, "{}", made.why());
+    let tell = || bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len();
+    assert_eq!(tell(), 1);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "two");
+    assert_eq!(tell(), 0);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "one");
+    assert_eq!(tell(), 1);
+}
+
+/// The policies of the CSEBase are named in the settings, and are by name; but not of anybody.
+#[test]
+fn the_csebase_goes_by_no_policy_of_an_ae() {
+    let settings = Settings {
+        administrators: vec!["Cadmin".parse().unwrap()],
+        csebase_policies: vec!["cse/hub/acp".into(), "cse/admin/acp".into()],
+        ..settings()
+    };
+    let bench = Bench::lights(settings);
+    hub(&bench, "two");
+    hubs_policy(&bench);
+    assert_eq!(bench.container(HUB, "/cse", json!({})).code, 4103);
+    assert_eq!(bench.register("Cadmin", "admin").code, 2001);
+    let acp = json!({"rn": "acp", "pv": rule(&[HUB], 63), "pvs": rule(&["Cadmin"], 63)});
+    assert_eq!(bench.create(Some("Cadmin"), "/cse/admin", 1, json!({ "m2m:acp": acp })).code, 2001);
+    assert_eq!(bench.container(HUB, "/cse", json!({})).code, 2001);
+}
+
+/// A credential that policy gives the AE-ID of an AE that had got it by registering is another AE.
+#[test]
+fn what_policy_gives_away_is_given_without_what_it_had() {
+    let bench = Bench::with_lights();
+    let ask = |credential: &str, learns_ae_id, operation, path, content: Option<Value>| {
+        let mut request = request(operation, path, Some(HUB), content);
+        if operation == Operation::Create {
+            request.resource_type = Some(if path == "/cse" { 2 } else { 3 });
+        }
+        let id = CredentialId::parse(&format!("12-{credential}@in.provider.com")).unwrap();
+        request.credential = Some(AssociationCredential { id, learns_ae_id });
+        bench.send(&request).code
+    };
+    let ae = || Some(json!({"m2m:ae": {"rn": "hub", "api": "Nhub", "rr": false}}));
+    let container = || Some(json!({"m2m:cnt": {"rn": "own"}}));
+    assert_eq!(ask("one", true, Operation::Create, "/cse", ae()), 2001);
+    assert_eq!(ask("one", true, Operation::Create, "/cse/hub", container()), 2001);
+    let own =
+        |credential, learns| ask(credential, learns, Operation::Retrieve, "/cse/hub/own", None);
+    assert_eq!(own("one", true), 2000);
+    // Its own credential may come to name what it had got.
+    assert_eq!(own("one", false), 2000);
+    assert_eq!(own("two", false), 4103);
+    // One that registers for its AE-ID takes nothing.
+    assert_eq!(ask("three", true, Operation::Create, "/cse", ae()), 4117);
+    assert_eq!(ask("two", false, Operation::Create, "/cse", ae()), 2001);
+    assert_eq!(own("two", false), 4004);
+    // A credential that policy named before may be followed by another.
+    assert_eq!(ask("two", false, Operation::Create, "/cse/hub", container()), 2001);
+    assert_eq!(own("four", false), 2000);
+    bench.cse().store().assert_consistent();
+}
+
+/// Makes a store what one of the layout before was.
+fn age(writer: &mut Writer<'_>) -> Result<(), StoreError> {
+    let mut after = None;
+    while let Some(record) = writer.next_by_id(after.as_deref())? {
+        after = Some(record.ri.clone());
+        writer.put(&Record { registrant: None, names: Names::default(), ..record })?;
+    }
+    writer.note("schema", "1")
+}
+
+#[test]
+fn a_store_of_before_is_resolved_once() {
+    let bench = Bench::with_lights();
+    hub(&bench, "one");
+    hubs_policy(&bench);
+    lights_policy(&bench, &[HUB, "Clater", LIGHT1]);
+    let kept = json!({"rn": "kept", "cstn": HUB});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", kept).code, 2001);
+    let open = json!({"rn": "open", "acpi": ["cse/hub/acp"]});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", open).code, 2001);
+    group(&bench, &["cse/light1/state", "cse/light1"]);
+    let sub = json!({"rn": "sub", "nu": ["cse/hub"], "enc": {"net": [3]}});
+    assert_eq!(agree(&bench, subscribe(&bench, LIGHT1, STATE, sub)).code, 2001);
+    assert_eq!(bench.container(HUB, STATE, json!({"rn": "made", "cr": null})).code, 2001);
+    bench.cse().store().write(&crate::RequestBudget::unlimited(), age).unwrap();
+    let bench = bench.reopen();
+    bench.cse().store().assert_consistent();
+    let all = [STATE, "/cse/light1/kept", "/cse/light1/open"];
+    assert_eq!(all.map(|path| retrieve(&bench, path)), [2000; 3]);
+    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len(), 1);
+    assert_eq!(fan_out(&bench, "one")[0], 2001);
+    // As in a store that was never another.
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    let bench = bench.reopen();
+    hub(&bench, "two");
+    hubs_policy(&bench);
+    assert_eq!(all.map(|path| retrieve(&bench, path)), [4103; 3]);
+    assert_eq!(bench.retrieve(HUB, "/cse/light1/state/made").code, 4103);
+    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len(), 0);
+    assert_eq!(register(&bench, "Clater", "later", "three").code, 2001);
+    assert_eq!(bench.retrieve("Clater", STATE).code, 2000);
+}
+
+/// Who has registered may be known from elsewhere; then the AE can come back.
+#[test]
+fn a_store_of_before_may_be_told_who_registered() {
+    let bench = Bench::with_lights();
+    hub(&bench, "one");
+    lights_policy(&bench, &[HUB]);
+    bench.cse().store().write(&crate::RequestBudget::unlimited(), age).unwrap();
+    let one = |stem: &str| (stem == HUB).then(|| "12-one@in.provider.com".to_owned());
+    let bench = bench.reopen_knowing(&one);
+    assert_eq!(retrieve(&bench, STATE), 2000);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "two");
+    assert_eq!(retrieve(&bench, STATE), 4103);
+    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
+    hub(&bench, "one");
+    assert_eq!(retrieve(&bench, STATE), 2000);
+}

@@ -1,0 +1,442 @@
+use serde_json::{Value, json};
+
+use crate::settings::Settings;
+use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, settings};
+
+pub(super) const STATE: &str = "/cse/light1/state";
+const CSE: &str = "/in-cse";
+
+pub(super) fn rule(who: &[&str], operations: u8) -> Value {
+    json!({"acr": [{"acor": who, "acop": operations}]})
+}
+
+/// A policy below light1 that light1 itself may change.
+pub(super) fn policy(bench: &Bench, name: &str, privileges: Value) -> Reply {
+    let acp = json!({"rn": name, "pv": privileges, "pvs": rule(&[LIGHT1], 63)});
+    bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }))
+}
+
+pub(super) fn govern(bench: &Bench, who: &str, path: &str, policies: &[&str]) -> u16 {
+    let root = if path == "/cse/light1" { "m2m:ae" } else { "m2m:cnt" };
+    // A list has a member, or there is none.
+    let policies = if policies.is_empty() { Value::Null } else { json!(policies) };
+    bench.update(who, path, json!({ root: { "acpi": policies } })).code
+}
+
+/// The state of light1 goes by the policy `open`.
+fn opened(privileges: Value) -> Bench {
+    let bench = Bench::with_lights();
+    let reply = policy(&bench, "open", privileges);
+    assert_eq!(reply.code, 2001, "{}", reply.why());
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
+    bench
+}
+
+/// What comes of each operation of `who` on the state of light1: create, retrieve, update,
+/// discover, delete.
+fn attempts(bench: &Bench, who: &str) -> [u16; 5] {
+    [
+        bench.instance(who, STATE, json!({"con": 1})).code,
+        bench.retrieve(who, STATE).code,
+        bench.update(who, STATE, json!({"m2m:cnt": {"lbl": ["x"]}})).code,
+        bench.retrieve(who, &format!("{STATE}?fu=1")).code,
+        bench.delete(who, STATE).code,
+    ]
+}
+
+#[test]
+fn a_policy_lets_others_in_and_keeps_the_rest_out() {
+    let bench = opened(rule(&[LIGHT1, LIGHT2], 63 - 8));
+    assert_eq!(attempts(&bench, LIGHT2), [2001, 2000, 2004, 2000, 4103]);
+    for other in [CSE, "/in-cse/Capp", "Cnobody", "/mn-cse-123456/Clight-AE2"] {
+        assert_eq!(attempts(&bench, other), [4103; 5], "{other}");
+    }
+    for (operation, expected) in [
+        (1, [2001, 4103, 4103, 4103, 4103]),
+        (2, [4103, 2000, 4103, 4103, 4103]),
+        (4, [4103, 4103, 2004, 4103, 4103]),
+        (32, [4103, 4103, 4103, 2000, 4103]),
+        (8, [4103, 4103, 4103, 4103, 2002]),
+        (16, [4103; 5]),
+        (0, [4103; 5]),
+    ] {
+        let bench = opened(rule(&[LIGHT2], operation));
+        assert_eq!(attempts(&bench, LIGHT2), expected, "{operation}");
+    }
+}
+
+#[test]
+fn a_policy_holds_for_the_owner_too() {
+    let bench = opened(rule(&[LIGHT2], 63));
+    assert_eq!(attempts(&bench, LIGHT1), [4103; 5]);
+    // It can change the policy, and with it what it may do.
+    let change = json!({"m2m:acp": {"pv": rule(&[LIGHT1, LIGHT2], 3)}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1/open", change).code, 2004);
+    assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000);
+    // Or where it holds.
+    assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 2004);
+    assert_eq!(attempts(&bench, LIGHT2), [4103; 5]);
+    assert_eq!(attempts(&bench, LIGHT1), [2001, 2000, 2004, 2000, 2002]);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn originators_are_named_in_every_form() {
+    for (who, name) in [
+        (LIGHT2, "all"),
+        (LIGHT2, "/mn-cse-123456/Clight-AE2"),
+        (LIGHT2, "//in.provider.com/mn-cse-123456/Clight-AE2"),
+        (LIGHT2, "C*-AE2"),
+        (LIGHT2, "in.provider.com"),
+        (CSE, "/in-cse"),
+        ("//in.provider.com/in-cse", "/in-*"),
+        (CSE, "all"),
+        ("/in-cse/Capp", "/in-cse/C*"),
+        ("//other.com/in-cse", "//other.com/*"),
+    ] {
+        let bench = opened(rule(&[name], 2));
+        assert_eq!(bench.retrieve(who, STATE).code, 2000, "{who} {name}");
+    }
+    for (who, name) in [
+        (LIGHT2, "Clight-AE1"),
+        (LIGHT2, "/in-cse/Clight-AE2"),
+        (LIGHT2, "provider.com"),
+        (CSE, "/mn-*"),
+        (CSE, "/in-cse/C*"),
+        ("//other.com/in-cse", "/in-cse"),
+        ("//other.com/in-cse", "in.provider.com"),
+        ("/in-cse/Capp", "/in-cse"),
+        ("/in-cse/Clight-AE2", LIGHT2),
+        // Nobody but us may write these.
+        ("Cnobody", "all"),
+        ("Cnobody", "Cnobody"),
+        ("/mn-cse-123456/Clight-AE2", LIGHT2),
+        ("/mn-cse-123456/Clight-AE2", "all"),
+        ("/mn-cse-123456", "all"),
+    ] {
+        let bench = opened(rule(&[name], 63));
+        assert_eq!(bench.retrieve(who, STATE).code, 4103, "{who} {name}");
+    }
+}
+
+#[test]
+fn an_instance_follows_its_container() {
+    let bench = opened(rule(&[LIGHT2], 2 + 1));
+    let reply = bench.instance(LIGHT2, STATE, json!({"rn": "one", "con": 1, "cr": null}));
+    assert_eq!(reply.attributes()["cr"], LIGHT2);
+    for path in ["/cse/light1/state/one", "/cse/light1/state/la", "/cse/light1/state/ol"] {
+        assert_eq!(bench.retrieve(LIGHT2, path).code, 2000, "{path}");
+        assert_eq!(bench.retrieve(LIGHT1, path).code, 4103, "{path}");
+        // Who created it does not matter.
+        assert_eq!(bench.delete(LIGHT2, path).code, 4103, "{path}");
+    }
+    assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 2004);
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1/state/one").code, 4103);
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1/state/la").code, 2002);
+}
+
+#[test]
+fn what_names_no_policy_follows_its_parent() {
+    let bench = Bench::with_lights();
+    assert_eq!(bench.container(LIGHT1, STATE, json!({"rn": "deep"})).code, 2001);
+    assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
+    assert_eq!(policy(&bench, "closed", rule(&[LIGHT1], 63)).code, 2001);
+    let deep = "/cse/light1/state/deep";
+    let seen = |path| bench.retrieve(LIGHT2, path).code == 2000;
+    assert_eq!(govern(&bench, LIGHT1, "/cse/light1", &["cse/light1/open"]), 2004);
+    assert!(seen("/cse/light1") && seen(STATE) && seen(deep));
+    // A policy goes by itself.
+    assert!(!seen("/cse/light1/open"));
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/closed"]), 2004);
+    assert!(seen("/cse/light1") && !seen(STATE) && !seen(deep));
+    assert_eq!(govern(&bench, LIGHT1, deep, &["cse/light1/closed", "cse/light1/open"]), 2004);
+    assert!(!seen(STATE) && seen(deep));
+    assert_eq!(govern(&bench, LIGHT1, "/cse/light1", &[]), 2004);
+    assert!(!seen("/cse/light1") && !seen(STATE) && seen(deep));
+}
+
+#[test]
+fn a_policy_that_is_not_there_opens_nothing() {
+    let bench = Bench::with_lights();
+    assert_eq!(policy(&bench, "open", rule(&["all"], 63)).code, 2001);
+    assert_eq!(govern(&bench, LIGHT1, "/cse/light1", &["cse/light1/open"]), 2004);
+    for nowhere in [
+        "cse/light1/gone",
+        "cse/light1/state",
+        "/in-cse/cse/open",
+        "//other.com/mn-cse-123456/cse/light1/open",
+        "cse/light1/state/la",
+    ] {
+        assert_eq!(govern(&bench, LIGHT1, STATE, &[nowhere]), 2004, "{nowhere}");
+        // Neither is what is above it asked instead.
+        assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103, "{nowhere}");
+        assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000, "{nowhere}");
+    }
+    // Beside one that is there it is passed over.
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/nowhere", "cse/light1/open"]), 2004);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 2000);
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1/open").code, 2002);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103);
+    assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000);
+}
+
+#[test]
+fn a_policy_ends_with_its_time() {
+    let mut bench = Bench::with_lights();
+    let acp = json!({"rn": "open", "et": "20261124T093010",
+        "pv": rule(&[LIGHT2], 63), "pvs": rule(&[LIGHT1], 63)});
+    let reply = bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }));
+    assert_eq!(reply.code, 2001);
+    let address = format!("/mn-cse-123456/{}", reply.attributes()["ri"].as_str().unwrap());
+    assert_eq!(govern(&bench, LIGHT1, STATE, &[&address]), 2004);
+    let codes = |bench: &Bench| [LIGHT1, LIGHT2].map(|who| bench.retrieve(who, STATE).code);
+    assert_eq!(codes(&bench), [4103, 2000]);
+    bench.pass(10);
+    assert_eq!(codes(&bench), [2000, 4103]);
+}
+
+#[test]
+fn a_policy_goes_by_what_it_says_about_itself() {
+    let bench = Bench::with_lights();
+    let acp = json!({"rn": "acp", "pv": rule(&["all"], 63),
+        "pvs": {"acr": [{"acor": [LIGHT2], "acop": 2 + 4}, {"acor": [LIGHT1], "acop": 32}]}});
+    let reply = bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }));
+    assert_eq!((reply.code, &reply.attributes()["ty"]), (2001, &json!(1)));
+    let path = "/cse/light1/acp";
+    assert_eq!(bench.retrieve(LIGHT1, path).code, 4103);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1?fu=1&ty=1").found(), ["cse/light1/acp"]);
+    assert_eq!(bench.retrieve(LIGHT2, path).attributes()["pvs"]["acr"][0]["acop"], 6);
+    assert_eq!(bench.delete(LIGHT1, path).code, 4103);
+    assert_eq!(bench.delete(LIGHT2, path).code, 4103);
+    let update = |who, attributes| bench.update(who, path, json!({ "m2m:acp": attributes })).code;
+    assert_eq!(update(LIGHT1, json!({"lbl": ["x"]})), 4103);
+    assert_eq!(update(LIGHT2, json!({"lbl": ["x"]})), 2004);
+    for bad in [
+        json!({"pvs": {"acr": []}}),
+        json!({"pvs": null}),
+        json!({"pv": null}),
+        json!({"pv": {"acr": [{"acor": ["nobody"], "acop": 1}]}}),
+        json!({"acpi": []}),
+    ] {
+        assert_eq!(update(LIGHT2, bad.clone()), 4000, "{bad}");
+    }
+    // It goes with the AE that it is below.
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
+    assert_eq!(bench.retrieve(LIGHT2, path).code, 4004);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn who_may_change_the_policy_says_where_it_holds() {
+    let bench = Bench::with_lights();
+    let acp = json!({"rn": "theirs", "pv": rule(&[LIGHT1], 63), "pvs": rule(&[LIGHT2], 4)});
+    let acp = json!({ "m2m:acp": acp });
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
+    assert_eq!(policy(&bench, "mine", rule(&[LIGHT2], 63)).code, 2001);
+    // To update is not to say who may.
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/mine"]), 2004);
+    assert_eq!(govern(&bench, LIGHT2, STATE, &[]), 4103);
+    assert_eq!(bench.update(LIGHT2, STATE, json!({"m2m:cnt": {"cstn": LIGHT2}})).code, 4103);
+    assert_eq!(bench.update(LIGHT2, STATE, json!({"m2m:cnt": {"acpi": null}})).code, 4103);
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/theirs"]), 2004);
+    // Neither is what its AE says beside the policies.
+    assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 4103);
+    // What follows it goes the same way.
+    assert_eq!(bench.container(LIGHT1, STATE, json!({"rn": "deep"})).code, 2001);
+    assert_eq!(govern(&bench, LIGHT1, "/cse/light1/state/deep", &["cse/light1/mine"]), 4103);
+    assert_eq!(govern(&bench, LIGHT2, STATE, &[]), 2004);
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/mine"]), 2004);
+}
+
+#[test]
+fn privileges_are_changed_alone() {
+    let bench = Bench::with_lights();
+    for attributes in [
+        json!({"acpi": ["cse/a"], "lbl": ["x"]}),
+        json!({"acpi": null, "lbl": ["x"]}),
+        json!({"cstn": LIGHT1, "lbl": ["x"]}),
+        json!({"acpi": ["cse/a"], "cstn": LIGHT1}),
+        json!({"acpi": "cse/a"}),
+        json!({"acpi": []}),
+        json!({"acpi": ["cse//a"]}),
+        json!({"acpi": ["/"]}),
+        json!({"acpi": [1]}),
+        json!({"acpi": vec!["cse/a"; 17]}),
+        json!({"cstn": "light"}),
+        json!({"cstn": "C"}),
+        json!({"cstn": "all"}),
+    ] {
+        let reply = bench.update(LIGHT1, STATE, json!({ "m2m:cnt": attributes }));
+        assert_eq!(reply.code, 4000, "{attributes}");
+    }
+    assert_eq!(bench.retrieve(LIGHT1, STATE).attributes().get("acpi"), None);
+    // A new resource has no privileges yet, and says what it likes.
+    let given = json!({"rn": "new", "acpi": ["cse/a"], "lbl": ["x"], "cstn": LIGHT2});
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", given).code, 2001);
+}
+
+#[test]
+fn a_custodian_takes_the_place_of_the_owner() {
+    let bench = Bench::with_lights();
+    let hand = |who, to: Value| bench.update(who, STATE, json!({ "m2m:cnt": { "cstn": to } })).code;
+    assert_eq!(bench.container(LIGHT1, STATE, json!({"rn": "deep"})).code, 2001);
+    let deep = "/cse/light1/state/deep";
+    assert_eq!(hand(LIGHT2, json!(LIGHT2)), 4103);
+    assert_eq!(hand(LIGHT1, json!("/mn-cse-123456/Clight-AE2")), 2004);
+    for path in [STATE, deep] {
+        assert_eq!(bench.retrieve(LIGHT2, path).code, 2000, "{path}");
+        for other in [LIGHT1, CSE, "Cnobody", "/mn-cse-123456/Clight-AE2"] {
+            assert_eq!(bench.retrieve(other, path).code, 4103, "{path} {other}");
+        }
+    }
+    assert_eq!(bench.instance(LIGHT2, deep, json!({"con": 1})).code, 2001);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/deep/la").code, 4103);
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1").code, 4103);
+    assert_eq!(hand(LIGHT1, json!(null)), 4103);
+    assert_eq!(hand(LIGHT2, json!("//in.provider.com/in-cse")), 2004);
+    assert_eq!(bench.retrieve(CSE, STATE).code, 2000);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103);
+    assert_eq!(hand(CSE, json!(null)), 2004);
+    assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000);
+    // Where a policy applies, it alone decides.
+    assert_eq!(hand(LIGHT1, json!(LIGHT2)), 2004);
+    assert_eq!(policy(&bench, "mine", rule(&[LIGHT1], 63)).code, 2001);
+    assert_eq!(govern(&bench, LIGHT2, STATE, &["cse/light1/mine"]), 2004);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103);
+    assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000);
+}
+
+#[test]
+fn what_is_created_in_a_subtree_is_its_creators_too() {
+    let bench = opened(rule(&[LIGHT2], 1));
+    let mine = json!({"rn": "mine", "cr": null});
+    assert_eq!(bench.container(LIGHT2, STATE, mine).code, 2001);
+    assert_eq!(bench.container(LIGHT2, STATE, json!({"rn": "unsigned"})).code, 2001);
+    let (mine, unsigned) = ("/cse/light1/state/mine", "/cse/light1/state/unsigned");
+    // As long as the policy applies, it alone decides.
+    assert_eq!(bench.retrieve(LIGHT2, mine).code, 4103);
+    assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 2004);
+    assert_eq!([LIGHT1, LIGHT2].map(|w| bench.retrieve(w, mine).code), [2000, 2000]);
+    assert_eq!([LIGHT1, LIGHT2].map(|w| bench.retrieve(w, unsigned).code), [2000, 4103]);
+    assert_eq!(bench.retrieve(CSE, mine).code, 4103);
+    assert_eq!(bench.delete(LIGHT2, mine).code, 2002);
+}
+
+#[test]
+fn a_rule_may_say_what_is_created() {
+    let details =
+        |detail: Value| opened(json!({"acr": [{"acor": [LIGHT2], "acop": 3, "acod": [detail]}]}));
+    let bench = details(json!({"chty": [4]}));
+    assert_eq!(bench.instance(LIGHT2, STATE, json!({"con": 1})).code, 2001);
+    assert_eq!(bench.container(LIGHT2, STATE, json!({})).code, 4103);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 2000);
+    // The instance follows its container, of whose type it is not.
+    let bench = details(json!({"ty": 3, "chty": [3]}));
+    assert_eq!(bench.container(LIGHT2, STATE, json!({"rn": "deep"})).code, 2001);
+    assert_eq!(bench.instance(LIGHT2, STATE, json!({"con": 1})).code, 4103);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 2000);
+    let bench = details(json!({"ty": 2, "chty": [3]}));
+    assert_eq!(bench.container(LIGHT2, STATE, json!({})).code, 4103);
+    assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103);
+}
+
+#[test]
+fn what_can_not_be_evaluated_is_not_taken() {
+    let bench = Bench::with_lights();
+    for extra in [
+        json!({"acco": [{"aclr": {"accc": ["DE"]}}]}),
+        json!({"aca": ["lbl"]}),
+        json!({"acod": [{"chty": [4], "spty": "x"}]}),
+    ] {
+        let mut privileges = rule(&["all"], 63);
+        privileges["acr"][0].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let reply = policy(&bench, "new", privileges);
+        assert_eq!((reply.code, reply.why().contains("not supported")), (5001, true), "{extra}");
+    }
+    for wrong in [
+        json!({"acr": [{"acor": ["1234@role.org"], "acop": 1}]}),
+        json!({"acr": [{"acor": ["cse/group"], "acop": 1}]}),
+        json!({"acr": [{"acor": ["all"], "acop": 64}]}),
+        json!({"acr": [{"acor": ["all"]}]}),
+        json!([]),
+        json!(null),
+    ] {
+        assert_eq!(policy(&bench, "new", wrong.clone()).code, 4000, "{wrong}");
+    }
+    for acp in [
+        json!({"pv": rule(&["all"], 63)}),
+        json!({"pvs": rule(&["all"], 63)}),
+        json!({"pv": {}, "pvs": {}}),
+        json!({"pv": {}, "pvs": rule(&["all"], 63), "acpi": ["cse/x"]}),
+    ] {
+        let reply = bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }));
+        assert_eq!(reply.code, 4000, "{acp}");
+    }
+    let acp = json!({"m2m:acp": {"pv": {}, "pvs": rule(&["all"], 63)}});
+    assert_eq!(bench.create(Some(LIGHT1), "/cse", 1, acp.clone()).code, 4103);
+    assert_eq!(bench.create(Some(LIGHT2), "/cse/light1", 1, acp.clone()).code, 4103);
+    assert_eq!(bench.create(Some(LIGHT1), STATE, 1, acp.clone()).code, 4108);
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
+}
+
+#[test]
+fn the_csebase_goes_by_the_policies_of_the_settings() {
+    let admin = "Cadmin";
+    let settings = Settings {
+        administrators: vec![admin.parse().unwrap()],
+        csebase_policies: vec!["cse/visitors".into()],
+        ..settings()
+    };
+    let bench = Bench::lights(settings.clone());
+    assert_eq!(bench.register(admin, "admin").code, 2001);
+    // The policy is not there yet.
+    assert_eq!([LIGHT1, CSE].map(|w| bench.retrieve(w, "/cse").code), [2000, 2000]);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse").attributes()["acpi"], json!(["cse/visitors"]));
+    let acp = json!({"rn": "visitors", "pv": rule(&["/in-cse/C*", LIGHT2], 2 + 32 + 1),
+        "pvs": rule(&[LIGHT2], 2)});
+    let acp = json!({ "m2m:acp": acp });
+    assert_eq!(bench.create(Some(admin), "/cse", 1, acp).code, 2001);
+    for (who, code) in [("/in-cse/Capp", 2000), (LIGHT2, 2000), (LIGHT1, 4103), (CSE, 4103)] {
+        assert_eq!(bench.retrieve(who, "/cse").code, code, "{who}");
+    }
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/visitors").code, 2000);
+    // What opens the CSEBase does not open what is below it.
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1").code, 4103);
+    assert_eq!(bench.container(LIGHT2, "/cse", json!({"rn": "common"})).code, 2001);
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/common").code, 4103);
+    // Who may register is nobody's but the administrators', whatever a policy says.
+    let mssp = json!({"m2m:mssp": {}});
+    assert_eq!(bench.create(Some(LIGHT2), "/cse", 11, mssp).code, 4103);
+    // Registration needs no privilege.
+    assert_eq!(bench.register("Cnew", "new").code, 2001);
+    // The administrators can't lock themselves out.
+    for path in ["/cse", "/cse/visitors", "/cse/common"] {
+        assert_eq!(bench.retrieve(admin, path).code, 2000, "{path}");
+    }
+    assert_eq!(bench.delete(admin, "/cse/visitors").code, 2002);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse").code, 2000);
+    let bench = bench.reopen();
+    assert_eq!(bench.retrieve(LIGHT1, "/cse").attributes()["acpi"], json!(["cse/visitors"]));
+}
+
+#[test]
+fn administrators_have_no_say_in_subtrees() {
+    let admin = "Cadmin";
+    let administrators = vec![admin.parse().unwrap()];
+    let bench = Bench::lights(Settings { administrators, ..settings() });
+    // Not before it is registered.
+    assert_eq!(bench.container(admin, "/cse", json!({})).code, 4103);
+    assert_eq!(bench.register(admin, "admin").code, 2001);
+    assert_eq!(bench.container(admin, "/cse", json!({"rn": "mine"})).code, 2001);
+    for (who, code) in [(admin, 2000), (LIGHT1, 4103), (CSE, 4103)] {
+        assert_eq!(bench.retrieve(who, "/cse/mine").code, code, "{who}");
+    }
+    assert_eq!(attempts(&bench, admin), [4103; 5]);
+    assert_eq!(bench.delete(admin, "/cse/light1").code, 4103);
+    assert_eq!(bench.update(admin, "/cse", json!({"m2m:cb": {}})).code, 4005);
+    assert_eq!(bench.delete(admin, "/cse").code, 4005);
+    let elsewhere = ["/in-cse/Cadmin", "/mn-cse-123456/Cadmin", "/Cadmin"];
+    for who in elsewhere {
+        assert_eq!(bench.container(who, "/cse", json!({})).code, 4103, "{who}");
+    }
+}

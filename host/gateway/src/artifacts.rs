@@ -1,0 +1,197 @@
+//! Artifacts of registries, for the policy: fetched as the configuration says, and kept.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use saegis_oci::{Bounds, Credentials, Reference, Registry, Store};
+use saegis_policy::{KeptArtifact, KeptFile, Limits};
+use serde::Deserialize;
+
+/// How long a registry that did not do is not asked again: a generation that wants something of it
+/// is tried every few seconds.
+const BREATHER: Duration = Duration::from_secs(10);
+/// How many failures are remembered; there are no more artifacts than files name.
+const MAX_FAILURES: usize = 256;
+/// How long is kept what nothing names any more: who goes back to it need not ask a registry.
+const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Registries, and where is kept what they have for us.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Artifacts {
+    /// The folder in which artifacts are kept.
+    pub store: PathBuf,
+    /// The registries that are asked; no others are.
+    pub registry: Vec<At>,
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self { store: "state/artifacts".into(), registry: Vec::new() }
+    }
+}
+
+/// A registry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct At {
+    /// `host` or `host:port`, as it stands in references.
+    pub host: String,
+    /// The file of the authorities that it is believed by; without it, the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// The file with our password there.
+    pub credentials_file: Option<PathBuf>,
+    /// How long an artifact may take, in seconds.
+    #[serde(default = "patience")]
+    pub timeout_seconds: u64,
+}
+
+fn patience() -> u64 {
+    60
+}
+
+impl Artifacts {
+    /// Paths are relative to the configuration's own folder.
+    pub fn place(&mut self, base: &Path) {
+        let of_registries = self
+            .registry
+            .iter_mut()
+            .flat_map(|at| at.ca_file.iter_mut().chain(&mut at.credentials_file));
+        for path in std::iter::once(&mut self.store).chain(of_registries) {
+            *path = base.join(&*path);
+        }
+    }
+
+    /// The folder of what was fetched.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// What no type can say.
+    pub fn check(&self, document: &mut saegis_policy::Document<'_>) {
+        for (nth, at) in self.registry.iter().enumerate() {
+            let mut fault = |what: &str| {
+                document.add_fault("artifacts.registry", &format!("{:?}: {what}", at.host));
+            };
+            if at.host.is_empty() || at.host.contains(['/', '@', ' ']) {
+                fault("is not of the form host or host:port");
+            }
+            if self.registry.iter().take(nth).any(|other| other.host == at.host) {
+                fault("stands twice");
+            }
+            if at.timeout_seconds == 0 || at.timeout_seconds > 3600 {
+                fault("timeout-seconds must be from 1 to 3600");
+            }
+        }
+    }
+}
+
+/// Fetches and keeps artifacts.
+pub struct Keeper {
+    config: Artifacts,
+    store: Store,
+    /// Why artifacts could not be fetched, and when that was.
+    failed: Mutex<HashMap<String, (Instant, String)>>,
+}
+
+impl Keeper {
+    /// Has asked nobody yet.
+    pub fn new(config: &Artifacts) -> Self {
+        let store = Store::new(config.store.clone());
+        Self { config: config.clone(), store, failed: Mutex::default() }
+    }
+
+    fn failure(&self, source: &str) -> Option<(Instant, String)> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    async fn fetch(&self, source: &str) -> Result<(), String> {
+        let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
+        let host = &reference.registry;
+        let at = self.config.registry.iter().find(|at| at.host == *host).ok_or_else(|| {
+            format!("{host} is no registry that may be asked; add it as an [[artifacts.registry]]")
+        })?;
+        let store = self.store.clone();
+        let of = reference.clone();
+        // What is kept is read whole, to be held against its digest.
+        let found = tokio::task::spawn_blocking(move || store.find(&of)).await;
+        match found {
+            Ok(Ok(Some(_))) => return Ok(()),
+            Ok(Ok(None)) => {}
+            Ok(Err(e)) => return Err(format!("{source} {e}")),
+            Err(e) => return Err(e.to_string()),
+        }
+        let bounds = Bounds {
+            time: Duration::from_secs(at.timeout_seconds),
+            file: Limits::default().module_size,
+        };
+        let credentials = at.credentials_file.as_ref().map(|file| {
+            Credentials::read(file, host)
+                .map_err(|e| format!("{}: {e}", saegis_policy::Shown(file)))
+        });
+        let registry =
+            Registry::new(host.clone(), credentials.transpose()?, at.ca_file.as_deref(), bounds);
+        let registry = registry.map_err(|e| e.to_string())?;
+        tracing::info!(event = "artifact.fetching", source, "fetching {source}");
+        let pulled = registry.pull(&reference, &self.store).await;
+        pulled.map_err(|e| format!("{source} could not be fetched, and is not kept here: {e}"))?;
+        tracing::info!(event = "artifact.fetched", source, "{source} is here");
+        Ok(())
+    }
+}
+
+impl saegis_policy::Artifacts for Keeper {
+    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if self.failure(&source).is_some_and(|(at, _)| at.elapsed() < BREATHER) {
+                return;
+            }
+            let fetched = self.fetch(&source).await;
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            match fetched {
+                Ok(()) => drop(failed.remove(&source)),
+                Err(why) => {
+                    if failed.len() >= MAX_FAILURES {
+                        failed.clear();
+                    }
+                    failed.insert(source, (Instant::now(), why));
+                }
+            }
+        })
+    }
+
+    fn kept(&self, source: &str) -> Result<KeptArtifact, String> {
+        let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
+        let artifact = self.store.find(&reference).map_err(|e| format!("{source} {e}"))?;
+        let artifact = artifact.ok_or_else(|| match self.failure(source) {
+            Some((_, why)) => why,
+            None => format!("{source} is not here yet"),
+        })?;
+        let files = artifact.files.into_iter().map(|file| KeptFile {
+            path: self.store.path(&file.digest),
+            title: file.title,
+            media_type: file.media_type,
+            digest: file.digest.0,
+        });
+        Ok(KeptArtifact { kind: artifact.kind, files: files.collect() })
+    }
+
+    fn tidy(&self, in_use: &[String]) {
+        // What is no reference names nothing that is kept.
+        let in_use: Vec<Reference> = in_use.iter().filter_map(|s| s.parse().ok()).collect();
+        let Some(before) = SystemTime::now().checked_sub(KEPT_UNUSED) else { return };
+        match self.store.tidy(&in_use, before) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(
+                event = "artifact.deleted",
+                files,
+                "{files} files of artifacts that nothing has named for 30 days were deleted"
+            ),
+            Err(e) => tracing::warn!(event = "artifact.not-deleted", "old artifacts stay: {e}"),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What was fetched, kept on disk by digest: `sha256/…`, as in an OCI image layout's `blobs`.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use oci_spec::image::ImageManifest;
+use sha2::{Digest as _, Sha256};
+
+use crate::reference::{Digest, Reference};
+
+/// Largest manifest of an artifact, in bytes.
+pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
+/// Most files of an artifact.
+const MAX_FILES: usize = 64;
+/// How the names of files begin that are being written, or were when the power failed.
+const ASIDE: &str = ".new-";
+/// The annotation that says a file's name, by which `oras` and others keep it.
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// A folder of artifacts.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// An artifact, by its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// The media type of its configuration, which says what kind of artifact it is.
+    pub kind: String,
+    /// Its files.
+    pub files: Vec<File>,
+}
+
+/// A file of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its name, if it has one.
+    pub title: Option<String>,
+    /// What it is.
+    pub media_type: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// What is wrong with what is kept, or with keeping it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder can't be read or written.
+    #[error("{} can't be read or written: {error}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The manifest is none.
+    #[error("is not described as OCI artifacts are: {0}")]
+    Manifest(String),
+}
+
+impl Artifact {
+    /// Reads a manifest whose digest was looked at.
+    pub(crate) fn parse(manifest: &[u8]) -> Result<Self, StoreError> {
+        let bad = |what: String| StoreError::Manifest(what);
+        let manifest: ImageManifest =
+            serde_json::from_slice(manifest).map_err(|e| bad(e.to_string()))?;
+        if manifest.layers().len() > MAX_FILES {
+            return Err(bad(format!("it has more than {MAX_FILES} files")));
+        }
+        let file = |layer: &oci_spec::image::Descriptor| {
+            let titles = layer.annotations().as_ref();
+            Ok(File {
+                title: titles.and_then(|all| all.get(TITLE)).cloned(),
+                media_type: layer.media_type().to_string(),
+                size: layer.size(),
+                digest: layer.digest().to_string().parse().map_err(|_| {
+                    bad(format!("the digest {} of a file is not of SHA-256", layer.digest()))
+                })?,
+            })
+        };
+        let files = manifest.layers().iter().map(file).collect::<Result<_, _>>()?;
+        Ok(Self { kind: manifest.config().media_type().to_string(), files })
+    }
+}
+
+impl Store {
+    /// The store in a folder, which is made when the first artifact is kept.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where a file is kept, or would be. Whoever reads it holds it against its digest.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("sha256").join(hex::encode(digest.0))
+    }
+
+    /// What is kept of an artifact: nothing, where any of its files is missing or was altered.
+    ///
+    /// # Errors
+    /// When the folder can't be read, or what is pinned is no artifact.
+    pub fn find(&self, reference: &Reference) -> Result<Option<Artifact>, StoreError> {
+        let Some(manifest) = self.read(&reference.digest, MAX_MANIFEST)? else { return Ok(None) };
+        let artifact = Artifact::parse(&manifest)?;
+        for file in &artifact.files {
+            if !self.has(file)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(artifact))
+    }
+
+    /// Whether a file is kept, and is what it should be.
+    pub(crate) fn has(&self, file: &File) -> Result<bool, StoreError> {
+        Ok(self.read(&file.digest, file.size)?.is_some_and(|b| b.len() as u64 == file.size))
+    }
+
+    /// The bytes of that digest, if they are kept and no more than that.
+    fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path(digest);
+        let failed = |error| StoreError::Io { path: path.clone(), error };
+        let open = match std::fs::File::open(&path) {
+            Ok(open) => open,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        if !open.metadata().map_err(failed)?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        open.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(Some(bytes).filter(|bytes| digest_of(bytes) == *digest))
+    }
+
+    /// Keeps bytes, under their digest, whole or not at all.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(&digest_of(bytes));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let write = || {
+            std::fs::create_dir_all(folder)?;
+            let mut aside = tempfile::Builder::new().prefix(ASIDE).tempfile_in(folder)?;
+            aside.write_all(bytes)?;
+            aside.as_file().sync_all()?;
+            aside.persist(&path).map_err(|e| e.error)?;
+            Ok(())
+        };
+        write().map_err(|error| StoreError::Io { path: path.clone(), error })
+    }
+}
+
+impl Store {
+    /// Deletes what is of no artifact in use and has been of none since `before`. What is in use has
+    /// the present for its time of change from then on. Returns how many files were deleted.
+    ///
+    /// # Errors
+    /// When the folder can't be read or written.
+    pub fn tidy(&self, in_use: &[Reference], before: SystemTime) -> Result<usize, StoreError> {
+        let mut used = BTreeSet::new();
+        for Reference { digest, .. } in in_use {
+            used.insert(*digest);
+            // Of what is not here, files may come at this moment; but then they are young.
+            if let Some(manifest) = self.read(digest, MAX_MANIFEST)? {
+                let files = Artifact::parse(&manifest).map(|artifact| artifact.files);
+                used.extend(files.unwrap_or_default().iter().map(|file| file.digest));
+            }
+        }
+        let folder = self.folder.join("sha256");
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| StoreError::Io { path, error }
+        };
+        let entries = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(failed(&folder))?,
+        };
+        let mut deleted = 0;
+        for entry in entries {
+            let path = entry.map_err(failed(&folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let digest: Option<Digest> = format!("sha256:{name}").parse().ok();
+            if digest.is_some_and(|digest| used.contains(&digest)) {
+                let file = std::fs::File::open(&path).map_err(failed(&path))?;
+                file.set_modified(SystemTime::now()).map_err(failed(&path))?;
+            } else if digest.is_some() || name.starts_with(ASIDE) {
+                let meta = match path.symlink_metadata() {
+                    // What was being written has its name now.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                    meta => meta.map_err(failed(&path))?,
+                };
+                if meta.is_file() && meta.modified().map_err(failed(&path))? < before {
+                    std::fs::remove_file(&path).map_err(failed(&path))?;
+                    deleted += 1;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}

@@ -8,21 +8,25 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::timestamp::check_times;
 
-use crate::budget::RequestBudget;
-use crate::channels::Channels;
-use crate::context::Context;
-use crate::group::{self, Continuation};
-use crate::names::{self, Names};
-use crate::notification::Notification;
-use crate::options::Options;
-use crate::outbox::{Letter, Outbox};
-use crate::polling;
+use crate::access::names::{self, Names};
+use crate::error::{Refusal, quoted};
+use crate::notification::long_poll;
+use crate::notification::message::Notification;
+use crate::notification::outbox::{Letter, Outbox};
+use crate::notification::polling_channels::Channels;
+use crate::notification::verification::{Answer, Handled, Verification, Verified};
+use crate::operation::create;
+use crate::operation::delete;
+use crate::operation::retrieve;
+use crate::operation::update;
 use crate::record::{Record, Seconds, seconds};
-use crate::refusal::{Refusal, quoted};
+use crate::request::budget::RequestBudget;
+use crate::request::context::Context;
+use crate::request::parameters::Options;
+use crate::resource::group::{self, Continuation};
+use crate::resource::representation;
 use crate::settings::{Settings, SettingsError};
 use crate::store::{Read, Store, StoreError, Writer};
-use crate::verification::{Answer, Handled, Verification, Verified};
-use crate::{create, delete, representation, retrieve, update};
 
 /// The version of the layout of the store, and the one that is brought to it when it is opened: there
 /// the names in resources were not resolved.
@@ -131,7 +135,7 @@ impl EmbeddedCse {
         budget: &RequestBudget,
         now: SystemTime,
     ) -> Handled {
-        let handled = match polling::channel(&request.to) {
+        let handled = match long_poll::channel(&request.to) {
             Some(channel) => self.at_channel(request, &channel, budget, now),
             None if is_notification(request) => self.deliver(request, budget, now),
             None => match group::fan_out_point(&request.to) {

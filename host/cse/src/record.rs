@@ -9,7 +9,7 @@ use saegis_onem2m::resource::ResourceType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::names::{Names, Registrant};
+use crate::access::names::{Names, Registrant};
 
 /// Seconds since 1970-01-01 UTC: m2m:timestamp is written to the second.
 pub(crate) type Seconds = u64;

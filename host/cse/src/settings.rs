@@ -5,9 +5,9 @@ use std::time::Duration;
 use saegis_onem2m::id::{AeIdStem, CseId, IdError, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access_tables::MAX_POLICIES;
-use crate::links;
-use crate::values::{self, NameError};
+use crate::resource::access_tables::MAX_POLICIES;
+use crate::resource::links;
+use crate::resource::values::{self, NameError};
 
 /// The CSE type of an infrastructure node (m2m:CSETypeID of TS-0004 clause 6.3.4.2).
 pub(crate) const INFRASTRUCTURE: u8 = 1;

@@ -2,7 +2,7 @@ use saegis_onem2m::primitive::Operation;
 use serde_json::{Value, json};
 
 use crate::RequestBudget;
-use crate::create::MAX_DEPTH;
+use crate::operation::create::MAX_DEPTH;
 use crate::store::Writer;
 use crate::testing::{Bench, LIGHT1, LIGHT2, agree, request, settings};
 

@@ -245,7 +245,7 @@ fn a_walk_comes_to_an_end() {
     // It is its AE's alone: others don't walk through it.
     assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1").found().len(), 2);
     let reply = bench.retrieve(LIGHT1, "/cse/light1?fu=1");
-    assert_eq!(reply.found().len(), crate::options::MAX_RESULTS);
+    assert_eq!(reply.found().len(), crate::request::parameters::MAX_RESULTS);
     assert_eq!(reply.response.parameters[1], ("x-m2m-cto", "1001".into()));
 }
 

@@ -6,7 +6,7 @@ use saegis_onem2m::primitive::{AssociationCredential, Operation};
 use serde_json::{Value, json};
 
 use super::policies::rule;
-use crate::names::Names;
+use crate::access::names::Names;
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::store::{StoreError, Writer};

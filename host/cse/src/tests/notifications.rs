@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::outbox::MAX_NOTIFICATIONS;
+use crate::notification::outbox::MAX_NOTIFICATIONS;
 use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, subscribe};
 
 const STATE: &str = "/cse/light1/state";

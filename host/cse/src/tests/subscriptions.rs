@@ -5,10 +5,10 @@ use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
 use super::policies::{govern, policy, rule};
-use crate::subscription::MAX_SUBSCRIPTIONS;
-use crate::tables::MAX_TARGETS;
+use crate::notification::subscription::MAX_SUBSCRIPTIONS;
+use crate::resource::tables::MAX_TARGETS;
+use crate::resource::values::MAX_ADDRESS;
 use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, subscribe};
-use crate::values::MAX_ADDRESS;
 use crate::{Checked, Handled, NamedBy, Verification};
 
 const STATE: &str = "/cse/light1/state";

@@ -1,0 +1,267 @@
+//! What a request changes, told to those who subscribed to it (TS-0004 clause 7.5.1.2).
+//!
+//! Only what a request asks for is told. What goes by itself is not: what has expired, and the
+//! oldest instance of a container that is full.
+
+use bytes::Bytes;
+use saegis_onem2m::resource::ResourceType;
+use serde_json::{Map, Value, json};
+
+use crate::access::decision::{Access, Named, Originator, may};
+use crate::access::names::{NAMED_BY, SUBSCRIBER, TARGETS};
+use crate::error::Refusal;
+use crate::notification::outbox;
+use crate::notification::point_of_access::{Address, Reach, reach_ae, reach_others};
+use crate::notification::subscription::{self, targets};
+use crate::record::{Attributes, Record, Seconds, earlier};
+use crate::request::context::Context;
+use crate::request::notification_criteria::{Criteria, Detail, Event};
+use crate::request::target::Found;
+use crate::resource::representation::{attributes, rooted};
+use crate::store::{Read, StoreError, Writer};
+
+/// Something that has happened to a resource.
+struct Happened<'a> {
+    event: Event,
+    /// The resource, or its child.
+    about: &'a Record,
+    /// When that expires.
+    expires: Option<Seconds>,
+    /// What of it was modified.
+    modified: Attributes,
+}
+
+/// A child was created.
+pub(crate) fn created(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    child: &Found,
+) -> Result<(), StoreError> {
+    of_child(writer, context, Event::CreateOfChild, child)
+}
+
+/// A resource is about to be deleted, with all that is below it.
+pub(crate) fn ended(
+    read: &dyn Read,
+    context: &Context<'_>,
+    resource: &Found,
+) -> Result<(), StoreError> {
+    end(read, context, &resource.record, resource.expires)
+}
+
+/// A resource is about to be deleted, which its parent's subscribers want to know.
+pub(crate) fn deleted(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    resource: &Found,
+) -> Result<(), StoreError> {
+    of_child(writer, context, Event::DeleteOfChild, resource)
+}
+
+/// A resource was updated.
+pub(crate) fn updated(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    before: &Record,
+    after: &Record,
+    expires: Option<Seconds>,
+) -> Result<(), StoreError> {
+    let subscriptions = subscription::to(writer.read(), &after.ri, context.now)?;
+    if subscriptions.is_empty() {
+        return Ok(());
+    }
+    let old = attributes(context.settings, before, before.expires);
+    let new = attributes(context.settings, after, expires);
+    let mut modified: Attributes = Map::new();
+    // An expiration time is that of the ancestor that goes first.
+    let same = |name: &str, value: &Value| {
+        if name == "et" { before.expires == after.expires } else { old.get(name) == Some(value) }
+    };
+    modified.extend(new.iter().filter(|(n, v)| !same(n, v)).map(|(n, v)| (n.clone(), v.clone())));
+    let gone = old.keys().filter(|n| !new.contains_key(*n));
+    modified.extend(gone.map(|n| (n.clone(), Value::Null)));
+    let happened = Happened { event: Event::Update, about: after, expires, modified };
+    tell(writer, context, subscriptions, &happened)
+}
+
+fn of_child(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    event: Event,
+    child: &Found,
+) -> Result<(), StoreError> {
+    let Some(parent) = &child.record.parent else { return Ok(()) };
+    let mut subscriptions = subscription::to(writer.read(), parent, context.now)?;
+    // A subscription is not told of itself.
+    subscriptions.retain(|s| s.ri != child.record.ri);
+    let happened = Happened {
+        event,
+        about: &child.record,
+        expires: child.expires,
+        modified: Attributes::new(),
+    };
+    tell(writer, context, subscriptions, &happened)
+}
+
+/// Whether who named the targets of a subscription may see what it tells of: what was allowed when
+/// it was made may have been taken back, and a child may be closed where its parent is open. Where
+/// it is now is not known, so what is open to some addresses only is closed to it.
+fn may_see(
+    read: &dyn Read,
+    context: &Context<'_>,
+    subscription: &Record,
+    about: &Record,
+) -> Result<bool, StoreError> {
+    let from = subscription.named_by.as_deref();
+    match Originator::identify(read, context.settings, from, context.now) {
+        // Not whoever has taken its name.
+        Ok(who) if !who.is_the(&Named::of(subscription, NAMED_BY, from.unwrap_or_default()))? => {
+            Ok(false)
+        }
+        Ok(who) => may(&who, Access::Retrieve, about),
+        Err(Refusal::Store(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Tells those who want to know. One whose counter comes to its end is removed.
+fn tell(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    subscriptions: Vec<Record>,
+    happened: &Happened<'_>,
+) -> Result<(), StoreError> {
+    for mut subscription in subscriptions {
+        if !may_see(writer.read(), context, &subscription, happened.about)? {
+            continue;
+        }
+        if !notify(writer.read(), context, &subscription, happened)? {
+            continue;
+        }
+        match subscription.attributes.get("exc").and_then(Value::as_u64) {
+            None => {}
+            Some(0 | 1) => {
+                deletion(writer.read(), context, &subscription)?;
+                writer.remove_tree(&subscription.ri, usize::MAX)?;
+            }
+            Some(left) => {
+                subscription.attributes.insert("exc".into(), (left - 1).into());
+                writer.put(&subscription)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends a subscription's notification. Gives whether there is one.
+fn notify(
+    read: &dyn Read,
+    context: &Context<'_>,
+    subscription: &Record,
+    happened: &Happened<'_>,
+) -> Result<bool, StoreError> {
+    // They were read before they were stored; what can't be read any more is no reason to fail.
+    let Ok(criteria) = Criteria::read(&subscription.attributes) else { return Ok(false) };
+    let about = happened.about;
+    if !criteria.wants(happened.event, about.ty, &happened.modified) {
+        return Ok(false);
+    }
+    let representation = match criteria.detail {
+        Detail::All => rooted(about.ty, attributes(context.settings, about, happened.expires)),
+        Detail::Modified => rooted(about.ty, happened.modified.clone()),
+        Detail::ResourceId => json!({ "m2m:uri": outbox::reference(context.settings, &about.ri) }),
+    };
+    let event = json!({ "rep": representation, "net": happened.event.number() });
+    let content = content(context, subscription, "nev", event);
+    for (at, target) in targets(&subscription.attributes).enumerate() {
+        send(read, context, subscription, (TARGETS, at, target), &content)?;
+    }
+    Ok(true)
+}
+
+/// The end of a resource and of all that is below it: what is subscribed to is deleted, and so is
+/// each subscription.
+fn end(
+    read: &dyn Read,
+    context: &Context<'_>,
+    record: &Record,
+    expires: Option<Seconds>,
+) -> Result<(), StoreError> {
+    if record.ty == ResourceType::Subscription {
+        return deletion(read, context, record);
+    }
+    if record.ty == ResourceType::ContentInstance || context.outbox.is_full() {
+        return Ok(());
+    }
+    let modified = Attributes::new();
+    let happened = Happened { event: Event::Delete, about: record, expires, modified };
+    for subscription in subscription::to(read, &record.ri, context.now)? {
+        if may_see(read, context, &subscription, record)? {
+            notify(read, context, &subscription, &happened)?;
+        }
+        deletion(read, context, &subscription)?;
+    }
+    // As deep as resources are nested, so the recursion ends.
+    for ty in ResourceType::ALL {
+        if matches!(ty, ResourceType::ContentInstance | ResourceType::Subscription) {
+            continue;
+        }
+        let mut after = None;
+        while let Some(child) = read.next_of_type(&record.ri, ty, after)? {
+            let below = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
+            end(read, context, &below, earlier(expires, below.expires))?;
+            after = Some(child.sequence);
+        }
+    }
+    Ok(())
+}
+
+/// Tells the subscriber that there is no subscription any more.
+fn deletion(
+    read: &dyn Read,
+    context: &Context<'_>,
+    subscription: &Record,
+) -> Result<(), StoreError> {
+    let Some(subscriber) = subscription.attributes.get("su").and_then(Value::as_str) else {
+        return Ok(());
+    };
+    let content = content(context, subscription, "sud", true.into());
+    send(read, context, subscription, (SUBSCRIBER, 0, subscriber), &content)
+}
+
+fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Value) -> Bytes {
+    let mut told = Map::new();
+    told.insert(what.into(), value);
+    told.insert("sur".into(), outbox::reference(context.settings, &subscription.ri).into());
+    if let Some(creator) = subscription.attributes.get("cr") {
+        told.insert("cr".into(), creator.clone());
+    }
+    json!({ "m2m:sgn": told }).to_string().into()
+}
+
+/// Sends to the address at that place in an attribute of a subscription. An AE that is gone is told
+/// nothing, nor is whoever has taken its name.
+fn send(
+    read: &dyn Read,
+    context: &Context<'_>,
+    subscription: &Record,
+    (attribute, at, to): (&'static str, usize, &str),
+    content: &Bytes,
+) -> Result<(), StoreError> {
+    let Ok(address) = Address::parse(attribute, to) else { return Ok(()) };
+    let named_by = subscription.named_by.as_deref().unwrap_or_default();
+    let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
+    let found = named.map(|ae| ae.find(read, context.now)).transpose()?;
+    let to = match found {
+        Some(None) => Reach::Nowhere("the AE that it named is registered no more"),
+        Some(Some(ae)) if ae.record.ty == ResourceType::Ae => {
+            reach_ae(read, context.now, ae.record)?
+        }
+        Some(Some(_)) | None => {
+            reach_others(read, context.settings, context.now, &address, named_by)?
+        }
+    };
+    let sur = outbox::reference(context.settings, &subscription.ri);
+    context.outbox.send(context.settings, to, &sur, content);
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! From an address in an attribute to where a notification is sent.
+//!
+//! An address is an `http://` URL, or that of an AE. One that is registered here has a `poa` that says
+//! where, if its `rr` says that it takes requests, or else its polling channel does (TS-0001 clause
+//! 9.6.5, TS-0004 clause 7.5.1.2). A notification for an AE goes to its point of access as it is; of
+//! several, an `https://` one goes first. What is for an AE at another CSE goes to that CSE.
+
+use http::Uri;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::{Scope, Target};
+use serde_json::Value;
+
+use crate::error::Refusal;
+use crate::notification::message::{Destination, NamedBy};
+use crate::record::{Record, Seconds, alive};
+use crate::request::target::{self, Found, Place};
+use crate::resource::ae_announcement;
+use crate::resource::attributes::AttributeError;
+use crate::settings::Settings;
+use crate::store::{Read, StoreError};
+
+/// An address in an attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// An `http://` URL.
+    Url(Uri),
+    /// A resource.
+    Resource(Target),
+}
+
+impl Address {
+    /// Reads the address in the attribute `name`.
+    ///
+    /// # Errors
+    /// When it is none, or one of a protocol that is not spoken here.
+    pub(crate) fn parse(name: &'static str, text: &str) -> Result<Self, Refusal> {
+        let bad = || AttributeError::value(name, "has something that is no address");
+        if !text.contains("://") {
+            return Ok(Self::Resource(Target::from_address(text).map_err(|_| bad())?));
+        }
+        let url: Uri = text.parse().map_err(|_| bad())?;
+        if url.scheme_str() != Some("http") {
+            let why = "notifications go to http:// addresses and to AEs only";
+            return Err(Refusal::NotImplemented(why));
+        }
+        Self::url(name, url).map(Self::Url)
+    }
+
+    /// Makes sure that a URL is one to which something can be sent.
+    fn url(name: &'static str, url: Uri) -> Result<Uri, Refusal> {
+        let serialization =
+            url.query().unwrap_or_default().split('&').find_map(|p| p.strip_prefix("ct="));
+        if serialization.is_some_and(|s| s != "json") {
+            return Err(Refusal::NotImplemented("notifications are written in JSON only"));
+        }
+        match url.authority() {
+            Some(at) if !at.host().is_empty() && !at.as_str().contains('@') => Ok(url),
+            _ => Err(AttributeError::value(name, "has something that is no address").into()),
+        }
+    }
+}
+
+/// Where a notification is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// There, on somebody's word.
+    Sent(Destination, NamedBy),
+    /// Into the queue of the polling channel with that resource-ID, for the AE with that AE-ID.
+    Channel {
+        /// The polling channel.
+        ri: String,
+        /// Whose it is.
+        ae: String,
+    },
+    /// Nowhere.
+    Nowhere(&'static str),
+}
+
+/// The AE that a target leads to.
+pub(crate) fn ae(
+    read: &dyn Read,
+    settings: &Settings,
+    target: &Target,
+    now: Seconds,
+) -> Result<Option<Found>, StoreError> {
+    let located = ae_announcement::locate(read, target, now)?;
+    match target::resolve(read, settings, located.as_ref().unwrap_or(target), now) {
+        Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),
+        Ok(_) | Err(Refusal::NotFound) => Ok(None),
+        Err(Refusal::Store(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Where what is addressed so is sent, on the word of `named_by`.
+pub(crate) fn reach(
+    read: &dyn Read,
+    settings: &Settings,
+    now: Seconds,
+    address: &Address,
+    named_by: &str,
+) -> Result<Reach, StoreError> {
+    let ae = match address {
+        Address::Resource(target) => ae(read, settings, target, now)?,
+        Address::Url(_) => None,
+    };
+    match ae {
+        Some(Found { record, .. }) => reach_ae(read, now, record),
+        None => reach_others(read, settings, now, address, named_by),
+    }
+}
+
+/// Where what is addressed so is sent, unless it is an AE that is registered here.
+pub(crate) fn reach_others(
+    read: &dyn Read,
+    settings: &Settings,
+    now: Seconds,
+    address: &Address,
+    named_by: &str,
+) -> Result<Reach, StoreError> {
+    let target = match address {
+        Address::Url(url) => {
+            let there = Destination::Url(url.clone());
+            return Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())));
+        }
+        Address::Resource(target) => target,
+    };
+    let located = ae_announcement::locate(read, target, now)?;
+    let there = located.as_ref().unwrap_or(target);
+    match &there.scope {
+        Scope::SpRelative(cse) if *cse != settings.cse_id => {
+            let there = Destination::Elsewhere(there.clone());
+            Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())))
+        }
+        _ => Ok(Reach::Nowhere("it is no AE that is registered here")),
+    }
+}
+
+/// Where an AE that is registered here is reached.
+pub(crate) fn reach_ae(read: &dyn Read, now: Seconds, record: Record) -> Result<Reach, StoreError> {
+    if record.attributes.get("rr") == Some(&Value::Bool(true))
+        && let Some(url) = point_of_access(&record)
+    {
+        return Ok(Reach::Sent(Destination::Url(url), NamedBy::Ae(record.ri)));
+    }
+    let channel = read.next_of_type(&record.ri, ResourceType::PollingChannel, None)?;
+    if let Some(child) = channel
+        && read.get(&child.ri)?.is_some_and(|c| alive(c.expires, now))
+    {
+        return Ok(Reach::Channel { ri: child.ri, ae: record.ri });
+    }
+    Ok(Reach::Nowhere("it has no point of access that can be reached, and no polling channel"))
+}
+
+/// The first point of access of an AE that a notification can be sent to, one over a security
+/// association before all others.
+fn point_of_access(ae: &Record) -> Option<Uri> {
+    let all = ae.attributes.get("poa").and_then(Value::as_array)?;
+    let of = |scheme: &str| {
+        let urls = all.iter().filter_map(Value::as_str).filter_map(|text| text.parse().ok());
+        let mut of_scheme = urls.filter(|url: &Uri| url.scheme_str() == Some(scheme));
+        of_scheme.find_map(|url| Address::url("poa", url).ok())
+    };
+    of("https").or_else(|| of("http"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, LIGHT1, LIGHT2};
+    use saegis_onem2m::rsc::Rsc;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_is_a_url_or_a_resource() {
+        for url in
+            ["http://a.b", "http://a.b:80/x?y=z", "http://[::1]:8080/", "HTTP://A/?ct=json&a=b"]
+        {
+            assert!(matches!(Address::parse("nu", url), Ok(Address::Url(_))), "{url}");
+        }
+        for resource in ["cse/light1", "Clight-AE1", "/other/Cx", "//a.b/other/Cx"] {
+            let read = Address::parse("nu", resource).unwrap();
+            assert_eq!(read, Address::Resource(Target::from_address(resource).unwrap()));
+        }
+        for bad in [
+            "",
+            "http://",
+            "http:///x",
+            "http://u@a.b/",
+            "http://u:p@a.b/",
+            "http://a b/",
+            "a b",
+            "://",
+        ] {
+            let e = Address::parse("nu", bad).unwrap_err();
+            assert_eq!(e.rsc(), Rsc::BadRequest, "{bad}");
+        }
+        for other in ["https://a.b", "mqtt://a.b", "coap://a.b", "http://a.b/?ct=xml"] {
+            let e = Address::parse("nu", other).unwrap_err();
+            assert_eq!(e.rsc(), Rsc::NotImplemented, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_ae_says_where_it_is_reached() {
+        let bench = Bench::with_lights();
+        let to = |address: &str| {
+            let snapshot = bench.snapshot();
+            let address = Address::parse("nu", address).unwrap();
+            reach(snapshot.read(), bench.settings(), bench.now(), &address, LIGHT2).unwrap()
+        };
+        let change = |attributes: Value| {
+            let reply = bench.update(LIGHT1, "/cse/light1", json!({ "m2m:ae": attributes }));
+            assert_eq!(reply.code, 2004);
+        };
+        assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
+        change(json!({"poa": ["mqtt://a.b", "http://u@a.b/", "http://a.b:1/x", "http://c.d"]}));
+        // It says that it takes no requests.
+        assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
+        change(json!({"rr": true}));
+        let at =
+            |url: &str, named_by| Reach::Sent(Destination::Url(url.parse().unwrap()), named_by);
+        let there = at("http://a.b:1/x", NamedBy::Ae("Clight-AE1".into()));
+        for address in ["cse/light1", "Clight-AE1", "/mn-cse-123456/Clight-AE1", "-/light1"] {
+            assert_eq!(to(address), there, "{address}");
+        }
+        let absolute = "//in.provider.com/other/Cx";
+        let own = "/mn-cse-123456/Cnobody";
+        for nowhere in
+            ["cse", "cse/light1/state", "cse/light1/state/la", "Cnobody", absolute, own, "Snobody"]
+        {
+            assert!(matches!(to(nowhere), Reach::Nowhere(_)), "{nowhere}");
+        }
+        let subscriber = || NamedBy::Subscriber(LIGHT2.into());
+        assert_eq!(to("http://e.f/"), at("http://e.f/", subscriber()));
+        for elsewhere in ["/other/Cx", "/other/cse/x", "/Sother"] {
+            let there = Destination::Elsewhere(Target::from_address(elsewhere).unwrap());
+            assert_eq!(to(elsewhere), Reach::Sent(there, subscriber()), "{elsewhere}");
+        }
+        // Over a security association before all others.
+        change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
+        assert_eq!(to("cse/light1"), at("https://a.b:2/y", NamedBy::Ae("Clight-AE1".into())));
+        change(json!({"poa": ["mqtt://a.b"]}));
+        assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
+    }
+
+    #[test]
+    fn an_s_type_ae_has_an_address_of_its_own() {
+        let bench = Bench::with_lights();
+        let ae = json!({"m2m:ae": {"api": "Nx", "rr": true, "poa": ["http://a.b/"]}});
+        assert_eq!(bench.create(Some("Sthird"), "/cse", 2, ae).code, 2001);
+        let snapshot = bench.snapshot();
+        for (address, found) in [("/Sthird", true), ("Sthird", true), ("/Sother", false)] {
+            let target = Target::from_address(address).unwrap();
+            let ae = ae_of(&bench, snapshot.read(), &target);
+            assert_eq!(ae, found, "{address}");
+        }
+    }
+
+    fn ae_of(bench: &Bench, read: &dyn Read, target: &Target) -> bool {
+        super::ae(read, bench.settings(), target, bench.now()).unwrap().is_some()
+    }
+}

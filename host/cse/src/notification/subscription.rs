@@ -1,0 +1,185 @@
+//! Subscriptions: who may have one, to what, and whether its targets want it (TS-0004 clause
+//! 7.4.8.2).
+//!
+//! What a subscription names as a target that is not its originator is asked first, be it in `nu`
+//! or in `su`: nobody is sent anything that they did not ask for.
+
+use saegis_onem2m::id::From;
+use saegis_onem2m::primitive::Operation;
+use saegis_onem2m::resource::ResourceType;
+use serde_json::{Value, json};
+
+use crate::access::decision::{Access, Originator, may};
+use crate::error::Refusal;
+use crate::notification::message::{Destination, NamedBy, Notification};
+use crate::notification::outbox;
+use crate::notification::point_of_access::{self, Address, Reach, reach};
+use crate::notification::verification::{Question, Unverified};
+use crate::record::{Attributes, Record, Seconds, alive};
+use crate::request::context::Context;
+use crate::request::notification_criteria::Criteria;
+use crate::resource::attributes::{AttributeError, Given, NOTIFICATION_CONTENT};
+use crate::resource::tables::MAX_TARGETS;
+use crate::store::{Read, StoreError};
+
+/// Most subscriptions to one resource.
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 16;
+
+/// The resource types that can be subscribed to (TS-0001 clause 9.6).
+pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
+    !matches!(
+        ty,
+        ResourceType::ContentInstance | ResourceType::PollingChannel | ResourceType::Subscription
+    )
+}
+
+/// The subscriptions to a resource, by its resource-ID.
+pub(crate) fn to(read: &dyn Read, ri: &str, now: Seconds) -> Result<Vec<Record>, StoreError> {
+    let mut found = Vec::new();
+    let mut after = None;
+    while let Some(child) = read.next_of_type(ri, ResourceType::Subscription, after)? {
+        let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
+        if alive(record.expires, now) {
+            found.push(record);
+        }
+        after = Some(child.sequence);
+    }
+    Ok(found)
+}
+
+/// Makes sure that `who`, who may create something there, may subscribe to it.
+///
+/// # Errors
+/// When it takes no subscriptions, or none of this originator, or no more.
+pub(crate) fn admit(
+    read: &dyn Read,
+    who: &Originator<'_>,
+    parent: &Record,
+    now: Seconds,
+) -> Result<(), Refusal> {
+    if !is_subscribable(parent.ty) {
+        return Err(Refusal::NotSubscribable);
+    }
+    if !may(who, Access::Retrieve, parent)? {
+        return Err(Refusal::SubscriberHasNoPrivilege);
+    }
+    if to(read, &parent.ri, now)?.len() >= MAX_SUBSCRIPTIONS {
+        return Err(Refusal::NotAcceptable("the resource has as many subscriptions as it may"));
+    }
+    Ok(())
+}
+
+/// The addresses that a subscription notifies.
+pub(crate) fn targets(attributes: &Attributes) -> impl Iterator<Item = &str> {
+    let all = attributes.get("nu").and_then(Value::as_array).map(Vec::as_slice);
+    all.unwrap_or_default().iter().filter_map(Value::as_str).take(MAX_TARGETS)
+}
+
+/// Enters what a new subscription has though its originator does not give it: what its notifications
+/// hold, and its creator where others than the originator are notified (TS-0004 clause 7.4.8.2.1).
+///
+/// # Errors
+/// When something in it makes no sense.
+pub(crate) fn complete(
+    read: &dyn Read,
+    context: &Context<'_>,
+    given: &mut Given,
+) -> Result<(), Refusal> {
+    let detail = Criteria::read(&given.attributes)?.detail.number();
+    given.attributes.entry(NOTIFICATION_CONTENT).or_insert_with(|| detail.into());
+    for text in targets(&given.attributes) {
+        if !is_originator(read, context, &Address::parse("nu", text)?)? {
+            given.creator = true;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Checks a subscription that is to be stored, and makes sure that its targets have been asked:
+/// all, or those that are not `before` its update.
+///
+/// # Errors
+/// When something in it makes no sense; [`Refusal::Verify`] when there is someone to be asked.
+pub(crate) fn check(
+    read: &dyn Read,
+    context: &Context<'_>,
+    record: &Record,
+    before: Option<&Record>,
+) -> Result<(), Refusal> {
+    let attributes = &record.attributes;
+    let criteria = Criteria::read(attributes)?;
+    if let Some(parent) = record.parent.as_deref() {
+        let parent = read.get(parent)?.ok_or_else(|| StoreError::Corrupt(parent.into()))?;
+        criteria.check_children(parent.ty)?;
+    }
+    if attributes.get("exc").is_some_and(|e| e.as_u64() == Some(0)) {
+        return Err(AttributeError::value("exc", "must be a number from 1 upwards").into());
+    }
+    let subscriber = attributes.get("su").and_then(Value::as_str).map(|text| ("su", text));
+    let mut ask: Vec<Question> = Vec::new();
+    for (name, text) in targets(attributes).map(|text| ("nu", text)).chain(subscriber) {
+        let address = Address::parse(name, text)?;
+        let known =
+            |old: &Record| name == "su" || targets(&old.attributes).any(|before| before == text);
+        if before.is_some_and(known) || is_originator(read, context, &address)? {
+            continue;
+        }
+        let named_by = context.request.from.as_deref().unwrap_or_default();
+        let (there, named_by) =
+            match reach(read, context.settings, context.now, &address, named_by)? {
+                Reach::Sent(there, named_by) => (there, named_by),
+                Reach::Channel { .. } => {
+                    let why = "it has a polling channel, by which nobody can be asked";
+                    return Err(Refusal::NoTarget(why));
+                }
+                Reach::Nowhere(why) => return Err(Refusal::NoTarget(why)),
+            };
+        let is_new = |question: &Question| question.notification.to != there;
+        if !context.has_asked(&there) && ask.iter().all(is_new) {
+            let notification = verification(context, record, (there, named_by));
+            ask.push(Question { target: text.into(), notification });
+        }
+    }
+    let mut then: Vec<_> = ask.into_iter().rev().collect();
+    match then.pop() {
+        None => Ok(()),
+        Some(first) => {
+            Err(Refusal::Verify(Box::new(Unverified { ri: record.ri.clone(), first, then })))
+        }
+    }
+}
+
+fn verification(
+    context: &Context<'_>,
+    record: &Record,
+    to: (Destination, NamedBy),
+) -> Notification {
+    let sur = outbox::reference(context.settings, &record.ri);
+    let content = json!({ "m2m:sgn": {
+        "vrq": true,
+        "sur": sur,
+        "cr": context.request.from,
+    }});
+    outbox::notification(context.settings, to, sur, content.to_string().into())
+}
+
+/// Whether the address is that of the AE that asks.
+fn is_originator(
+    read: &dyn Read,
+    context: &Context<'_>,
+    address: &Address,
+) -> Result<bool, StoreError> {
+    let Address::Resource(target) = address else { return Ok(false) };
+    let Some(Ok(From::Stem(stem))) = context.request.from.as_deref().map(From::parse) else {
+        return Ok(false);
+    };
+    let ae = point_of_access::ae(read, context.settings, target, context.now)?;
+    Ok(ae.is_some_and(|ae| ae.record.ri == stem))
+}
+
+/// Whether a change of a subscription puts its targets on another's word.
+pub(crate) fn names_targets(context: &Context<'_>, record: &Record, given: &Attributes) -> bool {
+    record.ty == ResourceType::Subscription
+        && (context.request.operation == Operation::Create || given.contains_key("nu"))
+}

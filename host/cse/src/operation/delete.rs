@@ -1,0 +1,190 @@
+//! Delete (TS-0004 clause 7.3.3), and what goes by itself when its time is up.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+
+use crate::access::decision::{Access, demand};
+use crate::cse::SWEEP_BATCH;
+use crate::error::Refusal;
+use crate::notification::events;
+use crate::operation::discovery::{self, Listing};
+use crate::record::{Record, Seconds};
+use crate::request::budget::Stop;
+use crate::request::context::Context;
+use crate::request::parameters::ResultContent;
+use crate::request::target::{self, Found, Place};
+use crate::resource::content_instance::{self, Loss};
+use crate::resource::representation::{attributes, rooted};
+use crate::store::{Read, Store, StoreError, Writer};
+
+/// A subtree that is to be deleted, as it was when it was looked at.
+pub(crate) struct Going {
+    top: Found,
+    listing: Option<Listing>,
+}
+
+/// Looks at what is to be deleted, where that is more than an instance: what is below it may be a
+/// lot, and nobody has to wait while it is listed.
+///
+/// # Errors
+/// Why it stays.
+pub(crate) fn look(read: &dyn Read, context: &Context<'_>) -> Result<Option<Going>, Refusal> {
+    let who = context.originator(read)?;
+    let top = match context.target(read)? {
+        Place::Resource(found) if found.record.ty != ResourceType::ContentInstance => found,
+        Place::Resource(_) | Place::Instance { .. } => return Ok(None),
+    };
+    demand(&who, Access::Delete, &top.record)?;
+    if top.record.ty == ResourceType::CseBase {
+        return Err(Refusal::NotAllowed("a CSEBase can't be deleted"));
+    }
+    // As it is before it goes.
+    let listing = discovery::list(read, context, who, &top)?;
+    Ok(Some(Going { top, listing }))
+}
+
+impl Going {
+    /// The resource-ID of what is to be deleted.
+    pub(crate) fn ri(&self) -> &str {
+        &self.top.record.ri
+    }
+
+    /// Puts into the outbox that all below is deleted. Of more than half of what the request may
+    /// still look at, the rest is not told.
+    ///
+    /// # Errors
+    /// When the store fails, or the request has to stop.
+    pub(crate) fn announce(&self, store: &Store, context: &Context<'_>) -> Result<(), Refusal> {
+        let budget = context.budget.with_steps(context.budget.left() / 2);
+        let snapshot = store.snapshot(&budget)?;
+        match events::ended(snapshot.read(), context, &self.top) {
+            Err(StoreError::Stopped(Stop::Steps)) => context.outbox.lose(),
+            done => done?,
+        }
+        Ok(())
+    }
+}
+
+/// Deletes a resource and all that is below it. To delete its `<AE>` is how an AE deregisters. Of a
+/// large subtree a first part is removed here, and the rest taken out of sight.
+///
+/// # Errors
+/// Why it stays.
+pub(crate) fn delete(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    going: Option<Going>,
+) -> Result<ResponsePrimitive, Refusal> {
+    let who = context.originator(writer.read())?;
+    let mut found = match context.target(writer.read())? {
+        Place::Resource(found) => {
+            demand(&who, Access::Delete, &found.record)?;
+            found
+        }
+        Place::Instance { container, edge } => {
+            demand(&who, Access::Delete, &container.record)?;
+            target::instance(writer.read(), &container, edge, context.now)?
+        }
+    };
+    content_instance::as_it_is(writer.read(), &mut found.record, context.now)?;
+    let record = &found.record;
+    let of_instance = match record.ty {
+        ResourceType::ContentInstance => discovery::list(writer.read(), context, who, &found)?,
+        _ => None,
+    };
+    events::deleted(writer, context, &found)?;
+    let listing = match (record.ty, going) {
+        (ResourceType::ContentInstance, _) => {
+            content_instance::remove(writer, record, Loss::Deleted(context.now))?;
+            of_instance
+        }
+        (_, Some(Going { top, listing })) if top.record.ri == record.ri => {
+            discard(writer, &record.ri)?;
+            listing
+        }
+        // What was looked at has gone meanwhile, and this is another of its name.
+        _ => return Err(Refusal::NotFound),
+    };
+    if let Some(listing) = listing {
+        return Ok(listing.answer(context, Rsc::Deleted));
+    }
+    let content = match context.options.content {
+        ResultContent::Attributes => {
+            Some(rooted(record.ty, attributes(context.settings, record, found.expires)))
+        }
+        _ => None,
+    };
+    Ok(context.answer(Rsc::Deleted, content))
+}
+
+/// Removes a resource and all that is below it; of a large subtree a first part, and the rest is
+/// detached.
+fn discard(writer: &mut Writer<'_>, ri: &str) -> Result<(), StoreError> {
+    if writer.remove_tree(ri, SWEEP_BATCH)? < SWEEP_BATCH || writer.read().get(ri)?.is_none() {
+        return Ok(());
+    }
+    writer.detach(ri)
+}
+
+/// Removes a resource that has expired by itself, and all that is below it.
+pub(crate) fn expired(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
+    match record.ty {
+        ResourceType::ContentInstance => content_instance::remove(writer, record, Loss::Expired),
+        _ => discard(writer, &record.ri),
+    }
+}
+
+/// Removes what is left of a resource that is to have a successor with its resource-ID.
+///
+/// # Errors
+/// [`Refusal::Remains`] where that is too much for one transaction.
+pub(crate) fn make_way(writer: &mut Writer<'_>, ri: &str) -> Result<(), Refusal> {
+    if writer.remove_tree(ri, SWEEP_BATCH)? < SWEEP_BATCH || writer.read().get(ri)?.is_none() {
+        return Ok(());
+    }
+    Err(Refusal::Remains(ri.into()))
+}
+
+/// Removes what has expired, but no more than `most` resources. Gives how many: fewer than
+/// `most` means that nothing is left. What is below one of them is detached.
+pub(crate) fn sweep(
+    writer: &mut Writer<'_>,
+    now: Seconds,
+    most: usize,
+) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    // Each is stored once.
+    let mut containers: HashMap<String, Record> = HashMap::new();
+    while removed < most {
+        let Some(ri) = writer.first_expired(now)? else { break };
+        let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+        if record.ty == ResourceType::ContentInstance {
+            let parent = record.parent.clone().ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+            writer.remove_tree(&ri, 1)?;
+            let container = match containers.entry(parent) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let found = writer.read().get(new.key())?;
+                    let found = found.ok_or_else(|| StoreError::Corrupt(new.key().clone()))?;
+                    new.insert(found)
+                }
+            };
+            container.stock.get_or_insert_default().lose(&record);
+        } else {
+            // One that is to be detached is stored by that.
+            if let Some(container) = containers.remove(&ri) {
+                writer.put(&container)?;
+            }
+            writer.detach(&ri)?;
+        }
+        removed += 1;
+    }
+    for container in containers.values() {
+        writer.put(container)?;
+    }
+    Ok(removed)
+}

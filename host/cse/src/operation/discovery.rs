@@ -1,0 +1,396 @@
+//! What is below a resource: as addresses, as references, or whole
+//! (TS-0001 clause 10.2.6).
+//!
+//! The target itself is not among the results. Results that had to be cut off are marked as
+//! partial, with the offset to go on from (TS-0004, Content Status and Content Offset).
+
+use std::collections::HashSet;
+use std::iter::Peekable;
+
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::{Scope, Target};
+use serde_json::{Map, Value, json};
+
+use crate::access::decision::{Access, Originator, may};
+use crate::error::Refusal;
+use crate::operation::tree_walk::{Visit, Walk};
+use crate::record::Attributes;
+use crate::request::context::Context;
+use crate::request::parameters::ResultContent;
+use crate::request::target::{self, Found, Place};
+use crate::resource::content_instance;
+use crate::resource::representation::{attributes, rooted};
+use crate::store::{Read, StoreError};
+
+/// m2m:contentStatus: what was found is not all there is.
+const PARTIAL: &str = "1";
+
+/// Most bytes of nested children in an answer.
+const MAX_NESTED: usize = 4 << 20;
+
+/// The resources that an answer lists.
+struct Results {
+    visits: Vec<Visit>,
+    /// The offset of the first that was cut off.
+    next: Option<usize>,
+    /// Whether others are missing as well.
+    cut: bool,
+}
+
+fn walk<'a>(
+    read: &'a dyn Read,
+    context: &Context<'_>,
+    who: (Originator<'a>, Access),
+    from: &Found,
+) -> Result<Walk<'a>, Refusal> {
+    let path = target::structured(read, &from.record)?;
+    Ok(Walk::below(read, (from, path), who, context.options.levels, context.now)?)
+}
+
+fn find(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: Originator<'_>,
+    from: &Found,
+) -> Result<Results, Refusal> {
+    let options = &context.options;
+    let mut walk = walk(read, context, (who, Access::Discover), from)?;
+    let mut results = Results { visits: Vec::new(), next: None, cut: false };
+    let mut matched: usize = 0;
+    let (mut seen, mut followed) = (HashSet::new(), HashSet::new());
+    let onward = match &options.relative {
+        Some(path) => Some((context.originator(read)?, path)),
+        None => None,
+    };
+    while let Some(mut visit) = walk.next()? {
+        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
+            continue;
+        }
+        if let Some((who, path)) = &onward {
+            // Several may lead to the same, and then one is followed.
+            let Some(to) = joined(&visit.path, path).filter(|to| followed.insert(to.clone()))
+            else {
+                continue;
+            };
+            match relative(read, context, who, to)? {
+                Some(there) if seen.insert(there.record.ri.clone()) => visit = there,
+                _ => continue,
+            }
+        }
+        matched += 1;
+        if matched <= options.skip {
+            continue;
+        }
+        if results.visits.len() == options.limit {
+            results.next = Some(matched);
+            break;
+        }
+        // Only its type and names are needed, and a thousand instances are a lot of content.
+        visit.record.attributes = Attributes::new();
+        results.visits.push(visit);
+    }
+    results.cut = walk.is_cut();
+    Ok(results)
+}
+
+/// The address that a path from another leads to, if it stays below the `<CSEBase>`.
+fn joined(from: &str, path: &[String]) -> Option<String> {
+    let mut segments: Vec<&str> = from.split('/').collect();
+    for segment in path {
+        if segment != ".." {
+            segments.push(segment);
+        } else {
+            segments.pop()?;
+        }
+    }
+    if segments.is_empty() { None } else { Some(segments.join("/")) }
+}
+
+/// What an address leads to, if it leads anywhere (`arp`, TS-0001 clause 8.1.2).
+fn relative(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: &Originator<'_>,
+    to: String,
+) -> Result<Option<Visit>, Refusal> {
+    let to = Target { scope: Scope::CseRelative, resource: to };
+    let found = match target::resolve(read, context.settings, &to, context.now) {
+        Ok(Place::Resource(found)) => Ok(found),
+        Ok(Place::Instance { container, edge }) => {
+            target::instance(read, &container, edge, context.now)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match found {
+        Ok(Found { record, expires }) if may(who, Access::Discover, &record)? => {
+            let path = target::structured(read, &record)?;
+            Ok(Some(Visit { record, expires, path, level: 1 }))
+        }
+        Ok(_) | Err(Refusal::NotFound) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// What an answer says of what is below a resource.
+pub(crate) struct Listing {
+    /// Its content.
+    pub(crate) content: Value,
+    /// Whether that is all, and where to go on.
+    marks: Vec<(&'static str, String)>,
+}
+
+impl Listing {
+    fn new(content: Value, next: Option<usize>, cut: bool) -> Self {
+        let mut marks = Vec::new();
+        if next.is_some() || cut {
+            marks.push(("x-m2m-cts", PARTIAL.into()));
+        }
+        if let Some(next) = next {
+            marks.push(("x-m2m-cto", next.to_string()));
+        }
+        Self { content, marks }
+    }
+
+    /// The answer that it is.
+    pub(crate) fn answer(self, context: &Context<'_>, rsc: Rsc) -> ResponsePrimitive {
+        let mut response = context.answer(rsc, Some(self.content));
+        response.parameters.extend(self.marks);
+        response
+    }
+}
+
+/// Lists what is below a resource, in the form that is asked for; none where that is not.
+///
+/// # Errors
+/// When there is too much to look at, or to answer with.
+pub(crate) fn list(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: Originator<'_>,
+    from: &Found,
+) -> Result<Option<Listing>, Refusal> {
+    let own = || {
+        let mut record = from.record.clone();
+        content_instance::as_it_is(read, &mut record, context.now)?;
+        Ok::<_, StoreError>(attributes(context.settings, &record, from.expires))
+    };
+    Ok(Some(match context.options.content {
+        ResultContent::Discovered | ResultContent::References => {
+            references(read, context, who, from)?
+        }
+        ResultContent::AttributesAndChildren => nested(read, context, who, from, own()?)?,
+        ResultContent::Children => nested(read, context, who, from, Attributes::new())?,
+        ResultContent::AttributesAndReferences => {
+            with_references(read, context, who, from, own()?)?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn address_of(context: &Context<'_>, visit: &Visit) -> String {
+    context.in_scope(if context.options.unstructured { &visit.record.ri } else { &visit.path })
+}
+
+fn reference(context: &Context<'_>, visit: &Visit) -> Value {
+    json!({
+        "nm": visit.record.name,
+        "typ": visit.record.ty.number(),
+        "val": address_of(context, visit),
+    })
+}
+
+/// Answers with the addresses of what is below, or with references to it.
+///
+/// # Errors
+/// When there is too much to look at.
+fn references(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: Originator<'_>,
+    from: &Found,
+) -> Result<Listing, Refusal> {
+    let found = find(read, context, who, from)?;
+    let content = if context.options.content == ResultContent::References {
+        let list: Vec<_> = found.visits.iter().map(|v| reference(context, v)).collect();
+        json!({ "m2m:rrl": { "rrf": list } })
+    } else {
+        let list: Vec<_> = found.visits.iter().map(|v| address_of(context, v)).collect();
+        json!({ "m2m:uril": list })
+    };
+    Ok(Listing::new(content, found.next, found.cut))
+}
+
+/// Answers with attributes of the target, and references to what is below.
+///
+/// # Errors
+/// When there is too much to look at.
+fn with_references(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: Originator<'_>,
+    from: &Found,
+    mut own: Attributes,
+) -> Result<Listing, Refusal> {
+    let found = find(read, context, who, from)?;
+    if !found.visits.is_empty() {
+        let list = found.visits.iter().map(|v| reference(context, v)).collect();
+        own.insert("ch".into(), Value::Array(list));
+    }
+    Ok(Listing::new(rooted(from.record.ty, own), found.next, found.cut))
+}
+
+/// Answers with attributes of the target, and the resources below it that match, each inside its
+/// parent: whatever a match is below comes with it, and counts.
+///
+/// # Errors
+/// When there is too much to look at, or to answer with.
+fn nested(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: Originator<'_>,
+    from: &Found,
+    mut own: Attributes,
+) -> Result<Listing, Refusal> {
+    let options = &context.options;
+    let mut walk = walk(read, context, (who, Access::Retrieve), from)?;
+    let mut branches = Branches::new(options.skip, options.limit);
+    // What the next match may be below.
+    let mut above: Vec<Visit> = Vec::new();
+    while let Some(visit) = walk.next()? {
+        above.retain(|parent| parent.level < visit.level);
+        if visit.level == 1 && !branches.begin()? {
+            break;
+        }
+        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
+            // Nothing is below an instance.
+            if visit.record.ty != ResourceType::ContentInstance {
+                above.push(visit);
+            }
+            continue;
+        }
+        for mut resource in above.drain(..).chain([visit]) {
+            content_instance::as_it_is(read, &mut resource.record, context.now)?;
+            let attributes = attributes(context.settings, &resource.record, resource.expires);
+            branches.put(resource.level, resource.record.ty, attributes);
+        }
+        if branches.is_full() {
+            break;
+        }
+    }
+    let (nodes, next) = branches.end()?;
+    nest(&mut nodes.into_iter().peekable(), 1, &mut own);
+    Ok(Listing::new(rooted(from.record.ty, own), next, walk.is_cut()))
+}
+
+/// Direct children of the target, each with what is below it. One that does not fit into the answer
+/// is left out, with those that follow it, and the answer says where to go on (TS-0001 clause
+/// 8.1.2). Of the first one there is as much as the originator's limit allows.
+struct Branches {
+    skip: usize,
+    limit: usize,
+    nodes: Vec<Node>,
+    bytes: usize,
+    /// The branch that is being walked.
+    branch: Vec<Node>,
+    branch_bytes: usize,
+    /// Whether the branch goes on beyond the limit.
+    is_cut: bool,
+    /// Branches with something in them, without the one that is being walked.
+    ended: usize,
+    next: Option<usize>,
+}
+
+impl Branches {
+    fn new(skip: usize, limit: usize) -> Self {
+        let (nodes, branch) = (Vec::new(), Vec::new());
+        let (bytes, branch_bytes, ended) = (0, 0, 0);
+        Self { skip, limit, nodes, bytes, branch, branch_bytes, is_cut: false, ended, next: None }
+    }
+
+    /// Goes on to the next direct child. Gives whether there may be room for it.
+    fn begin(&mut self) -> Result<bool, Refusal> {
+        if self.next.is_some() {
+            return Ok(false);
+        }
+        if self.branch.is_empty() {
+            return Ok(true);
+        }
+        self.ended += 1;
+        let (branch, bytes) = (std::mem::take(&mut self.branch), self.branch_bytes);
+        let is_cut = std::mem::take(&mut self.is_cut);
+        self.branch_bytes = 0;
+        if self.ended <= self.skip {
+            return Ok(true);
+        }
+        let is_first = self.nodes.is_empty();
+        let is_too_large = self.bytes.saturating_add(bytes) > MAX_NESTED;
+        if is_first && is_too_large {
+            return Err(Refusal::NotAcceptable(
+                "that is too much for one answer: ask for less, with lim, lvl or a filter",
+            ));
+        }
+        if !is_first && (is_too_large || self.nodes.len() + branch.len() > self.limit) {
+            self.next = Some(self.ended);
+            return Ok(false);
+        }
+        self.nodes.extend(branch);
+        self.bytes += bytes;
+        if is_cut {
+            self.next = Some(self.ended + 1);
+        }
+        Ok(self.next.is_none())
+    }
+
+    /// Puts a resource into the branch that is being walked.
+    fn put(&mut self, level: u16, ty: ResourceType, attributes: Attributes) {
+        // Of one that is passed over it is enough to know that it is there.
+        let is_passed_over = self.ended < self.skip;
+        let most = if is_passed_over { 1 } else { self.limit };
+        if self.branch.len() >= most {
+            self.is_cut = !is_passed_over;
+        } else if self.branch_bytes <= MAX_NESTED {
+            self.branch_bytes = self.branch_bytes.saturating_add(length(&attributes));
+            self.branch.push(Node { level, root: ty.root(), attributes });
+        }
+    }
+
+    /// Whether what is still to come does not go into the answer.
+    fn is_full(&self) -> bool {
+        self.ended >= self.skip
+            && (self.is_cut
+                || self.nodes.len() + self.branch.len() > self.limit
+                || self.bytes.saturating_add(self.branch_bytes) > MAX_NESTED)
+    }
+
+    /// What goes into the answer, and, unless that is all, where to go on.
+    fn end(mut self) -> Result<(Vec<Node>, Option<usize>), Refusal> {
+        self.begin()?;
+        Ok((self.nodes, self.next))
+    }
+}
+
+fn length(attributes: &Attributes) -> usize {
+    serde_json::to_vec(attributes).map_or(usize::MAX, |text| text.len())
+}
+
+struct Node {
+    level: u16,
+    root: &'static str,
+    attributes: Attributes,
+}
+
+/// Puts the nodes of a level, and each one's own below it, into their parent: a list for each type.
+/// The levels are as many as resources may be nested, so the recursion ends.
+fn nest<I: Iterator<Item = Node>>(nodes: &mut Peekable<I>, level: u16, into: &mut Attributes) {
+    let mut lists: Map<String, Value> = Map::new();
+    while let Some(mut node) = nodes.next_if(|n| n.level == level) {
+        nest(nodes, level + 1, &mut node.attributes);
+        let list = lists.entry(node.root).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(list) = list {
+            list.push(Value::Object(node.attributes));
+        }
+    }
+    into.extend(lists);
+}

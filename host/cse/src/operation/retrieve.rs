@@ -1,0 +1,52 @@
+//! Retrieve (TS-0004 clause 7.3.3): a resource, the instance behind `la` or `ol`, or, with a
+//! result content that says so, what is below.
+
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::rsc::Rsc;
+
+use crate::access::decision::{Access, demand};
+use crate::error::{Refusal, quoted};
+use crate::operation::discovery;
+use crate::request::context::Context;
+use crate::request::target::{self, Place};
+use crate::resource::attributes::{AttributeError, is_known};
+use crate::resource::content_instance;
+use crate::resource::representation::{attributes, rooted};
+use crate::store::Read;
+
+/// Retrieves.
+///
+/// # Errors
+/// Why nothing is given.
+pub(crate) fn retrieve(
+    read: &dyn Read,
+    context: &Context<'_>,
+) -> Result<ResponsePrimitive, Refusal> {
+    let who = context.originator(read)?;
+    let access = if context.options.discovery { Access::Discover } else { Access::Retrieve };
+    let mut found = match context.target(read)? {
+        Place::Resource(found) => {
+            demand(&who, access, &found.record)?;
+            found
+        }
+        // An instance has no access control of its own: its container's holds.
+        Place::Instance { container, edge } => {
+            demand(&who, access, &container.record)?;
+            target::instance(read, &container, edge, context.now)?
+        }
+    };
+    if let Some(listing) = discovery::list(read, context, who, &found)? {
+        return Ok(listing.answer(context, Rsc::Ok));
+    }
+    content_instance::as_it_is(read, &mut found.record, context.now)?;
+    let mut own = attributes(context.settings, &found.record, found.expires);
+    if let Some(wanted) = &context.options.attributes {
+        let unknown = |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n);
+        if let Some(name) = wanted.iter().find(unknown) {
+            let (of, name) = (found.record.ty, quoted(name));
+            return Err(AttributeError::Unknown { of, name }.into());
+        }
+        own.retain(|name, _| wanted.contains(name));
+    }
+    Ok(context.answer(Rsc::Ok, Some(rooted(found.record.ty, own))))
+}

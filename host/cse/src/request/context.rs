@@ -1,0 +1,95 @@
+//! A request on its way, with what every step of it needs.
+
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use serde_json::{Map, Value};
+
+use crate::access::decision::Originator;
+use crate::error::Refusal;
+use crate::notification::message::Destination;
+use crate::notification::outbox::Outbox;
+use crate::notification::verification::Verified;
+use crate::record::{Attributes, Record, Seconds};
+use crate::request::budget::RequestBudget;
+use crate::request::parameters::{Options, ResultContent};
+use crate::request::target::{self, Place};
+use crate::settings::Settings;
+use crate::store::{Read, StoreError};
+
+/// A request, and what was read from it.
+pub(crate) struct Context<'a> {
+    /// Who we are.
+    pub(crate) settings: &'a Settings,
+    /// The request.
+    pub(crate) request: &'a RequestPrimitive,
+    /// What it asks for.
+    pub(crate) options: Options,
+    /// The time that holds for the whole of it.
+    pub(crate) now: Seconds,
+    /// What it wants to be sent.
+    pub(crate) outbox: Outbox,
+    /// The targets that have been asked, where it is a subscription.
+    pub(crate) verified: Option<&'a Verified>,
+    /// What it may use.
+    pub(crate) budget: &'a RequestBudget,
+}
+
+impl<'a> Context<'a> {
+    /// Whether a target of a subscription has been asked.
+    pub(crate) fn has_asked(&self, to: &Destination) -> bool {
+        self.verified.is_some_and(|v| v.targets.contains(to))
+    }
+
+    /// Who asks.
+    pub(crate) fn originator<'r>(&self, read: &'r dyn Read) -> Result<Originator<'r>, Refusal>
+    where
+        'a: 'r,
+    {
+        Originator::of_request(read, self.settings, self.request, self.now)
+    }
+
+    /// What the target leads to.
+    pub(crate) fn target(&self, read: &dyn Read) -> Result<Place, Refusal> {
+        target::resolve(read, self.settings, &self.request.to, self.now)
+    }
+
+    /// The representation in the content: the attributes of one resource of type `ty`.
+    pub(crate) fn representation(&self, ty: ResourceType) -> Result<Attributes, Refusal> {
+        let wrong = || Refusal::Content(ty.root());
+        let content = self.request.content.as_ref().ok_or_else(wrong)?;
+        let mut members: Map<String, Value> =
+            serde_json::from_slice(content.bytes()).map_err(|_| wrong())?;
+        match members.remove(ty.root()) {
+            Some(Value::Object(attributes)) if members.is_empty() => Ok(attributes),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// The representation as it was given, for the one kind of answer that is compared with it.
+    pub(crate) fn to_compare_with(&self, representation: &Attributes) -> Attributes {
+        if self.options.content == ResultContent::Modified {
+            representation.clone()
+        } else {
+            Attributes::new()
+        }
+    }
+
+    /// The structured address of a resource, in the form of the target.
+    pub(crate) fn structured(&self, read: &dyn Read, of: &Record) -> Result<String, StoreError> {
+        let address = target::structured(read, of)?;
+        Ok(self.in_scope(&address))
+    }
+
+    /// A CSE-relative address in the form of the target.
+    pub(crate) fn in_scope(&self, address: &str) -> String {
+        target::in_scope_of(&self.request.to, self.settings, address)
+    }
+
+    /// The answer, with or without content.
+    pub(crate) fn answer(&self, rsc: Rsc, content: Option<Value>) -> ResponsePrimitive {
+        let mut response = ResponsePrimitive::to(self.request, rsc);
+        response.content = content.map(|c| c.to_string().into());
+        response
+    }
+}

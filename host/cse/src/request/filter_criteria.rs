@@ -1,0 +1,312 @@
+//! Conditions of a discovery (m2m:filterCriteria of TS-0004 clause 6.3.5): one of those of the same
+//! name must hold, and all names must, or one of them where the filter operation says so
+//! (TS-0001 clause 8.1.2).
+
+use saegis_onem2m::wildcard::fits;
+use serde_json::Value;
+
+use crate::record::{Record, Seconds};
+use crate::resource::representation;
+use crate::resource::values::media_type;
+use crate::settings::Settings;
+
+/// A condition with one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// `crb`: created before.
+    CreatedBefore(Seconds),
+    /// `cra`: created then or after.
+    CreatedAfter(Seconds),
+    /// `ms`: modified then or since.
+    ModifiedSince(Seconds),
+    /// `us`: not modified since.
+    UnmodifiedSince(Seconds),
+    /// `exb`: expires before.
+    ExpiresBefore(Seconds),
+    /// `exa`: expires then or after.
+    ExpiresAfter(Seconds),
+    /// `sts`: the state tag is smaller.
+    StateSmaller(u64),
+    /// `stb`: the state tag is that, or bigger.
+    StateBigger(u64),
+    /// `sza`: the content has that many bytes, or more.
+    SizeAbove(u64),
+    /// `szb`: the content has fewer bytes.
+    SizeBelow(u64),
+}
+
+impl Condition {
+    fn holds(self, record: &Record, expires: Option<Seconds>) -> bool {
+        match self {
+            Self::CreatedBefore(at) => record.created < at,
+            Self::CreatedAfter(at) => record.created >= at,
+            Self::ModifiedSince(at) => record.modified >= at,
+            Self::UnmodifiedSince(at) => record.modified < at,
+            Self::ExpiresBefore(at) => expires.is_some_and(|e| e < at),
+            Self::ExpiresAfter(at) => expires.is_some_and(|e| e >= at),
+            Self::StateSmaller(n) => record.state.is_some_and(|s| s < n),
+            Self::StateBigger(n) => record.state.is_some_and(|s| s >= n),
+            Self::SizeAbove(n) => record.size.is_some_and(|s| s >= n),
+            Self::SizeBelow(n) => record.size.is_some_and(|s| s < n),
+        }
+    }
+}
+
+/// A value that an attribute must have (`atr`), in which each `*` stands for any text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The attribute's short name.
+    pub(crate) name: String,
+    /// The value, as it is written: a text without quotation marks.
+    pub(crate) value: String,
+}
+
+impl Wanted {
+    /// Reads `name,value`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (name, value) = text.split_once(',')?;
+        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
+        named.then(|| Self { name: name.into(), value: value.into() })
+    }
+
+    /// Whether a value is the one that is wanted. Of a list, one entry is enough.
+    fn is(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => fits(&self.value, text),
+            Value::Number(number) => fits(&self.value, &number.to_string()),
+            Value::Bool(truth) => fits(&self.value, &truth.to_string()),
+            Value::Array(list) => list.iter().filter(|v| !v.is_array()).any(|v| self.is(v)),
+            Value::Null | Value::Object(_) => false,
+        }
+    }
+}
+
+/// Conditions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// `fo=2`: one name is enough.
+    pub(crate) any: bool,
+    /// `ty`: one of these resource types.
+    pub(crate) types: Vec<u16>,
+    /// `lbl`: one of these labels.
+    pub(crate) labels: Vec<String>,
+    /// `cty`: one of these media types, with or without its encoding.
+    pub(crate) content_types: Vec<String>,
+    /// `atr`: attributes, each name of them a name of its own.
+    pub(crate) attributes: Vec<Wanted>,
+    /// The others.
+    pub(crate) conditions: Vec<Condition>,
+}
+
+impl Filter {
+    /// Whether there is no condition at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.types.is_empty()
+            && self.labels.is_empty()
+            && self.content_types.is_empty()
+            && self.attributes.is_empty()
+            && self.conditions.is_empty()
+    }
+
+    /// Whether a resource that expires then fits.
+    pub(crate) fn matches(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        expires: Option<Seconds>,
+    ) -> bool {
+        let types = || self.types.contains(&record.ty.number());
+        let labeled = || {
+            let labels = record.attributes.get("lbl").and_then(Value::as_array);
+            labels.is_some_and(|own| {
+                own.iter().filter_map(Value::as_str).any(|l| self.labels.iter().any(|w| w == l))
+            })
+        };
+        let typed = || {
+            let content_type = record.attributes.get("cnf").and_then(Value::as_str);
+            content_type.is_some_and(|own| {
+                let fits =
+                    |wanted: &String| wanted == own || Some(wanted.as_str()) == media_type(own);
+                self.content_types.iter().any(fits)
+            })
+        };
+        let mut names = Vec::new();
+        if !self.types.is_empty() {
+            names.push(types());
+        }
+        if !self.labels.is_empty() {
+            names.push(labeled());
+        }
+        if !self.content_types.is_empty() {
+            names.push(typed());
+        }
+        names.extend(self.conditions.iter().map(|c| c.holds(record, expires)));
+        if !self.attributes.is_empty() && names.iter().all(|holds| *holds != self.any) {
+            let all = representation::attributes(settings, record, expires);
+            names.extend(self.attributes.iter().map(|wanted| {
+                let same = self.attributes.iter().filter(|other| other.name == wanted.name);
+                all.get(&wanted.name).is_some_and(|value| same.into_iter().any(|w| w.is(value)))
+            }));
+        }
+        if self.any && !names.is_empty() { names.contains(&true) } else { !names.contains(&false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::names::Names;
+    use saegis_onem2m::resource::ResourceType;
+    use serde_json::json;
+
+    fn record() -> Record {
+        Record {
+            ty: ResourceType::ContentInstance,
+            ri: "cin-1".into(),
+            name: "cin-1".into(),
+            parent: Some("cnt-1".into()),
+            sequence: 0,
+            depth: 3,
+            owner: Some("Cx".into()),
+            named_by: None,
+            registrant: None,
+            names: Names::default(),
+            created: 100,
+            modified: 100,
+            expires: None,
+            state: Some(7),
+            stock: None,
+            size: Some(10),
+            opens: false,
+            attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})
+                .as_object()
+                .unwrap()
+                .clone(),
+        }
+    }
+
+    #[test]
+    fn each_condition_holds_or_not() {
+        use Condition as C;
+        for (holds, fails) in [
+            (C::CreatedBefore(101), C::CreatedBefore(100)),
+            (C::CreatedAfter(100), C::CreatedAfter(101)),
+            (C::ModifiedSince(100), C::ModifiedSince(101)),
+            (C::UnmodifiedSince(101), C::UnmodifiedSince(100)),
+            (C::ExpiresBefore(201), C::ExpiresBefore(200)),
+            (C::ExpiresAfter(200), C::ExpiresAfter(201)),
+            (C::StateSmaller(8), C::StateSmaller(7)),
+            (C::StateBigger(7), C::StateBigger(8)),
+            (C::SizeAbove(10), C::SizeAbove(11)),
+            (C::SizeBelow(11), C::SizeBelow(10)),
+        ] {
+            assert!(holds.holds(&record(), Some(200)), "{holds:?}");
+            assert!(!fails.holds(&record(), Some(200)), "{fails:?}");
+        }
+        let bare = Record { state: None, size: None, ..record() };
+        for absent in [C::ExpiresAfter(0), C::ExpiresBefore(9), C::StateBigger(0), C::SizeBelow(9)]
+        {
+            assert!(!absent.holds(&bare, None), "{absent:?}");
+        }
+    }
+
+    #[test]
+    fn one_of_a_name_and_all_names() {
+        let settings = crate::testing::settings();
+        let filter = |types: &[u16], labels: &[&str], content: &[&str]| Filter {
+            any: false,
+            attributes: vec![],
+            types: types.to_vec(),
+            labels: labels.iter().map(|l| (*l).into()).collect(),
+            content_types: content.iter().map(|c| (*c).into()).collect(),
+            conditions: vec![],
+        };
+        assert!(Filter::default().is_empty());
+        for good in [
+            filter(&[], &[], &[]),
+            filter(&[3, 4], &[], &[]),
+            filter(&[4], &["other", "light"], &["text/plain:0"]),
+            filter(&[4], &["light"], &["text/html", "text/plain"]),
+        ] {
+            assert!(good.matches(&settings, &record(), None), "{good:?}");
+        }
+        for bad in [
+            filter(&[3], &[], &[]),
+            filter(&[], &["lig"], &[]),
+            filter(&[4], &["other"], &[]),
+            filter(&[4], &["light"], &["text/html"]),
+            filter(&[4], &["light"], &["text/plain:1"]),
+        ] {
+            assert!(!bad.matches(&settings, &record(), None), "{bad:?}");
+        }
+    }
+    #[test]
+    fn attributes_are_compared_as_they_are_written() {
+        let settings = crate::testing::settings();
+        let matches = |any, wanted: &[&str]| {
+            let attributes = wanted.iter().map(|w| Wanted::parse(w).unwrap()).collect();
+            Filter { any, attributes, ..Filter::default() }.matches(&settings, &record(), None)
+        };
+        for good in
+            ["rn,cin-1", "rn,cin*", "st,7", "lbl,light", "lbl,room:*", "ty,4", "cnf,*", "cs,10"]
+        {
+            assert!(matches(false, &[good]), "{good}");
+        }
+        for bad in ["rn,cin", "st,70", "lbl,*x", "con,*", "cr,", "nonsense,*"] {
+            assert!(!matches(false, &[bad]), "{bad}");
+        }
+        // One of a name, and all names, or one of them.
+        assert!(matches(false, &["st,8", "st,7", "ty,4"]));
+        assert!(!matches(false, &["st,7", "ty,3"]));
+        assert!(matches(true, &["st,8", "ty,4"]));
+        assert!(!matches(true, &["st,8", "ty,3"]));
+        for none in ["rn", "", ",x", "a b,x"] {
+            assert_eq!(Wanted::parse(none), None, "{none}");
+        }
+        assert_eq!(Wanted::parse("rn,a,b").unwrap().value, "a,b");
+    }
+
+    #[test]
+    fn one_name_is_enough_where_the_operation_says_so() {
+        let settings = crate::testing::settings();
+        let filter = |any| Filter {
+            any,
+            types: vec![3],
+            labels: vec!["light".into()],
+            conditions: vec![Condition::SizeAbove(11)],
+            ..Filter::default()
+        };
+        assert!(filter(true).matches(&settings, &record(), None));
+        assert!(!filter(false).matches(&settings, &record(), None));
+        let none = Filter { labels: vec![], ..filter(true) };
+        assert!(!none.matches(&settings, &record(), None));
+        // Without a condition everything fits.
+        assert!(Filter { any: true, ..Filter::default() }.matches(&settings, &record(), None));
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, good, bad) in [
+            ("a", "a", "ab"),
+            ("*", "", "x"),
+            ("a*", "a", "ba"),
+            ("*a", "ba", "ab"),
+            ("a*a", "aa", "a"),
+            ("a*b*c", "axbxc", "acb"),
+            ("*b*", "abc", "ac"),
+            ("a*bc*bc", "abcbc", "abc"),
+            ("é*é", "éé", "é"),
+            ("a**b", "ab", "a"),
+        ] {
+            assert!(fits(pattern, good), "{pattern} {good}");
+            assert!(pattern == "*" || !fits(pattern, bad), "{pattern} {bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pattern_fits_what_it_was_made_of(parts in proptest::collection::vec("[ab]{0,3}", 1..5), filling in "[ab]{0,3}") {
+            proptest::prop_assert!(fits(&parts.join("*"), &parts.join(&filling)));
+        }
+    }
+}

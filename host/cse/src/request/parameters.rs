@@ -1,0 +1,396 @@
+//! What a request says besides its operation, target and content: the result content and the
+//! filter criteria of its query string, and the parameters in header fields.
+//!
+//! Nothing is passed over in silence. What a request asks for and does not get is refused: with
+//! NOT_IMPLEMENTED where the specification knows it, with BAD_REQUEST where it does not.
+
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp::{EXECUTION_TIME, is_at_once};
+
+use crate::error::quoted;
+use crate::record::parse_timestamp;
+use crate::request::filter_criteria::{Condition, Filter, Wanted};
+use crate::resource::attributes;
+
+/// Most resources in one answer.
+pub(crate) const MAX_RESULTS: usize = 1_000;
+
+/// What the answer holds (m2m:resultContent of TS-0004 clause 6.3.4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResultContent {
+    /// 0: nothing.
+    Nothing,
+    /// 1: the attributes.
+    Attributes,
+    /// 2: the structured address.
+    Address,
+    /// 3: the structured address and the attributes.
+    AddressAndAttributes,
+    /// 4: the attributes and the children.
+    AttributesAndChildren,
+    /// 5: the attributes and references to the children.
+    AttributesAndReferences,
+    /// 6: references to the children.
+    References,
+    /// 8: the children.
+    Children,
+    /// 9: the attributes that are not as the originator gave them.
+    Modified,
+    /// 11: the addresses that a discovery found.
+    Discovered,
+}
+
+/// Parameters that are wrong or not supported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OptionError {
+    /// No such parameter.
+    #[error("there is no parameter and no attribute {0}")]
+    Unknown(String),
+    /// A value that the parameter can't have.
+    #[error("the parameter {0} can't have that value")]
+    Value(&'static str),
+    /// A parameter that can't stand twice, and does.
+    #[error("the parameter {0} stands more than once")]
+    Twice(&'static str),
+    /// A result content that makes no sense for the operation.
+    #[error("the result content {content} does not go with a {operation}")]
+    ResultContent {
+        /// What was asked for.
+        content: u64,
+        /// The operation.
+        operation: &'static str,
+    },
+    /// An attribute for which the filter criteria have parameters (TS-0004 clause 7.3.3.17.9).
+    #[error("the attribute {0} is not a filter: use {1}")]
+    OwnCriterion(&'static str, &'static str),
+    /// Known to the specification, not supported here.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// An answer that is to be fetched from a `<request>`, which is not supported here.
+    #[error("an answer that is fetched later (rt=1) is not supported")]
+    NotFetched,
+}
+
+impl OptionError {
+    /// The code to answer with.
+    pub(crate) fn rsc(&self) -> Rsc {
+        match self {
+            Self::Unsupported(_) => Rsc::NotImplemented,
+            Self::NotFetched => Rsc::NonBlockingSynchRequestNotSupported,
+            Self::Unknown(_)
+            | Self::Value(_)
+            | Self::Twice(_)
+            | Self::OwnCriterion(..)
+            | Self::ResultContent { .. } => Rsc::BadRequest,
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// What the answer holds.
+    pub(crate) content: ResultContent,
+    /// Whether this is a discovery (`fu=1`).
+    pub(crate) discovery: bool,
+    /// Whether addresses are to be unstructured (`drt=2`).
+    pub(crate) unstructured: bool,
+    /// The conditions.
+    pub(crate) filter: Filter,
+    /// Most resources wanted (`lim`).
+    pub(crate) limit: usize,
+    /// How many are passed over (`ofst`, which counts from 1): of those that match, or, where
+    /// children come nested, of the direct children, each with what is below it.
+    pub(crate) skip: usize,
+    /// How far below the target (`lvl`).
+    pub(crate) levels: Option<u16>,
+    /// Where from each that matches the result is (`arp`): names, `..` for the parent.
+    pub(crate) relative: Option<Vec<String>>,
+    /// The attributes that are wanted of the target (`atrl`); none for all.
+    pub(crate) attributes: Option<Vec<String>>,
+}
+
+/// Criteria and parameters that the specification knows and that are not supported, by their short
+/// names.
+const UNSUPPORTED: [&str; 18] = [
+    "asi", "auri", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "ltids", "patr", "plbl", "pty",
+    "rids", "smf", "sqi", "tids", "tqi",
+];
+
+/// Attributes that are no filters, and what is used for them.
+const OWN_CRITERIA: [(&str, &str); 6] = [
+    ("ct", "crb and cra"),
+    ("lt", "ms and us"),
+    ("et", "exb and exa"),
+    ("st", "sts and stb"),
+    ("cs", "sza and szb"),
+    ("cnf", "cty"),
+];
+
+/// Most names in a relative path, and most attributes that are asked for.
+const MAX_SEGMENTS: usize = 16;
+const MAX_ATTRIBUTES: usize = 64;
+
+#[derive(Default)]
+struct Raw {
+    content: Option<u64>,
+    usage: Option<u64>,
+    response: Option<u64>,
+    result_type: Option<u64>,
+    operation: Option<u64>,
+    limit: Option<u64>,
+    offset: Option<u64>,
+    level: Option<u64>,
+    relative: Option<Vec<String>>,
+    attributes: Option<Vec<String>>,
+    filter: Filter,
+}
+
+impl Options {
+    /// Reads the parameters of a request.
+    ///
+    /// # Errors
+    /// The first that is wrong or not supported.
+    pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
+        let later = |(name, value): &(&str, String)| *name == EXECUTION_TIME && !is_at_once(value);
+        if request.parameters.iter().any(later) {
+            return Err(OptionError::Unsupported("an execution time"));
+        }
+        let mut raw = Raw::default();
+        for (name, value) in &request.query {
+            raw.take(name, value)?;
+        }
+        raw.check(request.operation)
+    }
+}
+
+impl Raw {
+    fn take(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
+        use Condition as C;
+        let one = |name| match value {
+            [one] => Ok(one.as_str()),
+            _ => Err(OptionError::Value(name)),
+        };
+        let number = |name| one(name)?.parse::<u64>().map_err(|_| OptionError::Value(name));
+        let time = |name| parse_timestamp(one(name)?).ok_or(OptionError::Value(name));
+        let once = |slot: &mut Option<u64>, name| match slot.replace(number(name)?) {
+            None => Ok(()),
+            Some(_) => Err(OptionError::Twice(name)),
+        };
+        let condition = match name {
+            "rcn" => return once(&mut self.content, "rcn"),
+            "fu" => return once(&mut self.usage, "fu"),
+            "rt" => return once(&mut self.response, "rt"),
+            "drt" => return once(&mut self.result_type, "drt"),
+            "fo" => return once(&mut self.operation, "fo"),
+            "lim" => return once(&mut self.limit, "lim"),
+            "ofst" => return once(&mut self.offset, "ofst"),
+            "lvl" => return once(&mut self.level, "lvl"),
+            // How long a deferred answer is to be kept: there are none.
+            "rp" => return Ok(()),
+            "ty" => {
+                // A list of the element type may be written with spaces too.
+                for part in value.iter().flat_map(|v| v.split(' ')) {
+                    let number = part.parse().map_err(|_| OptionError::Value("ty"))?;
+                    self.filter.types.push(number);
+                }
+                return Ok(());
+            }
+            "lbl" => {
+                self.filter.labels.extend_from_slice(value);
+                return Ok(());
+            }
+            "cty" => {
+                self.filter.content_types.extend_from_slice(value);
+                // Many leave the `+` of a media type unescaped, as in image/svg+xml.
+                if value.len() > 1 {
+                    self.filter.content_types.push(value.join("+"));
+                }
+                return Ok(());
+            }
+            "atr" => {
+                for part in value {
+                    let wanted = Wanted::parse(part).ok_or(OptionError::Value("atr"))?;
+                    self.filter.attributes.push(wanted);
+                }
+                return Ok(());
+            }
+            "arp" => {
+                let path = relative_path(one("arp")?).ok_or(OptionError::Value("arp"))?;
+                return match self.relative.replace(path) {
+                    None => Ok(()),
+                    Some(_) => Err(OptionError::Twice("arp")),
+                };
+            }
+            "atrl" => {
+                let list = self.attributes.get_or_insert_default();
+                list.extend(value.iter().flat_map(|v| v.split(' ')).map(Into::into));
+                let named = |n: &String| (1..=32).contains(&n.len());
+                return if list.len() <= MAX_ATTRIBUTES && list.iter().all(named) {
+                    Ok(())
+                } else {
+                    Err(OptionError::Value("atrl"))
+                };
+            }
+            "crb" => C::CreatedBefore(time("crb")?),
+            "cra" => C::CreatedAfter(time("cra")?),
+            "ms" => C::ModifiedSince(time("ms")?),
+            "us" => C::UnmodifiedSince(time("us")?),
+            "exb" => C::ExpiresBefore(time("exb")?),
+            "exa" => C::ExpiresAfter(time("exa")?),
+            "sts" => C::StateSmaller(number("sts")?),
+            "stb" => C::StateBigger(number("stb")?),
+            "sza" => C::SizeAbove(number("sza")?),
+            "szb" => C::SizeBelow(number("szb")?),
+            _ => return self.take_attribute(name, value),
+        };
+        self.filter.conditions.push(condition);
+        Ok(())
+    }
+
+    /// Takes what is no parameter for a condition on an attribute of that name, one of whose values
+    /// is enough (TS-0009 clause 6.2.2.2).
+    fn take_attribute(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
+        if let Some(known) = UNSUPPORTED.into_iter().find(|n| *n == name) {
+            return Err(OptionError::Unsupported(known));
+        }
+        if let Some((name, instead)) = OWN_CRITERIA.into_iter().find(|(n, _)| *n == name) {
+            return Err(OptionError::OwnCriterion(name, instead));
+        }
+        match name.split_once('.') {
+            Some(("c" | "p", attribute)) if attributes::is_name(attribute) => {
+                Err(OptionError::Unsupported("a condition on attributes of children or parents"))
+            }
+            None if attributes::is_name(name) => {
+                let wanted = |value: &String| Wanted { name: name.into(), value: value.clone() };
+                self.filter.attributes.extend(value.iter().map(wanted));
+                Ok(())
+            }
+            _ => Err(OptionError::Unknown(quoted(name))),
+        }
+    }
+
+    fn check(mut self, operation: Operation) -> Result<Options, OptionError> {
+        match self.response {
+            // Blocking, or whatever the receiver can do.
+            None | Some(3 | 4) => {}
+            Some(1) => return Err(OptionError::NotFetched),
+            Some(2 | 5) => return Err(OptionError::Unsupported("an answer that is deferred")),
+            Some(_) => return Err(OptionError::Value("rt")),
+        }
+        let discovery = match self.usage {
+            None | Some(2) => false,
+            Some(1) => true,
+            Some(3) => return Err(OptionError::Unsupported("fu=3")),
+            Some(_) => return Err(OptionError::Value("fu")),
+        };
+        let unstructured = match self.result_type {
+            None | Some(1) => false,
+            Some(2) => true,
+            Some(_) => return Err(OptionError::Value("drt")),
+        };
+        self.filter.any = match self.operation {
+            None | Some(1) => false,
+            Some(2) => true,
+            Some(3) => return Err(OptionError::Unsupported("a fo other than 1 and 2")),
+            Some(_) => return Err(OptionError::Value("fo")),
+        };
+        let content = result_content(self.content, operation, discovery)?;
+        let criteria = self.limit.is_some()
+            || self.offset.is_some()
+            || self.level.is_some()
+            || self.operation.is_some()
+            || self.relative.is_some()
+            || !self.filter.is_empty();
+        let nests =
+            matches!(content, ResultContent::AttributesAndChildren | ResultContent::Children);
+        let lists = nests
+            || discovery
+            || matches!(
+                content,
+                ResultContent::AttributesAndReferences | ResultContent::References
+            );
+        if criteria && (!lists || operation != Operation::Retrieve) {
+            return Err(OptionError::Unsupported("a condition on the target itself"));
+        }
+        if self.relative.is_some() && nests {
+            return Err(OptionError::Unsupported("arp with nested children"));
+        }
+        // A part of a representation is of one that is retrieved whole (TS-0001 clause 10.1.3).
+        let partial = operation == Operation::Retrieve && content == ResultContent::Attributes;
+        if self.attributes.is_some() && !partial {
+            return Err(OptionError::Value("atrl"));
+        }
+        let positive = |value: Option<u64>, name| match value {
+            Some(0) => Err(OptionError::Value(name)),
+            other => Ok(other),
+        };
+        let limit = positive(self.limit, "lim")?.map_or(MAX_RESULTS, saturating);
+        let skip = positive(self.offset, "ofst")?.map_or(0, |n| saturating(n - 1));
+        let levels = positive(self.level, "lvl")?.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        Ok(Options {
+            content,
+            discovery,
+            unstructured,
+            filter: self.filter,
+            limit: limit.min(MAX_RESULTS),
+            skip,
+            levels,
+            relative: self.relative,
+            attributes: self.attributes,
+        })
+    }
+}
+
+/// A path from one resource to another: names, and `..` for the parent of what is before.
+fn relative_path(text: &str) -> Option<Vec<String>> {
+    let fits = |segment: &str| {
+        let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        segment == ".."
+            || !matches!(segment, "" | "." | "~" | "_" | "-") && segment.bytes().all(unreserved)
+    };
+    let segments: Vec<_> = text.split('/').map(String::from).collect();
+    (segments.len() <= MAX_SEGMENTS && segments.iter().all(|s| fits(s))).then_some(segments)
+}
+
+fn saturating(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn result_content(
+    wanted: Option<u64>,
+    operation: Operation,
+    discovery: bool,
+) -> Result<ResultContent, OptionError> {
+    use Operation::{Create, Delete, Retrieve, Update};
+    use ResultContent as R;
+    if discovery && operation != Retrieve {
+        return Err(OptionError::Value("fu"));
+    }
+    let Some(content) = wanted else {
+        return Ok(match operation {
+            Retrieve if discovery => R::Discovered,
+            Delete => R::Nothing,
+            _ => R::Attributes,
+        });
+    };
+    Ok(match (content, operation) {
+        (11, Retrieve) if discovery => R::Discovered,
+        (6, Retrieve | Delete) => R::References,
+        (0, Create | Update | Delete) => R::Nothing,
+        (1, _) if !discovery => R::Attributes,
+        (2, Create) => R::Address,
+        (3, Create) => R::AddressAndAttributes,
+        (4, Retrieve | Delete) if !discovery => R::AttributesAndChildren,
+        (5, Retrieve | Delete) if !discovery => R::AttributesAndReferences,
+        (8, Retrieve | Delete) if !discovery => R::Children,
+        (9, Create | Update) => R::Modified,
+        (10 | 12, Retrieve) => return Err(OptionError::Unsupported("that result content")),
+        _ => return Err(OptionError::ResultContent { content, operation: operation.name() }),
+    })
+}
+
+#[cfg(test)]
+#[path = "parameters_tests.rs"]
+mod tests;

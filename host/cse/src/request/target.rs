@@ -1,0 +1,214 @@
+//! From the To of a request to a resource, and from a resource to its addresses
+//! (TS-0001 clause 9.3).
+//!
+//! The first segment names the `<CSEBase>`, as `-` or by its name, or any resource by its
+//! resource-ID; the others are names. What has expired, or is below something that has, is not
+//! found, whether it was removed yet or not.
+
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::{Scope, Target};
+
+use crate::error::Refusal;
+use crate::record::{Record, Seconds, alive, earlier};
+use crate::settings::Settings;
+use crate::store::{Edge, Read, StoreError};
+
+/// A resource that is there, and until when.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The resource.
+    pub(crate) record: Record,
+    /// When it or an ancestor expires, whichever is first.
+    pub(crate) expires: Option<Seconds>,
+}
+
+/// What an address leads to.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// A resource.
+    Resource(Found),
+    /// The virtual resource `la` or `ol` of a container.
+    Instance {
+        /// The container.
+        container: Found,
+        /// Which of its instances is meant.
+        edge: Edge,
+    },
+}
+
+/// Finds what `to` leads to.
+///
+/// # Errors
+/// When nothing is there.
+pub(crate) fn resolve(
+    read: &dyn Read,
+    settings: &Settings,
+    to: &Target,
+    now: Seconds,
+) -> Result<Place, Refusal> {
+    if !to.is_at(&settings.cse_id, settings.service_provider.as_deref()) {
+        return Err(Refusal::NotFound);
+    }
+    let mut segments = to.resource.split('/');
+    let first = segments.next().unwrap_or_default();
+    let ri =
+        if first == "-" || first == settings.csebase_name { settings.cse_id.bare() } else { first };
+    let mut found = by_id(read, ri, now)?.ok_or(Refusal::NotFound)?;
+    while let Some(name) = segments.next() {
+        if let Some(edge) = virtual_child(&found.record, name) {
+            return match segments.next() {
+                None => Ok(Place::Instance { container: found, edge }),
+                Some(_) => Err(Refusal::NotFound),
+            };
+        }
+        let child = read.named(&found.record.ri, name)?.ok_or(Refusal::NotFound)?;
+        let record = read.get(&child)?.ok_or(StoreError::Corrupt(child))?;
+        let expires = earlier(found.expires, record.expires);
+        if !alive(expires, now) {
+            return Err(Refusal::NotFound);
+        }
+        found = Found { record, expires };
+    }
+    Ok(Place::Resource(found))
+}
+
+fn virtual_child(parent: &Record, name: &str) -> Option<Edge> {
+    match (parent.ty, name) {
+        (ResourceType::Container, "la") => Some(Edge::Latest),
+        (ResourceType::Container, "ol") => Some(Edge::Oldest),
+        _ => None,
+    }
+}
+
+/// Finds a resource by its resource-ID.
+pub(crate) fn by_id(read: &dyn Read, ri: &str, now: Seconds) -> Result<Option<Found>, StoreError> {
+    let Some(record) = read.get(ri)? else { return Ok(None) };
+    let mut expires = record.expires;
+    let mut above = record.parent.clone();
+    while let Some(ri) = above {
+        let parent = read.get(&ri)?.ok_or(StoreError::Corrupt(ri))?;
+        expires = earlier(expires, parent.expires);
+        above = parent.parent;
+    }
+    Ok(alive(expires, now).then_some(Found { record, expires }))
+}
+
+/// Finds the instance at the edge of a container.
+///
+/// # Errors
+/// When the container has none.
+pub(crate) fn instance(
+    read: &dyn Read,
+    container: &Found,
+    edge: Edge,
+    now: Seconds,
+) -> Result<Found, Refusal> {
+    let mut beyond = None;
+    while let Some(child) = read.instance(&container.record.ri, edge, beyond)? {
+        let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
+        let expires = earlier(container.expires, record.expires);
+        if alive(expires, now) {
+            return Ok(Found { record, expires });
+        }
+        beyond = Some(child.sequence);
+    }
+    Err(Refusal::NotFound)
+}
+
+/// The structured address of a resource, CSE-relative: `cse/light/state`.
+pub(crate) fn structured(read: &dyn Read, record: &Record) -> Result<String, StoreError> {
+    let mut names = vec![record.name.clone()];
+    let mut above = record.parent.clone();
+    while let Some(ri) = above {
+        let parent = read.get(&ri)?.ok_or(StoreError::Corrupt(ri))?;
+        names.push(parent.name);
+        above = parent.parent;
+    }
+    names.reverse();
+    Ok(names.join("/"))
+}
+
+/// Writes a CSE-relative address, structured or not, in the form in which the originator wrote
+/// its own: whoever had to name the CSE can follow no address that does not.
+pub(crate) fn in_scope_of(to: &Target, settings: &Settings, address: &str) -> String {
+    match &to.scope {
+        Scope::CseRelative => address.into(),
+        Scope::SpRelative(_) => format!("{}/{address}", settings.cse_id),
+        Scope::Absolute { sp, .. } => format!("//{sp}{}/{address}", settings.cse_id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn at(bench: &Bench, path: &str) -> Result<String, Refusal> {
+        let snapshot = bench.snapshot();
+        let to = Target::from_path(path).unwrap();
+        match resolve(snapshot.read(), bench.settings(), &to, bench.now())? {
+            Place::Resource(found) => Ok(structured(snapshot.read(), &found.record).unwrap()),
+            Place::Instance { container, edge } => {
+                Ok(format!("{}:{edge:?}", container.record.name))
+            }
+        }
+    }
+
+    #[test]
+    fn every_form_of_an_address_leads_there() {
+        let bench = Bench::with_lights();
+        for path in ["/-", "/cse", "/mn-cse-123456", "/~/mn-cse-123456", "/~/mn-cse-123456/cse"] {
+            assert_eq!(at(&bench, path).unwrap(), "cse", "{path}");
+        }
+        for path in [
+            "/cse/light1",
+            "/-/light1",
+            "/Clight-AE1",
+            "/mn-cse-123456/light1",
+            "/~/mn-cse-123456/Clight-AE1",
+            "/_/in.provider.com/mn-cse-123456/cse/light1",
+        ] {
+            assert_eq!(at(&bench, path).unwrap(), "cse/light1", "{path}");
+        }
+        for path in ["/cse/light1/state", "/Clight-AE1/state"] {
+            assert_eq!(at(&bench, path).unwrap(), "cse/light1/state", "{path}");
+        }
+        assert_eq!(at(&bench, "/Clight-AE1/state/la").unwrap(), "state:Latest");
+        assert_eq!(at(&bench, "/cse/light1/state/ol").unwrap(), "state:Oldest");
+    }
+
+    #[test]
+    fn where_nothing_is_nothing_is_found() {
+        let bench = Bench::with_lights();
+        for path in [
+            "/light1",
+            "/cse/light3",
+            "/cse/cse",
+            "/cse/Clight-AE1",
+            "/cse/light1/la",
+            "/cse/la",
+            "/la",
+            "/cse/light1/state/la/la",
+            "/cse/light1/-",
+            "/~/other/cse",
+            "/_/elsewhere.com/mn-cse-123456/cse",
+        ] {
+            assert!(matches!(at(&bench, path), Err(Refusal::NotFound)), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_written_as_the_question() {
+        let bench = Bench::with_lights();
+        let write = |path| {
+            let to = Target::from_path(path).unwrap();
+            in_scope_of(&to, bench.settings(), "cse/light1")
+        };
+        assert_eq!(write("/cse"), "cse/light1");
+        assert_eq!(write("/~/mn-cse-123456"), "/mn-cse-123456/cse/light1");
+        assert_eq!(
+            write("/_/in.provider.com/mn-cse-123456"),
+            "//in.provider.com/mn-cse-123456/cse/light1"
+        );
+    }
+}

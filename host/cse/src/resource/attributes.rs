@@ -1,0 +1,374 @@
+//! The attributes of each resource type: which may be given when it is created and when it is
+//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7; those
+//! of other types are in modules of their own).
+
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use serde_json::Value;
+
+use crate::access::policy;
+use crate::error::quoted;
+use crate::record::{Attributes, Seconds, parse_timestamp};
+use crate::resource::access_tables::{self, MAX_POLICIES};
+use crate::resource::service_subscription;
+use crate::resource::tables;
+use crate::resource::values::Kind;
+
+/// Whether an attribute may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum May {
+    /// Must be given (M).
+    Must,
+    /// May be given (O).
+    Can,
+    /// Must not be given (NP).
+    Not,
+}
+
+/// A row of a table.
+pub(crate) struct Row {
+    name: &'static str,
+    kind: Kind,
+    create: May,
+    update: May,
+}
+
+use Kind::{
+    Any, AppId, Boolean, ContentInfo, Count, Creator, Entity, Kept, Labels, Link, Links, Name,
+    NotDone, PointsOfAccess, Rules, Serializations, Text, Texts, Time, Unsupported,
+};
+use May::{Can, Must, Not};
+
+pub(crate) const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
+    Row { name, kind, create, update }
+}
+
+/// Universal attributes, and the common ones that all types here have (clause 7.4.1).
+const COMMON: &[Row] = &[
+    row("ty", Kept, Not, Not),
+    row("ri", Kept, Not, Not),
+    row("rn", Name, Can, Not),
+    row("pi", Kept, Not, Not),
+    row("ct", Kept, Not, Not),
+    row("lt", Kept, Not, Not),
+    row("et", Time, Can, Can),
+    row("lbl", Labels, Can, Can),
+];
+
+/// What resources have besides that can be announced (the same clause).
+const ANNOUNCEABLE: &[Row] = &[
+    row("at", Unsupported, Can, Can),
+    row("aa", Unsupported, Can, Can),
+    row("ast", Unsupported, Can, Can),
+];
+
+/// `<AE>`. TS-0004 asks for `srv` at a creation; originators of earlier releases don't know it,
+/// so it is not insisted on.
+const AE: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("apn", Text(256), Can, Can),
+    row("api", AppId, Must, Not),
+    row("aei", Kept, Not, Not),
+    row("poa", PointsOfAccess, Can, Can),
+    row("or", Text(1024), Can, Can),
+    row("nl", Link, Can, Can),
+    row("rr", Boolean, Must, Can),
+    row("csz", Serializations, Can, Can),
+    row("srv", Texts, Can, Can),
+    row("esi", Unsupported, Can, Can),
+    row("mei", Unsupported, Can, Can),
+    row("tri", Unsupported, Can, Can),
+    row("trn", Unsupported, Can, Can),
+    row("regs", Unsupported, Can, Can),
+    row("trps", NotDone, Can, Can),
+    row("ape", Unsupported, Can, Can),
+    row("scp", Unsupported, Can, Can),
+    row("tren", NotDone, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<container>`.
+const CONTAINER: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), Can, Can),
+    row("daci", Unsupported, Can, Can),
+    row("cstn", Entity, Can, Can),
+    row("st", Kept, Not, Not),
+    row("cr", Creator, Can, Not),
+    row("mni", Count, Can, Can),
+    row("mbs", Count, Can, Can),
+    row("mia", Count, Can, Can),
+    row("cni", Kept, Not, Not),
+    row("cbs", Kept, Not, Not),
+    row("li", Kept, Not, Not),
+    row("or", Text(1024), Can, Can),
+    row("disr", NotDone, Can, Can),
+    row("loc", Unsupported, Can, Can),
+];
+
+/// `<contentInstance>`. It can't be updated, and it has no access control of its own.
+const CONTENT_INSTANCE: &[Row] = &[
+    row("st", Kept, Not, Not),
+    row("cr", Creator, Can, Not),
+    row("cnf", ContentInfo, Can, Not),
+    row("cs", Kept, Not, Not),
+    row("con", Any, Must, Not),
+    row("conr", Unsupported, Can, Not),
+    row("or", Text(1024), Can, Not),
+    row("dgt", Time, Can, Not),
+    row("dcnt", Unsupported, Can, Not),
+    row("loc", Unsupported, Can, Not),
+];
+
+fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
+    let own = match ty {
+        ResourceType::Ae => AE,
+        ResourceType::Container => CONTAINER,
+        ResourceType::ContentInstance => CONTENT_INSTANCE,
+        ResourceType::Subscription => tables::SUBSCRIPTION,
+        ResourceType::Group => tables::GROUP,
+        ResourceType::PollingChannel => tables::POLLING_CHANNEL,
+        // Nobody creates or updates one by a request.
+        ResourceType::CseBase => &[],
+        ResourceType::AccessControlPolicy => access_tables::ACCESS_CONTROL_POLICY,
+        ResourceType::AeAnnc => access_tables::AE_ANNC,
+        ResourceType::RemoteCse => access_tables::REMOTE_CSE,
+        ResourceType::Node => access_tables::NODE,
+        ResourceType::ServiceSubscriptionProfile => access_tables::SERVICE_SUBSCRIPTION_PROFILE,
+        ResourceType::ServiceSubscribedNode => access_tables::SERVICE_SUBSCRIBED_NODE,
+        ResourceType::ServiceSubscribedAppRule => access_tables::SERVICE_SUBSCRIBED_APP_RULE,
+    };
+    let announceable = match ty {
+        ResourceType::AccessControlPolicy
+        | ResourceType::Ae
+        | ResourceType::Container
+        | ResourceType::ContentInstance
+        | ResourceType::Group
+        | ResourceType::Node
+        | ResourceType::RemoteCse => ANNOUNCEABLE,
+        ResourceType::AeAnnc
+        | ResourceType::CseBase
+        | ResourceType::PollingChannel
+        | ResourceType::ServiceSubscribedAppRule
+        | ResourceType::ServiceSubscribedNode
+        | ResourceType::ServiceSubscriptionProfile
+        | ResourceType::Subscription => &[],
+    };
+    COMMON.iter().chain(announceable).chain(own)
+}
+
+/// Whether a resource of that type can have an attribute of that name.
+pub(crate) fn is_known(ty: ResourceType, name: &str) -> bool {
+    rows(ty).any(|row| row.name == name)
+}
+
+/// Whether resources of any type can have an attribute of that name.
+pub(crate) fn is_name(name: &str) -> bool {
+    ResourceType::ALL.into_iter().any(|ty| is_known(ty, name))
+}
+
+/// What is wrong with an attribute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AttributeError {
+    /// No such attribute.
+    #[error("a {} has no attribute {name}", .of.root())]
+    Unknown {
+        /// The type of the resource.
+        of: ResourceType,
+        /// What was given.
+        name: String,
+    },
+    /// One that must not be given.
+    #[error("the attribute {0} must not be given")]
+    NotPermitted(&'static str),
+    /// One that is missing.
+    #[error("the attribute {0} is missing")]
+    Missing(&'static str),
+    /// One that can't be removed.
+    #[error("the attribute {0} can't be null")]
+    Null(&'static str),
+    /// A value of the wrong kind.
+    #[error("the attribute {name} {why}")]
+    Value {
+        /// The attribute.
+        name: &'static str,
+        /// What it should be.
+        why: String,
+    },
+    /// Known to the specification, not supported here.
+    #[error("the attribute {0} is not supported yet")]
+    Unsupported(&'static str),
+}
+
+impl AttributeError {
+    /// A value that is wrong for a reason that no table knows.
+    pub(crate) fn value(name: &'static str, why: &str) -> Self {
+        Self::Value { name, why: why.into() }
+    }
+
+    /// The code to answer with (TS-0004 clause 7.3.3): the specification tells attributes that a
+    /// CSE does not support from those that are wrong.
+    pub(crate) fn rsc(&self) -> Rsc {
+        match self {
+            Self::Unsupported(_) => Rsc::NotImplemented,
+            Self::Unknown { .. }
+            | Self::NotPermitted(_)
+            | Self::Missing(_)
+            | Self::Null(_)
+            | Self::Value { .. } => Rsc::BadRequest,
+        }
+    }
+}
+
+fn find(of: ResourceType, name: &str) -> Result<&'static Row, AttributeError> {
+    rows(of)
+        .find(|r| r.name == name)
+        .ok_or_else(|| AttributeError::Unknown { of, name: quoted(name) })
+}
+
+/// Checks a value, other than null, that may be given.
+fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
+    if row.kind == Unsupported {
+        return Err(AttributeError::Unsupported(row.name));
+    }
+    if may == Not {
+        return Err(AttributeError::NotPermitted(row.name));
+    }
+    match row.kind {
+        Rules => return policy::check(row.name, value),
+        NotDone if value == &Value::Bool(true) => {
+            return Err(AttributeError::Unsupported(row.name));
+        }
+        _ => {}
+    }
+    row.kind.check(value).map_err(|why| AttributeError::Value { name: row.name, why })
+}
+
+/// Names and values of other times and places, brought to the ones that are kept.
+fn canonical(ty: ResourceType, representation: Attributes) -> Result<Attributes, AttributeError> {
+    match ty {
+        ResourceType::ServiceSubscribedAppRule => service_subscription::canonical(representation),
+        _ => Ok(representation),
+    }
+}
+
+/// Checks what the attributes of a resource say together.
+///
+/// # Errors
+/// What does not go together.
+pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), AttributeError> {
+    match ty {
+        ResourceType::AccessControlPolicy => policy::check_whole(all),
+        ResourceType::ServiceSubscribedNode => service_subscription::check_whole(all),
+        _ => Ok(()),
+    }
+}
+
+/// An expiration time must lie in the future.
+fn future(value: &Value, now: Seconds) -> Result<Seconds, AttributeError> {
+    match value.as_str().and_then(parse_timestamp) {
+        Some(at) if at > now => Ok(at),
+        _ => Err(AttributeError::value("et", "must be in the future")),
+    }
+}
+
+/// What was given for a new resource.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Given {
+    /// The name asked for.
+    pub(crate) name: Option<String>,
+    /// The expiration time asked for.
+    pub(crate) expires: Option<Seconds>,
+    /// Whether the creator is to be entered.
+    pub(crate) creator: bool,
+    /// The rest, checked.
+    pub(crate) attributes: Attributes,
+}
+
+/// Checks the representation of a new resource.
+///
+/// # Errors
+/// The first attribute that is wrong.
+pub(crate) fn for_create(
+    ty: ResourceType,
+    representation: Attributes,
+    now: Seconds,
+) -> Result<Given, AttributeError> {
+    let mut given = Given::default();
+    for (name, value) in canonical(ty, representation)? {
+        let row = find(ty, &name)?;
+        if value.is_null() {
+            match row.kind {
+                Creator => given.creator = true,
+                Unsupported => return Err(AttributeError::Unsupported(row.name)),
+                _ if row.create == Must => return Err(AttributeError::Missing(row.name)),
+                _ => return Err(AttributeError::Null(row.name)),
+            }
+            continue;
+        }
+        check(row, row.create, &value)?;
+        match row.kind {
+            Name => given.name = value.as_str().map(Into::into),
+            Time if row.name == "et" => given.expires = Some(future(&value, now)?),
+            _ => {
+                given.attributes.insert(name, value);
+            }
+        }
+    }
+    match rows(ty).find(|r| r.create == Must && !given.attributes.contains_key(r.name)) {
+        Some(missing) => Err(AttributeError::Missing(missing.name)),
+        None => check_whole(ty, &given.attributes).map(|()| given),
+    }
+}
+
+/// An attribute that a subscription always has, though nobody has to give it.
+pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
+
+/// A change of a resource.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Change {
+    /// A new expiration time; `Some(None)` where the originator leaves it to the CSE.
+    pub(crate) expires: Option<Option<Seconds>>,
+    /// New values.
+    pub(crate) set: Attributes,
+    /// What is removed.
+    pub(crate) removed: Vec<&'static str>,
+}
+
+/// Checks the representation of an update.
+///
+/// # Errors
+/// The first attribute that is wrong.
+pub(crate) fn for_update(
+    ty: ResourceType,
+    representation: Attributes,
+    now: Seconds,
+) -> Result<Change, AttributeError> {
+    let mut change = Change::default();
+    for (name, value) in canonical(ty, representation)? {
+        let row = find(ty, &name)?;
+        if !value.is_null() {
+            check(row, row.update, &value)?;
+            if row.name == "et" {
+                change.expires = Some(Some(future(&value, now)?));
+            } else {
+                change.set.insert(name, value);
+            }
+        } else if row.kind == Unsupported {
+            return Err(AttributeError::Unsupported(row.name));
+        } else if row.update == Not {
+            return Err(AttributeError::NotPermitted(row.name));
+        } else if row.create == Must || row.name == NOTIFICATION_CONTENT {
+            return Err(AttributeError::Null(row.name));
+        } else if row.name == "et" {
+            change.expires = Some(None);
+        } else {
+            change.removed.push(row.name);
+        }
+    }
+    Ok(change)
+}
+
+#[cfg(test)]
+#[path = "attributes_tests.rs"]
+mod tests;

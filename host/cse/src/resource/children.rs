@@ -1,0 +1,79 @@
+//! Which resource types are children of which (the tables 7.4.x.1-4 of TS-0004).
+
+use saegis_onem2m::resource::ResourceType;
+
+use crate::notification::subscription;
+
+/// Whether a resource of type `child` can be created here below one of type `parent`.
+pub(crate) fn is_child(child: ResourceType, parent: ResourceType) -> bool {
+    use ResourceType::{
+        AccessControlPolicy, Ae, AeAnnc, Container, ContentInstance, CseBase, Group, Node,
+        PollingChannel, RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode,
+        ServiceSubscriptionProfile, Subscription,
+    };
+    if child == Subscription {
+        return subscription::is_subscribable(parent);
+    }
+    matches!(
+        (parent, child),
+        (CseBase | Ae | RemoteCse, Container | Group | AccessControlPolicy)
+            | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
+            | (CseBase | RemoteCse, Node | AeAnnc)
+            | (Ae, PollingChannel)
+            | (Container, Container | ContentInstance)
+            | (ServiceSubscriptionProfile, ServiceSubscribedNode)
+    )
+}
+
+/// Whether the specification knows children of the type with that number below `parent`, be they
+/// hosted here or not.
+pub(crate) fn may_have(parent: ResourceType, child: u64) -> bool {
+    let hosted = u16::try_from(child).ok().and_then(ResourceType::from_number);
+    hosted.is_some_and(|child| is_child(child, parent)) || known(parent).contains(&child)
+}
+
+/// The numbers of the types in the table of a type, as in TS-0004 table 6.3.4.2.1-1.
+fn known(parent: ResourceType) -> &'static [u64] {
+    use ResourceType as T;
+    match parent {
+        T::CseBase => &[
+            1, 2, 3, 6, 9, 10, 11, 12, 14, 16, 17, 18, 19, 21, 22, 23, 26, 28, 29, 31, 32, 34, 35,
+            36, 37, 38, 40, 41, 43, 45, 48, 49, 50, 51, 10005, 10016,
+        ],
+        T::RemoteCse => &[
+            1, 3, 9, 15, 23, 28, 29, 34, 40, 41, 48, 50, 51, 10001, 10002, 10003, 10009, 10010,
+            10014, 10016, 10028, 10029, 10038, 10040, 10041,
+        ],
+        T::Ae => &[1, 3, 9, 15, 23, 24, 28, 29, 34, 41, 46, 47, 48, 50, 51],
+        T::AeAnnc => {
+            &[1, 3, 9, 23, 24, 28, 29, 41, 50, 51, 10001, 10003, 10009, 10024, 10028, 10029, 10041]
+        }
+        T::Container => &[3, 4, 23, 24, 28, 29, 51],
+        T::Group => &[23, 24, 51],
+        T::Node => &[13, 18, 23, 24, 51],
+        T::ServiceSubscriptionProfile => &[20, 23, 51],
+        T::AccessControlPolicy | T::ServiceSubscribedNode | T::ServiceSubscribedAppRule => {
+            &[23, 51]
+        }
+        T::ContentInstance | T::PollingChannel | T::Subscription => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_created_can_be_subscribed_to() {
+        for parent in ResourceType::ALL {
+            for child in ResourceType::ALL.into_iter().filter(|child| is_child(*child, parent)) {
+                assert!(may_have(parent, child.number().into()), "{parent:?} {child:?}");
+            }
+            assert!(!may_have(parent, 5), "{parent:?}: a CSEBase is below nothing");
+            assert!(!may_have(parent, 99_999) && !may_have(parent, 65_536 + 4), "{parent:?}");
+        }
+        assert!(may_have(ResourceType::Container, 28), "a flexContainer, though none is hosted");
+        assert!(!may_have(ResourceType::Ae, 4));
+        assert!(!may_have(ResourceType::Container, 2));
+    }
+}

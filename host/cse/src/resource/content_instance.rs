@@ -1,0 +1,168 @@
+//! What a container keeps of its instances: how many, how much, how long
+//! (TS-0001 clause 9.6.6, TS-0004 clause 7.4.7). The oldest go first.
+
+use crate::error::Refusal;
+use crate::record::{Record, Seconds, Stock, alive, earlier};
+use crate::settings::Limits;
+use crate::store::{Edge, Read, StoreError, Writer};
+
+/// What a container may hold: what it asks for, but no more than we give.
+pub(crate) fn capacity(container: &Record, limits: &Limits) -> Stock {
+    let asked = |name| container.attributes.get(name).and_then(serde_json::Value::as_u64);
+    Stock {
+        count: asked("mni").unwrap_or(u64::MAX).min(limits.max_instances),
+        bytes: asked("mbs").unwrap_or(u64::MAX).min(limits.max_container_bytes),
+    }
+}
+
+/// When an instance created then is too old for its container.
+fn too_old(container: &Record, created: Seconds) -> Option<Seconds> {
+    let age = container.attributes.get("mia").and_then(serde_json::Value::as_u64)?;
+    Some(created.saturating_add(age))
+}
+
+/// Stores a new instance, and removes as many of the oldest as it takes.
+///
+/// # Errors
+/// When there is no room for it even in an empty container.
+pub(crate) fn admit(
+    writer: &mut Writer<'_>,
+    limits: &Limits,
+    container: &mut Record,
+    instance: &mut Record,
+) -> Result<(), Refusal> {
+    let most = capacity(container, limits);
+    let size = instance.size.unwrap_or(0);
+    if size > limits.max_content_bytes {
+        return Err(Refusal::NotAcceptable("the content is larger than one instance may be"));
+    }
+    if most.count == 0 || size > most.bytes {
+        return Err(Refusal::NotAcceptable("the container has no room for such an instance"));
+    }
+    let too_old = too_old(container, instance.created);
+    if too_old.is_some_and(|at| at <= instance.created) {
+        return Err(Refusal::NotAcceptable("the container keeps no instance for any time"));
+    }
+    instance.expires = earlier(instance.expires, too_old);
+    drop_expired(writer, container, instance.created)?;
+    let state = container.state.unwrap_or(0).saturating_add(1);
+    container.state = Some(state);
+    instance.state = Some(state);
+    container.modified = instance.created;
+    writer.put(instance)?;
+    let stock = container.stock.get_or_insert_default();
+    stock.count = stock.count.saturating_add(1);
+    stock.bytes = stock.bytes.saturating_add(size);
+    trim(writer, limits, container)?;
+    writer.put(container)?;
+    Ok(())
+}
+
+/// Removes the instances that have expired, which count for nothing. The container itself is not
+/// stored.
+pub(crate) fn drop_expired(
+    writer: &mut Writer<'_>,
+    container: &mut Record,
+    now: Seconds,
+) -> Result<(), StoreError> {
+    while let Some(ri) = writer.first_expired_in(&container.ri, now)? {
+        let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+        writer.remove_tree(&ri, 1)?;
+        container.stock.get_or_insert_default().lose(&record);
+    }
+    Ok(())
+}
+
+/// A container as it is now: without what has expired and is not removed yet. It is to be looked at, not
+/// to be stored.
+pub(crate) fn as_it_is(
+    read: &dyn Read,
+    container: &mut Record,
+    now: Seconds,
+) -> Result<(), StoreError> {
+    if let Some(stock) = &mut container.stock {
+        let expired = read.expired_in(&container.ri, now)?;
+        stock.count = stock.count.saturating_sub(expired.count);
+        stock.bytes = stock.bytes.saturating_sub(expired.bytes);
+    }
+    Ok(())
+}
+
+/// Removes the oldest instances until the container holds no more than it may. The container
+/// itself is not stored.
+pub(crate) fn trim(
+    writer: &mut Writer<'_>,
+    limits: &Limits,
+    container: &mut Record,
+) -> Result<(), StoreError> {
+    let most = capacity(container, limits);
+    let stock = container.stock.get_or_insert_default();
+    while stock.count > most.count || stock.bytes > most.bytes {
+        let oldest = writer.read().instance(&container.ri, Edge::Oldest, None)?;
+        let corrupt = || StoreError::Corrupt(container.ri.clone());
+        let oldest = oldest.ok_or_else(corrupt)?;
+        let record = writer.read().get(&oldest.ri)?.ok_or_else(corrupt)?;
+        writer.remove_tree(&oldest.ri, 1)?;
+        stock.lose(&record);
+    }
+    Ok(())
+}
+
+/// Applies a new maximum age to the instances that are there: what is too old goes, the others
+/// expire when they will be. An age that is longer than before holds for new instances only. The
+/// container itself is not stored.
+pub(crate) fn shorten(
+    writer: &mut Writer<'_>,
+    container: &mut Record,
+    now: Seconds,
+) -> Result<(), StoreError> {
+    let mut beyond = None;
+    while let Some(child) = writer.read().instance(&container.ri, Edge::Oldest, beyond)? {
+        let found = writer.read().get(&child.ri)?;
+        let mut instance = found.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
+        let expires = earlier(instance.expires, too_old(container, instance.created));
+        if !alive(expires, now) {
+            writer.remove_tree(&child.ri, 1)?;
+            container.stock.get_or_insert_default().lose(&instance);
+        } else if expires != instance.expires {
+            instance.expires = expires;
+            writer.put(&instance)?;
+        }
+        beyond = Some(child.sequence);
+    }
+    Ok(())
+}
+
+/// Why an instance goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// An originator deleted it, then: that modifies the container.
+    Deleted(Seconds),
+    /// Its time is up.
+    Expired,
+}
+
+/// Removes an instance and takes it out of its container's account.
+pub(crate) fn remove(
+    writer: &mut Writer<'_>,
+    instance: &Record,
+    loss: Loss,
+) -> Result<(), StoreError> {
+    writer.remove_tree(&instance.ri, 1)?;
+    let corrupt = || StoreError::Corrupt(instance.ri.clone());
+    let parent = instance.parent.as_deref().ok_or_else(corrupt)?;
+    let mut container = writer.read().get(parent)?.ok_or_else(corrupt)?;
+    container.stock.get_or_insert_default().lose(instance);
+    if let Loss::Deleted(now) = loss {
+        container.state = container.state.map(|s| s.saturating_add(1));
+        container.modified = now;
+    }
+    writer.put(&container)
+}
+
+impl Stock {
+    pub(crate) fn lose(&mut self, instance: &Record) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(instance.size.unwrap_or(0));
+    }
+}

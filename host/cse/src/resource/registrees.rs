@@ -1,0 +1,221 @@
+//! What the CSE knows about who may register and who is registered, for whoever decides that.
+
+use std::time::SystemTime;
+
+use saegis_onem2m::id::{AeIdStem, CseId};
+use saegis_onem2m::primitive::RequestPrimitive;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::Target;
+
+use crate::access::names::Registrant;
+use crate::cse::EmbeddedCse;
+use crate::error::Refusal;
+use crate::operation::delete;
+use crate::record::{Record, alive, seconds};
+use crate::request::budget::RequestBudget;
+use crate::request::target::{self, Place};
+use crate::resource::ae_announcement::{self, Announcement};
+use crate::resource::remote_cse;
+use crate::resource::service_subscription::{self, ServiceSubscription};
+use crate::store::{Read, StoreError};
+
+/// An AE that got its AE-ID by registering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearntAe {
+    /// Its AE-ID-Stem, which is its resource-ID.
+    pub stem: String,
+    /// The Credential-ID that it registered with.
+    pub credential_id: String,
+}
+
+impl EmbeddedCse {
+    /// The CSE-IDs of the CSEs that are registered, in the order in which they registered. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn registree_cses(&self, now: SystemTime) -> Result<Vec<CseId>, StoreError> {
+        self.look(|read| remote_cse::all(read, self.settings(), seconds(now)))
+    }
+
+    /// Whether that CSE is registered. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn is_registree_cse(&self, cse: &CseId, now: SystemTime) -> Result<bool, StoreError> {
+        let id = cse.to_string();
+        let found = self.look(|read| remote_cse::of(read, self.settings(), &id, seconds(now)))?;
+        Ok(found.is_some())
+    }
+
+    /// Which applications may register at that CSE, as far as the service subscriptions say
+    /// (TS-0004 clause 7.3.2.7). Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn service_subscription(
+        &self,
+        cse: &CseId,
+        now: SystemTime,
+    ) -> Result<ServiceSubscription, StoreError> {
+        self.look(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
+    }
+
+    /// The CSE that an AE with an S-type AE-ID is registered at, as that CSE announced it to us: where
+    /// a request for the AE has to go. None for an AE that is registered here, or nowhere. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn announced_at(
+        &self,
+        stem: &AeIdStem,
+        now: SystemTime,
+    ) -> Result<Option<CseId>, StoreError> {
+        self.look(|read| {
+            let announced = ae_announcement::of(read, stem.as_str(), seconds(now))?;
+            announced.map(|record| ae_announcement::announced_by(&record)).transpose()
+        })
+    }
+
+    /// Where an AE with an S-type AE-ID is, or what is below it, whose address has the AE-ID in the
+    /// place of a CSE-ID (TS-0001 clause 7.2): here, or at the CSE that announced it. None where the
+    /// address is no such one, or there is no such AE. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn locate(&self, to: &Target, now: SystemTime) -> Result<Option<Target>, StoreError> {
+        self.look(|read| ae_announcement::locate(read, to, seconds(now)))
+    }
+
+    /// What an update of an `<AEAnnc>` asks for that names the AE's credential: the AE as it would be
+    /// announced then, which the service subscription has to allow as it does a create's
+    /// ([`Announcement::of`]). None for any other request. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn announced_anew(
+        &self,
+        request: &RequestPrimitive,
+        now: SystemTime,
+    ) -> Result<Option<Announcement>, StoreError> {
+        let now = seconds(now);
+        self.look(|read| Announcement::of_update(read, self.settings(), request, now))
+    }
+
+    /// The AE-ID-Stem of the AE that is the resource at an address, if an AE is. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn ae_at(&self, to: &Target, now: SystemTime) -> Result<Option<String>, StoreError> {
+        self.look(|read| match target::resolve(read, self.settings(), to, seconds(now)) {
+            Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => {
+                Ok(Some(found.record.ri))
+            }
+            Err(Refusal::Store(error)) => Err(error),
+            Ok(_) | Err(_) => Ok(None),
+        })
+    }
+
+    /// Whether an AE with that AE-ID-Stem is registered here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn is_ae(&self, stem: &AeIdStem, now: SystemTime) -> Result<bool, StoreError> {
+        let is_ae = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, seconds(now));
+        self.look(|read| Ok(read.get(stem.as_str())?.is_some_and(is_ae)))
+    }
+
+    /// The AEs that got their AE-ID by registering, each with the Credential-ID that registered it, but for
+    /// those whose AE-ID-Stem is `known`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn learnt_aes(
+        &self,
+        known: &dyn Fn(&str) -> bool,
+        now: SystemTime,
+    ) -> Result<Vec<LearntAe>, StoreError> {
+        let base = self.settings().cse_id.bare();
+        self.look(|read| {
+            let mut all = Vec::new();
+            let mut after = None;
+            while let Some(child) = read.next_of_type(base, ResourceType::Ae, after)? {
+                after = Some(child.sequence);
+                if known(&child.ri) {
+                    continue;
+                }
+                let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
+                let registrant = record.registrant.filter(|r| r.learnt && !r.freed);
+                if let Some(registrant) = registrant
+                    && alive(record.expires, seconds(now))
+                {
+                    all.push(LearntAe { stem: record.ri, credential_id: registrant.id });
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// The AE with that AE-ID-Stem is not that credential's any more, if it was: it got its AE-ID by
+    /// registering, and has lost it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn forget_credential(&self, stem: &str, credential_id: &str) -> Result<(), StoreError> {
+        let is_its = |ae: &Record| {
+            let its = ae.registrant.as_ref().filter(|registrant| registrant.id == credential_id);
+            ae.ty == ResourceType::Ae
+                && its.is_some_and(|registrant| registrant.learnt && !registrant.freed)
+        };
+        // Most of them have none.
+        if !self.look(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {
+            return Ok(());
+        }
+        let forgotten = self.store().write(&RequestBudget::unlimited(), |writer| {
+            if let Some(mut ae) = writer.read().get(stem)?.filter(is_its) {
+                ae.registrant = ae.registrant.map(|its| Registrant { freed: true, ..its });
+                writer.put(&ae)?;
+            }
+            Ok(())
+        });
+        forgotten.inspect_err(|error| self.note(error))
+    }
+
+    /// Removes the AE with that AE-ID-Stem and all that is below it, or where a Credential-ID is given, only
+    /// the AE that it registered. Subscribers are not told. Tells whether there was one. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn remove_ae(
+        &self,
+        stem: &AeIdStem,
+        credential_id: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let removed = self.store().write(&RequestBudget::unlimited(), |writer| {
+            let is_it = |ae: &Record| {
+                let registrant = ae.registrant.as_ref().map(|registrant| registrant.id.as_str());
+                ae.ty == ResourceType::Ae
+                    && (credential_id.is_none() || registrant == credential_id)
+            };
+            let Some(ae) = writer.read().get(stem.as_str())?.filter(is_it) else {
+                return Ok(false);
+            };
+            delete::expired(writer, &ae)?;
+            Ok(true)
+        });
+        removed.inspect_err(|error| self.note(error))
+    }
+
+    fn look<T>(
+        &self,
+        work: impl FnOnce(&dyn Read) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let looked = self
+            .store()
+            .snapshot(&RequestBudget::unlimited())
+            .and_then(|snapshot| work(snapshot.read()));
+        looked.inspect_err(|error| self.note(error))
+    }
+}

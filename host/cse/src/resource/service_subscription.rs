@@ -1,0 +1,198 @@
+//! Service subscriptions: which applications may register at which CSE (TS-0001 clauses 9.6.19,
+//! 9.6.20 and 9.6.29).
+//!
+//! They are on an IN-CSE only, and its administrators' alone to change. A `<serviceSubscribedNode>`
+//! has its CSE-ID in its resource-ID, so there is one for a CSE, and it is found by its name. This
+//! CSE keeps the rules; who asks it for them applies them.
+
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::resource::ResourceType;
+use serde_json::Value;
+
+use crate::access::decision::Access;
+use crate::access::originator;
+use crate::error::Refusal;
+use crate::operation::delete;
+use crate::record::{Attributes, Record, Seconds, alive};
+use crate::request::context::Context;
+use crate::request::target;
+use crate::resource::attributes::AttributeError;
+use crate::resource::links;
+use crate::settings::Settings;
+use crate::store::{Child, Read, StoreError, Writer};
+
+/// The attribute of a node that names its rules.
+const RULE_LINKS: &str = "rlk";
+
+/// The attribute of a rule with the Credential-IDs, and the name that it has in TS-0013.
+const CREDENTIALS: &str = "apci";
+const CREDENTIALS_IN_TESTS: &str = "aci";
+
+/// What is said about the applications of a CSE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceSubscription {
+    /// There is no service subscription.
+    NoProfile,
+    /// None has a node with that CSE-ID.
+    NoNode,
+    /// There is a node.
+    Node {
+        /// The rules that it links to. None where it says nothing about rules; where it has a list
+        /// without a rule, no application may register.
+        rules: Option<Vec<AppRule>>,
+    },
+}
+
+/// A rule: which combinations of credential, application and AE-ID may register. `*` stands for any
+/// characters, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppRule {
+    /// The Credential-IDs that it is about; none where it is about AEs without a security
+    /// association.
+    pub credential_ids: Option<Vec<String>>,
+    /// The App-IDs that are allowed.
+    pub app_ids: Option<Vec<String>>,
+    /// The AE-ID-Stems that are allowed.
+    pub ae_ids: Option<Vec<String>>,
+    /// The Role-IDs that are allowed in requests.
+    pub role_ids: Option<Vec<String>>,
+}
+
+impl AppRule {
+    fn read(record: &Record) -> Self {
+        let list = |name: &str| {
+            let list = record.attributes.get(name)?.as_array()?;
+            Some(list.iter().filter_map(Value::as_str).map(Into::into).collect())
+        };
+        Self {
+            credential_ids: list(CREDENTIALS),
+            app_ids: list("aai"),
+            ae_ids: list("aae"),
+            role_ids: list("ari"),
+        }
+    }
+}
+
+/// Whether a resource of that type belongs to a service subscription.
+fn is_part(ty: ResourceType) -> bool {
+    use ResourceType as T;
+    matches!(
+        ty,
+        T::ServiceSubscriptionProfile | T::ServiceSubscribedNode | T::ServiceSubscribedAppRule
+    )
+}
+
+/// Whether that changes a service subscription.
+pub(crate) fn is_change(access: Access, on: ResourceType) -> bool {
+    match access {
+        Access::Create(child) => is_part(child),
+        Access::Update | Access::Delete | Access::Govern => is_part(on),
+        Access::Retrieve | Access::Discover | Access::Notify => false,
+    }
+}
+
+/// What is said about the applications of that CSE.
+pub(crate) fn about(
+    read: &dyn Read,
+    settings: &Settings,
+    cse: &CseId,
+    now: Seconds,
+) -> Result<ServiceSubscription, StoreError> {
+    if !has_profile(read, settings, now)? {
+        return Ok(ServiceSubscription::NoProfile);
+    }
+    let node = target::by_id(read, &ri_of(cse), now)?.map(|found| found.record);
+    let Some(node) = node.filter(|r| r.ty == ResourceType::ServiceSubscribedNode) else {
+        return Ok(ServiceSubscription::NoNode);
+    };
+    let Some(list) = node.attributes.get(RULE_LINKS).and_then(Value::as_array) else {
+        return Ok(ServiceSubscription::Node { rules: None });
+    };
+    let mut rules = Vec::new();
+    for link in list.iter().filter_map(Value::as_str) {
+        // A link that leads nowhere is no rule.
+        let rule = links::resolve(read, settings, link, now)?;
+        rules.extend(
+            rule.filter(|r| r.ty == ResourceType::ServiceSubscribedAppRule)
+                .map(|r| AppRule::read(&r)),
+        );
+    }
+    Ok(ServiceSubscription::Node { rules: Some(rules) })
+}
+
+fn has_profile(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<bool, StoreError> {
+    let base = settings.cse_id.bare();
+    let ty = ResourceType::ServiceSubscriptionProfile.number();
+    let mut last = Child { ty: ty - 1, sequence: u64::MAX, ri: String::new() };
+    while let Some(child) = read.next_child(base, Some(&last))?.filter(|c| c.ty == ty) {
+        let profile = read.get(&child.ri)?.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
+        if alive(profile.expires, now) {
+            return Ok(true);
+        }
+        last = child;
+    }
+    Ok(false)
+}
+
+/// The resource-ID of the node with that CSE-ID.
+fn ri_of(cse: &CseId) -> String {
+    format!("svsn-{}", cse.bare())
+}
+
+/// The resource-ID that a node with a CSE-ID gets, if there is no other node of that CSE.
+///
+/// # Errors
+/// When there is, or the CSE is none of this service provider.
+pub(crate) fn node(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    representation: &Attributes,
+) -> Result<Option<String>, Refusal> {
+    let Some(csi) = representation.get("csi").and_then(Value::as_str) else { return Ok(None) };
+    let cse = originator::own_cse(context.settings, csi).ok_or_else(|| {
+        AttributeError::value("csi", "must be the CSE-ID of a CSE of this service provider")
+    })?;
+    let ri = ri_of(&cse);
+    if ri == context.settings.csebase_name
+        || target::by_id(writer.read(), &ri, context.now)?.is_some()
+    {
+        return Err(Refusal::NodeTaken);
+    }
+    if writer.read().get(&ri)?.is_some() {
+        delete::make_way(writer, &ri)?;
+    }
+    Ok(Some(ri))
+}
+
+/// Checks a `<serviceSubscribedNode>` as a whole.
+///
+/// # Errors
+/// When it has rules and no CSE that they are for.
+pub(crate) fn check_whole(attributes: &Attributes) -> Result<(), AttributeError> {
+    if attributes.contains_key(RULE_LINKS) && !attributes.contains_key("csi") {
+        return Err(AttributeError::value(RULE_LINKS, "goes with a csi only"));
+    }
+    Ok(())
+}
+
+/// Brings the names and the Credential-IDs of TS-0013 clause 8.4 to those of TS-0004: `aci` for
+/// `apci`, and the type `00` for that of a pre-shared key, `12`.
+///
+/// # Errors
+/// When both names are there.
+pub(crate) fn canonical(mut rule: Attributes) -> Result<Attributes, AttributeError> {
+    const OLD: &str = "00-";
+    if let Some(list) = rule.remove(CREDENTIALS_IN_TESTS)
+        && rule.insert(CREDENTIALS.into(), list).is_some()
+    {
+        return Err(AttributeError::value(CREDENTIALS, "stands twice: it is the same as aci"));
+    }
+    if let Some(Value::Array(list)) = rule.get_mut(CREDENTIALS) {
+        for entry in list {
+            if let Some(value) = entry.as_str().and_then(|text| text.strip_prefix(OLD)) {
+                *entry = format!("12-{value}").into();
+            }
+        }
+    }
+    Ok(rule)
+}

@@ -1,0 +1,432 @@
+//! The kinds of values that attributes have (TS-0004 clause 6.3), with the bounds that are ours.
+
+use std::ops::RangeInclusive;
+
+use saegis_onem2m::app_rule::may_be_an_app_id;
+use saegis_onem2m::id::{AppId, From, MAX_LEN};
+use serde_json::Value;
+
+use crate::access::originator;
+use crate::record::parse_timestamp;
+use crate::resource::links;
+
+/// Longest resource name, in bytes, so that the structured address of the deepest resource
+/// is still one that a request can carry.
+pub(crate) const MAX_NAME: usize = 100;
+
+/// Longest entry in a list of texts, and most entries in it.
+const MAX_ENTRY: usize = 256;
+const MAX_ENTRIES: usize = 64;
+
+/// Longest address, in bytes.
+pub(crate) const MAX_ADDRESS: usize = 512;
+
+/// Names with a meaning of their own: virtual resources, the `<CSEBase>`, and what a path starts
+/// with when it is not CSE-relative.
+const RESERVED: [&str; 10] = ["-", "_", "~", ".", "..", "la", "ol", "fopt", "sfop", "pcu"];
+
+/// Deepest nesting of objects and lists in the content of an instance: wherever it is put into a
+/// notification or an answer, that can be read again (`serde_json` reads 128 levels).
+const MAX_CONTENT_DEPTH: usize = 64;
+
+/// Serializations of primitives (m2m:serializations of TS-0004 table 6.3.3-1), and the media types
+/// that stand for them in earlier releases.
+const SERIALIZATIONS: [&str; 6] =
+    ["xml", "json", "cbor", "application/xml", "application/json", "application/cbor"];
+
+/// A text that is no resource name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Empty, or longer than it may be.
+    #[error("must have 1 to {MAX_NAME} characters")]
+    Length,
+    /// A character that is not unreserved in RFC 3986.
+    #[error("has {0:?}, which no resource name has")]
+    Character(char),
+    /// A name with a meaning of its own.
+    #[error("is a reserved name")]
+    Reserved,
+}
+
+/// Checks that `text` can name a resource (TS-0001 clause 7.2).
+pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
+    if text.is_empty() || text.len() > MAX_NAME {
+        return Err(NameError::Length);
+    }
+    let unreserved = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
+    if let Some(bad) = text.chars().find(|c| !unreserved(*c)) {
+        return Err(NameError::Character(bad));
+    }
+    if RESERVED.contains(&text) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+/// Whether that is a list of so many texts of the right kind.
+fn list(value: &Value, sizes: RangeInclusive<usize>, is_right: impl Fn(&str) -> bool) -> bool {
+    let right = |v: &Value| v.as_str().is_some_and(&is_right);
+    value.as_array().is_some_and(|list| sizes.contains(&list.len()) && list.iter().all(right))
+}
+
+fn is_entry(text: &str) -> bool {
+    (1..=MAX_ENTRY).contains(&text.len())
+}
+
+fn is_visible(text: &str) -> bool {
+    (1..=MAX_ENTRY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Whether that is an xs:token of a length that is taken.
+fn is_token(text: &str) -> bool {
+    (1..=MAX_ENTRY).contains(&text.len())
+        && !text.contains(char::is_control)
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !text.contains("  ")
+}
+
+/// The media type in an m2m:contentInfo, `type/subtype:encoding[:security]` (TS-0004 table 6.3.3-1).
+pub(crate) fn media_type(content_info: &str) -> Option<&str> {
+    let (before, last) = content_info.rsplit_once(':')?;
+    // The security is optional, and a media type does not end with a colon and a digit.
+    let (media_type, encoding) = match before.rsplit_once(':') {
+        Some((media_type, encoding)) if matches!(last, "0" | "1" | "2" | "3" | "4" | "5") => {
+            (media_type, encoding)
+        }
+        _ => (before, last),
+    };
+    let (essence, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
+    let (kind, subtype) = essence.trim_end().split_once('/')?;
+    // RFC 6838 clause 4.2.
+    let is_name = |name: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b);
+        !name.is_empty() && name.bytes().all(allowed)
+    };
+    let fits = matches!(encoding, "0" | "1" | "2")
+        && is_name(kind)
+        && is_name(subtype)
+        && !parameters.contains(char::is_control);
+    fits.then_some(media_type)
+}
+
+/// Whether nothing in a value is nested deeper than that.
+fn is_nested_within(value: &Value, levels: usize) -> bool {
+    let below = |v: &Value| levels > 0 && is_nested_within(v, levels - 1);
+    match value {
+        Value::Array(list) => list.iter().all(below),
+        Value::Object(members) => members.values().all(below),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+/// The kind of an attribute's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A resource name.
+    Name,
+    /// An m2m:timestamp.
+    Time,
+    /// A text of at most that many bytes.
+    Text(usize),
+    /// A list of texts: one at least.
+    Texts,
+    /// A list of labels: tokens, one at least.
+    Labels,
+    /// A list of points of access: URIs without spaces, one at least.
+    PointsOfAccess,
+    /// A list of serializations: one at least.
+    Serializations,
+    /// A media type with an encoding (m2m:contentInfo).
+    ContentInfo,
+    /// The addresses of a group's members, of which there may be none.
+    Members,
+    /// An App-ID. Whether its first letter fits the release is the registration's business.
+    AppId,
+    /// True or false.
+    Boolean,
+    /// A number from 0 upwards.
+    Count,
+    /// The content of an instance (xs:anyType): any value. Its size is bounded where it is stored.
+    Any,
+    /// An object. What may be in it is checked where it is understood.
+    Object,
+    /// A list of addresses: one at least, and at most that many. What they are addresses of is
+    /// checked where it is understood.
+    Addresses(usize),
+    /// The creator: the originator asks for it by giving null, and may not give anything else.
+    Creator,
+    /// The address of a resource.
+    Link,
+    /// Addresses of resources: one at least, and at most that many.
+    Links(usize),
+    /// At most that many addresses of resources, of which there may be none.
+    LinksOrNone(usize),
+    /// A set of access control rules. Whether it is one is the policy's business.
+    Rules,
+    /// An AE-ID or a CSE-ID.
+    Entity,
+    /// A CSE-ID, with its slash.
+    CseId,
+    /// 1 to 3: IN, MN or ASN.
+    CseType,
+    /// The identifier of a node: a text that is not empty.
+    NodeId,
+    /// A list of patterns of Credential-IDs or Role-IDs.
+    Patterns,
+    /// A list of patterns of App-IDs.
+    AppIds,
+    /// A list of patterns of AE-ID-Stems.
+    Stems,
+    /// Kept by the CSE.
+    Kept,
+    /// Whether something is done that this CSE does not do: false may be given.
+    NotDone,
+    /// Known to the specification and not to this CSE.
+    Unsupported,
+}
+
+impl Kind {
+    /// Checks a value other than null.
+    ///
+    /// # Errors
+    /// What it should be.
+    pub(crate) fn check(self, value: &Value) -> Result<(), String> {
+        let fits = match self {
+            Self::Name => {
+                let text = value.as_str().ok_or("must be a text")?;
+                return check_name(text).map_err(|e| e.to_string());
+            }
+            Self::AppId => {
+                let text = value.as_str().ok_or("must be a text")?;
+                return AppId::parse(text).map(|_| ()).map_err(|e| e.to_string());
+            }
+            Self::Entity => {
+                return originator::check_id(value.as_str().ok_or("must be a text")?);
+            }
+            Self::Link => value.as_str().is_some_and(|t| links::target(t).is_some()),
+            Self::Links(most) => list(value, 1..=most, |t| links::target(t).is_some()),
+            Self::LinksOrNone(most) => list(value, 0..=most, |t| links::target(t).is_some()),
+            Self::CseId => value.as_str().is_some_and(|t| {
+                let form = From::parse(t);
+                matches!(form, Ok(From::SpRelative(_) | From::Absolute { stem: None, .. }))
+            }),
+            Self::CseType => value.as_u64().is_some_and(|n| (1..=3).contains(&n)),
+            Self::NodeId => value.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_LEN),
+            Self::Patterns => list(value, 1..=MAX_ENTRIES, is_visible),
+            Self::PointsOfAccess => {
+                list(value, 1..=MAX_ENTRIES, |t| is_visible(t) && t.contains(':'))
+            }
+            Self::AppIds => list(value, 1..=MAX_ENTRIES, |t| is_visible(t) && may_be_an_app_id(t)),
+            Self::Stems => list(value, 1..=MAX_ENTRIES, |t| {
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
+                t.starts_with(['*', 'C', 'S']) && t.bytes().all(allowed)
+            }),
+            Self::Time => value.as_str().is_some_and(|t| parse_timestamp(t).is_some()),
+            Self::Text(most) => value.as_str().is_some_and(|t| t.len() <= most),
+            Self::Texts => list(value, 1..=MAX_ENTRIES, is_entry),
+            Self::Members => list(value, 0..=MAX_ENTRIES, is_entry),
+            Self::Labels => list(value, 1..=MAX_ENTRIES, is_token),
+            Self::Serializations => list(value, 1..=MAX_ENTRIES, |t| SERIALIZATIONS.contains(&t)),
+            Self::ContentInfo => {
+                value.as_str().is_some_and(|t| t.len() <= MAX_ENTRY && media_type(t).is_some())
+            }
+            Self::Boolean => value.is_boolean(),
+            Self::Count => value.is_u64(),
+            Self::Any => is_nested_within(value, MAX_CONTENT_DEPTH),
+            Self::Object => value.is_object(),
+            Self::Addresses(most) => list(value, 1..=most, |t| t.len() <= MAX_ADDRESS),
+            Self::NotDone => value == &Value::Bool(false),
+            Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
+        };
+        if fits { Ok(()) } else { Err(self.wanted()) }
+    }
+
+    fn wanted(self) -> String {
+        match self {
+            Self::Name | Self::AppId => "must be a text".into(),
+            Self::Time => "must be a time of the form 20261124T093000".into(),
+            Self::Text(most) => format!("must be a text of at most {most} bytes"),
+            Self::Texts => {
+                format!("must be a list of 1 to {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each")
+            }
+            Self::PointsOfAccess => format!(
+                "must be a list of 1 to {MAX_ENTRIES} URIs of at most {MAX_ENTRY} bytes, without spaces"
+            ),
+            Self::Members => format!(
+                "must be a list of at most {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each"
+            ),
+            Self::Labels => format!(
+                "must be a list of 1 to {MAX_ENTRIES} labels: tokens of 1 to {MAX_ENTRY} bytes \
+                 without control characters, spaces at an end, or two spaces in a row"
+            ),
+            Self::Serializations => {
+                format!("must be a list of 1 to {MAX_ENTRIES} serializations: xml, json or cbor")
+            }
+            Self::ContentInfo => "must be a media type with an encoding from 0 to 2, such as \
+                                  text/plain:0 or application/json:1"
+                .into(),
+            Self::Boolean | Self::NotDone => "must be true or false".into(),
+            Self::Count => "must be a whole number from 0 upwards".into(),
+            Self::Any => format!("must not be nested deeper than {MAX_CONTENT_DEPTH} levels"),
+            Self::Object => "must be an object".into(),
+            Self::Addresses(most) => format!(
+                "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
+            ),
+            Self::Link => "must be the address of a resource".into(),
+            Self::Links(most) => format!("must be a list of 1 to {most} addresses of resources"),
+            Self::LinksOrNone(most) => {
+                format!("must be a list of at most {most} addresses of resources")
+            }
+            Self::Entity => "must be an AE-ID or a CSE-ID".into(),
+            Self::CseId => "must be a CSE-ID with its slash, such as /mn-cse-123456".into(),
+            Self::CseType => "must be 1 (IN), 2 (MN) or 3 (ASN)".into(),
+            Self::NodeId => format!("must be a text of 1 to {MAX_LEN} bytes"),
+            Self::Patterns => {
+                format!(
+                    "must be a list of 1 to {MAX_ENTRIES} identifiers, in which * is a wildcard"
+                )
+            }
+            Self::AppIds => format!(
+                "must be a list of 1 to {MAX_ENTRIES} App-IDs, each starting with *, R or N"
+            ),
+            Self::Stems => format!(
+                "must be a list of 1 to {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
+            ),
+            Self::Creator => "must be null: the CSE enters the creator itself".into(),
+            Self::Rules | Self::Kept | Self::Unsupported => "can't be given".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_unreserved_characters() {
+        for good in ["light", "a", "A-1._~", "la2", "--", &"x".repeat(MAX_NAME)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for reserved in RESERVED {
+            assert_eq!(check_name(reserved), Err(NameError::Reserved), "{reserved}");
+        }
+        assert_eq!(check_name(""), Err(NameError::Length));
+        assert_eq!(check_name(&"x".repeat(MAX_NAME + 1)), Err(NameError::Length));
+        for bad in ["a/b", "a b", "é", "a%20", "a\0"] {
+            assert!(matches!(check_name(bad), Err(NameError::Character(_))), "{bad:?}");
+        }
+    }
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(
+            json!(1),
+            |inner, n| if n % 2 == 0 { json!([inner]) } else { json!({"a": inner}) },
+        )
+    }
+
+    #[test]
+    fn a_content_is_any_value_but_null() {
+        for good in [
+            json!({}),
+            json!({"t": 21.5, "on": true}),
+            json!([]),
+            json!([1, {"a": null}]),
+            json!("on"),
+            json!(-1),
+            json!(false),
+        ] {
+            assert_eq!(Kind::Any.check(&good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_content_info_is_a_media_type_with_an_encoding() {
+        for (good, of) in [
+            ("text/plain:0", "text/plain"),
+            ("application/json:1", "application/json"),
+            ("application/xml:1:5", "application/xml"),
+            ("application/vnd.onem2m-ntfy+xml:2:0", "application/vnd.onem2m-ntfy+xml"),
+            ("application/x-alljoyn;version=1.0:0", "application/x-alljoyn;version=1.0"),
+            ("text/plain; charset=utf-8:0", "text/plain; charset=utf-8"),
+        ] {
+            assert_eq!(media_type(good), Some(of), "{good}");
+        }
+        for bad in [
+            "",
+            ":",
+            "text",
+            "text:0",
+            "text/plain",
+            "text/plain:",
+            "text/plain:3",
+            "text/plain:00",
+            "text/plain:0:6",
+            "text/plain:0:",
+            "text/plain:x",
+            "text/plain:3:0",
+            "/plain:0",
+            "text/:0",
+            "te xt/plain:0",
+            "text/plain/x:0",
+            "text/plain:0:0:0",
+        ] {
+            assert_eq!(media_type(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_have_the_type_of_their_attribute() {
+        for (kind, good, bad) in [
+            (Kind::Name, json!("light"), json!(1)),
+            (Kind::Name, json!("light"), json!("la")),
+            (Kind::Time, json!("20261124T093000"), json!("2026-11-24")),
+            (Kind::Time, json!("20261124T093000"), json!(20261124)),
+            (Kind::Text(3), json!("abc"), json!("abcd")),
+            (Kind::Text(3), json!(""), json!(["a"])),
+            (Kind::Texts, json!(["a", "b"]), json!("a")),
+            (Kind::Texts, json!(["a"]), json!([])),
+            (Kind::Members, json!([]), json!(["a", 1])),
+            (Kind::Texts, json!(["a"]), json!([""])),
+            (Kind::Texts, json!(["a"]), json!(vec!["a"; MAX_ENTRIES + 1])),
+            (Kind::Texts, json!(["a"]), json!(["a".repeat(MAX_ENTRY + 1)])),
+            (Kind::AppId, json!("Nlight"), json!("light")),
+            (Kind::AppId, json!("rlight"), json!(true)),
+            (Kind::Boolean, json!(false), json!("false")),
+            (Kind::Count, json!(0), json!(-1)),
+            (Kind::Count, json!(5), json!(5.0)),
+            (Kind::Count, json!(5), json!("5")),
+            (Kind::Object, json!({"net": [1]}), json!([1])),
+            (Kind::Addresses(2), json!(["a", "b"]), json!(["a", "b", "c"])),
+            (Kind::Addresses(2), json!(["a"]), json!([])),
+            (Kind::Addresses(2), json!(["a"]), json!("a")),
+            (Kind::Addresses(2), json!(["a"]), json!(["a".repeat(MAX_ADDRESS + 1)])),
+            (Kind::Any, nested(MAX_CONTENT_DEPTH), nested(MAX_CONTENT_DEPTH + 1)),
+            (Kind::NotDone, json!(false), json!(true)),
+            (Kind::NotDone, json!(false), json!("false")),
+            (Kind::Links(1), json!(["cse/a"]), json!([])),
+            (Kind::LinksOrNone(1), json!([]), json!(["cse/a", "cse/b"])),
+            (Kind::Labels, json!(["a b", "room:1", "é"]), json!([])),
+            (Kind::Labels, json!(["a"]), json!([" a"])),
+            (Kind::Labels, json!(["a"]), json!(["a "])),
+            (Kind::Labels, json!(["a"]), json!(["a  b"])),
+            (Kind::Labels, json!(["a"]), json!(["a\tb"])),
+            (Kind::Labels, json!(["a"]), json!(["a\nb"])),
+            (Kind::Labels, json!(["a"]), json!(["a\u{0}b"])),
+            (Kind::Serializations, json!(["json", "application/cbor"]), json!(["yaml"])),
+            (Kind::Serializations, json!(["xml"]), json!([])),
+            (Kind::PointsOfAccess, json!(["mqtt://a.b:1"]), json!([])),
+            (Kind::PointsOfAccess, json!(["http://a.b/"]), json!(["http://a b/"])),
+            (Kind::PointsOfAccess, json!(["http://a.b/"]), json!(["a.b"])),
+            (Kind::ContentInfo, json!("text/plain:0"), json!("text/plain")),
+            (Kind::Patterns, json!(["*"]), json!([])),
+            (Kind::AppIds, json!(["*"]), json!([])),
+            (Kind::Stems, json!(["*"]), json!([])),
+        ] {
+            assert_eq!(kind.check(&good), Ok(()), "{kind:?} {good}");
+            assert!(kind.check(&bad).is_err(), "{kind:?} {bad}");
+        }
+        for kind in [Kind::Creator, Kind::Kept, Kind::Unsupported] {
+            assert!(kind.check(&json!("Clight-AE1")).is_err(), "{kind:?}");
+        }
+    }
+}

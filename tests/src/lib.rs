@@ -4,14 +4,6 @@
 //! A suite sets a gateway up in a folder of its own ([`Setup`]), starts it ([`Gateway`]), connects
 //! OpenSSL's or GnuTLS's command line to it ([`Tool`], [`Client`]), and waits for lines of its log
 //! ([`Log`]). Nothing here knows the product but by its command line, its files and its wire.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test stops at the first thing that is not as it should be, and says what it was"
-)]
 
 pub mod certificates;
 mod client;

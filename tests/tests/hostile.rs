@@ -3,13 +3,6 @@
 //! `cargo xtask load hostile` runs it with a release build. The hostile threads have the lowest
 //! priority: they stand for other machines and are not to take the processors from the gateway. What
 //! they have it do is the gateway's to bound.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests"
-)]
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -2,13 +2,6 @@
 //!
 //! What is checked holds at every speed. How fast it was is told, and nothing is made of it here:
 //! `cargo xtask load` runs the same with a release build, alone, and wants the rates.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests"
-)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

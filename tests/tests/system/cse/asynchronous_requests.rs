@@ -1,0 +1,309 @@
+//! A request with `rt=2` is acknowledged at once, and its result is sent later. One whose result cannot
+//! be sent is refused, and nothing of it is carried out.
+
+use std::time::Duration;
+
+use saegis_tests::{
+    Gateway, LIGHT1, LIGHT2, Light, ListeningAe, Message, Reply, Request, Response, Setup, Upstream,
+};
+use serde_json::{Value, json};
+
+const OWN: &str = "Clight-AE1";
+const OTHER: &str = "Clight-AE2";
+const TABLE: &str = "policies/psk-lookup-table.csv";
+
+fn allowed() -> Setup {
+    Setup::new().with("notifications", "targets = [\"127.0.0.1\"]")
+}
+
+/// Registers a light with further attributes.
+fn register(gateway: &Gateway, which: usize, further: Value) -> Light {
+    let (credential, from) = if which == 1 { (LIGHT1, OWN) } else { (LIGHT2, OTHER) };
+    let mut ae = json!({"rn": format!("light{which}"), "api": "Nlight", "rr": true, "srv": ["3"]});
+    ae.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+    let mut light = Light::connect(gateway.port(), credential).unwrap();
+    let create = Request::create("/cse", 2, &json!({ "m2m:ae": ae })).from(from);
+    light.ask(&create).unwrap().expect(201, 2001);
+    light
+}
+
+fn container(name: &str) -> Request {
+    let content = json!({"m2m:cnt": {"rn": name}});
+    Request::create("/cse/light1?rt=2", 3, &content).from(OWN)
+}
+
+fn own(path: &str) -> Request {
+    Request::retrieve(path).from(OWN)
+}
+
+fn url(target: &Upstream, path: &str) -> String {
+    format!("http://127.0.0.1:{}{path}", target.port())
+}
+
+#[track_caller]
+fn is_acknowledged(light: &mut Light, request: &Request) {
+    let answer = light.ask(request).unwrap().expect(202, 1002);
+    assert_eq!(answer.header("x-m2m-ri"), Some(request.id()), "{answer:?}");
+    assert_eq!(answer.text(), "", "the result comes later");
+}
+
+#[track_caller]
+fn is_refused(light: &mut Light, request: &Request, rsc: u16, why: &str) -> Response {
+    let answer = light.ask(request).unwrap();
+    assert_eq!(answer.rsc(), Some(rsc), "{answer:?}");
+    assert!(answer.debug().contains(why), "{answer:?}");
+    answer
+}
+
+/// The response primitive that a notification carries, which answers that request.
+#[track_caller]
+fn result(notification: &Message, of: &Request) -> Value {
+    assert_eq!(notification.values("x-m2m-origin"), ["/mn-cse-123456"]);
+    let content: Value = serde_json::from_slice(&notification.body).unwrap();
+    let result = content["m2m:rsp"].clone();
+    assert_eq!(result["rqi"], of.id(), "{content}");
+    assert_eq!((&result["to"], &result["fr"]), (&json!(OWN), &json!("/mn-cse-123456")));
+    assert_eq!(result["rvi"], "3");
+    result
+}
+
+#[test]
+fn the_result_comes_to_the_point_of_access_over_an_association() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let gateway = allowed().start();
+    let mut light = register(&gateway, 1, json!({"poa": [ae.url()]}));
+    // The second one fails, which is told in its result.
+    for rsc in [2001, 4105] {
+        let create = container("lamp");
+        is_acknowledged(&mut light, &create);
+        let told = ae.request();
+        let result = result(&told, &create);
+        assert_eq!(result["rsc"], rsc, "{result}");
+        if rsc == 2001 {
+            assert_eq!(result["pc"]["m2m:cnt"]["rn"], "lamp", "{result}");
+        } else {
+            assert!(result["pc"]["m2m:dbg"].is_string(), "{result}");
+        }
+        ae.answer(&told, 2000, "");
+    }
+    light.ask(&own("/cse/light1/lamp")).unwrap().expect(200, 2000);
+}
+
+#[test]
+fn the_result_comes_to_all_targets_that_the_request_names() {
+    let targets = [1, 2].map(|_| Upstream::start(Reply::answer(200, 2000, "")));
+    let gateway = allowed().start();
+    let mut light = register(&gateway, 1, json!({}));
+    // It takes them from light 1.
+    let mut other = register(&gateway, 2, json!({"poa": [url(&targets[1], "/other")]}));
+    let rules = json!([{"acor": [OWN], "acop": 16}]);
+    let acp = json!({"m2m:acp": {"rn": "acp", "pv": {"acr": rules},
+        "pvs": {"acr": [{"acor": [OTHER], "acop": 63}]}}});
+    let retrieve = own("/cse/light1?rt=2&rcn=1");
+    let to = |target: &str| retrieve.clone().without("X-M2M-RTU").header("X-M2M-RTU", target);
+    let first = url(&targets[0], "/told?me=1");
+    let both = to(&format!("{first}&cse/light2&{first}"));
+    // Not before it may notify light 2.
+    is_refused(&mut light, &both, 4103, "notify");
+    other.ask(&Request::create("/cse/light2", 1, &acp).from(OTHER)).unwrap().expect(201, 2001);
+    let change = json!({"m2m:ae": {"acpi": ["cse/light2/acp"]}});
+    other.ask(&Request::update("/cse/light2", &change).from(OTHER)).unwrap().expect(200, 2004);
+    is_acknowledged(&mut light, &both);
+    for (target, line) in targets.iter().zip(["POST /told?me=1 HTTP/1.1", "POST /other HTTP/1.1"]) {
+        let told = &target.wait(1)[0];
+        assert_eq!(told.line, line);
+        let result = result(told, &both);
+        assert_eq!(
+            (&result["rsc"], &result["pc"]["m2m:ae"]["rn"]),
+            (&json!(2000), &json!("light1"))
+        );
+    }
+    // A group answers too, and none of its members does so by itself.
+    let group = json!({"m2m:grp": {"rn": "all", "mnm": 2, "mid": ["cse/light1"]}});
+    light.ask(&Request::create("/cse/light1", 9, &group).from(OWN)).unwrap().expect(201, 2001);
+    let fan_out = own("/cse/light1/all/fopt?rt=2").header("X-M2M-RTU", &first);
+    is_acknowledged(&mut light, &fan_out);
+    let result = result(&targets[0].wait(2)[1], &fan_out);
+    assert_eq!(result["pc"]["m2m:agr"]["m2m:rsp"][0]["rsc"], 2000, "{result}");
+    // Each has got each result once.
+    assert_eq!((targets[0].requests().len(), targets[1].requests().len()), (2, 1));
+}
+
+#[test]
+fn the_result_comes_through_a_polling_channel() {
+    let gateway = Setup::new().start();
+    let mut light = register(&gateway, 1, json!({"rr": false}));
+    let channel = json!({"m2m:pch": {"rn": "polls"}});
+    light.ask(&Request::create("/cse/light1", 15, &channel).from(OWN)).unwrap().expect(201, 2001);
+    let create = container("lamp");
+    is_acknowledged(&mut light, &create);
+    let got = light.ask(&own("/cse/light1/polls/pcu")).unwrap().expect(200, 2000).json();
+    let result = &got["m2m:rqp"]["pc"]["m2m:rsp"];
+    assert_eq!((&result["rsc"], &result["rqi"]), (&json!(2001), &json!(create.id())), "{got}");
+    // The channel itself is not asked so: its message would go into the channel again.
+    is_refused(&mut light, &own("/cse/light1/polls/pcu?rt=2"), 5001, "polling channel");
+}
+
+#[test]
+fn a_request_whose_result_cannot_be_sent_is_refused() {
+    let target = Upstream::start(Reply::answer(200, 2000, ""));
+    let port = target.port();
+    let rule = format!("targets = [\"127.0.0.1:{port}\"]");
+    let gateway = Setup::new().with("notifications", &rule).start();
+    let elsewhere = format!("https://127.0.0.1:{}/", if port == 1 { 2 } else { 1 });
+    let mut light = register(&gateway, 1, json!({}));
+    let _other = register(&gateway, 2, json!({}));
+    is_refused(&mut light, &container("lost"), 5103, "no point of access");
+    let poa = json!({"m2m:ae": {"poa": [elsewhere]}});
+    light.ask(&Request::update("/cse/light1", &poa).from(OWN)).unwrap().expect(200, 2004);
+    is_refused(&mut light, &container("lost"), 5103, "no rule of this CSE allows that address");
+    let good = format!("http://127.0.0.1:{port}/");
+    let many = [good.as_str(); 17].join("&");
+    for (to, rsc, why) in [
+        ("http://127.0.0.2/", 5103, "no rule of this CSE allows that address"),
+        ("http://nobody.invalid/", 5103, "no rule of this CSE allows that address"),
+        (&format!("{good}&http://127.0.0.2/"), 5103, "no rule"),
+        ("https://127.0.0.1/", 5001, "http://"),
+        ("mqtt://127.0.0.1/", 5001, "http://"),
+        ("http://user@127.0.0.1/", 4000, "X-M2M-RTU"),
+        (&format!("{good}&"), 4000, "X-M2M-RTU"),
+        (&many, 4000, "X-M2M-RTU"),
+        ("cse/light1/nothing", 5103, "can't be reached"),
+        ("/another-cse/Cother", 5103, "can't be reached"),
+        ("cse/light2", 4103, "notify"),
+    ] {
+        is_refused(&mut light, &container("lost").header("X-M2M-RTU", to), rsc, why);
+    }
+    // Nor is one that is wrong in itself.
+    for (request, rsc, why) in [
+        (own("/cse/light1?rt=2&rt=2"), 4000, "rt"),
+        (own("/cse/light1?rt=2&rcn=7"), 4000, "result content 7"),
+        (own("/cse/light1?rt=2&nonsense=1"), 4000, "nonsense"),
+        (own("/cse/light1?rt=1"), 5206, "rt=1"),
+        (own("/cse/light1?rt=5"), 5001, ""),
+        (own("/cse/light1?rt=2").header("X-M2M-RET", "-1000"), 4008, ""),
+        (own("/cse/light1?rt=2").without("X-M2M-RVI").header("X-M2M-RVI", "99"), 4001, "99"),
+    ] {
+        is_refused(&mut light, &request.header("X-M2M-RTU", &good), rsc, why);
+    }
+    // Nobody else's name is spoken in, and no AE registers so.
+    let claim = Request::retrieve("/cse/light2?rt=2").from(OTHER).header("X-M2M-RTU", &good);
+    is_refused(&mut light, &claim, 4106, "");
+    let ae = json!({"m2m:ae": {"api": "Nx", "rr": true}});
+    let again = Request::create("/cse?rt=2", 2, &ae).from(OWN).header("X-M2M-RTU", &good);
+    assert!(light.ask(&again).unwrap().rsc().unwrap() >= 4000);
+    light.ask(&own("/cse/light1/lost")).unwrap().expect_refusal(404, 4004);
+    assert!(target.requests().is_empty(), "{}", target.text());
+}
+
+#[test]
+fn an_ae_does_not_register_or_deregister_with_an_acknowledgement() {
+    let target = Upstream::start(Reply::answer(200, 2000, ""));
+    let gateway = allowed().start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nx", "rr": true}});
+    let create = Request::create("/cse?rt=2", 2, &ae).from(OWN);
+    let create = create.header("X-M2M-RTU", &url(&target, "/"));
+    is_refused(&mut light, &create, 5001, "registers");
+    light.ask(&own("/cse/light1")).unwrap().expect_refusal(404, 4004);
+    assert!(target.requests().is_empty());
+}
+
+#[test]
+fn an_acknowledged_request_is_carried_out_though_the_originator_has_gone() {
+    let target = Upstream::start(Reply::Held);
+    let result_at = Upstream::start(Reply::answer(200, 2000, ""));
+    let gateway = allowed().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let subscribe = subscription(&target, &result_at);
+    is_acknowledged(&mut light, &subscribe);
+    target.wait(1);
+    // It waits for the target of the subscription; the association goes meanwhile.
+    light.close();
+    target.reply_with(Reply::answer(200, 2000, ""));
+    assert_eq!(result(&result_at.wait(1)[0], &subscribe)["rsc"], 2001);
+    gateway.log().wait("association.ended");
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&own("/cse/light1/told")).unwrap().expect(200, 2000);
+}
+
+/// A subscription, which waits until `target` has answered.
+fn subscription(target: &Upstream, result_at: &Upstream) -> Request {
+    let content = json!({"m2m:sub": {"rn": "told", "nu": [url(target, "/")]}});
+    let request = Request::create("/cse/light1?rt=2", 23, &content).from(OWN);
+    request.header("X-M2M-RTU", &url(result_at, "/result"))
+}
+
+#[test]
+fn what_is_acknowledged_ends_with_the_credential() {
+    for goes in [false, true] {
+        let target = Upstream::start(Reply::Held);
+        let result_at = Upstream::start(Reply::answer(200, 2000, ""));
+        let setup = allowed().with("notifications", "seconds = 60");
+        let gateway = setup.start();
+        let mut light = register(&gateway, 1, json!({}));
+        let mut other = register(&gateway, 2, json!({}));
+        is_acknowledged(&mut light, &subscription(&target, &result_at));
+        target.wait(1);
+        let light = if goes {
+            light.close();
+            None
+        } else {
+            Some(light)
+        };
+        let mark = gateway.log().mark();
+        let table = gateway.table();
+        let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
+        gateway.replace(TABLE, kept.join("\n") + "\n");
+        gateway.log().wait_after(mark, "association.revoked");
+        target.reply_with(Reply::answer(200, 2000, ""));
+        gateway.log().wait_after(mark, "request.result-dropped");
+        assert!(result_at.requests().is_empty());
+        let told = Request::retrieve("/cse/light1/told").from(OTHER);
+        other.ask(&told).unwrap().expect_refusal(404, 4004);
+        drop(light);
+    }
+}
+
+#[test]
+fn a_credential_has_so_many_acknowledged_requests_at_a_time() {
+    let target = Upstream::start(Reply::Held);
+    let setup = allowed().with("limits", "cse-places-per-credential = 2");
+    let gateway = setup.with("notifications", "seconds = 60").start();
+    let mut light = register(&gateway, 1, json!({}));
+    let mut other = register(&gateway, 2, json!({}));
+    let of = |path: &str, from: &str| {
+        Request::retrieve(path).from(from).header("X-M2M-RTU", &url(&target, "/"))
+    };
+    for n in 1..=2 {
+        is_acknowledged(&mut light, &of("/cse/light1?rt=2", OWN));
+        target.wait(n);
+    }
+    is_refused(&mut light, &of("/cse/light1?rt=2", OWN), 5207, "too many results");
+    // Others have theirs, and it has its other requests.
+    is_acknowledged(&mut other, &of("/cse/light2?rt=2", OTHER));
+    light.ask(&own("/cse/light1")).unwrap().expect(200, 2000);
+    target.reply_with(Reply::answer(200, 2000, ""));
+    let again = of("/cse/light1?rt=2", OWN);
+    let taken = (0..600).any(|_| {
+        let answer = light.ask(&again).unwrap();
+        if answer.rsc() != Some(1002) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        answer.rsc() == Some(1002)
+    });
+    assert!(taken, "what is sent still counts");
+}
+
+#[test]
+fn a_cse_behind_is_asked_for_it() {
+    let cse = Upstream::start(Reply::answer(202, 1002, ""));
+    let gateway = Setup::new().upstream(cse.port()).start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let retrieve = own("/cse/light1?rt=2").header("X-M2M-RTU", "http://a.example/");
+    light.ask(&retrieve).unwrap().expect(202, 1002);
+    let passed_on = cse.wait(1);
+    let passed_on = passed_on.last().unwrap();
+    assert!(passed_on.line.contains("rt=2"), "{}", passed_on.line);
+    assert_eq!(passed_on.values("x-m2m-rtu"), ["http://a.example/"]);
+}

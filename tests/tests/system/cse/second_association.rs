@@ -1,0 +1,276 @@
+//! What is for an AE goes to it over a second association, in which the gateway is the client: with the
+//! AE's own credential, to nobody else, and nobody else's answer is taken.
+
+use saegis_tests::certificates::{Pki, Way};
+use saegis_tests::{
+    Client, Credential, Gateway, LIGHT1, LIGHT2, ListeningAe, Mark, Message, Request, Response,
+    Setup, Tool,
+};
+use serde_json::{Value, json};
+
+const OWN: &str = "Clight-AE1";
+const OTHER: &str = "Clight-AE2";
+const LAMP: &str = "/cse/light1/lamp";
+
+fn content(request: &Message) -> Value {
+    serde_json::from_slice(&request.body).unwrap()
+}
+
+fn allowed() -> Setup {
+    Setup::new()
+        .with("notifications", "targets = [\"127.0.0.1\"]")
+        .with("notifications", "seconds = 3")
+}
+
+fn notification(path: &str, content: &str) -> Request {
+    Request::new("POST", path).header("Content-Type", "application/json").body(content)
+}
+
+/// Registers as light 1, with that point of access, and subscribes to its own lamp.
+fn register(light: &mut Client, poa: &str) {
+    let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"]}});
+    light.ask(&Request::create("/cse", 2, &ae).from(OWN)).expect(201, 2001);
+    light.ask(&Request::create_container("/cse/light1", "lamp").from(OWN)).expect(201, 2001);
+    let told = json!({"m2m:sub": {"rn": "told", "nu": [OWN], "enc": {"net": [3]}}});
+    light.ask(&Request::create(LAMP, 23, &told).from(OWN)).expect(201, 2001);
+}
+
+fn switch(light: &mut Client, value: &str) {
+    light.ask(&Request::create_instance(LAMP, value).from(OWN)).expect(201, 2001);
+}
+
+fn with_key(setup: Setup, poa: &str) -> (Gateway, Client) {
+    let gateway = setup.start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    register(&mut light, poa);
+    (gateway, light)
+}
+
+/// Nothing comes to the AE, for that reason.
+#[track_caller]
+fn is_not_told(gateway: &Gateway, mark: Mark, why: &str) {
+    let failed = gateway.log().wait_after(mark, "notification.failed").message();
+    assert!(failed.contains(why), "{failed}");
+}
+
+#[test]
+fn an_ae_is_told_over_an_association_with_its_own_key() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (gateway, mut light) = with_key(allowed(), &ae.url());
+    for value in ["on", "off"] {
+        switch(&mut light, value);
+        let told = ae.request();
+        assert_eq!(told.line, "POST /told HTTP/1.1");
+        assert_eq!(told.values("x-m2m-origin"), ["/mn-cse-123456"]);
+        assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], value);
+        ae.answer(&told, 2000, "X-M2M-Origin: Clight-AE1\r\n");
+    }
+    // It is kept.
+    assert_eq!(ae.associations(), 1);
+    let event = gateway.log().wait("ae.association");
+    assert_eq!(event.text("credential"), "12-AE123456789012-Light@in.provider.com");
+    assert_eq!(event.text("suite"), "TLS_PSK_WITH_AES_128_CBC_SHA256");
+}
+
+#[test]
+fn an_ae_is_told_over_an_association_with_certificates() {
+    let pki = Pki::new();
+    let identity = pki.identity(&pki.example.ae);
+    let mut ae = ListeningAe::with_certificate(&identity, &pki.anchor());
+    let setup = pki.setup().with("notifications", "targets = [\"127.0.0.1\"]");
+    let gateway = setup.start();
+    let mut light = pki.connect(Tool::OpenSsl, gateway.port(), &identity, Way::Tls13);
+    register(&mut light, &ae.url());
+    switch(&mut light, "on");
+    let told = ae.request();
+    assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+    ae.answer(&told, 2000, "");
+    // Somebody with a good certificate of another AE's, at the same address as it says.
+    let name = saegis_test_ca::Name::uri("//in.provider.com/mn-cse-123456/Clight-AE2");
+    let request = saegis_test_ca::Request::new("light 2").name(name);
+    let other = pki.example.ae_authority.issue(&request);
+    let other = ListeningAe::with_certificate(&pki.identity(&other.unwrap()), &pki.anchor());
+    let moved = json!({"m2m:ae": {"poa": [other.url()]}});
+    light.ask(&Request::update("/cse/light1", &moved).from(OWN)).expect(200, 2004);
+    let mark = gateway.log().mark();
+    switch(&mut light, "off");
+    is_not_told(&gateway, mark, "no association with the holder of 33-");
+    assert!(!other.has_been_asked(), "{}", other.said());
+}
+
+/// Whoever is at the address that an AE says and has not its key is told nothing.
+#[test]
+fn nobody_is_told_in_place_of_the_ae() {
+    let wrong = Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
+    for impostor in [ListeningAe::with_key(wrong), ListeningAe::with_key(LIGHT2)] {
+        let (gateway, mut light) = with_key(allowed(), &impostor.url());
+        let mark = gateway.log().mark();
+        switch(&mut light, "on");
+        is_not_told(&gateway, mark, "no association with the holder of 12-AE123456789012");
+        assert!(!impostor.has_been_asked(), "{}", impostor.said());
+    }
+}
+
+#[test]
+fn an_address_that_is_not_allowed_is_not_gone_to() {
+    let ae = ListeningAe::with_key(LIGHT1);
+    let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1:1\"]");
+    let (gateway, mut light) = with_key(setup, &ae.url());
+    let mark = gateway.log().mark();
+    switch(&mut light, "on");
+    is_not_told(&gateway, mark, "no rule allows it");
+    assert_eq!(ae.associations(), 0);
+}
+
+/// An answer in another's name is none.
+#[test]
+fn nobody_answers_in_anothers_name() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (gateway, mut light) = with_key(allowed(), &ae.url());
+    for (from, own) in [
+        ("Clight-AE1", true),
+        ("/mn-cse-123456/Clight-AE1", true),
+        ("//in.provider.com/mn-cse-123456/Clight-AE1", true),
+        ("Clight-AE2", false),
+        ("/mn-cse-123456", false),
+        ("/other/Clight-AE1", false),
+        ("//other.com/mn-cse-123456/Clight-AE1", false),
+        ("C", false),
+        ("?", false),
+    ] {
+        let mark = gateway.log().mark();
+        // Somebody who waits for the answer: light 1 itself, which may notify itself.
+        let notify = notification("/Clight-AE1", "{\"m2m:sgn\":{}}").from(OWN);
+        light.send(&notify.bytes());
+        let told = ae.request();
+        ae.answer(&told, 2000, &format!("X-M2M-Origin: {from}\r\n"));
+        let answer = light.read();
+        if own {
+            answer.expect(200, 2000);
+        } else {
+            answer.expect_refusal(404, 5103);
+            is_not_told(&gateway, mark, "in the name of");
+        }
+    }
+}
+
+/// A credential that policy takes back is not used to go to the AE either, even if it is live.
+#[test]
+fn a_credential_that_was_taken_back_is_not_used() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (gateway, mut light) = with_key(allowed(), &ae.url());
+    switch(&mut light, "on");
+    let told = ae.request();
+    ae.answer(&told, 2000, "");
+    // Light 2 may write to the lamp too.
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
+    let policy = json!({"m2m:acp": {
+        "rn": "both",
+        "pv": {"acr": [{"acor": [OWN, OTHER], "acop": 63}]},
+        "pvs": {"acr": [{"acor": [OWN], "acop": 63}]},
+    }});
+    light.ask(&Request::create("/cse/light1", 1, &policy).from(OWN)).expect(201, 2001);
+    let both = json!({"m2m:cnt": {"acpi": ["cse/light1/both"]}});
+    light.ask(&Request::update(LAMP, &both).from(OWN)).expect(200, 2004);
+    gateway.in_force_after(|gateway| {
+        let table = gateway.table();
+        let rest = table.lines().filter(|line| !line.contains("AE123456789012"));
+        let rest = rest.map(|line| format!("{line}\n")).collect::<String>();
+        gateway.replace("policies/psk-lookup-table.csv", rest);
+    });
+    let mark = gateway.log().mark();
+    other.ask(&Request::create_instance(LAMP, "off").from(OTHER)).expect(201, 2001);
+    is_not_told(&gateway, mark, "its credential no longer holds");
+    assert!(!ae.said().contains("\"off\""), "{}", ae.said());
+}
+
+/// After a start the gateway goes to an AE once that has come itself.
+#[test]
+fn an_ae_comes_first() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (gateway, light) = with_key(allowed(), &ae.url());
+    light.close();
+    let gateway = gateway.stop_and_start();
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
+    let ask = json!({"m2m:sub": {"rn": "told", "nu": [OWN]}});
+    let ask = Request::create("/cse/light2", 23, &ask).from(OTHER);
+    let mark = gateway.log().mark();
+    other.ask(&ask).expect_refusal(500, 5204);
+    is_not_told(&gateway, mark, "no association of its own since the gateway started");
+    let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    gateway.log().wait_after(mark, "association.established");
+    other.send(&ask.bytes());
+    let asked = ae.request();
+    assert_eq!(content(&asked)["m2m:sgn"]["vrq"], true);
+    ae.answer(&asked, 2000, "");
+    other.read().expect(201, 2001);
+}
+
+/// One AE's notification for another is passed on as far as the other lets it.
+#[test]
+fn a_notification_is_passed_on_to_an_ae_that_lets_it() {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (gateway, mut light) = with_key(allowed(), &ae.url());
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
+    let notify = notification("/cse/light1", "{\"m2m:sgn\":{\"x\":1}}").from(OTHER);
+    other.ask(&notify).expect_refusal(403, 4103);
+    let policy = json!({"m2m:acp": {
+        "rn": "door",
+        "pv": {"acr": [{"acor": [OWN], "acop": 63}, {"acor": [OTHER], "acop": 16}]},
+        "pvs": {"acr": [{"acor": [OWN], "acop": 63}]},
+    }});
+    light.ask(&Request::create("/cse/light1", 1, &policy).from(OWN)).expect(201, 2001);
+    let open = json!({"m2m:ae": {"acpi": ["cse/light1/door"]}});
+    light.ask(&Request::update("/cse/light1", &open).from(OWN)).expect(200, 2004);
+    other.send(&notify.bytes());
+    let told = ae.request();
+    assert_eq!(told.values("x-m2m-origin"), [OTHER]);
+    assert_eq!(content(&told), json!({"m2m:sgn": {"x": 1}}));
+    ae.answer(&told, 2000, "");
+    let answer: Response = other.read();
+    assert_eq!(answer.header("x-m2m-ri"), Some(notify.id()));
+    answer.expect(200, 2000);
+    // Nobody says that it is somebody else's.
+    let forged = notification("/cse/light1", "{\"m2m:sgn\":{}}").from(OWN);
+    other.ask(&forged).expect_refusal(403, 4106);
+}
+
+/// Who had got an AE-ID that policy gives to another since is not told what is that other's, even before
+/// the other has come.
+#[test]
+fn the_former_holder_of_an_ae_id_is_told_nothing() {
+    const NEW: Credential<'static> =
+        Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
+    let mut ae = ListeningAe::with_key(NEW);
+    let rows = |own: &str| {
+        let lights = format!("{OTHER},{},{}\n", LIGHT2.key, LIGHT2.identity);
+        format!("ae_id,kpsa,kpsa_id\n{lights},{},{}\n{own}", NEW.key, NEW.identity)
+    };
+    let gateway = allowed().file("psk-lookup-table.csv", &rows("")).start();
+    let mut new = Tool::OpenSsl.connect(gateway.port(), NEW);
+    let content = json!({"m2m:ae": {
+        "rn": "new", "api": "Nlight", "rr": true, "poa": [ae.url()], "srv": ["3"],
+    }});
+    new.ask(&Request::create("/cse", 2, &content).from("Cnew")).expect(201, 2001);
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
+    let ask = |name: &str| {
+        let told = json!({"m2m:sub": {"rn": name, "nu": ["Cnew"]}});
+        Request::create("/cse/light2", 23, &told).from(OTHER)
+    };
+    // As long as it is its own it is told.
+    other.send(&ask("first").bytes());
+    let asked = ae.request();
+    ae.answer(&asked, 2000, "");
+    other.read().expect(201, 2001);
+    let row = "Cnew,00112233445566778899aabbccddeeff,heir@in.provider.com\n";
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", rows(row)));
+    new.ended();
+    let mark = gateway.log().mark();
+    other.ask(&ask("second")).expect_refusal(500, 5204);
+    is_not_told(&gateway, mark, "no association of its own since the gateway started");
+    assert_eq!(ae.said().matches("POST ").count(), 1, "{}", ae.said());
+}

@@ -1,0 +1,484 @@
+//! Clients with certificates and raw public keys: each flavour is accepted by both engines, and
+//! stands for the entity that it names or that policy says.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_test_ca::{Name, Request as Certificate};
+use saegis_tests::certificates::{
+    CERTIFICATE_TABLE, GATEWAY_NAME, Identity, Pki, Way, credential, own, write_own,
+};
+use saegis_tests::{
+    BOUND, Client, Event, Gateway, LIGHT2, Mark, Request, Response, Running, Tool, openssl,
+    with_each_client,
+};
+use serde_json::json;
+
+with_each_client!(
+    an_ae_id_certificate_is_bound_to_its_ae_id,
+    a_cse_id_certificate_is_bound_to_its_cse_id,
+    a_node_is_whom_its_row_says,
+    a_device_may_be_several_aes,
+    a_device_with_a_rule_learns_its_ae_id,
+    both_kinds_of_clients_come_to_one_port,
+);
+
+/// What the log tells of the association that has just been established.
+#[track_caller]
+fn established(
+    gateway: &Gateway,
+    mark: Mark,
+    way: Way,
+    credential_id: &str,
+    entity: &str,
+) -> Event {
+    let event = gateway.log().wait_after(mark, "association.established");
+    let told = ["saef", "credential_id", "entity", "protocol", "suite"].map(|f| event.text(f));
+    assert_eq!(told, ["certificate", credential_id, entity, way.protocol(), way.suite()]);
+    event
+}
+
+/// Comes with a certificate, and asks for what is not there, which tells that it was let in.
+#[track_caller]
+fn comes(
+    pki: &Pki,
+    gateway: &Gateway,
+    (tool, way): (Tool, Way),
+    identity: &Identity,
+    (credential_id, entity): (&str, &str),
+) -> Client {
+    let mark = gateway.log().mark();
+    let client = pki.connect(tool, gateway.port(), identity, way);
+    established(gateway, mark, way, credential_id, entity);
+    client
+}
+
+fn nothing(client: &mut Client, from: &str) -> Response {
+    client.ask(&Request::retrieve("/cse/nothing").from(from))
+}
+
+/// Makes sure that somebody may speak in the name of an AE-ID.
+#[track_caller]
+fn speaks_as(client: &mut Client, from: &str) {
+    nothing(client, from).expect_refusal(404, 4004);
+}
+
+#[track_caller]
+fn impersonates(client: &mut Client, from: &str) {
+    nothing(client, from).expect_refusal(403, 4106);
+}
+
+fn an_ae_id_certificate_is_bound_to_its_ae_id(tool: Tool) {
+    let pki = Pki::new();
+    let light = pki.identity(&pki.example.ae);
+    let gateway = pki.setup().start();
+    for way in Way::ALL {
+        let mut light =
+            comes(&pki, &gateway, (tool, way), &light, (credential::AE, "AE Clight-AE1"));
+        speaks_as(&mut light, "Clight-AE1");
+        for other in ["Clight-AE2", "Sother", "C"] {
+            impersonates(&mut light, other);
+        }
+        // An AE writes its stem, and nothing else.
+        for other in ["/in-cse", "//in.provider.com/mn-cse-123456/Clight-AE1"] {
+            nothing(&mut light, other).expect_refusal(400, 4000);
+        }
+        let other = Request::create_ae("other").from("Clight-AE2");
+        light.ask(&other).expect_refusal(403, 4106);
+        light.close();
+    }
+    let mut light = pki.connect(tool, gateway.port(), &light, Way::Mandated);
+    light.ask(&Request::create_ae("light").from("Clight-AE1")).expect(201, 2001);
+    light.ask(&Request::retrieve("/cse/light").from("Clight-AE1")).expect(200, 2000);
+}
+
+fn remote_cse(name: &str) -> Request {
+    let content = json!({ "m2m:csr": {
+        "rn": name, "cb": "/in-cse/cse", "csi": "/in-cse", "rr": true,
+    }});
+    Request::create("/cse", 16, &content).from("/in-cse")
+}
+
+fn a_cse_id_certificate_is_bound_to_its_cse_id(tool: Tool) {
+    let pki = Pki::new();
+    let peer = pki.identity(&pki.example.in_cse);
+    let gateway = pki.setup().start();
+    for way in Way::ALL {
+        let mut peer = comes(&pki, &gateway, (tool, way), &peer, (credential::CSE, "CSE /in-cse"));
+        peer.ask(&remote_cse("peer")).expect(201, 2001);
+        for from in ["/in-cse", "//in.provider.com/in-cse"] {
+            speaks_as(&mut peer, from);
+        }
+        // For the AEs behind it, whatever they may do here.
+        for from in ["/in-cse/Clamp", "//in.provider.com/in-cse/Clamp"] {
+            assert_ne!(nothing(&mut peer, from).rsc(), Some(4106), "{from}");
+        }
+        for from in ["/mn-3", "/mn-3/Clamp", "Clight-AE1", "//other.org/in-cse"] {
+            impersonates(&mut peer, from);
+        }
+        peer.ask(&Request::create_ae("lamp").from("/in-cse")).expect_refusal(405, 4005);
+        peer.ask(&Request::delete("/cse/peer").from("/in-cse")).expect(200, 2002);
+        peer.close();
+    }
+}
+
+fn a_node_is_whom_its_row_says(tool: Tool) {
+    let pki = Pki::new();
+    let node = pki.identity(&pki.example.node);
+    let rows = format!("credential_id,ae_id,cse_id\n{},Cnode,\n", credential::NODE);
+    let gateway = pki.setup().file("certificate-table.csv", &rows).start();
+    for way in Way::ALL {
+        let mut node = comes(&pki, &gateway, (tool, way), &node, (credential::NODE, "AE Cnode"));
+        speaks_as(&mut node, "Cnode");
+        impersonates(&mut node, "Cother");
+        node.close();
+    }
+    let rows = format!("credential_id,ae_id,cse_id\n{},,/asn-1\n", credential::NODE);
+    gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows));
+    for way in Way::ALL {
+        let mut node = comes(&pki, &gateway, (tool, way), &node, (credential::NODE, "CSE /asn-1"));
+        speaks_as(&mut node, "/asn-1");
+        impersonates(&mut node, "Cnode");
+        node.close();
+    }
+}
+
+fn a_device_may_be_several_aes(tool: Tool) {
+    let pki = Pki::new();
+    let device = pki.identity(&pki.example.device);
+    let rows = format!("credential_id,ae_ids\n{},Cone Ctwo\n", credential::DEVICE);
+    let gateway = pki.setup().file("certificate-table.csv", &rows).start();
+    let entity = (credential::DEVICE, "AEs Cone Ctwo");
+    for (nth, way) in Way::ALL.into_iter().enumerate() {
+        let mut device = comes(&pki, &gateway, (tool, way), &device, entity);
+        for stem in ["Cone", "Ctwo"] {
+            let name = format!("{stem}-app");
+            if nth == 0 {
+                device.ask(&Request::create_ae(&name).from(stem)).expect(201, 2001);
+            }
+            let own = Request::retrieve(&format!("/cse/{name}")).from(stem);
+            device.ask(&own).expect(200, 2000);
+        }
+        impersonates(&mut device, "Cthree");
+        device.ask(&Request::create_ae("three").from("Cthree")).expect_refusal(403, 4106);
+        device.close();
+    }
+}
+
+/// Without a row, a rule of the service subscription says that the device may register an AE.
+fn a_device_with_a_rule_learns_its_ae_id(tool: Tool) {
+    let rules = r#"
+        [[node]]
+        cse-id = "mn-cse-123456"
+        rule-links = ["lamps"]
+        [[rule]]
+        name = "lamps"
+        applicable-cred-ids = ["31-1.3.6.1.4.1.32473.1-*"]
+        allowed-app-ids = ["Nlight"]
+        allowed-aes = ["Clamp*", "Cother"]
+    "#;
+    for way in Way::ALL {
+        let pki = Pki::new();
+        let device = pki.identity(&pki.example.device);
+        let setup = pki.setup().file("service-subscription.toml", rules);
+        let setup = setup.module("app-rules", "capabilities = [\"service-subscription\"]");
+        let gateway = setup.start();
+        let mut lamp = comes(
+            &pki,
+            &gateway,
+            (tool, way),
+            &device,
+            (credential::DEVICE, "an AE not yet known"),
+        );
+        impersonates(&mut lamp, "Clamp-1");
+        lamp.ask(&Request::create_ae("lamp").from("Clight")).expect_refusal(403, 4126);
+        lamp.ask(&Request::create_ae("lamp").from("Clamp-1")).expect(201, 2001);
+        let learnt = gateway.log().wait("association.learnt");
+        assert_eq!(learnt.text("entity"), "AE Clamp-1");
+        let own = Request::retrieve("/cse/lamp").from("Clamp-1");
+        lamp.ask(&own).expect(200, 2000);
+        lamp.close();
+        // It is bound for good, whichever way it comes again.
+        let gateway = gateway.stop_and_start();
+        for way in [Way::Tls13, Way::Mandated] {
+            let mut lamp = pki.connect(tool, gateway.port(), &device, way);
+            lamp.ask(&own).expect(200, 2000);
+            impersonates(&mut lamp, "Cother");
+            let other = Request::create_ae("other").from("Cother");
+            assert_ne!(lamp.ask(&other).rsc(), Some(2001));
+            lamp.close();
+        }
+    }
+}
+
+fn both_kinds_of_clients_come_to_one_port(tool: Tool) {
+    let pki = Pki::new();
+    let light = pki.identity(&pki.example.ae);
+    let gateway = pki.setup().start();
+    let mut with_key = tool.connect(gateway.port(), LIGHT2);
+    let mut certified = Way::ALL.map(|way| pki.connect(tool, gateway.port(), &light, way));
+    let mut again = tool.connect(gateway.port(), LIGHT2);
+    for client in &mut certified {
+        speaks_as(client, "Clight-AE1");
+        impersonates(client, "Clight-AE2");
+    }
+    for client in [&mut with_key, &mut again] {
+        speaks_as(client, "Clight-AE2");
+        impersonates(client, "Clight-AE1");
+    }
+    let all = gateway.log().all(Mark::START, "association.established", 6);
+    let saefs: Vec<_> = all.iter().map(|event| event.text("saef")).collect();
+    assert_eq!(saefs.iter().filter(|saef| *saef == "certificate").count(), 4, "{saefs:?}");
+}
+
+/// Who offers both, as gnutls-cli can be told to, has a key and shows no certificate.
+#[test]
+fn a_pre_shared_key_goes_before_a_certificate() {
+    let pki = Pki::new();
+    let gateway = pki.setup().start();
+    let offers = ["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2:+PSK", "--insecure"];
+    let client = Tool::GnuTls.try_with(gateway.port(), Some(LIGHT2), &offers);
+    speaks_as(&mut client.ok().unwrap(), "Clight-AE2");
+    assert_eq!(gateway.log().wait("association.established").text("entity"), "AE Clight-AE2");
+}
+
+#[test]
+fn curl_connects() {
+    let pki = Pki::new();
+    let light = pki.identity(&pki.example.ae);
+    let gateway = pki.setup().start();
+    let mut registering = pki.connect(Tool::OpenSsl, gateway.port(), &light, Way::Tls13);
+    registering.ask(&Request::create_ae("light").from("Clight-AE1")).expect(201, 2001);
+    registering.close();
+    for way in Way::ALL {
+        let mark = gateway.log().mark();
+        let own = pki.curl(gateway.port(), &light, way, "Clight-AE1", "/cse/light").expect(0);
+        assert!(own.out.contains("\"aei\":\"Clight-AE1\""), "{way:?}: {own:?}");
+        assert!(own.out.ends_with("\n200 2000"), "{way:?}: {own:?}");
+        established(&gateway, mark, way, credential::AE, "AE Clight-AE1");
+        let other = pki.curl(gateway.port(), &light, way, "Clight-AE2", "/cse/light").expect(0);
+        assert!(other.out.ends_with("\n403 4106"), "{way:?}: {other:?}");
+    }
+}
+
+#[test]
+fn python_connects() {
+    let pki = Pki::new();
+    let light = pki.identity(&pki.example.ae);
+    let gateway = pki.setup().start();
+    for way in Way::ALL {
+        let mark = gateway.log().mark();
+        let mut light = pki.python(gateway.port(), &light, way).ok().unwrap();
+        established(&gateway, mark, way, credential::AE, "AE Clight-AE1");
+        speaks_as(&mut light, "Clight-AE1");
+        impersonates(&mut light, "Clight-AE2");
+        light.close();
+    }
+}
+
+/// A chain is sent with the certificate, and the anchor is not among it.
+#[test]
+fn a_chain_is_followed() {
+    let pki = Pki::new();
+    let request = Certificate::new("Plant");
+    let plant = pki.example.device_authority.sub_authority(&request).unwrap();
+    let line = plant.sub_authority(&Certificate::new("Line")).unwrap();
+    let kind = Name::device("0.2.481.1", "100.3030.10011");
+    let issued = line.issue(&Certificate::new("").name(kind)).unwrap();
+    let device = pki.identity(&issued);
+    let rows = "credential_id,ae_id\n31-0.2.481.1.100.3030.10011,Cpump\n";
+    let gateway = pki.setup().file("certificate-table.csv", rows).start();
+    for tool in [Tool::OpenSsl, Tool::GnuTls] {
+        for way in Way::ALL {
+            let mut pump = pki.connect(tool, gateway.port(), &device, way);
+            speaks_as(&mut pump, "Cpump");
+            pump.close();
+        }
+    }
+}
+
+const RAW: &str = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CTYPE-ALL:+CTYPE-CLI-RAWPK:+CTYPE-SRV-X509";
+
+/// Comes with a raw public key: of the tools GnuTLS has them, and the engine only with TLS 1.3.
+fn with_raw_key(pki: &Pki, gateway: &Gateway, priority: &str, more: &[&str]) -> Client {
+    let (public, key) = pki.raw(&pki.example.raw_key);
+    let files = [public.to_str().unwrap(), key.to_str().unwrap()];
+    let mut arguments = vec!["--priority", priority, "--sni-hostname", GATEWAY_NAME];
+    arguments.extend(["--rawpkfile", files[0], "--rawpkkeyfile", files[1]]);
+    arguments.extend(more);
+    let client = Tool::GnuTls.try_with(gateway.port(), None, &arguments);
+    client.unwrap_or_else(|refused| panic!("{refused:?}"))
+}
+
+/// The identifiers of the raw public key, of each length, as another program makes them.
+fn identifiers(pki: &Pki) -> [String; 3] {
+    let (public, _) = pki.raw(&pki.example.raw_key);
+    let key = public.to_str().unwrap();
+    let der = pki.write("public.der", "");
+    let der = der.to_str().unwrap();
+    openssl(&["pkey", "-pubin", "-in", key, "-outform", "DER", "-out", der]).expect(0);
+    let digest = openssl(&["dgst", "-sha256", "-r", der]).expect(0).out;
+    let octet = |at: usize| u8::from_str_radix(&digest[2 * at..2 * at + 2], 16).unwrap();
+    [("sha-256", 32), ("sha-256-128", 16), ("sha-256-120", 15)].map(|(name, length)| {
+        let hash: Vec<u8> = (0..length).map(octet).collect();
+        format!("ni:///{name};{}", base64url(&hash))
+    })
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits = bytes.chunks(3).flat_map(|three| {
+        let all = three.iter().fold(0_usize, |all, b| all << 8 | usize::from(*b));
+        let all = all << (8 * (3 - three.len()));
+        (0..=three.len()).map(move |nth| char::from(DIGITS[all >> (18 - 6 * nth) & 63]))
+    });
+    digits.collect()
+}
+
+#[test]
+fn a_raw_public_key_is_pinned_by_each_length() {
+    let pki = Pki::new();
+    let anchor = pki.anchor();
+    let checked = ["--x509cafile", anchor.to_str().unwrap(), "--verify-hostname", GATEWAY_NAME];
+    let setup = pki.setup();
+    let gateway = setup.start();
+    let toml = fs::read_to_string(gateway.path("policies/certificates.toml")).unwrap();
+    // Not pinned: TLS 1.3 tells it afterwards.
+    let mark = gateway.log().mark();
+    let refused = with_raw_key(&pki, &gateway, RAW, &checked).turned_away();
+    assert_eq!(refused.alert, Some(48), "{refused:?}");
+    let event = gateway.handshake_refused(mark);
+    assert!(event.message().contains("is not pinned"), "{event:?}");
+    for id in identifiers(&pki) {
+        let row = format!("credential_id,ae_id\n30-{id},Craw\n");
+        let pinned = format!("{toml}\n[[public-key]]\nid = \"{id}\"\n");
+        gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, row));
+        gateway.in_force_after(|g| g.replace("policies/certificates.toml", pinned));
+        // With the gateway's certificate, and with its raw public key, which nobody vouches for.
+        let both = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CTYPE-ALL:+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK";
+        for (priority, more) in [(RAW, &checked[..]), (both, &["--insecure"])] {
+            let mark = gateway.log().mark();
+            let mut client = with_raw_key(&pki, &gateway, priority, more);
+            established(&gateway, mark, Way::Tls13, &format!("30-{id}"), "AE Craw");
+            speaks_as(&mut client, "Craw");
+            impersonates(&mut client, "Cother");
+            client.close();
+        }
+    }
+}
+
+/// Pinned, and without a row or a rule.
+#[test]
+fn a_raw_public_key_is_nobody_by_itself() {
+    let pki = Pki::new();
+    let anchor = pki.anchor();
+    let checked = ["--x509cafile", anchor.to_str().unwrap(), "--verify-hostname", GATEWAY_NAME];
+    let gateway = pki.setup().start();
+    let toml = fs::read_to_string(gateway.path("policies/certificates.toml")).unwrap();
+    let [id, ..] = identifiers(&pki);
+    let pinned = format!("{toml}\n[[public-key]]\nid = \"{id}\"\n");
+    gateway.in_force_after(|g| g.replace("policies/certificates.toml", pinned));
+    let mark = gateway.log().mark();
+    with_raw_key(&pki, &gateway, RAW, &checked).turned_away();
+    let event = gateway.handshake_refused(mark);
+    assert_eq!(event.text("cause"), "certificate-unmapped");
+    assert!(event.message().contains(&id), "{event:?}");
+}
+
+/// Who is asked for by name shows the certificate with that name, and the first otherwise.
+#[test]
+fn the_certificate_is_chosen_by_the_server_name() {
+    let pki = Pki::new();
+    let issue = |name: &str| {
+        let request = Certificate::new(name).name(Name::dns(name));
+        pki.example.cse_authority.issue(&request).unwrap()
+    };
+    let setup = pki.setup();
+    let path = setup.path("policies/certificates.toml");
+    let toml = fs::read_to_string(&path).unwrap();
+    // Behind the first.
+    setup.write("policies/certificates.toml", (toml + &own("other")).as_bytes());
+    write_own(&setup.path("policies"), "other", &issue("Other.in.provider.com"));
+    let gateway = setup.start();
+    let light = pki.identity(&pki.example.ae);
+    let (certificate, key) = (light.certificate.to_str().unwrap(), light.key.to_str().unwrap());
+    let (first, second) = ("mn-cse-123456", "Other.in.provider.com");
+    for (asked, shown) in [
+        (Some(GATEWAY_NAME), first),
+        (Some("other.in.provider.com"), second),
+        (Some("OTHER.IN.provider.com"), second),
+        (Some("unknown.in.provider.com"), first),
+        (Some("in.provider.com"), first),
+        (None, first),
+    ] {
+        for way in Way::ALL {
+            let mut arguments = way.offers(Tool::OpenSsl);
+            match asked {
+                Some(name) => arguments.extend(["-servername".into(), name.into()]),
+                None => arguments.push("-noservername".into()),
+            }
+            arguments.extend(["-cert", certificate, "-key", key].map(Into::into));
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+            let client = Tool::OpenSsl.try_with(gateway.port(), None, &arguments);
+            let mut client = client.ok().unwrap();
+            speaks_as(&mut client, "Clight-AE1");
+            assert_eq!(client.told("Peer certificate: CN = "), shown, "{way:?} {asked:?}");
+            client.close();
+        }
+    }
+}
+
+/// A session, and a ticket where there are any, of a server of OpenSSL's that has the gateway's
+/// certificate: the gateway gives none.
+fn session_of_another(pki: &Pki, gateway: &Gateway, way: Way) -> PathBuf {
+    let files = ["policies/gw.pem", "policies/gw.key"].map(|file| gateway.path(file));
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-accept", "127.0.0.1:0", "-cipher", "ALL"]);
+    let server = Running::start(server.arg("-cert").arg(&files[0]).arg("-key").arg(&files[1]));
+    let address = server.out.wait(BOUND, |bytes, _| {
+        let text = String::from_utf8_lossy(bytes);
+        let (_, rest) = text.split_once("ACCEPT ")?;
+        rest.split_once('\n').map(|(address, _)| address.to_string())
+    });
+    let (address, session) = (address.unwrap(), pki.write("session.pem", ""));
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-connect", &address, "-sess_out"]).arg(&session);
+    let _client = Running::start(client.args(way.offers(Tool::OpenSsl)));
+    // In TLS 1.3 it comes when it comes, and no line tells of it.
+    let deadline = Instant::now() + BOUND;
+    while fs::read(&session).unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "{way:?}: there is no session");
+        thread::sleep(Duration::from_millis(5));
+    }
+    session
+}
+
+/// Each handshake is vouched for afresh: neither a ticket nor a session is given or taken.
+#[test]
+fn nothing_is_resumed() {
+    let pki = Pki::new();
+    let light = pki.identity(&pki.example.ae);
+    let gateway = pki.setup().start();
+    let port = format!("127.0.0.1:{}", gateway.port());
+    let files = [&light.certificate, &light.key].map(|path| path.to_str().unwrap());
+    for way in Way::ALL {
+        let connect = |more: &[&str]| {
+            let offers = way.offers(Tool::OpenSsl);
+            let offers: Vec<_> = offers.iter().map(String::as_str).collect();
+            let common = ["s_client", "-connect", &port, "-cert", files[0], "-key", files[1]];
+            openssl(&[&common[..], &offers, more].concat()).expect(0)
+        };
+        let session = pki.write("session.pem", "");
+        connect(&["-sess_out", session.to_str().unwrap()]);
+        assert!(fs::read(session).unwrap().is_empty(), "{way:?}: there is a session");
+        let again = connect(&["-reconnect"]);
+        assert_eq!(again.out.matches("\nNew, TLSv1.").count(), 6, "{way:?}: {again:?}");
+        assert!(!again.out.contains("Reused"), "{way:?}: {again:?}");
+        let anothers = session_of_another(&pki, &gateway, way);
+        let offered = connect(&["-sess_in", anothers.to_str().unwrap()]);
+        assert!(offered.out.contains("\nNew, TLSv1."), "{way:?}: {offered:?}");
+    }
+}

@@ -1,0 +1,292 @@
+//! Who may register is what the service subscription says: TD_M2M_SE_01 of the interoperability
+//! tests, and what is refused.
+
+use std::fs;
+
+use saegis_tests::{Credential, Gateway, Light, Request, Setup, Tool};
+use serde_json::json;
+
+/// The example of the interoperability test: a short key, and a KpsaID of its own.
+const TEST: Credential<'static> = Credential { identity: "test@onem2m.com", key: "123456" };
+const NEW: Credential<'static> =
+    Credential { identity: "new@onem2m.com", key: "00112233445566778899aabbccddeeff" };
+
+const FILE: &str = "policies/service-subscription.toml";
+
+const RULES: &str = r#"
+[[node]]
+cse-id = "mn-cse-123456"
+rule-links = ["asar"]
+
+[[rule]]
+name = "asar"
+applicable-cred-ids = ["12-test@onem2m.com"]
+allowed-app-ids = ["NAPP01"]
+allowed-aes = ["Ctest", "Sother"]
+"#;
+
+fn with_rules(rules: Option<&str>) -> Setup {
+    let rows = format!(
+        "ae_id,kpsa,kpsa_id\n,{},{}\n,{},{}\n",
+        TEST.key, TEST.identity, NEW.key, NEW.identity
+    );
+    let setup = Setup::new().file("psk-lookup-table.csv", &rows);
+    let setup = match rules {
+        Some(rules) => setup.file("service-subscription.toml", rules),
+        None => setup,
+    };
+    setup.module("app-rules", "capabilities = [\"service-subscription\"]")
+}
+
+fn ae(app_id: &str, from: Option<&str>) -> Request {
+    let content = json!({ "m2m:ae": { "rn": "app", "api": app_id, "rr": false } });
+    let request = Request::create("/cse", 2, &content);
+    match from {
+        Some(from) => request.from(from),
+        None => request,
+    }
+}
+
+/// With the mandated suite of TLS 1.2 the AE registers as the rule says, and in no other way. GnuTLS
+/// takes no key of three bytes.
+#[test]
+fn td_m2m_se_01_and_its_negative_twins() {
+    let tool = Tool::OpenSsl;
+    let gateway = with_rules(Some(RULES)).start();
+    let mut light = tool.connect(gateway.port(), TEST);
+    // A wrong AE-ID, to be given one, a wrong App-ID, none.
+    for (app_id, from) in [
+        ("NAPP01", Some("Cother")),
+        ("NAPP01", Some("Ctest2")),
+        ("NAPP01", Some("C")),
+        ("NAPP01", Some("S")),
+        ("NAPP01", None),
+        ("NAPP02", Some("Ctest")),
+        ("napp01", Some("Ctest")),
+    ] {
+        light.ask(&ae(app_id, from)).expect_refusal(403, 4126);
+    }
+    light.ask(&ae(&"N".repeat(300), Some("Ctest"))).expect_refusal(400, 4000);
+    let nameless = Request::create("/cse", 2, &json!({ "m2m:ae": { "rn": "app" } })).from("Ctest");
+    light.ask(&nameless).expect_refusal(403, 4126);
+    // The rule is for another credential.
+    let mut other = tool.connect(gateway.port(), NEW);
+    other.ask(&ae("NAPP01", Some("Ctest"))).expect_refusal(403, 4126);
+    // And this is what the test is about.
+    let registered = light.ask(&ae("NAPP01", Some("Ctest"))).expect(201, 2001);
+    assert_eq!(registered.json()["m2m:ae"]["aei"], "Ctest");
+    light.ask(&Request::retrieve("/cse/app").from("Ctest")).expect(200, 2000);
+    light.ask(&Request::retrieve("/cse/app").from("Cother")).expect_refusal(403, 4106);
+}
+
+/// 4128 comes before 4126, and both before an AE-ID that is taken and before the representation.
+#[test]
+fn without_a_subscription_nobody_registers() {
+    let of_another = RULES.replace("mn-cse-123456", "another-cse");
+    for rules in [None, Some("# Nothing\n"), Some(of_another.as_str())] {
+        let gateway = with_rules(rules).start();
+        let mut light = Light::connect(gateway.port(), TEST).unwrap();
+        light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4128);
+        // What is no registration is no business of it.
+        light.ask(&Request::retrieve("/cse").from("Ctest")).unwrap().expect_refusal(403, 4106);
+    }
+    // A node without links: no AE may register there.
+    let without_links = RULES.replace("rule-links = [\"asar\"]", "rule-links = []");
+    let gateway = with_rules(Some(&without_links)).start();
+    let mut light = Light::connect(gateway.port(), TEST).unwrap();
+    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
+    // Impersonation comes first of all.
+    light.ask(&Request::retrieve("/cse").from("Ctest")).unwrap().expect_refusal(403, 4106);
+}
+
+fn registers(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Option<u16> {
+    let mut light = Light::connect(gateway.port(), credential).unwrap();
+    let rsc = light.ask(&ae("NAPP01", Some(from))).unwrap().rsc();
+    light.close();
+    rsc
+}
+
+#[test]
+fn rules_come_into_force_and_go() {
+    let gateway = with_rules(Some(RULES)).start();
+    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(4126));
+    let more = RULES.replace("rule-links = [\"asar\"]", "rule-links = [\"asar\", \"new\"]")
+        + "[[rule]]\nname = \"new\"\napplicable-cred-ids = [\"12-*\"]\nallowed-app-ids = [\"*\"]\n\
+           allowed-aes = [\"Cn*\"]\n";
+    gateway.in_force_after(|g| g.replace(FILE, &more));
+    assert_eq!(registers(&gateway, NEW, "Cother"), Some(4126));
+    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(2001));
+    // A file with mistakes changes nothing, and each is told with its place.
+    let bad = more.replace("\"*\"", "\"light\"");
+    let refused = gateway.refused_after("is no App-ID: it starts with R, N or an asterisk", |g| {
+        g.replace(FILE, &bad);
+    });
+    let file = gateway.path(FILE);
+    assert!(refused.message().starts_with(&format!("{}:14:20: ", file.display())), "{refused:?}");
+    gateway.refused_after("unknown field `rulelinks`", |g| {
+        g.replace(FILE, RULES.replace("rule-links", "rulelinks"));
+    });
+    assert_eq!(registers(&gateway, TEST, "Ctest"), Some(4105), "the name of the resource is taken");
+    // Without the file nobody registers any more; who is registered stays so.
+    gateway.in_force_after(|g| g.remove(FILE));
+    let mut light = Light::connect(gateway.port(), NEW).unwrap();
+    light.ask(&Request::retrieve("/cse/app").from("Cnew")).unwrap().expect(200, 2000);
+    light.ask(&ae("NAPP01", Some("Cnew"))).unwrap().expect_refusal(403, 4128);
+}
+
+/// Rules without a module that checks them would let everybody register: there is no such
+/// generation.
+#[test]
+fn rules_that_nobody_checks_are_refused() {
+    let gateway = with_rules(Some(RULES)).start();
+    gateway.refused_after("no module exports registration-check", |g| {
+        fs::remove_file(g.path("policies/modules/app-rules.wasm")).unwrap();
+    });
+    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(4126));
+}
+
+/// A hundred thousand rules that are for others.
+#[test]
+fn very_many_rules_are_no_burden() {
+    const RULES: usize = 100_000;
+    let mut text = String::from("[[node]]\ncse-id = \"mn-cse-123456\"\nrule-links = [");
+    (0..RULES).for_each(|n| text.push_str(&format!("\"r{n}\",")));
+    text.push_str("]\n");
+    for n in 0..RULES {
+        text.push_str(&format!(
+            "[[rule]]\nname = \"r{n}\"\napplicable-cred-ids = [\"12-d{n}-*\"]\n\
+             allowed-app-ids = [\"N*\"]\nallowed-aes = [\"C*\"]\n"
+        ));
+    }
+    let gateway = with_rules(Some(&text)).with_metrics().start();
+    let mut light = Light::connect(gateway.port(), TEST).unwrap();
+    for _ in 0..100 {
+        light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
+    }
+    let faults = gateway.monitor("/metrics");
+    assert!(!faults.text.contains("saegis_sandbox_faults_total{"), "{}", faults.text);
+}
+
+const ADMIN: Credential<'static> =
+    Credential { identity: "admin@onem2m.com", key: "a0112233445566778899aabbccddeeff" };
+const MN: Credential<'static> =
+    Credential { identity: "mn@onem2m.com", key: "b0112233445566778899aabbccddeeff" };
+
+/// An IN-CSE whose administrator keeps the service subscription among its resources.
+fn in_cse() -> Gateway {
+    let rows = format!(
+        "ae_id,cse_id,kpsa,kpsa_id\nCadmin,,{},{}\n,,{},{}\n,/mn-cse-123456,{},{}\n",
+        ADMIN.key, ADMIN.identity, TEST.key, TEST.identity, MN.key, MN.identity
+    );
+    Setup::new()
+        .with_cse("in-cse", "IN-CSE")
+        .file("psk-lookup-table.csv", &rows)
+        .with("registrar", "administrators = [\"Cadmin\"]")
+        .with("service-subscription", "source = \"registrar\"")
+        .start()
+}
+
+/// The administrator registers before there is any rule, and before there is a check.
+fn with_administrator(gateway: &Gateway) -> Light {
+    let mut admin = Light::connect(gateway.port(), ADMIN).unwrap();
+    let own = json!({ "m2m:ae": { "rn": "admin", "api": "Nadmin", "rr": false } });
+    let own = Request::create("/cse", 2, &own).from("Cadmin");
+    admin.ask(&own).unwrap().expect(201, 2001);
+    gateway.in_force_after(|g| g.install("app-rules", "capabilities = [\"service-subscription\"]"));
+    admin
+}
+
+/// What the administrator makes: a profile, a rule, and a node of a CSE that links to it.
+fn provision(gateway: &Gateway, cse: &str, credential: &str) {
+    let mut admin = Light::connect(gateway.port(), ADMIN).unwrap();
+    let mut make = |path: &str, ty: u16, content: serde_json::Value| {
+        let request = Request::create(path, ty, &content).from("Cadmin");
+        admin.ask(&request).unwrap().expect(201, 2001)
+    };
+    let reads = json!({ "acr": [{ "acor": ["/mn-cse-123456", "Cadmin"], "acop": 34 }] });
+    let rules = json!({ "acr": [{ "acor": ["Cadmin"], "acop": 63 }] });
+    make("/cse", 1, json!({ "m2m:acp": { "rn": "readers", "pv": reads, "pvs": rules } }));
+    let readers = json!(["cse/readers"]);
+    let rule = json!({ "m2m:asar": {
+        "rn": "asar", "acpi": readers, "apci": [credential], "aai": ["NAPP01"], "aae": ["Ctest"],
+    }});
+    let made = make("/cse", 19, rule).json();
+    let link = made["m2m:asar"]["ri"].as_str().unwrap().to_string();
+    make("/cse", 11, json!({ "m2m:mssp": { "rn": "mssp", "acpi": readers } }));
+    let node = json!({ "m2m:svsn": {
+        "rn": "node", "acpi": readers, "ni": "node-1", "csi": cse, "rlk": [link],
+    }});
+    make("/cse/mssp", 20, node);
+}
+
+/// Waits until a registration is answered so: what changes at a registrar is in force in a moment.
+fn answered(gateway: &Gateway, credential: Credential<'_>, rsc: u16) {
+    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
+    loop {
+        let got = registers(gateway, credential, "Ctest");
+        if got == Some(rsc) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{got:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_in_cse_has_its_rules_among_its_resources() {
+    let gateway = in_cse();
+    let mut admin = with_administrator(&gateway);
+    answered(&gateway, TEST, 4128);
+    provision(&gateway, "/in-cse", "12-other@onem2m.com");
+    answered(&gateway, TEST, 4126);
+    let change = json!({ "m2m:asar": { "apci": ["12-test@onem2m.com"] } });
+    admin.ask(&Request::update("/cse/asar", &change).from("Cadmin")).unwrap().expect(200, 2004);
+    answered(&gateway, TEST, 2001);
+    // Nobody but the administrator changes them.
+    let mut light = Light::connect(gateway.port(), TEST).unwrap();
+    let open = json!({ "m2m:asar": { "apci": ["*"] } });
+    light
+        .ask(&Request::update("/cse/asar", &open).from("Ctest"))
+        .unwrap()
+        .expect_refusal(403, 4103);
+}
+
+/// The rules of the home gateway are at the IN-CSE, which may be out of reach for a while.
+#[test]
+fn rules_are_fetched_from_a_remote_in_cse() {
+    let far = in_cse();
+    with_administrator(&far);
+    provision(&far, "/mn-cse-123456", "12-test@onem2m.com");
+    let rows = format!("ae_id,kpsa,kpsa_id\n,{},{}\n", TEST.key, TEST.identity);
+    let near = Setup::new()
+        .file("psk-lookup-table.csv", &rows)
+        .module("app-rules", "capabilities = [\"service-subscription\"]")
+        .with("service-subscription", "source = \"remote\"")
+        .with("service-subscription", "refresh-seconds = 1\nusable-seconds = 4")
+        .with(
+            "[peer]",
+            &format!(
+                "cse-id = \"in-cse\"\naddress = \"127.0.0.1:{}\"\nregister = true\n\
+                 credential = {{ kpsa-id = \"{}\", kpsa = \"{}\" }}",
+                far.port(),
+                MN.identity,
+                MN.key
+            ),
+        )
+        .start();
+    // At first it may ask before it is registered.
+    near.log().wait("rules.fetched");
+    let mut light = Light::connect(near.port(), TEST).unwrap();
+    light.ask(&ae("NAPP02", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
+    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect(201, 2001);
+    // It is out of reach: what it said is good for a time.
+    drop(far);
+    near.log().wait("rules.not-fetched");
+    // After a start too.
+    drop(light);
+    let near = near.stop_and_start();
+    let mut light = Light::connect(near.port(), TEST).unwrap();
+    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4117);
+    answered(&near, TEST, 4128);
+    light.ask(&Request::retrieve("/cse/app").from("Ctest")).unwrap().expect(200, 2000);
+}

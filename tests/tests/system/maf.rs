@@ -1,0 +1,160 @@
+//! Keys by way of a MAF (TS-0003 clause 7.1.4 of the worked example): the smartphone's AE and the IN-CSE
+//! share no key; both have an association with the MAF, which distributes one.
+
+mod audit;
+mod clients;
+mod enrolled;
+mod key_cache;
+mod key_registration;
+mod load;
+mod refusals;
+mod scene;
+mod several_mafs;
+mod store;
+
+use std::fs;
+
+use saegis_tests::{Credential, Offer, Request, Tool};
+
+use scene::{FQDN, PHONE, Scene};
+
+#[test]
+fn the_phone_and_the_in_cse_get_a_key() {
+    let scene = Scene::start();
+    let registered = scene.phone(&["register"]).expect(0);
+    assert!(registered.out.contains("registered as Cphone"), "{}", registered.out);
+    let association = scene.infrastructure.log().wait("association.established");
+    assert_eq!(association.text("saef"), "maf");
+    assert_eq!(association.text("entity"), "AE Cphone");
+    let credential = association.text("credential_id");
+    assert!(
+        credential.starts_with("12-") && credential.ends_with(&format!("@{FQDN}")),
+        "{credential}"
+    );
+    // The key is kept for the next run, and no other is asked for.
+    let mark = scene.maf.log().mark();
+    scene.phone(&["create", "container", "lamp"]).expect(0);
+    scene.phone(&["send", "lamp", "on"]).expect(0);
+    assert!(scene.phone(&["latest", "lamp"]).expect(0).out.ends_with("on\n"));
+    assert!(scene.maf.log().all(mark, "association.established", 0).is_empty());
+}
+
+/// The key that the MAF gave out is a key like any other: OpenSSL's and GnuTLS's clients take it.
+#[test]
+fn a_client_that_is_not_ours_takes_the_key() {
+    let scene = Scene::start();
+    scene.phone(&["register"]).expect(0);
+    let (identity, key) = scene.key_in_hand();
+    for tool in [Tool::OpenSsl, Tool::GnuTls] {
+        let credential = Credential { identity: &identity, key: &key };
+        let mut phone = tool.connect(scene.infrastructure.port(), credential);
+        phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);
+        for from in ["Cother", "C", "Clight-AE1"] {
+            phone.ask(&Request::retrieve("/cse/phone").from(from)).expect_refusal(403, 4106);
+        }
+        phone
+            .ask(&Request::retrieve("/cse/phone").from("/in-cse/Cphone"))
+            .expect_refusal(400, 4000);
+    }
+    let wrong = Credential { identity: &identity, key: &"00".repeat(32) };
+    assert!(
+        Tool::OpenSsl.try_connect(scene.infrastructure.port(), wrong, Offer::MANDATED).is_err()
+    );
+}
+
+/// What was registered survives the MAF's death, and its file shows neither keys nor names.
+#[test]
+fn what_the_maf_confirmed_survives_its_death() {
+    let scene = Scene::start();
+    scene.phone(&["register"]).expect(0);
+    let (identity, key) = scene.key_in_hand();
+    let scene = scene.with_maf_that_died();
+    let bytes = fs::read(scene.maf.path("state/maf.redb")).unwrap();
+    let has = |what: &[u8]| bytes.windows(what.len()).any(|w| w == what);
+    let raw: Vec<u8> = (0..key.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap())
+        .collect();
+    let relative = identity.split('@').next().unwrap();
+    for (what, text) in [
+        ("the key", &raw[..]),
+        ("its digits", key.as_bytes()),
+        ("its name", relative.as_bytes()),
+        ("its source", b"Cphone"),
+    ] {
+        assert!(!has(text), "the store shows {what}");
+    }
+    // A gateway that has not asked yet can ask now.
+    let scene = scene.with_new_infrastructure();
+    let credential = Credential { identity: &identity, key: &key };
+    let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), credential);
+    phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);
+}
+
+/// While the MAF is away, what is in hand goes on; what is not fails closed, and comes right without a
+/// restart.
+#[test]
+fn a_maf_that_is_away_keeps_nobody_who_has_a_key() {
+    let scene = Scene::start();
+    scene.phone(&["register"]).expect(0);
+    let (identity, key) = scene.key_in_hand();
+    let credential = Credential { identity: &identity, key: &key };
+    scene.maf.signal("STOP");
+    let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), credential);
+    phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);
+    let scene = scene.with_new_infrastructure();
+    let mark = scene.infrastructure.log().mark();
+    assert!(
+        Tool::OpenSsl
+            .try_connect(scene.infrastructure.port(), credential, Offer::MANDATED)
+            .is_err()
+    );
+    let refused = scene.infrastructure.handshake_refused(mark);
+    assert!(refused.message().contains("can't be reached"), "{refused:?}");
+    scene.maf.signal("CONT");
+    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
+    while Tool::OpenSsl
+        .try_connect(scene.infrastructure.port(), credential, Offer::MANDATED)
+        .is_err()
+    {
+        assert!(std::time::Instant::now() < deadline, "it does not recover");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn the_smartphone_may_have_a_certificate_and_so_may_the_in_cse() {
+    let scene = Scene::with_certificates();
+    scene.phone(&["register"]).expect(0);
+    let at_maf = scene.maf.log().wait("association.established");
+    assert_eq!(at_maf.text("saef"), "certificate");
+    assert_eq!(at_maf.text("entity"), format!("MAF client {PHONE}"));
+    let association = scene.infrastructure.log().wait("association.established");
+    assert_eq!(
+        (association.text("saef"), association.text("entity")),
+        ("maf".into(), "AE Cphone".into())
+    );
+    assert!(association.text("credential_id").ends_with(FQDN));
+}
+
+/// Where the specification can be read in two ways, both ends are told which.
+#[test]
+fn a_key_may_be_halved_and_an_association_named_after_its_source() {
+    let mut settings = scene::Settings::new();
+    settings.more = "key = \"first-half\"\ncredential-id = \"source\"\n".into();
+    let scene = settings.start();
+    let (id, km) = scene::PHONE_KM;
+    let credential = format!("kpsa-id = \"{id}\"\nkpsa = \"{km}\"\n");
+    // An end that takes the whole key does not get in.
+    assert_eq!(scene.phone(&["register"]).code, 3);
+    scene.write_phone(&credential, scene::IN_CSE, "key = \"first-half\"");
+    scene.phone(&["register"]).expect(0);
+    let association = scene.infrastructure.log().wait("association.established");
+    assert_eq!(association.text("credential_id"), format!("11-{PHONE}"));
+    let (identity, key) = scene.key_in_hand();
+    let half = Credential { identity: &identity, key: &key[..key.len() / 2] };
+    let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), half);
+    phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);
+    let whole = Credential { key: &key, ..half };
+    assert_eq!(Tool::OpenSsl.refused(scene.infrastructure.port(), whole).alert, Some(20));
+}

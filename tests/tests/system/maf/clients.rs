@@ -1,0 +1,146 @@
+//! Clients of a MAF that this project did not write, and what it tells of their requests.
+
+use std::process::Command;
+
+use saegis_tests::{Client, Credential, Gateway, Offer, Request, Response, Tool};
+use serde_json::{Value, json};
+
+use super::scene::{FQDN, IN_CSE};
+
+/// A key that a client gives.
+pub const KEY: &str = "c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf";
+
+/// A client with a Km.
+pub struct MafClient {
+    client: Client,
+    id: &'static str,
+}
+
+impl MafClient {
+    /// Connects.
+    #[track_caller]
+    pub fn connect(tool: Tool, maf: &Gateway, km: (&str, &str), id: &'static str) -> Self {
+        let (identity, key) = km;
+        Self { client: tool.connect(maf.port(), Credential { identity, key }), id }
+    }
+
+    /// Connects with GnuTLS, without the extended master secret.
+    #[track_caller]
+    pub fn without_extended_master_secret(
+        maf: &Gateway,
+        (identity, key): (&str, &str),
+        id: &'static str,
+    ) -> Self {
+        let offer = Offer {
+            gnutls: "+PSK:-CIPHER-ALL:+AES-128-CBC:-MAC-ALL:+SHA256:%NO_SESSION_HASH",
+            ..Offer::MANDATED
+        };
+        let client = Tool::GnuTls.try_connect(maf.port(), Credential { identity, key }, offer);
+        Self { client: client.unwrap(), id }
+    }
+
+    /// Connects, and registers as a client.
+    #[track_caller]
+    pub fn registered(tool: Tool, maf: &Gateway, km: (&str, &str), id: &'static str) -> Self {
+        let mut client = Self::connect(tool, maf, km, id);
+        client.register().expect(201, 2001);
+        client
+    }
+
+    /// Sends a request in its own name.
+    #[track_caller]
+    pub fn ask(&mut self, request: Request) -> Response {
+        self.ask_as(self.id, request)
+    }
+
+    /// Sends a request in a name.
+    #[track_caller]
+    pub fn ask_as(&mut self, from: &str, request: Request) -> Response {
+        self.client.ask(&request.from(from))
+    }
+
+    /// Registers as a client.
+    #[track_caller]
+    pub fn register(&mut self) -> Response {
+        let content = json!({ "maf:clientReg": { "et": until(3600), "adfq": "in.provider.com" } });
+        self.ask(Request::create("/~/maf/-", 61001, &content))
+    }
+
+    /// Registers a key, which must work, and tells the identity that it gives at a MAF.
+    #[track_caller]
+    pub fn key_at(&mut self, fqdn: &str, wanted: &Wanted<'_>) -> String {
+        let relative = self.key(wanted);
+        format!("{relative}@{fqdn}")
+    }
+
+    /// Registers a key, which must work, and tells its RelativeKeyID.
+    #[track_caller]
+    pub fn key(&mut self, wanted: &Wanted<'_>) -> String {
+        let registered = self.ask(wanted.request()).expect(201, 2001);
+        let content = registered.json();
+        let attributes = &content["maf:keyReg"];
+        assert_eq!(attributes["kval"], Value::Null, "the source is told the key");
+        attributes["rkid"].as_str().unwrap().into()
+    }
+
+    /// Asks for a key.
+    #[track_caller]
+    pub fn retrieve(&mut self, relative: &str) -> Response {
+        self.ask(Request::retrieve(&format!("/~/maf/{relative}")))
+    }
+}
+
+/// A key registration that is asked for.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub suid: u8,
+    pub targets: &'a [&'a str],
+    /// Without one, it is the session's.
+    pub value: Option<&'a str>,
+    pub seconds: u64,
+}
+
+impl Wanted<'static> {
+    /// A key that is given, for associations with the IN-CSE.
+    pub const USUAL: Self = Self { suid: 32, targets: &[IN_CSE], value: Some(KEY), seconds: 3600 };
+}
+
+impl Wanted<'_> {
+    pub fn request(self) -> Request {
+        let mut attributes = json!({
+            "et": until(self.seconds),
+            "adfq": "in.provider.com",
+            "suid": self.suid,
+            "tgids": self.targets,
+        });
+        if let Some(value) = self.value {
+            attributes["kval"] = value.into();
+        }
+        Request::create("/~/maf/-", 61002, &json!({ "maf:keyReg": attributes }))
+    }
+}
+
+/// The time in so many seconds, as oneM2M writes it.
+pub fn until(seconds: u64) -> String {
+    let ahead = format!("--date=+{seconds} seconds");
+    let date = Command::new("date").args(["-u", &ahead, "+%Y%m%dT%H%M%S"]).output();
+    String::from_utf8(date.unwrap().stdout).unwrap().trim().into()
+}
+
+/// The psk_identity of a key.
+pub fn identity(relative: &str) -> String {
+    format!("{relative}@{FQDN}")
+}
+
+/// How many requests a MAF has answered.
+pub fn requests(maf: &Gateway) -> u64 {
+    let all = maf.monitor("/metrics").text;
+    let each = all.lines().filter(|line| line.starts_with("saegis_requests_total{"));
+    each.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// How many retrievals a MAF has answered so.
+pub fn retrievals(maf: &Gateway, rsc: u16) -> f64 {
+    let metric = format!("saegis_requests_total{{operation=\"retrieve\",rsc=\"{rsc}\"}}");
+    maf.monitor("/metrics").value(&metric)
+}

@@ -1,0 +1,464 @@
+//! Modules and policy files of OCI registries: of Debian's, and of ones that lie, stall and send
+//! without end.
+
+mod liar;
+mod registry;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use liar::{Answer, Liar, digest, manifest};
+use registry::{Registry, certify, log_in};
+use saegis_tests::{Gateway, LIGHT1, LIGHT2, Mark, Ran, Setup, Signer, Tool, component, saegis};
+
+const TABLE: &str = "policies/modules/psk-table";
+
+/// A gateway's folder in which psk-table has no file, and its manifest names a source.
+fn from(setup: Setup, source: &str) -> Setup {
+    fs::remove_file(setup.path(&format!("{TABLE}.wasm"))).unwrap();
+    name(&setup.path(&format!("{TABLE}.toml")), source);
+    setup
+}
+
+fn name(manifest: &Path, source: &str) {
+    let lines = "order = 100\ncapabilities = [\"policy-tables\"]";
+    fs::write(manifest, format!("{lines}\nsource = \"{source}\"\n")).unwrap();
+}
+
+fn shipped(setup: &Setup) -> std::path::PathBuf {
+    setup.path(&format!("{TABLE}.wasm"))
+}
+
+fn check(setup: &Setup) -> Ran {
+    setup.configuration();
+    saegis(&setup.path(""), &["check"])
+}
+
+/// Makes sure that a generation is refused for this, at a check and at a start.
+#[track_caller]
+fn refused(setup: &Setup, why: &str) {
+    let checked = check(setup).expect(2);
+    assert!(checked.err.contains(why), "{why}\n{}", checked.err);
+}
+
+fn lets_light_in(gateway: &Gateway) {
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+}
+
+#[test]
+fn a_module_comes_from_a_registry_and_stays_without_it() {
+    let mut registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let setup = from(setup, &source);
+    let checked = check(&setup).expect(0);
+    let line = format!("psk-table: credential-lookup; may use policy-tables; from {source}");
+    assert!(checked.out.contains(&line), "{checked:?}");
+    fs::remove_dir_all(setup.path("state/artifacts")).unwrap();
+
+    let gateway = setup.start();
+    lets_light_in(&gateway);
+    let modules = saegis(&gateway.path(""), &["modules", "--json"]).expect(0).json();
+    assert_eq!(modules["modules"][1]["source"], source);
+    registry.stop();
+    let gateway = gateway.stop_and_start();
+    lets_light_in(&gateway);
+    for password in ["secret", "c2VjcmV0"] {
+        assert!(!gateway.log().text().contains(password), "{}", gateway.log().text());
+    }
+}
+
+#[test]
+fn a_module_of_a_registry_comes_while_the_gateway_runs() {
+    let mut registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let gateway = setup.start();
+    let second = gateway.path("policies/modules/second.toml");
+    let event = gateway.in_force_after(|_| name(&second, &source));
+    assert!(event.message().contains("second"), "{event:?}");
+    // One that the registry does not have changes nothing.
+    let other = source.replace(&source[source.len() - 64..], &"ab".repeat(32));
+    let why = format!(
+        "second.toml: source: {other} could not be fetched, and is not kept here: it \
+                       has no such artifact"
+    );
+    gateway.refused_after(&why, |_| name(&second, &other));
+    lets_light_in(&gateway);
+    // Neither does one that is not there when the registry is gone; and to go back needs nobody.
+    registry.stop();
+    let gone = source.replace(&source[source.len() - 64..], &"cd".repeat(32));
+    gateway.refused_after("Connection refused", |_| name(&second, &gone));
+    lets_light_in(&gateway);
+    name(&second, &source);
+    saegis(&gateway.path(""), &["reload"]).expect(0);
+    let event = gateway.in_force_after(|g| {
+        let table = g.table();
+        g.replace("policies/psk-lookup-table.csv", format!("{table}# changed\n"));
+    });
+    assert_eq!(event.number("generation"), 3);
+}
+
+#[test]
+fn policy_files_come_from_a_registry() {
+    let registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let table = fs::read_to_string(setup.table()).unwrap();
+    let both = [("psk-lookup-table.csv", table.as_str()), ("notes.txt", "for people\n")];
+    let source = registry.publish_files("policies/home:1", &both);
+    let file = |source: &str| format!("[[artifact]]\nsource = \"{source}\"\n");
+    let setup = setup.file("artifacts.toml", &file(&source));
+    refused(&setup, "psk-lookup-table.csv is in the folder too; take one of them away");
+    fs::remove_file(setup.table()).unwrap();
+    let gateway = setup.start();
+    lets_light_in(&gateway);
+    let mut light2 = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+
+    // A broken one changes nothing, and says where it is broken.
+    let broken =
+        registry.publish_files("policies/home:2", &[("psk-lookup-table.csv", "kpsa\n1\n")]);
+    gateway.refused_after(&format!("{broken} psk-lookup-table.csv:"), |g| {
+        g.replace("policies/artifacts.toml", file(&broken));
+    });
+    lets_light_in(&gateway);
+
+    // What a new version does not have is gone.
+    let rows: Vec<_> = table.lines().filter(|line| !line.contains("789015")).collect();
+    let fewer = rows.join("\n") + "\n";
+    let next = registry.publish_files("policies/home:3", &[("psk-lookup-table.csv", &fewer)]);
+    gateway.in_force_after(|g| g.replace("policies/artifacts.toml", file(&next)));
+    light2.ended();
+    lets_light_in(&gateway);
+
+    for (name, why) in [
+        ("certificates.toml", "certificates.toml is taken from the folder alone"),
+        ("artifacts.toml", "artifacts.toml is taken from the folder alone"),
+        ("../saegis.toml", "\"../saegis.toml\" is no name of a policy file"),
+        (".hidden.csv", "\".hidden.csv\" is no name of a policy file"),
+    ] {
+        let bad = registry.publish_files("policies/bad:1", &[(name, "x\n")]);
+        gateway.refused_after(why, |g| g.replace("policies/artifacts.toml", file(&bad)));
+    }
+    // Two of one name are none.
+    let twice = format!("{}{}", file(&source), file(&next));
+    gateway.refused_after("psk-lookup-table.csv is in two artifacts", |g| {
+        g.replace("policies/artifacts.toml", &twice);
+    });
+    gateway.refused_after("artifacts.toml:1:", |g| {
+        g.replace("policies/artifacts.toml", "artifacts = []\n");
+    });
+    lets_light_in(&gateway);
+}
+
+/// A registry that is made up, and a gateway that may ask it.
+fn with_liar(source: impl FnOnce(&str) -> String, answers: Vec<(String, Answer)>) -> (Setup, Liar) {
+    let setup = Setup::new();
+    certify(&setup.path(""));
+    let liar = Liar::start(&setup.path(""), answers);
+    let lines = format!("host = \"{}\"\nca-file = \"ca.pem\"\ntimeout-seconds = 2", liar.host());
+    let setup = setup.with_another("[artifacts.registry]", &lines);
+    let source = source(liar.host());
+    (from(setup, &source), liar)
+}
+
+#[test]
+fn what_a_registry_makes_up_is_refused() {
+    let module = fs::read(shipped(&Setup::new())).unwrap();
+    let of_module = manifest(&digest(&module), module.len() as u64);
+    let large = manifest(&digest(&module), 10 << 30);
+    let blob = format!("blobs/{}", digest(&module));
+    let files = |n: usize| {
+        let one = String::from_utf8(of_module.clone()).unwrap();
+        let (head, layer) = one.split_once("\"layers\":[").unwrap();
+        let layer = layer.strip_suffix("]}").unwrap();
+        format!("{head}\"layers\":[{}]}}", vec![layer; n].join(",")).into_bytes()
+    };
+    let of = |manifest: &[u8], answer: Answer| {
+        let pinned = digest(manifest);
+        let at = format!("manifests/{pinned}");
+        (pinned, vec![(at, Answer::Whole(manifest.to_vec())), (blob.clone(), answer)])
+    };
+    let whole = || Answer::Whole(module.clone());
+    let first = |answer: Answer| (digest(&of_module), vec![("manifests".to_owned(), answer)]);
+    let other = Answer::Whole(large.clone());
+    let came = format!("what came is {}", digest(&large));
+    for ((pinned, answers), why) in [
+        (first(other), came.as_str()),
+        (first(Answer::Endless(Some(10 << 30))), "it has more than 1048576 bytes for us"),
+        (first(Answer::Endless(None)), "it has more than 1048576 bytes for us"),
+        (first(Answer::Silence), "it took longer than 2 s (timeout-seconds)"),
+        (first(Answer::Dribble), "it took longer than 2 s (timeout-seconds)"),
+        (first(Answer::Status("500 No", "x: y".into())), "it answers with the status 500"),
+        (
+            first(Answer::Status("401 No", "www-authenticate: Magic".into())),
+            "it asks for a password in a way that is not known here",
+        ),
+        (
+            first(Answer::Status("401 No", "www-authenticate: Basic realm=\"x\"".into())),
+            "it asks for a password, and none is configured (credentials-file)",
+        ),
+        (
+            first(Answer::Status("302 There", "location: http://localhost:1/x".into())),
+            "it sends us elsewhere, too often or without HTTPS",
+        ),
+        (
+            first(Answer::Status("302 There", "location: /v2/manifests".into())),
+            "it sends us elsewhere, too often or without HTTPS",
+        ),
+        (of(b"{}", whole()), "is not described as OCI artifacts are: missing field"),
+        (of(b"rubbish", whole()), "is not described as OCI artifacts are: expected value"),
+        (of(&files(65), whole()), "it has more than 64 files"),
+        (of(&files(2), whole()), "is no WebAssembly artifact"),
+        (of(&large, whole()), "has 10737418240 bytes, and may have 67108864"),
+        (of(&of_module, Answer::Whole(vec![0; module.len()])), "it sent something else: what was"),
+        (of(&of_module, Answer::Endless(None)), "bytes for us"),
+        (of(&of_module, Answer::Endless(Some(10 << 30))), "bytes for us"),
+        (of(&of_module, Answer::Silence), "it took longer than 2 s (timeout-seconds)"),
+        (of(&of_module, Answer::Status("404 No", "x: y".into())), "it has no such artifact"),
+    ] {
+        let source = |host: &str| format!("oci://{host}/modules/psk-table:1@{pinned}");
+        let (setup, liar) = with_liar(source, answers);
+        let ran = setup.run_to_its_end().expect(2);
+        assert!(ran.err.contains(why), "{why}\n{}", ran.err);
+        assert!(ran.err.contains("psk-table.toml: source: oci://localhost:"), "{}", ran.err);
+        // Of what comes without end no more is taken than may come, and what is under way by then.
+        assert!(liar.sent() < 16 << 20, "{why}: {} bytes were taken", liar.sent());
+        // Nothing of a manifest is kept that is not whole.
+        let kept = setup.path(&format!("state/artifacts/sha256/{}", &pinned["sha256:".len()..]));
+        assert!(why.contains("no WebAssembly artifact") || !kept.exists(), "{why}");
+    }
+    // The same that does what it should is taken.
+    let (pinned, answers) = of(&of_module, whole());
+    let source = |host: &str| format!("oci://{host}/modules/psk-table:1@{pinned}");
+    lets_light_in(&with_liar(source, answers).0.start());
+}
+
+/// A registry that stalls holds up no change that does without it.
+#[test]
+fn a_stalling_registry_holds_up_nobody_else() {
+    let pinned = digest(b"x");
+    let setup = Setup::new();
+    certify(&setup.path(""));
+    let liar = Liar::start(&setup.path(""), vec![("manifests".into(), Answer::Silence)]);
+    let lines = format!("host = \"{}\"\nca-file = \"ca.pem\"\ntimeout-seconds = 3600", liar.host());
+    let gateway = setup.with_another("[artifacts.registry]", &lines).start();
+    let second = gateway.path("policies/modules/second.toml");
+    let mut light2 = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    name(&second, &format!("oci://{}/x:1@{pinned}", liar.host()));
+    gateway.log().wait("artifact.fetching");
+    lets_light_in(&gateway);
+    gateway.in_force_after(|g| {
+        fs::remove_file(&second).unwrap();
+        let table = g.table();
+        let rows: Vec<_> = table.lines().filter(|line| !line.contains("789015")).collect();
+        g.replace("policies/psk-lookup-table.csv", rows.join("\n") + "\n");
+    });
+    light2.ended();
+    assert!(gateway.log().all(Mark::START, "generation.refused", 0).is_empty());
+}
+
+#[test]
+fn a_token_is_fetched_and_nobody_else_gets_what_lets_us_in() {
+    let module = fs::read(shipped(&Setup::new())).unwrap();
+    let of_module = manifest(&digest(&module), module.len() as u64);
+    let setup = Setup::new();
+    certify(&setup.path(""));
+    let elsewhere = Liar::start(&setup.path(""), vec![("/stored".into(), Answer::Whole(module))]);
+    let there = format!("location: https://{}/stored", elsewhere.host());
+    let tokens = Liar::start(
+        &setup.path(""),
+        vec![
+            (
+                "/token?scope=repository%3Amodules%2Fpsk%2Dtable%3Apull&service=reg|authorization: \
+                 Basic dGVzdGVyOnNlY3JldA=="
+                    .into(),
+                Answer::Whole(b"{\"token\":\"t0ken\"}".to_vec()),
+            ),
+            ("/token".into(), Answer::Status("401 No", "x: y".into())),
+        ],
+    );
+    let asks = |host: &str, scheme: &str| {
+        format!("www-authenticate: Bearer realm=\"{scheme}://{host}/token\",service=\"reg\"")
+    };
+    let answers = |challenge: String| {
+        vec![
+            ("manifests|Bearer t0ken".into(), Answer::Whole(of_module.clone())),
+            ("blobs|Bearer t0ken".into(), Answer::Status("307 There", there.clone())),
+            ("/v2/".into(), Answer::Status("401 Who?", challenge)),
+        ]
+    };
+    let with = |challenge: String, password: &str| {
+        let source = format!("modules/psk-table:1@{}", digest(&of_module));
+        let liar = Liar::start(&setup.path(""), answers(challenge));
+        let own = Setup::new();
+        fs::copy(setup.path("ca.pem"), own.path("ca.pem")).unwrap();
+        log_in(&own.path("credentials.json"), liar.host(), password);
+        let files = "ca-file = \"ca.pem\"\ncredentials-file = \"credentials.json\"";
+        let own = own
+            .with_another("[artifacts.registry]", &format!("host = \"{}\"\n{files}", liar.host()));
+        let source = format!("oci://{}/{source}", liar.host());
+        (from(own, &source), liar)
+    };
+    let (wrong, _liar) = with(asks(tokens.host(), "https"), "guess");
+    refused(&wrong, "it does not let us in with what is in credentials-file");
+    let asked = tokens.asked().len();
+    let (plain, liar) = with(asks(tokens.host(), "http"), "secret");
+    refused(&plain, "it sends us elsewhere, too often or without HTTPS");
+    assert_eq!(tokens.asked().len(), asked, "a password went over HTTP");
+    assert!(liar.asked().iter().all(|request| !request.contains("authorization")));
+    let (good, _liar) = with(asks(tokens.host(), "https"), "secret");
+    lets_light_in(&good.start());
+    assert_eq!(elsewhere.asked().len(), 1);
+    assert!(!elsewhere.asked()[0].contains("authorization"), "{:?}", elsewhere.asked());
+}
+
+#[test]
+fn whom_we_do_not_know_and_who_does_not_know_us() {
+    let registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let setup = from(setup, &source);
+    let credentials = setup.path("credentials.json");
+    log_in(&credentials, registry.host(), "guess");
+    refused(&setup, "it does not let us in with what is in credentials-file");
+    log_in(&credentials, "elsewhere.example", "secret");
+    refused(&setup, "credentials.json: has no password for localhost:");
+    fs::write(&credentials, "{\"auths\": \"secret\"}").unwrap();
+    refused(&setup, "credentials.json: is not as `docker login`");
+    log_in(&credentials, registry.host(), "secret");
+    fs::set_permissions(&credentials, fs::Permissions::from_mode(0o640)).unwrap();
+    refused(&setup, "holds a password, and others on this machine may read it; chmod 600");
+    fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
+    let authority = fs::read(setup.path("ca.pem")).unwrap();
+    certify(&setup.path(""));
+    refused(&setup, "invalid peer certificate");
+    fs::write(setup.path("ca.pem"), "rubbish").unwrap();
+    refused(&setup, "ca.pem: has no certificates in PEM");
+    fs::write(setup.path("ca.pem"), authority).unwrap();
+    for (bad, why) in [
+        ("oci://elsewhere.example/x:1@", "elsewhere.example is no registry that may be asked"),
+        ("https://localhost/x@", "is no reference of the form oci://host:port/name:tag@sha256:"),
+    ] {
+        let bad = format!("{bad}sha256:{}", "ab".repeat(32));
+        name(&setup.path(&format!("{TABLE}.toml")), &bad);
+        refused(&setup, why);
+    }
+    let (unpinned, _) = source.split_once('@').unwrap();
+    name(&setup.path(&format!("{TABLE}.toml")), unpinned);
+    refused(&setup, "pins no digest; a tag can be moved, so @sha256: and 64 digits must follow");
+    name(&setup.path(&format!("{TABLE}.toml")), &source);
+    check(&setup).expect(0);
+    setup.install("psk-table", &fs::read_to_string(setup.path(&format!("{TABLE}.toml"))).unwrap());
+    refused(&setup, "says where the module comes from, and psk-table.wasm is here too");
+}
+
+/// Whoever can write what is kept can't put another module in place.
+#[test]
+fn what_is_kept_is_held_against_its_digest() {
+    let mut registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let other = fs::read(setup.path("policies/modules/originator-check.wasm")).unwrap();
+    let setup = from(setup, &source);
+    check(&setup).expect(0);
+    let kept: Vec<_> = fs::read_dir(setup.path("state/artifacts/sha256")).unwrap().collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for file in &kept {
+        fs::write(file.as_ref().unwrap().path(), &other).unwrap();
+        // It is fetched again.
+        check(&setup).expect(0);
+        let now = fs::read(file.as_ref().unwrap().path()).unwrap();
+        assert_ne!(now, other);
+    }
+    registry.stop();
+    check(&setup).expect(0);
+    for file in kept {
+        fs::write(file.unwrap().path(), &other).unwrap();
+    }
+    refused(&setup, "could not be fetched, and is not kept here");
+}
+
+/// What nothing names any more is kept for thirty days, and what something names as long as it does.
+#[test]
+fn what_nothing_has_named_for_long_is_deleted() {
+    let registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let table = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let other = registry.publish_module("modules/faulty:1.0", &component("faulty"));
+    let young = registry.publish_module("modules/km-table:1.0", &component("km-table"));
+    // It is of the same file as the table's module, and has a manifest of its own.
+    let same = registry.publish_module("modules/same:1.0", &shipped(&setup));
+    let rows = registry.publish_files("policies/more:1", &[("notes.txt", "for people\n")]);
+    let setup =
+        from(setup, &table).file("artifacts.toml", &format!("[[artifact]]\nsource = \"{rows}\"\n"));
+    let manifest = |name: &str| setup.path(&format!("policies/modules/{name}.toml"));
+    let capability = |name| if name == "faulty" { "log" } else { "policy-tables" };
+    for (name, source) in [("faulty", &other), ("km-table", &young), ("same", &same)] {
+        let asks = format!("capabilities = [\"{}\"]\n", capability(name));
+        fs::write(manifest(name), format!("{asks}source = \"{source}\"\n")).unwrap();
+    }
+    let mut gateway = setup.start();
+    let kept = gateway.path("state/artifacts/sha256");
+    let files = || {
+        let files = fs::read_dir(&kept).unwrap().map(|file| file.unwrap().file_name());
+        files.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let manifest_of = |source: &str| source.rsplit_once("@sha256:").unwrap().1.to_owned();
+    assert_eq!(files().len(), 9, "{:?}", files());
+    gateway.in_force_after(|g| {
+        for name in ["faulty", "km-table", "same"] {
+            fs::remove_file(g.path(&format!("policies/modules/{name}.toml"))).unwrap();
+        }
+    });
+    gateway.stop();
+    assert_eq!(files().len(), 9, "{:?}", files());
+    for stray in [".new-abc", "README"] {
+        fs::write(kept.join(stray), "stray").unwrap();
+    }
+    let young_ones =
+        [manifest_of(&young), digest(&fs::read(component("km-table")).unwrap())[7..].into()];
+    for file in files() {
+        let days = if young_ones.contains(&file) { 29 } else { 31 };
+        let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        fs::File::open(kept.join(file)).unwrap().set_modified(changed).unwrap();
+    }
+    let gateway = gateway.start_again();
+    let told = gateway.log().wait("artifact.deleted");
+    // Two of `faulty`, the manifest of `same`, and what was left of a fetch.
+    assert_eq!(told.number("files"), 4);
+    let left = files();
+    assert_eq!(left.len(), 7, "{left:?}");
+    for there in [&manifest_of(&table), &manifest_of(&rows), &young_ones[0], &"README".to_owned()] {
+        assert!(left.contains(there), "{there} is not in {left:?}");
+    }
+    // What is in use is marked as such, and so is not old when it is in use no more.
+    let meta = fs::metadata(kept.join(manifest_of(&table))).unwrap();
+    assert!(meta.modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
+    lets_light_in(&gateway);
+}
+
+/// A manifest that names a source is what is signed; nothing is fetched on the word of one that is not.
+#[test]
+fn nothing_is_fetched_that_nobody_signed() {
+    let registry = Registry::start();
+    let setup = registry.allow(Setup::new());
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let signer = Signer::new(&setup.path(""), "release");
+    let other = |e: &str| setup.path(&format!("policies/modules/originator-check.{e}"));
+    let pinned = digest(&fs::read(other("wasm")).unwrap());
+    fs::write(other("toml"), format!("digest = \"{pinned}\"\n")).unwrap();
+    ["wasm", "toml"].iter().for_each(|e| signer.sign(&other(e)));
+    let setup =
+        from(setup, &source).with("modules.require-signature", "key-files = [\"release.pub\"]");
+    refused(&setup, "psk-table.toml: is not signed, and only signed modules are taken");
+    assert!(!setup.path("state/artifacts").exists());
+    signer.sign(&setup.path(&format!("{TABLE}.toml")));
+    let checked = check(&setup).expect(0);
+    assert!(
+        checked.out.contains(&format!("signed by {}; from oci://", signer.id())),
+        "{checked:?}"
+    );
+    lets_light_in(&setup.start());
+}

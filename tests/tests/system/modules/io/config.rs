@@ -1,0 +1,60 @@
+//! `config`: values and secrets for one module.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use saegis_tests::Setup;
+
+use super::probe::{setup, tells, told};
+
+const SECRET: &str = "s3cr3t-of-the-suite";
+
+fn with_secret(mode: u32) -> Setup {
+    let setup = setup(&["http://127.0.0.1:1".into()], "")
+        .with("modules.config.io-probe", "secrets = { token = \"token\" }");
+    fs::write(setup.path("token"), format!("{SECRET}\n")).unwrap();
+    fs::set_permissions(setup.path("token"), Permissions::from_mode(mode)).unwrap();
+    setup
+}
+
+#[test]
+fn a_module_reads_its_values_and_secrets_and_nothing_else_does() {
+    let gateway = with_secret(0o600).with("decisions", "record = \"decisions.jsonl\"").start();
+    tells(&gateway, "config|color", "Ok(Some(\"green\"))");
+    tells(&gateway, "config|other", "Ok(None)");
+    let before = gateway.log().text();
+    tells(&gateway, "config", "(\"color\", \"green\"), (\"token\",");
+    // The probe has told it as its reason: that is in the log, for the module has put it there, and in
+    // no recording.
+    assert!(!before.contains(SECRET) && !gateway.printed().contains(SECRET));
+    let recorded = fs::read_to_string(gateway.path("decisions.jsonl")).unwrap_or_default();
+    assert!(!recorded.contains(SECRET), "{recorded}");
+}
+
+#[test]
+fn a_secret_that_changes_is_a_change_of_policy() {
+    let gateway = with_secret(0o600).start();
+    tells(&gateway, "config|token", SECRET);
+    let event = gateway.in_force_after(|g| g.write("token", "another"));
+    assert_eq!(event.number("generation"), 2);
+    gateway.refused_after("token: is a secret that every user of the machine may read", |g| {
+        fs::set_permissions(g.path("token"), Permissions::from_mode(0o644)).unwrap();
+        fs::write(g.path("token"), "a third").unwrap();
+    });
+    let event = gateway.in_force_after(|g| {
+        fs::set_permissions(g.path("token"), Permissions::from_mode(0o600)).unwrap();
+        fs::write(g.path("token"), "a third one").unwrap();
+    });
+    assert_eq!(event.number("generation"), 3);
+    let told = told(&gateway, "config|token");
+    assert!(told.contains("Ok(Some(\"a third one\"))"), "{told}");
+    gateway.refused_after("token: can't be opened", |g| fs::remove_file(g.path("token")).unwrap());
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_keeps_the_gateway_from_starting() {
+    let refused = with_secret(0o644).run_to_its_end().expect(2);
+    let why = "token: is a secret that every user of the machine may read; chmod 600";
+    assert!(refused.err.contains(why), "{refused:?}");
+    assert!(!refused.err.contains(SECRET), "{refused:?}");
+}

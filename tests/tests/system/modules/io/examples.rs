@@ -1,0 +1,157 @@
+//! The examples of the cookbook, in a gateway.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use saegis_tests::{
+    Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, Tool, Upstream, component,
+    repository, saegis,
+};
+
+use super::http::answer;
+
+const LAMP: Credential<'static> =
+    Credential { identity: "lamp-7@lamps.example.com", key: "00112233445566778899aabbccddeeff" };
+
+#[test]
+fn the_cases_of_the_examples_hold() {
+    for name in ["http-lookup", "quota"] {
+        let cases = repository().join(format!("guest-modules/{name}/cases.toml"));
+        let (module, cases) = (component(name), cases.display().to_string());
+        let arguments = ["module", "test", module.to_str().unwrap(), "--cases", &cases];
+        let ran = saegis("/".as_ref(), &arguments).expect(0);
+        assert!(ran.out.contains(" passed, 0 failed"), "{ran:?}");
+    }
+}
+
+fn lamps(port: u16) -> Setup {
+    let capabilities =
+        "[\"clock\", \"log\", \"supply-key-bytes\", \"config\", \"outgoing-http\", \"key-value\"]";
+    let setup = Setup::new()
+        .with("modules.grants", "\"*\" = [\"policy-tables\", \"log\", \"clock\"]")
+        .with("modules.grants", &format!("http-lookup = {capabilities}"))
+        .with(
+            "modules.outgoing-http.http-lookup",
+            &format!("hosts = [\"http://127.0.0.1:{port}\"]"),
+        )
+        .with("modules.key-value.http-lookup", "quota-bytes = 65536")
+        .with("modules.config.http-lookup", "secrets = { token = \"token\" }")
+        .with(
+            "modules.config.http-lookup.values",
+            &format!("url = \"http://127.0.0.1:{port}/v1/\"\ndomain = \"lamps.example.com\""),
+        )
+        .module("http-lookup", &format!("order = 50\ncapabilities = {capabilities}\n"));
+    fs::write(setup.path("token"), "a-token\n").unwrap();
+    fs::set_permissions(setup.path("token"), Permissions::from_mode(0o600)).unwrap();
+    setup
+}
+
+#[test]
+fn a_key_comes_from_a_key_server_and_is_kept_for_a_while() {
+    let known = format!("{{ \"ae-id\": \"Clamp-7\", \"key\": \"{}\" }}", LAMP.key);
+    let server = Upstream::start(answer(200, &known));
+    let gateway = lamps(server.port()).start();
+    let mut lamp = Tool::OpenSsl.connect(gateway.port(), LAMP);
+    lamp.ask(&Request::create_ae("lamp").from("Clamp-7")).expect(201, 2001);
+    let arrived = server.wait(1);
+    assert_eq!(arrived[0].line, "GET /v1/lamp-7%40lamps.example.com HTTP/1.1");
+    assert_eq!(arrived[0].values("authorization"), ["Bearer a-token"]);
+    // It is kept, also over a restart, when the server is not asked.
+    server.reply_with(answer(503, ""));
+    Tool::GnuTls.connect(gateway.port(), LAMP).close();
+    let gateway = gateway.stop_and_start();
+    Tool::OpenSsl.connect(gateway.port(), LAMP).close();
+    assert_eq!(server.requests().len(), 1);
+    // Who is not kept is refused by a server that fails, and looks like an unknown one.
+    let mark = gateway.log().mark();
+    let other = Credential { identity: "lamp-8@lamps.example.com", ..LAMP };
+    assert_eq!(Tool::OpenSsl.refused(gateway.port(), other).alert, Some(20));
+    let told = gateway.handshake_refused(mark).message();
+    assert!(told.contains("the key server answers 503"), "{told}");
+    // A wrong key is as wrong as ever, and the lights are nobody's business there.
+    let wrong = Credential { key: "00", ..LAMP };
+    assert_eq!(Tool::OpenSsl.refused(gateway.port(), wrong).alert, Some(20));
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    assert_eq!(server.requests().len(), 2);
+    let text = gateway.log().text();
+    assert!(!text.contains(LAMP.key) && !text.contains("a-token"), "{text}");
+}
+
+#[test]
+fn a_log_of_everything_has_neither_the_token_nor_the_key() {
+    let known = format!("{{ \"ae-id\": \"Clamp-7\", \"key\": \"{}\" }}", LAMP.key);
+    let server = Upstream::start(answer(200, &known));
+    // Everything but what the compiler has to say, which is too much for anybody.
+    let all =
+        ["wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_wasi_io", "hyper", "rustls", "saegis"];
+    let all = all.map(|target| format!("{target}=trace")).join(",");
+    let gateway = lamps(server.port()).with("log", &format!("filter = \"info,{all}\"")).start();
+    Tool::OpenSsl.connect(gateway.port(), LAMP).close();
+    gateway.log().wait("association.ended");
+    let text = gateway.log().text();
+    // As text, and as the bytes that it is.
+    for secret in [LAMP.key, "a-token"] {
+        let bytes = format!("{:?}", secret.as_bytes());
+        let bytes = bytes.trim_matches(['[', ']']);
+        let told = text.lines().find(|line| line.contains(secret) || line.contains(bytes));
+        assert_eq!(told, None);
+    }
+}
+
+#[test]
+fn a_key_server_that_is_down_lets_nobody_in_and_the_others_come_in() {
+    let gateway = lamps(Upstream::nobody()).start();
+    let mark = gateway.log().mark();
+    assert_eq!(Tool::OpenSsl.refused(gateway.port(), LAMP).alert, Some(20));
+    let told = gateway.handshake_refused(mark).message();
+    assert!(told.contains("the key server can't be asked"), "{told}");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+}
+
+fn counting(quota: &str) -> Setup {
+    let capabilities = "[\"clock\", \"config\", \"key-value\"]";
+    Setup::new()
+        .with("modules.grants", "\"*\" = [\"policy-tables\", \"log\", \"clock\"]")
+        .with("modules.grants", "quota = [\"config\", \"key-value\"]")
+        .with("modules.key-value.quota", quota)
+        .with(
+            "modules.config.quota",
+            "values = { requests = \"5\", window-seconds = \"100000000\" }",
+        )
+        .module("quota", &format!("capabilities = {capabilities}\n"))
+}
+
+fn ask(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Light {
+    let mut light = Light::connect(gateway.port(), credential).unwrap();
+    let ask = Request::retrieve("/cse/nothing").from(from);
+    light.ask(&ask).unwrap().expect_refusal(404, 4004);
+    light
+}
+
+#[test]
+fn a_credential_has_so_many_requests_in_a_window_whatever_it_does() {
+    let gateway = counting("quota-bytes = 65536").start();
+    // Two associations and a restart make no difference.
+    let _first = ask(&gateway, LIGHT1, "Clight-AE1");
+    ask(&gateway, LIGHT1, "Clight-AE1").close();
+    let gateway = gateway.stop_and_start();
+    let mut light = ask(&gateway, LIGHT1, "Clight-AE1");
+    let nothing = || Request::retrieve("/cse/nothing").from("Clight-AE1");
+    light.ask(&nothing()).unwrap().expect_refusal(404, 4004);
+    light.ask(&nothing()).unwrap().expect_refusal(404, 4004);
+    for _ in 0..3 {
+        let told = light.ask(&nothing()).unwrap().expect_refusal(403, 4103).debug();
+        assert!(told.contains("more than 5 requests"), "{told}");
+    }
+    ask(&gateway, LIGHT2, "Clight-AE2").close();
+}
+
+#[test]
+fn who_can_not_be_counted_is_not_let_through() {
+    let gateway = counting("quota-bytes = 64").start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let ask = Request::retrieve("/cse/nothing").from("Clight-AE1");
+    light.ask(&ask).unwrap().expect_refusal(500, 5000);
+    let refused = gateway.log().wait_after(Mark::START, "request.refused");
+    assert!(refused.message().contains("can't be counted"), "{refused:?}");
+}

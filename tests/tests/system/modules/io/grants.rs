@@ -1,0 +1,128 @@
+//! What has limits is granted by name, with its limits, and mistakes are told with their place. And what a
+//! module with I/O is never asked for.
+
+use std::fs;
+
+use saegis_tests::{LIGHT1, Light, Mark, Setup, Upstream, component, saegis};
+
+use super::http::answer;
+use super::probe::{MANIFEST, host, say, setup, tells};
+
+/// Makes sure that `saegis check` refuses a setup for this, and only this.
+#[track_caller]
+fn refused(setup: &Setup, why: &str) {
+    let file = setup.configuration();
+    let ran = saegis(file.parent().unwrap(), &["check"]).expect(2);
+    assert!(ran.err.contains(why), "{why}: {ran:?}");
+    assert_eq!(ran.err.matches("error: ").count(), 1, "{ran:?}");
+}
+
+#[test]
+fn mistakes_in_limits_are_told_with_their_place() {
+    let http = |lines: &str| {
+        Setup::new()
+            .with("modules.grants", "m = [\"outgoing-http\"]")
+            .with("modules.outgoing-http.m", lines)
+    };
+    for (lines, why) in [
+        ("hosts = [\"example.com\"]", "\"example.com\" is no host to send requests to"),
+        ("hosts = [\"https://a/b\"]", "\"https://a/b\" is no host to send requests to"),
+        ("hosts = [\"https://u@a\"]", "\"https://u@a\" is no host to send requests to"),
+        ("hosts = []", "modules.outgoing-http.m.hosts: names nobody"),
+        ("hosts = [\"https://a\"]\nmillisecond = 1", "unknown field `millisecond`"),
+        ("hosts = [\"https://a\"]\nmilliseconds = 0", "must be from 1 to 60000"),
+        ("hosts = [\"https://a\"]\nresponse-bytes = 99999999999", "must be from 0 to 67108864"),
+        ("hosts = [\"https://a\"]\nconcurrent-requests = 0", "must be from 1 to 10000"),
+    ] {
+        let setup = http(lines);
+        refused(&setup, why);
+        refused(&setup, "saegis.toml:");
+        let text = fs::read_to_string(setup.path("saegis.toml")).unwrap();
+        let line = 1 + text.lines().position(|l| l.starts_with("hosts")).unwrap();
+        let told = if lines.contains('\n') { line + 1 } else { line };
+        refused(&setup, &format!("saegis.toml:{told}:"));
+    }
+    let grant = |grants: &str| Setup::new().with("modules.grants", grants);
+    refused(&grant("m = [\"key-value\"]"), "modules.grants.m: key-value has limits, and nothing");
+    refused(&grant("m = [\"config\"]"), "add [modules.config.m]");
+    let every = grant("\"*\" = [\"policy-tables\", \"outgoing-http\"]");
+    refused(&every, "outgoing-http is granted to a module by its name only");
+    let stranger = Setup::new().with("modules.key-value.m", "quota-bytes = 1000");
+    refused(&stranger, "modules.key-value.m: m is not granted key-value");
+    let quota = |bytes: &str| {
+        grant("m = [\"key-value\"]").with("modules.key-value.m", &format!("quota-bytes = {bytes}"))
+    };
+    refused(&quota("1"), "modules.key-value.m.quota-bytes: must be from 64");
+    refused(&grant("m = [\"key-value\"]").with("modules.key-value.m", ""), "quota-bytes");
+    let twice = grant("m = [\"config\"]")
+        .with("modules.config.m", "values = { a = \"1\" }\nsecrets = { a = \"file\" }");
+    refused(&twice, "modules.config.m.secrets.a: is a value as well");
+    refused(&Setup::new().with("modules.reuse", "m = 0"), "modules.reuse.m: must be at least 1");
+    refused(&Setup::new().with("modules.reuse", "\"*\" = 5"), "by its name only");
+}
+
+#[test]
+fn what_is_not_granted_or_not_asked_for_keeps_the_module_out() {
+    let gateway = Setup::new().start();
+    let why = "asks for the capability outgoing-http, which the gateway does not grant";
+    gateway.refused_after(why, |g| g.install("io-probe", MANIFEST));
+    let why = "imports the capability";
+    gateway.refused_after(why, |g| g.write("policies/modules/io-probe.toml", "order = 1\n"));
+    Light::connect(gateway.port(), LIGHT1).unwrap().close();
+}
+
+#[test]
+fn a_module_tells_which_capabilities_its_imports_need() {
+    let file = component("io-probe");
+    let ran = saegis("/".as_ref(), &["module", "inspect", file.to_str().unwrap()]).expect(0);
+    for (import, capability) in [
+        ("wasi:http/outgoing-handler", "outgoing-http"),
+        ("wasi:http/types", "outgoing-http"),
+        ("wasi:keyvalue/store", "key-value"),
+        ("wasi:keyvalue/atomics", "key-value"),
+        ("wasi:config/store", "config"),
+    ] {
+        let line = ran.out.lines().find(|line| line.contains(import));
+        let line = line.unwrap_or_else(|| panic!("no {import}: {ran:?}"));
+        assert!(line.contains(&format!("needs the capability {capability}")), "{line}");
+    }
+    let line = ran.out.lines().find(|line| line.contains("wasi:io/streams")).unwrap();
+    assert!(line.contains("a WASI with nothing in it"), "{line}");
+}
+
+#[test]
+fn a_module_with_io_is_no_shadow_and_is_not_asked_by_replays() {
+    let server = Upstream::start(answer(200, ""));
+    let gateway =
+        setup(&[host(server.port())], "").with("decisions", "record = \"decisions.jsonl\"").start();
+    let words = format!("get|http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &words, "status 200");
+    tells(&gateway, "increment|n", "is 1");
+    Light::connect(gateway.port(), LIGHT1).unwrap().close();
+    gateway.log().wait_after(Mark::START, "association.established");
+    let file = gateway.path("decisions.jsonl");
+    let lines = || fs::read_to_string(&file).unwrap_or_default().lines().count();
+    while lines() < 3 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let asked = server.requests().len();
+    // The probe comes first in the chain, so it would have to be asked for each.
+    let ran = saegis(&gateway.path(""), &["decisions", "replay", "decisions.jsonl"]).expect(0);
+    assert!(ran.out.contains("3 were not compared"), "{ran:?}");
+    fs::create_dir(gateway.path("try")).unwrap();
+    fs::copy(component("io-probe"), gateway.path("try/io-probe.wasm")).unwrap();
+    let arguments = ["module", "try", "try/io-probe.wasm", "--recording", "decisions.jsonl"];
+    let ran = saegis(&gateway.path(""), &arguments).expect(0);
+    assert!(ran.out.contains("3 were not compared"), "{ran:?}");
+    assert_eq!(server.requests().len(), asked, "nothing was asked");
+    tells(&gateway, "increment|n", "is 2");
+
+    gateway.in_force_after(|g| {
+        g.write("policies/modules/io-probe.toml", format!("{MANIFEST}mode = \"shadow\"\n"));
+    });
+    let told = gateway.log().wait("shadow.refused").message();
+    assert!(told.contains("has the capability outgoing-http"), "{told}");
+    assert!(told.contains("can't be a shadow"), "{told}");
+    say(gateway.port(), &words);
+    assert_eq!(server.requests().len(), asked, "nothing was asked");
+}

@@ -1,0 +1,237 @@
+//! `outgoing-http`: to whom requests go, and what bounds them.
+
+use std::time::{Duration, Instant};
+
+use saegis_test_ca::{Authority, Name, Request};
+use saegis_tests::{Reply, Upstream};
+
+use super::probe::{host, logged, say, setup, tells, told};
+use super::servers::{Slow, Tls};
+
+/// An answer of HTTP with a content.
+pub fn answer(status: u16, content: &str) -> Reply {
+    let length = content.len();
+    Reply::Bytes(format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{content}").into())
+}
+
+#[test]
+fn a_request_goes_to_a_host_that_is_named_and_to_no_other() {
+    let (named, other) = (Upstream::start(answer(200, "hello")), Upstream::start(answer(200, "")));
+    let gateway = setup(&[host(named.port())], "").start();
+    let (good, bad) = (named.port(), other.port());
+    tells(&gateway, &format!("get|http://127.0.0.1:{good}/a?b=c"), "status 200, 5 bytes");
+    let arrived = named.wait(1);
+    assert_eq!(arrived[0].line, "GET /a?b=c HTTP/1.1");
+    assert_eq!(arrived[0].values("host"), [format!("127.0.0.1:{good}")]);
+    let denied = "failed ErrorCode::HttpRequestDenied";
+    for url in [
+        format!("http://127.0.0.1:{bad}/"),
+        format!("https://127.0.0.1:{good}/"),
+        format!("http://localhost:{good}/"),
+        format!("http://127.0.0.2:{good}/"),
+        "http://127.0.0.1/".into(),
+        "https://example.com/".into(),
+    ] {
+        tells(&gateway, &format!("get|{url}"), denied);
+    }
+    // What the log says of it.
+    logged(&gateway, &format!("a request to http://127.0.0.1:{bad} was not sent"));
+    // What only looks like the host.
+    for url in [
+        format!("http://127.0.0.1:{good}@127.0.0.1:{bad}/"),
+        format!("http://user@127.0.0.1:{good}/"),
+        format!("http://127.0.0.1:{bad}@127.0.0.1:{good}/"),
+        format!("http://127.0.0.1:{good}#@127.0.0.1:{bad}/"),
+        format!("ftp://127.0.0.1:{good}/"),
+    ] {
+        let told = told(&gateway, &format!("get|{url}"));
+        assert!(told.contains("failed ErrorCode::"), "{url}: {told}");
+    }
+    assert_eq!((named.requests().len(), other.text().len()), (1, 0));
+}
+
+#[test]
+fn the_case_of_a_name_does_not_count_and_its_host_field_is_no_choice_of_the_module() {
+    let server = Upstream::start(answer(200, ""));
+    let gateway = setup(&[format!("http://LocalHost:{}", server.port())], "").start();
+    let url = format!("http://LOCALHOST:{}/", server.port());
+    tells(&gateway, &format!("get|{url}"), "status 200");
+    for name in ["host", "Host", "transfer-encoding", "connection"] {
+        tells(&gateway, &format!("header|{name}|{url}"), "set false, status 200");
+    }
+    tells(&gateway, &format!("header|x-own|{url}"), "set true, status 200");
+    assert!(!server.text().to_lowercase().contains("host: evil.example"), "{}", server.text());
+    tells(&gateway, &format!("method|CONNECT|{url}"), "failed ErrorCode::HttpRequestMethodInvalid");
+    tells(&gateway, &format!("method|BREW|{url}"), "status 200");
+}
+
+#[test]
+fn a_redirect_leads_nowhere_by_itself_and_each_request_is_checked() {
+    let elsewhere = Upstream::start(answer(200, "not for the probe"));
+    let to = |location: &str| {
+        let head = format!("HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        Reply::Bytes(head.into())
+    };
+    let forbidden = format!("http://127.0.0.1:{}/", elsewhere.port());
+    let server = Upstream::start(to(&forbidden));
+    let gateway = setup(&[host(server.port())], "").start();
+    let url = format!("http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &format!("get|{url}"), "status 302");
+    tells(&gateway, &format!("follow|{url}"), "then failed ErrorCode::HttpRequestDenied");
+    assert!(elsewhere.text().is_empty());
+    server.reply_with(to(&url));
+    tells(&gateway, &format!("follow|{url}"), "then status 302");
+}
+
+#[test]
+fn requests_and_answers_are_bounded_in_size() {
+    let server = Upstream::start(answer(200, &"x".repeat(1000)));
+    let gateway =
+        setup(&[host(server.port())], "response-bytes = 1000\nrequest-bytes = 1000").start();
+    let get = format!("get|http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &get, "status 200, 1000 bytes");
+    server.reply_with(answer(200, &"x".repeat(1001)));
+    tells(&gateway, &get, "failed ErrorCode::HttpResponseBodySize(Some(1001))");
+    // Without a length that is told beforehand.
+    let endless = format!("HTTP/1.1 200 X\r\n\r\n{}", "x".repeat(100_000));
+    server.reply_with(Reply::Last(endless.into()));
+    tells(&gateway, &get, "status 200, failed HTTP response body size");
+    let chunked = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_string()
+        + &format!("64\r\n{}\r\n", "x".repeat(100)).repeat(11);
+    server.reply_with(Reply::Last(chunked.into()));
+    tells(&gateway, &get, "status 200, failed HTTP response body size");
+    let head = format!("HTTP/1.1 200 X\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(20_000));
+    server.reply_with(Reply::Last(head.into()));
+    tells(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
+    let head = format!("HTTP/1.1 200 X\r\n{}Content-Length: 0\r\n\r\n", "X: y\r\n".repeat(101));
+    server.reply_with(Reply::Last(head.into()));
+    tells(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
+    server.reply_with(Reply::Last(b"rubbish\r\n\r\n".to_vec()));
+    tells(&gateway, &get, "failed ErrorCode::HttpProtocolError");
+
+    server.reply_with(answer(200, ""));
+    let post = |bytes: u32| format!("post|{bytes}|http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &post(1000), "status 200");
+    tells(&gateway, &post(1001), "failed ErrorCode::HttpRequestBodySize(None)");
+    tells(&gateway, &post(1_000_000), "failed ErrorCode::HttpRequestBodySize(None)");
+}
+
+#[test]
+fn a_server_that_is_slow_or_down_costs_its_time_and_nothing_else() {
+    let server = Upstream::start(Reply::Held);
+    let down = Upstream::nobody();
+    let hosts = [host(server.port()), host(down)];
+    let gateway = setup(&hosts, "milliseconds = 500").start();
+    let begin = Instant::now();
+    let get = format!("get|http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &get, "failed ErrorCode::HttpResponseTimeout");
+    assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
+    // The head comes, and then nothing.
+    server.reply_with(Reply::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
+    tells(&gateway, &get, "status 200, failed HTTP response timeout");
+    server.reply_with(Reply::Last(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
+    tells(&gateway, &get, "status 200, failed incomplete HTTP response");
+    tells(
+        &gateway,
+        &format!("get|http://127.0.0.1:{down}/"),
+        "failed ErrorCode::ConnectionRefused",
+    );
+}
+
+#[test]
+fn only_so_many_requests_are_under_way() {
+    let server = Upstream::start(answer(200, "hello"));
+    let gateway = setup(&[host(server.port())], "concurrent-requests = 3").start();
+    let url = format!("http://127.0.0.1:{}/", server.port());
+    server.reply_with(Reply::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
+    let held = "3 held, then ErrorCode::ConnectionLimitReached";
+    tells(&gateway, &format!("hold|10|{url}"), held);
+    // What a call has held is gone with it, or a moment later: who sees to it is told when it ends.
+    let begin = Instant::now();
+    while !told(&gateway, &format!("hold|10|{url}")).contains(held) {
+        assert!(begin.elapsed() < Duration::from_secs(5), "its places are never free");
+    }
+    server.reply_with(answer(200, "hello"));
+    tells(&gateway, &format!("get|{url}"), "status 200, 5 bytes");
+}
+
+#[test]
+fn a_call_ends_at_its_deadline_however_it_passes_its_time() {
+    let slow = Slow::start(Duration::from_millis(60));
+    let server = Upstream::start(Reply::Held);
+    let hosts = [host(server.port()), host(slow.port())];
+    let gateway = setup(&hosts, "milliseconds = 60000")
+        .with("modules", "waiting-milliseconds = 1000\ndeadline-milliseconds = 50")
+        .start();
+    let begin = Instant::now();
+    let deadline = "took longer than a call may";
+    tells(&gateway, &format!("get|http://127.0.0.1:{}/", server.port()), deadline);
+    assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+    // To wait ten times the computing time is no computing.
+    let url = format!("http://127.0.0.1:{}/", slow.port());
+    tells(&gateway, &format!("again|10|{url}"), "status 200");
+    let begin = Instant::now();
+    tells(&gateway, &format!("spin|{url}"), deadline);
+    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+    tells(&gateway, &format!("again|1000|{url}"), deadline);
+}
+
+#[test]
+fn a_host_proves_who_it_is() {
+    let setup = |limits: &str, port: u16| setup(&[format!("https://localhost:{port}")], limits);
+    let folder = tempfile::tempdir().unwrap();
+    let name = || Name::dns("localhost");
+    let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+    let authority = Authority::new(&Request::new("Hosts")).unwrap();
+    let issued = authority.issue(&Request::new("Host").name(name())).unwrap();
+    let other = Authority::new(&Request::new("Others")).unwrap();
+    write("good.pem", authority.pem());
+    write("other.pem", other.pem());
+    write("rubbish.pem", "rubbish");
+    write("tls.pem", issued.chain_pem());
+    write("tls.key", &issued.key_pem());
+    let server = Tls::start(folder.path());
+    let ca = |file: &str| format!("ca = {:?}", folder.path().join(file));
+    for (limits, told) in [
+        (ca("good.pem"), "status 200, 5 bytes"),
+        (ca("other.pem"), "failed ErrorCode::TlsCertificateError"),
+        (String::new(), "failed ErrorCode::TlsCertificateError"),
+    ] {
+        let gateway = setup(&limits, server).start();
+        tells(&gateway, &format!("get|https://localhost:{server}/"), told);
+    }
+    for (file, why) in [
+        ("rubbish.pem", "rubbish.pem: has no certificates in PEM"),
+        ("missing.pem", "missing.pem: can't be opened"),
+    ] {
+        let refused = setup(&ca(file), server).run_to_its_end().expect(2);
+        assert!(refused.err.contains(why), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_is_not_logged_without_end() {
+    let down = Upstream::nobody();
+    let gateway = setup(&[host(down)], "").start();
+    let mark = gateway.log().mark();
+    say(gateway.port(), "again|200|http://127.0.0.1:1/");
+    gateway.log().wait_after(mark, "handshake.refused");
+    let lines = gateway.log().text().matches("was not sent").count();
+    assert!((1..=40).contains(&lines), "{lines} lines");
+    // The library refuses this one by itself, and would tell it each time.
+    let mark = gateway.log().mark();
+    say(gateway.port(), "pathless|200|127.0.0.1:1");
+    gateway.log().wait_after(mark, "handshake.refused");
+    let told = gateway.log().text().matches("http request error").count();
+    assert_eq!(told, 0, "{told} lines");
+}
+
+#[test]
+fn a_call_makes_so_many_requests_and_no_more() {
+    let server = Upstream::start(answer(200, ""));
+    let gateway = setup(&[host(server.port())], "").start();
+    let url = format!("http://127.0.0.1:{}/", server.port());
+    tells(&gateway, &format!("again|40|{url}"), "failed ErrorCode::ConnectionLimitReached");
+    assert_eq!(server.requests().len(), 32);
+    tells(&gateway, &format!("again|32|{url}"), "status 200");
+}

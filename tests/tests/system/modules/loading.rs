@@ -1,0 +1,331 @@
+//! Policy modules come and go while the gateway runs. A good one decides at the next handshake, a
+//! bad one is told by name and reason, and one that misbehaves harms the decision at hand and
+//! nothing else.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, LARGE_MEMORY, component_that_imports};
+use saegis_tests::{
+    Client, Credential, Gateway, LIGHT1, LIGHT2, Log, Mark, Request, Setup, Tool,
+    derived_by_openssl, with_each_client,
+};
+
+with_each_client!(
+    a_module_that_is_dropped_in_answers_the_next_handshake,
+    a_bad_module_is_refused_by_name_and_reason,
+    a_lookup_that_misbehaves_fails_its_handshake_alone,
+    a_check_that_misbehaves_fails_its_request_alone,
+    a_registration_is_checked_by_app_id,
+    a_check_that_is_dropped_in_is_asked_at_once,
+);
+
+const KE: &str = "000102030405060708090a0b0c0d0e0f";
+const LAMP: &str = "Clamp-7.fleet1@in.provider.com";
+const DERIVED: &str = "policy-tables\", \"read-stored-keys\", \"supply-key-bytes";
+
+/// Kpsa by TS-0003 clause 10.3.7, calculated by OpenSSL.
+fn derived_key(gateway: &Gateway, enrolee: &str) -> String {
+    let label = "oneM2M Enrolment Key to Provisioned Secure Connection Key derivation";
+    derived_by_openssl(&gateway.path("derivation"), KE, &format!("{label}{enrolee}"))
+}
+
+fn a_module_that_is_dropped_in_answers_the_next_handshake(tool: Tool) {
+    let grants = format!("psk-derived = [\"{DERIVED}\"]");
+    let gateway = Setup::new().with("modules.grants", &grants).start();
+    let key = derived_key(&gateway, "Clamp-7");
+    let lamp = Credential { identity: LAMP, key: &key };
+    assert_eq!(tool.refused(gateway.port(), lamp).alert, Some(20));
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+
+    let event = gateway.in_force_after(|g| {
+        g.write("policies/enrolment-keys.csv", format!("ke_id,ke\nfleet1@in.provider.com,{KE}\n"));
+    });
+    assert_eq!(event.number("generation"), 2);
+    let event = gateway.in_force_after(|g| {
+        g.install("psk-derived", &format!("order = 200\ncapabilities = [\"{DERIVED}\"]\n"));
+    });
+    assert!(event.message().contains("psk-derived"), "{event:?}");
+
+    let mut client = tool.connect(gateway.port(), lamp);
+    let established = gateway.log().wait_for(Mark::START, "association.established", |e| {
+        e.text("credential_id") == format!("12-{LAMP}")
+    });
+    assert!(established.text("entity").contains("Clamp-7"));
+    client.ask(&Request::create_ae("lamp").from("Clamp-8")).expect_refusal(403, 4106);
+    client.ask(&Request::create_ae("lamp").from("Clamp-7")).expect(201, 2001);
+    // Each lamp has a key of its own.
+    let other = Credential { identity: "Clamp-8.fleet1@in.provider.com", key: &key };
+    assert_eq!(tool.refused(gateway.port(), other).alert, Some(20));
+    // Those who were there before were not disturbed.
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+
+    gateway.in_force_after(|g| {
+        fs::remove_file(g.path("policies/modules/psk-derived.wasm")).unwrap();
+    });
+    client.ended();
+    assert_eq!(tool.refused(gateway.port(), lamp).alert, Some(20));
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+}
+
+fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
+    let gateway = Setup::new().start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    let whole = fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap();
+    let half = &whole[..whole.len() / 2];
+    let mut spoilt = whole.clone();
+    for byte in &mut spoilt[whole.len() / 2..][..64] {
+        *byte = !*byte;
+    }
+    for (bytes, why) in [
+        (b"rubbish".as_slice(), "is no WebAssembly component"),
+        (b"", "is no WebAssembly component"),
+        (half, "is no WebAssembly component"),
+        (&spoilt, "is no WebAssembly component"),
+        (LARGE_MEMORY, "wants more than modules may have (modules.memory-bytes)"),
+        (CORE_MODULE, "is a core module, not a component"),
+        (EMPTY_COMPONENT, "exports no hook of the contract"),
+        (&whole, "imports the capability policy-tables, but its manifest bad.toml does not ask"),
+        (&component_that_imports("acme:net/sockets@1.0.0"), "acme:net/sockets@1.0.0, which no"),
+        (
+            &component_that_imports("saegis:policy/all-keys@0.1.0"),
+            "imports saegis:policy/all-keys@0.1.0, which the contract does not have",
+        ),
+        (&component_that_imports("saegis:policy/log@9.0.0"), "@9.0.0; this gateway has 0.1"),
+        (
+            &component_that_imports("saegis:policy/read-stored-keys@0.1.0"),
+            "imports the capability read-stored-keys, but its manifest bad.toml does not ask",
+        ),
+    ] {
+        let refused = gateway.refused_after(why, |g| g.replace("policies/modules/bad.wasm", bytes));
+        let message = refused.message();
+        let file = gateway.path("policies/modules/bad.wasm");
+        assert!(message.starts_with(&format!("{}: ", file.display())), "{message}");
+        assert!(message.ends_with("generation 1 stays in force"), "{message}");
+        tool.connect(gateway.port(), LIGHT2).close();
+    }
+    // What it asks for is not granted, whether it uses it or not.
+    for capability in ["read-stored-keys", "supply-key-bytes", "policy-files"] {
+        let manifest = format!("capabilities = [\"policy-tables\", \"{capability}\"]");
+        let why = format!("bad.wasm: its manifest asks for the capability {capability}, which the");
+        gateway.refused_after(&why, |g| {
+            g.write("policies/modules/bad.toml", &manifest);
+            g.replace("policies/modules/bad.wasm", &whole);
+        });
+    }
+    // With a good manifest it is a good module.
+    let event = gateway.in_force_after(|g| {
+        g.replace("policies/modules/bad.toml", "capabilities = [\"policy-tables\"]");
+    });
+    assert_eq!(event.number("generation"), 2);
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+}
+
+/// What is put into the folder by copying is under the folder's rights; what a link leads to is
+/// not. Links within it are how container platforms put files in place.
+#[test]
+fn a_link_out_of_the_folder_is_no_module() {
+    let gateway = Setup::new().start();
+    let outside = gateway.path("outside.wasm");
+    let module = gateway.path("policies/modules/psk-table.wasm");
+    fs::copy(&module, &outside).unwrap();
+    let link = gateway.path("policies/modules/linked.wasm");
+    gateway.write("policies/modules/linked.toml", "capabilities = [\"policy-tables\"]");
+    gateway.refused_after("is a link to a file outside of the folder", |_| {
+        symlink(&outside, &link).unwrap();
+    });
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    gateway.in_force_after(|g| {
+        fs::remove_file(&link).unwrap();
+        let version = g.path("policies/modules/..v1");
+        fs::create_dir(&version).unwrap();
+        fs::copy(&module, version.join("linked.wasm")).unwrap();
+        symlink("..v1", g.path("policies/modules/..data")).unwrap();
+        symlink("..data/linked.wasm", &link).unwrap();
+    });
+    // So it is with a manifest.
+    fs::copy(gateway.path("policies/modules/linked.toml"), gateway.path("outside.toml")).unwrap();
+    gateway.refused_after("is a link to a file outside of the folder", |g| {
+        fs::remove_file(g.path("policies/modules/linked.toml")).unwrap();
+        symlink(g.path("outside.toml"), g.path("policies/modules/linked.toml")).unwrap();
+    });
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+}
+
+/// Most languages' builds import WASI. They get one in which there is nothing.
+#[test]
+fn a_module_with_wasi_finds_nothing_there() {
+    let gateway = Setup::new().module("wasi-probe", "order = 1\n").start();
+    let probe = Credential { identity: "wasi-probe@in.provider.com", ..LIGHT1 };
+    assert_eq!(Tool::OpenSsl.refused(gateway.port(), probe).alert, Some(20));
+    let refused = gateway.handshake_refused(Mark::START).message();
+    assert!(refused.contains("found 0 variables, 0 arguments, 0 folders"), "{refused}");
+    let printed = gateway.log().text().matches("printed ").count();
+    assert!((1..=40).contains(&printed), "{printed} lines of 100");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+}
+
+/// An instance lives for one call, so what one device left behind no other finds.
+#[test]
+fn a_module_remembers_nothing_from_call_to_call() {
+    let gateway = with_faulty();
+    let asked = Credential { identity: "fault-remember@in.provider.com", ..LIGHT1 };
+    for _ in 0..3 {
+        let mark = gateway.log().mark();
+        Tool::OpenSsl.refused(gateway.port(), asked);
+        let message = gateway.handshake_refused(mark).message();
+        assert!(message.contains("remembers 0 calls"), "{message}");
+    }
+}
+
+#[test]
+fn the_last_module_of_a_needed_hook_stays() {
+    let gateway = Setup::new().start();
+    for (module, hook) in
+        [("psk-table", "credential-lookup"), ("originator-check", "impersonation-check")]
+    {
+        let file = gateway.path(&format!("policies/modules/{module}.wasm"));
+        let kept = fs::read(&file).unwrap();
+        let why = format!("no module exports {hook}");
+        gateway.refused_after(&why, |_| fs::remove_file(&file).unwrap());
+        let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+        let other = Request::retrieve("/cse").from("Clight-AE2");
+        light.ask(&other).expect_refusal(403, 4106);
+        gateway.replace(&format!("policies/modules/{module}.wasm"), kept);
+    }
+}
+
+/// Others that are not needed go without a word; of this the configuration says that it is.
+#[test]
+fn a_required_module_stays() {
+    let setup = Setup::new().with("modules", "required = [\"psk-table\", \"faulty\"]");
+    let ran = setup.run_to_its_end();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("faulty.wasm: is required (modules.required)"), "{}", ran.err);
+    let gateway = setup.module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    gateway.refused_after("faulty.wasm: is required (modules.required)", |g| {
+        fs::remove_file(g.path("policies/modules/faulty.wasm")).unwrap();
+    });
+    // It is asked still.
+    let request = Request::retrieve("/cse/fault-trap").from("Clight-AE1");
+    light.ask(&request).expect_refusal(500, 5000);
+}
+
+/// A gateway at which a module that does wrong on request is asked first.
+fn with_faulty() -> Gateway {
+    Setup::new().module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start()
+}
+
+fn a_lookup_that_misbehaves_fails_its_handshake_alone(tool: Tool) {
+    let gateway = with_faulty();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    for (fault, why) in [
+        ("fault-loop", "module faulty took longer than a call may"),
+        ("fault-trap", "module faulty trapped: wasm trap: wasm `unreachable` instruction executed"),
+        ("fault-memory", "module faulty wanted more memory than a call may have"),
+        ("fault-recurse", "module faulty trapped: wasm trap: "),
+        ("fault-log", "no module knows it"),
+    ] {
+        let identity = format!("{fault}@in.provider.com");
+        let mark = gateway.log().mark();
+        let refused = tool.refused(gateway.port(), Credential { identity: &identity, ..LIGHT1 });
+        assert_eq!(refused.alert, Some(20), "{fault}: {refused:?}");
+        let event = gateway.handshake_refused(mark);
+        assert_eq!(event.text("cause"), "identity");
+        let message = event.message();
+        assert!(message.contains(&identity) && message.contains(why), "{message}");
+        light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+        tool.connect(gateway.port(), LIGHT2).close();
+    }
+    check_lines(gateway.log());
+}
+
+/// What a module logs stays within bounds, and each line is one line.
+fn check_lines(log: &Log) {
+    let text = log.text();
+    let written: Vec<_> = text.lines().filter(|l| l.contains("forged line")).collect();
+    assert!(!written.is_empty() && written.len() <= 60, "{} lines", written.len());
+    for line in written {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["module"], "faulty");
+        assert!(line["message"].as_str().unwrap().ends_with("\\nforged line"), "{line}");
+    }
+    assert!(text.contains("module writes too much"), "{text}");
+}
+
+fn a_check_that_misbehaves_fails_its_request_alone(tool: Tool) {
+    let gateway = with_faulty();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    for (fault, cause) in [
+        ("fault-loop", "deadline"),
+        ("fault-trap", "trap"),
+        ("fault-memory", "memory"),
+        ("fault-recurse", "trap"),
+        ("fault-rsc", "nonsense"),
+    ] {
+        let mark = gateway.log().mark();
+        let request = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");
+        let refused = light.ask(&request).expect_refusal(500, 5000);
+        // What went wrong inside is nothing to tell an originator.
+        assert_eq!(refused.debug(), "the request could not be carried out");
+        let event = gateway.log().wait_after(mark, "module.failed");
+        assert_eq!((event.text("module"), event.text("cause")), ("faulty".into(), cause.into()));
+        light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+    }
+    // A module that allows what it is asked does not stand in for those behind it.
+    let request = Request::retrieve("/cse/light1").from("Clight-AE2");
+    light.ask(&request).expect_refusal(403, 4106);
+    reason_stays_in_the_content(&mut light);
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+}
+
+fn a_check_that_is_dropped_in_is_asked_at_once(tool: Tool) {
+    let gateway = Setup::new().start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    let request = || Request::retrieve("/cse/fault-trap").from("Clight-AE1");
+    // Allowed for as long as the association and the generation last.
+    light.ask(&request()).expect_refusal(404, 4004);
+    light.ask(&request()).expect_refusal(404, 4004);
+    gateway.in_force_after(|g| g.install("faulty", "capabilities = [\"log\"]\n"));
+    light.ask(&request()).expect_refusal(500, 5000);
+    gateway.in_force_after(|g| {
+        fs::remove_file(g.path("policies/modules/faulty.wasm")).unwrap();
+    });
+    light.ask(&request()).expect_refusal(404, 4004);
+}
+
+/// A reason that would end a header, and is longer than a reason is.
+fn reason_stays_in_the_content(light: &mut Client) {
+    let request = Request::retrieve("/cse/fault-reason").from("Clight-AE1");
+    let refused = light.ask(&request).expect_refusal(403, 4103);
+    let reason = refused.debug();
+    assert!(reason.starts_with("x\\r\\nX-M2M-RSC: 2000x") && reason.len() < 1000, "{reason}");
+    let known = ["x-m2m-rsc", "x-m2m-ri", "x-m2m-rvi", "content-type", "content-length", "date"];
+    for (name, value) in refused.headers() {
+        assert!(known.contains(&name.as_str()), "{name}: {value}");
+    }
+}
+
+fn a_registration_is_checked_by_app_id(tool: Tool) {
+    let gateway = with_faulty();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    let register = |app_id: &str| {
+        let content = serde_json::json!({ "m2m:ae": { "api": app_id, "rr": false } });
+        Request::create("/cse", 2, &content).from("Clight-AE1")
+    };
+    let refused = light.ask(&register("Nforbidden")).expect_refusal(403, 4126);
+    assert_eq!(refused.debug(), "no rule allows it");
+    // It can't be asked without an App-ID, nor about one of two.
+    let none = serde_json::json!({ "m2m:ae": { "rr": false } });
+    let request = Request::create("/cse", 2, &none).from("Clight-AE1");
+    light.ask(&request).expect_refusal(400, 4000);
+    for (first, second) in [("Nforbidden", "Nlight"), ("Nlight", "Nforbidden")] {
+        let content = format!(r#"{{"m2m:ae":{{"api":"{first}","api":"{second}","rr":false}}}}"#);
+        light.ask(&register("").body(&content)).expect_refusal(400, 4000);
+    }
+    light.ask(&register("fault-trap")).expect_refusal(500, 5000);
+    light.ask(&register("Nlight")).expect(201, 2001);
+}

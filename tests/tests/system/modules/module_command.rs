@@ -1,0 +1,316 @@
+//! `saegis module`: what people who write policy modules see of them, and of their mistakes.
+
+use std::fs;
+use std::path::Path;
+
+use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, component_that_imports};
+use saegis_tests::{Ran, component, repository, saegis};
+use tempfile::TempDir;
+
+/// Modules that have a file of cases in the folder of their source.
+const WITH_CASES: [&str; 8] = [
+    "app-rules",
+    "certificate-table",
+    "km-table",
+    "maf-keys",
+    "maf-rules",
+    "originator-check",
+    "psk-derived",
+    "psk-table",
+];
+
+fn folder() -> TempDir {
+    TempDir::with_prefix("saegis-test-").unwrap()
+}
+
+/// Tests a module with the text of a file of cases.
+fn test_with(module: &str, cases: &str, more: &[&str]) -> Ran {
+    let folder = folder();
+    fs::write(folder.path().join("cases.toml"), cases).unwrap();
+    let module = component(module);
+    let arguments = ["module", "test", module.to_str().unwrap(), "--cases", "cases.toml"];
+    saegis(folder.path(), &[&arguments, more].concat())
+}
+
+/// Makes sure that a file of cases is refused, for those reasons and no others.
+#[track_caller]
+fn refused(module: &str, cases: &str, faults: &[&str]) {
+    let ran = test_with(module, cases, &[]).expect(2);
+    let lines: Vec<_> = ran.err.lines().collect();
+    assert_eq!(lines.len(), faults.len(), "{ran:?}");
+    for (line, fault) in lines.iter().zip(faults) {
+        assert!(line.starts_with(&format!("error: cases.toml{fault}")), "{line}\n{fault}");
+    }
+    assert!(ran.out.is_empty(), "{ran:?}");
+}
+
+const TABLE: &str = "[policy.tables]\npsk-lookup-table = \"\"\"\nae_id,kpsa,kpsa_id\n\
+                     Clight-AE1,1a2b3c4d5e6f7a8b,light@in.provider.com\n\"\"\"\n";
+
+#[test]
+fn the_modules_answer_as_their_files_of_cases_say() {
+    for name in WITH_CASES {
+        let cases = repository().join("guest-modules").join(name).join("cases.toml");
+        let module = component(name);
+        let arguments = [module.to_str().unwrap(), "--cases", cases.to_str().unwrap()];
+        let ran = saegis(Path::new("/"), &[&["module", "test", "--json"], &arguments[..]].concat());
+        let told = ran.expect(0).json();
+        assert_eq!(told["failed"], 0, "{told}");
+        let cases = told["cases"].as_array().unwrap();
+        assert!(cases.len() >= 5, "{told}");
+        for case in cases {
+            assert_eq!(case["result"], "passed", "{case}");
+            assert!(case["fuel"].as_u64().unwrap() > 0, "{case}");
+            assert!(case["memory"].as_u64().unwrap() >= 65536, "{case}");
+            assert!(case["microseconds"].as_f64().unwrap() > 0.0, "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_as_expected_is_told_and_is_the_exit_code() {
+    let case = |expect: &str| {
+        format!(
+            "{TABLE}[[case]]\nname = \"a light\"\n\
+             lookup = {{ psk-identity = \"light@in.provider.com\" }}\nexpect = {expect}\n"
+        )
+    };
+    let found = "{ found = { entity = { ae = \"Clight-AE1\" }, credential-id = \
+                 \"12-light@in.provider.com\" } }";
+    for (expect, wrong) in [
+        ("\"not-mine\"", format!("a light: answered {found}")),
+        ("{ found = { entity = \"not-yet-known\" } }", format!("a light: answered {found}")),
+        (
+            "{ found = { entity = { ae = \"Clight-AE1\" }, key = \"1a2b3c4d5e6f7a8c\" } }",
+            format!("a light: answered another key than expected: {found}"),
+        ),
+        (
+            "{ found = { entity = { ae = \"Clight-AE1\" }, expires = \"20991231T235959\" } }",
+            format!("a light: answered {found}"),
+        ),
+        ("{ refused = \"\" }", format!("a light: answered {found}")),
+        ("{ failed = \"trap\" }", format!("a light: answered {found}")),
+    ] {
+        let ran = test_with("psk-table", &case(expect), &[]).expect(1);
+        let lines: Vec<_> = ran.out.lines().collect();
+        assert_eq!(lines[lines.len() - 2..], [&*wrong, "0 passed, 1 failed"], "{ran:?}");
+        assert!(!ran.out.contains("1a2b"), "a key is told: {ran:?}");
+    }
+    let told = test_with("psk-table", &case("\"not-mine\""), &["--json"]).expect(1).json();
+    assert_eq!((&told["passed"], &told["failed"]), (&0.into(), &1.into()));
+    assert_eq!(told["cases"][0]["wrong"], format!("answered {found}"));
+    test_with("psk-table", &case(found), &["--runs", "50"]).expect(0);
+    // More fuel than a case allows fails it, and how much it was is told.
+    let limited = case(found).replace("[[case]]", "[limits]\nfuel = 10\n[[case]]");
+    let ran = test_with("psk-table", &limited, &[]).expect(1);
+    assert!(ran.out.contains("of 10 fuel\n"), "{ran:?}");
+}
+
+const SHORT: &str = "deadline-milliseconds = 10";
+/// Which the deadline must not be faster than.
+const SMALL: &str = "deadline-milliseconds = 10000, memory-bytes = 2097152";
+
+#[test]
+fn a_call_that_fails_can_be_what_is_expected() {
+    let case = |identity: &str, cause: &str, limit: &str| {
+        format!(
+            "[[case]]\nname = \"{identity}\"\nlookup = {{ psk-identity = \"{identity}\" }}\n\
+             expect = {{ failed = \"{cause}\" }}\nlimits = {{ {limit} }}\n"
+        )
+    };
+    let all = case("fault-loop", "deadline", SHORT)
+        + &case("fault-memory", "memory", SMALL)
+        + &case("fault-trap", "trap", SMALL);
+    test_with("faulty", &all, &[]).expect(0);
+    let ran = test_with("faulty", &case("fault-loop", "memory", SHORT), &[]).expect(1);
+    let wrong =
+        "fault-loop: answered { failed = \"deadline\" }, for it took longer than a call may";
+    assert!(ran.out.contains(wrong), "{ran:?}");
+}
+
+#[test]
+fn a_file_of_cases_that_is_wrong_is_told_with_its_place() {
+    let lookup = "lookup = { psk-identity = \"a\" }\n";
+    let good = format!("[[case]]\nname = \"a\"\n{lookup}expect = \"not-mine\"\n");
+    test_with("psk-table", &good, &[]).expect(1);
+    refused("psk-table", "", &[": case: there is none; each is a table [[case]]"]);
+    refused("psk-table", "[[case]\n", &[":1:8: "]);
+    refused(
+        "psk-table",
+        &good.replace("expect", "expected"),
+        &[":1:1: missing field `expect`", ":4:1: unknown field `expected`"],
+    );
+    refused("psk-table", &good.replace("name = \"a\"", "name = 1"), &[":2:8: invalid type"]);
+    refused("psk-table", &good.replace("\"not-mine\"", "\"mine\""), &[":4:10: unknown variant"]);
+    let one_of = ":2:8: \"a\" must have one of lookup, certificate, request, registration and";
+    for (of_another_type, place) in [
+        ("case = 1\n", ":1:8: invalid type: integer"),
+        ("policy = \"mine\"\n", ":1:10: invalid type: string"),
+        ("[policy]\nnow = 5\n", ":2:7: invalid type: integer"),
+        ("[policy]\nregistrars = \"in-cse\"\n", ":2:14: invalid type: string"),
+        ("[policy.tables]\npsk-lookup-table = [\"ae_id\"]\n", ":2:20: invalid type: sequence"),
+        ("[policy.files]\n\"rules.toml\" = true\n", ":2:16: invalid type: boolean"),
+        ("[limits]\nfuel = \"much\"\n", ":2:8: invalid type: string"),
+        ("[limits]\nmemory-bytes = -1\n", ":2:16: invalid value: integer"),
+        ("association = []\n", ":1:15: invalid"),
+    ] {
+        let cases = if of_another_type.starts_with("case") { "" } else { &good };
+        refused("psk-table", &format!("{of_another_type}{cases}"), &[place]);
+    }
+    refused(
+        "psk-table",
+        &good.replace("{ psk-identity = \"a\" }", "\"a\""),
+        &[one_of, ":3:10: invalid type"],
+    );
+    refused(
+        "psk-table",
+        &good.replace("\"not-mine\"", "[4106]"),
+        &[":4:10: wanted string or table"],
+    );
+    let answers = ":4:10: credential-lookup answers with \"not-mine\", found, refused or failed";
+    refused("psk-table", &good.replace("\"not-mine\"", "{ allow = \"originator\" }"), &[answers]);
+    refused("psk-table", &good.replace(lookup, ""), &[one_of]);
+    let two = format!("{good}registration = {{ app-id = \"N\" }}\n");
+    refused("psk-table", &two, &[one_of]);
+    let other = "[[case]]\nname = \"b\"\nregistration = { app-id = \"N\" }\n\
+                 expect = { allow = \"this-request\" }\n";
+    refused("psk-table", other, &[":2:8: \"b\" needs an association.entity, here or above"]);
+    let association =
+        "association = { entity = \"not-yet-known\", credential-id = \"12-a@b.c\" }\n";
+    let why = ":2:8: \"b\" asks registration-check, which";
+    refused("psk-table", &format!("{other}{association}"), &[why]);
+    let bad = format!("{other}{}", association.replace("12-a@b.c", "x"));
+    refused("psk-table", &bad, &[":5:59: \"x\": "]);
+    // What is wrong in a table is told at its place in the file of cases.
+    let table = TABLE.replace("1a2b", "1g2b");
+    let place = ":4:12: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
+    refused("psk-table", &format!("{table}{good}"), &[place]);
+}
+
+#[test]
+fn a_module_that_cannot_be_tested_is_told() {
+    let folder = folder();
+    let cases =
+        "[[case]]\nname = \"a\"\nlookup = { psk-identity = \"a\" }\nexpect = \"not-mine\"\n";
+    fs::write(folder.path().join("cases.toml"), cases).unwrap();
+    let refused = |file: &str, why: &str| {
+        let arguments = ["module", "test", file, "--cases", "cases.toml"];
+        let ran = saegis(folder.path(), &arguments).expect(2);
+        assert!(ran.err.starts_with(&format!("error: {file}: {why}")), "{ran:?}");
+    };
+    fs::write(folder.path().join("core.wasm"), CORE_MODULE).unwrap();
+    fs::write(folder.path().join("empty.wasm"), EMPTY_COMPONENT).unwrap();
+    refused("none.wasm", "can't be opened");
+    refused("core.wasm", "is a core module, not a component; make one of it with `saegis module");
+    refused("empty.wasm", "exports no hook of the contract");
+    // The manifest beside a module counts.
+    fs::copy(component("psk-table"), folder.path().join("mine.wasm")).unwrap();
+    fs::write(folder.path().join("mine.toml"), "order = 1\n").unwrap();
+    refused("mine.wasm", "imports the capability policy-tables, but its manifest mine.toml");
+}
+
+#[test]
+fn a_module_is_described() {
+    let file = component("psk-derived");
+    let ran = saegis(Path::new("/"), &["module", "inspect", file.to_str().unwrap()]).expect(0);
+    let lines: Vec<_> = ran.out.lines().map(str::trim).collect();
+    assert_eq!(lines[0], format!("{}: component", file.display()));
+    assert_eq!(lines[1], "hooks       credential-lookup");
+    assert!(lines[2].starts_with("contract    0.1."), "{ran:?}");
+    for capability in ["policy-tables", "read-stored-keys", "supply-key-bytes"] {
+        let needs = format!(": needs the capability {capability}");
+        assert!(lines.iter().any(|line| line.ends_with(&needs)), "{capability} {ran:?}");
+    }
+    let arguments = ["module", "inspect", "--json", file.to_str().unwrap()];
+    let told = saegis(Path::new("/"), &arguments).expect(0).json();
+    assert_eq!(told["kind"], "component");
+    assert_eq!(told["hooks"], serde_json::json!(["credential-lookup"]));
+    assert_eq!(told["size"], fs::metadata(&file).unwrap().len());
+    assert_eq!(told["memory"], 65536);
+    let digest = saegis_tests::openssl(&["dgst", "-sha256", "-r", file.to_str().unwrap()]);
+    assert_eq!(digest.out.split(' ').next(), told["sha256"].as_str());
+    assert_eq!(told["misfits"], serde_json::json!([]));
+}
+
+#[test]
+fn what_no_gateway_loads_is_told_and_is_the_exit_code() {
+    let folder = folder();
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let inspect = |name: &str| saegis(folder.path(), &["module", "inspect", name]);
+    put("empty.wasm", EMPTY_COMPONENT);
+    put("future.wasm", &component_that_imports("saegis:policy/log@0.2.0"));
+    put("core.wasm", CORE_MODULE);
+    put("script.wasm", b"#!/bin/sh\n");
+    let refused = |name: &str, why: &str| {
+        let ran = inspect(name).expect(4);
+        assert!(
+            ran.out.lines().any(|l| l.trim().starts_with(&format!("refused     {why}"))),
+            "{ran:?}"
+        );
+    };
+    refused("empty.wasm", "exports no hook of the contract; the hooks are: ");
+    refused("future.wasm", "is of the contract saegis:policy/…@0.2.0; this gateway has 0.1");
+    refused("core.wasm", "is a core module that does not carry its contract");
+    let ran = inspect("script.wasm").expect(2);
+    assert!(ran.err.starts_with("error: script.wasm: is no WebAssembly: "), "{ran:?}");
+    let ran =
+        saegis(folder.path(), &["module", "inspect", "core.wasm", "--componentise", "x.wasm"]);
+    assert!(ran.expect(2).err.contains("does not carry its contract"));
+    let ran =
+        saegis(folder.path(), &["module", "inspect", "empty.wasm", "--componentise", "x.wasm"]);
+    assert!(ran.expect(2).err.contains("is a component already"));
+    assert!(!folder.path().join("x.wasm").exists());
+}
+
+#[test]
+fn a_folder_for_a_module_has_all_that_it_builds_with() {
+    let folder = folder();
+    let new = |name: &str, lang: &str, hook: &str| {
+        saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])
+    };
+    let ran = new("my-lookup", "rust", "credential-lookup").expect(0);
+    assert!(ran.out.starts_with("made my-lookup/\n"), "{ran:?}");
+    let read = |path: &str| fs::read_to_string(folder.path().join("my-lookup").join(path)).unwrap();
+    assert!(read("src/lib.rs").contains("impl Guest for Module"));
+    assert!(read("README.md").contains("\n    make\n"));
+    assert!(read("my-lookup.toml").contains("capabilities = [\"policy-tables\"]"));
+    assert!(read("cases.toml").contains("[[case]]"));
+    // The contract is that of the repository, whole.
+    let contract = fs::read_dir(repository().join("wit")).unwrap().map(|e| e.unwrap().path());
+    for file in contract.filter(|path| path.is_file()) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let copied = read(&format!("wit/deps/saegis-policy/{name}"));
+        assert_eq!(copied, fs::read_to_string(&file).unwrap(), "{name}");
+    }
+    new("in-c", "c", "registration-check").expect(0);
+    for file in ["module.c", "module.h", "module_component_type.o"] {
+        assert!(folder.path().join("in-c/bindings").join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_there_or_cannot_be_is_refused() {
+    let folder = folder();
+    let new = |name: &str, lang: &str, hook: &str| {
+        saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])
+    };
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    fs::write(folder.path().join("mine/README.md"), "mine").unwrap();
+    fs::write(folder.path().join("file"), "mine").unwrap();
+    for there in ["mine", "file"] {
+        let ran = new(there, "rust", "credential-lookup").expect(2);
+        let why = format!("error: {there}: is there already, and nothing is overwritten");
+        assert!(ran.err.starts_with(&why), "{ran:?}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("mine/README.md")).unwrap(), "mine");
+    for bad in ["", "Mine", "../mine", "a b", "a_b", "7up", "a--b", "a-"] {
+        let ran = new(bad, "rust", "credential-lookup").expect(2);
+        assert!(ran.err.contains("can't be a module's name"), "{ran:?}");
+    }
+    assert!(new("x", "cobol", "credential-lookup").expect(2).err.contains("possible values"));
+    let ran = new("x", "rust", "credential-check").expect(2);
+    assert!(ran.err.contains("the hooks are: credential-lookup, "), "{ran:?}");
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}

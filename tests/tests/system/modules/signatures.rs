@@ -1,0 +1,370 @@
+//! Where modules come from: digests that manifests pin, and signatures that the configuration asks
+//! for, made by minisign itself.
+
+use std::fs;
+use std::path::Path;
+
+use saegis_tests::{Gateway, LIGHT1, Mark, Setup, Signer, Tool, openssl as openssl_tool, saegis};
+
+const MODULES: &str = "policies/modules";
+
+/// The digest of a file, calculated by OpenSSL.
+fn digest(file: &Path) -> String {
+    let ran = openssl_tool(&["dgst", "-sha256", "-r", file.to_str().unwrap()]).expect(0);
+    format!("sha256:{}", ran.out.split(' ').next().unwrap())
+}
+
+/// A setup whose modules and manifests are signed, and which takes no others.
+fn signed() -> (Setup, Signer) {
+    let setup = Setup::new();
+    let signer = Signer::new(&setup.path(""), "release");
+    for name in ["psk-table", "originator-check"] {
+        pin_and_sign(&setup, &signer, name);
+    }
+    let setup = setup.with("modules.require-signature", "key-files = [\"release.pub\"]");
+    (setup, signer)
+}
+
+/// Pins a module's digest in its manifest, and signs both.
+fn pin_and_sign(setup: &Setup, signer: &Signer, name: &str) {
+    let module = setup.path(&format!("{MODULES}/{name}.wasm"));
+    let manifest = setup.path(&format!("{MODULES}/{name}.toml"));
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, format!("{text}digest = \"{}\"\n", digest(&module))).unwrap();
+    signer.sign(&module);
+    signer.sign(&manifest);
+}
+
+/// Nothing but the first generation was ever in force, and it works.
+fn unshaken(gateway: &Gateway) {
+    assert!(gateway.log().all(Mark::START, "generation.in-force", 0).is_empty());
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+}
+
+/// What a gateway with signed modules does when a file of the folder is changed, and when it is put
+/// back. Nothing else changes meanwhile.
+fn refused_and_mended(gateway: &Gateway, file: &str, bytes: &[u8], why: &str) {
+    let path = format!("{MODULES}/{file}");
+    let good = fs::read(gateway.path(&path)).unwrap();
+    let refused = gateway.refused_after(why, |g| g.replace(&path, bytes));
+    let message = refused.message();
+    assert!(message.ends_with("generation 1 stays in force"), "{message}");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    let ran = saegis(&gateway.path(""), &["check"]).expect(2);
+    assert!(ran.err.contains(why), "{ran:?}");
+    gateway.replace(&path, good);
+}
+
+#[test]
+fn a_file_with_another_digest_is_refused_with_both() {
+    let gateway = Setup::new().start();
+    let module = gateway.path(&format!("{MODULES}/psk-table.wasm"));
+    let manifest = format!("{MODULES}/psk-table.toml");
+    let text = fs::read_to_string(gateway.path(&manifest)).unwrap();
+    let pinned = digest(&module);
+    gateway.in_force_after(|g| g.replace(&manifest, format!("{text}digest = \"{pinned}\"\n")));
+    let other = gateway.path(&format!("{MODULES}/originator-check.wasm"));
+    let good = fs::read(&module).unwrap();
+    let refused = gateway.refused_after("and its manifest pins", |g| {
+        g.replace(&format!("{MODULES}/psk-table.wasm"), fs::read(&other).unwrap());
+    });
+    let message = refused.message();
+    let wanted = format!(
+        "{}: has the digest {}, and its manifest pins {pinned};",
+        module.display(),
+        digest(&other)
+    );
+    assert!(message.starts_with(&wanted), "{message}\n{wanted}");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    gateway.replace(&format!("{MODULES}/psk-table.wasm"), good);
+    for bad in ["sha256:12", "md5:12", "", &format!("sha256:{}", "g".repeat(64))] {
+        let what = format!("psk-table.toml:4:10: {bad:?} is no digest; it is \"sha256:\"");
+        gateway.refused_after(&what, |g| g.replace(&manifest, format!("{text}digest = {bad:?}\n")));
+    }
+}
+
+#[test]
+fn who_signed_is_told() {
+    let (setup, signer) = signed();
+    let folder = setup.path("");
+    let gateway = setup.start();
+    let id = signer.id();
+    let line = format!("psk-table: credential-lookup; may use policy-tables; signed by {id}");
+    assert!(gateway.printed().contains(&line), "{}", gateway.printed());
+    let checked = saegis(&folder, &["check"]).expect(0);
+    assert!(checked.out.contains(&line), "{checked:?}");
+    let modules = saegis(&folder, &["modules"]).expect(0).out;
+    assert_eq!(modules.matches(&id).count(), 2, "{modules}");
+    let json = saegis(&folder, &["modules", "--json"]).expect(0).json();
+    assert_eq!(json["modules"][0]["signed_by"], id);
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+}
+
+#[test]
+fn a_module_that_is_not_as_it_was_signed_is_refused() {
+    let (setup, signer) = signed();
+    let stranger = Signer::new(&setup.path(""), "stranger");
+    let gateway = setup.start();
+    let file = |name: &str| gateway.path(&format!("{MODULES}/{name}"));
+    let read = |name: &str| fs::read(file(name)).unwrap();
+    let other = read("originator-check.wasm");
+    refused_and_mended(&gateway, "psk-table.wasm", &other, "and does not fit psk-table.wasm");
+    refused_and_mended(&gateway, "psk-table.wasm.minisig", b"x", "is no signature in minisign's");
+
+    // Of another file, by the same key.
+    let of_other = read("originator-check.wasm.minisig");
+    let why =
+        format!("says that it is by the key {}, and does not fit psk-table.wasm", signer.id());
+    refused_and_mended(&gateway, "psk-table.wasm.minisig", &of_other, &why);
+
+    // By an unknown key.
+    let aside = gateway.path("psk-table.wasm");
+    fs::copy(file("psk-table.wasm"), &aside).unwrap();
+    stranger.sign(&aside);
+    let of_stranger = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
+    let unknown = format!("is by the key {}, which is none of those that count", stranger.id());
+    refused_and_mended(&gateway, "psk-table.wasm.minisig", &of_stranger, &unknown);
+
+    // By one that borrows the number of a key that counts.
+    let text = String::from_utf8(of_stranger).unwrap();
+    let ours = String::from_utf8(read("psk-table.wasm.minisig")).unwrap();
+    let (mine, theirs) = (ours.lines().nth(1).unwrap(), text.lines().nth(1).unwrap());
+    let bytes = |line: &str| openssl::base64::decode_block(line).unwrap();
+    let borrowed = [&bytes(mine)[..10], &bytes(theirs)[10..]].concat();
+    let borrowed = text.replace(theirs, &openssl::base64::encode_block(&borrowed));
+    refused_and_mended(&gateway, "psk-table.wasm.minisig", borrowed.as_bytes(), &why);
+
+    // Malformed, too large, no text, in the old format.
+    let malformed = "psk-table.wasm.minisig: is no signature in minisign's format";
+    refused_and_mended(&gateway, "psk-table.wasm.minisig", b"rubbish", malformed);
+    // The gateway tells what it has told before only if it saw it mended in between, so that these are
+    // asked of the command.
+    for bad in ["", "a\nb\nc\nd\n", &ours[..ours.len() / 2]] {
+        gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), bad);
+        let ran = saegis(&gateway.path(""), &["check"]).expect(2);
+        assert!(ran.err.contains(malformed), "{ran:?}");
+    }
+    gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), &ours);
+    let name = "psk-table.wasm.minisig";
+    // With another trusted comment, which is signed too.
+    let later = ours.replace("timestamp:", "timestamp:4");
+    refused_and_mended(&gateway, name, later.as_bytes(), &why);
+    refused_and_mended(&gateway, name, &vec![b'a'; 5000], "is larger than 4096 bytes");
+    refused_and_mended(&gateway, name, b"\xff\xfe", "psk-table.wasm.minisig: is not UTF-8");
+    signer.sign_as(&aside, &["-l"]);
+    let legacy = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
+    refused_and_mended(&gateway, name, &legacy, "is in minisign's legacy format; sign without -l");
+
+    // For a file of another name, and of none.
+    signer.sign_as(&aside, &["-t", "timestamp:1795539612\tfile:km-table.wasm"]);
+    let misnamed = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
+    let why = "is for a file of the name \"km-table.wasm\", and not for psk-table.wasm";
+    refused_and_mended(&gateway, name, &misnamed, why);
+    signer.sign_as(&aside, &["-t", "our release"]);
+    let nameless = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
+    refused_and_mended(&gateway, name, &nameless, "does not say for which file it is");
+    unshaken(&gateway);
+}
+
+#[test]
+fn what_is_not_signed_is_refused() {
+    let (setup, _) = signed();
+    let gateway = setup.start();
+    let signature = gateway.path(&format!("{MODULES}/psk-table.wasm.minisig"));
+    let kept = fs::read(&signature).unwrap();
+    let why = "psk-table.wasm: is not signed, and only signed modules are taken";
+    gateway.refused_after(why, |_| fs::remove_file(&signature).unwrap());
+    gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), kept);
+    // Another module that nobody signed, and one with a manifest that nobody signed.
+    gateway.refused_after("km-table.toml: is not signed", |g| {
+        g.install("km-table", "capabilities = [\"policy-tables\"]");
+    });
+    gateway.refused_after("km-table.wasm: is not signed", |g| {
+        fs::remove_file(g.path(&format!("{MODULES}/km-table.toml"))).unwrap();
+    });
+    fs::remove_file(gateway.path(&format!("{MODULES}/km-table.wasm"))).unwrap();
+    unshaken(&gateway);
+}
+
+/// A manifest grants capabilities and a place in the chain: whoever can write the folder, and has no
+/// key, must not be able to exchange it.
+#[test]
+fn a_manifest_is_covered_by_a_signature_too() {
+    let (setup, signer) = signed();
+    let gateway = setup.start();
+    let read = |name: &str| fs::read(gateway.path(&format!("{MODULES}/{name}"))).unwrap();
+    let manifest = String::from_utf8(read("psk-table.toml")).unwrap();
+    let altered = manifest.replace("order = 100", "order = 1");
+    let why = format!("by the key {}, and does not fit psk-table.toml", signer.id());
+    refused_and_mended(&gateway, "psk-table.toml", altered.as_bytes(), &why);
+    // One that pins nothing fits any module that is signed, and so is refused.
+    let aside = gateway.path("psk-table.toml");
+    fs::write(&aside, "order = 100\ncapabilities = [\"policy-tables\"]\n").unwrap();
+    signer.sign(&aside);
+    gateway.refused_after("psk-table.toml: pins no digest, as each signed manifest must", |g| {
+        for name in ["psk-table.toml.minisig", "psk-table.toml"] {
+            g.replace(&format!("{MODULES}/{name}"), fs::read(g.path(name)).unwrap());
+        }
+    });
+}
+
+/// A manifest says whether a module is a shadow, and what it replaces: who takes it away decides that.
+#[test]
+fn a_signed_module_has_a_manifest() {
+    let (setup, _) = signed();
+    let gateway = setup.start();
+    gateway.refused_after(
+        "originator-check.wasm: has no manifest, and a signed module must",
+        |g| {
+            fs::remove_file(g.path(&format!("{MODULES}/originator-check.toml"))).unwrap();
+        },
+    );
+    unshaken(&gateway);
+}
+
+/// Two signed modules can't stand for each other, with their signatures and manifests or without.
+#[test]
+fn signed_modules_do_not_change_names() {
+    let (setup, _) = signed();
+    let gateway = setup.start();
+    let path = |name: &str| format!("{MODULES}/{name}");
+    let why = "is for a file of the name \"originator-check.wasm\", and not for psk-table.wasm";
+    gateway.refused_after(why, |g| {
+        let all = ["wasm", "wasm.minisig", "toml", "toml.minisig"];
+        let read = |of: &str, e: &str| fs::read(g.path(&path(&format!("{of}.{e}")))).unwrap();
+        let both = all.map(|e| (e, read("psk-table", e), read("originator-check", e)));
+        for (e, table, check) in both {
+            // Without their manifests, of which the names are told first.
+            if e.starts_with("toml") {
+                for of in ["psk-table", "originator-check"] {
+                    fs::remove_file(g.path(&path(&format!("{of}.{e}")))).unwrap();
+                }
+            } else {
+                g.replace(&path(&format!("psk-table.{e}")), check);
+                g.replace(&path(&format!("originator-check.{e}")), table);
+            }
+        }
+    });
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+}
+
+/// Who may write the folder and has no key does not say who decides; whoever has the key does, and it is
+/// one generation.
+#[test]
+fn a_signed_shadow_is_promoted_by_who_can_sign() {
+    let (setup, signer) = signed();
+    let file = |e: &str| format!("{MODULES}/psk-table-2.{e}");
+    fs::copy(setup.path(&format!("{MODULES}/psk-table.wasm")), setup.path(&file("wasm"))).unwrap();
+    let shadow =
+        "mode = \"shadow\"\nreplaces = \"psk-table\"\ncapabilities = [\"policy-tables\"]\n";
+    setup.write(&file("toml"), shadow.as_bytes());
+    pin_and_sign(&setup, &signer, "psk-table-2");
+    let gateway = setup.start();
+    let ask = |arguments: &[&str]| saegis(&gateway.path(""), arguments);
+    let in_force = || {
+        let all = ask(&["modules", "--json"]).expect(0).json();
+        all["modules"][1]["name"].as_str().unwrap().to_owned()
+    };
+    for (verb, mode, other, now) in [
+        ("promote", "in-force", "shadow", "psk-table-2"),
+        ("rollback", "shadow", "in-force", "psk-table"),
+    ] {
+        let before = fs::read_to_string(gateway.path(&file("toml"))).unwrap();
+        let ran = ask(&["module", verb, "psk-table-2"]).expect(2);
+        for what in [
+            "psk-table-2.toml: is signed (modules.require-signature)",
+            &format!("write mode = \"{mode}\" into it and sign it: minisign -Sm psk-table-2.toml"),
+        ] {
+            assert!(ran.err.contains(what), "{ran:?}");
+        }
+        assert_eq!(fs::read_to_string(gateway.path(&file("toml"))).unwrap(), before);
+        // As it says.
+        gateway.write(
+            "psk-table-2.toml",
+            before.replace(&format!("\"{other}\""), &format!("\"{mode}\"")),
+        );
+        signer.sign(&gateway.path("psk-table-2.toml"));
+        gateway.in_force_after(|g| {
+            for e in ["toml.minisig", "toml"] {
+                g.replace(&file(e), fs::read(g.path(&format!("psk-table-2.{e}"))).unwrap());
+            }
+        });
+        assert_eq!(in_force(), now);
+        Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    }
+    // Nobody else's changes count, be they ever so small.
+    let altered =
+        fs::read_to_string(gateway.path(&file("toml"))).unwrap().replace("shadow", "in-force");
+    gateway
+        .refused_after("and does not fit psk-table-2.toml", |g| g.replace(&file("toml"), altered));
+    assert_eq!(in_force(), "psk-table");
+}
+
+/// What a module would change is known before it is signed; it is not taken for that.
+#[test]
+fn a_module_is_tried_before_it_is_signed() {
+    let (setup, _) = signed();
+    setup.configuration();
+    fs::create_dir(setup.path("new")).unwrap();
+    fs::copy(setup.path(&format!("{MODULES}/psk-table.wasm")), setup.path("new/psk-table.wasm"))
+        .unwrap();
+    setup.write("new/psk-table.toml", b"capabilities = [\"policy-tables\"]\n");
+    let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(0);
+    assert!(
+        ran.out.starts_with("psk-table would be in force, in the place of psk-table"),
+        "{ran:?}"
+    );
+    assert!(ran.out.contains("it was tried without a signature"), "{ran:?}");
+    // Those that are installed are held to it.
+    fs::remove_file(setup.path(&format!("{MODULES}/originator-check.wasm.minisig"))).unwrap();
+    let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(2);
+    assert!(ran.err.contains("originator-check.wasm: is not signed"), "{ran:?}");
+}
+
+/// An older version that was signed too can be kept out.
+#[test]
+fn what_was_signed_too_early_is_refused() {
+    let (setup, signer) = signed();
+    let setup = setup.with("modules.require-signature", "not-before = \"20261101T000000\"");
+    let checked = saegis(setup.configuration().parent().unwrap(), &["check"]).expect(0);
+    assert!(checked.out.contains("signed by"), "{checked:?}");
+    let module = setup.path(&format!("{MODULES}/psk-table.wasm"));
+    // 31 October 2026, 23:59:59 UTC.
+    signer.sign_as(&module, &["-t", "timestamp:1793491199\tfile:psk-table.wasm"]);
+    let checked = saegis(&setup.path(""), &["check"]).expect(2);
+    let why = "psk-table.wasm.minisig: was made at 20261031T235959, before \
+               modules.require-signature.not-before, 20261101T000000";
+    assert!(checked.err.contains(why), "{checked:?}");
+    let ran = setup.run_to_its_end().expect(2);
+    assert!(ran.err.contains(why), "{ran:?}");
+}
+
+#[test]
+fn keys_that_are_none_are_told_with_their_place() {
+    let setup = Setup::new();
+    let signer = Signer::new(&setup.path(""), "release");
+    for name in ["psk-table", "originator-check"] {
+        pin_and_sign(&setup, &signer, name);
+    }
+    let check = |lines: &str| {
+        let setup = setup.path("");
+        let text = "[cse]\ncse-id = \"mn-cse-123456\"\n[modules.require-signature]\n";
+        fs::write(setup.join("saegis.toml"), format!("{text}{lines}\n")).unwrap();
+        saegis(&setup, &["check"])
+    };
+    let good = check(&format!("keys = [\"{}\"]", signer.public())).expect(0);
+    assert!(good.out.contains(&signer.id()), "{good:?}");
+    for (lines, why) in [
+        ("", "saegis.toml:3:1: modules.require-signature: has neither keys nor key-files"),
+        ("keys = [\"rubbish\"]", "saegis.toml:4:8: is no minisign public key"),
+        ("key-files = [\"missing.pub\"]", "missing.pub: can't be opened"),
+        ("key-files = [\"saegis.toml\"]", "saegis.toml: is no minisign public key"),
+        ("keyfiles = []", "saegis.toml:4:1: unknown field `keyfiles`"),
+        ("not-before = \"yesterday\"", "saegis.toml:4:14: \"yesterday\""),
+    ] {
+        let ran = check(lines).expect(2);
+        assert!(ran.err.contains(why), "{lines}: {ran:?}");
+    }
+    let secret = check("key-files = [\"release.key\"]").expect(2);
+    assert!(secret.err.contains("release.key: is no minisign public key"), "{secret:?}");
+}

@@ -1,0 +1,110 @@
+//! The administration of a running gateway: who may, and what it shows and does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use saegis_tests::{Gateway, LIGHT1, LIGHT2, Ran, Request, Setup, Tool, saegis};
+
+fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
+    saegis(&gateway.path(""), arguments)
+}
+
+#[test]
+fn it_shows_how_the_gateway_is() {
+    let gateway = Setup::new().start();
+    let status = ask(&gateway, &["status", "--json"]).expect(0).json();
+    assert_eq!(status["cse_id"], "/mn-cse-123456");
+    assert_eq!(status["pid"], gateway.id());
+    assert_eq!((&status["generation"], &status["associations"]), (&1.into(), &0.into()));
+    let words = ask(&gateway, &["status"]).expect(0);
+    assert!(words.out.contains("cse-id        /mn-cse-123456"), "{words:?}");
+
+    let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let all = ask(&gateway, &["associations", "--json"]).expect(0).json();
+    let all = all["associations"].as_array().unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0]["entity"], "AE Clight-AE1");
+    assert_eq!(all[0]["credential_id"], format!("12-{}", LIGHT1.identity));
+    assert_eq!(all[0]["suite"], "TLS_PSK_WITH_AES_128_CBC_SHA256");
+    let words = ask(&gateway, &["associations"]).expect(0);
+    assert!(words.out.starts_with("ID  ENTITY         CREDENTIAL-ID"), "{words:?}");
+
+    let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
+    assert_eq!(modules["modules"][1]["name"], "psk-table");
+    assert_eq!(modules["tables"][0]["rows"], 2);
+    let words = ask(&gateway, &["modules"]).expect(0);
+    assert!(words.out.starts_with("generation 1\nNAME"), "{words:?}");
+    for told in [&words.out, &status.to_string(), &modules.to_string()] {
+        assert!(!told.contains(LIGHT1.key) && !told.contains(LIGHT2.key), "a key is told");
+    }
+}
+
+#[test]
+fn it_reloads() {
+    let gateway = Setup::new().start();
+    let unchanged = ask(&gateway, &["reload"]).expect(0);
+    assert_eq!(unchanged.out, "nothing has changed since generation 1\n");
+    gateway.replace("policies/psk-lookup-table.csv", "ae_id,kpsa,kpsa_id\nCx,0g,x@y.z\n");
+    let refused = ask(&gateway, &["reload"]).expect(4);
+    assert!(refused.err.contains("psk-lookup-table.csv:2:4: kpsa"), "{refused:?}");
+    assert!(refused.err.contains("generation 1 stays in force"), "{refused:?}");
+    let table = gateway.table();
+    gateway.replace("policies/psk-lookup-table.csv", table);
+    let json = ask(&gateway, &["reload", "--json"]);
+    assert!(json.json()["generation"].as_u64() >= Some(1), "{json:?}");
+}
+
+#[test]
+fn it_ends_an_association_and_no_other() {
+    let gateway = Setup::new().start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
+    let all = ask(&gateway, &["associations", "--json"]).expect(0).json();
+    let mut all = all["associations"].as_array().unwrap().iter();
+    let first = all.find(|a| a["entity"] == "AE Clight-AE1").unwrap()["id"].to_string();
+    ask(&gateway, &["end-association", &first]).expect(0);
+    light.ended();
+    other.ask(&Request::retrieve("/cse").from("Clight-AE2"));
+    let left = ask(&gateway, &["associations", "--json"]).expect(0).json();
+    assert_eq!(left["associations"].as_array().unwrap().len(), 1);
+    let none = ask(&gateway, &["end-association", "999"]).expect(4);
+    assert!(none.err.contains("there is no association 999"), "{none:?}");
+}
+
+#[test]
+fn what_is_no_socket_is_not_removed() {
+    let setup = Setup::new().with("admin", "socket = \"policies/psk-lookup-table.csv\"");
+    let table = setup.path("policies/psk-lookup-table.csv");
+    let before = std::fs::read(&table).unwrap();
+    let configuration = setup.configuration();
+    let ran = saegis(configuration.parent().unwrap(), &["run"]).expect(2);
+    assert!(ran.err.contains("admin.socket: "), "{ran:?}");
+    assert_eq!(std::fs::read(&table).unwrap(), before);
+}
+
+#[test]
+fn only_the_owner_may_ask_and_only_a_running_gateway_answers() {
+    let mut gateway = Setup::new().start();
+    let socket = gateway.path("state/admin.sock");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // What is no request is answered, and costs nothing.
+    for line in ["rubbish\n", "{\"command\":\"all\"}\n", "\n", &format!("{}\n", "x".repeat(9000))] {
+        use std::io::{Read as _, Write as _};
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let _ = stream.write_all(line.as_bytes());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with("{\"error\":"), "{answer}");
+    }
+    ask(&gateway, &["status"]).expect(0);
+    // A second gateway does not take the first one's place.
+    let second = ask(&gateway, &["run"]).expect(2);
+    assert!(!second.err.is_empty());
+    ask(&gateway, &["status"]).expect(0);
+    gateway.signal("TERM");
+    assert!(gateway.wait().is_some_and(|status| status.success()));
+    assert!(!socket.exists());
+    let none = ask(&gateway, &["status"]).expect(3);
+    assert!(none.err.contains("no gateway answers at"), "{none:?}");
+}

@@ -1,0 +1,416 @@
+//! `saegis certs` makes certificates for a trial that others take too, and says what is in a file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::x509::{X509, X509Builder};
+use saegis_tests::{Ran, Request, Setup, Tool, openssl, saegis};
+use serde_json::{Value, json};
+
+/// A gateway's folder, with what `saegis certs init` makes in its folder `trial`.
+fn trial() -> Setup {
+    let setup = Setup::new();
+    run(&setup, &["init", "--folder", "trial"]).expect(0);
+    setup
+}
+
+fn run(setup: &Setup, arguments: &[&str]) -> Ran {
+    saegis(&setup.path(""), &[&["certs"], arguments].concat())
+}
+
+/// Drops the gateway's certificates into its policies folder, with the module that maps them.
+fn dropped_in(setup: Setup) -> Setup {
+    for entry in fs::read_dir(setup.path("trial/mn")).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, setup.path("policies").join(from.file_name().unwrap())).unwrap();
+    }
+    let manifest = "capabilities = [\"policy-tables\", \"service-subscription\"]\n";
+    let setup = setup.module("certificate-table", manifest);
+    setup.configuration();
+    setup
+}
+
+fn path(setup: &Setup, file: &str) -> String {
+    setup.path(&format!("trial/{file}")).to_str().unwrap().into()
+}
+
+/// All files in a folder, with their modes.
+fn files(folder: &Path) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let mode = path.symlink_metadata().unwrap().permissions().mode() & 0o777;
+            found.push((path.to_str().unwrap().into(), mode));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_made_is_taken_by_openssl() {
+    let setup = trial();
+    for (authority, file, name) in [
+        ("cse", "mn/mn-cse", "DNS:mn-cse-123456.in-cse.in.provider.com"),
+        ("cse", "in/in-cse", "DNS:in-cse.in.provider.com"),
+        ("ae", "devices/ae", "URI://in.provider.com/mn-cse-123456/Clight-AE1"),
+        ("node", "devices/node", "URI:urn:gsma:imei:90420156-025763-0"),
+        ("device", "devices/device", "othername: 1.3.6.1.5.5.7.8.4:"),
+        ("fqdn", "maf/maf", "DNS:maf.in.provider.com"),
+    ] {
+        let authority = path(&setup, &format!("authority/{authority}-authority.pem"));
+        let file = path(&setup, &format!("{file}.pem"));
+        if name.starts_with("URI://") {
+            // OpenSSL has no constraint on a URI without a scheme. The signature it can check.
+            let issued = X509::from_pem(&fs::read(&file).unwrap()).unwrap();
+            let issuer = X509::from_pem(&fs::read(&authority).unwrap()).unwrap();
+            assert!(issued.verify(&issuer.public_key().unwrap()).unwrap());
+        } else {
+            openssl(&["verify", "-x509_strict", "-CAfile", &authority, &file]).expect(0);
+        }
+        let extensions = "subjectAltName,keyUsage,extendedKeyUsage,basicConstraints";
+        let told = openssl(&["x509", "-in", &file, "-noout", "-ext", extensions]).expect(0).out;
+        let purposes = "TLS Web Client Authentication, TLS Web Server Authentication";
+        for part in [name, "Key Usage: critical\n    Digital Signature\n", purposes, "CA:FALSE"] {
+            assert!(told.contains(part), "{file}: no {part:?} in {told}");
+        }
+        openssl(&["pkey", "-in", &file.replace(".pem", ".key"), "-noout"]).expect(0);
+    }
+    let authority = path(&setup, "authority/ae-authority.pem");
+    let extensions = "nameConstraints,keyUsage,basicConstraints";
+    let told = openssl(&["x509", "-in", &authority, "-noout", "-ext", extensions]).expect(0).out;
+    for part in ["CA:TRUE", "Certificate Sign, CRL Sign", "URI:in.provider.com"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    openssl(&["pkey", "-pubin", "-in", &path(&setup, "devices/raw-public-key.pem"), "-noout"])
+        .expect(0);
+}
+
+#[test]
+fn keys_are_their_owners_alone() {
+    let setup = trial();
+    let found = files(&setup.path("trial"));
+    assert_eq!(found.iter().filter(|(name, _)| name.ends_with(".key")).count(), 12);
+    for (name, mode) in found {
+        let secret = fs::read_to_string(&name).unwrap().contains("PRIVATE KEY");
+        assert_eq!(secret, name.ends_with(".key"), "{name}");
+        assert!(!secret || mode == 0o600, "{name}: {mode:o}");
+    }
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let setup = trial();
+    fs::remove_file(setup.path("trial/authority/cse-authority.pem")).unwrap();
+    let before: Vec<_> = files(&setup.path("trial"));
+    let key = fs::read(setup.path("trial/mn/mn-cse.key")).unwrap();
+    let ran = run(&setup, &["init", "--folder", "trial"]).expect(2);
+    let why = "error: trial/authority/cse-authority.key: is there already, and nothing is \
+               overwritten; name another --folder";
+    assert!(ran.err.starts_with(why), "{ran:?}");
+    assert_eq!(files(&setup.path("trial")), before);
+    assert_eq!(fs::read(setup.path("trial/mn/mn-cse.key")).unwrap(), key);
+    // Not even what leads to nowhere.
+    fs::create_dir_all(setup.path("other/maf")).unwrap();
+    std::os::unix::fs::symlink("nowhere", setup.path("other/maf/maf.key")).unwrap();
+    let ran = run(&setup, &["init", "--folder", "other"]).expect(2);
+    assert!(ran.err.contains("other/maf/maf.key: is there already"), "{ran:?}");
+    assert_eq!(files(&setup.path("other")).len(), 1);
+}
+
+#[test]
+fn names_are_as_they_were_asked_for() {
+    let setup = Setup::new();
+    let arguments = ["--service-provider", "sp.org", "--in-cse", "in", "--mn-cse", "/mn-1"];
+    let more = ["--ae", "Slamp", "--days", "30", "--json", "--node", "urn:x:1"];
+    let all = [&["init", "--folder", "trial"], &arguments[..], &more].concat();
+    let told = run(&setup, &all).expect(0).json();
+    let made = told["files"].as_array().unwrap();
+    assert_eq!(made.len(), files(&setup.path("trial")).len());
+    for file in made {
+        let secret = file["path"].as_str().unwrap().ends_with(".key");
+        assert_eq!(file["secret"], json!(secret), "{file}");
+        assert!(!file["what"].as_str().unwrap().is_empty());
+    }
+    let names = |file: &str| {
+        let told = run(&setup, &["inspect", "--json", &path(&setup, file)]).expect(0).json();
+        told["items"][0]["names"][0].as_str().unwrap().to_string()
+    };
+    assert_eq!(names("mn/mn-cse.pem"), "DNS mn-1.in.sp.org");
+    assert_eq!(names("in/in-cse.pem"), "DNS in.sp.org");
+    assert_eq!(names("devices/ae.pem"), "URI //sp.org/Slamp");
+    assert_eq!(names("devices/node.pem"), "URI urn:x:1");
+    // Names that stand for nobody, and those that are none.
+    for (option, value) in [
+        ("--mn-cse", "mn.1"),
+        ("--in-cse", "Sin"),
+        ("--node", ""),
+        ("--node", "//in.provider.com/x"),
+        ("--ae", "light"),
+        ("--service-provider", "a..b"),
+        ("--days", "0"),
+    ] {
+        let ran = run(&setup, &["init", "--folder", "other", option, value]).expect(2);
+        assert!(ran.err.starts_with("error: "), "{option} {value}: {ran:?}");
+        assert!(!setup.path("other").exists(), "{option} {value}");
+    }
+}
+
+#[test]
+fn each_is_told_and_judged() {
+    let setup = dropped_in(trial());
+    let inspect = |file: &str| run(&setup, &["inspect", &path(&setup, file)]);
+    let ae = inspect("devices/ae.pem").expect(0).out;
+    for line in [
+        "a certificate\n",
+        "  subject     CN=Clight-AE1\n",
+        "  issuer      CN=Trial authority for AEs of in.provider.com\n",
+        ", UTC: valid now\n",
+        "  key         P-256\n",
+        "  key usage   digitalSignature\n",
+        "  names       URI //in.provider.com/mn-cse-123456/Clight-AE1\n",
+        "\naccepted as the AE-ID //in.provider.com/mn-cse-123456/Clight-AE1 \
+         (33-//in.provider.com/mn-cse-123456/Clight-AE1), flavour ae-id, stands for AE Clight-AE1, \
+         until ",
+    ] {
+        assert!(ae.contains(line), "no {line:?} in {ae}");
+    }
+    let authority = inspect("authority/ae-authority.pem").expect(0).out;
+    assert!(authority.contains("  constraints permits URI in.provider.com, "), "{authority}");
+    for (file, code, last) in [
+        ("in/in-cse.pem", 0, "flavour cse-id, stands for CSE /in-cse, until "),
+        ("devices/node.pem", 0, "flavour node-id, stands for AEs Clight-AE1 Clight-AE2, until "),
+        ("devices/device.pem", 0, "flavour device, stands for AE Clight-AE1, until "),
+        ("devices/raw-public-key.pem", 0, "flavour raw-public-key, stands for AE Clight-AE1"),
+        ("mn/mn-cse.pem", 0, "the gateway's own, which it shows to its peers"),
+        ("mn/ae-authority.pem", 0, "a trust anchor of the gateway, for ae-id"),
+        (
+            "maf/maf.pem",
+            4,
+            "refused: no trust anchor has issued the certificate (alert unknown_ca)",
+        ),
+    ] {
+        let told = inspect(file).expect(code).out;
+        assert!(told.lines().last().unwrap().contains(last), "{file}: {told}");
+    }
+    // Without a gateway nothing is judged; with one that is not there, nothing is said.
+    let file = path(&setup, "maf/maf.pem");
+    let told = saegis("/".as_ref(), &["certs", "inspect", &file]).expect(0).out;
+    assert!(!told.contains("refused"), "{told}");
+    let ran = run(&setup, &["inspect", &file, "--config", "none.toml"]).expect(2);
+    assert!(ran.err.starts_with("error: none.toml: "), "{ran:?}");
+}
+
+#[test]
+fn each_is_told_to_programs() {
+    let setup = dropped_in(trial());
+    let inspect = |file: &str, code| {
+        run(&setup, &["inspect", "--json", &path(&setup, file)]).expect(code).json()
+    };
+    let told = inspect("devices/ae.pem", 0);
+    let item = &told["items"][0];
+    assert_eq!((&item["kind"], &item["validity"]), (&json!("certificate"), &json!("valid now")));
+    assert_eq!(item["key_usage"], json!(["digitalSignature"]));
+    let verdict = &told["verdicts"][0];
+    let id = "33-//in.provider.com/mn-cse-123456/Clight-AE1";
+    assert_eq!((&verdict["verdict"], &verdict["credential_id"]), (&json!("accepted"), &json!(id)));
+    assert_eq!(verdict["entity"], "AE Clight-AE1");
+    let told = inspect("devices/raw-public-key.pem", 0);
+    let ids = told["items"][0]["ids"].as_array().unwrap();
+    assert_eq!(ids.len(), 3);
+    assert_eq!(told["verdicts"][0]["credential_id"], format!("30-{}", ids[0].as_str().unwrap()));
+    assert_eq!(told["verdicts"][0]["until"], Value::Null);
+    assert_eq!(inspect("mn/mn-cse.pem", 0)["verdicts"], json!([{ "verdict": "own" }]));
+    let anchor = json!([{ "verdict": "trust-anchor", "flavours": ["cse-id"] }]);
+    assert_eq!(inspect("mn/cse-authority.pem", 0)["verdicts"], anchor);
+    let refused = &inspect("maf/maf.pem", 4)["verdicts"][0];
+    assert_eq!((&refused["verdict"], &refused["alert"]), (&json!("refused"), &json!("unknown_ca")));
+}
+
+#[test]
+fn private_keys_are_not_shown() {
+    let setup = dropped_in(trial());
+    let key = fs::read_to_string(setup.path("trial/devices/ae.key")).unwrap();
+    let chain = fs::read_to_string(setup.path("trial/devices/ae.pem")).unwrap();
+    setup.write("both.pem", format!("{key}{chain}").as_bytes());
+    let alone = run(&setup, &["inspect", "trial/devices/ae.key"]).expect(0);
+    assert_eq!(alone.out, "a private key, which is not shown\n");
+    for arguments in [&["inspect", "both.pem"][..], &["inspect", "both.pem", "--json"]] {
+        let told = run(&setup, arguments).expect(0);
+        for line in key.lines().filter(|line| !line.starts_with('-')) {
+            assert!(!told.out.contains(line) && !told.err.contains(line), "a key is shown");
+        }
+        assert!(told.out.contains("private") && told.out.contains("Clight-AE1"), "{told:?}");
+    }
+}
+
+/// The AE's certificate, as it would be had it expired a day ago, and with a name that would move a
+/// terminal's cursor.
+fn expired(setup: &Setup) -> Vec<u8> {
+    let read = |file: &str| fs::read(setup.path(&format!("trial/{file}"))).unwrap();
+    let issuer = X509::from_pem(&read("authority/ae-authority.pem")).unwrap();
+    let key = PKey::private_key_from_pem(&read("authority/ae-authority.key")).unwrap();
+    let ae = X509::from_pem(&read("devices/ae.pem")).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let day = |ago: u64| Asn1Time::from_unix((now - ago * 86400).try_into().unwrap()).unwrap();
+    let mut builder = X509Builder::new().unwrap();
+    builder.set_version(2).unwrap();
+    let serial = Asn1Integer::from_bn(&BigNum::from_u32(7).unwrap()).unwrap();
+    builder.set_serial_number(&serial).unwrap();
+    let mut name = openssl::x509::X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", "light\u{1b}[2J").unwrap();
+    builder.set_subject_name(&name.build()).unwrap();
+    builder.set_issuer_name(issuer.subject_name()).unwrap();
+    builder.set_pubkey(&ae.public_key().unwrap()).unwrap();
+    builder.set_not_before(&day(2)).unwrap();
+    builder.set_not_after(&day(1)).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    builder.build().to_pem().unwrap()
+}
+
+#[test]
+fn what_has_expired_is_told() {
+    let setup = dropped_in(trial());
+    setup.write("expired.pem", &expired(&setup));
+    let told = run(&setup, &["inspect", "expired.pem"]).expect(4).out;
+    assert!(told.contains(", UTC: expired\n"), "{told}");
+    assert!(told.contains("light\\u{1b}[2J") && !told.contains('\u{1b}'), "{told}");
+    let refused = "refused: the certificate has expired, or one of its chain has (alert \
+                   certificate_expired)\n";
+    assert!(told.ends_with(refused), "{told}");
+}
+
+#[test]
+fn what_can_not_be_read_is_told() {
+    let setup = trial();
+    let whole = fs::read(setup.path("trial/devices/ae.pem")).unwrap();
+    let der = X509::from_pem(&whole).unwrap().to_der().unwrap();
+    for (bytes, why) in [
+        (&b"rubbish"[..], "has no certificate or key in it (PEM), nor is it DER"),
+        (b"", "has no certificate or key in it (PEM), nor is it DER"),
+        (&whole[..whole.len() / 2], "can't be read, neither as PEM nor as DER"),
+        (&der[..der.len() - 1], "can't be read, neither as PEM nor as DER"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "the certificate is malformed",
+        ),
+        (
+            b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+            "has a public key that can't be read",
+        ),
+        (&vec![b'x'; (1 << 20) + 1], "is larger than 1048576 bytes"),
+    ] {
+        setup.write("broken", bytes);
+        for arguments in [&["inspect", "broken"][..], &["--json", "inspect", "broken"]] {
+            let ran = run(&setup, arguments).expect(2);
+            assert!(ran.err.starts_with(&format!("error: broken: {why}")), "{ran:?}");
+            assert!(ran.out.is_empty(), "{ran:?}");
+        }
+    }
+    run(&setup, &["inspect", "none.pem"]).expect(2);
+    setup.write("good.der", &der);
+    let told = run(&setup, &["inspect", "good.der"]).expect(0).out;
+    assert!(told.contains("CN=Clight-AE1"), "{told}");
+}
+
+/// A policy that is not good is told, whatever the certificate.
+#[test]
+fn a_gateway_that_would_not_start_judges_nothing() {
+    let setup = dropped_in(trial());
+    fs::remove_file(setup.path("policies/ae-authority.pem")).unwrap();
+    let ran = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(2);
+    assert!(ran.err.starts_with("error: policies/ae-authority.pem: can't be opened"), "{ran:?}");
+    let setup = Setup::new();
+    run(&setup, &["init", "--folder", "trial"]).expect(0);
+    setup.configuration();
+    let told = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(4).out;
+    assert!(told.contains("refused: the gateway takes no certificates"), "{told}");
+}
+
+#[test]
+fn what_is_made_is_good_for_gateways() {
+    let setup = dropped_in(trial());
+    let folder = setup.path("");
+    let checked = saegis(&folder, &["check"]).expect(0).out;
+    assert!(checked.contains("  table       certificate-table: 3 rows\n"), "{checked}");
+    let other = Setup::new().with_cse("in-cse", "IN-CSE");
+    for entry in fs::read_dir(setup.path("trial/in")).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, other.path("policies").join(from.file_name().unwrap())).unwrap();
+    }
+    other.configuration();
+    saegis(&other.path(""), &["check"]).expect(0);
+    let mn = path(&setup, "mn/mn-cse.pem");
+    let told = saegis(&other.path(""), &["certs", "inspect", &mn]).expect(0).out;
+    assert!(told.contains("stands for CSE /mn-cse-123456, until "), "{told}");
+}
+
+#[test]
+fn what_is_made_is_good_for_associations() {
+    let setup = dropped_in(trial());
+    let (ae, key) = (path(&setup, "devices/ae.pem"), path(&setup, "devices/ae.key"));
+    let authority = path(&setup, "devices/cse-authority.pem");
+    let gateway = setup.start();
+    for suite in [
+        &["-tls1_3"][..],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM"],
+    ] {
+        let name = "mn-cse-123456.in-cse.in.provider.com";
+        let shown = ["-cert", &ae, "-key", &key, "-nocommands"];
+        let wanted = ["-CAfile", &authority, "-verify_return_error", "-verify_hostname", name];
+        let arguments = [&shown[..], &wanted, &["-servername", name], suite].concat();
+        let mark = gateway.log().mark();
+        let mut client = Tool::OpenSsl.try_with(gateway.port(), None, &arguments).unwrap();
+        let established = gateway.log().wait_after(mark, "association.established");
+        assert_eq!(established.text("entity"), "AE Clight-AE1");
+        client.ask(&Request::retrieve("/-").from("Clight-AE2")).expect(403, 4106);
+        client.close();
+    }
+}
+
+/// The AE of the trial goes by the configuration that was made for it, and believes no other server
+/// of the same authority.
+#[test]
+fn the_ae_of_the_trial_registers() {
+    let gateway = dropped_in(trial()).start();
+    let there = format!("127.0.0.1:{}", gateway.port());
+    let made = fs::read_to_string(gateway.path("trial/devices/ae.toml")).unwrap();
+    let text = made.replace("127.0.0.1:8443", &there);
+    fs::write(gateway.path("trial/devices/ae.toml"), &text).unwrap();
+    let ae = |verb: &[&str]| {
+        let arguments = [&["ae", "--config", "trial/devices/ae.toml"], verb].concat();
+        saegis(&gateway.path(""), &arguments)
+    };
+    let registered = ae(&["register"]).expect(0);
+    assert!(registered.out.contains("registered as Clight-AE1"), "{}", registered.out);
+    ae(&["create", "container", "lamp"]).expect(0);
+    let told = ae(&["--json", "send", "lamp", "on"]).expect(0).json();
+    assert_eq!(told["association"]["protocol"], "TLSv1.3");
+    assert!(told["association"]["certificate"].as_str().unwrap().ends_with("ae.pem"), "{told}");
+    let other = text.replace("mn-cse-123456.in-cse", "mn-cse-2.in-cse");
+    fs::write(gateway.path("trial/devices/ae.toml"), other).unwrap();
+    let refused = ae(&["register"]).expect(3);
+    assert!(refused.err.contains("does not prove mn-cse-2.in-cse"), "{}", refused.err);
+    // What is in the table goes together, and a certificate needs a name to hold it against.
+    for (from, to, why) in [
+        ("domain-name", "# domain-name", "registrar.domain-name is missing"),
+        ("key = \"ae.key\"", "", "has either kpsa-id and kpsa"),
+        ("certificate =", "kpsa-id = \"a@b.c\"\ncertificate =", "has either kpsa-id and kpsa"),
+        ("ae.pem", "nothing.pem", "can't be opened"),
+        ("ae.pem", "node.pem", "is not that of the certificate"),
+    ] {
+        fs::write(gateway.path("trial/devices/ae.toml"), text.replacen(from, to, 1)).unwrap();
+        let refused = ae(&["register"]).expect(2);
+        assert!(refused.err.contains(why), "{why}: {}", refused.err);
+    }
+}

@@ -1,0 +1,296 @@
+//! What a gateway stands on fails: the power, the disk, the folders, the clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{
+    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, Tool, saegis,
+};
+
+/// A light of many: its AE-ID, its KpsaID and its Kpsa.
+struct Many {
+    stem: String,
+    identity: String,
+    key: String,
+}
+
+impl Many {
+    fn new(n: usize) -> Self {
+        Self {
+            stem: format!("Cmany{n}"),
+            identity: format!("many{n}@in.provider.com"),
+            key: format!("1a{n:030x}"),
+        }
+    }
+
+    fn credential(&self) -> Credential<'_> {
+        Credential { identity: &self.identity, key: &self.key }
+    }
+
+    fn row(&self) -> String {
+        format!("{},{},{}\n", self.stem, self.key, self.identity)
+    }
+}
+
+/// What was answered with 2001, by its address.
+type Confirmed = Mutex<Vec<(String, String)>>;
+
+/// Registers, makes a container and instances in it, and notes what was confirmed, until the
+/// gateway dies.
+fn register(port: u16, light: &Many, confirmed: &Confirmed) -> std::io::Result<()> {
+    let mut association = Light::connect(port, light.credential())?;
+    let stem = light.stem.as_str();
+    let mut create = |request: Request, address: String, value: &str| {
+        let response = association.ask(&request.from(stem))?;
+        if response.rsc() == Some(2001) {
+            confirmed.lock().unwrap().push((address, value.to_string()));
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    create(Request::create_ae(stem), format!("/cse/{stem}"), "")?;
+    create(
+        Request::create_container(&format!("/cse/{stem}"), "lamp"),
+        format!("/cse/{stem}/lamp"),
+        "",
+    )?;
+    for n in 0.. {
+        let name = format!("i{n}");
+        let content =
+            serde_json::json!({ "m2m:cin": { "rn": name, "con": format!("{stem}-{n}") } });
+        let request = Request::create(&format!("/cse/{stem}/lamp"), 4, &content);
+        create(request, format!("/cse/{stem}/lamp/{name}"), &format!("{stem}-{n}"))?;
+    }
+    Ok(())
+}
+
+/// The power fails in the middle of registrations, a hundred times. What was confirmed is there
+/// afterwards, and the store opens.
+#[test]
+fn what_was_confirmed_survives_a_hundred_power_cuts() {
+    const ROUNDS: usize = 100;
+    const EACH: usize = 3;
+    let lights: Vec<_> = (0..ROUNDS * EACH).map(Many::new).collect();
+    let setup = Setup::new();
+    let rows: String = lights.iter().map(Many::row).collect();
+    let table = fs::read_to_string(setup.table()).unwrap() + &rows;
+    let mut gateway = setup.file("psk-lookup-table.csv", &table).start();
+    let confirmed = Confirmed::default();
+    for round in 0..ROUNDS {
+        let port = gateway.port();
+        let before = confirmed.lock().unwrap().len();
+        gateway = thread::scope(|scope| {
+            for light in &lights[round * EACH..][..EACH] {
+                // It ends with the gateway: nothing else stops it.
+                scope.spawn(|| register(port, light, &confirmed).unwrap_err());
+            }
+            // Somewhere in the middle of it, and each time somewhere else.
+            let deadline = Instant::now() + BOUND;
+            while confirmed.lock().unwrap().len() < before + 1 + round % 40 {
+                assert!(Instant::now() < deadline, "round {round}: nothing is confirmed");
+                thread::sleep(Duration::from_micros(200));
+            }
+            gateway.cut_and_start()
+        });
+        assert!(!gateway.log().text().contains("cse.failed"), "round {round}");
+    }
+    let confirmed = confirmed.into_inner().unwrap();
+    assert!(confirmed.len() > ROUNDS * 10, "{} were confirmed", confirmed.len());
+    for light in &lights {
+        let mine = format!("/cse/{}", light.stem);
+        let of = |(address, _): &&(String, String)| {
+            *address == mine || address.starts_with(&format!("{mine}/"))
+        };
+        let mut association = None;
+        for (address, value) in confirmed.iter().filter(of) {
+            let association = association
+                .get_or_insert_with(|| Light::connect(gateway.port(), light.credential()).unwrap());
+            let request = Request::retrieve(address).from(&light.stem);
+            let found = association.ask(&request).unwrap().expect(200, 2000).json();
+            if !value.is_empty() {
+                assert_eq!(found["m2m:cin"]["con"], value.as_str(), "{address}");
+            }
+        }
+    }
+}
+
+/// Starts a gateway whose folder `state` is a small disk of its own, that goes with it.
+fn with_a_small_disk(setup: Setup, options: &str) -> Setup {
+    let state = setup.path("state");
+    fs::create_dir(&state).unwrap();
+    let own = fs::metadata(&state).unwrap();
+    let root = std::os::unix::fs::MetadataExt::uid(&own) == 0;
+    // Whoever is not root is it in a namespace of their own.
+    let flags = if root { "--mount" } else { "--map-root-user" };
+    let script = format!(
+        "mount -t tmpfs -o size=24m,mode=700 tmpfs '{0}' && {options} exec \"$@\"",
+        state.display()
+    );
+    setup.through(&["unshare", flags, "--mount", "sh", "-c", &script, "sh"])
+}
+
+/// The gateway's folder `state`, as the gateway sees it.
+fn small_disk(gateway: &Gateway) -> PathBuf {
+    let path = gateway.path("state");
+    Path::new(&format!("/proc/{}/root", gateway.id())).join(path.strip_prefix("/").unwrap())
+}
+
+fn create(light: &mut Light, n: usize) -> saegis_tests::Response {
+    let content = serde_json::json!({
+        "m2m:cin": { "rn": format!("i{n}"), "con": format!("{n}{}", "x".repeat(20_000)) }
+    });
+    light.ask(&Request::create("/cse/light1/lamp", 4, &content).from("Clight-AE1")).unwrap()
+}
+
+#[test]
+fn a_full_disk_is_told_and_recovered_from() {
+    let setup = Setup::new().with("audit", "file = \"state/audit/trail.jsonl\"").with_metrics();
+    let gateway = with_a_small_disk(setup, "").start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let lamp = Request::create_container("/cse/light1", "lamp").from("Clight-AE1");
+    light.ask(&lamp).unwrap().expect(201, 2001);
+    create(&mut light, 0).expect(201, 2001);
+    // Something else fills the disk.
+    let filler = small_disk(&gateway).join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    let full = std::io::copy(&mut std::io::repeat(0x5a), &mut file);
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let mut kept = vec![0];
+    let mut next = 1;
+    let refused = loop {
+        let response = create(&mut light, next);
+        match response.rsc() {
+            Some(2001) => kept.push(next),
+            _ => break response,
+        }
+        next += 1;
+        assert!(next < 500, "the disk is not full");
+    };
+    refused.expect_refusal(500, 5000);
+    let failed = gateway.log().wait("cse.failed");
+    assert!(failed.message().contains("No space left on device"), "{failed:?}");
+    // Nobody is let in as somebody else, and nobody is cut off.
+    let other = Request::retrieve("/cse/light1").from("Clight-AE2");
+    light.ask(&other).unwrap().expect_refusal(403, 4106);
+    let mut second = Light::connect(gateway.port(), LIGHT2).unwrap();
+    for _ in 0..5 {
+        let response = create(&mut light, next);
+        assert_ne!(response.rsc(), Some(2001), "there is no room for it");
+    }
+    // What was confirmed can be read meanwhile.
+    let request = Request::retrieve("/cse/light1/lamp/i0").from("Clight-AE1");
+    light.ask(&request).unwrap().expect(200, 2000);
+    assert_eq!(gateway.monitor("/readyz").status, 503);
+    drop(file);
+    fs::remove_file(filler).unwrap();
+    // The gateway finds out by itself.
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let response = create(&mut light, next);
+        if response.rsc() == Some(2001) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{response:?}");
+    }
+    kept.push(next);
+    for n in kept {
+        let request = Request::retrieve(&format!("/cse/light1/lamp/i{n}")).from("Clight-AE1");
+        let found = light.ask(&request).unwrap().expect(200, 2000).json();
+        assert!(found["m2m:cin"]["con"].as_str().unwrap().starts_with(&format!("{n}x")));
+    }
+    let ae = Request::create_ae("light2").from("Clight-AE2");
+    second.ask(&ae).unwrap().expect(201, 2001);
+    assert_eq!(gateway.monitor("/readyz").status, 200);
+    gateway.log().wait("cse.reopened");
+}
+
+#[test]
+fn a_store_that_can_only_be_read_is_told_at_the_start() {
+    let setup = with_a_small_disk(Setup::new(), "mount -o remount,ro \"$PWD/state\" &&");
+    let ran = setup.run_to_its_end();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("Read-only file system"), "{ran:?}");
+}
+
+/// Also while nothing else would make the gateway look.
+#[test]
+fn a_policy_folder_that_goes_and_comes_back_is_no_end() {
+    let mut gateway = Setup::new().start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let (policies, aside) = (gateway.path("policies"), gateway.path("aside"));
+    let gone = gateway.refused_after("the folder can't be read", |_| {
+        fs::rename(&policies, &aside).unwrap();
+    });
+    assert!(gone.message().contains("generation 1 stays in force"), "{gone:?}");
+    // What was in force is.
+    let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
+    light.ask(&nothing).expect_refusal(404, 4004);
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+    let row = "Cthird,00112233445566778899aabbccddeeff,third@in.provider.com\n";
+    let table = fs::read_to_string(aside.join("psk-lookup-table.csv")).unwrap() + row;
+    gateway.in_force_after(|_| {
+        fs::write(aside.join("psk-lookup-table.csv"), table).unwrap();
+        fs::rename(&aside, &policies).unwrap();
+    });
+    let third =
+        Credential { identity: "third@in.provider.com", key: "00112233445566778899aabbccddeeff" };
+    Tool::OpenSsl.connect(gateway.port(), third).close();
+    assert!(gateway.runs());
+}
+
+/// libfaketime stands between the gateway and the clock.
+#[test]
+fn a_clock_that_is_set_back_is_told_and_nothing_ends() {
+    let setup = Setup::new();
+    let clock = setup.path("clock");
+    fs::write(&clock, "+0").unwrap();
+    let mut find = Command::new("sh");
+    let found = find.args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).output().unwrap();
+    let library = String::from_utf8(found.stdout).unwrap();
+    assert!(
+        !library.is_empty(),
+        "Debian's libfaketime is not there; `cargo xtask test` installs it"
+    );
+    let environment = [
+        format!("LD_PRELOAD={}", library.trim()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        "FAKETIME_NO_CACHE=1".into(),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
+    ];
+    let env: Vec<_> =
+        std::iter::once("env").chain(environment.iter().map(String::as_str)).collect();
+    let mut gateway = setup.through(&env).start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let lamp = Request::create_container("/cse/light1", "lamp").from("Clight-AE1");
+    light.ask(&lamp).unwrap().expect(201, 2001);
+    let mut latest = |value: &str| {
+        let instance = Request::create_instance("/cse/light1/lamp", value).from("Clight-AE1");
+        light.ask(&instance).unwrap().expect(201, 2001);
+        let latest = Request::retrieve("/cse/light1/lamp/la").from("Clight-AE1");
+        let latest = light.ask(&latest).unwrap().expect(200, 2000).json();
+        assert_eq!(latest["m2m:cin"]["con"], value);
+    };
+    latest("before");
+    for (offset, way) in [("-1d", "back"), ("+1d", "ahead"), ("-400d", "back")] {
+        let mark = gateway.log().mark();
+        fs::write(&clock, offset).unwrap();
+        let jumped = gateway.log().wait_after(mark, "clock.jumped");
+        assert_eq!(jumped.text("way"), way, "{jumped:?}");
+        latest(&format!("after {offset}"));
+        Light::connect(gateway.port(), LIGHT2).unwrap().close();
+    }
+    let row = "Cthird,00112233445566778899aabbccddeeff,third@in.provider.com\n";
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", g.table() + row));
+    latest("at last");
+    assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
+    gateway.signal("TERM");
+    assert!(gateway.wait().unwrap().success());
+    // A store from the future opens.
+    let folder = gateway.path("");
+    saegis(&folder, &["check"]).expect(0);
+}

@@ -1,0 +1,271 @@
+//! The gateway's files and its memory are its own: whatever the umask, and whatever was there before.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{Gateway, LIGHT1, Light, Mark, Request, Setup, saegis};
+
+/// Has the gateway start with a umask that takes no right from anybody.
+const OPEN: [&str; 4] = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn set(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Everything in a folder, and the folder.
+fn all(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_path_buf()];
+    let mut at = 0;
+    while at < found.len() {
+        if fs::symlink_metadata(&found[at]).unwrap().is_dir() {
+            let entries = fs::read_dir(&found[at]).unwrap();
+            found.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        at += 1;
+    }
+    found
+}
+
+#[track_caller]
+fn is_private(folder: &Path) {
+    for path in all(folder) {
+        let mode = mode(&path);
+        assert_eq!(mode & 0o077, 0, "{} has the mode {mode:o}", path.display());
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// With all that it can write: stores, trail, recording, compiled code, keys and sockets.
+fn with_all_files(setup: Setup) -> Setup {
+    setup
+        .with("audit", "file = \"state/audit.jsonl\"")
+        .with("decisions", "record = \"state/decisions.jsonl\"")
+        .with("modules.grants", "io-probe = [\"outgoing-http\", \"key-value\", \"config\"]")
+        .with("modules.outgoing-http.io-probe", "hosts = [\"http://127.0.0.1:1\"]")
+        .with("modules.key-value.io-probe", "quota-bytes = 1000")
+        .with("modules.config.io-probe", "values = { color = \"green\" }")
+        .module(
+            "io-probe",
+            "order = 9\ncapabilities = [\"outgoing-http\", \"key-value\", \"config\"]\n",
+        )
+}
+
+#[test]
+fn whatever_the_umask_files_are_the_owners_alone() {
+    let gateway = with_all_files(Setup::new()).through(&OPEN).start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let state = gateway.path("state");
+    let names = ["registrar.redb", "bindings.redb", "admin.sock", "audit.jsonl", "decisions.jsonl"];
+    for name in names {
+        assert!(state.join(name).exists(), "{name}");
+    }
+    assert!(all(&state.join("code-cache")).iter().any(|path| path.is_file()));
+    is_private(&state);
+}
+
+/// Other commands compile modules too, and the code is kept for the gateway.
+#[test]
+fn what_other_commands_leave_is_private_too() {
+    let setup = Setup::new();
+    setup.configuration();
+    setup.write("none.jsonl", b"");
+    for verb in [&["check"][..], &["decisions", "replay", "none.jsonl"]] {
+        saegis(&setup.path(""), verb).expect(0);
+        is_private(&setup.path("state"));
+        fs::remove_dir_all(setup.path("state")).unwrap();
+    }
+}
+
+#[test]
+fn the_key_of_notifications_and_a_mafs_store_are_private_too() {
+    let behind = Setup::new()
+        .upstream(1)
+        .with("upstream", "notifications = \"127.0.0.1:0\"")
+        .through(&OPEN)
+        .start();
+    assert!(behind.path("state/notifications.key").exists());
+    is_private(&behind.path("state"));
+    let mut maf = Setup::maf("maf.in.provider.com").through(&OPEN).start();
+    let store = maf.path("state/maf.redb");
+    assert_eq!(mode(&store), 0o600);
+    is_private(&maf.path("state"));
+    maf.stop();
+    set(&store, 0o644);
+    let maf = maf.start_again();
+    assert_eq!(mode(&store), 0o600);
+    let changed = maf.log().wait("state.mode-changed");
+    assert!(changed.text("path").ends_with("state/maf.redb"), "{changed:?}");
+}
+
+#[test]
+fn files_that_others_could_read_are_mended_and_reported() {
+    let mut gateway = with_all_files(Setup::new()).start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    gateway.stop();
+    let state = gateway.path("state");
+    fs::write(state.join("audit.jsonl.1"), "{}\n").unwrap();
+    let before = all(&state);
+    for path in &before {
+        set(path, if path.is_dir() { 0o755 } else { 0o644 });
+    }
+    let gateway = gateway.start_again();
+    is_private(&state);
+    let reported = gateway.log().all(Mark::START, "state.mode-changed", before.len());
+    assert_eq!(reported.len(), before.len(), "{reported:?}");
+    assert!(reported[0].message().contains("its mode was"), "{reported:?}");
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let own = Request::retrieve("/cse/light1").from("Clight-AE1");
+    light.ask(&own).unwrap().expect(200, 2000);
+    // There is nothing to report a second time.
+    let gateway = gateway.stop_and_start();
+    assert_eq!(gateway.log().all(Mark::START, "state.mode-changed", 0).len(), 0);
+}
+
+/// A gateway that has ended, and what is in its folder.
+fn ended() -> Gateway {
+    let mut gateway = Setup::new().start();
+    gateway.stop();
+    gateway
+}
+
+#[track_caller]
+fn does_not_start(gateway: &Gateway, file: &str, why: &str) {
+    for verb in ["run", "check"] {
+        let ran = saegis(&gateway.path(""), &[verb]).expect(2);
+        let told = ran.err.lines().any(|line| line.contains(file) && line.contains(why));
+        assert!(told, "{verb}: {ran:?}");
+    }
+}
+
+#[test]
+fn what_others_could_write_is_refused_and_stays_as_it_is() {
+    let written = "can be written by others";
+    for (name, bad, why) in [
+        ("state/registrar.redb", 0o666, written),
+        ("state/bindings.redb", 0o602, written),
+        ("state", 0o777, written),
+        ("state/code-cache", 0o770, written),
+    ] {
+        let gateway = ended();
+        let path = gateway.path(name);
+        set(&path, bad);
+        does_not_start(&gateway, name, why);
+        assert_eq!(mode(&path), bad);
+    }
+}
+
+#[test]
+fn what_is_another_users_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let gateway = ended();
+    chown(gateway.path("state/registrar.redb"), Some(65534), None).unwrap();
+    does_not_start(&gateway, "state/registrar.redb", "belongs to another user");
+}
+
+/// A program with the rights of the gateway's user, and not those of root.
+const SAME_USER: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+
+#[test]
+fn there_are_no_core_dumps_and_no_looks_into_its_memory() {
+    let gateway = Setup::new().through(&SAME_USER).start();
+    let of = |pid: u32, file: &str| {
+        let [program, arguments @ ..] = SAME_USER;
+        let file = format!("/proc/{pid}/{file}");
+        Command::new(program).args(arguments).args(["cat", &file]).output().unwrap()
+    };
+    let limits = String::from_utf8(of(gateway.id(), "limits").stdout).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // So it is for others of the same user.
+    let [program, arguments @ ..] = SAME_USER;
+    let mut other = Command::new(program).args(arguments).args(["sleep", "60"]).spawn().unwrap();
+    let readable = |pid: u32| of(pid, "environ").status.success();
+    // The program is in its place once it has let go of its rights.
+    let begun = std::time::Instant::now();
+    while !readable(other.id()) && begun.elapsed() < saegis_tests::BOUND {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let other_is_readable = readable(other.id());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(other_is_readable);
+    for file in ["environ", "maps"] {
+        let read = of(gateway.id(), file);
+        assert!(!read.status.success() && read.stdout.is_empty(), "{file}: {read:?}");
+    }
+    // It works all the same.
+    Light::connect(gateway.port(), LIGHT1).unwrap().close();
+}
+
+/// Runs the gateway without the right to lock more memory than the limit says, which root has.
+fn with_locked_memory_limit(limit: &str) -> Setup {
+    let limit = format!("--memlock={limit}");
+    let without_right = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
+    let right: &[&str] = if is_root() { &without_right } else { &[] };
+    Setup::new().through(&[right, &["prlimit", &limit]].concat())
+}
+
+/// KiB of memory that a gateway has locked.
+fn locked_memory(gateway: &Gateway) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    locked.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+fn wait_for_locked_memory(gateway: &Gateway, fits: impl Fn(usize) -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !fits(locked_memory(gateway)) {
+        assert!(Instant::now() < end, "{} KiB are locked", locked_memory(gateway));
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// The keys of a table are in locked memory, of as many pages as they need, as long as the table is in force.
+/// The soft limit does not matter, for the gateway raises it to the hard one.
+#[test]
+fn the_keys_of_tables_are_in_locked_memory() {
+    const ROWS: usize = 20_000;
+    let gateway = with_locked_memory_limit("0:8388608").start();
+    let table = gateway.table();
+    let few = locked_memory(&gateway);
+    assert!((1..=256).contains(&few), "{few} KiB are locked");
+    let row = |n| format!("C{n:07},0011223344556677{n:016x},light{n:07}@in.provider.com\n");
+    let many = table.clone() + &(0..ROWS).map(row).collect::<String>();
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", &many));
+    // Each row has 16 bytes of key, and no more than its text.
+    let bounds = few + ROWS * 16 / 1024..=few + many.len() / 1024 + 1;
+    wait_for_locked_memory(&gateway, |now| bounds.contains(&now));
+    Light::connect(gateway.port(), LIGHT1).unwrap();
+    gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", &table));
+    wait_for_locked_memory(&gateway, |now| now == few);
+    assert!(gateway.log().all(Mark::START, "policy.keys-not-locked", 0).is_empty());
+}
+
+/// Where the system refuses to lock memory, the gateway works, and its log names the limit.
+#[test]
+fn where_memory_cannot_be_locked_the_gateway_warns_and_works() {
+    let gateway = with_locked_memory_limit("0:0").start();
+    let warning = gateway.log().wait("policy.keys-not-locked");
+    assert_eq!(warning.text("level"), "WARN");
+    for part in ["psk-lookup-table.csv", "1 KiB", "RLIMIT_MEMLOCK", "LimitMEMLOCK="] {
+        assert!(warning.message().contains(part), "{}", warning.message());
+    }
+    assert_eq!(locked_memory(&gateway), 0);
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+}

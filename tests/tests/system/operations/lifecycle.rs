@@ -1,0 +1,236 @@
+//! A gateway ends as it is told, keeps what it has promised, and starts again where it was.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{
+    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Mark, Offer, Reply, Request, Setup, Tool, Upstream,
+    with_each_client,
+};
+
+with_each_client!(
+    a_signal_ends_idle_associations,
+    a_request_under_way_is_finished,
+    what_was_confirmed_outlives_a_power_cut,
+    an_idle_association_is_ended,
+);
+
+fn own() -> Request {
+    Request::retrieve("/cse/light1").from("Clight-AE1")
+}
+
+/// Nobody takes a connection there any more.
+fn closed(gateway: &Gateway) -> bool {
+    TcpStream::connect(("127.0.0.1", gateway.port())).is_err()
+}
+
+fn a_signal_ends_idle_associations(tool: Tool) {
+    for signal in ["TERM", "INT"] {
+        let mut gateway = Setup::new().start();
+        let mut light = tool.connect(gateway.port(), LIGHT1);
+        light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+        let mut silent = tool.connect(gateway.port(), LIGHT2);
+        let start = Instant::now();
+        gateway.signal(signal);
+        assert_eq!(light.ended().replace("- Peer has closed the GnuTLS connection\n", ""), "");
+        silent.ended();
+        assert_eq!(gateway.wait().unwrap().code(), Some(0));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        for said in [light.said(), silent.said()] {
+            // The end is told, so that nobody takes it for a cut.
+            assert!(!said.contains("unexpected eof") && !said.contains("non-properly"), "{said}");
+        }
+        gateway.log().wait("gateway.stopped");
+        let ended = gateway.log().all(Mark::START, "association.ended", 2);
+        assert_eq!(ended.len(), 2);
+        assert!(ended.iter().all(|e| e.text("why") == "gateway stopping"), "{ended:?}");
+    }
+}
+
+fn a_request_under_way_is_finished(tool: Tool) {
+    let upstream = Upstream::start(Reply::Held);
+    let mut gateway = Setup::new().upstream(upstream.port()).start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    let request = own();
+    light.send(&request.bytes());
+    upstream.wait(1);
+    gateway.signal("TERM");
+    assert_eq!(gateway.log().wait("gateway.stopping").number("associations"), 1);
+    assert!(closed(&gateway) && gateway.runs());
+    upstream.reply_with(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
+    let response = light.read().expect(200, 2000);
+    assert_eq!(response.header("x-m2m-ri"), Some(request.id()));
+    light.ended();
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.log().wait("gateway.stopped").message(), "stopped");
+}
+
+#[test]
+fn the_drain_has_a_bound() {
+    let upstream = Upstream::start(Reply::Held);
+    let setup = Setup::new().upstream(upstream.port()).with("limits", "drain-seconds = 1");
+    let mut gateway = setup.start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.send(&own().bytes());
+    upstream.wait(1);
+    let start = Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(gateway.log().wait("gateway.stopped").message().contains("cut off"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let upstream = Upstream::start(Reply::Held);
+    let setup = Setup::new().upstream(upstream.port()).with("limits", "drain-seconds = 3600");
+    let mut gateway = setup.with("limits", "upstream-seconds = 3600").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.send(&own().bytes());
+    upstream.wait(1);
+    gateway.signal("TERM");
+    gateway.log().wait("gateway.stopping");
+    assert!(gateway.runs());
+    let start = Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(gateway.log().wait("gateway.stopped").message().contains("second signal"));
+    light.ended();
+}
+
+fn what_was_confirmed_outlives_a_power_cut(tool: Tool) {
+    let gateway = Setup::new().start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    let container = Request::create_container("/cse/light1", "lamp").from("Clight-AE1");
+    light.ask(&container).expect(201, 2001);
+    for value in ["on", "off"] {
+        let instance = Request::create_instance("/cse/light1/lamp", value).from("Clight-AE1");
+        light.ask(&instance).expect(201, 2001);
+    }
+    let gateway = gateway.cut_and_start();
+    light.ended();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    let latest = Request::retrieve("/cse/light1/lamp/la").from("Clight-AE1");
+    let latest = light.ask(&latest).expect(200, 2000);
+    assert_eq!(latest.json()["m2m:cin"]["con"], "off");
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect_refusal(403, 4117);
+    let lamp = Request::retrieve("/cse/light1/lamp").from("Clight-AE1");
+    assert_eq!(light.ask(&lamp).expect(200, 2000).json()["m2m:cnt"]["cni"], 2);
+}
+
+#[test]
+fn one_store_serves_one_gateway() {
+    let gateway = Setup::new().start();
+    let folder = gateway.path("");
+    let ran = saegis_tests::saegis(&folder, &["run"]).expect(2);
+    let fault = ran.err.lines().find(|l| l.starts_with("error: ")).unwrap();
+    assert!(fault.contains("already open"), "{fault}");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+}
+
+fn an_idle_association_is_ended(tool: Tool) {
+    let gateway = Setup::new().with("limits", "idle-seconds = 1").start();
+    let mut light = tool.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    let mut half = tool.connect(gateway.port(), LIGHT2);
+    half.send(b"GET /cse/light1 HTTP/1.1\r\nX-M2M-Origin: ");
+    light.ended();
+    half.ended();
+    let log = gateway.log();
+    for association in [1, 2] {
+        let ended = log
+            .wait_for(Mark::START, "association.ended", |e| e.number("association") == association);
+        assert_eq!(ended.text("why"), "idle");
+    }
+}
+
+#[test]
+fn past_the_bound_connections_wait_their_turn() {
+    let gateway = Setup::new().with("limits", "connections = 1").start();
+    let light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let waiting = std::thread::spawn({
+        let port = gateway.port();
+        move || Tool::OpenSsl.connect(port, LIGHT2)
+    });
+    // The second is not let in before the first has gone, whichever way they are scheduled.
+    light.close();
+    let mut second = waiting.join().unwrap();
+    let request = Request::create_ae("light2").from("Clight-AE2");
+    second.ask(&request).expect(201, 2001);
+    let text = gateway.log().text();
+    let at = |event: &str| text.match_indices(event).map(|(at, _)| at).collect::<Vec<_>>();
+    let (established, ended) = (at("association.established"), at("association.ended"));
+    assert!(established[1] > ended[0], "{text}");
+}
+
+/// That other hosts are not counted is shown beside the counting, in `host/gateway/src/peers.rs`.
+#[test]
+fn one_host_has_so_many_handshakes_under_way() {
+    use std::io::Read as _;
+    let gateway = Setup::new().with("limits", "handshakes-per-peer = 2").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    // Its client knows of the association before its handshake is over here.
+    gateway.log().wait("association.established");
+    let stall = || TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
+    let stalled = [stall(), stall()];
+    let mut third = stall();
+    assert_eq!(third.read(&mut [0; 1]).unwrap_or(0), 0, "it is closed");
+    let refused = gateway.handshake_refused(Mark::START);
+    assert!(refused.message().contains("as many handshakes under way as it may"), "{refused:?}");
+    let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
+    light.ask(&nothing).expect_refusal(404, 4004);
+    let mark = gateway.log().mark();
+    drop(stalled);
+    gateway.log().all(mark, "handshake.refused", 2);
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+}
+
+/// On a device whose disk is full, or whose log's reader has gone.
+fn without_a_log(gateway: &mut Gateway) {
+    for _ in 0..2 {
+        let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+        let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
+        light.ask(&nothing).expect_refusal(404, 4004);
+        let other = Request::retrieve("/cse/nothing").from("Clight-AE2");
+        light.ask(&other).expect_refusal(403, 4106);
+        light.close();
+    }
+    // Policy still changes.
+    let third = Credential { identity: "third@in.provider.com", key: "0011223344556677" };
+    let table = format!("{}Cthird,{},{}\n", gateway.table(), third.key, third.identity);
+    gateway.replace("policies/psk-lookup-table.csv", table);
+    let deadline = Instant::now() + BOUND;
+    while let Err(refused) = Tool::OpenSsl.try_connect(gateway.port(), third, Offer::MANDATED) {
+        // There is no log to wait on.
+        assert!(Instant::now() < deadline, "{refused:?}");
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_can_not_be_written_stops_nothing() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    without_a_log(&mut Setup::new().start_with_log_in(full));
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let setup = Setup::new();
+    let pipe = setup.path("log");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Both ends are needed for the opening; the reading one then goes.
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || File::open(pipe).unwrap()
+    });
+    let writer = File::options().write(true).open(&pipe).unwrap();
+    drop(reader.join().unwrap());
+    without_a_log(&mut setup.start_with_log_in(writer));
+}

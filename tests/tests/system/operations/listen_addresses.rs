@@ -1,0 +1,46 @@
+//! Addresses to listen at, as people write them.
+
+use saegis_tests::{LIGHT1, Setup, Tool, saegis};
+
+#[test]
+fn a_name_and_all_interfaces_are_listened_at() {
+    for address in ["localhost:0", ":0", "[::]:0", "0.0.0.0:0"] {
+        let gateway = Setup::new().listening_at(address).start();
+        Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+        // Whom a rule or a bound by address is about does not depend on how the gateway listens.
+        let established = gateway.log().wait("association.established");
+        assert!(established.text("peer").starts_with("127.0.0.1:"), "{address}: {established:?}");
+    }
+}
+
+#[test]
+fn metrics_are_at_a_name_of_the_loopback_interface() {
+    let gateway = Setup::new().with("metrics", "address = \"localhost:0\"").start();
+    assert_eq!(gateway.monitor("/healthz").status, 200);
+    for address in [":9464", "gateway.example:9464"] {
+        let setup = Setup::new().with("metrics", &format!("address = \"{address}\""));
+        setup.configuration();
+        let ran = saegis(&setup.path(""), &["check"]).expect(2);
+        assert!(ran.err.contains("metrics.address: must be of the loopback interface"), "{ran:?}");
+    }
+}
+
+#[test]
+fn what_is_no_address_is_told_with_the_remedy() {
+    for (address, what) in [
+        ("8443", "\"8443\" is a port alone; write 127.0.0.1:8443 for this machine, or :8443"),
+        ("localhost", "\"localhost\" has no port; write localhost:8443"),
+        ("https://localhost:8443", "is no host and port; write them without a scheme"),
+        ("::1:8443", "is an IPv6 address without brackets; write [::1]:8443"),
+        ("localhost:port", "\"port\" is no port"),
+    ] {
+        let setup = Setup::new().listening_at(address);
+        setup.configuration();
+        let ran = saegis(&setup.path(""), &["check"]).expect(2);
+        assert!(ran.err.contains(what), "{ran:?}");
+        assert!(ran.err.starts_with("error: saegis.toml:6:11: "), "{ran:?}");
+    }
+    let ran = Setup::new().listening_at("nobody.invalid:0").run_to_its_end();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("listen.address: nobody.invalid:0 can't be listened on"), "{ran:?}");
+}

@@ -1,0 +1,192 @@
+//! Many things go wrong at once, beside others that must not notice.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use saegis_tests::{BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup};
+
+/// What a module can do wrong in a look-up and in a check.
+const FAULTS: [&str; 5] =
+    ["fault-loop", "fault-trap", "fault-recurse", "fault-memory", "fault-log"];
+
+/// What only a check can do wrong.
+const ANSWERS: [&str; 2] = ["fault-rsc", "fault-reason"];
+
+/// Good traffic, until `over`: one association that is kept and one that is made anew each time.
+/// Each answer must be right. Gives how many requests and how many handshakes there were.
+fn good_traffic(gateway: &Gateway, over: &AtomicBool) -> (usize, usize) {
+    let port = gateway.port();
+    let own = || Request::retrieve("/cse/light1").from("Clight-AE1");
+    thread::scope(|scope| {
+        let kept = scope.spawn(move || {
+            let mut light = Light::connect(port, LIGHT1).unwrap();
+            let mut requests = 0;
+            while !over.load(Ordering::Relaxed) {
+                light.ask(&own()).unwrap().expect(200, 2000);
+                requests += 1;
+            }
+            requests
+        });
+        let anew = scope.spawn(move || {
+            let mut handshakes = 0;
+            while !over.load(Ordering::Relaxed) {
+                let mut light = Light::connect(port, LIGHT2).unwrap();
+                let nothing = Request::retrieve("/cse/nothing").from("Clight-AE2");
+                light.ask(&nothing).unwrap().expect_refusal(404, 4004);
+                light.close();
+                handshakes += 1;
+            }
+            handshakes
+        });
+        (kept.join().unwrap(), anew.join().unwrap())
+    })
+}
+
+/// A thousand decisions go wrong in each way there is, and the decisions of others do not: their
+/// errors are 0, for each of them is checked.
+#[test]
+fn a_thousand_faults_of_a_module_cost_a_thousand_decisions() {
+    let gateway = Setup::new()
+        .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
+        .with("limits", "failed-handshakes-per-minute = 100000")
+        // Loops are let go on for so long, and a fifth of the faults are loops.
+        .with("modules", "deadline-milliseconds = 10")
+        .with_metrics()
+        .start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let (port, over) = (gateway.port(), AtomicBool::new(false));
+    let (requests, handshakes) = thread::scope(|scope| {
+        let bad = scope.spawn(|| {
+            let lookups = scope.spawn(|| {
+                for n in 0..500 {
+                    let identity = format!("{}@in.provider.com", FAULTS[n % FAULTS.len()]);
+                    let credential = Credential { identity: &identity, ..LIGHT1 };
+                    assert!(Light::connect(port, credential).is_err(), "{identity} was let in");
+                }
+            });
+            let mut light = Light::connect(port, LIGHT1).unwrap();
+            for n in 0..500 {
+                let all = FAULTS.iter().chain(&ANSWERS).filter(|f| **f != "fault-log");
+                let fault = all.cycle().nth(n).unwrap();
+                let request = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");
+                let response = light.ask(&request).unwrap();
+                let rsc = if *fault == "fault-reason" { 4103 } else { 5000 };
+                assert_eq!(response.rsc(), Some(rsc), "{fault}: {response:?}");
+            }
+            lookups.join().unwrap();
+            over.store(true, Ordering::Relaxed);
+        });
+        let good = good_traffic(&gateway, &over);
+        bad.join().unwrap();
+        good
+    });
+    assert!(requests > 100 && handshakes > 50, "{requests} requests, {handshakes} handshakes");
+    let metrics = gateway.monitor("/metrics");
+    let of = |cause| {
+        metrics
+            .value(&format!("saegis_sandbox_faults_total{{module=\"faulty\",cause=\"{cause}\"}}"))
+    };
+    let faults = of("deadline") + of("trap") + of("memory") + of("nonsense");
+    // All but a fifth of the look-ups, which write too much and fail at nothing, and a sixth of
+    // the checks, whose reason is an answer.
+    assert!(faults >= 800.0, "{faults}:\n{}", metrics.text);
+}
+
+/// What can be sent instead of a handshake: nothing, garbage, HTTP, or half of something.
+#[test]
+fn a_thousand_bad_connections_cost_a_thousand_connections() {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    let gateway = Setup::new()
+        .with("limits", "failed-handshakes-per-minute = 100000")
+        .with("limits", "handshakes-per-peer = 2000")
+        .start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let (port, over, next) = (gateway.port(), AtomicBool::new(false), AtomicUsize::new(0));
+    let (requests, handshakes) = thread::scope(|scope| {
+        let bad = scope.spawn(|| {
+            while let n @ 0..1000 = next.fetch_add(1, Ordering::Relaxed) {
+                let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let bytes: &[u8] = match n % 5 {
+                    0 => b"",
+                    1 => b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n",
+                    2 => b"\x16\x03\x01\xff\xff\x01\x00\x40\x00",
+                    3 => &[0x5a; 4000],
+                    _ => b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
+                };
+                // The gateway may close before it has read all.
+                let _ = socket.write_all(bytes);
+                if n % 2 == 0 {
+                    let _ = socket.shutdown(std::net::Shutdown::Write);
+                    let _ = socket.read(&mut [0; 64]);
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let good = good_traffic(&gateway, &over);
+        bad.join().unwrap();
+        good
+    });
+    assert!(requests > 20 && handshakes > 10, "{requests} requests, {handshakes} handshakes");
+}
+
+/// A connection from an address of this machine.
+fn connect_from(source: &str, port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(format!("{source}:0").parse().unwrap())?;
+        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await?.into_std()
+    });
+    let socket = connected.unwrap();
+    socket.set_nonblocking(false).unwrap();
+    socket
+}
+
+/// Look-ups that loop take all the sandboxes that one address may have, for longer than others wait for one.
+/// Handshakes from elsewhere and requests do not wait for those.
+#[test]
+fn looping_lookups_of_one_address_hold_up_nobody_else() {
+    let gateway = Setup::new()
+        .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
+        .with("limits", "failed-handshakes-per-minute = 100000\nhandshakes-per-peer = 2000")
+        .with("modules", "concurrent-decisions = 8\ndeadline-milliseconds = 4000")
+        .start();
+    let port = gateway.port();
+    let mut light = Light::connect(port, LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for n in 0..150 {
+            let over = &over;
+            scope.spawn(move || {
+                let identity = format!("fault-loop@{n}.in.provider.com");
+                let credential = Credential { identity: &identity, ..LIGHT1 };
+                while !over.load(Ordering::Relaxed) {
+                    let socket = connect_from("127.0.0.2", port);
+                    assert!(Light::over(socket, credential, BOUND).is_err(), "it was let in");
+                }
+            });
+        }
+        let good = scope.spawn(|| {
+            let of_flood = |e: &saegis_tests::Event| {
+                e.text("peer").starts_with("127.0.0.2") && e.message().contains("too many calls")
+            };
+            gateway.log().wait_for(Mark::START, "handshake.refused", of_flood);
+            let own = Request::retrieve("/cse/light1").from("Clight-AE1");
+            for _ in 0..10 {
+                light.ask(&own).unwrap().expect(200, 2000);
+                let mut other = Light::connect(port, LIGHT2).unwrap();
+                let nothing = Request::retrieve("/cse/nothing").from("Clight-AE2");
+                other.ask(&nothing).unwrap().expect_refusal(404, 4004);
+                other.close();
+            }
+        });
+        let good = good.join();
+        over.store(true, Ordering::Relaxed);
+        good.unwrap();
+    });
+}

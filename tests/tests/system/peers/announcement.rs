@@ -1,0 +1,120 @@
+//! S-type AE-IDs: assigned by the service provider, announced at the IN-CSE (TS-0001 clause
+//! 10.2.2.2).
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{BOUND, Credential, Request, Tool};
+use serde_json::json;
+
+use super::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
+
+/// A credential of the home gateway that names no AE-ID.
+pub const NEW: Credential<'static> =
+    Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
+
+/// A pair at whose IN-CSE the rules say who may register at the home gateway.
+pub fn pair(rules: &str) -> Pair {
+    let mut pair = Pair::new(Saef::Psk);
+    let row = format!(",,{},{}\n", NEW.key, NEW.identity);
+    let table = std::fs::read_to_string(pair.home.table()).unwrap() + &row;
+    pair.home.write("policies/psk-lookup-table.csv", table.as_bytes());
+    pair.infrastructure = pair
+        .infrastructure
+        .module("app-rules", "capabilities = [\"service-subscription\"]")
+        .file("service-subscription.toml", rules);
+    pair
+}
+
+pub fn rules(app_id: &str, aes: &str) -> String {
+    format!(
+        "[[node]]\nnode-id = \"in\"\ncse-id = \"/in-cse\"\nrule-links = [\"phones\"]\n\n\
+         [[node]]\nnode-id = \"mn\"\ncse-id = \"/{MN}\"\nrule-links = [\"lights\"]\n\n\
+         [[rule]]\nname = \"phones\"\napplicable-cred-ids = [\"12-phone@*\"]\n\
+         allowed-app-ids = [\"*\"]\nallowed-aes = [\"C*\"]\n\n\
+         [[rule]]\nname = \"lights\"\napplicable-cred-ids = [\"12-new@in.provider.com\"]\n\
+         allowed-app-ids = [\"{app_id}\"]\nallowed-aes = [\"{aes}\"]\n"
+    )
+}
+
+#[test]
+fn the_service_provider_assigns_an_ae_id() {
+    let (infrastructure, home) = pair(&rules("Nlight*", "S*")).start();
+    let mut light = Tool::OpenSsl.connect(home.port(), NEW);
+    let content = json!({ "m2m:ae": {
+        "rn": "light", "api": "Nlight", "rr": false, "srv": ["3"], "et": "20270301T000000",
+    }});
+    let created = light.ask(&Request::create("/cse", 2, &content).from("S")).expect(201, 2001);
+    let stem = created.json()["m2m:ae"]["aei"].as_str().unwrap().to_string();
+    assert!(stem.starts_with('S') && stem.len() > 1, "{stem}");
+    light.ask(&Request::retrieve("/cse/light").from(&stem)).expect(200, 2000);
+    light.ask(&Request::retrieve("/cse/light").from("Sother")).expect_refusal(403, 4106);
+    // The IN-CSE knows where it is, and by which credential.
+    let own = format!("/{MN}");
+    let mut same = Tool::OpenSsl.connect(infrastructure.port(), MN_CREDENTIAL);
+    let find = Request::retrieve("/cse?fu=1&ty=10002").from(&own);
+    let all = same.ask(&find).expect(200, 2000).json()["m2m:uril"].as_array().unwrap().clone();
+    assert_eq!(all.len(), 1, "{all:?}");
+    let address = format!("/{}", all[0].as_str().unwrap());
+    let announced = same.ask(&Request::retrieve(&address).from(&own)).expect(200, 2000).json();
+    assert_eq!(announced["m2m:aeA"]["aei"], stem.as_str());
+    // It lasts as long as the AE.
+    let lasts =
+        light.ask(&Request::retrieve("/cse/light").from(&stem)).json()["m2m:ae"]["et"].clone();
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let now = same.ask(&Request::retrieve(&address).from(&own)).json();
+        if now["m2m:aeA"]["et"] == lasts {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{now}, {lasts}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(announced["m2m:aeA"]["lbl"], json!(["Credential-ID:12-new@in.provider.com"]));
+    // It stays the same AE over associations, and nobody else has the name.
+    light.close();
+    let mut light = Tool::GnuTls.connect(home.port(), NEW);
+    light.ask(&Request::retrieve("/cse/light").from(&stem)).expect(200, 2000);
+    let mut again = light1_at(&home);
+    again.ask(&Request::retrieve("/cse/light").from(&stem)).expect_refusal(403, 4106);
+    // With the AE its announcement goes.
+    light.ask(&Request::delete("/cse/light").from(&stem)).expect(200, 2002);
+    let deadline = Instant::now() + BOUND;
+    while same.ask(&find).json()["m2m:uril"].as_array().is_some_and(|all| !all.is_empty()) {
+        assert!(Instant::now() < deadline, "it is announced still");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_in_cse_refuses_what_no_rule_allows() {
+    let (_infrastructure, home) = pair(&rules("Nheater", "S*")).start();
+    let mut light = Tool::OpenSsl.connect(home.port(), NEW);
+    light.ask(&ae("light", "Nlight").from("S")).expect_refusal(403, 4126);
+    light.ask(&ae("light", "Nlight").from("Slight")).expect_refusal(403, 4126);
+    // Nothing of it is left: it registers under an App-ID that is allowed.
+    light.ask(&ae("light", "Nheater").from("Sheater")).expect(201, 2001);
+    light.ask(&Request::retrieve("/cse/light").from("Sheater")).expect(200, 2000);
+}
+
+#[test]
+fn without_the_in_cse_no_s_type_ae_id_is_given() {
+    let (infrastructure, home) = pair(&rules("*", "S*")).start();
+    drop(infrastructure);
+    let mut light = Tool::OpenSsl.connect(home.port(), NEW);
+    light.ask(&ae("light", "Nlight").from("S")).expect_refusal(404, 5103);
+    // A C-type one is the home gateway's own to give.
+    light.ask(&ae("light", "Nlight").from("C")).expect(201, 2001);
+}
+
+fn ae(name: &str, app_id: &str) -> Request {
+    let content = json!({ "m2m:ae": { "rn": name, "api": app_id, "rr": false, "srv": ["3"] } });
+    Request::create("/cse", 2, &content)
+}
+
+/// Light 1 of the worked example.
+fn light1_at(home: &saegis_tests::Gateway) -> saegis_tests::Client {
+    let mut light = Tool::OpenSsl.connect(home.port(), saegis_tests::LIGHT1);
+    light.ask(&Request::create_ae("light1").from(LIGHT)).expect(201, 2001);
+    light
+}

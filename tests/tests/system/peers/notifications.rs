@@ -1,0 +1,126 @@
+//! What is for an AE at the other CSE: notifications go by way of it, as far as the AE lets them, and so do
+//! requests for an S-type AE-ID, which names no CSE.
+
+use saegis_tests::{Client, Gateway, LIGHT1, ListeningAe, Message, Request, Tool};
+use serde_json::{Value, json};
+
+use super::announcement::{NEW, pair, rules};
+use super::pair::{LIGHT, MN, Pair, Saef};
+use super::phone_at;
+
+fn content(request: &Message) -> Value {
+    serde_json::from_slice(&request.body).unwrap()
+}
+
+/// Two CSEs, of which the one at home may go to AEs on this machine.
+fn start(saef: Saef) -> (Gateway, Gateway) {
+    let mut pair = Pair::new(saef);
+    pair.home = pair.home.with("notifications", "targets = [\"127.0.0.1\"]");
+    pair.start()
+}
+
+/// The light at home, which takes requests, and lets these notify it.
+fn light_at(home: &Gateway, poa: &str, lets: &[&str]) -> Client {
+    let mut light = Tool::OpenSsl.connect(home.port(), LIGHT1);
+    let ae = json!({"m2m:ae": {
+        "rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"],
+    }});
+    light.ask(&Request::create("/cse", 2, &ae).from(LIGHT)).expect(201, 2001);
+    let policy = json!({"m2m:acp": {
+        "rn": "door",
+        "pv": {"acr": [{"acor": [LIGHT], "acop": 63}, {"acor": lets, "acop": 16}]},
+        "pvs": {"acr": [{"acor": [LIGHT], "acop": 63}]},
+    }});
+    light.ask(&Request::create("/cse/light1", 1, &policy).from(LIGHT)).expect(201, 2001);
+    let open = json!({"m2m:ae": {"acpi": ["cse/light1/door"]}});
+    light.ask(&Request::update("/cse/light1", &open).from(LIGHT)).expect(200, 2004);
+    light
+}
+
+/// What the phone at the IN-CSE subscribes to for the light at home.
+fn subscription() -> Request {
+    let target = format!("/{MN}/{LIGHT}");
+    let told = json!({"m2m:sub": {"rn": "told", "nu": [target], "cr": null, "enc": {"net": [3]}}});
+    Request::create("/cse/phone/scene", 23, &told).from("Cphone")
+}
+
+fn the_light_is_told_by_way_of_its_own_cse(saef: Saef) {
+    let mut ae = ListeningAe::with_key(LIGHT1);
+    let (infrastructure, home) = start(saef);
+    let _light = light_at(&home, &ae.url(), &["/in-cse"]);
+    let mut phone = phone_at(&infrastructure);
+    phone.ask(&Request::create_container("/cse/phone", "scene").from("Cphone")).expect(201, 2001);
+    phone.send(&subscription().bytes());
+    let asked = ae.request();
+    assert_eq!(content(&asked)["m2m:sgn"]["vrq"], true);
+    assert_eq!(asked.values("x-m2m-origin"), ["/in-cse"]);
+    ae.answer(&asked, 2000, "");
+    phone.read().expect(201, 2001);
+    let evening = Request::create_instance("/cse/phone/scene", "evening").from("Cphone");
+    phone.ask(&evening).expect(201, 2001);
+    let told = ae.request();
+    let sgn = &content(&told)["m2m:sgn"];
+    assert_eq!(sgn["nev"]["rep"]["m2m:cin"]["con"], "evening");
+    assert_eq!(sgn["cr"], "/in-cse/Cphone");
+    assert!(sgn["sur"].as_str().unwrap().starts_with("/in-cse/"), "{sgn}");
+    ae.answer(&told, 2000, "");
+}
+
+#[test]
+fn the_light_is_told_by_way_of_its_own_cse_with_keys() {
+    the_light_is_told_by_way_of_its_own_cse(Saef::Psk);
+}
+
+#[test]
+fn the_light_is_told_by_way_of_its_own_cse_with_certificates() {
+    the_light_is_told_by_way_of_its_own_cse(Saef::Certificates);
+}
+
+/// Who is not let in by the light is not passed on, whatever CSE it comes from.
+#[test]
+fn the_light_is_not_told_what_it_does_not_let() {
+    let ae = ListeningAe::with_key(LIGHT1);
+    let (infrastructure, home) = start(Saef::Psk);
+    let _light = light_at(&home, &ae.url(), &["/other-cse"]);
+    let mut phone = phone_at(&infrastructure);
+    phone.ask(&Request::create_container("/cse/phone", "scene").from("Cphone")).expect(201, 2001);
+    phone.ask(&subscription()).expect_refusal(500, 5204);
+    // Nor the phone itself, which the IN-CSE passes on.
+    let notify = Request::new("POST", &format!("/~/{MN}/{LIGHT}"))
+        .header("Content-Type", "application/json")
+        .body("{\"m2m:sgn\":{}}");
+    phone.ask(&notify.clone().from("Cphone")).expect_refusal(403, 4103);
+    phone.ask(&notify.from("/in-cse")).expect_refusal(400, 4000);
+    assert!(!ae.has_been_asked(), "{}", ae.said());
+}
+
+/// `/S…` names no CSE: whoever assigned it knows where it is.
+#[test]
+fn an_s_type_ae_id_is_found_by_its_announcement() {
+    let (infrastructure, home) = pair(&rules("Nlight*", "S*")).start();
+    let mut light = Tool::OpenSsl.connect(home.port(), NEW);
+    let ae = json!({"m2m:ae": {"rn": "light", "api": "Nlight", "rr": false, "srv": ["3"]}});
+    light.ask(&Request::create("/cse", 2, &ae).from("Slight")).expect(201, 2001);
+    let policy = json!({"m2m:acp": {
+        "rn": "phone",
+        "pv": {"acr": [{"acor": ["/in-cse/Cphone"], "acop": 2}]},
+        "pvs": {"acr": [{"acor": ["Slight"], "acop": 63}]},
+    }});
+    light.ask(&Request::create("/cse/light", 1, &policy).from("Slight")).expect(201, 2001);
+    let open = json!({"m2m:ae": {"acpi": ["cse/light/phone"]}});
+    light.ask(&Request::update("/cse/light", &open).from("Slight")).expect(200, 2004);
+    let mut phone = phone_at(&infrastructure);
+    let read = phone.ask(&Request::retrieve("/~/Slight").from("Cphone")).expect(200, 2000);
+    assert_eq!(read.json()["m2m:ae"]["rn"], "light");
+    phone.ask(&Request::retrieve("/~/Snobody").from("Cphone")).expect_refusal(404, 5103);
+    let delete = Request::delete("/~/Slight").from("Cphone");
+    phone.ask(&delete).expect_refusal(403, 4103);
+    phone.ask(&Request::retrieve("/~/Slight").from("Slight")).expect_refusal(403, 4106);
+    // At home it is here, and itself.
+    let own = light.ask(&Request::retrieve("/~/Slight").from("Slight"));
+    assert_eq!(
+        own.expect(403, 4103).status(),
+        403,
+        "its policy lets the phone read, and nobody else"
+    );
+}

@@ -1,0 +1,137 @@
+//! How the registration of one CSE with another stands, and what it stands on.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{BOUND, Gateway, LIGHT1, Request, Tool, saegis};
+use serde_json::Value;
+
+use super::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
+use super::{light_at, phone_at};
+
+fn peer(gateway: &Gateway) -> Value {
+    saegis(&gateway.path(""), &["peers", "--json"]).expect(0).json()["peers"][0].clone()
+}
+
+/// Waits until a gateway's peer is as it should be.
+#[track_caller]
+fn wait_for(gateway: &Gateway, what: &str, is: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !is(&peer(gateway)) {
+        assert!(Instant::now() < deadline, "not {what}: {}", peer(gateway));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn is_registered(peer: &Value) -> bool {
+    peer["registration"] == "registered"
+}
+
+#[test]
+fn it_is_renewed_before_it_ends() {
+    let (infrastructure, home) = Pair::new(Saef::Certificates).start();
+    assert!(is_registered(&peer(&home)));
+    assert_eq!(peer(&infrastructure)["registration"], "none");
+    assert_eq!(peer(&home)["saef"], "certificate");
+    // Over a new association, for the IN-CSE is started anew.
+    let first = peer(&home)["until"].clone();
+    let infrastructure = infrastructure.stop_and_start();
+    wait_for(&home, "renewed", |now| is_registered(now) && now["until"] != first);
+    drop(infrastructure);
+}
+
+#[test]
+fn it_is_made_anew_when_it_is_lost() {
+    let (infrastructure, home) = Pair::new(Saef::Psk).start();
+    let own = format!("/{MN}");
+    let mut same = Tool::OpenSsl.connect(infrastructure.port(), MN_CREDENTIAL);
+    let base = format!("/cse/{MN}");
+    same.ask(&Request::retrieve(&base).from(&own)).expect(200, 2000);
+    same.ask(&Request::delete(&base).from(&own)).expect(200, 2002);
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let found = same.ask(&Request::retrieve(&base).from(&own));
+        if found.rsc() == Some(2000) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it is not made anew: {}", peer(&home));
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn it_waits_for_an_in_cse_that_is_not_there_yet() {
+    let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
+    // The place is taken and nobody answers there.
+    let home = home.start();
+    let failed = home.log().wait("peer.not-registered");
+    assert!(failed.message().contains("it is tried again"), "{failed:?}");
+    assert_eq!(peer(&home)["registration"], "failed");
+    let infrastructure = infrastructure.start();
+    wait_for(&home, "registered", is_registered);
+    drop(infrastructure);
+}
+
+/// The server's certificate must prove the CSE-ID that is configured, and not another's of the same
+/// authority.
+#[test]
+fn a_server_that_is_another_cse_is_not_registered_with() {
+    let pair = Pair::new(Saef::Certificates);
+    let example = pair.example.as_ref().unwrap();
+    let other = saegis_test_ca::Request::new("other")
+        .name(saegis_test_ca::Name::dns("in-cse2.in.provider.com"));
+    let other = example.cse_authority.issue(&other).unwrap();
+    pair.infrastructure.write("policies/own.pem", other.chain_pem().as_bytes());
+    pair.infrastructure.write("policies/own.key", other.key_pem().as_bytes());
+    let infrastructure = pair.infrastructure.start();
+    let home = pair.home.start();
+    let failed = home.log().wait("peer.not-registered");
+    assert!(failed.message().contains("does not prove in-cse.in.provider.com"), "{failed:?}");
+    let refused = infrastructure.log().wait("handshake.refused");
+    assert!(!refused.message().is_empty());
+    // With the right one it goes on, without a restart of either.
+    let example = pair.example.as_ref().unwrap();
+    infrastructure.in_force_after(|gateway| {
+        gateway.write("policies/own.key", example.in_cse.key_pem());
+        gateway.write("policies/own.pem", example.in_cse.chain_pem());
+    });
+    wait_for(&home, "registered", is_registered);
+}
+
+/// What this CSE is reached by is the policy's: who is believed no more is asked no more.
+#[test]
+fn a_peer_is_believed_as_long_as_policy_does() {
+    let (infrastructure, home) = Pair::new(Saef::Certificates).start();
+    let _light = light_at(&home);
+    let mut phone = phone_at(&infrastructure);
+    let latest = Request::retrieve(&format!("/~/{MN}/cse/light1/lamp/la")).from("Cphone");
+    phone.ask(&latest).expect(200, 2000);
+    let text = std::fs::read_to_string(home.path("policies/certificates.toml")).unwrap();
+    let mark = home.log().mark();
+    home.in_force_after(|gateway| {
+        let (own, _) = text.split_once("[[anchor]]").unwrap();
+        gateway.write("policies/certificates.toml", own);
+    });
+    home.log().wait_after(mark, "association.revoked");
+    let refused = phone.ask(&latest);
+    refused.expect_refusal(404, 5103);
+    home.in_force_after(|gateway| gateway.write("policies/certificates.toml", &text));
+    phone.ask(&latest).expect(200, 2000);
+}
+
+/// A key of our own side alone proves nothing to the other.
+#[test]
+fn a_wrong_key_is_no_registration() {
+    let pair = Pair::new(Saef::Psk);
+    let table =
+        format!("ae_id,cse_id,kpsa,kpsa_id\n,{MN},{},mn@in.provider.com\n", "1a2b".repeat(8));
+    pair.infrastructure.write("policies/psk-lookup-table.csv", table.as_bytes());
+    let infrastructure = pair.infrastructure.start();
+    let home = pair.home.start();
+    let refused = infrastructure.log().wait("handshake.refused");
+    assert_eq!(refused.text("cause"), "wrong-key");
+    home.log().wait("peer.not-registered");
+    let mut light = Tool::OpenSsl.connect(home.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from(LIGHT)).expect(201, 2001);
+    light.ask(&Request::retrieve("/~/in-cse/cse").from(LIGHT)).expect_refusal(404, 5103);
+}

@@ -1,0 +1,494 @@
+//! Certificates, trust anchors, revocation lists and what is said of them change while the gateway
+//! runs: what is good is in force at once, for live associations too, and what is not changes nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use saegis_test_ca::{Authority, Issued, Name, Request as Certificate, Validity};
+use saegis_tests::certificates::{
+    CERTIFICATE_TABLE, CERTIFICATES, GATEWAY_NAME, Identity, Pki, Way, anchor, credential,
+    write_key,
+};
+use saegis_tests::{
+    Client, Gateway, LIGHT2, Mark, Request, Tool, openssl, saegis, with_each_client,
+};
+
+with_each_client!(
+    an_anchor_that_is_removed_ends_its_associations_and_no_others,
+    a_revocation_list_ends_who_is_on_it,
+    a_row_that_is_changed_or_removed_ends_its_association,
+);
+
+/// A way by each engine.
+const ENGINES: [Way; 2] = [Way::Tls13, Way::Mandated];
+
+#[track_caller]
+fn alive(client: &mut Client, from: &str) {
+    client.ask(&Request::retrieve("/cse/nothing").from(from)).expect_refusal(404, 4004);
+}
+
+fn toml(gateway: &Gateway) -> String {
+    fs::read_to_string(gateway.path(CERTIFICATES)).unwrap()
+}
+
+/// A certificate of an AE of this CSE.
+fn of_ae(stem: &str) -> Certificate {
+    let id = format!("//in.provider.com/mn-cse-123456/{stem}");
+    Certificate::new(stem).name(Name::uri(id))
+}
+
+/// Makes sure that the associations of a credential end, and that it was for a reason with these
+/// words in it.
+#[track_caller]
+fn end(
+    gateway: &Gateway,
+    clients: impl IntoIterator<Item = Client>,
+    credential_id: &str,
+    why: &str,
+) {
+    for mut client in clients {
+        client.ended();
+    }
+    let of = |event: &saegis_tests::Event| event.text("credential_id") == credential_id;
+    let revoked = gateway.log().wait_for(Mark::START, "association.revoked", of);
+    assert!(revoked.text("why").contains(why), "{revoked:?}");
+    let ended = gateway.log().wait_for(Mark::START, "association.ended", of);
+    assert_eq!(ended.text("why"), "revoked");
+}
+
+/// Makes sure that nobody comes in with a certificate, by either engine.
+#[track_caller]
+fn refused(pki: &Pki, tool: Tool, gateway: &Gateway, identity: &Identity, alert: u8) {
+    for way in ENGINES {
+        let refused = pki.refused(tool, gateway.port(), Some(identity), way);
+        assert_eq!(refused.alert, Some(alert), "{way:?}: {refused:?}");
+    }
+}
+
+fn an_anchor_that_is_removed_ends_its_associations_and_no_others(tool: Tool) {
+    let pki = Pki::new();
+    let gateway = pki.setup().start();
+    let (light, peer) = (pki.identity(&pki.example.ae), pki.identity(&pki.example.in_cse));
+    let lights = ENGINES.map(|way| pki.connect(tool, gateway.port(), &light, way));
+    let mut peers = ENGINES.map(|way| pki.connect(tool, gateway.port(), &peer, way));
+    let mut with_key = tool.connect(gateway.port(), LIGHT2);
+    gateway.log().all(Mark::START, "association.established", 5);
+    let text = toml(&gateway);
+    let without = text.replace(&anchor("aes.pem", &["ae-id"]), "");
+    assert_ne!(text, without);
+    gateway.in_force_after(|g| g.replace(CERTIFICATES, without));
+    end(&gateway, lights, credential::AE, "no trust anchor has issued the certificate");
+    refused(&pki, tool, &gateway, &light, 48);
+    peers.iter_mut().for_each(|peer| alive(peer, "/in-cse"));
+    alive(&mut with_key, "Clight-AE2");
+    // Another authority in the file of one that is believed, and the policy file without all.
+    let other = Authority::new(&Certificate::new("Another")).unwrap();
+    gateway.in_force_after(|g| g.replace_anchor("cses.pem", &other));
+    end(&gateway, peers, credential::CSE, "no trust anchor has issued the certificate");
+    refused(&pki, tool, &gateway, &peer, 48);
+    gateway.in_force_after(|g| g.remove(CERTIFICATES));
+    refused_at_once(&pki, tool, &gateway, &peer);
+    alive(&mut with_key, "Clight-AE2");
+    gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
+    pki.connect(tool, gateway.port(), &light, Way::Mandated).close();
+}
+
+/// As by a gateway that is not set up for certificates, which says so before TLS 1.3 lets anybody
+/// believe that he is in.
+#[track_caller]
+fn refused_at_once(pki: &Pki, tool: Tool, gateway: &Gateway, identity: &Identity) {
+    for way in ENGINES {
+        let offers = way.offers(tool);
+        let refused = pki.try_connect(tool, gateway.port(), Some(identity), &offers);
+        assert_eq!(refused.err().unwrap().alert, Some(40), "{way:?}");
+    }
+}
+
+fn a_revocation_list_ends_who_is_on_it(tool: Tool) {
+    let pki = Pki::new();
+    let authority = &pki.example.ae_authority;
+    let setup = pki.setup();
+    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
+    let entry = anchor("aes.pem", &["ae-id"]);
+    let with_list = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
+    setup.write(CERTIFICATES, with_list.as_bytes());
+    setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
+    let gateway = setup.start();
+    let first = &pki.example.ae;
+    let second = authority.issue(&of_ae("Cother")).unwrap();
+    let (light, other) = (pki.identity(first), pki.identity(&second));
+    let lights = ENGINES.map(|way| pki.connect(tool, gateway.port(), &light, way));
+    let mut others = ENGINES.map(|way| pki.connect(tool, gateway.port(), &other, way));
+    gateway.log().all(Mark::START, "association.established", 4);
+    let list = authority.revoke(&[first.serial()]).unwrap();
+    gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
+    end(&gateway, lights, credential::AE, "is revoked");
+    refused(&pki, tool, &gateway, &light, 44);
+    others.iter_mut().for_each(|other| alive(other, "Cother"));
+    // A list that is out of date says nothing any more, and nobody is believed.
+    let past = SystemTime::now() - Duration::from_secs(60);
+    let old = Validity { from: past - Duration::from_secs(3600), until: past };
+    let list = authority.revoke_for(&[], old).unwrap();
+    gateway.in_force_after(|g| g.replace("policies/aes.crl", list.pem()));
+    end(&gateway, others, "33-//in.provider.com/mn-cse-123456/Cother", "list is out of date");
+    refused(&pki, tool, &gateway, &other, 48);
+    gateway.in_force_after(|g| g.replace("policies/aes.crl", authority.revoke(&[]).unwrap().pem()));
+    pki.connect(tool, gateway.port(), &light, Way::Tls12).close();
+}
+
+fn a_row_that_is_changed_or_removed_ends_its_association(tool: Tool) {
+    let pki = Pki::new();
+    let rows = |node: &str, device: &str| {
+        let (of_node, of_device) = (credential::NODE, credential::DEVICE);
+        let device =
+            if device.is_empty() { device.into() } else { format!("{of_device},,{device},\n") };
+        format!("credential_id,ae_id,ae_ids,comment\n{of_node},{node},,\n{device}")
+    };
+    let gateway = pki.setup().file("certificate-table.csv", &rows("Cnode", "Cone Ctwo")).start();
+    let (node, device) = (pki.identity(&pki.example.node), pki.identity(&pki.example.device));
+    let nodes = ENGINES.map(|way| pki.connect(tool, gateway.port(), &node, way));
+    let mut devices = ENGINES.map(|way| pki.connect(tool, gateway.port(), &device, way));
+    gateway.log().all(Mark::START, "association.established", 4);
+    gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "Cone Ctwo")));
+    end(&gateway, nodes, credential::NODE, "the credential stands for another entity");
+    devices.iter_mut().for_each(|device| alive(device, "Ctwo"));
+    for way in ENGINES {
+        let mut node = pki.connect(tool, gateway.port(), &node, way);
+        alive(&mut node, "Cother");
+        node.close();
+    }
+    gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "")));
+    end(&gateway, devices, credential::DEVICE, "no module and no rule says");
+    let mark = gateway.log().mark();
+    let refused = pki.refused(tool, gateway.port(), Some(&device), Way::Mandated);
+    assert_eq!(refused.alert, Some(49), "{refused:?}");
+    assert_eq!(gateway.handshake_refused(mark).text("cause"), "certificate-unmapped");
+}
+
+/// The identifier of a public key as GnuTLS does not write it, but in base64.
+fn pin(pki: &Pki) -> String {
+    let public = pki.write("public.pem", pki.example.raw_key.public_pem());
+    let digest = "openssl pkey -pubin -in \"$0\" -outform DER | openssl dgst -sha256 -binary | basenc --base64url";
+    let made = std::process::Command::new("sh").args(["-c", digest]).arg(public).output().unwrap();
+    let hash = String::from_utf8(made.stdout).unwrap();
+    format!("ni:///sha-256;{}", hash.trim().trim_end_matches('='))
+}
+
+#[test]
+fn a_key_that_is_pinned_no_more_ends_its_association() {
+    let pki = Pki::new();
+    let setup = pki.setup();
+    let pin = pin(&pki);
+    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
+    setup.write(CERTIFICATES, format!("{text}[[public-key]]\nid = \"{pin}\"\n").as_bytes());
+    setup.write(CERTIFICATE_TABLE, format!("credential_id,ae_id\n30-{pin},Craw\n").as_bytes());
+    let gateway = setup.start();
+    let (public, key) = pki.raw(&pki.example.raw_key);
+    let (public, key) = (public.to_str().unwrap(), key.to_str().unwrap());
+    let offers = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CTYPE-ALL:+CTYPE-CLI-RAWPK:+CTYPE-SRV-X509";
+    let arguments = ["--priority", offers, "--insecure", "--sni-hostname", GATEWAY_NAME];
+    let arguments = [&arguments[..], &["--rawpkfile", public, "--rawpkkeyfile", key]].concat();
+    let connect = || Tool::GnuTls.try_with(gateway.port(), None, &arguments).ok().unwrap();
+    let mut raw = connect();
+    alive(&mut raw, "Craw");
+    gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
+    end(&gateway, [raw], &format!("30-{pin}"), "is not pinned");
+    assert_eq!(connect().turned_away().alert, Some(48));
+}
+
+/// The certificate that the gateway shows, in PEM.
+fn shown(pki: &Pki, gateway: &Gateway, way: Way) -> String {
+    let light = pki.identity(&pki.example.ae);
+    let (certificate, key) = (light.certificate.to_str().unwrap(), light.key.to_str().unwrap());
+    let port = format!("127.0.0.1:{}", gateway.port());
+    let anchor = pki.anchor();
+    let offers = way.offers(Tool::OpenSsl);
+    let mut arguments = vec!["s_client", "-connect", &port, "-cert", certificate, "-key", key];
+    arguments.extend(["-CAfile", anchor.to_str().unwrap(), "-verify_return_error"]);
+    arguments.extend(offers.iter().map(String::as_str));
+    let out = openssl(&arguments).expect(0).out;
+    let (_, rest) = out.split_once("-----BEGIN").unwrap();
+    plain(rest.split_once("-----END").unwrap().0)
+}
+
+/// What is between the lines of a certificate in PEM, which may end in this way or that.
+fn plain(pem: &str) -> String {
+    let body = pem.split_once("-----END").map_or(pem, |(body, _)| body);
+    let body = body.rsplit_once("-----").map_or(body, |(_, body)| body);
+    body.split_whitespace().collect()
+}
+
+/// A new certificate of the gateway with the key that it has, issued by another program.
+fn renewed(pki: &Pki) -> String {
+    let authority = pki.write("authority.key", pki.example.cse_authority.key_pem());
+    let key = pki.identity(&pki.example.mn_cse).key;
+    let (request, new, anchor) =
+        (pki.write("request.pem", ""), pki.write("new.pem", ""), pki.anchor());
+    let [authority, key, request, new_path, anchor] =
+        [&authority, &key, &request, &new, &anchor].map(|path| path.to_str().unwrap());
+    let names = format!("subjectAltName=DNS:{GATEWAY_NAME}");
+    let ask = ["req", "-new", "-key", key, "-subj", "/CN=mn-cse-123456", "-addext", &names];
+    openssl(&[&ask[..], &["-addext", "keyUsage=digitalSignature", "-out", request]].concat())
+        .expect(0);
+    let sign = ["x509", "-req", "-in", request, "-CA", anchor, "-CAkey", authority, "-days", "30"];
+    openssl(&[&sign[..], &["-copy_extensions", "copyall", "-out", new_path]].concat()).expect(0);
+    fs::read_to_string(new).unwrap()
+}
+
+/// A certificate of the gateway with a key of its own.
+fn new_own(pki: &Pki) -> Issued {
+    let request = Certificate::new("mn-cse-123456").name(Name::dns(GATEWAY_NAME));
+    pki.example.cse_authority.issue(&request).unwrap()
+}
+
+#[test]
+fn the_gateways_certificate_is_replaced_and_its_key() {
+    let pki = Pki::new();
+    let gateway = pki.setup().start();
+    let light = pki.identity(&pki.example.ae);
+    let mut live = Way::ALL.map(|way| pki.connect(Tool::OpenSsl, gateway.port(), &light, way));
+    let first = plain(pki.example.mn_cse.chain_pem());
+    for way in Way::ALL {
+        assert_eq!(shown(&pki, &gateway, way), first, "{way:?}");
+    }
+    let renewed = renewed(&pki);
+    gateway.in_force_after(|g| g.replace("policies/gw.pem", &renewed));
+    for way in Way::ALL {
+        assert_eq!(shown(&pki, &gateway, way), plain(&renewed), "{way:?}");
+    }
+    // The key first: until the certificate is there too, the last generation stays.
+    let own = new_own(&pki);
+    gateway.refused_after("gw.pem: the key is not that of the certificate", |g| {
+        write_key(&g.path("policies/gw.key"), &own.key_pem());
+    });
+    assert_eq!(shown(&pki, &gateway, Way::Mandated), plain(&renewed));
+    gateway.in_force_after(|g| g.replace("policies/gw.pem", own.chain_pem()));
+    for way in Way::ALL {
+        assert_eq!(shown(&pki, &gateway, way), plain(own.chain_pem()), "{way:?}");
+    }
+    live.iter_mut().for_each(|live| alive(live, "Clight-AE1"));
+    assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
+}
+
+/// Its end is a figure all the time, and a warning from thirty days ahead on.
+#[test]
+fn the_end_of_the_gateways_certificate_is_told_ahead() {
+    let pki = Pki::new();
+    let gateway = pki.setup().with_metrics().start();
+    let figure = || {
+        let metrics = gateway.monitor("/metrics");
+        let of = |line: &&str| line.starts_with("saegis_own_certificate_expiry_seconds{");
+        let lines: Vec<_> = metrics.text.lines().filter(of).collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(GATEWAY_NAME), "{lines:?}");
+        let (_, ends) = lines[0].rsplit_once(' ').unwrap();
+        UNIX_EPOCH + Duration::from_secs_f64(ends.parse().unwrap())
+    };
+    let valid_for = |days: u32| {
+        let request = Certificate::new("mn-cse-123456")
+            .name(Name::dns(GATEWAY_NAME))
+            .valid(Validity::days(days));
+        let issued = pki.example.cse_authority.issue(&request).unwrap();
+        gateway.in_force_after(|g| g.replace_own("gw", &issued));
+        let ahead = figure().duration_since(SystemTime::now()).unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        assert!(ahead <= day * days && ahead > day * (days - 1), "{days}: {ahead:?}");
+    };
+    valid_for(31);
+    assert!(gateway.log().all(Mark::START, "policy.certificate-expires", 0).is_empty());
+    let mark = gateway.log().mark();
+    valid_for(29);
+    let warned = gateway.log().wait_after(mark, "policy.certificate-expires");
+    assert!(warned.text("names").contains(GATEWAY_NAME), "{warned:?}");
+    assert!(warned.message().contains("is valid until"), "{warned:?}");
+}
+
+/// Who shows a new certificate of the same authority, with another key, is the same.
+#[test]
+fn a_client_comes_with_a_renewed_certificate() {
+    let pki = Pki::new();
+    let gateway = pki.setup().start();
+    let before = pki.identity(&pki.example.ae);
+    let renewed = pki.example.ae_authority.issue(&of_ae("Clight-AE1")).unwrap();
+    let after = pki.identity(&renewed);
+    let mut old = pki.connect(Tool::OpenSsl, gateway.port(), &before, Way::Mandated);
+    old.ask(&Request::create_ae("light").from("Clight-AE1")).expect(201, 2001);
+    for way in Way::ALL {
+        let mut new = pki.connect(Tool::OpenSsl, gateway.port(), &after, way);
+        new.ask(&Request::retrieve("/cse/light").from("Clight-AE1")).expect(200, 2000);
+        new.close();
+    }
+    alive(&mut old, "Clight-AE1");
+}
+
+#[test]
+fn an_association_ends_when_its_certificate_does() {
+    let pki = Pki::new();
+    let gateway = pki.setup().start();
+    let now = SystemTime::now();
+    let seconds = |n| Duration::from_secs(n);
+    let validity = Validity { from: now - seconds(60), until: now + seconds(6) };
+    let short = pki.example.ae_authority.issue(&of_ae("Clight-AE1").valid(validity)).unwrap();
+    let short = pki.identity(&short);
+    let mut long =
+        pki.connect(Tool::OpenSsl, gateway.port(), &pki.identity(&pki.example.ae), Way::Tls13);
+    let mut live = ENGINES.map(|way| pki.connect(Tool::OpenSsl, gateway.port(), &short, way));
+    for client in &mut live {
+        alive(client, "Clight-AE1");
+    }
+    for mut client in live {
+        client.ended();
+    }
+    for ended in gateway.log().all(Mark::START, "association.ended", 2) {
+        assert_eq!(ended.text("why"), "credential expired");
+    }
+    refused(&pki, Tool::OpenSsl, &gateway, &short, 45);
+    alive(&mut long, "Clight-AE1");
+}
+
+/// Own certificate, key and revocation list are replaced one upon the other while clients come, each
+/// of which is good in every generation.
+#[test]
+fn nobody_is_turned_away_while_certificates_change() {
+    const CLIENTS: usize = 4;
+    const CHANGES: usize = 15;
+    let pki = Pki::new();
+    let authority = &pki.example.ae_authority;
+    let setup = pki.setup();
+    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
+    let entry = anchor("aes.pem", &["ae-id"]);
+    let with_list = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
+    setup.write(CERTIFICATES, with_list.as_bytes());
+    setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
+    let gateway = setup.start();
+    let light = pki.identity(&pki.example.ae);
+    let mut live = pki.connect(Tool::OpenSsl, gateway.port(), &light, Way::Mandated);
+    let others: Vec<_> = (0..CHANGES).map(|_| authority.issue(&of_ae("Cgone")).unwrap()).collect();
+    let serials: Vec<_> = others.iter().map(Issued::serial).collect();
+    let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (port, anchor) = (gateway.port(), pki.anchor());
+    thread::scope(|scope| {
+        for nth in 0..CLIENTS {
+            let (light, anchor, stop, handshakes) = (&light, &anchor, &stop, &handshakes);
+            scope.spawn(move || {
+                let way = Way::ALL[nth % Way::ALL.len()];
+                while !stop.load(Ordering::Relaxed) {
+                    handshake(port, anchor, light, way);
+                    handshakes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..CHANGES {
+                let own = new_own(&pki);
+                gateway.in_force_after(|g| g.replace_own("gw", &own));
+                let list = authority.revoke(&serials[..=round]).unwrap();
+                gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
+                alive(&mut live, "Clight-AE1");
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        changed.unwrap();
+    });
+    let log = gateway.log();
+    assert!(log.all(Mark::START, "handshake.refused", 0).is_empty());
+    assert!(log.all(Mark::START, "association.revoked", 0).is_empty());
+    assert!(handshakes.into_inner() > CHANGES, "there was no load");
+}
+
+/// A handshake of `openssl s_client` and one request, which must work.
+fn handshake(port: u16, anchor: &std::path::Path, identity: &Identity, way: Way) {
+    let offers = way.offers(Tool::OpenSsl);
+    let mut arguments: Vec<&str> = offers.iter().map(String::as_str).collect();
+    let files = [anchor, &identity.certificate, &identity.key].map(|path| path.to_str().unwrap());
+    arguments.extend(["-nocommands", "-CAfile", files[0], "-verify_return_error"]);
+    arguments.extend(["-verify_hostname", GATEWAY_NAME, "-cert", files[1], "-key", files[2]]);
+    let client = Tool::OpenSsl.try_with(port, None, &arguments);
+    let mut client = client.unwrap_or_else(|refused| panic!("{way:?}: {refused:?}"));
+    alive(&mut client, "Clight-AE1");
+    client.close();
+}
+
+/// Each is told with its file, in TOML with line and column, by a check and by the gateway, for which
+/// the last generation stays in force.
+#[test]
+fn a_bad_policy_file_changes_nothing() {
+    let pki = Pki::new();
+    let setup = pki.setup();
+    let another = new_own(&pki);
+    setup.write("policies/rubbish.pem", b"rubbish");
+    let everybody = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(setup.path("policies/rubbish.pem"), everybody).unwrap();
+    setup.write(
+        "policies/broken.pem",
+        b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    );
+    setup.write("policies/light.pem", pki.example.ae.chain_pem().as_bytes());
+    write_key(&setup.path("policies/another.key"), &another.key_pem());
+    write_key(&setup.path("policies/open.key"), &pki.example.mn_cse.key_pem());
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(setup.path("policies/open.key"), open).unwrap();
+    let gateway = setup.start();
+    let light = pki.identity(&pki.example.ae);
+    let mut live = pki.connect(Tool::OpenSsl, gateway.port(), &light, Way::Mandated);
+    let good = toml(&gateway);
+    // The first entry, of the gateway's own certificate, has three lines, and so has that of AEs.
+    let mistakes = [
+        ("\"gw.pem\"", "\"none.pem\"", "none.pem: can't be opened: "),
+        ("\"gw.key\"", "\"open.key\"", "open.key: is a private key that every user"),
+        ("\"gw.key\"", "\"another.key\"", "gw.pem: the key is not that of the certificate"),
+        ("\"gw.pem\"", "\"rubbish.pem\"", "rubbish.pem: has no certificate in it (PEM)"),
+        ("\"gw.pem\"", "\"broken.pem\"", "broken.pem: can't be read as PEM"),
+        ("\"gw.key\"", "\"rubbish.pem\"", "rubbish.pem: is a private key that every user"),
+        ("\"aes.pem\"", "\"light.pem\"", "light.pem: is no certificate of a certification"),
+        ("\"aes.pem\"", "\"rubbish.pem\"", "rubbish.pem: has no certificate in it (PEM)"),
+        ("[\"ae-id\"]", "[\"ae\"]", "certificates.toml:6:13: \"ae\" is no flavour of"),
+        ("[\"ae-id\"]", "[]", "aes.pem: vouches for no flavour"),
+        ("[\"ae-id\"]", "[\"cse-id\", \"fqdn\"]", "aes.pem: can't vouch for cse-id and for fqdn"),
+        (
+            "[\"ae-id\"]",
+            "[\"ae-id\"]\nkeys = [\"P-521\"]",
+            "certificates.toml:7:9: \"P-521\" is no",
+        ),
+        ("[\"ae-id\"]", "[\"ae-id\"]\ncrls = [\"no.crl\"]", "no.crl: can't be opened: "),
+        (
+            "[\"ae-id\"]",
+            "[\"ae-id\"]\ncrls = [\"rubbish.pem\"]",
+            "rubbish.pem: has no revocation list",
+        ),
+        ("\"aes.pem\"", "\"../aes.pem\"", "certificates.toml:5:15: \"../aes.pem\" is no name"),
+        ("\"aes.pem\"", "\".aes.pem\"", "certificates.toml:5:15: \".aes.pem\" is no name"),
+        ("\"aes.pem\"", "5", "certificates.toml:5:15: invalid type"),
+        ("[[own]]", "[[owns]]", "certificates.toml:1:3: unknown field `owns`"),
+        ("key = ", "keys = ", "certificates.toml:3:1: unknown field `keys`"),
+        ("[[own]]", "[[own", "certificates.toml:1:"),
+        (
+            "[[own]]",
+            "[[public-key]]\nid = \"ni:///md5;AAAA\"\n[[own]]",
+            "certificates.toml:2:6: \"ni:///md5;AAAA\" is no public key identifier",
+        ),
+    ];
+    for (right, wrong, why) in mistakes {
+        let bad = good.replacen(right, wrong, 1);
+        assert_ne!(bad, good, "{wrong}");
+        let event =
+            gateway.refused_after(&format!("policies/{why}"), |g| g.replace(CERTIFICATES, bad));
+        assert_eq!(event.number("in_force"), 1, "{event:?}");
+        let checked = saegis(&gateway.path(""), &["check"]).expect(2);
+        let told = format!("error: policies/{why}");
+        assert!(checked.err.lines().any(|line| line.starts_with(&told)), "{checked:?}");
+        assert!(!checked.err.contains("PRIVATE KEY"), "{checked:?}");
+        alive(&mut live, "Clight-AE1");
+    }
+    for way in Way::ALL {
+        pki.connect(Tool::OpenSsl, gateway.port(), &light, way).close();
+    }
+    // Put right, nothing has changed; and then something may.
+    gateway.replace(CERTIFICATES, &good);
+    let event = gateway.in_force_after(|g| g.replace_own("gw", &another));
+    assert_eq!(event.number("generation"), 2);
+    alive(&mut live, "Clight-AE1");
+}

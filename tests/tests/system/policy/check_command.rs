@@ -1,0 +1,305 @@
+//! `saegis check` says before a start what is wrong, and where; a start says the same.
+
+use std::net::TcpListener;
+
+use saegis_tests::wasm::CORE_MODULE;
+use saegis_tests::{LIGHT1, LIGHT2, Ran, Setup, saegis};
+use serde_json::{Value, json};
+
+/// Runs a command of `saegis` over a setup, from its folder.
+fn run(setup: &Setup, arguments: &[&str]) -> Ran {
+    let file = setup.configuration();
+    saegis(file.parent().unwrap(), arguments)
+}
+
+/// Makes sure that check and run both refuse a setup, for the same reasons.
+#[track_caller]
+fn refused(setup: &Setup, faults: &[&str]) {
+    let checked = run(setup, &["check"]).expect(2);
+    let lines: Vec<_> = checked.err.lines().collect();
+    assert_eq!(lines.len(), faults.len(), "{checked:?}");
+    for (line, fault) in lines.iter().zip(faults) {
+        assert!(line.starts_with(&format!("error: {fault}")), "{line}\n{fault}");
+    }
+    assert!(checked.out.is_empty(), "{checked:?}");
+    let ran = run(setup, &[setup.verb(), "--config", "saegis.toml"]).expect(2);
+    let last: Vec<_> = ran.err.lines().filter(|l| l.starts_with("error: ")).collect();
+    assert_eq!(last, lines, "{ran:?}");
+    assert!(ran.out.is_empty(), "{ran:?}");
+    for key in [LIGHT1.key, LIGHT2.key] {
+        assert!(!checked.err.contains(key) && !ran.err.contains(key), "a key is told");
+    }
+}
+
+#[test]
+fn what_is_good_is_told() {
+    let setup = Setup::new();
+    let checked = run(&setup, &["check"]).expect(0);
+    assert_eq!(
+        checked.out.lines().collect::<Vec<_>>(),
+        [
+            "saegis.toml: good, with a warning",
+            "  module      originator-check: impersonation-check; no capabilities",
+            "  module      psk-table: credential-lookup; may use policy-tables",
+            "  table       psk-lookup-table: 2 rows",
+            "  warning     2 of 2 keys in psk-lookup-table have less than 16 bytes, or a pattern, and can be guessed by \
+             whoever records a handshake; the first is in line 2",
+        ]
+    );
+    // From anywhere: paths in the configuration are relative to its own folder.
+    let file = setup.path("saegis.toml");
+    let elsewhere = saegis("/".as_ref(), &["check", "--config", file.to_str().unwrap()]);
+    assert!(elsewhere.expect(0).out.starts_with(&format!("{}: good, with", file.display())));
+}
+
+#[test]
+fn what_is_good_at_a_maf_is_told_too() {
+    let setup = Setup::maf("maf.in.provider.com");
+    let checked = run(&setup, &["check"]).expect(0);
+    assert_eq!(
+        checked.out.lines().collect::<Vec<_>>(),
+        [
+            "saegis.toml: good",
+            "  module      km-table: credential-lookup; may use policy-tables",
+            "  module      maf-rules: key-registration-check; may use policy-files",
+            "  module      originator-check: impersonation-check; no capabilities",
+            "  table       km-table: 0 rows",
+        ]
+    );
+    assert!(!setup.path("state/maf.redb").exists());
+}
+
+#[test]
+fn what_is_wrong_at_a_maf_is_told_with_its_place() {
+    let setup = Setup::maf("maf.in.provider.com").with("maf", "longest = 1").with("cse", "a = 1");
+    refused(
+        &setup,
+        &["saegis.toml:5:1: unknown field `longest`", "saegis.toml:16:2: unknown field `cse`"],
+    );
+    refused(&Setup::maf("maf_1"), &["saegis.toml:2:8: \"maf_1\" "]);
+    let setup = Setup::maf("maf.in.provider.com").file("km-table.csv", "km_id\nx\n");
+    refused(
+        &setup,
+        &[
+            "policies/km-table.csv:1:1: a table with a column km_id needs a column km",
+            "policies/km-table.csv:1:1: a table with a column km_id needs a column client_id",
+        ],
+    );
+    let setup = Setup::maf("maf.in.provider.com");
+    setup.write("store.key", b"5f5f");
+    refused(&setup, &["store.key: "]);
+}
+
+#[test]
+fn a_maf_and_a_gateway_are_not_run_as_one_another() {
+    let maf = Setup::maf("maf.in.provider.com");
+    let ran = run(&maf, &["run"]).expect(2);
+    assert_eq!(ran.err, "error: this is the configuration of a MAF; it runs as saegis maf\n");
+    let ran = run(&Setup::new(), &["maf", "--config", "saegis.toml"]).expect(2);
+    assert_eq!(ran.err, "error: this is no MAF's configuration: it has no [maf]\n");
+}
+
+#[test]
+fn what_is_good_is_told_to_programs() {
+    let told = run(&Setup::new(), &["check", "--json"]).expect(0).json();
+    let modules = told["modules"].as_array().unwrap();
+    let names: Vec<_> = modules.iter().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["originator-check", "psk-table"]);
+    assert_eq!(modules[1]["hooks"], json!(["credential-lookup"]));
+    assert_eq!(modules[1]["capabilities"], json!(["policy-tables"]));
+    assert_eq!(modules[1]["sha256"].as_str().unwrap().len(), 64);
+    let table = &told["tables"][0];
+    assert_eq!((&table["name"], &table["rows"]), (&json!("psk-lookup-table"), &json!(2)));
+    assert_eq!(table["short_keys"], 2);
+}
+
+#[test]
+fn a_check_opens_neither_port_nor_store() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let setup = Setup::new();
+    setup.configuration();
+    let text = std::fs::read_to_string(setup.path("saegis.toml")).unwrap();
+    let taken = text.replace("127.0.0.1:0", &address.to_string());
+    setup.write("taken.toml", taken.as_bytes());
+    let folder = setup.path("");
+    saegis(&folder, &["check", "--config", "taken.toml"]).expect(0);
+    assert!(!setup.path("state/registrar.redb").exists());
+    let ran = saegis(&folder, &["run", "--config", "taken.toml"]).expect(2);
+    let why = format!("error: taken.toml: listen.address: {address} can't be listened on: ");
+    assert!(ran.err.lines().any(|l| l.starts_with(&why)), "{ran:?}");
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_its_place() {
+    // What is added to [listen] stands in line 7.
+    for (line, fault) in [
+        ("adress = \"127.0.0.1:1\"", "7:1: unknown field `adress`, expected `address` or `suites`"),
+        ("suites = [\"TLS_RSA\"]", "7:10: \"TLS_RSA\" is no cipher suite for pre-shared keys"),
+        ("suites = []", "7:10: no cipher suite; leave the list out for the default"),
+        ("suites = 5", "7:10: invalid type"),
+        ("address = \"127.0.0.1:1\"", "7:1: duplicate key"),
+    ] {
+        refused(&Setup::new().with("listen", line), &[&format!("saegis.toml:{fault}")]);
+    }
+    refused(&Setup::new().with("lsiten", "address = 1"), &["saegis.toml:11:2: unknown field"]);
+}
+
+#[test]
+fn all_that_no_type_can_say_is_told_at_once() {
+    let setup = Setup::new()
+        .with("limits", "connections = 0")
+        .with("limits", "idle-seconds = 0")
+        .with("modules", "memory-bytes = 1")
+        .with("upstream", "url = \"https://cse:8080/path\"")
+        .with("cse", "csebase-name = \"-\"");
+    refused(
+        &setup,
+        &[
+            "saegis.toml:4:16: cse.csebase-name: \"-\" is no resource name",
+            "saegis.toml:13:15: limits.connections: must be from 1 to",
+            "saegis.toml:14:16: limits.idle-seconds: must be from 1 to",
+            "saegis.toml:17:16: modules.memory-bytes: must be from",
+            "saegis.toml:20:7: upstream.url: https://cse:8080/path is not of the form",
+        ],
+    );
+}
+
+/// What is no TOML, what is unknown, what is of the wrong type, what no type can say, a manifest, a
+/// table and a module: one run finds them all.
+#[test]
+fn all_that_is_wrong_anywhere_is_found_in_one_run() {
+    let setup = Setup::new()
+        .with("listen", "suites = 5")
+        .with("listen", "adress = \"127.0.0.1:1\"")
+        .with("limits", "connections = 0")
+        .with("limits", "idle-seconds = \"long\"")
+        .with("limits", "drain-seconds = 1 2")
+        .with("lsiten", "address = 1")
+        .file("psk-lookup-table.csv", "ae_id,kpsa,kpsa_id\nlamp,zz,x@a.b\nCx,,y@a.b\n")
+        .file("modules/psk-table.toml", "order = -1\ncapabilites = []\n");
+    setup.write("policies/modules/core.wasm", CORE_MODULE);
+    let checked = run(&setup, &["check"]).expect(2);
+    let lines: Vec<_> = checked.err.lines().collect();
+    let wanted = [
+        "saegis.toml:7:10: invalid type",
+        "saegis.toml:8:1: unknown field `adress`",
+        "saegis.toml:14:15: limits.connections: must be from 1",
+        "saegis.toml:15:16: invalid type",
+        "saegis.toml:16:",
+        "saegis.toml:18:2: unknown field `lsiten`",
+        "policies/psk-lookup-table.csv:2:1: ",
+        "policies/psk-lookup-table.csv:3:4: ",
+        "policies/modules/core.wasm: is a core module",
+        "policies/modules/psk-table.toml:1:9: ",
+        "policies/modules/psk-table.toml:2:1: unknown field `capabilites`",
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{checked:?}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(&format!("error: {wanted}")), "{line}\n{wanted}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_told() {
+    let setup = Setup::new();
+    let ran = saegis(&setup.path(""), &["check", "--config", "none.toml"]).expect(2);
+    assert!(ran.err.starts_with("error: none.toml: can't be read: "), "{ran:?}");
+    let ran = saegis(&setup.path(""), &["run", "--config", "none.toml"]).expect(2);
+    assert!(ran.err.starts_with("error: none.toml: can't be read: "), "{ran:?}");
+}
+
+#[test]
+fn a_wrong_table_is_told_with_its_places() {
+    let setup = Setup::new().file(
+        "psk-lookup-table.csv",
+        "ae_id,kpsa,kpsa_id\n# the lights\nClight-AE1,1a2b3c,light@a.b\n\nlight,1a2b3x,light@a.b\n\
+         Clight-AE2,1a2b3c,light@a.b\n",
+    );
+    let file = "policies/psk-lookup-table.csv";
+    refused(
+        &setup,
+        &[
+            &format!("{file}:5:1: ae_id is no AE-ID-Stem"),
+            &format!("{file}:6:19: kpsa_id \"light@a.b\" stands in line 3 already"),
+        ],
+    );
+    let told = run(&setup, &["check", "--json"]).expect(2).json();
+    let faults = told["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 2);
+    assert_eq!((&faults[1]["file"], &faults[1]["line"]), (&json!(file), &json!(6)));
+    assert_eq!(faults[1]["column"], 19);
+    assert!(faults[1]["what"].as_str().unwrap().contains("line 3"));
+}
+
+/// What anybody can guess, in tables and in the configuration, with its place; short and regular keys are only
+/// warned about.
+#[test]
+fn a_key_that_anybody_can_guess_is_told_with_its_place() {
+    let setup = Setup::new()
+        .file("psk-lookup-table.csv", "ae_id,kpsa,kpsa_id\nCa,1a,a@a.b\nCb,000000,b@a.b\n")
+        .file("enrolled.csv", "ke_id,ke\na@a.b,1a2b\n")
+        .file("clients.csv", "km_id,km,client_id\na@a.b,1a2b3c4d5e6f7a,//a.b/Ca\n");
+    let short = "so that it can be tried out";
+    refused(
+        &setup,
+        &[
+            &format!("policies/clients.csv:2:7: km has fewer than 8 bytes, {short}"),
+            &format!("policies/enrolled.csv:2:7: ke has fewer than 3 bytes, {short}"),
+            &format!("policies/psk-lookup-table.csv:2:4: kpsa has fewer than 3 bytes, {short}"),
+            "policies/psk-lookup-table.csv:3:4: kpsa is one byte over and over, such as zeros",
+        ],
+    );
+    let peer = |key: &str| {
+        let credential = format!("credential = {{ kpsa-id = \"a@a.b\", kpsa = \"{key}\" }}");
+        let lines = format!("cse-id = \"in\"\naddress = \"127.0.0.1:1\"\n{credential}");
+        Setup::new().with_another("[peer]", &lines)
+    };
+    for bad in ["00", &"ab".repeat(16)] {
+        let ran = run(&peer(bad), &["check"]).expect(2);
+        assert!(ran.err.contains("saegis.toml:") && ran.err.contains("the key "), "{ran:?}");
+        assert!(!ran.err.contains(&"ab".repeat(16)), "the key is told");
+    }
+    run(&peer("1a2b3c"), &["check"]).expect(0);
+}
+
+/// As far from now as a m2m:timestamp can be written, which people do who mean "for ever".
+#[test]
+fn the_last_second_that_can_be_written_is_taken() {
+    let rows = "ae_id,kpsa,kpsa_id,expires\nClight-AE1,1a2b3c,light@a.b,99991231T235959\n";
+    let setup = Setup::new().file("psk-lookup-table.csv", rows);
+    run(&setup, &["check"]).expect(0);
+}
+
+#[test]
+fn a_wrong_module_is_told_by_name() {
+    let setup = Setup::new();
+    setup.write("policies/modules/core.wasm", CORE_MODULE);
+    setup.write("policies/modules/broken.wasm", b"rubbish");
+    setup.write("policies/modules/originator-check.toml", b"order = -1\n");
+    refused(
+        &setup,
+        &[
+            "policies/modules/broken.wasm: is no WebAssembly component",
+            "policies/modules/core.wasm: is a core module, not a component",
+            "policies/modules/originator-check.toml:1:9: invalid value",
+        ],
+    );
+    let told = run(&setup, &["check", "--json"]).expect(2).json();
+    assert_eq!(told["faults"][1]["line"], Value::Null);
+    assert_eq!(told["faults"][2]["line"], 1);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_told() {
+    let setup = Setup::new().with("policy", "folder = \"elsewhere\"");
+    refused(&setup, &["elsewhere: the folder can't be read: "]);
+}
+
+#[test]
+fn the_version_is_told() {
+    let setup = Setup::new();
+    let words = run(&setup, &["version"]).expect(0).out;
+    let told = run(&setup, &["--json", "version"]).expect(0).json();
+    assert_eq!(words.trim(), format!("saegis {}", told["version"].as_str().unwrap()));
+}

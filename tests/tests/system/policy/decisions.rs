@@ -1,0 +1,400 @@
+//! Decisions are recorded, without keys, and asked again of other modules and policy files.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use saegis_tests::certificates::{Pki, Way, credential};
+use saegis_tests::{
+    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Ran, Request, Setup, Tool, derived_by_openssl,
+    saegis,
+};
+use serde_json::{Value, json};
+
+const RECORDING: &str = "state/decisions.jsonl";
+const TABLE: &str = "policies/psk-lookup-table.csv";
+
+fn recording() -> Setup {
+    Setup::new().with("decisions", &format!("record = \"{RECORDING}\""))
+}
+
+/// The decisions of a recording, once there are so many that fit.
+#[track_caller]
+fn recorded(file: &Path, count: usize, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let all = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let found: Vec<_> = all.filter(&fits).collect();
+        if found.len() >= count {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{} of {count} decisions in:\n{text}", found.len());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn of_hook(hook: &str) -> impl Fn(&Value) -> bool {
+    move |decision: &Value| decision["question"]["hook"] == hook
+}
+
+/// Light 1 registers and asks for what it may, and in another's name; a stranger is refused.
+fn day(gateway: &Gateway) {
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE2")).expect_refusal(403, 4106);
+    light.close();
+    Tool::GnuTls.connect(gateway.port(), LIGHT2).close();
+    Tool::OpenSsl.refused(gateway.port(), Credential { identity: "no@a.b", key: "0011" });
+}
+
+fn replay(gateway: &Gateway, more: &[&str]) -> Ran {
+    saegis(&gateway.path(""), &[&["decisions", "replay", RECORDING], more].concat())
+}
+
+#[test]
+fn each_hook_is_recorded_with_its_question_and_answer() {
+    let gateway = recording().module("faulty", "capabilities = [\"log\"]").start();
+    let file = gateway.path(RECORDING);
+    day(&gateway);
+    let lookups = recorded(&file, 3, of_hook("credential-lookup"));
+    assert_eq!(lookups[0]["contract"], "0.1.0");
+    assert_eq!(lookups[0]["generation"], 1);
+    let question = &lookups[0]["question"];
+    assert_eq!(question["psk_identity"], LIGHT1.identity);
+    assert_eq!(question["peer"], "127.0.0.1");
+    let answer = json!({
+        "outcome": "found", "saef": "provisioned-symmetric-key",
+        "entity": { "ae": "Clight-AE1" }, "credential_id": format!("12-{}", LIGHT1.identity),
+    });
+    assert_eq!(lookups[0]["answer"], answer);
+    assert_eq!(lookups[2]["answer"], json!({ "outcome": "unclaimed" }));
+
+    let denied = |d: &Value| d["answer"]["outcome"] == "denied";
+    let denied = recorded(&file, 1, denied);
+    assert_eq!(denied[0]["answer"]["rsc"], 4106);
+    assert_eq!(denied[0]["answer"]["module"], "originator-check");
+    assert_eq!(denied[0]["question"]["primitive"]["from"], "Clight-AE2");
+    assert_eq!(denied[0]["question"]["association"]["entity"], json!({ "ae": "Clight-AE1" }));
+    let registered = recorded(&file, 1, of_hook("registration-check"));
+    assert_eq!(registered[0]["question"]["app_id"], "Nlight");
+    assert_eq!(registered[0]["answer"], json!({ "outcome": "allowed", "scope": "this-request" }));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Asked again, nothing is otherwise.
+    let ran = replay(&gateway, &[]).expect(0);
+    assert!(ran.out.contains("none would change"), "{ran:?}");
+}
+
+#[test]
+fn a_mapping_of_a_certificate_is_recorded() {
+    let pki = Pki::new();
+    let node = pki.identity(&pki.example.node);
+    let rows = format!("credential_id,ae_id,cse_id\n{},Cnode,\n", credential::NODE);
+    let setup = pki.setup().file("certificate-table.csv", &rows);
+    let gateway = setup.with("decisions", &format!("record = \"{RECORDING}\"")).start();
+    pki.connect(Tool::OpenSsl, gateway.port(), &node, Way::ALL[0]).close();
+    let mapped = recorded(&gateway.path(RECORDING), 1, of_hook("certificate-mapping"));
+    assert_eq!(mapped[0]["question"]["credential_id"], credential::NODE);
+    assert_eq!(mapped[0]["question"]["flavour"], "node-id");
+    assert_eq!(mapped[0]["answer"], json!({ "outcome": "found", "entity": { "ae": "Cnode" } }));
+    replay(&gateway, &[]).expect(0);
+    gateway.write("policies/certificate-table.csv", rows.replace("Cnode", "Cother"));
+    let ran = replay(&gateway, &[]).expect(1);
+    assert!(ran.out.contains("certificate-mapping: found → found, but otherwise"), "{ran:?}");
+    assert!(ran.out.contains("after:  found AE Cother"), "{ran:?}");
+}
+
+/// Neither stored keys, nor derived ones, nor what a module says that may read them.
+#[test]
+fn no_key_is_recorded() {
+    const KE: &str = "000102030405060708090a0b0c0d0e0f";
+    let needed = "policy-tables\", \"read-stored-keys\", \"supply-key-bytes";
+    let gateway = recording()
+        .with("modules.grants", &format!("psk-derived = [\"{needed}\"]"))
+        .module("psk-derived", &format!("order = 200\ncapabilities = [\"{needed}\"]"))
+        .file("enrolment-keys.csv", &format!("ke_id,ke\nfleet1@in.provider.com,{KE}\n"))
+        .start();
+    day(&gateway);
+    let label = "oneM2M Enrolment Key to Provisioned Secure Connection Key derivation";
+    let key = derived_by_openssl(&gateway.path("derivation"), KE, &format!("{label}Clamp-7"));
+    let lamp = Credential { identity: "Clamp-7.fleet1@in.provider.com", key: &key };
+    Tool::OpenSsl.connect(gateway.port(), lamp).close();
+    // A module that may read keys refuses, and gives a reason.
+    let refused = Credential { identity: "Cl_amp.fleet1@in.provider.com", key: &key };
+    Tool::OpenSsl.refused(gateway.port(), refused);
+    recorded(&gateway.path(RECORDING), 1, |d| {
+        d["answer"]["credential_id"] == format!("12-{}", lamp.identity)
+    });
+    recorded(&gateway.path(RECORDING), 5, of_hook("credential-lookup"));
+    let text = fs::read(gateway.path(RECORDING)).unwrap();
+    for key in [LIGHT1.key, LIGHT2.key, KE, &key] {
+        let bytes: Vec<u8> = (0..key.len() / 2)
+            .map(|n| u8::from_str_radix(&key[2 * n..][..2], 16).unwrap())
+            .collect();
+        let list = serde_json::to_string(&bytes).unwrap();
+        for form in [key.as_bytes(), key.to_uppercase().as_bytes(), &bytes, list.as_bytes()] {
+            assert!(!text.windows(form.len()).any(|part| part == form), "{key}");
+        }
+    }
+    let reasons = recorded(&gateway.path(RECORDING), 0, |d| {
+        d["answer"]["module"] == "psk-derived" && d["answer"].get("reason").is_some()
+    });
+    assert!(reasons.is_empty(), "{reasons:?}");
+}
+
+#[test]
+fn a_replay_says_what_would_change_in_groups() {
+    let gateway = recording().start();
+    day(&gateway);
+    recorded(&gateway.path(RECORDING), 3, of_hook("credential-lookup"));
+    // Another set of modules and policy files, beside the gateway's.
+    let other = Setup::new();
+    let table = fs::read_to_string(other.table()).unwrap();
+    let without: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT2.identity)).collect();
+    let changed = without.join("\n").replace("Clight-AE1", "Clight-AE9") + "\n";
+    other.write(TABLE, changed.as_bytes());
+    let config = other.configuration();
+    let config = config.to_str().unwrap();
+    let ran = replay(&gateway, &["--config", config]).expect(1);
+    assert!(ran.out.contains("; 2 would change\n"), "{ran:?}");
+    assert!(ran.out.contains("1  credential-lookup: found → unclaimed\n"), "{ran:?}");
+    assert!(ran.out.contains("1  credential-lookup: found → found, but otherwise\n"), "{ran:?}");
+    assert!(ran.out.contains(&format!("{RECORDING}:1: {}", LIGHT1.identity)), "{ran:?}");
+    assert!(ran.out.contains("after:  found AE Clight-AE9"), "{ran:?}");
+    let told = replay(&gateway, &["--config", config, "--json"]).expect(1).json();
+    assert_eq!((&told["changed"], &told["wrong_lines"]), (&json!(2), &json!(0)));
+    let group = &told["groups"][0];
+    assert_eq!((&group["count"], &group["hook"]), (&json!(1), &json!("credential-lookup")));
+    assert_eq!(group["examples"].as_array().unwrap().len(), 1);
+    // It was asked, and nothing of it is recorded.
+    assert_eq!(recorded(&gateway.path(RECORDING), 3, of_hook("credential-lookup")).len(), 3);
+    assert!(!other.path(RECORDING).exists());
+}
+
+/// A rule of the time of day is asked as of the time of the decision.
+#[test]
+fn a_replay_is_of_the_time_of_the_decision() {
+    let gateway = recording().start();
+    day(&gateway);
+    let lookups = recorded(&gateway.path(RECORDING), 3, of_hook("credential-lookup"));
+    let mut light = lookups[0].clone();
+    let table = format!(
+        "ae_id,kpsa,kpsa_id,expires\nClight-AE1,{},{},20200101T000000\n",
+        LIGHT1.key, LIGHT1.identity
+    );
+    gateway.write("other.jsonl", format!("{light}\n"));
+    let other = Setup::new();
+    other.write(TABLE, table.as_bytes());
+    let config = other.configuration();
+    let arguments = ["decisions", "replay", "other.jsonl", "--config", config.to_str().unwrap()];
+    let ran = saegis(&gateway.path(""), &arguments).expect(1);
+    assert!(ran.out.contains("found → refused by psk-table"), "{ran:?}");
+    light["time"] = json!("20190101T000000");
+    light["answer"]["expires"] = json!(1_577_836_800);
+    gateway.write("other.jsonl", format!("{light}\n"));
+    saegis(&gateway.path(""), &arguments).expect(0);
+}
+
+#[test]
+fn bad_lines_are_told_by_number_and_the_rest_is_replayed() {
+    let gateway = recording().start();
+    day(&gateway);
+    let good = recorded(&gateway.path(RECORDING), 1, |_| true)[0].clone();
+    let mut other_contract = good.clone();
+    other_contract["contract"] = json!("0.2.0");
+    other_contract["question"] = json!({ "hook": "mind-reading" });
+    let mut misfit = good.clone();
+    misfit["answer"] = json!({ "outcome": "allowed", "scope": "originator" });
+    let mut untimely = good.clone();
+    untimely["time"] = json!("yesterday");
+    let mut more = good.clone();
+    more["question"]["color"] = json!("red");
+    let long = good.to_string().replace(LIGHT1.identity, &"x".repeat(3_000_000));
+    let text = [
+        good.to_string(),
+        "rubbish \u{1b}[2J".into(),
+        String::new(),
+        other_contract.to_string(),
+        misfit.to_string(),
+        untimely.to_string(),
+        more.to_string(),
+        long,
+        json!({ "contract": "0.1.0" }).to_string(),
+        good.to_string(),
+        good.to_string()[..40].to_string(),
+    ];
+    gateway.write("bad.jsonl", text.join("\n"));
+    let ran = saegis(&gateway.path(""), &["decisions", "replay", "bad.jsonl"]).expect(2);
+    for what in [
+        "error: bad.jsonl:2:1: is no recorded decision: expected value\n",
+        "error: bad.jsonl:3:1: is no recorded decision: ",
+        "bad.jsonl:4: was recorded under the contract \"0.2.0\"; this saegis has 0.1.0, so replay",
+        "bad.jsonl:5: has an answer that credential-lookup does not give\n",
+        "bad.jsonl:6: has a time that is none\n",
+        "is no decision of this contract: unknown field `color`",
+        "bad.jsonl:8: is longer than 65536 bytes\n",
+        "bad.jsonl:9:",
+    ] {
+        assert!(ran.err.contains(what), "{what:?} is not in {ran:?}");
+    }
+    assert!(ran.out.contains("2 decisions; none would change"), "{ran:?}");
+    assert!(ran.out.contains("the last line breaks off"), "{ran:?}");
+    assert!(!ran.err.contains('\u{1b}'), "{ran:?}");
+    // What is wrong with very many lines is told of the first of them.
+    gateway.write("bad.jsonl", "rubbish\n".repeat(5000));
+    let ran = saegis(&gateway.path(""), &["decisions", "replay", "bad.jsonl"]).expect(2);
+    assert!(ran.err.contains("and 4990 more lines that can't be replayed"), "{ran:?}");
+    assert!(ran.err.lines().count() < 20, "{ran:?}");
+    for (file, why) in [("none.jsonl", "can't be opened"), ("policies", "is no file")] {
+        let ran = saegis(&gateway.path(""), &["decisions", "replay", file]).expect(2);
+        assert!(ran.err.contains(&format!("{file}: ")) && ran.err.contains(why), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_recording_is_sampled_rotated_and_holds_nothing_up() {
+    let gateway = recording()
+        .with("decisions", "file-bytes = 65536")
+        .with("decisions", "old-files = 2")
+        .with_metrics()
+        .start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    // Each is asked about, for an impersonation is never kept.
+    for _ in 0..800 {
+        light.ask(&Request::retrieve("/cse").from("Clight-AE2")).expect_refusal(403, 4106);
+    }
+    let folder = gateway.path("state");
+    let files = || {
+        let names = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name());
+        let names = names.map(|n| n.into_string().unwrap());
+        names.filter(|n| n.starts_with("decisions.jsonl")).count()
+    };
+    let deadline = Instant::now() + BOUND;
+    while files() < 3 {
+        assert!(Instant::now() < deadline, "{} files", files());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Where the disk takes no more, decisions go on, and what is lost is counted.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    for _ in 0..10 {
+        light.ask(&Request::retrieve("/cse").from("Clight-AE2")).expect_refusal(403, 4106);
+    }
+    gateway.log().wait("decisions.failed");
+    let lost = "saegis_decisions_not_recorded_total";
+    let deadline = Instant::now() + BOUND;
+    while gateway.monitor("/metrics").value(lost) < 1.0 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_sample_is_a_part_and_off_is_off() {
+    let gateway = recording().with("decisions", "sample = 0.2").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    for _ in 0..400 {
+        light.ask(&Request::retrieve("/cse").from("Clight-AE2")).expect_refusal(403, 4106);
+    }
+    // Of 400 that are each taken with a chance of one in five, 80 are to be expected; that they are
+    // under 20 or over 200 comes about less often than once in 10^14 runs.
+    let found = recorded(&gateway.path(RECORDING), 20, of_hook("impersonation-check"));
+    assert!(found.len() <= 200, "{}", found.len());
+
+    let silent = Setup::new().start();
+    day(&silent);
+    assert!(!silent.path(RECORDING).exists());
+    for (line, why) in [
+        ("sample = 0.0", "must be above 0"),
+        ("sample = 1.5", "must be above 0"),
+        ("file-bytes = 1", "must be from 65536"),
+        ("old-files = 0", "must be from 1 to 1000"),
+        ("color = 1", "unknown field"),
+    ] {
+        let ran = recording().with("decisions", line).run_to_its_end().expect(2);
+        assert!(ran.err.contains(why) && ran.err.contains("saegis.toml:"), "{ran:?}");
+    }
+    let ran = Setup::new().with("decisions", "record = \"policies\"").run_to_its_end().expect(2);
+    assert!(ran.err.contains("decisions.record: can't be written"), "{ran:?}");
+}
+
+/// A module is tried in a copy of the policy: what it would change is told, and nothing is changed.
+#[test]
+fn a_module_is_tried_before_it_is_installed() {
+    let gateway = recording().start();
+    day(&gateway);
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::retrieve("/cse/fault-rsc").from("Clight-AE1"));
+    recorded(&gateway.path(RECORDING), 1, |d| {
+        d["question"]["primitive"]["to"].as_str().is_some_and(|to| to.ends_with("fault-rsc"))
+    });
+    fs::create_dir(gateway.path("new")).unwrap();
+    let component = |name: &str| {
+        let modules = gateway.path(&format!("new/{name}.wasm"));
+        fs::copy(Setup::new().module("faulty", "").path("policies/modules/faulty.wasm"), modules)
+            .unwrap();
+    };
+    component("faulty");
+    gateway.write("new/faulty.toml", "capabilities = [\"log\"]\nmode = \"shadow\"\n");
+    let listed = || {
+        let folder = fs::read_dir(gateway.path("policies/modules")).unwrap();
+        let mut names: Vec<_> = folder.map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    let run = |more: &[&str]| saegis(&gateway.path(""), &[&["module", "try"], more].concat());
+    let ran = run(&["new/faulty.wasm"]).expect(1);
+    assert!(ran.out.starts_with("faulty would be in force: credential-lookup, "), "{ran:?}");
+    assert!(
+        ran.out.contains("impersonation-check: allowed for the originator → failed in faulty"),
+        "{ran:?}"
+    );
+    let told = run(&["new/faulty.wasm", "--json"]).expect(1).json();
+    assert_eq!(told["module"], "faulty");
+    assert!(told["replay"]["changed"].as_u64() >= Some(1), "{told}");
+    // Under the name of one that is installed it takes that one's place, and is seen not to fill it.
+    component("psk-table");
+    let ran = run(&["new/psk-table.wasm"]).expect(2);
+    assert!(ran.err.contains("imports the capability log"), "{ran:?}");
+    gateway.write("new/psk-table.toml", "capabilities = [\"log\"]\n");
+    let ran = run(&["new/psk-table.wasm"]).expect(1);
+    assert!(ran.out.contains("in the place of psk-table"), "{ran:?}");
+    assert!(ran.out.contains("credential-lookup: found → unclaimed"), "{ran:?}");
+    // What can't be tried.
+    gateway.write("new/rubbish.wasm", "rubbish");
+    gateway.write("new/faulty.toml", "capabilities = [\"log\", \"supply-key-bytes\"]\n");
+    for (file, why) in [
+        ("new/rubbish.wasm", "rubbish.wasm: is no WebAssembly component"),
+        ("new/none.wasm", "none.wasm: can't be opened"),
+        ("new/faulty.wasm", "asks for the capability supply-key-bytes, which the gateway does not"),
+        ("saegis.toml", "is not of the form NAME.wasm"),
+    ] {
+        let ran = run(&[file]).expect(2);
+        assert!(ran.err.contains(why), "{ran:?}");
+    }
+    let ran = run(&["new/psk-table.wasm", "--recording", "none.jsonl"]).expect(2);
+    assert!(ran.err.contains("none.jsonl: the recording can't be opened"), "{ran:?}");
+    assert_eq!(listed(), before);
+    let status = saegis(&gateway.path(""), &["status", "--json"]).expect(0).json();
+    assert_eq!(status["generation"], 1);
+}
+
+/// Without a recording it is still told whether it would be taken.
+#[test]
+fn a_module_is_tried_without_a_recording() {
+    let setup = Setup::new();
+    setup.configuration();
+    let folder = setup.path("");
+    let module = setup.path("policies/modules/originator-check.wasm");
+    let ran = saegis(&folder, &["module", "try", module.to_str().unwrap()]).expect(0);
+    assert!(ran.out.contains("no decision was recorded to replay"), "{ran:?}");
+    let mut file = OpenOptions::new().append(true).open(setup.path("saegis.toml")).unwrap();
+    writeln!(file, "[decisions]\nrecord = \"{RECORDING}\"").unwrap();
+    saegis(&folder, &["module", "try", module.to_str().unwrap()]).expect(0);
+}

@@ -1,0 +1,473 @@
+//! What is on disk is not what is in force: files that can't be read, that never answer, or that are
+//! gone. The last good generation stays, and the operator sees that it is not what is on disk.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use saegis_tests::{
+    BOUND, Client, Gateway, LIGHT1, LIGHT2, Mark, Ran, Request, Setup, Tool, saegis,
+};
+use serde_json::Value;
+
+const TABLE: &str = "policies/psk-lookup-table.csv";
+const RULES: &str = "policies/service-subscription.toml";
+
+fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
+    saegis(&gateway.path(""), arguments)
+}
+
+fn status(gateway: &Gateway) -> Value {
+    ask(gateway, &["status", "--json"]).expect(0).json()
+}
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+fn alive(light: &mut Client, stem: &str) {
+    light.ask(&Request::retrieve("/cse/nothing").from(stem)).expect_refusal(404, 4004);
+}
+
+fn without_light1(gateway: &Gateway) -> String {
+    let table = gateway.table();
+    let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
+    kept.join("\n") + "\n"
+}
+
+/// Waits until `saegis status` shows something.
+#[track_caller]
+fn wait_for_status(gateway: &Gateway, fits: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let status = status(gateway);
+        if fits(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+    }
+}
+
+fn policy_says(status: &Value, start: &str) -> bool {
+    status["policy"].as_str().unwrap().starts_with(start)
+}
+
+#[test]
+fn the_operator_sees_that_what_is_on_disk_is_refused_and_when_it_is_good_again() {
+    let gateway = Setup::new().with_metrics().start();
+    assert_eq!(status(&gateway)["policy"], "in force");
+    assert_eq!(gateway.monitor("/readyz").text, "ready\n");
+    gateway.refused_after("is not a file but a named pipe", |g| pipe(&g.path("policies/z.csv")));
+    let refused = status(&gateway);
+    assert!(policy_says(&refused, "refused since 20"), "{refused}");
+    let fault = refused["policy_faults"][0].as_str().unwrap();
+    assert!(fault.ends_with("policies/z.csv: is not a file but a named pipe"), "{refused}");
+    let words = ask(&gateway, &["status"]).expect(0);
+    assert!(words.out.contains("\npolicy        refused since 20"), "{words:?}");
+    assert!(words.out.contains("\npolicy-faults "), "{words:?}");
+    let ready = gateway.monitor("/readyz");
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert!(ready.text.starts_with("ready; the policy on disk is refused since 20"), "{ready:?}");
+    assert!((gateway.monitor("/metrics").value("saegis_policy_behind") - 1.0).abs() < 0.1);
+    // Asked again, it says so again, and since when does not change.
+    let reload = ask(&gateway, &["reload"]).expect(4);
+    assert!(reload.err.contains("policies/z.csv: is not a file but a named pipe"), "{reload:?}");
+    assert_eq!(status(&gateway)["policy"], refused["policy"]);
+
+    let mark = gateway.log().mark();
+    fs::remove_file(gateway.path("policies/z.csv")).unwrap();
+    let good = gateway.log().wait_after(mark, "generation.recovered");
+    assert_eq!(good.number("generation"), 1);
+    let good = status(&gateway);
+    assert_eq!(
+        (&good["policy"], &good["policy_faults"]),
+        (&"in force".into(), &Value::Array(vec![]))
+    );
+    assert_eq!(gateway.monitor("/readyz").text, "ready\n");
+    assert!(gateway.monitor("/metrics").value("saegis_policy_behind").abs() < 0.1);
+    assert_eq!(
+        ask(&gateway, &["reload"]).expect(0).out,
+        "nothing has changed since generation 1\n"
+    );
+}
+
+/// The command is the first to find out.
+#[test]
+fn a_reload_says_that_what_is_on_disk_is_good_again() {
+    let gateway = Setup::new().start();
+    let good = gateway.table();
+    gateway.refused_after("kpsa", |g| g.replace(TABLE, "ae_id,kpsa,kpsa_id\nCx,0g,x@y.z\n"));
+    gateway.replace(TABLE, good);
+    let mut said = Vec::new();
+    let deadline = Instant::now() + BOUND;
+    while !policy_says(&status(&gateway), "in force") {
+        said.push(ask(&gateway, &["reload"]).out);
+        assert!(Instant::now() < deadline, "{said:?}");
+    }
+    gateway.log().wait("generation.recovered");
+    assert_eq!(gateway.log().all(Mark::START, "generation.recovered", 1).len(), 1);
+    // The gateway may have found out by itself in between.
+    let again = "what is on disk is good again: it is generation 1, which is in force\n";
+    let unchanged = "nothing has changed since generation 1\n";
+    assert!(said.iter().all(|out| out == again || out == unchanged), "{said:?}");
+}
+
+#[test]
+fn a_gateway_can_be_unready_while_what_is_on_disk_is_refused() {
+    let setup = Setup::new().with_metrics().with("policy", "unready-when-behind = true");
+    let gateway = setup.start();
+    assert_eq!(gateway.monitor("/readyz").status, 200);
+    let good = gateway.table();
+    gateway.refused_after("is empty", |g| g.replace(TABLE, ""));
+    let ready = gateway.monitor("/readyz");
+    assert_eq!(ready.status, 503, "{ready:?}");
+    assert!(ready.text.starts_with("the policy on disk is refused since 20"), "{ready:?}");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    let mark = gateway.log().mark();
+    gateway.replace(TABLE, good);
+    gateway.log().wait_after(mark, "generation.recovered");
+    assert_eq!(gateway.monitor("/readyz").status, 200);
+}
+
+/// A pipe and a table take each other's place all the time, so that between a look at the name and
+/// the opening of the file it is often the other.
+#[test]
+fn a_pipe_that_is_swapped_in_holds_no_reload_up() {
+    let gateway = Setup::new().start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let (name, aside) = (gateway.path("policies/z.csv"), gateway.path("aside.csv"));
+    std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            for _ in 0..3000 {
+                pipe_or_table(&aside, true);
+                fs::rename(&aside, &name).unwrap();
+                pipe_or_table(&aside, false);
+                fs::rename(&aside, &name).unwrap();
+            }
+        });
+        while !swapping.is_finished() {
+            let reload = ask(&gateway, &["reload"]);
+            assert!([0, 4].contains(&reload.code), "{reload:?}");
+        }
+        swapping.join().unwrap();
+    });
+    let table = without_light1(&gateway);
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    light.ended();
+}
+
+fn pipe_or_table(path: &Path, is_pipe: bool) {
+    if is_pipe {
+        use std::os::unix::fs::FileTypeExt;
+        pipe(path);
+        assert!(fs::metadata(path).unwrap().file_type().is_fifo());
+    } else {
+        fs::write(path, "credential_id,ae_id\n").unwrap();
+    }
+}
+
+/// A library in front of the C library, by which opening a file of that name takes as long as another
+/// file is there: what a network file system does whose server has gone.
+fn with_a_hanging_file(setup: Setup, name: &str) -> Setup {
+    const SOURCE: &str = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <fcntl.h>
+        #include <stdarg.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+        int open64(const char *path, int flags, ...) {
+            int (*next)(const char *, int, ...) = dlsym(RTLD_NEXT, "open64");
+            va_list rest;
+            va_start(rest, flags);
+            int mode = va_arg(rest, int);
+            va_end(rest);
+            size_t length = strlen(path), own = strlen(getenv("HANG_AT"));
+            if (length >= own && strcmp(path + length - own, getenv("HANG_AT")) == 0)
+                while (access(getenv("HANG_WHILE"), F_OK) == 0) usleep(1000);
+            return next(path, flags, mode);
+        }
+    "#;
+    let (source, library) = (setup.path("hang.c"), setup.path("hang.so"));
+    fs::write(&source, SOURCE).unwrap();
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    assert!(compile.status().unwrap().success());
+    let environment = [
+        format!("LD_PRELOAD={}", library.display()),
+        format!("HANG_AT={name}"),
+        format!("HANG_WHILE={}", setup.path("hang").display()),
+    ];
+    let env: Vec<_> =
+        std::iter::once("env").chain(environment.iter().map(String::as_str)).collect();
+    setup.through(&env)
+}
+
+#[test]
+fn a_file_system_that_hangs_costs_a_reload_and_not_the_next() {
+    let setup = Setup::new().with_metrics().with("policy", "load-seconds = 4");
+    let gateway = with_a_hanging_file(setup, "/z.csv").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    gateway.write("hang", "");
+    let refused = gateway.refused_after("reading it takes longer than 4 s", |g| {
+        g.write("policies/z.csv", "credential_id,ae_id\n");
+    });
+    assert!(refused.message().contains("policies/z.csv: "), "{refused:?}");
+    assert!(policy_says(&status(&gateway), "refused since"));
+    alive(&mut light, "Clight-AE1");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+    // As long as it hangs each reload comes to an end and says why, and there is a bound on the
+    // threads that hang.
+    for _ in 0..3 {
+        let reload = ask(&gateway, &["reload"]).expect(4);
+        assert!(reload.err.contains("policies/z.csv: "), "{reload:?}");
+    }
+    let threads = fs::read_dir(format!("/proc/{}/task", gateway.id())).unwrap();
+    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+    let names: Vec<_> = threads.flatten().flat_map(|task| name(&task)).collect();
+    let stuck = names.iter().filter(|name| name.starts_with("policy-tables")).count();
+    assert!((1..=16).contains(&stuck), "{names:?}");
+    // It answers again: all threads end, and what is on disk comes into force.
+    let table = without_light1(&gateway);
+    gateway.in_force_after(|g| {
+        g.replace(TABLE, table);
+        fs::remove_file(g.path("hang")).unwrap();
+    });
+    light.ended();
+    let deadline = Instant::now() + BOUND;
+    while gateway.monitor("/metrics").value("saegis_policy_file_threads") > 1.0 {
+        assert!(Instant::now() < deadline, "threads are stuck");
+    }
+}
+
+/// Also before the time is up.
+#[test]
+fn a_load_that_takes_long_is_seen() {
+    let setup = Setup::new().with_metrics().with("policy", "load-seconds = 60");
+    let gateway = with_a_hanging_file(setup, "/z.csv").start();
+    gateway.write("hang", "");
+    gateway.write("policies/z.csv", "credential_id,ae_id\n");
+    wait_for_status(&gateway, |status| policy_says(status, "being loaded since 20"));
+    let deadline = Instant::now() + BOUND;
+    let says_so =
+        |text: &str| text.starts_with("ready; the policy on disk is being loaded since 20");
+    while !says_so(&gateway.monitor("/readyz").text) {
+        assert!(Instant::now() < deadline, "{:?}", gateway.monitor("/readyz"));
+    }
+    assert!(gateway.monitor("/metrics").value("saegis_policy_behind") > 0.0);
+    gateway.in_force_after(|g| fs::remove_file(g.path("hang")).unwrap());
+    assert_eq!(gateway.monitor("/readyz").text, "ready\n");
+}
+
+/// The file that hangs is taken away, and its threads stay.
+#[test]
+fn a_reload_is_possible_while_threads_of_others_hang() {
+    let setup = Setup::new().with("policy", "load-seconds = 4");
+    let gateway = with_a_hanging_file(setup, "/z.csv").start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    gateway.write("hang", "");
+    gateway.refused_after("reading it takes longer than 4 s", |g| {
+        g.write("policies/z.csv", "credential_id,ae_id\n");
+    });
+    let table = without_light1(&gateway);
+    gateway.in_force_after(|g| {
+        fs::remove_file(g.path("policies/z.csv")).unwrap();
+        g.replace(TABLE, table);
+    });
+    light.ended();
+    fs::remove_file(gateway.path("hang")).unwrap();
+}
+
+#[test]
+fn a_start_does_not_wait_for_a_file_system_that_hangs() {
+    let setup = Setup::new().with("policy", "load-seconds = 1");
+    let setup = with_a_hanging_file(setup, "/psk-lookup-table.csv");
+    setup.write("hang", b"");
+    let ran = setup.run_to_its_end();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("psk-lookup-table.csv: reading it takes longer than 1 s"), "{ran:?}");
+}
+
+#[test]
+fn a_table_that_vanishes_is_no_decision() {
+    let gateway = Setup::new().start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let aside = gateway.path("elsewhere.csv");
+    let refused = gateway.refused_after("is gone, and the generation in force has it", |g| {
+        fs::rename(g.path(TABLE), &aside).unwrap();
+    });
+    assert!(refused.message().contains("psk-lookup-table.csv: "), "{refused:?}");
+    assert!(refused.message().contains("saegis reload --accept-removals"), "{refused:?}");
+    let reload = ask(&gateway, &["reload"]).expect(4);
+    assert!(reload.err.contains("is gone"), "{reload:?}");
+    alive(&mut light, "Clight-AE1");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
+    // It comes back, and all is as it was.
+    let mark = gateway.log().mark();
+    fs::rename(&aside, gateway.path(TABLE)).unwrap();
+    gateway.log().wait_after(mark, "generation.recovered");
+    alive(&mut light, "Clight-AE1");
+    assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
+}
+
+#[test]
+fn a_removal_that_is_accepted_ends_associations_and_says_how_many() {
+    let gateway = Setup::new().start();
+    let mut lights = [LIGHT1, LIGHT2].map(|light| Tool::OpenSsl.connect(gateway.port(), light));
+    gateway.refused_after("is gone", |g| fs::remove_file(g.path(TABLE)).unwrap());
+    let accepted = ask(&gateway, &["reload", "--accept-removals"]).expect(0);
+    assert_eq!(accepted.out, "generation 2 is in force\n");
+    lights.iter_mut().for_each(|light| drop(light.ended()));
+    let ended = gateway.log().wait("generation.ended-associations");
+    assert_eq!((ended.number("generation"), ended.number("associations")), (2, 2));
+    assert_eq!(ended.text("level"), "WARN");
+    assert!(ended.text("why").starts_with("2: "), "{ended:?}");
+    assert_eq!(status(&gateway)["policy"], "in force");
+    // It was accepted for good.
+    assert_eq!(
+        ask(&gateway, &["reload"]).expect(0).out,
+        "nothing has changed since generation 2\n"
+    );
+    gateway.in_force_after(|g| g.write(TABLE, "ae_id,kpsa,kpsa_id\n"));
+}
+
+/// The kinds of files that would end something, or allow something, by not being there.
+#[test]
+fn no_policy_file_vanishes_unnoticed() {
+    let rules = fs::read_to_string(saegis_tests::repository().join(RULES)).unwrap();
+    let setup = Setup::new()
+        .module("app-rules", "capabilities = [\"service-subscription\", \"log\"]")
+        .file("service-subscription.toml", &rules)
+        .file("artifacts.toml", "")
+        .file("certificates.toml", "")
+        .file("second.csv", "credential_id,ae_id\n");
+    let gateway = setup.start();
+    let good = gateway.table();
+    for file in [
+        RULES,
+        "policies/artifacts.toml",
+        "policies/certificates.toml",
+        "policies/second.csv",
+        // A module whose manifest says more than its file.
+        "policies/modules/psk-table.toml",
+    ] {
+        let aside = gateway.path("aside");
+        let refused = gateway.refused_after("is gone, and", |g| {
+            fs::rename(g.path(file), &aside).unwrap();
+        });
+        assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
+        // It holds nothing else up.
+        let table = without_light1(&gateway);
+        let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+        let mark = gateway.log().mark();
+        gateway.in_force_after(|g| g.replace(TABLE, table));
+        light.ended();
+        let missed = gateway.log().wait_after(mark, "policy.file-missed");
+        assert!(missed.text("file").ends_with(file), "{file}: {missed:?}");
+        let mark = gateway.log().mark();
+        fs::rename(&aside, gateway.path(file)).unwrap();
+        gateway.log().wait_after(mark, "generation.recovered");
+        gateway.in_force_after(|g| g.replace(TABLE, &good));
+    }
+}
+
+/// A shadow without its manifest would decide.
+#[test]
+fn a_shadow_whose_manifest_vanishes_does_not_decide() {
+    let manifest = "mode = \"shadow\"\n";
+    let gateway = Setup::new().module("faulty", manifest).start();
+    let aside = gateway.path("aside");
+    let refused = gateway.refused_after("is gone, and without it faulty.wasm would be", |g| {
+        fs::rename(g.path("policies/modules/faulty.toml"), &aside).unwrap();
+    });
+    assert!(refused.text("file").ends_with("modules/faulty.toml"), "{refused:?}");
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+    // With its file gone too, it is taken out.
+    gateway.in_force_after(|g| fs::remove_file(g.path("policies/modules/faulty.wasm")).unwrap());
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
+}
+
+#[test]
+fn a_configuration_that_changes_is_told() {
+    let gateway = Setup::new().with_metrics().start();
+    assert_eq!(status(&gateway)["configuration"], "in force");
+    let before = fs::read(gateway.path("saegis.toml")).unwrap();
+    gateway.write("saegis.toml", [before.as_slice(), b"# changed\n"].concat());
+    let told = gateway.log().wait("configuration.changed");
+    assert!(told.message().contains("saegis.toml has changed since the start"), "{told:?}");
+    let changed = status(&gateway);
+    assert!(changed["configuration"].as_str().unwrap().starts_with("changed since the start"));
+    let reload = ask(&gateway, &["reload"]).expect(0);
+    let said = "saegis.toml has changed since the start; it counts from the next start\n\
+                nothing has changed since generation 1\n";
+    assert_eq!(reload.out, said);
+    assert!(gateway.monitor("/metrics").value("saegis_configuration_changed") > 0.0);
+    gateway.write("saegis.toml", before);
+    gateway.log().wait("configuration.restored");
+    wait_for_status(&gateway, |status| status["configuration"] == "in force");
+}
+
+/// A user has only so many inotify instances, and other programs may have them all.
+#[test]
+fn a_gateway_without_a_watch_starts_and_looks_by_itself() {
+    let none = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let setup = Setup::new();
+    let gateway =
+        setup.through(&["unshare", "--user", "--map-root-user", "sh", "-c", none, "sh"]).start();
+    let told = gateway.log().wait("policy.not-watched");
+    assert!(told.message().contains("raise fs.inotify.max_user_instances"), "{told:?}");
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let table = without_light1(&gateway);
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    light.ended();
+    assert_eq!(gateway.log().all(Mark::START, "policy.not-watched", 1).len(), 1);
+}
+
+#[test]
+fn a_table_that_no_module_reads_is_warned_about() {
+    let setup = Setup::new()
+        .file("fleet2.csv", "ae_id,kpsa,kpsa_id\nC2,0f1e2d3c4b5a69788796a5b4c3d2e1f7,f@x.y\n");
+    let folder = setup.path("");
+    setup.configuration();
+    let checked = saegis(&folder, &["check"]).expect(0);
+    let table = "  table       fleet2: 1 row; no module reads it\n";
+    assert!(checked.out.contains(table), "{checked:?}");
+    let warning = "no module reads the table fleet2 (1 row), so it has no effect";
+    assert!(checked.out.contains(&format!("  warning     {warning}")), "{checked:?}");
+    assert!(!checked.out.contains("no module reads the table psk-lookup-table"), "{checked:?}");
+    let json = saegis(&folder, &["check", "--json"]).expect(0).json();
+    assert!(json["warnings"].to_string().contains(warning), "{json}");
+
+    let gateway = setup.start();
+    let told = gateway.log().wait("policy.table-not-read");
+    assert_eq!((told.text("table"), told.number("rows")), ("fleet2".into(), 1));
+    assert!(status(&gateway)["warnings"].to_string().contains(warning));
+    let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
+    assert_eq!(modules["tables"][0]["read_by"], Value::Array(vec![]));
+    assert_eq!(modules["tables"][1]["read_by"][0], "psk-table");
+    let words = ask(&gateway, &["modules"]).expect(0);
+    assert!(words.out.contains("READ-BY"), "{words:?}");
+    // With the name that the module looks for it counts.
+    let table = fs::read(gateway.path("policies/fleet2.csv")).unwrap();
+    let mark = gateway.log().mark();
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    gateway.log().wait_after(mark, "policy.table-not-read");
+    let mark = gateway.log().mark();
+    gateway.in_force_after(|g| g.remove("policies/fleet2.csv"));
+    assert!(gateway.log().all(mark, "policy.table-not-read", 0).is_empty());
+}
+
+#[test]
+fn the_longest_key_identifier_that_loads_can_connect() {
+    let id = |length: usize| format!("{}@in.provider.com", "a".repeat(length - 16));
+    let row = |length: usize| format!("ae_id,kpsa,kpsa_id\nC1,{},{}\n", LIGHT1.key, id(length));
+    let gateway = Setup::new().start();
+    gateway.refused_after("kpsa_id is longer than 253 bytes", |g| g.replace(TABLE, row(254)));
+    gateway.in_force_after(|g| g.replace(TABLE, row(253)));
+    let identity = id(253);
+    let light = saegis_tests::Credential { identity: &identity, key: LIGHT1.key };
+    let mut light = Tool::GnuTls.connect(gateway.port(), light);
+    light.ask(&Request::create_ae("one").from("C1")).expect(201, 2001);
+}

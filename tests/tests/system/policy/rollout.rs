@@ -1,0 +1,345 @@
+//! Shadow modules change nothing and are told of; one is promoted, and what it replaced is brought
+//! back, each in one step.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use saegis_tests::{
+    BOUND, Client, Gateway, LIGHT1, Mark, Ran, Request, Setup, Tool, killed, saegis,
+};
+use serde_json::{Value, json};
+
+const SHADOW: &str = "mode = \"shadow\"\ncapabilities = [\"log\"]\n";
+const TWO: &str = "# The next one.\nmode = \"shadow\" # for now\nreplaces = \"psk-table\"\n\
+                   capabilities = [\"policy-tables\"]\n";
+
+fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
+    saegis(&gateway.path(""), arguments)
+}
+
+fn modules(gateway: &Gateway) -> Value {
+    ask(gateway, &["modules", "--json"]).expect(0).json()
+}
+
+/// The shadow of a name, once it is as `fits` wants it.
+#[track_caller]
+fn shadow(gateway: &Gateway, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        let all = modules(gateway);
+        let found = all["shadows"].as_array().unwrap().iter().find(|s| s["name"] == name);
+        if let Some(found) = found.filter(|found| fits(found)) {
+            return found.clone();
+        }
+        assert!(Instant::now() < deadline, "{all}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn in_force(gateway: &Gateway) -> Vec<String> {
+    let all = modules(gateway);
+    let names = all["modules"].as_array().unwrap().iter();
+    names.map(|m| m["name"].as_str().unwrap().into()).collect()
+}
+
+/// Puts the table's module into the folder under another name, as its next version.
+fn next_version(gateway: &Gateway, name: &str, manifest: &str) {
+    gateway.write(&format!("policies/modules/{name}.toml"), manifest);
+    let bytes = fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap();
+    gateway.replace(&format!("policies/modules/{name}.wasm"), bytes);
+}
+
+fn connected(gateway: &Gateway) -> Client {
+    Tool::OpenSsl.connect(gateway.port(), LIGHT1)
+}
+
+/// What `faulty` denies, and nobody else does.
+fn forbidden() -> Request {
+    let content = json!({ "m2m:ae": { "rn": "l", "api": "Nforbidden", "rr": false } });
+    Request::create("/cse", 2, &content).from("Clight-AE1")
+}
+
+#[test]
+fn a_shadow_is_asked_and_changes_nothing() {
+    let gateway = Setup::new().module("faulty", SHADOW).with_metrics().start();
+    let mut light = connected(&gateway);
+    light.ask(&forbidden()).expect(201, 2001);
+    let told = gateway.log().wait("shadow.disagreed");
+    assert_eq!(told.text("module"), "faulty");
+    assert_eq!(told.text("hook"), "registration-check");
+    assert_eq!(told.text("in_force"), "allowed for the originator");
+    assert_eq!(told.text("shadow"), "denied with 4126 by faulty: no rule allows it");
+    // However it fails, it fails by itself, and takes nobody's sandbox.
+    for fault in ["fault-trap", "fault-loop", "fault-memory", "fault-recurse", "fault-rsc"] {
+        // On an association of its own: an allowance is kept, and then nobody is asked.
+        let own = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");
+        connected(&gateway).ask(&own).expect_refusal(404, 4004);
+    }
+    light.ask(&Request::retrieve("/cse/l").from("Clight-AE1")).expect(200, 2000);
+    let counted = shadow(&gateway, "faulty", |s| s["disagreed"].as_u64() >= Some(5));
+    assert_eq!(counted["hooks"].as_array().unwrap().len(), 3);
+    assert!(counted["agreed"].as_u64() >= Some(1), "{counted}");
+    let metrics = gateway.monitor("/metrics");
+    let name = "saegis_shadow_decisions_total{module=\"faulty\",hook=\"registration-check\",\
+                outcome=\"disagreed\"}";
+    assert!(metrics.value(name) >= 1.0, "{}", metrics.text);
+    assert!(!metrics.text.contains("saegis_decisions_total{module=\"faulty\""), "{}", metrics.text);
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table"]);
+    let words = ask(&gateway, &["modules"]).expect(0);
+    assert!(words.out.contains("shadows\nNAME    REPLACES"), "{words:?}");
+}
+
+/// It stands in the place of what it replaces; where the two say the same, they agree.
+#[test]
+fn a_shadow_takes_the_place_of_another_in_the_comparison() {
+    let manifest = "mode = \"shadow\"\nreplaces = \"originator-check\"\ncapabilities = [\"log\"]\n";
+    let gateway = Setup::new().module("faulty", manifest).start();
+    next_version(&gateway, "psk-table-2", TWO);
+    shadow(&gateway, "psk-table-2", |_| true);
+    let mut light = connected(&gateway);
+    light.ask(&Request::retrieve("/cse/x").from("Clight-AE2")).expect_refusal(403, 4106);
+    let told = gateway
+        .log()
+        .wait_for(Mark::START, "shadow.disagreed", |e| e.text("hook") == "impersonation-check");
+    assert!(told.text("in_force").starts_with("denied with 4106 by originator-check"));
+    assert_eq!(told.text("shadow"), "allowed");
+    let same = shadow(&gateway, "psk-table-2", |s| s["agreed"].as_u64() >= Some(1));
+    assert_eq!((&same["disagreed"], &same["replaces"]), (&json!(0), &json!("psk-table")));
+    let log = gateway.log().text();
+    assert!(!log.contains(LIGHT1.key), "a key in the log");
+}
+
+/// A shadow that can't be loaded is told, and keeps nothing from coming into force.
+#[test]
+fn a_shadow_that_is_not_good_keeps_nothing_up() {
+    let gateway = Setup::new().start();
+    gateway.in_force_after(|g| {
+        g.write("policies/modules/bad.toml", "mode = \"shadow\"\n");
+        g.replace("policies/modules/bad.wasm", "rubbish");
+    });
+    let told = gateway.log().wait("shadow.refused");
+    assert!(told.message().contains("bad.wasm: is no WebAssembly component"), "{told:?}");
+    let listed = shadow(&gateway, "bad", |_| true);
+    assert!(listed["faults"][0].as_str().unwrap().contains("bad.wasm: is no"), "{listed}");
+    for (manifest, why) in [
+        (
+            "replaces = \"nobody\"\ncapabilities = [\"policy-tables\"]",
+            "replaces nobody, which is not in force",
+        ),
+        (
+            "replaces = \"originator-check\"\ncapabilities = [\"policy-tables\"]",
+            "but does not export impersonation-check",
+        ),
+        ("replaces = \"bad-2\"", "leads back to bad-2"),
+        (
+            "capabilities = [\"policy-tables\", \"read-stored-keys\"]",
+            "read-stored-keys, which the gateway does not grant",
+        ),
+    ] {
+        next_version(&gateway, "bad-2", &format!("mode = \"shadow\"\n{manifest}\n"));
+        shadow(&gateway, "bad-2", |s| s["faults"].to_string().contains(why));
+        let ran = ask(&gateway, &["module", "promote", "bad-2"]).expect(2);
+        assert!(ran.err.contains(why), "{ran:?}");
+    }
+    connected(&gateway).close();
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table"]);
+    let ran = ask(&gateway, &["check"]).expect(0);
+    assert!(ran.out.contains("shadow      bad: not loaded: "), "{ran:?}");
+    // One whose manifest says nothing that can be understood might decide.
+    gateway.refused_after("unknown variant", |g| {
+        g.write("policies/modules/bad-2.toml", "mode = \"ghost\"\n");
+    });
+}
+
+#[test]
+fn a_module_that_decides_takes_a_place_only_if_it_fills_it() {
+    let gateway = Setup::new().start();
+    let log = "capabilities = [\"policy-tables\"]\n";
+    for (manifest, why) in [
+        ("replaces = \"originator-check\"", "but does not export impersonation-check, as"),
+        ("replaces = \"two\"", "leads back to two"),
+    ] {
+        gateway.refused_after(why, |g| next_version(g, "two", &format!("{manifest}\n{log}")));
+    }
+    let replaces = format!("replaces = \"psk-table\"\n{log}");
+    gateway.in_force_after(|g| g.write("policies/modules/two.toml", &replaces));
+    assert_eq!(in_force(&gateway), ["originator-check", "two"]);
+    gateway.refused_after("replaces psk-table, and so does", |g| {
+        next_version(g, "three", &replaces);
+    });
+    connected(&gateway).close();
+}
+
+#[test]
+fn a_shadow_is_promoted_and_rolled_back() {
+    let gateway = Setup::new().with("modules", "required = [\"psk-table\"]").start();
+    next_version(&gateway, "psk-table-2", TWO);
+    shadow(&gateway, "psk-table-2", |s| s["faults"] == json!([]));
+    let mut light = connected(&gateway);
+    let mark = gateway.log().mark();
+    let ran = ask(&gateway, &["module", "promote", "psk-table-2"]).expect(0);
+    let told = "psk-table-2 is in force in the place of psk-table, which is kept: generation ";
+    assert!(ran.out.starts_with(told), "{ran:?}");
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
+    assert_eq!(modules(&gateway)["kept"], json!(["psk-table"]));
+    let manifest = fs::read_to_string(gateway.path("policies/modules/psk-table-2.toml")).unwrap();
+    assert_eq!(manifest, TWO.replace("\"shadow\"", "\"in-force\""));
+    // Whoever was there is there still: the two give the same credential.
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
+    connected(&gateway).close();
+
+    for (verb, name, why) in [
+        ("promote", "psk-table-2", "psk-table-2 is in force already"),
+        ("promote", "psk-table", "psk-table is a former version"),
+        ("promote", "nobody", "there is no module nobody"),
+        ("rollback", "nobody", "there is no module nobody"),
+        ("rollback", "psk-table", "psk-table is a former version"),
+        ("rollback", "originator-check", "originator-check has no former version"),
+        ("rollback", "../psk-table-2", "there is no module ../psk-table-2"),
+    ] {
+        let ran = ask(&gateway, &["module", verb, name]).expect(2);
+        assert!(ran.err.contains(why), "{ran:?}");
+    }
+    let ran = ask(&gateway, &["module", "rollback", "psk-table-2", "--json"]).expect(0).json();
+    assert_eq!((&ran["mode"], &ran["brought_back"]), (&json!("shadow"), &json!("psk-table")));
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table"]);
+    let manifest = fs::read_to_string(gateway.path("policies/modules/psk-table-2.toml")).unwrap();
+    assert_eq!(manifest, TWO);
+    let ran = ask(&gateway, &["module", "rollback", "psk-table-2"]).expect(2);
+    assert!(ran.err.contains("psk-table-2 is a shadow module"), "{ran:?}");
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
+    // Each of the two was one generation.
+    assert_eq!(modules(&gateway)["generation"], ran_generation(&gateway, mark));
+    assert_eq!(gateway.log().all(mark, "generation.refused", 0).len(), 0);
+}
+
+/// The generation of the last of two that have come into force since a mark, and no third.
+fn ran_generation(gateway: &Gateway, mark: Mark) -> Value {
+    let all = gateway.log().all(mark, "generation.in-force", 2);
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[1].number("generation"), all[0].number("generation") + 1);
+    json!(all[1].number("generation"))
+}
+
+/// A shadow that replaces nobody is added, and taken out again.
+#[test]
+fn a_module_that_replaces_nobody_is_promoted_and_rolled_back() {
+    let gateway = Setup::new().module("faulty", SHADOW).start();
+    ask(&gateway, &["module", "promote", "faulty"]).expect(0);
+    let mut light = connected(&gateway);
+    light.ask(&forbidden()).expect_refusal(403, 4126);
+    ask(&gateway, &["module", "rollback", "faulty"]).expect(0);
+    light.ask(&forbidden()).expect(201, 2001);
+    shadow(&gateway, "faulty", |_| true);
+}
+
+/// Where the former version has gone there is nothing to go back to, and nothing is lost by asking.
+#[test]
+fn without_its_former_version_nothing_is_rolled_back() {
+    let gateway = Setup::new().start();
+    next_version(&gateway, "psk-table-2", TWO);
+    ask(&gateway, &["module", "promote", "psk-table-2"]).expect(0);
+    gateway.in_force_after(|g| {
+        fs::remove_file(g.path("policies/modules/psk-table.wasm")).unwrap();
+    });
+    let before = fs::read(gateway.path("policies/modules/psk-table-2.toml")).unwrap();
+    let ran = ask(&gateway, &["module", "rollback", "psk-table-2"]).expect(2);
+    assert!(ran.err.contains("psk-table.wasm, is not there any more"), "{ran:?}");
+    assert_eq!(fs::read(gateway.path("policies/modules/psk-table-2.toml")).unwrap(), before);
+    connected(&gateway).close();
+}
+
+/// Without a gateway it holds from the next start; where the folder can't be written, nothing is.
+#[test]
+fn it_works_without_a_gateway_and_fails_without_a_trace() {
+    let mut gateway = Setup::new().start();
+    next_version(&gateway, "psk-table-2", TWO);
+    shadow(&gateway, "psk-table-2", |_| true);
+    gateway.stop();
+    let ran = ask(&gateway, &["module", "promote", "psk-table-2"]).expect(0);
+    assert!(ran.out.contains("it holds from the next start"), "{ran:?}");
+    let gateway = gateway.start_again();
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
+
+    let folder = gateway.path("policies/modules");
+    // What stands where the new manifest would be written is in the way, also for root.
+    fs::create_dir(folder.join(".psk-table-2.toml.new")).unwrap();
+    let ran = ask(&gateway, &["module", "rollback", "psk-table-2"]).expect(2);
+    assert!(ran.err.contains("psk-table-2.toml: can't be written"), "{ran:?}");
+    assert!(ran.err.contains("nothing was changed"), "{ran:?}");
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
+    fs::remove_dir(folder.join(".psk-table-2.toml.new")).unwrap();
+    // The rights of the manifest stay as they were.
+    let manifest = folder.join("psk-table-2.toml");
+    fs::set_permissions(&manifest, PermissionsExt::from_mode(0o640)).unwrap();
+    ask(&gateway, &["module", "rollback", "psk-table-2"]).expect(0);
+    assert_eq!(fs::metadata(&manifest).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+/// Killed at whatever moment, it leaves the one state or the other, and both are good.
+#[test]
+fn a_promotion_that_is_killed_leaves_a_good_state() {
+    let gateway = Setup::new().start();
+    next_version(&gateway, "psk-table-2", TWO);
+    shadow(&gateway, "psk-table-2", |_| true);
+    let promoted = TWO.replace("\"shadow\"", "\"in-force\"");
+    let manifest = gateway.path("policies/modules/psk-table-2.toml");
+    let mark = gateway.log().mark();
+    for n in 0..24 {
+        let was_shadow = fs::read_to_string(&manifest).unwrap() == TWO;
+        let verb = if was_shadow { "promote" } else { "rollback" };
+        let after = Duration::from_millis(25 * n);
+        killed(&gateway.path(""), &["module", verb, "psk-table-2"], after);
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(text == TWO || text == promoted, "{text}");
+        ask(&gateway, &["check"]).expect(0);
+        connected(&gateway).close();
+    }
+    assert!(gateway.log().all(mark, "generation.refused", 0).is_empty());
+    // What was left behind is in nobody's way.
+    let is_shadow = fs::read_to_string(&manifest).unwrap() == TWO;
+    let verb = if is_shadow { "promote" } else { "rollback" };
+    ask(&gateway, &["module", verb, "psk-table-2"]).expect(0);
+}
+
+/// A capability is inherited from who is there, and as long as who inherits takes its place.
+#[test]
+fn a_capability_that_is_inherited_no_more_is_taken_back() {
+    let grants = "\"*\" = []\npsk-table = [\"policy-tables\"]\npsk-gone = [\"policy-tables\"]";
+    let gateway = Setup::new().with("modules.grants", grants).start();
+    let table = "capabilities = [\"policy-tables\"]\n";
+    // Of one that is not there there is nothing to inherit.
+    gateway.refused_after("which the gateway does not grant", |g| {
+        next_version(g, "psk-table-2", &format!("replaces = \"psk-gone\"\n{table}"));
+    });
+    let manifest = "policies/modules/psk-table-2.toml";
+    let heir = format!("replaces = \"psk-table\"\n{table}");
+    gateway.in_force_after(|g| g.replace(manifest, &heir));
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
+    // A third takes the place of the second, and has what it has of the first.
+    gateway.in_force_after(|g| {
+        next_version(g, "psk-table-3", &format!("replaces = \"psk-table-2\"\n{table}"));
+    });
+    assert_eq!(in_force(&gateway), ["originator-check", "psk-table-3"]);
+    gateway.refused_after("psk-table-3", |g| g.replace(manifest, "order = 1\n"));
+}
+
+/// Where it is not known whether a gateway runs, nothing is changed.
+#[test]
+fn who_can_t_tell_the_gateway_changes_nothing() {
+    let setup = Setup::new();
+    setup.write("policies/modules/psk-table-2.toml", TWO.as_bytes());
+    let bytes = fs::read(setup.path("policies/modules/psk-table.wasm")).unwrap();
+    setup.write("policies/modules/psk-table-2.wasm", &bytes);
+    fs::create_dir_all(setup.path("state")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(setup.path("state/admin.sock")).unwrap();
+    // Somebody takes the question and answers nothing.
+    let deaf = std::thread::spawn(move || drop(socket.accept()));
+    let folder = setup.configuration().parent().unwrap().to_path_buf();
+    let ran = saegis(&folder, &["module", "promote", "psk-table-2"]).expect(2);
+    assert!(ran.err.contains("could not be told"), "{ran:?}");
+    deaf.join().unwrap();
+    let manifest = fs::read_to_string(setup.path("policies/modules/psk-table-2.toml")).unwrap();
+    assert_eq!(manifest, TWO);
+}

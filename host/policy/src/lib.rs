@@ -9,92 +9,118 @@
 //! instances may be reused), bounded in time and memory, with no authority but the capabilities that the module's manifest asks for and the settings
 //! grant. A decision that goes wrong in any way is a refusal, and says why.
 
-mod answer;
-mod artifact;
-mod aside;
-mod ask;
-mod bindings;
-mod build;
-mod call;
-mod capability;
-mod certificates;
-mod checks;
-mod computing;
-mod config_values;
-mod decision;
-mod description;
-mod disk;
-mod document;
-mod expiry;
-mod fault;
-mod files;
-mod frame;
-mod generation;
-mod host;
-mod installed;
-mod io;
-mod kept;
-mod key_value;
-mod lineage;
-mod log_budget;
-mod lone;
-mod maf;
-mod manifest;
-mod meter;
-mod module;
-mod observe;
-mod outgoing_http;
-mod policy;
-mod question;
-mod queue;
-mod record;
-mod removals;
-mod sandbox;
-mod settings;
-mod shadow;
-mod shown;
-mod signature;
-mod slots;
-mod subscription;
-mod table;
-mod text;
-mod watch;
+// From the bottom to the top: a folder imports nothing from those below it in this list.
 
-pub use answer::{Answer, Difference};
-pub use artifact::{Artifacts, KeptArtifact, KeptFile};
-pub use capability::Capability;
-pub use certificates::Certificates;
-pub use decision::{
+/// Values and policy files, which everything above works on.
+mod data {
+    pub mod background_thread;
+    pub mod decision;
+    pub mod disk;
+    pub mod document;
+    pub mod fault;
+    pub mod files;
+    pub mod service_subscription;
+    pub mod shown;
+    pub mod table;
+    pub mod text;
+}
+
+/// What a module declares: manifest, hooks, capabilities, signature.
+mod module {
+    pub mod capability;
+    pub mod inspect;
+    pub mod manifest;
+    pub mod signature;
+}
+
+/// The imports of modules, as the host implements them.
+mod host {
+    pub mod bindings;
+    pub mod call;
+    pub mod capabilities;
+    pub mod config;
+    pub mod key_value;
+    pub mod log_rate_limit;
+    pub mod maf_keys;
+    pub mod outgoing_http;
+}
+
+/// Calls of modules, each bounded in time, memory and number.
+mod sandbox {
+    pub mod cpu_time;
+    pub mod engine;
+    pub mod hooks;
+    pub mod installed;
+    pub mod instance_cache;
+    pub mod invocation;
+    pub mod meter;
+    pub mod module;
+    pub mod observer;
+    pub mod slots;
+}
+
+/// A decision: its question, the chain of modules, the answer, its record and its shadows.
+mod decision {
+    pub mod answer;
+    pub mod chain;
+    pub mod evaluate;
+    pub mod question;
+    pub mod record;
+    pub mod shadow;
+    pub mod shadow_queue;
+}
+
+/// Generations: loading, checking and replacing all modules and policy files as a whole.
+mod generation {
+    pub mod builder;
+    pub mod certificates;
+    pub mod expiry;
+    pub mod generation;
+    pub mod oci_artifacts;
+    pub mod removals;
+    pub mod replacement;
+    pub mod settings;
+}
+
+mod module_harness;
+mod policy;
+mod watcher;
+
+pub use data::decision::{
     Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
     Registration, Rules, Verdict,
 };
-pub use description::{Description, Import, Kind, Needs};
-pub use disk::DiskState;
-pub use document::Document;
-pub use expiry::{Expiry, ExpiryKind};
-pub use fault::{Fault, Faults};
-pub use files::{read_file, read_private_key};
-pub use generation::{Generation, ModuleSummary, TableSummary};
-pub use key_value::Stores;
-pub use lone::{LoneModule, Surroundings};
-pub use maf::{Known, MafKey, MafKeys};
-pub use meter::Used;
-pub use module::Hook;
-pub use observe::{Compared, Comparison, Decided, Observer, Outcome};
-pub use outgoing_http::{BadTarget, Canned, Target};
-pub use policy::{Policy, Reload, ReloadCause};
-pub use question::{NoQuestion, Question};
-pub use record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
-pub use settings::{
+pub use data::disk::DiskState;
+pub use data::document::Document;
+pub use data::fault::{Fault, Faults};
+pub use data::files::{read_file, read_private_key};
+pub use data::service_subscription::{NoNode, Rule, Subscription};
+pub use data::shown::{Shown, steers};
+pub use data::table::Table;
+pub use data::text::of as text_of;
+pub use decision::answer::{Answer, Difference};
+pub use decision::question::{NoQuestion, Question};
+pub use decision::record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
+pub use decision::shadow::ShadowSummary;
+pub use generation::certificates::Certificates;
+pub use generation::expiry::{Expiry, ExpiryKind};
+pub use generation::generation::{Generation, ModuleSummary, TableSummary};
+pub use generation::oci_artifacts::{Artifacts, KeptArtifact, KeptFile};
+pub use generation::settings::{
     Changes, ConfigValues, ConfigurationFile, Grants, Limits, OutgoingHttp, Settings,
 };
-pub use shadow::ShadowSummary;
-pub use shown::{Shown, steers};
-pub use signature::{
+pub use host::key_value::Stores;
+pub use host::maf_keys::{Known, MafKey, MafKeys};
+pub use host::outgoing_http::{BadTarget, Canned, Target};
+pub use module::capability::Capability;
+pub use module::inspect::{Description, Import, Kind, Needs};
+pub use module::signature::{
     BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,
     signature_file,
 };
-pub use subscription::{NoNode, Rule, Subscription};
-pub use table::Table;
-pub use text::of as text_of;
-pub use watch::{Watcher, watch};
+pub use module_harness::{LoneModule, Surroundings};
+pub use policy::{Policy, Reload, ReloadCause};
+pub use sandbox::meter::Used;
+pub use sandbox::module::Hook;
+pub use sandbox::observer::{Compared, Comparison, Decided, Observer, Outcome};
+pub use watcher::{Watcher, watch};

@@ -5,14 +5,14 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::artifact;
-use crate::build::{self, Mode};
-use crate::disk::{DiskState, DiskThreads, Urgency};
-use crate::fault::{Fault, Faults};
-use crate::generation::Generation;
-use crate::queue::Queue;
-use crate::sandbox::Sandbox;
-use crate::settings::Settings;
+use crate::data::disk::{DiskState, DiskThreads, Urgency};
+use crate::data::fault::{Fault, Faults};
+use crate::decision::shadow_queue::Queue;
+use crate::generation::builder::{self as build, Mode};
+use crate::generation::generation::Generation;
+use crate::generation::oci_artifacts as artifact;
+use crate::generation::settings::Settings;
+use crate::sandbox::engine::Sandbox;
 
 /// What a reload came to.
 pub enum Reload {

@@ -1,0 +1,215 @@
+//! Policy tables: CSV files parsed once, natively, into one block of memory and an index.
+//!
+//! A module sees single rows through an import, and never a key; a table of a million rows
+//! exists once. All memory that held a key is overwritten when the table goes, and the table's own is locked
+//! where the system allows, so that no key is written to a swap.
+
+mod arena;
+mod column;
+mod parse;
+
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+use std::mem::take;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use saegis_onem2m::credential::PresharedKey;
+
+use crate::data::background_thread::drop_aside;
+use crate::data::fault::Fault;
+use arena::Arena;
+use column::{Column, Kind};
+
+/// A policy table.
+pub struct Table {
+    columns: Vec<Column>,
+    /// Which column is the index.
+    index_column: usize,
+    /// The cells of all rows one behind the other; keys as bytes, all else as UTF-8.
+    cells: Arena,
+    /// Where each cell ends in `cells`; a cell starts where the one before it ends.
+    ends: Vec<u32>,
+    /// Row numbers by the text in the index column.
+    index: HashTable<u32>,
+    /// A row number for each AE-ID-Stem that a row has, once somebody asked for one.
+    ae_ids: OnceLock<HashTable<u32>>,
+    /// The AE-ID-Stems that stand in lists of several, once somebody asked for one.
+    listed: OnceLock<HashSet<Box<str>>>,
+    hasher: DefaultHashBuilder,
+    /// Keys that are [`KeyStrength::Weak`](saegis_onem2m::credential::KeyStrength::Weak), and the line of
+    /// the first of them.
+    short_keys: usize,
+    first_short_key: Option<u64>,
+}
+
+/// A row of a table, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row(u32);
+
+impl Table {
+    /// Parses the CSV text of a table.
+    ///
+    /// # Errors
+    /// All that is wrong with it, up to a bound, with line and column.
+    pub fn parse(file: &Path, text: &[u8]) -> Result<Self, Vec<Fault>> {
+        parse::parse(file, text)
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ends.len() / self.columns.len().max(1)
+    }
+
+    /// Whether it has a column of keys.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.columns.iter().any(|c| c.kind == Kind::Key)
+    }
+
+    /// How many keys are so short, or so regular, that they can be guessed from one recorded handshake.
+    #[must_use]
+    pub fn short_keys(&self) -> usize {
+        self.short_keys
+    }
+
+    /// The line of the first of them.
+    #[must_use]
+    pub fn first_short_key(&self) -> Option<u64> {
+        self.first_short_key
+    }
+
+    /// Bytes of memory that the table holds.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.cells.capacity()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.index.allocation_size()
+            + self.ae_ids.get().map_or(0, HashTable::allocation_size)
+    }
+
+    /// When rows end, of those that do.
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = SystemTime> {
+        let column = self.columns.iter().position(|c| c.kind == Kind::Time);
+        let seconds = |cell: &[u8]| std::str::from_utf8(cell).ok()?.parse().ok();
+        let at = move |row, column| {
+            let seconds = seconds(self.cell(row, column))?;
+            UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        };
+        let of = column.map(|column| self.each_row().filter_map(move |row| at(row, column)));
+        of.into_iter().flatten()
+    }
+
+    /// Every row, in the order of the file.
+    pub fn each_row(&self) -> impl Iterator<Item = Row> + use<> {
+        (0..u32::try_from(self.rows()).unwrap_or(u32::MAX)).map(Row)
+    }
+
+    /// The row whose index column holds `value`.
+    #[must_use]
+    pub fn find(&self, value: &str) -> Option<Row> {
+        let value = value.as_bytes();
+        let hash = self.hasher.hash_one(value);
+        let found = self.index.find(hash, |&row| self.cell(Row(row), self.index_column) == value);
+        found.map(|&row| Row(row))
+    }
+
+    /// The text in a column of a row: `None` when there is no such column, the cell is empty, or
+    /// the column holds keys.
+    #[must_use]
+    pub fn text(&self, row: Row, column: &str) -> Option<&str> {
+        let at = self.columns.iter().position(|c| c.name == column)?;
+        if self.columns.get(at)?.kind == Kind::Key {
+            return None;
+        }
+        let cell = self.cell(row, at);
+        if cell.is_empty() { None } else { std::str::from_utf8(cell).ok() }
+    }
+
+    /// Whether a row is for the AE of that AE-ID-Stem. The first time it is asked, every row is
+    /// looked at: at registrations, and not while the table is loaded.
+    #[must_use]
+    pub fn names_ae(&self, stem: &str) -> bool {
+        if self.lists_ae(stem) {
+            return true;
+        }
+        let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStem) else {
+            return false;
+        };
+        let ae_ids = self.ae_ids.get_or_init(|| self.index_of(column));
+        let hash = self.hasher.hash_one(stem.as_bytes());
+        ae_ids.find(hash, |&row| self.cell(Row(row), column) == stem.as_bytes()).is_some()
+    }
+
+    /// Whether a row has that AE-ID-Stem in a list of several.
+    fn lists_ae(&self, stem: &str) -> bool {
+        let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStems) else {
+            return false;
+        };
+        let listed = self.listed.get_or_init(|| {
+            let cell = |row| std::str::from_utf8(self.cell(row, column)).unwrap_or_default();
+            let stems = self.each_row().flat_map(|row| cell(row).split(' '));
+            stems.filter(|stem| !stem.is_empty()).map(Into::into).collect()
+        });
+        listed.contains(stem)
+    }
+
+    /// A row number for each text in a column, but for empty cells.
+    fn index_of(&self, column: usize) -> HashTable<u32> {
+        let mut index = HashTable::new();
+        for row in self.each_row().filter(|&row| !self.cell(row, column).is_empty()) {
+            let own = self.cell(row, column);
+            let hash = |row: &u32| self.hasher.hash_one(self.cell(Row(*row), column));
+            let same = |&row: &u32| self.cell(Row(row), column) == own;
+            let entry = index.entry(self.hasher.hash_one(own), same, hash);
+            if let hashbrown::hash_table::Entry::Vacant(place) = entry {
+                place.insert(row.0);
+            }
+        }
+        index
+    }
+
+    /// The place of a column of keys.
+    #[must_use]
+    pub fn key_column(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == column && c.kind == Kind::Key)
+    }
+
+    /// The key in a column of keys.
+    #[must_use]
+    pub fn key(&self, row: Row, key_column: usize) -> Option<PresharedKey> {
+        (self.columns.get(key_column)?.kind == Kind::Key)
+            .then(|| PresharedKey::new(self.cell(row, key_column)).ok())?
+    }
+
+    fn cell(&self, row: Row, column: usize) -> &[u8] {
+        cell(self.cells.bytes(), &self.ends, row.0 as usize * self.columns.len() + column)
+    }
+}
+
+/// From how many bytes on a table takes so long to wipe that it would hold up whoever had it last, which may
+/// be a request.
+const LARGE: usize = 1 << 20;
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.memory() > LARGE {
+            let Self { cells, ends, index, ae_ids, listed, .. } = self;
+            drop_aside((take(cells), take(ends), take(index), ae_ids.take(), listed.take()));
+        }
+    }
+}
+
+/// The `nth` of `cells`, which end at `ends` and start where the one before ends.
+fn cell<'a>(cells: &'a [u8], ends: &[u32], nth: usize) -> &'a [u8] {
+    let end = |nth: usize| ends.get(nth).map_or(0, |&end| end as usize);
+    let start = if nth == 0 { 0 } else { end(nth - 1) };
+    cells.get(start..end(nth)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "table/tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! The memory that holds the cells of a table, and with them its keys.
+
+use std::io;
+use std::path::Path;
+
+use memmap2::MmapMut;
+use region::LockGuard;
+use zeroize::Zeroize as _;
+
+use crate::data::shown::Shown;
+
+/// Bytes in pages of their own, which never move, can be locked, and are overwritten at the end.
+///
+/// The pages come from the system, not from the allocator: locks hold for whole pages, so a lock on memory
+/// that shares a page with another allocation would end with whichever of the two ends first. Pages that
+/// nothing was written to take no memory.
+#[derive(Default)]
+pub(super) struct Arena {
+    // Dropped first: the lock ends while the pages are still mapped.
+    lock: Option<LockGuard>,
+    pages: Option<MmapMut>,
+    used: usize,
+}
+
+/// More bytes than an arena was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("does not fit into the table's memory")]
+pub(super) struct ArenaFull;
+
+impl Arena {
+    /// Maps memory for `capacity` bytes. It does not grow, for growing would leave copies of keys behind.
+    pub(super) fn with_capacity(capacity: usize) -> io::Result<Self> {
+        Ok(Self { lock: None, pages: Some(MmapMut::map_anon(capacity)?), used: 0 })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.pages.as_ref().map_or(0, |pages| pages.len())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.pages.as_deref().and_then(|pages| pages.get(..self.used)).unwrap_or_default()
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ArenaFull> {
+        self.append_zeros(bytes.len())?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Appends zeros, and returns them to be written over.
+    pub(super) fn append_zeros(&mut self, len: usize) -> Result<&mut [u8], ArenaFull> {
+        let start = self.used;
+        let end = start.checked_add(len).ok_or(ArenaFull)?;
+        let pages = self.pages.as_deref_mut().ok_or(ArenaFull)?;
+        let appended = pages.get_mut(start..end).ok_or(ArenaFull)?;
+        self.used = end;
+        Ok(appended)
+    }
+
+    /// Overwrites and removes everything from byte `len` on.
+    pub(super) fn truncate(&mut self, len: usize) {
+        if let Some(rest) = self.pages.as_deref_mut().and_then(|p| p.get_mut(len..self.used)) {
+            rest.zeroize();
+            self.used = len;
+        }
+    }
+
+    /// Locks the pages that hold bytes into memory, or logs a warning where the system refuses: a table that
+    /// can be swapped out is better than a gateway without its table.
+    pub(super) fn lock(&mut self, file: &Path) {
+        let (Some(pages), 1..) = (&self.pages, self.used) else { return };
+        match region::lock(pages.as_ptr(), self.used) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(e) => tracing::warn!(
+                event = "policy.keys-not-locked",
+                file = %Shown(file),
+                bytes = self.used,
+                "cannot lock the keys of {} into memory, they can be swapped out: {e}; {} KiB are needed, \
+                 twice that while the table is reloaded: raise RLIMIT_MEMLOCK (LimitMEMLOCK= in systemd)",
+                Shown(file),
+                self.used.div_ceil(1024),
+            ),
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.truncate(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_appended_up_to_the_capacity() {
+        let mut arena = Arena::with_capacity(8).unwrap();
+        arena.append(b"abc").unwrap();
+        arena.append_zeros(2).unwrap().copy_from_slice(b"de");
+        assert_eq!((arena.bytes(), arena.len(), arena.capacity()), (&b"abcde"[..], 5, 8));
+        assert_eq!(arena.append(b"fghi"), Err(ArenaFull));
+        assert_eq!(arena.append_zeros(usize::MAX).err(), Some(ArenaFull));
+        arena.append(b"fgh").unwrap();
+        assert_eq!(arena.bytes(), b"abcdefgh");
+        assert_eq!(Arena::default().append(b"a"), Err(ArenaFull));
+    }
+
+    #[test]
+    fn removed_bytes_are_overwritten() {
+        let mut arena = Arena::with_capacity(8).unwrap();
+        arena.append(b"abcdef").unwrap();
+        arena.truncate(2);
+        assert_eq!(arena.bytes(), b"ab");
+        assert_eq!(arena.append_zeros(4).unwrap(), [0; 4]);
+    }
+
+    #[test]
+    fn a_locked_arena_goes_on_as_before() {
+        let mut arena = Arena::with_capacity(1 << 20).unwrap();
+        arena.lock(Path::new("t.csv"));
+        assert!(arena.lock.is_none());
+        arena.append(b"abc").unwrap();
+        arena.lock(Path::new("t.csv"));
+        assert_eq!(arena.bytes(), b"abc");
+        drop(std::mem::take(&mut arena));
+        assert_eq!(arena.bytes(), b"");
+    }
+}

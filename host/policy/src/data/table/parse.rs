@@ -1,0 +1,378 @@
+//! From CSV text to a table. The record reader is csv-core's, whose buffers are ours to wipe.
+
+use std::hash::BuildHasher;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use saegis_onem2m::credential::KeyStrength;
+use zeroize::Zeroizing;
+
+use super::arena::Arena;
+use super::column::{self, Column, KNOWN, Kind};
+use super::{Row, Table, cell};
+use crate::data::fault::Fault;
+use crate::data::text;
+
+/// How many faults of one file are told before the reader gives up.
+const MAX_FAULTS: usize = 20;
+/// Most columns a record is read with; one more than any table has, so that too many are noticed.
+const MAX_FIELDS: usize = KNOWN.len() + 1;
+/// A little more than the shortest row there can be, to bound what is set aside at first.
+const SHORT_ROW: usize = 8;
+
+pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
+    let whole = |what: &str| vec![Fault::of(file, what)];
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(whole("is empty; a policy table starts with a line of column names"));
+    }
+    if let Err(what) = text::check(text) {
+        return Err(whole(what));
+    }
+    if !text.ends_with(b"\n") {
+        let line = text.iter().filter(|&&b| b == b'\n').count() as u64 + 1;
+        let what = "the last line has no line break, so it may be half written; add one";
+        return Err(vec![Fault::at(file, line, 1, what)]);
+    }
+    if u32::try_from(text.len()).is_err() {
+        return Err(whole("is larger than 4 GiB"));
+    }
+    let mut records = Records::new(text);
+    let header = match records.next() {
+        Ok(Some(header)) => header,
+        Ok(None) => return Err(whole("has no line of column names")),
+        Err(what) => return Err(vec![records.fault(file, 0, what)]),
+    };
+    let columns = read_header(file, &records, header)?;
+    // What is kept of a cell is never longer than its text but for a time, which takes as many digits at
+    // the most.
+    let cells = Arena::with_capacity(text.len())
+        .map_err(|e| whole(&format!("needs {} bytes of memory: {e}", text.len())))?;
+    let mut rows = Rows::new(columns, cells);
+    let mut faults = Vec::new();
+    while faults.len() < MAX_FAULTS {
+        match records.next() {
+            Ok(None) => break,
+            Ok(Some(record)) => {
+                if let Err((field, what)) = rows.add(&records, record) {
+                    faults.push(records.fault(file, field, what));
+                }
+            }
+            Err(what) => {
+                faults.push(records.fault(file, 0, what));
+                break;
+            }
+        }
+    }
+    if faults.is_empty() { Ok(rows.finish(file)) } else { Err(faults) }
+}
+
+fn read_header(
+    file: &Path,
+    records: &Records<'_>,
+    record: Record,
+) -> Result<Vec<Column>, Vec<Fault>> {
+    let mut columns: Vec<Column> = Vec::new();
+    let mut faults = Vec::new();
+    if let Some(other) = records.separator(record) {
+        let what = format!("has {other} between the names of columns; a policy table has commas");
+        return Err(vec![records.fault(file, 0, what)]);
+    }
+    for field in 0..record.fields {
+        let name = records.field(field).trim_ascii();
+        match KNOWN.into_iter().find(|c| c.name.as_bytes() == name) {
+            Some(known) if columns.contains(&known) => {
+                let what = format!("the column {} stands twice", known.name);
+                faults.push(records.fault(file, field, what));
+            }
+            Some(known) => columns.push(known),
+            None => {
+                // The name is not repeated: where the header is missing, it is a key.
+                let names = KNOWN.map(|c| c.name).join(", ");
+                let what = format!("unknown column; the columns there are: {names}");
+                faults.push(records.fault(file, field, what));
+            }
+        }
+    }
+    let indices: Vec<_> = columns.iter().filter(|c| c.is_index()).collect();
+    match indices.as_slice() {
+        [index] => {
+            for &name in column::required(index.name) {
+                if !columns.iter().any(|c| c.name == name) {
+                    let what =
+                        format!("a table with a column {} needs a column {name}", index.name);
+                    faults.push(records.fault(file, 0, what));
+                }
+            }
+        }
+        [] => {
+            let what = "there is no column kpsa_id, ke_id, km_id or credential_id";
+            faults.push(records.fault(file, 0, what.into()));
+        }
+        _ => {
+            let what = "of kpsa_id, ke_id, km_id and credential_id a table has one";
+            faults.push(records.fault(file, 0, what.into()));
+        }
+    }
+    if faults.is_empty() { Ok(columns) } else { Err(faults) }
+}
+
+/// The rows read so far.
+struct Rows {
+    table: Table,
+    key_columns: Vec<usize>,
+    /// The columns that say whom a row is for, of which one may do so.
+    entities: Vec<usize>,
+}
+
+impl Rows {
+    fn new(columns: Vec<Column>, cells: Arena) -> Self {
+        let place = |name: &str| columns.iter().position(|c| c.name == name);
+        let index_column = columns.iter().position(|c| c.is_index()).unwrap_or_default();
+        let keys = columns.iter().enumerate().filter(|(_, c)| c.kind == Kind::Key);
+        let rows_guess = cells.capacity() / SHORT_ROW.max(columns.len() * 12);
+        Self {
+            key_columns: keys.map(|(at, _)| at).collect(),
+            entities: ["ae_id", "ae_ids", "cse_id"].into_iter().filter_map(place).collect(),
+            table: Table {
+                index_column,
+                cells,
+                ends: Vec::with_capacity(rows_guess * columns.len()),
+                index: HashTable::with_capacity(rows_guess),
+                ae_ids: OnceLock::new(),
+                listed: OnceLock::new(),
+                hasher: DefaultHashBuilder::default(),
+                short_keys: 0,
+                first_short_key: None,
+                columns,
+            },
+        }
+    }
+
+    /// Adds a record, or says which field is wrong, and how. A wrong row keeps its place, with
+    /// nothing in it: the rows behind it are judged by their own cells, and the number of a row
+    /// stays that of its record.
+    fn add(&mut self, records: &Records<'_>, record: Record) -> Result<(), (usize, String)> {
+        let (start, cells) = (self.table.cells.len(), self.table.ends.len());
+        let added = self.add_cells(records, record);
+        if added.is_err() {
+            let Table { cells: text, ends, columns, .. } = &mut self.table;
+            text.truncate(start);
+            ends.truncate(cells);
+            ends.resize(cells + columns.len(), u32::try_from(start).unwrap_or(u32::MAX));
+        }
+        added
+    }
+
+    fn add_cells(&mut self, records: &Records<'_>, record: Record) -> Result<(), (usize, String)> {
+        let table = &mut self.table;
+        let count = table.columns.len();
+        if record.fields != count {
+            let mut what = format!("has {} fields where the header has {count}", record.fields);
+            if let Some(other) = records.separator(record) {
+                what = format!("has {other} between its fields; a policy table has commas");
+            }
+            return Err((0, what));
+        }
+        for (at, column) in table.columns.iter().enumerate() {
+            let wrong = |what: String| (at, format!("{} {what}", column.name));
+            let cell = records.field(at);
+            if cell.len() > column::MAX_CELL {
+                return Err(wrong(format!("is longer than {} bytes", column::MAX_CELL)));
+            }
+            column::append(*column, cell, &mut table.cells).map_err(wrong)?;
+            let end = u32::try_from(table.cells.len()).map_err(|_| wrong("does not fit".into()))?;
+            table.ends.push(end);
+        }
+        let number = u32::try_from(table.ends.len() / count - 1).unwrap_or(u32::MAX);
+        let row = Row(number);
+        let mut named = self.entities.iter().filter(|at| !table.cell(row, **at).is_empty());
+        if let (Some(_), Some(&second)) = (named.next(), named.next()) {
+            return Err((second, "a row has one of ae_id, ae_ids and cse_id".into()));
+        }
+        let weak = |&&at: &&usize| {
+            let least = table.columns.get(at).map_or(0, |column| column.min_key());
+            KeyStrength::of(table.cell(row, at), least) != Ok(KeyStrength::Good)
+        };
+        let weak = self.key_columns.iter().filter(weak).count();
+        table.short_keys += weak;
+        if weak > 0 && table.first_short_key.is_none() {
+            table.first_short_key = Some(records.place(0).0);
+        }
+        let Table { index, hasher, cells, ends, .. } = table;
+        let cell = |row: u32| cell(cells.bytes(), ends, row as usize * count + table.index_column);
+        let own = cell(number);
+        let entry =
+            index.entry(hasher.hash_one(own), |&r| cell(r) == own, |&r| hasher.hash_one(cell(r)));
+        match entry {
+            hashbrown::hash_table::Entry::Vacant(place) => {
+                place.insert(number);
+                Ok(())
+            }
+            hashbrown::hash_table::Entry::Occupied(first) => {
+                let what = format!(
+                    "{} {:?} stands in line {} already",
+                    table.columns.get(table.index_column).map_or("", |c| c.name),
+                    String::from_utf8_lossy(own),
+                    records.line_of_row(*first.get()),
+                );
+                Err((table.index_column, what))
+            }
+        }
+    }
+
+    fn finish(mut self, file: &Path) -> Table {
+        self.table.ends.shrink_to_fit();
+        let Table { index, hasher, cells, ends, columns, index_column, .. } = &mut self.table;
+        let cell =
+            |row: u32| cell(cells.bytes(), ends, row as usize * columns.len() + *index_column);
+        index.shrink_to_fit(|&row| hasher.hash_one(cell(row)));
+        if self.table.has_keys() {
+            self.table.cells.lock(file);
+        }
+        self.table
+    }
+}
+
+/// A record that was read: how many fields it has.
+#[derive(Clone, Copy)]
+struct Record {
+    fields: usize,
+}
+
+/// Where in a field a byte stands. Only at its start does a quote open one; in quotes one closes
+/// them, unless another follows.
+enum Within {
+    Start,
+    Plain,
+    Quotes,
+    Closed,
+}
+
+/// Reads records one after the other into a buffer that is wiped.
+struct Records<'a> {
+    text: &'a [u8],
+    reader: Reader,
+    /// How far `text` has been read, and where the record at hand starts.
+    at: usize,
+    start: usize,
+    line: u64,
+    buffer: Zeroizing<Vec<u8>>,
+    ends: [usize; MAX_FIELDS],
+}
+
+impl<'a> Records<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            reader: ReaderBuilder::new().comment(Some(b'#')).build(),
+            at: 0,
+            start: 0,
+            line: 1,
+            buffer: Zeroizing::new(vec![0; MAX_FIELDS * (column::MAX_CELL + 1)]),
+            ends: [0; MAX_FIELDS],
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Record>, String> {
+        self.start = self.at;
+        self.line = self.reader.line();
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let (mut result, read, written, fields) =
+            self.reader.read_record(rest, &mut self.buffer, &mut self.ends);
+        self.at += read;
+        let mut fields = fields;
+        if result == ReadRecordResult::InputEmpty {
+            // The end of the text ends its last record.
+            let buffer = self.buffer.get_mut(written..).unwrap_or_default();
+            let ends = self.ends.get_mut(fields..).unwrap_or_default();
+            let (last, _, _, more) = self.reader.read_record(&[], buffer, ends);
+            result = last;
+            fields += more;
+        }
+        match result {
+            ReadRecordResult::Record => Ok(Some(Record { fields })),
+            ReadRecordResult::End => Ok(None),
+            ReadRecordResult::OutputFull => Err("a field is too long".into()),
+            ReadRecordResult::OutputEndsFull => Err("has too many fields".into()),
+            ReadRecordResult::InputEmpty => Err("ends within a record".into()),
+        }
+    }
+
+    fn field(&self, nth: usize) -> &[u8] {
+        let end = |nth: usize| self.ends.get(nth).copied().unwrap_or_default();
+        let start = if nth == 0 { 0 } else { end(nth - 1) };
+        self.buffer.get(start..end(nth)).unwrap_or_default()
+    }
+
+    /// What is between the fields of a record in place of commas, if it looks so: spreadsheets write
+    /// what their language has there.
+    fn separator(&self, record: Record) -> Option<&'static str> {
+        let only = (record.fields == 1).then(|| self.field(0))?;
+        match only.iter().find(|byte| matches!(byte, b';' | b'\t'))? {
+            b';' => Some("semicolons"),
+            _ => Some("tabs"),
+        }
+    }
+
+    /// A fault at a field of the record at hand.
+    fn fault(&self, file: &Path, field: usize, what: String) -> Fault {
+        let (line, column) = self.place(field);
+        Fault::at(file, line, column, what)
+    }
+
+    /// Line and column of a field of the record at hand: its text is walked through again, for
+    /// the reader does not keep places and rows without a fault should not pay for them.
+    fn place(&self, field: usize) -> (u64, u64) {
+        let mut line = self.line;
+        let mut rest = self.text.get(self.start..).unwrap_or_default();
+        // Blank lines and comments in front of the record.
+        loop {
+            let end = rest.iter().position(|&b| b == b'\n');
+            let first = rest.split(|&b| b == b'\n').next().unwrap_or_default();
+            let skipped = first.starts_with(b"#") || first.iter().all(|&b| b == b'\r');
+            match end {
+                Some(end) if skipped => rest = rest.get(end + 1..).unwrap_or_default(),
+                _ => break,
+            }
+            line += 1;
+        }
+        let (mut column, mut nth, mut within) = (1, 0, Within::Start);
+        for &byte in rest {
+            if nth == field {
+                break;
+            }
+            within = match (within, byte) {
+                (Within::Quotes, b'"') => Within::Closed,
+                (Within::Quotes, _) | (Within::Start | Within::Closed, b'"') => Within::Quotes,
+                (_, b'\r' | b'\n') => break,
+                (_, b',') => {
+                    nth += 1;
+                    Within::Start
+                }
+                _ => Within::Plain,
+            };
+            if byte == b'\n' {
+                line += 1;
+                column = 1;
+            } else if byte & 0xC0 != 0x80 {
+                column += 1;
+            }
+        }
+        (line, column)
+    }
+
+    /// The line in which the row of that number starts.
+    fn line_of_row(&self, row: u32) -> u64 {
+        let mut again = Records::new(self.text);
+        let mut next = || again.next().ok().flatten();
+        // The header is record 0.
+        for _ in 0..=row {
+            next();
+        }
+        next();
+        again.place(0).0
+    }
+}

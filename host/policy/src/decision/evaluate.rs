@@ -1,0 +1,235 @@
+//! Asking a chain of modules beside the decisions: of what was recorded, and for shadows. Nothing comes
+//! of it but an answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::PresharedKey;
+
+use crate::data::decision::{Allowance, Lookup, ModuleFault, Rules};
+use crate::data::service_subscription::Subscription;
+use crate::decision::answer::{Answer, Scope};
+use crate::decision::question::Asked;
+use crate::host::bindings::saegis::policy::types;
+use crate::host::call::Tables;
+use crate::host::maf_keys::{Known, MafKeys};
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::Installed;
+use crate::sandbox::invocation::View;
+use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::slots::Caller;
+
+/// What modules of a generation are asked with.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub sandbox: Arc<Sandbox>,
+    pub tables: Arc<Tables>,
+    pub subscription: Option<Arc<Subscription>>,
+    pub maf_keys: Option<Arc<dyn MafKeys>>,
+}
+
+/// What the modules of a chain said to a question.
+#[derive(Default)]
+pub(crate) struct Trace {
+    /// Whether the decision is recorded, and whether a shadow is to be asked as well. Where neither is
+    /// wanted, nothing is kept.
+    pub recorded: bool,
+    pub shadowed: bool,
+    passed: Vec<(Arc<Module>, Allowance)>,
+    ended: Option<Arc<Module>>,
+}
+
+impl Trace {
+    pub fn new(recorded: bool, shadowed: bool) -> Self {
+        Self { recorded, shadowed, ..Self::default() }
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.recorded || self.shadowed
+    }
+
+    /// A module left it to the next one.
+    pub fn passed(&mut self, module: &Arc<Module>, allowance: Allowance) {
+        if self.shadowed {
+            self.passed.push((module.clone(), allowance));
+        }
+    }
+
+    /// A module had the last word.
+    pub fn ended(&mut self, module: &Arc<Module>) {
+        if self.shadowed {
+            self.ended = Some(module.clone());
+        }
+    }
+
+    fn has_ended(&self, module: &Arc<Module>) -> bool {
+        self.ended.as_ref().is_some_and(|ended| Arc::ptr_eq(ended, module))
+    }
+
+    fn allowance(&self, module: &Arc<Module>) -> Option<Allowance> {
+        let found = self.passed.iter().find(|(passed, _)| Arc::ptr_eq(passed, module));
+        found.map(|(_, allowance)| *allowance)
+    }
+}
+
+/// What a chain came to.
+pub(crate) enum Came {
+    /// The module that had the last word before has it again.
+    AsBefore,
+    /// This, with the key of the credential that was found.
+    To(Answer, Option<PresharedKey>),
+    /// Somebody outside would have to be asked: a MAF for a key, or whomever a module with I/O asks.
+    NeedsOthers,
+}
+
+/// Asks a chain. What its modules said before they are not asked again.
+pub(crate) async fn ask(
+    chain: impl Iterator<Item = &Installed>,
+    means: &Means,
+    asked: &Asked,
+    at: SystemTime,
+    before: &Trace,
+) -> Came {
+    let hook = asked.hook();
+    let at_hand = means.maf_keys.clone().map(AtHand::of);
+    let maf_keys = at_hand.clone().map(|keys| keys as Arc<dyn MafKeys>);
+    let subscription = match asked.rules() {
+        Rules::OfGeneration => &means.subscription,
+        Rules::Given(rules) => rules,
+    };
+    let mut scope = Scope::Originator;
+    let mut narrow = |allowance| {
+        if allowance == Allowance::ThisRequest {
+            scope = Scope::ThisRequest;
+        }
+    };
+    let mut anybody = false;
+    for installed in chain.filter(|i| i.module.has(hook)) {
+        anybody = true;
+        let module = &installed.module;
+        if before.has_ended(module) {
+            return Came::AsBefore;
+        }
+        if let Some(allowance) = before.allowance(module) {
+            narrow(allowance);
+            continue;
+        }
+        if module.waits() {
+            return Came::NeedsOthers;
+        }
+        let view = View {
+            sandbox: &means.sandbox,
+            tables: &means.tables,
+            installed,
+            subscription,
+            maf_keys: &maf_keys,
+            caller: Caller::Association,
+            beside: Some(at),
+        };
+        let said = ask_one(module, &view, asked).await;
+        if at_hand.as_ref().is_some_and(|keys| keys.missed.load(Ordering::Relaxed)) {
+            return Came::NeedsOthers;
+        }
+        match said {
+            Said::Passed(allowance) => narrow(allowance),
+            Said::Ended(answer, key) => return Came::To(answer, key),
+        }
+    }
+    let answer = match hook {
+        Hook::CredentialLookup | Hook::CertificateMapping => Answer::Unclaimed,
+        // Where nobody was asked, nothing is allowed.
+        Hook::ImpersonationCheck | Hook::KeyRegistrationCheck if !anybody => {
+            let fault = ModuleFault::NoSandbox(String::new());
+            Answer::Failed { module: String::new(), cause: fault.cause().into() }
+        }
+        Hook::ImpersonationCheck | Hook::RegistrationCheck | Hook::KeyRegistrationCheck => {
+            Answer::Allowed { scope }
+        }
+    };
+    Came::To(answer, None)
+}
+
+/// What one module says.
+enum Said {
+    Passed(Allowance),
+    Ended(Answer, Option<PresharedKey>),
+}
+
+async fn ask_one(module: &Module, view: &View<'_>, asked: &Asked) -> Said {
+    let verdict = match asked {
+        Asked::Lookup(query) => {
+            return match module.lookup(view, query).await {
+                None => Said::Passed(Allowance::Originator),
+                Some(lookup) => {
+                    let answer = Answer::of_lookup(&lookup);
+                    let Lookup::Found(credential) = lookup else {
+                        return Said::Ended(answer, None);
+                    };
+                    Said::Ended(answer, Some(credential.key))
+                }
+            };
+        }
+        Asked::Mapping(query) => {
+            return match module.map_certificate(view, query).await {
+                None => Said::Passed(Allowance::Originator),
+                Some(mapping) => Said::Ended(Answer::of_mapping(&mapping), None),
+            };
+        }
+        Asked::Originator(association, primitive) => {
+            module.check_originator(view, association, primitive).await
+        }
+        Asked::Registration(association, registration) => {
+            module.check_registration(view, association, registration).await
+        }
+        Asked::KeyRegistration(association, registration) => {
+            module.check_key_registration(view, association, registration).await
+        }
+    };
+    said(module, verdict)
+}
+
+fn said(module: &Module, verdict: Result<types::Verdict, ModuleFault>) -> Said {
+    let name = module.name.clone();
+    match verdict {
+        Ok(types::Verdict::Allow(types::Scope::Originator)) => Said::Passed(Allowance::Originator),
+        Ok(types::Verdict::Allow(types::Scope::ThisRequest)) => {
+            Said::Passed(Allowance::ThisRequest)
+        }
+        Ok(types::Verdict::Deny(types::Denial { rsc, reason })) => {
+            Said::Ended(Answer::Denied { module: name, rsc, reason: Some(reason) }, None)
+        }
+        Err(fault) => {
+            Said::Ended(Answer::Failed { module: name, cause: fault.cause().into() }, None)
+        }
+    }
+}
+
+/// The keys of MAFs that are at hand: no MAF is asked for more.
+struct AtHand {
+    keys: Arc<dyn MafKeys>,
+    /// Whether one was wanted that is not at hand.
+    missed: AtomicBool,
+}
+
+impl AtHand {
+    fn of(keys: Arc<dyn MafKeys>) -> Arc<Self> {
+        Arc::new(Self { keys, missed: AtomicBool::new(false) })
+    }
+}
+
+impl MafKeys for AtHand {
+    fn known(&self, maf: &str, relative_key_id: &str) -> Known {
+        let known = self.keys.known(maf, relative_key_id);
+        if matches!(known, Known::NotYet) {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+        known
+    }
+
+    fn fetch(self: Arc<Self>, _: String, _: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,473 @@
+//! What policy was asked, in a form that outlives the moment: to be recorded and asked again, and to
+//! be put to a shadow module. There is never a key in it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use saegis_certificate::Flavour;
+use saegis_onem2m::id::{AbsoluteId, CredentialId};
+use serde::{Deserialize, Serialize};
+
+use crate::data::decision::{CertificateQuery, KeyRegistration, PskQuery, Registration, Rules};
+use crate::data::service_subscription::{NoNode, Rule, Subscription};
+use crate::host::bindings::saegis::policy::types;
+use crate::host::call::printable;
+use crate::sandbox::module::Hook;
+
+/// A decision that was asked for, as it is written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "hook", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Question {
+    /// Whose credential a psk_identity names.
+    CredentialLookup {
+        /// The psk_identity.
+        psk_identity: String,
+        /// The server name indicated.
+        server_name: Option<String>,
+        /// The peer.
+        peer: IpAddr,
+    },
+    /// Whom a certificate stands for.
+    CertificateMapping {
+        /// Its flavour.
+        flavour: MappedFlavour,
+        /// Its Credential-ID.
+        credential_id: String,
+        /// The server name indicated.
+        server_name: Option<String>,
+        /// The peer.
+        peer: IpAddr,
+        /// The rules that counted.
+        #[serde(default, skip_serializing_if = "KnownRules::are_of_policy")]
+        rules: KnownRules,
+    },
+    /// Whether a request may speak in the name of its From.
+    ImpersonationCheck {
+        /// The association.
+        association: Association,
+        /// The request.
+        primitive: Primitive,
+    },
+    /// Whether an AE may register.
+    RegistrationCheck {
+        /// The association.
+        association: Association,
+        /// The From as written.
+        from: Option<String>,
+        /// The App-ID.
+        app_id: String,
+        /// The rules that counted.
+        #[serde(default, skip_serializing_if = "KnownRules::are_of_policy")]
+        rules: KnownRules,
+    },
+    /// Whether a client of a MAF may register a key.
+    KeyRegistrationCheck {
+        /// The association.
+        association: Association,
+        /// What the key is for.
+        suid: u8,
+        /// Who may fetch it.
+        targets: Vec<String>,
+    },
+}
+
+/// The flavours that policy is asked about.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MappedFlavour {
+    /// A raw public key.
+    RawPublicKey,
+    /// A device certificate.
+    Device,
+    /// A Node-ID certificate.
+    NodeId,
+}
+
+/// A security association, as modules are told of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Association {
+    saef: Saef,
+    entity: Entity,
+    credential_id: String,
+    peer: String,
+    service_provider: Option<String>,
+    cse: String,
+    registrar: bool,
+}
+
+/// A framework for establishing associations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Saef {
+    /// Provisioned symmetric key.
+    ProvisionedSymmetricKey,
+    /// Certificates.
+    Certificate,
+    /// A key of a MAF.
+    Maf,
+}
+
+/// Whom a credential or an association stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entity {
+    /// An AE whose AE-ID is not known yet.
+    NotYetKnown,
+    /// An AE.
+    Ae(String),
+    /// Several AEs.
+    Aes(Vec<String>),
+    /// A CSE.
+    Cse(String),
+    /// A client of a MAF.
+    MafClient(String),
+}
+
+/// A request, as modules are told of it: without its content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Primitive {
+    operation: Operation,
+    to: String,
+    from: Option<String>,
+    resource_type: Option<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    named_originators: Vec<NamedOriginator>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Operation {
+    Create,
+    Retrieve,
+    Update,
+    Delete,
+    Notify,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedOriginator {
+    attribute: String,
+    value: String,
+}
+
+/// The rules of the service subscription that counted. Those that are not of the policy file are
+/// written down as far as they bear on the question.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownRules {
+    /// Those of the policy file.
+    #[default]
+    OfPolicy,
+    /// There was no service subscription.
+    NoProfile,
+    /// It had no node for the CSE.
+    NoNode,
+    /// These.
+    These(Vec<Rule>),
+}
+
+/// A question in the types of the runtime.
+#[derive(Clone)]
+pub(crate) enum Asked {
+    Lookup(PskQuery),
+    Mapping(CertificateQuery),
+    Originator(types::Association, types::Primitive),
+    Registration(types::Association, Registration),
+    KeyRegistration(types::Association, KeyRegistration),
+}
+
+impl Asked {
+    pub fn hook(&self) -> Hook {
+        match self {
+            Self::Lookup(_) => Hook::CredentialLookup,
+            Self::Mapping(_) => Hook::CertificateMapping,
+            Self::Originator(..) => Hook::ImpersonationCheck,
+            Self::Registration(..) => Hook::RegistrationCheck,
+            Self::KeyRegistration(..) => Hook::KeyRegistrationCheck,
+        }
+    }
+
+    /// The rules that it brings along.
+    pub fn rules(&self) -> &Rules {
+        match self {
+            Self::Mapping(query) => &query.rules,
+            Self::Registration(_, registration) => &registration.rules,
+            Self::Lookup(_) | Self::Originator(..) | Self::KeyRegistration(..) => {
+                &Rules::OfGeneration
+            }
+        }
+    }
+}
+
+impl From<&Asked> for Question {
+    fn from(asked: &Asked) -> Self {
+        match asked.clone() {
+            Asked::Lookup(PskQuery { psk_identity, server_name, peer }) => {
+                Self::CredentialLookup { psk_identity, server_name, peer }
+            }
+            Asked::Mapping(query) => {
+                let credential_id = query.credential_id.to_string();
+                Self::CertificateMapping {
+                    flavour: match query.flavour {
+                        Flavour::RawPublicKey => MappedFlavour::RawPublicKey,
+                        Flavour::NodeId => MappedFlavour::NodeId,
+                        // The others bind an entity by themselves, and no module is asked.
+                        Flavour::Device | Flavour::AeId | Flavour::CseId | Flavour::Fqdn => {
+                            MappedFlavour::Device
+                        }
+                    },
+                    server_name: query.server_name,
+                    peer: query.peer,
+                    rules: KnownRules::for_credential(&query.rules, &credential_id),
+                    credential_id,
+                }
+            }
+            Asked::Originator(association, primitive) => Self::ImpersonationCheck {
+                association: association.into(),
+                primitive: primitive.into(),
+            },
+            Asked::Registration(association, Registration { from, app_id, rules, .. }) => {
+                let rules = KnownRules::for_registration(
+                    &rules,
+                    &association.credential_id,
+                    &app_id,
+                    from.as_deref(),
+                );
+                Self::RegistrationCheck { association: association.into(), from, app_id, rules }
+            }
+            Asked::KeyRegistration(association, KeyRegistration { suid, targets }) => {
+                Self::KeyRegistrationCheck {
+                    association: association.into(),
+                    suid,
+                    targets: targets.iter().map(ToString::to_string).collect(),
+                }
+            }
+        }
+    }
+}
+
+/// A recorded question that nobody can have asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoQuestion(String);
+
+impl TryFrom<&Question> for Asked {
+    type Error = NoQuestion;
+
+    fn try_from(question: &Question) -> Result<Self, NoQuestion> {
+        Ok(match question.clone() {
+            Question::CredentialLookup { psk_identity, server_name, peer } => {
+                Self::Lookup(PskQuery { psk_identity, server_name, peer })
+            }
+            Question::CertificateMapping { flavour, credential_id, server_name, peer, rules } => {
+                let wrong = |e| NoQuestion(format!("credential_id {e}"));
+                Self::Mapping(CertificateQuery {
+                    flavour: match flavour {
+                        MappedFlavour::RawPublicKey => Flavour::RawPublicKey,
+                        MappedFlavour::Device => Flavour::Device,
+                        MappedFlavour::NodeId => Flavour::NodeId,
+                    },
+                    credential_id: CredentialId::parse(&credential_id).map_err(wrong)?,
+                    server_name,
+                    peer,
+                    rules: rules.into(),
+                })
+            }
+            Question::ImpersonationCheck { association, primitive } => {
+                Self::Originator(association.into(), primitive.into())
+            }
+            Question::RegistrationCheck { association, from, app_id, rules } => {
+                // What is announced has gone into the association already.
+                let rules = rules.into();
+                let registration = Registration { from, app_id, rules, announced: None };
+                Self::Registration(association.into(), registration)
+            }
+            Question::KeyRegistrationCheck { association, suid, targets } => {
+                let target = |t: &String| {
+                    AbsoluteId::parse(t).map_err(|e| NoQuestion(format!("a target {e}")))
+                };
+                let targets = targets.iter().map(target).collect::<Result<_, _>>()?;
+                Self::KeyRegistration(association.into(), KeyRegistration { suid, targets })
+            }
+        })
+    }
+}
+
+impl Question {
+    /// The hook that was asked.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        match self {
+            Self::CredentialLookup { .. } => Hook::CredentialLookup,
+            Self::CertificateMapping { .. } => Hook::CertificateMapping,
+            Self::ImpersonationCheck { .. } => Hook::ImpersonationCheck,
+            Self::RegistrationCheck { .. } => Hook::RegistrationCheck,
+            Self::KeyRegistrationCheck { .. } => Hook::KeyRegistrationCheck,
+        }
+    }
+}
+
+/// In words, for logs and lists: on one line, and not endless.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |from: &Option<String>| from.clone().unwrap_or_else(|| "nobody".into());
+        let text = match self {
+            Self::CredentialLookup { psk_identity, peer, .. } => {
+                format!("{psk_identity} from {peer}")
+            }
+            Self::CertificateMapping { credential_id, peer, .. } => {
+                format!("{credential_id} from {peer}")
+            }
+            Self::ImpersonationCheck { association, primitive } => format!(
+                "{}: {} {} as {}",
+                association.credential_id,
+                format!("{:?}", primitive.operation).to_lowercase(),
+                primitive.to,
+                name(&primitive.from),
+            ),
+            Self::RegistrationCheck { association, from, app_id, .. } => {
+                format!("{}: {app_id} as {}", association.credential_id, name(from))
+            }
+            Self::KeyRegistrationCheck { association, suid, targets } => {
+                format!("{}: SUID {suid} for {}", association.credential_id, targets.join(" "))
+            }
+        };
+        f.write_str(&printable(&text))
+    }
+}
+
+impl KnownRules {
+    fn are_of_policy(&self) -> bool {
+        matches!(self, Self::OfPolicy)
+    }
+
+    fn given(
+        rules: &Rules,
+        these: impl FnOnce(&Subscription) -> Result<Vec<Rule>, NoNode>,
+    ) -> Self {
+        match rules {
+            Rules::OfGeneration => Self::OfPolicy,
+            Rules::Given(None) => Self::NoProfile,
+            Rules::Given(Some(subscription)) => match these(subscription) {
+                Err(NoNode) => Self::NoNode,
+                Ok(rules) => Self::These(rules),
+            },
+        }
+    }
+
+    /// Those that allow a registration.
+    fn for_registration(rules: &Rules, credential: &str, app: &str, from: Option<&str>) -> Self {
+        Self::given(rules, |subscription| {
+            Ok(subscription.find(credential, app, from)?.into_iter().cloned().collect())
+        })
+    }
+
+    /// That there is one for the credential, which is all that matters of it.
+    fn for_credential(rules: &Rules, credential: &str) -> Self {
+        Self::given(rules, |subscription| {
+            let rule = |has: bool| {
+                has.then(|| Rule {
+                    name: "for this credential".into(),
+                    applicable_cred_ids: vec![credential.into()],
+                    allowed_app_ids: Vec::new(),
+                    allowed_aes: Vec::new(),
+                    allowed_role_ids: Vec::new(),
+                })
+            };
+            Ok(rule(subscription.has_rule_for(credential)?).into_iter().collect())
+        })
+    }
+}
+
+impl From<KnownRules> for Rules {
+    fn from(rules: KnownRules) -> Self {
+        let given = |rules| Self::Given(Some(Arc::new(Subscription::of(rules))));
+        match rules {
+            KnownRules::OfPolicy => Self::OfGeneration,
+            KnownRules::NoProfile => Self::Given(None),
+            KnownRules::NoNode => given(None),
+            KnownRules::These(rules) => given(Some(rules)),
+        }
+    }
+}
+
+/// Writes an enumeration of the contract as ours, and back, case by case.
+macro_rules! same_cases {
+    ($ours:ident, $theirs:path: $($case:ident $(($inner:ident))?),*) => {
+        impl From<$theirs> for $ours {
+            fn from(of: $theirs) -> Self {
+                use $theirs as Theirs;
+                match of { $(Theirs::$case $(($inner))? => Self::$case $(($inner))?),* }
+            }
+        }
+        impl From<$ours> for $theirs {
+            fn from(of: $ours) -> Self {
+                use $theirs as Theirs;
+                match of { $($ours::$case $(($inner))? => Theirs::$case $(($inner))?),* }
+            }
+        }
+    };
+}
+
+same_cases!(Saef, types::Saef: ProvisionedSymmetricKey, Certificate, Maf);
+same_cases!(Operation, types::Operation: Create, Retrieve, Update, Delete, Notify);
+same_cases!(Entity, types::Entity: NotYetKnown, Ae(id), Aes(ids), Cse(id), MafClient(id));
+
+/// Writes a record of the contract as ours, and back, field by field.
+macro_rules! same_fields {
+    ($ours:ident, $theirs:path: $($field:ident),*) => {
+        impl From<$theirs> for $ours {
+            fn from(of: $theirs) -> Self {
+                Self { $($field: of.$field.into()),* }
+            }
+        }
+        impl From<$ours> for $theirs {
+            fn from(of: $ours) -> Self {
+                Self { $($field: of.$field.into()),* }
+            }
+        }
+    };
+}
+
+same_fields!(Association, types::Association: saef, entity, credential_id, peer, service_provider,
+    cse, registrar);
+same_fields!(NamedOriginator, types::NamedOriginator: attribute, value);
+
+impl From<types::Primitive> for Primitive {
+    fn from(of: types::Primitive) -> Self {
+        Self {
+            operation: of.operation.into(),
+            to: of.to,
+            from: of.from,
+            resource_type: of.resource_type,
+            named_originators: of.named_originators.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Primitive> for types::Primitive {
+    fn from(of: Primitive) -> Self {
+        Self {
+            operation: of.operation.into(),
+            to: of.to,
+            from: of.from,
+            resource_type: of.resource_type,
+            named_originators: of.named_originators.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<saegis_onem2m::association::Saef> for Saef {
+    fn from(saef: saegis_onem2m::association::Saef) -> Self {
+        use saegis_onem2m::association::Saef as Theirs;
+        match saef {
+            Theirs::ProvisionedSymmetricKey => Self::ProvisionedSymmetricKey,
+            Theirs::Certificate => Self::Certificate,
+            Theirs::Maf => Self::Maf,
+        }
+    }
+}

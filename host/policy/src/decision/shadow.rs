@@ -1,0 +1,241 @@
+//! Shadow modules: asked beside those in force, so that what they would change is known before they
+//! change anything.
+//!
+//! A shadow stands where it would stand if it were in force: in the place of the module that it
+//! replaces, or else at its own place in the chain. What that chain comes to is compared with what the
+//! chain in force came to. What the modules in force have said to the question is known already, so
+//! they are not asked again, unless the decision did not come to them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::PresharedKey;
+
+use crate::data::fault::Fault;
+use crate::decision::answer::{Answer, Difference};
+use crate::decision::evaluate::{self as ask, Came, Means, Trace};
+use crate::decision::question::{Asked, Question};
+use crate::decision::shadow_queue::{Full, Queue};
+use crate::host::log_rate_limit::LogBudget;
+use crate::module::capability::Capability;
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::Installed;
+use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::observer::{Compared, Comparison};
+
+/// A shadow module of a generation.
+pub(crate) struct Shadow {
+    pub installed: Installed,
+    /// The chain as it would be with the module in force.
+    pub chain: Vec<Installed>,
+    pub counts: Arc<Counts>,
+    budget: LogBudget,
+}
+
+/// What came of a shadow's comparisons.
+#[derive(Default)]
+pub(crate) struct Counts {
+    agreed: AtomicU64,
+    disagreed: AtomicU64,
+    not_compared: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// A shadow module that could not be loaded. It changes nothing, and so does that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unloaded {
+    pub name: String,
+    pub faults: Vec<Fault>,
+}
+
+/// What whoever runs the gateway wants to know of a shadow module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowSummary {
+    /// The name of its file, without `.wasm`.
+    pub name: String,
+    /// What is wrong with it; if anything is, it is not asked.
+    pub faults: Vec<Fault>,
+    /// The module that it would take the place of.
+    pub replaces: Option<String>,
+    /// The hooks that it exports.
+    pub hooks: Vec<Hook>,
+    /// The capabilities that it has.
+    pub capabilities: Vec<Capability>,
+    /// SHA-256 of its file.
+    pub digest: [u8; 32],
+    /// Decisions that would have been the same.
+    pub agreed: u64,
+    /// Decisions that would have been others.
+    pub disagreed: u64,
+    /// Decisions that could not be made without asking a MAF, or a module with I/O.
+    pub not_compared: u64,
+    /// Decisions that were not put to it, for too many waited.
+    pub dropped: u64,
+}
+
+impl Shadow {
+    pub fn new(installed: Installed, chain: Vec<Installed>, counts: Arc<Counts>) -> Self {
+        let budget = LogBudget::new(&installed.module.name);
+        Self { installed, chain, counts, budget }
+    }
+
+    fn module(&self) -> &Arc<Module> {
+        &self.installed.module
+    }
+
+    fn summary(&self) -> ShadowSummary {
+        let module = self.module();
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        ShadowSummary {
+            name: module.name.clone(),
+            faults: Vec::new(),
+            replaces: module.manifest.replaces.clone(),
+            hooks: module.hooks(),
+            capabilities: module.capabilities.clone(),
+            digest: module.digest,
+            agreed: count(&self.counts.agreed),
+            disagreed: count(&self.counts.disagreed),
+            not_compared: count(&self.counts.not_compared),
+            dropped: count(&self.counts.dropped),
+        }
+    }
+
+    fn count(&self, sandbox: &Sandbox, hook: Hook, comparison: Comparison) {
+        let counter = match comparison {
+            Comparison::Agreed => &self.counts.agreed,
+            Comparison::Disagreed => &self.counts.disagreed,
+            Comparison::NotCompared => &self.counts.not_compared,
+            Comparison::Dropped => &self.counts.dropped,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        sandbox.tell_compared(&Compared { module: &self.module().name, hook, comparison });
+    }
+
+    /// Whether it has something to say to a hook.
+    pub fn concerns(&self, hook: Hook) -> bool {
+        self.module().has(hook)
+    }
+
+    /// Compares a decision with what it would have been with this one in force.
+    pub async fn compare(&self, job: &Job) {
+        let Job { means, asked, answer, key, at, trace } = job;
+        let hook = asked.hook();
+        let sees_keys =
+            |name: &str| self.chain.iter().any(|i| i.module.name == name && i.module.sees_keys());
+        let comparison = match ask::ask(self.chain.iter(), means, asked, *at, trace).await {
+            Came::AsBefore => Comparison::Agreed,
+            Came::NeedsOthers => Comparison::NotCompared,
+            Came::To(own, own_key) => {
+                let own = own.without_reasons_of(sees_keys);
+                let other_key = key.as_ref().map(PresharedKey::expose)
+                    != own_key.as_ref().map(PresharedKey::expose);
+                if answer.differs(&own) == Difference::Effect {
+                    self.tell(hook, asked, answer, &own.to_string());
+                    Comparison::Disagreed
+                } else if other_key {
+                    self.tell(hook, asked, answer, "found with another key");
+                    Comparison::Disagreed
+                } else {
+                    Comparison::Agreed
+                }
+            }
+        };
+        self.count(&means.sandbox, hook, comparison);
+    }
+
+    fn tell(&self, hook: Hook, asked: &Asked, in_force: &Answer, shadow: &str) {
+        if !self.budget.has_a_line() {
+            return;
+        }
+        let (module, question) = (&*self.module().name, Question::from(asked));
+        tracing::info!(
+            event = "shadow.disagreed",
+            module,
+            hook = hook.name(),
+            question = %question,
+            in_force = %in_force,
+            shadow,
+            "the shadow module {module} would change {hook} of {question}: {in_force} \u{2192} {shadow}"
+        );
+    }
+}
+
+/// A decision that is put to the shadows.
+pub(crate) struct Job {
+    pub means: Means,
+    pub asked: Asked,
+    pub answer: Answer,
+    pub key: Option<PresharedKey>,
+    pub at: SystemTime,
+    pub trace: Trace,
+}
+
+/// The shadow modules of a generation.
+pub(crate) struct Shadows {
+    pub loaded: Arc<[Shadow]>,
+    pub unloaded: Vec<Unloaded>,
+    pub queue: Queue,
+}
+
+impl Shadows {
+    pub fn none() -> Self {
+        Self { loaded: Arc::from([]), unloaded: Vec::new(), queue: Queue::none() }
+    }
+
+    /// Whether one of them has something to say to a hook.
+    pub fn concern(&self, hook: Hook) -> bool {
+        self.loaded.iter().any(|shadow| shadow.concerns(hook))
+    }
+
+    /// Puts a decision to them. It waits for nothing.
+    pub fn put(&self, job: Job) {
+        let (sandbox, hook) = (job.means.sandbox.clone(), job.asked.hook());
+        let Err(Full) = self.queue.put(self.loaded.clone(), job) else { return };
+        let of_hook = || self.loaded.iter().filter(|shadow| shadow.concerns(hook));
+        of_hook().for_each(|shadow| shadow.count(&sandbox, hook, Comparison::Dropped));
+        if self.queue.is_to_be_told() {
+            let names: Vec<_> = of_hook().map(|shadow| &*shadow.module().name).collect();
+            let names = names.join(", ");
+            tracing::warn!(
+                event = "shadow.behind",
+                modules = names,
+                "decisions come faster than the shadow modules are asked, and are dropped for them: \
+                 {names}"
+            );
+        }
+    }
+
+    /// Whether two generations have the same ones.
+    pub fn are_same(&self, other: &Self) -> bool {
+        self.unloaded == other.unloaded
+            && self.loaded.len() == other.loaded.len()
+            && self
+                .loaded
+                .iter()
+                .zip(&*other.loaded)
+                .all(|(a, b)| a.installed.is_same(&b.installed))
+    }
+
+    /// What has been counted of a module, if it was a shadow already.
+    pub fn counts_of(&self, module: &Arc<Module>) -> Option<Arc<Counts>> {
+        let found = self.loaded.iter().find(|shadow| Arc::ptr_eq(shadow.module(), module));
+        found.map(|shadow| shadow.counts.clone())
+    }
+
+    pub fn summaries(&self) -> Vec<ShadowSummary> {
+        let unloaded = self.unloaded.iter().map(|unloaded| ShadowSummary {
+            name: unloaded.name.clone(),
+            faults: unloaded.faults.clone(),
+            replaces: None,
+            hooks: Vec::new(),
+            capabilities: Vec::new(),
+            digest: [0; 32],
+            agreed: 0,
+            disagreed: 0,
+            not_compared: 0,
+            dropped: 0,
+        });
+        self.loaded.iter().map(Shadow::summary).chain(unloaded).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! Where decisions wait for the shadow modules, and how much of the machine those may take.
+//!
+//! Shadows are watched, and nobody waits for them: whatever they need comes last. One decision is put to
+//! them at a time, and after each nothing is done for as long as it took. So they have half of one
+//! processor at the most, whatever they do. What comes faster than that waits, up to a bound in number
+//! and one in bytes, and what is beyond either is dropped.
+
+use std::mem::size_of;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::data::decision::{CertificateQuery, KeyRegistration, PskQuery, Registration};
+use crate::decision::question::Asked;
+use crate::decision::shadow::{Job, Shadow};
+use crate::host::bindings::saegis::policy::types;
+
+/// Decisions that wait for the shadows.
+const MOST_WAITING: usize = 1024;
+/// What they may hold, in bytes: an identity and an address can be tens of kilobytes long.
+const MOST_BYTES: usize = 4 << 20;
+/// What is owed is paid once it is as much as this: a clock of milliseconds can't count less, and most
+/// modules answer in a tenth of one.
+const REST_AFTER: Duration = Duration::from_millis(5);
+/// How often it is told that decisions are dropped.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Where decisions wait for the shadows.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    sender: mpsc::Sender<Waiting>,
+    /// A permit for each byte that may wait.
+    room: Arc<Semaphore>,
+    /// When it was told the last time that decisions are dropped.
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+struct Waiting {
+    shadows: Arc<[Shadow]>,
+    job: Job,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Queue {
+    /// One that takes nothing.
+    pub fn none() -> Self {
+        Self::with(mpsc::channel(1).0)
+    }
+
+    /// Starts what asks the shadows. It ends with the last generation.
+    pub fn start() -> Self {
+        let (sender, waiting) = mpsc::channel(MOST_WAITING);
+        tokio::spawn(ask(waiting));
+        Self::with(sender)
+    }
+
+    fn with(sender: mpsc::Sender<Waiting>) -> Self {
+        Self { sender, room: Arc::new(Semaphore::new(MOST_BYTES)), told: Arc::default() }
+    }
+
+    /// Takes a decision, if there is room for it; it waits for nothing.
+    pub fn put(&self, shadows: Arc<[Shadow]>, job: Job) -> Result<(), Full> {
+        let bytes = u32::try_from(bytes(&job)).map_err(|_| Full)?;
+        let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| Full)?;
+        self.sender.try_send(Waiting { shadows, job, _room: room }).map_err(|_| Full)
+    }
+
+    /// Whether it is to be told, once in a while, that decisions are dropped.
+    pub fn is_to_be_told(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|at| at.elapsed() >= TELL_EVERY);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// As many decisions wait as may.
+pub(crate) struct Full;
+
+async fn ask(mut waiting: mpsc::Receiver<Waiting>) {
+    let mut owed = Duration::ZERO;
+    while let Some(Waiting { shadows, job, _room }) = waiting.recv().await {
+        let began = Instant::now();
+        // A task of its own: whatever became of it, the next one is compared.
+        let compared = tokio::spawn(async move {
+            for shadow in shadows.iter().filter(|shadow| shadow.concerns(job.asked.hook())) {
+                shadow.compare(&job).await;
+            }
+        });
+        // It can't be cancelled, and if it could, there would be nothing to do about it.
+        let _ = compared.await;
+        owed += began.elapsed();
+        if owed >= REST_AFTER {
+            tokio::time::sleep(owed).await;
+            owed = Duration::ZERO;
+        }
+    }
+}
+
+/// What a decision that waits holds of memory, and nobody else does.
+fn bytes(job: &Job) -> usize {
+    let asked = match &job.asked {
+        Asked::Lookup(PskQuery { psk_identity, server_name, .. }) => {
+            psk_identity.len() + optional(server_name)
+        }
+        Asked::Mapping(CertificateQuery { credential_id, server_name, .. }) => {
+            credential_id.to_string().len() + optional(server_name)
+        }
+        Asked::Originator(association, primitive) => {
+            let names = primitive.named_originators.iter();
+            let names: usize = names.map(|named| named.attribute.len() + named.value.len()).sum();
+            of_association(association) + primitive.to.len() + optional(&primitive.from) + names
+        }
+        Asked::Registration(association, Registration { from, app_id, .. }) => {
+            of_association(association) + app_id.len() + optional(from)
+        }
+        Asked::KeyRegistration(association, KeyRegistration { targets, .. }) => {
+            let targets: usize = targets.iter().map(|target| target.to_string().len()).sum();
+            of_association(association) + targets
+        }
+    };
+    size_of::<Waiting>() + asked + job.answer.to_string().len()
+}
+
+fn of_association(association: &types::Association) -> usize {
+    let entity = match &association.entity {
+        types::Entity::NotYetKnown => 0,
+        types::Entity::Ae(name) | types::Entity::Cse(name) | types::Entity::MafClient(name) => {
+            name.len()
+        }
+        types::Entity::Aes(names) => names.iter().map(String::len).sum(),
+    };
+    let provider = optional(&association.service_provider);
+    entity + association.credential_id.len() + association.peer.len() + provider
+}
+
+fn optional(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
+}

@@ -1,0 +1,347 @@
+//! Building a generation from what is on disk, off the hot path.
+
+mod modules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::data::background_thread as aside;
+use crate::data::disk::{Abandoned, DiskThreads, Urgency, under_way};
+use crate::data::fault::{Fault, Faults};
+use crate::data::files::Digest;
+use crate::data::service_subscription::{self as subscription, Subscription};
+use crate::data::shown::steers;
+use crate::data::table::Table;
+use crate::data::text;
+use crate::decision::shadow_queue::Queue;
+use crate::generation::certificates;
+use crate::generation::generation::Generation;
+use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
+use crate::generation::removals::{Missing, Present};
+use crate::generation::replacement::{self as lineage, Parts};
+use crate::generation::settings::Settings;
+use crate::host::call::Tables;
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::Installed;
+use crate::sandbox::module::Hook;
+pub(crate) use modules::load_manifest;
+use modules::{Loaded, load_modules};
+
+/// How a generation is built.
+#[derive(Clone, Copy)]
+pub(crate) struct Mode {
+    /// Who wants it.
+    pub urgency: Urgency,
+    /// Whether policy files that are gone are gone on purpose.
+    pub accept_removals: bool,
+}
+
+/// What was found on disk.
+pub(crate) struct Found {
+    /// The generation, or all that is wrong with it.
+    pub generation: Result<Generation, Faults>,
+    /// Whether the configuration is another than at the start; none, where that is not known.
+    pub configuration_changed: Option<bool>,
+}
+
+/// Builds the generation that follows `last`, in a bounded time. What has not changed since is taken
+/// over.
+pub(crate) async fn build(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    queue: &Queue,
+    threads: &DiskThreads,
+    last: Option<&Arc<Generation>>,
+    mode: Mode,
+) -> Found {
+    let (own, sandbox, last) = (settings.clone(), sandbox.clone(), last.cloned());
+    let queue = queue.clone();
+    let runtime = Handle::current();
+    let work = move |abandoned: &Abandoned| {
+        let given = Given { sandbox: &sandbox, queue: &queue, last: last.as_deref() };
+        Found {
+            generation: build_now(&own, given, mode, abandoned, &runtime),
+            configuration_changed: own.configuration.as_ref().map(|file| file.has_changed()),
+        }
+    };
+    threads.run(mode.urgency, work).await.unwrap_or_else(|error| Found {
+        generation: Err(error.faults(&settings.policies)),
+        configuration_changed: None,
+    })
+}
+
+/// What a generation is built with.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    sandbox: &'a Arc<Sandbox>,
+    queue: &'a Queue,
+    last: Option<&'a Generation>,
+}
+
+fn build_now(
+    settings: &Settings,
+    given: Given<'_>,
+    mode: Mode,
+    abandoned: &Abandoned,
+    runtime: &Handle,
+) -> Result<Generation, Faults> {
+    let Given { sandbox, queue, last } = given;
+    let mut faults = Vec::new();
+    let mut missing = Missing::new(last.filter(|_| !mode.accept_removals));
+    let policies = PolicyFiles::find(settings, &mut missing, &mut faults);
+    let tables = aside::give_way(|| {
+        load_tables(settings, &policies, (last, &mut missing), abandoned, &mut faults)
+    });
+    let LoadedTables { tables, digests: table_digests, exposed, in_folder } =
+        tables.map_err(|e| {
+            Faults(vec![Fault::of(
+                &settings.policies,
+                format!("there is no thread to load it: {e}"),
+            )])
+        })?;
+    let mut present = Present { policies: in_folder, ..Present::default() };
+    let mut found = |name: &str| present.policies.insert(name.into());
+    if policies.named {
+        found(artifact::FILE);
+    }
+    let (subscription, subscription_digest) =
+        load_subscription(settings, &policies, (last, &mut missing), &mut faults);
+    if subscription.is_some() && !policies.is_fetched(subscription::FILE) {
+        found(subscription::FILE);
+    }
+    let last_certificates = last.and_then(|last| last.certificates.as_ref());
+    let certificates = certificates::load(settings, last_certificates, &mut missing, &mut faults);
+    if certificates.is_some() {
+        found(certificates::FILE);
+    }
+    let from = (last, &mut missing, &tables);
+    let Loaded { all, unloaded, with_manifest } =
+        load_modules(settings, &policies, sandbox, from, runtime, &mut faults);
+    present.manifests = with_manifest;
+    let Parts { in_force: modules, kept, shadows } =
+        lineage::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
+    if faults.is_empty() {
+        for name in &settings.required {
+            if !modules.iter().any(|i| lineage::stands_for(i, name)) {
+                let file = settings.modules.join(format!("{name}.wasm"));
+                faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
+            }
+        }
+        let checks = |i: &Installed| i.module.has(Hook::RegistrationCheck);
+        if subscription.is_some() && !modules.iter().any(checks) {
+            let what = "says who may register, but no module exports registration-check, as \
+                        app-rules does; install it, or take the file away";
+            faults.push(Fault::of(&settings.policies.join(subscription::FILE), what));
+        }
+        let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
+        for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck].into_iter().chain(of_maf) {
+            if !modules.iter().any(|i| i.module.has(hook)) {
+                let whose = if settings.is_maf { "MAF" } else { "gateway" };
+                let what = format!("no module exports {hook}; a {whose} needs at least one");
+                faults.push(Fault::of(&settings.modules, what));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        missing.add_to(&mut faults);
+        return Err(Faults(faults));
+    }
+    Ok(Generation {
+        number: last.map_or(1, |last| last.number + 1),
+        modules,
+        kept,
+        shadows,
+        artifacts: policies.sources,
+        recorder: settings.recorder.clone(),
+        tables: Arc::new(tables),
+        table_digests,
+        exposed,
+        present,
+        missed: missing.into_faults(),
+        subscription,
+        subscription_digest,
+        certificates,
+        sandbox: sandbox.clone(),
+        service_provider: settings.service_provider.clone(),
+        cse: settings.cse.clone(),
+        registrars: settings.registrars.clone(),
+        maf_keys: settings.maf_keys.clone(),
+        is_maf: settings.is_maf,
+    })
+}
+
+/// Whether two generations were made from the same files.
+pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
+    a.table_digests == b.table_digests
+        && a.present == b.present
+        && a.subscription_digest == b.subscription_digest
+        && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
+        && same_modules(&a.modules, &b.modules)
+        && same_modules(&a.kept, &b.kept)
+        && a.shadows.are_same(&b.shadows)
+}
+
+fn same_modules(a: &[Installed], b: &[Installed]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b))
+}
+
+/// The policy tables of a generation.
+#[derive(Default)]
+struct LoadedTables {
+    tables: Tables,
+    digests: BTreeMap<String, Digest>,
+    /// Those whose files every user of the machine may read.
+    exposed: Vec<String>,
+    /// The files of those that are in the folder, or missed there.
+    in_folder: BTreeSet<String>,
+}
+
+/// The fault of a table that is treated like a private key, for it has many.
+const EXPOSED: &str = "has keys, and every user of this machine may read it; take that right away \
+                       (chmod o= on it), or set policy.allow-readable-tables";
+
+fn load_tables(
+    settings: &Settings,
+    policies: &PolicyFiles<'_>,
+    (last, missing): (Option<&Generation>, &mut Missing<'_>),
+    abandoned: &Abandoned,
+    faults: &mut Vec<Fault>,
+) -> LoadedTables {
+    let mut loaded = LoadedTables::default();
+    let mut all = list(&settings.policies, "csv", faults);
+    loaded.in_folder = all.keys().map(|name| format!("{name}.csv")).collect();
+    all.extend(policies.fetched("csv"));
+    for (name, path) in all {
+        if abandoned.is_set() {
+            break;
+        }
+        let source = match policies.read(&format!("{name}.csv"), settings.limits.file_size) {
+            Ok(source) => source,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        let unchanged = last
+            .filter(|last| last.table_digests.get(&name) == Some(&source.digest))
+            .and_then(|last| last.tables.get(&name));
+        let table = match unchanged {
+            Some(table) => Ok(table.clone()),
+            None => Table::parse(&path, &source.bytes).map(Arc::new),
+        };
+        match table {
+            Ok(table) => {
+                loaded.digests.insert(name.clone(), source.digest);
+                if source.exposed && table.has_keys() {
+                    if !settings.allow_readable_tables {
+                        faults.push(Fault::of(&path, EXPOSED));
+                    }
+                    loaded.exposed.push(name.clone());
+                }
+                loaded.tables.insert(name, table);
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    for name in missing.tables_before() {
+        let file = format!("{name}.csv");
+        if loaded.in_folder.contains(&file) || policies.is_fetched(&file) {
+            continue;
+        }
+        let Some(last) = missing.policy(settings, &file) else { continue };
+        if let (Some(table), Some(digest)) = (last.tables.get(name), last.table_digests.get(name)) {
+            loaded.tables.insert(name.into(), table.clone());
+            loaded.digests.insert(name.into(), *digest);
+            if last.exposed.iter().any(|exposed| exposed == name) {
+                loaded.exposed.push(name.into());
+            }
+            loaded.in_folder.insert(file);
+        }
+    }
+    loaded
+}
+
+fn load_subscription(
+    settings: &Settings,
+    policies: &PolicyFiles<'_>,
+    (last, missing): (Option<&Generation>, &mut Missing<'_>),
+    faults: &mut Vec<Fault>,
+) -> (Option<Arc<Subscription>>, Option<Digest>) {
+    let file = policies.called(subscription::FILE);
+    if !settings.subscription_file {
+        return (None, None);
+    }
+    let source = match policies.read_if_there(subscription::FILE, settings.limits.file_size) {
+        Ok(Some(source)) => source,
+        Ok(None) => {
+            let carried = missing.policy(settings, subscription::FILE);
+            return carried
+                .map(|last| (last.subscription.clone(), last.subscription_digest))
+                .unwrap_or_default();
+        }
+        Err(fault) => {
+            faults.push(fault);
+            return (None, None);
+        }
+    };
+    let digest = Some(source.digest);
+    if let Some(last) = last.filter(|last| last.subscription_digest == digest) {
+        return (last.subscription.clone(), digest);
+    }
+    let parsed = text::of(&file, &source.bytes).map_err(one);
+    let parsed = parsed.and_then(|text| Subscription::parse(&file, text, &settings.cse));
+    match parsed {
+        Ok(subscription) => (Some(Arc::new(subscription)), digest),
+        Err(found) => {
+            faults.extend(found);
+            (None, None)
+        }
+    }
+}
+
+fn one(fault: Fault) -> Vec<Fault> {
+    vec![fault]
+}
+
+/// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
+/// are what editors and file copies leave while they write.
+pub(crate) fn list(
+    folder: &Path,
+    extension: &str,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let entries = match under_way(folder, || std::fs::read_dir(folder)) {
+        Ok(entries) => entries,
+        Err(e) => {
+            faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+            return found;
+        }
+    };
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(e) => {
+                faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+                continue;
+            }
+        };
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        if path.extension().is_some_and(|e| e == extension) && !stem.starts_with('.') {
+            if stem.is_empty() {
+                faults.push(Fault::of(&path, "the file's name is not UTF-8"));
+            } else if stem.contains(steers) {
+                // It is a name in logs, metrics and answers.
+                let what = "the file's name has a character that begins a line or steers a terminal; \
+                            rename it";
+                faults.push(Fault::of(&path, what));
+            } else {
+                found.insert(stem.to_string(), path);
+            }
+        }
+    }
+    found
+}

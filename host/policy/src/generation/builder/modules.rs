@@ -1,0 +1,268 @@
+//! Loading the modules of a generation, each with its manifest and what its manifest asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::{list, one};
+use crate::data::fault::Fault;
+use crate::data::files;
+use crate::data::text;
+use crate::decision::shadow::Unloaded;
+use crate::generation::generation::Generation;
+use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
+use crate::generation::removals::Missing;
+use crate::generation::replacement as lineage;
+use crate::generation::settings::{Grants, Settings};
+use crate::host::call::{Files, Tables};
+use crate::host::capabilities::Io;
+use crate::module::manifest::Manifest;
+use crate::module::signature::{self, Required, Signed, Trust};
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::{Installed, reuse, tables_read};
+use crate::sandbox::module::Module;
+
+/// The modules that are on disk, and the shadows that could not be loaded.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub all: Vec<Installed>,
+    pub unloaded: Vec<Unloaded>,
+    /// The names of those that have a manifest, or whose manifest is missed.
+    pub with_manifest: BTreeSet<String>,
+}
+
+pub(super) fn load_modules(
+    settings: &Settings,
+    policies: &PolicyFiles<'_>,
+    sandbox: &Arc<Sandbox>,
+    (last, missing, tables): (Option<&Generation>, &mut Missing<'_>, &Tables),
+    runtime: &Handle,
+    faults: &mut Vec<Fault>,
+) -> Loaded {
+    let mut loaded = Loaded::default();
+    let trust = match settings.signatures.as_ref().map(Required::trust).transpose() {
+        Ok(trust) => trust,
+        Err(found) => {
+            faults.extend(found);
+            return loaded;
+        }
+    };
+    let trust = trust.as_ref();
+    let mut files = list(&settings.modules, "wasm", faults);
+    // A manifest may name a module of a registry.
+    for (name, manifest) in list(&settings.modules, "toml", &mut Vec::new()) {
+        files.entry(name).or_insert(manifest);
+    }
+    files.extend(settings.changes.modules.clone());
+    let mut manifests = BTreeMap::new();
+    let mut signatures = BTreeMap::new();
+    // What is wrong is told in the order of the modules' names.
+    let mut wrong = BTreeMap::new();
+    for (name, path) in &files {
+        let mut found = manifest_of(settings, name, path, trust);
+        // A signature counts for the file alone: a signed module without its manifest is refused.
+        if matches!(&found, Ok(None)) && !is_manifest(path) && trust.is_none() {
+            let carried = missing.manifest(name, &path.with_extension("toml"));
+            let carried = carried.map(|carried| carried.map(|manifest| (manifest, None)));
+            found = carried.map_err(one);
+        }
+        if matches!(&found, Ok(Some(_))) {
+            loaded.with_manifest.insert(name.clone());
+        }
+        match found.map(Option::unwrap_or_default) {
+            // A manifest of which there is no module, here or elsewhere, is nobody's.
+            Ok((manifest, _)) if is_manifest(path) && manifest.source.is_none() => {}
+            Ok((manifest, signed)) => {
+                manifests.insert(name.clone(), manifest);
+                signatures.insert(name, signed);
+            }
+            Err(found) => {
+                wrong.insert(name, found);
+            }
+        }
+    }
+    let context = Context { settings, policies, trust, sandbox, last, runtime, tables };
+    for (name, manifest) in &manifests {
+        let Some(path) = files.get(name) else { continue };
+        let lineage = lineage::lineage(name, &manifests)
+            .map_err(|what| one(Fault::of(&path.with_extension("toml"), what)));
+        let installed = lineage.and_then(|lineage| {
+            // What is not there leaves nobody anything.
+            let there = lineage.iter().filter(|name| manifests.contains_key(*name));
+            let of: Vec<_> = there.map(String::as_str).collect();
+            let grants = settings.grants.with_heir(name, &of);
+            let order = lineage::order(name, &lineage, &manifests);
+            let signed = signatures.get(name).copied().flatten();
+            let LoadedModule { module, files, signed, tables } =
+                load_module(&context, missing, (name, path, manifest), signed, &grants)?;
+            let kept = reuse(&module, path, &grants).map_err(one)?;
+            let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
+            let last = last.map(|last| &*last.io);
+            let io = Io::of((&module, path), &lineage, &grants, &settings.stores, last)?;
+            let (io, kept) = (Arc::new(io), kept.map(Arc::new));
+            Ok(Installed { module, files, order, lineage, signed, tables, io, kept })
+        });
+        match installed {
+            Ok(one) => loaded.all.push(one),
+            // A shadow changes nothing, and so it keeps nothing from coming into force.
+            Err(faults) if manifest.is_shadow() => {
+                loaded.unloaded.push(Unloaded { name: name.clone(), faults });
+            }
+            Err(found) => {
+                wrong.insert(name, found);
+            }
+        }
+    }
+    faults.extend(wrong.into_values().flatten());
+    loaded
+}
+
+/// What a module is loaded with.
+struct Context<'a> {
+    settings: &'a Settings,
+    policies: &'a PolicyFiles<'a>,
+    trust: Option<&'a Trust>,
+    sandbox: &'a Arc<Sandbox>,
+    last: Option<&'a Generation>,
+    runtime: &'a Handle,
+    tables: &'a Tables,
+}
+
+/// A module that was loaded, and what it was loaded with.
+struct LoadedModule {
+    module: Arc<Module>,
+    files: Arc<Files>,
+    signed: Option<Signed>,
+    /// The tables that it reads.
+    tables: Vec<String>,
+}
+
+/// Loads a module by its file, or from where its manifest says that it comes.
+fn load_module(
+    context: &Context<'_>,
+    missing: &mut Missing<'_>,
+    (name, path, manifest): (&str, &Path, &Manifest),
+    manifest_signed: Option<Signed>,
+    grants: &Grants,
+) -> Result<LoadedModule, Vec<Fault>> {
+    let &Context { settings, policies, trust, sandbox, last, runtime, .. } = context;
+    if !settings.changes.modules.contains_key(name) {
+        files::stays_in(&settings.modules, path).map_err(one)?;
+    }
+    let (source, signed) = match &manifest.source {
+        Some(_) if !is_manifest(path) => {
+            let what = format!("says where the module comes from, and {name}.wasm is here too");
+            return Err(one(Fault::of(&path.with_extension("toml"), what)));
+        }
+        // The reference pins it, and is signed with the manifest.
+        Some(from) => {
+            let source = artifact::read_module(settings, path, from).map_err(one)?;
+            (source, manifest_signed)
+        }
+        None => {
+            let source = files::read(path, settings.limits.module_size).map_err(one)?;
+            let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
+            let signed = signed.transpose().map_err(one)?;
+            if signed.is_some() && manifest_signed.is_none() {
+                // Else whoever takes a manifest away makes a shadow decide.
+                let what = "has no manifest, and a signed module must have one that is signed too";
+                return Err(one(Fault::of(path, what)));
+            }
+            (source, signed)
+        }
+    };
+    manifest.check_digest(path, &source.digest).map_err(one)?;
+    let unchanged = last.and_then(|last| {
+        let same = |m: &Arc<Module>| {
+            // What was granted may be no more: `replaces` of others has changed.
+            let granted = manifest.capabilities.iter().all(|c| grants.allow(name, *c));
+            m.name == name && m.digest == source.digest && m.manifest == *manifest && granted
+        };
+        last.all_modules().find(|m| same(m)).cloned()
+    });
+    let mut own_files = Files::new();
+    for file in &manifest.files {
+        // What a module can't hold it can't read.
+        let limit = settings.limits.memory as u64;
+        let source = policies.read_if_there(file, limit).map_err(one)?;
+        let content = match source {
+            Some(source) => Some(Arc::from(source.bytes.as_slice())),
+            None => missing.module_file(name, file, &policies.called(file)),
+        };
+        let content = match content {
+            Some(content) => content,
+            // It says why there is none.
+            None => Arc::from(policies.read(file, limit).map_err(one)?.bytes.as_slice()),
+        };
+        own_files.insert(file.clone(), content);
+    }
+    let module = match unchanged {
+        Some(module) => module,
+        None => {
+            let module = Module::load(sandbox, grants, name, path, &source, manifest.clone())
+                .map_err(one)?;
+            runtime
+                .block_on(module.try_start(sandbox))
+                .map_err(|e| one(Fault::of(path, format!("can't be started: {e}"))))?;
+            Arc::new(module)
+        }
+    };
+    let tables = tables_read(&module, &source.bytes, grants, context.tables.keys());
+    Ok(LoadedModule { module, files: Arc::new(own_files), signed, tables })
+}
+
+/// Largest manifest, in bytes.
+const MAX_MANIFEST: u64 = 64 << 10;
+
+/// Whether a module is named by its manifest alone, which says where it comes from.
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The manifest of a module, if there is one, or the one that is to be taken for its.
+fn manifest_of(
+    settings: &Settings,
+    name: &str,
+    module: &Path,
+    trust: Option<&Trust>,
+) -> Result<Option<ManifestOf>, Vec<Fault>> {
+    let path = module.with_extension("toml");
+    if let Some(text) = settings.changes.manifests.get(name) {
+        // A change that nobody has signed is none.
+        if trust.is_some() {
+            let what = "is signed: who changes it signs it anew (modules.require-signature)";
+            return Err(one(Fault::of(&path, what)));
+        }
+        return Manifest::parse(&path, text).map(|manifest| Some((manifest, None)));
+    }
+    if !settings.changes.modules.contains_key(name) {
+        files::stays_in(&settings.modules, &path).map_err(one)?;
+    }
+    load_manifest(&path, trust)
+}
+
+/// A manifest, with whose it is, if it must be somebody's.
+type ManifestOf = (Manifest, Option<Signed>);
+
+/// Reads a manifest, if there is one.
+pub(crate) fn load_manifest(
+    path: &Path,
+    trust: Option<&Trust>,
+) -> Result<Option<ManifestOf>, Vec<Fault>> {
+    let Some(source) = files::read_if_there(path, MAX_MANIFEST).map_err(one)? else {
+        return Ok(None);
+    };
+    let text = text::of(path, &source.bytes).map_err(one)?;
+    let manifest = Manifest::parse(path, text)?;
+    let Some(trust) = trust else { return Ok(Some((manifest, None))) };
+    let signed = signature::demand(path, &source.bytes, trust).map_err(one)?;
+    if manifest.digest.is_none() && manifest.source.is_none() {
+        // Else it could be put beside another module that is signed.
+        let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of the \
+                    module, and sign it anew";
+        return Err(one(Fault::of(path, what)));
+    }
+    Ok(Some((manifest, Some(signed))))
+}

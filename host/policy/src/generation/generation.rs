@@ -1,0 +1,447 @@
+//! Generations: all modules and policy files that were loaded together.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use saegis_onem2m::association::{Saef, SecurityAssociation};
+use saegis_onem2m::credential::{Entity, PresharedKey};
+use saegis_onem2m::id::{AeIdStem, CseId};
+use saegis_onem2m::primitive::RequestPrimitive;
+
+use crate::data::decision::{
+    Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, PskQuery, Registration, Rules,
+    Verdict,
+};
+use crate::data::fault::Fault;
+use crate::data::files::Digest;
+use crate::data::service_subscription::Subscription;
+use crate::decision::answer::Answer;
+use crate::decision::chain::{Chain, primitive_record};
+use crate::decision::evaluate::{self as ask, Came, Means, Trace};
+use crate::decision::question::{Asked, NoQuestion, Question};
+use crate::decision::record::{Again, Decision, Recorder};
+use crate::decision::shadow::{Job, ShadowSummary, Shadows};
+use crate::generation::certificates::Certificates;
+use crate::generation::removals::Present;
+use crate::host::bindings::saegis::policy::types;
+use crate::host::call::Tables;
+use crate::host::maf_keys::MafKeys;
+use crate::module::capability::Capability;
+use crate::module::signature::Signed;
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::Installed;
+use crate::sandbox::invocation::View;
+use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::slots::Caller;
+
+/// All modules and policy files that were loaded together. It never changes; whoever holds it
+/// sees one state of policy from start to end.
+pub struct Generation {
+    /// Counts from 1; each generation put in force has the next number.
+    pub number: u64,
+    pub(crate) modules: Vec<Installed>,
+    /// Modules whose place others have taken.
+    pub(crate) kept: Vec<Installed>,
+    pub(crate) shadows: Shadows,
+    /// The artifacts of which policy files are.
+    pub(crate) artifacts: Vec<String>,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    pub(crate) tables: Arc<Tables>,
+    /// What the tables were parsed from, by name.
+    pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
+    /// The tables whose files every user of the machine may read.
+    pub(crate) exposed: Vec<String>,
+    /// The files that would be missed if they were gone.
+    pub(crate) present: Present,
+    /// What is wrong with those that are gone, and whose content is that of the generation before.
+    pub(crate) missed: Vec<Fault>,
+    /// The service subscription, if there is one, and what it was parsed from.
+    pub(crate) subscription: Option<Arc<Subscription>>,
+    pub(crate) subscription_digest: Option<Digest>,
+    /// What the gateway shows and whom it believes, if it has to do with certificates.
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// The service provider's domain name, which modules are told.
+    pub(crate) service_provider: Option<String>,
+    /// This CSE, and those that it registers with, which modules are told.
+    pub(crate) cse: CseId,
+    pub(crate) registrars: Vec<CseId>,
+    /// Who fetches keys of MAFs.
+    pub(crate) maf_keys: Option<Arc<dyn MafKeys>>,
+    pub(crate) is_maf: bool,
+}
+
+/// What whoever runs the gateway wants to know of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleSummary {
+    /// The name of its file, without `.wasm`.
+    pub name: String,
+    /// The module whose place it has taken.
+    pub replaces: Option<String>,
+    /// The hooks that it exports.
+    pub hooks: Vec<Hook>,
+    /// The capabilities that it has.
+    pub capabilities: Vec<Capability>,
+    /// SHA-256 of its file.
+    pub digest: [u8; 32],
+    /// Whose signature counted, where one was asked for.
+    pub signed: Option<Signed>,
+    /// Where it came from, if not from the folder.
+    pub source: Option<String>,
+}
+
+/// What whoever runs the gateway wants to know of a policy table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSummary {
+    /// The name of its file, without `.csv`.
+    pub name: String,
+    /// How many rows it has.
+    pub rows: usize,
+    /// How many of its keys are shorter than 16 bytes.
+    pub short_keys: usize,
+    /// The line of the first of them.
+    pub first_short_key: Option<u64>,
+    /// Whether every user of the machine may read its file.
+    pub exposed: bool,
+    /// The modules that read it, shadows among them, as far as can be told without running them.
+    pub read_by: Vec<String>,
+}
+
+impl Generation {
+    /// The modules, in the order in which they are asked.
+    #[must_use]
+    pub fn modules(&self) -> Vec<ModuleSummary> {
+        let summary = |m: &Arc<Module>, signed| ModuleSummary {
+            name: m.name.clone(),
+            replaces: m.manifest.replaces.clone(),
+            hooks: m.hooks(),
+            capabilities: m.capabilities.clone(),
+            digest: m.digest,
+            signed,
+            source: m.manifest.source.clone(),
+        };
+        self.modules.iter().map(|i| summary(&i.module, i.signed)).collect()
+    }
+
+    /// The shadow modules, those that could not be loaded among them.
+    #[must_use]
+    pub fn shadows(&self) -> Vec<ShadowSummary> {
+        self.shadows.summaries()
+    }
+
+    /// The modules whose place others have taken, by name.
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
+        self.kept.iter().map(|installed| installed.module.name.clone()).collect()
+    }
+
+    /// The policy tables, by name.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableSummary> {
+        let summary = |(name, table): (&String, &Arc<crate::Table>)| TableSummary {
+            name: name.clone(),
+            rows: table.rows(),
+            short_keys: table.short_keys(),
+            first_short_key: table.first_short_key(),
+            exposed: self.exposed.contains(name),
+            read_by: self.readers(name),
+        };
+        self.tables.iter().map(summary).collect()
+    }
+
+    fn readers(&self, table: &String) -> Vec<String> {
+        let shadows = self.shadows.loaded.iter().map(|shadow| &shadow.installed);
+        let readers = self.modules.iter().chain(shadows).filter(|i| i.tables.contains(table));
+        readers.map(|i| i.module.name.clone()).collect()
+    }
+
+    /// How many rules of the service subscription concern this CSE; none, where there is no
+    /// service subscription.
+    #[must_use]
+    pub fn rules(&self) -> Option<usize> {
+        self.subscription.as_ref().map(|subscription| subscription.rules())
+    }
+
+    /// The rules of the service subscription that concern another CSE, as the policy file has them.
+    #[must_use]
+    pub fn rules_of(&self, cse: &CseId) -> Option<Arc<Subscription>> {
+        self.subscription.as_ref().map(|subscription| subscription.of_cse(cse))
+    }
+
+    /// What the gateway shows and whom it believes, if it has to do with certificates. It is the
+    /// same as long as nothing of it has changed.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
+    }
+
+    /// Whether a policy table has a credential for the AE-ID-Stem, so that nobody else may take it
+    /// for its own.
+    #[must_use]
+    pub fn reserves(&self, stem: &AeIdStem) -> bool {
+        self.tables.values().any(|table| table.names_ae(stem.as_str()))
+    }
+
+    /// All modules, whatever their part.
+    pub(crate) fn all_modules(&self) -> impl Iterator<Item = &Arc<Module>> {
+        self.all_installed().map(|i| &i.module)
+    }
+
+    pub(crate) fn all_installed(&self) -> impl Iterator<Item = &Installed> {
+        let installed = self.modules.iter().chain(&self.kept);
+        installed.chain(self.shadows.loaded.iter().map(|s| &s.installed))
+    }
+
+    /// The files that are gone, and whose content it has taken over from the generation before.
+    #[must_use]
+    pub fn missed(&self) -> &[Fault] {
+        &self.missed
+    }
+
+    fn chain(&self, hook: Hook) -> impl Iterator<Item = &Installed> {
+        self.modules.iter().filter(move |i| i.module.has(hook))
+    }
+
+    fn view<'a>(&'a self, installed: &'a Installed, caller: Caller) -> View<'a> {
+        View {
+            sandbox: &self.sandbox,
+            tables: &self.tables,
+            installed,
+            subscription: &self.subscription,
+            maf_keys: &self.maf_keys,
+            caller,
+            beside: None,
+        }
+    }
+
+    fn means(&self) -> Means {
+        Means {
+            sandbox: self.sandbox.clone(),
+            tables: self.tables.clone(),
+            subscription: self.subscription.clone(),
+            maf_keys: self.maf_keys.clone(),
+        }
+    }
+
+    /// What the modules of a hook are about to say, for whoever wants to know it afterwards.
+    fn trace(&self, hook: Hook) -> Trace {
+        let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.takes());
+        Trace::new(recorded, self.shadows.concern(hook))
+    }
+
+    /// Has a decision recorded and put to the shadows, where that is wanted.
+    fn witness(
+        &self,
+        trace: Trace,
+        asked: impl FnOnce() -> Asked,
+        answer: impl FnOnce() -> Answer,
+        key: Option<&PresharedKey>,
+    ) {
+        if !trace.is_wanted() {
+            return;
+        }
+        let (asked, answer) = (asked(), self.without_keys(answer()));
+        if trace.recorded
+            && let Some(recorder) = &self.recorder
+        {
+            recorder.take(&Decision::now(self.number, &asked, &answer));
+        }
+        if trace.shadowed {
+            // A key that was found is a key that can be copied.
+            let key = key.and_then(|key| PresharedKey::new(key.expose()).ok());
+            let (means, at) = (self.means(), SystemTime::now());
+            self.shadows.put(Job { means, asked, answer, key, at, trace });
+        }
+    }
+
+    fn without_keys(&self, answer: Answer) -> Answer {
+        let sees_keys =
+            |name: &str| self.modules.iter().any(|i| i.module.name == name && i.module.sees_keys());
+        answer.without_reasons_of(sees_keys)
+    }
+
+    /// Asks what was recorded again, as of the time `at`. Nobody is told of it: it is neither recorded
+    /// nor put to shadows, and neither a MAF nor a module with I/O is asked.
+    ///
+    /// # Errors
+    /// When it is no question that a gateway asks.
+    pub async fn ask_again(
+        &self,
+        question: &Question,
+        at: SystemTime,
+    ) -> Result<Again, NoQuestion> {
+        let asked = Asked::try_from(question)?;
+        let (modules, before) = (self.modules.iter(), Trace::default());
+        Ok(match ask::ask(modules, &self.means(), &asked, at, &before).await {
+            Came::To(answer, _) => Again::Answered(self.without_keys(answer)),
+            Came::AsBefore | Came::NeedsOthers => Again::NeedsOthers,
+        })
+    }
+
+    /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends
+    /// the search: the identity could have been its own.
+    ///
+    /// It is for a handshake: the call has a part of the peer address's share of sandboxes.
+    pub async fn lookup(&self, query: &PskQuery) -> Lookup {
+        self.lookup_for(query, Caller::Peer(query.peer)).await
+    }
+
+    /// Does the same for an association, or to make one: nobody in a handshake is in its way.
+    pub async fn lookup_again(&self, query: &PskQuery) -> Lookup {
+        self.lookup_for(query, Caller::Association).await
+    }
+
+    async fn lookup_for(&self, query: &PskQuery, caller: Caller) -> Lookup {
+        let mut trace = self.trace(Hook::CredentialLookup);
+        let mut answer = Lookup::Unclaimed;
+        for installed in self.chain(Hook::CredentialLookup) {
+            if let Some(last) = installed.module.lookup(&self.view(installed, caller), query).await
+            {
+                trace.ended(&installed.module);
+                answer = last;
+                break;
+            }
+            trace.passed(&installed.module, Allowance::Originator);
+        }
+        let key = match &answer {
+            Lookup::Found(credential) => Some(&credential.key),
+            Lookup::Unclaimed | Lookup::Refused(_) | Lookup::Failed { .. } => None,
+        };
+        let asked = || Asked::Lookup(query.clone());
+        self.witness(trace, asked, || Answer::of_lookup(&answer), key);
+        answer
+    }
+
+    /// Asks the certificate-mapping modules in turn whom a certificate stands for, until one claims
+    /// it. A module that fails ends the search.
+    ///
+    /// It is for a handshake: the call has a part of the peer address's share of sandboxes.
+    pub async fn map_certificate(&self, query: &CertificateQuery) -> Mapping {
+        self.map_certificate_for(query, Caller::Peer(query.peer)).await
+    }
+
+    /// Does the same for an association: nobody in a handshake is in its way.
+    pub async fn map_certificate_again(&self, query: &CertificateQuery) -> Mapping {
+        self.map_certificate_for(query, Caller::Association).await
+    }
+
+    async fn map_certificate_for(&self, query: &CertificateQuery, caller: Caller) -> Mapping {
+        let mut trace = self.trace(Hook::CertificateMapping);
+        let mut answer = Mapping::Unclaimed;
+        for installed in self.chain(Hook::CertificateMapping) {
+            let mut view = self.view(installed, caller);
+            if let Rules::Given(subscription) = &query.rules {
+                view.subscription = subscription;
+            }
+            if let Some(last) = installed.module.map_certificate(&view, query).await {
+                trace.ended(&installed.module);
+                answer = last;
+                break;
+            }
+            trace.passed(&installed.module, Allowance::Originator);
+        }
+        let asked = || Asked::Mapping(query.clone());
+        self.witness(trace, asked, || Answer::of_mapping(&answer), None);
+        answer
+    }
+
+    /// Asks every impersonation-check module whether the request may speak in the name of its
+    /// From. The first that does not allow it has the last word.
+    pub async fn check_originator(
+        &self,
+        association: &SecurityAssociation,
+        request: &RequestPrimitive,
+    ) -> Verdict {
+        let association = self.association_record(association);
+        let primitive = primitive_record(request);
+        let mut chain = Chain::new(self.trace(Hook::ImpersonationCheck));
+        for installed in self.chain(Hook::ImpersonationCheck) {
+            let (module, view) = (&installed.module, self.view(installed, Caller::Association));
+            let answer = module.check_originator(&view, &association, &primitive).await;
+            if chain.ends(module, answer) {
+                break;
+            }
+        }
+        let (verdict, trace) = chain.end_if_asked();
+        let asked = || Asked::Originator(association, primitive);
+        self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
+        verdict
+    }
+
+    /// Asks every registration-check module whether an AE may register.
+    pub async fn check_registration(
+        &self,
+        association: &SecurityAssociation,
+        registration: &Registration,
+    ) -> Verdict {
+        let mut association = self.association_record(association);
+        if let Some(credential_id) = &registration.announced {
+            association.credential_id.clone_from(credential_id);
+            association.entity = types::Entity::NotYetKnown;
+        }
+        let mut chain = Chain::new(self.trace(Hook::RegistrationCheck));
+        for installed in self.chain(Hook::RegistrationCheck) {
+            let (module, mut view) = (&installed.module, self.view(installed, Caller::Association));
+            if let Rules::Given(subscription) = &registration.rules {
+                view.subscription = subscription;
+            }
+            let answer = module.check_registration(&view, &association, registration).await;
+            if chain.ends(module, answer) {
+                break;
+            }
+        }
+        let (verdict, trace) = chain.end();
+        let asked = || Asked::Registration(association, registration.clone());
+        self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
+        verdict
+    }
+
+    /// The service provider's domain name.
+    #[must_use]
+    pub fn service_provider(&self) -> Option<&str> {
+        self.service_provider.as_deref()
+    }
+
+    /// Whether this is the policy of a MAF.
+    #[must_use]
+    pub fn is_maf(&self) -> bool {
+        self.is_maf
+    }
+
+    /// Asks every key-registration-check module whether a client of a MAF may register a key.
+    pub async fn check_key_registration(
+        &self,
+        association: &SecurityAssociation,
+        registration: &KeyRegistration,
+    ) -> Verdict {
+        let association = self.association_record(association);
+        let mut chain = Chain::new(self.trace(Hook::KeyRegistrationCheck));
+        for installed in self.chain(Hook::KeyRegistrationCheck) {
+            let (module, view) = (&installed.module, self.view(installed, Caller::Association));
+            let answer = module.check_key_registration(&view, &association, registration).await;
+            if chain.ends(module, answer) {
+                break;
+            }
+        }
+        let (verdict, trace) = chain.end_if_asked();
+        let asked = || Asked::KeyRegistration(association, registration.clone());
+        self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
+        verdict
+    }
+
+    fn association_record(&self, association: &SecurityAssociation) -> types::Association {
+        types::Association {
+            saef: match association.saef {
+                Saef::ProvisionedSymmetricKey => types::Saef::ProvisionedSymmetricKey,
+                Saef::Certificate => types::Saef::Certificate,
+                Saef::Maf => types::Saef::Maf,
+            },
+            entity: association.entity().into(),
+            credential_id: association.credential_id.to_string(),
+            peer: association.peer.ip().to_string(),
+            service_provider: self.service_provider.clone(),
+            cse: self.cse.bare().into(),
+            registrar: matches!(association.entity(), Entity::Cse(cse) if self.registrars.contains(cse)),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Modules and policy files that come from a registry, in place of a file in a folder.
+//!
+//! A manifest without a module beside it names one by `source`. The policy file `artifacts.toml` names
+//! artifacts of policy files, each of which counts as if it lay in the folder. References pin a
+//! digest, so what comes is what was meant. Somebody else fetches and keeps it ([`Artifacts`]).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tokio::task::JoinSet;
+
+use crate::data::disk::{Abandoned, DiskThreads, Urgency};
+use crate::data::document::Document;
+use crate::data::fault::Fault;
+use crate::data::files::{self, Digest, Source};
+use crate::generation::builder as build;
+use crate::generation::certificates;
+use crate::generation::generation::Generation;
+use crate::generation::removals::Missing;
+use crate::generation::settings::Settings;
+use crate::module::signature::{Required, Trust};
+
+/// The policy file that names artifacts of policy files.
+pub(crate) const FILE: &str = "artifacts.toml";
+/// Largest such file, in bytes.
+const MAX_SIZE: u64 = 64 << 10;
+
+/// The configuration and the file of an artifact that is a WebAssembly module, by the layout that
+/// the CNCF has written down for them.
+const WASM_KIND: &str = "application/vnd.wasm.config.v0+json";
+const WASM: &str = "application/wasm";
+
+/// Who fetches artifacts and keeps them.
+pub trait Artifacts: Send + Sync {
+    /// Sees to it that an artifact is kept, and comes to an end in a bounded time, whether it is or
+    /// not. Nothing is fetched where it is kept already.
+    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// The artifact, if it is kept whole.
+    ///
+    /// # Errors
+    /// Why it is not, in words.
+    fn kept(&self, source: &str) -> Result<KeptArtifact, String>;
+
+    /// Is told what is in use. What has not been for long is not kept any more.
+    fn tidy(&self, in_use: &[String]);
+}
+
+/// An artifact that is kept.
+#[derive(Debug, Clone)]
+pub struct KeptArtifact {
+    /// The media type of its configuration.
+    pub kind: String,
+    /// Its files.
+    pub files: Vec<KeptFile>,
+}
+
+/// A file of an artifact that is kept.
+#[derive(Debug, Clone)]
+pub struct KeptFile {
+    /// Its name, if it has one.
+    pub title: Option<String>,
+    /// Its media type.
+    pub media_type: String,
+    /// Where it is kept.
+    pub path: PathBuf,
+    /// Its SHA-256, against which it is held when it is read.
+    pub digest: Digest,
+}
+
+impl KeptFile {
+    /// Reads it, as the file that it is called.
+    fn read(&self, called: &Path, limit: u64) -> Result<Source, Fault> {
+        let source = files::read(&self.path, limit);
+        let source = source.map_err(|fault| Fault::of(called, fault.what))?;
+        if source.digest != self.digest {
+            return Err(Fault::of(called, "was altered where it is kept"));
+        }
+        Ok(source)
+    }
+}
+
+fn kept(settings: &Settings, source: &str) -> Result<KeptArtifact, String> {
+    match &settings.artifacts {
+        Some(artifacts) => artifacts.kept(source),
+        None => Err("no registry is configured".into()),
+    }
+}
+
+/// Reads the module that a manifest names.
+pub(crate) fn read_module(
+    settings: &Settings,
+    manifest: &Path,
+    source: &str,
+) -> Result<Source, Fault> {
+    let fault = |what: String| Fault::of(manifest, format!("source: {what}"));
+    let artifact = kept(settings, source).map_err(fault)?;
+    match artifact.files.as_slice() {
+        [file] if artifact.kind == WASM_KIND && file.media_type == WASM => {
+            file.read(manifest, settings.limits.module_size)
+        }
+        _ => Err(fault(format!(
+            "{source} is no WebAssembly artifact: it is {}, and has not one file of {WASM}",
+            artifact.kind
+        ))),
+    }
+}
+
+/// Policy files: those of the folder, and those of artifacts.
+pub(crate) struct PolicyFiles<'s> {
+    folder: &'s Path,
+    fetched: BTreeMap<String, (PathBuf, KeptFile)>,
+    /// The artifacts that they are of.
+    pub sources: Vec<String>,
+    /// Whether there is a policy file that names artifacts.
+    pub named: bool,
+}
+
+impl<'s> PolicyFiles<'s> {
+    pub fn find(
+        settings: &'s Settings,
+        missing: &mut Missing<'_>,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        let folder = &settings.policies;
+        let mut found =
+            Self { folder, fetched: BTreeMap::new(), sources: Vec::new(), named: false };
+        let file = settings.policies.join(FILE);
+        let sources = match sources(&settings.policies) {
+            Ok(sources) => {
+                let carried = || missing.policy(settings, FILE).map(|last| last.artifacts.clone());
+                let sources = sources.or_else(carried);
+                found.named = sources.is_some();
+                sources.unwrap_or_default()
+            }
+            Err(more) => {
+                faults.extend(more);
+                return found;
+            }
+        };
+        for source in sources {
+            match kept(settings, &source) {
+                Ok(artifact) => {
+                    for kept in artifact.files {
+                        if let Err(what) = found.add(&source, kept) {
+                            faults.push(Fault::of(&file, format!("{source}: {what}")));
+                        }
+                    }
+                }
+                Err(why) => faults.push(Fault::of(&file, why)),
+            }
+            found.sources.push(source);
+        }
+        found
+    }
+
+    fn add(&mut self, source: &str, file: KeptFile) -> Result<(), String> {
+        let name = file.title.clone().ok_or("a file in it has no name")?;
+        let plain = !name.is_empty()
+            && !name.starts_with('.')
+            && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control());
+        if !plain {
+            return Err(format!("{name:?} is no name of a policy file"));
+        }
+        if [FILE, certificates::FILE].contains(&name.as_str()) {
+            return Err(format!("{name} is taken from the folder alone"));
+        }
+        if self.folder.join(&name).symlink_metadata().is_ok() {
+            return Err(format!("{name} is in the folder too; take one of them away"));
+        }
+        let called = PathBuf::from(format!("{source} {name}"));
+        match self.fetched.insert(name.clone(), (called, file)) {
+            None => Ok(()),
+            Some(_) => Err(format!("{name} is in two artifacts")),
+        }
+    }
+
+    /// The names of the files that came with artifacts and have that extension, without it.
+    pub fn fetched(&self, extension: &str) -> impl Iterator<Item = (String, PathBuf)> {
+        self.fetched.iter().filter_map(move |(name, (called, _))| {
+            let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+            Some((stem.to_owned(), called.clone()))
+        })
+    }
+
+    /// Whether a file came with an artifact.
+    pub fn is_fetched(&self, name: &str) -> bool {
+        self.fetched.contains_key(name)
+    }
+
+    /// What a file is called in messages: its path, or the artifact that it is of, and its name.
+    pub fn called(&self, name: &str) -> PathBuf {
+        match self.fetched.get(name) {
+            Some((called, _)) => called.clone(),
+            None => self.folder.join(name),
+        }
+    }
+
+    /// Reads a file of at most `limit` bytes.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Source, Fault> {
+        match self.fetched.get(name) {
+            Some((called, file)) => file.read(called, limit),
+            None => files::read(&self.folder.join(name), limit),
+        }
+    }
+
+    /// Reads a file of at most `limit` bytes; nothing, where there is none.
+    pub fn read_if_there(&self, name: &str, limit: u64) -> Result<Option<Source>, Fault> {
+        match self.fetched.get(name) {
+            Some((called, file)) => file.read(called, limit).map(Some),
+            None => files::read_if_there(&self.folder.join(name), limit),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    #[serde(default)]
+    artifact: Vec<One>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    source: String,
+}
+
+/// The artifacts of policy files, if there is a policy file that names some.
+fn sources(policies: &Path) -> Result<Option<Vec<String>>, Vec<Fault>> {
+    let file = policies.join(FILE);
+    let text = files::read_text_if_there(&file, MAX_SIZE).map_err(|fault| vec![fault])?;
+    let Some(text) = text else { return Ok(None) };
+    let mut document = Document::parse(&file, &text);
+    let named: Option<Named> = document.read();
+    let faults = document.into_faults();
+    match named.filter(|_| faults.is_empty()) {
+        Some(named) => Ok(Some(named.artifact.into_iter().map(|one| one.source).collect())),
+        None => Err(faults),
+    }
+}
+
+/// All artifacts that the next generation wants. What is wrong with those who name them is told by
+/// whoever builds it.
+fn wanted(settings: &Settings) -> Vec<String> {
+    let mut wanted = sources(&settings.policies).ok().flatten().unwrap_or_default();
+    // Nothing is fetched on the word of a manifest that nobody signed.
+    let Ok(trust) = settings.signatures.as_ref().map(Required::trust).transpose() else {
+        return wanted;
+    };
+    let manifests = build::list(&settings.modules, "toml", &mut Vec::new());
+    wanted.extend(manifests.values().filter_map(|file| source_of(file, trust.as_ref())));
+    wanted.sort();
+    wanted.dedup();
+    wanted
+}
+
+fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
+    build::load_manifest(manifest, trust).ok()??.0.source
+}
+
+/// All artifacts that files name, whoever has signed them; nothing, where that can't be told.
+fn named(settings: &Settings) -> Option<Vec<String>> {
+    let mut named = sources(&settings.policies).ok()?.unwrap_or_default();
+    let mut faults = Vec::new();
+    for manifest in build::list(&settings.modules, "toml", &mut faults).values() {
+        named
+            .extend(build::load_manifest(manifest, None).ok()?.and_then(|(found, _)| found.source));
+    }
+    faults.is_empty().then_some(named)
+}
+
+/// Has thrown away what neither a generation is made of nor files name. Where it can't be told what
+/// they name, all is kept.
+pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation: &Generation) {
+    let Some(artifacts) = settings.artifacts.clone() else { return };
+    let mut in_use = generation.artifacts.clone();
+    in_use.extend(generation.all_modules().filter_map(|m| m.manifest.source.clone()));
+    let settings = settings.clone();
+    let work = move |_: &Abandoned| {
+        if let Some(named) = named(&settings) {
+            in_use.extend(named);
+            artifacts.tidy(&in_use);
+        }
+    };
+    // Where that can't be told in time, all is kept.
+    let _ = threads.run(Urgency::Routine, work).await;
+}
+
+/// Sees to it that what the next generation wants is kept, as far as it can be had.
+pub(crate) async fn obtain(settings: &Settings, threads: &DiskThreads, urgency: Urgency) {
+    let Some(artifacts) = settings.artifacts.clone() else { return };
+    let settings = settings.clone();
+    // What can't be read in time is told by whoever builds the generation.
+    let wanted = threads.run(urgency, move |_| wanted(&settings)).await.unwrap_or_default();
+    let mut under_way = JoinSet::new();
+    for source in wanted {
+        under_way.spawn(artifacts.clone().obtain(source));
+    }
+    under_way.join_all().await;
+}

@@ -1,0 +1,32 @@
+//! The contract in `wit/` as Rust, and the interfaces of WASI that are served here. Generated; what it means is documented there.
+#![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    inline: "
+        package saegis:host;
+        world host {
+            include saegis:policy/all@0.1.0;
+            import wasi:keyvalue/store@0.2.0-draft;
+            import wasi:keyvalue/atomics@0.2.0-draft;
+            import wasi:keyvalue/batch@0.2.0-draft;
+            import wasi:config/store@0.2.0-rc.1;
+        }
+    ",
+    world: "saegis:host/host",
+    imports: {
+        "wasi:keyvalue/store": async | trappable,
+        "wasi:keyvalue/atomics": async | trappable,
+        "wasi:keyvalue/batch": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+    with: {
+        "saegis:policy/types.key": crate::host::call::KeyHandle,
+        "saegis:policy/policy-tables.row": crate::host::call::RowHandle,
+        "wasi:keyvalue/store.bucket": crate::host::key_value::Bucket,
+    },
+});
+
+/// The package of the contract, without its version.
+pub const PACKAGE: &str = "saegis:policy/";

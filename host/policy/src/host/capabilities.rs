@@ -1,0 +1,91 @@
+//! What a module with I/O gets of the world: made with a generation, and taken over by the next where
+//! nothing has changed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::data::fault::Fault;
+use crate::generation::settings::Grants;
+use crate::host::config::Values;
+use crate::host::key_value::{Store, Stores};
+use crate::host::outgoing_http::Outgoing;
+use crate::module::capability::Capability;
+use crate::sandbox::module::Module;
+
+/// What a module with I/O gets. A module without has nothing of it.
+#[derive(Default)]
+pub(crate) struct Io {
+    /// Where it may send HTTP requests.
+    pub http: Option<Arc<Outgoing>>,
+    /// Its store.
+    pub store: Option<Arc<Store>>,
+    /// Its configuration.
+    pub config: Option<Values>,
+}
+
+impl Io {
+    /// What the settings give to a module, or what is wrong with it. `of` are those whose place the
+    /// module has taken.
+    pub fn of(
+        (module, file): (&Module, &Path),
+        of: &[String],
+        grants: &Grants,
+        stores: &Stores,
+        last: Option<&Io>,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut io = Self::default();
+        let mut faults = Vec::new();
+        for capability in &module.capabilities {
+            let found = match capability {
+                Capability::OutgoingHttp => {
+                    grants.outgoing_http.get(&module.name).map(|settings| {
+                        let last = last.and_then(|last| last.http.as_ref());
+                        Outgoing::of(settings, last).map(|http| io.http = Some(http))
+                    })
+                }
+                Capability::KeyValue => grants.store_of(&module.name, of).map(|(name, quota)| {
+                    io.store = Some(stores.of(name, quota));
+                    Ok(())
+                }),
+                Capability::Config => grants
+                    .config
+                    .get(&module.name)
+                    .map(|settings| Values::read(settings).map(|values| io.config = Some(values))),
+                Capability::PolicyTables
+                | Capability::PolicyFiles
+                | Capability::Log
+                | Capability::Clock
+                | Capability::SupplyKeyBytes
+                | Capability::ReadStoredKeys
+                | Capability::ServiceSubscription
+                | Capability::MafKeys => continue,
+            };
+            match found {
+                Some(Ok(())) => {}
+                Some(Err(found)) => faults.extend(found),
+                None => {
+                    let what = format!(
+                        "has the capability {capability}, of which the configuration says nothing; \
+                         add [modules.{capability}.{}]",
+                        module.name
+                    );
+                    faults.push(Fault::of(file, what));
+                }
+            }
+        }
+        if faults.is_empty() { Ok(io) } else { Err(faults) }
+    }
+
+    /// Whether two generations give a module the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_http = match (&self.http, &other.http) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let same_store = match (&self.store, &other.store) {
+            (Some(a), Some(b)) => a.is_same(b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same_http && same_store && self.config == other.config
+    }
+}

@@ -1,0 +1,254 @@
+//! `wasi:http/outgoing-handler`: HTTP requests to hosts that the settings name, bounded in size and time.
+//!
+//! The interface is `wasmtime-wasi-http`'s. What goes over the wire is sent here.
+
+mod body;
+mod target;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+pub use target::{BadTarget, Target};
+
+use crate::data::fault::Fault;
+use crate::data::files::Digest;
+use crate::generation::settings::OutgoingHttp;
+use crate::host::bindings::saegis::policy::log::Level;
+use crate::host::call::{Call, Wasi};
+use crate::host::log_rate_limit::LogBudget;
+
+/// Longest path of a request with its query, in bytes.
+const MAX_PATH: usize = 8 << 10;
+/// What the header fields of a request may take, in bytes.
+const MAX_FIELDS: usize = 16 << 10;
+/// What a module may write of a content at once, in bytes.
+const CHUNK: usize = 16 << 10;
+/// Names that are looked up at a time, of one module. Each takes a thread.
+const LOOKUPS: usize = 16;
+
+/// Where a module may send requests.
+pub(crate) struct Outgoing {
+    settings: OutgoingHttp,
+    way: Way,
+}
+
+/// What becomes of requests.
+enum Way {
+    /// They are sent.
+    Wire {
+        /// Of the file with the authorities.
+        ca: Option<Digest>,
+        tls: Option<Arc<ClientConfig>>,
+        /// Requests under way.
+        places: Arc<Semaphore>,
+        lookups: Arc<Semaphore>,
+    },
+    /// They are answered with what somebody has said beforehand.
+    Canned(Vec<Canned>),
+}
+
+/// An answer that somebody has said beforehand, for whoever tries a module.
+#[derive(Debug, Clone)]
+pub struct Canned {
+    /// Of which request: its address, `https://host/path?query`.
+    pub url: String,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its content.
+    pub body: String,
+}
+
+type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl Outgoing {
+    /// By the settings; the last one, where nothing of it has changed.
+    pub fn of(settings: &OutgoingHttp, last: Option<&Arc<Self>>) -> Result<Arc<Self>, Vec<Fault>> {
+        let read = settings.ca.as_deref().map(wire::read_authorities).transpose();
+        let authorities = read.map_err(|fault| vec![fault])?;
+        let digest = authorities.as_ref().map(|source| source.digest);
+        if let Some(last) = last
+            && last.settings == *settings
+            && matches!(&last.way, Way::Wire { ca, .. } if *ca == digest)
+        {
+            return Ok(last.clone());
+        }
+        let tls = if settings.hosts.iter().any(Target::is_https) {
+            let authorities = settings.ca.as_deref().zip(authorities.as_ref());
+            Some(wire::tls(authorities).map_err(|fault| vec![fault])?)
+        } else {
+            None
+        };
+        let way = Way::Wire {
+            ca: digest,
+            tls,
+            places: Arc::new(Semaphore::new(settings.concurrent)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        };
+        Ok(Arc::new(Self { settings: settings.clone(), way }))
+    }
+
+    /// One that answers with what was said beforehand, and sends nothing.
+    pub fn canned(answers: Vec<Canned>) -> Arc<Self> {
+        let settings = OutgoingHttp {
+            hosts: Vec::new(),
+            request_bytes: 64 << 10,
+            response_bytes: 64 << 10,
+            time: Duration::from_secs(5),
+            concurrent: 1,
+            ca: None,
+        };
+        Arc::new(Self { settings, way: Way::Canned(answers) })
+    }
+
+    /// Whether a request may be sent, and to whom it is then.
+    fn permit(&self, request: &Request<WasiBody>) -> Result<Target, Error> {
+        let uri = request.uri();
+        if *request.method() == Method::CONNECT {
+            return Err(Error::HttpRequestMethodInvalid);
+        }
+        if uri.path_and_query().is_some_and(|path| path.as_str().len() > MAX_PATH) {
+            return Err(Error::HttpRequestUriTooLong);
+        }
+        let target = Target::of(uri).ok_or(Error::HttpRequestUriInvalid)?;
+        let listed = matches!(self.way, Way::Canned(_)) || self.settings.hosts.contains(&target);
+        if listed { Ok(target) } else { Err(Error::HttpRequestDenied) }
+    }
+
+    async fn send(
+        self: Arc<Self>,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+        open: Arc<()>,
+    ) -> Result<Sent, Error> {
+        let target = self.permit(&request)?;
+        match &self.way {
+            Way::Canned(answers) => answer(answers, request.uri()),
+            Way::Wire { tls, places, lookups, .. } => {
+                let place = places.clone().try_acquire_owned();
+                let place = place.map_err(|_| Error::ConnectionLimitReached)?;
+                let tls = if target.is_https() { tls.clone() } else { None };
+                let means = wire::Means { tls, lookups: lookups.clone(), settings: &self.settings };
+                wire::send(request, &target, options, means, (place, open)).await
+            }
+        }
+    }
+}
+
+fn answer(answers: &[Canned], uri: &Uri) -> Result<Sent, Error> {
+    let url = uri.to_string();
+    let found = answers.iter().find(|canned| canned.url == url);
+    let Canned { status, body, .. } = found.ok_or(Error::HttpRequestDenied)?;
+    let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = *status;
+    Ok((response, Box::new(std::future::ready(Ok(())))))
+}
+
+/// The client of one call.
+pub(crate) struct Client {
+    outgoing: Option<Arc<Outgoing>>,
+    log: Arc<LogBudget>,
+    /// Each request under way has one.
+    open: Arc<()>,
+    /// Requests that the call may make yet.
+    left: u32,
+}
+
+/// Most requests of one call: what they take of the processor is not the call's computing time.
+const MOST_REQUESTS: u32 = 32;
+
+/// Bounds on the header fields that a call makes.
+pub(crate) fn bounds() -> WasiHttpCtx {
+    let mut bounds = WasiHttpCtx::new();
+    bounds.set_field_size_limit(MAX_FIELDS);
+    bounds
+}
+
+impl Client {
+    pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogBudget>) -> Self {
+        Self { outgoing, log, open: Arc::default(), left: MOST_REQUESTS }
+    }
+
+    /// It is the client of another call now.
+    pub fn renew(&mut self) {
+        self.left = MOST_REQUESTS;
+    }
+
+    /// Whether a request is under way.
+    pub fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.open) > 1
+    }
+
+    fn tell(&self, scheme: &str, authority: Option<&Authority>, error: &Error) {
+        if matches!(error, Error::HttpRequestDenied) {
+            let host = authority.map_or("nobody", Authority::as_str);
+            let line = format!("a request to {scheme}://{host} was not sent: it is not allowed to");
+            self.log.write(Level::Warn, &line);
+        }
+    }
+}
+
+impl WasiHttpHooks for Client {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let refused = match &self.outgoing {
+            Some(outgoing) => outgoing.permit(&request).err(),
+            // As when a module is started to see whether it can be.
+            None => Some(Error::HttpRequestDenied),
+        };
+        if let Some(error) = refused {
+            let uri = request.uri();
+            self.tell(uri.scheme_str().unwrap_or("https"), uri.authority(), &error);
+            return Box::new(std::future::ready(Err(error)));
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
+        };
+        self.left = left;
+        let (outgoing, open) = (self.outgoing.clone(), self.open.clone());
+        Box::new(async move {
+            let Some(outgoing) = outgoing else { return Err(Error::HttpRequestDenied) };
+            outgoing.send(request, options.unwrap_or_default(), open).await
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    // What the crate would log at each of these a module could fill the log with.
+
+    fn p2_error_from_hyper(&mut self, _: &hyper::Error) -> ErrorCode {
+        ErrorCode::HttpProtocolError
+    }
+
+    fn p2_error_from_connect(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::ConnectionRefused
+    }
+
+    fn p2_error_from_tls(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::TlsProtocolError
+    }
+}
+
+impl WasiHttpView for Call {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Wasi { table, client, http, .. } = self.wasi();
+        WasiHttpCtxView { hooks: client, table, ctx: http }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a module's file says of itself, without compiling or running it.
+
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+
+use crate::host::bindings::PACKAGE;
+use crate::host::call::printable;
+use crate::module::capability::Capability;
+use crate::sandbox::module::{Hook, contract_interface};
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A component, which is what a gateway loads.
+    Component,
+    /// A core module that carries its contract in a custom section: a component can be made of it.
+    CoreWithContract,
+    /// A core module of which no component can be made.
+    Core,
+}
+
+/// An import, and what has to be granted for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its full name.
+    pub name: String,
+    /// What it needs.
+    pub needs: Needs,
+}
+
+/// What an import needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: the types of the contract.
+    Nothing,
+    /// A capability.
+    Capability(Capability),
+    /// Nothing: every module that wants WASI has one with nothing in it.
+    EmptyWasi,
+    /// What no gateway has.
+    Unknown,
+}
+
+/// What a file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// What kind of file it is.
+    pub kind: Kind,
+    /// The hooks that it exports.
+    pub hooks: Vec<Hook>,
+    /// The versions of the contract that it names; one, unless somebody has mixed them.
+    pub contract: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<Import>,
+    /// Linear memory that an instance starts with, in bytes, all memories together.
+    pub memory: u64,
+    /// Why no gateway of this version loads it; empty for one that fits.
+    pub misfits: Vec<String>,
+}
+
+/// Bytes of a page of linear memory, where a memory says nothing else.
+const PAGE: u64 = 65_536;
+
+impl Description {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong, where it is no WebAssembly.
+    pub fn of(bytes: &[u8]) -> Result<Self, String> {
+        let invalid = |e: wasmparser::BinaryReaderError| {
+            format!("is no WebAssembly: {}", printable(&e.to_string()))
+        };
+        // What the engine takes by default, which is no less than this.
+        Validator::new_with_features(WasmFeatures::default())
+            .validate_all(bytes)
+            .map_err(invalid)?;
+        let mut found = Self {
+            kind: Kind::Core,
+            hooks: Vec::new(),
+            contract: Vec::new(),
+            imports: Vec::new(),
+            memory: 0,
+            misfits: Vec::new(),
+        };
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(invalid)? {
+                Payload::Version { encoding, .. } => {
+                    depth += 1;
+                    if depth == 1 && encoding == Encoding::Component {
+                        found.kind = Kind::Component;
+                    }
+                }
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::MemorySection(memories) => {
+                    for memory in memories {
+                        let memory = memory.map_err(invalid)?;
+                        let page = memory.page_size_log2.map_or(PAGE, |log2| 1 << log2.min(16));
+                        let bytes = memory.initial.saturating_mul(page);
+                        found.memory = found.memory.saturating_add(bytes);
+                    }
+                }
+                Payload::CustomSection(section)
+                    if depth == 1
+                        && section.name().starts_with("component-type")
+                        && found.kind == Kind::Core =>
+                {
+                    found.kind = Kind::CoreWithContract;
+                }
+                Payload::ComponentImportSection(imports) if depth == 1 => {
+                    for import in imports {
+                        found.add_import(import.map_err(invalid)?.name.name);
+                    }
+                }
+                Payload::ComponentExportSection(exports) if depth == 1 => {
+                    for export in exports {
+                        found.add_export(export.map_err(invalid)?.name.name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if found.kind == Kind::Component && found.hooks.is_empty() {
+            let names = Hook::ALL.map(Hook::name).join(", ");
+            found.misfits.push(format!("exports no hook of the contract; the hooks are: {names}"));
+        }
+        Ok(found)
+    }
+
+    fn add_import(&mut self, name: &str) {
+        let needs = match self.of_contract(name) {
+            Some("types") => Needs::Nothing,
+            Some(interface) => {
+                let found = Capability::from_name(interface).filter(|c| c.wasi().is_none());
+                found.map_or(Needs::Unknown, Needs::Capability)
+            }
+            None if name.starts_with("wasi:") => {
+                Capability::of_wasi(name).map_or(Needs::EmptyWasi, Needs::Capability)
+            }
+            None => Needs::Unknown,
+        };
+        if needs == Needs::Unknown && contract_interface(name).is_ok() {
+            self.misfits.push(format!("imports {}, which no gateway offers", printable(name)));
+        }
+        self.imports.push(Import { name: printable(name), needs });
+    }
+
+    fn add_export(&mut self, name: &str) {
+        if let Some(interface) = self.of_contract(name) {
+            self.hooks.extend(Hook::ALL.into_iter().find(|hook| hook.name() == interface));
+        }
+    }
+
+    /// The interface, if it is one of the contract that this gateway has, and takes down its
+    /// version in any case.
+    fn of_contract<'n>(&mut self, name: &'n str) -> Option<&'n str> {
+        if let Some((_, version)) = name.strip_prefix(PACKAGE).and_then(|n| n.split_once('@')) {
+            let version = printable(version);
+            if !self.contract.contains(&version) {
+                self.contract.push(version);
+            }
+        }
+        match contract_interface(name) {
+            Ok(interface) => interface,
+            Err(misfit) => {
+                let misfit = printable(&misfit);
+                if !self.misfits.contains(&misfit) {
+                    self.misfits.push(misfit);
+                }
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_webassembly_is_told_so() {
+        for bytes in [&b""[..], b"\0asm", b"#!/bin/sh\n", b"\0asm\x01\0\0\0\xff"] {
+            assert!(Description::of(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_component_has_no_hook() {
+        let found = Description::of(b"\0asm\x0d\0\x01\0").unwrap();
+        assert_eq!((found.kind, found.memory), (Kind::Component, 0));
+        assert_eq!(found.misfits.len(), 1);
+        let found = Description::of(b"\0asm\x01\0\0\0").unwrap();
+        assert_eq!(found.kind, Kind::Core);
+    }
+}

@@ -1,0 +1,165 @@
+//! A module's manifest, `NAME.toml` beside `NAME.wasm`: its place in the chain, what it asks for.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::data::document::Document;
+use crate::data::fault::Fault;
+use crate::data::files::Digest;
+use crate::module::capability::Capability;
+
+/// A manifest. A module without one has no capabilities and comes last.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Manifest {
+    /// Modules of a hook are asked in ascending order; those of one order, by name.
+    #[serde(default = "last")]
+    pub order: u32,
+    /// Whether it decides, or is asked beside those that do.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// The module whose place it takes.
+    #[serde(default)]
+    pub replaces: Option<String>,
+    /// What it asks for.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// The policy files that it may read, by name; of use with `policy-files`.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The SHA-256 of the one file that this is the manifest of; without it, of any.
+    #[serde(default, deserialize_with = "digest")]
+    pub digest: Option<Digest>,
+    /// Calls that one instance of it may be made for, where the settings allow it; none, and each call
+    /// has a fresh one.
+    #[serde(default)]
+    pub reuse: Option<NonZeroU32>,
+    /// Where the module comes from, if no file lies beside the manifest: `oci://…@sha256:…`.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// Reads a digest as it is commonly written, `sha256:` and 64 hexadecimal digits.
+fn digest<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+    let text = String::deserialize(from)?;
+    let mut bytes = Digest::default();
+    let digits =
+        text.strip_prefix("sha256:").map(|digits| hex::decode_to_slice(digits, &mut bytes));
+    match digits {
+        Some(Ok(())) => Ok(Some(bytes)),
+        _ => Err(D::Error::custom(format!(
+            "{text:?} is no digest; it is \"sha256:\" and the 64 digits that `sha256sum` prints"
+        ))),
+    }
+}
+
+/// Whether a module decides.
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// It does. One that was promoted says so.
+    InForce,
+    /// It is asked beside those that do, and changes nothing.
+    Shadow,
+}
+
+fn last() -> u32 {
+    u32::MAX
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            order: last(),
+            mode: None,
+            replaces: None,
+            capabilities: Vec::new(),
+            files: Vec::new(),
+            digest: None,
+            reuse: None,
+            source: None,
+        }
+    }
+}
+
+impl Manifest {
+    /// Whether it is a shadow's.
+    pub fn is_shadow(&self) -> bool {
+        self.mode == Some(Mode::Shadow)
+    }
+
+    /// Reads a manifest, or says all that is wrong with it.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Fault>> {
+        let mut document = Document::parse(file, text);
+        let manifest: Option<Self> = document.read();
+        if let Some(manifest) = &manifest {
+            for name in &manifest.files {
+                let plain =
+                    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
+                let is_table =
+                    Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+                if !plain {
+                    let what = format!("{name:?} is no name of a file in the policies folder");
+                    document.add_fault("files", &what);
+                } else if is_table {
+                    let what = format!("{name:?} is a policy table; ask for policy-tables");
+                    document.add_fault("files", &what);
+                }
+            }
+            let may_read = manifest.capabilities.contains(&Capability::PolicyFiles);
+            if !manifest.files.is_empty() && !may_read {
+                document.add_fault("files", "of use only with the capability \"policy-files\"");
+            }
+        }
+        let faults = document.into_faults();
+        manifest.filter(|_| faults.is_empty()).ok_or(faults)
+    }
+
+    /// Makes sure that this is the manifest of the module of that digest.
+    pub fn check_digest(&self, module: &Path, digest: &Digest) -> Result<(), Fault> {
+        match self.digest {
+            Some(pinned) if pinned != *digest => {
+                let what = format!(
+                    "has the digest sha256:{}, and its manifest pins sha256:{}; it is not the file \
+                     that the manifest is for",
+                    hex::encode(digest),
+                    hex::encode(pinned)
+                );
+                Err(Fault::of(module, what))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        Manifest::parse(Path::new("m.toml"), text).map_err(|f| f[0].to_string())
+    }
+
+    #[test]
+    fn defaults_are_no_authority_and_the_last_place() {
+        let m = parse("").unwrap();
+        assert_eq!(m, Manifest::default());
+        assert!(m.capabilities.is_empty());
+        assert_eq!(m.order, u32::MAX);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        let e = parse("order = 1\ncapabilites = []\n").unwrap_err();
+        assert!(e.starts_with("m.toml:2:1: unknown field `capabilites`"), "{e}");
+        let e = parse("capabilities = [\"policy-tables\", \"all\"]").unwrap_err();
+        assert!(e.starts_with("m.toml:1:34: unknown variant `all`"), "{e}");
+        for name in ["../x", "", ".x", "a/b", "t.csv", "t.CSV"] {
+            let text = format!("capabilities=[\"policy-files\"]\nfiles=[{name:?}]");
+            assert!(parse(&text).is_err(), "{name}");
+        }
+        assert!(parse("files = [\"x.toml\"]").is_err());
+    }
+}

@@ -1,0 +1,181 @@
+//! One module by itself, over policy that somebody gives it: for whoever writes it. Its calls are
+//! those of a gateway, in the same sandbox, and are measured.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use saegis_onem2m::id::CseId;
+
+use crate::data::fault::{Fault, Faults};
+use crate::data::files;
+use crate::data::service_subscription::Subscription;
+use crate::data::table::Table;
+use crate::decision::shadow::Shadows;
+use crate::generation::builder::load_manifest;
+use crate::generation::generation::Generation;
+use crate::generation::removals::Present;
+use crate::generation::settings::{Grants, Limits};
+use crate::host::capabilities::Io;
+use crate::host::config::Values;
+use crate::host::key_value::Stores;
+use crate::host::maf_keys::MafKeys;
+use crate::host::outgoing_http::{Canned, Outgoing};
+use crate::module::capability::Capability;
+use crate::module::inspect::{Description, Needs};
+use crate::module::manifest::Manifest;
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::Installed;
+use crate::sandbox::instance_cache::Kept;
+use crate::sandbox::meter::{Meter, Used};
+use crate::sandbox::module::{Hook, Module};
+
+/// A module by itself.
+pub struct LoneModule {
+    sandbox: Sandbox,
+    module: Arc<Module>,
+    meter: Arc<Meter>,
+    has_manifest: bool,
+    /// Instances that are kept for further calls, where somebody wants to know what that saves.
+    kept: Option<Arc<Kept>>,
+}
+
+/// What a module is asked over.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Policy tables, by name.
+    pub tables: BTreeMap<String, Arc<Table>>,
+    /// Policy files, by name; the module sees those that its manifest lists.
+    pub files: BTreeMap<String, Arc<[u8]>>,
+    /// The service subscription.
+    pub subscription: Option<Arc<Subscription>>,
+    /// Who fetches keys of MAFs.
+    pub maf_keys: Option<Arc<dyn MafKeys>>,
+    /// The CSE at whose door this is.
+    pub cse: CseId,
+    /// Its service provider's domain name.
+    pub service_provider: Option<String>,
+    /// The CSEs that it registers with.
+    pub registrars: Vec<CseId>,
+    /// What the module reads with `config`, by name.
+    pub config: BTreeMap<String, String>,
+    /// What its HTTP requests are answered; others are refused, and none is sent.
+    pub http: Vec<Canned>,
+    /// What is in its store, which is in memory.
+    pub key_value: BTreeMap<String, String>,
+    /// What fits into it, in bytes.
+    pub quota: u64,
+    /// What the clock says; none, for the true time.
+    pub now: Option<SystemTime>,
+    /// Bounds on each call. No memory above what the module was loaded with.
+    pub limits: Limits,
+}
+
+impl LoneModule {
+    /// Loads a module with the manifest beside it. Where there is none, it is granted what it
+    /// imports.
+    ///
+    /// # Errors
+    /// What is wrong with the module or its manifest.
+    pub async fn load(file: &Path, limits: &Limits) -> Result<Self, Faults> {
+        let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+        let meter = Arc::new(Meter::default());
+        let sandbox = Sandbox::metered(limits, meter.clone())
+            .map_err(|e| fault(format!("the sandbox can't be set up: {e:#}")))?;
+        let source = files::read(file, limits.module_size).map_err(|f| Faults(vec![f]))?;
+        let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let manifest = load_manifest(&file.with_extension("toml"), None).map_err(Faults)?;
+        let has_manifest = manifest.is_some();
+        let without = || Manifest { capabilities: imported(&source.bytes), ..Manifest::default() };
+        let manifest = manifest.map_or_else(without, |(manifest, _)| manifest);
+        let all = [(name.into(), Capability::ALL.to_vec())].into();
+        let grants = Grants { module: all, ..Grants::default() };
+        let module = Module::load(&sandbox, &grants, name, file, &source, manifest)
+            .map_err(|f| Faults(vec![f]))?;
+        module.try_start(&sandbox).await.map_err(|e| fault(format!("can't be started: {e}")))?;
+        meter.take();
+        Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest, kept: None })
+    }
+
+    /// The hooks that it exports.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        self.module.hooks()
+    }
+
+    /// The capabilities that it has.
+    #[must_use]
+    pub fn capabilities(&self) -> &[Capability] {
+        &self.module.capabilities
+    }
+
+    /// Whether there is a manifest beside it.
+    #[must_use]
+    pub fn has_manifest(&self) -> bool {
+        self.has_manifest
+    }
+
+    /// Has further calls made of instances that are kept, as with `reuse`; those before are gone.
+    pub fn keep_instances(&mut self) {
+        self.kept = Some(Arc::new(Kept::new(u32::MAX)));
+    }
+
+    /// A generation that has this module alone, and those surroundings.
+    #[must_use]
+    pub fn among(&self, around: Surroundings) -> Generation {
+        let listed = |name: &String| {
+            !self.has_manifest || self.module.manifest.files.iter().any(|file| file == name)
+        };
+        let files = around.files.into_iter().filter(|(name, _)| listed(name)).collect();
+        let mut io = Io { config: Some(Values::given(&around.config)), ..Io::default() };
+        if self.module.waits() {
+            let store = Stores::in_memory().of(&self.module.name, around.quota);
+            store.fill(around.key_value);
+            io.store = Some(store);
+            io.http = Some(Outgoing::canned(around.http));
+        }
+        Generation {
+            number: 1,
+            modules: vec![Installed::alone(self.module.clone(), files, io, self.kept.clone())],
+            kept: Vec::new(),
+            shadows: Shadows::none(),
+            artifacts: Vec::new(),
+            recorder: None,
+            tables: Arc::new(around.tables),
+            table_digests: BTreeMap::new(),
+            exposed: Vec::new(),
+            present: Present::default(),
+            missed: Vec::new(),
+            subscription: around.subscription,
+            subscription_digest: None,
+            certificates: None,
+            sandbox: Arc::new(self.sandbox.with(around.limits, around.now)),
+            service_provider: around.service_provider,
+            cse: around.cse,
+            registrars: around.registrars,
+            maf_keys: around.maf_keys,
+            is_maf: false,
+        }
+    }
+
+    /// What its calls have used since this was asked last.
+    #[must_use]
+    pub fn used(&self) -> Used {
+        self.meter.take()
+    }
+}
+
+/// The capabilities that a component imports, each once.
+fn imported(component: &[u8]) -> Vec<Capability> {
+    let imports = Description::of(component).map(|found| found.imports).unwrap_or_default();
+    let mut found = Vec::new();
+    for import in imports {
+        if let Needs::Capability(capability) = import.needs
+            && !found.contains(&capability)
+        {
+            found.push(capability);
+        }
+    }
+    found
+}

@@ -1,0 +1,56 @@
+//! Instances that are kept for further calls, where a module asks for it and the settings allow it.
+//!
+//! Data of one device may then reach another through the module's memory. So it is by name, an instance
+//! lives for so many calls, and ends with whatever goes wrong in it and with its generation.
+
+use std::sync::{Mutex, PoisonError};
+
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use crate::host::call::Call;
+
+/// Instances of one module that are kept at a time. Each has a slot of the pool.
+pub(crate) const MOST: usize = 16;
+
+/// The instances of one module, in one generation, that wait for their next call.
+pub(crate) struct Kept {
+    /// Calls that an instance may be made for.
+    calls: u32,
+    /// None, once the generation is over.
+    idle: Mutex<Option<Vec<Idle>>>,
+}
+
+/// An instance between two calls.
+pub(crate) struct Idle {
+    pub store: Store<Call>,
+    pub instance: Instance,
+    /// Calls that it was made for.
+    pub calls: u32,
+}
+
+impl Kept {
+    pub fn new(calls: u32) -> Self {
+        Self { calls, idle: Mutex::new(Some(Vec::new())) }
+    }
+
+    pub fn take(&self) -> Option<Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
+    }
+
+    /// Takes an instance back, if it may live on and there is room.
+    pub fn put(&self, idle: Idle) {
+        if idle.calls >= self.calls || !idle.store.data().leaves_nothing() {
+            return;
+        }
+        let mut place = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(others) = place.as_mut().filter(|others| others.len() < MOST) {
+            others.push(idle);
+        }
+    }
+
+    /// Ends them all: their generation is over.
+    pub fn end(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}

@@ -1,0 +1,217 @@
+//! Calls under way: each in a sandbox with its bounds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use wasmtime::component::Instance;
+use wasmtime::{Store, Trap};
+
+use crate::data::decision::ModuleFault;
+use crate::data::service_subscription::Subscription;
+use crate::host::call::{Call, Tables, printable};
+use crate::host::maf_keys::MafKeys;
+use crate::sandbox::cpu_time::Computing;
+use crate::sandbox::engine::Sandbox;
+use crate::sandbox::installed::Installed;
+use crate::sandbox::instance_cache::{Idle, Kept};
+use crate::sandbox::module::{Module, chain};
+use crate::sandbox::slots::{Caller, Slot};
+
+/// What a call may see of the generation: its sandbox, its tables, and what is the module's.
+pub(crate) struct View<'a> {
+    pub sandbox: &'a Sandbox,
+    pub tables: &'a Arc<Tables>,
+    pub installed: &'a Installed,
+    pub subscription: &'a Option<Arc<Subscription>>,
+    pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
+    /// On whose behalf the call is.
+    pub caller: Caller,
+    /// Where the call is beside the decisions, the time that it is made for: whoever makes it has a
+    /// slot already, and it is not counted among them.
+    pub beside: Option<SystemTime>,
+}
+
+impl View<'_> {
+    /// The time that a call is made for.
+    pub fn now(&self) -> SystemTime {
+        self.beside.unwrap_or_else(SystemTime::now)
+    }
+}
+
+/// A call under way. What is first here is dropped first: the slot is given back after the store has
+/// gone.
+pub(crate) struct Frame<'a> {
+    pub store: Store<Call>,
+    pub instance: Instance,
+    sandbox: &'a Sandbox,
+    caller: Caller,
+    /// Where the instance goes after the call, and calls that it was made for.
+    kept: Option<&'a Kept>,
+    calls: u32,
+    /// When the call must be over, waiting included.
+    ends: Instant,
+    _slot: Option<Slot<'a>>,
+}
+
+impl Module {
+    fn call(&self, view: &View<'_>) -> Call {
+        let (tables, files) = (view.tables.clone(), view.installed.files.clone());
+        let memory = view.sandbox.limits().memory;
+        let call = Call::new(tables, files, self.log.clone(), memory)
+            .with_subscription(view.subscription.clone())
+            .with_maf_keys(view.maf_keys.clone())
+            .with_io(view.installed.io.clone());
+        if self.waits() { call.counting() } else { call }
+    }
+
+    /// Makes an instance and drops it: what can't start is found when it is installed, not at
+    /// the first handshake. To be called by one at a time: there is one slot for it, which calls
+    /// under way can't take. It has nothing of the world.
+    pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
+        let call =
+            Call::new(Arc::default(), Arc::default(), self.log.clone(), sandbox.limits().memory);
+        let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
+        let instance = self.start((sandbox, Caller::Association), &mut store).await?;
+        // Each hook is looked up as a call does it: one whose types are of another contract fits by its
+        // name alone.
+        self.look_up_hooks(&mut store, &instance)
+            .map_err(|e| ModuleFault::NoSandbox(printable(&chain(&e))))
+    }
+
+    fn look_up_hooks(&self, store: &mut Store<Call>, instance: &Instance) -> wasmtime::Result<()> {
+        if let Some(hook) = &self.lookup {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.impersonation {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.registration {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.mapping {
+            hook.load(&mut *store, instance)?;
+        }
+        if let Some(hook) = &self.key_registration {
+            hook.load(&mut *store, instance)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an instance.
+    async fn start(
+        &self,
+        (sandbox, caller): (&Sandbox, Caller),
+        store: &mut Store<Call>,
+    ) -> Result<Instance, ModuleFault> {
+        let ends = Instant::now() + self.time(sandbox);
+        let bounds = Bounds { ends, computing: store.data().computing.clone(), sandbox, caller };
+        let started = self.within(bounds, self.pre.instantiate_async(&mut *store)).await;
+        started.map_err(|e| classify(store, &e, true))
+    }
+
+    /// What a call may take. The epoch bounds computing; a module with WASI can also wait without
+    /// computing, if only for a place to compute, and only a timer ends that.
+    fn time(&self, sandbox: &Sandbox) -> Duration {
+        let limits = sandbox.limits();
+        if self.waits() { limits.waiting_deadline } else { limits.deadline * 4 }
+    }
+
+    /// Makes ready for a call: a fresh instance, or one that is kept.
+    pub async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
+        let (sandbox, caller) = (view.sandbox, view.caller);
+        let slot = match (view.beside, self.waits()) {
+            // It would have effects outside.
+            (Some(_), true) => {
+                return Err(ModuleFault::NoSandbox("it is asked to decide only".into()));
+            }
+            (Some(_), false) => None,
+            (None, waits) => Some(sandbox.slots(waits).take(caller).await?),
+        };
+        let ends = Instant::now() + self.time(sandbox);
+        let kept = view.installed.kept.as_deref().filter(|_| view.beside.is_none());
+        let call = self.call(view);
+        if let Some(Idle { mut store, instance, calls }) = kept.and_then(Kept::take) {
+            let call = call.after(store.data_mut());
+            *store.data_mut() = call;
+            sandbox.renew(&mut store);
+            return Ok(Frame { store, instance, sandbox, caller, kept, calls, ends, _slot: slot });
+        }
+        let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
+        if view.beside.is_some() {
+            store.data_mut().now = view.beside;
+        }
+        let instance = self.start((sandbox, caller), &mut store).await?;
+        Ok(Frame { store, instance, sandbox, caller, kept, calls: 0, ends, _slot: slot })
+    }
+
+    /// Runs a call in its time.
+    pub async fn within<T>(
+        &self,
+        Bounds { ends, computing, sandbox, caller }: Bounds<'_>,
+        call: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        match computing {
+            Some(computing) => {
+                bounded(ends, computing.count((sandbox.computing(), caller), call)).await
+            }
+            None if self.wasi => bounded(ends, call).await,
+            None => call.await,
+        }
+    }
+}
+
+/// What bounds the time of a call.
+pub(crate) struct Bounds<'a> {
+    ends: Instant,
+    computing: Option<Arc<Computing>>,
+    sandbox: &'a Sandbox,
+    caller: Caller,
+}
+
+async fn bounded<T>(
+    ends: Instant,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    match tokio::time::timeout_at(ends, call).await {
+        Ok(result) => result,
+        Err(_) => Err(Trap::Interrupt.into()),
+    }
+}
+
+impl<'a> Frame<'a> {
+    /// What bounds its time.
+    pub fn bounds(&self) -> Bounds<'a> {
+        let computing = self.store.data().computing.clone();
+        Bounds { ends: self.ends, computing, sandbox: self.sandbox, caller: self.caller }
+    }
+
+    /// The outcome of the call: a trap as the fault that it stands for.
+    pub fn finish<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, ModuleFault> {
+        self.sandbox.measure(&self.store);
+        self.store.data_mut().log_output();
+        result.map_err(|e| classify(&mut self.store, &e, false))
+    }
+
+    /// The call has ended well.
+    pub fn end(self) {
+        let Frame { store, instance, kept, calls, _slot, .. } = self;
+        if let Some(kept) = kept {
+            kept.put(Idle { store, instance, calls: calls + 1 });
+        } else {
+            drop(store);
+        }
+    }
+}
+
+fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) -> ModuleFault {
+    if let Some(fault) = store.data_mut().over.take() {
+        return fault;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => ModuleFault::Deadline,
+        Some(trap) => ModuleFault::Trap(trap.to_string()),
+        None if starting => ModuleFault::NoSandbox(printable(&chain(error))),
+        None => ModuleFault::Trap(printable(&chain(error))),
+    }
+}

@@ -1,0 +1,250 @@
+//! Slots for calls: how many run at a time, and on whose behalf.
+//!
+//! Anybody can have a credential looked up, as often as they connect. So look-ups of handshakes have slots of
+//! their own, and each peer address a share of those: others get theirs, whatever one address asks for.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::data::decision::ModuleFault;
+
+/// Timeout for a slot.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// On whose behalf a module is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A peer in a handshake, of whom only the address is known.
+    Peer(IpAddr),
+    /// A security association, or the gateway itself.
+    Association,
+}
+
+/// Slots for calls of one kind.
+pub(crate) struct Slots {
+    associations: Semaphore,
+    handshakes: Semaphore,
+    /// Calls that may wait for one of either, where that is bounded.
+    queues: Option<[Semaphore; 2]>,
+    /// The shares of the peer addresses that have calls under way.
+    peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    per_peer: usize,
+}
+
+/// A slot, until it is dropped.
+pub(crate) struct Slot<'a> {
+    _slot: SemaphorePermit<'a>,
+    _share: Option<Share<'a>>,
+}
+
+/// A peer address's share, for a call that has a part of it or waits for one.
+struct Share<'a> {
+    slots: &'a Slots,
+    peer: IpAddr,
+    share: Arc<Semaphore>,
+    has_part: bool,
+}
+
+impl<'a> Share<'a> {
+    fn of(slots: &'a Slots, peer: IpAddr) -> Self {
+        let peer = host(peer);
+        let new = || Arc::new(Semaphore::new(slots.per_peer));
+        let share = slots.peers().entry(peer).or_insert_with(new).clone();
+        Self { slots, peer, share, has_part: false }
+    }
+
+    fn try_take(mut self) -> Option<Self> {
+        self.share.try_acquire().ok()?.forget();
+        self.has_part = true;
+        Some(self)
+    }
+
+    async fn take(mut self) -> Option<Self> {
+        self.share.acquire().await.ok()?.forget();
+        self.has_part = true;
+        Some(self)
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        if self.has_part {
+            self.share.add_permits(1);
+        }
+        let mut peers = self.slots.peers();
+        // This one and the map's: an address without calls is forgotten.
+        if Arc::strong_count(&self.share) == 2 {
+            peers.remove(&self.peer);
+        }
+    }
+}
+
+impl Slots {
+    /// Makes so many slots, half of them for handshakes, and of those `per_peer` for each peer address. With
+    /// `queued`, so many calls of either half may wait.
+    pub fn new(slots: usize, per_peer: usize, queued: Option<usize>) -> Self {
+        let handshakes = (slots / 2).max(1);
+        Self {
+            associations: Semaphore::new(slots.saturating_sub(handshakes).max(1)),
+            handshakes: Semaphore::new(handshakes),
+            queues: queued.map(|queued| [Semaphore::new(queued), Semaphore::new(queued)]),
+            peers: Mutex::default(),
+            per_peer: per_peer.max(1),
+        }
+    }
+
+    /// The number of slots that `new` makes of so many: each half has one.
+    pub fn count(slots: usize) -> usize {
+        if slots == 0 { 0 } else { slots.max(2) }
+    }
+
+    /// Waits for a slot, for a bounded time. It is given back when it is dropped, after the store.
+    pub async fn take(&self, caller: Caller) -> Result<Slot<'_>, ModuleFault> {
+        // A call that finds a slot needs no timer.
+        if let Some(slot) = self.try_take(caller) {
+            return Ok(slot);
+        }
+        match tokio::time::timeout(WAIT_TIMEOUT, self.wait(caller)).await {
+            Ok(slot) => slot,
+            Err(_) => Err(ModuleFault::Busy),
+        }
+    }
+
+    fn try_take(&self, caller: Caller) -> Option<Slot<'_>> {
+        let share = match caller {
+            Caller::Association => None,
+            Caller::Peer(peer) => Some(Share::of(self, peer).try_take()?),
+        };
+        let slot = self.of(caller).try_acquire().ok()?;
+        Some(Slot { _slot: slot, _share: share })
+    }
+
+    /// Waits for a slot, as long as the caller does.
+    pub async fn wait(&self, caller: Caller) -> Result<Slot<'_>, ModuleFault> {
+        let stopping = || ModuleFault::NoSandbox("the gateway is stopping".into());
+        // The own share first: so no address has more calls in the common queue than its share.
+        let share = match caller {
+            Caller::Association => None,
+            Caller::Peer(peer) => Some(Share::of(self, peer).take().await.ok_or_else(stopping)?),
+        };
+        let _queued = match (&self.queues, caller) {
+            (None, _) => None,
+            (Some([queue, _]), Caller::Association) | (Some([_, queue]), Caller::Peer(_)) => {
+                Some(queue.try_acquire().map_err(|_| ModuleFault::Busy)?)
+            }
+        };
+        let slot = self.of(caller).acquire().await.map_err(|_| stopping())?;
+        Ok(Slot { _slot: slot, _share: share })
+    }
+
+    fn of(&self, caller: Caller) -> &Semaphore {
+        match caller {
+            Caller::Peer(_) => &self.handshakes,
+            Caller::Association => &self.associations,
+        }
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn peers(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address that a peer's share goes by: of IPv6 the first 56 bits, which one site has at least.
+fn host(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 72)))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    fn peer(address: &str) -> Caller {
+        Caller::Peer(address.parse().unwrap())
+    }
+
+    async fn waits<F: Future>(mut call: Pin<&mut F>) -> bool {
+        poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_the_others_theirs() {
+        let slots = Slots::new(8, 2, None);
+        let (flood, other) = (peer("192.0.2.1"), peer("192.0.2.2"));
+        let _first = slots.take(flood).await.unwrap();
+        let second = slots.take(flood).await.unwrap();
+        let mut third = Box::pin(slots.take(flood));
+        assert!(waits(third.as_mut()).await);
+        assert!(slots.try_take(peer("::ffff:192.0.2.1")).is_none(), "it is the same address");
+        let _other = slots.try_take(other).unwrap();
+        let _association = slots.try_take(Caller::Association).unwrap();
+        drop(second);
+        assert!(third.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn handshakes_and_associations_have_a_half_each() {
+        let slots = Slots::new(4, 1, None);
+        let handshakes = ["2001:db8::1", "2001:db8:1::1"].map(|at| slots.try_take(peer(at)));
+        assert!(handshakes.iter().all(Option::is_some));
+        let mut third = Box::pin(slots.take(peer("192.0.2.1")));
+        assert!(waits(third.as_mut()).await);
+        assert!(slots.try_take(peer("2001:db8:0:ff::1")).is_none(), "one site has one share");
+        let associations = [(); 2].map(|()| slots.try_take(Caller::Association));
+        assert!(associations.iter().all(Option::is_some));
+        assert!(slots.try_take(Caller::Association).is_none());
+        drop(handshakes);
+        assert!(third.await.is_ok());
+        assert!(slots.try_take(Caller::Association).is_none());
+        drop(associations);
+        assert!(slots.try_take(Caller::Association).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_refused() {
+        let slots = Slots::new(1, 1, None);
+        let _held = slots.try_take(Caller::Association).unwrap();
+        assert_eq!(slots.take(Caller::Association).await.err(), Some(ModuleFault::Busy));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_calls_is_forgotten() {
+        let slots = Slots::new(4, 1, None);
+        let held = slots.try_take(peer("192.0.2.1")).unwrap();
+        let mut waiting = Box::pin(slots.take(peer("192.0.2.1")));
+        assert!(waits(waiting.as_mut()).await);
+        drop(held);
+        assert_eq!(slots.peers().len(), 1);
+        // It gives up: the client has gone.
+        drop(waiting);
+        assert_eq!(slots.peers().len(), 0);
+        assert!(slots.try_take(peer("192.0.2.1")).is_some());
+        assert_eq!(slots.peers().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_no_more() {
+        let slots = Slots::new(2, 4, Some(1));
+        for caller in [Caller::Association, peer("192.0.2.1")] {
+            let held = slots.try_take(caller).unwrap();
+            let mut waiting = Box::pin(slots.take(caller));
+            assert!(waits(waiting.as_mut()).await);
+            assert_eq!(slots.take(caller).await.err(), Some(ModuleFault::Busy));
+            drop(held);
+            assert!(waiting.await.is_ok());
+        }
+    }
+}

@@ -2,19 +2,19 @@
 //!
 //! One request and one answer a connection, each a line of JSON.
 
-mod client;
-mod removal;
-mod server;
+pub mod ae_removal;
+pub mod metrics_endpoint;
+pub mod status;
+pub mod unix_socket;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{Command, Reloaded, reload, run, table};
-pub use server::Admin;
+pub use unix_socket::Admin;
 
 /// What may be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
-enum Request {
+pub enum Request {
     /// How the gateway is.
     Status,
     /// The live associations.
@@ -65,4 +65,4 @@ impl Request {
 }
 
 /// Longest line either way, in bytes: the list of some ten thousand associations.
-const MAX_LINE: u64 = 8 << 20;
+pub const MAX_LINE: u64 = 8 << 20;

@@ -2,8 +2,12 @@
 
 mod listen_address;
 mod load;
+pub mod maf;
 mod modules;
+pub mod oci_registry;
 mod peer;
+pub mod private_file;
+pub mod private_state;
 mod signature;
 
 use std::net::SocketAddr;
@@ -12,8 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_handshake::Suite;
-use saegis_onem2m::id::{AeIdStem, CseId};
+use saegis_handshake::suites;
+use saegis_onem2m::cse::Cse;
+use saegis_onem2m::id::AeIdStem;
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::serde::{all_parsed, parsed};
 use saegis_policy::ConfigurationFile;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -23,8 +30,8 @@ pub use load::{Loaded, read};
 pub use modules::Modules;
 pub use peer::{Peer, check_means, shared_if_there};
 
-use crate::notifier::Allowed;
-use crate::upstream::RequestLimits;
+use crate::backend::RequestLimits;
+use crate::notification::resolver::Allowed;
 
 /// The configuration of a gateway. Paths in it are relative to its own folder.
 #[derive(Deserialize)]
@@ -43,7 +50,7 @@ pub struct Config {
     pub modules: Modules,
     /// Registries that modules and policy files may come from.
     #[serde(default)]
-    pub artifacts: crate::artifacts::Artifacts,
+    pub artifacts: crate::config::oci_registry::Artifacts,
     /// The CSE behind the gateway, if it is not the embedded one.
     pub upstream: Option<Upstream>,
     /// Other CSEs that this one goes to.
@@ -51,10 +58,10 @@ pub struct Config {
     pub peer: Vec<Peer>,
     /// MAFs whose keys are taken.
     #[serde(default)]
-    pub maf: Vec<crate::maf::At>,
+    pub maf: Vec<crate::config::maf::At>,
     /// The MAF that this is, in place of a CSE.
     #[serde(skip)]
-    pub authority: Option<crate::maf::Authority>,
+    pub authority: Option<crate::config::maf::Authority>,
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,
@@ -88,45 +95,6 @@ pub struct Config {
     /// The file that this was read from.
     #[serde(skip)]
     pub file: Option<ConfigurationFile>,
-}
-
-/// Which CSE this is.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Cse {
-    /// The CSE-ID, with or without its slash.
-    #[serde(deserialize_with = "parsed")]
-    pub cse_id: CseId,
-    /// The resource name of the CSEBase.
-    #[serde(default = "csebase_name")]
-    pub csebase_name: String,
-    /// The domain name of the service provider, for absolute addresses.
-    pub service_provider: Option<String>,
-    /// What kind of CSE it is.
-    #[serde(default)]
-    pub kind: CseKind,
-}
-
-/// The kinds of CSE that a gateway can be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub enum CseKind {
-    /// In the infrastructure domain.
-    #[serde(rename = "IN-CSE")]
-    In,
-    /// In the field domain: a home gateway, say.
-    #[default]
-    #[serde(rename = "MN-CSE")]
-    Mn,
-}
-
-impl CseKind {
-    /// The number of m2m:cseTypeID.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::In => 1,
-            Self::Mn => 2,
-        }
-    }
 }
 
 /// Where associations are taken.
@@ -517,19 +485,6 @@ pub struct Metrics {
     pub hosts: Vec<String>,
 }
 
-fn csebase_name() -> String {
-    "cse".into()
-}
-
-/// Reads a text by the type's own parser, so that the error has the text's place.
-pub fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-}
-
 fn parsed_if_there<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -538,34 +493,9 @@ where
     parsed(deserializer).map(Some)
 }
 
-fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    let all = Vec::<String>::deserialize(deserializer)?.into_iter();
-    all.map(|text| text.parse().map_err(D::Error::custom)).collect()
-}
-
 fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rsc, D::Error> {
     match Rsc::from_code(u16::deserialize(deserializer)?) {
         rsc @ (Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) => Ok(rsc),
         _ => Err(D::Error::custom("must be 4117 or 4105")),
     }
-}
-
-/// Reads a list of cipher suites, not empty and each once.
-pub fn suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Suite>, D::Error> {
-    let mut suites = Vec::new();
-    for name in Vec::<String>::deserialize(deserializer)? {
-        let suite = name.parse().map_err(D::Error::custom)?;
-        if suites.contains(&suite) {
-            return Err(D::Error::custom(format!("{name} stands twice")));
-        }
-        suites.push(suite);
-    }
-    if suites.is_empty() {
-        return Err(D::Error::custom("no cipher suite; leave the list out for the default"));
-    }
-    Ok(suites)
 }

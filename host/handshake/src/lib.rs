@@ -24,4 +24,4 @@ pub use accepted::{Accepted, ConnectError, Connected, EngineError, TlsStream};
 pub use client_hello::{Certificates, FirstFlight, Offer};
 pub use refusal::{Alert, Refusal};
 pub use rewind::Rewound;
-pub use suite::{Suite, SuiteError};
+pub use suite::{Suite, SuiteError, suites};

@@ -1,5 +1,6 @@
 //! Cipher suites of TLS-PSK (TS-0003 clause 10.2.2 and RFC 4279, 5487, 5489, 6655, 7905).
 
+use serde::de::{Deserialize, Deserializer, Error as _};
 use std::fmt;
 use std::str::FromStr;
 
@@ -126,6 +127,25 @@ pub(crate) const MANDATED: &[u16] = &[0xC023, 0xC0AC];
 
 /// The same as OpenSSL wants them told.
 pub(crate) const MANDATED_OPENSSL: &str = "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-CCM";
+
+/// Deserializes a list of cipher suites, which must not be empty or name one twice.
+///
+/// # Errors
+/// Where a name is no suite of this crate, or the list is empty or has a suite twice.
+pub fn suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Suite>, D::Error> {
+    let mut suites = Vec::new();
+    for name in Vec::<String>::deserialize(deserializer)? {
+        let suite = name.parse().map_err(D::Error::custom)?;
+        if suites.contains(&suite) {
+            return Err(D::Error::custom(format!("{name} stands twice")));
+        }
+        suites.push(suite);
+    }
+    if suites.is_empty() {
+        return Err(D::Error::custom("no cipher suite; leave the list out for the default"));
+    }
+    Ok(suites)
+}
 
 #[cfg(test)]
 mod tests {

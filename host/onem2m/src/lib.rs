@@ -17,6 +17,8 @@ pub mod association;
 #[cfg(feature = "host")]
 pub mod credential;
 #[cfg(feature = "host")]
+pub mod cse;
+#[cfg(feature = "host")]
 pub mod exported;
 #[cfg(feature = "host")]
 pub mod http;
@@ -26,6 +28,8 @@ pub mod primitive;
 pub mod resource;
 #[cfg(feature = "host")]
 pub mod schedule;
+#[cfg(feature = "host")]
+pub mod serde;
 #[cfg(feature = "host")]
 pub mod target;
 #[cfg(feature = "host")]

@@ -13,10 +13,12 @@ use saegis_policy::{
 use serde::de::DeserializeOwned;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, CseKind, RuleSource};
-use crate::answers;
-use crate::artifacts::Keeper;
-use crate::maf::MafConfig;
+use crate::config::Config;
+use crate::config::RuleSource;
+use crate::config::maf::MafConfig;
+use crate::config::oci_registry::Keeper;
+use crate::pipeline::response_memory;
+use saegis_onem2m::cse::CseKind;
 
 /// A configuration as it was found.
 pub struct Loaded {
@@ -186,7 +188,7 @@ impl Config {
             }
         }
         self.artifacts.check(document);
-        super::peer::check(&self.peer, &self.cse, document);
+        crate::config::peer::check(&self.peer, &self.cse, document);
         self.modules.check(self.limits.handshake(), document);
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let bounds = &self.limits;
@@ -217,8 +219,8 @@ impl Config {
             ("limits.answer-bytes-per-credential", bounds.answer_bytes_per_credential),
         ] {
             // A semaphore counts them.
-            if !(answers::LARGEST..=1 << 30).contains(&bytes) {
-                let least = answers::LARGEST;
+            if !(response_memory::LARGEST..=1 << 30).contains(&bytes) {
+                let least = response_memory::LARGEST;
                 let what = format!("must be from {least}, the largest answer, to 1073741824");
                 fault(entry, &what);
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use saegis_policy::{Capability, ConfigValues, Document, Grants, Limits, OutgoingHttp, Target};
 use serde::Deserialize;
 
-use super::{all_parsed, signature};
+use crate::config::all_parsed;
+use crate::config::signature;
 
 /// Where modules are and what they may do.
 #[derive(Deserialize)]

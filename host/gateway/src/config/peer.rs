@@ -7,7 +7,10 @@ use saegis_policy::{Document, Generation};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{Cse, CseKind, parsed, shared};
+use crate::config::parsed;
+use crate::config::shared;
+use saegis_onem2m::cse::Cse;
+use saegis_onem2m::cse::CseKind;
 
 /// Another CSE: the one that this registers with, or one that registers here and is to be reached
 /// from here.
@@ -28,7 +31,7 @@ pub struct Peer {
     pub domain_name: Option<String>,
     /// What this CSE shares with it; left out, the two show each other certificates.
     #[serde(default, deserialize_with = "shared_if_there")]
-    pub credential: Option<Arc<crate::ae::Credential>>,
+    pub credential: Option<Arc<saegis_client::Credential>>,
     /// Where it finds this CSE: the `poa` of the registration. Left out, this CSE is not reachable
     /// from there.
     #[serde(default)]

@@ -168,7 +168,7 @@ fn past_the_bound_connections_wait_their_turn() {
     assert!(established[1] > ended[0], "{text}");
 }
 
-/// That other hosts are not counted is shown beside the counting, in `host/gateway/src/peers.rs`.
+/// That other hosts are not counted is shown beside the counting, in `host/gateway/src/listener/peer_limits.rs`.
 #[test]
 fn one_host_has_so_many_handshakes_under_way() {
     use std::io::Read as _;

@@ -1,0 +1,316 @@
+//! `saegis ae`: the AE's side of an association, for trying a gateway and for small devices.
+
+mod certificate;
+mod config;
+mod maf;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use saegis_certificate::Flavour;
+use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_policy::Faults;
+use serde_json::{Value, json};
+
+use saegis_client::{Session, SessionError};
+
+use config::{AeConfig, Proof};
+
+/// Arguments of `saegis ae`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The AE's configuration: its registrar, its credential, its AE-ID.
+    #[arg(long)]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Register with the registrar.
+    Register,
+    /// End the registration; all that the AE created goes with it.
+    Deregister,
+    /// Create a resource below the AE.
+    Create {
+        #[command(subcommand)]
+        what: Create,
+    },
+    /// Let others read a container's values and put values into it: those that are named, and nobody
+    /// else but the AE itself.
+    Allow {
+        /// The container's name.
+        container: String,
+        /// Who may: AE-IDs as the container's CSE sees them, such as `/in-cse/Cphone` for an AE of
+        /// another CSE.
+        #[arg(required = true)]
+        originators: Vec<String>,
+    },
+    /// Put a value into a container.
+    Send {
+        /// The container's name; or, of a container that is not the AE's own, its address, such as
+        /// `/mn-cse-123456/cse/light1/lamp`.
+        container: String,
+        /// The value.
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Print the latest value in a container.
+    Latest {
+        /// The container's name, or its address, as for `send`.
+        container: String,
+    },
+    /// Print a resource: the AE itself, or one by its address.
+    Show {
+        /// The address: at the registrar, such as `-/light1/lamp`, or at any CSE that it reaches, such
+        /// as `/mn-cse-123456/cse/light1/lamp`.
+        #[arg(allow_hyphen_values = true)]
+        address: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Create {
+    /// A container.
+    Container {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Why an AE's request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AeError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] Faults),
+    /// There is no association, or it broke.
+    #[error("{0}")]
+    Session(#[from] SessionError),
+    /// The registrar refused.
+    #[error("refused with {rsc}: {why}")]
+    Refused {
+        /// The Response Status Code.
+        rsc: Rsc,
+        /// What the registrar said.
+        why: String,
+    },
+}
+
+impl AeError {
+    /// The process's exit code: 2 for a wrong configuration, 3 for no association, 4 for a
+    /// refusal.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Session(_) => 3,
+            Self::Refused { .. } => 4,
+        }
+    }
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// Why it came to nothing.
+pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
+    let config = AeConfig::load(&args.config)?;
+    let from = config.ae.ae_id.to_string();
+    let (mut session, kind, proof) = match &config.maf {
+        None => {
+            let (kind, proof) = match &config.credential {
+                Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
+                Proof::Certificate(files) => {
+                    ("certificate", saegis_policy::Shown(&files.certificate).to_string())
+                }
+            };
+            let to = (&config.registrar, Flavour::CseId);
+            (establish(to, &config.credential, from).await?, kind, proof)
+        }
+        Some(maf) => {
+            let credential = maf::credential(maf, &config.credential).await?;
+            let proof = credential.kpsa_id.to_string();
+            let by = saegis_client::Proof::Key(&credential);
+            (Session::establish(&config.registrar.peer(), by, from).await?, "maf_key", proof)
+        }
+    };
+    if !as_json {
+        crate::print(&format!(
+            "association: {} {} with {} at {}, as {}",
+            session.protocol,
+            session.suite,
+            config.registrar.cse_id,
+            config.registrar.address,
+            proof,
+        ));
+    }
+    let done = carry_out(&mut session, &config, args.verb).await?;
+    if as_json {
+        let association = json!({
+            "protocol": session.protocol,
+            "suite": session.suite,
+            "cse_id": config.registrar.cse_id.to_string(),
+            kind: proof,
+        });
+        let out =
+            json!({ "association": association, "rsc": done.rsc.code(), "content": done.content });
+        crate::print(&out.to_string());
+    } else {
+        crate::print(&done.words);
+    }
+    Ok(())
+}
+
+/// Establishes an association with somebody whose certificate, if that is how, is of that flavour.
+async fn establish(
+    (to, flavour): (&config::Registrar, Flavour),
+    proof: &Proof,
+    from: String,
+) -> Result<Session, AeError> {
+    match proof {
+        Proof::Key(credential) => {
+            Ok(Session::establish(&to.peer(), saegis_client::Proof::Key(credential), from).await?)
+        }
+        Proof::Certificate(files) => {
+            let (trust, own) = certificate::load(files, &to.cse_id, flavour)?;
+            // The configuration was checked for it.
+            let name = to.domain_name.as_deref();
+            let name = name.ok_or_else(|| broken("no domain name".into()))?;
+            let proof = saegis_client::Proof::Certificate { trust, own: &own, name, flavour };
+            Ok(Session::establish(&to.peer(), proof, from).await?)
+        }
+    }
+}
+
+/// An association that broke, or was not what it should be.
+fn broken(why: String) -> AeError {
+    AeError::Session(SessionError::Broken(why))
+}
+
+/// What a verb came to.
+struct Done {
+    rsc: Rsc,
+    content: Value,
+    words: String,
+}
+
+async fn carry_out(session: &mut Session, config: &AeConfig, verb: Verb) -> Result<Done, AeError> {
+    let own = format!("-/{}", config.ae.resource_name());
+    match verb {
+        Verb::Register => {
+            let body = json!({ ResourceType::Ae.root(): {
+                "rn": config.ae.resource_name(),
+                "api": config.ae.app_id.as_str(),
+                "rr": false,
+                "srv": ["3", "4"],
+            }});
+            let done = ask(session, Operation::Create, "-", Some((ResourceType::Ae, body))).await?;
+            let words = |c: &Value| format!("registered as {}: {own}", text(c, "m2m:ae", "aei"));
+            Ok(done.say(words))
+        }
+        Verb::Deregister => {
+            let done = ask(session, Operation::Delete, &own, None).await?;
+            Ok(done.say(|_| format!("deregistered: {own}")))
+        }
+        Verb::Create { what: Create::Container { name } } => {
+            let body = json!({ ResourceType::Container.root(): { "rn": name } });
+            let content = Some((ResourceType::Container, body));
+            let done = ask(session, Operation::Create, &own, content).await?;
+            Ok(done.say(|_| format!("created: {own}/{name}")))
+        }
+        Verb::Allow { container, originators } => {
+            let to = format!("{own}/{container}");
+            let policy = policy(session, &config.ae, &container, &originators).await?;
+            let body = json!({ ResourceType::Container.root(): { "acpi": [policy] } });
+            let content = Some((ResourceType::Container, body));
+            let done = ask(session, Operation::Update, &to, content).await?;
+            let whom = originators.join(", ");
+            Ok(done.say(|_| format!("may read {to} and put values into it: {whom}")))
+        }
+        Verb::Send { container, value } => {
+            let to = place(&own, &container);
+            let body = json!({ ResourceType::ContentInstance.root(): { "con": value } });
+            let content = Some((ResourceType::ContentInstance, body));
+            let done = ask(session, Operation::Create, &to, content).await?;
+            Ok(done.say(|_| format!("sent to {to}: {value}")))
+        }
+        Verb::Latest { container } => {
+            let to = format!("{}/la", place(&own, &container));
+            let done = ask(session, Operation::Retrieve, &to, None).await?;
+            Ok(done.say(|c| text(c, "m2m:cin", "con")))
+        }
+        Verb::Show { address } => {
+            let to = address.unwrap_or(own);
+            let done = ask(session, Operation::Retrieve, &to, None).await?;
+            Ok(done.say(|c| serde_json::to_string_pretty(c).unwrap_or_default()))
+        }
+    }
+}
+
+/// The address of a container: one of the AE's own by its name, any other by its address.
+fn place(own: &str, container: &str) -> String {
+    if container.starts_with('/') { container.into() } else { format!("{own}/{container}") }
+}
+
+/// Sees to the policy of a container, `NAME-access`, and returns its resourceID. What an earlier one
+/// said is no more.
+async fn policy(
+    session: &mut Session,
+    ae: &config::Ae,
+    container: &str,
+    originators: &[String],
+) -> Result<String, AeError> {
+    // All operations for the AE itself: where there is a policy, having created the container is no
+    // privilege any more. CREATE and RETRIEVE for the others.
+    let own = json!({ "acor": [ae.ae_id.as_str()], "acop": 63 });
+    let privileges = json!({ "acr": [own, { "acor": originators, "acop": 3 }] });
+    let (kind, parent) = (ResourceType::AccessControlPolicy, format!("-/{}", ae.resource_name()));
+    let name = format!("{container}-access");
+    let body = json!({ kind.root(): { "rn": name, "pv": privileges, "pvs": { "acr": [own] } } });
+    let at = format!("{parent}/{name}");
+    match ask(session, Operation::Create, &parent, Some((kind, body))).await {
+        Err(AeError::Refused { rsc: Rsc::Conflict, .. }) => {
+            let body = json!({ kind.root(): { "pv": privileges } });
+            ask(session, Operation::Update, &at, Some((kind, body))).await?;
+        }
+        created => {
+            created?;
+        }
+    }
+    let there = ask(session, Operation::Retrieve, &at, None).await?;
+    Ok(text(&there.content, kind.root(), "ri"))
+}
+
+impl Done {
+    fn say(mut self, words: impl FnOnce(&Value) -> String) -> Self {
+        self.words = words(&self.content);
+        self
+    }
+}
+
+fn text(content: &Value, root: &str, name: &str) -> String {
+    match content.get(root).and_then(|r| r.get(name)) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+async fn ask(
+    session: &mut Session,
+    operation: Operation,
+    to: &str,
+    content: Option<(ResourceType, Value)>,
+) -> Result<Done, AeError> {
+    let answer = session.ask(operation, to, content).await?;
+    if !answer.rsc.is_success() {
+        let why = answer.reason().unwrap_or_else(|| "the registrar gave no reason".into());
+        return Err(AeError::Refused { rsc: answer.rsc, why });
+    }
+    let ResponsePrimitive { rsc, content, .. } = answer;
+    let content = content.and_then(|c| serde_json::from_slice(&c).ok()).unwrap_or(Value::Null);
+    Ok(Done { rsc, content, words: String::new() })
+}

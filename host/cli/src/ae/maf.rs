@@ -1,0 +1,165 @@
+//! The key that an AE gets by way of a MAF (TS-0003 clauses 8.2.2.3 and 8.8.2.7): it registers one for
+//! its registrar, which both derive from the TLS session and never send, and keeps it for its time.
+
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use saegis_certificate::Flavour;
+use saegis_handshake::Suite;
+use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key};
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp;
+use saegis_policy::{Fault, Faults};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::ae::AeError;
+use crate::ae::config::{Maf, Proof, Registrar};
+use crate::ae::{broken, establish};
+use saegis_client::Credential;
+use saegis_gateway::config::private_file;
+
+/// What a key for security associations is for (TS-0004 clause 6.3.4.2.39).
+const SAEF: u8 = 32;
+
+/// Largest file with a key, in bytes.
+const MAX_FILE: u64 = 4096;
+
+/// How long a registration as a client is asked for.
+const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A key in its file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct InFile {
+    client_id: String,
+    target: String,
+    fqdn: String,
+    relative_key_id: String,
+    key: String,
+    registered: String,
+    expires: String,
+}
+
+/// The key that is in hand, or a new one where that is about to expire.
+///
+/// # Errors
+/// Why there is none.
+pub async fn credential(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
+    match in_hand(maf)? {
+        Some(credential) => Ok(credential),
+        None => register(maf, proof).await,
+    }
+}
+
+fn in_hand(maf: &Maf) -> Result<Option<Credential>, AeError> {
+    if matches!(maf.key_file.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let fault = |what: String| AeError::Config(Faults(vec![Fault::of(&maf.key_file, what)]));
+    let text = saegis_policy::read_private_key(&maf.key_file, MAX_FILE);
+    let text = text.map_err(|fault| AeError::Config(Faults(vec![fault])))?;
+    // What a reader of it would say could show the key.
+    let bad = || fault("is no file of a key; take it away, and another is asked for".into());
+    let text = std::str::from_utf8(&text).map_err(|_| bad())?;
+    let found: InFile = toml::from_str(text).map_err(|_| bad())?;
+    let InFile { client_id, target, fqdn, relative_key_id, key, registered, expires } = found;
+    let key = Zeroizing::new(key);
+    if client_id != maf.client_id.as_str() {
+        let what = format!("has the key of {client_id}; give each AE a key-file of its own");
+        return Err(fault(what));
+    }
+    let time = |text: &str| timestamp::parse(text).map_err(|_| bad());
+    let (registered, expires) = (time(&registered)?, time(&expires)?);
+    // A new key is there before the old one goes. The MAF may give less time than is asked for.
+    let granted = expires.duration_since(registered).unwrap_or_default();
+    let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+    if left <= granted / 5 || target != maf.target.as_str() || fqdn != maf.fqdn {
+        return Ok(None);
+    }
+    let key = Zeroizing::new(hex::decode(&*key).map_err(|_| bad())?);
+    let key = PresharedKey::new(&key).map_err(|_| bad())?;
+    make(maf, &relative_key_id, &key).map(Some)
+}
+
+fn make(maf: &Maf, relative_key_id: &str, key: &PresharedKey) -> Result<Credential, AeError> {
+    let id = format!("{relative_key_id}@{}", maf.fqdn);
+    let kpsa_id = id.parse().map_err(|e| broken(format!("the key's identifier {e}")))?;
+    let key =
+        PresharedKey::new(maf.key.of(key.expose())).map_err(|e| broken(format!("the key {e}")))?;
+    Ok(Credential { kpsa_id, kpsa: key, suites: Suite::DEFAULT.to_vec() })
+}
+
+/// Registers with the MAF, and a key for the registrar.
+async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
+    let broken = |why: String| broken(format!("the MAF {}: {why}", maf.fqdn));
+    let base = CseId::parse(saegis_maf::names::BASE).map_err(|e| broken(e.to_string()))?;
+    let place = Registrar {
+        address: maf.address.clone(),
+        cse_id: base,
+        domain_name: Some(maf.fqdn.clone()),
+        timeout_seconds: maf.timeout_seconds,
+    };
+    let from = maf.client_id.to_string();
+    let mut session = establish((&place, Flavour::Fqdn), proof, from).await?;
+    let client =
+        Client::new(maf.client_id.clone(), &maf.fqdn).map_err(|e| broken(e.to_string()))?;
+    let admin = maf.target.as_str().trim_start_matches('/').split('/').next().unwrap_or_default();
+    let id = || format!("{:016x}", rand::rng().random::<u64>());
+    let now = SystemTime::now();
+    let terms = Terms::until(now + REGISTERED_FOR, admin);
+    let request = client.register(&id(), &terms).map_err(|e| broken(e.to_string()))?;
+    let answer = session.send(request).await?;
+    if !answer.rsc.is_success() && answer.rsc != Rsc::OriginatorHasAlreadyRegistered {
+        return Err(refused(&answer));
+    }
+    let lifetime = Duration::from_secs(maf.lifetime_seconds);
+    let wanted = KeyTerms {
+        terms: Terms::until(now + lifetime, admin),
+        suid: SAEF,
+        targets: vec![maf.target.clone()],
+    };
+    let request = client.register_key(&id(), &wanted, None).map_err(|e| broken(e.to_string()))?;
+    let answer = session.send(request).await?;
+    if !answer.rsc.is_success() {
+        return Err(refused(&answer));
+    }
+    let exported = session.exported.take();
+    let exported =
+        exported.ok_or_else(|| broken("its TLS has no extended master secret".into()))?;
+    let registered = read_registered_key(&answer, Some(&exported));
+    let registered = registered.map_err(|e| broken(e.to_string()))?;
+    let key = exported.key().ok_or_else(|| broken("there is no key".into()))?;
+    keep(maf, &registered.relative_key_id, &key, now, registered.expires)?;
+    make(maf, &registered.relative_key_id, &key)
+}
+
+fn refused(answer: &saegis_onem2m::primitive::ResponsePrimitive) -> AeError {
+    AeError::Refused { rsc: answer.rsc, why: saegis_gateway::peer_cse::reason(answer) }
+}
+
+/// Writes a key to its file, which is there whole or not at all.
+fn keep(
+    maf: &Maf,
+    id: &str,
+    key: &PresharedKey,
+    registered: SystemTime,
+    expires: SystemTime,
+) -> Result<(), AeError> {
+    let text = Zeroizing::new(format!(
+        "client-id = \"{}\"\ntarget = \"{}\"\nfqdn = \"{}\"\nrelative-key-id = \"{id}\"\n\
+         key = \"{}\"\nregistered = \"{}\"\nexpires = \"{}\"\n",
+        maf.client_id,
+        maf.target,
+        maf.fqdn,
+        &*Zeroizing::new(hex::encode(key.expose())),
+        timestamp::format(registered),
+        timestamp::format(expires),
+    ));
+    let file = maf.key_file.as_path();
+    private_file::replace(file, text.as_bytes()).map_err(|e| {
+        AeError::Config(Faults(vec![Fault::of(file, format!("can't be written: {e}"))]))
+    })
+}

@@ -1,0 +1,139 @@
+//! `saegis audit verify`: finds what was changed in a trail.
+
+mod reader;
+mod report;
+
+use std::path::PathBuf;
+
+use saegis_policy::{Fault, Faults};
+
+use reader::{Lines, Link};
+pub use report::Report;
+use saegis_gateway::config::Config;
+use saegis_gateway::telemetry::audit::chain::Digest;
+
+/// Arguments of `saegis audit`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Find what was changed in an audit trail: each line carries the digest of the line before it.
+    Verify {
+        /// The files of one trail, in any order; `-` for standard input. Without them, both trails of
+        /// the configuration, with the files that were rotated.
+        files: Vec<PathBuf>,
+        /// The configuration of the gateway.
+        #[arg(long, default_value = "saegis.toml")]
+        config: PathBuf,
+        /// A digest that `saegis status` or a former `saegis audit verify` has printed: a line must
+        /// have it.
+        #[arg(long, value_parser = digest)]
+        head: Option<Digest>,
+    },
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    Digest::parse(text).ok_or_else(|| "is not a digest of 64 hexadecimal digits".into())
+}
+
+/// Runs a verb, and returns the process's exit code: 0 where the trail is whole, 1 where something was
+/// found, 2 where it can't be read.
+///
+/// # Errors
+/// What can't be read.
+pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
+    let Verb::Verify { files, config, head } = args.verb;
+    // How many rotated files there are to be before one is removed.
+    let mut old_files = None;
+    let trails = if files.is_empty() {
+        let audit = Config::load(&config)?.audit;
+        let Some(file) = &audit.file else {
+            let what = "audit.file is not set, so there is no trail; name the files of one";
+            return Err(Faults(vec![Fault::of(&config, what)]));
+        };
+        old_files = Some(audit.old_files);
+        let paths = [Some(file.clone()), audit.refusals_file()];
+        let trails = paths.iter().flatten().map(|path| reader::read_trail(path));
+        trails.collect::<Result<Vec<_>, _>>()?
+    } else {
+        vec![reader::read_files(&files)?]
+    };
+    let has_head = |head: &Digest| trails.iter().any(|t| t.lines.iter().any(|l| l.digest == *head));
+    let missing = head.filter(|head| !has_head(head));
+    let reports: Vec<_> = trails.iter().map(|trail| verify(trail, old_files)).collect();
+    report::print(&reports, missing, as_json);
+    let whole = missing.is_none() && reports.iter().all(|report| report.faults.is_empty());
+    Ok(u8::from(!whole))
+}
+
+/// Compares each line with the one before it. Where it is known how many `old_files` are kept, the
+/// start of the chain must be there until there are that many.
+fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
+    let lines = &trail.lines;
+    let mut report = Report::of(trail);
+    let at = |n: usize| trail.place(n);
+    // The position of the line with a digest.
+    let place_of: std::collections::HashMap<_, _> =
+        lines.iter().enumerate().map(|(n, line)| (line.digest, n)).collect();
+    // The last line that was found good.
+    let mut last: Option<usize> = None;
+    for (n, line) in lines.iter().enumerate() {
+        let before = n.checked_sub(1).and_then(|n| lines.get(n));
+        let after = lines.get(n + 1);
+        let mut fault = |what: String| report.faults.push((n, what));
+        match &line.link {
+            Link::None { opening, why } => {
+                let expected = saegis_gateway::telemetry::audit::chain::opening(before.map(|line| line.digest));
+                let is_cut = before.is_none()
+                    || opening.starts_with(expected.as_bytes())
+                    || expected.as_bytes().starts_with(opening);
+                let vouched = match after {
+                    Some(after) => after.link == Link::To(line.digest),
+                    None => !line.ended,
+                };
+                if is_cut && vouched {
+                    report.notes.push((n, "breaks off: the gateway ended while it wrote it".into()));
+                } else {
+                    fault(format!("{why}: it was changed or inserted"));
+                    continue;
+                }
+            }
+            Link::Start if n == 0 => report.begins = true,
+            Link::Start => fault(
+                "a new chain starts here: nothing says what was written between it and the line before"
+                    .into(),
+            ),
+            Link::To(_) if n == 0 => {}
+            Link::To(digest) if last.is_some_and(|last| lines.get(last).is_some_and(|l| l.digest == *digest)) => {}
+            Link::To(digest) => match place_of.get(digest) {
+                Some(&other) if other + 1 == n => {}
+                Some(&other) if other < n => fault(format!(
+                    "was written right behind {}: what is between them was inserted or moved",
+                    at(other)
+                )),
+                Some(&other) => fault(format!(
+                    "was written behind {}, which is further down: lines were moved",
+                    at(other)
+                )),
+                None => fault(format!(
+                    "was not written behind {}: that line was changed, or lines between the two were \
+                     removed",
+                    at(n - 1)
+                )),
+            },
+        }
+        last = Some(n);
+    }
+    let are_fewer = old_files.is_some_and(|most| trail.files.len() as u64 <= most);
+    if are_fewer && !report.begins && !lines.is_empty() {
+        let what = "the chain does not start here, and there are fewer rotated files than \
+                    audit.old-files: older ones were removed or moved away (name all files, if they \
+                    are elsewhere)";
+        report.faults.push((0, what.into()));
+    }
+    report
+}

@@ -1,0 +1,135 @@
+//! Asking what was recorded again.
+
+use std::future::Future;
+use std::io::{IsTerminal as _, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use saegis_onem2m::timestamp;
+use saegis_policy::{
+    Again, Answer, Decision, Fault, Faults, Generation, Known, MafKeys, NoQuestion,
+};
+
+use crate::decisions::Line;
+use crate::decisions::Reading;
+use crate::decisions::Report;
+use saegis_gateway::config::Config;
+
+/// Compares what was recorded with what a generation says to it.
+///
+/// # Errors
+/// When a recording can't be read.
+pub async fn against_record(reading: Reading, with: &Generation) -> Result<Report, Faults> {
+    replay(reading, async |decision: &Decision, at| {
+        Ok(match with.ask_again(&decision.question, at).await? {
+            Again::Answered(answer) => Some((decision.answer.clone(), answer)),
+            Again::NeedsOthers => None,
+        })
+    })
+    .await
+}
+
+/// Compares what one generation says to what was recorded with what another says to it.
+///
+/// # Errors
+/// When a recording can't be read.
+pub async fn against_policy(
+    reading: Reading,
+    without: &Generation,
+    with: &Generation,
+) -> Result<Report, Faults> {
+    replay(reading, async |decision: &Decision, at| {
+        let before = without.ask_again(&decision.question, at).await?;
+        let after = with.ask_again(&decision.question, at).await?;
+        Ok(match (before, after) {
+            (Again::Answered(before), Again::Answered(after)) => Some((before, after)),
+            (Again::NeedsOthers, _) | (_, Again::NeedsOthers) => None,
+        })
+    })
+    .await
+}
+
+async fn replay(
+    mut reading: Reading,
+    ask: impl AsyncFn(&Decision, SystemTime) -> Result<Option<(Answer, Answer)>, NoQuestion>,
+) -> Result<Report, Faults> {
+    let mut report = Report::default();
+    let mut progress = Progress::new();
+    while let Some(line) = reading.next()? {
+        match line {
+            Line::Wrong(fault) => report.wrong(fault),
+            Line::BreaksOff => report.breaks_off(),
+            Line::Decision { file, number, decision } => {
+                let at = timestamp::parse(&decision.time).unwrap_or(SystemTime::UNIX_EPOCH);
+                match ask(&decision, at).await {
+                    Ok(Some((before, after))) => {
+                        report.compared(&file, number, &decision.question, &before, &after);
+                    }
+                    Ok(None) => report.not_asked(),
+                    Err(e) => {
+                        let mut fault = Fault::of(&file, e.to_string());
+                        fault.line = Some(number);
+                        report.wrong(fault);
+                    }
+                }
+            }
+        }
+        progress.tell(&reading);
+    }
+    progress.end();
+    Ok(report)
+}
+
+/// Says how far it is, where somebody looks on and it takes a while.
+struct Progress {
+    looked_at: bool,
+    last: Instant,
+    told: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let looked_at = std::io::stderr().is_terminal();
+        Self { looked_at, last: Instant::now(), told: false }
+    }
+
+    fn tell(&mut self, reading: &Reading) {
+        if !self.looked_at || self.last.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        (self.last, self.told) = (Instant::now(), true);
+        let percent = reading.read.saturating_mul(100) / reading.bytes.max(1);
+        // Whoever looks on may have gone.
+        let _ = write!(std::io::stderr(), "\rreplayed {:3} %", percent.min(100));
+        let _ = std::io::stderr().flush();
+    }
+
+    fn end(&self) {
+        if self.told {
+            let _ = write!(std::io::stderr(), "\r              \r");
+        }
+    }
+}
+
+/// The MAFs of a configuration, none of which is asked for a key.
+pub(super) fn no_keys_of(config: &Config) -> Option<Arc<dyn MafKeys>> {
+    let names: Vec<_> = config.maf.iter().map(|maf| maf.fqdn.clone()).collect();
+    (!names.is_empty()).then(|| Arc::new(NotAsked(names)) as Arc<dyn MafKeys>)
+}
+
+struct NotAsked(Vec<String>);
+
+impl MafKeys for NotAsked {
+    fn known(&self, maf: &str, _: &str) -> Known {
+        if self.0.iter().any(|name| name.eq_ignore_ascii_case(maf)) {
+            Known::NotYet
+        } else {
+            Known::NoMaf
+        }
+    }
+
+    fn fetch(self: Arc<Self>, _: String, _: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+}

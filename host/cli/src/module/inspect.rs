@@ -1,0 +1,138 @@
+//! `saegis module inspect`: what is in a module's file.
+
+use std::path::{Path, PathBuf};
+
+use saegis_policy::{BadSignature, Description, Fault, Faults, Hook, Kind, Needs, read_file};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use wit_component::ComponentEncoder;
+
+use crate::module::MAX_MODULE;
+use crate::module::ModuleError;
+use crate::module::REFUSED;
+
+/// Arguments of `saegis module inspect`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The module's file: a component, or a core module that carries its contract.
+    file: PathBuf,
+    /// Make a component of a core module that carries its contract, and put it here.
+    #[arg(long, value_name = "OUT")]
+    componentise: Option<PathBuf>,
+}
+
+/// Says what is in a file. Returns the exit code.
+///
+/// # Errors
+/// When the file can't be read, or no component can be made of it.
+pub fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
+    let bytes = read_file(&args.file, MAX_MODULE).map_err(|fault| Faults(vec![fault]))?;
+    let Some(out) = &args.componentise else { return tell(&args.file, &bytes, as_json) };
+    let component = component_of(&args.file, &bytes)?;
+    std::fs::write(out, &component)
+        .map_err(|e| Faults(vec![Fault::of(out, format!("can't be written: {e}"))]))?;
+    tell(out, &component, as_json)
+}
+
+/// Makes a component of a core module that carries its contract.
+fn component_of(file: &Path, core: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    let unusable = |why: String| ModuleError::Unusable { file: file.into(), why };
+    match Description::of(core).map_err(unusable)?.kind {
+        Kind::CoreWithContract => {}
+        Kind::Component => return Err(unusable("is a component already".into())),
+        Kind::Core => return Err(unusable(NO_CONTRACT.into())),
+    }
+    let encoded = ComponentEncoder::default().validate(true).module(core).and_then(|e| e.encode());
+    encoded.map_err(|e| unusable(format!("no component can be made of it: {e:#}")))
+}
+
+const NO_CONTRACT: &str = "is a core module that does not carry its contract; build it with bindings \
+                           that wit-bindgen made";
+
+fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
+    let unusable = |why: String| ModuleError::Unusable { file: file.into(), why };
+    let mut found = Description::of(bytes).map_err(unusable)?;
+    match found.kind {
+        Kind::Component => {}
+        Kind::CoreWithContract => found.misfits.push(
+            "is a core module that carries its contract; make a component of it with \
+             --componentise OUT"
+                .into(),
+        ),
+        Kind::Core => found.misfits.push(NO_CONTRACT.into()),
+    }
+    let digest = hex::encode(Sha256::digest(bytes));
+    let signature = signature(file, bytes);
+    let size = bytes.len();
+    if as_json {
+        let imports = found.imports.iter().map(|import| {
+            let capability = match import.needs {
+                Needs::Capability(capability) => Some(capability.name()),
+                Needs::Nothing | Needs::EmptyWasi | Needs::Unknown => None,
+            };
+            json!({ "name": import.name, "capability": capability })
+        });
+        let out = json!({
+            "file": file.to_string_lossy(),
+            "kind": kind(found.kind),
+            "hooks": found.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
+            "contract": found.contract,
+            "imports": imports.collect::<Vec<_>>(),
+            "memory": found.memory,
+            "size": size,
+            "sha256": digest,
+            "signature": signature,
+            "misfits": found.misfits,
+        });
+        crate::print(&out.to_string());
+    } else {
+        crate::print(&format!("{}: {}", saegis_policy::Shown(file), kind(found.kind)));
+        line("hooks", &or_none(found.hooks.iter().map(|hook: &Hook| hook.name().to_string())));
+        line("contract", &or_none(found.contract.iter().cloned()));
+        for import in &found.imports {
+            let needs = match import.needs {
+                Needs::Nothing => "needs nothing".into(),
+                Needs::Capability(capability) => format!("needs the capability {capability}"),
+                Needs::EmptyWasi => "gets a WASI with nothing in it".into(),
+                Needs::Unknown => "is unknown to this gateway".to_string(),
+            };
+            line("import", &format!("{}: {needs}", import.name));
+        }
+        line("memory", &format!("{} bytes at the start", found.memory));
+        line("size", &format!("{size} bytes"));
+        line("sha256", &digest);
+        if let Some(signature) = &signature {
+            line("signature", signature);
+        }
+        found.misfits.iter().for_each(|misfit| line("refused", misfit));
+    }
+    Ok(if found.misfits.is_empty() { 0 } else { REFUSED })
+}
+
+/// Whose signature is beside a file. Which keys count, a gateway says.
+fn signature(file: &Path, bytes: &[u8]) -> Option<String> {
+    match saegis_policy::look_at_signature(file, bytes, &[]) {
+        Ok(None) => None,
+        Ok(Some(Ok(signed))) => Some(format!("by the key {}", signed.by)),
+        Ok(Some(Err(BadSignature::UnknownKey(key)))) => Some(format!("by the key {key}, it says")),
+        Ok(Some(Err(why))) => Some(why.to_string()),
+        Err(why) => Some(why.to_string()),
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Component => "component",
+        Kind::CoreWithContract => "core module with its contract",
+        Kind::Core => "core module",
+    }
+}
+
+fn or_none(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<_> = texts.collect();
+    if texts.is_empty() { "none".into() } else { texts.join(", ") }
+}
+
+fn line(name: &str, value: &str) {
+    crate::print(&format!("  {name:<11} {value}"));
+}

@@ -1,0 +1,265 @@
+//! `saegis module new`: a folder that builds to a module, with a test.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+use saegis_policy::{Capability, Hook};
+use serde_json::json;
+use wit_bindgen_core::Files;
+use wit_bindgen_core::wit_parser::Resolve;
+
+use crate::module::ModuleError;
+
+static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../templates");
+static CONTRACT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
+
+/// Arguments of `saegis module new`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The module's name, and that of its folder: lower-case letters, digits and hyphens.
+    name: String,
+    /// The language that it is to be written in.
+    #[arg(long)]
+    lang: Language,
+    /// The hook that it is to have.
+    #[arg(long, value_parser = hook, value_name = "HOOK", long_help = HOOKS)]
+    hook: Hook,
+}
+
+const HOOKS: &str = "The hook that it is to have: credential-lookup, impersonation-check, \
+                     registration-check, certificate-mapping or key-registration-check";
+
+/// A language that there is a template for.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Language {
+    Rust,
+    C,
+    Python,
+    Javascript,
+}
+
+impl Language {
+    /// The folder of its template.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::C => "c",
+            Self::Python => "python",
+            Self::Javascript => "javascript",
+        }
+    }
+
+    /// Where a module's source goes.
+    fn source(self) -> &'static str {
+        match self {
+            Self::Rust => "src/lib.rs",
+            Self::C => "policy.c",
+            Self::Python => "src/app.py",
+            Self::Javascript => "policy.js",
+        }
+    }
+}
+
+fn hook(text: &str) -> Result<Hook, String> {
+    Hook::ALL.into_iter().find(|hook| hook.name() == text).ok_or_else(|| {
+        let all = Hook::ALL.map(Hook::name).join(", ");
+        format!("there is no such hook; the hooks are: {all}")
+    })
+}
+
+/// Longest name, in bytes.
+const MAX_NAME: usize = 64;
+
+/// The name of the world that a module's WIT describes.
+const WORLD: &str = "module";
+
+/// Makes the folder.
+///
+/// # Errors
+/// When there can be no such module, or the folder is there already or can't be made.
+pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
+    check_name(&args.name).map_err(ModuleError::Name)?;
+    let folder = PathBuf::from(&args.name);
+    let unusable = |file: &Path, why: String| ModuleError::Unusable { file: file.into(), why };
+    let files = files(args).map_err(|why| unusable(&folder, why))?;
+    // Made by us, or not touched.
+    fs::create_dir(&folder).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => {
+            let why = "is there already, and nothing is overwritten; choose another name, or move it away";
+            unusable(&folder, why.into())
+        }
+        _ => unusable(&folder, format!("can't be made: {e}")),
+    })?;
+    let write = |files: &BTreeMap<String, Vec<u8>>| -> Result<(), ModuleError> {
+        for (path, bytes) in files {
+            let path = folder.join(path);
+            let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
+            let made =
+                parent.and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path));
+            let written = made.and_then(|mut file| file.write_all(bytes));
+            written.map_err(|e| unusable(&path, format!("can't be written: {e}")))?;
+        }
+        Ok(())
+    };
+    write(&files)?;
+    if matches!(args.lang, Language::C) {
+        let bindings = c_bindings(&folder.join("wit"));
+        write(&bindings.map_err(|why| unusable(&folder.join("wit"), why))?)?;
+    }
+    if as_json {
+        let out = json!({ "folder": folder, "module": args.name, "hook": args.hook.name() });
+        crate::print(&out.to_string());
+    } else {
+        crate::print(&format!("made {}/", args.name));
+        for (file, what) in [
+            (args.lang.source(), "what it answers"),
+            ("cases.toml", "what it should answer"),
+            (&format!("{}.toml", args.name), "its manifest"),
+            ("README.md", "how to build, test and install it"),
+        ] {
+            crate::print(&format!("  {file:<20} {what}"));
+        }
+        crate::print(&format!("next: cd {} && make && make test", args.name));
+    }
+    Ok(())
+}
+
+/// Makes sure that the name can be that of a file, of a package in every language, and of a module.
+fn check_name(name: &str) -> Result<(), String> {
+    let good = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !name.ends_with('-')
+        && !name.contains("--")
+        && name.len() <= MAX_NAME;
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} can't be a module's name: it starts with a lower-case letter, has lower-case \
+         letters, digits and single hyphens, ends with none, and is no longer than {MAX_NAME}"
+    ))
+}
+
+/// The files of the folder but for bindings, by path.
+fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let hook = args.hook.name();
+    let capabilities = capabilities(args.hook);
+    let version = version()?;
+    let fill = |text: &str| {
+        let text = text.replace("{{install}}", template("install.md").unwrap_or_default());
+        text.replace("{{name}}", &args.name)
+            .replace("{{hook}}", hook)
+            .replace("{{version}}", version)
+    };
+    let mut files = BTreeMap::new();
+    let own = TEMPLATES.get_dir(args.lang.folder()).ok_or("there is no template")?;
+    for file in all_files(own) {
+        let path = file.path().strip_prefix(own.path()).map_err(|e| e.to_string())?;
+        let text = file.contents_utf8().ok_or("a template is no text")?;
+        let name = match path.strip_prefix("hooks") {
+            Ok(of) if of.file_stem().is_some_and(|stem| stem == hook) => args.lang.source().into(),
+            Ok(_) => continue,
+            Err(_) => path.display().to_string(),
+        };
+        files.insert(name, fill(text).into_bytes());
+    }
+    let cases = template(&format!("cases/{hook}.toml")).ok_or("there are no cases")?;
+    files.insert("cases.toml".into(), fill(cases).into_bytes());
+    let mut world = format!("package local:{};\n\n", args.name);
+    world.push_str(&format!("/// What {} needs and what it does.\nworld {WORLD} {{\n", args.name));
+    for capability in &capabilities {
+        world.push_str(&format!("    import saegis:policy/{capability}@{version};\n"));
+    }
+    world.push_str(&format!("    export saegis:policy/{hook}@{version};\n}}\n"));
+    files.insert("wit/world.wit".into(), world.into_bytes());
+    for file in CONTRACT.files() {
+        let name = file.path().display();
+        files.insert(format!("wit/deps/saegis-policy/{name}"), file.contents().to_vec());
+    }
+    // The interfaces of WASI that capabilities are, for whoever imports them.
+    for file in CONTRACT.dirs().flat_map(all_files) {
+        if file.path().extension().is_some_and(|extension| extension == "wit") {
+            files.insert(format!("wit/{}", file.path().display()), file.contents().to_vec());
+        }
+    }
+    let names: Vec<_> = capabilities.iter().map(|c| format!("{:?}", c.name())).collect();
+    let manifest = format!(
+        "# Modules of a hook are asked in ascending order.\norder = 50\n\
+         # What it imports; the gateway's configuration must grant it.\ncapabilities = [{}]\n",
+        names.join(", ")
+    );
+    files.insert(format!("{}.toml", args.name), manifest.into_bytes());
+    Ok(files)
+}
+
+/// What the example of a hook needs.
+fn capabilities(hook: Hook) -> Vec<Capability> {
+    match hook {
+        Hook::CredentialLookup | Hook::CertificateMapping => vec![Capability::PolicyTables],
+        Hook::ImpersonationCheck | Hook::RegistrationCheck | Hook::KeyRegistrationCheck => vec![],
+    }
+}
+
+fn template(path: &str) -> Option<&'static str> {
+    TEMPLATES.get_file(path)?.contents_utf8()
+}
+
+fn all_files<'d>(folder: &'d Dir<'d>) -> Vec<&'d include_dir::File<'d>> {
+    let below = folder.dirs().flat_map(all_files);
+    folder.files().chain(below).collect()
+}
+
+/// The version of the contract.
+fn version() -> Result<&'static str, String> {
+    let mut texts = CONTRACT.files().filter_map(include_dir::File::contents_utf8);
+    let version = texts.find_map(|text| {
+        let line = text.lines().find(|line| line.starts_with("package saegis:policy@"))?;
+        line.strip_prefix("package saegis:policy@")?.strip_suffix(';')
+    });
+    version.ok_or_else(|| "the contract has no version".into())
+}
+
+/// What `wit-bindgen c` makes of a folder of WIT, by path.
+fn c_bindings(wit: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(wit).map_err(|e| format!("{e:#}"))?;
+    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| format!("{e:#}"))?;
+    let mut made = Files::default();
+    let mut generator = wit_bindgen_c::Opts::default().build();
+    generator.generate(&mut resolve, world, &mut made).map_err(|e| format!("{e:#}"))?;
+    Ok(made.iter().map(|(name, bytes)| (format!("bindings/{name}"), bytes.to_vec())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_files_and_packages() {
+        for good in ["a", "my-lookup", "night-2"] {
+            check_name(good).unwrap();
+        }
+        let long = "a".repeat(MAX_NAME + 1);
+        for bad in ["", "-a", "a-", "a--b", "A", "2a", "a_b", "a/b", "..", "a.b", "ä", &long] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_template_for_each_hook_in_each_language() {
+        for hook in Hook::ALL {
+            for lang in [Language::Rust, Language::C, Language::Python, Language::Javascript] {
+                let files = files(&Args { name: "x".into(), lang, hook }).unwrap();
+                for file in [lang.source(), "cases.toml", "x.toml", "README.md", "Makefile"] {
+                    assert!(files.contains_key(file), "{file} {lang:?} {hook}");
+                }
+                for (file, bytes) in files {
+                    assert!(!String::from_utf8_lossy(&bytes).contains("{{"), "{file}");
+                }
+            }
+        }
+    }
+}

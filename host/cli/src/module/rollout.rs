@@ -1,0 +1,297 @@
+//! `saegis module promote` and `saegis module rollback`: one line of a manifest, and with it one
+//! generation.
+//!
+//! A module that replaces another leaves that one's files where they are: they are the former version.
+//! So what is promoted and what is brought back differ in one small file, which is put in place whole.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use saegis_policy::{Changes, Fault, Faults, Generation, Policy, read_file};
+use serde_json::{Value, json};
+
+use crate::admin::{self, Reloaded};
+use crate::decisions;
+use crate::module::ModuleError;
+use crate::module::manifest::{self, MAX_MANIFEST};
+use saegis_gateway::config::Config;
+
+/// Arguments of `saegis module promote` and `rollback`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The module's name: that of its file, without `.wasm`.
+    name: String,
+    /// The configuration of the gateway.
+    #[arg(long, default_value = "saegis.toml")]
+    config: PathBuf,
+}
+
+/// Why nothing was promoted or brought back.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// There is no such module.
+    #[error("there is no module {name} in {}; the shadow modules are: {shadows}", saegis_policy::Shown(.folder))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Where modules are.
+        folder: PathBuf,
+        /// Those that there are.
+        shadows: String,
+    },
+    /// Something is wrong with it.
+    #[error("{0}")]
+    NotGood(Faults),
+    /// It is in force.
+    #[error("{0} is in force already")]
+    InForce(String),
+    /// Another has its place.
+    #[error("{0} is a former version; roll the module back that has taken its place")]
+    Former(String),
+    /// It was not promoted.
+    #[error(
+        "{0} has no former version: it was not promoted (its manifest has no mode = \"in-force\")"
+    )]
+    NotPromoted(String),
+    /// It is a shadow.
+    #[error("{0} is a shadow module: there is nothing to roll back; promote it, or take it away")]
+    IsShadow(String),
+    /// The former version has gone.
+    #[error(
+        "{name} can't be rolled back: the former version, {former}.wasm, is not there any more"
+    )]
+    FormerGone {
+        /// The module.
+        name: String,
+        /// What it replaced.
+        former: String,
+    },
+    /// Its manifest is signed, and who could sign it anew is not here.
+    #[error(
+        "{}: is signed (modules.require-signature), so it is changed where the key is; nothing was \
+         changed. There, write mode = \"{mode}\" into it and sign it: minisign -Sm {name}.toml. Then put \
+         {name}.toml.minisig and {name}.toml here, and the gateway takes them up", saegis_policy::Shown(.file)
+    )]
+    Signed {
+        /// The manifest.
+        file: PathBuf,
+        /// The module.
+        name: String,
+        /// What it is to say.
+        mode: &'static str,
+    },
+    /// Somebody else is at it.
+    #[error("another promote or rollback is under way in {}", saegis_policy::Shown(.0))]
+    UnderWay(PathBuf),
+    /// The manifest can't be written.
+    #[error("{}: can't be written: {error}; nothing was changed", saegis_policy::Shown(.file))]
+    NotWritten {
+        /// The manifest.
+        file: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// It is not known whether a gateway runs and takes it.
+    #[error(
+        "the running gateway could not be told, at {}: {error}; the manifest is as it was",
+        saegis_policy::Shown(.socket)
+    )]
+    NotTold {
+        /// Where it is told.
+        socket: PathBuf,
+        /// Why it was not.
+        error: io::Error,
+    },
+    /// The running gateway did not take it.
+    #[error("{0}\nthe running gateway refused it; all is as it was")]
+    Refused(String),
+    /// The running gateway did not take it, and the manifest could not be put back.
+    #[error("{faults}\nthe running gateway refused it, and {} can't be put back: {error}", saegis_policy::Shown(.file))]
+    NotPutBack {
+        /// What the gateway said.
+        faults: String,
+        /// The manifest.
+        file: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// Which way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From shadow to in force.
+    Promote,
+    /// From in force to shadow.
+    RollBack,
+}
+
+impl Way {
+    /// What a manifest says then.
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Promote => "in-force",
+            Self::RollBack => "shadow",
+        }
+    }
+}
+
+/// Promotes a shadow, or brings back what it replaced. Returns the exit code.
+///
+/// # Errors
+/// Why nothing was changed.
+pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError> {
+    let config = Config::load(&args.config)?;
+    let folder = &config.modules.folder;
+    let _alone = alone_in(folder)?;
+    let name = &args.name;
+    let now = decisions::open(&config, Changes::default()).await?;
+    may(way, name, &now.current(), folder)?;
+    let file = folder.join(format!("{name}.toml"));
+    let text = text_of(&file)?;
+    if way == Way::RollBack {
+        may_roll_back(name, &text, &now.current())?;
+    }
+    // Were it said elsewhere what mode it is, whoever can write there could have a module decide that
+    // was signed to be watched.
+    if config.modules.require_signature.is_some() {
+        let (name, mode) = (name.clone(), way.mode());
+        return Err(RolloutError::Signed { file, name, mode }.into());
+    }
+    let changed = match way {
+        Way::Promote => manifest::in_force(&text),
+        Way::RollBack => manifest::shadow(&text),
+    };
+    let changed = changed.map_err(|e| Faults(vec![Fault::of(&file, e.to_string())]))?;
+    // Tried first, with nothing on disk: what is not good is never installed.
+    let manifests = [(name.clone(), changed.clone())].into();
+    let next = decisions::open(&config, Changes { manifests, ..Changes::default() }).await?;
+    put(&file, &changed)?;
+    let generation = match admin::reload(&config) {
+        Ok(Reloaded::InForce(generation)) => Some(generation),
+        Ok(Reloaded::Refused(faults)) => {
+            if let Err(error) = manifest::replace(&file, &text) {
+                return Err(RolloutError::NotPutBack { faults, file, error }.into());
+            }
+            // It looks at its folders by itself; asked, it has done so when this ends.
+            let _ = admin::reload(&config);
+            return Err(RolloutError::Refused(faults).into());
+        }
+        // None runs: it comes into force when one starts.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            None
+        }
+        Err(error) => {
+            let faults = error.to_string();
+            if let Err(error) = manifest::replace(&file, &text) {
+                return Err(RolloutError::NotPutBack { faults, file, error }.into());
+            }
+            return Err(RolloutError::NotTold { socket: config.admin.socket, error }.into());
+        }
+    };
+    tell(name, way, &next, generation, as_json);
+    Ok(0)
+}
+
+fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: bool) {
+    let next = next.current();
+    let replaced = match way {
+        Way::Promote => next.modules().into_iter().find(|m| m.name == *name),
+        Way::RollBack => None,
+    };
+    let replaced = replaced.and_then(|module| module.replaces);
+    let brought_back = match way {
+        Way::Promote => None,
+        Way::RollBack => next.shadows().into_iter().find(|s| s.name == *name),
+    };
+    let brought_back = brought_back.and_then(|shadow| shadow.replaces);
+    if as_json {
+        let told: Value = json!({
+            "module": name,
+            "mode": way.mode(),
+            "kept": replaced,
+            "brought_back": brought_back,
+            "generation": generation,
+        });
+        return crate::print(&told.to_string());
+    }
+    let what = match (way, replaced, brought_back) {
+        (Way::Promote, Some(former), _) => {
+            format!("{name} is in force in the place of {former}, which is kept")
+        }
+        (Way::Promote, None, _) => format!("{name} is in force"),
+        (Way::RollBack, _, Some(former)) => {
+            format!("{former} is in force again, and {name} is a shadow")
+        }
+        (Way::RollBack, _, None) => format!("{name} is a shadow again"),
+    };
+    let when = match generation {
+        Some(generation) => format!("generation {generation}"),
+        None => "no gateway runs here that could be told; it holds from the next start".into(),
+    };
+    crate::print(&format!("{what}: {when}"));
+}
+
+/// Makes sure that nobody else changes manifests in this way meanwhile, for as long as the value lives.
+fn alone_in(folder: &Path) -> Result<File, ModuleError> {
+    let lock = File::open(folder)
+        .map_err(|e| Faults(vec![Fault::of(folder, format!("the folder can't be opened: {e}"))]))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(RolloutError::UnderWay(folder.into()).into()),
+    }
+}
+
+/// Whether a module is where it can be promoted from, or rolled back from.
+fn may(way: Way, name: &str, now: &Generation, folder: &Path) -> Result<(), RolloutError> {
+    let shadows = now.shadows();
+    let shadow = shadows.iter().find(|shadow| shadow.name == name);
+    if let Some(shadow) = shadow.filter(|s| way == Way::Promote && !s.faults.is_empty()) {
+        return Err(RolloutError::NotGood(Faults(shadow.faults.clone())));
+    }
+    let is_shadow = shadow.is_some();
+    let in_force = now.modules().iter().any(|module| module.name == name);
+    match way {
+        Way::Promote if is_shadow => Ok(()),
+        Way::RollBack if in_force => Ok(()),
+        Way::Promote if in_force => Err(RolloutError::InForce(name.into())),
+        Way::RollBack if is_shadow => Err(RolloutError::IsShadow(name.into())),
+        _ if now.kept().iter().any(|kept| kept == name) => Err(RolloutError::Former(name.into())),
+        _ => {
+            let names: Vec<_> = shadows.into_iter().map(|shadow| shadow.name).collect();
+            let shadows = if names.is_empty() { "none".into() } else { names.join(", ") };
+            Err(RolloutError::Unknown { name: name.into(), folder: folder.into(), shadows })
+        }
+    }
+}
+
+fn may_roll_back(name: &str, text: &str, now: &Generation) -> Result<(), RolloutError> {
+    if manifest::entry(text, "mode").is_none() {
+        return Err(RolloutError::NotPromoted(name.into()));
+    }
+    match manifest::entry(text, "replaces") {
+        Some(former) if !now.kept().contains(&former) => {
+            Err(RolloutError::FormerGone { name: name.into(), former })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn text_of(file: &Path) -> Result<String, ModuleError> {
+    if !file.exists() {
+        return Ok(String::new());
+    }
+    let bytes = read_file(file, MAX_MANIFEST).map_err(|fault| Faults(vec![fault]))?;
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| Faults(vec![Fault::of(file, "is not UTF-8")]))?;
+    Ok(text.into())
+}
+
+fn put(file: &Path, text: &str) -> Result<(), RolloutError> {
+    manifest::replace(file, text)
+        .map_err(|error| RolloutError::NotWritten { file: file.into(), error })
+}

@@ -1,0 +1,189 @@
+//! `saegis module test`: asks a module what a file of cases says, and holds its answers against
+//! what is expected there.
+
+mod answer;
+mod cases;
+mod question;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use saegis_policy::{Document, Faults, Limits, LoneModule, Used};
+use serde_json::json;
+
+use crate::admin::table;
+use crate::module::ModuleError;
+
+/// Arguments of `saegis module test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The module's file. The manifest beside it counts; where there is none, the module is
+    /// granted what it imports.
+    file: PathBuf,
+    /// The file of cases.
+    #[arg(long)]
+    cases: PathBuf,
+    /// How often each case is asked, each time in a fresh sandbox; timings are medians.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    /// Ask of instances that are kept from run to run of a case, to see what `reuse` would save.
+    #[arg(long)]
+    kept: bool,
+}
+
+/// Cases that did not come out as expected end with this.
+const FAILED: u8 = 1;
+
+/// Asks all cases. Returns the exit code.
+///
+/// # Errors
+/// What is wrong with the module or the cases.
+pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
+    show_log();
+    let (file, text) = cases::File::read(&args.cases)?;
+    let defaults = Limits { concurrent_calls: 1, ..Limits::default() };
+    let bounds = file
+        .cases
+        .iter()
+        .map(|case| question::bounds([file.limits, case.limits], &defaults).memory);
+    let memory = bounds.max().unwrap_or(defaults.memory).max(defaults.memory);
+    let questions = questions(&args.cases, &text, &file, &defaults)?;
+    let mut module = LoneModule::load(&args.file, &Limits { memory, ..defaults.clone() }).await?;
+    missing_hooks(args, &text, &file, &module, &questions)?;
+
+    let mut results = Vec::new();
+    for (question, case) in questions.iter().zip(&file.cases) {
+        if args.kept {
+            module.keep_instances();
+        }
+        results.push(try_case(&module, question, case, args.runs).await);
+    }
+    let failed = results.iter().filter(|result| result.wrong.is_some()).count();
+    let rows: Vec<_> = results.iter().map(Tried::as_json).collect();
+    if as_json {
+        let out = json!({
+            "file": args.file.to_string_lossy(), "cases": rows, "passed": results.len() - failed, "failed": failed,
+        });
+        crate::print(&out.to_string());
+    } else {
+        if !module.has_manifest() {
+            let all = module.capabilities().iter().map(ToString::to_string).collect::<Vec<_>>();
+            let all = if all.is_empty() { "nothing".into() } else { all.join(", ") };
+            crate::print(&format!("no manifest beside it; granted what it imports: {all}"));
+        }
+        let columns = ["case", "hook", "result", "microseconds", "fuel", "memory"];
+        table(Some(&rows.into()), &columns).iter().for_each(|line| crate::print(line));
+        for result in &results {
+            if let Some(wrong) = &result.wrong {
+                crate::print(&format!("{}: {wrong}", result.name));
+            }
+        }
+        crate::print(&format!("{} passed, {failed} failed", results.len() - failed));
+    }
+    Ok(if failed == 0 { 0 } else { FAILED })
+}
+
+/// What became of a case.
+struct Tried {
+    name: String,
+    hook: &'static str,
+    /// What is not as expected.
+    wrong: Option<String>,
+    took: Duration,
+    used: Used,
+}
+
+impl Tried {
+    fn as_json(&self) -> serde_json::Value {
+        let microseconds = self.took.as_nanos() / 100;
+        json!({
+            "case": self.name,
+            "hook": self.hook,
+            "result": if self.wrong.is_some() { "failed" } else { "passed" },
+            "wrong": self.wrong,
+            "microseconds": microseconds as f64 / 10.0,
+            "fuel": self.used.fuel,
+            "memory": self.used.memory,
+        })
+    }
+}
+
+async fn try_case(
+    module: &LoneModule,
+    question: &question::Question,
+    case: &cases::Case,
+    runs: u32,
+) -> Tried {
+    let expected = case.expect.get_ref();
+    let mut tried = Tried {
+        name: question.name.clone(),
+        hook: question.hook.name(),
+        wrong: None,
+        took: Duration::ZERO,
+        used: Used::default(),
+    };
+    let mut took = Vec::new();
+    for _ in 0..runs {
+        let (answer, used) = answer::ask(module, question).await;
+        took.push(used.took);
+        tried.used = used;
+        let differs = answer.differs(expected, question.found.as_ref());
+        let most = question.fuel.filter(|most| used.fuel > *most);
+        tried.wrong = match (differs, most) {
+            (Some(answer), _) => Some(format!("answered {answer}")),
+            (None, Some(most)) => Some(format!("used {} of {most} fuel", used.fuel)),
+            (None, None) => None,
+        };
+        if tried.wrong.is_some() {
+            break;
+        }
+    }
+    took.sort_unstable();
+    tried.took = took.get(took.len() / 2).copied().unwrap_or_default();
+    tried
+}
+
+fn questions(
+    path: &Path,
+    text: &str,
+    file: &cases::File,
+    defaults: &Limits,
+) -> Result<Vec<question::Question>, Faults> {
+    let mut document = Document::parse(path, text);
+    let questions = question::questions(file, defaults, &mut document);
+    let faults = document.into_faults();
+    if faults.is_empty() { Ok(questions) } else { Err(Faults(faults)) }
+}
+
+/// Cases can't ask for what the module has not.
+fn missing_hooks(
+    args: &Args,
+    text: &str,
+    file: &cases::File,
+    module: &LoneModule,
+    questions: &[question::Question],
+) -> Result<(), Faults> {
+    let hooks = module.hooks();
+    let mut document = Document::parse(&args.cases, text);
+    for (case, question) in file.cases.iter().zip(questions) {
+        if !hooks.contains(&question.hook) {
+            let module = saegis_policy::Shown(&args.file);
+            let what = format!("asks {}, which {module} does not export", question.hook);
+            document.add_fault_of(&case.name, &what);
+        }
+    }
+    let faults = document.into_faults();
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+}
+
+/// Lets what modules log be seen.
+fn show_log() {
+    let of_modules = tracing_subscriber::EnvFilter::new("saegis_policy=debug");
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(of_modules)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time();
+    // It can be set once, and here nobody has.
+    let _ = lines.try_init();
+}

@@ -1,0 +1,166 @@
+//! Establishes security associations as a client: a TCP connection and a TLS handshake.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected as Facts, Connection};
+use hyper_util::rt::TokioIo;
+use saegis_handshake::certificate::Expected;
+use saegis_handshake::{Connected, TlsStream, certificate, psk};
+use saegis_onem2m::credential::PresharedKey;
+use tokio::net::TcpStream;
+
+use crate::credential::Credential;
+use crate::endpoint::Endpoint;
+use crate::pool::PeerCertificates;
+
+/// How this process authenticates, and the other side.
+#[derive(Clone)]
+pub(crate) enum Means {
+    /// A key that both have.
+    Key(Arc<Credential>),
+    /// Certificates.
+    Certificates(PeerCertificates),
+    /// Nothing: there are no certificates.
+    None,
+}
+
+/// Waits for an association with the peer `who`, for at most `timeout`.
+///
+/// # Errors
+/// Why there is none, and with which peer.
+pub async fn within(
+    timeout: Duration,
+    who: &str,
+    associating: impl Future<Output = Result<Connected<TcpStream>, String>>,
+) -> io::Result<Connected<TcpStream>> {
+    let failed = |why: String| io::Error::other(format!("no association with {who}: {why}"));
+    match tokio::time::timeout(timeout, associating).await {
+        Ok(associated) => associated.map_err(failed),
+        Err(_) => Err(failed("it took too long".into())),
+    }
+}
+
+/// Connects to one endpoint.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    endpoint: Arc<Endpoint>,
+    means: Means,
+}
+
+impl Connector {
+    pub fn new(endpoint: Arc<Endpoint>, means: Means) -> Self {
+        Self { endpoint, means }
+    }
+
+    async fn connect(self) -> io::Result<Stream> {
+        let endpoint = self.endpoint.clone();
+        let who = &endpoint.name;
+        let connected = within(endpoint.connect_timeout, who, self.associate()).await?;
+        tracing::info!(
+            event = "peer.association",
+            who,
+            protocol = connected.protocol,
+            suite = connected.suite,
+            "association established with {who}, as its client"
+        );
+        Ok(Stream::over(connected))
+    }
+
+    async fn associate(self) -> Result<Connected<TcpStream>, String> {
+        let Endpoint { address, domain_name: name, flavour, .. } = &*self.endpoint;
+        let socket = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
+        // Primitives are small and answered one by one.
+        let _ = socket.set_nodelay(true);
+        match self.means {
+            Means::Key(credential) => {
+                let key = PresharedKey::new(credential.kpsa.expose()).map_err(|e| e.to_string())?;
+                let id = credential.kpsa_id.clone();
+                let client = psk::Client::new(&credential.suites, id, key);
+                let client = client.map_err(|e| e.to_string())?;
+                client.connect(socket, name.as_deref()).await.map_err(|e| e.to_string())
+            }
+            Means::Certificates(certificates) => {
+                let own = certificates.own.as_ref();
+                let own = own.ok_or("policies/certificates.toml has no certificate of our own")?;
+                let name = name.as_deref().ok_or("its domain name is not known")?;
+                let client = certificate::Client::new(certificates.trust.clone(), own);
+                let connected = client.connect(socket, name, Expected::Named(*flavour)).await;
+                connected.map_err(|e| e.to_string())
+            }
+            Means::None => Err("there is no policies/certificates.toml".into()),
+        }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}
+
+/// An association as a connection of the HTTP client.
+pub struct Stream {
+    io: TokioIo<Pin<Box<dyn TlsStream<TcpStream>>>>,
+    /// From when on the other's certificate is valid no more, and nothing is sent.
+    until: Option<SystemTime>,
+}
+
+impl Stream {
+    /// Over an association.
+    pub fn over(connected: Connected<TcpStream>) -> Self {
+        Self { io: TokioIo::new(connected.stream), until: connected.until }
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Facts {
+        Facts::new()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.until.is_some_and(|at| at <= SystemTime::now()) {
+            return Poll::Ready(Err(io::Error::other("the other end's certificate has expired")));
+        }
+        Pin::new(&mut this.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

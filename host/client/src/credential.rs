@@ -1,0 +1,45 @@
+//! Provisioned symmetric keys, as configuration files state them.
+
+use saegis_handshake::{Suite, suites};
+use saegis_onem2m::credential::{KeyStrength, PresharedKey};
+use saegis_onem2m::id::KpsaId;
+use saegis_onem2m::serde::parsed;
+use serde::de::{Deserialize, Deserializer, Error as _};
+use zeroize::Zeroizing;
+
+/// A provisioned symmetric key: Kpsa with its KpsaID (TS-0003 clause 8.2.2.1), or Km with its KmID
+/// toward a MAF (clause 8.8).
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Credential {
+    /// The KpsaID; toward a MAF, the KmID.
+    #[serde(alias = "km-id", deserialize_with = "parsed")]
+    pub kpsa_id: KpsaId,
+    /// The Kpsa, or Km, in hexadecimal digits.
+    #[serde(alias = "km", deserialize_with = "key")]
+    pub kpsa: PresharedKey,
+    /// The cipher suites to offer, the preferred first.
+    #[serde(default = "default_suites", deserialize_with = "suites")]
+    pub suites: Vec<Suite>,
+}
+
+/// The cipher suites that are offered where none are configured.
+#[must_use]
+pub fn default_suites() -> Vec<Suite> {
+    Suite::DEFAULT.to_vec()
+}
+
+/// Reads a key in hexadecimal digits.
+///
+/// # Errors
+/// Where they are no digits, or the key is too short, too long or trivially weak.
+pub fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PresharedKey, D::Error> {
+    let digits = Zeroizing::new(String::deserialize(deserializer)?);
+    // The error of the decoder would show a digit of the key.
+    let bytes = hex::decode(&*digits)
+        .map_err(|_| D::Error::custom("the key is not an even number of hexadecimal digits"))?;
+    let bytes = Zeroizing::new(bytes);
+    KeyStrength::of(&bytes, PresharedKey::MIN_PROVISIONED)
+        .map_err(|e| D::Error::custom(format!("the key {e}")))?;
+    PresharedKey::new(&bytes).map_err(D::Error::custom)
+}

@@ -1,0 +1,177 @@
+//! A pool of connections without TLS, each driven by the request that uses it.
+//!
+//! A client that runs each connection as a task wakes that task for each request, and is woken by it for
+//! the head of the response and again for its content. Here the task of the request writes and reads by
+//! itself, which saves these wake-ups.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use crate::error::error_chain;
+
+/// Maximum number of idle connections in the pool.
+const MAX_IDLE: usize = 64;
+/// Timeout after which an idle connection is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A pool of connections without TLS to one CSE.
+pub struct PlainHttp {
+    host: String,
+    port: u16,
+    content_bytes: usize,
+    idle: Arc<Idle>,
+}
+
+/// Those that are idle, the one that was used last at the back.
+type Idle = Mutex<VecDeque<(Instant, PooledConnection)>>;
+
+struct PooledConnection {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+}
+
+/// Why there is no answer.
+enum Failed {
+    /// The connection had ended before anything was sent.
+    NotSent(Box<Request<Full<Bytes>>>),
+    /// This, in words for the log.
+    Broken(String),
+}
+
+impl PlainHttp {
+    /// Connections to the host of `url`; answers are read up to so many bytes of content. To be
+    /// called within a Tokio runtime.
+    pub fn new(url: &Uri, content_bytes: usize) -> Self {
+        let host = url.host().unwrap_or_default();
+        // An address of IPv6 has brackets in an URI, and nowhere else.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let idle = Arc::new(Idle::default());
+        tokio::spawn(forget(Arc::downgrade(&idle)));
+        Self { host, port: url.port_u16().unwrap_or(80), content_bytes, idle }
+    }
+
+    /// Sends a request, and reads the answer whole.
+    ///
+    /// # Errors
+    /// Why there is none, in words for the log.
+    pub async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String> {
+        loop {
+            let kept = lock(&self.idle).pop_back();
+            let is_new = kept.is_none();
+            let mut kept = match kept {
+                Some((_, kept)) => kept,
+                None => self.connect().await?,
+            };
+            match kept.ask(request, self.content_bytes).await {
+                Ok(answer) => {
+                    self.put_back(kept);
+                    return Ok(answer);
+                }
+                // It was closed at the other end while it was idle; nothing of the request was sent.
+                Err(Failed::NotSent(again)) if !is_new => request = *again,
+                Err(Failed::NotSent(_)) => return Err("the connection ends at once".into()),
+                Err(Failed::Broken(why)) => return Err(why),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<PooledConnection, String> {
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let failed = |e: io::Error| format!("can't be connected to: {e}");
+        let socket = socket.map_err(failed)?;
+        socket.set_nodelay(true).map_err(failed)?;
+        let made = http1::handshake(TokioIo::new(socket)).await;
+        let (sender, connection) = made.map_err(|e| error_chain(&e))?;
+        Ok(PooledConnection { sender, connection })
+    }
+
+    fn put_back(&self, kept: PooledConnection) {
+        if kept.sender.is_closed() {
+            return;
+        }
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push_back((Instant::now(), kept));
+        }
+    }
+}
+
+impl PooledConnection {
+    async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+    ) -> Result<(Parts, Bytes), Failed> {
+        let Self { sender, connection } = self;
+        // It has to read to the end of its last answer yet, and may find that the other end has gone.
+        let ready = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending => sender.poll_ready(cx).map(|ready| ready.is_ok()),
+        });
+        if !ready.await {
+            return Err(Failed::NotSent(Box::new(request)));
+        }
+        let mut asking = pin!(async {
+            let response =
+                sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {
+                    Some(request) => Failed::NotSent(Box::new(request)),
+                    None => Failed::Broken(error_chain(e.error())),
+                })?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, most).collect().await.map_err(|e| {
+                Failed::Broken(match e.downcast_ref::<LengthLimitError>() {
+                    Some(_) => "the answer is too large".into(),
+                    None => format!("the answer breaks off: {e}"),
+                })
+            })?;
+            Ok((parts, body.to_bytes()))
+        });
+        let mut ended = false;
+        poll_fn(|cx| {
+            let mut answer = asking.as_mut().poll(cx);
+            // Whatever is waited for, the connection has answered it before it ends.
+            if answer.is_pending() && !ended {
+                ended = Pin::new(&mut *connection).poll(cx).is_ready();
+                answer = asking.as_mut().poll(cx);
+            }
+            answer
+        })
+        .await
+    }
+}
+
+fn lock(idle: &Idle) -> MutexGuard<'_, VecDeque<(Instant, PooledConnection)>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes what nobody has used for a while.
+async fn forget(idle: Weak<Idle>) {
+    loop {
+        tokio::time::sleep(IDLE_TIMEOUT / 2).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let mut idle = lock(&idle);
+        while idle.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
+            idle.pop_front();
+        }
+    }
+}

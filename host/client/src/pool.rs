@@ -1,0 +1,138 @@
+//! Requests to one CSE or MAF, over a pool of security associations in which this process is the client.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use saegis_certificate::{OwnCertificate, Trust};
+use saegis_onem2m::http::{read_response, write_request};
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+
+use crate::connector::{Connector, Means};
+use crate::endpoint::{Endpoint, NoAnswer};
+use crate::error::error_chain;
+
+/// Maximum number of idle connections in the pool.
+const MAX_IDLE: usize = 64;
+
+/// Timeout after which an idle connection is closed: shorter than the gateway's own default, so that
+/// the other end seldom closes first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
+
+type Pool = Client<Connector, Full<bytes::Bytes>>;
+
+/// The certificates that a client authenticates with and by.
+#[derive(Clone)]
+pub struct PeerCertificates {
+    /// The trust anchors and revocation lists for the other side.
+    pub trust: Arc<Trust>,
+    /// The certificate to show, where there is one.
+    pub own: Option<Arc<OwnCertificate>>,
+}
+
+impl PeerCertificates {
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_own = match (&self.own, &other.own) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        is_same_own && Arc::ptr_eq(&self.trust, &other.trust)
+    }
+}
+
+/// Returns the certificates in force, where there are any.
+pub type CertificateSource = Arc<dyn Fn() -> Option<PeerCertificates> + Send + Sync>;
+
+/// Sends requests to one endpoint, over associations that it establishes when there are none.
+pub struct PeerClient {
+    endpoint: Arc<Endpoint>,
+    certificates: CertificateSource,
+    pool: Mutex<Option<(Option<PeerCertificates>, Pool)>>,
+}
+
+impl PeerClient {
+    /// A client without any association yet. An endpoint without a credential is authenticated by what
+    /// `certificates` returns.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, certificates: CertificateSource) -> Self {
+        Self { endpoint: Arc::new(endpoint), certificates, pool: Mutex::default() }
+    }
+
+    /// Sends a request whose target is at the CSE `at`, and waits for the response.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn ask(
+        &self,
+        request: &RequestPrimitive,
+        at: &CseId,
+        timeout: Duration,
+    ) -> Result<ResponsePrimitive, NoAnswer> {
+        match tokio::time::timeout(timeout, self.exchange(request, at)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(why)) => Err(NoAnswer::Failed(why)),
+            Err(_) => Err(NoAnswer::Late),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: &RequestPrimitive,
+        at: &CseId,
+    ) -> Result<ResponsePrimitive, String> {
+        let out = write_request(request, at).map_err(|e| e.to_string())?;
+        let (mut parts, body) = out.into_parts();
+        let uri = http::Uri::builder()
+            .scheme("http")
+            .authority(self.endpoint.address.as_str())
+            .path_and_query(parts.uri.path_and_query().map_or("/", |p| p.as_str()));
+        parts.uri = uri.build().map_err(|e| e.to_string())?;
+        let http = http::Request::from_parts(parts, Full::new(body));
+        let response = self.pool().request(http).await.map_err(|e| error_chain(&e))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, self.endpoint.content_bytes).collect().await;
+        let body = body.map_err(|e| format!("the answer is too large, or breaks off: {e}"))?;
+        let response = read_response(parts.status, &parts.headers, body.to_bytes())
+            .map_err(|e| e.to_string())?;
+        if response.request_id != request.request_id {
+            return Err("the answer is to another request".into());
+        }
+        Ok(response)
+    }
+
+    /// The connections. A change of the certificates in force starts a new pool: the connections of the
+    /// old one end with the requests that they carry.
+    fn pool(&self) -> Pool {
+        let certificates = match &self.endpoint.credential {
+            Some(_) => None,
+            None => (self.certificates)(),
+        };
+        let mut current = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, pool)) = &*current {
+            let is_same = match (of, &certificates) {
+                (Some(of), Some(certificates)) => of.is_same(certificates),
+                (None, None) => true,
+                _ => false,
+            };
+            if is_same {
+                return pool.clone();
+            }
+        }
+        let means = match (&self.endpoint.credential, &certificates) {
+            (Some(credential), _) => Means::Key(credential.clone()),
+            (None, Some(certificates)) => Means::Certificates(certificates.clone()),
+            (None, None) => Means::None,
+        };
+        let pool = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .build(Connector::new(self.endpoint.clone(), means));
+        *current = Some((certificates, pool.clone()));
+        pool
+    }
+}

@@ -1,0 +1,240 @@
+//! One security association of an AE, and requests over it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rand::RngExt;
+use saegis_certificate::{Flavour, OwnCertificate, Trust};
+use saegis_handshake::certificate::Expected;
+use saegis_handshake::{certificate, psk};
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::exported::Exported;
+use saegis_onem2m::http::{read_response, write_request};
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::{Scope, Target};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::credential::Credential;
+
+/// Largest content of a response, in bytes.
+const MAX_CONTENT: usize = 4 << 20;
+
+/// A registrar CSE, or a MAF.
+pub struct Peer {
+    /// `host:port`. A host name is indicated in the handshake.
+    pub address: String,
+    /// The CSE-ID that the association stands for (TS-0003 clause 8.2.2.1).
+    pub cse_id: CseId,
+    /// Timeout for the association, and for each response.
+    pub timeout: Duration,
+}
+
+/// The credential that an AE authenticates with.
+pub enum Proof<'a> {
+    /// A key that both have.
+    Key(&'a Credential),
+    /// A certificate.
+    Certificate {
+        /// The trust anchors of the peer.
+        trust: Arc<Trust>,
+        /// The AE's own certificate.
+        own: &'a OwnCertificate,
+        /// The domain name that the peer's certificate must prove.
+        name: &'a str,
+        /// The flavour of the peer's certificate.
+        flavour: Flavour,
+    },
+}
+
+/// Why a session could not be established or used.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is no association.
+    #[error("no association with {cse} at {address}: {why}")]
+    Association {
+        /// The CSE-ID of the peer.
+        cse: String,
+        /// Its address.
+        address: String,
+        /// The cause.
+        why: String,
+    },
+    /// The association broke, or the peer sent no response primitive.
+    #[error("the association broke: {0}")]
+    Broken(String),
+}
+
+/// An association with a registrar.
+pub struct Session {
+    /// The TLS protocol version.
+    pub protocol: &'static str,
+    /// The cipher suite.
+    pub suite: String,
+    /// The CSE that the association stands for: what was configured for the credential (TS-0003
+    /// clause 8.2.2.1).
+    cse: CseId,
+    from: String,
+    host: String,
+    timeout: Duration,
+    sender: SendRequest<Full<Bytes>>,
+    /// What was exported from the session, where it has extended master secret.
+    pub exported: Option<Exported>,
+}
+
+impl Session {
+    /// Establishes an association, for requests whose originator is `from`.
+    ///
+    /// # Errors
+    /// Why there is no association.
+    pub async fn establish(peer: &Peer, by: Proof<'_>, from: String) -> Result<Self, SessionError> {
+        let address = peer.address.clone();
+        let failed = |why: String| SessionError::Association {
+            cse: peer.cse_id.to_string(),
+            address: address.clone(),
+            why,
+        };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let named = host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
+        let connect = async {
+            let socket = TcpStream::connect(&address).await.map_err(|e| e.to_string())?;
+            match by {
+                Proof::Key(credential) => {
+                    let key = PresharedKey::new(credential.kpsa.expose());
+                    let key = key.map_err(|e| e.to_string())?;
+                    let id = credential.kpsa_id.clone();
+                    let client = psk::Client::new(&credential.suites, id, key);
+                    let client = client.map_err(|e| e.to_string())?;
+                    let host = named.then_some(host);
+                    client.connect(socket, host).await.map_err(|e| e.to_string())
+                }
+                Proof::Certificate { trust, own, name, flavour } => {
+                    let client = certificate::Client::new(trust, own);
+                    let connected = client.connect(socket, name, Expected::Named(flavour)).await;
+                    connected.map_err(|e| e.to_string())
+                }
+            }
+        };
+        let connected = tokio::time::timeout(peer.timeout, connect)
+            .await
+            .map_err(|_| failed("it took too long".into()))?
+            .map_err(&failed)?;
+        let (sender, connection) = handshake(TokioIo::new(connected.stream))
+            .await
+            .map_err(|e| SessionError::Broken(e.to_string()))?;
+        // It ends when the sender is dropped; its errors come out of the requests.
+        tokio::spawn(connection);
+        Ok(Self {
+            protocol: connected.protocol,
+            suite: connected.suite,
+            cse: peer.cse_id.clone(),
+            from,
+            host: address.clone(),
+            timeout: peer.timeout,
+            sender,
+            exported: connected.exported,
+        })
+    }
+
+    /// Sends a request to a resource, and waits for the response.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn ask(
+        &mut self,
+        operation: Operation,
+        to: &str,
+        content: Option<(ResourceType, Value)>,
+    ) -> Result<ResponsePrimitive, SessionError> {
+        let mut request = self.request(operation, to)?;
+        if let Some((kind, value)) = content {
+            request = request.with_content(kind, &value).map_err(|e| broken(e.to_string()))?;
+        }
+        self.send(request).await
+    }
+
+    /// A request without content. By the same rules as the registrar reads its To, so that a mistake
+    /// is told here.
+    fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, SessionError> {
+        let to = target(to).map_err(broken)?;
+        let id = format!("{:016x}", rand::rng().random::<u64>());
+        Ok(RequestPrimitive::own(operation, to, self.from.clone(), id))
+    }
+
+    /// Sends a request as it is, and waits for the response.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn send(
+        &mut self,
+        request: RequestPrimitive,
+    ) -> Result<ResponsePrimitive, SessionError> {
+        let at = match &request.to.scope {
+            Scope::SpRelative(cse) => cse,
+            Scope::CseRelative | Scope::Absolute { .. } => &self.cse,
+        };
+        let sent = write_request(&request, at).map_err(|e| broken(e.to_string()))?;
+        let (mut parts, body) = sent.into_parts();
+        let host = self.host.parse().map_err(|_| broken("the address is no Host".into()))?;
+        parts.headers.insert(http::header::HOST, host);
+        let exchange = async {
+            let request = http::Request::from_parts(parts, Full::new(body));
+            // After an answer the connection takes a moment until it can take the next request.
+            self.sender.ready().await.map_err(|e| e.to_string())?;
+            let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
+            let (parts, body) = response.into_parts();
+            let body =
+                Limited::new(body, MAX_CONTENT).collect().await.map_err(|e| e.to_string())?;
+            read_response(parts.status, &parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+        };
+        let response = tokio::time::timeout(self.timeout, exchange)
+            .await
+            .map_err(|_| broken("no answer in time".into()))?
+            .map_err(broken)?;
+        if response.request_id != request.request_id {
+            return Err(broken("the answer is to another request".into()));
+        }
+        Ok(response)
+    }
+}
+
+/// Reads an address: of the registrar's CSE, or of another of the same service provider.
+fn target(address: &str) -> Result<Target, String> {
+    let target = Target::from_address(address).map_err(|e| format!("{address}: {e}"))?;
+    match target.scope {
+        Scope::CseRelative | Scope::SpRelative(_) => Ok(target),
+        Scope::Absolute { .. } => Err(format!("{address}: leave out the service provider")),
+    }
+}
+
+fn broken(why: String) -> SessionError {
+    SessionError::Broken(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_at_which_cse() {
+        let own = CseId::parse("in-cse").unwrap();
+        let home = CseId::parse("mn-cse-123456").unwrap();
+        for (address, scope) in [
+            ("-/phone/note", Scope::CseRelative),
+            ("/in-cse/-/phone/note", Scope::SpRelative(own)),
+            ("/mn-cse-123456/-/phone/note", Scope::SpRelative(home)),
+        ] {
+            let resource = "-/phone/note".to_string();
+            assert_eq!(target(address), Ok(Target { scope, resource }), "{address}");
+        }
+        for bad in ["", "/", "~/in-cse/cse", "-//x", "-/../x", "//in.provider.com/in-cse/cse"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Removes an AE with all that is its.
+
+use std::time::Duration;
+
+use saegis_onem2m::id::AeIdStem;
+use saegis_onem2m::primitive::Operation;
+use saegis_onem2m::rsc::Rsc;
+use serde_json::{Value, json};
+
+use crate::backend::{Upstream, as_ae};
+use crate::state::Gateway;
+use crate::telemetry::audit;
+
+/// Deletes the AE with that AE-ID-Stem at the CSE, frees the AE-ID if a credential had got it by
+/// registering, and ends that credential's associations.
+pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
+    let Ok(stem) = AeIdStem::parse(ae_id) else {
+        return json!({ "error": format!("{ae_id} is not an AE-ID-Stem such as Clight-AE1") });
+    };
+    let why = "the gateway's owner removed its AE";
+    let holder = gateway.bindings.bound_to(&stem);
+    let deleted = match &gateway.upstream {
+        Upstream::Embedded { registrar, .. } => {
+            let (registrar, stem) = (registrar.clone(), stem.clone());
+            let remove = move || registrar.remove_ae(&stem, None);
+            match tokio::task::spawn_blocking(remove).await {
+                Ok(Ok(deleted)) => deleted,
+                Ok(Err(error)) => return json!({ "error": error.to_string() }),
+                Err(error) => return json!({ "error": error.to_string() }),
+            }
+        }
+        Upstream::Remote(remote) => {
+            let places = holder.as_ref().map(|holder| gateway.bindings.places(holder));
+            let place = places.unwrap_or_default().into_iter().next();
+            let place = place.unwrap_or_else(|| stem.to_string());
+            let Some(request) = as_ae(Operation::Delete, &place, &stem) else {
+                return json!({ "error": format!("{place} is not an address of a resource") });
+            };
+            let patience = Duration::from_secs(gateway.config.limits.upstream_seconds);
+            let response = remote.handle(request, patience).await;
+            match response.rsc {
+                Rsc::Deleted => true,
+                Rsc::NotFound => false,
+                rsc => {
+                    let code = rsc.code();
+                    let what =
+                        format!("the CSE behind the gateway does not delete {place}: {code}");
+                    return json!({ "error": what });
+                }
+            }
+        }
+        Upstream::Maf(_) => return json!({ "error": "a MAF has no AEs" }),
+    };
+    if deleted {
+        audit::ae_removed(&stem);
+    }
+    let Some(holder) = holder else { return json!({ "deleted": deleted, "freed": null }) };
+    let generation = gateway.policy.current();
+    let bindings = &gateway.bindings;
+    match gateway.associations.try_free(bindings, &holder, &generation, why).await {
+        Ok(_) => json!({ "deleted": deleted, "freed": holder.to_string() }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}

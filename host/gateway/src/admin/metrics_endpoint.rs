@@ -1,0 +1,189 @@
+//! Metrics and health over HTTP, on a loopback port of their own.
+
+mod prometheus_text;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use saegis_onem2m::timestamp;
+
+use crate::config::ListenAddress;
+use crate::listener::loopback_http::{Bounds, Local};
+use crate::state::{Gateway, Readiness};
+
+/// A scraper needs one connection, for a moment.
+const BOUNDS: Bounds =
+    Bounds { connections: 64, header: Duration::from_secs(2), connection: Duration::from_secs(60) };
+
+/// The media types of the two text formats.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Listens.
+///
+/// # Errors
+/// When the address can't be had.
+pub async fn listen(address: &ListenAddress, gateway: Arc<Gateway>) -> std::io::Result<Local> {
+    let answer = move |request: Request<Incoming>| {
+        let response = respond(&gateway, &request);
+        async move { response }
+    };
+    Local::listen(address, BOUNDS, None, answer).await
+}
+
+fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let metrics = &gateway.config.metrics;
+    match host(request) {
+        Host::None => {}
+        Host::Malformed => {
+            return answer(
+                StatusCode::BAD_REQUEST,
+                PLAIN,
+                "there is no Host, or more than one\n".into(),
+            );
+        }
+        Host::Named(name) if is_ours(&name, &metrics.hosts) => {}
+        Host::Named(_) => {
+            let why = "this Host is not served here; metrics.hosts lists further ones\n";
+            return answer(StatusCode::MISDIRECTED_REQUEST, PLAIN, why.into());
+        }
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        refusal.headers_mut().insert(hyper::header::ALLOW, allowed);
+        return refusal;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            if let Some(keys) = &gateway.maf_keys {
+                gateway.metrics.maf_keys(keys.first_ends());
+            }
+            match gateway.metrics.text(&gateway.policy) {
+                Ok(text) if takes_open_metrics(request.headers()) => {
+                    answer(StatusCode::OK, OPEN_METRICS, text)
+                }
+                Ok(text) => {
+                    answer(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&text))
+                }
+                Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "no metrics\n".into()),
+            }
+        }
+        "/healthz" => answer(StatusCode::OK, PLAIN, "alive\n".into()),
+        "/readyz" => match gateway.readiness() {
+            Readiness::Ready => answer(StatusCode::OK, PLAIN, "ready\n".into()),
+            Readiness::Stopping => {
+                answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "stopping\n".into())
+            }
+            Readiness::StoreFails => {
+                answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the store fails\n".into())
+            }
+            Readiness::PolicyBehind { since, how, is_ready } => {
+                let since = timestamp::format(since);
+                let what = format!("the policy on disk {how} since {since}");
+                if is_ready {
+                    answer(StatusCode::OK, PLAIN, format!("ready; {what}\n"))
+                } else {
+                    answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{what}\n"))
+                }
+            }
+        },
+        _ => {
+            let paths = "there are /metrics, /healthz and /readyz\n";
+            answer(StatusCode::NOT_FOUND, PLAIN, paths.into())
+        }
+    }
+}
+
+/// The host that a request names.
+enum Host {
+    Named(String),
+    /// None, as HTTP/1.0 allows. Browsers send one.
+    None,
+    Malformed,
+}
+
+fn host<B>(request: &Request<B>) -> Host {
+    let mut all = request.headers().get_all(HOST).iter();
+    let named = match (all.next(), all.next()) {
+        (None, _) if request.version() == Version::HTTP_10 => None,
+        (None, _) | (_, Some(_)) => return Host::Malformed,
+        (Some(host), None) => Some(host),
+    };
+    // A target in absolute form takes the place of the header (RFC 9112 clause 3.2.2).
+    if let Some(authority) = request.uri().authority() {
+        return Host::Named(authority.host().to_ascii_lowercase());
+    }
+    let Some(named) = named else { return Host::None };
+    let authority = Authority::try_from(named.as_bytes());
+    authority.map_or(Host::Malformed, |host| Host::Named(host.host().to_ascii_lowercase()))
+}
+
+/// Returns whether a host name is of this machine or listed by the operator. Any other may be that of a
+/// web page (DNS rebinding).
+fn is_ours(host: &str, listed: &[String]) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = literal.parse::<IpAddr>() {
+        return address.to_canonical().is_loopback();
+    }
+    host == "localhost" || listed.iter().any(|name| name.eq_ignore_ascii_case(host))
+}
+
+/// Returns whether a request asks for OpenMetrics by its media type.
+fn takes_open_metrics(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    ranges.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts
+            .next()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        is_it && weight.unwrap_or(1.0) > 0.0
+    })
+}
+
+fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine_and_those_that_are_listed_are_ours() {
+        let listed = ["Metrics.example.com".to_string()];
+        for host in ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "metrics.example.com"] {
+            assert!(is_ours(host, &listed), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "192.0.2.1", "0.0.0.0", "", "[::]"] {
+            assert!(!is_ours(host, &listed), "{host}");
+        }
+    }
+
+    #[test]
+    fn open_metrics_is_for_those_who_ask() {
+        let takes = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            takes_open_metrics(&headers)
+        };
+        assert!(takes("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"));
+        assert!(takes("text/plain, Application/OpenMetrics-Text; q=0.1"));
+        assert!(!takes("text/plain"));
+        assert!(!takes("*/*"));
+        assert!(!takes("application/openmetrics-text; q=0, text/plain"));
+        assert!(!takes_open_metrics(&HeaderMap::new()));
+    }
+}

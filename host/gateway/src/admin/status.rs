@@ -1,0 +1,241 @@
+//! What a gateway serves, in words and as JSON.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use saegis_onem2m::credential::KeyStrength;
+use saegis_onem2m::timestamp;
+use saegis_policy::{DiskState, Generation, Policy};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::state::Gateway;
+use crate::telemetry::warnings;
+
+/// What a running gateway prints.
+pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
+    let config = &gateway.config;
+    let generation = gateway.policy.current();
+    let behind = match (&config.authority, &config.upstream) {
+        (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, saegis_policy::Shown(&maf.store)),
+        (None, Some(upstream)) => format!("the CSE at {}", upstream.url),
+        (None, None) => {
+            format!("the embedded registrar, {}", saegis_policy::Shown(&config.registrar.store))
+        }
+    };
+    let mut lines = vec![
+        format!("saegis {}", env!("CARGO_PKG_VERSION")),
+        format!("  CSE-ID      {}", config.cse.cse_id),
+        format!("  TLS         {address}"),
+        format!("  behind it   {behind}"),
+    ];
+    let door = gateway.door.get();
+    lines.extend(
+        door.map(|door| format!("  for AEs     http://{}, from the CSE behind", door.address())),
+    );
+    lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
+    lines.extend(policy(&generation));
+    lines
+}
+
+/// What a generation is made of, a line each.
+pub fn policy(generation: &Generation) -> Vec<String> {
+    let mut lines = vec![format!("  generation  {}", generation.number)];
+    for module in generation.modules() {
+        let hooks = join(module.hooks.iter().map(|h| h.name()));
+        let capabilities = match module.capabilities.as_slice() {
+            [] => "no capabilities".into(),
+            some => format!("may use {}", join(some.iter().map(|c| c.name()))),
+        };
+        let signed = module.signed.map(|s| format!("; signed by {}", s.by)).unwrap_or_default();
+        let from = module.source.map(|from| format!("; from {from}")).unwrap_or_default();
+        lines.push(format!("  module      {}: {hooks}; {capabilities}{signed}{from}", module.name));
+    }
+    for shadow in generation.shadows() {
+        let replaces = shadow.replaces.map(|name| format!(" of {name}")).unwrap_or_default();
+        let what = match shadow.faults.first() {
+            Some(fault) => format!("not loaded: {fault}"),
+            None => join(shadow.hooks.iter().map(|h| h.name())),
+        };
+        lines.push(format!("  shadow      {}{replaces}: {what}", shadow.name));
+    }
+    for name in generation.kept() {
+        lines.push(format!("  kept        {name}"));
+    }
+    for table in generation.tables() {
+        let unread = if table.read_by.is_empty() { "; no module reads it" } else { "" };
+        lines.push(format!("  table       {}: {}{unread}", table.name, rows(table.rows)));
+    }
+    if let Some(certificates) = generation.certificates() {
+        for own in &certificates.own {
+            let until = timestamp::format(own.not_after());
+            lines.push(format!("  certificate {own}, until {until}"));
+        }
+        let trust = &certificates.trust;
+        let (anchors, keys) = (trust.anchors().len(), trust.pinned_keys());
+        lines.push(format!("  trust       {anchors} anchors, {keys} pinned keys"));
+    }
+    if let Some(rules) = generation.rules() {
+        lines.push(format!("  rules       {rules} of the service subscription for this CSE"));
+    }
+    lines
+}
+
+/// What a generation is made of, in one line.
+pub fn contents(generation: &Generation) -> String {
+    let modules = join(generation.modules().iter().map(|m| m.name.as_str()));
+    let tables = generation.tables();
+    let tables = tables.iter().map(|t| format!("{} ({})", t.name, rows(t.rows)));
+    let tables: Vec<_> = tables.collect();
+    format!("modules {modules}; tables {}", join(tables.iter().map(String::as_str)))
+}
+
+/// The same for programs.
+pub fn as_json(generation: &Generation) -> Value {
+    let modules = generation.modules().into_iter().map(|m| {
+        json!({
+            "name": m.name,
+            "replaces": m.replaces,
+            "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
+            "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
+            "sha256": hex::encode(m.digest),
+            "source": m.source,
+            "signed_by": m.signed.map(|s| s.by.to_string()),
+            "signed_at": m.signed.map(|s| timestamp::format(s.at)),
+        })
+    });
+    let tables = generation.tables().into_iter().map(|t| {
+        json!({
+            "name": t.name,
+            "rows": t.rows,
+            "short_keys": t.short_keys,
+            "exposed": t.exposed,
+            "read_by": t.read_by,
+        })
+    });
+    let shadows = generation.shadows().into_iter().map(|s| {
+        json!({
+            "name": s.name,
+            "replaces": s.replaces,
+            "hooks": s.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
+            "capabilities": s.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
+            "sha256": hex::encode(s.digest),
+            "agreed": s.agreed,
+            "disagreed": s.disagreed,
+            "not_compared": s.not_compared,
+            "dropped": s.dropped,
+            "faults": s.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    });
+    let certificates = generation.certificates().map(|certificates| {
+        let own = certificates.own.iter().map(
+            |own| json!({ "names": own.names(), "until": timestamp::format(own.not_after()) }),
+        );
+        json!({
+            "own": own.collect::<Vec<_>>(),
+            "anchors": certificates.trust.anchors().len(),
+            "pinned_keys": certificates.trust.pinned_keys(),
+        })
+    });
+    let warnings = warnings::of(generation);
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    json!({
+        "warnings": warnings,
+        "rules": generation.rules(),
+        "certificates": certificates,
+        "modules": modules.collect::<Vec<_>>(),
+        "kept": generation.kept(),
+        "shadows": shadows.collect::<Vec<_>>(),
+        "tables": tables.collect::<Vec<_>>(),
+    })
+}
+
+/// How what is on disk stands to what is in force, for the operator.
+pub fn on_disk(policy: &Policy) -> Vec<(&'static str, Value)> {
+    let (state, faults) = match policy.disk_state() {
+        DiskState::InForce => ("in force".into(), Vec::new()),
+        DiskState::Loading { since } => {
+            (format!("being loaded since {}", timestamp::format(since)), Vec::new())
+        }
+        DiskState::Refused { since, faults } => {
+            let faults = faults.0.iter().map(ToString::to_string).collect();
+            (format!("refused since {}", timestamp::format(since)), faults)
+        }
+    };
+    let configuration = match policy.configuration_changed() {
+        None => "in force".into(),
+        Some(since) => {
+            format!(
+                "changed since the start, known since {}: counts from the next start",
+                timestamp::format(since)
+            )
+        }
+    };
+    let warnings = warnings::of(&policy.current());
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    vec![
+        ("warnings", warnings.into()),
+        ("policy", state.into()),
+        ("policy_faults", faults.into()),
+        ("configuration", configuration.into()),
+    ]
+}
+
+/// Tells that the configuration on disk is another than at the start, or no other any longer.
+pub fn tell_of_configuration(config: &Config, changed: bool) {
+    let Some(file) = &config.file else { return };
+    let file = saegis_policy::Shown(&file.path);
+    if changed {
+        tracing::warn!(
+            event = "configuration.changed",
+            %file,
+            "{file} has changed since the start; it counts from the next start (saegis check says \
+             whether it is good)"
+        );
+    } else {
+        tracing::info!(
+            event = "configuration.restored",
+            %file,
+            "{file} is what it was at the start again"
+        );
+    }
+}
+
+/// Warns of keys in the configuration that can be guessed, or read by every user of the machine.
+pub fn warn_of_credentials(file: &Path, config: &Config) {
+    let peers = config.peer.iter().map(|peer| (peer.cse_id.to_string(), &peer.credential));
+    let mafs = config.maf.iter().map(|maf| (maf.fqdn.clone(), &maf.credential));
+    let mut has_keys = false;
+    for (whose, credential) in peers.chain(mafs) {
+        let Some(credential) = credential else { continue };
+        has_keys = true;
+        if KeyStrength::of(credential.kpsa.expose(), 0) != Ok(KeyStrength::Good) {
+            tracing::warn!(
+                event = "config.weak-key",
+                peer = whose,
+                "the key that is shared with {whose} has less than 16 bytes, or a pattern, and can be \
+                 guessed by whoever records a handshake"
+            );
+        }
+    }
+    let exposed = |meta: std::fs::Metadata| meta.permissions().mode() & 0o004 != 0;
+    if has_keys && std::fs::metadata(file).is_ok_and(exposed) {
+        tracing::warn!(
+            event = "config.exposed",
+            "every user of this machine can read the keys in {0}; take that right from them \
+             (chmod o-r {0})",
+            saegis_policy::Shown(file)
+        );
+    }
+}
+
+/// So many rows, in words.
+pub fn rows(count: usize) -> String {
+    if count == 1 { "1 row".into() } else { format!("{count} rows") }
+}
+
+fn join<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<_> = items.collect();
+    if all.is_empty() { "none".into() } else { all.join(", ") }
+}

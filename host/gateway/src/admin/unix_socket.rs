@@ -1,0 +1,277 @@
+//! The gateway's end.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::timestamp;
+use saegis_policy::{Reload, ReloadCause};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::admin::MAX_LINE;
+use crate::admin::Request;
+use crate::admin::ae_removal;
+use crate::admin::status;
+use crate::peer_cse::{Remote, Standing};
+use crate::session::ae_id_store::Binding;
+use crate::state::Gateway;
+use crate::telemetry::audit;
+
+/// How long a client may take to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminSocketError {
+    /// Somebody answers at it.
+    #[error("another gateway answers at {}", saegis_policy::Shown(.0))]
+    InUse(PathBuf),
+    /// The system says no.
+    #[error("{} can't be listened on: {error}", saegis_policy::Shown(.path))]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// The administration socket of a gateway; when dropped, it is gone.
+pub struct Admin {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.task.abort();
+        // It may be gone already; that is as well.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Admin {
+    /// Listens. Reloads that are asked for are told to `reloaded` too.
+    ///
+    /// # Errors
+    /// When the socket can't be had.
+    pub fn listen(
+        gateway: Arc<Gateway>,
+        reloaded: UnboundedSender<Reload>,
+    ) -> Result<Self, AdminSocketError> {
+        let path = gateway.config.admin.socket.clone();
+        let listener = bind(&path)?;
+        let started = SystemTime::now();
+        let task = tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let (gateway, reloaded) = (gateway.clone(), reloaded.clone());
+                        tokio::spawn(async move {
+                            let served = serve(&gateway, &reloaded, started, stream);
+                            // A client that went away is no loss.
+                            let _ = served.await;
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        });
+        Ok(Self { path, task })
+    }
+}
+
+fn bind(path: &Path) -> Result<UnixListener, AdminSocketError> {
+    let io = |error| AdminSocketError::Io { path: path.into(), error };
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
+    }
+    // What a gateway that was killed left behind is in the way; what one uses is not ours.
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(AdminSocketError::InUse(path.into())),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            // A plain file answers in the same way, and is not ours to remove.
+            let meta = std::fs::symlink_metadata(path).map_err(io)?;
+            if !meta.file_type().is_socket() {
+                return Err(io(io::Error::other("there is something that is no socket")));
+            }
+            std::fs::remove_file(path).map_err(io)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(io)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(io)?;
+    Ok(listener)
+}
+
+/// Whether a user is the one that the gateway runs as, or root. The socket's mode says the same; but
+/// between its making and the change of its mode there is a moment.
+fn is_owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+async fn serve(
+    gateway: &Arc<Gateway>,
+    reloaded: &UnboundedSender<Reload>,
+    started: SystemTime,
+    mut stream: UnixStream,
+) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    if !is_owner(uid) {
+        return Ok(());
+    }
+    let mut line = String::new();
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader.take(4096));
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => {
+            if let Some(command) = request.change() {
+                audit::administered(&command, uid);
+            }
+            carry_out(gateway, reloaded, started, request).await
+        }
+        Err(e) => json!({ "error": format!("no request: {e}") }),
+    };
+    let mut text = answer.to_string();
+    if text.len() as u64 >= MAX_LINE {
+        text = json!({ "error": "the answer is too long" }).to_string();
+    }
+    text.push('\n');
+    tokio::time::timeout(PATIENCE, writer.write_all(text.as_bytes())).await??;
+    writer.shutdown().await
+}
+
+async fn carry_out(
+    gateway: &Arc<Gateway>,
+    reloaded: &UnboundedSender<Reload>,
+    started: SystemTime,
+    request: Request,
+) -> Value {
+    let generation = gateway.policy.current();
+    match request {
+        Request::Status => {
+            let mut status = json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "pid": std::process::id(),
+                "cse_id": gateway.config.cse.cse_id.to_string(),
+                "address": gateway.config.listen.address.to_string(),
+                "started": timestamp::format(started),
+                "generation": generation.number,
+                "associations": gateway.associations.all().len(),
+                "audit_head": gateway.written.heads().first(),
+                "refusals_head": gateway.written.heads().get(1),
+            });
+            if let Value::Object(members) = &mut status {
+                let on_disk = status::on_disk(&gateway.policy).into_iter();
+                members.extend(on_disk.map(|(name, value)| (name.into(), value)));
+            }
+            status
+        }
+        Request::Associations => {
+            let mut all = gateway.associations.all();
+            all.sort_by_key(|live| live.association.id);
+            let one = |live: &Arc<crate::session::registry::Live>| {
+                let association = &live.association;
+                json!({
+                    "id": association.id,
+                    "saef": association.saef.to_string(),
+                    "entity": association.entity().to_string(),
+                    "credential_id": association.credential_id.to_string(),
+                    "peer": association.peer.to_string(),
+                    "protocol": association.protocol,
+                    "suite": association.suite,
+                    "established": timestamp::format(association.established),
+                    "expires": association.expires.map(timestamp::format),
+                })
+            };
+            json!({ "associations": all.iter().map(one).collect::<Vec<_>>() })
+        }
+        Request::Modules => {
+            let mut modules = status::as_json(&generation);
+            if let Value::Object(members) = &mut modules {
+                members.insert("generation".into(), generation.number.into());
+            }
+            modules
+        }
+        Request::Reload { accept_removals } => {
+            let cause =
+                if accept_removals { ReloadCause::AcceptedRemovals } else { ReloadCause::Operator };
+            let reload = gateway.policy.reload(cause).await;
+            // Another reload may have been first.
+            let generation = gateway.policy.current();
+            let mut answer = match &reload {
+                Reload::Unchanged { recovered } => {
+                    let number = generation.number;
+                    json!({ "outcome": "unchanged", "generation": number, "recovered": recovered })
+                }
+                Reload::InForce(next) => {
+                    let missed: Vec<_> = next.missed().iter().map(ToString::to_string).collect();
+                    json!({ "outcome": "in-force", "generation": next.number, "faults": missed })
+                }
+                Reload::Refused(faults) => {
+                    let faults: Vec<_> = faults.0.iter().map(ToString::to_string).collect();
+                    json!({ "outcome": "refused", "generation": generation.number, "faults": faults })
+                }
+            };
+            if let Value::Object(members) = &mut answer {
+                let changed = gateway.policy.configuration_changed().is_some();
+                members.insert("configuration_changed".into(), changed.into());
+            }
+            // Whoever follows reloads lives as long as the gateway.
+            let _ = reloaded.send(reload);
+            answer
+        }
+        Request::Bindings => {
+            let one = |(credential, binding): (CredentialId, Binding)| {
+                json!({
+                    "credential_id": credential.to_string(),
+                    "ae_id": binding.stem.to_string(),
+                    "since": timestamp::format(binding.since),
+                })
+            };
+            let all = gateway.bindings.all().into_iter().map(one);
+            json!({ "bindings": all.collect::<Vec<_>>() })
+        }
+        Request::FreeBinding { credential_id } => {
+            let Ok(credential) = CredentialId::parse(&credential_id) else {
+                return json!({ "error": format!("{credential_id} is no Credential-ID") });
+            };
+            let why = "the gateway's owner asked for it";
+            let Gateway { associations, bindings, .. } = &**gateway;
+            match associations.try_free(bindings, &credential, &generation, why).await {
+                Ok(freed) => json!({ "freed": freed }),
+                Err(error) => json!({ "error": error.to_string() }),
+            }
+        }
+        Request::DeleteAe { ae_id } => ae_removal::delete_ae(gateway, &ae_id).await,
+        Request::Peers => {
+            let one = |remote: &Arc<Remote>| {
+                let (registration, until, why) = match remote.registration.standing() {
+                    _ if !remote.peer.register => ("none", None, None),
+                    Standing::Nothing => ("pending", None, None),
+                    Standing::Until(at) => ("registered", Some(timestamp::format(at)), None),
+                    Standing::Failed(why) => ("failed", None, Some(why)),
+                };
+                json!({
+                    "cse_id": remote.peer.cse_id.to_string(),
+                    "address": remote.peer.address,
+                    "saef": if remote.peer.credential.is_some() { "psk" } else { "certificate" },
+                    "registration": registration,
+                    "until": until,
+                    "why": why,
+                })
+            };
+            json!({ "peers": gateway.cses.all().iter().map(one).collect::<Vec<_>>() })
+        }
+        Request::EndAssociation { id } => {
+            json!({ "ended": gateway.associations.end(id).await })
+        }
+    }
+}

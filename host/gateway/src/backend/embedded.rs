@@ -1,0 +1,4 @@
+//! The embedded CSE as a backend.
+
+pub mod places;
+pub mod threads;

@@ -1,0 +1,74 @@
+//! The store of an M2M Authentication Function (TS-0003 clause 8.8) and the key that it is encrypted with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use saegis_maf::{Maf, StoreKey};
+use saegis_policy::{Fault, Faults};
+use zeroize::Zeroizing;
+
+use crate::config::maf::Authority;
+
+/// Largest file with a store key, in bytes.
+const MAX_KEY_FILE: u64 = 4096;
+
+/// The variable that the store key is in, where no file is configured.
+const VARIABLE: &str = "SAEGIS_MAF_STORE_KEY";
+
+/// Opens a MAF's store.
+///
+/// # Errors
+/// What is wrong with it, or with its key.
+pub fn open(authority: &Authority) -> Result<Arc<Maf>, Faults> {
+    let key = store_key(authority.store_key_file.as_deref())?;
+    let store = &authority.store;
+    let fault = |what: String| Faults(vec![Fault::of(store, what)]);
+    if let Some(folder) = store.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    }
+    let opened = Maf::open(store, &key, authority.settings()?);
+    opened.map(Arc::new).map_err(|e| fault(e.to_string()))
+}
+
+/// Checks what a MAF needs besides its policy, without opening its store.
+///
+/// # Errors
+/// What is wrong with its name or its store's key.
+pub fn check(authority: &Authority) -> Result<(), Faults> {
+    authority.settings()?;
+    store_key(authority.store_key_file.as_deref()).map(drop)
+}
+
+fn store_key(file: Option<&Path>) -> Result<StoreKey, Faults> {
+    match file {
+        Some(file) => {
+            let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+            let bytes = saegis_policy::read_private_key(file, MAX_KEY_FILE);
+            let bytes = bytes.map_err(|fault| Faults(vec![fault]))?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| fault("is not UTF-8".into()))?;
+            StoreKey::parse(text.trim()).map_err(|e| fault(e.to_string()))
+        }
+        None => {
+            let fault = |what: String| Faults(vec![Fault::of(Path::new(VARIABLE), what)]);
+            let text = std::env::var(VARIABLE).map(Zeroizing::new).map_err(|_| {
+                fault(
+                    "is not set, and maf.store-key-file neither: one of them has the store's key"
+                        .into(),
+                )
+            })?;
+            StoreKey::parse(text.trim()).map_err(|e| fault(e.to_string()))
+        }
+    }
+}
+
+/// Writes the store anew under another key.
+///
+/// # Errors
+/// What is wrong with the store or with one of the keys; then it is as it was.
+pub fn reencrypt(authority: &Authority, new: &Path) -> Result<(), Faults> {
+    let old = store_key(authority.store_key_file.as_deref())?;
+    let new = store_key(Some(new))?;
+    saegis_maf::reencrypt(&authority.store, &old, &new)
+        .map_err(|e| Faults(vec![Fault::of(&authority.store, e.to_string())]))
+}

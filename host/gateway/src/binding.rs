@@ -1,0 +1,3 @@
+//! Bindings: each decodes request primitives from its protocol and encodes the responses.
+
+pub mod http;

@@ -1,0 +1,4 @@
+//! The HTTP binding of TS-0009.
+
+pub mod body;
+pub mod server;

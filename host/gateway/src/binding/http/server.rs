@@ -1,0 +1,394 @@
+//! The requests of one association, and the rest between them.
+//!
+//! hyper has 16 KB for what it reads and writes next, for as long as it has a connection. So an
+//! association on which nothing comes is taken from it, and given back with the first byte of the next
+//! request: most associations of a gateway are those of devices that say something now and then.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use saegis_handshake::Rewound;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Service;
+use crate::session::registry::Live;
+
+/// Largest header of a request, in bytes, and most fields in it.
+const MAX_HEADER: usize = 16 << 10;
+const MAX_FIELDS: usize = 64;
+
+/// How long an association without any request may go on when the gateway stops.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// How long nothing must have moved until an association rests; it may be twice as long.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a request is carried out for a peer that has closed its end of the connection behind it.
+/// Such a peer may wait for the answer, or may be gone: nothing that it sends tells which.
+const HALF_CLOSED: Duration = Duration::from_secs(2);
+
+/// The least that a peer reads of an answer, in bytes a second, beyond the time for its first part.
+const LEAST_RATE: u64 = 1024;
+
+/// How long a peer may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// To send the header of a request.
+    pub idle: Duration,
+    /// To read the next part of an answer.
+    pub answer: Duration,
+}
+
+/// Serves requests until the association ends, and says why it did.
+pub async fn serve<S>(
+    stream: &mut S,
+    live: &Arc<Live>,
+    serving: &Arc<Service>,
+    patience: Patience,
+    stop: &CancellationToken,
+) -> &'static str
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ended = async {
+        let expiry = async {
+            match live.association.expires {
+                Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = live.ended() => "revoked",
+            () = expiry => "credential expired",
+            () = serving.answer_evicted() => "answer not read",
+        }
+    };
+    tokio::pin!(ended);
+    let stop = async {
+        stop.cancelled().await;
+        if !serving.has_begun() {
+            // Whoever has just connected did so to ask something, and may be about to.
+            sleep(FIRST_REQUEST).await;
+        }
+    };
+    tokio::pin!(stop);
+    let mut read = Vec::new();
+    let mut head_by = Instant::now() + patience.idle;
+    loop {
+        // Its memory is to go with it.
+        let sitting =
+            Box::pin(sit(&mut *stream, (read, head_by), serving, patience, stop.as_mut()));
+        let over = tokio::select! {
+            over = sitting => over,
+            why = &mut ended => return why,
+        };
+        (read, head_by) = match over {
+            Over::Ended(why) => return why,
+            Over::Quiet(read, head_by) => (read, head_by),
+        };
+        if read.is_empty() {
+            tracing::debug!(event = "association.rests", association = live.association.id);
+            let mut first = [0];
+            let more = timeout_at(head_by, stream.read(&mut first));
+            let more = tokio::select! {
+                more = more => more,
+                why = &mut ended => return why,
+                () = &mut stop => return "gateway stopping",
+            };
+            match more {
+                Ok(Ok(1..)) => read.extend(first),
+                Ok(_) => return "closed",
+                Err(_) => return "idle",
+            }
+        }
+    }
+}
+
+/// How a sitting is over.
+enum Over {
+    /// The association is.
+    Ended(&'static str),
+    /// Nothing comes. What has come of the next request, and by when its header must be whole.
+    Quiet(Vec<u8>, Instant),
+}
+
+/// Serves requests for as long as they follow upon each other. `read` has been read of the first, whose
+/// header is to be whole by `head_by`; the others' have their time from the answer before.
+async fn sit<S>(
+    stream: &mut S,
+    (read, mut head_by): (Vec<u8>, Instant),
+    serving: &Arc<Service>,
+    patience: Patience,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Over
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let traffic = Traffic::default();
+    let idle = patience.idle;
+    let (mut unread, mut gone) = (Unread::default(), Lasting::default());
+    let service = service_fn(|request| {
+        let service = serving.clone();
+        Box::pin(async move { Ok::<_, Infallible>(service.respond(request).await) })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle)
+        .max_buf_size(MAX_HEADER)
+        .max_headers(MAX_FIELDS)
+        .serve_connection(
+            TokioIo::new(Watched {
+                stream: Rewound::new(stream, read),
+                serving,
+                traffic: &traffic,
+            }),
+            service,
+        );
+    let look = sleep(QUIET);
+    tokio::pin!(look);
+    let (mut answered, mut stopping) = (false, false);
+    loop {
+        tokio::select! {
+            result = &mut connection => return Over::Ended(ended(&result, stopping)),
+            () = &mut look => {
+                let (came, went) = traffic.moved();
+                let now = Instant::now();
+                let (unwritten, written) = (traffic.is_unwritten(), traffic.written());
+                if unread.lasts(unwritten, written, patience.answer, now) {
+                    return Over::Ended("answer not read");
+                }
+                if gone.lasts(traffic.is_half_closed(), HALF_CLOSED, now) {
+                    return Over::Ended("closed");
+                }
+                if stopping {
+                    // It ends with the answer.
+                } else if went {
+                    // The time of the next header begins with the answer. hyper's own begins anew with
+                    // each sitting.
+                    (answered, head_by) = (true, Instant::now() + idle);
+                } else if serving.is_between_requests() {
+                    if Instant::now() >= head_by {
+                        return Over::Ended("idle");
+                    }
+                    if answered && !came && traffic.is_over() {
+                        // Copied, for turned into a vector it would bring hyper's buffer along.
+                        return Over::Quiet(connection.into_parts().read_buf.to_vec(), head_by);
+                    }
+                }
+                look.as_mut().reset(Instant::now() + QUIET);
+            }
+            () = &mut stop, if !stopping => {
+                if !answered && !traffic.went() && serving.is_between_requests() {
+                    // hyper would wait for the rest of what woke the association.
+                    return Over::Ended("gateway stopping");
+                }
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn ended(result: &hyper::Result<()>, stopping: bool) -> &'static str {
+    match result {
+        Ok(()) if stopping => "gateway stopping",
+        Ok(()) => "closed",
+        Err(e) if e.is_timeout() => "idle",
+        Err(e) if e.is_parse() => "bad HTTP",
+        Err(_) => "broken",
+    }
+}
+
+/// Something that was so at each look.
+#[derive(Default)]
+struct Lasting(Option<Instant>);
+
+impl Lasting {
+    /// Whether it has been so for that long.
+    fn lasts(&mut self, is_so: bool, long: Duration, now: Instant) -> bool {
+        self.0 = is_so.then(|| self.0.unwrap_or(now));
+        self.0.is_some_and(|since| now - since >= long)
+    }
+}
+
+/// A part of an answer that the peer has not read at each look.
+#[derive(Default)]
+struct Unread {
+    pending: Lasting,
+    written: u64,
+}
+
+impl Unread {
+    /// Whether it has not been read for that long, and as much longer as what was read since gives.
+    fn lasts(&mut self, is_unwritten: bool, written: u64, long: Duration, now: Instant) -> bool {
+        if self.pending.0.is_none() {
+            self.written = written;
+        }
+        let earned = Duration::from_secs(written.saturating_sub(self.written) / LEAST_RATE);
+        self.pending.lasts(is_unwritten, long.saturating_add(earned), now)
+    }
+}
+
+/// What goes over a stream.
+#[derive(Default)]
+struct Traffic {
+    /// Something has come since the last look.
+    came: AtomicBool,
+    /// Something has gone since the last look.
+    went: AtomicBool,
+    /// All that has come was read.
+    drained: AtomicBool,
+    /// Something waits to be written, or the end to be told.
+    unwritten: AtomicBool,
+    /// How many bytes have been written.
+    written: AtomicU64,
+    /// The peer has closed its end, of which hyper is told when the request at hand was answered.
+    half_closed: AtomicBool,
+    /// hyper is to be told of the end of what comes when it has looked at what came before.
+    end_is_deferred: AtomicBool,
+}
+
+impl Traffic {
+    /// Whether anything has come, and gone, since the last look.
+    fn moved(&self) -> (bool, bool) {
+        let take = |flag: &AtomicBool| flag.swap(false, Ordering::Relaxed);
+        (take(&self.came), take(&self.went))
+    }
+
+    /// Whether anything has gone since the last look.
+    fn went(&self) -> bool {
+        self.went.load(Ordering::Relaxed)
+    }
+
+    /// Whether something waits to be written.
+    fn is_unwritten(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes have been written.
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer has closed its end behind a request that is being answered.
+    fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is about to move.
+    fn is_over(&self) -> bool {
+        self.drained.load(Ordering::Relaxed) && !self.is_unwritten()
+    }
+}
+
+/// A stream of which one can tell whether anything goes over it.
+///
+/// It keeps from hyper that the peer has closed its end for as long as a request is being answered:
+/// hyper would drop the request, which may be carried out by then, and answer nothing.
+struct Watched<'a, S> {
+    stream: S,
+    serving: &'a Service,
+    traffic: &'a Traffic,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let mut read = Pin::new(&mut self.stream).poll_read(cx, out);
+        self.traffic.drained.store(read.is_pending(), Ordering::Relaxed);
+        if read.is_ready() {
+            self.traffic.came.store(true, Ordering::Relaxed);
+        }
+        // Without close_notify it is an end too: a request is whole by its own length.
+        if matches!(&read, Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof) {
+            read = Poll::Ready(Ok(()));
+        }
+        let is_end = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
+        let deferred = self.traffic.end_is_deferred.swap(is_end, Ordering::Relaxed);
+        if is_end && self.serving.is_answering() {
+            // `poll_flush` wakes hyper when the answer has gone.
+            self.traffic.half_closed.store(true, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+        if is_end && !deferred {
+            // hyper looks for the end before it hands on the request that came with it.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.traffic.unwritten.store(written.is_pending(), Ordering::Relaxed);
+        self.traffic.went.store(true, Ordering::Relaxed);
+        if let Poll::Ready(Ok(length)) = written {
+            self.traffic.written.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.traffic.unwritten.store(flushed.is_pending(), Ordering::Relaxed);
+        if flushed.is_ready()
+            && self.traffic.is_half_closed()
+            && !self.serving.is_answering()
+            && self.traffic.half_closed.swap(false, Ordering::Relaxed)
+        {
+            cx.waker().wake_by_ref();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever is leaving does not rest on the way.
+        self.traffic.unwritten.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_not_read_gives_time_by_what_is_read() {
+        let begun = Instant::now();
+        let mut unread = Unread::default();
+        let mut lasts = |second, is_unwritten, written| {
+            let now = begun + Duration::from_secs(second);
+            unread.lasts(is_unwritten, written, Duration::from_secs(10), now)
+        };
+        assert!(!lasts(0, true, 5000));
+        assert!(!lasts(9, true, 5000));
+        assert!(lasts(10, true, 5000));
+        assert!(!lasts(10, true, 5000 + 2 * LEAST_RATE));
+        assert!(lasts(12, true, 5000 + 2 * LEAST_RATE));
+        // Once all is read, the next answer begins anew.
+        assert!(!lasts(13, false, 90_000));
+        assert!(!lasts(14, true, 90_000));
+        assert!(!lasts(23, true, 90_000));
+        assert!(lasts(24, true, 90_000));
+    }
+}

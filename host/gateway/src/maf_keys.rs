@@ -1,0 +1,4 @@
+//! Keys that MAFs distribute.
+
+mod cache;
+pub mod fetcher;

@@ -1,0 +1,351 @@
+//! Keys that MAFs distribute, for handshakes that need them (TS-0003 clauses 8.2.2.3 and 8.8.2.8): each
+//! is fetched once for all who wait, and kept for its time, never past it. That there is none is kept
+//! for a little while, so that made-up identities do not come to the MAF.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use saegis_certificate::Flavour;
+use saegis_maf::client::{AnswerError, Client, RetrievedKey, Terms, read_retrieved_key};
+use saegis_maf::{MAX_RELATIVE_ID, names};
+use saegis_onem2m::credential::{Entity, KeyStrength, PresharedKey};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, check_fqdn};
+use saegis_onem2m::rsc::Rsc;
+use saegis_policy::{Known, MafKeys, Policy};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::config::maf::{At, CredentialOf};
+use crate::maf_keys::cache::{InHand, Kept, NotHad};
+use saegis_client::{Endpoint, NoAnswer, PeerClient};
+
+/// Fetches at a time from one MAF.
+const AT_A_TIME: usize = 64;
+
+/// Fetches that may be under way or wait for their turn, of one MAF. Beyond that a handshake fails.
+const MOST_FETCHES: usize = 1024;
+
+/// How often keys that are over are wiped.
+const WIPE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long our registration with a MAF is asked for.
+const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The keys of all MAFs that are configured.
+pub struct Keys {
+    mafs: Vec<OfMaf>,
+    own: CseId,
+    service_provider: String,
+    kept: Mutex<Kept>,
+}
+
+struct OfMaf {
+    at: At,
+    client: Client,
+    dial: OnceLock<PeerClient>,
+    places: Semaphore,
+    /// The fetches under way: each ends by dropping what it sends with.
+    fetching: Mutex<HashMap<String, watch::Receiver<()>>>,
+}
+
+impl OfMaf {
+    fn fetching(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<()>>> {
+        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+enum NoKey {
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("{0}")]
+    Refused(#[from] AnswerError),
+    #[error("the request can't be made: {0}")]
+    Request(#[from] saegis_maf::client::RequestError),
+}
+
+impl Keys {
+    /// Those of the MAFs that are configured; none, where there are none.
+    pub fn new(config: &Config) -> Option<Arc<Self>> {
+        let service_provider = config.cse.service_provider.clone()?;
+        let own = config.cse.cse_id.clone();
+        let id = AbsoluteId::parse(&format!("//{service_provider}{own}")).ok()?;
+        let of = |at: &At| {
+            Some(OfMaf {
+                client: Client::new(id.clone(), &at.fqdn).ok()?,
+                at: at.clone(),
+                dial: OnceLock::new(),
+                places: Semaphore::new(AT_A_TIME),
+                fetching: Mutex::default(),
+            })
+        };
+        let mafs: Vec<_> = config.maf.iter().filter_map(of).collect();
+        let kept = Mutex::default();
+        (!mafs.is_empty()).then(|| Arc::new(Self { mafs, own, service_provider, kept }))
+    }
+
+    /// From now on it can ask.
+    pub fn start(&self, policy: &Arc<Policy>) {
+        for maf in &self.mafs {
+            let endpoint = Endpoint {
+                name: format!("the MAF {}", maf.at.fqdn),
+                address: maf.at.address.clone(),
+                domain_name: Some(maf.at.fqdn.clone()),
+                flavour: Flavour::Fqdn,
+                credential: maf.at.credential.clone(),
+                connect_timeout: Duration::from_secs(maf.at.timeout_seconds),
+                content_bytes: 64 << 10,
+            };
+            // It is started once.
+            let _ =
+                maf.dial.set(PeerClient::new(endpoint, crate::peer_certificates::in_force(policy)));
+        }
+    }
+
+    /// Asks for the keys in hand again, as often as is configured for each MAF, and tells when one is
+    /// another, or none, now. What can't be asked is believed until it expires. Wipes what is over.
+    pub async fn tend(self: Arc<Self>, changed: Arc<Notify>) {
+        let mut tending = JoinSet::new();
+        for nth in 0..self.mafs.len() {
+            let every = self.mafs.get(nth).map_or(0, |maf| maf.at.recheck_seconds);
+            if every > 0 {
+                let (own, changed) = (self.clone(), changed.clone());
+                tending.spawn(async move {
+                    loop {
+                        tokio::time::sleep(Duration::from_secs(every)).await;
+                        own.look_again(nth, &changed).await;
+                    }
+                });
+            }
+        }
+        loop {
+            tokio::time::sleep(WIPE_EVERY).await;
+            self.kept().wipe(SystemTime::now());
+        }
+    }
+
+    async fn look_again(&self, nth: usize, changed: &Notify) {
+        let Some(maf) = self.mafs.get(nth) else { return };
+        let in_hand = self.kept().of_maf(nth, SystemTime::now());
+        for (relative, had) in in_hand {
+            let found = match self.retrieve(maf, &relative).await {
+                Ok(found) => self.take(maf, &relative, found),
+                Err(NoKey::Refused(AnswerError::Refused { rsc, .. })) if is_no(rsc) => {
+                    Err(NotHad::Refused)
+                }
+                // The others would wait as long.
+                Err(NoKey::NoAnswer(_)) => return,
+                Err(NoKey::Refused(_) | NoKey::Request(_)) => continue,
+            };
+            if !found.as_ref().is_ok_and(|found| found.stands_for(&had)) {
+                self.kept().keep((nth, relative), found);
+                changed.notify_one();
+            }
+        }
+    }
+
+    /// When the first key in hand of each MAF ends, by its FQDN; nothing of one of which there is none.
+    pub fn first_ends(&self) -> Vec<(String, SystemTime)> {
+        let (kept, now) = (self.kept(), SystemTime::now());
+        let mafs = self.mafs.iter().enumerate();
+        mafs.filter_map(|(nth, maf)| Some((maf.at.fqdn.clone(), kept.first_end(nth, now)?)))
+            .collect()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn maf(&self, fqdn: &str) -> Option<usize> {
+        check_fqdn(fqdn).ok()?;
+        self.mafs.iter().position(|maf| maf.at.fqdn.eq_ignore_ascii_case(fqdn))
+    }
+
+    /// Fetches a key; a CSE that the MAF does not know yet registers with it first.
+    async fn retrieve(&self, maf: &OfMaf, relative: &str) -> Result<RetrievedKey, NoKey> {
+        let id = || format!("{:016x}", rand::rng().random::<u64>());
+        let ask = async |request| {
+            let Some(dial) = maf.dial.get() else {
+                return Err(NoAnswer::Failed("it is not started".into()));
+            };
+            let patience = Duration::from_secs(maf.at.timeout_seconds);
+            // What stands in the address where another has the CSE-ID.
+            let base = CseId::parse(names::BASE);
+            let base = base.map_err(|e| NoAnswer::Failed(e.to_string()))?;
+            dial.ask(&request, &base, patience).await
+        };
+        let request = maf.client.retrieve_key(&id(), relative)?;
+        let answer = ask(request.clone()).await?;
+        if answer.rsc != Rsc::OriginatorHasNoPrivilege {
+            return Ok(read_retrieved_key(&answer)?);
+        }
+        let terms = Terms::until(SystemTime::now() + REGISTERED_FOR, &self.service_provider);
+        let registered = ask(maf.client.register(&id(), &terms)?).await?;
+        tracing::info!(
+            event = "maf.registered",
+            maf = maf.at.fqdn,
+            rsc = registered.rsc.code(),
+            "registered with the MAF {}",
+            maf.at.fqdn
+        );
+        Ok(read_retrieved_key(&ask(request).await?)?)
+    }
+
+    /// What a key that was fetched is good for here.
+    fn take(&self, maf: &OfMaf, relative: &str, found: RetrievedKey) -> Result<InHand, NotHad> {
+        let Some(source) = entity(&found.source, &self.own, &self.service_provider) else {
+            tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
+                "a key of the MAF {} is {}'s, who has no business here", maf.at.fqdn, found.source);
+            return Err(NotHad::Refused);
+        };
+        let part = maf.at.key.of(found.key.expose());
+        if let Err(e) = KeyStrength::of(part, PresharedKey::MIN_OF_MAF) {
+            tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
+                "a key of the MAF {} that {} registered {e}", maf.at.fqdn, found.source);
+            return Err(NotHad::Refused);
+        }
+        let id = match maf.at.credential_id {
+            CredentialOf::Kc => format!("12-{relative}@{}", maf.at.fqdn),
+            CredentialOf::Source => format!("11-{}", found.source),
+        };
+        match (PresharedKey::new(part), CredentialId::parse(&id)) {
+            (Ok(key), Ok(id)) => {
+                let (suid, expires) = (found.suid, found.expires);
+                Ok(InHand { key, source, id, suid, expires })
+            }
+            _ => Err(NotHad::Refused),
+        }
+    }
+
+    /// Fetches a key, and keeps what came of it.
+    async fn fetch_now(&self, nth: usize, maf: &OfMaf, relative: &str) {
+        // Who waits for a place waits no longer than for an answer.
+        let patience = Duration::from_secs(maf.at.timeout_seconds);
+        let found = match tokio::time::timeout(patience, maf.places.acquire()).await {
+            Err(_) | Ok(Err(_)) => Err(NotHad::Unreachable),
+            Ok(Ok(_place)) => match self.retrieve(maf, relative).await {
+                Ok(found) => self.take(maf, relative, found),
+                Err(NoKey::Refused(AnswerError::Refused { .. })) => Err(NotHad::Refused),
+                Err(error) => {
+                    tracing::warn!(
+                        event = "maf.failed",
+                        maf = maf.at.fqdn,
+                        "the MAF {} gave no key: {error}",
+                        maf.at.fqdn
+                    );
+                    Err(NotHad::Unreachable)
+                }
+            },
+        };
+        self.kept().keep((nth, relative.to_string()), found);
+    }
+
+    /// The fetch of a key that is under way, or one that is begun. It is a task of its own: the
+    /// handshake that began it may end before it, and what came of it is kept all the same.
+    fn fetching(self: &Arc<Self>, nth: usize, relative: String) -> Option<watch::Receiver<()>> {
+        let mut fetching = self.mafs.get(nth)?.fetching();
+        if let Some(under_way) = fetching.get(&relative) {
+            return Some(under_way.clone());
+        }
+        if fetching.len() >= MOST_FETCHES {
+            return None;
+        }
+        let (ends, done) = watch::channel(());
+        fetching.insert(relative.clone(), done.clone());
+        let under_way = UnderWay { keys: self.clone(), nth, relative, _ends: ends };
+        tokio::spawn(async move {
+            if let Some(maf) = under_way.keys.mafs.get(nth) {
+                under_way.keys.fetch_now(nth, maf, &under_way.relative).await;
+            }
+        });
+        Some(done)
+    }
+}
+
+/// A fetch. When it ends, however it does, it is under way no more, and those who wait go on.
+struct UnderWay {
+    keys: Arc<Keys>,
+    nth: usize,
+    relative: String,
+    _ends: watch::Sender<()>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(maf) = self.keys.mafs.get(self.nth) {
+            maf.fetching().remove(&self.relative);
+        }
+    }
+}
+
+/// Whether an answer says that there is no such key for us, and not that the MAF has trouble.
+fn is_no(rsc: Rsc) -> bool {
+    (4000..5000).contains(&rsc.code()) && rsc != Rsc::RequestTimeout
+}
+
+/// Whom the source of a key is here: an AE that may register at this CSE, or a CSE of the service
+/// provider's.
+fn entity(source: &AbsoluteId, own: &CseId, service_provider: &str) -> Option<Entity> {
+    let From::Absolute { sp, first, stem } = From::parse(source.as_str()).ok()? else {
+        return None;
+    };
+    if !sp.eq_ignore_ascii_case(service_provider) {
+        return None;
+    }
+    match stem {
+        Some(stem) if first == own.bare() && stem.starts_with('C') => {
+            AeIdStem::parse(stem).ok().map(Entity::Ae)
+        }
+        Some(_) => None,
+        None if first.starts_with('S') => AeIdStem::parse(first).ok().map(Entity::Ae),
+        None => CseId::parse(first).ok().filter(|cse| cse != own).map(Entity::Cse),
+    }
+}
+
+/// Whether it may be a RelativeKeyID: no MAF is asked about what can't be one, or names something else
+/// there.
+fn may_be_a_key(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=MAX_RELATIVE_ID).contains(&id.len())
+        && id.bytes().all(plain)
+        && !matches!(id, "-" | "_" | "." | ".." | names::OWN_REGISTRATION)
+        && !id.starts_with(names::CLIENT_REGISTRATION_PREFIX)
+}
+
+impl MafKeys for Keys {
+    fn known(&self, maf: &str, relative_key_id: &str) -> Known {
+        let Some(nth) = self.maf(maf) else { return Known::NoMaf };
+        if !may_be_a_key(relative_key_id) {
+            return Known::Refused;
+        }
+        match self.kept().get(&(nth, relative_key_id.to_string()), SystemTime::now()) {
+            None => Known::NotYet,
+            Some(Err(NotHad::Refused)) => Known::Refused,
+            Some(Err(NotHad::Unreachable)) => Known::Unreachable,
+            Some(Ok(key)) => key.copy().map_or(Known::Refused, Known::Key),
+        }
+    }
+
+    fn fetch(
+        self: Arc<Self>,
+        maf: String,
+        relative_key_id: String,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let Some(nth) = self.maf(&maf) else { return };
+            // Another may have fetched it since.
+            if matches!(self.known(&maf, &relative_key_id), Known::NotYet)
+                && let Some(mut under_way) = self.fetching(nth, relative_key_id)
+            {
+                // It ends with an error, for nothing is ever sent.
+                let _ = under_way.changed().await;
+            }
+        })
+    }
+}

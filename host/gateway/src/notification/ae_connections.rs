@@ -1,0 +1,250 @@
+//! Associations with AEs in which this gateway is the client: SA2 of TS-0003 clause 8.2, which comes after
+//! SA1, the AE's own, and uses the same credential again. It is made when there is something for an AE
+//! whose point of access is an `https://` one, and is kept for a while.
+//!
+//! For a key the AE proves that it has it, and we that we have; with certificates both show theirs, and
+//! the AE's must name whom it named when it came itself.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use lru::LruCache;
+use saegis_handshake::certificate::{self, Expected};
+use saegis_handshake::{Connected, Suite, psk};
+use saegis_onem2m::id::{AeIdStem, CredentialId};
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_policy::Policy;
+use tokio::net::TcpStream;
+
+use crate::notification::resolver::Targets;
+use crate::notification::resolver::bare;
+use crate::notification::sender::Failure;
+use crate::notification::sender::read;
+use crate::session::ae_id_store::Bindings;
+use crate::session::registry::Live;
+use crate::session::revalidation::{Means, Voucher};
+use saegis_client::error_chain;
+use saegis_client::{Stream, within};
+
+/// Most credentials, and AE-IDs, that are remembered; of more, those that were here last.
+const MOST: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
+
+/// Most AEs with which associations are kept when idle, and how many with each, and for how long.
+const MOST_KEPT: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
+const KEPT: usize = 2;
+const IDLE: Duration = Duration::from_secs(60);
+
+type Pool = Client<Connector, Full<Bytes>>;
+
+/// The AEs that have been here, and the associations with them.
+pub struct Aes {
+    policy: Arc<Policy>,
+    bindings: Bindings,
+    targets: Arc<Targets>,
+    suites: Vec<Suite>,
+    patience: Duration,
+    known: Mutex<Known>,
+}
+
+/// What is remembered of those who were here.
+struct Known {
+    credentials: LruCache<CredentialId, Arc<Voucher>>,
+    /// The credential that names the AE-ID. What others have got by registering is bound.
+    of_ae: LruCache<AeIdStem, CredentialId>,
+    pools: LruCache<CredentialId, Kept>,
+}
+
+/// The associations with one, and what they were made by.
+struct Kept {
+    generation: u64,
+    voucher: Arc<Voucher>,
+    pool: Pool,
+}
+
+impl Aes {
+    /// Nobody has been here yet.
+    pub fn new(
+        policy: Arc<Policy>,
+        bindings: Bindings,
+        targets: Arc<Targets>,
+        suites: Vec<Suite>,
+        patience: Duration,
+    ) -> Arc<Self> {
+        let known = Mutex::new(Known {
+            credentials: LruCache::new(MOST),
+            of_ae: LruCache::new(MOST),
+            pools: LruCache::new(MOST_KEPT),
+        });
+        Arc::new(Self { policy, bindings, targets, suites, patience, known })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes who has an association.
+    pub fn note(&self, live: &Live) {
+        let credential = &live.association.credential_id;
+        let mut known = self.known();
+        known.credentials.put(credential.clone(), live.voucher().clone());
+        for stem in live.association.credential_entity().stems() {
+            known.of_ae.put(stem.clone(), credential.clone());
+        }
+    }
+
+    /// Sends a request to an AE that is registered here, by its AE-ID-Stem, and reads the answer.
+    pub async fn ask_ae(
+        &self,
+        ae: &str,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let not_here = || {
+            let why = "the AE has had no association of its own since the gateway started";
+            Failure::NoAssociation(why.into())
+        };
+        let stem = AeIdStem::parse(ae).map_err(|_| not_here())?;
+        // What policy gives to another credential is that one's, though its AE has not come yet.
+        let bound = self.bindings.bound_to(&stem);
+        let credential = match bound.filter(|_| !self.policy.current().reserves(&stem)) {
+            Some(holder) => holder,
+            None => self.known().of_ae.get(&stem).cloned().ok_or_else(not_here)?,
+        };
+        self.ask(&credential, request).await
+    }
+
+    /// The AEs that a credential stands for, as far as is known.
+    pub fn stems(&self, credential: &CredentialId) -> Vec<AeIdStem> {
+        let known = self.known().credentials.peek(credential).cloned();
+        let named = known.map(|voucher| voucher.entity().stems().to_vec()).unwrap_or_default();
+        let generation = self.policy.current();
+        let bound = self.bindings.of(credential).filter(|stem| !generation.reserves(stem));
+        named.into_iter().chain(bound).collect()
+    }
+
+    /// Sends a request to whoever has the credential, and reads the answer.
+    pub async fn ask(
+        &self,
+        credential: &CredentialId,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let voucher = self.known().credentials.get(credential).cloned();
+        let voucher = voucher.ok_or_else(|| {
+            let why = "its credential has not been used since the gateway started";
+            Failure::NoAssociation(why.into())
+        })?;
+        let generation = self.policy.current();
+        // Asked each time: what was good when the association was made may have been taken back.
+        if let Err(why) = voucher.is_good_in(&generation).await {
+            self.known().pools.pop(credential);
+            return Err(Failure::NoAssociation(why));
+        }
+        let pool = self.pool(credential, voucher, generation.number);
+        let response = pool.request(request).await;
+        read(response.map_err(|e| Failure::NoAssociation(error_chain(&e)))?).await
+    }
+
+    /// The associations with one, made anew with each generation, and when it has come by another key or
+    /// certificate.
+    fn pool(&self, credential: &CredentialId, voucher: Arc<Voucher>, generation: u64) -> Pool {
+        let mut known = self.known();
+        if let Some(kept) = known.pools.get(credential)
+            && kept.generation == generation
+            && Arc::ptr_eq(&kept.voucher, &voucher)
+        {
+            return kept.pool.clone();
+        }
+        let connector = Connector {
+            credential: credential.clone(),
+            voucher: voucher.clone(),
+            policy: self.policy.clone(),
+            targets: self.targets.clone(),
+            suites: self.suites.clone(),
+            patience: self.patience,
+        };
+        let pool = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(KEPT)
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        let kept = Kept { generation, voucher, pool: pool.clone() };
+        known.pools.put(credential.clone(), kept);
+        pool
+    }
+}
+
+/// Makes associations with one AE.
+#[derive(Clone)]
+struct Connector {
+    credential: CredentialId,
+    voucher: Arc<Voucher>,
+    policy: Arc<Policy>,
+    targets: Arc<Targets>,
+    suites: Vec<Suite>,
+    patience: Duration,
+}
+
+impl Connector {
+    async fn connect(self, url: Uri) -> io::Result<Stream> {
+        let (credential, patience) = (self.credential.clone(), self.patience);
+        let who = format!("the holder of {credential}");
+        let connected = within(patience, &who, self.associate(&url)).await?;
+        tracing::info!(
+            event = "ae.association",
+            %credential,
+            authority = url.authority().map(http::uri::Authority::as_str),
+            protocol = connected.protocol,
+            suite = connected.suite,
+            "association established with {who}, as its client"
+        );
+        Ok(Stream::over(connected))
+    }
+
+    async fn associate(self, url: &Uri) -> Result<Connected<TcpStream>, String> {
+        let address = self.targets.address(url).await.map_err(|e| e.to_string())?;
+        let generation = self.policy.current();
+        let means = self.voucher.means(&generation).await?;
+        let socket = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
+        // Primitives are small and answered one by one.
+        let _ = socket.set_nodelay(true);
+        let host = bare(url.host().unwrap_or_default());
+        match means {
+            Means::Key { identity, key } => {
+                let client = psk::Client::new(&self.suites, identity, key);
+                let client = client.map_err(|e| e.to_string())?;
+                let name = host.parse::<std::net::IpAddr>().is_err().then_some(host);
+                client.connect(socket, name).await.map_err(|e| e.to_string())
+            }
+            Means::Certificate(identity) => {
+                let certificates = generation.certificates().ok_or("we have no certificate")?;
+                let own = certificates.own.first().ok_or("we have no certificate")?;
+                let client = certificate::Client::new(certificates.trust.clone(), own);
+                let connected = client.connect(socket, host, Expected::Known(identity)).await;
+                connected.map_err(|e| e.to_string())
+            }
+        }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(url))
+    }
+}

@@ -1,0 +1,416 @@
+//! Sends what is for AEs: the embedded registrar's notifications, and those of the CSE behind. Over HTTP
+//! and only where a rule allows it, over a security association with the AE, or by way of another CSE.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use saegis_cse::{Destination, NamedBy, Notification};
+use saegis_onem2m::http::{STATUS, read_response};
+use saegis_onem2m::id::From;
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::keyed_limiter::KeyedLimiter;
+use crate::notification::ae_connections::Aes;
+use crate::notification::resolver::Targets;
+use crate::peer_cse::{NoAnswer, PeerCses, cse_of};
+
+/// Batches of notifications that are being sent at a time: of all, and on the word of one AE. Those
+/// of further ones are lost, so that one whose targets are silent keeps nobody else's.
+const AT_A_TIME: usize = 256;
+const OF_ONE: usize = 32;
+
+/// How many times the time for an answer a batch has, however many notifications are in it.
+const BATCH: u32 = 8;
+
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// Why a notification was not sent, or not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No rule allows the address.
+    #[error("no rule allows it (notifications.targets)")]
+    NotAllowed,
+    /// The name of the address leads nowhere.
+    #[error("its name can't be resolved: {0}")]
+    NoSuchName(std::io::Error),
+    /// Too many names are being looked up.
+    #[error("too many names are being looked up")]
+    Busy,
+    /// The connection fails.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// HTTP fails.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// There is no association with the AE.
+    #[error("{0}")]
+    NoAssociation(String),
+    /// There is no way to the CSE where the AE is.
+    #[error("no way to that CSE is known")]
+    NoWay,
+    /// The other CSE gives no answer.
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    /// It took too long.
+    #[error("there was no answer in time")]
+    Late,
+    /// What came is no response primitive.
+    #[error("what was answered is no response: {0}")]
+    NoResponse(String),
+    /// What came is a response of HTTP and none of oneM2M.
+    #[error("it answered {} without X-M2M-RSC", .0.as_u16())]
+    NoStatusCode(StatusCode),
+    /// A server that need not know oneM2M does not take it.
+    #[error("it answered {}", .0.as_u16())]
+    NotTaken(StatusCode),
+    /// The answer says that it is somebody else's.
+    #[error("the answer is in the name of {0:?}")]
+    InAnotherName(String),
+}
+
+impl Failure {
+    /// The reason for whoever named the address. It does not say what is behind an address to which
+    /// no rule lets it send, nor whether a name exists in the gateway's network.
+    pub fn for_originator(&self) -> String {
+        match self {
+            Self::NotAllowed | Self::NoSuchName(_) | Self::Busy => {
+                "no rule of this CSE allows that address, or it can't be resolved".into()
+            }
+            Self::Io(_)
+            | Self::Http(_)
+            | Self::NoAssociation(_)
+            | Self::NoWay
+            | Self::NoAnswer(_) => "it can't be reached".into(),
+            Self::Late => "it did not answer in time".into(),
+            Self::NoResponse(_) => "it answered with no response primitive".into(),
+            Self::InAnotherName(_) => "it answered in another's name".into(),
+            Self::NoStatusCode(_) | Self::NotTaken(_) => self.to_string(),
+        }
+    }
+}
+
+/// Sends notifications.
+pub struct Notifier {
+    targets: Arc<Targets>,
+    aes: Arc<Aes>,
+    cses: Arc<PeerCses>,
+    own: saegis_onem2m::cse::Cse,
+    patience: Duration,
+    places: Arc<Semaphore>,
+    /// Batches that are being sent on the word of each.
+    of_each: KeyedLimiter<NamedBy>,
+}
+
+impl Notifier {
+    /// A sender by these ways and no others.
+    pub fn new(
+        own: saegis_onem2m::cse::Cse,
+        targets: Arc<Targets>,
+        aes: Arc<Aes>,
+        cses: Arc<PeerCses>,
+        patience: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            targets,
+            aes,
+            cses,
+            own,
+            patience,
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+            of_each: KeyedLimiter::new(OF_ONE),
+        })
+    }
+
+    /// Sends one, and waits for what is answered.
+    ///
+    /// # Errors
+    /// When no rule allows it, or no response comes in time. It is logged.
+    pub async fn ask(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
+        let asked = tokio::time::timeout(self.patience, self.send(notification)).await;
+        let failed = |why: &Failure| {
+            tracing::warn!(
+                event = "notification.failed",
+                to = %notification.to,
+                named_by = ?notification.named_by,
+                about = notification.about,
+                "a notification could not be sent: {why}"
+            );
+        };
+        asked.unwrap_or(Err(Failure::Late)).inspect_err(failed)
+    }
+
+    /// Checks that a notification may be sent to a destination, and that there is a way to it.
+    ///
+    /// # Errors
+    /// When no rule allows the address, or the way to the CSE is not known.
+    pub async fn check(&self, to: &Destination) -> Result<(), Failure> {
+        match to {
+            Destination::Url(url) => {
+                let found = tokio::time::timeout(self.patience, self.targets.address(url)).await;
+                found.unwrap_or(Err(Failure::Late)).map(|_| ())
+            }
+            Destination::Elsewhere(to) => {
+                let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
+                self.cses.way_to(at, None).map(|_| ()).ok_or(Failure::NoWay)
+            }
+        }
+    }
+
+    /// Sends some, those on the word of one AE one after the other; nobody waits for it.
+    pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
+        let mut batches: Vec<Vec<Notification>> = Vec::new();
+        for notification in notifications {
+            let by = |batch: &&mut Vec<Notification>| {
+                batch.first().is_some_and(|first| first.named_by == notification.named_by)
+            };
+            match batches.iter_mut().find(by) {
+                Some(batch) => batch.push(notification),
+                None => batches.push(vec![notification]),
+            }
+        }
+        batches.into_iter().for_each(|batch| self.send_batch(batch));
+    }
+
+    fn send_batch(self: &Arc<Self>, batch: Vec<Notification>) {
+        let Some(named_by) = batch.first().map(|first| first.named_by.clone()) else { return };
+        let place = self.places.clone().try_acquire_owned().ok();
+        let Some(places) =
+            place.and_then(|place| Some((place, self.of_each.take(&by(&named_by))?)))
+        else {
+            tracing::warn!(
+                event = "notification.lost",
+                notifications = batch.len(),
+                ?named_by,
+                "notifications are lost, for too many are being sent"
+            );
+            return;
+        };
+        let notifier = self.clone();
+        tokio::spawn(async move {
+            let _places = places;
+            let total = batch.len();
+            let mut sent = 0;
+            let all = async {
+                for notification in batch {
+                    // What is answered changes nothing.
+                    let _ = notifier.ask(&notification).await;
+                    sent += 1;
+                }
+            };
+            if tokio::time::timeout(notifier.patience * BATCH, all).await.is_err() {
+                tracing::warn!(
+                    event = "notification.lost",
+                    notifications = total - sent,
+                    ?named_by,
+                    "notifications are lost, for those before them took too long"
+                );
+            }
+        });
+    }
+
+    async fn send(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
+        let url = match &notification.to {
+            Destination::Elsewhere(to) => return self.by_way_of_its_cse(notification, to).await,
+            Destination::Url(url) => url,
+        };
+        let request = notification.to_http(url).map_err(|e| Failure::NoResponse(e.to_string()))?;
+        let request = request.map(Full::new);
+        let response = match (&notification.named_by, url.scheme_str()) {
+            (NamedBy::Ae(ae), Some("https")) => self.aes.ask_ae(ae, request).await?,
+            (named_by, Some("http")) => self.in_the_clear(url, request, named_by).await?,
+            _ => return Err(Failure::NotAllowed),
+        };
+        match &notification.named_by {
+            NamedBy::Ae(ae) => answered_by(response, |from| is_of(&self.own, from, ae)),
+            _ => Ok(response),
+        }
+    }
+
+    /// Sends over HTTP without an association.
+    async fn in_the_clear(
+        &self,
+        url: &Uri,
+        request: http::Request<Full<bytes::Bytes>>,
+        named_by: &NamedBy,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let address = self.targets.address(url).await?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the sender, or with the process.
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let (mut parts, body) = request.into_parts();
+        let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let host = http::HeaderValue::from_str(authority);
+        let host = host.map_err(|e| Failure::NoResponse(e.to_string()))?;
+        parts.headers.insert(http::header::HOST, host);
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = path.map_or_else(|| Uri::from_static("/"), Into::into);
+        let request = http::Request::from_parts(parts, body);
+        let response = sender.send_request(request).await?;
+        match named_by {
+            NamedBy::Ae(_) => read(response).await,
+            // A URL in a subscription.
+            _ => read_status(&response),
+        }
+    }
+
+    /// Has another CSE pass it on to an AE that is registered there.
+    async fn by_way_of_its_cse(
+        &self,
+        notification: &Notification,
+        to: &Target,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
+        let remote = self.cses.way_to(at, None).ok_or(Failure::NoWay)?;
+        let (from, id) = (notification.from.clone(), notification.request_id.clone());
+        let content = Content::parse(notification.content.clone());
+        let request = RequestPrimitive {
+            release: Some(notification.release.clone()),
+            content: Some(content.map_err(|e| Failure::NoResponse(e.to_string()))?),
+            ..RequestPrimitive::own(Operation::Notify, to.clone(), from, id)
+        };
+        let _under_way = self.cses.enter(&request).ok_or(Failure::NoWay)?;
+        Ok(remote.ask(&request, self.patience).await?)
+    }
+}
+
+/// Reads the answer of a server that need not know oneM2M: the answer to a notification is expected
+/// of a resource only (TS-0001 table 9.6.8-2, notificationURI). What counts is the status of HTTP, and a
+/// refusal of oneM2M where there is one.
+fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive, Failure> {
+    let code = response.headers().get(STATUS).and_then(|v| v.to_str().ok()?.parse().ok());
+    let rsc = match code.map(Rsc::from_code) {
+        Some(refusal) if !refusal.is_success() => refusal,
+        _ if response.status().is_success() => Rsc::Ok,
+        _ => return Err(Failure::NotTaken(response.status())),
+    };
+    Ok(ResponsePrimitive {
+        rsc,
+        from: None,
+        request_id: String::new(),
+        release: None,
+        content: None,
+        content_location: None,
+        parameters: Vec::new(),
+    })
+}
+
+/// Reads an answer, bounded.
+pub async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
+    let (parts, body) = response.into_parts();
+    if !parts.headers.contains_key(STATUS) && parts.status != StatusCode::NO_CONTENT {
+        return Err(Failure::NoStatusCode(parts.status));
+    }
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
+    let response = read_response(parts.status, &parts.headers, body);
+    response.map_err(|e| Failure::NoResponse(e.to_string()))
+}
+
+/// Takes no answer that says that it is somebody else's (TS-0003 clause 7.2.1, the other way round).
+pub fn answered_by(
+    response: ResponsePrimitive,
+    is_its_own: impl Fn(&str) -> bool,
+) -> Result<ResponsePrimitive, Failure> {
+    match response.from.as_deref().filter(|from| !is_its_own(from)) {
+        None => Ok(response),
+        Some(other) => Err(Failure::InAnotherName(other.chars().take(MAX_NAME).collect())),
+    }
+}
+
+/// Longest name that is repeated in the log, in characters.
+const MAX_NAME: usize = 100;
+
+/// Whether a From is that of the AE, in any of its forms.
+pub fn is_of(own: &saegis_onem2m::cse::Cse, from: &str, ae: &str) -> bool {
+    let ours = |cse: &str| cse == own.cse_id.bare();
+    match From::parse(from) {
+        Ok(From::Stem(stem)) => stem == ae,
+        Ok(From::SpRelative(id)) => ae.starts_with('S') && id == ae,
+        Ok(From::SpRelativeAe { cse, stem }) => ours(cse) && stem == ae,
+        Ok(From::Absolute { sp, first, stem }) => {
+            let of_our_sp = own.service_provider.as_deref();
+            let of_our_sp = of_our_sp.is_some_and(|our| our.eq_ignore_ascii_case(sp));
+            of_our_sp
+                && match stem {
+                    Some(stem) => ours(first) && stem == ae,
+                    None => ae.starts_with('S') && first == ae,
+                }
+        }
+        Ok(
+            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
+        )
+        | Err(_) => false,
+    }
+}
+
+/// On whose word: a CSE has one for all who are behind it.
+fn by(named_by: &NamedBy) -> NamedBy {
+    match named_by {
+        NamedBy::Subscriber(from) => match from.strip_prefix('/').and_then(|f| f.split_once('/')) {
+            Some((cse, _)) => NamedBy::Subscriber(format!("/{cse}")),
+            None => named_by.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(status: u16, rsc: Option<&str>) -> Result<Rsc, String> {
+        let mut response = http::Response::builder().status(status);
+        if let Some(rsc) = rsc {
+            response = response.header(STATUS, rsc);
+        }
+        let read = read_status(&response.body(()).unwrap());
+        read.map(|response| response.rsc).map_err(|failure| failure.for_originator())
+    }
+
+    #[test]
+    fn any_success_of_http_will_do_at_a_url() {
+        for (status, rsc) in [
+            (200, None),
+            (201, None),
+            (204, None),
+            (299, None),
+            (200, Some("2000")),
+            (204, Some("rubbish")),
+        ] {
+            assert_eq!(status_of(status, rsc), Ok(Rsc::Ok), "{status} {rsc:?}");
+        }
+        // What says that it is a refusal is one, whatever it travels with.
+        for status in [200, 403, 500] {
+            let refused = status_of(status, Some("4103"));
+            assert_eq!(refused, Ok(Rsc::OriginatorHasNoPrivilege), "{status}");
+        }
+        for status in [302, 404, 500] {
+            assert_eq!(status_of(status, None), Err(format!("it answered {status}")));
+        }
+    }
+
+    #[test]
+    fn a_reason_does_not_tell_what_is_in_the_network() {
+        let not_found = || std::io::Error::other("failed to lookup address information");
+        let told: Vec<_> = [Failure::NotAllowed, Failure::NoSuchName(not_found()), Failure::Busy]
+            .iter()
+            .map(Failure::for_originator)
+            .collect();
+        assert!(told.iter().all(|why| why == &told[0] && !why.contains("lookup")), "{told:?}");
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "10.0.0.1:22");
+        assert!(!Failure::from(refused).for_originator().contains("10.0"));
+    }
+}

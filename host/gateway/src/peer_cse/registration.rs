@@ -1,0 +1,192 @@
+//! The registration of this CSE with another (TS-0001 clause 10.2.2.7): made, renewed before it
+//! ends, and made anew when it is lost.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::{Scope, Target};
+use saegis_onem2m::timestamp;
+use serde_json::{Value, json};
+
+use crate::peer_cse::NoAnswer;
+use crate::peer_cse::Remote;
+use saegis_onem2m::cse::Cse;
+
+/// How long to wait after a registration that failed: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+/// How a registration stands.
+#[derive(Debug, Default)]
+pub struct Registration(Mutex<Standing>);
+
+/// How it stands.
+#[derive(Debug, Clone, Default)]
+pub enum Standing {
+    /// It has not been asked for.
+    #[default]
+    Nothing,
+    /// It holds until then.
+    Until(SystemTime),
+    /// It could not be had, or was lost.
+    Failed(String),
+}
+
+impl Registration {
+    /// How it stands now.
+    pub fn standing(&self) -> Standing {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, standing: Standing) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+}
+
+/// Why there is no registration.
+#[derive(Debug, thiserror::Error)]
+enum NotRegistered {
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("refused with {rsc}: {why}")]
+    Refused { rsc: Rsc, why: String },
+}
+
+/// Keeps a CSE registered with another, for ever, and tells whether it is.
+pub async fn keep(remote: &Remote, own: &Cse, tell: impl Fn(bool)) {
+    tell(false);
+    let mut pause = FIRST_PAUSE;
+    let mut registered = false;
+    loop {
+        let done = if registered { renew(remote, own).await } else { register(remote, own).await };
+        match done {
+            Ok(until) => {
+                let fresh = !matches!(remote.registration.standing(), Standing::Until(_));
+                remote.registration.set(Standing::Until(until));
+                tell(true);
+                if fresh {
+                    let cse = &remote.peer.cse_id;
+                    tracing::info!(event = "peer.registered", %cse,
+                        until = timestamp::format(until), "registered with the CSE {cse}");
+                }
+                (registered, pause) = (true, FIRST_PAUSE);
+                let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+                // Enough is left for some tries before it ends.
+                tokio::time::sleep(left.mul_f64(2.0 / 3.0).max(FIRST_PAUSE)).await;
+            }
+            // It is gone from there: the next thing is to make it anew, and at once.
+            Err(NotRegistered::Refused { rsc: Rsc::NotFound, .. }) if registered => {
+                registered = false;
+            }
+            Err(error) => {
+                let cse = &remote.peer.cse_id;
+                tracing::warn!(event = "peer.not-registered", %cse,
+                    "the registration with the CSE {cse} failed: {error}; it is tried again in {} s",
+                    pause.as_secs());
+                let until = match remote.registration.standing() {
+                    Standing::Until(until) if until > SystemTime::now() => Some(until),
+                    _ => None,
+                };
+                if until.is_none() {
+                    registered = false;
+                    tell(false);
+                    remote.registration.set(Standing::Failed(error.to_string()));
+                }
+                // Many gateways that lost one registrar are not to come back at one moment.
+                let apart = rand::rng().random_range(0.7..1.3);
+                tokio::time::sleep(pause.mul_f64(apart)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+async fn register(remote: &Remote, own: &Cse) -> Result<SystemTime, NotRegistered> {
+    let id = &own.cse_id;
+    let mut csr = what_changes(remote);
+    if let Value::Object(members) = &mut csr {
+        members.insert("rn".into(), json!(id.bare()));
+        members.insert("csi".into(), json!(id.to_string()));
+        members.insert("cb".into(), json!(format!("{id}/{}", own.csebase_name)));
+        members.insert("cst".into(), json!(own.kind.number()));
+        members.insert("srv".into(), json!(["2a", "3", "4", "5"]));
+    }
+    let done = ask(remote, Operation::Create, "-".into(), csr).await;
+    match done {
+        // What another run of this gateway left is ours all the same.
+        Err(NotRegistered::Refused {
+            rsc: Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict,
+            ..
+        }) => renew(remote, own).await,
+        other => other,
+    }
+}
+
+async fn renew(remote: &Remote, own: &Cse) -> Result<SystemTime, NotRegistered> {
+    let to = format!("-/{}", own.cse_id.bare());
+    ask(remote, Operation::Update, to, what_changes(remote)).await
+}
+
+fn what_changes(remote: &Remote) -> Value {
+    let lifetime = Duration::from_secs(remote.peer.registration_seconds);
+    let poa = &remote.peer.point_of_access;
+    let et = timestamp::format(SystemTime::now() + lifetime);
+    let mut csr = json!({ "rr": !poa.is_empty(), "et": et });
+    if let Value::Object(members) = &mut csr
+        && !poa.is_empty()
+    {
+        members.insert("poa".into(), json!(poa));
+    }
+    csr
+}
+
+/// Asks for the registration, and tells until when it holds.
+async fn ask(
+    remote: &Remote,
+    operation: Operation,
+    resource: String,
+    csr: Value,
+) -> Result<SystemTime, NotRegistered> {
+    let kind = ResourceType::RemoteCse;
+    let request =
+        own_request(remote, operation, resource, Some((kind, json!({ kind.root(): csr }))))?;
+    let patience = Duration::from_secs(remote.peer.timeout_seconds);
+    let response = remote.ask(&request, patience).await?;
+    let content: Value =
+        serde_json::from_slice(response.content.as_deref().unwrap_or_default()).unwrap_or_default();
+    if !response.rsc.is_success() {
+        return Err(NotRegistered::Refused { rsc: response.rsc, why: reason(&response) });
+    }
+    // The other CSE may have made it shorter.
+    let granted = content.get(kind.root()).and_then(|csr| csr.get("et")).and_then(Value::as_str);
+    let granted = granted.and_then(|et| timestamp::parse(et).ok());
+    let asked = SystemTime::now() + Duration::from_secs(remote.peer.registration_seconds);
+    Ok(granted.map_or(asked, |granted| granted.min(asked)))
+}
+
+/// What the other CSE gives as the reason of a refusal.
+pub fn reason(response: &ResponsePrimitive) -> String {
+    response.reason().unwrap_or_else(|| "the CSE gave no reason".into())
+}
+
+/// A request of this CSE's own to another.
+pub fn own_request(
+    remote: &Remote,
+    operation: Operation,
+    resource: String,
+    content: Option<(ResourceType, Value)>,
+) -> Result<RequestPrimitive, NoAnswer> {
+    let to = Target { scope: Scope::SpRelative(remote.peer.cse_id.clone()), resource };
+    let id = format!("{:016x}", rand::rng().random::<u64>());
+    let request = RequestPrimitive::own(operation, to, remote.own.to_string(), id);
+    match content {
+        None => Ok(request),
+        Some((kind, value)) => {
+            request.with_content(kind, &value).map_err(|e| NoAnswer::Failed(e.to_string()))
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! S-type AE-IDs, which the service provider assigns (TS-0001 clause 10.2.2.2): what the registrar of
+//! such an AE asks of the IN-CSE, and what the IN-CSE asks of policy.
+
+use std::time::{Duration, SystemTime};
+
+use saegis_cse::Announcement;
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
+use saegis_policy::{Generation, Registration};
+use serde_json::{Value, json};
+
+use crate::binding::http::body::attribute;
+use crate::peer_cse::{own_request, reason};
+use crate::pipeline::Service;
+use crate::pipeline::allowed;
+use crate::subscription::source::NotHad;
+use saegis_onem2m::cse::CseKind;
+
+/// An AE that is announced at the IN-CSE.
+pub(super) struct Announced {
+    /// The AE-ID-Stem that the service provider has assigned, or confirmed.
+    pub stem: AeIdStem,
+    /// Whether it was announced by this request, and is to be withdrawn where that comes to nothing.
+    pub is_new: bool,
+}
+
+impl Service {
+    /// At an IN-CSE: asks policy whether an AE may register at the CSE that announces it.
+    pub(super) async fn check_announcement(
+        &self,
+        generation: &Generation,
+        request: &RequestPrimitive,
+    ) -> Result<(), (Rsc, String)> {
+        let failed = || (Rsc::InternalServerError, "the request could not be checked".to_string());
+        let updates = request.operation == Operation::Update;
+        if !updates && !request.creates(ResourceType::AeAnnc) {
+            return Ok(());
+        }
+        let Some(registrar) = self.gateway.upstream.registrar() else { return Ok(()) };
+        let is_cse = matches!(self.live.association.entity(), Entity::Cse(_));
+        let announcement = match Announcement::of(request) {
+            // Only a CSE announces AEs, so nobody else pays for the look.
+            None if updates && is_cse => {
+                let (registrar, request) = (registrar.clone(), request.clone());
+                let look = move || registrar.announced_anew(&request, SystemTime::now());
+                let found = tokio::task::spawn_blocking(look).await;
+                found.map_err(|_| failed())?.map_err(|_| failed())?
+            }
+            other => other,
+        };
+        // What is none is the registrar's to refuse, or another resource's update.
+        let Some(announcement) = announcement else { return Ok(()) };
+        let rules = self.gateway.rules.rules_of(&announcement.cse, generation).await;
+        let credential = announcement.credential_id.map(|id| id.to_string());
+        let registration = Registration {
+            from: Some(announcement.stem.map_or_else(|| "S".into(), |stem| stem.to_string())),
+            app_id: announcement.app_id.to_string(),
+            rules: rules.map_err(|NotHad| failed())?,
+            announced: Some(credential.unwrap_or_default()),
+        };
+        allowed(generation.check_registration(&self.live.association, &registration).await)
+    }
+
+    /// At another CSE: has the IN-CSE assign or confirm the S-type AE-ID of an AE that registers.
+    /// Nothing, where the request is no such registration, or there is no IN-CSE to ask.
+    pub(super) async fn announce(
+        &self,
+        request: &RequestPrimitive,
+    ) -> Result<Option<Announced>, (Rsc, String)> {
+        let cse = &self.gateway.config.cse;
+        let registers = request.creates(ResourceType::Ae) && cse.kind == CseKind::Mn;
+        let Some(remote) = self.gateway.cses.registrar().filter(|_| registers) else {
+            return Ok(None);
+        };
+        let wanted = match request.from.as_deref().map(From::parse) {
+            Some(Ok(From::AssignByServiceProvider)) => None,
+            Some(Ok(From::Stem(stem))) if stem.starts_with('S') => AeIdStem::parse(stem).ok(),
+            _ => return Ok(None),
+        };
+        let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
+        let label = format!("Credential-ID:{}", self.live.association.credential_id);
+        let kind = ResourceType::AeAnnc;
+        let announce = |operation, resource: String, attributes: Value| {
+            let content = Some((kind, json!({ kind.root(): attributes })));
+            let mut asked = own_request(remote, operation, resource, content)?;
+            let stem = wanted.as_ref().map_or("S", AeIdStem::as_str);
+            asked.from = Some(format!("{}/{stem}", cse.cse_id));
+            Ok(asked)
+        };
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let create = announce(Operation::Create, "-".into(), json!({ "api": api, "lbl": [label] }));
+        let mut response = remote.handle(create.map_err(unreachable)?, patience).await;
+        let mut is_new = true;
+        if response.rsc == Rsc::OriginatorHasAlreadyRegistered
+            && let Some(stem) = &wanted
+        {
+            // It may be this AE's, of an earlier registration: the IN-CSE knows whose it is.
+            let update = announce(Operation::Update, at_in_cse(stem), json!({ "lbl": [label] }));
+            response = remote.handle(update.map_err(unreachable)?, patience).await;
+            is_new = false;
+        }
+        if !response.rsc.is_success() {
+            let why = format!("the IN-CSE did not confirm the AE-ID: {}", reason(&response));
+            return Err((response.rsc, why));
+        }
+        let content = response.content.as_deref().unwrap_or_default();
+        let content: Value = serde_json::from_slice(content).unwrap_or_default();
+        let told = content.get(kind.root()).and_then(|a| a.get("aei")).and_then(Value::as_str);
+        let stem = told.and_then(|aei| AeIdStem::parse(aei.trim_start_matches('/')).ok());
+        let is_wanted = |stem: &AeIdStem| wanted.as_ref().is_none_or(|wanted| wanted == stem);
+        match stem.or(wanted.clone()) {
+            Some(stem) if stem.as_str().starts_with('S') && is_wanted(&stem) => {
+                Ok(Some(Announced { stem, is_new }))
+            }
+            _ => {
+                // What it has made all the same is not to stay.
+                if let Some(place) = &response.content_location
+                    && let Ok(place) = Target::from_address(place)
+                {
+                    self.tell_in_cse(Operation::Delete, place.resource, None);
+                }
+                let why = "the IN-CSE assigned no AE-ID of the service provider";
+                Err((Rsc::InternalServerError, why.into()))
+            }
+        }
+    }
+
+    /// Takes back what was announced and came to nothing, or is there no more. Nobody waits for it.
+    pub(super) fn withdraw(&self, announced: Option<Announced>) {
+        let Some(Announced { stem, is_new: true }) = announced else { return };
+        self.tell_in_cse(Operation::Delete, at_in_cse(&stem), None);
+    }
+
+    /// Has the IN-CSE keep an announcement as long as the AE is registered here: what it forgets it
+    /// gives to somebody else.
+    pub(super) fn announce_until(&self, stem: &AeIdStem, response: &ResponsePrimitive) {
+        if let Some(et) = response.content.as_ref().and_then(|c| attribute(c, "et")) {
+            let kind = ResourceType::AeAnnc;
+            let content = Some((kind, json!({ kind.root(): { "et": et } })));
+            self.tell_in_cse(Operation::Update, at_in_cse(stem), content);
+        }
+    }
+
+    fn tell_in_cse(
+        &self,
+        operation: Operation,
+        place: String,
+        content: Option<(ResourceType, Value)>,
+    ) {
+        let Some(remote) = self.gateway.cses.registrar().cloned() else { return };
+        let Ok(turn) = remote.background.clone().try_acquire_owned() else {
+            return tracing::warn!(
+                event = "peer.not-told",
+                place,
+                "the IN-CSE is not told of {place}: too much is being told"
+            );
+        };
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        tokio::spawn(async move {
+            let _turn = turn;
+            let request = own_request(&remote, operation, place.clone(), content);
+            let Ok(request) = request else { return };
+            let response = remote.handle(request, patience).await;
+            if !response.rsc.is_success() && response.rsc != Rsc::NotFound {
+                tracing::warn!(
+                    event = "peer.not-told",
+                    place,
+                    rsc = response.rsc.code(),
+                    "the IN-CSE does not take the {} of the announcement {place}",
+                    operation.name()
+                );
+            }
+        });
+    }
+
+    /// The S-type AE-ID-Stem of the AE at an address, where it is announced at an IN-CSE.
+    pub(super) async fn announced_at(&self, to: &Target) -> Option<AeIdStem> {
+        let registrar = self.gateway.upstream.registrar()?.clone();
+        let stems = self.live.association.entity().stems();
+        let s_type = |stem: &AeIdStem| stem.as_str().starts_with('S');
+        if self.gateway.cses.registrar().is_none() || !stems.iter().any(s_type) {
+            return None;
+        }
+        let to = to.clone();
+        let look = move || registrar.ae_at(&to, SystemTime::now());
+        let found = tokio::task::spawn_blocking(look).await.ok()?.ok()??;
+        AeIdStem::parse(&found).ok().filter(s_type)
+    }
+}
+
+/// Where the IN-CSE keeps the announcement of an AE-ID-Stem: our own does so under this resource-ID.
+fn at_in_cse(stem: &AeIdStem) -> String {
+    format!("aeA-{stem}")
+}
+
+fn unreachable(error: crate::peer_cse::NoAnswer) -> (Rsc, String) {
+    (Rsc::TargetNotReachable, format!("the IN-CSE can't be asked: {error}"))
+}

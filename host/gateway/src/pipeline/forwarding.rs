@@ -1,0 +1,163 @@
+//! Requests that pass through: from a CSE that speaks for others, and to a CSE that is not ours.
+
+use std::time::{Duration, SystemTime};
+
+use saegis_cse::{EmbeddedCse, StoreError};
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::id::{AeIdStem, CseId, From};
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::{Scope, Target};
+use saegis_onem2m::timestamp::check_times;
+use saegis_policy::Generation;
+
+use crate::peer_cse;
+use crate::pipeline::Service;
+use saegis_onem2m::cse::CseKind;
+
+/// Whether somebody may speak for whom it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Good,
+    /// From is of a CSE that is registered here itself.
+    OfRegistree,
+    /// From is an S-type AE-ID that is not at that CSE.
+    OfAnother,
+}
+
+impl Service {
+    /// A CSE speaks for those behind it, and a registrar for many: but neither for a CSE that is
+    /// registered here itself (rule 4 of TS-0004 clause 7.3.2.1), nor for an S-type AE-ID, which names
+    /// no CSE, that is known to be elsewhere. Asked each time, whatever policy allows for longer: who
+    /// is registered changes.
+    pub(super) async fn check_passed_on(
+        &self,
+        generation: &Generation,
+        request: &RequestPrimitive,
+    ) -> Result<(), (Rsc, String)> {
+        let Entity::Cse(peer) = self.live.association.entity() else { return Ok(()) };
+        let id = match request.from.as_deref().map(From::parse) {
+            Some(Ok(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. })) => id,
+            Some(Ok(From::Absolute { first, .. })) => first,
+            _ => return Ok(()),
+        };
+        if id == peer.bare() {
+            return Ok(());
+        }
+        let stem = AeIdStem::parse(id).ok().filter(|stem| stem.as_str().starts_with('S'));
+        let (peer, id) = (peer.clone(), CseId::parse(id).ok());
+        let known_here = stem.as_ref().is_some_and(|stem| {
+            generation.reserves(stem) || self.gateway.bindings.holder(stem).is_some()
+        });
+        let says = match self.gateway.upstream.registrar().cloned() {
+            _ if known_here => Says::OfAnother,
+            None => Says::Good,
+            Some(registrar) => {
+                let assigns = self.gateway.config.cse.kind == CseKind::In;
+                let look = move || look(&registrar, &peer, id.as_ref(), stem.as_ref(), assigns);
+                match tokio::task::spawn_blocking(look).await {
+                    Ok(Ok(says)) => says,
+                    Ok(Err(_)) | Err(_) => {
+                        let why = "the request could not be checked";
+                        return Err((Rsc::InternalServerError, why.into()));
+                    }
+                }
+            }
+        };
+        let why = match says {
+            Says::Good => return Ok(()),
+            Says::OfRegistree => "From (X-M2M-Origin) is of a CSE that is registered here itself",
+            Says::OfAnother => "From (X-M2M-Origin) is of an AE that is not at that CSE",
+        };
+        Err((Rsc::OriginatorNotAuthenticated, why.into()))
+    }
+
+    /// Passes a request on that is for another CSE, if there is a way to it.
+    pub(super) async fn elsewhere(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
+        let cse = &self.gateway.config.cse;
+        if request.creates(ResourceType::Ae) {
+            let why = "an AE registers at its own registrar";
+            return self.refuse(&request, Rsc::OperationNotAllowed, why);
+        }
+        if let Err(fault) = check_times(&request.parameters, SystemTime::now()) {
+            return self.refuse(&request, fault.rsc(), &fault.to_string());
+        }
+        let came_from = match self.live.association.entity() {
+            Entity::Cse(id) => Some(id),
+            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
+        };
+        if came_from.is_none() && !self.is_registered(&request).await {
+            let why = "the AE has to register before it asks other CSEs";
+            return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+        }
+        let way = peer_cse::cse_of(cse, &request.to)
+            .and_then(|at| Some((at.clone(), self.gateway.cses.way_to(at, came_from)?)));
+        let Some((at, remote)) = way else {
+            return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
+        };
+        request.to.scope = Scope::SpRelative(at);
+        request.from = request.from.map(|from| peer_cse::outward(cse, &from));
+        let Some(_under_way) = self.gateway.cses.enter(&request) else {
+            let why = "the same request is under way here: it goes in circles";
+            return self.refuse(&request, Rsc::TargetNotReachable, why);
+        };
+        let Some(_share) = remote.share_of(&self.live.association.credential_id) else {
+            let why = "too many requests of this credential are under way to that CSE";
+            return self.refuse(&request, Rsc::TargetNotReachable, why);
+        };
+        let current = self.gateway.policy.current();
+        if let Err((rsc, why)) = self.stands(&current, false).await {
+            return self.refuse(&request, rsc, &why);
+        }
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        remote.handle(request, patience).await
+    }
+
+    /// Where a target is whose address has an S-type AE-ID in the place of a CSE-ID, which names no CSE:
+    /// the AE is registered here, or was announced here.
+    pub(super) async fn located(&self, to: &Target) -> Option<Target> {
+        let Scope::SpRelative(id) = &to.scope else { return None };
+        if !id.bare().starts_with('S') {
+            return None;
+        }
+        let (registrar, to) = (self.gateway.upstream.registrar()?.clone(), to.clone());
+        let look = move || registrar.locate(&to, SystemTime::now());
+        tokio::task::spawn_blocking(look).await.ok()?.ok()?
+    }
+
+    /// Whether the AE that asks is registered: another CSE believes us that it is. A CSE behind the
+    /// gateway that is not the embedded registrar does not say.
+    async fn is_registered(&self, request: &RequestPrimitive) -> bool {
+        let Some(registrar) = self.gateway.upstream.registrar().cloned() else { return true };
+        let Some(from) = request.from.clone() else { return false };
+        let at = Target { scope: Scope::CseRelative, resource: from.clone() };
+        let look = move || registrar.ae_at(&at, SystemTime::now());
+        let found = tokio::task::spawn_blocking(look).await;
+        matches!(found, Ok(Ok(Some(stem))) if stem == from)
+    }
+}
+
+fn look(
+    registrar: &EmbeddedCse,
+    peer: &CseId,
+    id: Option<&CseId>,
+    stem: Option<&AeIdStem>,
+    assigns: bool,
+) -> Result<Says, StoreError> {
+    let now = SystemTime::now();
+    if let Some(id) = id
+        && registrar.is_registree_cse(id, now)?
+    {
+        return Ok(Says::OfRegistree);
+    }
+    let Some(stem) = stem else { return Ok(Says::Good) };
+    // Who assigns them knows where each of them is.
+    if assigns {
+        let there = registrar.announced_at(stem, now)?;
+        return Ok(if there.as_ref() == Some(peer) { Says::Good } else { Says::OfAnother });
+    }
+    let at = Target { scope: Scope::CseRelative, resource: stem.to_string() };
+    let here = registrar.ae_at(&at, now)?.as_deref() == Some(stem.as_str());
+    Ok(if here { Says::OfAnother } else { Says::Good })
+}

@@ -1,0 +1,163 @@
+//! Registrations and deletions of AEs that were half done: an AE and its binding survive or vanish together,
+//! whatever ends between the CSE's commit and ours.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp;
+use saegis_policy::Generation;
+use serde_json::Value;
+
+use crate::backend::as_ae;
+use crate::binding::http::body::attribute;
+use crate::pipeline::Service;
+use crate::pipeline::registration::{Deletes, Place};
+use crate::session::ae_id_store::{BindingError, Intent, SetAside, Taken, log_failure};
+
+/// How far the clock of the CSE behind the gateway may be from ours, in seconds.
+const CLOCK_SKEW: u64 = 2;
+
+impl Service {
+    /// Writes down what is about to be asked of the CSE, where nothing else would tell after a crash: to
+    /// delete the AE of this association, or to register one at a CSE that does not note its credential.
+    pub(super) async fn intend(
+        &self,
+        request: &RequestPrimitive,
+        registering: Option<&SetAside>,
+        place: &Place,
+        deletes: Option<&Deletes>,
+    ) -> Result<(), BindingError> {
+        if let Some(aside) = deletes.and_then(|deletes| deletes.aside.as_ref()) {
+            return aside.intend(Intent::Delete).await;
+        }
+        let Some(aside) = registering.filter(|_| self.gateway.upstream.registrar().is_none())
+        else {
+            return Ok(());
+        };
+        let Some(Ok(From::Stem(stem))) = request.from.as_deref().map(From::parse) else {
+            return Ok(());
+        };
+        // The time of the first attempt is what tells its AE from others.
+        let is_known =
+            matches!(aside.earlier(), Some(Intent::Register { stem: s, .. }) if s == stem);
+        let bound = self.gateway.bindings.of(&self.live.association.credential_id).is_some();
+        if is_known || bound {
+            return Ok(());
+        }
+        let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
+        aside
+            .intend(Intent::Register {
+                stem: stem.into(),
+                app_id: api.unwrap_or_default(),
+                place: place.address().unwrap_or_else(|| stem.into()),
+                at: seconds(SystemTime::now()),
+            })
+            .await
+    }
+
+    /// The CSE has not done what it was asked: as it says, or as far as is known.
+    pub(super) async fn has_not(
+        &self,
+        rsc: Rsc,
+        registering: Option<SetAside>,
+        deletes: Option<Deletes>,
+        generation: &Generation,
+    ) {
+        let is_known = !matches!(
+            rsc,
+            Rsc::RequestTimeout | Rsc::TargetNotReachable | Rsc::InternalServerError
+        );
+        if let Some(aside) = registering {
+            let is_there = matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict);
+            match aside.earlier().cloned() {
+                Some(Intent::Register { stem, app_id, place, at })
+                    if is_there && self.is_registered_by(&stem, &app_id, &place, at).await =>
+                {
+                    self.complete(aside, &stem, place, generation).await;
+                }
+                _ if is_known => settle(&aside).await,
+                _ => {}
+            }
+        }
+        if let Some(aside) = deletes.as_ref().and_then(|deletes| deletes.aside.as_ref()) {
+            if rsc == Rsc::NotFound && aside.earlier() == Some(&Intent::Delete) {
+                self.has_deleted(deletes, generation).await;
+            } else if is_known {
+                settle(aside).await;
+            }
+        }
+    }
+
+    /// The AE was registered, and the process ended before that was kept.
+    async fn complete(&self, aside: SetAside, stem: &str, place: String, generation: &Generation) {
+        let Ok(stem) = AeIdStem::parse(stem) else { return };
+        let places = vec![place, stem.to_string()];
+        if let Err(taken) = self.bind(aside, stem, places, generation).await {
+            self.not_bound(&taken);
+        }
+    }
+
+    /// Whether the AE at the CSE behind is the one that an earlier request of this credential asked for: it
+    /// was created when that was asked, with the same App-ID. Whoever is there for longer is another.
+    async fn is_registered_by(&self, stem: &str, app_id: &str, place: &str, at: u64) -> bool {
+        if self.gateway.upstream.registrar().is_some() {
+            return false;
+        }
+        let Ok(stem) = AeIdStem::parse(stem) else { return false };
+        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let request = as_ae(Operation::Retrieve, place, &stem);
+        let Some(request) = request else { return false };
+        let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
+        let Some(content) = response.content.filter(|_| response.rsc == Rsc::Ok) else {
+            return false;
+        };
+        let content: Value = serde_json::from_slice(&content).unwrap_or_default();
+        let text = |name: &str| content.get("m2m:ae")?.get(name)?.as_str();
+        let is_it = text("aei").is_some_and(|id| id.rsplit('/').next() == Some(stem.as_str()));
+        let created = text("ct").and_then(|ct| timestamp::parse(ct).ok()).map(seconds);
+        let first = at.saturating_sub(CLOCK_SKEW);
+        let last = at.saturating_add(patience.as_secs()).saturating_add(CLOCK_SKEW);
+        is_it
+            && text("api") == Some(app_id)
+            && created.is_some_and(|ct| (first..=last).contains(&ct))
+    }
+
+    /// Takes back a registration that could not be kept. Whether it is for this gateway to take back: a
+    /// CSE behind may have confirmed what is another's.
+    pub(super) async fn undo(
+        &self,
+        stem: &AeIdStem,
+        asked: Option<&AeIdStem>,
+        place: &Place,
+        taken: &Taken,
+    ) -> bool {
+        if let Some(registrar) = self.gateway.upstream.registrar().cloned() {
+            let (stem, own) = (stem.clone(), self.live.association.credential_id.to_string());
+            let remove = move || registrar.remove_ae(&stem, Some(&own));
+            // What fails now is completed or undone by the next start.
+            let _ = tokio::task::spawn_blocking(remove).await;
+            return true;
+        }
+        if !matches!(taken, Taken::Failed(_)) || asked != Some(stem) {
+            return false;
+        }
+        let at = place.address().unwrap_or_else(|| stem.to_string());
+        if let Some(request) = as_ae(Operation::Delete, &at, stem) {
+            let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+            self.gateway.upstream.handle(request, self.asker(), patience).await;
+        }
+        true
+    }
+}
+
+async fn settle(aside: &SetAside) {
+    if let Err(error) = aside.settle().await {
+        log_failure(&error);
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,317 @@
+//! The memory that large answers take until their peers have read them.
+//!
+//! An association has one answer at a time, mostly of the size of a request. A listing or the answer of a
+//! group is far larger, and a peer need not read it. Two bounds hold:
+//!
+//! - A credential reserves room for the largest answer before a request that may need it is carried out, and
+//!   gives back what the answer does not take. It waits for its own earlier answers and for nobody else's.
+//! - All answers together stay below a limit. A large answer that exceeds it evicts others: the oldest of
+//!   the credential that holds most, whose association ends. So slow readers cannot lock others out.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Service;
+
+/// Size of the largest answer of the embedded registrar, in bytes: what it nests, and the target.
+pub const LARGEST: usize = (4 << 20) + (256 << 10);
+
+/// Maximum size of an answer that takes no room, in bytes.
+const SMALL: usize = 128 << 10;
+
+/// Size of the unit that permits count, in bytes.
+const UNIT: usize = 1 << 10;
+
+/// Most of an answer that is handed to hyper, which copies it, at a time.
+const PART: usize = 64 << 10;
+
+/// The room for large answers.
+pub struct Answers {
+    held: Arc<Mutex<Held>>,
+    of_each: Mutex<HashMap<CredentialId, Weak<Semaphore>>>,
+    each: usize,
+}
+
+/// The large answers that are not read yet.
+struct Held {
+    limit: usize,
+    total: usize,
+    next_id: u64,
+    /// The oldest first.
+    answers: VecDeque<HeldAnswer>,
+}
+
+struct HeldAnswer {
+    id: u64,
+    credential: CredentialId,
+    bytes: usize,
+    evicted: CancellationToken,
+}
+
+/// The room that one credential has.
+pub struct Share {
+    held: Arc<Mutex<Held>>,
+    credential: CredentialId,
+    own: Arc<Semaphore>,
+}
+
+/// Room for the largest answer, reserved of what the credential has.
+pub struct Reserved(OwnedSemaphorePermit);
+
+/// Room for one answer, until it is dropped.
+pub struct Room {
+    held: Arc<Mutex<Held>>,
+    id: u64,
+    _own: OwnedSemaphorePermit,
+}
+
+/// The credential has no room for the answer.
+#[derive(Debug)]
+pub struct NoRoom;
+
+impl Answers {
+    /// Room for so many bytes, of which a credential has so many at most.
+    pub fn new(bytes: usize, of_each: usize) -> Self {
+        let held = Held { limit: bytes, total: 0, next_id: 0, answers: VecDeque::new() };
+        let held = Arc::new(Mutex::new(held));
+        Self { held, of_each: Mutex::default(), each: of_each / UNIT }
+    }
+
+    /// The share of a credential.
+    pub fn share_of(&self, credential: &CredentialId) -> Share {
+        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = of_each.get(credential).and_then(Weak::upgrade);
+        let own = known.unwrap_or_else(|| {
+            of_each.retain(|_, own| own.strong_count() > 0);
+            let own = Arc::new(Semaphore::new(self.each));
+            of_each.insert(credential.clone(), Arc::downgrade(&own));
+            own
+        });
+        Share { held: self.held.clone(), credential: credential.clone(), own }
+    }
+}
+
+impl Share {
+    /// Waits for room for the largest answer among those of this credential; none, where it does not come
+    /// within that time.
+    pub async fn reserve(&self, patience: Duration) -> Option<Reserved> {
+        let permit = self.own.clone().acquire_many_owned(units(LARGEST));
+        Some(Reserved(timeout(patience, permit).await.ok()?.ok()?))
+    }
+
+    /// Holds room for an answer of that size, which a small one needs none of. `evicted` is canceled where
+    /// another's answer needs the room more.
+    ///
+    /// # Errors
+    /// When nothing was reserved for a large answer, and the credential has not enough left.
+    pub fn hold(
+        &self,
+        reserved: Option<Reserved>,
+        bytes: usize,
+        evicted: &CancellationToken,
+    ) -> Result<Option<Room>, NoRoom> {
+        if bytes <= SMALL {
+            return Ok(None);
+        }
+        let own = match reserved {
+            Some(Reserved(mut own)) => {
+                let surplus = own.num_permits().saturating_sub(units(bytes) as usize);
+                drop(own.split(surplus));
+                own
+            }
+            None => self.own.clone().try_acquire_many_owned(units(bytes)).map_err(|_| NoRoom)?,
+        };
+        let id = lock(&self.held).hold(&self.credential, bytes, evicted);
+        Ok(Some(Room { held: self.held.clone(), id, _own: own }))
+    }
+}
+
+impl Held {
+    fn hold(
+        &mut self,
+        credential: &CredentialId,
+        bytes: usize,
+        evicted: &CancellationToken,
+    ) -> u64 {
+        while self.total.saturating_add(bytes) > self.limit && self.evict_one() {}
+        let id = self.next_id;
+        self.next_id += 1;
+        self.total += bytes;
+        let (credential, evicted) = (credential.clone(), evicted.clone());
+        self.answers.push_back(HeldAnswer { id, credential, bytes, evicted });
+        id
+    }
+
+    /// Evicts the oldest answer of the credential that holds most. Returns whether there was one.
+    fn evict_one(&mut self) -> bool {
+        let mut of_each = HashMap::<_, usize>::new();
+        for answer in &self.answers {
+            *of_each.entry(&answer.credential).or_default() += answer.bytes;
+        }
+        let most = of_each.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(who, _)| who.clone());
+        let at = most.and_then(|most| self.answers.iter().position(|a| a.credential == most));
+        let Some(answer) = at.and_then(|at| self.answers.remove(at)) else { return false };
+        self.total -= answer.bytes;
+        answer.evicted.cancel();
+        true
+    }
+
+    fn release(&mut self, id: u64) {
+        if let Some(at) = self.answers.iter().position(|answer| answer.id == id)
+            && let Some(answer) = self.answers.remove(at)
+        {
+            self.total -= answer.bytes;
+        }
+    }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        lock(&self.held).release(self.id);
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// Whether the answer to a request may be larger than a request may be: a listing, or the answers of a
+/// group's members. One that is not recognized is held all the same, if there is room for it.
+pub fn may_be_large(request: &RequestPrimitive) -> bool {
+    let is = |name: &str, values: &[u64]| {
+        let number = |v: &&str| v.trim().parse::<u64>().is_ok_and(|v| values.contains(&v));
+        request.query(name).is_some_and(|all| all.iter().any(|v| number(&&**v)))
+    };
+    let lists = is("fu", &[1]) || is("rcn", &[4, 5, 6, 8]);
+    let reads = matches!(request.operation, Operation::Retrieve | Operation::Delete);
+    reads && lists || request.to.resource.split('/').any(|segment| segment == "fopt")
+}
+
+/// The content of an answer, part by part, with its room.
+pub struct Answer {
+    content: Bytes,
+    service: Arc<Service>,
+    _room: Option<Room>,
+}
+
+impl Answer {
+    /// An answer of that service.
+    pub fn new(content: Bytes, service: Arc<Service>, room: Option<Room>) -> Self {
+        Self { content, service, _room: room }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let length = self.content.len().min(PART);
+        let part = (length > 0).then(|| Ok(Frame::data(self.content.split_to(length))));
+        Poll::Ready(part)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.content.len() as u64)
+    }
+}
+
+/// hyper has all of it.
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.service.has_answered();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn credential(name: &str) -> CredentialId {
+        CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_credential_waits_for_its_own_answers() {
+        let answers = Answers::new(10 * LARGEST, 2 * LARGEST);
+        let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
+        let again = answers.share_of(&credential("a"));
+        let token = CancellationToken::new();
+        let first = a.reserve(NOW).await.unwrap();
+        let _second = again.reserve(NOW).await.unwrap();
+        assert!(a.reserve(NOW).await.is_none(), "the credential has no more");
+        assert!(a.hold(None, SMALL + 1, &token).is_err());
+        assert!(a.hold(None, SMALL, &token).unwrap().is_none(), "small answers need no room");
+        b.reserve(NOW).await.unwrap();
+        let first = a.hold(Some(first), LARGEST / 2, &token).unwrap().unwrap();
+        assert!(a.reserve(NOW).await.is_none(), "half of one is left");
+        drop(a.hold(None, LARGEST / 4, &token).unwrap().unwrap());
+        drop(first);
+        a.reserve(NOW).await.unwrap();
+        assert_eq!(lock(&answers.held).total, 0);
+        drop((b, again));
+        answers.share_of(&credential("c"));
+        let known = answers.of_each.lock().unwrap().len();
+        assert_eq!(known, 2, "who has gone is forgotten when another comes");
+    }
+
+    #[test]
+    fn the_credential_that_holds_most_makes_room() {
+        let answers = Answers::new(2 * LARGEST, 2 * LARGEST);
+        let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
+        let tokens: [CancellationToken; 4] = std::array::from_fn(|_| CancellationToken::new());
+        let hold = |share: &Share, bytes, n: usize| share.hold(None, bytes, &tokens[n]).unwrap();
+        let _b = hold(&b, LARGEST / 2, 0);
+        let oldest = hold(&a, LARGEST / 2, 1);
+        let _next = hold(&a, LARGEST, 2);
+        let evicted = || tokens.each_ref().map(CancellationToken::is_cancelled);
+        assert_eq!(evicted(), [false; 4]);
+        let _more = hold(&b, LARGEST / 2, 3);
+        assert_eq!(evicted(), [false, true, false, false]);
+        // An evicted answer is subtracted once.
+        drop(oldest);
+        assert_eq!(lock(&answers.held).total, 2 * LARGEST);
+    }
+
+    #[test]
+    fn each_spelling_of_a_number_is_a_listing() {
+        let request = |query: &str| {
+            let uri = format!("/cse/log?{query}").parse().unwrap();
+            let mut headers = http::HeaderMap::new();
+            for (name, value) in [("host", "b"), ("x-m2m-ri", "1"), ("x-m2m-rvi", "3")] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            saegis_onem2m::http::read_request(&http::Method::GET, &uri, &headers, Bytes::new())
+        };
+        for query in ["rcn=4", "rcn=04", "rcn=%2B4", "fu=1", "fu=01", "rcn=8"] {
+            assert!(request(query).is_ok_and(|r| may_be_large(&r)), "{query}");
+        }
+        for query in ["rcn=1", "rcn=0", "fu=2", "lim=4"] {
+            assert!(request(query).is_ok_and(|r| !may_be_large(&r)), "{query}");
+        }
+    }
+}

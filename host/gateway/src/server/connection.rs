@@ -1,0 +1,192 @@
+//! One connection, from its first byte to its end.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::binding::http::server::Patience;
+use crate::listener::peer_limits::UnderWay;
+use crate::pipeline::Service;
+use crate::session::revalidation::{PolicyLookup, PolicyMapping, Voucher};
+use crate::state::Gateway;
+use crate::telemetry::audit;
+
+/// How long a connection that was refused is given to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Why a handshake was ended that had done nothing wrong.
+const DISPLACED: &str = "all places for handshakes are taken, and the peer has the most of them";
+
+/// Serves a connection to its end. `under_way` ends when the handshake is finished and one of the
+/// `places` of associations is taken, which is given back with the last request. `stop` asks it to
+/// finish the request at hand and end.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    under_way: UnderWay,
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+) {
+    // Primitives are small and answered one by one.
+    let _ = socket.set_nodelay(true);
+    let start = Instant::now();
+    let deadline = start + gateway.config.limits.handshake();
+    let refused = |cause, why: &str| {
+        gateway.metrics.refused(cause);
+        audit::handshake_refused(peer, cause, why);
+    };
+    // Not for as long as the association is idle: what a handshake and a request take of memory is given
+    // back with them.
+    let shaking_hands = Box::pin(handshake(&gateway, socket, peer, &under_way));
+    let outcome = tokio::select! {
+        outcome = timeout_at(deadline, shaking_hands) => outcome,
+        // It has done nothing wrong, and so does not count as failed.
+        () = under_way.displaced() => return refused("displaced", DISPLACED),
+    };
+    let (accepted, voucher) = match outcome {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(refusal)) => {
+            // Counted before it is told: whoever acts on the line finds it counted.
+            under_way.failed();
+            return match refusal {
+                Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
+                    refused("timeout", "the client's first flight took too long")
+                }
+                refusal => refused(refusal.cause(), &refusal.to_string()),
+            };
+        }
+        Err(_) => {
+            under_way.failed();
+            return refused("timeout", "the handshake took too long");
+        }
+    };
+    let Accepted { association, mut stream, exported } = accepted;
+    // Past the bound it waits for another association to end: it has shown who it is.
+    let place = tokio::select! {
+        place = timeout_at(deadline, places.acquire_owned()) => place,
+        () = under_way.displaced() => {
+            refused("displaced", DISPLACED);
+            return take_leave(&mut stream).await;
+        }
+    };
+    // The semaphore is never closed.
+    let Ok(Ok(place)) = place else {
+        refused("no-place", "there are as many associations as there may be");
+        return take_leave(&mut stream).await;
+    };
+    drop(under_way);
+    let saef = association.saef;
+    gateway.metrics.established(saef, start.elapsed());
+    let listed =
+        gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
+    gateway.aes.note(&listed.live);
+    let serving = Service::new(gateway.clone(), listed.live.clone(), exported, place);
+    let patience = Patience {
+        idle: Duration::from_secs(gateway.config.limits.idle_seconds),
+        answer: Duration::from_secs(gateway.config.limits.answer_seconds),
+    };
+    let serving = Arc::new(serving);
+    let why =
+        crate::binding::http::server::serve(&mut stream, &listed.live, &serving, patience, &stop)
+            .await;
+    if serving.has_acknowledged() {
+        take_leave(&mut stream).await;
+        serving.carried_out().await;
+    }
+    listed.live.close().await;
+    gateway.metrics.ended(saef);
+    take_leave(&mut stream).await;
+    audit::ended(&listed.live.association, why);
+}
+
+async fn handshake(
+    gateway: &Arc<Gateway>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    under_way: &UnderWay,
+) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
+    // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
+    let patience = gateway.config.limits.first_flight();
+    let flight = match tokio::time::timeout(patience, FirstFlight::read(&mut socket)).await {
+        Ok(Ok(flight)) => flight,
+        Ok(Err(refusal)) => return Err(turn_away(socket, refusal).await),
+        Err(_) => return Err(Refusal::Connection(ErrorKind::TimedOut.into())),
+    };
+    under_way.has_begun();
+    if flight.offer() == Offer::Certificates {
+        return with_certificates(gateway, socket, peer, flight).await;
+    }
+    let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), peer.ip()));
+    let id = gateway.next_association();
+    let accepted = gateway.psk.accept(id, peer, socket, flight, lookup.clone()).await?;
+    match lookup.voucher() {
+        Some(voucher) => Ok((accepted, voucher)),
+        None => Err(Refusal::Protocol("the handshake finished without a look-up".into())),
+    }
+}
+
+async fn with_certificates(
+    gateway: &Arc<Gateway>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    flight: FirstFlight,
+) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
+    let generation = gateway.policy.current();
+    let offered = flight.certificates();
+    let engine = match gateway.certificate_engine(&generation) {
+        Ok(Some(engine)) if offered.modern || offered.mandated => engine,
+        Ok(Some(_)) => return Err(turn_away(socket, Refusal::NoCommonSuite).await),
+        Ok(None) if offered.psk_of_tls13 => {
+            return Err(turn_away(socket, Refusal::PskOfTls13).await);
+        }
+        Ok(None) => return Err(turn_away(socket, Refusal::CertificatesOnly).await),
+        Err(e) => return Err(turn_away(socket, Refusal::Protocol(e.to_string())).await),
+    };
+    let mapping = Arc::new(PolicyMapping::new(generation, gateway.rules.clone(), peer.ip()));
+    let id = gateway.next_association();
+    let accepted = engine.accept(id, peer, socket, flight, mapping.clone()).await?;
+    match mapping.voucher() {
+        Some(voucher) => Ok((accepted, voucher)),
+        None => Err(Refusal::Protocol("the handshake finished without a certificate".into())),
+    }
+}
+
+/// Tells a client why it is refused before an engine has it, in the protocol that it speaks.
+async fn turn_away(mut socket: TcpStream, refusal: Refusal) -> Refusal {
+    const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+        Content-Length: 56\r\nConnection: close\r\n\r\n\
+        This port takes oneM2M requests over TLS; use https://.\n";
+    let say = async {
+        match (refusal.alert(), &refusal) {
+            (Some(alert), _) => alert.send(&mut socket).await?,
+            (None, Refusal::PlainHttp) => socket.write_all(HTTP).await?,
+            (None, _) => {}
+        }
+        std::io::Result::Ok(())
+    };
+    // Whether it hears it is up to the peer.
+    let _ = tokio::time::timeout(LAST_WORDS, say).await;
+    take_leave(&mut socket).await;
+    refusal
+}
+
+/// Says that nothing more comes, so that the peer can tell the end from a cut, and gives it time to
+/// read what it was told.
+async fn take_leave(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let leave = async {
+        // It may have been said already, and saying it again fails where there is something to read.
+        let _ = stream.shutdown().await;
+        // What is still under way from the peer must not make the kernel drop what it was told.
+        tokio::io::copy(stream, &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, leave).await;
+}

@@ -1,0 +1,386 @@
+//! Between handshake and policy: the engine's question becomes a query of the generation in
+//! force, and what vouches for the credential is remembered for when generations change.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::SystemTime;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rand::RngExt;
+use saegis_certificate::{Identity, Rejection, Vouched};
+use saegis_handshake::certificate::{
+    CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown,
+};
+use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
+use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
+use saegis_onem2m::id::{CredentialId, KpsaId};
+use saegis_policy::{
+    CertificateQuery, Generation, Lookup, Mapping, ModuleFault, Policy, PskQuery, Refusal,
+};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::subscription::source::{NotHad, Source};
+
+/// What vouched for a credential: enough to ask again.
+pub struct Voucher {
+    /// The number of the generation that was asked.
+    pub generation: u64,
+    id: CredentialId,
+    entity: Entity,
+    expires: Option<SystemTime>,
+    what: What,
+}
+
+/// What an association with whoever has a credential is made by.
+pub enum Means {
+    /// The key that both have.
+    Key {
+        /// By what name it is known.
+        identity: KpsaId,
+        /// The key.
+        key: PresharedKey,
+    },
+    /// Certificates on both sides; the other's must prove that.
+    Certificate(Identity),
+}
+
+/// What was asked about.
+enum What {
+    /// A psk_identity, and the key that came of it.
+    Key { query: PskQuery, key: Fingerprint },
+    /// What a peer has shown.
+    Certificate(Asked),
+}
+
+/// How often a look-up is tried that failed, rather than was answered, before the association is
+/// given up: a module under load may be late once.
+const TRIES: usize = 3;
+
+/// Why a credential is not vouched for.
+pub enum NotVouched {
+    /// Policy does not give it any more, or gives another, or a module fails at it.
+    Gone(String),
+    /// Policy could not be asked: too many calls are under way. Ask again.
+    NotAsked,
+}
+
+impl Voucher {
+    /// Whether `generation` gives the same credential for the same query: the same key for the
+    /// same entity. If not, the reason why not.
+    pub async fn holds_in(&self, generation: &Generation) -> Result<(), NotVouched> {
+        let mut answer = self.ask(generation).await;
+        for _ in 1..TRIES {
+            // Where there was no sandbox, there is none a moment later.
+            if matches!(&answer, Err(NotFound::Failed { fault, .. }) if *fault != ModuleFault::Busy)
+            {
+                answer = self.ask(generation).await;
+            }
+        }
+        let why = match answer {
+            Err(NotFound::Failed { fault: ModuleFault::Busy, .. } | NotFound::NoRules) => {
+                return Err(NotVouched::NotAsked);
+            }
+            Err(why) => return Err(NotVouched::Gone(why.to_string())),
+            Ok(found) if !self.expires_as(found.expires) => "it expires at another time",
+            Ok(found) if found.id != self.id => "another credential has the identity",
+            Ok(found) if found.entity != self.entity => "the credential stands for another entity",
+            Ok(Found { key: Some(changed), .. }) if changed => "the key was changed",
+            Ok(_) => return Ok(()),
+        };
+        Err(NotVouched::Gone(why.into()))
+    }
+
+    /// Whom the credential stands for.
+    pub fn entity(&self) -> &Entity {
+        &self.entity
+    }
+
+    /// Whether the credential may be used to go to whoever has it.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn is_good_in(&self, generation: &Generation) -> Result<(), String> {
+        if self.expires.is_some_and(|at| at <= SystemTime::now()) {
+            return Err("its credential has expired".into());
+        }
+        self.holds_in(generation).await.map_err(|not| match not {
+            NotVouched::Gone(why) => format!("its credential no longer holds: {why}"),
+            NotVouched::NotAsked => "policy could not be asked".into(),
+        })
+    }
+
+    /// What an association with whoever has the credential is made by.
+    ///
+    /// # Errors
+    /// Why there is nothing, in words.
+    pub async fn means(&self, generation: &Generation) -> Result<Means, String> {
+        match &self.what {
+            What::Key { query, key } => {
+                let identity = KpsaId::parse(&query.psk_identity).map_err(|e| e.to_string())?;
+                let found = answered(generation.lookup_again(query).await);
+                let found = found.map_err(|e| e.to_string())?;
+                // The generation may be a later one than that which was asked whether it is good.
+                if found.id != self.id || found.entity != self.entity || !key.is_of(&found.key) {
+                    return Err("another credential has the identity".into());
+                }
+                Ok(Means::Key { identity, key: found.key })
+            }
+            What::Certificate(asked) => {
+                self.is_good_in(generation).await?;
+                let certificates = generation.certificates().ok_or(NotFound::NoCertificates);
+                let certificates = certificates.map_err(|e| e.to_string())?;
+                let vouched = asked.evidence.verify(&certificates.trust, SystemTime::now());
+                match vouched.map_err(|e| e.to_string())?.identity {
+                    Identity::PublicKey(_) => Err("it has a raw public key".into()),
+                    identity => Ok(Means::Certificate(identity)),
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, generation: &Generation) -> Result<Found, NotFound> {
+        match &self.what {
+            What::Key { query, key } => {
+                let found = answered(generation.lookup_again(query).await)?;
+                let changed = Some(!key.is_of(&found.key));
+                Ok(Found {
+                    id: found.id,
+                    entity: found.entity,
+                    expires: found.expires,
+                    key: changed,
+                })
+            }
+            What::Certificate(asked) => {
+                let mapped = asked.ask_again(generation).await?;
+                let (id, entity, expires) = (mapped.credential_id, mapped.entity, mapped.expires);
+                Ok(Found { id, entity, expires, key: None })
+            }
+        }
+    }
+
+    /// A certificate may be good for longer than it was, when its authority is renewed: the
+    /// association ends at its time all the same.
+    fn expires_as(&self, found: Option<SystemTime>) -> bool {
+        match (&self.what, self.expires, found) {
+            (What::Certificate(_), Some(own), Some(found)) => found >= own,
+            (What::Certificate(_), _, None) => true,
+            (_, own, found) => own == found,
+        }
+    }
+}
+
+/// What a generation says now.
+struct Found {
+    id: CredentialId,
+    entity: Entity,
+    expires: Option<SystemTime>,
+    /// Whether the key is another.
+    key: Option<bool>,
+}
+
+/// Recognizes a key without keeping it: an HMAC under a key of this process.
+struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    fn of(key: &PresharedKey) -> Self {
+        static OWN: OnceLock<[u8; 32]> = OnceLock::new();
+        let own = OWN.get_or_init(|| rand::rng().random());
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(own).expect("HMAC takes any key length");
+        mac.update(key.expose());
+        Self(mac.finalize().into_bytes().into())
+    }
+
+    fn is_of(&self, key: &PresharedKey) -> bool {
+        self.0.ct_eq(&Self::of(key).0).into()
+    }
+}
+
+/// Looks up for one connection.
+pub struct PolicyLookup {
+    policy: Arc<Policy>,
+    peer: IpAddr,
+    voucher: Arc<Mutex<Option<Voucher>>>,
+}
+
+impl PolicyLookup {
+    /// A look-up for a connection of `peer`.
+    pub fn new(policy: Arc<Policy>, peer: IpAddr) -> Self {
+        Self { policy, peer, voucher: Arc::default() }
+    }
+
+    /// What vouched for the credential that was found, if one was.
+    pub fn voucher(&self) -> Option<Voucher> {
+        self.voucher.lock().ok()?.take()
+    }
+}
+
+impl CredentialLookup for PolicyLookup {
+    fn lookup(&self, query: Query) -> Looking {
+        let query = PskQuery {
+            psk_identity: query.psk_identity,
+            server_name: query.server_name,
+            peer: self.peer,
+        };
+        let (generation, place) = (self.policy.current(), self.voucher.clone());
+        Box::pin(async move {
+            match answered(generation.lookup(&query).await) {
+                Err(why) => Answer::Refused(why.to_string()),
+                Ok(credential) => {
+                    let voucher = Voucher {
+                        generation: generation.number,
+                        id: credential.id.clone(),
+                        entity: credential.entity.clone(),
+                        expires: credential.expires,
+                        what: What::Key { query, key: Fingerprint::of(&credential.key) },
+                    };
+                    if let Ok(mut place) = place.lock() {
+                        *place = Some(voucher);
+                    }
+                    Answer::Found(credential)
+                }
+            }
+        })
+    }
+}
+
+/// Maps for one connection.
+pub struct PolicyMapping {
+    generation: Arc<Generation>,
+    rules: Arc<Source>,
+    peer: IpAddr,
+    voucher: Arc<Mutex<Option<Voucher>>>,
+}
+
+impl PolicyMapping {
+    /// A mapping for a connection of `peer`, by the generation whose trust its engine has.
+    pub fn new(generation: Arc<Generation>, rules: Arc<Source>, peer: IpAddr) -> Self {
+        Self { generation, rules, peer, voucher: Arc::default() }
+    }
+
+    /// What vouched for the certificate, if anything did.
+    pub fn voucher(&self) -> Option<Voucher> {
+        self.voucher.lock().ok()?.take()
+    }
+}
+
+impl CertificateMapping for PolicyMapping {
+    fn identify(&self, shown: Shown) -> Identifying {
+        let (generation, place) = (self.generation.clone(), self.voucher.clone());
+        let Shown { vouched, evidence, server_name } = shown;
+        let asked = Asked { evidence, server_name, peer: self.peer, rules: self.rules.clone() };
+        Box::pin(async move {
+            match asked.map(&generation, vouched, Occasion::Handshake).await {
+                Err(why) => Identified::Refused(why.to_string()),
+                Ok(mapped) => {
+                    let voucher = Voucher {
+                        generation: generation.number,
+                        id: mapped.credential_id.clone(),
+                        entity: mapped.entity.clone(),
+                        expires: mapped.expires,
+                        what: What::Certificate(asked),
+                    };
+                    if let Ok(mut place) = place.lock() {
+                        *place = Some(voucher);
+                    }
+                    Identified::As(mapped)
+                }
+            }
+        })
+    }
+}
+
+/// When policy is asked whom a certificate stands for.
+#[derive(Clone, Copy)]
+enum Occasion {
+    Handshake,
+    Revalidation,
+}
+
+/// What a peer has shown, and where: enough to ask again.
+struct Asked {
+    evidence: Evidence,
+    server_name: Option<String>,
+    peer: IpAddr,
+    rules: Arc<Source>,
+}
+
+impl Asked {
+    /// Verifies and maps anew.
+    async fn ask_again(&self, generation: &Generation) -> Result<Mapped, NotFound> {
+        let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
+        let vouched = self.evidence.verify(&certificates.trust, SystemTime::now())?;
+        self.map(generation, vouched, Occasion::Revalidation).await
+    }
+
+    /// Whom what was shown stands for: itself, or whom policy says.
+    async fn map(
+        &self,
+        generation: &Generation,
+        vouched: Vouched,
+        occasion: Occasion,
+    ) -> Result<Mapped, NotFound> {
+        let Vouched { identity, until, .. } = vouched;
+        let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
+        if generation.is_maf() {
+            // Whoever may be a client of a MAF is so under its whole name.
+            let own = generation.service_provider();
+            let client = identity.absolute(own).ok_or(NotFound::Unmapped)?;
+            return Ok(Mapped { entity: Entity::MafClient(client), credential_id, expires: until });
+        }
+        if let Some(entity) = identity.entity() {
+            return Ok(Mapped { entity, credential_id, expires: until });
+        }
+        let query = CertificateQuery {
+            flavour: identity.flavour(),
+            credential_id: credential_id.clone(),
+            server_name: self.server_name.clone(),
+            peer: self.peer,
+            rules: self.rules.rules().await.map_err(|NotHad| NotFound::NoRules)?,
+        };
+        let mapping = match occasion {
+            Occasion::Handshake => generation.map_certificate(&query).await,
+            Occasion::Revalidation => generation.map_certificate_again(&query).await,
+        };
+        match mapping {
+            Mapping::As { entity, expires } => {
+                let expires = [until, expires].into_iter().flatten().min();
+                Ok(Mapped { entity, credential_id, expires })
+            }
+            Mapping::Unclaimed => Err(NotFound::Unmapped),
+            Mapping::Refused(Refusal { module, reason }) => {
+                Err(NotFound::Refused { module, reason })
+            }
+            Mapping::Failed { module, fault } => Err(NotFound::Failed { module, fault }),
+        }
+    }
+}
+
+/// Why there is no credential.
+#[derive(Debug, thiserror::Error)]
+enum NotFound {
+    #[error("no module knows it")]
+    Unclaimed,
+    #[error("module {module} refused it: {reason}")]
+    Refused { module: String, reason: String },
+    #[error("module {module} {fault}")]
+    Failed { module: String, fault: ModuleFault },
+    #[error("{0}")]
+    Certificate(#[from] Rejection),
+    #[error("no module and no rule says whom it stands for")]
+    Unmapped,
+    #[error("the gateway takes no certificates any more")]
+    NoCertificates,
+    #[error("the rules of the service subscription can't be had")]
+    NoRules,
+}
+
+fn answered(lookup: Lookup) -> Result<Credential, NotFound> {
+    match lookup {
+        Lookup::Found(credential) => Ok(credential),
+        Lookup::Unclaimed => Err(NotFound::Unclaimed),
+        Lookup::Refused(Refusal { module, reason }) => Err(NotFound::Refused { module, reason }),
+        Lookup::Failed { module, fault } => Err(NotFound::Failed { module, fault }),
+    }
+}

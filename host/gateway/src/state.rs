@@ -1,0 +1,259 @@
+//! The gateway as a whole: what every connection shares, and how it is set up.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use saegis_cse::{EmbeddedCse, Settings};
+use saegis_handshake::{EngineError, certificate, psk};
+use saegis_onem2m::id::AeIdStem;
+use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
+
+use crate::backend::{Remote, Upstream};
+use crate::config::Config;
+use crate::maf_keys::fetcher::Keys;
+use crate::notification::ae_connections::Aes;
+use crate::notification::relay::RelayAddress;
+use crate::notification::resolver::Targets;
+use crate::notification::sender::Notifier;
+use crate::peer_cse::PeerCses;
+use crate::pipeline::response_memory::Answers;
+use crate::session::ae_id_store::Bindings;
+use crate::session::registry::Associations;
+use crate::subscription::source::Source;
+use crate::telemetry::decision_log::Recording;
+use crate::telemetry::logging::Written;
+use crate::telemetry::metrics::Metrics;
+
+/// What every connection shares.
+pub struct Gateway {
+    /// The configuration.
+    pub config: Config,
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The engine for pre-shared keys.
+    pub psk: psk::Server,
+    /// The engines for certificates, with what they were set up by.
+    certificates: Mutex<Option<(Arc<Certificates>, Arc<certificate::Server>)>>,
+    /// The CSE behind.
+    pub upstream: Upstream,
+    /// Other CSEs.
+    pub cses: Arc<PeerCses>,
+    /// The AEs that have been here.
+    pub aes: Arc<Aes>,
+    /// The keys of MAFs, where some are configured.
+    pub maf_keys: Option<Arc<Keys>>,
+    /// The live associations.
+    pub associations: Associations,
+    /// The room for large answers.
+    pub answers: Answers,
+    /// Where the service subscription's rules are.
+    pub rules: Arc<Source>,
+    /// The AE-IDs that credentials have got by registering.
+    pub bindings: Bindings,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Log and audit trails.
+    pub written: Written,
+    /// Where what the CSE behind sends to AEs is taken, once it is.
+    pub door: OnceLock<RelayAddress>,
+    stopping: AtomicBool,
+    next_association: AtomicU64,
+}
+
+/// Whether a gateway should be sent work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It should.
+    Ready,
+    /// It is about to end.
+    Stopping,
+    /// The embedded registrar's store can't be read or written.
+    StoreFails,
+    /// It works, by an older policy than the one on disk.
+    PolicyBehind {
+        /// Since when.
+        since: SystemTime,
+        /// How that on disk stands.
+        how: &'static str,
+        /// Whether it should be sent work all the same.
+        is_ready: bool,
+    },
+}
+
+impl Gateway {
+    /// Sets a gateway up: loads policy and opens the store, or says all that is wrong. No port
+    /// is opened.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration's parts.
+    pub async fn open(
+        file: &Path,
+        config: Config,
+        written: Written,
+        recording: Option<&Recording>,
+    ) -> Result<Self, Faults> {
+        let own = |what: String| Faults(vec![Fault::of(file, what)]);
+        let psk = psk::Server::new(&config.listen.suites)
+            .map_err(|e| own(format!("listen.suites: {e}")))?;
+        let psk = if config.authority.is_some() { psk.exporting() } else { psk };
+        let metrics =
+            Metrics::new(written.clone(), recording.map(|recording| recording.lost.clone()));
+        let observer = Arc::new(metrics.calls());
+        let maf_keys = Keys::new(&config);
+        let mut settings = config.policy_settings(Some(observer));
+        settings.maf_keys = maf_keys.clone().map(|keys| keys as Arc<dyn saegis_policy::MafKeys>);
+        settings.recorder = recording.map(|recording| recording.recorder.clone());
+        let policy = Policy::open(settings).await?;
+        crate::config::check_means(&config.peer, &policy.current()).map_err(own)?;
+        metrics.in_force(&policy.current());
+        let bindings = open_bindings(&config)?;
+        let policy = Arc::new(policy);
+        if let Some(keys) = &maf_keys {
+            keys.start(&policy);
+        }
+        let cses = Arc::new(PeerCses::new(&config, &policy));
+        let patience = Duration::from_secs(config.notifications.seconds);
+        let targets = Targets::new(config.notifications.targets.clone());
+        let (suites, known) = (config.listen.suites.clone(), bindings.clone());
+        let aes = Aes::new(policy.clone(), known, targets.clone(), suites, patience);
+        let upstream = match (&config.authority, &config.upstream) {
+            (Some(authority), _) => Upstream::Maf(crate::backend::maf_store::open(authority)?),
+            (None, Some(upstream)) => Upstream::Remote(Box::new(Remote::new(
+                upstream.url.clone(),
+                config.cse.cse_id.clone(),
+                config.limits.content_bytes,
+            ))),
+            (None, None) => {
+                let (own, targets) = (config.cse.clone(), targets.clone());
+                let notifier = Notifier::new(own, targets, aes.clone(), cses.clone(), patience);
+                let registrar = Arc::new(open_registrar(&config, &bindings)?);
+                let generation = policy.current();
+                let is_reserved = |stem: &AeIdStem| {
+                    generation.reserves(stem) || config.registrar.administrators.contains(stem)
+                };
+                bindings.reconcile(&registrar, is_reserved).map_err(|e| {
+                    let what = format!("bindings.store: {e}");
+                    Faults(vec![Fault::of(&config.bindings.store, what)])
+                })?;
+                Upstream::embedded(registrar, notifier, config.limits.requests())
+            }
+        };
+        let rules = Source::new(
+            config.cse.cse_id.clone(),
+            &config.service_subscription,
+            upstream.registrar(),
+            cses.registrar(),
+        );
+        Ok(Self {
+            rules: Arc::new(rules),
+            certificates: Mutex::default(),
+            cses,
+            aes,
+            maf_keys,
+            policy,
+            psk,
+            upstream,
+            associations: Associations::new(config.limits.associations_per_credential),
+            answers: Answers::new(
+                config.limits.answer_bytes,
+                config.limits.answer_bytes_per_credential,
+            ),
+            bindings,
+            metrics,
+            written,
+            door: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            config,
+            next_association: AtomicU64::new(1),
+        })
+    }
+
+    /// The engines for certificates of a generation; none, where it has no certificate to show.
+    ///
+    /// # Errors
+    /// When an engine does not take what the generation has.
+    pub fn certificate_engine(
+        &self,
+        generation: &Generation,
+    ) -> Result<Option<Arc<certificate::Server>>, EngineError> {
+        let Some(certificates) = generation.certificates().filter(|c| !c.own.is_empty()) else {
+            return Ok(None);
+        };
+        let mut kept = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, engine)) = &*kept
+            && Arc::ptr_eq(of, certificates)
+        {
+            return Ok(Some(engine.clone()));
+        }
+        let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
+        // A MAF's clients may have it register what the session exports.
+        let engine = if self.config.authority.is_some() { engine.exporting() } else { engine };
+        let engine = Arc::new(engine);
+        *kept = Some((certificates.clone(), engine.clone()));
+        Ok(Some(engine))
+    }
+
+    /// From now on it is not ready.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it should be sent work.
+    pub fn readiness(&self) -> Readiness {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Readiness::Stopping;
+        }
+        match &self.upstream {
+            Upstream::Embedded { registrar, .. } if registrar.store_fails() => {
+                Readiness::StoreFails
+            }
+            Upstream::Maf(maf) if maf.store_fails() => Readiness::StoreFails,
+            _ => match self.policy.disk_state().behind() {
+                None => Readiness::Ready,
+                Some((since, how)) => {
+                    let is_ready = !self.config.policy.unready_when_behind;
+                    Readiness::PolicyBehind { since, how, is_ready }
+                }
+            },
+        }
+    }
+
+    /// The number of the next association.
+    pub fn next_association(&self) -> u64 {
+        self.next_association.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn open_bindings(config: &Config) -> Result<Bindings, Faults> {
+    let file = &config.bindings.store;
+    let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+    make_folder(file).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    Bindings::open(file).map_err(|e| fault(format!("bindings.store: {e}")))
+}
+
+fn make_folder(of: &Path) -> std::io::Result<()> {
+    match of.parent() {
+        Some(folder) => std::fs::create_dir_all(folder),
+        None => Ok(()),
+    }
+}
+
+fn open_registrar(config: &Config, bindings: &Bindings) -> Result<EmbeddedCse, Faults> {
+    let store = &config.registrar.store;
+    let fault = |what: String| Faults(vec![Fault::of(store, what)]);
+    make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
+    settings.cse_type = config.cse.kind.number();
+    settings.service_provider.clone_from(&config.cse.service_provider);
+    settings.administrators.clone_from(&config.registrar.administrators);
+    settings.ae_id_taken = config.registrar.taken;
+    let quota = &config.registrar.quota;
+    settings.limits.max_resources_per_registree = quota.resources;
+    settings.limits.max_bytes_per_registree = quota.bytes;
+    // A store of an earlier version does not say who has registered.
+    let registrant =
+        |stem: &str| Some(bindings.bound_to(&AeIdStem::parse(stem).ok()?)?.to_string());
+    EmbeddedCse::open_knowing(store, settings, &registrant).map_err(|e| fault(e.to_string()))
+}

@@ -1,0 +1,4 @@
+//! The service subscription of this CSE.
+
+mod cache_file;
+pub mod source;

@@ -1,0 +1,324 @@
+//! Where the rules of the service subscription come from: a policy file, the embedded registrar's
+//! own resources, or those of a remote IN-CSE, fetched over Mcc and kept for a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use saegis_cse::{AppRule, EmbeddedCse, ServiceSubscription as Found};
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
+use saegis_policy::{Generation, Rule, Rules, Subscription};
+use serde_json::Value;
+
+use crate::config::{RuleSource, ServiceSubscription};
+use crate::peer_cse::{NoAnswer, Remote, own_request, reason};
+use crate::subscription::cache_file;
+use crate::subscription::cache_file::Fetched;
+
+/// How long rules of the embedded registrar are kept: a change of its resources is in force after it.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// How soon a remote IN-CSE is asked again that gave no rules.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Most rules that are fetched from a remote IN-CSE, each with a request.
+const MOST_FETCHED: usize = 10_000;
+
+/// The rules that count, however they are had.
+pub struct Source {
+    own: CseId,
+    from: From,
+}
+
+enum From {
+    /// The generation has them.
+    PolicyFile,
+    /// The embedded registrar has them.
+    Registrar { registrar: Arc<EmbeddedCse>, kept: Mutex<Option<Kept>> },
+    /// They were fetched from the IN-CSE that this CSE registers with.
+    Remote {
+        remote: Arc<Remote>,
+        refresh: Duration,
+        usable: Duration,
+        kept: Mutex<Option<Kept>>,
+        /// Where they outlast an end of the gateway.
+        store: PathBuf,
+    },
+}
+
+/// Rules that are kept; none, where there is no service subscription.
+#[derive(Clone)]
+struct Kept {
+    since: Instant,
+    /// How old they were then.
+    age: Duration,
+    subscription: Option<Arc<Subscription>>,
+}
+
+/// There are no rules to be had now.
+#[derive(Debug, thiserror::Error)]
+#[error("the rules of the service subscription can't be had")]
+pub struct NotHad;
+
+impl Source {
+    /// The source that is configured.
+    pub fn new(
+        own: CseId,
+        config: &ServiceSubscription,
+        embedded: Option<&Arc<EmbeddedCse>>,
+        remote: Option<&Arc<Remote>>,
+    ) -> Self {
+        let kept = Mutex::default();
+        let from = match (config.source, embedded, remote) {
+            (RuleSource::Registrar, Some(registrar), _) => {
+                From::Registrar { registrar: registrar.clone(), kept }
+            }
+            (RuleSource::Remote, _, Some(remote)) => From::Remote {
+                remote: remote.clone(),
+                refresh: Duration::from_secs(config.refresh_seconds),
+                usable: Duration::from_secs(config.usable_seconds),
+                kept: Mutex::new(last_fetched(&config.store, &remote.peer.cse_id, &own)),
+                store: config.store.clone(),
+            },
+            // What is left out of the others is refused with the configuration; the generation has
+            // no rules then, so nobody would register.
+            _ => From::PolicyFile,
+        };
+        Self { own, from }
+    }
+
+    /// The rules that count now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rules(&self) -> Result<Rules, NotHad> {
+        match &self.from {
+            From::PolicyFile => Ok(Rules::OfGeneration),
+            From::Registrar { registrar, kept } => {
+                if let Some(kept) = fresh(kept, KEPT) {
+                    return Ok(Rules::Given(kept));
+                }
+                let begun = Instant::now();
+                let (registrar, own) = (registrar.clone(), self.own.clone());
+                let look = move || registrar.service_subscription(&own, SystemTime::now());
+                let found = tokio::task::spawn_blocking(look).await;
+                // The registrar has logged what went wrong with its store.
+                let subscription = subscription(found.map_err(|_| NotHad)?.map_err(|_| NotHad)?);
+                keep(kept, begun, subscription.clone());
+                Ok(Rules::Given(subscription))
+            }
+            // What is too old to be believed is none.
+            From::Remote { usable, kept, .. } => Ok(Rules::Given(fresh(kept, *usable).flatten())),
+        }
+    }
+
+    /// The rules that count at another CSE, which announces an AE to this one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rules_of(&self, cse: &CseId, generation: &Generation) -> Result<Rules, NotHad> {
+        match &self.from {
+            From::PolicyFile => Ok(Rules::Given(generation.rules_of(cse))),
+            From::Registrar { registrar, .. } => {
+                let (registrar, cse) = (registrar.clone(), cse.clone());
+                let look = move || registrar.service_subscription(&cse, SystemTime::now());
+                let found = tokio::task::spawn_blocking(look).await;
+                Ok(Rules::Given(subscription(found.map_err(|_| NotHad)?.map_err(|_| NotHad)?)))
+            }
+            // Who asks another IN-CSE for its own rules is none.
+            From::Remote { .. } => Ok(Rules::Given(None)),
+        }
+    }
+
+    /// Fetches the rules of a remote IN-CSE again and again, if they are there.
+    pub async fn keep_up(&self) {
+        let From::Remote { remote, refresh, usable, kept, store } = &self.from else { return };
+        let mut failing = false;
+        loop {
+            let begun = Instant::now();
+            match fetch(&self.own, remote).await {
+                Ok(fetched) => {
+                    outlast(store, (&remote.peer.cse_id, &self.own), &fetched).await;
+                    let subscription = fetched.map(|rules| Arc::new(Subscription::of(rules)));
+                    let rules = subscription.as_ref().map(|s| s.rules());
+                    let had = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let had = had.map(|kept| kept.subscription.map(|s| s.rules()));
+                    if failing || had != Some(rules) {
+                        tracing::info!(
+                            event = "rules.fetched",
+                            rules,
+                            "the service subscription was fetched from {}",
+                            remote.peer.cse_id
+                        );
+                    }
+                    failing = false;
+                    keep(kept, begun, subscription);
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        event = "rules.not-fetched",
+                        "the service subscription can't be fetched: {error}; what was fetched \
+                         before is good for {} s",
+                        usable.as_secs()
+                    );
+                    failing = true;
+                }
+            }
+            // At the start the registration may be on its way yet.
+            let every = if failing { (*refresh).min(RETRY) } else { *refresh };
+            tokio::time::sleep(every.saturating_sub(begun.elapsed())).await;
+        }
+    }
+}
+
+/// What is kept and not older than that.
+fn fresh(kept: &Mutex<Option<Kept>>, most: Duration) -> Option<Option<Arc<Subscription>>> {
+    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.as_ref().filter(|k| k.since.elapsed() + k.age <= most).map(|k| k.subscription.clone())
+}
+
+/// Keeps what was asked for at that time.
+fn keep(kept: &Mutex<Option<Kept>>, since: Instant, subscription: Option<Arc<Subscription>>) {
+    *kept.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Kept { since, age: Duration::ZERO, subscription });
+}
+
+/// What was fetched before the gateway started.
+fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<Kept> {
+    match cache_file::read(store, (in_cse, own), SystemTime::now()) {
+        Ok(last) => last.map(|(fetched, age)| {
+            let subscription = fetched.map(|rules| Arc::new(Subscription::of(rules)));
+            Kept { since: Instant::now(), age, subscription }
+        }),
+        Err(error) => {
+            let file = saegis_policy::Shown(store);
+            tracing::warn!(
+                event = "rules.not-kept",
+                "{file}: the service subscription that was fetched last can't be read: {error}"
+            );
+            None
+        }
+    }
+}
+
+/// Writes what was fetched, so that it is there after a start. Without that it is good all the same.
+async fn outlast(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
+    let (path, fetched) = (store.to_path_buf(), fetched.clone());
+    let (in_cse, own) = (of.0.clone(), of.1.clone());
+    let write = move || cache_file::write(&path, (&in_cse, &own), &fetched, SystemTime::now());
+    let written = tokio::task::spawn_blocking(write).await;
+    if let Err(error) = written.map_err(std::io::Error::other).flatten() {
+        tracing::warn!(
+            event = "rules.not-kept",
+            "{}: the service subscription can't be kept for the next start: {error}",
+            saegis_policy::Shown(store)
+        );
+    }
+}
+
+fn subscription(found: Found) -> Option<Arc<Subscription>> {
+    match found {
+        Found::NoProfile => None,
+        Found::NoNode => Some(Arc::new(Subscription::of(None))),
+        Found::Node { rules } => {
+            let rules = rules.unwrap_or_default().into_iter().enumerate();
+            let rules = rules.map(|(n, rule)| rule_of(format!("rule {n}"), rule)).collect();
+            Some(Arc::new(Subscription::of(Some(rules))))
+        }
+    }
+}
+
+/// A list that a rule leaves out allows nothing: that of credentials is then about AEs without a
+/// security association.
+fn rule_of(name: String, rule: AppRule) -> Rule {
+    Rule {
+        name,
+        applicable_cred_ids: rule.credential_ids.unwrap_or_default(),
+        allowed_app_ids: rule.app_ids.unwrap_or_default(),
+        allowed_aes: rule.ae_ids.unwrap_or_default(),
+        allowed_role_ids: rule.role_ids.unwrap_or_default(),
+    }
+}
+
+/// Why rules could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum NotFetched {
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("the IN-CSE does not show them: {0}: {1}")]
+    Refused(Rsc, String),
+    #[error("the answer is no JSON: {0}")]
+    NoJson(#[from] serde_json::Error),
+}
+
+/// The service subscription at a remote IN-CSE, as far as it is about us.
+async fn fetch(own: &CseId, remote: &Remote) -> Result<Fetched, NotFetched> {
+    if discover(remote, 11).await?.is_empty() {
+        return Ok(None);
+    }
+    for node in discover(remote, 20).await? {
+        let node = retrieve(remote, &node).await?;
+        let node = node.get("m2m:svsn").cloned().unwrap_or_default();
+        let id = node.get("csi").and_then(Value::as_str).and_then(|id| CseId::parse(id).ok());
+        if id.as_ref() != Some(own) {
+            continue;
+        }
+        let mut rules = Vec::new();
+        for link in texts(node.get("rlk")).unwrap_or_default().iter().take(MOST_FETCHED) {
+            let rule = match retrieve(remote, link).await {
+                Ok(rule) => rule,
+                // A link that leads nowhere is no rule.
+                Err(NotFetched::Refused(Rsc::NotFound, _)) => continue,
+                Err(error) => return Err(error),
+            };
+            let rule = rule.get("m2m:asar").cloned().unwrap_or_default();
+            let list = |name: &str| texts(rule.get(name));
+            let rule = AppRule {
+                credential_ids: list("apci").or_else(|| list("aci")),
+                app_ids: list("aai"),
+                ae_ids: list("aae"),
+                role_ids: list("ari"),
+            };
+            rules.push(rule_of(link.clone(), rule));
+        }
+        return Ok(Some(Some(rules)));
+    }
+    Ok(Some(None))
+}
+
+/// The addresses of the resources of a type.
+async fn discover(remote: &Remote, ty: u16) -> Result<Vec<String>, NotFetched> {
+    let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
+    let one = |name: &str, value: String| (name.to_string(), vec![value]);
+    request.query = vec![one("fu", "1".into()), one("ty", ty.to_string())];
+    match ask(remote, &request).await {
+        Ok(found) => Ok(texts(found.get("m2m:uril")).unwrap_or_default()),
+        Err(NotFetched::Refused(Rsc::NotFound, _)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn retrieve(remote: &Remote, address: &str) -> Result<Value, NotFetched> {
+    let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
+    let to = Target::from_address(address).map_err(|e| NoAnswer::Failed(e.to_string()))?;
+    // Of whatever CSE it says that it is, it is asked for where it was told.
+    request.to.resource = to.resource;
+    ask(remote, &request).await
+}
+
+async fn ask(remote: &Remote, request: &RequestPrimitive) -> Result<Value, NotFetched> {
+    let patience = Duration::from_secs(remote.peer.timeout_seconds);
+    let response = remote.ask(request, patience).await?;
+    match response.rsc {
+        Rsc::Ok => Ok(serde_json::from_slice(&response.content.unwrap_or_default())?),
+        rsc => Err(NotFetched::Refused(rsc, reason(&response))),
+    }
+}
+
+fn texts(value: Option<&Value>) -> Option<Vec<String>> {
+    let texts = value?.as_array()?.iter().filter_map(Value::as_str);
+    Some(texts.map(Into::into).collect())
+}

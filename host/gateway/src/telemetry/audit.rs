@@ -1,0 +1,404 @@
+//! The audit trail: who got in, who was refused, and which policy was in force.
+//!
+//! A function an event, so that names and fields are the same wherever it happens: they are
+//! documented in docs/operations.md, and programs rely on them. There is never a key, an
+//! authentication tag or the content of a request among them.
+//!
+//! Events that a peer can cause are written one by one up to a rate, and summed up beyond it. Two kinds
+//! are written each time, for their work is bounded by itself: the bindings of AE-IDs, and revocations.
+
+pub mod chain;
+mod repeats;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+
+use saegis_onem2m::association::SecurityAssociation;
+use saegis_onem2m::id::{AeIdStem, CredentialId};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::timestamp;
+use saegis_policy::{Fault, Generation, ModuleFault, Shown};
+
+use crate::admin::status;
+use crate::listener::peer_limits::widest_network;
+use repeats::{By, Kind, Repeats, Source, Subject, Sum};
+
+/// The target of security events, by which the trail is told from the rest of the log.
+pub const TARGET: &str = "saegis::audit";
+
+/// The target of refused requests, which have a file of their own: they do not drive out the others.
+pub const REFUSALS: &str = "saegis::audit::refusals";
+
+static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
+
+fn is_single(event: &'static str, by: By, cause: impl Into<String>, subject: Subject) -> bool {
+    let source = Source { event, by, cause: cause.into() };
+    REPEATS.is_single(Kind { source, subject })
+}
+
+/// Returns whether an event of an association is to be written by itself. Another AE-ID or another
+/// network of the peer is news.
+fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool {
+    let subject = Subject {
+        entity: Some(cut(&association.entity().to_string()).into_owned()),
+        peer: Some(widest_network(association.peer.ip())),
+        from: None,
+    };
+    is_single(event, By::Credential(association.credential_id.to_string()), "", subject)
+}
+
+/// Writes the sums that are due of events that were not written by themselves, or all of them.
+pub fn write_sums(all: bool) {
+    REPEATS.sums(all).iter().for_each(sum);
+}
+
+fn sum(Sum { kind: Kind { source, subject }, count, since, until }: &Sum) {
+    let Subject { entity, peer, from } = subject;
+    let (mut peer, mut credential_id, mut module) = (peer.as_ref(), None, None);
+    let by = match &source.by {
+        By::Credential(id) => credential_id.insert(id),
+        By::Peer(network) => peer.insert(network),
+        By::Module(name) => module.insert(name),
+        By::Others => "others",
+    };
+    let (of, cause) = (source.event, Some(source.cause.as_str()).filter(|cause| !cause.is_empty()));
+    let (since, until) = (timestamp::format(*since), timestamp::format(*until));
+    macro_rules! write {
+        ($target:expr) => {
+            tracing::warn!(target: $target, event = "audit.repeated", of, credential_id, peer, module,
+                entity, from, cause, count, since, until,
+                "{count} more {of} of {by} from {since} to {until}")
+        };
+    }
+    match of {
+        "request.refused" | "module.failed" => write!(REFUSALS),
+        _ => write!(TARGET),
+    }
+}
+
+/// Records that lines of the trails were lost.
+pub fn lines_lost(lines: u64) {
+    tracing::error!(target: TARGET, event = "audit.lines-lost", lines,
+        "{lines} lines of the audit trail are lost");
+}
+
+/// Records a command of the gateway's owner, or of root, that changes the gateway.
+pub fn administered(command: &str, uid: u32) {
+    let command = &*cut(command);
+    tracing::info!(target: TARGET, event = "admin.command", command, uid,
+        "the user {uid} asked for {command}");
+}
+
+/// Longest text from outside that is repeated, and longest reason, in characters.
+const MAX_TEXT: usize = 256;
+const MAX_REASON: usize = 1000;
+
+/// The gateway serves.
+pub fn ready(address: SocketAddr, generation: &Generation) {
+    tracing::info!(target: TARGET, event = "gateway.ready", %address,
+        generation = generation.number, version = env!("CARGO_PKG_VERSION"), "ready");
+}
+
+/// The gateway takes no new connections and lets the requests at hand finish.
+pub fn stopping(associations: usize, seconds: u64) {
+    tracing::info!(target: TARGET, event = "gateway.stopping", associations,
+        "stopping; associations have {seconds} s to finish their requests");
+}
+
+/// The gateway ends.
+pub fn stopped(associations: usize, how: &str) {
+    write_sums(true);
+    if associations == 0 {
+        tracing::info!(target: TARGET, event = "gateway.stopped", associations, "{how}");
+    } else {
+        tracing::warn!(target: TARGET, event = "gateway.stopped", associations, "{how}");
+    }
+}
+
+/// A handshake is finished.
+pub fn established(association: &SecurityAssociation) {
+    if !is_single_of("association.established", association) {
+        return;
+    }
+    tracing::info!(
+        target: TARGET,
+        event = "association.established",
+        association = association.id,
+        peer = %association.peer,
+        saef = %association.saef,
+        credential_id = %association.credential_id,
+        entity = %association.entity(),
+        protocol = association.protocol,
+        suite = association.suite,
+        "association established with {}", association.entity()
+    );
+}
+
+/// An association has ended.
+pub fn ended(association: &SecurityAssociation, why: &str) {
+    if !is_single_of("association.ended", association) {
+        return;
+    }
+    tracing::info!(
+        target: TARGET,
+        event = "association.ended",
+        association = association.id,
+        peer = %association.peer,
+        credential_id = %association.credential_id,
+        why,
+        "association ended: {why}"
+    );
+}
+
+/// An association is to end, for policy does not vouch for it any more.
+pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
+    let why = cut_to(why, MAX_REASON);
+    tracing::warn!(
+        target: TARGET,
+        event = "association.revoked",
+        association = association.id,
+        credential_id = %association.credential_id,
+        generation,
+        why = &*why,
+        "the association ends, for its credential no longer holds: {why}"
+    );
+}
+
+/// An association is to end, for its credential has another one and no place for more.
+pub fn superseded(association: &SecurityAssociation, most: usize) {
+    if !is_single_of("association.superseded", association) {
+        return;
+    }
+    tracing::warn!(
+        target: TARGET,
+        event = "association.superseded",
+        association = association.id,
+        credential_id = %association.credential_id,
+        "the association ends, for its credential has more than {most} of them \
+         (limits.associations-per-credential)"
+    );
+}
+
+/// The gateway's owner has asked for the end of an association.
+pub fn end_asked(association: &SecurityAssociation) {
+    tracing::info!(
+        target: TARGET,
+        event = "association.end-asked",
+        association = association.id,
+        credential_id = %association.credential_id,
+        "the association ends, for the gateway's owner asked for it"
+    );
+}
+
+/// An association has learnt its AE-ID.
+pub fn learnt(association: &SecurityAssociation) {
+    if !is_single_of("association.learnt", association) {
+        return;
+    }
+    tracing::info!(
+        target: TARGET,
+        event = "association.learnt",
+        association = association.id,
+        credential_id = %association.credential_id,
+        entity = %association.entity(),
+        "the association stands for {} from now on", association.entity()
+    );
+}
+
+/// A credential has got an AE-ID, for good.
+pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
+    tracing::info!(
+        target: TARGET,
+        event = "binding.made",
+        credential_id = %credential,
+        ae_id = %stem,
+        "the credential {credential} has the AE-ID {stem} from now on"
+    );
+}
+
+/// A credential has lost the AE-ID that it had got.
+pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
+    tracing::info!(
+        target: TARGET,
+        event = "binding.freed",
+        credential_id = %credential,
+        ae_id = %stem,
+        why,
+        "the credential {credential} has the AE-ID {stem} no more: {why}"
+    );
+}
+
+/// The gateway's owner has removed an AE.
+pub fn ae_removed(stem: &AeIdStem) {
+    tracing::info!(
+        target: TARGET,
+        event = "ae.removed",
+        ae_id = %stem,
+        "the AE {stem} is deleted, for the gateway's owner asked for it"
+    );
+}
+
+/// An AE was registered, and its association has not learnt an AE-ID.
+pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
+    if !is_single_of("association.nothing-learnt", association) {
+        return;
+    }
+    let why = cut_to(why, MAX_REASON);
+    tracing::warn!(
+        target: TARGET,
+        event = "association.nothing-learnt",
+        association = association.id,
+        credential_id = %association.credential_id,
+        why = &*why,
+        "no AE-ID was learnt: {why}"
+    );
+}
+
+/// A connection came to no association.
+pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
+    if !is_single(
+        "handshake.refused",
+        By::Peer(widest_network(peer.ip())),
+        cause,
+        Subject::default(),
+    ) {
+        return;
+    }
+    let why = cut_to(why, MAX_REASON);
+    tracing::warn!(target: TARGET, event = "handshake.refused", %peer, cause, why = &*why,
+        "handshake refused: {why}");
+}
+
+/// A request was refused before it reached the CSE.
+pub fn request_refused(
+    association: &SecurityAssociation,
+    request_id: &str,
+    from: Option<&str>,
+    rsc: Rsc,
+    why: &str,
+) {
+    let credential = By::Credential(association.credential_id.to_string());
+    let from = &*cut(from.unwrap_or_default());
+    let subject = Subject { from: Some(from.into()), ..Subject::default() };
+    if !is_single("request.refused", credential, rsc.code().to_string(), subject) {
+        return;
+    }
+    let why = cut_to(why, MAX_REASON);
+    tracing::warn!(
+        target: REFUSALS,
+        event = "request.refused",
+        association = association.id,
+        credential_id = %association.credential_id,
+        request_id = &*cut(request_id),
+        from,
+        rsc = rsc.code(),
+        why = &*why,
+        "refused: {why}"
+    );
+}
+
+/// A module failed at a check, and so a request was refused.
+pub fn module_failed(module: &str, fault: &ModuleFault) {
+    if !is_single("module.failed", By::Module(module.into()), fault.cause(), Subject::default()) {
+        return;
+    }
+    tracing::error!(target: REFUSALS, event = "module.failed", module, cause = fault.cause(),
+        "module {module} {fault}");
+}
+
+/// The next generation is in force.
+pub fn in_force(generation: &Generation) {
+    tracing::info!(
+        target: TARGET,
+        event = "generation.in-force",
+        generation = generation.number,
+        "generation {} is in force: {}", generation.number, status::contents(generation)
+    );
+}
+
+/// A generation has ended associations, for these reasons.
+pub fn generation_revoked(generation: &Generation, reasons: &BTreeMap<String, usize>) {
+    let associations: usize = reasons.values().sum();
+    if associations == 0 {
+        return;
+    }
+    let why: Vec<_> = reasons.iter().map(|(why, count)| format!("{count}: {why}")).collect();
+    let why = why.join("; ");
+    let why = cut_to(&why, MAX_REASON);
+    tracing::warn!(
+        target: TARGET,
+        event = "generation.ended-associations",
+        generation = generation.number,
+        associations,
+        why = &*why,
+        "generation {} ends {associations} live associations ({why})", generation.number
+    );
+}
+
+/// What is on disk is the generation in force again, after something else was refused.
+pub fn recovered(generation: &Generation) {
+    tracing::info!(
+        target: TARGET,
+        event = "generation.recovered",
+        generation = generation.number,
+        "what is on disk is good again: it is generation {}, which is in force", generation.number
+    );
+}
+
+/// The next generation was not good, for one of these reasons.
+pub fn generation_refused(in_force: u64, fault: &Fault) {
+    tracing::error!(
+        target: TARGET,
+        event = "generation.refused",
+        in_force,
+        file = %Shown(&fault.file),
+        line = fault.line,
+        column = fault.column,
+        why = fault.what,
+        "{fault}; generation {in_force} stays in force"
+    );
+}
+
+/// The generation in force has the content of a file that is gone.
+pub fn file_missed(in_force: u64, fault: &Fault) {
+    tracing::error!(
+        target: TARGET,
+        event = "policy.file-missed",
+        in_force,
+        file = %Shown(&fault.file),
+        why = fault.what,
+        "{fault}; generation {in_force} goes on with what it had"
+    );
+}
+
+fn cut(text: &str) -> Cow<'_, str> {
+    cut_to(text, MAX_TEXT)
+}
+
+/// Cut, and without what could make a line of its own or move a terminal's cursor.
+fn cut_to(text: &str, most: usize) -> Cow<'_, str> {
+    let text = match text.char_indices().nth(most) {
+        Some((end, _)) => text.get(..end).unwrap_or_default(),
+        None => text,
+    };
+    if text.contains(char::is_control) {
+        Cow::Owned(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_is_cut() {
+        assert_eq!(cut("Clight-AE1"), "Clight-AE1");
+        assert_eq!(cut("a\nINFO b\u{1b}[0m"), "a\u{fffd}INFO b\u{fffd}[0m");
+        let long = "é".repeat(MAX_TEXT + 1);
+        assert_eq!(cut(&long).chars().count(), MAX_TEXT);
+    }
+}

@@ -1,0 +1,416 @@
+//! What is counted, in the form that Prometheus reads.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use saegis_onem2m::association::Saef;
+use saegis_onem2m::id::CseId;
+use saegis_onem2m::primitive::Operation;
+use saegis_onem2m::rsc::Rsc;
+use saegis_policy::{Compared, Decided, Expiry, ExpiryKind, Generation, Observer, Outcome, Policy};
+
+use crate::telemetry::decision_log::LostDecisions;
+use crate::telemetry::logging::Written;
+
+/// Handshakes, requests to the CSE: 1 ms to 16 s.
+fn slow() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+/// Decisions: 2 µs to 64 ms.
+fn quick() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_002, 2.0, 16))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySaef {
+    saef: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCall {
+    module: String,
+    hook: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByHook {
+    module: String,
+    hook: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFault {
+    module: String,
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRequest {
+    operation: &'static str,
+    rsc: KnownRsc,
+}
+
+/// A code that the specification has, or any other: what another CSE or a module makes up gets no
+/// series of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct KnownRsc(Option<u16>);
+
+impl KnownRsc {
+    fn of(rsc: Rsc) -> Self {
+        match rsc {
+            Rsc::Other(_) => Self(None),
+            known => Self(Some(known.code())),
+        }
+    }
+}
+
+impl EncodeLabelValue for KnownRsc {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self.0 {
+            Some(code) => write!(encoder, "{code}"),
+            None => encoder.write_str("other"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCertificate {
+    names: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByExpiry {
+    kind: &'static str,
+    file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMaf {
+    maf: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFile {
+    file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCse {
+    cse: String,
+}
+
+/// All that is counted.
+pub struct Metrics {
+    registry: Registry,
+    associations: Family<BySaef, Gauge>,
+    handshakes: Family<ByOutcome, Counter>,
+    handshake_time: Histogram,
+    requests: Family<ByRequest, Counter>,
+    upstream_time: Histogram,
+    generation: Gauge,
+    certificates: Family<ByCertificate, Gauge>,
+    expiries: Family<ByExpiry, Gauge>,
+    expired_rows: Family<ByFile, Gauge>,
+    maf_keys: Family<ByMaf, Gauge>,
+    peers: Family<ByCse, Gauge>,
+    reloads: Family<ByOutcome, Counter>,
+    policy_behind: Gauge,
+    configuration_changed: Gauge,
+    disk_threads: Gauge,
+    lost_log: Counter,
+    lost_trail: Counter,
+    calls: Calls,
+    written: Written,
+    lost_recorded: Counter,
+    lost_decisions: Option<LostDecisions>,
+}
+
+/// What is counted of modules' calls.
+#[derive(Clone)]
+pub struct Calls {
+    decisions: Family<ByCall, Counter>,
+    time: Family<ByHook, Histogram, fn() -> Histogram>,
+    faults: Family<ByFault, Counter>,
+    shadows: Family<ByCall, Counter>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new(written: Written, lost_decisions: Option<LostDecisions>) -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("saegis"),
+            associations: Family::default(),
+            handshakes: Family::default(),
+            handshake_time: slow(),
+            requests: Family::default(),
+            upstream_time: slow(),
+            generation: Gauge::default(),
+            certificates: Family::default(),
+            expiries: Family::default(),
+            expired_rows: Family::default(),
+            maf_keys: Family::default(),
+            peers: Family::default(),
+            reloads: Family::default(),
+            policy_behind: Gauge::default(),
+            configuration_changed: Gauge::default(),
+            disk_threads: Gauge::default(),
+            lost_log: Counter::default(),
+            lost_trail: Counter::default(),
+            calls: Calls {
+                decisions: Family::default(),
+                time: Family::new_with_constructor(quick),
+                faults: Family::default(),
+                shadows: Family::default(),
+            },
+            lost_recorded: Counter::default(),
+            written,
+            lost_decisions,
+        };
+        metrics.told()
+    }
+
+    fn told(mut self) -> Self {
+        let to = &mut self.registry;
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        to.register("build", "The version that runs", Info::new(version));
+        to.register("associations", "Live associations by SAEF", self.associations.clone());
+        to.register(
+            "handshakes",
+            "Connections by what came of them: established, or the cause of the refusal",
+            self.handshakes.clone(),
+        );
+        to.register_with_unit(
+            "handshake",
+            "From the connection to the association",
+            Unit::Seconds,
+            self.handshake_time.clone(),
+        );
+        to.register(
+            "requests",
+            "Requests by operation and Response Status Code",
+            self.requests.clone(),
+        );
+        to.register_with_unit(
+            "upstream",
+            "From a request's passing to the CSE to its answer",
+            Unit::Seconds,
+            self.upstream_time.clone(),
+        );
+        to.register("generation", "The generation of policy in force", self.generation.clone());
+        to.register_with_unit(
+            "own_certificate_expiry",
+            "When the gateway's own certificates end, in seconds since 1970",
+            Unit::Seconds,
+            self.certificates.clone(),
+        );
+        to.register_with_unit(
+            "expiry",
+            "When authorities, revocation lists and the first row of a table end, in seconds since 1970",
+            Unit::Seconds,
+            self.expiries.clone(),
+        );
+        to.register(
+            "expired_rows",
+            "Rows of policy tables that have ended",
+            self.expired_rows.clone(),
+        );
+        to.register_with_unit(
+            "maf_key_expiry",
+            "When the first key in hand of a MAF ends, in seconds since 1970",
+            Unit::Seconds,
+            self.maf_keys.clone(),
+        );
+        to.register(
+            "peer_registered",
+            "Whether this CSE is registered with another",
+            self.peers.clone(),
+        );
+        to.register("reloads", "Reloads of policy by outcome", self.reloads.clone());
+        to.register(
+            "policy_behind",
+            "Whether an older policy is in force than the one on disk, which was refused or is loading",
+            self.policy_behind.clone(),
+        );
+        to.register(
+            "configuration_changed",
+            "Whether the configuration on disk is another than at the start",
+            self.configuration_changed.clone(),
+        );
+        to.register(
+            "policy_file_threads",
+            "Threads that read policy files, those among them that a file system holds up",
+            self.disk_threads.clone(),
+        );
+        to.register(
+            "decisions",
+            "Calls of modules by module, hook and outcome",
+            self.calls.decisions.clone(),
+        );
+        to.register_with_unit(
+            "decision",
+            "Calls of modules, the wait for a sandbox included",
+            Unit::Seconds,
+            self.calls.time.clone(),
+        );
+        to.register("sandbox_faults", "Calls that failed, by cause", self.calls.faults.clone());
+        to.register(
+            "shadow_decisions",
+            "Decisions compared with those of shadow modules, by module, hook and outcome",
+            self.calls.shadows.clone(),
+        );
+        to.register(
+            "decisions_not_recorded",
+            "Decisions that were to be recorded and could not be",
+            self.lost_recorded.clone(),
+        );
+        to.register("log_lines_lost", "Lines of the log that were lost", self.lost_log.clone());
+        to.register(
+            "audit_lines_lost",
+            "Lines of the audit trail that were lost",
+            self.lost_trail.clone(),
+        );
+        self
+    }
+
+    /// What is told of modules' calls.
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    /// An association was established after so long.
+    pub fn established(&self, saef: Saef, after: Duration) {
+        self.handshakes.get_or_create(&ByOutcome { outcome: "established" }).inc();
+        self.handshake_time.observe(after.as_secs_f64());
+        self.associations.get_or_create(&BySaef { saef: saef.to_string() }).inc();
+    }
+
+    /// An association has ended.
+    pub fn ended(&self, saef: Saef) {
+        self.associations.get_or_create(&BySaef { saef: saef.to_string() }).dec();
+    }
+
+    /// A connection came to no association.
+    pub fn refused(&self, cause: &'static str) {
+        self.handshakes.get_or_create(&ByOutcome { outcome: cause }).inc();
+    }
+
+    /// A request was answered; where it could not be read, its operation is not known.
+    pub fn answered(&self, operation: Option<Operation>, rsc: Rsc) {
+        let operation = operation.map_or("unknown", Operation::name);
+        self.requests.get_or_create(&ByRequest { operation, rsc: KnownRsc::of(rsc) }).inc();
+    }
+
+    /// The CSE behind has answered, or has not in time.
+    pub fn upstream(&self, after: Duration) {
+        self.upstream_time.observe(after.as_secs_f64());
+    }
+
+    /// A generation is in force.
+    pub fn in_force(&self, generation: &Generation) {
+        self.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
+        self.certificates.clear();
+        for own in generation.certificates().iter().flat_map(|c| &c.own) {
+            let ends = seconds(own.not_after());
+            self.certificates.get_or_create(&ByCertificate { names: own.to_string() }).set(ends);
+        }
+    }
+
+    /// What ends by itself, and when.
+    pub fn expiries(&self, expiries: &[Expiry]) {
+        self.expiries.clear();
+        self.expired_rows.clear();
+        for Expiry { kind, name, at, expired_rows, .. } in expiries {
+            let file = name.clone();
+            match kind {
+                // They have a metric of their own.
+                ExpiryKind::OwnCertificate => continue,
+                ExpiryKind::Rows => {
+                    let rows = i64::try_from(*expired_rows).unwrap_or(i64::MAX);
+                    self.expired_rows.get_or_create(&ByFile { file: file.clone() }).set(rows);
+                }
+                ExpiryKind::Anchor | ExpiryKind::RevocationList => {}
+            }
+            let Some(ends) = at.map(seconds) else { continue };
+            let of = self.expiries.get_or_create(&ByExpiry { kind: kind.name(), file });
+            // Of several in a file, the first that ends.
+            if of.get() == 0 || ends < of.get() {
+                of.set(ends);
+            }
+        }
+    }
+
+    /// When the first key in hand of each MAF ends.
+    pub fn maf_keys(&self, first_ends: Vec<(String, SystemTime)>) {
+        self.maf_keys.clear();
+        for (maf, at) in first_ends {
+            self.maf_keys.get_or_create(&ByMaf { maf }).set(seconds(at));
+        }
+    }
+
+    /// This CSE is registered with another, or is not.
+    pub fn registered(&self, cse: &CseId, is: bool) {
+        self.peers.get_or_create(&ByCse { cse: cse.to_string() }).set(is.into());
+    }
+
+    /// A reload was made.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// All that was counted, as text.
+    ///
+    /// # Errors
+    /// None, as far as a text can be written to memory.
+    pub fn text(&self, policy: &Policy) -> Result<String, fmt::Error> {
+        self.policy_behind.set(policy.disk_state().behind().is_some().into());
+        self.configuration_changed.set(policy.configuration_changed().is_some().into());
+        self.disk_threads.set(i64::try_from(policy.busy_threads()).unwrap_or(i64::MAX));
+        self.lost_log.inner().store(self.written.lost_of_log(), Ordering::Relaxed);
+        self.lost_trail.inner().store(self.written.lost_of_trails(), Ordering::Relaxed);
+        let lost = self.lost_decisions.as_ref().map_or(0, LostDecisions::count);
+        self.lost_recorded.inner().store(lost, Ordering::Relaxed);
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+/// Seconds since 1970.
+fn seconds(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Observer for Calls {
+    fn decided(&self, decided: &Decided<'_>) {
+        let (module, hook) = (decided.module.to_string(), decided.hook.name());
+        if let Outcome::Failed(fault) = decided.outcome {
+            let cause = fault.cause();
+            self.faults.get_or_create(&ByFault { module: module.clone(), cause }).inc();
+        }
+        let took = decided.took.as_secs_f64();
+        self.time.get_or_create(&ByHook { module: module.clone(), hook }).observe(took);
+        let outcome = decided.outcome.name();
+        self.decisions.get_or_create(&ByCall { module, hook, outcome }).inc();
+    }
+    fn compared(&self, compared: &Compared<'_>) {
+        let (module, hook) = (compared.module.to_string(), compared.hook.name());
+        let outcome = compared.comparison.name();
+        self.shadows.get_or_create(&ByCall { module, hook, outcome }).inc();
+    }
+}

@@ -85,8 +85,8 @@ fn decisions(c: &mut Criterion) {
         release: Some("3".into()),
         resource_type: Some(4),
         content: Content::parse(Bytes::from_static(br#"{"m2m:cin":{"con":"on"}}"#)).ok(),
-        query: Vec::new(),
-        parameters: Vec::new(),
+        options: Vec::new(),
+        parameters: Default::default(),
         source_address: None,
         credential: None,
     };

@@ -114,7 +114,7 @@ fn is_name(segment: &str) -> bool {
 fn parts_of(r: &RequestPrimitive) -> impl PartialEq + std::fmt::Debug {
     let content = r.content.as_ref().map(|c| (c.bytes(), c.named_originators()));
     let from = (r.operation, &r.to.resource, &r.from, &r.request_id, &r.release);
-    (from, r.resource_type, content, &r.query, &r.parameters)
+    (from, r.resource_type, content, &r.options, &r.parameters)
 }
 
 fn response(headers: &HeaderMap, body: Bytes) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use saegis_onem2m::http::read_query;
 use saegis_onem2m::id::CseId;
+use saegis_onem2m::parameter::{Parameter, Parameters};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
@@ -41,8 +42,8 @@ pub(crate) fn request(
         release: Some("3".into()),
         resource_type: None,
         content: content.map(|c| Content::parse(c.to_string().into()).unwrap()),
-        query: read_query(query).unwrap(),
-        parameters: Vec::new(),
+        options: read_query(query).unwrap(),
+        parameters: Default::default(),
         source_address: None,
         credential: None,
     }
@@ -279,4 +280,9 @@ impl Bench {
     pub(crate) fn delete(&self, from: &str, path: &str) -> Reply {
         self.send(&request(Operation::Delete, path, Some(from), None))
     }
+}
+
+/// Parameters as a list.
+pub(crate) fn listed(parameters: &Parameters) -> Vec<(Parameter, String)> {
+    parameters.iter().map(|(parameter, value)| (parameter, value.to_owned())).collect()
 }

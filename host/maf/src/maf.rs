@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::id::{AbsoluteId, CredentialId};
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::timestamp::{REQUEST_EXPIRATION, check_times};
+use saegis_onem2m::timestamp::check_times;
 
 use crate::keys::Decoy;
 use crate::record::{Seconds, seconds};
@@ -25,7 +26,8 @@ use crate::{names, sweep};
 const RELEASES: [&str; 4] = ["2a", "3", "4", "5"];
 
 /// Parameters that change nothing here.
-const PASSED_OVER: [&str; 3] = ["x-m2m-ot", "x-m2m-ec", "x-m2m-vsi"];
+const IGNORED: [Parameter; 3] =
+    [Parameter::OriginatingTimestamp, Parameter::EventCategory, Parameter::VendorInformation];
 
 /// Who asks.
 #[derive(Clone)]
@@ -208,13 +210,13 @@ fn check_parameters(request: &RequestPrimitive, now: Seconds) -> Result<(), Refu
     if request.release.as_deref().is_some_and(|release| !RELEASES.contains(&release)) {
         return Err(Refusal::Release);
     }
-    if !request.query.is_empty() {
+    if !request.options.is_empty() {
         return Err(Refusal::Query);
     }
     check_times(&request.parameters, SystemTime::UNIX_EPOCH + Duration::from_secs(now))?;
-    let known = |name: &str| name == REQUEST_EXPIRATION || PASSED_OVER.contains(&name);
-    match request.parameters.iter().find(|(name, _)| !known(name)) {
-        Some((name, _)) => Err(Refusal::Parameter(name)),
+    let known = |p: &Parameter| *p == Parameter::RequestExpiration || IGNORED.contains(p);
+    match request.parameters.iter().find(|(parameter, _)| !known(parameter)) {
+        Some((parameter, _)) => Err(Refusal::Parameter(parameter)),
         None => Ok(()),
     }
 }

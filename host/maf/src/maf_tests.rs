@@ -1,6 +1,7 @@
 //! Every operation, done and refused.
 
 use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Content, Operation};
 use saegis_onem2m::target::Target;
 
@@ -359,9 +360,12 @@ fn what_is_no_request_to_this_maf_is_refused() {
     assert_eq!(with(&|r| r.operation = Operation::Create), 4005);
     assert_eq!(with(&|r| r.release = Some("1".into())), 4001);
     assert_eq!(with(&|r| r.release = None), 2000);
-    assert_eq!(with(&|r| r.query.push(("rcn".into(), vec!["1".into()]))), 4000);
-    assert_eq!(with(&|r| r.parameters.push(("x-m2m-rtu", "x".into()))), 5001);
-    assert_eq!(with(&|r| r.parameters.push(("x-m2m-ot", "20270115T080000".into()))), 2000);
+    assert_eq!(with(&|r| r.options.push(("rcn".into(), vec!["1".into()]))), 4000);
+    assert_eq!(with(&|r| r.parameters.set(Parameter::ResponseTargets, "x")), 5001);
+    assert_eq!(
+        with(&|r| r.parameters.set(Parameter::OriginatingTimestamp, "20270115T080000")),
+        2000
+    );
     for (left, rsc) in [
         ("1000", 2000),
         ("0", 4008),
@@ -370,7 +374,7 @@ fn what_is_no_request_to_this_maf_is_refused() {
         ("20260101T000000", 4008),
         ("20280101T000000", 2000),
     ] {
-        assert_eq!(with(&|r| r.parameters.push(("x-m2m-ret", left.into()))), rsc, "{left}");
+        assert_eq!(with(&|r| r.parameters.set(Parameter::RequestExpiration, left)), rsc, "{left}");
     }
     // Of what a create says.
     let create = |ty: Option<u16>, content: Option<&str>| {

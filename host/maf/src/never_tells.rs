@@ -107,8 +107,8 @@ proptest! {
             release: None,
             resource_type: ty,
             content,
-            query: vec![],
-            parameters: vec![],
+            options: vec![],
+            parameters: Default::default(),
             source_address: None,
             credential: None,
         };

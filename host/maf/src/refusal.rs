@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
     Time(#[from] TimeFault),
     /// A parameter that is not supported.
     #[error("the parameter {0} is not supported")]
-    Parameter(&'static str),
+    Parameter(saegis_onem2m::parameter::Parameter),
     /// A query string.
     #[error("a request to a MAF has no query string")]
     Query,

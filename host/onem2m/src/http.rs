@@ -4,9 +4,10 @@
 //! primitive, so nothing that was not understood can reach an upstream.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 
+use crate::parameter::{Parameter, Parameters};
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use crate::resource::ResourceType;
 use crate::rsc::Rsc;
@@ -27,23 +28,36 @@ pub const JSON: &str = "application/json";
 const RES_JSON: &str = "application/vnd.onem2m-res+json";
 const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
 
-/// Parameters of a request that are passed on as they are (TS-0009 clause 6.4).
-const REQUEST_PARAMETERS: [&str; 10] = [
-    "x-m2m-ot",
-    "x-m2m-rst",
-    "x-m2m-ret",
-    "x-m2m-oet",
-    "x-m2m-ec",
-    "x-m2m-gid",
-    "x-m2m-rtu",
-    "x-m2m-vsi",
-    "x-m2m-as",
-    "x-m2m-asri",
+/// Header fields of the parameters of a request (TS-0009 clause 6.4).
+const REQUEST_PARAMETERS: [(&str, Parameter); 11] = [
+    ("x-m2m-ot", Parameter::OriginatingTimestamp),
+    ("x-m2m-rst", Parameter::ResultExpiration),
+    ("x-m2m-ret", Parameter::RequestExpiration),
+    ("x-m2m-oet", Parameter::ExecutionTime),
+    ("x-m2m-ec", Parameter::EventCategory),
+    ("x-m2m-gid", Parameter::GroupRequestId),
+    ("x-m2m-rtu", Parameter::ResponseTargets),
+    ("x-m2m-vsi", Parameter::VendorInformation),
+    ("x-m2m-as", Parameter::AuthorizationSignatures),
+    ("x-m2m-asri", Parameter::SignatureRequest),
+    ("authorization", Parameter::Tokens),
 ];
 
-/// Parameters of a response that are passed on as they are.
-const RESPONSE_PARAMETERS: [&str; 7] =
-    ["x-m2m-ot", "x-m2m-rst", "x-m2m-ec", "x-m2m-cts", "x-m2m-cto", "x-m2m-vsi", "x-m2m-ati"];
+/// Header fields of the parameters of a response.
+const RESPONSE_PARAMETERS: [(&str, Parameter); 7] = [
+    ("x-m2m-ot", Parameter::OriginatingTimestamp),
+    ("x-m2m-rst", Parameter::ResultExpiration),
+    ("x-m2m-ec", Parameter::EventCategory),
+    ("x-m2m-cts", Parameter::ContentStatus),
+    ("x-m2m-cto", Parameter::ContentOffset),
+    ("x-m2m-vsi", Parameter::VendorInformation),
+    ("x-m2m-ati", Parameter::AssignedTokenIds),
+];
+
+/// The header field of a parameter.
+fn field(of: &[(&'static str, Parameter)], parameter: Parameter) -> Option<&'static str> {
+    of.iter().find(|(_, p)| *p == parameter).map(|(field, _)| *field)
+}
 
 /// Longest header field value of a parameter, in bytes.
 const MAX_VALUE: usize = 1024;
@@ -154,19 +168,16 @@ fn request_parts(
         }
         _ => {}
     }
-    let query = read_query(uri.query().unwrap_or_default())?;
+    let options = read_query(uri.query().unwrap_or_default())?;
     // A POST is a create by the type in its Content-Type, and names its creator in its content. It has
     // no filter in which the same names would be conditions.
     let elsewhere = |name: &str| NOT_IN_QUERY_OF_POST.iter().any(|n| n.eq_ignore_ascii_case(name));
-    if post && let Some((name, _)) = query.iter().find(|(name, _)| elsewhere(name)) {
+    if post && let Some((name, _)) = options.iter().find(|(name, _)| elsewhere(name)) {
         return Err(bad(format!(
             "the query string of a POST has {name}, whose place is the Content-Type or the content"
         )));
     }
-    let mut parameters = named(headers, &REQUEST_PARAMETERS)?;
-    if let Some(tokens) = single(headers, AUTHORIZATION.as_str())? {
-        parameters.push(("authorization", tokens.into()));
-    }
+    let parameters = named(headers, &REQUEST_PARAMETERS)?;
     Ok(RequestPrimitive {
         operation,
         to,
@@ -175,7 +186,7 @@ fn request_parts(
         release: single(headers, RELEASE)?.map(Into::into),
         resource_type,
         content,
-        query,
+        options,
         parameters,
         source_address: None,
         credential: None,
@@ -197,7 +208,7 @@ pub fn write_request(
         Operation::Delete => Method::DELETE,
     };
     let mut path = request.to.to_path(at);
-    for (i, (name, value)) in request.query.iter().enumerate() {
+    for (i, (name, value)) in request.options.iter().enumerate() {
         path.push(if i == 0 { '?' } else { '&' });
         path.extend(percent_encoding::utf8_percent_encode(name, QUERY));
         path.push('=');
@@ -217,8 +228,10 @@ pub fn write_request(
     if let Some(release) = &request.release {
         builder = builder.header(RELEASE, release);
     }
-    for (name, value) in &request.parameters {
-        builder = builder.header(*name, value);
+    for (parameter, value) in request.parameters.iter() {
+        if let Some(field) = field(&REQUEST_PARAMETERS, parameter) {
+            builder = builder.header(field, value);
+        }
     }
     let body = match &request.content {
         None => Bytes::new(),
@@ -291,8 +304,10 @@ pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
     if let Some(location) = &response.content_location {
         put("content-location", location);
     }
-    for (name, value) in &response.parameters {
-        put(name, value);
+    for (parameter, value) in response.parameters.iter() {
+        if let Some(field) = field(&RESPONSE_PARAMETERS, parameter) {
+            put(field, value);
+        }
     }
     if !out.body().is_empty() {
         out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -318,12 +333,12 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Bin
 
 fn named(
     headers: &HeaderMap,
-    names: &[&'static str],
-) -> Result<Vec<(&'static str, String)>, BindingError> {
-    let mut found = Vec::new();
-    for &name in names {
-        if let Some(value) = single(headers, name)? {
-            found.push((name, value.into()));
+    fields: &[(&'static str, Parameter)],
+) -> Result<Parameters, BindingError> {
+    let mut found = Parameters::default();
+    for &(field, parameter) in fields {
+        if let Some(value) = single(headers, field)? {
+            found.set(parameter, value);
         }
     }
     Ok(found)

@@ -44,8 +44,9 @@ fn a_create_is_read_whole() {
     assert_eq!(r.from.as_deref(), Some("Clight-AE1"));
     assert_eq!(r.request_id, "r1");
     assert_eq!(r.resource_type, Some(2));
-    assert_eq!(r.query("rcn").unwrap(), ["3"]);
-    assert_eq!(r.parameters, [("x-m2m-ot", "20261124T093000".to_string())]);
+    assert_eq!(r.option("rcn").unwrap(), ["3"]);
+    let ot = r.parameters.get(Parameter::OriginatingTimestamp);
+    assert_eq!((ot, r.parameters.iter().count()), (Some("20261124T093000"), 1));
 
     let out = write_request(&r, &CseId::parse("mn-cse-123456").unwrap()).unwrap();
     assert_eq!(out.uri(), "/~/mn-cse-123456/cse?rcn=3");
@@ -217,12 +218,12 @@ fn a_plus_separates_and_an_escaped_one_does_not() {
         ("lbl=", &[""]),
     ] {
         let r = read(Method::GET, &format!("/x?{query}"), &[RI], "").unwrap();
-        assert_eq!(r.query("lbl").unwrap(), elements, "{query}");
+        assert_eq!(r.option("lbl").unwrap(), elements, "{query}");
         let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
         assert_eq!(out.uri().query(), Some(query));
     }
     let r = read(Method::GET, "/x?lbl", &[RI], "").unwrap();
-    assert_eq!(r.query, [("lbl".to_string(), vec![String::new()])]);
+    assert_eq!(r.options, [("lbl".to_string(), vec![String::new()])]);
     assert_eq!(rsc(read(Method::GET, "/x?lbl=a+%ff", &[RI], "")), Rsc::BadRequest);
 }
 
@@ -323,13 +324,13 @@ proptest! {
         let fields = [("X-M2M-Origin", from.as_str()), ("X-M2M-RI", id.as_str()), ("X-M2M-RVI", "4")];
         let mut first = read(Method::GET, &path, &fields, "");
         if let Ok(first) = &mut first {
-            first.query.push(("lbl".into(), value));
+            first.options.push(("lbl".into(), value));
             let out = write_request(first, &at).unwrap();
             let second = read_request(out.method(), out.uri(), out.headers(), Bytes::new()).unwrap();
             prop_assert_eq!(&second.from, &first.from);
             prop_assert_eq!(&second.request_id, &first.request_id);
             prop_assert_eq!(&second.release, &first.release);
-            prop_assert_eq!(&second.query, &first.query);
+            prop_assert_eq!(&second.options, &first.options);
             prop_assert_eq!(&second.to.resource, &first.to.resource);
         }
     }

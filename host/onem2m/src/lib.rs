@@ -23,6 +23,10 @@ pub mod exported;
 #[cfg(feature = "host")]
 pub mod http;
 #[cfg(feature = "host")]
+pub mod json;
+#[cfg(feature = "host")]
+pub mod parameter;
+#[cfg(feature = "host")]
 pub mod primitive;
 #[cfg(feature = "host")]
 pub mod resource;

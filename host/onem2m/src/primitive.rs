@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::id::CredentialId;
+use crate::parameter::Parameters;
 use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
@@ -58,11 +59,12 @@ pub struct RequestPrimitive {
     pub resource_type: Option<u16>,
     /// The representation in JSON.
     pub content: Option<Content>,
-    /// Filter criteria, result content and whatever else the query string held, in order. A value
-    /// is a list of one element or more, for any of them may be one.
-    pub query: Vec<(String, Vec<String>)>,
-    /// Further parameters that travel in header fields of their own, by lower-case field name.
-    pub parameters: Vec<(&'static str, String)>,
+    /// Response Type, Result Content, Filter Criteria and the like, by their short names and in order
+    /// (TS-0004 clauses 8.2.2 and 8.2.5). A value is a list of one element or more, for any of them may
+    /// be one.
+    pub options: Vec<(String, Vec<String>)>,
+    /// Further parameters.
+    pub parameters: Parameters,
     /// The address that the packets came from that carried it (rq_ip of TS-0003 clause 7.1.2), where
     /// it is known. It is no part of the message: whoever takes the connection enters it.
     pub source_address: Option<IpAddr>,
@@ -92,8 +94,8 @@ impl RequestPrimitive {
             release: Some("3".into()),
             resource_type: None,
             content: None,
-            query: Vec::new(),
-            parameters: Vec::new(),
+            options: Vec::new(),
+            parameters: Parameters::default(),
             source_address: None,
             credential: None,
         }
@@ -120,10 +122,10 @@ impl RequestPrimitive {
         self.operation == Operation::Create && self.resource_type == Some(kind.number())
     }
 
-    /// The value of a parameter of the query string: a list, mostly of one element.
+    /// The value of an option: a list, mostly of one element.
     #[must_use]
-    pub fn query(&self, name: &str) -> Option<&[String]> {
-        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
+    pub fn option(&self, name: &str) -> Option<&[String]> {
+        self.options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
     }
 }
 
@@ -145,8 +147,8 @@ pub struct ResponsePrimitive {
     pub content: Option<Bytes>,
     /// The address of what was created.
     pub content_location: Option<String>,
-    /// Further parameters that travel in header fields of their own, by lower-case field name.
-    pub parameters: Vec<(&'static str, String)>,
+    /// Further parameters.
+    pub parameters: Parameters,
 }
 
 impl ResponsePrimitive {
@@ -160,7 +162,7 @@ impl ResponsePrimitive {
             release: request.release.clone(),
             content: None,
             content_location: None,
-            parameters: Vec::new(),
+            parameters: Parameters::default(),
         }
     }
 
@@ -175,7 +177,7 @@ impl ResponsePrimitive {
             release: release.map(Into::into),
             content: Some(body.to_string().into()),
             content_location: None,
-            parameters: Vec::new(),
+            parameters: Parameters::default(),
         }
     }
 

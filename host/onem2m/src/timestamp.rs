@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
+use crate::parameter::{Parameter, Parameters};
 use crate::rsc::Rsc;
 
 /// A text that is no m2m:timestamp.
@@ -69,13 +70,9 @@ pub fn parse_relative(text: &str, now: SystemTime) -> Result<SystemTime, Timesta
     }
 }
 
-/// The Request Expiration Timestamp.
-pub const REQUEST_EXPIRATION: &str = "x-m2m-ret";
-/// The Operation Execution Time.
-pub const EXECUTION_TIME: &str = "x-m2m-oet";
-/// The parameters of a request that are absolute or relative times, by their header fields: the two
-/// above and the Result Expiration Timestamp.
-const TIMES: [&str; 3] = [REQUEST_EXPIRATION, "x-m2m-rst", EXECUTION_TIME];
+/// The parameters of a request that are absolute or relative times.
+const TIMES: [Parameter; 3] =
+    [Parameter::RequestExpiration, Parameter::ResultExpiration, Parameter::ExecutionTime];
 
 /// Why a request is not to be carried out at this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,10 +81,10 @@ pub enum TimeFault {
     #[error(
         "the parameter {0} is neither a time such as 20261124T093000 nor a number of milliseconds"
     )]
-    Malformed(&'static str),
+    Malformed(Parameter),
     /// Past.
     #[error("the request has expired: {0} is not in the future")]
-    Past(&'static str),
+    Past(Parameter),
 }
 
 impl TimeFault {
@@ -106,12 +103,9 @@ impl TimeFault {
 ///
 /// # Errors
 /// The first that is malformed or past.
-pub fn check_times(
-    parameters: &[(&'static str, String)],
-    now: SystemTime,
-) -> Result<(), TimeFault> {
+pub fn check_times(parameters: &Parameters, now: SystemTime) -> Result<(), TimeFault> {
     for (name, value) in parameters.iter().filter(|(name, _)| TIMES.contains(name)) {
-        if *name == EXECUTION_TIME && is_at_once(value) {
+        if name == Parameter::ExecutionTime && is_at_once(value) {
             continue;
         }
         match parse_relative(value, now) {
@@ -137,7 +131,7 @@ mod tests {
     fn times_are_absolute_or_relative_and_in_the_future() {
         use TimeFault::{Malformed, Past};
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_512_600);
-        let check = |name, value: &str| check_times(&[(name, value.into())], now);
+        let check = |name, value: &str| check_times(&[(name, value)].into_iter().collect(), now);
         for name in TIMES {
             for good in
                 ["1", "+1", "1000", "9223372036854775807", "20261124T093001", "99991231T235959"]
@@ -161,10 +155,20 @@ mod tests {
                 assert_eq!(check(name, bad), Err(Malformed(name)), "{name} {bad}");
             }
         }
-        assert_eq!(check(REQUEST_EXPIRATION, "0"), Err(Past(REQUEST_EXPIRATION)));
-        assert_eq!(check(EXECUTION_TIME, "0"), Ok(()));
-        assert_eq!(check("x-m2m-ot", "yesterday"), Ok(()), "no business of this check");
-        assert_eq!((Malformed("").rsc(), Past("").rsc()), (Rsc::BadRequest, Rsc::RequestTimeout));
+        assert_eq!(
+            check(Parameter::RequestExpiration, "0"),
+            Err(Past(Parameter::RequestExpiration))
+        );
+        assert_eq!(check(Parameter::ExecutionTime, "0"), Ok(()));
+        assert_eq!(
+            check(Parameter::OriginatingTimestamp, "yesterday"),
+            Ok(()),
+            "no business of this check"
+        );
+        assert_eq!(
+            (Malformed(TIMES[0]).rsc(), Past(TIMES[0]).rsc()),
+            (Rsc::BadRequest, Rsc::RequestTimeout)
+        );
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::task::{self, Poll};
 use std::time::SystemTime;
 
 use saegis_onem2m::id::From;
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
-use saegis_onem2m::timestamp::{REQUEST_EXPIRATION, parse_relative};
+use saegis_onem2m::timestamp::parse_relative;
 
 use crate::access::names;
 use crate::cse::{EmbeddedCse, check_expiration, check_release};
@@ -82,7 +83,7 @@ impl Future for LongPoll {
                 release: self.release.clone(),
                 content: Some(message),
                 content_location: None,
-                parameters: Vec::new(),
+                parameters: Default::default(),
             }
             .into(),
         })
@@ -164,6 +165,5 @@ impl EmbeddedCse {
 }
 
 fn until(request: &RequestPrimitive, now: SystemTime) -> Option<SystemTime> {
-    let (_, value) = request.parameters.iter().find(|(name, _)| *name == REQUEST_EXPIRATION)?;
-    parse_relative(value, now).ok()
+    parse_relative(request.parameters.get(Parameter::RequestExpiration)?, now).ok()
 }

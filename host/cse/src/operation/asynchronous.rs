@@ -2,16 +2,17 @@
 //! nonBlockingRequestAsynch, TS-0001 clause 8.2.2): who gets the result, and what it is written as.
 //!
 //! A request is accepted only if there is a way to each target of its result. The targets are the
-//! originator, or those in `X-M2M-RTU` (Response Type, notificationURI).
+//! originator, or the notification targets of its Response Type.
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use saegis_onem2m::id::From;
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::access::decision::{Access, Originator, demand};
 use crate::access::names;
@@ -31,13 +32,10 @@ use crate::store::Read;
 const RESPONSE_TYPE: &str = "rt";
 const ASYNCHRONOUS: u64 = 2;
 
-/// The header field with the targets of a result. Several are joined with `&` (TS-0009 clause 6.4).
-const TARGETS: &str = "X-M2M-RTU";
-
 /// Whether a request asks to be acknowledged at once and to have its result sent later.
 #[must_use]
 pub fn is_asynchronous(request: &RequestPrimitive) -> bool {
-    let mut found = request.query.iter().filter(|(name, _)| name == RESPONSE_TYPE);
+    let mut found = request.options.iter().filter(|(name, _)| name == RESPONSE_TYPE);
     // One that stands twice is refused with all others that do.
     let (Some((_, value)), None) = (found.next(), found.next()) else { return false };
     matches!(value.as_slice(), [one] if one.parse() == Ok(ASYNCHRONOUS))
@@ -90,7 +88,7 @@ impl EmbeddedCse {
         now: SystemTime,
     ) -> Result<Accepted, Box<ResponsePrimitive>> {
         let mut blocking = request.clone();
-        blocking.query.retain(|(name, _)| name != RESPONSE_TYPE);
+        blocking.options.retain(|(name, _)| name != RESPONSE_TYPE);
         match self.recipients(&blocking, budget, seconds(now)) {
             Ok(recipients) => Ok(Accepted { request: blocking, recipients }),
             Err(refusal) => Err(Box::new(self.refuse(&request, &refusal))),
@@ -124,14 +122,13 @@ impl EmbeddedCse {
         request: &RequestPrimitive,
         now: Seconds,
     ) -> Result<Vec<Reach>, Refusal> {
-        let named = request.parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(TARGETS));
-        let Some((_, named)) = named else {
+        let Some(named) = request.parameters.get(Parameter::ResponseTargets) else {
             return Ok(vec![there_is_a_way(self.originator(read, request, now)?)?]);
         };
         let mut targets = Vec::new();
         for (n, text) in named.split('&').enumerate() {
             if n == MAX_TARGETS {
-                return Err(OptionError::Value(TARGETS).into());
+                return Err(OptionError::Value(Parameter::ResponseTargets.short_name()).into());
             }
             let target = there_is_a_way(self.named(read, request, text.trim(), now)?)?;
             if !targets.contains(&target) {
@@ -163,7 +160,7 @@ impl EmbeddedCse {
         }
     }
 
-    /// Returns where an address in `X-M2M-RTU` is reached. An AE that is not the originator is sent
+    /// Returns where a notification target of the Response Type is reached. An AE that is not the originator is sent
     /// the result only if the originator may notify it.
     fn named(
         &self,
@@ -175,8 +172,9 @@ impl EmbeddedCse {
         if Some(text) == request.from.as_deref() {
             return self.originator(read, request, now);
         }
-        let address = Address::parse(TARGETS, text).map_err(|refusal| match refusal {
-            Refusal::Attribute(_) => OptionError::Value(TARGETS).into(),
+        let name = Parameter::ResponseTargets.short_name();
+        let address = Address::parse(name, text).map_err(|refusal| match refusal {
+            Refusal::Attribute(_) => OptionError::Value(name).into(),
             unsupported => unsupported,
         })?;
         let Address::Resource(target) = &address else {
@@ -189,7 +187,7 @@ impl EmbeddedCse {
                 demand(&who, Access::Notify, &ae.record)?;
                 Ok(reach_ae(read, now, ae.record)?)
             }
-            None => Ok(Reach::Nowhere("X-M2M-RTU names http:// addresses and AEs that are here")),
+            None => Ok(Reach::Nowhere("rt.nu names http:// addresses and AEs that are here")),
         }
     }
 
@@ -229,31 +227,13 @@ fn there_is_a_way(target: Reach) -> Result<Reach, Refusal> {
 
 /// Writes a response primitive as the content of a notification (TS-0004 clause 8.4).
 fn written(from: &str, to: &str, response: &ResponsePrimitive) -> Bytes {
-    let mut primitive = Map::new();
-    let mut enter = |name: &str, value: Value| primitive.insert(name.into(), value);
-    enter("rsc", response.rsc.code().into());
-    enter("rqi", response.request_id.as_str().into());
-    enter("to", to.into());
-    enter("fr", from.into());
-    if let Some(release) = &response.release {
-        enter("rvi", release.as_str().into());
-    }
-    let content = response.content.as_deref().and_then(|c| serde_json::from_slice(c).ok());
-    if let Some(content) = content {
-        enter("pc", content);
-    }
-    // The status and the offset of a content that is a part.
-    for (field, name) in [("x-m2m-cts", "cnst"), ("x-m2m-cto", "cnot")] {
-        let value = response.parameters.iter().find(|(n, _)| *n == field);
-        if let Some(number) = value.and_then(|(_, value)| value.parse::<u64>().ok()) {
-            enter(name, number.into());
-        }
-    }
-    json!({ "m2m:rsp": primitive }).to_string().into()
+    json!({ "m2m:rsp": saegis_onem2m::json::response(response, from, Some(to)) }).to_string().into()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::testing::{Bench, LIGHT1, request};
 
@@ -288,7 +268,7 @@ mod tests {
             let accepted = bench.cse().accept(ask, &bench.budget(), bench.time()).unwrap();
             assert_eq!(accepted.destinations().count(), 0);
             let (blocking, recipients) = accepted.into_parts();
-            assert!(blocking.query.is_empty());
+            assert!(blocking.options.is_empty());
             let mut response = ResponsePrimitive::to(&blocking, Rsc::Ok);
             response.content = Some(content.to_string().into());
             assert!(bench.cse().result(recipients, &response).is_empty());

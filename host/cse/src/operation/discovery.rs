@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::iter::Peekable;
 
+use saegis_onem2m::parameter::{Parameter, Parameters};
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -138,17 +139,17 @@ pub(crate) struct Listing {
     /// Its content.
     pub(crate) content: Value,
     /// Whether that is all, and where to go on.
-    marks: Vec<(&'static str, String)>,
+    marks: Parameters,
 }
 
 impl Listing {
     fn new(content: Value, next: Option<usize>, cut: bool) -> Self {
-        let mut marks = Vec::new();
+        let mut marks = Parameters::default();
         if next.is_some() || cut {
-            marks.push(("x-m2m-cts", PARTIAL.into()));
+            marks.set(Parameter::ContentStatus, PARTIAL);
         }
         if let Some(next) = next {
-            marks.push(("x-m2m-cto", next.to_string()));
+            marks.set(Parameter::ContentOffset, next.to_string());
         }
         Self { content, marks }
     }
@@ -156,7 +157,7 @@ impl Listing {
     /// The answer that it is.
     pub(crate) fn answer(self, context: &Context<'_>, rsc: Rsc) -> ResponsePrimitive {
         let mut response = context.answer(rsc, Some(self.content));
-        response.parameters.extend(self.marks);
+        response.parameters = self.marks;
         response
     }
 }

@@ -4,9 +4,10 @@
 //! Nothing is passed over in silence. What a request asks for and does not get is refused: with
 //! NOT_IMPLEMENTED where the specification knows it, with BAD_REQUEST where it does not.
 
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::timestamp::{EXECUTION_TIME, is_at_once};
+use saegis_onem2m::timestamp::is_at_once;
 
 use crate::error::quoted;
 use crate::record::parse_timestamp;
@@ -153,12 +154,12 @@ impl Options {
     /// # Errors
     /// The first that is wrong or not supported.
     pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
-        let later = |(name, value): &(&str, String)| *name == EXECUTION_TIME && !is_at_once(value);
-        if request.parameters.iter().any(later) {
+        let execution = request.parameters.get(Parameter::ExecutionTime);
+        if execution.is_some_and(|at| !is_at_once(at)) {
             return Err(OptionError::Unsupported("an execution time"));
         }
         let mut raw = Raw::default();
-        for (name, value) in &request.query {
+        for (name, value) in &request.options {
             raw.take(name, value)?;
         }
         raw.check(request.operation)

@@ -7,7 +7,7 @@ use saegis_onem2m::http::read_query;
 
 fn read(operation: Operation, query: &str) -> Result<Options, E> {
     let mut request = request(operation, "/cse", Some("Cx"), None);
-    request.query = read_query(query).unwrap();
+    request.options = read_query(query).unwrap();
     Options::read(&request)
 }
 
@@ -154,6 +154,6 @@ fn what_is_not_supported_says_so() {
         assert_eq!(e.rsc(), rsc, "{query} {e}");
     }
     let mut request = request(Retrieve, "/cse", Some("Cx"), None);
-    request.parameters.push(("x-m2m-oet", "20261124T093000".into()));
+    request.parameters.set(Parameter::ExecutionTime, "20261124T093000");
     assert!(matches!(Options::read(&request), Err(E::Unsupported(_))));
 }

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use saegis_onem2m::json;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::access::decision::{Access, Originator, demand, may};
 use crate::access::names::{self, MEMBERS, Reference};
@@ -208,7 +209,8 @@ impl Continuation {
         if !self.parts.is_empty() {
             self.parts.push(',');
         }
-        self.parts.push_str(&primitive(&self.request, from, response).to_string());
+        self.parts
+            .push_str(&json::response(&response, &from, self.request.from.as_deref()).to_string());
         self.notifications.extend(notifications);
         outbox::cut(&mut self.notifications);
     }
@@ -360,32 +362,4 @@ impl EmbeddedCse {
         let to = Target { resource: work.below(member.address()), ..request.to.clone() };
         self.answer_one(&RequestPrimitive { to, ..request.clone() }, None, &work.budget, now)
     }
-}
-
-/// A member's answer inside the answer (m2m:responsePrimitive): From is the member.
-fn primitive(request: &RequestPrimitive, from: String, response: ResponsePrimitive) -> Value {
-    let mut part = Map::new();
-    let mut put = |name: &str, value: Value| part.insert(name.into(), value);
-    put("rsc", response.rsc.code().into());
-    put("rqi", response.request_id.into());
-    put("fr", from.into());
-    if let Some(to) = &request.from {
-        put("to", to.as_str().into());
-    }
-    if let Some(release) = response.release {
-        put("rvi", release.into());
-    }
-    for (name, value) in response.parameters {
-        // Content Status and Content Offset: that a part is not all there is.
-        let short = match name {
-            "x-m2m-cts" => "cnst",
-            "x-m2m-cto" => "cnot",
-            _ => continue,
-        };
-        put(short, value.parse::<u64>().map_or(Value::Null, Value::from));
-    }
-    if let Some(content) = response.content {
-        put("pc", serde_json::from_slice(&content).unwrap_or_default());
-    }
-    Value::Object(part)
 }

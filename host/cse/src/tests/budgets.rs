@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::Operation;
 use serde_json::{Value, json};
 
 use crate::store::{StoreError, Writer};
-use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, request, settings};
+use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, listed, request, settings};
 use crate::{Authority, Handled, RequestBudget, SWEEP_BATCH};
 
 const MEMBERS: usize = 40;
@@ -178,14 +179,17 @@ fn a_subtree_of_another_uses_up_no_more_than_its_allowance() {
         many_containers(&bench, 19_000, &more);
         let found = bench.retrieve(LIGHT2, "/cse?fu=1&lbl=none");
         assert_eq!(found.code, 2000, "{}", found.why());
-        assert_eq!(found.response.parameters, [("x-m2m-cts", "1".to_string())]);
+        assert_eq!(
+            listed(&found.response.parameters),
+            [(Parameter::ContentStatus, "1".to_string())]
+        );
         let found = bench.retrieve(LIGHT2, "/cse?fu=1&ofst=1000");
         assert_eq!(found.code, 2000);
         let found = bench.retrieve(LIGHT2, "/cse?fu=1&ty=2");
         assert_eq!(found.found(), [own[0]]);
         let found = bench.retrieve(LIGHT2, "/cse/light2?fu=1");
         assert_eq!(found.found(), [own[1]]);
-        assert_eq!(found.response.parameters, []);
+        assert_eq!(listed(&found.response.parameters), []);
         // Whoever goes there has all of the budget for it.
         let there = bench.retrieve(LIGHT2, "/cse/light1?fu=1");
         assert_eq!(there.code, 4103);
@@ -248,8 +252,9 @@ fn many_large_subtrees_of_others_hide_no_small_one() {
             let all = of(ri);
             assert!(all > 3 && (all == LARGE) != is_partial, "{steps}: {all} of {ri}");
         }
-        let marks: &[_] = if is_partial { &[("x-m2m-cts", "1".to_string())] } else { &[] };
-        assert_eq!(found.response.parameters, marks, "{steps}");
+        let marks: &[_] =
+            if is_partial { &[(Parameter::ContentStatus, "1".to_string())] } else { &[] };
+        assert_eq!(listed(&found.response.parameters), marks, "{steps}");
     }
     // Where each leads to something else, that counts for whose it is.
     let found = discover(1_000, "/cse?fu=1&ty=3&arp=la");

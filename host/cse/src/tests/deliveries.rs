@@ -72,7 +72,7 @@ fn a_notification_is_passed_on_to_the_ae_and_its_answer_back() {
             release: Some("9".into()),
             content: Some(Bytes::from_static(b"{\"m2m:x\":1}")),
             content_location: Some("elsewhere".into()),
-            parameters: Vec::new(),
+            parameters: Default::default(),
         };
         let answer = passed.answered(answer).response;
         assert_eq!((answer.rsc, answer.request_id.as_str()), (Rsc::Ok, "r1"));

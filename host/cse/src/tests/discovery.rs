@@ -1,6 +1,7 @@
+use saegis_onem2m::parameter::Parameter;
 use serde_json::{Value, json};
 
-use crate::testing::{Bench, LIGHT1, LIGHT2, settings};
+use crate::testing::{Bench, LIGHT1, LIGHT2, listed, settings};
 
 /// `light1` with `state` and `log`, a container `deep` in `log`, and three instances in `state`.
 fn bench() -> Bench {
@@ -93,9 +94,11 @@ fn results_come_in_parts() {
         let reply = bench.retrieve(LIGHT1, &format!("/cse/light1?fu=1&{query}"));
         let names: Vec<_> =
             reply.found().iter().map(|a| a.rsplit('/').next().unwrap().to_owned()).collect();
-        (names.join(" "), reply.response.parameters)
+        (names.join(" "), listed(&reply.response.parameters))
     };
-    let partial = |next: &str| vec![("x-m2m-cts", "1".into()), ("x-m2m-cto", next.into())];
+    let partial = |next: &str| {
+        vec![(Parameter::ContentStatus, "1".into()), (Parameter::ContentOffset, next.into())]
+    };
     assert_eq!(part("lim=2"), ("state i1".into(), partial("3")));
     assert_eq!(part("lim=2&ofst=3"), ("i2 i3".into(), partial("5")));
     assert_eq!(part("lim=2&ofst=5"), ("log deep".into(), vec![]));
@@ -124,11 +127,14 @@ fn children_come_inside_their_parents() {
 
     let reply = bench.retrieve(LIGHT1, "/cse/light1?rcn=4&lim=2");
     assert_eq!(names(&reply.json["m2m:ae"]["m2m:cnt"]), "state");
-    assert_eq!(reply.response.parameters, [("x-m2m-cts", "1".into()), ("x-m2m-cto", "2".into())]);
+    assert_eq!(
+        listed(&reply.response.parameters),
+        [(Parameter::ContentStatus, "1".into()), (Parameter::ContentOffset, "2".into())]
+    );
 }
 
 /// What matches and what it is below, as addresses below `light1`.
-fn inside(bench: &Bench, query: &str) -> (String, Vec<(&'static str, String)>) {
+fn inside(bench: &Bench, query: &str) -> (String, Vec<(Parameter, String)>) {
     fn walk(path: &str, resource: &Value, found: &mut Vec<String>) {
         for (root, list) in resource.as_object().unwrap() {
             for child in list.as_array().filter(|_| root.starts_with("m2m:")).into_iter().flatten()
@@ -143,7 +149,7 @@ fn inside(bench: &Bench, query: &str) -> (String, Vec<(&'static str, String)>) {
     assert_eq!(reply.code, 2000, "{query} {}", reply.why());
     let mut found = Vec::new();
     walk("", &reply.json["m2m:ae"], &mut found);
-    (found.join(" "), reply.response.parameters)
+    (found.join(" "), listed(&reply.response.parameters))
 }
 
 #[test]
@@ -175,7 +181,9 @@ fn a_match_comes_with_what_it_is_below() {
 fn nested_children_come_in_parts() {
     let bench = bench();
     let part = |query: &str| inside(&bench, &format!("rcn=8&{query}"));
-    let partial = |next: &str| vec![("x-m2m-cts", "1".into()), ("x-m2m-cto", next.into())];
+    let partial = |next: &str| {
+        vec![(Parameter::ContentStatus, "1".into()), (Parameter::ContentOffset, next.into())]
+    };
     // A branch that does not fit is left for the next part.
     assert_eq!(part("lim=5"), ("state state/i1 state/i2 state/i3".into(), partial("2")));
     assert_eq!(part("lim=4"), ("state state/i1 state/i2 state/i3".into(), partial("2")));
@@ -193,10 +201,10 @@ fn nested_children_come_in_parts() {
         |query: &str| bench.retrieve(LIGHT1, &format!("/cse/light1/state?rcn=8&{query}"));
     let reply = instances("lim=2&ofst=2");
     assert_eq!(reply.json["m2m:cnt"]["m2m:cin"].as_array().unwrap().len(), 2);
-    assert_eq!(reply.response.parameters, []);
+    assert_eq!(listed(&reply.response.parameters), []);
     let reply = instances("lim=2");
     assert_eq!(reply.json["m2m:cnt"]["m2m:cin"][1]["rn"], "i2");
-    assert_eq!(reply.response.parameters, partial("3"));
+    assert_eq!(listed(&reply.response.parameters), partial("3"));
 }
 
 #[test]
@@ -246,7 +254,7 @@ fn a_walk_comes_to_an_end() {
     assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1").found().len(), 2);
     let reply = bench.retrieve(LIGHT1, "/cse/light1?fu=1");
     assert_eq!(reply.found().len(), crate::request::parameters::MAX_RESULTS);
-    assert_eq!(reply.response.parameters[1], ("x-m2m-cto", "1001".into()));
+    assert_eq!(listed(&reply.response.parameters)[1], (Parameter::ContentOffset, "1001".into()));
 }
 
 #[test]

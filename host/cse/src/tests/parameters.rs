@@ -1,3 +1,4 @@
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::Operation;
 use serde_json::json;
 
@@ -76,9 +77,9 @@ fn a_request_may_come_too_late() {
         ("-1000", 4008),
         ("soon", 4000),
     ] {
-        for name in ["x-m2m-ret", "x-m2m-rst"] {
+        for name in [Parameter::RequestExpiration, Parameter::ResultExpiration] {
             let mut request = request(Operation::Retrieve, "/cse", Some(LIGHT1), None);
-            request.parameters.push((name, value.into()));
+            request.parameters.set(name, value);
             assert_eq!(bench.send(&request).code, code, "{name} {value}");
         }
     }
@@ -87,7 +88,7 @@ fn a_request_may_come_too_late() {
         [("0", 2000), ("1000", 5001), ("20261124T093001", 5001), ("-1", 4008), ("soon", 4000)]
     {
         let mut request = request(Operation::Retrieve, "/cse", Some(LIGHT1), None);
-        request.parameters.push(("x-m2m-oet", value.into()));
+        request.parameters.set(Parameter::ExecutionTime, value);
         assert_eq!(bench.send(&request).code, code, "{value}");
     }
 }

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::Operation;
 use serde_json::{Value, json};
 
@@ -153,12 +154,12 @@ fn the_last_poll_waits_and_no_longer_than_it_says() {
     assert_eq!(second.until(), None);
     for (value, until) in [("5000", NOW + 5), ("20261124T093010", NOW + 10)] {
         let mut request = request(Operation::Retrieve, PCU, Some(LIGHT1), None);
-        request.parameters.push(("x-m2m-ret", value.into()));
+        request.parameters.set(Parameter::RequestExpiration, value);
         let Handled::Wait(poll) = bench.handle(&request) else { panic!("it does not wait") };
         assert_eq!(poll.until(), Some(UNIX_EPOCH + Duration::from_secs(until)));
     }
     let mut late = request(Operation::Retrieve, PCU, Some(LIGHT1), None);
-    late.parameters.push(("x-m2m-ret", "20261124T093000".into()));
+    late.parameters.set(Parameter::RequestExpiration, "20261124T093000");
     assert_eq!(bench.send(&late).code, 4008);
 }
 

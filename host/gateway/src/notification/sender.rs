@@ -303,7 +303,7 @@ fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive, Fai
         release: None,
         content: None,
         content_location: None,
-        parameters: Vec::new(),
+        parameters: Default::default(),
     })
 }
 

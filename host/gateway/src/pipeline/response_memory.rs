@@ -195,7 +195,7 @@ fn units(bytes: usize) -> u32 {
 pub fn may_be_large(request: &RequestPrimitive) -> bool {
     let is = |name: &str, values: &[u64]| {
         let number = |v: &&str| v.trim().parse::<u64>().is_ok_and(|v| values.contains(&v));
-        request.query(name).is_some_and(|all| all.iter().any(|v| number(&&**v)))
+        request.option(name).is_some_and(|all| all.iter().any(|v| number(&&**v)))
     };
     let lists = is("fu", &[1]) || is("rcn", &[4, 5, 6, 8]);
     let reads = matches!(request.operation, Operation::Retrieve | Operation::Delete);

@@ -293,7 +293,7 @@ async fn fetch(own: &CseId, remote: &Remote) -> Result<Fetched, NotFetched> {
 async fn discover(remote: &Remote, ty: u16) -> Result<Vec<String>, NotFetched> {
     let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
     let one = |name: &str, value: String| (name.to_string(), vec![value]);
-    request.query = vec![one("fu", "1".into()), one("ty", ty.to_string())];
+    request.options = vec![one("fu", "1".into()), one("ty", ty.to_string())];
     match ask(remote, &request).await {
         Ok(found) => Ok(texts(found.get("m2m:uril")).unwrap_or_default()),
         Err(NotFetched::Refused(Rsc::NotFound, _)) => Ok(Vec::new()),

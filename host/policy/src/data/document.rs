@@ -276,7 +276,7 @@ mod tests {
             "lamp.toml:1:1: unknown field `nam`",
             "lamp.toml:4:9: invalid type",
             "lamp.toml:5:1: unknown field `lumens`",
-            "lamp.toml:6:18: invalid value",
+            "lamp.toml:6:17: invalid value",
             "lamp.toml:7:2: unknown field `lihgt`",
         ];
         assert_eq!(faults.len(), starts.len(), "{faults:?}");

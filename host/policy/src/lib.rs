@@ -27,7 +27,12 @@ mod data {
 
 /// What a module declares: manifest, hooks, capabilities, signature.
 mod module {
+    pub mod artifact_source;
     pub mod capability;
+    pub mod contract;
+    pub mod grants;
+    pub mod hook;
+    pub mod http_target;
     pub mod inspect;
     pub mod manifest;
     pub mod signature;
@@ -53,6 +58,7 @@ mod sandbox {
     pub mod installed;
     pub mod instance_cache;
     pub mod invocation;
+    pub mod limits;
     pub mod meter;
     pub mod module;
     pub mod observer;
@@ -100,19 +106,21 @@ pub use data::table::Table;
 pub use data::text::of as text_of;
 pub use decision::answer::{Answer, Difference};
 pub use decision::question::{NoQuestion, Question};
-pub use decision::record::{Again, CONTRACT, Decision, Recorder, is_our_contract};
+pub use decision::record::{Again, Decision, Recorder};
 pub use decision::shadow::ShadowSummary;
 pub use generation::certificates::Certificates;
 pub use generation::expiry::{Expiry, ExpiryKind};
 pub use generation::generation::{Generation, ModuleSummary, TableSummary};
-pub use generation::oci_artifacts::{Artifacts, KeptArtifact, KeptFile};
-pub use generation::settings::{
-    Changes, ConfigValues, ConfigurationFile, Grants, Limits, OutgoingHttp, Settings,
-};
+pub use generation::settings::{Changes, ConfigurationFile, Settings};
 pub use host::key_value::Stores;
 pub use host::maf_keys::{Known, MafKey, MafKeys};
-pub use host::outgoing_http::{BadTarget, Canned, Target};
+pub use host::outgoing_http::Canned;
+pub use module::artifact_source::{Artifacts, KeptArtifact, KeptFile};
 pub use module::capability::Capability;
+pub use module::contract::{CONTRACT, is_our_contract};
+pub use module::grants::{ConfigValues, Grants, OutgoingHttp};
+pub use module::hook::Hook;
+pub use module::http_target::{BadTarget, Target};
 pub use module::inspect::{Description, Import, Kind, Needs};
 pub use module::signature::{
     BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,
@@ -120,7 +128,7 @@ pub use module::signature::{
 };
 pub use module_harness::{LoneModule, Surroundings};
 pub use policy::{Policy, Reload, ReloadCause};
+pub use sandbox::limits::Limits;
 pub use sandbox::meter::Used;
-pub use sandbox::module::Hook;
 pub use sandbox::observer::{Compared, Comparison, Decided, Observer, Outcome};
 pub use watcher::{Watcher, watch};

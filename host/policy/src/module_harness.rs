@@ -13,23 +13,24 @@ use crate::data::files;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
 use crate::decision::shadow::Shadows;
-use crate::generation::builder::load_manifest;
 use crate::generation::generation::Generation;
 use crate::generation::removals::Present;
-use crate::generation::settings::{Grants, Limits};
 use crate::host::capabilities::Io;
 use crate::host::config::Values;
 use crate::host::key_value::Stores;
 use crate::host::maf_keys::MafKeys;
 use crate::host::outgoing_http::{Canned, Outgoing};
 use crate::module::capability::Capability;
+use crate::module::grants::Grants;
+use crate::module::hook::Hook;
 use crate::module::inspect::{Description, Needs};
-use crate::module::manifest::Manifest;
+use crate::module::manifest::{Manifest, load_manifest};
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
 use crate::sandbox::instance_cache::Kept;
+use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::{Meter, Used};
-use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::module::Module;
 
 /// A module by itself.
 pub struct LoneModule {

@@ -3,10 +3,11 @@
 //! A file is opened without blocking and checked on its descriptor. A check of its name before the open
 //! would be of another file, if somebody exchanged the two in between.
 
+use std::collections::BTreeMap;
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::data::disk::under_way;
 use crate::data::fault::Fault;
+use crate::data::shown::steers;
 use crate::data::text;
 
 /// SHA-256 of a file.
@@ -153,6 +155,46 @@ fn read_open(path: &Path, file: File, limit: u64) -> Result<Source, Fault> {
     let digest = Sha256::digest(&*bytes).into();
     let exposed = meta.permissions().mode() & 0o004 != 0;
     Ok(Source { bytes, digest, exposed })
+}
+
+/// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
+/// are what editors and file copies leave while they write.
+pub(crate) fn list(
+    folder: &Path,
+    extension: &str,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let entries = match under_way(folder, || std::fs::read_dir(folder)) {
+        Ok(entries) => entries,
+        Err(e) => {
+            faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+            return found;
+        }
+    };
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(e) => {
+                faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+                continue;
+            }
+        };
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        if path.extension().is_some_and(|e| e == extension) && !stem.starts_with('.') {
+            if stem.is_empty() {
+                faults.push(Fault::of(&path, "the file's name is not UTF-8"));
+            } else if stem.contains(steers) {
+                // It is a name in logs, metrics and answers.
+                let what = "the file's name has a character that begins a line or steers a terminal; \
+                            rename it";
+                faults.push(Fault::of(&path, what));
+            } else {
+                found.insert(stem.to_string(), path);
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
-//! What is wrong with bytes that should be a text, in the words of whoever saved it.
+//! Texts of files and of modules: checked when they are read, escaped when they are shown.
 
 use std::path::Path;
 
 use crate::data::fault::Fault;
+use crate::data::shown::steers;
+
+/// Maximum length of a line from a module, in bytes.
+const MAX_LINE: usize = 512;
 
 /// Makes sure that bytes are no text in another form than is read here: of a wide encoding, or with the
 /// line ends of old Macs, which would be one long line.
@@ -28,4 +32,29 @@ pub fn of<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, Fault> {
     check(bytes).map_err(|what| Fault::of(file, what))?;
     let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     std::str::from_utf8(text).map_err(|_| Fault::of(file, "is not UTF-8"))
+}
+
+/// A line as it may stand in a log: no control characters, bounded.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() >= MAX_LINE {
+            out.push('…');
+            break;
+        }
+        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_cannot_be_forged_or_endless() {
+        assert_eq!(printable("a\nb\u{1b}[0m\r"), "a\\nb\\u{1b}[0m\\r");
+        assert!(printable(&"x".repeat(10_000)).len() < MAX_LINE + 8);
+        assert!(printable(&"\n".repeat(10_000)).len() < MAX_LINE + 8);
+    }
 }

@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::data::decision::{Allowance, Lookup, Mapping, Verdict};
+use crate::data::text::printable;
 use crate::decision::question::{Entity, Question, Saef};
 use crate::host::bindings::saegis::policy::types;
-use crate::host::call::printable;
 
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

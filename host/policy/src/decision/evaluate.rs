@@ -16,10 +16,11 @@ use crate::decision::question::Asked;
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Tables;
 use crate::host::maf_keys::{Known, MafKeys};
+use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
 use crate::sandbox::invocation::View;
-use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
 /// What modules of a generation are asked with.

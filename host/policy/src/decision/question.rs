@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::decision::{CertificateQuery, KeyRegistration, PskQuery, Registration, Rules};
 use crate::data::service_subscription::{NoNode, Rule, Subscription};
+use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::types;
-use crate::host::call::printable;
-use crate::sandbox::module::Hook;
+use crate::module::hook::Hook;
 
 /// A decision that was asked for, as it is written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -7,15 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::answer::Answer;
 use crate::decision::question::{Asked, Question};
-
-/// The version of the contract that this gateway has, as `wit/` tells it.
-pub const CONTRACT: &str = "0.1.0";
-
-/// Whether what was recorded under a version of the contract means the same under ours.
-#[must_use]
-pub fn is_our_contract(version: &str) -> bool {
-    version == "0.1" || version.starts_with("0.1.")
-}
+use crate::module::contract::CONTRACT;
 
 /// A decision: what was asked, and what came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,17 +54,4 @@ pub enum Again {
     /// Somebody outside would have to be asked, and is not: a MAF for a key, or whomever a module with
     /// I/O asks.
     NeedsOthers,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_that_of_the_contract() {
-        let wit = include_str!("../../../../wit/types.wit");
-        assert!(wit.starts_with(&format!("package saegis:policy@{CONTRACT};")));
-        assert!(is_our_contract(CONTRACT) && is_our_contract("0.1.7"));
-        assert!(!is_our_contract("0.2.0") && !is_our_contract("0.10.0") && !is_our_contract(""));
-    }
 }

@@ -19,9 +19,10 @@ use crate::decision::question::{Asked, Question};
 use crate::decision::shadow_queue::{Full, Queue};
 use crate::host::log_rate_limit::LogBudget;
 use crate::module::capability::Capability;
+use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
-use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::module::Module;
 use crate::sandbox::observer::{Compared, Comparison};
 
 /// A shadow module of a generation.

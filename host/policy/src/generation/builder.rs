@@ -3,17 +3,15 @@
 mod modules;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::data::background_thread as aside;
-use crate::data::disk::{Abandoned, DiskThreads, Urgency, under_way};
+use crate::data::disk::{Abandoned, DiskThreads, Urgency};
 use crate::data::fault::{Fault, Faults};
-use crate::data::files::Digest;
+use crate::data::files::{self, Digest};
 use crate::data::service_subscription::{self as subscription, Subscription};
-use crate::data::shown::steers;
 use crate::data::table::Table;
 use crate::data::text;
 use crate::decision::shadow_queue::Queue;
@@ -24,10 +22,9 @@ use crate::generation::removals::{Missing, Present};
 use crate::generation::replacement::{self as lineage, Parts};
 use crate::generation::settings::Settings;
 use crate::host::call::Tables;
+use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
-use crate::sandbox::module::Hook;
-pub(crate) use modules::load_manifest;
 use modules::{Loaded, load_modules};
 
 /// How a generation is built.
@@ -211,7 +208,7 @@ fn load_tables(
     faults: &mut Vec<Fault>,
 ) -> LoadedTables {
     let mut loaded = LoadedTables::default();
-    let mut all = list(&settings.policies, "csv", faults);
+    let mut all = files::list(&settings.policies, "csv", faults);
     loaded.in_folder = all.keys().map(|name| format!("{name}.csv")).collect();
     all.extend(policies.fetched("csv"));
     for (name, path) in all {
@@ -291,7 +288,7 @@ fn load_subscription(
     if let Some(last) = last.filter(|last| last.subscription_digest == digest) {
         return (last.subscription.clone(), digest);
     }
-    let parsed = text::of(&file, &source.bytes).map_err(one);
+    let parsed = text::of(&file, &source.bytes).map_err(Vec::from);
     let parsed = parsed.and_then(|text| Subscription::parse(&file, text, &settings.cse));
     match parsed {
         Ok(subscription) => (Some(Arc::new(subscription)), digest),
@@ -300,48 +297,4 @@ fn load_subscription(
             (None, None)
         }
     }
-}
-
-fn one(fault: Fault) -> Vec<Fault> {
-    vec![fault]
-}
-
-/// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
-/// are what editors and file copies leave while they write.
-pub(crate) fn list(
-    folder: &Path,
-    extension: &str,
-    faults: &mut Vec<Fault>,
-) -> BTreeMap<String, PathBuf> {
-    let mut found = BTreeMap::new();
-    let entries = match under_way(folder, || std::fs::read_dir(folder)) {
-        Ok(entries) => entries,
-        Err(e) => {
-            faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
-            return found;
-        }
-    };
-    for entry in entries {
-        let path = match entry {
-            Ok(entry) => entry.path(),
-            Err(e) => {
-                faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
-                continue;
-            }
-        };
-        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-        if path.extension().is_some_and(|e| e == extension) && !stem.starts_with('.') {
-            if stem.is_empty() {
-                faults.push(Fault::of(&path, "the file's name is not UTF-8"));
-            } else if stem.contains(steers) {
-                // It is a name in logs, metrics and answers.
-                let what = "the file's name has a character that begins a line or steers a terminal; \
-                            rename it";
-                faults.push(Fault::of(&path, what));
-            } else {
-                found.insert(stem.to_string(), path);
-            }
-        }
-    }
-    found
 }

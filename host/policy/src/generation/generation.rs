@@ -27,11 +27,12 @@ use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Tables;
 use crate::host::maf_keys::MafKeys;
 use crate::module::capability::Capability;
+use crate::module::hook::Hook;
 use crate::module::signature::Signed;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
 use crate::sandbox::invocation::View;
-use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
 /// All modules and policy files that were loaded together. It never changes; whoever holds it

@@ -2,13 +2,11 @@
 //!
 //! A manifest without a module beside it names one by `source`. The policy file `artifacts.toml` names
 //! artifacts of policy files, each of which counts as if it lay in the folder. References pin a
-//! digest, so what comes is what was meant. Somebody else fetches and keeps it ([`Artifacts`]).
+//! digest, so what comes is what was meant. Somebody else fetches and keeps it
+//! ([`Artifacts`](crate::Artifacts)).
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -16,12 +14,13 @@ use tokio::task::JoinSet;
 use crate::data::disk::{Abandoned, DiskThreads, Urgency};
 use crate::data::document::Document;
 use crate::data::fault::Fault;
-use crate::data::files::{self, Digest, Source};
-use crate::generation::builder as build;
+use crate::data::files::{self, Source};
 use crate::generation::certificates;
 use crate::generation::generation::Generation;
 use crate::generation::removals::Missing;
 use crate::generation::settings::Settings;
+use crate::module::artifact_source::{KeptArtifact, KeptFile};
+use crate::module::manifest::load_manifest;
 use crate::module::signature::{Required, Trust};
 
 /// The policy file that names artifacts of policy files.
@@ -33,56 +32,6 @@ const MAX_SIZE: u64 = 64 << 10;
 /// the CNCF has written down for them.
 const WASM_KIND: &str = "application/vnd.wasm.config.v0+json";
 const WASM: &str = "application/wasm";
-
-/// Who fetches artifacts and keeps them.
-pub trait Artifacts: Send + Sync {
-    /// Sees to it that an artifact is kept, and comes to an end in a bounded time, whether it is or
-    /// not. Nothing is fetched where it is kept already.
-    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-
-    /// The artifact, if it is kept whole.
-    ///
-    /// # Errors
-    /// Why it is not, in words.
-    fn kept(&self, source: &str) -> Result<KeptArtifact, String>;
-
-    /// Is told what is in use. What has not been for long is not kept any more.
-    fn tidy(&self, in_use: &[String]);
-}
-
-/// An artifact that is kept.
-#[derive(Debug, Clone)]
-pub struct KeptArtifact {
-    /// The media type of its configuration.
-    pub kind: String,
-    /// Its files.
-    pub files: Vec<KeptFile>,
-}
-
-/// A file of an artifact that is kept.
-#[derive(Debug, Clone)]
-pub struct KeptFile {
-    /// Its name, if it has one.
-    pub title: Option<String>,
-    /// Its media type.
-    pub media_type: String,
-    /// Where it is kept.
-    pub path: PathBuf,
-    /// Its SHA-256, against which it is held when it is read.
-    pub digest: Digest,
-}
-
-impl KeptFile {
-    /// Reads it, as the file that it is called.
-    fn read(&self, called: &Path, limit: u64) -> Result<Source, Fault> {
-        let source = files::read(&self.path, limit);
-        let source = source.map_err(|fault| Fault::of(called, fault.what))?;
-        if source.digest != self.digest {
-            return Err(Fault::of(called, "was altered where it is kept"));
-        }
-        Ok(source)
-    }
-}
 
 fn kept(settings: &Settings, source: &str) -> Result<KeptArtifact, String> {
     match &settings.artifacts {
@@ -252,7 +201,7 @@ fn wanted(settings: &Settings) -> Vec<String> {
     let Ok(trust) = settings.signatures.as_ref().map(Required::trust).transpose() else {
         return wanted;
     };
-    let manifests = build::list(&settings.modules, "toml", &mut Vec::new());
+    let manifests = files::list(&settings.modules, "toml", &mut Vec::new());
     wanted.extend(manifests.values().filter_map(|file| source_of(file, trust.as_ref())));
     wanted.sort();
     wanted.dedup();
@@ -260,16 +209,15 @@ fn wanted(settings: &Settings) -> Vec<String> {
 }
 
 fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
-    build::load_manifest(manifest, trust).ok()??.0.source
+    load_manifest(manifest, trust).ok()??.0.source
 }
 
 /// All artifacts that files name, whoever has signed them; nothing, where that can't be told.
 fn named(settings: &Settings) -> Option<Vec<String>> {
     let mut named = sources(&settings.policies).ok()?.unwrap_or_default();
     let mut faults = Vec::new();
-    for manifest in build::list(&settings.modules, "toml", &mut faults).values() {
-        named
-            .extend(build::load_manifest(manifest, None).ok()?.and_then(|(found, _)| found.source));
+    for manifest in files::list(&settings.modules, "toml", &mut faults).values() {
+        named.extend(load_manifest(manifest, None).ok()?.and_then(|(found, _)| found.source));
     }
     faults.is_empty().then_some(named)
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use saegis_certificate::Names;
 use saegis_onem2m::id::CseId;
@@ -11,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::data::files;
 use crate::decision::record::Recorder;
-use crate::generation::oci_artifacts::Artifacts;
 use crate::host::key_value::Stores;
 use crate::host::maf_keys::MafKeys;
-use crate::host::outgoing_http::Target;
-use crate::module::capability::Capability;
+use crate::module::artifact_source::Artifacts;
+use crate::module::grants::Grants;
 use crate::module::signature::Required;
+use crate::sandbox::limits::Limits;
 use crate::sandbox::observer::Observer;
 
 /// Settings of the policy runtime.
@@ -118,152 +117,5 @@ impl Settings {
             of_any_cse: self.is_maf,
             ..Names::of(cse, service_provider)
         }
-    }
-}
-
-/// Bounds on what modules may use.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Computing time of one call.
-    pub deadline: Duration,
-    /// Linear memory of one call, in bytes, all memories together.
-    pub memory: usize,
-    /// Calls at a time; further ones wait.
-    pub concurrent_calls: usize,
-    /// Time of one call of a module that waits for I/O, the waiting included.
-    pub waiting_deadline: Duration,
-    /// Calls of such modules at a time. They take nothing from `concurrent_calls`.
-    pub waiting_calls: usize,
-    /// Size of a module file, in bytes.
-    pub module_size: u64,
-    /// Size of a policy file, in bytes.
-    pub file_size: u64,
-    /// Time to load a generation, for a file system may never answer.
-    pub load_time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_millis(50),
-            memory: 16 << 20,
-            concurrent_calls: 128,
-            waiting_deadline: Duration::from_secs(5),
-            waiting_calls: 1024,
-            module_size: 64 << 20,
-            file_size: 512 << 20,
-            load_time: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Which capabilities a manifest may ask for, and what a module with I/O gets of the world.
-#[derive(Clone)]
-pub struct Grants {
-    /// By every module. Capabilities of WASI are never among them.
-    pub any: Vec<Capability>,
-    /// By one module, by name.
-    pub module: BTreeMap<String, Vec<Capability>>,
-    /// What `outgoing-http` is of one module.
-    pub outgoing_http: BTreeMap<String, OutgoingHttp>,
-    /// What `key-value` is of one module: bytes that it may store.
-    pub key_value: BTreeMap<String, u64>,
-    /// What `config` is of one module.
-    pub config: BTreeMap<String, ConfigValues>,
-    /// How many calls an instance of one module may live for, where its manifest asks for it.
-    pub reuse: BTreeMap<String, u32>,
-}
-
-/// Where a module may send HTTP requests, and bounds on each of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutgoingHttp {
-    /// Where to.
-    pub hosts: Vec<Target>,
-    /// Content of a request, in bytes.
-    pub request_bytes: u64,
-    /// Content of an answer, in bytes.
-    pub response_bytes: u64,
-    /// For a request, from the look-up of the host to the last byte of the answer.
-    pub time: Duration,
-    /// Requests at a time, of all calls together.
-    pub concurrent: usize,
-    /// The file of the authorities, in PEM, whose certificates hosts show; those of the system, if none
-    /// is named.
-    pub ca: Option<PathBuf>,
-}
-
-/// What a module reads with `config`.
-#[derive(Clone, Default)]
-pub struct ConfigValues {
-    /// Values, by name.
-    pub values: BTreeMap<String, String>,
-    /// Files that hold secrets, by name. They are read with each generation.
-    pub secrets: BTreeMap<String, PathBuf>,
-}
-
-impl Default for Grants {
-    /// To every module what can do no harm; to none what touches keys.
-    fn default() -> Self {
-        Self {
-            any: vec![
-                Capability::PolicyTables,
-                Capability::Log,
-                Capability::Clock,
-                Capability::ServiceSubscription,
-            ],
-            module: BTreeMap::new(),
-            outgoing_http: BTreeMap::new(),
-            key_value: BTreeMap::new(),
-            config: BTreeMap::new(),
-            reuse: BTreeMap::new(),
-        }
-    }
-}
-
-impl Grants {
-    /// The same, where a module has what those may have whose place it takes.
-    pub(crate) fn with_heir(&self, heir: &str, of: &[&str]) -> Self {
-        let mut grants = self.clone();
-        let inherited = of.iter().filter_map(|name| self.module.get(*name)).flatten();
-        grants.module.entry(heir.into()).or_default().extend(inherited);
-        inherit(&mut grants.outgoing_http, heir, of);
-        inherit(&mut grants.config, heir, of);
-        inherit(&mut grants.reuse, heir, of);
-        grants
-    }
-
-    /// Whose store a module with `key-value` has, and what fits in: its own, or that of the nearest of
-    /// those whose place it takes.
-    pub(crate) fn store_of<'a>(&self, module: &'a str, of: &'a [String]) -> Option<(&'a str, u64)> {
-        let names = std::iter::once(module).chain(of.iter().map(String::as_str));
-        names.into_iter().find_map(|name| Some((name, *self.key_value.get(name)?)))
-    }
-
-    /// Whether the module of that name may have the capability.
-    #[must_use]
-    pub fn allow(&self, module: &str, capability: Capability) -> bool {
-        // What has limits has them by the module's name.
-        (capability.wasi().is_none() && self.any.contains(&capability))
-            || self.module.get(module).is_some_and(|own| own.contains(&capability))
-    }
-
-    /// Whether some module may wait for I/O.
-    pub(crate) fn anybody_waits(&self) -> bool {
-        self.module.values().flatten().any(|capability| capability.waits())
-    }
-
-    /// Files beside the folders of policy whose content is policy too.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let secrets = self.config.values().flat_map(|config| config.secrets.values());
-        secrets.chain(self.outgoing_http.values().filter_map(|http| http.ca.as_ref()))
-    }
-}
-
-/// A module has what it says of it itself, or else what is said of the nearest whose place it takes.
-fn inherit<T: Clone>(table: &mut BTreeMap<String, T>, heir: &str, of: &[&str]) {
-    if !table.contains_key(heir)
-        && let Some(found) = of.iter().find_map(|name| table.get(*name)).cloned()
-    {
-        table.insert(heir.into(), found);
     }
 }

@@ -27,6 +27,3 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/store.bucket": crate::host::key_value::Bucket,
     },
 });
-
-/// The package of the contract, without its version.
-pub const PACKAGE: &str = "saegis:policy/";

@@ -16,7 +16,6 @@ use wasmtime::{ResourceLimiter, Result, bail, format_err};
 
 use crate::data::decision::ModuleFault;
 use crate::data::service_subscription::{NoNode, Rule, Subscription};
-use crate::data::shown::steers;
 use crate::data::table::{Row, Table};
 use crate::host::bindings::saegis::policy::{
     clock, log, maf_keys, policy_files, policy_tables, read_stored_keys, service_subscription,
@@ -37,8 +36,6 @@ pub(crate) type Files = BTreeMap<String, Arc<[u8]>>;
 
 /// Most handles of a kind that one call may make.
 const MAX_HANDLES: usize = 64;
-/// Longest line that a module may log, in bytes.
-const MAX_LINE: usize = 512;
 
 /// What stands behind a `key` of the contract.
 pub struct KeyHandle;
@@ -406,19 +403,6 @@ impl ResourceLimiter for Call {
     }
 }
 
-/// A line as it may stand in a log: no control characters, bounded.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if out.len() >= MAX_LINE {
-            out.push('…');
-            break;
-        }
-        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
-}
-
 /// The interfaces of the contract, for the linker.
 pub(crate) fn link(
     linker: &mut wasmtime::component::Linker<Call>,
@@ -446,17 +430,5 @@ pub(crate) fn link(
             wasi::keyvalue::batch::add_to_linker::<_, Own>(linker, get)
         }
         Some(C::Config) => wasi::config::store::add_to_linker::<_, Own>(linker, get),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_lines_cannot_be_forged_or_endless() {
-        assert_eq!(printable("a\nb\u{1b}[0m\r"), "a\\nb\\u{1b}[0m\\r");
-        assert!(printable(&"x".repeat(10_000)).len() < MAX_LINE + 8);
-        assert!(printable(&"\n".repeat(10_000)).len() < MAX_LINE + 8);
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::fault::Fault;
-use crate::generation::settings::Grants;
 use crate::host::config::Values;
 use crate::host::key_value::{Store, Stores};
 use crate::host::outgoing_http::Outgoing;
 use crate::module::capability::Capability;
+use crate::module::grants::Grants;
 use crate::sandbox::module::Module;
 
 /// What a module with I/O gets. A module without has nothing of it.

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::data::fault::Fault;
 use crate::data::files;
-use crate::generation::settings::ConfigValues;
 use crate::host::bindings::wasi::config::store;
 use crate::host::call::Call;
+use crate::module::grants::ConfigValues;
 
 /// Largest secret, in bytes.
 const MAX_SECRET: u64 = 16 << 10;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::log;
-use crate::host::call::printable;
 
 /// Bounds how much a module may write to the log, over all its calls.
 pub(crate) struct LogBudget {

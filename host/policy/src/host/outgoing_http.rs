@@ -3,7 +3,6 @@
 //! The interface is `wasmtime-wasi-http`'s. What goes over the wire is sent here.
 
 mod body;
-mod target;
 mod wire;
 
 use std::sync::Arc;
@@ -19,14 +18,13 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-pub use target::{BadTarget, Target};
-
 use crate::data::fault::Fault;
 use crate::data::files::Digest;
-use crate::generation::settings::OutgoingHttp;
 use crate::host::bindings::saegis::policy::log::Level;
 use crate::host::call::{Call, Wasi};
 use crate::host::log_rate_limit::LogBudget;
+use crate::module::grants::OutgoingHttp;
+use crate::module::http_target::Target;
 
 /// Longest path of a request with its query, in bytes.
 const MAX_PATH: usize = 8 << 10;

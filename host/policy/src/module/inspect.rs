@@ -2,10 +2,11 @@
 
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
-use crate::host::bindings::PACKAGE;
-use crate::host::call::printable;
+use crate::data::text::printable;
 use crate::module::capability::Capability;
-use crate::sandbox::module::{Hook, contract_interface};
+use crate::module::contract::PACKAGE;
+use crate::module::contract::contract_interface;
+use crate::module::hook::Hook;
 
 /// What kind of file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,10 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::data::document::Document;
 use crate::data::fault::Fault;
-use crate::data::files::Digest;
+use crate::data::files::{self, Digest};
+use crate::data::text;
 use crate::module::capability::Capability;
+use crate::module::signature::{self, Signed, Trust};
 
 /// A manifest. A module without one has no capabilities and comes last.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
@@ -132,6 +134,33 @@ impl Manifest {
             _ => Ok(()),
         }
     }
+}
+
+/// Largest manifest, in bytes.
+const MAX_MANIFEST: u64 = 64 << 10;
+
+/// A manifest, with whose it is, if it must be somebody's.
+pub(crate) type ManifestOf = (Manifest, Option<Signed>);
+
+/// Reads a manifest, if there is one.
+pub(crate) fn load_manifest(
+    path: &Path,
+    trust: Option<&Trust>,
+) -> Result<Option<ManifestOf>, Vec<Fault>> {
+    let Some(source) = files::read_if_there(path, MAX_MANIFEST)? else {
+        return Ok(None);
+    };
+    let text = text::of(path, &source.bytes)?;
+    let manifest = Manifest::parse(path, text)?;
+    let Some(trust) = trust else { return Ok(Some((manifest, None))) };
+    let signed = signature::demand(path, &source.bytes, trust)?;
+    if manifest.digest.is_none() && manifest.source.is_none() {
+        // Else it could be put beside another module that is signed.
+        let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of the \
+                    module, and sign it anew";
+        return Err(vec![Fault::of(path, what)]);
+    }
+    Ok(Some((manifest, Some(signed))))
 }
 
 #[cfg(test)]

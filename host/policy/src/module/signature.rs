@@ -16,7 +16,7 @@ use saegis_onem2m::timestamp;
 
 use crate::data::fault::Fault;
 use crate::data::files;
-use crate::host::call::printable;
+use crate::data::text::printable;
 
 /// Largest file with a signature or a public key, in bytes: a few lines.
 const MAX_SIZE: u64 = 4096;

@@ -15,10 +15,11 @@ use wasmtime::{
 
 use crate::data::decision::ModuleFault;
 use crate::data::shown::Shown;
-use crate::generation::settings::{Limits, Settings};
+use crate::generation::settings::Settings;
 use crate::host::call::{self as host, Call};
 use crate::module::capability::Capability;
 use crate::sandbox::instance_cache as kept;
+use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::Meter;
 use crate::sandbox::observer::{Compared, Decided, Observer};
 use crate::sandbox::slots::Slots;

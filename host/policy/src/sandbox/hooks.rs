@@ -14,13 +14,15 @@ use crate::data::decision::{
     CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
     Registration,
 };
+use crate::data::text::printable;
 use crate::host::bindings::exports::saegis::policy::{
     certificate_mapping, credential_lookup, key_registration_check, registration_check,
 };
 use crate::host::bindings::saegis::policy::types;
-use crate::host::call::{Call, printable};
+use crate::host::call::Call;
+use crate::module::hook::Hook;
 use crate::sandbox::invocation::{Frame, View};
-use crate::sandbox::module::{Hook, Module};
+use crate::sandbox::module::Module;
 use crate::sandbox::observer::{Decided, Outcome};
 
 impl Module {

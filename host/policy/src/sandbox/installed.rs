@@ -6,10 +6,10 @@ use std::sync::Arc;
 use memchr::memmem;
 
 use crate::data::fault::Fault;
-use crate::generation::settings::Grants;
 use crate::host::call::Files;
 use crate::host::capabilities::Io;
 use crate::module::capability::Capability;
+use crate::module::grants::Grants;
 use crate::module::signature::Signed;
 use crate::sandbox::instance_cache::Kept;
 use crate::sandbox::module::Module;

@@ -9,7 +9,8 @@ use wasmtime::{Store, Trap};
 
 use crate::data::decision::ModuleFault;
 use crate::data::service_subscription::Subscription;
-use crate::host::call::{Call, Tables, printable};
+use crate::data::text::printable;
+use crate::host::call::{Call, Tables};
 use crate::host::maf_keys::MafKeys;
 use crate::sandbox::cpu_time::Computing;
 use crate::sandbox::engine::Sandbox;

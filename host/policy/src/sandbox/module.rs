@@ -1,6 +1,5 @@
 //! A loaded module: a component whose imports and exports were checked.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,61 +8,19 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::data::fault::Fault;
 use crate::data::files::{Digest, Source};
-use crate::generation::settings::Grants;
-use crate::host::bindings::PACKAGE;
+use crate::data::text::printable;
 use crate::host::bindings::exports::saegis::policy::{
     certificate_mapping, credential_lookup, impersonation_check, key_registration_check,
     registration_check,
 };
-use crate::host::call::{Call, printable};
+use crate::host::call::Call;
 use crate::host::log_rate_limit::LogBudget;
 use crate::module::capability::Capability;
+use crate::module::contract::contract_interface;
+use crate::module::grants::Grants;
+use crate::module::hook::Hook;
 use crate::module::manifest::Manifest;
 use crate::sandbox::engine::Sandbox;
-
-/// A hook of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Hook {
-    /// Finds the credential of a psk_identity.
-    CredentialLookup,
-    /// Checks the From of each request.
-    ImpersonationCheck,
-    /// Checks registrations of AEs.
-    RegistrationCheck,
-    /// Says whom a certificate stands for.
-    CertificateMapping,
-    /// Checks registrations of keys at a MAF.
-    KeyRegistrationCheck,
-}
-
-impl Hook {
-    /// All hooks.
-    pub const ALL: [Self; 5] = [
-        Self::CredentialLookup,
-        Self::ImpersonationCheck,
-        Self::RegistrationCheck,
-        Self::CertificateMapping,
-        Self::KeyRegistrationCheck,
-    ];
-
-    /// Its name, which is that of its interface in `wit/`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CredentialLookup => "credential-lookup",
-            Self::ImpersonationCheck => "impersonation-check",
-            Self::RegistrationCheck => "registration-check",
-            Self::CertificateMapping => "certificate-mapping",
-            Self::KeyRegistrationCheck => "key-registration-check",
-        }
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A module, ready to be called.
 pub(crate) struct Module {
@@ -237,17 +194,6 @@ fn exports(sandbox: &Sandbox, component: &Component) -> Result<Vec<Hook>, String
         return Err(format!("exports no hook of the contract; the hooks are: {names}"));
     }
     Ok(hooks)
-}
-
-/// The interface's name, if it is of the contract and of a version that this gateway has.
-pub(crate) fn contract_interface(full: &str) -> Result<Option<&str>, String> {
-    let Some(rest) = full.strip_prefix(PACKAGE) else { return Ok(None) };
-    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
-    if version == "0.1" || version.starts_with("0.1.") {
-        Ok(Some(interface))
-    } else {
-        Err(format!("is of the contract {PACKAGE}…@{version}; this gateway has 0.1"))
-    }
 }
 
 /// An error with what is behind it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::data::decision::ModuleFault;
-use crate::sandbox::module::Hook;
+use crate::module::hook::Hook;
 
 /// A call of a module that has ended.
 #[derive(Debug, Clone, Copy)]

@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{list, one};
 use crate::data::fault::Fault;
 use crate::data::files;
-use crate::data::text;
 use crate::decision::shadow::Unloaded;
 use crate::generation::generation::Generation;
 use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
 use crate::generation::removals::Missing;
 use crate::generation::replacement as lineage;
-use crate::generation::settings::{Grants, Settings};
+use crate::generation::settings::Settings;
 use crate::host::call::{Files, Tables};
 use crate::host::capabilities::Io;
-use crate::module::manifest::Manifest;
+use crate::module::grants::Grants;
+use crate::module::manifest::{Manifest, ManifestOf, load_manifest};
 use crate::module::signature::{self, Required, Signed, Trust};
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::{Installed, reuse, tables_read};
@@ -50,9 +49,9 @@ pub(super) fn load_modules(
         }
     };
     let trust = trust.as_ref();
-    let mut files = list(&settings.modules, "wasm", faults);
+    let mut files = files::list(&settings.modules, "wasm", faults);
     // A manifest may name a module of a registry.
-    for (name, manifest) in list(&settings.modules, "toml", &mut Vec::new()) {
+    for (name, manifest) in files::list(&settings.modules, "toml", &mut Vec::new()) {
         files.entry(name).or_insert(manifest);
     }
     files.extend(settings.changes.modules.clone());
@@ -66,7 +65,7 @@ pub(super) fn load_modules(
         if matches!(&found, Ok(None)) && !is_manifest(path) && trust.is_none() {
             let carried = missing.manifest(name, &path.with_extension("toml"));
             let carried = carried.map(|carried| carried.map(|manifest| (manifest, None)));
-            found = carried.map_err(one);
+            found = carried.map_err(Vec::from);
         }
         if matches!(&found, Ok(Some(_))) {
             loaded.with_manifest.insert(name.clone());
@@ -87,7 +86,7 @@ pub(super) fn load_modules(
     for (name, manifest) in &manifests {
         let Some(path) = files.get(name) else { continue };
         let lineage = lineage::lineage(name, &manifests)
-            .map_err(|what| one(Fault::of(&path.with_extension("toml"), what)));
+            .map_err(|what| vec![Fault::of(&path.with_extension("toml"), what)]);
         let installed = lineage.and_then(|lineage| {
             // What is not there leaves nobody anything.
             let there = lineage.iter().filter(|name| manifests.contains_key(*name));
@@ -97,7 +96,7 @@ pub(super) fn load_modules(
             let signed = signatures.get(name).copied().flatten();
             let LoadedModule { module, files, signed, tables } =
                 load_module(&context, missing, (name, path, manifest), signed, &grants)?;
-            let kept = reuse(&module, path, &grants).map_err(one)?;
+            let kept = reuse(&module, path, &grants)?;
             let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
             let last = last.map(|last| &*last.io);
             let io = Io::of((&module, path), &lineage, &grants, &settings.stores, last)?;
@@ -149,31 +148,31 @@ fn load_module(
 ) -> Result<LoadedModule, Vec<Fault>> {
     let &Context { settings, policies, trust, sandbox, last, runtime, .. } = context;
     if !settings.changes.modules.contains_key(name) {
-        files::stays_in(&settings.modules, path).map_err(one)?;
+        files::stays_in(&settings.modules, path)?;
     }
     let (source, signed) = match &manifest.source {
         Some(_) if !is_manifest(path) => {
             let what = format!("says where the module comes from, and {name}.wasm is here too");
-            return Err(one(Fault::of(&path.with_extension("toml"), what)));
+            return Err(vec![Fault::of(&path.with_extension("toml"), what)]);
         }
         // The reference pins it, and is signed with the manifest.
         Some(from) => {
-            let source = artifact::read_module(settings, path, from).map_err(one)?;
+            let source = artifact::read_module(settings, path, from)?;
             (source, manifest_signed)
         }
         None => {
-            let source = files::read(path, settings.limits.module_size).map_err(one)?;
+            let source = files::read(path, settings.limits.module_size)?;
             let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
-            let signed = signed.transpose().map_err(one)?;
+            let signed = signed.transpose()?;
             if signed.is_some() && manifest_signed.is_none() {
                 // Else whoever takes a manifest away makes a shadow decide.
                 let what = "has no manifest, and a signed module must have one that is signed too";
-                return Err(one(Fault::of(path, what)));
+                return Err(vec![Fault::of(path, what)]);
             }
             (source, signed)
         }
     };
-    manifest.check_digest(path, &source.digest).map_err(one)?;
+    manifest.check_digest(path, &source.digest)?;
     let unchanged = last.and_then(|last| {
         let same = |m: &Arc<Module>| {
             // What was granted may be no more: `replaces` of others has changed.
@@ -186,7 +185,7 @@ fn load_module(
     for file in &manifest.files {
         // What a module can't hold it can't read.
         let limit = settings.limits.memory as u64;
-        let source = policies.read_if_there(file, limit).map_err(one)?;
+        let source = policies.read_if_there(file, limit)?;
         let content = match source {
             Some(source) => Some(Arc::from(source.bytes.as_slice())),
             None => missing.module_file(name, file, &policies.called(file)),
@@ -194,27 +193,23 @@ fn load_module(
         let content = match content {
             Some(content) => content,
             // It says why there is none.
-            None => Arc::from(policies.read(file, limit).map_err(one)?.bytes.as_slice()),
+            None => Arc::from(policies.read(file, limit)?.bytes.as_slice()),
         };
         own_files.insert(file.clone(), content);
     }
     let module = match unchanged {
         Some(module) => module,
         None => {
-            let module = Module::load(sandbox, grants, name, path, &source, manifest.clone())
-                .map_err(one)?;
+            let module = Module::load(sandbox, grants, name, path, &source, manifest.clone())?;
             runtime
                 .block_on(module.try_start(sandbox))
-                .map_err(|e| one(Fault::of(path, format!("can't be started: {e}"))))?;
+                .map_err(|e| vec![Fault::of(path, format!("can't be started: {e}"))])?;
             Arc::new(module)
         }
     };
     let tables = tables_read(&module, &source.bytes, grants, context.tables.keys());
     Ok(LoadedModule { module, files: Arc::new(own_files), signed, tables })
 }
-
-/// Largest manifest, in bytes.
-const MAX_MANIFEST: u64 = 64 << 10;
 
 /// Whether a module is named by its manifest alone, which says where it comes from.
 fn is_manifest(path: &Path) -> bool {
@@ -233,36 +228,12 @@ fn manifest_of(
         // A change that nobody has signed is none.
         if trust.is_some() {
             let what = "is signed: who changes it signs it anew (modules.require-signature)";
-            return Err(one(Fault::of(&path, what)));
+            return Err(vec![Fault::of(&path, what)]);
         }
         return Manifest::parse(&path, text).map(|manifest| Some((manifest, None)));
     }
     if !settings.changes.modules.contains_key(name) {
-        files::stays_in(&settings.modules, &path).map_err(one)?;
+        files::stays_in(&settings.modules, &path)?;
     }
     load_manifest(&path, trust)
-}
-
-/// A manifest, with whose it is, if it must be somebody's.
-type ManifestOf = (Manifest, Option<Signed>);
-
-/// Reads a manifest, if there is one.
-pub(crate) fn load_manifest(
-    path: &Path,
-    trust: Option<&Trust>,
-) -> Result<Option<ManifestOf>, Vec<Fault>> {
-    let Some(source) = files::read_if_there(path, MAX_MANIFEST).map_err(one)? else {
-        return Ok(None);
-    };
-    let text = text::of(path, &source.bytes).map_err(one)?;
-    let manifest = Manifest::parse(path, text)?;
-    let Some(trust) = trust else { return Ok(Some((manifest, None))) };
-    let signed = signature::demand(path, &source.bytes, trust).map_err(one)?;
-    if manifest.digest.is_none() && manifest.source.is_none() {
-        // Else it could be put beside another module that is signed.
-        let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of the \
-                    module, and sign it anew";
-        return Err(one(Fault::of(path, what)));
-    }
-    Ok(Some((manifest, Some(signed))))
 }

@@ -20,10 +20,11 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::{Sent, Target, body};
+use super::{Sent, body};
 use crate::data::fault::Fault;
 use crate::data::files::{self, Source};
-use crate::generation::settings::OutgoingHttp;
+use crate::module::grants::OutgoingHttp;
+use crate::module::http_target::Target;
 
 /// Largest head of an answer, in bytes, and most header fields in it.
 const MAX_HEAD: usize = 16 << 10;

@@ -1,0 +1,37 @@
+//! The contract in `wit/`: its package and its version.
+
+/// The package of the contract, without its version.
+pub const PACKAGE: &str = "saegis:policy/";
+
+/// The version of the contract that this gateway has, as `wit/` tells it.
+pub const CONTRACT: &str = "0.1.0";
+
+/// Whether what was recorded under a version of the contract means the same under ours.
+#[must_use]
+pub fn is_our_contract(version: &str) -> bool {
+    version == "0.1" || version.starts_with("0.1.")
+}
+
+/// The interface's name, if it is of the contract and of a version that this gateway has.
+pub(crate) fn contract_interface(full: &str) -> Result<Option<&str>, String> {
+    let Some(rest) = full.strip_prefix(PACKAGE) else { return Ok(None) };
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+    if version == "0.1" || version.starts_with("0.1.") {
+        Ok(Some(interface))
+    } else {
+        Err(format!("is of the contract {PACKAGE}…@{version}; this gateway has 0.1"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_contract() {
+        let wit = include_str!("../../../../wit/types.wit");
+        assert!(wit.starts_with(&format!("package saegis:policy@{CONTRACT};")));
+        assert!(is_our_contract(CONTRACT) && is_our_contract("0.1.7"));
+        assert!(!is_our_contract("0.2.0") && !is_our_contract("0.10.0") && !is_our_contract(""));
+    }
+}

@@ -44,15 +44,21 @@ mod host {
     pub mod call;
     pub mod capabilities;
     pub mod config;
+    pub mod contract_imports;
+    pub mod cpu_time;
+    pub mod handles;
     pub mod key_value;
+    pub mod linker;
     pub mod log_rate_limit;
     pub mod maf_keys;
     pub mod outgoing_http;
+    pub mod wasi;
+    pub mod wasi_imports;
 }
 
 /// Calls of modules, each bounded in time, memory and number.
 mod sandbox {
-    pub mod cpu_time;
+    pub mod cpu_slot;
     pub mod engine;
     pub mod hooks;
     pub mod installed;
@@ -61,7 +67,10 @@ mod sandbox {
     pub mod limits;
     pub mod meter;
     pub mod module;
+    #[cfg(feature = "without-wasm")]
+    pub mod native;
     pub mod observer;
+    pub mod reply;
     pub mod slots;
 }
 
@@ -74,11 +83,13 @@ mod decision {
     pub mod record;
     pub mod shadow;
     pub mod shadow_queue;
+    pub mod shadows;
 }
 
 /// Generations: loading, checking and replacing all modules and policy files as a whole.
 mod generation {
     pub mod builder;
+    pub mod certificate_file;
     pub mod certificates;
     pub mod expiry;
     pub mod generation;

@@ -68,8 +68,13 @@ impl Policy {
     pub async fn open(settings: Settings) -> Result<Self, Faults> {
         let modules = settings.modules.clone();
         let no_engine = |what: String| Faults(vec![Fault::of(&modules, what)]);
-        let sandbox = Sandbox::new(&settings)
-            .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
+        let sandbox = Sandbox::new(
+            &settings.limits,
+            &settings.grants,
+            settings.code_cache.as_deref(),
+            settings.observer.clone(),
+        )
+        .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
         let threads = DiskThreads::new(settings.limits.load_time);
         artifact::obtain(&settings, &threads, Urgency::Operator).await;

@@ -11,7 +11,6 @@ mod parse;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::mem::take;
-use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +18,6 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
 
 use crate::data::background_thread::drop_aside;
-use crate::data::fault::Fault;
 use arena::Arena;
 use column::{Column, Kind};
 
@@ -50,14 +48,6 @@ pub struct Table {
 pub struct Row(u32);
 
 impl Table {
-    /// Parses the CSV text of a table.
-    ///
-    /// # Errors
-    /// All that is wrong with it, up to a bound, with line and column.
-    pub fn parse(file: &Path, text: &[u8]) -> Result<Self, Vec<Fault>> {
-        parse::parse(file, text)
-    }
-
     /// How many rows there are.
     #[must_use]
     pub fn rows(&self) -> usize {

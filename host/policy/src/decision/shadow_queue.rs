@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::data::decision::{CertificateQuery, KeyRegistration, PskQuery, Registration};
 use crate::decision::question::Asked;
+
 use crate::decision::shadow::{Job, Shadow};
 use crate::host::bindings::saegis::policy::types;
 

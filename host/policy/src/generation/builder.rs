@@ -15,10 +15,10 @@ use crate::data::service_subscription::{self as subscription, Subscription};
 use crate::data::table::Table;
 use crate::data::text;
 use crate::decision::shadow_queue::Queue;
-use crate::generation::certificates;
-use crate::generation::generation::Generation;
+use crate::generation::certificate_file;
+use crate::generation::generation::{Generation, Present};
 use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
-use crate::generation::removals::{Missing, Present};
+use crate::generation::removals::Missing;
 use crate::generation::replacement::{self as lineage, Parts};
 use crate::generation::settings::Settings;
 use crate::host::call::Tables;
@@ -110,9 +110,10 @@ fn build_now(
         found(subscription::FILE);
     }
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
-    let certificates = certificates::load(settings, last_certificates, &mut missing, &mut faults);
+    let certificates =
+        certificate_file::load(settings, last_certificates, &mut missing, &mut faults);
     if certificates.is_some() {
-        found(certificates::FILE);
+        found(certificate_file::FILE);
     }
     let from = (last, &mut missing, &tables);
     let Loaded { all, unloaded, with_manifest } =

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::generation::generation::Generation;
+use crate::data::table::Table;
 
 /// Something that ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl FileExpiry {
         Self { kind: ExpiryKind::RevocationList, file: file.into(), at, ahead }
     }
 
-    fn expiry(&self) -> Expiry {
+    pub fn expiry(&self) -> Expiry {
         Expiry::whole(self.kind, self.file.clone(), self.at, self.ahead)
     }
 }
@@ -86,48 +86,31 @@ impl Expiry {
         Self { kind, name, at: Some(at), warn_from, expired_rows: 0, expiring_rows: 0 }
     }
 
+    /// The end of a certificate of the gateway's own.
+    pub(crate) fn of_own(name: String, at: SystemTime) -> Self {
+        Self::whole(ExpiryKind::OwnCertificate, name, at, CERTIFICATE_AHEAD)
+    }
+
+    /// The ends of the rows of a table, as seen at a time. Goes through all rows that have one.
+    pub(crate) fn of_rows(table_name: &str, table: &Table, now: SystemTime) -> Option<Self> {
+        let (mut first, mut expired_rows, mut expiring_rows) = (None, 0, 0);
+        for at in table.expiries() {
+            if at <= now {
+                expired_rows += 1;
+            } else {
+                expiring_rows += usize::from(at <= now + ROWS_AHEAD);
+                first = Some(first.map_or(at, |first: SystemTime| first.min(at)));
+            }
+        }
+        let warn_from = first.map(|at| at.checked_sub(ROWS_AHEAD).unwrap_or(UNIX_EPOCH));
+        let (kind, name) = (ExpiryKind::Rows, format!("{table_name}.csv"));
+        let found = Self { kind, name, at: first, warn_from, expired_rows, expiring_rows };
+        (first.is_some() || expired_rows > 0).then_some(found)
+    }
+
     /// Whether the operator should know at that time.
     #[must_use]
     pub fn is_due(&self, now: SystemTime) -> bool {
         self.expired_rows > 0 || self.warn_from.is_some_and(|from| from <= now)
-    }
-}
-
-impl Generation {
-    /// What ends by itself, as seen at a time. Goes through all rows that have an end.
-    #[must_use]
-    pub fn expiries(&self, now: SystemTime) -> Vec<Expiry> {
-        let mut found = Vec::new();
-        if let Some(certificates) = self.certificates() {
-            for own in &certificates.own {
-                let (kind, at) = (ExpiryKind::OwnCertificate, own.not_after());
-                found.push(Expiry::whole(kind, own.to_string(), at, CERTIFICATE_AHEAD));
-            }
-            found.extend(certificates.expiries.iter().map(FileExpiry::expiry));
-        }
-        for (name, table) in self.tables.iter() {
-            let (mut first, mut expired_rows, mut expiring_rows) = (None, 0, 0);
-            for at in table.expiries() {
-                if at <= now {
-                    expired_rows += 1;
-                } else {
-                    expiring_rows += usize::from(at <= now + ROWS_AHEAD);
-                    first = Some(first.map_or(at, |first: SystemTime| first.min(at)));
-                }
-            }
-            if first.is_some() || expired_rows > 0 {
-                let warn_from = first.map(|at| at.checked_sub(ROWS_AHEAD).unwrap_or(UNIX_EPOCH));
-                let (kind, name) = (ExpiryKind::Rows, format!("{name}.csv"));
-                found.push(Expiry {
-                    kind,
-                    name,
-                    at: first,
-                    warn_from,
-                    expired_rows,
-                    expiring_rows,
-                });
-            }
-        }
-        found
     }
 }

@@ -1,5 +1,6 @@
 //! Generations: all modules and policy files that were loaded together.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,14 +16,16 @@ use crate::data::decision::{
 use crate::data::fault::Fault;
 use crate::data::files::Digest;
 use crate::data::service_subscription::Subscription;
+use crate::data::table::Table;
 use crate::decision::answer::Answer;
 use crate::decision::chain::{Chain, primitive_record};
 use crate::decision::evaluate::{self as ask, Came, Means, Trace};
 use crate::decision::question::{Asked, NoQuestion, Question};
 use crate::decision::record::{Again, Decision, Recorder};
-use crate::decision::shadow::{Job, ShadowSummary, Shadows};
+use crate::decision::shadow::{Job, ShadowSummary};
+use crate::decision::shadows::Shadows;
 use crate::generation::certificates::Certificates;
-use crate::generation::removals::Present;
+use crate::generation::expiry::Expiry;
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Tables;
 use crate::host::maf_keys::MafKeys;
@@ -49,7 +52,7 @@ pub struct Generation {
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     pub(crate) tables: Arc<Tables>,
     /// What the tables were parsed from, by name.
-    pub(crate) table_digests: std::collections::BTreeMap<String, Digest>,
+    pub(crate) table_digests: BTreeMap<String, Digest>,
     /// The tables whose files every user of the machine may read.
     pub(crate) exposed: Vec<String>,
     /// The files that would be missed if they were gone.
@@ -70,6 +73,15 @@ pub struct Generation {
     /// Who fetches keys of MAFs.
     pub(crate) maf_keys: Option<Arc<dyn MafKeys>>,
     pub(crate) is_maf: bool,
+}
+
+/// The files that a generation is made of, as far as it would come into force without them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Present {
+    /// The policy files of the folder, by name.
+    pub policies: BTreeSet<String>,
+    /// The modules that have a manifest, by name.
+    pub manifests: BTreeSet<String>,
 }
 
 /// What whoever runs the gateway wants to know of a module.
@@ -139,7 +151,7 @@ impl Generation {
     /// The policy tables, by name.
     #[must_use]
     pub fn tables(&self) -> Vec<TableSummary> {
-        let summary = |(name, table): (&String, &Arc<crate::Table>)| TableSummary {
+        let summary = |(name, table): (&String, &Arc<Table>)| TableSummary {
             name: name.clone(),
             rows: table.rows(),
             short_keys: table.short_keys(),
@@ -181,6 +193,16 @@ impl Generation {
     #[must_use]
     pub fn reserves(&self, stem: &AeIdStem) -> bool {
         self.tables.values().any(|table| table.names_ae(stem.as_str()))
+    }
+
+    /// What ends by itself, as seen at a time. Goes through all rows that have an end.
+    #[must_use]
+    pub fn expiries(&self, now: SystemTime) -> Vec<Expiry> {
+        let certificates = self.certificates().into_iter().flat_map(|found| found.all_expiries());
+        let tables = self.tables.iter();
+        certificates
+            .chain(tables.filter_map(|(name, table)| Expiry::of_rows(name, table, now)))
+            .collect()
     }
 
     /// All modules, whatever their part.

@@ -15,7 +15,7 @@ use crate::data::disk::{Abandoned, DiskThreads, Urgency};
 use crate::data::document::Document;
 use crate::data::fault::Fault;
 use crate::data::files::{self, Source};
-use crate::generation::certificates;
+use crate::generation::certificate_file;
 use crate::generation::generation::Generation;
 use crate::generation::removals::Missing;
 use crate::generation::settings::Settings;
@@ -115,7 +115,7 @@ impl<'s> PolicyFiles<'s> {
         if !plain {
             return Err(format!("{name:?} is no name of a policy file"));
         }
-        if [FILE, certificates::FILE].contains(&name.as_str()) {
+        if [FILE, certificate_file::FILE].contains(&name.as_str()) {
             return Err(format!("{name} is taken from the folder alone"));
         }
         if self.folder.join(&name).symlink_metadata().is_ok() {

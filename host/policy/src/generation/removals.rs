@@ -3,7 +3,6 @@
 //! missed until it is back or the operator accepts that it is gone. It holds nothing else up: what other
 //! files withdraw ends at once.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,15 +12,6 @@ use crate::generation::generation::Generation;
 use crate::generation::settings::Settings;
 use crate::module::manifest::Manifest;
 use crate::sandbox::installed::Installed;
-
-/// The files that a generation is made of, as far as it would come into force without them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Present {
-    /// The policy files of the folder, by name.
-    pub policies: BTreeSet<String>,
-    /// The modules that have a manifest, by name.
-    pub manifests: BTreeSet<String>,
-}
 
 /// The remedy for a file that is gone.
 const REMEDY: &str = "put it back, or accept that with `saegis reload --accept-removals`";

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::fault::Fault;
-use crate::decision::shadow::{Shadow, Shadows, Unloaded};
+use crate::decision::shadow::{Shadow, Unloaded};
 use crate::decision::shadow_queue::Queue;
+use crate::decision::shadows::Shadows;
 use crate::generation::generation::Generation;
 use crate::module::manifest::Manifest;
 use crate::sandbox::installed::Installed;

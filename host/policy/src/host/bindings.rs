@@ -22,8 +22,8 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
-        "saegis:policy/types.key": crate::host::call::KeyHandle,
-        "saegis:policy/policy-tables.row": crate::host::call::RowHandle,
-        "wasi:keyvalue/store.bucket": crate::host::key_value::Bucket,
+        "saegis:policy/types.key": crate::host::handles::KeyHandle,
+        "saegis:policy/policy-tables.row": crate::host::handles::RowHandle,
+        "wasi:keyvalue/store.bucket": crate::host::handles::Bucket,
     },
 });

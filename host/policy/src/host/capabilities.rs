@@ -10,7 +10,6 @@ use crate::host::key_value::{Store, Stores};
 use crate::host::outgoing_http::Outgoing;
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
-use crate::sandbox::module::Module;
 
 /// What a module with I/O gets. A module without has nothing of it.
 #[derive(Default)]
@@ -27,7 +26,8 @@ impl Io {
     /// What the settings give to a module, or what is wrong with it. `of` are those whose place the
     /// module has taken.
     pub fn of(
-        (module, file): (&Module, &Path),
+        (module, file): (&str, &Path),
+        capabilities: &[Capability],
         of: &[String],
         grants: &Grants,
         stores: &Stores,
@@ -35,21 +35,19 @@ impl Io {
     ) -> Result<Self, Vec<Fault>> {
         let mut io = Self::default();
         let mut faults = Vec::new();
-        for capability in &module.capabilities {
+        for capability in capabilities {
             let found = match capability {
-                Capability::OutgoingHttp => {
-                    grants.outgoing_http.get(&module.name).map(|settings| {
-                        let last = last.and_then(|last| last.http.as_ref());
-                        Outgoing::of(settings, last).map(|http| io.http = Some(http))
-                    })
-                }
-                Capability::KeyValue => grants.store_of(&module.name, of).map(|(name, quota)| {
+                Capability::OutgoingHttp => grants.outgoing_http.get(module).map(|settings| {
+                    let last = last.and_then(|last| last.http.as_ref());
+                    Outgoing::of(settings, last).map(|http| io.http = Some(http))
+                }),
+                Capability::KeyValue => grants.store_of(module, of).map(|(name, quota)| {
                     io.store = Some(stores.of(name, quota));
                     Ok(())
                 }),
                 Capability::Config => grants
                     .config
-                    .get(&module.name)
+                    .get(module)
                     .map(|settings| Values::read(settings).map(|values| io.config = Some(values))),
                 Capability::PolicyTables
                 | Capability::PolicyFiles
@@ -66,8 +64,7 @@ impl Io {
                 None => {
                     let what = format!(
                         "has the capability {capability}, of which the configuration says nothing; \
-                         add [modules.{capability}.{}]",
-                        module.name
+                         add [modules.{capability}.{module}]"
                     );
                     faults.push(Fault::of(file, what));
                 }

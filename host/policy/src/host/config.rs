@@ -6,13 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use wasmtime::Result;
 use zeroize::Zeroizing;
 
 use crate::data::fault::Fault;
 use crate::data::files;
-use crate::host::bindings::wasi::config::store;
-use crate::host::call::Call;
 use crate::module::grants::ConfigValues;
 
 /// Largest secret, in bytes.
@@ -30,7 +27,7 @@ impl Values {
     }
 
     /// Reads the secrets, and adds the values.
-    pub fn read(of: &ConfigValues) -> std::result::Result<Self, Vec<Fault>> {
+    pub fn read(of: &ConfigValues) -> Result<Self, Vec<Fault>> {
         let mut values = Self::given(&of.values);
         let mut faults = Vec::new();
         for (name, file) in &of.secrets {
@@ -45,8 +42,20 @@ impl Values {
     }
 }
 
+impl Values {
+    /// Returns the value of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.as_str())
+    }
+
+    /// Returns all values with their names.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
 /// A secret, without the line's end that editors put there.
-fn secret(file: &Path) -> std::result::Result<Zeroizing<String>, Fault> {
+fn secret(file: &Path) -> Result<Zeroizing<String>, Fault> {
     let source = files::read(file, MAX_SECRET)?;
     if source.exposed {
         let what = "is a secret that every user of the machine may read; chmod 600";
@@ -55,17 +64,4 @@ fn secret(file: &Path) -> std::result::Result<Zeroizing<String>, Fault> {
     let text = std::str::from_utf8(&source.bytes).map_err(|_| Fault::of(file, "is not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).into()))
-}
-
-impl store::Host for Call {
-    fn get(&mut self, key: String) -> Result<std::result::Result<Option<String>, store::Error>> {
-        let values = self.io().config.as_ref();
-        let found = values.and_then(|values| values.0.get(&key));
-        Ok(Ok(found.map(|value| value.as_str().into())))
-    }
-
-    fn get_all(&mut self) -> Result<std::result::Result<Vec<(String, String)>, store::Error>> {
-        let all = self.io().config.iter().flat_map(|values| values.0.iter());
-        Ok(Ok(all.map(|(name, value)| (name.clone(), value.as_str().into())).collect()))
-    }
 }

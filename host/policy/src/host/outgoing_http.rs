@@ -14,17 +14,15 @@ use http_body_util::{BodyExt, Full};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
-use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
 use crate::data::fault::Fault;
 use crate::data::files::Digest;
 use crate::host::bindings::saegis::policy::log::Level;
-use crate::host::call::{Call, Wasi};
 use crate::host::log_rate_limit::LogBudget;
 use crate::module::grants::OutgoingHttp;
 use crate::module::http_target::Target;
+use wire::Sent;
 
 /// Longest path of a request with its query, in bytes.
 const MAX_PATH: usize = 8 << 10;
@@ -66,8 +64,6 @@ pub struct Canned {
     /// Its content.
     pub body: String,
 }
-
-type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl Outgoing {
     /// By the settings; the last one, where nothing of it has changed.
@@ -241,12 +237,5 @@ impl WasiHttpHooks for Client {
 
     fn p2_error_from_tls(&mut self, _: &std::io::Error) -> ErrorCode {
         ErrorCode::TlsProtocolError
-    }
-}
-
-impl WasiHttpView for Call {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let Wasi { table, client, http, .. } = self.wasi();
-        WasiHttpCtxView { hooks: client, table, ctx: http }
     }
 }

@@ -15,9 +15,10 @@ use wasmtime::{
 
 use crate::data::decision::ModuleFault;
 use crate::data::shown::Shown;
-use crate::generation::settings::Settings;
-use crate::host::call::{self as host, Call};
+use crate::host::call::Call;
+use crate::host::linker;
 use crate::module::capability::Capability;
+use crate::module::grants::Grants;
 use crate::sandbox::instance_cache as kept;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::Meter;
@@ -76,13 +77,17 @@ pub(crate) struct Sandbox {
 const FUEL: u64 = u64::MAX;
 
 impl Sandbox {
-    pub fn new(settings: &Settings) -> wasmtime::Result<Self> {
-        let (code_cache, observer) = (settings.code_cache.as_deref(), settings.observer.clone());
-        let mut limits = settings.limits.clone();
-        if !settings.grants.anybody_waits() {
+    pub fn new(
+        limits: &Limits,
+        grants: &Grants,
+        code_cache: Option<&Path>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> wasmtime::Result<Self> {
+        let mut limits = limits.clone();
+        if !grants.anybody_waits() {
             limits.waiting_calls = 0;
         }
-        let kept = settings.grants.reuse.len() * kept::MOST;
+        let kept = grants.reuse.len() * kept::MOST;
         Self::with_meter(limits, kept, code_cache, observer, None)
     }
 
@@ -194,9 +199,9 @@ impl Sandbox {
         wasi: bool,
     ) -> wasmtime::Result<InstancePre<Call>> {
         let mut linker = Linker::new(&self.engine);
-        host::link(&mut linker, None)?;
+        linker::link(&mut linker, None)?;
         for &capability in granted {
-            host::link(&mut linker, Some(capability))?;
+            linker::link(&mut linker, Some(capability))?;
         }
         if wasi {
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -226,18 +231,18 @@ impl Sandbox {
         store.epoch_deadline_callback(move |mut context| {
             let call = context.data_mut();
             call.ticks += 1;
-            let over = match &call.computing {
+            let over = match &call.cpu_time {
                 // The first tick may come at once, so it does not count.
                 None => u128::from(call.ticks) > ticks,
                 // Ticks pass while it waits, too.
-                Some(computing) => computing.so_far() > deadline,
+                Some(cpu_time) => cpu_time.so_far() > deadline,
             };
             if over {
                 call.over = Some(ModuleFault::Deadline);
                 Ok(UpdateDeadline::Interrupt)
             } else {
-                if let Some(computing) = &call.computing {
-                    computing.yields();
+                if let Some(cpu_time) = &call.cpu_time {
+                    cpu_time.yields();
                 }
                 // Behind everything else that is ready, and behind the sockets: a task that only wakes
                 // itself would keep the runtime from looking at those.
@@ -318,4 +323,9 @@ impl Drop for Ticker {
             let _ = thread.join();
         }
     }
+}
+
+/// An error with what is behind it.
+pub(crate) fn error_chain(error: &wasmtime::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,14 +1,8 @@
 //! Calls of a module's hooks: whatever goes wrong in one is a refusal.
 
-#[cfg(feature = "without-wasm")]
-mod native;
-
-use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use saegis_certificate::Flavour;
-use saegis_onem2m::credential::{Credential, Entity};
-use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
 
 use crate::data::decision::{
     CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
@@ -19,11 +13,13 @@ use crate::host::bindings::exports::saegis::policy::{
     certificate_mapping, credential_lookup, key_registration_check, registration_check,
 };
 use crate::host::bindings::saegis::policy::types;
-use crate::host::call::Call;
 use crate::module::hook::Hook;
 use crate::sandbox::invocation::{Frame, View};
 use crate::sandbox::module::Module;
+#[cfg(feature = "without-wasm")]
+use crate::sandbox::native;
 use crate::sandbox::observer::{Decided, Outcome};
+use crate::sandbox::reply::{checked, credential, entity, expiry};
 
 impl Module {
     fn tell(&self, view: &View<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
@@ -284,70 +280,4 @@ impl Module {
 
 fn no_hook() -> ModuleFault {
     ModuleFault::NoSandbox("the module has no such hook".into())
-}
-
-fn nonsense(what: impl fmt::Display) -> ModuleFault {
-    ModuleFault::Nonsense(printable(&what.to_string()))
-}
-
-fn credential(
-    call: &mut Call,
-    found: credential_lookup::Credential,
-) -> Result<Credential, ModuleFault> {
-    let entity = entity(found.entity)?;
-    let id = CredentialId::parse(&found.credential_id)
-        .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
-    let expires = expiry(found.expires)?;
-    let source = call.take_key(&found.key).ok_or_else(|| nonsense("the key is none"))?;
-    let saef = source.saef();
-    let key = source.into_key().ok_or_else(|| nonsense("the key is none"))?;
-    Ok(Credential { saef, entity, id, expires, key })
-}
-
-/// Most AE-IDs that one association may stand for.
-const MOST_AES: usize = 64;
-
-fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
-    let stem =
-        |stem: String| AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")));
-    Ok(match entity {
-        types::Entity::NotYetKnown => Entity::NotYetKnown,
-        types::Entity::Ae(one) => Entity::Ae(stem(one)?),
-        types::Entity::Aes(all) => {
-            if all.is_empty() || all.len() > MOST_AES {
-                return Err(nonsense(format!("a list of AE-IDs has 1 to {MOST_AES} entries")));
-            }
-            Entity::Aes(all.into_iter().map(stem).collect::<Result<_, _>>()?)
-        }
-        types::Entity::Cse(id) => {
-            let id = CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?;
-            if id.could_be_an_ae_id() {
-                return Err(nonsense("the CSE-ID could be an S-type AE-ID"));
-            }
-            Entity::Cse(id)
-        }
-        types::Entity::MafClient(id) => Entity::MafClient(
-            AbsoluteId::parse(&id)
-                .map_err(|e| nonsense(format!("the MAF client's identifier {e}")))?,
-        ),
-    })
-}
-
-fn expiry(at: Option<u64>) -> Result<Option<SystemTime>, ModuleFault> {
-    let Some(at) = at else { return Ok(None) };
-    let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
-    at.map(Some).ok_or_else(|| nonsense("the expiry is no time"))
-}
-
-fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleFault> {
-    match verdict {
-        types::Verdict::Deny(types::Denial { rsc, reason }) => {
-            if !(4000..=5999).contains(&rsc) {
-                return Err(nonsense(format!("{rsc} is no Response Status Code of a refusal")));
-            }
-            let reason = printable(&reason);
-            Ok(types::Verdict::Deny(types::Denial { rsc, reason }))
-        }
-        allow @ types::Verdict::Allow(_) => Ok(allow),
-    }
 }

@@ -40,7 +40,7 @@ impl Kept {
 
     /// Takes an instance back, if it may live on and there is room.
     pub fn put(&self, idle: Idle) {
-        if idle.calls >= self.calls || !idle.store.data().leaves_nothing() {
+        if idle.calls >= self.calls || !idle.store.data().is_reusable() {
             return;
         }
         let mut place = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

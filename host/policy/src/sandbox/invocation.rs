@@ -11,12 +11,13 @@ use crate::data::decision::ModuleFault;
 use crate::data::service_subscription::Subscription;
 use crate::data::text::printable;
 use crate::host::call::{Call, Tables};
+use crate::host::cpu_time::CpuTime;
 use crate::host::maf_keys::MafKeys;
-use crate::sandbox::cpu_time::Computing;
-use crate::sandbox::engine::Sandbox;
+use crate::sandbox::cpu_slot;
+use crate::sandbox::engine::{Sandbox, error_chain};
 use crate::sandbox::installed::Installed;
 use crate::sandbox::instance_cache::{Idle, Kept};
-use crate::sandbox::module::{Module, chain};
+use crate::sandbox::module::Module;
 use crate::sandbox::slots::{Caller, Slot};
 
 /// What a call may see of the generation: its sandbox, its tables, and what is the module's.
@@ -77,7 +78,7 @@ impl Module {
         // Each hook is looked up as a call does it: one whose types are of another contract fits by its
         // name alone.
         self.look_up_hooks(&mut store, &instance)
-            .map_err(|e| ModuleFault::NoSandbox(printable(&chain(&e))))
+            .map_err(|e| ModuleFault::NoSandbox(printable(&error_chain(&e))))
     }
 
     fn look_up_hooks(&self, store: &mut Store<Call>, instance: &Instance) -> wasmtime::Result<()> {
@@ -106,7 +107,7 @@ impl Module {
         store: &mut Store<Call>,
     ) -> Result<Instance, ModuleFault> {
         let ends = Instant::now() + self.time(sandbox);
-        let bounds = Bounds { ends, computing: store.data().computing.clone(), sandbox, caller };
+        let bounds = Bounds { ends, cpu_time: store.data().cpu_time.clone(), sandbox, caller };
         let started = self.within(bounds, self.pre.instantiate_async(&mut *store)).await;
         started.map_err(|e| classify(store, &e, true))
     }
@@ -149,12 +150,13 @@ impl Module {
     /// Runs a call in its time.
     pub async fn within<T>(
         &self,
-        Bounds { ends, computing, sandbox, caller }: Bounds<'_>,
+        Bounds { ends, cpu_time, sandbox, caller }: Bounds<'_>,
         call: impl Future<Output = wasmtime::Result<T>>,
     ) -> wasmtime::Result<T> {
-        match computing {
-            Some(computing) => {
-                bounded(ends, computing.count((sandbox.computing(), caller), call)).await
+        match cpu_time {
+            Some(cpu_time) => {
+                let slots = (sandbox.computing(), caller);
+                bounded(ends, cpu_slot::count(&cpu_time, slots, call)).await
             }
             None if self.wasi => bounded(ends, call).await,
             None => call.await,
@@ -165,7 +167,7 @@ impl Module {
 /// What bounds the time of a call.
 pub(crate) struct Bounds<'a> {
     ends: Instant,
-    computing: Option<Arc<Computing>>,
+    cpu_time: Option<Arc<CpuTime>>,
     sandbox: &'a Sandbox,
     caller: Caller,
 }
@@ -183,8 +185,8 @@ async fn bounded<T>(
 impl<'a> Frame<'a> {
     /// What bounds its time.
     pub fn bounds(&self) -> Bounds<'a> {
-        let computing = self.store.data().computing.clone();
-        Bounds { ends: self.ends, computing, sandbox: self.sandbox, caller: self.caller }
+        let cpu_time = self.store.data().cpu_time.clone();
+        Bounds { ends: self.ends, cpu_time, sandbox: self.sandbox, caller: self.caller }
     }
 
     /// The outcome of the call: a trap as the fault that it stands for.
@@ -212,7 +214,7 @@ fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) ->
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => ModuleFault::Deadline,
         Some(trap) => ModuleFault::Trap(trap.to_string()),
-        None if starting => ModuleFault::NoSandbox(printable(&chain(error))),
-        None => ModuleFault::Trap(printable(&chain(error))),
+        None if starting => ModuleFault::NoSandbox(printable(&error_chain(error))),
+        None => ModuleFault::Trap(printable(&error_chain(error))),
     }
 }

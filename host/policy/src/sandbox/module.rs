@@ -20,7 +20,7 @@ use crate::module::contract::contract_interface;
 use crate::module::grants::Grants;
 use crate::module::hook::Hook;
 use crate::module::manifest::Manifest;
-use crate::sandbox::engine::Sandbox;
+use crate::sandbox::engine::{Sandbox, error_chain};
 
 /// A module, ready to be called.
 pub(crate) struct Module {
@@ -56,7 +56,7 @@ impl Module {
             ));
         }
         let component = Component::from_binary(sandbox.engine(), &source.bytes).map_err(|e| {
-            let why = printable(&chain(&e));
+            let why = printable(&error_chain(&e));
             // The only errors of the pool, and the only ones that are not about the file's form.
             let what = if why.contains("pooling allocator") {
                 "wants more than modules may have (modules.memory-bytes)"
@@ -68,11 +68,11 @@ impl Module {
         let (capabilities, wasi) =
             imports(sandbox, &component, name, &manifest, grants).map_err(fault)?;
         let hooks = exports(sandbox, &component).map_err(fault)?;
-        let pre = sandbox
-            .link(&component, &capabilities, wasi)
-            .map_err(|e| fault(format!("does not fit the contract: {}", printable(&chain(&e)))))?;
+        let pre = sandbox.link(&component, &capabilities, wasi).map_err(|e| {
+            fault(format!("does not fit the contract: {}", printable(&error_chain(&e))))
+        })?;
         let misfit = |e: wasmtime::Error| {
-            fault(format!("does not fit the contract: {}", printable(&chain(&e))))
+            fault(format!("does not fit the contract: {}", printable(&error_chain(&e))))
         };
         let has = |hook| hooks.contains(&hook);
         Ok(Self {
@@ -194,9 +194,4 @@ fn exports(sandbox: &Sandbox, component: &Component) -> Result<Vec<Hook>, String
         return Err(format!("exports no hook of the contract; the hooks are: {names}"));
     }
     Ok(hooks)
-}
-
-/// An error with what is behind it.
-pub(crate) fn chain(error: &wasmtime::Error) -> String {
-    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

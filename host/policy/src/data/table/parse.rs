@@ -22,7 +22,17 @@ const MAX_FIELDS: usize = KNOWN.len() + 1;
 /// A little more than the shortest row there can be, to bound what is set aside at first.
 const SHORT_ROW: usize = 8;
 
-pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
+impl Table {
+    /// Parses the CSV text of a table.
+    ///
+    /// # Errors
+    /// All that is wrong with it, up to a bound, with line and column.
+    pub fn parse(file: &Path, text: &[u8]) -> Result<Self, Vec<Fault>> {
+        parse(file, text)
+    }
+}
+
+fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
     let whole = |what: &str| vec![Fault::of(file, what)];
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     if text.iter().all(u8::is_ascii_whitespace) {

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::data::fault::Fault;
 use crate::data::files;
+
 use crate::decision::shadow::Unloaded;
 use crate::generation::generation::Generation;
 use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
@@ -99,7 +100,14 @@ pub(super) fn load_modules(
             let kept = reuse(&module, path, &grants)?;
             let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
             let last = last.map(|last| &*last.io);
-            let io = Io::of((&module, path), &lineage, &grants, &settings.stores, last)?;
+            let io = Io::of(
+                (name, path),
+                &module.capabilities,
+                &lineage,
+                &grants,
+                &settings.stores,
+                last,
+            )?;
             let (io, kept) = (Arc::new(io), kept.map(Arc::new));
             Ok(Installed { module, files, order, lineage, signed, tables, io, kept })
         });

@@ -9,7 +9,7 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use tokio::sync::mpsc::Receiver;
 
-use super::{Answer, Asked, Question};
+use super::message::{Answer, Asked, Question};
 use crate::data::shown::Shown;
 
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use rustls::pki_types::pem::PemObject;
@@ -20,7 +20,7 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::{Sent, body};
+use super::body;
 use crate::data::fault::Fault;
 use crate::data::files::{self, Source};
 use crate::module::grants::OutgoingHttp;
@@ -31,6 +31,9 @@ const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 100;
 /// Largest file of authorities, in bytes.
 const MAX_AUTHORITIES: u64 = 4 << 20;
+
+/// A response, and the future that drives its connection.
+pub(super) type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 /// What a request is sent with.
 pub(super) struct Means<'a> {

@@ -6,11 +6,12 @@ use saegis_onem2m::association::Saef;
 use saegis_onem2m::credential::Credential;
 use saegis_onem2m::id::CredentialId;
 
-use super::{View, checked, entity, expiry, nonsense};
 use crate::data::decision::{Lookup, ModuleFault, PskQuery, Refusal};
 use crate::host::bindings::saegis::policy::types::{self, Association, Operation, Primitive};
+use crate::sandbox::invocation::View;
+use crate::sandbox::reply::{checked, entity, expiry, nonsense};
 
-#[path = "../../../../../guest-modules/originator-check/src/rules.rs"]
+#[path = "../../../../guest-modules/originator-check/src/rules.rs"]
 mod rules;
 
 /// What `psk-table` answers; none, where another module is asked.

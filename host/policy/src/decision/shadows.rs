@@ -1,0 +1,78 @@
+//! The shadow modules of a generation.
+
+use std::sync::Arc;
+
+use crate::decision::shadow::{Counts, Job, Shadow, ShadowSummary, Unloaded};
+use crate::decision::shadow_queue::{Full, Queue};
+use crate::module::hook::Hook;
+use crate::sandbox::module::Module;
+use crate::sandbox::observer::Comparison;
+
+/// The shadow modules of a generation.
+pub(crate) struct Shadows {
+    pub loaded: Arc<[Shadow]>,
+    pub unloaded: Vec<Unloaded>,
+    pub queue: Queue,
+}
+
+impl Shadows {
+    pub fn none() -> Self {
+        Self { loaded: Arc::from([]), unloaded: Vec::new(), queue: Queue::none() }
+    }
+
+    /// Whether one of them has something to say to a hook.
+    pub fn concern(&self, hook: Hook) -> bool {
+        self.loaded.iter().any(|shadow| shadow.concerns(hook))
+    }
+
+    /// Puts a decision to them. It waits for nothing.
+    pub fn put(&self, job: Job) {
+        let (sandbox, hook) = (job.means.sandbox.clone(), job.asked.hook());
+        let Err(Full) = self.queue.put(self.loaded.clone(), job) else { return };
+        let of_hook = || self.loaded.iter().filter(|shadow| shadow.concerns(hook));
+        of_hook().for_each(|shadow| shadow.count(&sandbox, hook, Comparison::Dropped));
+        if self.queue.is_to_be_told() {
+            let names: Vec<_> = of_hook().map(|shadow| &*shadow.module().name).collect();
+            let names = names.join(", ");
+            tracing::warn!(
+                event = "shadow.behind",
+                modules = names,
+                "decisions come faster than the shadow modules are asked, and are dropped for them: \
+                 {names}"
+            );
+        }
+    }
+
+    /// Whether two generations have the same ones.
+    pub fn are_same(&self, other: &Self) -> bool {
+        self.unloaded == other.unloaded
+            && self.loaded.len() == other.loaded.len()
+            && self
+                .loaded
+                .iter()
+                .zip(&*other.loaded)
+                .all(|(a, b)| a.installed.is_same(&b.installed))
+    }
+
+    /// What has been counted of a module, if it was a shadow already.
+    pub fn counts_of(&self, module: &Arc<Module>) -> Option<Arc<Counts>> {
+        let found = self.loaded.iter().find(|shadow| Arc::ptr_eq(shadow.module(), module));
+        found.map(|shadow| shadow.counts.clone())
+    }
+
+    pub fn summaries(&self) -> Vec<ShadowSummary> {
+        let unloaded = self.unloaded.iter().map(|unloaded| ShadowSummary {
+            name: unloaded.name.clone(),
+            faults: unloaded.faults.clone(),
+            replaces: None,
+            hooks: Vec::new(),
+            capabilities: Vec::new(),
+            digest: [0; 32],
+            agreed: 0,
+            disagreed: 0,
+            not_compared: 0,
+            dropped: 0,
+        });
+        self.loaded.iter().map(Shadow::summary).chain(unloaded).collect()
+    }
+}

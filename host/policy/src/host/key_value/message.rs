@@ -1,0 +1,29 @@
+//! Questions to a store's thread, and its answers.
+
+use tokio::sync::oneshot;
+
+/// What a store's thread is asked. Keys and values are of the lengths that they may have.
+pub(crate) enum Question {
+    Get(Vec<String>),
+    Set(Vec<(String, Vec<u8>)>),
+    Delete(Vec<String>),
+    Increment(String, u64),
+    Keys { from: u64 },
+}
+
+/// What it answers.
+pub(crate) enum Answer {
+    Values(Vec<Option<Vec<u8>>>),
+    Done,
+    Number(u64),
+    Keys { keys: Vec<String>, next: Option<u64> },
+    Failed(String),
+}
+
+/// A question on its way to a store's thread.
+pub(super) struct Asked {
+    pub question: Question,
+    /// What fits in, in bytes.
+    pub quota: u64,
+    pub answer: oneshot::Sender<Answer>,
+}

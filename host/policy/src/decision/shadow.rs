@@ -109,7 +109,7 @@ impl Shadow {
             Comparison::Dropped => &self.counts.dropped,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        sandbox.tell_compared(&Compared { module: &self.module().name, hook, comparison });
+        sandbox.report_comparison(&Compared { module: &self.module().name, hook, comparison });
     }
 
     /// Whether it has something to say to a hook.

@@ -169,15 +169,15 @@ impl Sandbox {
         })
     }
 
-    /// Tells whoever counts of a call.
-    pub fn tell(&self, decided: &Decided<'_>) {
+    /// Reports a call to the observer.
+    pub fn report(&self, decided: &Decided<'_>) {
         if let Some(observer) = &self.observer {
             observer.decided(decided);
         }
     }
 
-    /// Tells whoever counts of a comparison with a shadow module.
-    pub fn tell_compared(&self, compared: &Compared<'_>) {
+    /// Reports a comparison with a shadow module to the observer.
+    pub fn report_comparison(&self, compared: &Compared<'_>) {
         if let Some(observer) = &self.observer {
             observer.compared(compared);
         }

@@ -1,8 +1,10 @@
-//! Calls of a module's hooks: whatever goes wrong in one is a refusal.
+//! Calls of the hooks of a module. A call that fails is a refusal.
 
 use std::time::Instant;
 
 use saegis_certificate::Flavour;
+use wasmtime::Store;
+use wasmtime::component::Instance;
 
 use crate::data::decision::{
     CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
@@ -13,6 +15,7 @@ use crate::host::bindings::exports::saegis::policy::{
     certificate_mapping, credential_lookup, key_registration_check, registration_check,
 };
 use crate::host::bindings::saegis::policy::types;
+use crate::host::call::Call;
 use crate::module::hook::Hook;
 use crate::sandbox::invocation::{Frame, View};
 use crate::sandbox::module::Module;
@@ -21,16 +24,39 @@ use crate::sandbox::native;
 use crate::sandbox::observer::{Decided, Outcome};
 use crate::sandbox::reply::{checked, credential, entity, expiry};
 
+/// The reason for refusing a credential whose time is over.
+const EXPIRED: &str = "the credential has expired";
+
 impl Module {
-    fn tell(&self, view: &View<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
+    fn report(&self, view: &View<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
         if view.beside.is_some() {
             return;
         }
         let took = asked.elapsed();
-        view.sandbox.tell(&Decided { module: &self.name, hook, outcome, took });
+        view.sandbox.report(&Decided { module: &self.name, hook, outcome, took });
     }
 
-    /// Asks the module for the credential of an identity; `None` where it is not the module's.
+    fn refusal(&self, reason: &str) -> Refusal {
+        Refusal { module: self.name.clone(), reason: printable(reason) }
+    }
+
+    /// Calls a hook in a sandbox of its own. [`Frame::finish`] turns the error of the call into a fault.
+    async fn invoke<'v, H, R>(
+        &self,
+        view: &View<'v>,
+        hook: Option<&H>,
+        call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<R>,
+    ) -> Result<(Frame<'v>, wasmtime::Result<R>), ModuleFault> {
+        let hook =
+            hook.ok_or_else(|| ModuleFault::NoSandbox("the module has no such hook".into()))?;
+        let mut frame = self.frame(view).await?;
+        let bounds = frame.bounds();
+        let Frame { store, instance, .. } = &mut frame;
+        let reply = self.within(bounds, call(hook, store, instance)).await;
+        Ok((frame, reply))
+    }
+
+    /// Looks up the credential of an identity; `None` where it is not the module's.
     pub async fn lookup(&self, view: &View<'_>, query: &PskQuery) -> Option<Lookup> {
         let asked = Instant::now();
         let mut asked_maf = None;
@@ -40,9 +66,7 @@ impl Module {
             keys.clone().fetch(maf, id).await;
             answer = self.ask_lookup(view, query, &mut asked_maf).await;
             if asked_maf.is_some() {
-                let reason = "the MAF is asked without end".to_string();
-                let refusal = Refusal { module: self.name.clone(), reason };
-                answer = Ok(Some(Lookup::Refused(refusal)));
+                answer = Ok(Some(Lookup::Refused(self.refusal("the MAF is asked without end"))));
             }
         }
         let answer = match answer {
@@ -55,7 +79,7 @@ impl Module {
             Some(Lookup::Refused(_)) => Outcome::Refused,
             Some(Lookup::Failed { fault, .. }) => Outcome::Failed(fault),
         };
-        self.tell(view, Hook::CredentialLookup, asked, outcome);
+        self.report(view, Hook::CredentialLookup, asked, outcome);
         answer
     }
 
@@ -65,7 +89,6 @@ impl Module {
         query: &PskQuery,
         asked_maf: &mut Option<(String, String)>,
     ) -> Result<Option<Lookup>, ModuleFault> {
-        let Some(indices) = &self.lookup else { return Err(no_hook()) };
         #[cfg(feature = "without-wasm")]
         if let Some(answer) = native::lookup(&self.name, view, query) {
             return answer;
@@ -75,37 +98,30 @@ impl Module {
             server_name: query.server_name.clone(),
             peer: query.peer.to_string(),
         };
-        let mut frame = self.frame(view).await?;
-        let bounds = frame.bounds();
-        let Frame { store, instance, .. } = &mut frame;
-        let answer = self
-            .within(bounds, async {
-                indices.load(&mut *store, instance)?.call_lookup(&mut *store, &query).await
-            })
-            .await;
-        *asked_maf = store.data_mut().asked_maf.take();
-        let answer = frame.finish(answer)?;
-        let answer = match answer {
+        let call = self.invoke(view, self.lookup.as_ref(), async |hook, store, instance| {
+            hook.load(&mut *store, instance)?.call_lookup(&mut *store, &query).await
+        });
+        let (mut frame, reply) = call.await?;
+        *asked_maf = frame.store.data_mut().asked_maf.take();
+        let answer = match frame.finish(reply)? {
             credential_lookup::Answer::NotMine => None,
-            credential_lookup::Answer::Refused(reason) => Some(Lookup::Refused(Refusal {
-                module: self.name.clone(),
-                reason: printable(&reason),
-            })),
+            credential_lookup::Answer::Refused(reason) => {
+                Some(Lookup::Refused(self.refusal(&reason)))
+            }
             credential_lookup::Answer::Found(found) => {
                 let credential = credential(frame.store.data_mut(), found)?;
-                if credential.expires.is_some_and(|at| at <= view.now()) {
-                    let reason = "the credential has expired".into();
-                    Some(Lookup::Refused(Refusal { module: self.name.clone(), reason }))
+                Some(if credential.expires.is_some_and(|at| at <= view.now()) {
+                    Lookup::Refused(self.refusal(EXPIRED))
                 } else {
-                    Some(Lookup::Found(credential))
-                }
+                    Lookup::Found(credential)
+                })
             }
         };
         frame.end();
         Ok(answer)
     }
 
-    /// Asks the module whom a certificate stands for; `None` where it is not the module's.
+    /// Maps a certificate to an entity; `None` where it is not the module's.
     pub async fn map_certificate(
         &self,
         view: &View<'_>,
@@ -122,7 +138,7 @@ impl Module {
             Some(Mapping::Refused(_)) => Outcome::Refused,
             Some(Mapping::Failed { fault, .. }) => Outcome::Failed(fault),
         };
-        self.tell(view, Hook::CertificateMapping, asked, outcome);
+        self.report(view, Hook::CertificateMapping, asked, outcome);
         answer
     }
 
@@ -131,7 +147,6 @@ impl Module {
         view: &View<'_>,
         query: &CertificateQuery,
     ) -> Result<Option<Mapping>, ModuleFault> {
-        let Some(indices) = &self.mapping else { return Err(no_hook()) };
         let query = certificate_mapping::Query {
             flavour: match query.flavour {
                 Flavour::RawPublicKey => certificate_mapping::Flavour::RawPublicKey,
@@ -144,35 +159,29 @@ impl Module {
             server_name: query.server_name.clone(),
             peer: query.peer.to_string(),
         };
-        let mut frame = self.frame(view).await?;
-        let bounds = frame.bounds();
-        let Frame { store, instance, .. } = &mut frame;
-        let answer = self
-            .within(bounds, async {
-                indices.load(&mut *store, instance)?.call_identify(&mut *store, &query).await
-            })
-            .await;
-        let refused = |reason: &str| {
-            let reason = printable(reason);
-            Some(Mapping::Refused(Refusal { module: self.name.clone(), reason }))
-        };
-        let answer = match frame.finish(answer)? {
+        let call = self.invoke(view, self.mapping.as_ref(), async |hook, store, instance| {
+            hook.load(&mut *store, instance)?.call_identify(&mut *store, &query).await
+        });
+        let (mut frame, reply) = call.await?;
+        let answer = match frame.finish(reply)? {
             certificate_mapping::Answer::NotMine => None,
-            certificate_mapping::Answer::Refused(reason) => refused(&reason),
+            certificate_mapping::Answer::Refused(reason) => {
+                Some(Mapping::Refused(self.refusal(&reason)))
+            }
             certificate_mapping::Answer::Found(found) => {
                 let (entity, expires) = (entity(found.entity)?, expiry(found.expires)?);
-                if expires.is_some_and(|at| at <= view.now()) {
-                    refused("the credential has expired")
+                Some(if expires.is_some_and(|at| at <= view.now()) {
+                    Mapping::Refused(self.refusal(EXPIRED))
                 } else {
-                    Some(Mapping::As { entity, expires })
-                }
+                    Mapping::As { entity, expires }
+                })
             }
         };
         frame.end();
         Ok(answer)
     }
 
-    /// Waits for a check's verdict, and tells what it was and how long it took.
+    /// Waits for the verdict of a check, and reports the verdict and how long it took.
     async fn judge(
         &self,
         view: &View<'_>,
@@ -186,98 +195,82 @@ impl Module {
             Ok(types::Verdict::Deny(_)) => Outcome::Denied,
             Err(fault) => Outcome::Failed(fault),
         };
-        self.tell(view, hook, asked, outcome);
+        self.report(view, hook, asked, outcome);
         verdict
     }
 
-    /// Asks the module whether a request may speak as it does.
+    /// Calls the hook of a check.
+    async fn check<H>(
+        &self,
+        view: &View<'_>,
+        (name, hook): (Hook, Option<&H>),
+        call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<types::Verdict>,
+    ) -> Result<types::Verdict, ModuleFault> {
+        let verdict = async {
+            let (mut frame, reply) = self.invoke(view, hook, call).await?;
+            let verdict = checked(frame.finish(reply)?)?;
+            frame.end();
+            Ok(verdict)
+        };
+        self.judge(view, name, verdict).await
+    }
+
+    /// Checks whether a request may speak in the name of its originator.
     pub async fn check_originator(
         &self,
         view: &View<'_>,
         association: &types::Association,
         primitive: &types::Primitive,
     ) -> Result<types::Verdict, ModuleFault> {
-        let verdict = async {
-            let Some(indices) = &self.impersonation else { return Err(no_hook()) };
-            #[cfg(feature = "without-wasm")]
-            if let Some(verdict) = native::check_originator(&self.name, association, primitive) {
-                return verdict;
-            }
-            let mut frame = self.frame(view).await?;
-            let bounds = frame.bounds();
-            let Frame { store, instance, .. } = &mut frame;
-            let verdict = self
-                .within(bounds, async {
-                    let guest = indices.load(&mut *store, instance)?;
-                    guest.call_check(&mut *store, association, primitive).await
-                })
-                .await;
-            let verdict = checked(frame.finish(verdict)?)?;
-            frame.end();
-            Ok(verdict)
-        };
-        self.judge(view, Hook::ImpersonationCheck, verdict).await
+        #[cfg(feature = "without-wasm")]
+        if let Some(verdict) = native::check_originator(&self.name, association, primitive) {
+            let verdict = std::future::ready(verdict);
+            return self.judge(view, Hook::ImpersonationCheck, verdict).await;
+        }
+        let hook = (Hook::ImpersonationCheck, self.impersonation.as_ref());
+        self.check(view, hook, async |hook, store, instance| {
+            hook.load(&mut *store, instance)?.call_check(&mut *store, association, primitive).await
+        })
+        .await
     }
 
-    /// Asks the module whether an AE may register.
+    /// Checks whether an AE may register.
     pub async fn check_registration(
         &self,
         view: &View<'_>,
         association: &types::Association,
         registration: &Registration,
     ) -> Result<types::Verdict, ModuleFault> {
-        let verdict = async {
-            let Some(indices) = &self.registration else { return Err(no_hook()) };
-            let registration = registration_check::Registration {
-                from: registration.from.clone(),
-                app_id: registration.app_id.clone(),
-            };
-            let mut frame = self.frame(view).await?;
-            let bounds = frame.bounds();
-            let Frame { store, instance, .. } = &mut frame;
-            let verdict = self
-                .within(bounds, async {
-                    let guest = indices.load(&mut *store, instance)?;
-                    guest.call_check(&mut *store, association, &registration).await
-                })
-                .await;
-            let verdict = checked(frame.finish(verdict)?)?;
-            frame.end();
-            Ok(verdict)
+        let registration = registration_check::Registration {
+            from: registration.from.clone(),
+            app_id: registration.app_id.clone(),
         };
-        self.judge(view, Hook::RegistrationCheck, verdict).await
+        let hook = (Hook::RegistrationCheck, self.registration.as_ref());
+        self.check(view, hook, async |hook, store, instance| {
+            hook.load(&mut *store, instance)?
+                .call_check(&mut *store, association, &registration)
+                .await
+        })
+        .await
     }
 
-    /// Asks the module whether a client of a MAF may register a key.
+    /// Checks whether a client of a MAF may register a key.
     pub async fn check_key_registration(
         &self,
         view: &View<'_>,
         association: &types::Association,
         registration: &KeyRegistration,
     ) -> Result<types::Verdict, ModuleFault> {
-        let verdict = async {
-            let Some(indices) = &self.key_registration else { return Err(no_hook()) };
-            let registration = key_registration_check::KeyRegistration {
-                suid: registration.suid,
-                targets: registration.targets.iter().map(ToString::to_string).collect(),
-            };
-            let mut frame = self.frame(view).await?;
-            let bounds = frame.bounds();
-            let Frame { store, instance, .. } = &mut frame;
-            let verdict = self
-                .within(bounds, async {
-                    let guest = indices.load(&mut *store, instance)?;
-                    guest.call_check(&mut *store, association, &registration).await
-                })
-                .await;
-            let verdict = checked(frame.finish(verdict)?)?;
-            frame.end();
-            Ok(verdict)
+        let registration = key_registration_check::KeyRegistration {
+            suid: registration.suid,
+            targets: registration.targets.iter().map(ToString::to_string).collect(),
         };
-        self.judge(view, Hook::KeyRegistrationCheck, verdict).await
+        let hook = (Hook::KeyRegistrationCheck, self.key_registration.as_ref());
+        self.check(view, hook, async |hook, store, instance| {
+            hook.load(&mut *store, instance)?
+                .call_check(&mut *store, association, &registration)
+                .await
+        })
+        .await
     }
-}
-
-fn no_hook() -> ModuleFault {
-    ModuleFault::NoSandbox("the module has no such hook".into())
 }

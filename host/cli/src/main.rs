@@ -21,7 +21,7 @@ use saegis_gateway::{hardening, server};
 use saegis_policy::{Faults, Policy};
 
 /// What it says of its version.
-const VERSION: &str = if cfg!(feature = "without-wasm") {
+const VERSION: &str = if cfg!(saegis_bench) {
     concat!(env!("CARGO_PKG_VERSION"), " without WASM, for benchmarks alone")
 } else {
     env!("CARGO_PKG_VERSION")
@@ -163,7 +163,7 @@ fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config)
         Err(faults) => complain(&faults.to_string(), BAD_INPUT),
         Ok(((_logging, written), recording)) => {
             private_state::log(&exposed);
-            if cfg!(feature = "without-wasm") {
+            if cfg!(saegis_bench) {
                 tracing::warn!(
                     event = "gateway.without-wasm",
                     "this build makes decisions without sandboxes: for benchmarks, not for use"

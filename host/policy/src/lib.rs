@@ -67,7 +67,7 @@ mod sandbox {
     pub mod limits;
     pub mod meter;
     pub mod module;
-    #[cfg(feature = "without-wasm")]
+    #[cfg(saegis_bench)]
     pub mod native;
     pub mod observer;
     pub mod reply;

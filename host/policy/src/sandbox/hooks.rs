@@ -19,7 +19,7 @@ use crate::host::call::Call;
 use crate::module::hook::Hook;
 use crate::sandbox::invocation::{Frame, View};
 use crate::sandbox::module::Module;
-#[cfg(feature = "without-wasm")]
+#[cfg(saegis_bench)]
 use crate::sandbox::native;
 use crate::sandbox::observer::{Decided, Outcome};
 use crate::sandbox::reply::{checked, credential, entity, expiry};
@@ -89,7 +89,7 @@ impl Module {
         query: &PskQuery,
         asked_maf: &mut Option<(String, String)>,
     ) -> Result<Option<Lookup>, ModuleFault> {
-        #[cfg(feature = "without-wasm")]
+        #[cfg(saegis_bench)]
         if let Some(answer) = native::lookup(&self.name, view, query) {
             return answer;
         }
@@ -222,7 +222,7 @@ impl Module {
         association: &types::Association,
         primitive: &types::Primitive,
     ) -> Result<types::Verdict, ModuleFault> {
-        #[cfg(feature = "without-wasm")]
+        #[cfg(saegis_bench)]
         if let Some(verdict) = native::check_originator(&self.name, association, primitive) {
             let verdict = std::future::ready(verdict);
             return self.judge(view, Hook::ImpersonationCheck, verdict).await;

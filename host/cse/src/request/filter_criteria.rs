@@ -2,6 +2,8 @@
 //! name must hold, and all names must, or one of them where the filter operation says so
 //! (TS-0001 clause 8.1.2).
 
+use std::collections::BTreeMap;
+
 use saegis_onem2m::wildcard::fits;
 use serde_json::Value;
 
@@ -108,6 +110,15 @@ impl Filter {
             && self.conditions.is_empty()
     }
 
+    /// Returns how many values there are to compare a resource with.
+    pub(crate) fn values(&self) -> usize {
+        self.types.len()
+            + self.labels.len()
+            + self.content_types.len()
+            + self.attributes.len()
+            + self.conditions.len()
+    }
+
     /// Whether a resource that expires then fits.
     pub(crate) fn matches(
         &self,
@@ -143,10 +154,13 @@ impl Filter {
         names.extend(self.conditions.iter().map(|c| c.holds(record, expires)));
         if !self.attributes.is_empty() && names.iter().all(|holds| *holds != self.any) {
             let all = representation::attributes(settings, record, expires);
-            names.extend(self.attributes.iter().map(|wanted| {
-                let same = self.attributes.iter().filter(|other| other.name == wanted.name);
-                all.get(&wanted.name).is_some_and(|value| same.into_iter().any(|w| w.is(value)))
-            }));
+            let is = |wanted: &Wanted| all.get(&wanted.name).is_some_and(|value| wanted.is(value));
+            // Each value is compared once, however often its name is repeated.
+            let mut by_name = BTreeMap::new();
+            for wanted in &self.attributes {
+                *by_name.entry(wanted.name.as_str()).or_insert(false) |= is(wanted);
+            }
+            names.extend(by_name.into_values());
         }
         if self.any && !names.is_empty() { names.contains(&true) } else { !names.contains(&false) }
     }

@@ -65,6 +65,9 @@ pub(crate) enum OptionError {
     /// An attribute for which the filter criteria have parameters (TS-0004 clause 7.3.3.17.9).
     #[error("the attribute {0} is not a filter: use {1}")]
     OwnCriterion(&'static str, &'static str),
+    /// More values than each resource of a discovery may be compared with.
+    #[error("the filter criteria have more than {MAX_CRITERIA} values")]
+    TooManyCriteria,
     /// Known to the specification, not supported here.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -83,6 +86,7 @@ impl OptionError {
             | Self::Value(_)
             | Self::Twice(_)
             | Self::OwnCriterion(..)
+            | Self::TooManyCriteria
             | Self::ResultContent { .. } => Rsc::BadRequest,
         }
     }
@@ -132,6 +136,9 @@ const OWN_CRITERIA: [(&str, &str); 6] = [
 /// Most names in a relative path, and most attributes that are asked for.
 const MAX_SEGMENTS: usize = 16;
 const MAX_ATTRIBUTES: usize = 64;
+
+/// Maximum number of values in the conditions of a filter.
+const MAX_CRITERIA: usize = 64;
 
 #[derive(Default)]
 struct Raw {
@@ -314,6 +321,9 @@ impl Raw {
             );
         if criteria && (!lists || operation != Operation::Retrieve) {
             return Err(OptionError::Unsupported("a condition on the target itself"));
+        }
+        if self.filter.values() > MAX_CRITERIA {
+            return Err(OptionError::TooManyCriteria);
         }
         if self.relative.is_some() && nests {
             return Err(OptionError::Unsupported("arp with nested children"));

@@ -264,6 +264,21 @@ fn a_subtree_of_dangling_policies_costs_others_nothing() {
     }
 }
 
+/// Each resource of a discovery is compared with each value, so there are so many and no more.
+#[test]
+fn a_filter_has_so_many_values() {
+    let gateway = Setup::new().start();
+    let (mut evil, _) = registered(&gateway);
+    let filter = |name: &str, value: &str, count: usize| {
+        let values: Vec<_> = (0..count).map(|n| format!("{value}{n}")).collect();
+        Request::retrieve(&format!("/cse/light1?fu=1&{name}={}", values.join("+")))
+    };
+    for (name, value) in [("lbl", "x"), ("atr", "rn,x"), ("rn", "x"), ("ty", "1")] {
+        ask(&mut evil, EVIL, filter(name, value, 64)).expect(200, 2000);
+        ask(&mut evil, EVIL, filter(name, value, 65)).expect_refusal(400, 4000);
+    }
+}
+
 /// What others may see of an AE costs them nothing of their own.
 #[test]
 fn a_large_open_subtree_costs_others_nothing() {

@@ -1,6 +1,7 @@
 //! Notifications: to AEs, to other CSEs and to addresses that are allowed.
 
 pub mod ae_connections;
+mod batches;
 pub mod relay;
 pub mod resolver;
 pub mod sender;

@@ -16,16 +16,14 @@ use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePri
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::keyed_limiter::KeyedLimiter;
 use crate::notification::ae_connections::Aes;
+use crate::notification::batches::Batches;
 use crate::notification::resolver::Targets;
 use crate::peer_cse::{NoAnswer, PeerCses, cse_of};
 
-/// Batches of notifications that are being sent at a time: of all, and on the word of one AE. Those
-/// of further ones are lost, so that one whose targets are silent keeps nobody else's.
+/// Batches of notifications that are being sent at a time: of all, and on the word of one AE.
 const AT_A_TIME: usize = 256;
 const OF_ONE: usize = 32;
 
@@ -107,9 +105,7 @@ pub struct Notifier {
     cses: Arc<PeerCses>,
     own: saegis_onem2m::cse::Cse,
     patience: Duration,
-    places: Arc<Semaphore>,
-    /// Batches that are being sent on the word of each.
-    of_each: KeyedLimiter<NamedBy>,
+    batches: Arc<Batches>,
 }
 
 impl Notifier {
@@ -127,8 +123,7 @@ impl Notifier {
             cses,
             own,
             patience,
-            places: Arc::new(Semaphore::new(AT_A_TIME)),
-            of_each: KeyedLimiter::new(OF_ONE),
+            batches: Batches::new(AT_A_TIME, OF_ONE),
         })
     }
 
@@ -184,10 +179,7 @@ impl Notifier {
 
     fn send_batch(self: &Arc<Self>, batch: Vec<Notification>) {
         let Some(named_by) = batch.first().map(|first| first.named_by.clone()) else { return };
-        let place = self.places.clone().try_acquire_owned().ok();
-        let Some(places) =
-            place.and_then(|place| Some((place, self.of_each.take(&by(&named_by))?)))
-        else {
+        let Some(permit) = self.batches.begin(by(&named_by)) else {
             tracing::warn!(
                 event = "notification.lost",
                 notifications = batch.len(),
@@ -198,7 +190,6 @@ impl Notifier {
         };
         let notifier = self.clone();
         tokio::spawn(async move {
-            let _places = places;
             let total = batch.len();
             let mut sent = 0;
             let all = async {
@@ -208,7 +199,12 @@ impl Notifier {
                     sent += 1;
                 }
             };
-            if tokio::time::timeout(notifier.patience * BATCH, all).await.is_err() {
+            let in_time = tokio::time::timeout(notifier.patience * BATCH, all);
+            let is_cut = tokio::select! {
+                sent = in_time => sent.is_err(),
+                () = permit.displaced() => true,
+            };
+            if is_cut {
                 tracing::warn!(
                     event = "notification.lost",
                     notifications = total - sent,

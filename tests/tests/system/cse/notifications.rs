@@ -1,8 +1,8 @@
 //! The embedded registrar tells of changes: over HTTP where it may, and through polling channels.
 
 use saegis_tests::{
-    Client, Gateway, LIGHT1, LIGHT2, Light, Message, Reply, Request, Setup, Tool, Upstream,
-    with_each_client,
+    Client, Credential, Gateway, LIGHT1, LIGHT2, Light, Message, Reply, Request, Setup, Tool,
+    Upstream, with_each_client,
 };
 use serde_json::{Value, json};
 
@@ -157,4 +157,62 @@ fn an_ae_polls_for_what_is_sent_to_it() {
     light.ask(&Request::create_instance("/cse/light1/lamp", "on").from(OWN)).expect(201, 2001);
     let got = polled.join().unwrap().expect(200, 2000).json().to_string();
     assert!(got.contains("m2m:sgn") && got.contains("\"con\":\"on\""), "{got}");
+}
+
+/// Silent targets of many AEs cost the notifications of no other.
+#[test]
+fn silent_targets_cost_others_no_notification() {
+    const SILENT: usize = 8;
+    const BATCHES: usize = 40;
+    let target = Upstream::start(Reply::answer(200, 2000, ""));
+    let silent = Upstream::start(Reply::answer(200, 2000, ""));
+    let device = |n: usize| {
+        let (stem, identity) = (format!("Csilent{n}"), format!("silent{n}@in.provider.com"));
+        (stem, identity, format!("c0ffee{:026x}", n + 1))
+    };
+    let rows: String = (0..SILENT)
+        .map(|n| {
+            let (stem, identity, key) = device(n);
+            format!("{stem},{key},{identity}\n")
+        })
+        .collect();
+    let own = format!("{OWN},{},{}\n", LIGHT1.key, LIGHT1.identity);
+    let gateway = Setup::new()
+        .with("notifications", "targets = [\"127.0.0.1\"]")
+        .with("notifications", "seconds = 60")
+        .file("psk-lookup-table.csv", &format!("ae_id,kpsa,kpsa_id\n{own}{rows}"))
+        .start();
+    let subscribe = |from: &str, to: &Upstream| {
+        let url = format!("http://127.0.0.1:{}/", to.port());
+        let content = json!({ "m2m:sub": { "rn": "told", "nu": [url], "enc": { "net": [3] } } });
+        Request::create(&format!("/cse/{from}/data"), 23, &content).from(from)
+    };
+    let instance =
+        |from: &str| Request::create_instance(&format!("/cse/{from}/data"), "on").from(from);
+    let begin = |from: &str, credential: Credential<'_>, to: &Upstream| {
+        let mut light = Light::connect(gateway.port(), credential).unwrap();
+        light.ask(&Request::create_ae(from).from(from)).unwrap().expect(201, 2001);
+        let container = Request::create_container(&format!("/cse/{from}"), "data").from(from);
+        light.ask(&container).unwrap().expect(201, 2001);
+        light.ask(&subscribe(from, to)).unwrap().expect(201, 2001);
+        light
+    };
+    let mut good = begin(OWN, LIGHT1, &target);
+    let mut lights = Vec::new();
+    for n in 0..SILENT {
+        let (stem, identity, key) = device(n);
+        let credential = Credential { identity: &identity, key: &key };
+        lights.push((begin(&stem, credential, &silent), stem));
+    }
+    silent.reply_with(Reply::Held);
+    for (light, stem) in &mut lights {
+        for _ in 0..BATCHES {
+            light.ask(&instance(stem)).unwrap().expect(201, 2001);
+        }
+    }
+    // Its own verification came first.
+    for told in 2..5 {
+        good.ask(&instance(OWN)).unwrap().expect(201, 2001);
+        target.wait(told);
+    }
 }

@@ -99,6 +99,14 @@ pub struct ResultSender {
     _counted: (KeyedPermit<CredentialId>, OwnedSemaphorePermit),
 }
 
+/// The answer to a request, and where it comes from.
+pub struct Outcome {
+    /// The answer.
+    pub response: ResponsePrimitive,
+    /// Whether the CSE has given it: then it has done what it confirms, and has not done what it refuses.
+    pub is_answered: bool,
+}
+
 /// Another CSE.
 pub struct Remote {
     connections: PlainHttp,
@@ -127,17 +135,22 @@ impl Remote {
 
     /// Carries a request out. Whatever happens, there is an answer.
     pub async fn handle(&self, request: RequestPrimitive, patience: Duration) -> ResponsePrimitive {
+        self.try_handle(request, patience).await.response
+    }
+
+    /// Carries a request out, and says whether the CSE has answered it.
+    async fn try_handle(&self, request: RequestPrimitive, patience: Duration) -> Outcome {
         let refuse = |rsc, why: &str| {
             let release = request.release.as_deref();
             ResponsePrimitive::refusal(&request.request_id, release, rsc, why)
         };
         let url = &self.url;
-        match tokio::time::timeout(patience, self.ask(&request)).await {
-            Ok(Ok(response)) => ResponsePrimitive {
+        let response = match tokio::time::timeout(patience, self.ask(&request)).await {
+            Ok(Ok(response)) => {
                 // What the originator is to match the answer by is its own identifier.
-                request_id: request.request_id,
-                ..response
-            },
+                let response = ResponsePrimitive { request_id: request.request_id, ..response };
+                return Outcome { response, is_answered: true };
+            }
             Ok(Err(why)) => {
                 tracing::warn!(event = "upstream.failed", "the CSE at {url}: {why}");
                 refuse(Rsc::TargetNotReachable, "the CSE can't be reached")
@@ -146,7 +159,8 @@ impl Remote {
                 tracing::warn!(event = "upstream.failed", "the CSE at {url}: no answer in time");
                 refuse(Rsc::RequestTimeout, "the CSE did not answer in time")
             }
-        }
+        };
+        Outcome { response, is_answered: false }
     }
 }
 
@@ -236,10 +250,13 @@ impl Upstream {
         request: RequestPrimitive,
         asker: Asker<'_>,
         patience: Duration,
-    ) -> ResponsePrimitive {
+    ) -> Outcome {
         let refuse = {
             let (id, release) = (request.request_id.clone(), request.release.clone());
-            move |rsc, why: &str| ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why)
+            move |rsc, why: &str| {
+                let response = ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why);
+                Outcome { response, is_answered: false }
+            }
         };
         match self {
             Self::Embedded { registrar, shared, notifier } => {
@@ -288,11 +305,11 @@ impl Upstream {
                     }
                 };
                 notifier.send_all(answer.notifications);
-                answer.response
+                Outcome { response: answer.response, is_answered: true }
             }
             // Who asks a MAF has to be told it: that is another way.
             Self::Maf(_) => refuse(Rsc::InternalServerError, "the MAF was not asked"),
-            Self::Remote(remote) => remote.handle(request, patience).await,
+            Self::Remote(remote) => remote.try_handle(request, patience).await,
         }
     }
 }

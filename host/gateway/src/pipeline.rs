@@ -35,7 +35,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::{Asker, Upstream};
+use crate::backend::{Asker, Outcome, Upstream};
 use crate::binding::http::body::{NotCollected, attribute, collect};
 use crate::notification::relay;
 use crate::pipeline::response_memory::{Answer, NoRoom, Reserved, Room, Share, may_be_large};
@@ -402,7 +402,8 @@ impl Service {
         }
         let asked = registering.as_ref().map(|_| request.clone());
         let passed_on = Instant::now();
-        let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
+        let outcome = self.gateway.upstream.handle(request, self.asker(), patience).await;
+        let Outcome { response, is_answered } = outcome;
         self.gateway.metrics.upstream(passed_on.elapsed());
         *of_answer = room;
         match response.rsc {
@@ -424,7 +425,7 @@ impl Service {
             }
             Rsc::Deleted => self.has_deleted(deletes, generation).await,
             rsc => {
-                self.has_not(rsc, registering, deletes, generation).await;
+                self.has_not((rsc, is_answered), registering, deletes, generation).await;
                 // Somebody has registered under the name meanwhile, whose announcement it is now.
                 if !matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) {
                     self.withdraw(announced);

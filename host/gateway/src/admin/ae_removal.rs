@@ -18,6 +18,11 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
         return json!({ "error": format!("{ae_id} is not an AE-ID-Stem such as Clight-AE1") });
     };
     let why = "the gateway's owner removed its AE";
+    let patience = Duration::from_secs(gateway.config.limits.upstream_seconds);
+    // Held to the end, so that its credential does not register anew between the steps.
+    let Some(_removal) = gateway.bindings.begin_removal(&stem, 2 * patience).await else {
+        return json!({ "error": format!("{stem} is being registered or deleted; try again") });
+    };
     let holder = gateway.bindings.bound_to(&stem);
     let deleted = match &gateway.upstream {
         Upstream::Embedded { registrar, .. } => {
@@ -36,7 +41,6 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
             let Some(request) = as_ae(Operation::Delete, &place, &stem) else {
                 return json!({ "error": format!("{place} is not an address of a resource") });
             };
-            let patience = Duration::from_secs(gateway.config.limits.upstream_seconds);
             let response = remote.handle(request, patience).await;
             match response.rsc {
                 Rsc::Deleted => true,
@@ -54,6 +58,8 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
     if deleted {
         audit::ae_removed(&stem);
     }
+    // An AE whose AE-ID the registrar chose may have been bound meanwhile.
+    let holder = gateway.bindings.bound_to(&stem);
     let Some(holder) = holder else { return json!({ "deleted": deleted, "freed": null }) };
     let generation = gateway.policy.current();
     let bindings = &gateway.bindings;

@@ -57,18 +57,15 @@ impl Service {
             .await
     }
 
-    /// The CSE has not done what it was asked: as it says, or as far as is known.
+    /// The CSE has not done what it was asked: as it says, or, where it has not answered, as far as is
+    /// known.
     pub(super) async fn has_not(
         &self,
-        rsc: Rsc,
+        (rsc, is_answered): (Rsc, bool),
         registering: Option<SetAside>,
         deletes: Option<Deletes>,
         generation: &Generation,
     ) {
-        let is_known = !matches!(
-            rsc,
-            Rsc::RequestTimeout | Rsc::TargetNotReachable | Rsc::InternalServerError
-        );
         if let Some(aside) = registering {
             let is_there = matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict);
             match aside.earlier().cloned() {
@@ -77,11 +74,18 @@ impl Service {
                 {
                     self.complete(aside, &stem, place, generation).await;
                 }
-                _ if is_known => settle(&aside).await,
+                // Of any refusal: an AE that is there later is another's.
+                _ if is_answered => settle(&aside).await,
                 _ => {}
             }
         }
         if let Some(aside) = deletes.as_ref().and_then(|deletes| deletes.aside.as_ref()) {
+            // A CSE that fails may have deleted it all the same, which frees what is the AE's own.
+            let is_known = is_answered
+                && !matches!(
+                    rsc,
+                    Rsc::RequestTimeout | Rsc::TargetNotReachable | Rsc::InternalServerError
+                );
             if rsc == Rsc::NotFound && aside.earlier() == Some(&Intent::Delete) {
                 self.has_deleted(deletes, generation).await;
             } else if is_known {
@@ -109,7 +113,7 @@ impl Service {
         let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
         let request = as_ae(Operation::Retrieve, place, &stem);
         let Some(request) = request else { return false };
-        let response = self.gateway.upstream.handle(request, self.asker(), patience).await;
+        let response = self.gateway.upstream.handle(request, self.asker(), patience).await.response;
         let Some(content) = response.content.filter(|_| response.rsc == Rsc::Ok) else {
             return false;
         };

@@ -108,7 +108,7 @@ impl Service {
         taken: &Taken,
     ) -> ResponsePrimitive {
         match taken {
-            Taken::ByAnother | Taken::HasAnother => {
+            Taken::ByAnother | Taken::HasAnother | Taken::BeingRemoved => {
                 self.refuse(request, self.gateway.config.registrar.taken, &taken.to_string())
             }
             Taken::TooOften => self.refuse(request, Rsc::NotAcceptable, &taken.to_string()),

@@ -9,7 +9,7 @@
 //! the gateway does not, so what is asked of it is written down before ([`Intent`]), and resolved when the
 //! same credential comes back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,6 +32,9 @@ const MAX_AT_ONCE: f64 = 32.0;
 /// Time after which it can get one more.
 const REFILL: Duration = Duration::from_secs(6);
 
+/// Time between two looks at whether an AE that is to be removed is still being registered.
+const REMOVAL_POLL_INTERVAL: Duration = Duration::from_millis(10);
+
 /// An AE-ID that a credential has got.
 #[derive(Debug, Clone)]
 pub struct Binding {
@@ -52,6 +55,9 @@ pub enum Taken {
     /// The credential has an AE-ID, or is about to get one.
     #[error("the credential is registered, or about to be, as another AE")]
     HasAnother,
+    /// An operator removes the AE.
+    #[error("the AE is being removed")]
+    BeingRemoved,
     /// The credential has got too many AE-IDs of late.
     #[error("the credential has registered too often of late; try again later")]
     TooOften,
@@ -66,6 +72,8 @@ struct Maps {
     by_stem: HashMap<AeIdStem, CredentialId>,
     /// Credentials whose registration is under way, each with the AE-ID that is asked for.
     under_way: HashMap<CredentialId, Option<AeIdStem>>,
+    /// The AE-IDs of AEs that an operator removes.
+    being_removed: HashSet<AeIdStem>,
     /// What was asked of the CSE, and is not known to have been done or refused.
     intents: HashMap<CredentialId, Intent>,
     /// When the AE-IDs that each credential has got of late no longer count.
@@ -102,6 +110,13 @@ impl Maps {
         }
         let until = self.of_late.entry(credential.clone()).or_insert(now);
         *until = (*until).max(now) + REFILL;
+    }
+
+    /// Returns whether an AE is being registered or deleted by its credential.
+    fn is_under_way(&self, stem: &AeIdStem) -> bool {
+        let holder = self.by_stem.get(stem);
+        holder.is_some_and(|holder| self.under_way.contains_key(holder))
+            || self.under_way.values().any(|asked| asked.as_ref() == Some(stem))
     }
 
     fn holder(&self, stem: &AeIdStem) -> Option<&CredentialId> {
@@ -268,6 +283,9 @@ impl Bindings {
         stem: Option<AeIdStem>,
     ) -> Result<SetAside, Taken> {
         let mut maps = self.maps();
+        if stem.as_ref().is_some_and(|stem| maps.being_removed.contains(stem)) {
+            return Err(Taken::BeingRemoved);
+        }
         if let Some(stem) = &stem
             && maps.holder(stem).is_some_and(|holder| holder != credential)
         {
@@ -284,6 +302,22 @@ impl Bindings {
         maps.under_way.insert(credential.clone(), stem);
         let intent = maps.intents.get(credential).cloned();
         Ok(SetAside { bindings: self.clone(), credential: credential.clone(), intent })
+    }
+
+    /// Begins to remove an AE: no registration or deletion of it is under way, and none begins until the
+    /// guard is dropped. None, where one stays under way for that time.
+    pub async fn begin_removal(&self, stem: &AeIdStem, timeout: Duration) -> Option<Removal> {
+        let is_first = self.maps().being_removed.insert(stem.clone());
+        if !is_first {
+            return None;
+        }
+        let removal = Removal { bindings: self.clone(), stem: stem.clone() };
+        let ended = async {
+            while self.maps().is_under_way(stem) {
+                tokio::time::sleep(REMOVAL_POLL_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(timeout, ended).await.ok().map(|()| removal)
     }
 
     /// Frees a credential's AE-ID, and gives what it was.
@@ -328,6 +362,18 @@ async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BindingError> + Send + 'static,
 ) -> Result<T, BindingError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BindingError::GivenUp))
+}
+
+/// The removal of an AE, for as long as this is held.
+pub struct Removal {
+    bindings: Bindings,
+    stem: AeIdStem,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.bindings.maps().being_removed.remove(&self.stem);
+    }
 }
 
 /// An AE-ID that is set aside, for as long as this is held.
@@ -410,14 +456,20 @@ impl SetAside {
         let credential = self.credential.clone();
         let written = off_the_runtime(move || {
             let mut file = bindings.file();
+            // An operator may have removed an AE whose AE-ID the registrar chose.
+            if let Some(registrar) = bindings.registrar.get()
+                && !registrar.is_ae(&binding.stem, SystemTime::now())?
+            {
+                return Ok(false);
+            }
             file.write(&[(credential.clone(), Change::Bind(binding.clone()))])?;
             let mut maps = bindings.maps();
             maps.intents.remove(&credential);
             maps.count(&credential, Instant::now());
             maps.insert(&credential, binding);
-            Ok(())
+            Ok(true)
         });
-        Ok(written.await?)
+        if written.await? { Ok(()) } else { Err(Taken::BeingRemoved) }
     }
 }
 

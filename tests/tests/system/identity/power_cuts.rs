@@ -195,6 +195,22 @@ fn an_ae_of_somebody_else_is_not_completed() {
     }
 }
 
+/// A CSE that fails has not registered the device, and who registers the AE-ID afterwards is another.
+#[test]
+fn a_registration_that_was_refused_is_not_completed() {
+    for (status, rsc) in [(500, 5000), (504, 4008), (404, 5103)] {
+        let upstream = Upstream::start(Reply::answer(status, rsc, "{\"m2m:dbg\":\"failed\"}"));
+        let setup = Setup::new().file("psk-lookup-table.csv", &table(1));
+        let gateway = setup.upstream(upstream.port()).start();
+        let device = Device::new(0);
+        let mut light = device.connect(gateway.port()).unwrap();
+        light.ask(&device.create()).unwrap().expect_refusal(status, rsc);
+        upstream.reply_with(taken((200, 2000, &answer(&time(0), "Nlight"))));
+        light.ask(&device.create()).unwrap().expect_refusal(403, 4117);
+        light.ask(&device.retrieve()).unwrap().expect_refusal(403, 4106);
+    }
+}
+
 #[test]
 fn an_operator_removes_an_ae_with_all_that_is_its() {
     let gateway = Setup::new().file("psk-lookup-table.csv", &table(2)).start();
@@ -250,4 +266,33 @@ fn an_operator_removes_an_ae_at_a_cse_behind() {
     assert_eq!(last.values("x-m2m-origin"), [&*device.stem]);
     assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
     light.ended().unwrap();
+}
+
+/// A registration that is under way is waited for, and removed with its binding.
+#[test]
+fn an_operator_removes_an_ae_that_is_being_registered() {
+    let upstream = Upstream::start(Reply::Held);
+    let setup = Setup::new().file("psk-lookup-table.csv", &table(1));
+    let gateway = setup.upstream(upstream.port()).start();
+    let folder = gateway.path("");
+    let device = Device::new(0);
+    let mut light = device.connect(gateway.port()).unwrap();
+    std::thread::scope(|scope| {
+        let registering = scope.spawn(|| light.ask(&device.create()));
+        upstream.wait(1);
+        let removing = scope.spawn(|| saegis(&folder, &["--json", "delete-ae", &device.stem]));
+        // Long enough for the command to have come.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        upstream.reply_with(Reply::ByMethod(vec![
+            ("POST", Reply::bytes(201, 2001, "{\"m2m:ae\":{\"aei\":\"Ccut0\"}}")),
+            ("DELETE", Reply::bytes(200, 2002, "{}")),
+        ]));
+        registering.join().unwrap().unwrap().expect(201, 2001);
+        let done = removing.join().unwrap().expect(0).json();
+        assert_eq!(
+            (&done["deleted"], &done["freed"]),
+            (&true.into(), &device.credential_id().into())
+        );
+    });
+    assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
 }

@@ -36,6 +36,7 @@ impl Gateway {
     }
 
     fn command(setup: &Setup) -> Command {
+        setup.fill_code_cache();
         let mut command = setup.command(&paths::binary());
         command
             .args([setup.verb(), "--config"])

@@ -7,6 +7,7 @@
 
 pub mod certificates;
 mod client;
+mod code_cache;
 mod command_line;
 mod gateway;
 mod http;

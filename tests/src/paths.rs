@@ -15,9 +15,17 @@ pub fn binary() -> PathBuf {
 /// A policy module, in the folder that the environment variable `SAEGIS_COMPONENTS` names, or
 /// where they are built.
 pub fn component(name: &str) -> PathBuf {
+    present(components().join(format!("{name}.wasm")))
+}
+
+/// Where the code of compiled modules is kept: beside the modules.
+pub fn code_cache() -> PathBuf {
+    components().with_file_name("code-cache")
+}
+
+fn components() -> PathBuf {
     let built = || repository().join("guest-modules/target/components");
-    let folder = std::env::var_os("SAEGIS_COMPONENTS").map_or_else(built, PathBuf::from);
-    present(folder.join(format!("{name}.wasm")))
+    std::env::var_os("SAEGIS_COMPONENTS").map_or_else(built, PathBuf::from)
 }
 
 /// ACME's program, in the virtual environment that the environment variable `SAEGIS_ACME` names, or

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::code_cache;
 use crate::command_line::{Ran, to_end_with};
 use crate::gateway::Gateway;
 use crate::paths;
@@ -25,6 +26,17 @@ pub struct Setup {
     descriptor: Option<OwnedFd>,
     /// What the program is to be.
     verb: &'static str,
+    /// Whether it starts with modules that are compiled already.
+    warm: bool,
+}
+
+/// Keeps what its gateway has compiled, unless the test went wrong.
+impl Drop for Setup {
+    fn drop(&mut self) {
+        if self.warm && !std::thread::panicking() {
+            code_cache::keep(self.folder.path());
+        }
+    }
 }
 
 /// As a service manager hands a socket over: it is descriptor 3, and the variables say so to the
@@ -60,7 +72,7 @@ impl Setup {
     }
 
     fn in_folder(folder: TempDir, verb: &'static str) -> Self {
-        Self { folder, tables: Vec::new(), through: Vec::new(), descriptor: None, verb }
+        Self { folder, tables: Vec::new(), through: Vec::new(), descriptor: None, verb, warm: true }
     }
 
     /// An M2M Authentication Function of that domain name, with the modules that one needs; without a
@@ -88,6 +100,19 @@ impl Setup {
     /// What the program is to be: a gateway, or a MAF.
     pub fn verb(&self) -> &'static str {
         self.verb
+    }
+
+    /// Without the folder `state`, which gateways otherwise start with for the compiled modules in it.
+    pub fn without_state(mut self) -> Self {
+        self.warm = false;
+        self
+    }
+
+    /// Readies the folder for a start.
+    pub(crate) fn fill_code_cache(&self) {
+        if self.warm {
+            code_cache::fill(self.folder.path());
+        }
     }
 
     /// With a line in a table of the configuration.
@@ -212,6 +237,7 @@ impl Setup {
 
     /// Starts the gateway where it must end by itself.
     pub fn run_to_its_end(&self) -> Ran {
+        self.fill_code_cache();
         let mut command = self.command(&paths::binary());
         command.args([self.verb, "--config"]).arg(self.configuration());
         command.current_dir(self.folder.path()).env_remove("SAEGIS_LOG");

@@ -49,6 +49,7 @@ fn is_root() -> bool {
 /// With all that it can write: stores, trail, recording, compiled code, keys and sockets.
 fn with_all_files(setup: Setup) -> Setup {
     setup
+        .without_state()
         .with("audit", "file = \"state/audit.jsonl\"")
         .with("decisions", "record = \"state/decisions.jsonl\"")
         .with("modules.grants", "io-probe = [\"outgoing-http\", \"key-value\", \"config\"]")
@@ -91,13 +92,14 @@ fn what_other_commands_leave_is_private_too() {
 #[test]
 fn the_key_of_notifications_and_a_mafs_store_are_private_too() {
     let behind = Setup::new()
+        .without_state()
         .upstream(1)
         .with("upstream", "notifications = \"127.0.0.1:0\"")
         .through(&OPEN)
         .start();
     assert!(behind.path("state/notifications.key").exists());
     is_private(&behind.path("state"));
-    let mut maf = Setup::maf("maf.in.provider.com").through(&OPEN).start();
+    let mut maf = Setup::maf("maf.in.provider.com").without_state().through(&OPEN).start();
     let store = maf.path("state/maf.redb");
     assert_eq!(mode(&store), 0o600);
     is_private(&maf.path("state"));

@@ -392,7 +392,7 @@ fn acme_takes_no_registration_of_a_cse_that_it_does_not_list() {
     let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
     let _infrastructure = infrastructure.upstream(acme.port()).start();
     let home = home.start();
-    let failed = home.log().wait("peer.not-registered");
+    let failed = home.log().wait("peer.registration-failed");
     assert!(failed.message().contains("4103"), "{failed:?}");
     assert!(!acme.tree().contains("m2m:csr"), "{}", acme.tree());
 }

@@ -198,7 +198,7 @@ fn an_ae_id_that_acme_assigns_is_learnt() {
     let ae = client.ask(&create_ae("light3").from("C")).expect(201, 2001).json();
     let id = ae["m2m:ae"]["aei"].as_str().unwrap().to_string();
     assert!(id.starts_with('C') && id.len() > 1, "{id}");
-    assert!(gateway.log().wait("association.learnt").message().contains(&id));
+    assert!(gateway.log().wait("association.ae-id-assigned").message().contains(&id));
     client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
     client.ask(&Request::retrieve("/cse/light3").from("Clight-AE1")).expect_refusal(403, 4106);
     // Nor does it take the name of a light that has a row, which ACME would give to anyone.
@@ -211,7 +211,7 @@ fn an_ae_id_that_acme_assigns_is_learnt() {
     client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
     // ACME deletes it, and so it is nobody again.
     client.ask(&Request::delete("/cse/light3").from(&id)).expect(200, 2002);
-    gateway.log().wait("binding.freed");
+    gateway.log().wait("ae-id.released");
     assert!(!acme.tree().contains("light1"), "{}", acme.tree());
 }
 

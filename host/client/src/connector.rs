@@ -64,7 +64,7 @@ impl Connector {
         let who = &endpoint.name;
         let connected = within(endpoint.connect_timeout, who, self.associate()).await?;
         tracing::info!(
-            event = "peer.association",
+            event = "peer.association-established",
             who,
             protocol = connected.protocol,
             suite = connected.suite,

@@ -210,7 +210,7 @@ impl EmbeddedCse {
         }
         let budget = RequestBudget::unlimited();
         let removed = self.store.write(&budget, |writer| delete::sweep(writer, now, most))?;
-        tracing::debug!(removed, "expired resources are removed");
+        tracing::debug!(event = "cse.expired", removed, "expired resources are removed");
         Ok(removed)
     }
 
@@ -326,7 +326,7 @@ impl EmbeddedCse {
                     if !self.channels.put(&ri, request) {
                         lost += 1;
                         tracing::warn!(
-                            event = "cse.notifications-lost",
+                            event = "cse.notifications-dropped",
                             "there is no room in the queues of polling channels"
                         );
                     }
@@ -346,7 +346,7 @@ impl EmbeddedCse {
             tracing::debug!(event = "request.stopped", operation, %to, "a request stops: {stop}");
         } else if let Refusal::Store(error) = refusal {
             let (operation, to) = (request.operation.name(), &request.to);
-            tracing::error!(event = "cse.failed", operation, %to,
+            tracing::error!(event = "cse.store-failed", operation, %to,
                 "the CSE's store failed: {error}");
             self.note(error);
         }

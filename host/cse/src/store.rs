@@ -613,7 +613,7 @@ impl Store {
                     Some(Instant::now() + PAUSE);
                 self.suspected.store(false, Ordering::Release);
                 tracing::warn!(
-                    event = "cse.reopened",
+                    event = "cse.store-reopened",
                     "the CSE's store was opened anew after a failure"
                 );
             }

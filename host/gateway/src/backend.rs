@@ -452,7 +452,7 @@ impl<'a> Work<'a> {
             tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
         };
         done.map_err(|e| {
-            tracing::error!(event = "cse.failed", "the registrar failed: {e}");
+            tracing::error!(event = "cse.store-failed", "the registrar failed: {e}");
             Rsc::InternalServerError
         })
     }

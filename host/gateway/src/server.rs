@@ -80,7 +80,7 @@ pub async fn run(
         Some((address, user, key)) => {
             if user.is_none() {
                 tracing::warn!(
-                    event = "notification.any-user",
+                    event = "notification.listener-unrestricted",
                     "a process of any user of this machine may send notifications to {address}, if it \
                      knows an address of an AE there; set upstream.notifications-uid to the user ID \
                      of the CSE behind"
@@ -263,7 +263,7 @@ fn raise_descriptor_limit(connections: usize, handshakes: usize) {
         let raised = setrlimit(Resource::Nofile, limit);
         if most < wanted || raised.is_err() {
             tracing::warn!(
-                event = "gateway.descriptors",
+                event = "gateway.descriptors-low",
                 "{connections} connections and {handshakes} handshakes may need {wanted} file \
                  descriptors and {most} can be had; lower limits.connections, or raise the limit \
                  (LimitNOFILE= in systemd)"
@@ -463,9 +463,9 @@ async fn sweep(gateway: Arc<Gateway>) {
         match tokio::task::spawn_blocking(batches).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => {
-                tracing::error!(event = "cse.failed", "expired resources stay: {e}")
+                tracing::error!(event = "cse.store-failed", "expired resources stay: {e}")
             }
-            Err(e) => tracing::error!(event = "cse.failed", "expired resources stay: {e}"),
+            Err(e) => tracing::error!(event = "cse.store-failed", "expired resources stay: {e}"),
         }
     }
 }

@@ -244,7 +244,7 @@ impl Store {
                     Some(Instant::now() + PAUSE);
                 self.suspected.store(false, Ordering::Release);
                 tracing::warn!(
-                    event = "maf.reopened",
+                    event = "maf.store-reopened",
                     "the MAF's store was opened anew after a failure"
                 );
             }

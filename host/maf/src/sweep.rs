@@ -59,7 +59,10 @@ fn remove(
     // Where it was removed, the index may have had it under another time all the same.
     writer.forget_expiry(entry)?;
     Ok(removed.unwrap_or_else(|| {
-        tracing::error!(event = "maf.damaged", "the MAF's store has an entry that is damaged");
+        tracing::error!(
+            event = "maf.entry-damaged",
+            "the MAF's store has an entry that is damaged"
+        );
         1
     }))
 }

@@ -124,7 +124,7 @@ impl Folders {
         };
         let seconds = LOOK_EVERY.as_secs();
         tracing::warn!(
-            event = "policy.not-watched",
+            event = "policy.watch-failed",
             "changes of policy files are not told by the system ({error}), so the folders are looked \
              at every {seconds} s{remedy}"
         );

@@ -66,6 +66,7 @@ mod operations {
     mod admin;
     mod audit;
     mod certs_command;
+    mod event_names;
     mod faults;
     mod hardening;
     mod lifecycle;

@@ -79,7 +79,11 @@ impl Outbox {
                 self.put(Letter::Channel { ri, request });
             }
             Reach::Nowhere(why) => {
-                tracing::debug!(subscription = sur, "a notification goes nowhere: {why}");
+                tracing::debug!(
+                    event = "notification.no-target",
+                    subscription = sur,
+                    "a notification goes nowhere: {why}"
+                );
             }
         }
     }
@@ -94,7 +98,7 @@ pub(crate) fn cut(notifications: &mut Vec<Notification>) {
 fn warn(lost: usize) {
     if lost > 0 {
         tracing::warn!(
-            event = "cse.notifications-lost",
+            event = "cse.notifications-dropped",
             lost,
             "a request caused more than {MAX_NOTIFICATIONS} notifications"
         );

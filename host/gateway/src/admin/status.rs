@@ -188,14 +188,14 @@ pub fn tell_of_configuration(config: &Config, changed: bool) {
     let file = saegis_policy::Shown(&file.path);
     if changed {
         tracing::warn!(
-            event = "configuration.changed",
+            event = "config.changed",
             %file,
             "{file} has changed since the start; it counts from the next start (saegis check says \
              whether it is good)"
         );
     } else {
         tracing::info!(
-            event = "configuration.restored",
+            event = "config.restored",
             %file,
             "{file} is what it was at the start again"
         );

@@ -191,7 +191,7 @@ impl saegis_policy::Artifacts for Keeper {
                 files,
                 "{files} files of artifacts that nothing has named for 30 days were deleted"
             ),
-            Err(e) => tracing::warn!(event = "artifact.not-deleted", "old artifacts stay: {e}"),
+            Err(e) => tracing::warn!(event = "artifact.delete-failed", "old artifacts stay: {e}"),
         }
     }
 }

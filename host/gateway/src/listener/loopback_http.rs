@@ -184,7 +184,7 @@ impl Admission {
                 Err(e) => format!("has no user that can be found: {e}"),
             };
             tracing::warn!(
-                event = "local.user-refused",
+                event = "notification.user-refused",
                 "a connection from this machine {found}, and only user {} may connect",
                 self.user
             );

@@ -199,7 +199,7 @@ impl Connector {
         let who = format!("the holder of {credential}");
         let connected = within(patience, &who, self.associate(&url)).await?;
         tracing::info!(
-            event = "ae.association",
+            event = "ae.association-established",
             %credential,
             authority = url.authority().map(http::uri::Authority::as_str),
             protocol = connected.protocol,

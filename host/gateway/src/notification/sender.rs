@@ -181,7 +181,7 @@ impl Notifier {
         let Some(named_by) = batch.first().map(|first| first.named_by.clone()) else { return };
         let Some(permit) = self.batches.begin(by(&named_by)) else {
             tracing::warn!(
-                event = "notification.lost",
+                event = "notification.dropped",
                 notifications = batch.len(),
                 ?named_by,
                 "notifications are lost, for too many are being sent"
@@ -206,7 +206,7 @@ impl Notifier {
             };
             if is_cut {
                 tracing::warn!(
-                    event = "notification.lost",
+                    event = "notification.dropped",
                     notifications = total - sent,
                     ?named_by,
                     "notifications are lost, for those before them took too long"

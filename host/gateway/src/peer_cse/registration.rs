@@ -84,7 +84,7 @@ pub async fn keep(remote: &Remote, own: &Cse, tell: impl Fn(bool)) {
             }
             Err(error) => {
                 let cse = &remote.peer.cse_id;
-                tracing::warn!(event = "peer.not-registered", %cse,
+                tracing::warn!(event = "peer.registration-failed", %cse,
                     "the registration with the CSE {cse} failed: {error}; it is tried again in {} s",
                     pause.as_secs());
                 let until = match remote.registration.standing() {

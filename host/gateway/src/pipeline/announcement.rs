@@ -154,7 +154,7 @@ impl Service {
         let Some(remote) = self.gateway.cses.registrar().cloned() else { return };
         let Ok(turn) = remote.background.clone().try_acquire_owned() else {
             return tracing::warn!(
-                event = "peer.not-told",
+                event = "peer.update-dropped",
                 place,
                 "the IN-CSE is not told of {place}: too much is being told"
             );
@@ -167,7 +167,7 @@ impl Service {
             let response = remote.handle(request, patience).await;
             if !response.rsc.is_success() && response.rsc != Rsc::NotFound {
                 tracing::warn!(
-                    event = "peer.not-told",
+                    event = "peer.update-dropped",
                     place,
                     rsc = response.rsc.code(),
                     "the IN-CSE does not take the {} of the announcement {place}",

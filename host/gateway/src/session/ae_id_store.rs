@@ -188,7 +188,7 @@ impl Bindings {
             }
             if let Some(other) = maps.by_credential.get(&credential) {
                 tracing::warn!(
-                    event = "bindings.conflict",
+                    event = "ae-id.conflict",
                     credential_id = %credential,
                     ae_id = %stem,
                     "the AE {stem} was registered by {credential}, which has the AE-ID {}: nobody is \
@@ -355,7 +355,10 @@ impl Bindings {
 
 /// Tells that bindings could not be written.
 pub fn log_failure(error: &BindingError) {
-    tracing::error!(event = "bindings.failed", "the bindings of AE-IDs can't be written: {error}");
+    tracing::error!(
+        event = "ae-id.store-failed",
+        "the bindings of AE-IDs can't be written: {error}"
+    );
 }
 
 async fn off_the_runtime<T: Send + 'static>(

@@ -148,7 +148,7 @@ impl Source {
                     let had = had.map(|kept| kept.subscription.map(|s| s.rules()));
                     if failing || had != Some(rules) {
                         tracing::info!(
-                            event = "rules.fetched",
+                            event = "service-subscription.fetched",
                             rules,
                             "the service subscription was fetched from {}",
                             remote.peer.cse_id
@@ -159,7 +159,7 @@ impl Source {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        event = "rules.not-fetched",
+                        event = "service-subscription.fetch-failed",
                         "the service subscription can't be fetched: {error}; what was fetched \
                          before is good for {} s",
                         usable.as_secs()
@@ -196,7 +196,7 @@ fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<Kept> {
         Err(error) => {
             let file = saegis_policy::Shown(store);
             tracing::warn!(
-                event = "rules.not-kept",
+                event = "service-subscription.cache-failed",
                 "{file}: the service subscription that was fetched last can't be read: {error}"
             );
             None
@@ -212,7 +212,7 @@ async fn outlast(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
     let written = tokio::task::spawn_blocking(write).await;
     if let Err(error) = written.map_err(std::io::Error::other).flatten() {
         tracing::warn!(
-            event = "rules.not-kept",
+            event = "service-subscription.cache-failed",
             "{}: the service subscription can't be kept for the next start: {error}",
             saegis_policy::Shown(store)
         );

@@ -185,7 +185,7 @@ pub fn superseded(association: &SecurityAssociation, most: usize) {
 pub fn end_asked(association: &SecurityAssociation) {
     tracing::info!(
         target: TARGET,
-        event = "association.end-asked",
+        event = "association.close-requested",
         association = association.id,
         credential_id = %association.credential_id,
         "the association ends, for the gateway's owner asked for it"
@@ -194,12 +194,12 @@ pub fn end_asked(association: &SecurityAssociation) {
 
 /// An association has learnt its AE-ID.
 pub fn learnt(association: &SecurityAssociation) {
-    if !is_single_of("association.learnt", association) {
+    if !is_single_of("association.ae-id-assigned", association) {
         return;
     }
     tracing::info!(
         target: TARGET,
-        event = "association.learnt",
+        event = "association.ae-id-assigned",
         association = association.id,
         credential_id = %association.credential_id,
         entity = %association.entity(),
@@ -211,7 +211,7 @@ pub fn learnt(association: &SecurityAssociation) {
 pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
     tracing::info!(
         target: TARGET,
-        event = "binding.made",
+        event = "ae-id.bound",
         credential_id = %credential,
         ae_id = %stem,
         "the credential {credential} has the AE-ID {stem} from now on"
@@ -222,7 +222,7 @@ pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
 pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
     tracing::info!(
         target: TARGET,
-        event = "binding.freed",
+        event = "ae-id.released",
         credential_id = %credential,
         ae_id = %stem,
         why,
@@ -234,7 +234,7 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
 pub fn ae_removed(stem: &AeIdStem) {
     tracing::info!(
         target: TARGET,
-        event = "ae.removed",
+        event = "ae.deleted",
         ae_id = %stem,
         "the AE {stem} is deleted, for the gateway's owner asked for it"
     );
@@ -242,13 +242,13 @@ pub fn ae_removed(stem: &AeIdStem) {
 
 /// An AE was registered, and its association has not learnt an AE-ID.
 pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
-    if !is_single_of("association.nothing-learnt", association) {
+    if !is_single_of("association.ae-id-not-assigned", association) {
         return;
     }
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(
         target: TARGET,
-        event = "association.nothing-learnt",
+        event = "association.ae-id-not-assigned",
         association = association.id,
         credential_id = %association.credential_id,
         why = &*why,
@@ -365,7 +365,7 @@ pub fn generation_refused(in_force: u64, fault: &Fault) {
 pub fn file_missed(in_force: u64, fault: &Fault) {
     tracing::error!(
         target: TARGET,
-        event = "policy.file-missed",
+        event = "policy.file-missing",
         in_force,
         file = %Shown(&fault.file),
         why = fault.what,

@@ -90,7 +90,7 @@ impl Warning {
             }
             Self::Exposed { table } => tracing::warn!(event = "policy.exposed", table, "{self}"),
             Self::Unread { table, rows } => {
-                tracing::warn!(event = "policy.table-not-read", table, rows, "{self}");
+                tracing::warn!(event = "policy.table-unused", table, rows, "{self}");
             }
             Self::Expires(Expiry { kind: ExpiryKind::OwnCertificate, name, at, .. }) => {
                 let ends = at.map(timestamp::format);

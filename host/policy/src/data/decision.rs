@@ -165,7 +165,7 @@ pub enum ModuleFault {
     Trap(String),
     /// It answered something that the contract does not allow.
     #[error("gave an answer that is against the contract: {0}")]
-    Nonsense(String),
+    InvalidResponse(String),
     /// As many calls as may be were under way, and stayed so.
     #[error("was not asked: too many calls are under way")]
     Busy,
@@ -182,7 +182,7 @@ impl ModuleFault {
             Self::Deadline => "deadline",
             Self::Memory => "memory",
             Self::Trap(_) => "trap",
-            Self::Nonsense(_) => "nonsense",
+            Self::InvalidResponse(_) => "invalid-response",
             Self::Busy => "busy",
             Self::NoSandbox(_) => "no-sandbox",
         }

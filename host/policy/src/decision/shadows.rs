@@ -35,7 +35,7 @@ impl Shadows {
             let names: Vec<_> = of_hook().map(|shadow| &*shadow.module().name).collect();
             let names = names.join(", ");
             tracing::warn!(
-                event = "shadow.behind",
+                event = "shadow.backlog",
                 modules = names,
                 "decisions come faster than the shadow modules are asked, and are dropped for them: \
                  {names}"

@@ -38,7 +38,11 @@ impl LogBudget {
         let used = self.used.fetch_add(1, Ordering::Relaxed);
         let module = &*self.module;
         if used == LINES_PER_SECOND {
-            tracing::warn!(module, "module writes too much; the rest of this second is dropped");
+            tracing::warn!(
+                event = "module.log-limited",
+                module,
+                "module writes too much; the rest of this second is dropped"
+            );
         }
         used < LINES_PER_SECOND
     }
@@ -51,9 +55,9 @@ impl LogBudget {
         let module = &*self.module;
         let line = printable(line);
         match level {
-            log::Level::Debug => tracing::debug!(module, "{line}"),
-            log::Level::Info => tracing::info!(module, "{line}"),
-            log::Level::Warn => tracing::warn!(module, "{line}"),
+            log::Level::Debug => tracing::debug!(event = "module.log", module, "{line}"),
+            log::Level::Info => tracing::info!(event = "module.log", module, "{line}"),
+            log::Level::Warn => tracing::warn!(event = "module.log", module, "{line}"),
         }
     }
 }

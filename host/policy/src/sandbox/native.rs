@@ -9,7 +9,7 @@ use saegis_onem2m::id::CredentialId;
 use crate::data::decision::{Lookup, ModuleFault, PskQuery, Refusal};
 use crate::host::bindings::saegis::policy::types::{self, Association, Operation, Primitive};
 use crate::sandbox::invocation::View;
-use crate::sandbox::reply::{checked, entity, expiry, nonsense};
+use crate::sandbox::reply::{checked, entity, expiry, invalid_response};
 
 #[path = "../../../../guest-modules/originator-check/src/rules.rs"]
 mod rules;
@@ -48,7 +48,7 @@ fn find(module: &str, view: &View<'_>, query: &PskQuery) -> Result<Option<Lookup
         types::Entity::NotYetKnown
     };
     let id = CredentialId::parse(&["12-", &query.psk_identity].concat());
-    let id = id.map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
+    let id = id.map_err(|e| invalid_response(format!("the Credential-ID {e}")))?;
     let (entity, expires) = (entity(whose)?, expiry(expires)?);
     if expires.is_some_and(|at| at <= view.now()) {
         return refused("the credential has expired");

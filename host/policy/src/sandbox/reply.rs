@@ -12,8 +12,8 @@ use crate::host::bindings::exports::saegis::policy::credential_lookup;
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Call;
 
-pub(super) fn nonsense(what: impl fmt::Display) -> ModuleFault {
-    ModuleFault::Nonsense(printable(&what.to_string()))
+pub(super) fn invalid_response(what: impl fmt::Display) -> ModuleFault {
+    ModuleFault::InvalidResponse(printable(&what.to_string()))
 }
 
 pub(super) fn credential(
@@ -22,11 +22,11 @@ pub(super) fn credential(
 ) -> Result<Credential, ModuleFault> {
     let entity = entity(found.entity)?;
     let id = CredentialId::parse(&found.credential_id)
-        .map_err(|e| nonsense(format!("the Credential-ID {e}")))?;
+        .map_err(|e| invalid_response(format!("the Credential-ID {e}")))?;
     let expires = expiry(found.expires)?;
-    let source = call.take_key(&found.key).ok_or_else(|| nonsense("the key is none"))?;
+    let source = call.take_key(&found.key).ok_or_else(|| invalid_response("the key is none"))?;
     let saef = source.saef();
-    let key = source.into_key().ok_or_else(|| nonsense("the key is none"))?;
+    let key = source.into_key().ok_or_else(|| invalid_response("the key is none"))?;
     Ok(Credential { saef, entity, id, expires, key })
 }
 
@@ -34,27 +34,30 @@ pub(super) fn credential(
 const MOST_AES: usize = 64;
 
 pub(super) fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
-    let stem =
-        |stem: String| AeIdStem::parse(&stem).map_err(|e| nonsense(format!("the AE-ID-Stem {e}")));
+    let stem = |stem: String| {
+        AeIdStem::parse(&stem).map_err(|e| invalid_response(format!("the AE-ID-Stem {e}")))
+    };
     Ok(match entity {
         types::Entity::NotYetKnown => Entity::NotYetKnown,
         types::Entity::Ae(one) => Entity::Ae(stem(one)?),
         types::Entity::Aes(all) => {
             if all.is_empty() || all.len() > MOST_AES {
-                return Err(nonsense(format!("a list of AE-IDs has 1 to {MOST_AES} entries")));
+                return Err(invalid_response(format!(
+                    "a list of AE-IDs has 1 to {MOST_AES} entries"
+                )));
             }
             Entity::Aes(all.into_iter().map(stem).collect::<Result<_, _>>()?)
         }
         types::Entity::Cse(id) => {
-            let id = CseId::parse(&id).map_err(|e| nonsense(format!("the CSE-ID {e}")))?;
+            let id = CseId::parse(&id).map_err(|e| invalid_response(format!("the CSE-ID {e}")))?;
             if id.could_be_an_ae_id() {
-                return Err(nonsense("the CSE-ID could be an S-type AE-ID"));
+                return Err(invalid_response("the CSE-ID could be an S-type AE-ID"));
             }
             Entity::Cse(id)
         }
         types::Entity::MafClient(id) => Entity::MafClient(
             AbsoluteId::parse(&id)
-                .map_err(|e| nonsense(format!("the MAF client's identifier {e}")))?,
+                .map_err(|e| invalid_response(format!("the MAF client's identifier {e}")))?,
         ),
     })
 }
@@ -62,14 +65,16 @@ pub(super) fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
 pub(super) fn expiry(at: Option<u64>) -> Result<Option<SystemTime>, ModuleFault> {
     let Some(at) = at else { return Ok(None) };
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
-    at.map(Some).ok_or_else(|| nonsense("the expiry is no time"))
+    at.map(Some).ok_or_else(|| invalid_response("the expiry is no time"))
 }
 
 pub(super) fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleFault> {
     match verdict {
         types::Verdict::Deny(types::Denial { rsc, reason }) => {
             if !(4000..=5999).contains(&rsc) {
-                return Err(nonsense(format!("{rsc} is no Response Status Code of a refusal")));
+                return Err(invalid_response(format!(
+                    "{rsc} is no Response Status Code of a refusal"
+                )));
             }
             let reason = printable(&reason);
             Ok(types::Verdict::Deny(types::Denial { rsc, reason }))

@@ -158,10 +158,15 @@ fn another_user_does_not_speak_as_the_cse() {
     // It may be closed before it has taken the request.
     let _ = socket.read_to_end(&mut answer);
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    let refused = gateway.log().wait("local.user-refused");
+    let refused = gateway.log().wait("notification.user-refused");
     assert!(refused.message().contains(&format!("is of user {}", own_user())), "{refused:?}");
     assert!(!ae.has_been_asked(), "{}", ae.said());
-    assert!(gateway.log().all(saegis_tests::Mark::START, "notification.any-user", 0).is_empty());
+    assert!(
+        gateway
+            .log()
+            .all(saegis_tests::Mark::START, "notification.listener-unrestricted", 0)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -174,5 +179,5 @@ fn the_user_of_the_cse_speaks_as_the_cse() {
     ae.answer(&told, 2000, "");
     sent.join().unwrap().expect(200, 2000);
     let (gateway, ..) = start(&ae.url());
-    gateway.log().wait("notification.any-user");
+    gateway.log().wait("notification.listener-unrestricted");
 }

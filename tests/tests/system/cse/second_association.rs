@@ -67,7 +67,7 @@ fn an_ae_is_told_over_an_association_with_its_own_key() {
     }
     // It is kept.
     assert_eq!(ae.associations(), 1);
-    let event = gateway.log().wait("ae.association");
+    let event = gateway.log().wait("ae.association-established");
     assert_eq!(event.text("credential"), "12-AE123456789012-Light@in.provider.com");
     assert_eq!(event.text("suite"), "TLS_PSK_WITH_AES_128_CBC_SHA256");
 }

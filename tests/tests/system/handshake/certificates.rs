@@ -196,7 +196,7 @@ fn a_device_with_a_rule_learns_its_ae_id(tool: Tool) {
         impersonates(&mut lamp, "Clamp-1");
         lamp.ask(&Request::create_ae("lamp").from("Clight")).expect_refusal(403, 4126);
         lamp.ask(&Request::create_ae("lamp").from("Clamp-1")).expect(201, 2001);
-        let learnt = gateway.log().wait("association.learnt");
+        let learnt = gateway.log().wait("association.ae-id-assigned");
         assert_eq!(learnt.text("entity"), "AE Clamp-1");
         let own = Request::retrieve("/cse/lamp").from("Clamp-1");
         lamp.ask(&own).expect(200, 2000);

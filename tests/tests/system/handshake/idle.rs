@@ -22,7 +22,7 @@ fn setup() -> Setup {
 
 /// Waits until it rests.
 fn rests(gateway: &Gateway, mark: Mark) {
-    gateway.log().wait_after(mark, "association.rests");
+    gateway.log().wait_after(mark, "association.idle");
 }
 
 #[track_caller]
@@ -91,7 +91,7 @@ fn what_came_by_halves_does_not_rest(tool: Tool) {
     let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
     light.send(&bytes[..head + 2]);
     sleep(LONG);
-    assert!(!gateway.log().text().contains("association.rests"), "{}", gateway.log().text());
+    assert!(!gateway.log().text().contains("association.idle"), "{}", gateway.log().text());
     light.send(&bytes[head + 2..]);
     light.read().expect(201, 2001);
 
@@ -102,7 +102,7 @@ fn what_came_by_halves_does_not_rest(tool: Tool) {
     light.send(&[&both[0], start].concat());
     light.read().expect(200, 2000);
     sleep(LONG);
-    assert!(!gateway.log().text().contains("association.rests"), "{}", gateway.log().text());
+    assert!(!gateway.log().text().contains("association.idle"), "{}", gateway.log().text());
     light.send(rest);
     light.read().expect(200, 2000);
     alive(&mut silent, "Clight-AE2");

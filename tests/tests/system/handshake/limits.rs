@@ -102,7 +102,7 @@ fn one_credential_has_so_many_associations() {
 #[test]
 fn without_descriptors_live_associations_are_served() {
     let gateway = Setup::new().through(&["prlimit", "--nofile=96:96"]).start();
-    gateway.log().wait("gateway.descriptors");
+    gateway.log().wait("gateway.descriptors-low");
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let ae = Request::create_ae("light1").from("Clight-AE1");
     light.ask(&ae).unwrap().expect(201, 2001);

@@ -161,7 +161,7 @@ fn a_registration_at_a_cse_behind_is_completed() {
     let mut light = device.connect(gateway.port()).unwrap();
     light.ask(&device.create()).unwrap().expect_refusal(403, 4117);
     light.ask(&device.retrieve()).unwrap().expect(200, 2000);
-    assert_eq!(gateway.log().wait("binding.made").text("ae_id"), device.stem);
+    assert_eq!(gateway.log().wait("ae-id.bound").text("ae_id"), device.stem);
     // Nobody else gets it by the same way.
     let mut other = Device::new(1).connect(gateway.port()).unwrap();
     other.ask(&device.create()).unwrap().expect_refusal(403, 4117);
@@ -226,7 +226,7 @@ fn an_operator_removes_an_ae_with_all_that_is_its() {
     assert_eq!(done["deleted"], true);
     assert_eq!(done["freed"], device.credential_id());
     light.ended().unwrap();
-    assert_eq!(gateway.log().wait("ae.removed").text("ae_id"), device.stem);
+    assert_eq!(gateway.log().wait("ae.deleted").text("ae_id"), device.stem);
     assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
     // Another can have the AE-ID, without what was below it.
     let mut light = other.connect(gateway.port()).unwrap();

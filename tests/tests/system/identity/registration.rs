@@ -60,8 +60,8 @@ fn an_ae_that_comes_back_is_who_it_was(tool: Tool) {
     let mut new = tool.connect(gateway.port(), NEW1);
     let registered = new.ask(&Request::create_ae("new").from("C")).expect(201, 2001);
     let name = registered.json()["m2m:ae"]["aei"].as_str().unwrap().to_string();
-    assert!(gateway.log().wait("association.learnt").message().contains(&name));
-    let bound = gateway.log().wait("binding.made");
+    assert!(gateway.log().wait("association.ae-id-assigned").message().contains(&name));
+    let bound = gateway.log().wait("ae-id.bound");
     assert_eq!(bound.text("ae_id"), name);
     assert_eq!(bound.text("credential_id"), format!("12-{}", NEW1.identity));
     let own = || Request::retrieve("/cse/new").from(&name);
@@ -115,7 +115,7 @@ fn a_deleted_ae_gives_its_name_back(tool: Tool) {
         new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
         let mark = gateway.log().mark();
         new.ask(&Request::delete(address).from("Cnew")).expect(200, 2002);
-        let freed = gateway.log().wait_after(mark, "binding.freed");
+        let freed = gateway.log().wait_after(mark, "ae-id.released");
         assert_eq!(
             (freed.text("ae_id"), freed.text("why")),
             ("Cnew".into(), "its AE was deleted".into())
@@ -161,7 +161,7 @@ fn nobody_frees_what_is_anothers() {
     let mut third = Tool::OpenSsl.connect(gateway.port(), NEW1);
     third.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
     third.ask(&Request::delete("/-/new").from("Cnew")).expect(200, 2002);
-    gateway.log().wait_for(Mark::START, "binding.freed", |e| e.text("ae_id") == "Cnew");
+    gateway.log().wait_for(Mark::START, "ae-id.released", |e| e.text("ae_id") == "Cnew");
 }
 
 /// A time so many seconds from now, as oneM2M writes it.
@@ -184,7 +184,7 @@ fn a_registration_outlives_its_connection() {
     drop(new);
     gateway.log().wait("association.ended");
     upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cnew\"}}"));
-    gateway.log().wait("binding.made");
+    gateway.log().wait("ae-id.bound");
     upstream.reply_with(Reply::answer(200, 2000, "{}"));
     let mut again = Tool::OpenSsl.connect(gateway.port(), NEW1);
     again.ask(&Request::retrieve("/cse/new").from("Cnew")).expect(200, 2000);
@@ -244,7 +244,7 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
 
     upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cassigned\"}}"));
     first.ask(&Request::create_ae("new").from("C")).expect(201, 2001);
-    assert!(gateway.log().wait("association.learnt").message().contains("Cassigned"));
+    assert!(gateway.log().wait("association.ae-id-assigned").message().contains("Cassigned"));
     upstream.reply_with(Reply::answer(200, 2000, "{}"));
     first.ask(&ask("Cassigned")).expect(200, 2000);
     for from in ["C", "Cnew", OWN] {
@@ -264,7 +264,7 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
     second.ask(&Request::create_ae("new").from("Cassigned")).expect_refusal(403, 4117);
     assert_eq!(upstream.requests().len(), before);
     second.ask(&Request::create_ae("new").from("C"));
-    gateway.log().wait("association.nothing-learnt");
+    gateway.log().wait("association.ae-id-not-assigned");
     second.ask(&ask("Cassigned")).expect_refusal(403, 4106);
     // An answer that gives another name than the one asked for gives none.
     second.ask(&Request::create_ae("new").from("Cown")).expect(201, 2001);
@@ -312,7 +312,7 @@ fn what_policy_names_goes_before_what_was_got() {
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("named").from("Cnamed")).expect(201, 2001);
     new.ask(&Request::retrieve("/cse/new").from("Cnew")).expect_refusal(403, 4106);
-    let freed = gateway.log().wait("binding.freed");
+    let freed = gateway.log().wait("ae-id.released");
     assert_eq!(freed.text("ae_id"), "Cnew");
     assert!(saegis(&gateway.path(""), &["--json", "bindings"]).expect(0).out.contains("[]"));
 }

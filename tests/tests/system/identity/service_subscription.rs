@@ -275,13 +275,13 @@ fn rules_are_fetched_from_a_remote_in_cse() {
         )
         .start();
     // At first it may ask before it is registered.
-    near.log().wait("rules.fetched");
+    near.log().wait("service-subscription.fetched");
     let mut light = Light::connect(near.port(), TEST).unwrap();
     light.ask(&ae("NAPP02", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
     light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect(201, 2001);
     // It is out of reach: what it said is good for a time.
     drop(far);
-    near.log().wait("rules.not-fetched");
+    near.log().wait("service-subscription.fetch-failed");
     // After a start too.
     drop(light);
     let near = near.stop_and_start();

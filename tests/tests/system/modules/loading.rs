@@ -264,7 +264,7 @@ fn a_check_that_misbehaves_fails_its_request_alone(tool: Tool) {
         ("fault-trap", "trap"),
         ("fault-memory", "memory"),
         ("fault-recurse", "trap"),
-        ("fault-rsc", "nonsense"),
+        ("fault-rsc", "invalid-response"),
     ] {
         let mark = gateway.log().mark();
         let request = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");

@@ -175,11 +175,11 @@ fn each_ae_id_that_a_credential_takes_is_in_the_trail() {
     refused.expect_refusal(406, 5207);
     gateway.stop();
     let events = trail(&gateway, "trail.jsonl");
-    for event in ["binding.made", "binding.freed"] {
+    for event in ["ae-id.bound", "ae-id.released"] {
         let named = of(&events, event, NEW).into_iter().map(|line| line["ae_id"].as_str().unwrap());
         assert_eq!(named.collect::<Vec<_>>(), taken, "{event}");
     }
-    let learnt = of(&events, "association.learnt", NEW);
+    let learnt = of(&events, "association.ae-id-assigned", NEW);
     assert!(taken.iter().all(|name| learnt.iter().any(|l| l["entity"] == format!("AE {name}"))));
 }
 

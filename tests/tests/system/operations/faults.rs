@@ -95,7 +95,7 @@ fn what_was_confirmed_survives_a_hundred_power_cuts() {
             }
             gateway.cut_and_start()
         });
-        assert!(!gateway.log().text().contains("cse.failed"), "round {round}");
+        assert!(!gateway.log().text().contains("cse.store-failed"), "round {round}");
     }
     let confirmed = confirmed.into_inner().unwrap();
     assert!(confirmed.len() > ROUNDS * 10, "{} were confirmed", confirmed.len());
@@ -171,7 +171,7 @@ fn a_full_disk_is_told_and_recovered_from() {
         assert!(next < 500, "the disk is not full");
     };
     refused.expect_refusal(500, 5000);
-    let failed = gateway.log().wait("cse.failed");
+    let failed = gateway.log().wait("cse.store-failed");
     assert!(failed.message().contains("No space left on device"), "{failed:?}");
     // Nobody is let in as somebody else, and nobody is cut off.
     let other = Request::retrieve("/cse/light1").from("Clight-AE2");
@@ -205,7 +205,7 @@ fn a_full_disk_is_told_and_recovered_from() {
     let ae = Request::create_ae("light2").from("Clight-AE2");
     second.ask(&ae).unwrap().expect(201, 2001);
     assert_eq!(gateway.monitor("/readyz").status, 200);
-    gateway.log().wait("cse.reopened");
+    gateway.log().wait("cse.store-reopened");
 }
 
 #[test]

@@ -255,14 +255,14 @@ fn the_keys_of_tables_are_in_locked_memory() {
     Light::connect(gateway.port(), LIGHT1).unwrap();
     gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", &table));
     wait_for_locked_memory(&gateway, |now| now == few);
-    assert!(gateway.log().all(Mark::START, "policy.keys-not-locked", 0).is_empty());
+    assert!(gateway.log().all(Mark::START, "policy.key-lock-failed", 0).is_empty());
 }
 
 /// Where the system refuses to lock memory, the gateway works, and its log names the limit.
 #[test]
 fn where_memory_cannot_be_locked_the_gateway_warns_and_works() {
     let gateway = with_locked_memory_limit("0:0").start();
-    let warning = gateway.log().wait("policy.keys-not-locked");
+    let warning = gateway.log().wait("policy.key-lock-failed");
     assert_eq!(warning.text("level"), "WARN");
     for part in ["psk-lookup-table.csv", "1 KiB", "RLIMIT_MEMLOCK", "LimitMEMLOCK="] {
         assert!(warning.message().contains(part), "{}", warning.message());

@@ -88,7 +88,7 @@ fn a_thousand_faults_of_a_module_cost_a_thousand_decisions() {
         metrics
             .value(&format!("saegis_sandbox_faults_total{{module=\"faulty\",cause=\"{cause}\"}}"))
     };
-    let faults = of("deadline") + of("trap") + of("memory") + of("nonsense");
+    let faults = of("deadline") + of("trap") + of("memory") + of("invalid-response");
     // All but a fifth of the look-ups, which write too much and fail at nothing, and a sixth of
     // the checks, whose reason is an answer.
     assert!(faults >= 800.0, "{faults}:\n{}", metrics.text);

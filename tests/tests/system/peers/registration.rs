@@ -64,7 +64,7 @@ fn it_waits_for_an_in_cse_that_is_not_there_yet() {
     let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
     // The place is taken and nobody answers there.
     let home = home.start();
-    let failed = home.log().wait("peer.not-registered");
+    let failed = home.log().wait("peer.registration-failed");
     assert!(failed.message().contains("it is tried again"), "{failed:?}");
     assert_eq!(peer(&home)["registration"], "failed");
     let infrastructure = infrastructure.start();
@@ -85,7 +85,7 @@ fn a_server_that_is_another_cse_is_not_registered_with() {
     pair.infrastructure.write("policies/own.key", other.key_pem().as_bytes());
     let infrastructure = pair.infrastructure.start();
     let home = pair.home.start();
-    let failed = home.log().wait("peer.not-registered");
+    let failed = home.log().wait("peer.registration-failed");
     assert!(failed.message().contains("does not prove in-cse.in.provider.com"), "{failed:?}");
     let refused = infrastructure.log().wait("handshake.refused");
     assert!(!refused.message().is_empty());
@@ -130,7 +130,7 @@ fn a_wrong_key_is_no_registration() {
     let home = pair.home.start();
     let refused = infrastructure.log().wait("handshake.refused");
     assert_eq!(refused.text("cause"), "wrong-key");
-    home.log().wait("peer.not-registered");
+    home.log().wait("peer.registration-failed");
     let mut light = Tool::OpenSsl.connect(home.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from(LIGHT)).expect(201, 2001);
     light.ask(&Request::retrieve("/~/in-cse/cse").from(LIGHT)).expect_refusal(404, 5103);

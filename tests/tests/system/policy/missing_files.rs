@@ -58,7 +58,7 @@ fn a_file_that_is_missed_holds_no_revocation_up() {
     alive(&mut light2, "Clight-AE2");
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));
     // What is gone goes on to count, and everything says that it is missed.
-    let missed = gateway.log().wait_after(mark, "policy.file-missed");
+    let missed = gateway.log().wait_after(mark, "policy.file-missing");
     assert_eq!(missed.text("level"), "ERROR");
     assert!(missed.text("file").ends_with("policies/second.csv"), "{missed:?}");
     assert!(missed.message().contains("saegis reload --accept-removals"), "{missed:?}");

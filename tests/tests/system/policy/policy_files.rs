@@ -364,7 +364,7 @@ fn no_policy_file_vanishes_unnoticed() {
         let mark = gateway.log().mark();
         gateway.in_force_after(|g| g.replace(TABLE, table));
         light.ended();
-        let missed = gateway.log().wait_after(mark, "policy.file-missed");
+        let missed = gateway.log().wait_after(mark, "policy.file-missing");
         assert!(missed.text("file").ends_with(file), "{file}: {missed:?}");
         let mark = gateway.log().mark();
         fs::rename(&aside, gateway.path(file)).unwrap();
@@ -395,7 +395,7 @@ fn a_configuration_that_changes_is_told() {
     assert_eq!(status(&gateway)["configuration"], "in force");
     let before = fs::read(gateway.path("saegis.toml")).unwrap();
     gateway.write("saegis.toml", [before.as_slice(), b"# changed\n"].concat());
-    let told = gateway.log().wait("configuration.changed");
+    let told = gateway.log().wait("config.changed");
     assert!(told.message().contains("saegis.toml has changed since the start"), "{told:?}");
     let changed = status(&gateway);
     assert!(changed["configuration"].as_str().unwrap().starts_with("changed since the start"));
@@ -405,7 +405,7 @@ fn a_configuration_that_changes_is_told() {
     assert_eq!(reload.out, said);
     assert!(gateway.monitor("/metrics").value("saegis_configuration_changed") > 0.0);
     gateway.write("saegis.toml", before);
-    gateway.log().wait("configuration.restored");
+    gateway.log().wait("config.restored");
     wait_for_status(&gateway, |status| status["configuration"] == "in force");
 }
 
@@ -416,13 +416,13 @@ fn a_gateway_without_a_watch_starts_and_looks_by_itself() {
     let setup = Setup::new();
     let gateway =
         setup.through(&["unshare", "--user", "--map-root-user", "sh", "-c", none, "sh"]).start();
-    let told = gateway.log().wait("policy.not-watched");
+    let told = gateway.log().wait("policy.watch-failed");
     assert!(told.message().contains("raise fs.inotify.max_user_instances"), "{told:?}");
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let table = without_light1(&gateway);
     gateway.in_force_after(|g| g.replace(TABLE, table));
     light.ended();
-    assert_eq!(gateway.log().all(Mark::START, "policy.not-watched", 1).len(), 1);
+    assert_eq!(gateway.log().all(Mark::START, "policy.watch-failed", 1).len(), 1);
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn a_table_that_no_module_reads_is_warned_about() {
     assert!(json["warnings"].to_string().contains(warning), "{json}");
 
     let gateway = setup.start();
-    let told = gateway.log().wait("policy.table-not-read");
+    let told = gateway.log().wait("policy.table-unused");
     assert_eq!((told.text("table"), told.number("rows")), ("fleet2".into(), 1));
     assert!(status(&gateway)["warnings"].to_string().contains(warning));
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
@@ -453,10 +453,10 @@ fn a_table_that_no_module_reads_is_warned_about() {
     let table = fs::read(gateway.path("policies/fleet2.csv")).unwrap();
     let mark = gateway.log().mark();
     gateway.in_force_after(|g| g.replace(TABLE, table));
-    gateway.log().wait_after(mark, "policy.table-not-read");
+    gateway.log().wait_after(mark, "policy.table-unused");
     let mark = gateway.log().mark();
     gateway.in_force_after(|g| g.remove("policies/fleet2.csv"));
-    assert!(gateway.log().all(mark, "policy.table-not-read", 0).is_empty());
+    assert!(gateway.log().all(mark, "policy.table-unused", 0).is_empty());
 }
 
 #[test]

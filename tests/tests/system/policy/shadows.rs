@@ -59,9 +59,9 @@ fn a_shadow_that_computes_without_end_takes_half_a_processor_and_drops_the_rest(
                 outcome=\"dropped\"}";
     assert!(metrics.value(name) >= dropped as f64, "{}", metrics.text);
     // It is told, and once in a minute.
-    let told = gateway.log().wait("shadow.behind");
+    let told = gateway.log().wait("shadow.backlog");
     assert_eq!(told.text("modules"), "faulty");
-    assert_eq!(gateway.log().all(Mark::START, "shadow.behind", 1).len(), 1);
+    assert_eq!(gateway.log().all(Mark::START, "shadow.backlog", 1).len(), 1);
 
     // The rest takes the shadow a minute and more, of which it computes half.
     let (began, before, first) = (Instant::now(), computed(&gateway), compared(&gateway));
@@ -94,7 +94,7 @@ fn what_waits_for_a_shadow_is_bounded_in_bytes() {
         let long = Request::create("/cse/fault-loop", 3, &content).from("Clight-AE2");
         light.ask(&long).unwrap().expect_refusal(403, 4106);
     }
-    let told = gateway.log().wait("shadow.behind");
+    let told = gateway.log().wait("shadow.backlog");
     assert_eq!(told.text("modules"), "faulty");
     let dropped = shadow(&gateway)["dropped"].as_u64().unwrap();
     assert!((1..400).contains(&dropped), "{}", shadow(&gateway));

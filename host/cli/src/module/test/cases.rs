@@ -301,7 +301,7 @@ pub enum Cause {
     Deadline,
     Memory,
     Trap,
-    Nonsense,
+    InvalidResponse,
     NoSandbox,
 }
 
@@ -312,7 +312,7 @@ impl Cause {
             Self::Deadline => "deadline",
             Self::Memory => "memory",
             Self::Trap => "trap",
-            Self::Nonsense => "nonsense",
+            Self::InvalidResponse => "invalid-response",
             Self::NoSandbox => "no-sandbox",
         }
     }

@@ -97,7 +97,7 @@ where
             Over::Quiet(read, head_by) => (read, head_by),
         };
         if read.is_empty() {
-            tracing::debug!(event = "association.rests", association = live.association.id);
+            tracing::debug!(event = "association.idle", association = live.association.id);
             let mut first = [0];
             let more = timeout_at(head_by, stream.read(&mut first));
             let more = tokio::select! {

@@ -75,7 +75,7 @@ impl Arena {
         match region::lock(pages.as_ptr(), self.used) {
             Ok(lock) => self.lock = Some(lock),
             Err(e) => tracing::warn!(
-                event = "policy.keys-not-locked",
+                event = "policy.key-lock-failed",
                 file = %Shown(file),
                 bytes = self.used,
                 "cannot lock the keys of {} into memory, they can be swapped out: {e}; {} KiB are needed, \

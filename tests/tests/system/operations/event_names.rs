@@ -1,0 +1,88 @@
+//! The names of events: programs of operators rely on them, so they change only on purpose.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use saegis_tests::repository;
+
+/// All names, a line each. One that is added, renamed or removed is also changed there.
+const NAMES: &str = include_str!("event_names.txt");
+
+/// What names of events follow in the sources.
+const PREFIXES: [&str; 3] = ["event = \"", "failed: \"", "resumed: \""];
+
+#[test]
+fn event_names_are_those_of_the_list() {
+    let listed: Vec<_> = NAMES.lines().map(String::from).collect();
+    let in_sources: Vec<_> = names_in_sources().into_iter().collect();
+    assert_eq!(in_sources, listed, "tests/tests/system/operations/event_names.txt");
+}
+
+#[test]
+fn each_event_is_documented_and_exists() {
+    let text = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let (_, text) = text.split_once("\n| event | fields |").unwrap();
+    let (table, rest) = text.split_once("\n\nThe other events:\n").unwrap();
+    let others = rest.split("\n\n").next().unwrap();
+    let cells = table.lines().chain(others.lines()).filter_map(|line| line.split(" | ").next());
+    let documented: BTreeSet<_> =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(String::from).collect();
+    assert_eq!(documented, names_in_sources(), "docs/operations.md");
+}
+
+/// Each line of the log has an event, and its name stands there.
+#[test]
+fn each_log_line_names_its_event() {
+    let mut without = Vec::new();
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        for level in ["error", "warn", "info", "debug"] {
+            for call in text.split(&format!("tracing::{level}!(")).skip(1) {
+                let arguments = call.split(';').next().unwrap_or_default();
+                if !arguments.contains("event = ") {
+                    without.push((file.clone(), arguments.to_string()));
+                }
+            }
+        }
+    }
+    assert!(without.is_empty(), "{without:#?}");
+}
+
+fn names_in_sources() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        for prefix in PREFIXES {
+            let found = text.split(prefix).skip(1).filter_map(|rest| rest.split('"').next());
+            names.extend(found.filter(|name| is_name(name)).map(String::from));
+        }
+    }
+    names
+}
+
+fn is_name(text: &str) -> bool {
+    text.contains('.') && text.bytes().all(|b| b.is_ascii_lowercase() || b"-.".contains(&b))
+}
+
+/// The files of the gateway's crates, without those of tests.
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(repository().join("host")).unwrap() {
+        collect(&entry.unwrap().path().join("src"), &mut found);
+    }
+    assert!(found.len() > 100, "{found:?}");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "tests" {
+            collect(&path, found);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+}

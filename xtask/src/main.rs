@@ -11,6 +11,11 @@
 
 mod acme;
 mod bench;
+#[expect(
+    clippy::indexing_slicing,
+    reason = "positions are of the very slice, and this is a build tool"
+)]
+mod circles;
 mod debian;
 mod example;
 mod fuzz;
@@ -96,6 +101,8 @@ enum Task {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Find files of a crate that import each other in a circle
+    Circles,
     /// Make, build and test a module of each template of `saegis module new`
     ///
     /// Takes the gateway that `cargo xtask test` built. What the languages' tools install from PyPI and npm
@@ -163,6 +170,7 @@ fn run(task: Task) -> Result<()> {
             example::run(&project, "release")
         }
         Task::Test { args } => suite::run(&project, &args),
+        Task::Circles => circles::check(&project),
         Task::Templates => templates::check(&project),
         Task::Load { word } => {
             build(&project)?;

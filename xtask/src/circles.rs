@@ -1,0 +1,164 @@
+//! `cargo xtask circles`: which files of a crate import each other in a circle.
+//!
+//! Files of a circle can only be understood, moved and tested together. Each circle is printed with one way
+//! around it, and fails the check unless it is listed here with its reason.
+
+mod modules;
+mod tokens;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+
+use crate::project::Project;
+use modules::{Crate, Imports};
+
+/// A circle that stays: all of its files are in this folder (or are this file with its folder).
+struct Allowed {
+    folder: &'static str,
+    reason: &'static str,
+}
+
+const ALLOWED: &[Allowed] = &[];
+
+/// Checks the crates of the workspace.
+pub fn check(project: &Project) -> Result<()> {
+    let mut circles = Vec::new();
+    for root in roots(project)? {
+        let imports = Crate::read(&root)?.imports();
+        circles.extend(find(&imports).into_iter().map(|circle| (circle, imports.clone())));
+    }
+    let relative = |path: &Path| path.strip_prefix(&project.root).unwrap_or(path).to_path_buf();
+    let mut unused: Vec<_> = ALLOWED.iter().map(|allowed| allowed.folder).collect();
+    let mut found = 0;
+    for (circle, imports) in &circles {
+        let allowed = ALLOWED.iter().find(|allowed| {
+            circle.iter().all(|file| relative(file).with_extension("").starts_with(allowed.folder))
+        });
+        println!("{} files import each other in a circle:", circle.len());
+        circle.iter().for_each(|file| println!("  {}", relative(file).display()));
+        for (from, to, what) in way_around(circle, imports) {
+            println!("    {} → {}: {what}", relative(from).display(), relative(to).display());
+        }
+        if let Some(allowed) = allowed {
+            println!("  allowed: {}", allowed.reason);
+            unused.retain(|folder| *folder != allowed.folder);
+        } else {
+            found += 1;
+        }
+    }
+    if !unused.is_empty() {
+        bail!("xtask/src/circles.rs allows circles that are no more: {}", unused.join(", "));
+    }
+    if found > 0 {
+        bail!("{found} circles of imports; move what both sides need into a file of its own");
+    }
+    Ok(())
+}
+
+/// The root files of the crates.
+fn roots(project: &Project) -> Result<Vec<PathBuf>> {
+    let mut crates: Vec<_> =
+        ["benches", "fuzz", "load", "tests", "xtask"].map(|name| project.root.join(name)).into();
+    for entry in fs::read_dir(project.root.join("host"))? {
+        crates.push(entry?.path());
+    }
+    crates.sort();
+    let roots =
+        crates.iter().flat_map(|folder| ["lib.rs", "main.rs"].map(|r| folder.join("src").join(r)));
+    Ok(roots.filter(|root| root.is_file()).collect())
+}
+
+/// The circles: files each of which can be reached from each other.
+fn find(imports: &Imports) -> Vec<BTreeSet<PathBuf>> {
+    let reached: BTreeMap<_, _> =
+        imports.keys().map(|file| (file, reached(imports, file))).collect();
+    let mut circles = BTreeSet::new();
+    for (file, others) in &reached {
+        let back = |other: &&PathBuf| reached.get(*other).is_some_and(|back| back.contains(*file));
+        let circle: BTreeSet<_> = others.iter().filter(back).cloned().collect();
+        if circle.len() > 1 {
+            circles.insert(circle);
+        }
+    }
+    circles.into_iter().collect()
+}
+
+fn reached(imports: &Imports, from: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![from.to_path_buf()];
+    while let Some(file) = open.pop() {
+        for next in imports.get(&file).into_iter().flat_map(BTreeMap::keys) {
+            if found.insert(next.clone()) {
+                open.push(next.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The shortest way from a file of a circle back to it, with what is imported on it.
+fn way_around<'a>(
+    circle: &BTreeSet<PathBuf>,
+    imports: &'a Imports,
+) -> Vec<(&'a PathBuf, &'a PathBuf, String)> {
+    let ways = circle.iter().filter_map(|start| {
+        let (start, _) = imports.get_key_value(start)?;
+        let mut before: BTreeMap<&PathBuf, &PathBuf> = BTreeMap::new();
+        let mut open = VecDeque::from([start]);
+        while let Some(file) = open.pop_front() {
+            for next in imports.get(file).into_iter().flat_map(BTreeMap::keys) {
+                if circle.contains(next) && !before.contains_key(next) {
+                    before.insert(next, file);
+                    open.push_back(next);
+                }
+            }
+        }
+        let mut way = Vec::new();
+        let mut to = *before.get_key_value(start)?.0;
+        loop {
+            let from = before[to];
+            let what = imports[from][to].iter().cloned().collect::<Vec<_>>().join(", ");
+            way.insert(0, (from, to, what));
+            if from == start {
+                return Some(way);
+            }
+            to = from;
+        }
+    });
+    ways.min_by_key(Vec::len).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imports(pairs: &[(&str, &str)]) -> Imports {
+        let mut imports = Imports::new();
+        for (from, to) in pairs {
+            let what = imports.entry(from.into()).or_default().entry(to.into()).or_default();
+            what.insert(format!("crate::{to}"));
+        }
+        imports
+    }
+
+    #[test]
+    fn a_circle_is_found_with_a_way_around_it() {
+        let imports =
+            imports(&[("a", "b"), ("b", "c"), ("c", "a"), ("b", "a"), ("d", "a"), ("c", "e")]);
+        let circles = find(&imports);
+        assert_eq!(circles, [["a", "b", "c"].map(PathBuf::from).into()]);
+        let way = way_around(&circles[0], &imports);
+        let way: Vec<_> = way.iter().map(|(from, to, _)| (from.to_str(), to.to_str())).collect();
+        assert_eq!(way, [(Some("a"), Some("b")), (Some("b"), Some("a"))]);
+    }
+
+    #[test]
+    fn a_tree_has_no_circle() {
+        assert!(find(&imports(&[("a", "b"), ("a", "c"), ("b", "c")])).is_empty());
+    }
+}

@@ -5,10 +5,6 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp::TimeFault;
 
-use crate::access::decision::Access;
-use crate::notification::verification::Unverified;
-use crate::request::parameters::OptionError;
-use crate::resource::attributes::AttributeError;
 use crate::store::StoreError;
 
 /// A refusal.
@@ -29,15 +25,20 @@ pub(crate) enum Refusal {
     /// The request says that it is of no use any more, or a time that is none.
     #[error(transparent)]
     Time(#[from] TimeFault),
-    /// A parameter that is wrong or not supported.
-    #[error(transparent)]
-    Option(#[from] OptionError),
+    /// A parameter or an attribute that is wrong or not supported.
+    #[error("{why}")]
+    Invalid {
+        /// The code to answer with.
+        rsc: Rsc,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Nothing is there.
     #[error("there is no such resource")]
     NotFound,
     /// The access rule says no.
     #[error("the originator has no privilege to {0} there")]
-    NoPrivilege(Access),
+    NoPrivilege(&'static str),
     /// The operation makes no sense on this resource.
     #[error("{0}")]
     NotAllowed(&'static str),
@@ -58,9 +59,6 @@ pub(crate) enum Refusal {
     /// The representation is no JSON object with the one member that it should have.
     #[error("the content must be one resource, a JSON object named {0}")]
     Content(&'static str),
-    /// An attribute is wrong.
-    #[error(transparent)]
-    Attribute(#[from] AttributeError),
     /// The name is in use.
     #[error("there is a resource of that name already")]
     Conflict,
@@ -94,10 +92,9 @@ pub(crate) enum Refusal {
     /// A subscription to something that its originator may not see.
     #[error("the originator has no privilege to retrieve what it subscribes to")]
     SubscriberHasNoPrivilege,
-    /// A subscription whose targets have not been asked yet whether they want it. Where they can
-    /// be asked, this is no refusal.
+    /// A subscription whose targets cannot be asked whether they want it, where it is created.
     #[error("the targets of the subscription could not be asked whether they want it")]
-    Verify(Box<Unverified>),
+    Unverified,
     /// A subscription with a target that can't be asked.
     #[error("a target of the subscription can't be reached: {0}")]
     NoTarget(&'static str),
@@ -148,8 +145,7 @@ impl Refusal {
             | Self::NoResourceType
             | Self::Content(_) => Rsc::BadRequest,
             Self::Time(fault) => fault.rsc(),
-            Self::Option(e) => e.rsc(),
-            Self::Attribute(e) => e.rsc(),
+            Self::Invalid { rsc, .. } => *rsc,
             Self::NotFound => Rsc::NotFound,
             Self::NoPrivilege(_)
             | Self::NotOwnChannel
@@ -168,7 +164,7 @@ impl Refusal {
             Self::NoMembers => Rsc::NoMembers,
             Self::OtherCse | Self::NoWay(_) | Self::NoResultTarget(_) => Rsc::TargetNotReachable,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
-            Self::Verify(_) | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
+            Self::Unverified | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
             Self::Store(StoreError::Stopped(stop)) => stop.rsc(),
             Self::Store(_) => Rsc::InternalServerError,
         }

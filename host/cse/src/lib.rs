@@ -66,14 +66,18 @@
 //! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
 
 mod access;
+mod budget;
 mod cse;
 mod error;
+mod identifiers;
 mod notification;
 mod operation;
 mod record;
+mod registrees;
 mod request;
 mod resource;
 mod settings;
+mod state;
 mod store;
 
 #[cfg(test)]
@@ -81,16 +85,18 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use cse::{EmbeddedCse, OpenError, SWEEP_BATCH};
+pub use budget::{Authority, CancelOnDrop, RequestBudget, Stop};
+pub use cse::{EmbeddedCse, Handled, OpenError};
+pub use notification::answer::Answer;
+pub use notification::asynchronous::{Accepted, Recipients, is_asynchronous};
 pub use notification::delivery::Delivery;
 pub use notification::long_poll::LongPoll;
 pub use notification::message::{Destination, NamedBy, Notification};
-pub use notification::verification::{Answer, Checked, Handled, Verification, Verified};
-pub use operation::asynchronous::{Accepted, Recipients, is_asynchronous};
-pub use request::budget::{Authority, CancelOnDrop, RequestBudget, Stop};
+pub use notification::verification::{Checked, Verification, Verified};
+pub use operation::delete::SWEEP_BATCH;
+pub use operation::fan_out::Continuation;
+pub use registrees::LearntAe;
 pub use resource::ae_announcement::Announcement;
-pub use resource::group::Continuation;
-pub use resource::registrees::LearntAe;
 pub use resource::service_subscription::{AppRule, ServiceSubscription};
 pub use settings::{Limits, Settings, SettingsError};
 pub use store::StoreError;

@@ -1,11 +1,13 @@
 //! Subscriptions, and the delivery of notifications and requests.
 
+pub(crate) mod answer;
+pub(crate) mod asynchronous;
+pub(crate) mod criteria;
 pub(crate) mod delivery;
 pub(crate) mod events;
 pub(crate) mod long_poll;
 pub(crate) mod message;
 pub(crate) mod outbox;
 pub(crate) mod point_of_access;
-pub(crate) mod polling_channels;
 pub(crate) mod subscription;
 pub(crate) mod verification;

@@ -3,13 +3,15 @@
 //! What an originator gave stands in the attributes, by their short names. What the CSE keeps by
 //! itself has fields of its own, so no attribute that is sent can overwrite it.
 
+pub(crate) mod names;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use saegis_onem2m::resource::ResourceType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::access::names::{Names, Registrant};
+use crate::record::names::{Names, Registrant};
 
 /// Seconds since 1970-01-01 UTC: m2m:timestamp is written to the second.
 pub(crate) type Seconds = u64;
@@ -63,6 +65,16 @@ pub(crate) struct Record {
     pub(crate) opens: bool,
     /// What its originator gave, and what was assigned for good when it was created.
     pub(crate) attributes: Attributes,
+}
+
+impl Record {
+    /// The addresses in an attribute.
+    pub(crate) fn texts(&self, attribute: &str) -> impl Iterator<Item = &str> {
+        let value = self.attributes.get(attribute);
+        let one = value.filter(|value| value.is_string());
+        let many = value.and_then(Value::as_array).into_iter().flatten();
+        many.chain(one).map(|text| text.as_str().unwrap_or_default())
+    }
 }
 
 /// What a container holds directly.

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use saegis_onem2m::id::{AeIdStem, CseId, IdError, check_fqdn};
+use saegis_onem2m::id::{AeIdStem, CseId, From, IdError, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
 
-use crate::resource::access_tables::MAX_POLICIES;
-use crate::resource::links;
-use crate::resource::values::{self, NameError};
+use crate::identifiers::{self, NameError};
 
 /// The CSE type of an infrastructure node (m2m:CSETypeID of TS-0004 clause 6.3.4.2).
 pub(crate) const INFRASTRUCTURE: u8 = 1;
 
 /// The CSE type of an application service node.
 pub(crate) const APPLICATION_NODE: u8 = 3;
+
+/// Most policies that a resource names, and most other links.
+pub(crate) const MAX_POLICIES: usize = 16;
 
 /// Who this CSE is.
 #[derive(Debug, Clone)]
@@ -130,8 +132,32 @@ impl Settings {
         }
     }
 
+    /// Brings the identifier of an AE or a CSE to the form in which it is compared.
+    pub(crate) fn canonical_id(&self, text: &str) -> String {
+        let own = self.service_provider.as_deref();
+        match From::parse(text) {
+            Ok(From::Absolute { sp, first, stem }) => {
+                let rest = stem.map_or_else(|| first.to_owned(), |stem| format!("{first}/{stem}"));
+                match own {
+                    Some(own) if own.eq_ignore_ascii_case(sp) => format!("/{rest}"),
+                    _ => format!("//{}/{rest}", sp.to_ascii_lowercase()),
+                }
+            }
+            _ => text.into(),
+        }
+    }
+
+    /// The CSE-ID in a text with its slash: one of our service provider's, or none.
+    pub(crate) fn own_cse(&self, text: &str) -> Option<CseId> {
+        let canonical = self.canonical_id(text);
+        match From::parse(&canonical) {
+            Ok(From::SpRelative(bare)) => CseId::parse(bare).ok(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
-        values::check_name(&self.csebase_name)?;
+        identifiers::check_name(&self.csebase_name)?;
         if !(1..=3).contains(&self.cse_type) {
             return Err(SettingsError::CseType(self.cse_type));
         }
@@ -146,7 +172,7 @@ impl Settings {
         }
         let mut policies = self.csebase_policies.iter().enumerate();
         if let Some((_, bad)) =
-            policies.find(|(n, text)| *n >= MAX_POLICIES || links::target(text).is_none())
+            policies.find(|(n, text)| *n >= MAX_POLICIES || Target::from_address(text).is_err())
         {
             return Err(SettingsError::Policy(bad.clone()));
         }

@@ -19,6 +19,7 @@
 
 mod aging;
 mod awaits;
+pub(crate) mod polling_queues;
 mod queue;
 
 use std::collections::HashMap;
@@ -35,8 +36,8 @@ use redb::{
 use saegis_onem2m::resource::ResourceType;
 
 use self::queue::Queue;
+use crate::budget::{RequestBudget, Stop};
 use crate::record::{Record, Seconds, Stock};
-use crate::request::budget::{RequestBudget, Stop};
 
 const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resources");
 const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("names");

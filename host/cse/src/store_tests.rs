@@ -3,7 +3,7 @@ use std::collections::{BTreeSet, HashMap};
 use redb::ReadableTableMetadata;
 
 use super::*;
-use crate::access::names::Names;
+use crate::record::names::Names;
 use crate::record::{Attributes, Stock};
 
 impl Store {

@@ -11,8 +11,8 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use serde_json::{Value, json};
 
+use crate::budget::RequestBudget;
 use crate::record::{Seconds, seconds};
-use crate::request::budget::RequestBudget;
 use crate::settings::Settings;
 use crate::store::{Snapshot, StoreError, Writer};
 use crate::{Answer, Checked, EmbeddedCse, Handled, Notification, OpenError, Verified};

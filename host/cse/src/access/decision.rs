@@ -18,60 +18,23 @@ use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
-use crate::access::context::Circumstances;
-use crate::access::names::{self, Reference, Registrants};
-use crate::access::originator::{self, Identity};
-use crate::access::policy::{Grants, PRIVILEGES, SELF_PRIVILEGES};
+use crate::access::decision;
+use crate::access::grants::{Access, Grants};
+use crate::access::originator::Identity;
 use crate::error::Refusal;
-use crate::record::{Record, Seconds, alive};
+use crate::identifiers;
+use crate::record::names::{Reference, Registrants};
+use crate::record::{Record, Seconds};
+use crate::resource::access_contexts::RequestContext;
+use crate::resource::access_rules::{PRIVILEGES, SELF_PRIVILEGES};
 use crate::resource::ae_announcement;
 use crate::resource::links;
+use crate::resource::registrant;
 use crate::resource::remote_cse;
+use crate::resource::schema::{CREATOR, CUSTODIAN, POLICIES};
 use crate::resource::service_subscription;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError, Writer};
-
-/// The attribute that names the policies of a resource.
-pub(crate) const POLICIES: &str = "acpi";
-
-/// The attribute that names the custodian of a resource.
-pub(crate) const CUSTODIAN: &str = "cstn";
-
-/// The attribute that names the creator of a resource.
-pub(crate) const CREATOR: &str = "cr";
-
-/// What an originator wants to do with a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Create a child of that type.
-    Create(ResourceType),
-    /// Retrieve it.
-    Retrieve,
-    /// Update it.
-    Update,
-    /// Delete it.
-    Delete,
-    /// Notify it.
-    Notify,
-    /// Find it.
-    Discover,
-    /// Say who may do what with it.
-    Govern,
-}
-
-impl std::fmt::Display for Access {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Create(_) => "create",
-            Self::Retrieve => "retrieve",
-            Self::Update => "update",
-            Self::Delete => "delete",
-            Self::Notify => "notify",
-            Self::Discover => "discover",
-            Self::Govern => "change privileges",
-        })
-    }
-}
 
 /// What an originator is to this CSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,16 +81,16 @@ impl<'a> Originator<'a> {
     ) -> Result<Self, Refusal> {
         let from = from.ok_or(Refusal::NoOriginator)?;
         From::parse(from).map_err(Refusal::Originator)?;
-        let from = originator::canonical(settings, from);
+        let from = settings.canonical_id(from);
         let elsewhere = |sp, rest: &str| Identity::elsewhere(settings, sp, rest);
         let (kind, identity) = match From::parse(&from).map_err(Refusal::Originator)? {
             From::AssignByRegistrar
             | From::AssignByServiceProvider
             | From::SpRelativeAssign { .. } => return Err(Refusal::NoOriginator),
-            From::Stem(stem) if is_registered(read, stem, now)? => {
+            From::Stem(stem) if registrant::registered_ae(read, stem, now)?.is_some() => {
                 let administers = settings.administrators.iter().any(|a| a.as_str() == stem);
                 let kind = if administers { Kind::Administrator } else { Kind::Ae };
-                let registrant = names::registrant(read, stem, now)?;
+                let registrant = registrant::registrant(read, stem, now)?;
                 (kind, Identity::of_ae(settings, stem, registrant))
             }
             // An AE of this CSE writes its stem and nothing else, so what looks like one of
@@ -138,12 +101,13 @@ impl<'a> Originator<'a> {
             }
             From::SpRelative(bare)
                 if bare == settings.cse_id.bare()
-                    || originator::may_be_ae(bare) && is_registered(read, bare, now)? =>
+                    || identifiers::may_be_ae(bare)
+                        && registrant::registered_ae(read, bare, now)?.is_some() =>
             {
                 (Kind::Stranger, Identity::default())
             }
-            From::SpRelative(bare) if originator::may_be_ae(bare) => {
-                let registrant = names::registrant(read, bare, now)?;
+            From::SpRelative(bare) if identifiers::may_be_ae(bare) => {
+                let registrant = registrant::registrant(read, bare, now)?;
                 (Kind::Cse, Identity::announced(settings, bare, registrant))
             }
             From::SpRelative(bare) => (Kind::Cse, elsewhere(None, bare)),
@@ -179,7 +143,7 @@ impl<'a> Originator<'a> {
         if matches!(who.kind, Kind::Ae | Kind::Administrator)
             && let Some(ae) =
                 request.from.as_deref().map(|stem| read.get(stem)).transpose()?.flatten()
-            && names::is_of_another(&ae, request)
+            && registrant::is_of_another(&ae, request)
         {
             (who.kind, who.identity) = (Kind::Stranger, Identity::default());
             who.is_authenticated = false;
@@ -199,7 +163,7 @@ impl<'a> Originator<'a> {
 
     /// Whether a record names this originator, by an identifier that nobody else can have.
     pub(crate) fn is(&self, id: Option<&str>) -> bool {
-        id.is_some_and(|id| self.identity.is(&originator::canonical(self.settings, id)))
+        id.is_some_and(|id| self.identity.is(&self.settings.canonical_id(id)))
     }
 
     /// Whether this originator is the one that an attribute of a record named when that was stored.
@@ -217,7 +181,7 @@ impl<'a> Originator<'a> {
     /// The registrant that an attribute of a record knows for this originator's AE-ID.
     fn registrant_in(&self, known: Option<&Registrants>) -> Result<Option<String>, StoreError> {
         match self.identity.stem_of_registrant() {
-            Some(stem) => names::known(self.read, known, stem),
+            Some(stem) => registrant::known(self.read, known, stem),
             None => Ok(None),
         }
     }
@@ -235,10 +199,10 @@ impl<'a> Originator<'a> {
     }
 
     fn grants_in(&self, policy: &Record, set: &str) -> Result<Grants, StoreError> {
-        let circumstances = Circumstances { at: self.now, source: self.source };
+        let request = RequestContext { at: self.now, source: self.source };
         let registrant = self.registrant_in(policy.names.registrants(set))?;
         let who = (&self.identity, registrant.as_deref());
-        Ok(Grants::to(who, self.is_authenticated, &circumstances, policy.attributes.get(set)))
+        Ok(Grants::to(who, self.is_authenticated, &request, policy.attributes.get(set)))
     }
 
     /// By which rule that resource goes.
@@ -275,7 +239,7 @@ impl<'a> Originator<'a> {
             Some(owner) => self.settings.administrators.iter().any(|a| a.as_str() == owner),
         };
         let mut policies = Vec::new();
-        for address in names::texts(base, POLICIES) {
+        for address in base.texts(POLICIES) {
             let found = links::resolve(self.read, self.settings, address, self.now)?;
             policies.push(found.filter(is_administrators).as_ref().map(Reference::of));
         }
@@ -289,7 +253,7 @@ impl<'a> Originator<'a> {
             ResourceType::AccessControlPolicy => return Ok(Some(Rule::Own(on.ri.clone()))),
             _ => {}
         }
-        if names::texts(on, POLICIES).next().is_none() {
+        if on.texts(POLICIES).next().is_none() {
             return Ok(None);
         }
         let named = match on.ty {
@@ -382,11 +346,6 @@ pub(crate) fn note_above(writer: &mut Writer<'_>, record: &Record) -> Result<(),
     Ok(())
 }
 
-fn is_registered(read: &dyn Read, stem: &str, now: Seconds) -> Result<bool, StoreError> {
-    let registered = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, now);
-    Ok(read.get(stem)?.is_some_and(registered))
-}
-
 /// The access rule: whether the originator may do that, where the resource goes by `rule`.
 pub(crate) fn allows(
     who: &Originator<'_>,
@@ -399,7 +358,7 @@ pub(crate) fn allows(
     if who.kind == Kind::Administrator && on.owner.is_none() {
         return Ok(true);
     }
-    if who.kind == Kind::Stranger || service_subscription::is_change(access, on.ty) {
+    if who.kind == Kind::Stranger || decision::is_change(access, on.ty) {
         return Ok(false);
     }
     // A polling channel is its AE's alone, whoever else the policies let in (TS-0004 clause
@@ -447,7 +406,16 @@ pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<b
 
 /// [`may`], as a refusal.
 pub(crate) fn demand(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
-    if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access)) }
+    if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access.name())) }
+}
+
+/// Whether that changes a service subscription.
+fn is_change(access: Access, on: ResourceType) -> bool {
+    match access {
+        Access::Create(child) => service_subscription::is_part(child),
+        Access::Update | Access::Delete | Access::Govern => service_subscription::is_part(on),
+        Access::Retrieve | Access::Discover | Access::Notify => false,
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::grants::Access;
 use crate::testing::Bench;
 use Access::{Delete, Discover, Govern, Notify, Retrieve, Update};
 use ResourceType::Container;
@@ -22,16 +23,16 @@ fn a_subtree_is_its_aes() {
         super::may(&who, access, on).unwrap()
     };
     for access in ALL {
-        assert!(may("Clight-AE1", access, &ae), "{access}");
+        assert!(may("Clight-AE1", access, &ae), "{access:?}");
         for other in ["Clight-AE2", "/in-cse", "/in-cse/Cx", "Cnobody"] {
-            assert!(!may(other, access, &ae), "{other} {access}");
+            assert!(!may(other, access, &ae), "{other} {access:?}");
         }
         let looks = matches!(access, Retrieve | Discover);
         for other in ["Clight-AE2", "/in-cse"] {
-            assert_eq!(may(other, access, &base), looks, "{other} {access}");
+            assert_eq!(may(other, access, &base), looks, "{other} {access:?}");
         }
         for other in ["/in-cse/Cx", "Cnobody"] {
-            assert!(!may(other, access, &base), "{other} {access}");
+            assert!(!may(other, access, &base), "{other} {access:?}");
         }
     }
 }

@@ -4,13 +4,10 @@
 //! One originator has several identifiers: an AE of this CSE is `Clight`, `/mn/Clight` and
 //! `//sp.com/mn/Clight`. What a resource says is compared with the form that it is written in.
 
-use saegis_onem2m::id::{AeIdStem, CseId, From, MAX_LEN, check_fqdn};
 use saegis_onem2m::wildcard;
 
+use crate::identifiers::{ALL, is_stem};
 use crate::settings::Settings;
-
-/// The word for every originator.
-const ALL: &str = "all";
 
 /// The identifiers of an originator. One that has none is named by nothing.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -101,10 +98,6 @@ impl Identity {
     }
 }
 
-fn is_stem(text: &str) -> bool {
-    text.len() >= 2 && text.starts_with(['C', 'S'])
-}
-
 /// Whether an identifier with wildcards fits one without. A `*` ends at a `/`; a domain name is
 /// compared without regard to case.
 fn fits(pattern: &str, id: &str, is_absolute: bool) -> bool {
@@ -120,91 +113,13 @@ fn fits(pattern: &str, id: &str, is_absolute: bool) -> bool {
     })
 }
 
-/// Checks an entry of a list of originators: `all`, a domain name, or an AE-ID or CSE-ID in any of
-/// its forms, with wildcards.
-///
-/// # Errors
-/// What it should be.
-pub(crate) fn check(entry: &str) -> Result<(), String> {
-    let wrong = || {
-        Err("must name originators: all, a domain name, or an AE-ID or CSE-ID in one of its forms"
-            .to_owned())
-    };
-    let part = |text: &str| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~*".contains(&b);
-        !text.is_empty() && text.bytes().all(allowed)
-    };
-    let stem = |text: &str| part(text) && is_stem(text);
-    let ae = |text: &str| stem(text) || part(text) && text.starts_with('*');
-    if entry.len() > MAX_LEN {
-        return wrong();
-    }
-    let good = if let Some(absolute) = entry.strip_prefix("//") {
-        match absolute.split('/').collect::<Vec<_>>().as_slice() {
-            [sp, first] => part(sp) && part(first),
-            [sp, cse, stem] => part(sp) && part(cse) && ae(stem),
-            _ => false,
-        }
-    } else if let Some(relative) = entry.strip_prefix('/') {
-        match relative.split('/').collect::<Vec<_>>().as_slice() {
-            [first] => part(first),
-            [cse, stem] => part(cse) && ae(stem),
-            _ => false,
-        }
-    } else {
-        entry == ALL || stem(entry) || (entry.contains('.') && check_fqdn(entry).is_ok())
-    };
-    if good { Ok(()) } else { wrong() }
-}
-
-/// Checks the identifier of one AE or CSE, without wildcards.
-///
-/// # Errors
-/// What it should be.
-pub(crate) fn check_id(text: &str) -> Result<(), String> {
-    match From::parse(text) {
-        Ok(
-            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
-        )
-        | Err(_) => Err("must be an AE-ID or a CSE-ID".into()),
-        Ok(_) => Ok(()),
-    }
-}
-
-/// Brings the identifier of an AE or a CSE to the form in which [`Identity::is`] finds it.
-pub(crate) fn canonical(settings: &Settings, text: &str) -> String {
-    let own = settings.service_provider.as_deref();
-    match From::parse(text) {
-        Ok(From::Absolute { sp, first, stem }) => {
-            let rest = stem.map_or_else(|| first.to_owned(), |stem| format!("{first}/{stem}"));
-            match own {
-                Some(own) if own.eq_ignore_ascii_case(sp) => format!("/{rest}"),
-                _ => format!("//{}/{rest}", sp.to_ascii_lowercase()),
-            }
-        }
-        _ => text.into(),
-    }
-}
-
-/// The CSE-ID in a text with its slash: one of our service provider's, or none.
-pub(crate) fn own_cse(settings: &Settings, text: &str) -> Option<CseId> {
-    let canonical = canonical(settings, text);
-    match From::parse(&canonical) {
-        Ok(From::SpRelative(bare)) => CseId::parse(bare).ok(),
-        _ => None,
-    }
-}
-
-/// Whether a part of an identifier could be an S-type AE-ID-Stem.
-pub(crate) fn may_be_ae(bare: &str) -> bool {
-    bare.starts_with('S') && AeIdStem::check(bare).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identifiers::{check_id, check_originator_pattern};
     use crate::testing::settings;
     use proptest::prelude::*;
+    use saegis_onem2m::id::MAX_LEN;
 
     /// The registrant of the AEs here.
     const ONE: &str = "12-one";
@@ -231,7 +146,7 @@ mod tests {
             "in.provider.com",
             "IN.provider.com",
         ] {
-            assert_eq!(check(entry), Ok(()), "{entry}");
+            assert_eq!(check_originator_pattern(entry), Ok(()), "{entry}");
             assert!(ae.is_named_by(entry, Some(ONE)), "{entry}");
         }
         for entry in [
@@ -250,7 +165,7 @@ mod tests {
             "provider.com",
             "other.provider.com",
         ] {
-            assert_eq!(check(entry), Ok(()), "{entry}");
+            assert_eq!(check_originator_pattern(entry), Ok(()), "{entry}");
             assert!(!ae.is_named_by(entry, Some(ONE)), "{entry}");
         }
     }
@@ -347,13 +262,13 @@ mod tests {
             "/cse/cnt\u{e9}",
             &"C".repeat(MAX_LEN + 1),
         ] {
-            assert!(check(bad).is_err(), "{bad:?}");
+            assert!(check_originator_pattern(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn one_form_of_an_identifier_is_kept() {
-        let canonical = |text| canonical(&settings(), text);
+        let canonical = |text| settings().canonical_id(text);
         assert_eq!(canonical("//IN.provider.com/mn/Cx"), "/mn/Cx");
         assert_eq!(canonical("//in.provider.com/mn"), "/mn");
         assert_eq!(canonical("//B.com/mn/Cx"), "//b.com/mn/Cx");
@@ -375,7 +290,7 @@ mod tests {
 
         #[test]
         fn no_entry_panics(pattern in ".{0,40}", stem in "[CS][a-z/*]{1,20}") {
-            let _ = check(&pattern);
+            let _ = check_originator_pattern(&pattern);
             let _ = Identity::of_ae(&settings(), &stem, one()).is_named_by(&pattern, Some(ONE));
         }
     }

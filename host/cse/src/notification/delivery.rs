@@ -8,17 +8,19 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::Value;
 
-use crate::access::decision::{Access, Originator, demand};
-use crate::cse::{EmbeddedCse, check_expiration, check_release};
+use crate::access::decision::{Originator, demand};
+use crate::access::grants::Access;
+use crate::budget::RequestBudget;
 use crate::error::Refusal;
+use crate::notification::answer::{Answer, Outcome};
 use crate::notification::message::Notification;
 use crate::notification::outbox;
 use crate::notification::point_of_access::{Reach, reach_ae};
-use crate::notification::verification::{Answer, Handled};
 use crate::record::seconds;
-use crate::request::budget::RequestBudget;
-use crate::request::target::{self, Place};
+use crate::request::checks::{check_expiration, check_release};
+use crate::resource::address::{self, Place};
 use crate::resource::ae_announcement;
+use crate::state::State;
 
 /// A notification that is passed on to an AE, whose answer is the originator's. Whoever has one sends
 /// [`notification`](Self::notification), and gives what came of it to [`answered`](Self::answered) or
@@ -52,63 +54,61 @@ impl Delivery {
     }
 }
 
-impl EmbeddedCse {
-    /// Passes a notification on to the AE that it is for.
-    pub(crate) fn deliver(
-        &self,
-        request: &RequestPrimitive,
-        budget: &RequestBudget,
-        now: SystemTime,
-    ) -> Result<Handled, Refusal> {
-        check_release(request, self.settings())?;
-        check_expiration(request, seconds(now))?;
-        let snapshot = self.store().snapshot(budget)?;
-        let (read, settings, now) = (snapshot.read(), self.settings(), seconds(now));
-        let who = Originator::of_request(read, settings, request, now)?;
-        let located = ae_announcement::locate(read, &request.to, now)?;
-        let to = located.as_ref().unwrap_or(&request.to);
-        let ae = match target::resolve(read, settings, to, now)? {
-            Place::Resource(found) if found.record.ty == ResourceType::Ae => found.record,
-            Place::Resource(_) | Place::Instance { .. } => {
-                return Err(Refusal::NotImplemented("notifications are for AEs"));
-            }
-        };
-        demand(&who, Access::Notify, &ae)?;
-        let Some(content) = &request.content else {
-            return Err(Refusal::NotAllowed("a notification has a content"));
-        };
-        let about = outbox::reference(settings, &ae.ri);
-        let from = request.from.clone().unwrap_or_default();
-        let release = request.release.clone().unwrap_or_else(|| outbox::release(settings));
-        match reach_ae(read, now, ae)? {
-            Reach::Sent(to, named_by) => {
-                let notification = Notification {
-                    to,
-                    named_by,
-                    about,
-                    from,
-                    request_id: request.request_id.clone(),
-                    release,
-                    content: content.bytes().clone(),
-                };
-                let (request_id, release) = (request.request_id.clone(), request.release.clone());
-                Ok(Handled::Deliver(Delivery { notification, request_id, release }))
-            }
-            // Whoever is asked whether it wants something has to answer.
-            Reach::Channel { .. } if asks(content.bytes()) => {
-                Err(Refusal::NoTarget("it has a polling channel, by which nobody can be asked"))
-            }
-            Reach::Channel { ri, ae } => {
-                let id = &request.request_id;
-                let message = outbox::primitive(&ae, &from, id, &release, content.bytes());
-                if !self.channels().put(&ri, message) {
-                    let why = "there is no room in the queues of polling channels";
-                    return Err(Refusal::NotAcceptable(why));
-                }
-                Ok(Handled::Done(ResponsePrimitive::to(request, Rsc::Accepted).into()))
-            }
-            Reach::Nowhere(why) => Err(Refusal::NoWay(why)),
+/// Passes a notification on to the AE that it is for.
+pub(crate) fn deliver(
+    state: &State,
+    request: &RequestPrimitive,
+    budget: &RequestBudget,
+    now: SystemTime,
+) -> Result<Outcome<Delivery>, Refusal> {
+    check_release(request, &state.settings)?;
+    check_expiration(request, seconds(now))?;
+    let snapshot = state.store.snapshot(budget)?;
+    let (read, settings, now) = (snapshot.read(), &state.settings, seconds(now));
+    let who = Originator::of_request(read, settings, request, now)?;
+    let located = ae_announcement::locate(read, &request.to, now)?;
+    let to = located.as_ref().unwrap_or(&request.to);
+    let ae = match address::resolve(read, settings, to, now)? {
+        Place::Resource(found) if found.record.ty == ResourceType::Ae => found.record,
+        Place::Resource(_) | Place::Instance { .. } => {
+            return Err(Refusal::NotImplemented("notifications are for AEs"));
         }
+    };
+    demand(&who, Access::Notify, &ae)?;
+    let Some(content) = &request.content else {
+        return Err(Refusal::NotAllowed("a notification has a content"));
+    };
+    let about = outbox::reference(settings, &ae.ri);
+    let from = request.from.clone().unwrap_or_default();
+    let release = request.release.clone().unwrap_or_else(|| outbox::release(settings));
+    match reach_ae(read, now, ae)? {
+        Reach::Sent(to, named_by) => {
+            let notification = Notification {
+                to,
+                named_by,
+                about,
+                from,
+                request_id: request.request_id.clone(),
+                release,
+                content: content.bytes().clone(),
+            };
+            let (request_id, release) = (request.request_id.clone(), request.release.clone());
+            Ok(Outcome::Pending(Delivery { notification, request_id, release }))
+        }
+        // Whoever is asked whether it wants something has to answer.
+        Reach::Channel { .. } if asks(content.bytes()) => {
+            Err(Refusal::NoTarget("it has a polling channel, by which nobody can be asked"))
+        }
+        Reach::Channel { ri, ae } => {
+            let id = &request.request_id;
+            let message = outbox::primitive(&ae, &from, id, &release, content.bytes());
+            if !state.queues.put(&ri, message) {
+                let why = "there is no room in the queues of polling channels";
+                return Err(Refusal::NotAcceptable(why));
+            }
+            Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Accepted).into()))
+        }
+        Reach::Nowhere(why) => Err(Refusal::NoWay(why)),
     }
 }
 

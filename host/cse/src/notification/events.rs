@@ -7,17 +7,19 @@ use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
-use crate::access::decision::{Access, Named, Originator, may};
-use crate::access::names::{NAMED_BY, SUBSCRIBER, TARGETS};
+use crate::access::decision::{Named, Originator, may};
+use crate::access::grants::Access;
 use crate::error::Refusal;
-use crate::notification::outbox;
-use crate::notification::point_of_access::{Address, Reach, reach_ae, reach_others};
+use crate::notification::criteria::{Criteria, Detail, Event};
+use crate::notification::outbox::{self, Outbox};
+use crate::notification::point_of_access::{Reach, reach_ae, reach_others};
 use crate::notification::subscription::{self, targets};
 use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::request::context::Context;
-use crate::request::notification_criteria::{Criteria, Detail, Event};
-use crate::request::target::Found;
+use crate::resource::address::Found;
+use crate::resource::notification_target::Address;
 use crate::resource::representation::{attributes, rooted};
+use crate::resource::schema::{NAMED_BY, SUBSCRIBER, TARGETS};
 use crate::store::{Read, StoreError, Writer};
 
 /// Something that has happened to a resource.
@@ -35,33 +37,37 @@ struct Happened<'a> {
 pub(crate) fn created(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
+    outbox: &Outbox,
     child: &Found,
 ) -> Result<(), StoreError> {
-    of_child(writer, context, Event::CreateOfChild, child)
+    of_child(writer, context, outbox, Event::CreateOfChild, child)
 }
 
 /// A resource is about to be deleted, with all that is below it.
 pub(crate) fn ended(
     read: &dyn Read,
     context: &Context<'_>,
+    outbox: &Outbox,
     resource: &Found,
 ) -> Result<(), StoreError> {
-    end(read, context, &resource.record, resource.expires)
+    end(read, context, outbox, &resource.record, resource.expires)
 }
 
 /// A resource is about to be deleted, which its parent's subscribers want to know.
 pub(crate) fn deleted(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
+    outbox: &Outbox,
     resource: &Found,
 ) -> Result<(), StoreError> {
-    of_child(writer, context, Event::DeleteOfChild, resource)
+    of_child(writer, context, outbox, Event::DeleteOfChild, resource)
 }
 
 /// A resource was updated.
 pub(crate) fn updated(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
+    outbox: &Outbox,
     before: &Record,
     after: &Record,
     expires: Option<Seconds>,
@@ -81,12 +87,13 @@ pub(crate) fn updated(
     let gone = old.keys().filter(|n| !new.contains_key(*n));
     modified.extend(gone.map(|n| (n.clone(), Value::Null)));
     let happened = Happened { event: Event::Update, about: after, expires, modified };
-    tell(writer, context, subscriptions, &happened)
+    tell(writer, context, outbox, subscriptions, &happened)
 }
 
 fn of_child(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
+    outbox: &Outbox,
     event: Event,
     child: &Found,
 ) -> Result<(), StoreError> {
@@ -100,7 +107,7 @@ fn of_child(
         expires: child.expires,
         modified: Attributes::new(),
     };
-    tell(writer, context, subscriptions, &happened)
+    tell(writer, context, outbox, subscriptions, &happened)
 }
 
 /// Whether who named the targets of a subscription may see what it tells of: what was allowed when
@@ -128,6 +135,7 @@ fn may_see(
 fn tell(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
+    outbox: &Outbox,
     subscriptions: Vec<Record>,
     happened: &Happened<'_>,
 ) -> Result<(), StoreError> {
@@ -135,13 +143,13 @@ fn tell(
         if !may_see(writer.read(), context, &subscription, happened.about)? {
             continue;
         }
-        if !notify(writer.read(), context, &subscription, happened)? {
+        if !notify(writer.read(), context, outbox, &subscription, happened)? {
             continue;
         }
         match subscription.attributes.get("exc").and_then(Value::as_u64) {
             None => {}
             Some(0 | 1) => {
-                deletion(writer.read(), context, &subscription)?;
+                deletion(writer.read(), context, outbox, &subscription)?;
                 writer.remove_tree(&subscription.ri, usize::MAX)?;
             }
             Some(left) => {
@@ -157,6 +165,7 @@ fn tell(
 fn notify(
     read: &dyn Read,
     context: &Context<'_>,
+    outbox: &Outbox,
     subscription: &Record,
     happened: &Happened<'_>,
 ) -> Result<bool, StoreError> {
@@ -174,7 +183,7 @@ fn notify(
     let event = json!({ "rep": representation, "net": happened.event.number() });
     let content = content(context, subscription, "nev", event);
     for (at, target) in targets(&subscription.attributes).enumerate() {
-        send(read, context, subscription, (TARGETS, at, target), &content)?;
+        send(read, context, outbox, subscription, (TARGETS, at, target), &content)?;
     }
     Ok(true)
 }
@@ -184,22 +193,23 @@ fn notify(
 fn end(
     read: &dyn Read,
     context: &Context<'_>,
+    outbox: &Outbox,
     record: &Record,
     expires: Option<Seconds>,
 ) -> Result<(), StoreError> {
     if record.ty == ResourceType::Subscription {
-        return deletion(read, context, record);
+        return deletion(read, context, outbox, record);
     }
-    if record.ty == ResourceType::ContentInstance || context.outbox.is_full() {
+    if record.ty == ResourceType::ContentInstance || outbox.is_full() {
         return Ok(());
     }
     let modified = Attributes::new();
     let happened = Happened { event: Event::Delete, about: record, expires, modified };
     for subscription in subscription::to(read, &record.ri, context.now)? {
         if may_see(read, context, &subscription, record)? {
-            notify(read, context, &subscription, &happened)?;
+            notify(read, context, outbox, &subscription, &happened)?;
         }
-        deletion(read, context, &subscription)?;
+        deletion(read, context, outbox, &subscription)?;
     }
     // As deep as resources are nested, so the recursion ends.
     for ty in ResourceType::ALL {
@@ -209,7 +219,7 @@ fn end(
         let mut after = None;
         while let Some(child) = read.next_of_type(&record.ri, ty, after)? {
             let below = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
-            end(read, context, &below, earlier(expires, below.expires))?;
+            end(read, context, outbox, &below, earlier(expires, below.expires))?;
             after = Some(child.sequence);
         }
     }
@@ -220,13 +230,14 @@ fn end(
 fn deletion(
     read: &dyn Read,
     context: &Context<'_>,
+    outbox: &Outbox,
     subscription: &Record,
 ) -> Result<(), StoreError> {
     let Some(subscriber) = subscription.attributes.get("su").and_then(Value::as_str) else {
         return Ok(());
     };
     let content = content(context, subscription, "sud", true.into());
-    send(read, context, subscription, (SUBSCRIBER, 0, subscriber), &content)
+    send(read, context, outbox, subscription, (SUBSCRIBER, 0, subscriber), &content)
 }
 
 fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Value) -> Bytes {
@@ -244,6 +255,7 @@ fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Valu
 fn send(
     read: &dyn Read,
     context: &Context<'_>,
+    outbox: &Outbox,
     subscription: &Record,
     (attribute, at, to): (&'static str, usize, &str),
     content: &Bytes,
@@ -262,6 +274,6 @@ fn send(
         }
     };
     let sur = outbox::reference(context.settings, &subscription.ri);
-    context.outbox.send(context.settings, to, &sur, content);
+    outbox.send(context.settings, to, &sur, content);
     Ok(())
 }

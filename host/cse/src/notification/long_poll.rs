@@ -13,16 +13,17 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp::parse_relative;
 
-use crate::access::names;
-use crate::cse::{EmbeddedCse, check_expiration, check_release};
+use crate::budget::RequestBudget;
 use crate::error::Refusal;
-use crate::notification::polling_channels;
-use crate::notification::verification::{Answer, Handled};
+use crate::notification::answer::{Answer, Outcome};
 use crate::record::{Record, seconds};
-use crate::request::budget::RequestBudget;
+use crate::request::checks::{check_expiration, check_release};
 use crate::request::context::Context;
-use crate::request::target;
+use crate::resource::address;
+use crate::resource::registrant;
+use crate::state::State;
 use crate::store::Read;
+use crate::store::polling_queues;
 
 /// The name of a polling channel's URI, which is polled.
 const URI: &str = "pcu";
@@ -46,7 +47,7 @@ const URI: &str = "pcu";
 #[derive(Debug)]
 #[must_use]
 pub struct LongPoll {
-    place: polling_channels::Place,
+    place: polling_queues::Waiting,
     request_id: String,
     release: Option<String>,
     until: Option<SystemTime>,
@@ -120,46 +121,44 @@ fn is_own(request: &RequestPrimitive, ae: Option<&str>) -> bool {
     request.from.is_some() && request.from.as_deref() == ae
 }
 
-impl EmbeddedCse {
-    /// Carries out a request to the URI of a polling channel.
-    pub(crate) fn at_channel(
-        &self,
-        request: &RequestPrimitive,
-        channel: &Target,
-        budget: &RequestBudget,
-        now: SystemTime,
-    ) -> Result<Handled, Refusal> {
-        check_release(request, self.settings())?;
-        check_expiration(request, seconds(now))?;
-        let snapshot = self.store().snapshot(budget)?;
-        let (read, now_seconds) = (snapshot.read(), seconds(now));
-        let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-        From::parse(from).map_err(Refusal::Originator)?;
-        let found = match target::resolve(read, self.settings(), channel, now_seconds)? {
-            target::Place::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
-                found.record
-            }
-            target::Place::Resource(_) | target::Place::Instance { .. } => {
-                return Err(Refusal::NotFound);
-            }
-        };
-        let parent = found.parent.as_deref();
-        let ae = parent.map(|ri| read.get(ri)).transpose()?.flatten();
-        if !is_own(request, parent) || ae.is_none_or(|ae| names::is_of_another(&ae, request)) {
-            return Err(Refusal::NotOwnChannel);
+/// Carries out a request to the URI of a polling channel.
+pub(crate) fn poll(
+    state: &State,
+    request: &RequestPrimitive,
+    channel: &Target,
+    budget: &RequestBudget,
+    now: SystemTime,
+) -> Result<Outcome<LongPoll>, Refusal> {
+    check_release(request, &state.settings)?;
+    check_expiration(request, seconds(now))?;
+    let snapshot = state.store.snapshot(budget)?;
+    let (read, now_seconds) = (snapshot.read(), seconds(now));
+    let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
+    From::parse(from).map_err(Refusal::Originator)?;
+    let found = match address::resolve(read, &state.settings, channel, now_seconds)? {
+        address::Place::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
+            found.record
         }
-        match request.operation {
-            Operation::Retrieve => Ok(Handled::Wait(LongPoll {
-                place: self.channels().wait(found.ri),
-                request_id: request.request_id.clone(),
-                release: request.release.clone(),
-                until: until(request, now),
-            })),
-            // The AE's answer to what it was sent. Nobody waits for it.
-            Operation::Notify => Ok(Handled::Done(ResponsePrimitive::to(request, Rsc::Ok).into())),
-            Operation::Create | Operation::Update | Operation::Delete => {
-                Err(Refusal::NotAllowed("pcu can be retrieved and notified"))
-            }
+        address::Place::Resource(_) | address::Place::Instance { .. } => {
+            return Err(Refusal::NotFound);
+        }
+    };
+    let parent = found.parent.as_deref();
+    let ae = parent.map(|ri| read.get(ri)).transpose()?.flatten();
+    if !is_own(request, parent) || ae.is_none_or(|ae| registrant::is_of_another(&ae, request)) {
+        return Err(Refusal::NotOwnChannel);
+    }
+    match request.operation {
+        Operation::Retrieve => Ok(Outcome::Pending(LongPoll {
+            place: state.queues.wait(found.ri),
+            request_id: request.request_id.clone(),
+            release: request.release.clone(),
+            until: until(request, now),
+        })),
+        // The AE's answer to what it was sent. Nobody waits for it.
+        Operation::Notify => Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Ok).into())),
+        Operation::Create | Operation::Update | Operation::Delete => {
+            Err(Refusal::NotAllowed("pcu can be retrieved and notified"))
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::notification::message::{Destination, NamedBy, Notification};
 use crate::notification::point_of_access::Reach;
 use crate::settings::Settings;
+use crate::store::polling_queues::PollingQueues;
 
 /// Most notifications of one request. What is over goes unsent: a deletion may be that of a whole
 /// tree of subscriptions.
@@ -20,7 +21,7 @@ const IDENTIFIER: usize = 16;
 
 /// Something to be sent.
 #[derive(Debug)]
-pub(crate) enum Letter {
+enum Letter {
     /// Over HTTP, by somebody who can.
     Http(Notification),
     /// Into the queue of a polling channel.
@@ -60,9 +61,30 @@ impl Outbox {
     }
 
     /// Takes all out.
-    pub(crate) fn empty(self) -> Vec<Letter> {
+    fn empty(self) -> Vec<Letter> {
         warn(self.lost.get());
         self.letters.into_inner()
+    }
+
+    /// Puts what is for polling channels into their queues. Returns what is to be sent by others, and
+    /// how much had no room in a queue.
+    pub(crate) fn post(self, queues: &PollingQueues) -> (Vec<Notification>, usize) {
+        let (mut notifications, mut lost) = (Vec::new(), 0);
+        for letter in self.empty() {
+            match letter {
+                Letter::Http(notification) => notifications.push(notification),
+                Letter::Channel { ri, request } => {
+                    if !queues.put(&ri, request) {
+                        lost += 1;
+                        tracing::warn!(
+                            event = "cse.notifications-dropped",
+                            "there is no room in the queues of polling channels"
+                        );
+                    }
+                }
+            }
+        }
+        (notifications, lost)
     }
 
     /// Puts in a notification with that content, for the subscription that `sur` names, if there is

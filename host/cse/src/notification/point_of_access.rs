@@ -7,58 +7,17 @@
 
 use http::Uri;
 use saegis_onem2m::resource::ResourceType;
-use saegis_onem2m::target::{Scope, Target};
+use saegis_onem2m::target::Scope;
 use serde_json::Value;
 
-use crate::error::Refusal;
 use crate::notification::message::{Destination, NamedBy};
 use crate::record::{Record, Seconds, alive};
-use crate::request::target::{self, Found, Place};
+use crate::resource::address::Found;
 use crate::resource::ae_announcement;
-use crate::resource::attributes::AttributeError;
+use crate::resource::notification_target::Address;
+use crate::resource::registrant;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
-
-/// An address in an attribute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// An `http://` URL.
-    Url(Uri),
-    /// A resource.
-    Resource(Target),
-}
-
-impl Address {
-    /// Reads the address in the attribute `name`.
-    ///
-    /// # Errors
-    /// When it is none, or one of a protocol that is not spoken here.
-    pub(crate) fn parse(name: &'static str, text: &str) -> Result<Self, Refusal> {
-        let bad = || AttributeError::value(name, "has something that is no address");
-        if !text.contains("://") {
-            return Ok(Self::Resource(Target::from_address(text).map_err(|_| bad())?));
-        }
-        let url: Uri = text.parse().map_err(|_| bad())?;
-        if url.scheme_str() != Some("http") {
-            let why = "notifications go to http:// addresses and to AEs only";
-            return Err(Refusal::NotImplemented(why));
-        }
-        Self::url(name, url).map(Self::Url)
-    }
-
-    /// Makes sure that a URL is one to which something can be sent.
-    fn url(name: &'static str, url: Uri) -> Result<Uri, Refusal> {
-        let serialization =
-            url.query().unwrap_or_default().split('&').find_map(|p| p.strip_prefix("ct="));
-        if serialization.is_some_and(|s| s != "json") {
-            return Err(Refusal::NotImplemented("notifications are written in JSON only"));
-        }
-        match url.authority() {
-            Some(at) if !at.host().is_empty() && !at.as_str().contains('@') => Ok(url),
-            _ => Err(AttributeError::value(name, "has something that is no address").into()),
-        }
-    }
-}
 
 /// Where a notification is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,22 +35,6 @@ pub(crate) enum Reach {
     Nowhere(&'static str),
 }
 
-/// The AE that a target leads to.
-pub(crate) fn ae(
-    read: &dyn Read,
-    settings: &Settings,
-    target: &Target,
-    now: Seconds,
-) -> Result<Option<Found>, StoreError> {
-    let located = ae_announcement::locate(read, target, now)?;
-    match target::resolve(read, settings, located.as_ref().unwrap_or(target), now) {
-        Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),
-        Ok(_) | Err(Refusal::NotFound) => Ok(None),
-        Err(Refusal::Store(error)) => Err(error),
-        Err(_) => Ok(None),
-    }
-}
-
 /// Where what is addressed so is sent, on the word of `named_by`.
 pub(crate) fn reach(
     read: &dyn Read,
@@ -101,7 +44,7 @@ pub(crate) fn reach(
     named_by: &str,
 ) -> Result<Reach, StoreError> {
     let ae = match address {
-        Address::Resource(target) => ae(read, settings, target, now)?,
+        Address::Resource(target) => registrant::ae_at(read, settings, target, now)?,
         Address::Url(_) => None,
     };
     match ae {
@@ -168,38 +111,8 @@ fn point_of_access(ae: &Record) -> Option<Uri> {
 mod tests {
     use super::*;
     use crate::testing::{Bench, LIGHT1, LIGHT2};
-    use saegis_onem2m::rsc::Rsc;
+    use saegis_onem2m::target::Target;
     use serde_json::json;
-
-    #[test]
-    fn an_address_is_a_url_or_a_resource() {
-        for url in
-            ["http://a.b", "http://a.b:80/x?y=z", "http://[::1]:8080/", "HTTP://A/?ct=json&a=b"]
-        {
-            assert!(matches!(Address::parse("nu", url), Ok(Address::Url(_))), "{url}");
-        }
-        for resource in ["cse/light1", "Clight-AE1", "/other/Cx", "//a.b/other/Cx"] {
-            let read = Address::parse("nu", resource).unwrap();
-            assert_eq!(read, Address::Resource(Target::from_address(resource).unwrap()));
-        }
-        for bad in [
-            "",
-            "http://",
-            "http:///x",
-            "http://u@a.b/",
-            "http://u:p@a.b/",
-            "http://a b/",
-            "a b",
-            "://",
-        ] {
-            let e = Address::parse("nu", bad).unwrap_err();
-            assert_eq!(e.rsc(), Rsc::BadRequest, "{bad}");
-        }
-        for other in ["https://a.b", "mqtt://a.b", "coap://a.b", "http://a.b/?ct=xml"] {
-            let e = Address::parse("nu", other).unwrap_err();
-            assert_eq!(e.rsc(), Rsc::NotImplemented, "{other}");
-        }
-    }
 
     #[test]
     fn an_ae_says_where_it_is_reached() {
@@ -258,6 +171,6 @@ mod tests {
     }
 
     fn ae_of(bench: &Bench, read: &dyn Read, target: &Target) -> bool {
-        super::ae(read, bench.settings(), target, bench.now()).unwrap().is_some()
+        registrant::ae_at(read, bench.settings(), target, bench.now()).unwrap().is_some()
     }
 }

@@ -9,29 +9,26 @@ use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Value, json};
 
-use crate::access::decision::{Access, Originator, may};
+use crate::access::decision::{Originator, may};
+use crate::access::grants::Access;
 use crate::error::Refusal;
+use crate::notification::criteria::Criteria;
 use crate::notification::message::{Destination, NamedBy, Notification};
 use crate::notification::outbox;
-use crate::notification::point_of_access::{self, Address, Reach, reach};
-use crate::notification::verification::{Question, Unverified};
+use crate::notification::point_of_access::{Reach, reach};
+use crate::notification::verification::{Question, Unverified, Verified};
 use crate::record::{Attributes, Record, Seconds, alive};
 use crate::request::context::Context;
-use crate::request::notification_criteria::Criteria;
-use crate::resource::attributes::{AttributeError, Given, NOTIFICATION_CONTENT};
+use crate::resource::attributes::Given;
+use crate::resource::children::is_subscribable;
+use crate::resource::notification_target::Address;
+use crate::resource::registrant;
+use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT};
 use crate::resource::tables::MAX_TARGETS;
 use crate::store::{Read, StoreError};
 
 /// Most subscriptions to one resource.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 16;
-
-/// The resource types that can be subscribed to (TS-0001 clause 9.6).
-pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
-    !matches!(
-        ty,
-        ResourceType::ContentInstance | ResourceType::PollingChannel | ResourceType::Subscription
-    )
-}
 
 /// The subscriptions to a resource, by its resource-ID.
 pub(crate) fn to(read: &dyn Read, ri: &str, now: Seconds) -> Result<Vec<Record>, StoreError> {
@@ -96,17 +93,18 @@ pub(crate) fn complete(
     Ok(())
 }
 
-/// Checks a subscription that is to be stored, and makes sure that its targets have been asked:
-/// all, or those that are not `before` its update.
+/// Checks a subscription that is to be stored. Returns the targets that are still to be asked: all but
+/// those that are `verified`, and those that it had `before` its update.
 ///
 /// # Errors
-/// When something in it makes no sense; [`Refusal::Verify`] when there is someone to be asked.
+/// When something in it makes no sense.
 pub(crate) fn check(
     read: &dyn Read,
     context: &Context<'_>,
     record: &Record,
     before: Option<&Record>,
-) -> Result<(), Refusal> {
+    verified: Option<&Verified>,
+) -> Result<Option<Unverified>, Refusal> {
     let attributes = &record.attributes;
     let criteria = Criteria::read(attributes)?;
     if let Some(parent) = record.parent.as_deref() {
@@ -117,6 +115,8 @@ pub(crate) fn check(
         return Err(AttributeError::value("exc", "must be a number from 1 upwards").into());
     }
     let subscriber = attributes.get("su").and_then(Value::as_str).map(|text| ("su", text));
+    let has_asked =
+        |to: &Destination| verified.is_some_and(|verified| verified.targets.contains(to));
     let mut ask: Vec<Question> = Vec::new();
     for (name, text) in targets(attributes).map(|text| ("nu", text)).chain(subscriber) {
         let address = Address::parse(name, text)?;
@@ -136,18 +136,14 @@ pub(crate) fn check(
                 Reach::Nowhere(why) => return Err(Refusal::NoTarget(why)),
             };
         let is_new = |question: &Question| question.notification.to != there;
-        if !context.has_asked(&there) && ask.iter().all(is_new) {
+        if !has_asked(&there) && ask.iter().all(is_new) {
             let notification = verification(context, record, (there, named_by));
             ask.push(Question { target: text.into(), notification });
         }
     }
     let mut then: Vec<_> = ask.into_iter().rev().collect();
-    match then.pop() {
-        None => Ok(()),
-        Some(first) => {
-            Err(Refusal::Verify(Box::new(Unverified { ri: record.ri.clone(), first, then })))
-        }
-    }
+    let first = then.pop();
+    Ok(first.map(|first| Unverified { ri: record.ri.clone(), first, then }))
 }
 
 fn verification(
@@ -174,7 +170,7 @@ fn is_originator(
     let Some(Ok(From::Stem(stem))) = context.request.from.as_deref().map(From::parse) else {
         return Ok(false);
     };
-    let ae = point_of_access::ae(read, context.settings, target, context.now)?;
+    let ae = registrant::ae_at(read, context.settings, target, context.now)?;
     Ok(ae.is_some_and(|ae| ae.record.ri == stem))
 }
 

@@ -9,44 +9,8 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
 use crate::error::quoted;
-use crate::notification::delivery::Delivery;
-use crate::notification::long_poll::LongPoll;
+use crate::notification::answer::Answer;
 use crate::notification::message::{Destination, Notification};
-use crate::resource::group::Continuation;
-
-/// What a request comes to.
-#[derive(Debug)]
-#[must_use]
-pub enum Handled {
-    /// It is answered.
-    Done(Answer),
-    /// Nothing is done yet: the target of a subscription has to be asked first.
-    Verify(Verification),
-    /// It is a notification for an AE, whose answer is the originator's.
-    Deliver(Delivery),
-    /// The originator polls its channel, and waits.
-    Wait(LongPoll),
-    /// It is a request to a group, and not done yet: give it to
-    /// [`EmbeddedCse::proceed`](crate::EmbeddedCse::proceed), after others have had their turn.
-    Continue(Box<Continuation>),
-}
-
-/// An answer, and what is to be sent.
-#[derive(Debug)]
-#[must_use]
-pub struct Answer {
-    /// The answer to the originator.
-    pub response: ResponsePrimitive,
-    /// What is to be sent now, in this order. What it tells of is on disk. Nobody waits for it: the
-    /// answer need not, and a notification that can't be sent is lost (there is no `pn` yet).
-    pub notifications: Vec<Notification>,
-}
-
-impl From<ResponsePrimitive> for Answer {
-    fn from(response: ResponsePrimitive) -> Self {
-        Self { response, notifications: Vec::new() }
-    }
-}
 
 /// A target that is to be asked whether it wants a subscription's notifications. Whoever has one
 /// sends [`notification`](Self::notification) and says what came of it, with

@@ -1,46 +1,42 @@
-//! Create, and with it the registration of an AE (TS-0004 clauses 7.3.3 and 7.4.5.2.1, TS-0001
-//! clause 10.2.2.2); that of a CSE is in the module `remote_cse`, and that of an AE at another CSE in
-//! the module `announcement`.
+//! Create (TS-0004 clause 7.3.3).
 
 use std::time::Duration;
 
-use rand::distr::{Alphanumeric, SampleString};
-use saegis_onem2m::id::From;
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::access::decision::{self, Access, CREATOR, demand};
-use crate::access::names::{self, MEMBERS, NAMED_BY, Names, Registrant};
-use crate::access::originator;
+use crate::access::decision::{self, demand};
+use crate::access::grants::Access;
+use crate::access::names;
 use crate::error::Refusal;
+use crate::identifiers::MAX_NAME;
 use crate::notification::events;
 use crate::notification::long_poll;
+use crate::notification::outbox::Outbox;
 use crate::notification::subscription;
+use crate::notification::verification::Verified;
 use crate::operation::delete;
+use crate::operation::error::OperationError;
+use crate::operation::group;
+use crate::operation::quota;
+use crate::operation::resource_id::{self, Assigned, Registree};
+use crate::record::names::{Names, Registrant};
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::request::target::{Found, Place};
+use crate::resource::address::{Found, Place};
 use crate::resource::ae_announcement::{self, AE_ID};
-use crate::resource::attributes::{self, AttributeError, Given};
-use crate::resource::children::is_child;
+use crate::resource::attributes::{self, Given};
 use crate::resource::content_instance;
-use crate::resource::group;
-use crate::resource::quota;
 use crate::resource::remote_cse;
 use crate::resource::representation::{self, rooted};
-use crate::resource::service_subscription;
-use crate::resource::values::MAX_NAME;
-use crate::settings::{INFRASTRUCTURE, Settings};
+use crate::resource::schema::{AttributeError, CREATOR, MEMBERS, NAMED_BY};
 use crate::store::{Read, StoreError, Writer};
 
 /// How far below the `<CSEBase>` a resource may be.
 pub(crate) const MAX_DEPTH: u16 = 16;
-
-/// Length of the random part of an identifier: 95 bits, which nobody guesses.
-const RANDOM: usize = 16;
 
 /// Creates a resource.
 ///
@@ -49,13 +45,41 @@ const RANDOM: usize = 16;
 pub(crate) fn create(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
-) -> Result<ResponsePrimitive, Refusal> {
+    outbox: &Outbox,
+    verified: Option<&Verified>,
+) -> Result<ResponsePrimitive, OperationError> {
     let number = context.request.resource_type.ok_or(Refusal::NoResourceType)?;
     let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
-    let registers = registers(ty);
-    // Who registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
-    let who = if registers { None } else { Some(context.originator(writer.read())?) };
-    let parent = match context.target(writer.read())? {
+    let parent = parent(writer.read(), context, ty)?;
+    let mut assigned = resource_id::assign(writer, context, verified, ty, &parent.record)?;
+    if ty == ResourceType::PollingChannel {
+        long_poll::admit(writer.read(), context, &parent.record)?;
+    }
+    let representation = context.representation(ty)?;
+    let as_given = context.to_compare_with(&representation);
+    let mut given = attributes::for_create(ty, representation, context.now)?;
+    complete(writer, context, ty, &mut given, &mut assigned)?;
+    let before = quota::usage(writer, assigned.owner(&parent.record).as_deref())?;
+    let mut created = insert(writer, context, parent, (ty, &assigned), given)?;
+    settle(writer, context, &mut created.record, &assigned)?;
+    let owner = created.record.owner.as_deref();
+    quota::check(writer, &context.settings.limits, owner, before)?;
+    if ty == ResourceType::Subscription {
+        // Last, for whoever is asked is asked for nothing if there is anything else in the way.
+        let ask = subscription::check(writer.read(), context, &created.record, None, verified)?;
+        if let Some(unverified) = ask {
+            return Err(OperationError::Unverified(Box::new(unverified)));
+        }
+    }
+    events::created(writer, context, outbox, &created)?;
+    Ok(answer(writer.read(), context, &created, &as_given)?)
+}
+
+/// The resource below which the originator may create one of type `ty`.
+fn parent(read: &dyn Read, context: &Context<'_>, ty: ResourceType) -> Result<Found, Refusal> {
+    // An originator that registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
+    let who = if registers(ty) { None } else { Some(context.originator(read)?) };
+    let parent = match context.target(read)? {
         Place::Resource(found) => found,
         Place::Instance { .. } if ty == ResourceType::Subscription => {
             return Err(Refusal::NotSubscribable);
@@ -64,202 +88,72 @@ pub(crate) fn create(
     };
     if let Some(who) = &who {
         demand(who, Access::Create(ty), &parent.record)?;
+        if ty == ResourceType::Subscription {
+            subscription::admit(read, who, &parent.record, context.now)?;
+        }
     }
-    if let (Some(who), ResourceType::Subscription) = (&who, ty) {
-        subscription::admit(writer.read(), who, &parent.record, context.now)?;
-    }
-    let (mut cse, mut announced) = (None, None);
-    let mut ri = match ty {
-        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
-        // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
-        _ if !representation::hosts(context.settings, ty) => {
-            return Err(Refusal::NotAllowed("a CSE of this type has no such resources"));
-        }
-        _ if !is_child(ty, parent.record.ty) => {
-            return Err(Refusal::InvalidChild { child: ty, parent: parent.record.ty });
-        }
-        ResourceType::Ae => registree(writer, context)?,
-        ResourceType::RemoteCse => {
-            let registree = remote_cse::registree(writer, context)?;
-            remote_cse::ri_of(cse.insert(registree))
-        }
-        ResourceType::AeAnnc => {
-            let (at, stem) = ae_announcement::admit(writer, context, &parent.record)?;
-            cse = Some(at);
-            ae_announcement::ri_of(announced.insert(stem))
-        }
-        _ => match context.verified {
-            // Its targets know it by this.
-            Some(verified) => verified.ri.clone(),
-            None => {
-                let short = ty.root().trim_start_matches("m2m:");
-                fresh(writer.read(), &format!("{short}-"))?
-            }
-        },
-    };
-    if ty == ResourceType::PollingChannel {
-        long_poll::admit(writer.read(), context, &parent.record)?;
-    }
-    let representation = context.representation(ty)?;
-    let as_given = context.to_compare_with(&representation);
-    let mut given = attributes::for_create(ty, representation, context.now)?;
+    Ok(parent)
+}
+
+/// Checks what is given against what is assigned, and enters what the CSE knows by itself.
+fn complete(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    ty: ResourceType,
+    given: &mut Given,
+    assigned: &mut Assigned,
+) -> Result<(), Refusal> {
     match ty {
         ResourceType::Ae | ResourceType::AeAnnc => {
-            check_app_id(&given, context.request.release.as_deref())?
+            check_app_id(given, context.request.release.as_deref())?;
         }
-        ResourceType::Subscription => {
-            subscription::complete(writer.read(), context, &mut given)?;
-        }
+        ResourceType::Subscription => subscription::complete(writer.read(), context, given)?,
         ResourceType::ServiceSubscribedNode => {
-            let taken = service_subscription::node(writer, context, &given.attributes)?;
-            ri = taken.unwrap_or(ri);
+            if let Some(ri) = resource_id::subscribed_node(writer, context, &given.attributes)? {
+                assigned.ri = ri;
+            }
         }
         _ => {}
     }
-    let mut announced_stem = None;
-    let owner = match (&cse, announced) {
-        (Some(cse), None) => {
+    match &assigned.registree {
+        None | Some(Registree::Ae) => {}
+        Some(Registree::Cse(cse)) => {
             remote_cse::check(context.settings, &mut given.attributes, cse)?;
-            Some(cse.to_string())
         }
-        (Some(cse), Some(stem)) => {
+        Some(Registree::AnnouncedAe { cse, stem }) => {
             ae_announcement::check(context.settings, cse, &given.attributes)?;
             given.attributes.insert(AE_ID.into(), stem.as_str().into());
-            announced_stem = Some(stem);
-            Some(cse.to_string())
         }
-        (None, _) if ty == ResourceType::Ae => Some(ri.clone()),
-        (None, _) => parent.record.owner.clone(),
-    };
-    let before = quota::usage(writer, owner.as_deref())?;
-    let mut created = insert(writer, context, parent, (ty, ri, owner), given)?;
+    }
+    Ok(())
+}
+
+/// Checks a resource that is stored now, and notes what follows from it.
+fn settle(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    record: &mut Record,
+    assigned: &Assigned,
+) -> Result<(), Refusal> {
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the CSE has no room for more resources"));
     }
-    if ty == ResourceType::Group {
-        group::check(writer.read(), context, &mut created.record)?;
-        let record = &mut created.record;
+    if record.ty == ResourceType::Group {
+        group::check(writer.read(), context, record)?;
         names::resolve(writer, context.settings, record, None, [MEMBERS], context.now)?;
         writer.put(record)?;
     }
-    if let ResourceType::Ae | ResourceType::AeAnnc = ty {
-        let stem = announced_stem.as_deref().unwrap_or(&created.record.ri);
-        names::settle(writer, stem, context.now)?;
+    match &assigned.registree {
+        Some(Registree::Ae) => names::settle(writer, &record.ri, context.now)?,
+        Some(Registree::AnnouncedAe { stem, .. }) => names::settle(writer, stem, context.now)?,
+        Some(Registree::Cse(_)) | None => {}
     }
-    quota::check(writer, &context.settings.limits, created.record.owner.as_deref(), before)?;
-    if ty == ResourceType::Subscription {
-        // Last, for whoever is asked is asked for nothing if there is anything else in the way.
-        subscription::check(writer.read(), context, &created.record, None)?;
-    }
-    events::created(writer, context, &created)?;
-    answer(writer.read(), context, &created, &as_given)
+    Ok(())
 }
 
 /// Whether to create one is to register, or to announce a registration.
 fn registers(ty: ResourceType) -> bool {
     matches!(ty, ResourceType::Ae | ResourceType::RemoteCse | ResourceType::AeAnnc)
-}
-
-/// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
-/// resource-ID as well.
-fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, Refusal> {
-    let from = context.request.from.as_deref().map(From::parse).transpose();
-    match from.map_err(Refusal::Originator)? {
-        // No preference: C-type, which the CSE may assign by itself.
-        None | Some(From::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
-        Some(From::AssignByServiceProvider) if context.settings.cse_type == INFRASTRUCTURE => {
-            Ok(fresh_stem(writer.read(), context.settings, context.now)?)
-        }
-        // Elsewhere the IN-CSE assigns it, by way of an announcement that this CSE has
-        // no means to send.
-        Some(From::AssignByServiceProvider) => {
-            Err(Refusal::NotImplemented("an S-type AE-ID can't be assigned here: ask for a C-type"))
-        }
-        Some(From::Stem(stem)) => {
-            claim(writer, context, stem)?;
-            Ok(stem.into())
-        }
-        Some(From::SpRelative(_) | From::Absolute { stem: None, .. }) => {
-            Err(Refusal::NotAllowed("a CSE does not register as an AE"))
-        }
-        Some(
-            From::SpRelativeAe { .. }
-            | From::SpRelativeAssign { .. }
-            | From::Absolute { stem: Some(_), .. },
-        ) => Err(Refusal::NoStem),
-    }
-}
-
-/// Makes sure that nobody has the AE-ID.
-///
-/// # Errors
-/// When somebody has.
-pub(crate) fn claim(
-    writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    stem: &str,
-) -> Result<(), Refusal> {
-    if stem == context.settings.csebase_name {
-        return Err(Refusal::AeIdTaken);
-    }
-    if originator::may_be_ae(stem) {
-        // A CSE-ID and an S-type AE-ID look the same from elsewhere.
-        if is_cse(writer.read(), context.settings, stem, context.now)? {
-            return Err(Refusal::AeIdTaken);
-        }
-        if !ae_announcement::make_way(writer, stem, context.now)? {
-            return Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken));
-        }
-    }
-    match writer.read().get(stem)? {
-        None => Ok(()),
-        Some(r) if r.ty != ResourceType::Ae => Err(Refusal::AeIdTaken),
-        Some(r)
-            if context.request.creates(ResourceType::Ae)
-                && names::is_of_another(&r, context.request) =>
-        {
-            delete::make_way(writer, stem)
-        }
-        Some(r) if alive(r.expires, context.now) => {
-            Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
-        }
-        Some(_) => delete::make_way(writer, stem),
-    }
-}
-
-/// Whether that is the CSE-ID, without its slash, of a CSE that is registered.
-fn is_cse(
-    read: &dyn Read,
-    settings: &Settings,
-    bare: &str,
-    now: Seconds,
-) -> Result<bool, StoreError> {
-    Ok(remote_cse::of(read, settings, &format!("/{bare}"), now)?.is_some())
-}
-
-/// An S-type AE-ID-Stem that nobody has at this service provider, whose IN-CSE we are.
-pub(crate) fn fresh_stem(
-    read: &dyn Read,
-    settings: &Settings,
-    now: Seconds,
-) -> Result<String, StoreError> {
-    loop {
-        let stem = fresh(read, "S")?;
-        if !is_cse(read, settings, &stem, now)? && ae_announcement::of(read, &stem, now)?.is_none()
-        {
-            return Ok(stem);
-        }
-    }
-}
-
-/// An identifier that nobody has.
-fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
-    loop {
-        let id = format!("{prefix}{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
-        if read.get(&id)?.is_none() {
-            return Ok(id);
-        }
-    }
 }
 
 /// A lower-case `r` is of releases before 4.
@@ -277,7 +171,7 @@ fn insert(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     mut parent: Found,
-    (ty, ri, owner): (ResourceType, String, Option<String>),
+    (ty, assigned): (ResourceType, &Assigned),
     given: Given,
 ) -> Result<Found, Refusal> {
     let depth = parent.record.depth + 1;
@@ -294,7 +188,7 @@ fn insert(
             }
             name
         }
-        None => fresh_name(writer.read(), &parent.record.ri, ty, &ri)?,
+        None => fresh_name(writer.read(), &parent.record.ri, ty, &assigned.ri)?,
     };
     let mut attributes = given.attributes;
     if given.creator
@@ -311,7 +205,7 @@ fn insert(
         named_by: None,
         registrant: (ty == ResourceType::Ae).then(|| Registrant::of(context.request)),
         names: Names::default(),
-        owner,
+        owner: assigned.owner(&parent.record),
         created: context.now,
         modified: context.now,
         expires: lifetime(context, ty, depth, given.expires),
@@ -320,7 +214,7 @@ fn insert(
         size: is_instance.then(|| size(attributes.get("con"))),
         opens: false,
         parent: Some(parent.record.ri.clone()),
-        ri,
+        ri: assigned.ri.clone(),
         name,
         attributes,
     };
@@ -390,7 +284,7 @@ fn fresh_name(
     let mut name = if tells { String::new() } else { ri.to_owned() };
     while name.is_empty() || read.named(parent, &name)?.is_some() {
         let short = ty.root().trim_start_matches("m2m:");
-        name = format!("{short}-{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
+        name = format!("{short}-{}", resource_id::random());
     }
     Ok(name)
 }

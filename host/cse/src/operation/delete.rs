@@ -7,19 +7,24 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::decision::{Access, demand};
-use crate::cse::SWEEP_BATCH;
+use crate::access::decision::demand;
+use crate::access::grants::Access;
+use crate::budget::Stop;
 use crate::error::Refusal;
 use crate::notification::events;
+use crate::notification::outbox::Outbox;
 use crate::operation::discovery::{self, Listing};
 use crate::record::{Record, Seconds};
-use crate::request::budget::Stop;
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::request::target::{self, Found, Place};
+use crate::resource::address::{self, Found, Place};
 use crate::resource::content_instance::{self, Loss};
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, Store, StoreError, Writer};
+
+/// Maximum number of resources that one call of [`EmbeddedCse::sweep`] removes, and one commit of a
+/// large deletion: others write in between.
+pub const SWEEP_BATCH: usize = 256;
 
 /// A subtree that is to be deleted, as it was when it was looked at.
 pub(crate) struct Going {
@@ -58,11 +63,16 @@ impl Going {
     ///
     /// # Errors
     /// When the store fails, or the request has to stop.
-    pub(crate) fn announce(&self, store: &Store, context: &Context<'_>) -> Result<(), Refusal> {
+    pub(crate) fn announce(
+        &self,
+        store: &Store,
+        context: &Context<'_>,
+        outbox: &Outbox,
+    ) -> Result<(), Refusal> {
         let budget = context.budget.with_steps(context.budget.left() / 2);
         let snapshot = store.snapshot(&budget)?;
-        match events::ended(snapshot.read(), context, &self.top) {
-            Err(StoreError::Stopped(Stop::Steps)) => context.outbox.lose(),
+        match events::ended(snapshot.read(), context, outbox, &self.top) {
+            Err(StoreError::Stopped(Stop::Steps)) => outbox.lose(),
             done => done?,
         }
         Ok(())
@@ -77,6 +87,7 @@ impl Going {
 pub(crate) fn delete(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
+    outbox: &Outbox,
     going: Option<Going>,
 ) -> Result<ResponsePrimitive, Refusal> {
     let who = context.originator(writer.read())?;
@@ -87,7 +98,7 @@ pub(crate) fn delete(
         }
         Place::Instance { container, edge } => {
             demand(&who, Access::Delete, &container.record)?;
-            target::instance(writer.read(), &container, edge, context.now)?
+            address::instance(writer.read(), &container, edge, context.now)?
         }
     };
     content_instance::as_it_is(writer.read(), &mut found.record, context.now)?;
@@ -96,7 +107,7 @@ pub(crate) fn delete(
         ResourceType::ContentInstance => discovery::list(writer.read(), context, who, &found)?,
         _ => None,
     };
-    events::deleted(writer, context, &found)?;
+    events::deleted(writer, context, outbox, &found)?;
     let listing = match (record.ty, going) {
         (ResourceType::ContentInstance, _) => {
             content_instance::remove(writer, record, Loss::Deleted(context.now))?;

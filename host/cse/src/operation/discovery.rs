@@ -14,13 +14,14 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::{Map, Value, json};
 
-use crate::access::decision::{Access, Originator, may};
+use crate::access::decision::{Originator, may};
+use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::operation::tree_walk::{Visit, Walk};
 use crate::record::Attributes;
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::request::target::{self, Found, Place};
+use crate::resource::address::{self, Found, Place};
 use crate::resource::content_instance;
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, StoreError};
@@ -46,7 +47,7 @@ fn walk<'a>(
     who: (Originator<'a>, Access),
     from: &Found,
 ) -> Result<Walk<'a>, Refusal> {
-    let path = target::structured(read, &from.record)?;
+    let path = address::structured(read, &from.record)?;
     Ok(Walk::below(read, (from, path), who, context.options.levels, context.now)?)
 }
 
@@ -117,16 +118,16 @@ fn relative(
     to: String,
 ) -> Result<Option<Visit>, Refusal> {
     let to = Target { scope: Scope::CseRelative, resource: to };
-    let found = match target::resolve(read, context.settings, &to, context.now) {
+    let found = match address::resolve(read, context.settings, &to, context.now) {
         Ok(Place::Resource(found)) => Ok(found),
         Ok(Place::Instance { container, edge }) => {
-            target::instance(read, &container, edge, context.now)
+            address::instance(read, &container, edge, context.now)
         }
         Err(refusal) => Err(refusal),
     };
     match found {
         Ok(Found { record, expires }) if may(who, Access::Discover, &record)? => {
-            let path = target::structured(read, &record)?;
+            let path = address::structured(read, &record)?;
             Ok(Some(Visit { record, expires, path, level: 1 }))
         }
         Ok(_) | Err(Refusal::NotFound) => Ok(None),

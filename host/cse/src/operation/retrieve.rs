@@ -4,14 +4,16 @@
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::decision::{Access, demand};
+use crate::access::decision::demand;
+use crate::access::grants::Access;
 use crate::error::{Refusal, quoted};
 use crate::operation::discovery;
 use crate::request::context::Context;
-use crate::request::target::{self, Place};
-use crate::resource::attributes::{AttributeError, is_known};
+use crate::resource::address::{self, Place};
+use crate::resource::attributes::is_known;
 use crate::resource::content_instance;
 use crate::resource::representation::{attributes, rooted};
+use crate::resource::schema::AttributeError;
 use crate::store::Read;
 
 /// Retrieves.
@@ -32,7 +34,7 @@ pub(crate) fn retrieve(
         // An instance has no access control of its own: its container's holds.
         Place::Instance { container, edge } => {
             demand(&who, access, &container.record)?;
-            target::instance(read, &container, edge, context.now)?
+            address::instance(read, &container, edge, context.now)?
         }
     };
     if let Some(listing) = discovery::list(read, context, who, &found)? {

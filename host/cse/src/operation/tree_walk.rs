@@ -8,10 +8,11 @@
 
 use saegis_onem2m::resource::ResourceType;
 
-use crate::access::decision::{Access, Originator, Rule, allows};
+use crate::access::decision::{Originator, Rule, allows};
+use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::record::{Record, Seconds, alive, earlier};
-use crate::request::target::Found;
+use crate::resource::address::Found;
 use crate::store::{Child, Read, StoreError};
 
 /// A registree's part of the steps that are left for all that follow, where many follow: one in so

@@ -4,22 +4,27 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::decision::{self, Access, CUSTODIAN, POLICIES, demand};
-use crate::access::names::{self, NAMED_BY};
+use crate::access::decision::{self, demand};
+use crate::access::grants::Access;
+use crate::access::names;
 use crate::error::Refusal;
 use crate::notification::events;
+use crate::notification::outbox::Outbox;
 use crate::notification::subscription;
+use crate::notification::verification::Verified;
 use crate::operation::create::lifetime;
+use crate::operation::error::OperationError;
+use crate::operation::group;
+use crate::operation::quota;
 use crate::record::earlier;
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::request::target::{Place, by_id};
+use crate::resource::address::{Place, by_id};
 use crate::resource::ae_announcement;
-use crate::resource::attributes::{self, AttributeError};
+use crate::resource::attributes;
 use crate::resource::content_instance;
-use crate::resource::group;
-use crate::resource::quota;
 use crate::resource::representation::{self, rooted};
+use crate::resource::schema::{AttributeError, CUSTODIAN, NAMED_BY, POLICIES};
 use crate::store::{StoreError, Writer};
 
 /// Updates a resource.
@@ -29,11 +34,15 @@ use crate::store::{StoreError, Writer};
 pub(crate) fn update(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
-) -> Result<ResponsePrimitive, Refusal> {
+    outbox: &Outbox,
+    verified: Option<&Verified>,
+) -> Result<ResponsePrimitive, OperationError> {
     let who = context.originator(writer.read())?;
     let found = match context.target(writer.read())? {
         Place::Resource(found) => found,
-        Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
+        Place::Instance { .. } => {
+            return Err(Refusal::NotAllowed("la and ol can't be updated").into());
+        }
     };
     let mut record = found.record;
     let before = record.clone();
@@ -47,9 +56,11 @@ pub(crate) fn update(
     let access = if governs.is_some() { Access::Govern } else { Access::Update };
     demand(&who, access, &record)?;
     match record.ty {
-        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
+        ResourceType::CseBase => {
+            return Err(Refusal::NotAllowed("a CSEBase can't be updated").into());
+        }
         ResourceType::ContentInstance => {
-            return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
+            return Err(Refusal::NotAllowed("a contentInstance can't be updated").into());
         }
         _ => {}
     }
@@ -101,7 +112,10 @@ pub(crate) fn update(
     let named = named.iter().map(String::as_str);
     names::resolve(writer, context.settings, &mut record, Some(&before), named, context.now)?;
     if record.ty == ResourceType::Subscription {
-        subscription::check(writer.read(), context, &record, Some(&before))?;
+        let ask = subscription::check(writer.read(), context, &record, Some(&before), verified)?;
+        if let Some(unverified) = ask {
+            return Err(OperationError::Unverified(Box::new(unverified)));
+        }
     }
     let used = quota::usage(writer, record.owner.as_deref())?;
     writer.put(&record)?;
@@ -116,7 +130,7 @@ pub(crate) fn update(
         None => None,
     };
     let expires = earlier(above, record.expires);
-    events::updated(writer, context, &before, &record, expires)?;
+    events::updated(writer, context, outbox, &before, &record, expires)?;
     let all = representation::attributes(context.settings, &record, expires);
     let content = match context.options.content {
         ResultContent::Nothing => None,

@@ -6,14 +6,11 @@ use saegis_onem2m::rsc::Rsc;
 use serde_json::{Map, Value};
 
 use crate::access::decision::Originator;
+use crate::budget::RequestBudget;
 use crate::error::Refusal;
-use crate::notification::message::Destination;
-use crate::notification::outbox::Outbox;
-use crate::notification::verification::Verified;
 use crate::record::{Attributes, Record, Seconds};
-use crate::request::budget::RequestBudget;
 use crate::request::parameters::{Options, ResultContent};
-use crate::request::target::{self, Place};
+use crate::resource::address::{self, Place};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
@@ -27,20 +24,11 @@ pub(crate) struct Context<'a> {
     pub(crate) options: Options,
     /// The time that holds for the whole of it.
     pub(crate) now: Seconds,
-    /// What it wants to be sent.
-    pub(crate) outbox: Outbox,
-    /// The targets that have been asked, where it is a subscription.
-    pub(crate) verified: Option<&'a Verified>,
     /// What it may use.
     pub(crate) budget: &'a RequestBudget,
 }
 
 impl<'a> Context<'a> {
-    /// Whether a target of a subscription has been asked.
-    pub(crate) fn has_asked(&self, to: &Destination) -> bool {
-        self.verified.is_some_and(|v| v.targets.contains(to))
-    }
-
     /// Who asks.
     pub(crate) fn originator<'r>(&self, read: &'r dyn Read) -> Result<Originator<'r>, Refusal>
     where
@@ -51,7 +39,7 @@ impl<'a> Context<'a> {
 
     /// What the target leads to.
     pub(crate) fn target(&self, read: &dyn Read) -> Result<Place, Refusal> {
-        target::resolve(read, self.settings, &self.request.to, self.now)
+        address::resolve(read, self.settings, &self.request.to, self.now)
     }
 
     /// The representation in the content: the attributes of one resource of type `ty`.
@@ -77,13 +65,13 @@ impl<'a> Context<'a> {
 
     /// The structured address of a resource, in the form of the target.
     pub(crate) fn structured(&self, read: &dyn Read, of: &Record) -> Result<String, StoreError> {
-        let address = target::structured(read, of)?;
+        let address = address::structured(read, of)?;
         Ok(self.in_scope(&address))
     }
 
     /// A CSE-relative address in the form of the target.
     pub(crate) fn in_scope(&self, address: &str) -> String {
-        target::in_scope_of(&self.request.to, self.settings, address)
+        address::in_scope_of(&self.request.to, self.settings, address)
     }
 
     /// The answer, with or without content.

@@ -169,7 +169,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::names::Names;
+    use crate::record::names::Names;
     use saegis_onem2m::resource::ResourceType;
     use serde_json::json;
 

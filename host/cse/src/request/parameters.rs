@@ -9,7 +9,7 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp::is_at_once;
 
-use crate::error::quoted;
+use crate::error::{Refusal, quoted};
 use crate::record::parse_timestamp;
 use crate::request::filter_criteria::{Condition, Filter, Wanted};
 use crate::resource::attributes;
@@ -89,6 +89,12 @@ impl OptionError {
             | Self::TooManyCriteria
             | Self::ResultContent { .. } => Rsc::BadRequest,
         }
+    }
+}
+
+impl From<OptionError> for Refusal {
+    fn from(error: OptionError) -> Self {
+        Self::Invalid { rsc: error.rsc(), why: error.to_string() }
     }
 }
 

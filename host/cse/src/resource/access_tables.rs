@@ -1,15 +1,14 @@
 //! The tables of attributes of the resource types that say who may do what, and who there is
 //! (TS-0004 clauses 7.4.2, 7.4.4, 7.4.18, 7.4.19, 7.4.20 and 7.4.29).
 
-use crate::resource::attributes::May::{Can, Must, Not};
-use crate::resource::attributes::{Row, row};
+use crate::resource::schema::May::{Can, Must, Not};
+use crate::resource::schema::{Row, row};
 use crate::resource::values::Kind::{
     AppId, AppIds, Boolean, CseId, CseType, Kept, Link, Links, LinksOrNone, NodeId, NotDone,
     Patterns, PointsOfAccess, Rules, Serializations, Stems, Text, Texts, Unsupported,
 };
+use crate::settings::MAX_POLICIES;
 
-/// Most policies that a resource names, and most other links.
-pub(crate) const MAX_POLICIES: usize = 16;
 const MAX_LINKS: usize = 256;
 
 /// `<accessControlPolicy>`. It has no `acpi`: it goes by itself.

@@ -15,18 +15,12 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
 
-use crate::access::decision::Access;
 use crate::error::Refusal;
-use crate::operation::create::{claim, fresh_stem};
-use crate::operation::delete;
 use crate::record::{Attributes, Record, Seconds};
-use crate::request::context::Context;
-use crate::request::target::{self, Place};
-use crate::resource::attributes::AttributeError;
-use crate::resource::links;
-use crate::resource::remote_cse;
+use crate::resource::address::{self, Place};
+use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
-use crate::store::{Read, StoreError, Writer};
+use crate::store::{Read, StoreError};
 
 /// The attribute with the AE-ID-Stem.
 pub(crate) const AE_ID: &str = "aei";
@@ -81,7 +75,7 @@ impl Announcement {
         else {
             return Ok(None);
         };
-        let record = match target::resolve(read, settings, &request.to, now) {
+        let record = match address::resolve(read, settings, &request.to, now) {
             Ok(Place::Resource(found)) if found.record.ty == ResourceType::AeAnnc => found.record,
             Err(Refusal::Store(error)) => return Err(error),
             Ok(_) | Err(_) => return Ok(None),
@@ -108,7 +102,7 @@ fn representation(request: &RequestPrimitive) -> Option<Attributes> {
 }
 
 /// Who announces, and the stem that it wants.
-fn announcer(request: &RequestPrimitive) -> Result<(CseId, Option<AeIdStem>), Refusal> {
+pub(crate) fn announcer(request: &RequestPrimitive) -> Result<(CseId, Option<AeIdStem>), Refusal> {
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
     let (cse, stem) = match From::parse(from).map_err(Refusal::Originator)? {
         From::SpRelativeAssign { cse } => (cse, None),
@@ -152,7 +146,7 @@ pub(crate) fn ri_of(stem: &str) -> String {
 
 /// The `<AEAnnc>` of that AE-ID-Stem.
 pub(crate) fn of(read: &dyn Read, stem: &str, now: Seconds) -> Result<Option<Record>, StoreError> {
-    let found = target::by_id(read, &ri_of(stem), now)?;
+    let found = address::by_id(read, &ri_of(stem), now)?;
     Ok(found.map(|f| f.record).filter(|r| r.ty == ResourceType::AeAnnc))
 }
 
@@ -173,7 +167,7 @@ pub(crate) fn locate(
     let Some(stem) = stem_in_place_of_cse(to) else { return Ok(None) };
     let below = to.resource.strip_prefix('-').unwrap_or(&to.resource).trim_start_matches('/');
     let resource = if below.is_empty() { stem.to_string() } else { format!("{stem}/{below}") };
-    let here = target::by_id(read, stem.as_str(), now)?;
+    let here = address::by_id(read, stem.as_str(), now)?;
     if here.is_some_and(|found| found.record.ty == ResourceType::Ae) {
         return Ok(Some(Target { scope: Scope::CseRelative, resource }));
     }
@@ -211,54 +205,6 @@ pub(crate) fn registrant(record: &Record) -> Option<String> {
     }
 }
 
-/// Whether no AE of that AE-ID-Stem is announced. Removes what is left of one that was.
-pub(crate) fn make_way(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<bool, Refusal> {
-    if of(writer.read(), stem, now)?.is_some() {
-        return Ok(false);
-    }
-    // It has expired, or what it is below has.
-    let ri = ri_of(stem);
-    if writer.read().get(&ri)?.is_some() {
-        delete::make_way(writer, &ri)?;
-    }
-    Ok(true)
-}
-
-/// The AE that is announced, by its CSE and its AE-ID-Stem, if it may be announced below `parent`.
-///
-/// # Errors
-/// Why it may not.
-pub(crate) fn admit(
-    writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    parent: &Record,
-) -> Result<(CseId, String), Refusal> {
-    let settings = context.settings;
-    let (cse, wanted) = announcer(context.request)?;
-    let id = cse.to_string();
-    if remote_cse::of(writer.read(), settings, &id, context.now)?.is_none() {
-        return Err(Refusal::NoRegistree);
-    }
-    if parent.ty == ResourceType::RemoteCse && parent.owner.as_deref() != Some(&id) {
-        return Err(Refusal::NoPrivilege(Access::Create(ResourceType::AeAnnc)));
-    }
-    let stem = match wanted {
-        None => fresh_stem(writer.read(), settings, context.now)?,
-        Some(stem) => {
-            claim(writer, context, stem.as_str()).map_err(|refusal| match refusal {
-                // Whatever an AE is answered that registers here.
-                Refusal::AlreadyRegistered(_) => Refusal::AeAnnounced,
-                other => other,
-            })?;
-            stem.to_string()
-        }
-    };
-    if ri_of(&stem) == settings.csebase_name {
-        return Err(Refusal::Conflict);
-    }
-    Ok((cse, stem))
-}
-
 /// Checks an `<AEAnnc>` as a whole: with which credential the AE is there, and where it is.
 ///
 /// # Errors
@@ -270,7 +216,7 @@ pub(crate) fn check(
 ) -> Result<(), AttributeError> {
     credential(attributes)?;
     let Some(link) = attributes.get(LINK).and_then(Value::as_str) else { return Ok(()) };
-    let is_there = links::target(link).is_some_and(|target| {
+    let is_there = Target::from_address(link).is_ok_and(|target| {
         target.scope != Scope::CseRelative
             && target.is_at(cse, settings.service_provider.as_deref())
     });

@@ -3,45 +3,23 @@
 //! of other types are in modules of their own).
 
 use saegis_onem2m::resource::ResourceType;
-use saegis_onem2m::rsc::Rsc;
 use serde_json::Value;
 
-use crate::access::policy;
 use crate::error::quoted;
 use crate::record::{Attributes, Seconds, parse_timestamp};
-use crate::resource::access_tables::{self, MAX_POLICIES};
+use crate::resource::access_rules;
+use crate::resource::access_tables;
+use crate::resource::schema::{AttributeError, May, NOTIFICATION_CONTENT, Row, row};
 use crate::resource::service_subscription;
 use crate::resource::tables;
 use crate::resource::values::Kind;
-
-/// Whether an attribute may be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum May {
-    /// Must be given (M).
-    Must,
-    /// May be given (O).
-    Can,
-    /// Must not be given (NP).
-    Not,
-}
-
-/// A row of a table.
-pub(crate) struct Row {
-    name: &'static str,
-    kind: Kind,
-    create: May,
-    update: May,
-}
+use crate::settings::MAX_POLICIES;
 
 use Kind::{
     Any, AppId, Boolean, ContentInfo, Count, Creator, Entity, Kept, Labels, Link, Links, Name,
     NotDone, PointsOfAccess, Rules, Serializations, Text, Texts, Time, Unsupported,
 };
 use May::{Can, Must, Not};
-
-pub(crate) const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
-    Row { name, kind, create, update }
-}
 
 /// Universal attributes, and the common ones that all types here have (clause 7.4.1).
 const COMMON: &[Row] = &[
@@ -167,59 +145,6 @@ pub(crate) fn is_name(name: &str) -> bool {
     ResourceType::ALL.into_iter().any(|ty| is_known(ty, name))
 }
 
-/// What is wrong with an attribute.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AttributeError {
-    /// No such attribute.
-    #[error("a {} has no attribute {name}", .of.root())]
-    Unknown {
-        /// The type of the resource.
-        of: ResourceType,
-        /// What was given.
-        name: String,
-    },
-    /// One that must not be given.
-    #[error("the attribute {0} must not be given")]
-    NotPermitted(&'static str),
-    /// One that is missing.
-    #[error("the attribute {0} is missing")]
-    Missing(&'static str),
-    /// One that can't be removed.
-    #[error("the attribute {0} can't be null")]
-    Null(&'static str),
-    /// A value of the wrong kind.
-    #[error("the attribute {name} {why}")]
-    Value {
-        /// The attribute.
-        name: &'static str,
-        /// What it should be.
-        why: String,
-    },
-    /// Known to the specification, not supported here.
-    #[error("the attribute {0} is not supported yet")]
-    Unsupported(&'static str),
-}
-
-impl AttributeError {
-    /// A value that is wrong for a reason that no table knows.
-    pub(crate) fn value(name: &'static str, why: &str) -> Self {
-        Self::Value { name, why: why.into() }
-    }
-
-    /// The code to answer with (TS-0004 clause 7.3.3): the specification tells attributes that a
-    /// CSE does not support from those that are wrong.
-    pub(crate) fn rsc(&self) -> Rsc {
-        match self {
-            Self::Unsupported(_) => Rsc::NotImplemented,
-            Self::Unknown { .. }
-            | Self::NotPermitted(_)
-            | Self::Missing(_)
-            | Self::Null(_)
-            | Self::Value { .. } => Rsc::BadRequest,
-        }
-    }
-}
-
 fn find(of: ResourceType, name: &str) -> Result<&'static Row, AttributeError> {
     rows(of)
         .find(|r| r.name == name)
@@ -235,7 +160,7 @@ fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
         return Err(AttributeError::NotPermitted(row.name));
     }
     match row.kind {
-        Rules => return policy::check(row.name, value),
+        Rules => return access_rules::check(row.name, value),
         NotDone if value == &Value::Bool(true) => {
             return Err(AttributeError::Unsupported(row.name));
         }
@@ -258,7 +183,7 @@ fn canonical(ty: ResourceType, representation: Attributes) -> Result<Attributes,
 /// What does not go together.
 pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), AttributeError> {
     match ty {
-        ResourceType::AccessControlPolicy => policy::check_whole(all),
+        ResourceType::AccessControlPolicy => access_rules::check_whole(all),
         ResourceType::ServiceSubscribedNode => service_subscription::check_whole(all),
         _ => Ok(()),
     }
@@ -320,9 +245,6 @@ pub(crate) fn for_create(
         None => check_whole(ty, &given.attributes).map(|()| given),
     }
 }
-
-/// An attribute that a subscription always has, though nobody has to give it.
-pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
 
 /// A change of a resource.
 #[derive(Debug, Default, PartialEq)]

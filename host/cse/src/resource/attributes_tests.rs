@@ -1,6 +1,7 @@
 use super::*;
 use AttributeError as E;
 use ResourceType::{Ae, Container, ContentInstance};
+use saegis_onem2m::rsc::Rsc;
 use serde_json::json;
 
 const NOW: Seconds = 1_795_512_600;

@@ -2,7 +2,7 @@
 
 use saegis_onem2m::resource::ResourceType;
 
-use crate::notification::subscription;
+use crate::resource::children;
 
 /// Whether a resource of type `child` can be created here below one of type `parent`.
 pub(crate) fn is_child(child: ResourceType, parent: ResourceType) -> bool {
@@ -12,7 +12,7 @@ pub(crate) fn is_child(child: ResourceType, parent: ResourceType) -> bool {
         ServiceSubscriptionProfile, Subscription,
     };
     if child == Subscription {
-        return subscription::is_subscribable(parent);
+        return children::is_subscribable(parent);
     }
     matches!(
         (parent, child),
@@ -57,6 +57,14 @@ fn known(parent: ResourceType) -> &'static [u64] {
         }
         T::ContentInstance | T::PollingChannel | T::Subscription => &[],
     }
+}
+
+/// The resource types that can be subscribed to (TS-0001 clause 9.6).
+pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
+    !matches!(
+        ty,
+        ResourceType::ContentInstance | ResourceType::PollingChannel | ResourceType::Subscription
+    )
 }
 
 #[cfg(test)]

@@ -1,29 +1,12 @@
 //! Addresses in attributes: the resources that a resource points to (TS-0001 clause 9.4.2).
 
-use saegis_onem2m::target::{MAX_PATH, Target};
+use saegis_onem2m::target::Target;
 
 use crate::error::Refusal;
 use crate::record::{Record, Seconds};
-use crate::request::target::{self, Place};
+use crate::resource::address::{self, Place};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
-
-/// Reads an address as it stands in an attribute: `x` is CSE-relative, `/CSE/x` SP-relative,
-/// `//sp/CSE/x` absolute.
-pub(crate) fn target(text: &str) -> Option<Target> {
-    // An attribute is no path: nothing in it is escaped.
-    if text.contains('%') || text.len() > MAX_PATH - 2 {
-        return None;
-    }
-    let path = match (text.strip_prefix("//"), text.strip_prefix('/')) {
-        (Some(absolute), _) => format!("/_/{absolute}"),
-        (None, Some(relative)) => format!("/~/{relative}"),
-        // These would be taken for what a path starts with.
-        (None, None) if matches!(text.split('/').next(), Some("~" | "_")) => return None,
-        (None, None) => format!("/{text}"),
-    };
-    Target::from_path(&path).ok()
-}
 
 /// The resource at an address, if it is here and there is one.
 pub(crate) fn resolve(
@@ -32,8 +15,8 @@ pub(crate) fn resolve(
     text: &str,
     now: Seconds,
 ) -> Result<Option<Record>, StoreError> {
-    let Some(target) = target(text) else { return Ok(None) };
-    match target::resolve(read, settings, &target, now) {
+    let Ok(target) = Target::from_address(text) else { return Ok(None) };
+    match address::resolve(read, settings, &target, now) {
         Ok(Place::Resource(found)) => Ok(Some(found.record)),
         Ok(Place::Instance { .. }) => Ok(None),
         Err(Refusal::Store(error)) => Err(error),

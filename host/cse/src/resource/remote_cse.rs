@@ -3,19 +3,14 @@
 //! A `<remoteCSE>` has its CSE-ID in its resource-ID, so a CSE is found by its name and registers
 //! once. That the originator is that CSE is checked before the request comes here.
 
-use saegis_onem2m::id::{CseId, From};
+use saegis_onem2m::id::CseId;
 use saegis_onem2m::resource::ResourceType;
 
-use crate::access::originator;
-use crate::error::Refusal;
-use crate::operation::delete;
 use crate::record::{Attributes, Record, Seconds, alive};
-use crate::request::context::Context;
-use crate::request::target;
-use crate::resource::ae_announcement;
-use crate::resource::attributes::AttributeError;
+use crate::resource::address;
+use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
-use crate::store::{Child, Read, StoreError, Writer};
+use crate::store::{Child, Read, StoreError};
 
 /// The resource-ID of the `<remoteCSE>` of a CSE.
 pub(crate) fn ri_of(cse: &CseId) -> String {
@@ -29,8 +24,8 @@ pub(crate) fn of(
     cse: &str,
     now: Seconds,
 ) -> Result<Option<Record>, StoreError> {
-    let Some(cse) = originator::own_cse(settings, cse) else { return Ok(None) };
-    let found = target::by_id(read, &ri_of(&cse), now)?;
+    let Some(cse) = settings.own_cse(cse) else { return Ok(None) };
+    let found = address::by_id(read, &ri_of(&cse), now)?;
     Ok(found.map(|f| f.record).filter(|r| r.ty == ResourceType::RemoteCse))
 }
 
@@ -56,49 +51,6 @@ pub(crate) fn all(
     Ok(all)
 }
 
-/// The CSE that registers, if it may.
-///
-/// # Errors
-/// Why it may not.
-pub(crate) fn registree(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<CseId, Refusal> {
-    let settings = context.settings;
-    let from = context.request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-    match From::parse(from).map_err(Refusal::Originator)? {
-        From::SpRelative(_) | From::Absolute { stem: None, .. } => {}
-        From::AssignByRegistrar
-        | From::AssignByServiceProvider
-        | From::Stem(_)
-        | From::SpRelativeAe { .. }
-        | From::SpRelativeAssign { .. }
-        | From::Absolute { stem: Some(_), .. } => {
-            return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
-        }
-    }
-    let cse = originator::own_cse(settings, from)
-        .ok_or(Refusal::NotImplemented("a CSE of another service provider can't register here"))?;
-    if cse == settings.cse_id {
-        return Err(Refusal::CseRegistered);
-    }
-    let ae = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, context.now);
-    if originator::may_be_ae(cse.bare())
-        && (writer.read().get(cse.bare())?.is_some_and(ae)
-            || ae_announcement::of(writer.read(), cse.bare(), context.now)?.is_some())
-    {
-        return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
-    }
-    let ri = ri_of(&cse);
-    if ri == settings.csebase_name {
-        return Err(Refusal::Conflict);
-    }
-    match writer.read().get(&ri)? {
-        None => {}
-        Some(r) if r.ty != ResourceType::RemoteCse => return Err(Refusal::Conflict),
-        Some(r) if alive(r.expires, context.now) => return Err(Refusal::CseRegistered),
-        Some(_) => delete::make_way(writer, &ri)?,
-    }
-    Ok(cse)
-}
-
 /// Checks that a representation is that of the CSE that registers, and enters the CSE-ID where it is
 /// left out (TS-0004 clause 7.4.4.2.1).
 ///
@@ -110,7 +62,7 @@ pub(crate) fn check(
     cse: &CseId,
 ) -> Result<(), AttributeError> {
     let csi = attributes.entry("csi").or_insert_with(|| cse.to_string().into());
-    match originator::own_cse(settings, csi.as_str().unwrap_or_default()) {
+    match settings.own_cse(csi.as_str().unwrap_or_default()) {
         Some(own) if own == *cse => Ok(()),
         _ => Err(AttributeError::value("csi", "must be the originator's CSE-ID")),
     }

@@ -3,9 +3,9 @@
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
-use crate::access::decision::POLICIES;
 use crate::record::{Attributes, Record, Seconds, timestamp};
 use crate::resource::content_instance;
+use crate::resource::schema::POLICIES;
 use crate::settings::{APPLICATION_NODE, INFRASTRUCTURE, Settings};
 
 /// The attributes of a resource that expires then, itself or with an ancestor.

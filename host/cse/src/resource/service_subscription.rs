@@ -9,17 +9,12 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
-use crate::access::decision::Access;
-use crate::access::originator;
-use crate::error::Refusal;
-use crate::operation::delete;
 use crate::record::{Attributes, Record, Seconds, alive};
-use crate::request::context::Context;
-use crate::request::target;
-use crate::resource::attributes::AttributeError;
+use crate::resource::address;
 use crate::resource::links;
+use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
-use crate::store::{Child, Read, StoreError, Writer};
+use crate::store::{Child, Read, StoreError};
 
 /// The attribute of a node that names its rules.
 const RULE_LINKS: &str = "rlk";
@@ -74,21 +69,12 @@ impl AppRule {
 }
 
 /// Whether a resource of that type belongs to a service subscription.
-fn is_part(ty: ResourceType) -> bool {
+pub(crate) fn is_part(ty: ResourceType) -> bool {
     use ResourceType as T;
     matches!(
         ty,
         T::ServiceSubscriptionProfile | T::ServiceSubscribedNode | T::ServiceSubscribedAppRule
     )
-}
-
-/// Whether that changes a service subscription.
-pub(crate) fn is_change(access: Access, on: ResourceType) -> bool {
-    match access {
-        Access::Create(child) => is_part(child),
-        Access::Update | Access::Delete | Access::Govern => is_part(on),
-        Access::Retrieve | Access::Discover | Access::Notify => false,
-    }
 }
 
 /// What is said about the applications of that CSE.
@@ -101,7 +87,7 @@ pub(crate) fn about(
     if !has_profile(read, settings, now)? {
         return Ok(ServiceSubscription::NoProfile);
     }
-    let node = target::by_id(read, &ri_of(cse), now)?.map(|found| found.record);
+    let node = address::by_id(read, &ri_of(cse), now)?.map(|found| found.record);
     let Some(node) = node.filter(|r| r.ty == ResourceType::ServiceSubscribedNode) else {
         return Ok(ServiceSubscription::NoNode);
     };
@@ -135,33 +121,8 @@ fn has_profile(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<boo
 }
 
 /// The resource-ID of the node with that CSE-ID.
-fn ri_of(cse: &CseId) -> String {
+pub(crate) fn ri_of(cse: &CseId) -> String {
     format!("svsn-{}", cse.bare())
-}
-
-/// The resource-ID that a node with a CSE-ID gets, if there is no other node of that CSE.
-///
-/// # Errors
-/// When there is, or the CSE is none of this service provider.
-pub(crate) fn node(
-    writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    representation: &Attributes,
-) -> Result<Option<String>, Refusal> {
-    let Some(csi) = representation.get("csi").and_then(Value::as_str) else { return Ok(None) };
-    let cse = originator::own_cse(context.settings, csi).ok_or_else(|| {
-        AttributeError::value("csi", "must be the CSE-ID of a CSE of this service provider")
-    })?;
-    let ri = ri_of(&cse);
-    if ri == context.settings.csebase_name
-        || target::by_id(writer.read(), &ri, context.now)?.is_some()
-    {
-        return Err(Refusal::NodeTaken);
-    }
-    if writer.read().get(&ri)?.is_some() {
-        delete::make_way(writer, &ri)?;
-    }
-    Ok(Some(ri))
 }
 
 /// Checks a `<serviceSubscribedNode>` as a whole.

@@ -1,13 +1,14 @@
 //! The attributes of the resource types that act: subscriptions, groups, polling channels (the
 //! tables of TS-0004 clauses 7.4.8, 7.4.13 and 7.4.22).
 
-use crate::resource::access_tables::MAX_POLICIES;
-use crate::resource::attributes::May::{Can, Must, Not};
-use crate::resource::attributes::{Row, row};
+use crate::identifiers::MAX_NAME;
+use crate::resource::schema::May::{Can, Must, Not};
+use crate::resource::schema::{Row, row};
 use crate::resource::values::Kind::{
     Addresses, Count, Creator, Kept, Links, Members, NotDone, Object, Text, Unsupported,
 };
-use crate::resource::values::{MAX_ADDRESS, MAX_NAME};
+use crate::resource::values::MAX_ADDRESS;
+use crate::settings::MAX_POLICIES;
 
 /// Most targets of a subscription.
 pub(crate) const MAX_TARGETS: usize = 16;

@@ -4,15 +4,11 @@ use std::ops::RangeInclusive;
 
 use saegis_onem2m::app_rule::may_be_an_app_id;
 use saegis_onem2m::id::{AppId, From, MAX_LEN};
+use saegis_onem2m::target::Target;
 use serde_json::Value;
 
-use crate::access::originator;
+use crate::identifiers::{self, check_name};
 use crate::record::parse_timestamp;
-use crate::resource::links;
-
-/// Longest resource name, in bytes, so that the structured address of the deepest resource
-/// is still one that a request can carry.
-pub(crate) const MAX_NAME: usize = 100;
 
 /// Longest entry in a list of texts, and most entries in it.
 const MAX_ENTRY: usize = 256;
@@ -20,10 +16,6 @@ const MAX_ENTRIES: usize = 64;
 
 /// Longest address, in bytes.
 pub(crate) const MAX_ADDRESS: usize = 512;
-
-/// Names with a meaning of their own: virtual resources, the `<CSEBase>`, and what a path starts
-/// with when it is not CSE-relative.
-const RESERVED: [&str; 10] = ["-", "_", "~", ".", "..", "la", "ol", "fopt", "sfop", "pcu"];
 
 /// Deepest nesting of objects and lists in the content of an instance: wherever it is put into a
 /// notification or an answer, that can be read again (`serde_json` reads 128 levels).
@@ -33,33 +25,6 @@ const MAX_CONTENT_DEPTH: usize = 64;
 /// that stand for them in earlier releases.
 const SERIALIZATIONS: [&str; 6] =
     ["xml", "json", "cbor", "application/xml", "application/json", "application/cbor"];
-
-/// A text that is no resource name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NameError {
-    /// Empty, or longer than it may be.
-    #[error("must have 1 to {MAX_NAME} characters")]
-    Length,
-    /// A character that is not unreserved in RFC 3986.
-    #[error("has {0:?}, which no resource name has")]
-    Character(char),
-    /// A name with a meaning of its own.
-    #[error("is a reserved name")]
-    Reserved,
-}
-
-/// Checks that `text` can name a resource (TS-0001 clause 7.2).
-pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
-    if text.is_empty() || text.len() > MAX_NAME {
-        return Err(NameError::Length);
-    }
-    let unreserved = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
-    if let Some(bad) = text.chars().find(|c| !unreserved(*c)) {
-        return Err(NameError::Character(bad));
-    }
-    if RESERVED.contains(&text) { Err(NameError::Reserved) } else { Ok(()) }
-}
 
 /// Whether that is a list of so many texts of the right kind.
 fn list(value: &Value, sizes: RangeInclusive<usize>, is_right: impl Fn(&str) -> bool) -> bool {
@@ -200,11 +165,11 @@ impl Kind {
                 return AppId::parse(text).map(|_| ()).map_err(|e| e.to_string());
             }
             Self::Entity => {
-                return originator::check_id(value.as_str().ok_or("must be a text")?);
+                return identifiers::check_id(value.as_str().ok_or("must be a text")?);
             }
-            Self::Link => value.as_str().is_some_and(|t| links::target(t).is_some()),
-            Self::Links(most) => list(value, 1..=most, |t| links::target(t).is_some()),
-            Self::LinksOrNone(most) => list(value, 0..=most, |t| links::target(t).is_some()),
+            Self::Link => value.as_str().is_some_and(|t| Target::from_address(t).is_ok()),
+            Self::Links(most) => list(value, 1..=most, |t| Target::from_address(t).is_ok()),
+            Self::LinksOrNone(most) => list(value, 0..=most, |t| Target::from_address(t).is_ok()),
             Self::CseId => value.as_str().is_some_and(|t| {
                 let form = From::parse(t);
                 matches!(form, Ok(From::SpRelative(_) | From::Absolute { stem: None, .. }))
@@ -301,21 +266,6 @@ impl Kind {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn names_are_unreserved_characters() {
-        for good in ["light", "a", "A-1._~", "la2", "--", &"x".repeat(MAX_NAME)] {
-            assert_eq!(check_name(good), Ok(()), "{good}");
-        }
-        for reserved in RESERVED {
-            assert_eq!(check_name(reserved), Err(NameError::Reserved), "{reserved}");
-        }
-        assert_eq!(check_name(""), Err(NameError::Length));
-        assert_eq!(check_name(&"x".repeat(MAX_NAME + 1)), Err(NameError::Length));
-        for bad in ["a/b", "a b", "é", "a%20", "a\0"] {
-            assert!(matches!(check_name(bad), Err(NameError::Character(_))), "{bad:?}");
-        }
-    }
 
     fn nested(levels: usize) -> Value {
         (0..levels).fold(

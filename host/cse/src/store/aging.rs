@@ -4,8 +4,8 @@ use redb::ReadableTable;
 use saegis_onem2m::resource::ResourceType;
 
 use super::{StoreError, Timed, Writer};
+use crate::budget::RequestBudget;
 use crate::record::{Record, Seconds, Stock};
-use crate::request::budget::RequestBudget;
 
 /// The fact that the instances are in the index.
 const INDEXED: &str = "aging";

@@ -6,8 +6,8 @@ use saegis_onem2m::primitive::{AssociationCredential, Operation};
 use serde_json::{Value, json};
 
 use super::policies::rule;
-use crate::access::names::Names;
 use crate::record::Record;
+use crate::record::names::Names;
 use crate::settings::Settings;
 use crate::store::{StoreError, Writer};
 use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, settings, subscribe};

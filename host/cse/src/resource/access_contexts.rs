@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::record::Seconds;
-use crate::resource::attributes::AttributeError;
+use crate::resource::schema::AttributeError;
 
 /// Most contexts of a rule, windows of a context, and addresses of each kind in it. All of them may
 /// be looked at for each request.
@@ -23,7 +23,7 @@ const MAX_ADDRESSES: usize = 32;
 
 /// What a request comes with beside who asks for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Circumstances {
+pub(crate) struct RequestContext {
     /// When it is carried out.
     pub(crate) at: Seconds,
     /// The address that its packets came from, where that is known.
@@ -33,7 +33,7 @@ pub(crate) struct Circumstances {
 /// A context.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Context {
+pub(crate) struct AccessContext {
     /// Time windows, of which one has to be open.
     actw: Option<Vec<String>>,
     /// Addresses, of which one has to be the originator's.
@@ -52,18 +52,17 @@ struct Addresses {
     ipv6: Vec<String>,
 }
 
-impl Context {
+impl AccessContext {
     /// Whether it holds for a request.
-    pub(crate) fn holds(&self, circumstances: &Circumstances) -> bool {
+    pub(crate) fn holds(&self, request: &RequestContext) -> bool {
         let Self { actw, acip, aclr } = self;
-        let time = UNIX_EPOCH.checked_add(Duration::from_secs(circumstances.at));
+        let time = UNIX_EPOCH.checked_add(Duration::from_secs(request.at));
         let open = |window: &String| {
             let entry = ScheduleEntry::parse(window);
             entry.is_ok_and(|entry| time.is_some_and(|time| entry.holds_at(time)))
         };
-        let has = |addresses: &Addresses| {
-            circumstances.source.is_some_and(|source| addresses.contain(source))
-        };
+        let has =
+            |addresses: &Addresses| request.source.is_some_and(|source| addresses.contain(source));
         // One that says nothing is none that was taken.
         (actw.is_some() || acip.is_some())
             && aclr.is_none()
@@ -121,7 +120,7 @@ fn is_object(value: &Value) -> bool {
 ///
 /// # Errors
 /// What is wrong with them, or can't be evaluated here.
-pub(crate) fn check(name: &'static str, contexts: &[Context]) -> Result<(), AttributeError> {
+pub(crate) fn check(name: &'static str, contexts: &[AccessContext]) -> Result<(), AttributeError> {
     let wrong = |why: &str| Err(AttributeError::value(name, why));
     if contexts.iter().any(|context| context.aclr.is_some()) {
         return Err(AttributeError::Unsupported("aclr"));
@@ -131,7 +130,7 @@ pub(crate) fn check(name: &'static str, contexts: &[Context]) -> Result<(), Attr
             "must have a context in acco, and no more of them than are taken, or no acco",
         );
     }
-    for Context { actw, acip, .. } in contexts {
+    for AccessContext { actw, acip, .. } in contexts {
         if actw.is_none() && acip.is_none() {
             return wrong("must have time windows (actw) or addresses (acip) in each of acco");
         }
@@ -169,14 +168,14 @@ mod tests {
     use saegis_onem2m::rsc::Rsc;
     use serde_json::json;
 
-    fn read(context: Value) -> Context {
+    fn read(context: Value) -> AccessContext {
         serde_json::from_value(context).unwrap()
     }
 
     /// On 2026-11-24, 09:30:00, a Tuesday.
     fn holds(context: Value, source: Option<&str>) -> bool {
         let source = source.map(|text| text.parse().unwrap());
-        read(context).holds(&Circumstances { at: NOW, source })
+        read(context).holds(&RequestContext { at: NOW, source })
     }
 
     #[test]
@@ -196,7 +195,7 @@ mod tests {
             assert_eq!(holds(json!({ "actw": windows }), None), open, "{windows}");
         }
         let never = read(json!({"actw": ["* * * * * * *"]}));
-        assert!(!never.holds(&Circumstances { at: u64::MAX, source: None }));
+        assert!(!never.holds(&RequestContext { at: u64::MAX, source: None }));
     }
 
     #[test]
@@ -254,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_no_context_is_refused() {
         let check = |contexts: Value| {
-            let contexts: Vec<Context> = serde_json::from_value(contexts).unwrap();
+            let contexts: Vec<AccessContext> = serde_json::from_value(contexts).unwrap();
             check("pv", &contexts)
         };
         let window = "* * * * * * *";

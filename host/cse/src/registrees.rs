@@ -7,13 +7,13 @@ use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
 
-use crate::access::names::Registrant;
+use crate::budget::RequestBudget;
 use crate::cse::EmbeddedCse;
 use crate::error::Refusal;
 use crate::operation::delete;
+use crate::record::names::Registrant;
 use crate::record::{Record, alive, seconds};
-use crate::request::budget::RequestBudget;
-use crate::request::target::{self, Place};
+use crate::resource::address::{self, Place};
 use crate::resource::ae_announcement::{self, Announcement};
 use crate::resource::remote_cse;
 use crate::resource::service_subscription::{self, ServiceSubscription};
@@ -108,7 +108,7 @@ impl EmbeddedCse {
     /// # Errors
     /// When the store fails.
     pub fn ae_at(&self, to: &Target, now: SystemTime) -> Result<Option<String>, StoreError> {
-        self.look(|read| match target::resolve(read, self.settings(), to, seconds(now)) {
+        self.look(|read| match address::resolve(read, self.settings(), to, seconds(now)) {
             Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => {
                 Ok(Some(found.record.ri))
             }
@@ -179,7 +179,7 @@ impl EmbeddedCse {
             }
             Ok(())
         });
-        forgotten.inspect_err(|error| self.note(error))
+        forgotten.inspect_err(|error| self.state().note(error))
     }
 
     /// Removes the AE with that AE-ID-Stem and all that is below it, or where a Credential-ID is given, only
@@ -205,7 +205,7 @@ impl EmbeddedCse {
             delete::expired(writer, &ae)?;
             Ok(true)
         });
-        removed.inspect_err(|error| self.note(error))
+        removed.inspect_err(|error| self.state().note(error))
     }
 
     fn look<T>(
@@ -216,6 +216,6 @@ impl EmbeddedCse {
             .store()
             .snapshot(&RequestBudget::unlimited())
             .and_then(|snapshot| work(snapshot.read()));
-        looked.inspect_err(|error| self.note(error))
+        looked.inspect_err(|error| self.state().note(error))
     }
 }

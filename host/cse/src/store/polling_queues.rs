@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 16 << 20;
 /// All queues, by the resource-IDs of their channels. There is one for each channel in which
 /// something waits, or at which someone does.
 #[derive(Debug, Default)]
-pub(crate) struct Channels(Mutex<Queues>);
+pub(crate) struct PollingQueues(Mutex<Queues>);
 
 #[derive(Debug, Default)]
 struct Queues {
@@ -55,7 +55,7 @@ impl Queues {
     }
 }
 
-impl Channels {
+impl PollingQueues {
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +102,7 @@ impl Channels {
     }
 
     /// Waits at a channel, in the place of whoever did before.
-    pub(crate) fn wait(self: &Arc<Self>, channel: String) -> Place {
+    pub(crate) fn wait(self: &Arc<Self>, channel: String) -> Waiting {
         let mut all = self.lock();
         all.last += 1;
         let number = all.last;
@@ -113,22 +113,22 @@ impl Channels {
         if let Some(waker) = waker {
             waker.wake();
         }
-        Place { channels: self.clone(), channel, number }
+        Waiting { queues: self.clone(), channel, number }
     }
 }
 
 /// A place at a channel, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    channels: Arc<Channels>,
+pub(crate) struct Waiting {
+    queues: Arc<PollingQueues>,
     channel: String,
     number: u64,
 }
 
-impl Place {
+impl Waiting {
     /// The next message, when there is one; none when another has taken the place.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
-        let mut all = self.channels.lock();
+        let mut all = self.queues.lock();
         match all.queues.get(&self.channel) {
             Some(queue) if queue.waits == Some(self.number) => {}
             _ => return Poll::Ready(None),
@@ -143,9 +143,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut all = self.channels.lock();
+        let mut all = self.queues.lock();
         let Some(queue) = all.queues.get_mut(&self.channel) else { return };
         if queue.waits == Some(self.number) {
             queue.waits = None;
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    fn look(place: &Place, wakes: &Arc<Wakes>) -> Poll<Option<Bytes>> {
+    fn look(place: &Waiting, wakes: &Arc<Wakes>) -> Poll<Option<Bytes>> {
         place.poll(&Context::from_waker(&wakes.clone().into()))
     }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken() {
-        let (channels, wakes) = (Arc::<Channels>::default(), Arc::<Wakes>::default());
+        let (channels, wakes) = (Arc::<PollingQueues>::default(), Arc::<Wakes>::default());
         let place = channels.wait("a".into());
         assert_eq!(look(&place, &wakes), Poll::Pending);
         assert!(channels.put("b", text("other")));
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_last_who_comes_waits() {
-        let (channels, wakes) = (Arc::<Channels>::default(), Arc::<Wakes>::default());
+        let (channels, wakes) = (Arc::<PollingQueues>::default(), Arc::<Wakes>::default());
         let first = channels.wait("a".into());
         assert_eq!(look(&first, &wakes), Poll::Pending);
         let second = channels.wait("a".into());
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn queues_are_bounded_and_leave_nothing() {
-        let channels = Arc::<Channels>::default();
+        let channels = Arc::<PollingQueues>::default();
         for n in 0..MAX_MESSAGES + 10 {
             assert!(channels.put("a", n.to_string().into()));
         }

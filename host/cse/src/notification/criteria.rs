@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::error::Refusal;
 use crate::record::Attributes;
-use crate::resource::attributes::{AttributeError, NOTIFICATION_CONTENT};
 use crate::resource::children::may_have;
+use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT};
 
 /// Most entries in a list of the criteria.
 const MAX_LIST: usize = 32;

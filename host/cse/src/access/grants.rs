@@ -1,0 +1,270 @@
+//! What the access control rules of an `<accessControlPolicy>` grant to an originator (TS-0001 clause
+//! 9.6.2, TS-0003 clause 7.1).
+
+use saegis_onem2m::resource::ResourceType;
+use serde_json::Value;
+
+use crate::access::originator::Identity;
+use crate::resource::access_contexts::{AccessContext, RequestContext};
+use crate::resource::access_rules::{Detail, Rule, Set};
+
+/// What an originator wants to do with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Create a child of that type.
+    Create(ResourceType),
+    /// Retrieve it.
+    Retrieve,
+    /// Update it.
+    Update,
+    /// Delete it.
+    Delete,
+    /// Notify it.
+    Notify,
+    /// Find it.
+    Discover,
+    /// Say who may do what with it.
+    Govern,
+}
+
+impl Access {
+    /// The name of what is done.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Retrieve => "retrieve",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Notify => "notify",
+            Self::Discover => "discover",
+            Self::Govern => "change privileges",
+        }
+    }
+}
+
+/// The bit of an operation.
+fn bit(access: Access) -> u8 {
+    match access {
+        Access::Create(_) => 1,
+        Access::Retrieve => 2,
+        // To say who may do what is to update that.
+        Access::Update | Access::Govern => 4,
+        Access::Delete => 8,
+        Access::Notify => 16,
+        Access::Discover => 32,
+    }
+}
+
+/// What a set of rules grants to one originator.
+#[derive(Debug)]
+pub(crate) struct Grants(Vec<Grant>);
+
+#[derive(Debug)]
+struct Grant {
+    operations: u8,
+    details: Vec<Detail>,
+}
+
+impl Grants {
+    /// What the rules in that attribute of a policy grant to `who`, as things are. What can't be
+    /// read grants nothing.
+    pub(crate) fn to(
+        (who, registrant): (&Identity, Option<&str>),
+        is_authenticated: bool,
+        request: &RequestContext,
+        set: Option<&Value>,
+    ) -> Self {
+        let set = set.and_then(Set::read).unwrap_or_default();
+        let holds = |rule: &Rule| {
+            let fits = |contexts: &Vec<AccessContext>| contexts.iter().any(|c| c.holds(request));
+            rule.aca.is_none()
+                && (is_authenticated || !rule.acaf)
+                && rule.acor.iter().any(|entry| who.is_named_by(entry, registrant))
+                && rule.acco.as_ref().is_none_or(fits)
+        };
+        let rules = set.acr.into_iter().filter(holds);
+        Self(rules.map(|r| Grant { operations: r.acop, details: r.acod }).collect())
+    }
+
+    /// Whether one of them allows it on a resource of that type.
+    pub(crate) fn allow(&self, access: Access, on: ResourceType) -> bool {
+        self.0.iter().any(|grant| {
+            let named = |detail: &Detail| fits(detail, access, on);
+            grant.operations & bit(access) != 0
+                && (grant.details.is_empty() || grant.details.iter().any(named))
+        })
+    }
+}
+
+/// Whether a detail of a rule is about that. The types of children count for a create alone.
+fn fits(detail: &Detail, access: Access, on: ResourceType) -> bool {
+    let on_this = detail.spty.is_none() && detail.ty.is_none_or(|ty| ty == on.number());
+    on_this
+        && match access {
+            Access::Create(child) => detail.chty.contains(&child.number()),
+            Access::Retrieve
+            | Access::Update
+            | Access::Govern
+            | Access::Delete
+            | Access::Notify
+            | Access::Discover => true,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::access_rules::{PRIVILEGES, check};
+    use crate::resource::schema::AttributeError;
+    use crate::testing::{NOW, settings};
+    use ResourceType::{Ae, Container, ContentInstance};
+    use saegis_onem2m::rsc::Rsc;
+    use serde_json::json;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    /// 2026-11-24, 09:30:00.
+    const TUESDAY: RequestContext =
+        RequestContext { at: NOW, source: Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))) };
+
+    fn grants(rules: Value, is_authenticated: bool) -> Grants {
+        let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
+        let set = json!({ "acr": rules });
+        check(PRIVILEGES, &set).unwrap();
+        Grants::to((&who, Some("12-one")), is_authenticated, &TUESDAY, Some(&set))
+    }
+
+    const EACH: [Access; 7] = [
+        Access::Create(Container),
+        Access::Retrieve,
+        Access::Update,
+        Access::Delete,
+        Access::Notify,
+        Access::Discover,
+        Access::Govern,
+    ];
+
+    #[test]
+    fn each_operation_has_its_bit() {
+        for (at, access) in EACH.into_iter().take(6).enumerate() {
+            let grants = grants(json!([{"acor": ["Clight-AE1"], "acop": 1 << at}]), true);
+            for other in EACH {
+                let both = [access, other].map(bit);
+                assert_eq!(
+                    grants.allow(other, Container),
+                    both[0] == both[1],
+                    "{access:?} {other:?}"
+                );
+            }
+        }
+        assert!(!grants(json!([{"acor": ["all"], "acop": 0}]), true).allow(EACH[1], Container));
+    }
+
+    #[test]
+    fn one_rule_is_enough() {
+        let grants = grants(
+            json!([{"acor": ["Cother"], "acop": 63}, {"acor": ["Cother", "Clight*"], "acop": 2}]),
+            true,
+        );
+        assert!(grants.allow(Access::Retrieve, Container));
+        assert!(!grants.allow(Access::Update, Container));
+    }
+
+    #[test]
+    fn details_say_on_what() {
+        let rule = json!([{"acor": ["all"], "acop": 63, "acod": [{"ty": 3, "chty": [4]}]}]);
+        let grants = grants(rule, true);
+        assert!(grants.allow(Access::Create(ContentInstance), Container));
+        assert!(!grants.allow(Access::Create(Container), Container));
+        assert!(!grants.allow(Access::Create(ContentInstance), Ae));
+        assert!(grants.allow(Access::Retrieve, Container));
+        assert!(!grants.allow(Access::Retrieve, Ae));
+    }
+
+    #[test]
+    fn some_rules_hold_for_the_authenticated_only() {
+        let rule = json!([{"acor": ["all"], "acop": 63, "acaf": true}]);
+        assert!(grants(rule.clone(), true).allow(Access::Retrieve, Container));
+        assert!(!grants(rule, false).allow(Access::Retrieve, Container));
+    }
+
+    #[test]
+    fn what_can_not_be_evaluated_is_refused_and_grants_nothing() {
+        for (rule, what) in [
+            (json!({"acor": ["all"], "acop": 63, "acco": [{"aclr": {"accc": ["DE"]}}]}), "aclr"),
+            (
+                json!({"acor": ["all"], "acop": 63, "acco": [
+                    {"actw": ["* * * * * * *"], "aclr": {"accr": [1.0, 2.0, 3.0]}}]}),
+                "aclr",
+            ),
+            (json!({"acor": ["all"], "acop": 63, "aca": ["lbl"]}), "aca"),
+            (json!({"acor": ["all"], "acop": 63, "acod": [{"chty": [], "spty": "x"}]}), "spty"),
+        ] {
+            let set = json!({ "acr": [rule] });
+            let error = check(PRIVILEGES, &set).unwrap_err();
+            assert_eq!(
+                (error.rsc(), &error),
+                (Rsc::NotImplemented, &AttributeError::Unsupported(what))
+            );
+            let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
+            let grants = Grants::to((&who, Some("12-one")), true, &TUESDAY, Some(&set));
+            for access in EACH {
+                assert!(!grants.allow(access, Container), "{set} {access:?}");
+            }
+        }
+        let with =
+            |acco: Value| Some(json!({"acr": [{"acor": ["all"], "acop": 63, "acco": acco}]}));
+        for damaged in [
+            None,
+            Some(json!(null)),
+            Some(json!([1])),
+            Some(json!({"acr": [{"acor": []}]})),
+            with(json!([])),
+            with(json!([{}])),
+            with(json!({})),
+            with(json!("* * * * * * *")),
+            with(json!([[["* * * * * * *"]]])),
+            with(json!([{"acip": [["10.0.0.0/8"]]}])),
+            with(json!([{"actw": "* * * * * * *"}])),
+            with(json!([{"actw": ["* * * * * * *"], "acui": ["x"]}])),
+        ] {
+            let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
+            let grants = Grants::to((&who, Some("12-one")), true, &TUESDAY, damaged.as_ref());
+            assert!(!grants.allow(Access::Retrieve, Container));
+        }
+    }
+
+    #[test]
+    fn a_rule_holds_in_one_of_its_contexts() {
+        let (open, shut) = (json!({"actw": ["* * 9 * * * *"]}), json!({"actw": ["* * 8 * * * *"]}));
+        let (near, far) =
+            (json!({"acip": {"ipv4": ["10.0.0.0/8"]}}), json!({"acip": {"ipv4": ["11.0.0.0/8"]}}));
+        for (contexts, expected) in [
+            (json!([open]), true),
+            (json!([near]), true),
+            (json!([shut]), false),
+            (json!([far]), false),
+            (json!([shut, near]), true),
+            (json!([open, far]), true),
+            (json!([shut, far]), false),
+            (json!([far, shut, open]), true),
+        ] {
+            let rule = json!([{"acor": ["Clight*"], "acop": 2, "acco": contexts}]);
+            let grants = grants(rule, true);
+            assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{contexts}");
+            assert!(!grants.allow(Access::Update, Container), "{contexts}");
+        }
+        // Everything else in the rule has to be so too, and another rule is another rule.
+        for (rules, expected) in [
+            (json!([{"acor": ["Cother"], "acop": 63, "acco": [open]}]), false),
+            (json!([{"acor": ["all"], "acop": 63, "acaf": true, "acco": [open]}]), false),
+            (
+                json!([{"acor": ["all"], "acop": 63, "acco": [shut]},
+                    {"acor": ["all"], "acop": 2}]),
+                true,
+            ),
+        ] {
+            let grants = grants(rules.clone(), false);
+            assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{rules}");
+        }
+    }
+}

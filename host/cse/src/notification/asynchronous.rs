@@ -1,0 +1,296 @@
+//! Requests that are acknowledged at once, and whose results are sent later (Response Type
+//! nonBlockingRequestAsynch, TS-0001 clause 8.2.2): who gets the result, and what it is written as.
+//!
+//! A request is accepted only if there is a way to each target of its result. The targets are the
+//! originator, or the notification targets of its Response Type.
+
+use bytes::Bytes;
+use saegis_onem2m::id::From;
+use saegis_onem2m::parameter::Parameter;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
+use serde_json::json;
+
+use crate::access::decision::{Originator, demand};
+use crate::access::grants::Access;
+use crate::budget::RequestBudget;
+use crate::error::Refusal;
+use crate::notification::long_poll;
+use crate::notification::message::{Destination, Notification};
+use crate::notification::outbox::Outbox;
+use crate::notification::point_of_access::{Reach, reach_ae, reach_others};
+use crate::record::Seconds;
+use crate::request::checks::{check_expiration, check_release};
+use crate::request::parameters::{OptionError, Options};
+use crate::resource::notification_target::Address;
+use crate::resource::registrant;
+use crate::resource::tables::MAX_TARGETS;
+use crate::state::State;
+use crate::store::Read;
+
+/// The query parameter that holds the Response Type, and its value nonBlockingRequestAsynch.
+const RESPONSE_TYPE: &str = "rt";
+const ASYNCHRONOUS: u64 = 2;
+
+/// Whether a request asks to be acknowledged at once and to have its result sent later.
+#[must_use]
+pub fn is_asynchronous(request: &RequestPrimitive) -> bool {
+    let mut found = request.options.iter().filter(|(name, _)| name == RESPONSE_TYPE);
+    // One that stands twice is refused with all others that do.
+    let (Some((_, value)), None) = (found.next(), found.next()) else { return false };
+    matches!(value.as_slice(), [one] if one.parse() == Ok(ASYNCHRONOUS))
+}
+
+/// A request that may be acknowledged, with the targets of its result.
+#[derive(Debug)]
+pub struct Accepted {
+    request: RequestPrimitive,
+    recipients: Recipients,
+}
+
+/// The targets of the result of a request.
+#[derive(Debug)]
+pub struct Recipients {
+    targets: Vec<Reach>,
+    originator: String,
+    /// The address that the request was for.
+    about: String,
+}
+
+impl Accepted {
+    /// Returns the addresses to which the result is to be sent. The sender checks that it sends
+    /// there, before it acknowledges the request.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.recipients.targets.iter().filter_map(|target| match target {
+            Reach::Sent(there, _) => Some(there),
+            Reach::Channel { .. } | Reach::Nowhere(_) => None,
+        })
+    }
+
+    /// Returns the request as one that is to be carried out and answered, and the targets of the
+    /// answer.
+    #[must_use]
+    pub fn into_parts(self) -> (RequestPrimitive, Recipients) {
+        (self.request, self.recipients)
+    }
+}
+
+/// Decides whether an asynchronous request is acknowledged, at the time `now`. Nothing of it is
+/// carried out. Blocks on the disk.
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn accept(
+    state: &State,
+    request: RequestPrimitive,
+    budget: &RequestBudget,
+    now: Seconds,
+) -> Result<Accepted, Box<ResponsePrimitive>> {
+    let mut blocking = request.clone();
+    blocking.options.retain(|(name, _)| name != RESPONSE_TYPE);
+    match recipients(state, &blocking, budget, now) {
+        Ok(recipients) => Ok(Accepted { request: blocking, recipients }),
+        Err(refusal) => Err(Box::new(state.refuse(&request, &refusal))),
+    }
+}
+
+fn recipients(
+    state: &State,
+    request: &RequestPrimitive,
+    budget: &RequestBudget,
+    now: Seconds,
+) -> Result<Recipients, Refusal> {
+    check_release(request, &state.settings)?;
+    check_expiration(request, now)?;
+    if long_poll::channel(&request.to).is_some() {
+        let why = "a polling channel is asked with a request that waits for the answer";
+        return Err(Refusal::NotImplemented(why));
+    }
+    if request.operation != Operation::Notify {
+        Options::read(request)?;
+    }
+    let snapshot = state.store.snapshot(budget)?;
+    let targets = result_targets(state, snapshot.read(), request, now)?;
+    let originator = request.from.clone().unwrap_or_default();
+    Ok(Recipients { targets, originator, about: request.to.to_string() })
+}
+
+fn result_targets(
+    state: &State,
+    read: &dyn Read,
+    request: &RequestPrimitive,
+    now: Seconds,
+) -> Result<Vec<Reach>, Refusal> {
+    let Some(named) = request.parameters.get(Parameter::ResponseTargets) else {
+        return Ok(vec![there_is_a_way(reach_originator(state, read, request, now)?)?]);
+    };
+    let mut targets = Vec::new();
+    for (n, text) in named.split('&').enumerate() {
+        if n == MAX_TARGETS {
+            return Err(OptionError::Value(Parameter::ResponseTargets.short_name()).into());
+        }
+        let target = there_is_a_way(reach_named(state, read, request, text.trim(), now)?)?;
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    Ok(targets)
+}
+
+/// Returns where the originator is reached.
+fn reach_originator(
+    state: &State,
+    read: &dyn Read,
+    request: &RequestPrimitive,
+    now: Seconds,
+) -> Result<Reach, Refusal> {
+    let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
+    From::parse(from).map_err(Refusal::Originator)?;
+    let target = Target::from_address(from).map_err(|_| Refusal::NoOriginator)?;
+    match registrant::ae_at(read, &state.settings, &target, now)? {
+        Some(ae) if registrant::is_of_another(&ae.record, request) => {
+            Ok(Reach::Nowhere("it is registered with another credential"))
+        }
+        Some(ae) => Ok(reach_ae(read, now, ae.record)?),
+        None => {
+            let address = Address::Resource(target);
+            Ok(reach_others(read, &state.settings, now, &address, from)?)
+        }
+    }
+}
+
+/// Returns where a notification target of the Response Type is reached. An AE that is not the originator is sent
+/// the result only if the originator may notify it.
+fn reach_named(
+    state: &State,
+    read: &dyn Read,
+    request: &RequestPrimitive,
+    text: &str,
+    now: Seconds,
+) -> Result<Reach, Refusal> {
+    if Some(text) == request.from.as_deref() {
+        return reach_originator(state, read, request, now);
+    }
+    let name = Parameter::ResponseTargets.short_name();
+    let address = Address::parse(name, text).map_err(|refusal| match refusal {
+        Refusal::Invalid { .. } => OptionError::Value(name).into(),
+        unsupported => unsupported,
+    })?;
+    let Address::Resource(target) = &address else {
+        let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
+        return Ok(reach_others(read, &state.settings, now, &address, from)?);
+    };
+    match registrant::ae_at(read, &state.settings, target, now)? {
+        Some(ae) => {
+            let who = Originator::of_request(read, &state.settings, request, now)?;
+            demand(&who, Access::Notify, &ae.record)?;
+            Ok(reach_ae(read, now, ae.record)?)
+        }
+        None => Ok(Reach::Nowhere("rt.nu names http:// addresses and AEs that are here")),
+    }
+}
+
+/// Puts the result of an accepted request into the polling channels that it is for. Returns the
+/// notifications that are to be sent to the other targets.
+pub(crate) fn result(
+    state: &State,
+    to: Recipients,
+    response: &ResponsePrimitive,
+) -> Vec<Notification> {
+    let settings = &state.settings;
+    let content = written(&settings.cse_id.to_string(), &to.originator, response);
+    let mut notifications = Vec::new();
+    for target in to.targets {
+        let is_channel = matches!(target, Reach::Channel { .. });
+        let outbox = Outbox::default();
+        outbox.send(settings, target.clone(), &to.about, &content);
+        let (sent, lost) = outbox.post(&state.queues);
+        notifications.extend(sent);
+        if is_channel && lost > 0 {
+            // So that the originator knows at least that it is done.
+            let why = "there is no room for the result in the queue of the polling channel";
+            let (id, release) = (&response.request_id, response.release.as_deref());
+            let refusal = ResponsePrimitive::refusal(id, release, Rsc::NotAcceptable, why);
+            let content = written(&settings.cse_id.to_string(), &to.originator, &refusal);
+            let outbox = Outbox::default();
+            outbox.send(settings, target, &to.about, &content);
+            let _ = outbox.post(&state.queues);
+        }
+    }
+    notifications
+}
+
+fn there_is_a_way(target: Reach) -> Result<Reach, Refusal> {
+    match target {
+        Reach::Nowhere(why) => Err(Refusal::NoResultTarget(why)),
+        reached => Ok(reached),
+    }
+}
+
+/// Writes a response primitive as the content of a notification (TS-0004 clause 8.4).
+fn written(from: &str, to: &str, response: &ResponsePrimitive) -> Bytes {
+    json!({ "m2m:rsp": saegis_onem2m::json::response(response, from, Some(to)) }).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::testing::{Bench, LIGHT1, request};
+
+    fn retrieve(path: &str) -> RequestPrimitive {
+        request(Operation::Retrieve, path, Some(LIGHT1), None)
+    }
+
+    #[test]
+    fn the_response_type_is_read_as_a_number_that_stands_once() {
+        for (query, asynchronous) in [
+            ("rt=2", true),
+            ("rcn=1&rt=02", true),
+            ("", false),
+            ("rt=1", false),
+            ("rt=3", false),
+            ("rt=x", false),
+            ("rt=2&rt=2", false),
+            ("rt=2&rt=3", false),
+        ] {
+            let request = retrieve(&format!("/cse?{query}"));
+            assert_eq!(is_asynchronous(&request), asynchronous, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_too_large_for_a_polling_channel_is_told_so() {
+        let bench = Bench::with_lights();
+        let channel = json!({"m2m:pch": {"rn": "queue"}});
+        assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 15, channel).code, 2001);
+        let told = |content: Value| {
+            let ask = retrieve("/cse/light1?rt=2");
+            let accepted = bench.cse().accept(ask, &bench.budget(), bench.time()).unwrap();
+            assert_eq!(accepted.destinations().count(), 0);
+            let (blocking, recipients) = accepted.into_parts();
+            assert!(blocking.options.is_empty());
+            let mut response = ResponsePrimitive::to(&blocking, Rsc::Ok);
+            response.content = Some(content.to_string().into());
+            assert!(bench.cse().result(recipients, &response).is_empty());
+            let poll = retrieve("/cse/light1/queue/pcu");
+            let crate::Handled::Wait(poll) = bench.handle(&poll) else {
+                panic!("it does not wait")
+            };
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            match Future::poll(std::pin::pin!(poll), &mut context) {
+                std::task::Poll::Ready(answer) => {
+                    let content = answer.response.content.unwrap();
+                    let content: Value = serde_json::from_slice(&content).unwrap();
+                    content["m2m:rqp"]["pc"]["m2m:rsp"].clone()
+                }
+                std::task::Poll::Pending => panic!("nothing came"),
+            }
+        };
+        assert_eq!(told(json!({"m2m:ae": {}}))["pc"], json!({"m2m:ae": {}}));
+        let large = told(json!({"m2m:ae": {"x": "x".repeat(1 << 20)}}));
+        assert_eq!((&large["rsc"], &large["rqi"]), (&json!(5207), &json!("r1")), "{large}");
+    }
+}

@@ -1,0 +1,134 @@
+//! A request is carried out at one resource.
+
+use std::time::{Duration, Instant};
+
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+
+use crate::budget::RequestBudget;
+use crate::error::Refusal;
+use crate::notification::answer::Answer;
+use crate::notification::outbox::Outbox;
+use crate::notification::verification::Verified;
+use crate::operation::delete::SWEEP_BATCH;
+use crate::operation::error::OperationError;
+use crate::operation::{create, delete, retrieve, update};
+use crate::record::Seconds;
+use crate::request::checks::{check_expiration, check_release};
+use crate::request::context::Context;
+use crate::request::parameters::Options;
+use crate::state::State;
+use crate::store::{Read, Store, StoreError, Writer};
+
+/// How long a deletion goes on removing what it has taken out of sight. The next sweeps do the rest.
+const REMOVE_FOR: Duration = Duration::from_secs(1);
+
+/// Carries out a request at one resource.
+pub(crate) fn execute(
+    state: &State,
+    request: &RequestPrimitive,
+    verified: Option<&Verified>,
+    budget: &RequestBudget,
+    now: Seconds,
+) -> Result<Answer, OperationError> {
+    check_release(request, &state.settings)?;
+    check_expiration(request, now)?;
+    if request.operation == Operation::Notify {
+        return Err(Refusal::NotImplemented("groups take no notifications").into());
+    }
+    budget.check().map_err(StoreError::from)?;
+    let options = Options::read(request)?;
+    let outbox = Outbox::default();
+    let context = Context { settings: &state.settings, request, options, now, budget };
+    let response = match request.operation {
+        Operation::Create => create_resource(state, &context, &outbox, verified),
+        Operation::Update => {
+            state.store.write(budget, |writer| update::update(writer, &context, &outbox, verified))
+        }
+        Operation::Delete => delete_resource(state, &context, &outbox),
+        Operation::Retrieve | Operation::Notify => {
+            retrieve::retrieve(state.store.snapshot(budget)?.read(), &context).map_err(Into::into)
+        }
+    }?;
+    // Only now, for all of it is on disk.
+    Ok(Answer { response, notifications: outbox.post(&state.queues).0 })
+}
+
+/// Creates a resource. What is left of one that was deleted and had the same resource-ID is
+/// removed first, in parts.
+fn create_resource(
+    state: &State,
+    context: &Context<'_>,
+    outbox: &Outbox,
+    verified: Option<&Verified>,
+) -> Result<ResponsePrimitive, OperationError> {
+    loop {
+        let created = state
+            .store
+            .write(context.budget, |writer| create::create(writer, context, outbox, verified));
+        match created {
+            Err(OperationError::Refused(Refusal::Remains(ri))) => {
+                remove_in_parts(&state.store, &ri, context.budget)?;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Deletes a resource. What takes long is done while others write.
+fn delete_resource(
+    state: &State,
+    context: &Context<'_>,
+    outbox: &Outbox,
+) -> Result<ResponsePrimitive, OperationError> {
+    let going = delete::look(state.store.snapshot(context.budget)?.read(), context)?;
+    if let Some(going) = &going {
+        going.announce(&state.store, context, outbox)?;
+    }
+    let ri = going.as_ref().map(|going| going.ri().to_owned());
+    let response = state
+        .store
+        .write(context.budget, |writer| delete::delete(writer, context, outbox, going))?;
+    if let Some(ri) = ri {
+        // It is deleted, whatever becomes of this: what is left here is for the next sweep.
+        let budget = context.budget.unmetered();
+        let until = Instant::now() + REMOVE_FOR;
+        while Instant::now() < until && matches!(remove_part(&state.store, &ri, &budget), Ok(true))
+        {
+        }
+    }
+    Ok(response)
+}
+
+/// Removes a part of what is left of that deleted resource, and of no other. Gives whether there may
+/// be more.
+fn remove_part(store: &Store, ri: &str, budget: &RequestBudget) -> Result<bool, StoreError> {
+    let is_left = |read: &dyn Read| {
+        Ok::<_, StoreError>(read.get(ri)?.is_some_and(|top| {
+            // Another that has the resource-ID by now is somewhere.
+            top.parent.is_none() && top.ty != ResourceType::CseBase
+        }))
+    };
+    if !is_left(store.snapshot(budget)?.read())? {
+        return Ok(false);
+    }
+    store.write(budget, |writer| match is_left(writer.read())? {
+        true => Ok(writer.remove_tree(ri, SWEEP_BATCH)? == SWEEP_BATCH),
+        false => Ok(false),
+    })
+}
+
+fn remove_in_parts(store: &Store, ri: &str, budget: &RequestBudget) -> Result<(), StoreError> {
+    let budget = budget.unmetered();
+    // Out of sight first: nobody sees it in parts.
+    store.write(&budget, |writer| match writer.read().get(ri)? {
+        Some(top) if top.parent.is_some() => writer.detach(ri),
+        _ => Ok::<_, StoreError>(()),
+    })?;
+    let part = |writer: &mut Writer<'_>| match writer.read().get(ri)? {
+        Some(_) => writer.remove_tree(ri, SWEEP_BATCH),
+        None => Ok::<_, StoreError>(0),
+    };
+    while store.write(&budget, part)? >= SWEEP_BATCH {}
+    Ok(())
+}

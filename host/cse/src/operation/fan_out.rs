@@ -1,0 +1,235 @@
+//! Groups: their members, checked when they are named (TS-0004 clause 7.4.13.2), and the fan-out
+//! point by which one request goes to all of them (clause 7.4.14).
+
+use std::time::{Duration, Instant};
+
+use saegis_onem2m::json;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::{Scope, Target};
+
+use crate::access::decision::{Originator, demand};
+use crate::access::grants::Access;
+use crate::budget::{RequestBudget, Stop};
+use crate::error::Refusal;
+use crate::notification::answer::{Answer, Outcome};
+use crate::notification::message::Notification;
+use crate::notification::outbox;
+use crate::operation::error::OperationError;
+use crate::operation::execute::execute;
+use crate::operation::group::{FAN_OUT, is_local};
+use crate::record::Seconds;
+use crate::record::names::Reference;
+use crate::resource::address::{self, Place};
+use crate::resource::schema::MEMBERS;
+use crate::state::State;
+use crate::store::StoreError;
+
+/// Most bytes of the members' answers together.
+const MAX_ANSWERS: usize = 4 << 20;
+
+/// How long a request to a group is carried out until others have their turn; a member that is begun
+/// is finished.
+const TURN: Duration = Duration::from_millis(5);
+
+/// A request to a group that is being carried out at its members, one after the other.
+#[derive(Debug)]
+#[must_use]
+pub struct Continuation {
+    request: RequestPrimitive,
+    budget: RequestBudget,
+    /// What follows the fan-out point.
+    below: Vec<String>,
+    /// The members that are still to come.
+    members: std::vec::IntoIter<(String, Option<Reference>)>,
+    /// The members' answers as JSON, separated by commas.
+    parts: String,
+    /// The bytes of their contents.
+    bytes: usize,
+    notifications: Vec<Notification>,
+}
+
+impl Continuation {
+    /// The request to a member, and the address that its answer comes from.
+    fn part(&self, member: String) -> Option<(RequestPrimitive, String)> {
+        let target = Target::from_address(&member).ok()?;
+        let to = Target { scope: target.scope, resource: self.below(target.resource) };
+        Some((RequestPrimitive { to, ..self.request.clone() }, self.below(member)))
+    }
+
+    /// The address behind the fan-out point, below a member.
+    fn below(&self, member: String) -> String {
+        self.below.iter().fold(member, |below, name| format!("{below}/{name}"))
+    }
+
+    /// Adds a member's answer.
+    fn add(&mut self, from: String, answer: Answer) {
+        let Answer { mut response, notifications } = answer;
+        self.bytes += response.content.as_ref().map_or(0, |content| content.len());
+        if self.bytes > MAX_ANSWERS {
+            response.content = None;
+            if self.request.operation == Operation::Retrieve {
+                response.rsc = Rsc::NotAcceptable;
+            }
+        }
+        if !self.parts.is_empty() {
+            self.parts.push(',');
+        }
+        self.parts
+            .push_str(&json::response(&response, &from, self.request.from.as_deref()).to_string());
+        self.notifications.extend(notifications);
+        outbox::cut(&mut self.notifications);
+    }
+
+    /// The answer of all members.
+    fn answer(self) -> Answer {
+        let mut response = ResponsePrimitive::to(&self.request, Rsc::Ok);
+        let content = format!(r#"{{"m2m:agr":{{"m2m:rsp":[{}]}}}}"#, self.parts);
+        response.content = Some(content.into());
+        Answer { response, notifications: self.notifications }
+    }
+}
+
+/// Begins to carry a request out at each member of a group, each by itself: what one refuses,
+/// another may do. The answer is all their answers.
+pub(crate) fn begin(
+    state: &State,
+    request: &RequestPrimitive,
+    (group, below): (Target, Vec<String>),
+    budget: &RequestBudget,
+    now: Seconds,
+) -> Result<Outcome<Box<Continuation>>, Refusal> {
+    if below.iter().any(|segment| segment == FAN_OUT) {
+        return Err(Refusal::NotImplemented("a fan-out point behind another"));
+    }
+    if request.creates(ResourceType::Ae) || request.creates(ResourceType::AeAnnc) {
+        return Err(Refusal::NotAllowed("an AE does not register by way of a group"));
+    }
+    let members = members(state, request, &group, budget, now)?;
+    if members.is_empty() {
+        return Err(Refusal::NoMembers);
+    }
+    let work = Continuation {
+        request: request.clone(),
+        budget: budget.clone(),
+        below,
+        members: members.into_iter(),
+        parts: String::new(),
+        bytes: 0,
+        notifications: Vec::new(),
+    };
+    Ok(proceed(state, work, now))
+}
+
+/// Carries a request to a group out at the next members.
+pub(crate) fn proceed(
+    state: &State,
+    mut work: Continuation,
+    now: Seconds,
+) -> Outcome<Box<Continuation>> {
+    let turn = Instant::now() + TURN;
+    while let Some((address, member)) = work.members.next() {
+        let Some((part, from)) = work.part(address) else { continue };
+        match answer_member(state, part, member.as_ref(), &work, now) {
+            Ok(answer) => work.add(from, answer),
+            Err(reason) => return Outcome::Done(stop(state, work, from, reason)),
+        }
+        if Instant::now() >= turn && work.members.len() > 0 {
+            return Outcome::Pending(Box::new(work));
+        }
+    }
+    Outcome::Done(work.answer())
+}
+
+/// Carries a request to a group out at one member.
+fn answer_member(
+    state: &State,
+    part: RequestPrimitive,
+    member: Option<&Reference>,
+    work: &Continuation,
+    now: Seconds,
+) -> Result<Answer, Stop> {
+    if !is_local(&part.to, &state.settings) {
+        return Ok(state.refuse(&part, &Refusal::OtherCse).into());
+    }
+    // What is answered is written as the request that came.
+    let scope = match work.request.to.scope {
+        Scope::CseRelative => Scope::CseRelative,
+        _ => Scope::SpRelative(state.settings.cse_id.clone()),
+    };
+    let part = RequestPrimitive { to: Target { scope, ..part.to }, ..part };
+    match at_member(state, member, &part, work, now) {
+        Err(Refusal::Store(StoreError::Stopped(stop))) => Err(stop),
+        Err(refusal) => Ok(state.refuse(&part, &refusal).into()),
+        Ok(answer) => Ok(answer),
+    }
+}
+
+/// Ends a request to a group whose budget is used up at a member. What was retrieved until then
+/// is not answered. What was changed is, and that the other members were not asked.
+fn stop(state: &State, mut work: Continuation, from: String, reason: Stop) -> Answer {
+    let refusal = Refusal::from(StoreError::from(reason));
+    let changes = work.request.operation != Operation::Retrieve && !work.parts.is_empty();
+    if !changes || !matches!(reason, Stop::Deadline | Stop::Steps) {
+        return state.refuse(&work.request, &refusal).into();
+    }
+    let refused = state.refuse(&work.request, &refusal);
+    work.add(from, refused.clone().into());
+    while let Some((address, _)) = work.members.next() {
+        if let Some((_, from)) = work.part(address) {
+            work.add(from, refused.clone().into());
+        }
+    }
+    work.answer()
+}
+
+/// The members of a group, for one who may do with the group what is asked.
+fn members(
+    state: &State,
+    request: &RequestPrimitive,
+    group: &Target,
+    budget: &RequestBudget,
+    now: Seconds,
+) -> Result<Vec<(String, Option<Reference>)>, Refusal> {
+    let snapshot = state.store.snapshot(budget)?;
+    let read = snapshot.read();
+    let who = Originator::of_request(read, &state.settings, request, now)?;
+    let record = match address::resolve(read, &state.settings, group, now)? {
+        Place::Resource(found) if found.record.ty == ResourceType::Group => found.record,
+        Place::Resource(_) | Place::Instance { .. } => return Err(Refusal::NotFound),
+    };
+    let access = match request.operation {
+        Operation::Create => {
+            let number = request.resource_type.ok_or(Refusal::NoResourceType)?;
+            let ty = ResourceType::from_number(number).ok_or(Refusal::ResourceType(number))?;
+            Access::Create(ty)
+        }
+        Operation::Retrieve => Access::Retrieve,
+        Operation::Update => Access::Update,
+        Operation::Delete => Access::Delete,
+        Operation::Notify => {
+            return Err(Refusal::NotImplemented("notifications are not supported"));
+        }
+    };
+    demand(&who, access, &record)?;
+    let named = record.names.resources(MEMBERS);
+    let members = record.texts(MEMBERS).enumerate();
+    Ok(members.map(|(at, text)| (text.into(), named.get(at).cloned().flatten())).collect())
+}
+
+/// Carries a request out at the resource that was made a member, whoever has its name now.
+fn at_member(
+    state: &State,
+    member: Option<&Reference>,
+    request: &RequestPrimitive,
+    work: &Continuation,
+    now: Seconds,
+) -> Result<Answer, Refusal> {
+    let member = member.ok_or(Refusal::NotFound)?;
+    let found = member.find(state.store.snapshot(&work.budget)?.read(), now)?;
+    found.ok_or(Refusal::NotFound)?;
+    let to = Target { resource: work.below(member.address()), ..request.to.clone() };
+    let request = RequestPrimitive { to, ..request.clone() };
+    execute(state, &request, None, &work.budget, now).map_err(OperationError::into_refusal)
+}

@@ -1,0 +1,149 @@
+//! The members of a group, checked when they are named (TS-0004 clause 7.4.13.2).
+
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::Target;
+use serde_json::Value;
+
+use crate::access::decision::{Originator, may};
+use crate::access::grants::Access;
+use crate::error::Refusal;
+use crate::record::Record;
+use crate::request::context::Context;
+use crate::resource::address::{self, Place};
+use crate::resource::schema::AttributeError;
+use crate::settings::Settings;
+use crate::store::Read;
+
+/// The name of the fan-out point.
+pub(crate) const FAN_OUT: &str = "fopt";
+
+/// m2m:memberType: members of any types.
+const MIXED: u64 = 0;
+
+/// What becomes of a group with a member of another type than the group's
+/// (m2m:consistencyStrategy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strategy {
+    /// 1: it is left out.
+    AbandonMember,
+    /// 2: there is no such group.
+    AbandonGroup,
+    /// 3: the group is one of any types.
+    SetMixed,
+}
+
+/// The type of a member; none where it is at another CSE.
+fn type_of(
+    read: &dyn Read,
+    context: &Context<'_>,
+    who: &Originator<'_>,
+    member: &str,
+) -> Result<Option<ResourceType>, Refusal> {
+    let wrong = |why| Refusal::from(AttributeError::value("mid", why));
+    let target = Target::from_address(member)
+        .map_err(|_| wrong("has something that is no address of a resource"))?;
+    if fan_out_point(&target).is_some() {
+        return Err(Refusal::NotImplemented("a group's fan-out point can't be a member"));
+    }
+    if !is_local(&target, context.settings) {
+        return Ok(None);
+    }
+    let (seen, ty) = match address::resolve(read, context.settings, &target, context.now) {
+        Ok(Place::Resource(found)) => (may(who, Access::Retrieve, &found.record)?, found.record.ty),
+        Ok(Place::Instance { container, .. }) => {
+            (may(who, Access::Retrieve, &container.record)?, ResourceType::ContentInstance)
+        }
+        Err(Refusal::NotFound) => return Err(wrong("has an address where nothing is")),
+        Err(refusal) => return Err(refusal),
+    };
+    if seen { Ok(Some(ty)) } else { Err(Refusal::MemberHidden) }
+}
+
+pub(crate) fn is_local(target: &Target, settings: &Settings) -> bool {
+    target.is_at(&settings.cse_id, settings.service_provider.as_deref())
+}
+
+fn most(record: &Record) -> Result<u64, Refusal> {
+    match record.attributes.get("mnm").and_then(Value::as_u64) {
+        Some(most @ 1..) => Ok(most),
+        _ => Err(AttributeError::value("mnm", "must be a number from 1 upwards").into()),
+    }
+}
+
+/// Checks that a group has no more members than it may have now.
+///
+/// # Errors
+/// When it has.
+pub(crate) fn check_count(record: &Record) -> Result<(), Refusal> {
+    let members = record.attributes.get("cnm").and_then(Value::as_u64).unwrap_or(0);
+    if members > most(record)? { Err(Refusal::TooManyMembers) } else { Ok(()) }
+}
+
+/// Checks the members of a group that is to be stored, and enters what the CSE knows of them.
+///
+/// # Errors
+/// When there are too many, or one that is not there, that the originator may not see, or that is
+/// of a wrong type.
+pub(crate) fn check(
+    read: &dyn Read,
+    context: &Context<'_>,
+    record: &mut Record,
+) -> Result<(), Refusal> {
+    let who = context.originator(read)?;
+    let number = |name| record.attributes.get(name).and_then(Value::as_u64);
+    let mut wanted = number("mt").unwrap_or(MIXED);
+    let strategy = match number("csy") {
+        None | Some(1) => Strategy::AbandonMember,
+        Some(2) => Strategy::AbandonGroup,
+        Some(3) => Strategy::SetMixed,
+        Some(_) => return Err(AttributeError::value("csy", "must be 1, 2 or 3").into()),
+    };
+    let most = most(record)?;
+    let mut members: Vec<(String, Option<ResourceType>)> = Vec::new();
+    for member in record.attributes.get("mid").and_then(Value::as_array).into_iter().flatten() {
+        let member = member.as_str().unwrap_or_default();
+        if members.iter().all(|(there, _)| there != member) {
+            members.push((member.into(), type_of(read, context, &who, member)?));
+        }
+    }
+    if u64::try_from(members.len()).unwrap_or(u64::MAX) > most {
+        return Err(Refusal::TooManyMembers);
+    }
+    let fits = |ty: &Option<ResourceType>| ty.is_none_or(|ty| u64::from(ty.number()) == wanted);
+    if wanted != MIXED && !members.iter().all(|(_, ty)| fits(ty)) {
+        match strategy {
+            Strategy::AbandonMember => members.retain(|(_, ty)| fits(ty)),
+            Strategy::AbandonGroup => return Err(Refusal::MemberType),
+            Strategy::SetMixed => wanted = MIXED,
+        }
+    }
+    // What is at another CSE has not been looked at.
+    let validated = members.iter().all(|(_, ty)| ty.is_some());
+    let members: Vec<_> = members.into_iter().map(|(member, _)| member).collect();
+    let mut put = |name: &str, value: Value| record.attributes.insert(name.into(), value);
+    put("mt", wanted.into());
+    put(
+        "csy",
+        match strategy {
+            Strategy::AbandonMember => 1.into(),
+            Strategy::AbandonGroup => 2.into(),
+            Strategy::SetMixed => 3.into(),
+        },
+    );
+    put("cnm", members.len().into());
+    put("mid", members.into());
+    put("mtv", validated.into());
+    Ok(())
+}
+
+/// The address of a group whose fan-out point a target is, or is below, and what is behind it.
+pub(crate) fn fan_out_point(to: &Target) -> Option<(Target, Vec<String>)> {
+    let segments: Vec<_> = to.resource.split('/').collect();
+    let at = segments.iter().position(|s| *s == FAN_OUT)?;
+    let (group, rest) = segments.split_at(at);
+    if group.is_empty() {
+        return None;
+    }
+    let group = Target { scope: to.scope.clone(), resource: group.join("/") };
+    Some((group, rest.iter().skip(1).map(|s| (*s).into()).collect()))
+}

@@ -1,0 +1,318 @@
+//! The resource-ID of a resource that is created: for one that registers, the identifier that it
+//! gets, if nobody has it (TS-0001 clauses 10.2.2.2 and 10.2.2.7).
+
+use rand::distr::{Alphanumeric, SampleString};
+use saegis_onem2m::id::{CseId, From};
+use saegis_onem2m::resource::ResourceType;
+use serde_json::Value;
+
+use crate::access::grants::Access;
+use crate::error::Refusal;
+use crate::identifiers;
+use crate::notification::verification::Verified;
+use crate::operation::delete;
+use crate::record::{Attributes, Record, Seconds, alive};
+use crate::request::context::Context;
+use crate::resource::children::is_child;
+use crate::resource::schema::AttributeError;
+use crate::resource::{
+    address, ae_announcement, registrant, remote_cse, representation, service_subscription,
+};
+use crate::settings::{INFRASTRUCTURE, Settings};
+use crate::store::{Read, StoreError, Writer};
+
+/// Length of the random part of an identifier: 95 bits, which nobody guesses.
+const RANDOM: usize = 16;
+
+/// What is assigned to a resource that is created.
+pub(crate) struct Assigned {
+    /// Its resource-ID.
+    pub(crate) ri: String,
+    /// The AE or the CSE that the resource registers or announces, if it does.
+    pub(crate) registree: Option<Registree>,
+}
+
+/// An AE or a CSE that gets a resource of its own.
+pub(crate) enum Registree {
+    /// An AE that registers. Its AE-ID-Stem is the resource-ID.
+    Ae,
+    /// A CSE that registers.
+    Cse(CseId),
+    /// An AE that is registered at another CSE, which announces it.
+    AnnouncedAe {
+        /// The CSE.
+        cse: CseId,
+        /// The AE-ID-Stem.
+        stem: String,
+    },
+}
+
+impl Assigned {
+    /// Returns the owner of the resource: whose subtree it is, or is in.
+    pub(crate) fn owner(&self, parent: &Record) -> Option<String> {
+        match &self.registree {
+            None => parent.owner.clone(),
+            Some(Registree::Ae) => Some(self.ri.clone()),
+            Some(Registree::Cse(cse) | Registree::AnnouncedAe { cse, .. }) => Some(cse.to_string()),
+        }
+    }
+}
+
+/// Assigns a resource-ID to a resource of type `ty` that is created below `parent`.
+///
+/// # Errors
+/// Why there can be no such resource.
+pub(crate) fn assign(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    verified: Option<&Verified>,
+    ty: ResourceType,
+    parent: &Record,
+) -> Result<Assigned, Refusal> {
+    match ty {
+        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
+        // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
+        _ if !representation::hosts(context.settings, ty) => {
+            return Err(Refusal::NotAllowed("a CSE of this type has no such resources"));
+        }
+        _ if !is_child(ty, parent.ty) => {
+            return Err(Refusal::InvalidChild { child: ty, parent: parent.ty });
+        }
+        _ => {}
+    }
+    let (ri, registree) = match ty {
+        ResourceType::Ae => (registering_ae(writer, context)?, Some(Registree::Ae)),
+        ResourceType::RemoteCse => {
+            let cse = registering_cse(writer, context)?;
+            (remote_cse::ri_of(&cse), Some(Registree::Cse(cse)))
+        }
+        ResourceType::AeAnnc => {
+            let (cse, stem) = announced_ae(writer, context, parent)?;
+            (ae_announcement::ri_of(&stem), Some(Registree::AnnouncedAe { cse, stem }))
+        }
+        _ => match verified {
+            // Its targets know it by this.
+            Some(verified) => (verified.ri.clone(), None),
+            None => {
+                let short = ty.root().trim_start_matches("m2m:");
+                (fresh(writer.read(), &format!("{short}-"))?, None)
+            }
+        },
+    };
+    Ok(Assigned { ri, registree })
+}
+
+/// Returns the random part of an identifier.
+pub(crate) fn random() -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), RANDOM)
+}
+
+/// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
+/// resource-ID as well.
+fn registering_ae(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, Refusal> {
+    let from = context.request.from.as_deref().map(From::parse).transpose();
+    match from.map_err(Refusal::Originator)? {
+        // No preference: C-type, which the CSE may assign by itself.
+        None | Some(From::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
+        Some(From::AssignByServiceProvider) if context.settings.cse_type == INFRASTRUCTURE => {
+            Ok(fresh_stem(writer.read(), context.settings, context.now)?)
+        }
+        // Elsewhere the IN-CSE assigns it, by way of an announcement that this CSE has
+        // no means to send.
+        Some(From::AssignByServiceProvider) => {
+            Err(Refusal::NotImplemented("an S-type AE-ID can't be assigned here: ask for a C-type"))
+        }
+        Some(From::Stem(stem)) => {
+            claim(writer, context, stem)?;
+            Ok(stem.into())
+        }
+        Some(From::SpRelative(_) | From::Absolute { stem: None, .. }) => {
+            Err(Refusal::NotAllowed("a CSE does not register as an AE"))
+        }
+        Some(
+            From::SpRelativeAe { .. }
+            | From::SpRelativeAssign { .. }
+            | From::Absolute { stem: Some(_), .. },
+        ) => Err(Refusal::NoStem),
+    }
+}
+
+/// Makes sure that nobody has the AE-ID.
+///
+/// # Errors
+/// When somebody has.
+fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(), Refusal> {
+    if stem == context.settings.csebase_name {
+        return Err(Refusal::AeIdTaken);
+    }
+    if identifiers::may_be_ae(stem) {
+        // A CSE-ID and an S-type AE-ID look the same from elsewhere.
+        if is_cse(writer.read(), context.settings, stem, context.now)? {
+            return Err(Refusal::AeIdTaken);
+        }
+        if !make_way_for_ae(writer, stem, context.now)? {
+            return Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken));
+        }
+    }
+    match writer.read().get(stem)? {
+        None => Ok(()),
+        Some(r) if r.ty != ResourceType::Ae => Err(Refusal::AeIdTaken),
+        Some(r)
+            if context.request.creates(ResourceType::Ae)
+                && registrant::is_of_another(&r, context.request) =>
+        {
+            delete::make_way(writer, stem)
+        }
+        Some(r) if alive(r.expires, context.now) => {
+            Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
+        }
+        Some(_) => delete::make_way(writer, stem),
+    }
+}
+
+/// Whether that is the CSE-ID, without its slash, of a CSE that is registered.
+fn is_cse(
+    read: &dyn Read,
+    settings: &Settings,
+    bare: &str,
+    now: Seconds,
+) -> Result<bool, StoreError> {
+    Ok(remote_cse::of(read, settings, &format!("/{bare}"), now)?.is_some())
+}
+
+/// An S-type AE-ID-Stem that nobody has at this service provider, whose IN-CSE we are.
+fn fresh_stem(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<String, StoreError> {
+    loop {
+        let stem = fresh(read, "S")?;
+        if !is_cse(read, settings, &stem, now)? && ae_announcement::of(read, &stem, now)?.is_none()
+        {
+            return Ok(stem);
+        }
+    }
+}
+
+/// An identifier that nobody has.
+fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
+    loop {
+        let id = format!("{prefix}{}", random());
+        if read.get(&id)?.is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+/// The CSE that registers, if it may.
+///
+/// # Errors
+/// Why it may not.
+fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<CseId, Refusal> {
+    let settings = context.settings;
+    let from = context.request.from.as_deref().ok_or(Refusal::NoOriginator)?;
+    match From::parse(from).map_err(Refusal::Originator)? {
+        From::SpRelative(_) | From::Absolute { stem: None, .. } => {}
+        From::AssignByRegistrar
+        | From::AssignByServiceProvider
+        | From::Stem(_)
+        | From::SpRelativeAe { .. }
+        | From::SpRelativeAssign { .. }
+        | From::Absolute { stem: Some(_), .. } => {
+            return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
+        }
+    }
+    let cse = settings
+        .own_cse(from)
+        .ok_or(Refusal::NotImplemented("a CSE of another service provider can't register here"))?;
+    if cse == settings.cse_id {
+        return Err(Refusal::CseRegistered);
+    }
+    if identifiers::may_be_ae(cse.bare())
+        && (registrant::registered_ae(writer.read(), cse.bare(), context.now)?.is_some()
+            || ae_announcement::of(writer.read(), cse.bare(), context.now)?.is_some())
+    {
+        return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
+    }
+    let ri = remote_cse::ri_of(&cse);
+    if ri == settings.csebase_name {
+        return Err(Refusal::Conflict);
+    }
+    match writer.read().get(&ri)? {
+        None => {}
+        Some(r) if r.ty != ResourceType::RemoteCse => return Err(Refusal::Conflict),
+        Some(r) if alive(r.expires, context.now) => return Err(Refusal::CseRegistered),
+        Some(_) => delete::make_way(writer, &ri)?,
+    }
+    Ok(cse)
+}
+
+/// Whether no AE of that AE-ID-Stem is announced. Removes what is left of one that was.
+fn make_way_for_ae(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<bool, Refusal> {
+    if ae_announcement::of(writer.read(), stem, now)?.is_some() {
+        return Ok(false);
+    }
+    // It has expired, or what it is below has.
+    let ri = ae_announcement::ri_of(stem);
+    if writer.read().get(&ri)?.is_some() {
+        delete::make_way(writer, &ri)?;
+    }
+    Ok(true)
+}
+
+/// The AE that is announced, by its CSE and its AE-ID-Stem, if it may be announced below `parent`.
+///
+/// # Errors
+/// Why it may not.
+fn announced_ae(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    parent: &Record,
+) -> Result<(CseId, String), Refusal> {
+    let settings = context.settings;
+    let (cse, wanted) = ae_announcement::announcer(context.request)?;
+    let id = cse.to_string();
+    if remote_cse::of(writer.read(), settings, &id, context.now)?.is_none() {
+        return Err(Refusal::NoRegistree);
+    }
+    if parent.ty == ResourceType::RemoteCse && parent.owner.as_deref() != Some(&id) {
+        return Err(Refusal::NoPrivilege(Access::Create(ResourceType::AeAnnc).name()));
+    }
+    let stem = match wanted {
+        None => fresh_stem(writer.read(), settings, context.now)?,
+        Some(stem) => {
+            claim(writer, context, stem.as_str()).map_err(|refusal| match refusal {
+                // Whatever an AE is answered that registers here.
+                Refusal::AlreadyRegistered(_) => Refusal::AeAnnounced,
+                other => other,
+            })?;
+            stem.to_string()
+        }
+    };
+    if ae_announcement::ri_of(&stem) == settings.csebase_name {
+        return Err(Refusal::Conflict);
+    }
+    Ok((cse, stem))
+}
+
+/// The resource-ID that a node with a CSE-ID gets, if there is no other node of that CSE.
+///
+/// # Errors
+/// When there is, or the CSE is none of this service provider.
+pub(crate) fn subscribed_node(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    representation: &Attributes,
+) -> Result<Option<String>, Refusal> {
+    let Some(csi) = representation.get("csi").and_then(Value::as_str) else { return Ok(None) };
+    let cse = context.settings.own_cse(csi).ok_or_else(|| {
+        AttributeError::value("csi", "must be the CSE-ID of a CSE of this service provider")
+    })?;
+    let ri = service_subscription::ri_of(&cse);
+    if ri == context.settings.csebase_name
+        || address::by_id(writer.read(), &ri, context.now)?.is_some()
+    {
+        return Err(Refusal::NodeTaken);
+    }
+    if writer.read().get(&ri)?.is_some() {
+        delete::make_way(writer, &ri)?;
+    }
+    Ok(Some(ri))
+}

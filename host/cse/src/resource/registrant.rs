@@ -1,0 +1,101 @@
+//! The registrants of AEs: which credential registered an AE-ID, and the AE that has it now.
+
+use saegis_onem2m::primitive::RequestPrimitive;
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::target::Target;
+
+use crate::error::Refusal;
+use crate::identifiers::may_be_ae;
+use crate::record::names::{Reference, Registrants, wait_in};
+use crate::record::{Record, Seconds, alive};
+use crate::resource::address::{self, Found, Place};
+use crate::resource::ae_announcement;
+use crate::settings::Settings;
+use crate::store::{Read, StoreError};
+
+impl Reference {
+    pub(crate) fn of(record: &Record) -> Self {
+        Self { ri: record.ri.clone(), registrant: registrant_of(record), below: None }
+    }
+
+    /// The resource, if it is still there.
+    pub(crate) fn find(&self, read: &dyn Read, now: Seconds) -> Result<Option<Found>, StoreError> {
+        let found = address::by_id(read, &self.ri, now)?;
+        Ok(found.filter(|found| registrant_of(&found.record) == self.registrant))
+    }
+}
+
+/// The registrant that an attribute knows for a stem, once there is one.
+pub(crate) fn known(
+    read: &dyn Read,
+    registrants: Option<&Registrants>,
+    stem: &str,
+) -> Result<Option<String>, StoreError> {
+    let Some(known) = registrants.and_then(|registrants| registrants.get(stem)) else {
+        return Ok(None);
+    };
+    match wait_in(known) {
+        Some(wait) => read.first(stem, wait),
+        None => Ok(Some(known.clone())),
+    }
+}
+
+/// The registrant of what has a resource-ID that can be had again.
+fn registrant_of(record: &Record) -> Option<String> {
+    match record.ty {
+        ResourceType::Ae => record.registrant.as_ref().map(|registrant| registrant.id.clone()),
+        ResourceType::AeAnnc => ae_announcement::registrant(record),
+        _ => None,
+    }
+}
+
+/// Whether an AE got its AE-ID by registering and policy has given the AE-ID to another credential since,
+/// which a request comes with: that is another AE, which has to register.
+pub(crate) fn is_of_another(ae: &Record, request: &RequestPrimitive) -> bool {
+    match (&ae.registrant, &request.credential) {
+        (Some(registrant), Some(credential)) => {
+            registrant.learnt
+                && !credential.learns_ae_id
+                && registrant.id != credential.id.to_string()
+        }
+        _ => false,
+    }
+}
+
+/// The AE that is registered here with that AE-ID-Stem.
+pub(crate) fn registered_ae(
+    read: &dyn Read,
+    stem: &str,
+    now: Seconds,
+) -> Result<Option<Record>, StoreError> {
+    Ok(read.get(stem)?.filter(|r| r.ty == ResourceType::Ae && alive(r.expires, now)))
+}
+
+/// The registrant of an AE that is registered here, or announced.
+pub(crate) fn registrant(
+    read: &dyn Read,
+    stem: &str,
+    now: Seconds,
+) -> Result<Option<String>, StoreError> {
+    let record = match registered_ae(read, stem, now)? {
+        None if may_be_ae(stem) => ae_announcement::of(read, stem, now)?,
+        ae => ae,
+    };
+    Ok(record.as_ref().and_then(registrant_of))
+}
+
+/// The AE that a target leads to.
+pub(crate) fn ae_at(
+    read: &dyn Read,
+    settings: &Settings,
+    target: &Target,
+    now: Seconds,
+) -> Result<Option<Found>, StoreError> {
+    let located = ae_announcement::locate(read, target, now)?;
+    match address::resolve(read, settings, located.as_ref().unwrap_or(target), now) {
+        Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),
+        Ok(_) | Err(Refusal::NotFound) => Ok(None),
+        Err(Refusal::Store(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}

@@ -92,14 +92,14 @@ fn main() -> ExitCode {
     let code = match cli.command {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-            Ok(config) if config.authority.is_some() => {
+            Ok(config) if config.role.is_maf() => {
                 complain("this is the configuration of a MAF; it runs as saegis maf", BAD_INPUT)
             }
             Ok(config) => serve(&runtime, &gateway.config, config),
         },
         Command::Maf(args) => match config::Config::load(&args.config) {
             Err(faults) => complain(&faults.to_string(), BAD_INPUT),
-            Ok(config) => match (&args.reencrypt, &config.authority) {
+            Ok(config) => match (&args.reencrypt, config.role.maf()) {
                 (_, None) => complain("this is no MAF's configuration: it has no [maf]", BAD_INPUT),
                 (Some(new), Some(authority)) => match maf_store::reencrypt(authority, new) {
                     Ok(()) => {
@@ -191,7 +191,7 @@ async fn look(file: &Path) -> Result<Policy, Faults> {
     if let Err(e) = saegis_handshake::psk::Server::new(&config.listen.suites) {
         faults.push(saegis_policy::Fault::of(file, e.to_string()));
     }
-    if let Some(Err(Faults(found))) = config.authority.as_ref().map(maf_store::check) {
+    if let Some(Err(Faults(found))) = config.role.maf().map(maf_store::check) {
         faults.extend(found);
     }
     if let Err(Faults(found)) = private_state::inspect(file, &config) {

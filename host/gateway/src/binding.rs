@@ -1,3 +1,3 @@
-//! Bindings: each decodes request primitives from its protocol and encodes the responses.
+//! AeIdStore: each decodes request primitives from its protocol and encodes the responses.
 
 pub mod http;

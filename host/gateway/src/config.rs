@@ -30,7 +30,7 @@ pub use load::{Loaded, read};
 pub use modules::Modules;
 pub use peer::{Peer, check_means, shared_if_there};
 
-use crate::backend::RequestLimits;
+use crate::backend::embedded::RequestLimits;
 use crate::notification::resolver::Allowed;
 
 /// The configuration of a gateway. Paths in it are relative to its own folder.
@@ -59,9 +59,9 @@ pub struct Config {
     /// MAFs whose keys are taken.
     #[serde(default)]
     pub maf: Vec<crate::config::maf::At>,
-    /// The MAF that this is, in place of a CSE.
+    /// Whether this is a CSE or a MAF.
     #[serde(skip)]
-    pub authority: Option<crate::config::maf::Authority>,
+    pub role: Role,
     /// The embedded registrar.
     #[serde(default)]
     pub registrar: Registrar,
@@ -77,9 +77,9 @@ pub struct Config {
     /// Administration.
     #[serde(default)]
     pub admin: Admin,
-    /// Bounds.
+    /// Limits.
     #[serde(default)]
-    pub limits: Bounds,
+    pub limits: Limits,
     /// The log.
     #[serde(default)]
     pub log: Log,
@@ -95,6 +95,39 @@ pub struct Config {
     /// The file that this was read from.
     #[serde(skip)]
     pub file: Option<ConfigurationFile>,
+}
+
+/// What this process is.
+#[derive(Default)]
+pub enum Role {
+    /// A gateway, which is a CSE.
+    #[default]
+    Cse,
+    /// An M2M Authentication Function.
+    Maf(maf::Authority),
+}
+
+impl Role {
+    /// Whether it is a MAF.
+    pub fn is_maf(&self) -> bool {
+        self.maf().is_some()
+    }
+
+    /// The same, to change it.
+    pub fn maf_mut(&mut self) -> Option<&mut maf::Authority> {
+        match self {
+            Self::Cse => None,
+            Self::Maf(maf) => Some(maf),
+        }
+    }
+
+    /// The configuration of the MAF, where it is one.
+    pub fn maf(&self) -> Option<&maf::Authority> {
+        match self {
+            Self::Cse => None,
+            Self::Maf(maf) => Some(maf),
+        }
+    }
 }
 
 /// Where associations are taken.
@@ -298,10 +331,10 @@ impl Default for Admin {
     }
 }
 
-/// Bounds on connections and requests.
+/// Limits on connections and requests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Bounds {
+pub struct Limits {
     /// Associations at a time.
     pub connections: usize,
     /// Handshakes under way at a time, beside the associations.
@@ -311,7 +344,7 @@ pub struct Bounds {
     /// Handshakes of one peer address, or network, that may fail in a minute; until some of them
     /// are a minute old, further connections of it are closed.
     pub failed_handshakes_per_minute: u32,
-    /// Live associations of one credential; one more ends the oldest.
+    /// ActiveAssociation associations of one credential; one more ends the oldest.
     pub associations_per_credential: usize,
     /// For the client's first flight, in seconds.
     pub first_flight_seconds: u64,
@@ -343,7 +376,7 @@ pub struct Bounds {
     pub drain_seconds: u64,
 }
 
-impl Default for Bounds {
+impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
@@ -368,7 +401,7 @@ impl Default for Bounds {
     }
 }
 
-impl Bounds {
+impl Limits {
     /// The time for the first flight of a handshake.
     pub fn first_flight(&self) -> Duration {
         Duration::from_secs(self.first_flight_seconds)

@@ -3,5 +3,6 @@
 pub mod ae_connections;
 mod batches;
 pub mod relay;
+pub mod relay_address;
 pub mod resolver;
 pub mod sender;

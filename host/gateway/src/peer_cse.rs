@@ -11,16 +11,15 @@ use saegis_certificate::Flavour;
 use saegis_onem2m::id::{CredentialId, CseId, From};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::target::{Scope, Target};
+use saegis_onem2m::target::Scope;
 use saegis_policy::Policy;
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, Peer};
 use crate::keyed_limiter::{KeyedLimiter, KeyedPermit};
-pub use registration::{Registration, Standing, keep, own_request, reason};
+pub use registration::{Registration, Standing, keep, own_request};
 pub use saegis_client::NoAnswer;
 use saegis_client::{Endpoint, PeerClient};
-use saegis_onem2m::cse::Cse;
 
 /// Requests of one credential that are under way to one CSE at a time.
 const OF_ONE: usize = 8;
@@ -162,27 +161,5 @@ impl Remote {
             _ => return false,
         };
         cse == self.peer.cse_id.bare() || (self.peer.register && cse != self.own.bare())
-    }
-}
-
-/// The From of a request that leaves for another CSE: the AE-ID-Stem of an AE that is registered here
-/// is made SP-relative (TS-0001 clause 7.2), all else is so already.
-pub fn outward(own: &Cse, from: &str) -> String {
-    match From::parse(from) {
-        Ok(From::Stem(stem)) if stem.starts_with('S') => format!("/{stem}"),
-        Ok(From::Stem(stem)) => format!("{}/{stem}", own.cse_id),
-        _ => from.into(),
-    }
-}
-
-/// The CSE that a target of this service provider is at; none, where it is of another.
-pub fn cse_of<'a>(own: &Cse, to: &'a Target) -> Option<&'a CseId> {
-    match &to.scope {
-        Scope::CseRelative => None,
-        Scope::SpRelative(cse) => Some(cse),
-        Scope::Absolute { sp, cse } => {
-            let ours = own.service_provider.as_deref();
-            ours.is_some_and(|ours| ours.eq_ignore_ascii_case(sp)).then_some(cse)
-        }
     }
 }

@@ -1,5 +1,117 @@
-//! Security associations: which there are, whether they still hold, and the AE-IDs that they learned.
+//! Security associations: which there are, whether they still hold, the AE-IDs that they learned, and
+//! the state that their requests share.
 
 pub mod ae_id_store;
 pub mod registry;
+pub mod response_memory;
 pub mod revalidation;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use saegis_onem2m::exported::Exported;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::registry::ActiveAssociation;
+use self::response_memory::Share;
+
+/// Maximum number of originators whose allowance one association remembers.
+const MAX_ALLOWANCES: usize = 16;
+
+/// An established association, as its requests see it.
+pub struct Session {
+    /// The association.
+    pub active: Arc<ActiveAssociation>,
+    /// The originators that policy has allowed.
+    pub allowances: Mutex<AllowanceCache>,
+    /// The key that was exported from the TLS session, at a MAF.
+    pub exported: Option<Exported>,
+    /// Whether that key has been registered.
+    pub key_is_registered: AtomicBool,
+    /// The memory that the credential may use for large responses.
+    pub response_memory: Share,
+    /// Canceled when a response that was not read had to make room for others.
+    pub evicted: CancellationToken,
+    /// Requests that were acknowledged and are being carried out.
+    pub acknowledged: TaskTracker,
+    /// Counts the association. Requests that outlive their connection hold it too.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// The session of an association, which counts with `permit`.
+    pub fn new(
+        active: Arc<ActiveAssociation>,
+        exported: Option<Exported>,
+        response_memory: Share,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            active,
+            allowances: Mutex::default(),
+            exported,
+            key_is_registered: AtomicBool::new(false),
+            response_memory,
+            evicted: CancellationToken::new(),
+            acknowledged: TaskTracker::new(),
+            _permit: permit,
+        }
+    }
+
+    /// Whether requests that were acknowledged are being carried out.
+    pub fn has_acknowledged(&self) -> bool {
+        !self.acknowledged.is_empty()
+    }
+
+    /// Waits until all acknowledged requests are carried out. The connection takes no more requests.
+    pub async fn acknowledged_are_done(&self) {
+        self.acknowledged.close();
+        self.acknowledged.wait().await;
+    }
+}
+
+/// The originators that policy allowed, for as long as the generation lasts.
+#[derive(Default)]
+pub struct AllowanceCache {
+    generation: u64,
+    originators: Vec<String>,
+}
+
+impl AllowanceCache {
+    /// Whether an originator is allowed in a generation.
+    pub fn allows(&self, generation: u64, originator: &str) -> bool {
+        self.generation == generation && self.originators.iter().any(|o| o == originator)
+    }
+
+    /// Remembers that an originator is allowed in a generation.
+    pub fn insert(&mut self, generation: u64, originator: &str) {
+        if self.generation != generation {
+            *self = Self { generation, originators: Vec::new() };
+        }
+        if self.originators.len() < MAX_ALLOWANCES && !self.allows(generation, originator) {
+            self.originators.push(originator.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allowances_are_kept_for_one_generation_and_bounded() {
+        let mut allowances = AllowanceCache::default();
+        allowances.insert(1, "Ca");
+        assert!(allowances.allows(1, "Ca"));
+        assert!(!allowances.allows(1, "Cb"));
+        assert!(!allowances.allows(2, "Ca"));
+        allowances.insert(2, "Cb");
+        assert!(!allowances.allows(2, "Ca"));
+        for n in 0..100 {
+            allowances.insert(2, &format!("C{n}"));
+        }
+        assert_eq!(allowances.originators.len(), MAX_ALLOWANCES);
+    }
+}

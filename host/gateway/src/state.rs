@@ -10,17 +10,20 @@ use saegis_handshake::{EngineError, certificate, psk};
 use saegis_onem2m::id::AeIdStem;
 use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
 
-use crate::backend::{Remote, Upstream};
-use crate::config::Config;
+use crate::backend::Backend;
+use crate::backend::embedded::EmbeddedBackend;
+use crate::backend::maf::MafBackend;
+use crate::backend::remote::RemoteBackend;
+use crate::config::{Config, Role};
 use crate::maf_keys::fetcher::Keys;
 use crate::notification::ae_connections::Aes;
-use crate::notification::relay::RelayAddress;
+use crate::notification::relay_address::RelayAddress;
 use crate::notification::resolver::Targets;
 use crate::notification::sender::Notifier;
 use crate::peer_cse::PeerCses;
-use crate::pipeline::response_memory::Answers;
-use crate::session::ae_id_store::Bindings;
+use crate::session::ae_id_store::AeIdStore;
 use crate::session::registry::Associations;
+use crate::session::response_memory::Answers;
 use crate::subscription::source::Source;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::Written;
@@ -37,7 +40,7 @@ pub struct Gateway {
     /// The engines for certificates, with what they were set up by.
     certificates: Mutex<Option<(Arc<Certificates>, Arc<certificate::Server>)>>,
     /// The CSE behind.
-    pub upstream: Upstream,
+    pub backend: Backend,
     /// Other CSEs.
     pub cses: Arc<PeerCses>,
     /// The AEs that have been here.
@@ -47,17 +50,17 @@ pub struct Gateway {
     /// The live associations.
     pub associations: Associations,
     /// The room for large answers.
-    pub answers: Answers,
+    pub response_memory: Answers,
     /// Where the service subscription's rules are.
     pub rules: Arc<Source>,
     /// The AE-IDs that credentials have got by registering.
-    pub bindings: Bindings,
+    pub ae_ids: AeIdStore,
     /// What is counted.
     pub metrics: Metrics,
     /// Log and audit trails.
     pub written: Written,
-    /// Where what the CSE behind sends to AEs is taken, once it is.
-    pub door: OnceLock<RelayAddress>,
+    /// The address of the notification relay, once it listens.
+    pub relay_address: Arc<OnceLock<RelayAddress>>,
     stopping: AtomicBool,
     next_association: AtomicU64,
 }
@@ -97,7 +100,7 @@ impl Gateway {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
         let psk = psk::Server::new(&config.listen.suites)
             .map_err(|e| own(format!("listen.suites: {e}")))?;
-        let psk = if config.authority.is_some() { psk.exporting() } else { psk };
+        let psk = if config.role.is_maf() { psk.exporting() } else { psk };
         let metrics =
             Metrics::new(written.clone(), recording.map(|recording| recording.lost.clone()));
         let observer = Arc::new(metrics.calls());
@@ -118,14 +121,16 @@ impl Gateway {
         let targets = Targets::new(config.notifications.targets.clone());
         let (suites, known) = (config.listen.suites.clone(), bindings.clone());
         let aes = Aes::new(policy.clone(), known, targets.clone(), suites, patience);
-        let upstream = match (&config.authority, &config.upstream) {
-            (Some(authority), _) => Upstream::Maf(crate::backend::maf_store::open(authority)?),
-            (None, Some(upstream)) => Upstream::Remote(Box::new(Remote::new(
+        let backend = match (&config.role, &config.upstream) {
+            (Role::Maf(maf), _) => {
+                Backend::Maf(MafBackend::new(crate::backend::maf_store::open(maf)?))
+            }
+            (Role::Cse, Some(upstream)) => Backend::Remote(RemoteBackend::new(
                 upstream.url.clone(),
                 config.cse.cse_id.clone(),
                 config.limits.content_bytes,
-            ))),
-            (None, None) => {
+            )),
+            (Role::Cse, None) => {
                 let (own, targets) = (config.cse.clone(), targets.clone());
                 let notifier = Notifier::new(own, targets, aes.clone(), cses.clone(), patience);
                 let registrar = Arc::new(open_registrar(&config, &bindings)?);
@@ -137,13 +142,14 @@ impl Gateway {
                     let what = format!("bindings.store: {e}");
                     Faults(vec![Fault::of(&config.bindings.store, what)])
                 })?;
-                Upstream::embedded(registrar, notifier, config.limits.requests())
+                let limits = config.limits.requests();
+                Backend::Embedded(EmbeddedBackend::new(registrar, notifier, limits))
             }
         };
         let rules = Source::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
-            upstream.registrar(),
+            backend.cse(),
             cses.registrar(),
         );
         Ok(Self {
@@ -154,16 +160,16 @@ impl Gateway {
             maf_keys,
             policy,
             psk,
-            upstream,
+            backend,
             associations: Associations::new(config.limits.associations_per_credential),
-            answers: Answers::new(
+            response_memory: Answers::new(
                 config.limits.answer_bytes,
                 config.limits.answer_bytes_per_credential,
             ),
-            bindings,
+            ae_ids: bindings,
             metrics,
             written,
-            door: OnceLock::new(),
+            relay_address: Arc::default(),
             stopping: AtomicBool::new(false),
             config,
             next_association: AtomicU64::new(1),
@@ -189,7 +195,7 @@ impl Gateway {
         }
         let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
         // A MAF's clients may have it register what the session exports.
-        let engine = if self.config.authority.is_some() { engine.exporting() } else { engine };
+        let engine = if self.config.role.is_maf() { engine.exporting() } else { engine };
         let engine = Arc::new(engine);
         *kept = Some((certificates.clone(), engine.clone()));
         Ok(Some(engine))
@@ -205,18 +211,15 @@ impl Gateway {
         if self.stopping.load(Ordering::Relaxed) {
             return Readiness::Stopping;
         }
-        match &self.upstream {
-            Upstream::Embedded { registrar, .. } if registrar.store_fails() => {
-                Readiness::StoreFails
+        if self.backend.store_fails() {
+            return Readiness::StoreFails;
+        }
+        match self.policy.disk_state().behind() {
+            None => Readiness::Ready,
+            Some((since, how)) => {
+                let is_ready = !self.config.policy.unready_when_behind;
+                Readiness::PolicyBehind { since, how, is_ready }
             }
-            Upstream::Maf(maf) if maf.store_fails() => Readiness::StoreFails,
-            _ => match self.policy.disk_state().behind() {
-                None => Readiness::Ready,
-                Some((since, how)) => {
-                    let is_ready = !self.config.policy.unready_when_behind;
-                    Readiness::PolicyBehind { since, how, is_ready }
-                }
-            },
         }
     }
 
@@ -226,11 +229,11 @@ impl Gateway {
     }
 }
 
-fn open_bindings(config: &Config) -> Result<Bindings, Faults> {
+fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {
     let file = &config.bindings.store;
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     make_folder(file).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
-    Bindings::open(file).map_err(|e| fault(format!("bindings.store: {e}")))
+    AeIdStore::open(file).map_err(|e| fault(format!("bindings.store: {e}")))
 }
 
 fn make_folder(of: &Path) -> std::io::Result<()> {
@@ -240,7 +243,7 @@ fn make_folder(of: &Path) -> std::io::Result<()> {
     }
 }
 
-fn open_registrar(config: &Config, bindings: &Bindings) -> Result<EmbeddedCse, Faults> {
+fn open_registrar(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults> {
     let store = &config.registrar.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;

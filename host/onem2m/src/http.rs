@@ -4,7 +4,8 @@
 //! primitive, so nothing that was not understood can reach an upstream.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 
 use crate::parameter::{Parameter, Parameters};
@@ -193,6 +194,18 @@ fn request_parts(
     })
 }
 
+/// Reads a request as a server receives it, with its Host.
+///
+/// # Errors
+/// Why it is no request primitive, with the code to answer.
+pub fn read_server_request(parts: &Parts, body: Bytes) -> Result<RequestPrimitive, BindingError> {
+    let request = read_request(&parts.method, &parts.uri, &parts.headers, body)?;
+    match check_host(parts.version, &parts.headers) {
+        Ok(()) => Ok(request),
+        Err(e) => Err(BindingError { request_id: Some(request.request_id), ..e }),
+    }
+}
+
 /// The parts of the HTTP request that carries `request` to the CSE `at`.
 ///
 /// # Errors
@@ -313,6 +326,19 @@ pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
         out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     }
     out
+}
+
+/// The HTTP response that a server answers a request of that operation with.
+#[must_use]
+pub fn write_server_response(
+    response: ResponsePrimitive,
+    operation: Option<Operation>,
+) -> http::Response<Bytes> {
+    let mut response = write_response(response);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, allowed_methods(operation));
+    }
+    response
 }
 
 /// The value of a field that may stand once: visible ASCII and spaces, bounded.
@@ -465,10 +491,7 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
 }
 
 /// Checks that a request of HTTP/1.1 has one Host, and that it is a host (RFC 9112 clause 3.2).
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError> {
+fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError> {
     match single(headers, HOST.as_str())? {
         None if version < Version::HTTP_11 => Ok(()),
         None => Err(bad("the header Host is missing, which HTTP/1.1 requires (RFC 9112)")),
@@ -485,8 +508,7 @@ pub fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingEr
 
 /// The value of the header field Allow (RFC 9110 clause 15.5.6) in an answer with the status 405: the
 /// methods of the binding without that of `refused`, where the request had one of them.
-#[must_use]
-pub fn allowed_methods(refused: Option<Operation>) -> HeaderValue {
+fn allowed_methods(refused: Option<Operation>) -> HeaderValue {
     HeaderValue::from_static(match refused {
         None => "GET, POST, PUT, DELETE",
         Some(Operation::Create | Operation::Notify) => "GET, PUT, DELETE",

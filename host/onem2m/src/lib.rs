@@ -15,6 +15,8 @@ pub mod kdf;
 #[cfg(feature = "host")]
 pub mod association;
 #[cfg(feature = "host")]
+pub mod attribute;
+#[cfg(feature = "host")]
 pub mod credential;
 #[cfg(feature = "host")]
 pub mod cse;
@@ -30,6 +32,8 @@ pub mod parameter;
 pub mod primitive;
 #[cfg(feature = "host")]
 pub mod resource;
+#[cfg(feature = "host")]
+pub mod routing;
 #[cfg(feature = "host")]
 pub mod schedule;
 #[cfg(feature = "host")]

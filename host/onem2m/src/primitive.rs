@@ -189,6 +189,12 @@ impl ResponsePrimitive {
         let why = content.get("m2m:dbg")?.as_str()?;
         Some(why.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect())
     }
+
+    /// The reason of a refusal, or that there is none.
+    #[must_use]
+    pub fn reason_or_none(&self) -> String {
+        self.reason().unwrap_or_else(|| "the CSE gave no reason".into())
+    }
 }
 
 /// A representation: a JSON object, and the originators that it names.

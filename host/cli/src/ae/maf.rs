@@ -137,7 +137,7 @@ async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
 }
 
 fn refused(answer: &saegis_onem2m::primitive::ResponsePrimitive) -> AeError {
-    AeError::Refused { rsc: answer.rsc, why: saegis_gateway::peer_cse::reason(answer) }
+    AeError::Refused { rsc: answer.rsc, why: answer.reason_or_none() }
 }
 
 /// Writes a key to its file, which is there whole or not at all.

@@ -7,7 +7,7 @@ use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::backend::{Upstream, as_ae};
+use crate::backend::{Backend, as_ae};
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
@@ -18,30 +18,29 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
         return json!({ "error": format!("{ae_id} is not an AE-ID-Stem such as Clight-AE1") });
     };
     let why = "the gateway's owner removed its AE";
-    let patience = Duration::from_secs(gateway.config.limits.upstream_seconds);
+    let timeout = Duration::from_secs(gateway.config.limits.upstream_seconds);
     // Held to the end, so that its credential does not register anew between the steps.
-    let Some(_removal) = gateway.bindings.begin_removal(&stem, 2 * patience).await else {
+    let Some(_removal) = gateway.ae_ids.begin_removal(&stem, 2 * timeout).await else {
         return json!({ "error": format!("{stem} is being registered or deleted; try again") });
     };
-    let holder = gateway.bindings.bound_to(&stem);
-    let deleted = match &gateway.upstream {
-        Upstream::Embedded { registrar, .. } => {
-            let (registrar, stem) = (registrar.clone(), stem.clone());
-            let remove = move || registrar.remove_ae(&stem, None);
-            match tokio::task::spawn_blocking(remove).await {
+    let holder = gateway.ae_ids.bound_to(&stem);
+    let deleted = match &gateway.backend {
+        Backend::Embedded(embedded) => {
+            let stem = stem.clone();
+            match embedded.run(move |cse| cse.remove_ae(&stem, None)).await {
                 Ok(Ok(deleted)) => deleted,
                 Ok(Err(error)) => return json!({ "error": error.to_string() }),
                 Err(error) => return json!({ "error": error.to_string() }),
             }
         }
-        Upstream::Remote(remote) => {
-            let places = holder.as_ref().map(|holder| gateway.bindings.places(holder));
+        Backend::Remote(remote) => {
+            let places = holder.as_ref().map(|holder| gateway.ae_ids.places(holder));
             let place = places.unwrap_or_default().into_iter().next();
             let place = place.unwrap_or_else(|| stem.to_string());
             let Some(request) = as_ae(Operation::Delete, &place, &stem) else {
                 return json!({ "error": format!("{place} is not an address of a resource") });
             };
-            let response = remote.handle(request, patience).await;
+            let response = remote.handle(request, timeout).await;
             match response.rsc {
                 Rsc::Deleted => true,
                 Rsc::NotFound => false,
@@ -53,16 +52,16 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
                 }
             }
         }
-        Upstream::Maf(_) => return json!({ "error": "a MAF has no AEs" }),
+        Backend::Maf(_) => return json!({ "error": "a MAF has no AEs" }),
     };
     if deleted {
         audit::ae_removed(&stem);
     }
     // An AE whose AE-ID the registrar chose may have been bound meanwhile.
-    let holder = gateway.bindings.bound_to(&stem);
+    let holder = gateway.ae_ids.bound_to(&stem);
     let Some(holder) = holder else { return json!({ "deleted": deleted, "freed": null }) };
     let generation = gateway.policy.current();
-    let bindings = &gateway.bindings;
+    let bindings = &gateway.ae_ids;
     match gateway.associations.try_free(bindings, &holder, &generation, why).await {
         Ok(_) => json!({ "deleted": deleted, "freed": holder.to_string() }),
         Err(error) => json!({ "error": error.to_string() }),

@@ -10,6 +10,7 @@ use saegis_policy::{DiskState, Generation, Policy};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::notification::relay_address::RelayAddress;
 use crate::state::Gateway;
 use crate::telemetry::warnings;
 
@@ -17,7 +18,7 @@ use crate::telemetry::warnings;
 pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
     let config = &gateway.config;
     let generation = gateway.policy.current();
-    let behind = match (&config.authority, &config.upstream) {
+    let behind = match (config.role.maf(), &config.upstream) {
         (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, saegis_policy::Shown(&maf.store)),
         (None, Some(upstream)) => format!("the CSE at {}", upstream.url),
         (None, None) => {
@@ -30,10 +31,8 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
         format!("  TLS         {address}"),
         format!("  behind it   {behind}"),
     ];
-    let door = gateway.door.get();
-    lines.extend(
-        door.map(|door| format!("  for AEs     http://{}, from the CSE behind", door.address())),
-    );
+    let relay = gateway.relay_address.get().map(RelayAddress::address);
+    lines.extend(relay.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
     lines.extend(policy(&generation));
     lines

@@ -177,7 +177,7 @@ async fn carry_out(
         Request::Associations => {
             let mut all = gateway.associations.all();
             all.sort_by_key(|live| live.association.id);
-            let one = |live: &Arc<crate::session::registry::Live>| {
+            let one = |live: &Arc<crate::session::registry::ActiveAssociation>| {
                 let association = &live.association;
                 json!({
                     "id": association.id,
@@ -236,7 +236,7 @@ async fn carry_out(
                     "since": timestamp::format(binding.since),
                 })
             };
-            let all = gateway.bindings.all().into_iter().map(one);
+            let all = gateway.ae_ids.all().into_iter().map(one);
             json!({ "bindings": all.collect::<Vec<_>>() })
         }
         Request::FreeBinding { credential_id } => {
@@ -244,8 +244,8 @@ async fn carry_out(
                 return json!({ "error": format!("{credential_id} is no Credential-ID") });
             };
             let why = "the gateway's owner asked for it";
-            let Gateway { associations, bindings, .. } = &**gateway;
-            match associations.try_free(bindings, &credential, &generation, why).await {
+            let Gateway { associations, ae_ids, .. } = &**gateway;
+            match associations.try_free(ae_ids, &credential, &generation, why).await {
                 Ok(freed) => json!({ "freed": freed }),
                 Err(error) => json!({ "error": error.to_string() }),
             }

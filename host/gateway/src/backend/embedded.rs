@@ -1,4 +1,260 @@
-//! The embedded CSE as a backend.
+//! The embedded CSE as the backend.
 
 pub mod places;
 pub mod threads;
+mod work;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use saegis_cse::{
+    Answer, Checked, EmbeddedCse, Handled, LongPoll, Recipients, RequestBudget, SWEEP_BATCH,
+    StoreError,
+};
+use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
+
+use self::places::{Places, UnderWay};
+use self::work::Work;
+use crate::backend::{Asker, Outcome};
+use crate::keyed_limiter::{KeyedLimiter, KeyedPermit};
+use crate::notification::sender::Notifier;
+
+/// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
+/// and long ones that only read. The long ones give way to all others, and share the processors among
+/// themselves.
+const WRITERS: usize = 8;
+const LONG_READERS: usize = 8;
+
+/// Short requests for each processor that only read, at a time: one computes, and one may wait for the
+/// disk.
+const READERS: usize = 2;
+
+/// Maximum number of acknowledged requests whose results are not sent yet.
+const MAX_ACKNOWLEDGED: usize = 256;
+
+/// Maximum time that an AE waits at its polling channel.
+const MAX_POLL: Duration = Duration::from_secs(60);
+
+/// Interval between removals of expired resources.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What each request to the embedded CSE may use.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Time, in which it waits for its turn too.
+    pub time: Duration,
+    /// Look-ups in the store.
+    pub steps: u64,
+    /// Requests of one credential that are carried out at a time.
+    pub per_credential: usize,
+}
+
+/// The embedded CSE, and the resources that its requests share.
+pub struct EmbeddedBackend {
+    cse: Arc<EmbeddedCse>,
+    shared: Shared,
+    notifier: Arc<Notifier>,
+}
+
+/// What requests share.
+struct Shared {
+    limits: RequestLimits,
+    under_way: Arc<UnderWay>,
+    readers: Arc<Places>,
+    long_readers: Arc<Places>,
+    writers: Arc<Places>,
+    /// Requests that are acknowledged, and whose results are not sent yet: of each credential, and
+    /// how many more there may be of all.
+    acknowledged: KeyedLimiter<CredentialId>,
+    may_acknowledge: Arc<Semaphore>,
+}
+
+/// Sends the result of a request that was acknowledged.
+pub struct ResultSender {
+    cse: Arc<EmbeddedCse>,
+    notifier: Arc<Notifier>,
+    recipients: Recipients,
+    _permits: (KeyedPermit<CredentialId>, OwnedSemaphorePermit),
+}
+
+impl EmbeddedBackend {
+    /// An opened CSE, whose notifications `notifier` sends.
+    pub fn new(cse: Arc<EmbeddedCse>, notifier: Arc<Notifier>, limits: RequestLimits) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let shared = Shared {
+            limits,
+            under_way: UnderWay::new(limits.per_credential),
+            readers: Places::new(READERS * processors),
+            long_readers: Places::new(LONG_READERS),
+            writers: Places::new(WRITERS),
+            acknowledged: KeyedLimiter::new(limits.per_credential),
+            may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
+        };
+        Self { cse, shared, notifier }
+    }
+
+    /// The CSE itself, whose methods block on the disk.
+    pub fn cse(&self) -> &Arc<EmbeddedCse> {
+        &self.cse
+    }
+
+    /// Runs `work` with the CSE on a thread that may block on the disk.
+    ///
+    /// # Errors
+    /// When the work panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EmbeddedCse) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let cse = self.cse.clone();
+        tokio::task::spawn_blocking(move || work(&cse)).await
+    }
+
+    /// Decides whether a request is acknowledged that is carried out later: the CSE knows a way to each
+    /// target of its result, and the gateway may send there.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn accept(
+        &self,
+        request: RequestPrimitive,
+        asker: Asker<'_>,
+    ) -> Result<(RequestPrimitive, ResultSender), Box<ResponsePrimitive>> {
+        let (id, release) = (request.request_id.clone(), request.release.clone());
+        let refuse = |rsc, why: &str| {
+            Box::new(ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why))
+        };
+        let own = self.shared.acknowledged.take(asker.credential);
+        let permit = self.shared.may_acknowledge.clone().try_acquire_owned().ok();
+        let Some(permits) = own.zip(permit) else {
+            let why = "too many results are still to be sent: wait for them";
+            return Err(refuse(Rsc::NotAcceptable, why));
+        };
+        let mut work = Work::new(&self.cse, &self.shared, asker, &request);
+        let _stop = work.cancel_on_drop();
+        let accept = move |at: &EmbeddedCse, budget: &RequestBudget| {
+            at.accept(request, budget, SystemTime::now())
+        };
+        let accepted = match work.enter_and(accept).await {
+            Ok(accepted) => accepted?,
+            Err(rsc) => return Err(refuse(rsc, "the CSE could not do it in time")),
+        };
+        for there in accepted.destinations() {
+            if let Err(why) = self.notifier.check(there).await {
+                let why = why.for_originator();
+                let why = format!("a target of the result can't be reached: {why}");
+                return Err(refuse(Rsc::TargetNotReachable, &why));
+            }
+        }
+        let (request, recipients) = accepted.into_parts();
+        let (cse, notifier) = (self.cse.clone(), self.notifier.clone());
+        Ok((request, ResultSender { cse, notifier, recipients, _permits: permits }))
+    }
+
+    /// Carries a request out. Always returns a response. The work stops when this future is dropped,
+    /// and when the authority of the asker ends.
+    pub async fn handle(&self, request: RequestPrimitive, asker: Asker<'_>) -> Outcome {
+        let (id, release) = (request.request_id.clone(), request.release.clone());
+        let mut work = Work::new(&self.cse, &self.shared, asker, &request);
+        let _stop = work.cancel_on_drop();
+        match self.finish(&mut work, request).await {
+            Ok(answer) => {
+                self.notifier.send_all(answer.notifications);
+                Outcome { response: answer.response, is_answered: true }
+            }
+            Err(rsc) => {
+                let why = "the CSE could not do it in time";
+                let response = ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why);
+                Outcome { response, is_answered: false }
+            }
+        }
+    }
+
+    /// Takes a request from turn to turn, and waits for others in between.
+    async fn finish(&self, work: &mut Work<'_>, request: RequestPrimitive) -> Result<Answer, Rsc> {
+        let mut handled = work.begin(request).await?;
+        loop {
+            match handled {
+                Handled::Done(answer) => return Ok(answer),
+                Handled::Continue(more) => handled = work.go_on(more).await?,
+                Handled::Wait(poll) => {
+                    work.leave();
+                    return Ok(polled(poll).await);
+                }
+                Handled::Deliver(delivery) => {
+                    work.leave();
+                    return Ok(match self.notifier.ask(delivery.notification()).await {
+                        Ok(response) => delivery.answered(response),
+                        Err(_) => delivery.unanswered(),
+                    });
+                }
+                // A subscription's targets are asked first, each within its own time.
+                Handled::Verify(target) => {
+                    work.leave();
+                    let response = match self.notifier.ask(target.notification()).await {
+                        Ok(response) => response,
+                        Err(why) => return Ok(target.unanswered(&why.for_originator())),
+                    };
+                    match target.answered(response.rsc) {
+                        Checked::Next(target) => handled = Handled::Verify(target),
+                        Checked::Refused(answer) => return Ok(answer),
+                        Checked::Ready(all) => {
+                            let conclude = move |at: &EmbeddedCse, budget: &RequestBudget| {
+                                Handled::Done(at.conclude(all, budget, SystemTime::now()))
+                            };
+                            handled = work.begin_anew(conclude).await?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes expired resources, again and again, a batch at a time.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            let batches = |cse: &EmbeddedCse| {
+                loop {
+                    let begun = Instant::now();
+                    if cse.sweep(SystemTime::now())? < SWEEP_BATCH {
+                        return Ok::<_, StoreError>(());
+                    }
+                    // At most half of the writer's time: expiry must not be at the cost of others.
+                    std::thread::sleep(begun.elapsed());
+                }
+            };
+            let failed = match self.run(batches).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(e)) => e.to_string(),
+                Err(e) => e.to_string(),
+            };
+            tracing::error!(event = "cse.store-failed", "expired resources stay: {failed}");
+        }
+    }
+}
+
+impl ResultSender {
+    /// Sends the result to each target, one after the other.
+    pub async fn send(self, response: &ResponsePrimitive) {
+        for notification in self.cse.result(self.recipients, response) {
+            // A target that does not take it is logged.
+            let _ = self.notifier.ask(&notification).await;
+        }
+    }
+}
+
+/// Waits for something to be there for an AE.
+async fn polled(mut poll: LongPoll) -> Answer {
+    let until = poll.until().and_then(|at| at.duration_since(SystemTime::now()).ok());
+    let timeout = until.unwrap_or(MAX_POLL).min(MAX_POLL);
+    match tokio::time::timeout(timeout, &mut poll).await {
+        Ok(answer) => answer,
+        Err(_) => poll.timed_out(),
+    }
+}

@@ -1,4 +1,8 @@
 //! The HTTP binding of TS-0009.
 
-pub mod body;
-pub mod server;
+mod body;
+mod exchange;
+mod server;
+
+pub use exchange::Exchange;
+pub use server::{HttpTimeouts, serve};

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::RuleSource;
 use crate::config::maf::MafConfig;
 use crate::config::oci_registry::Keeper;
-use crate::pipeline::response_memory;
+use crate::session::response_memory;
 use saegis_onem2m::cse::CseKind;
 
 /// A configuration as it was found.
@@ -105,8 +105,9 @@ impl Config {
             &mut self.admin.socket,
         ];
         let of_maf = self
-            .authority
-            .iter_mut()
+            .role
+            .maf_mut()
+            .into_iter()
             .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
         let of_lines = self.audit.paths_mut().chain(self.decisions.record.as_mut());
         let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notifications_key);
@@ -295,7 +296,7 @@ impl Config {
             changes: Changes::default(),
             allow_readable_tables: self.policy.allow_readable_tables,
             configuration: self.file.clone(),
-            is_maf: self.authority.is_some(),
+            is_maf: self.role.is_maf(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {

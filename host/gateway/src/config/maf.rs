@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Error as _};
 
 use crate::config::oci_registry::Artifacts;
 use crate::config::{
-    Admin, Audit, Bounds, Config, Decisions, Listen, Log, Metrics, Modules, Policy,
+    Admin, Audit, Config, Decisions, Limits, Listen, Log, Metrics, Modules, Policy, Role,
 };
 
 /// The configuration of a MAF, `maf.toml`. Paths in it are relative to its own folder.
@@ -33,7 +33,7 @@ pub struct MafConfig {
     #[serde(default)]
     admin: Admin,
     #[serde(default)]
-    limits: Bounds,
+    limits: Limits,
     #[serde(default)]
     log: Log,
     #[serde(default)]
@@ -135,7 +135,7 @@ impl MafConfig {
             upstream: None,
             peer: Vec::new(),
             maf: Vec::new(),
-            authority: Some(maf),
+            role: Role::Maf(maf),
             registrar: Default::default(),
             notifications: Default::default(),
             service_subscription: Default::default(),

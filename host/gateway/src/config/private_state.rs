@@ -73,7 +73,7 @@ pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
 fn files(config: &Config) -> Vec<PathBuf> {
     let stores =
         [&config.registrar.store, &config.bindings.store, &config.service_subscription.store];
-    let of_maf = config.authority.as_ref().map(|maf| &maf.store);
+    let of_maf = config.role.maf().map(|maf| &maf.store);
     let of_cse = config.upstream.as_ref().map(|cse| &cse.notifications_key);
     let (audit, decisions) = (&config.audit, &config.decisions);
     let rotated = [audit.file.clone(), audit.refusals_file(), decisions.record.clone()];

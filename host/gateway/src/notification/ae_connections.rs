@@ -30,9 +30,9 @@ use crate::notification::resolver::Targets;
 use crate::notification::resolver::bare;
 use crate::notification::sender::Failure;
 use crate::notification::sender::read;
-use crate::session::ae_id_store::Bindings;
-use crate::session::registry::Live;
-use crate::session::revalidation::{Means, Voucher};
+use crate::session::ae_id_store::AeIdStore;
+use crate::session::registry::ActiveAssociation;
+use crate::session::revalidation::{CredentialRevalidation, Means};
 use saegis_client::error_chain;
 use saegis_client::{Stream, within};
 
@@ -49,7 +49,7 @@ type Pool = Client<Connector, Full<Bytes>>;
 /// The AEs that have been here, and the associations with them.
 pub struct Aes {
     policy: Arc<Policy>,
-    bindings: Bindings,
+    bindings: AeIdStore,
     targets: Arc<Targets>,
     suites: Vec<Suite>,
     patience: Duration,
@@ -58,7 +58,7 @@ pub struct Aes {
 
 /// What is remembered of those who were here.
 struct Known {
-    credentials: LruCache<CredentialId, Arc<Voucher>>,
+    credentials: LruCache<CredentialId, Arc<CredentialRevalidation>>,
     /// The credential that names the AE-ID. What others have got by registering is bound.
     of_ae: LruCache<AeIdStem, CredentialId>,
     pools: LruCache<CredentialId, Kept>,
@@ -67,7 +67,7 @@ struct Known {
 /// The associations with one, and what they were made by.
 struct Kept {
     generation: u64,
-    voucher: Arc<Voucher>,
+    voucher: Arc<CredentialRevalidation>,
     pool: Pool,
 }
 
@@ -75,7 +75,7 @@ impl Aes {
     /// Nobody has been here yet.
     pub fn new(
         policy: Arc<Policy>,
-        bindings: Bindings,
+        bindings: AeIdStore,
         targets: Arc<Targets>,
         suites: Vec<Suite>,
         patience: Duration,
@@ -93,10 +93,10 @@ impl Aes {
     }
 
     /// Notes who has an association.
-    pub fn note(&self, live: &Live) {
+    pub fn note(&self, live: &ActiveAssociation) {
         let credential = &live.association.credential_id;
         let mut known = self.known();
-        known.credentials.put(credential.clone(), live.voucher().clone());
+        known.credentials.put(credential.clone(), live.credential().clone());
         for stem in live.association.credential_entity().stems() {
             known.of_ae.put(stem.clone(), credential.clone());
         }
@@ -155,7 +155,12 @@ impl Aes {
 
     /// The associations with one, made anew with each generation, and when it has come by another key or
     /// certificate.
-    fn pool(&self, credential: &CredentialId, voucher: Arc<Voucher>, generation: u64) -> Pool {
+    fn pool(
+        &self,
+        credential: &CredentialId,
+        voucher: Arc<CredentialRevalidation>,
+        generation: u64,
+    ) -> Pool {
         let mut known = self.known();
         if let Some(kept) = known.pools.get(credential)
             && kept.generation == generation
@@ -186,7 +191,7 @@ impl Aes {
 #[derive(Clone)]
 struct Connector {
     credential: CredentialId,
-    voucher: Arc<Voucher>,
+    voucher: Arc<CredentialRevalidation>,
     policy: Arc<Policy>,
     targets: Arc<Targets>,
     suites: Vec<Suite>,

@@ -21,7 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::notification::ae_connections::Aes;
 use crate::notification::batches::Batches;
 use crate::notification::resolver::Targets;
-use crate::peer_cse::{NoAnswer, PeerCses, cse_of};
+use crate::peer_cse::{NoAnswer, PeerCses};
+use saegis_onem2m::routing::cse_of;
 
 /// Batches of notifications that are being sent at a time: of all, and on the word of one AE.
 const AT_A_TIME: usize = 256;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
-use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
@@ -159,18 +159,13 @@ async fn ask(
     let content: Value =
         serde_json::from_slice(response.content.as_deref().unwrap_or_default()).unwrap_or_default();
     if !response.rsc.is_success() {
-        return Err(NotRegistered::Refused { rsc: response.rsc, why: reason(&response) });
+        return Err(NotRegistered::Refused { rsc: response.rsc, why: response.reason_or_none() });
     }
     // The other CSE may have made it shorter.
     let granted = content.get(kind.root()).and_then(|csr| csr.get("et")).and_then(Value::as_str);
     let granted = granted.and_then(|et| timestamp::parse(et).ok());
     let asked = SystemTime::now() + Duration::from_secs(remote.peer.registration_seconds);
     Ok(granted.map_or(asked, |granted| granted.min(asked)))
-}
-
-/// What the other CSE gives as the reason of a refusal.
-pub fn reason(response: &ResponsePrimitive) -> String {
-    response.reason().unwrap_or_else(|| "the CSE gave no reason".into())
 }
 
 /// A request of this CSE's own to another.

@@ -7,34 +7,43 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Generation;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::Service;
+use super::{Handler, no_memory};
+use crate::session::response_memory::NoRoom;
 
-impl Service {
+impl Handler {
     /// Acknowledges a request to the embedded registrar whose result can be sent, and has it carried
     /// out. Refuses all others.
     pub(super) async fn acknowledge(
-        self: &Arc<Self>,
+        &self,
         generation: &Arc<Generation>,
         request: RequestPrimitive,
     ) -> ResponsePrimitive {
-        if self.changes_who_is_who(&request).await {
+        if self.changes_ae_identity(&request).await {
             let why = "an AE registers and deregisters with a request that waits for the answer";
-            return self.refuse(&request, Rsc::NotImplemented, why);
+            return self.refuse(&request, (Rsc::NotImplemented, why.into()));
         }
-        let accepted = self.gateway.upstream.accept(request, self.asker()).await;
-        let (request, sender) = match accepted {
+        let Some(embedded) = self.gateway.backend.embedded() else {
+            let why = "an answer that is deferred is not supported";
+            return self.refuse(&request, (Rsc::NotImplemented, why.into()));
+        };
+        let (request, sender) = match embedded.accept(request, self.asker()).await {
             Ok(accepted) => accepted,
             Err(refusal) => return *refusal,
         };
         let acknowledgement = ResponsePrimitive::to(&request, Rsc::AcceptedAsync);
         let (own, generation) = (self.clone(), generation.clone());
         // The association stays listed until it is done, so that to revoke it stops the work.
-        self.acknowledged.spawn(async move {
+        self.session.acknowledged.spawn(async move {
             let mut reserved = None;
-            let response = own.here(&generation, request, &mut reserved).await;
+            let response = own.handle_local(&generation, request, &mut reserved).await;
             let evicted = CancellationToken::new();
-            let (response, room) = own.with_room(response, reserved, &evicted);
-            let (id, rsc) = (own.live.association.id, response.rsc.code());
+            let bytes = response.content.as_ref().map_or(0, bytes::Bytes::len);
+            let (response, memory) =
+                match own.session.response_memory.hold(reserved, bytes, &evicted) {
+                    Ok(memory) => (response, memory),
+                    Err(NoRoom) => (no_memory(&response), None),
+                };
+            let (id, rsc) = (own.session.active.association.id, response.rsc.code());
             let request_id = response.request_id.clone();
             let dropped = move |why: &str| {
                 tracing::info!(
@@ -45,12 +54,12 @@ impl Service {
                     "the result of a request is not sent: {why}"
                 );
             };
-            if own.live.authority().has_ended() {
+            if own.session.active.authority().has_ended() {
                 return dropped("the association has ended");
             }
             // The targets take their time, and the association need not wait for them.
             tokio::spawn(async move {
-                let _room = room;
+                let _memory = memory;
                 tokio::select! {
                     () = sender.send(&response) => {}
                     () = evicted.cancelled() => dropped("other large answers needed its room"),
@@ -58,16 +67,5 @@ impl Service {
             });
         });
         acknowledgement
-    }
-
-    /// Whether requests that were acknowledged are being carried out.
-    pub fn has_acknowledged(&self) -> bool {
-        !self.acknowledged.is_empty()
-    }
-
-    /// Waits until the requests that were acknowledged are carried out. No others come.
-    pub async fn carried_out(&self) {
-        self.acknowledged.close();
-        self.acknowledged.wait().await;
     }
 }

@@ -1,9 +1,9 @@
 //! S-type AE-IDs, which the service provider assigns (TS-0001 clause 10.2.2.2): what the registrar of
 //! such an AE asks of the IN-CSE, and what the IN-CSE asks of policy.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use saegis_cse::Announcement;
+use saegis_cse::{Announcement, EmbeddedCse};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, From};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
@@ -13,11 +13,11 @@ use saegis_onem2m::target::Target;
 use saegis_policy::{Generation, Registration};
 use serde_json::{Value, json};
 
-use crate::binding::http::body::attribute;
-use crate::peer_cse::{own_request, reason};
-use crate::pipeline::Service;
-use crate::pipeline::allowed;
+use super::allowed;
+use super::{Handler, Refusal};
+use crate::peer_cse::own_request;
 use crate::subscription::source::NotHad;
+use saegis_onem2m::attribute::attribute;
 use saegis_onem2m::cse::CseKind;
 
 /// An AE that is announced at the IN-CSE.
@@ -28,26 +28,26 @@ pub(super) struct Announced {
     pub is_new: bool,
 }
 
-impl Service {
+impl Handler {
     /// At an IN-CSE: asks policy whether an AE may register at the CSE that announces it.
     pub(super) async fn check_announcement(
         &self,
         generation: &Generation,
         request: &RequestPrimitive,
-    ) -> Result<(), (Rsc, String)> {
+    ) -> Result<(), Refusal> {
         let failed = || (Rsc::InternalServerError, "the request could not be checked".to_string());
         let updates = request.operation == Operation::Update;
         if !updates && !request.creates(ResourceType::AeAnnc) {
             return Ok(());
         }
-        let Some(registrar) = self.gateway.upstream.registrar() else { return Ok(()) };
-        let is_cse = matches!(self.live.association.entity(), Entity::Cse(_));
+        let Some(embedded) = self.gateway.backend.embedded() else { return Ok(()) };
+        let is_cse = matches!(self.session.active.association.entity(), Entity::Cse(_));
         let announcement = match Announcement::of(request) {
             // Only a CSE announces AEs, so nobody else pays for the look.
             None if updates && is_cse => {
-                let (registrar, request) = (registrar.clone(), request.clone());
-                let look = move || registrar.announced_anew(&request, SystemTime::now());
-                let found = tokio::task::spawn_blocking(look).await;
+                let request = request.clone();
+                let look = move |cse: &EmbeddedCse| cse.announced_anew(&request, SystemTime::now());
+                let found = embedded.run(look).await;
                 found.map_err(|_| failed())?.map_err(|_| failed())?
             }
             other => other,
@@ -62,7 +62,9 @@ impl Service {
             rules: rules.map_err(|NotHad| failed())?,
             announced: Some(credential.unwrap_or_default()),
         };
-        allowed(generation.check_registration(&self.live.association, &registration).await)
+        allowed(
+            generation.check_registration(&self.session.active.association, &registration).await,
+        )
     }
 
     /// At another CSE: has the IN-CSE assign or confirm the S-type AE-ID of an AE that registers.
@@ -82,7 +84,7 @@ impl Service {
             _ => return Ok(None),
         };
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
-        let label = format!("Credential-ID:{}", self.live.association.credential_id);
+        let label = format!("Credential-ID:{}", self.session.active.association.credential_id);
         let kind = ResourceType::AeAnnc;
         let announce = |operation, resource: String, attributes: Value| {
             let content = Some((kind, json!({ kind.root(): attributes })));
@@ -91,20 +93,21 @@ impl Service {
             asked.from = Some(format!("{}/{stem}", cse.cse_id));
             Ok(asked)
         };
-        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let timeout = self.timeout();
         let create = announce(Operation::Create, "-".into(), json!({ "api": api, "lbl": [label] }));
-        let mut response = remote.handle(create.map_err(unreachable)?, patience).await;
+        let mut response = remote.handle(create.map_err(unreachable)?, timeout).await;
         let mut is_new = true;
         if response.rsc == Rsc::OriginatorHasAlreadyRegistered
             && let Some(stem) = &wanted
         {
             // It may be this AE's, of an earlier registration: the IN-CSE knows whose it is.
             let update = announce(Operation::Update, at_in_cse(stem), json!({ "lbl": [label] }));
-            response = remote.handle(update.map_err(unreachable)?, patience).await;
+            response = remote.handle(update.map_err(unreachable)?, timeout).await;
             is_new = false;
         }
         if !response.rsc.is_success() {
-            let why = format!("the IN-CSE did not confirm the AE-ID: {}", reason(&response));
+            let why =
+                format!("the IN-CSE did not confirm the AE-ID: {}", response.reason_or_none());
             return Err((response.rsc, why));
         }
         let content = response.content.as_deref().unwrap_or_default();
@@ -159,12 +162,12 @@ impl Service {
                 "the IN-CSE is not told of {place}: too much is being told"
             );
         };
-        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let timeout = self.timeout();
         tokio::spawn(async move {
             let _turn = turn;
             let request = own_request(&remote, operation, place.clone(), content);
             let Ok(request) = request else { return };
-            let response = remote.handle(request, patience).await;
+            let response = remote.handle(request, timeout).await;
             if !response.rsc.is_success() && response.rsc != Rsc::NotFound {
                 tracing::warn!(
                     event = "peer.update-dropped",
@@ -179,15 +182,15 @@ impl Service {
 
     /// The S-type AE-ID-Stem of the AE at an address, where it is announced at an IN-CSE.
     pub(super) async fn announced_at(&self, to: &Target) -> Option<AeIdStem> {
-        let registrar = self.gateway.upstream.registrar()?.clone();
-        let stems = self.live.association.entity().stems();
+        let embedded = self.gateway.backend.embedded()?;
+        let stems = self.session.active.association.entity().stems();
         let s_type = |stem: &AeIdStem| stem.as_str().starts_with('S');
         if self.gateway.cses.registrar().is_none() || !stems.iter().any(s_type) {
             return None;
         }
         let to = to.clone();
-        let look = move || registrar.ae_at(&to, SystemTime::now());
-        let found = tokio::task::spawn_blocking(look).await.ok()?.ok()??;
+        let look = move |cse: &EmbeddedCse| cse.ae_at(&to, SystemTime::now());
+        let found = embedded.run(look).await.ok()?.ok()??;
         AeIdStem::parse(&found).ok().filter(s_type)
     }
 }

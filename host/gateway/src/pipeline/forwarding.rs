@@ -1,6 +1,6 @@
 //! Requests that pass through: from a CSE that speaks for others, and to a CSE that is not ours.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use saegis_cse::{EmbeddedCse, StoreError};
 use saegis_onem2m::credential::Entity;
@@ -12,9 +12,9 @@ use saegis_onem2m::target::{Scope, Target};
 use saegis_onem2m::timestamp::check_times;
 use saegis_policy::Generation;
 
-use crate::peer_cse;
-use crate::pipeline::Service;
+use super::{Handler, Refusal};
 use saegis_onem2m::cse::CseKind;
+use saegis_onem2m::routing::{cse_of, to_sp_relative_originator};
 
 /// Whether somebody may speak for whom it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +26,17 @@ enum Says {
     OfAnother,
 }
 
-impl Service {
+impl Handler {
     /// A CSE speaks for those behind it, and a registrar for many: but neither for a CSE that is
     /// registered here itself (rule 4 of TS-0004 clause 7.3.2.1), nor for an S-type AE-ID, which names
     /// no CSE, that is known to be elsewhere. Asked each time, whatever policy allows for longer: who
     /// is registered changes.
-    pub(super) async fn check_passed_on(
+    pub(super) async fn check_forwarded_originator(
         &self,
         generation: &Generation,
         request: &RequestPrimitive,
-    ) -> Result<(), (Rsc, String)> {
-        let Entity::Cse(peer) = self.live.association.entity() else { return Ok(()) };
+    ) -> Result<(), Refusal> {
+        let Entity::Cse(peer) = self.session.active.association.entity() else { return Ok(()) };
         let id = match request.from.as_deref().map(From::parse) {
             Some(Ok(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. })) => id,
             Some(Ok(From::Absolute { first, .. })) => first,
@@ -48,15 +48,16 @@ impl Service {
         let stem = AeIdStem::parse(id).ok().filter(|stem| stem.as_str().starts_with('S'));
         let (peer, id) = (peer.clone(), CseId::parse(id).ok());
         let known_here = stem.as_ref().is_some_and(|stem| {
-            generation.reserves(stem) || self.gateway.bindings.holder(stem).is_some()
+            generation.reserves(stem) || self.gateway.ae_ids.holder(stem).is_some()
         });
-        let says = match self.gateway.upstream.registrar().cloned() {
+        let says = match self.gateway.backend.embedded() {
             _ if known_here => Says::OfAnother,
             None => Says::Good,
-            Some(registrar) => {
+            Some(embedded) => {
                 let assigns = self.gateway.config.cse.kind == CseKind::In;
-                let look = move || look(&registrar, &peer, id.as_ref(), stem.as_ref(), assigns);
-                match tokio::task::spawn_blocking(look).await {
+                let look =
+                    move |cse: &EmbeddedCse| look(cse, &peer, id.as_ref(), stem.as_ref(), assigns);
+                match embedded.run(look).await {
                     Ok(Ok(says)) => says,
                     Ok(Err(_)) | Err(_) => {
                         let why = "the request could not be checked";
@@ -74,44 +75,45 @@ impl Service {
     }
 
     /// Passes a request on that is for another CSE, if there is a way to it.
-    pub(super) async fn elsewhere(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
+    pub(super) async fn forward(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
         let cse = &self.gateway.config.cse;
         if request.creates(ResourceType::Ae) {
             let why = "an AE registers at its own registrar";
-            return self.refuse(&request, Rsc::OperationNotAllowed, why);
+            return self.refuse(&request, (Rsc::OperationNotAllowed, why.into()));
         }
         if let Err(fault) = check_times(&request.parameters, SystemTime::now()) {
-            return self.refuse(&request, fault.rsc(), &fault.to_string());
+            return self.refuse(&request, (fault.rsc(), fault.to_string()));
         }
-        let came_from = match self.live.association.entity() {
+        let came_from = match self.session.active.association.entity() {
             Entity::Cse(id) => Some(id),
             Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
         };
         if came_from.is_none() && !self.is_registered(&request).await {
             let why = "the AE has to register before it asks other CSEs";
-            return self.refuse(&request, Rsc::OriginatorNotAuthenticated, why);
+            return self.refuse(&request, (Rsc::OriginatorNotAuthenticated, why.into()));
         }
-        let way = peer_cse::cse_of(cse, &request.to)
+        let way = cse_of(cse, &request.to)
             .and_then(|at| Some((at.clone(), self.gateway.cses.way_to(at, came_from)?)));
         let Some((at, remote)) = way else {
-            return self.refuse(&request, Rsc::TargetNotReachable, "no way to that CSE is known");
+            return self
+                .refuse(&request, (Rsc::TargetNotReachable, "no way to that CSE is known".into()));
         };
         request.to.scope = Scope::SpRelative(at);
-        request.from = request.from.map(|from| peer_cse::outward(cse, &from));
+        request.from = request.from.map(|from| to_sp_relative_originator(cse, &from));
         let Some(_under_way) = self.gateway.cses.enter(&request) else {
             let why = "the same request is under way here: it goes in circles";
-            return self.refuse(&request, Rsc::TargetNotReachable, why);
+            return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
         };
-        let Some(_share) = remote.share_of(&self.live.association.credential_id) else {
+        let Some(_share) = remote.share_of(&self.session.active.association.credential_id) else {
             let why = "too many requests of this credential are under way to that CSE";
-            return self.refuse(&request, Rsc::TargetNotReachable, why);
+            return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
         };
         let current = self.gateway.policy.current();
-        if let Err((rsc, why)) = self.stands(&current, false).await {
-            return self.refuse(&request, rsc, &why);
+        if let Err((rsc, why)) = self.revalidate(&current, false).await {
+            return self.refuse(&request, (rsc, why));
         }
-        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
-        remote.handle(request, patience).await
+        let timeout = self.timeout();
+        remote.handle(request, timeout).await
     }
 
     /// Where a target is whose address has an S-type AE-ID in the place of a CSE-ID, which names no CSE:
@@ -121,25 +123,24 @@ impl Service {
         if !id.bare().starts_with('S') {
             return None;
         }
-        let (registrar, to) = (self.gateway.upstream.registrar()?.clone(), to.clone());
-        let look = move || registrar.locate(&to, SystemTime::now());
-        tokio::task::spawn_blocking(look).await.ok()?.ok()?
+        let to = to.clone();
+        let locate = move |cse: &EmbeddedCse| cse.locate(&to, SystemTime::now());
+        self.gateway.backend.embedded()?.run(locate).await.ok()?.ok()?
     }
 
     /// Whether the AE that asks is registered: another CSE believes us that it is. A CSE behind the
     /// gateway that is not the embedded registrar does not say.
     async fn is_registered(&self, request: &RequestPrimitive) -> bool {
-        let Some(registrar) = self.gateway.upstream.registrar().cloned() else { return true };
+        let Some(embedded) = self.gateway.backend.embedded() else { return true };
         let Some(from) = request.from.clone() else { return false };
         let at = Target { scope: Scope::CseRelative, resource: from.clone() };
-        let look = move || registrar.ae_at(&at, SystemTime::now());
-        let found = tokio::task::spawn_blocking(look).await;
+        let found = embedded.run(move |cse| cse.ae_at(&at, SystemTime::now())).await;
         matches!(found, Ok(Ok(Some(stem))) if stem == from)
     }
 }
 
 fn look(
-    registrar: &EmbeddedCse,
+    cse: &EmbeddedCse,
     peer: &CseId,
     id: Option<&CseId>,
     stem: Option<&AeIdStem>,
@@ -147,17 +148,17 @@ fn look(
 ) -> Result<Says, StoreError> {
     let now = SystemTime::now();
     if let Some(id) = id
-        && registrar.is_registree_cse(id, now)?
+        && cse.is_registree_cse(id, now)?
     {
         return Ok(Says::OfRegistree);
     }
     let Some(stem) = stem else { return Ok(Says::Good) };
     // Who assigns them knows where each of them is.
     if assigns {
-        let there = registrar.announced_at(stem, now)?;
+        let there = cse.announced_at(stem, now)?;
         return Ok(if there.as_ref() == Some(peer) { Says::Good } else { Says::OfAnother });
     }
     let at = Target { scope: Scope::CseRelative, resource: stem.to_string() };
-    let here = registrar.ae_at(&at, now)?.as_deref() == Some(stem.as_str());
+    let here = cse.ae_at(&at, now)?.as_deref() == Some(stem.as_str());
     Ok(if here { Says::OfAnother } else { Says::Good })
 }

@@ -1,7 +1,7 @@
 //! Registrations and deletions of AEs that were half done: an AE and its binding survive or vanish together,
 //! whatever ends between the CSE's commit and ours.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use saegis_onem2m::id::{AeIdStem, From};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
@@ -10,30 +10,31 @@ use saegis_onem2m::timestamp;
 use saegis_policy::Generation;
 use serde_json::Value;
 
+use super::Handler;
+use super::registration::{Deletes, Place};
 use crate::backend::as_ae;
-use crate::binding::http::body::attribute;
-use crate::pipeline::Service;
-use crate::pipeline::registration::{Deletes, Place};
-use crate::session::ae_id_store::{BindingError, Intent, SetAside, Taken, log_failure};
+use crate::session::ae_id_store::{
+    AeIdReservation, BindingError, Intent, ReservationError, log_failure,
+};
+use saegis_onem2m::attribute::attribute;
 
 /// How far the clock of the CSE behind the gateway may be from ours, in seconds.
 const CLOCK_SKEW: u64 = 2;
 
-impl Service {
+impl Handler {
     /// Writes down what is about to be asked of the CSE, where nothing else would tell after a crash: to
     /// delete the AE of this association, or to register one at a CSE that does not note its credential.
-    pub(super) async fn intend(
+    pub(super) async fn record_intent(
         &self,
         request: &RequestPrimitive,
-        registering: Option<&SetAside>,
+        registering: Option<&AeIdReservation>,
         place: &Place,
         deletes: Option<&Deletes>,
     ) -> Result<(), BindingError> {
         if let Some(aside) = deletes.and_then(|deletes| deletes.aside.as_ref()) {
             return aside.intend(Intent::Delete).await;
         }
-        let Some(aside) = registering.filter(|_| self.gateway.upstream.registrar().is_none())
-        else {
+        let Some(aside) = registering.filter(|_| self.gateway.backend.embedded().is_none()) else {
             return Ok(());
         };
         let Some(Ok(From::Stem(stem))) = request.from.as_deref().map(From::parse) else {
@@ -42,7 +43,8 @@ impl Service {
         // The time of the first attempt is what tells its AE from others.
         let is_known =
             matches!(aside.earlier(), Some(Intent::Register { stem: s, .. }) if s == stem);
-        let bound = self.gateway.bindings.of(&self.live.association.credential_id).is_some();
+        let bound =
+            self.gateway.ae_ids.of(&self.session.active.association.credential_id).is_some();
         if is_known || bound {
             return Ok(());
         }
@@ -62,7 +64,7 @@ impl Service {
     pub(super) async fn has_not(
         &self,
         (rsc, is_answered): (Rsc, bool),
-        registering: Option<SetAside>,
+        registering: Option<AeIdReservation>,
         deletes: Option<Deletes>,
         generation: &Generation,
     ) {
@@ -95,7 +97,13 @@ impl Service {
     }
 
     /// The AE was registered, and the process ended before that was kept.
-    async fn complete(&self, aside: SetAside, stem: &str, place: String, generation: &Generation) {
+    async fn complete(
+        &self,
+        aside: AeIdReservation,
+        stem: &str,
+        place: String,
+        generation: &Generation,
+    ) {
         let Ok(stem) = AeIdStem::parse(stem) else { return };
         let places = vec![place, stem.to_string()];
         if let Err(taken) = self.bind(aside, stem, places, generation).await {
@@ -106,14 +114,14 @@ impl Service {
     /// Whether the AE at the CSE behind is the one that an earlier request of this credential asked for: it
     /// was created when that was asked, with the same App-ID. Whoever is there for longer is another.
     async fn is_registered_by(&self, stem: &str, app_id: &str, place: &str, at: u64) -> bool {
-        if self.gateway.upstream.registrar().is_some() {
+        if self.gateway.backend.embedded().is_some() {
             return false;
         }
         let Ok(stem) = AeIdStem::parse(stem) else { return false };
-        let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
+        let timeout = self.timeout();
         let request = as_ae(Operation::Retrieve, place, &stem);
         let Some(request) = request else { return false };
-        let response = self.gateway.upstream.handle(request, self.asker(), patience).await.response;
+        let response = self.gateway.backend.handle(request, self.asker(), timeout).await.response;
         let Some(content) = response.content.filter(|_| response.rsc == Rsc::Ok) else {
             return false;
         };
@@ -122,7 +130,7 @@ impl Service {
         let is_it = text("aei").is_some_and(|id| id.rsplit('/').next() == Some(stem.as_str()));
         let created = text("ct").and_then(|ct| timestamp::parse(ct).ok()).map(seconds);
         let first = at.saturating_sub(CLOCK_SKEW);
-        let last = at.saturating_add(patience.as_secs()).saturating_add(CLOCK_SKEW);
+        let last = at.saturating_add(timeout.as_secs()).saturating_add(CLOCK_SKEW);
         is_it
             && text("api") == Some(app_id)
             && created.is_some_and(|ct| (first..=last).contains(&ct))
@@ -135,28 +143,28 @@ impl Service {
         stem: &AeIdStem,
         asked: Option<&AeIdStem>,
         place: &Place,
-        taken: &Taken,
+        taken: &ReservationError,
     ) -> bool {
-        if let Some(registrar) = self.gateway.upstream.registrar().cloned() {
-            let (stem, own) = (stem.clone(), self.live.association.credential_id.to_string());
-            let remove = move || registrar.remove_ae(&stem, Some(&own));
+        if let Some(embedded) = self.gateway.backend.embedded() {
+            let (stem, own) =
+                (stem.clone(), self.session.active.association.credential_id.to_string());
             // What fails now is completed or undone by the next start.
-            let _ = tokio::task::spawn_blocking(remove).await;
+            let _ = embedded.run(move |cse| cse.remove_ae(&stem, Some(&own))).await;
             return true;
         }
-        if !matches!(taken, Taken::Failed(_)) || asked != Some(stem) {
+        if !matches!(taken, ReservationError::Failed(_)) || asked != Some(stem) {
             return false;
         }
         let at = place.address().unwrap_or_else(|| stem.to_string());
         if let Some(request) = as_ae(Operation::Delete, &at, stem) {
-            let patience = Duration::from_secs(self.gateway.config.limits.upstream_seconds);
-            self.gateway.upstream.handle(request, self.asker(), patience).await;
+            let timeout = self.timeout();
+            self.gateway.backend.handle(request, self.asker(), timeout).await;
         }
         true
     }
 }
 
-async fn settle(aside: &SetAside) {
+async fn settle(aside: &AeIdReservation) {
     if let Err(error) = aside.settle().await {
         log_failure(&error);
     }

@@ -9,13 +9,13 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_policy::{Generation, Registration};
 
-use crate::binding::http::body::attribute;
-use crate::pipeline::Service;
-use crate::pipeline::allowed;
-use crate::pipeline::announcement::Announced;
-use crate::session::ae_id_store::{SetAside, Taken, log_failure};
+use super::allowed;
+use super::announcement::Announced;
+use super::{Handler, Refusal};
+use crate::session::ae_id_store::{AeIdReservation, ReservationError, log_failure};
 use crate::subscription::source::NotHad;
 use crate::telemetry::audit;
+use saegis_onem2m::attribute::attribute;
 
 /// Longest App-ID that policy is asked about, in bytes.
 const MAX_APP_ID: usize = 256;
@@ -25,7 +25,7 @@ pub(super) struct Deletes {
     /// The AE-ID-Stem that is announced at the IN-CSE.
     announced: Option<AeIdStem>,
     /// Held where the AE is the one that the association has learnt to stand for.
-    pub(super) aside: Option<SetAside>,
+    pub(super) aside: Option<AeIdReservation>,
 }
 
 /// Where an AE is to be registered.
@@ -43,13 +43,13 @@ impl Place {
     }
 }
 
-impl Service {
+impl Handler {
     /// Asks policy whether the AE may register.
     pub(super) async fn check_registration(
         &self,
         generation: &Generation,
         request: &RequestPrimitive,
-    ) -> Result<(), (Rsc, String)> {
+    ) -> Result<(), Refusal> {
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
         // The representation is looked at after the service subscription (TS-0004 clause 7.2.2.2).
         let app_id = api.clone().unwrap_or_default();
@@ -66,7 +66,9 @@ impl Service {
         };
         let from = request.from.clone();
         let registration = Registration { from, app_id, rules, announced: None };
-        allowed(generation.check_registration(&self.live.association, &registration).await)?;
+        allowed(
+            generation.check_registration(&self.session.active.association, &registration).await,
+        )?;
         match api {
             Some(_) => Ok(()),
             None => Err((Rsc::BadRequest, "the AE has no App-ID (api)".into())),
@@ -74,29 +76,29 @@ impl Service {
     }
 
     /// Sets the AE-ID aside that a registration asks for, if it asks for one.
-    pub(super) fn set_aside(
+    pub(super) fn reserve_ae_id(
         &self,
         request: &RequestPrimitive,
         generation: &Generation,
-    ) -> Result<SetAside, Taken> {
-        let credential = &self.live.association.credential_id;
+    ) -> Result<AeIdReservation, ReservationError> {
+        let credential = &self.session.active.association.credential_id;
         let wanted = match request.from.as_deref().map(From::parse) {
             Some(Ok(From::Stem(stem))) => AeIdStem::parse(stem).ok(),
             _ => None,
         };
         if wanted.as_ref().is_some_and(|stem| self.is_of_another(stem, generation)) {
-            return Err(Taken::ByAnother);
+            return Err(ReservationError::ByAnother);
         }
-        if self.gateway.bindings.has_too_many(credential) {
-            return Err(Taken::TooOften);
+        if self.gateway.ae_ids.has_too_many(credential) {
+            return Err(ReservationError::TooOften);
         }
-        self.gateway.bindings.set_aside(credential, wanted)
+        self.gateway.ae_ids.reserve(credential, wanted)
     }
 
     /// Whether the AE-ID is given away already by what is no registration: it is in a table, an
     /// administrator's, or what the credential of a live association names.
     pub(super) fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
-        let credential = &self.live.association.credential_id;
+        let credential = &self.session.active.association.credential_id;
         generation.reserves(stem)
             || self.gateway.config.registrar.administrators.contains(stem)
             || self.gateway.associations.stands_for_another(stem, credential)
@@ -105,16 +107,23 @@ impl Service {
     pub(super) fn refuse_taken(
         &self,
         request: &RequestPrimitive,
-        taken: &Taken,
+        taken: &ReservationError,
     ) -> ResponsePrimitive {
         match taken {
-            Taken::ByAnother | Taken::HasAnother | Taken::BeingRemoved => {
-                self.refuse(request, self.gateway.config.registrar.taken, &taken.to_string())
+            ReservationError::ByAnother
+            | ReservationError::HasAnother
+            | ReservationError::BeingRemoved => {
+                self.refuse(request, (self.gateway.config.registrar.taken, taken.to_string()))
             }
-            Taken::TooOften => self.refuse(request, Rsc::NotAcceptable, &taken.to_string()),
-            Taken::Failed(error) => {
+            ReservationError::TooOften => {
+                self.refuse(request, (Rsc::NotAcceptable, taken.to_string()))
+            }
+            ReservationError::Failed(error) => {
                 log_failure(error);
-                self.refuse(request, Rsc::InternalServerError, "the AE-ID could not be kept")
+                self.refuse(
+                    request,
+                    (Rsc::InternalServerError, "the AE-ID could not be kept".into()),
+                )
             }
         }
     }
@@ -122,7 +131,7 @@ impl Service {
     /// An AE that is registered already, and asks to be given an AE-ID again, is told which it has:
     /// after it has lost its memory it can go on.
     pub(super) fn has_one_already(&self, request: &RequestPrimitive) -> Option<String> {
-        let association = &self.live.association;
+        let association = &self.session.active.association;
         let wants_one = match request.from.as_deref() {
             None => true,
             Some(from) => matches!(
@@ -145,22 +154,22 @@ impl Service {
     /// When it can't be kept, and the registration was taken back.
     pub(super) async fn learn(
         &self,
-        aside: SetAside,
+        aside: AeIdReservation,
         place: &Place,
         response: &ResponsePrimitive,
         generation: &Generation,
-    ) -> Result<(), Taken> {
+    ) -> Result<(), ReservationError> {
         let told = |what: &str| response.content.as_ref().and_then(|c| attribute(c, what));
         // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
         let address = response.content_location.clone();
-        let address = address.filter(|_| self.gateway.upstream.registrar().is_some());
+        let address = address.filter(|_| self.gateway.backend.embedded().is_some());
         let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
         let asked = aside.asked_for();
         let stem = told("aei").or(address.clone()).and_then(last);
         let stem = stem.and_then(|text| AeIdStem::parse(&text).ok()).or_else(|| asked.clone());
         let Some(stem) = stem else {
             let why = "the answer to the registration names no AE-ID";
-            audit::nothing_learnt(&self.live.association, why);
+            audit::nothing_learnt(&self.session.active.association, why);
             return Ok(());
         };
         // Where the AE's resource is, to know when it is deleted.
@@ -181,50 +190,49 @@ impl Service {
     /// The AE-ID is the credential's from now on.
     pub(super) async fn bind(
         &self,
-        aside: SetAside,
+        aside: AeIdReservation,
         stem: AeIdStem,
         places: Vec<String>,
         generation: &Generation,
-    ) -> Result<(), Taken> {
-        let credential = &self.live.association.credential_id;
+    ) -> Result<(), ReservationError> {
+        let credential = &self.session.active.association.credential_id;
         if self.is_of_another(&stem, generation) {
-            return Err(Taken::ByAnother);
+            return Err(ReservationError::ByAnother);
         }
         aside.confirm(stem.clone(), places).await?;
         if self.gateway.associations.stands_for_another(&stem, credential) {
             // It has come while the binding was written, and goes before it.
-            self.gateway.bindings.free(credential).await?;
-            return Err(Taken::ByAnother);
+            self.gateway.ae_ids.free(credential).await?;
+            return Err(ReservationError::ByAnother);
         }
         audit::bound(credential, &stem);
         self.gateway.associations.learn(credential, &stem);
         // Read after learning: a later generation sees what was learnt by itself.
-        self.live.end_if_reserved(&self.gateway.policy.current()).await;
+        self.session.active.end_if_reserved(&self.gateway.policy.current()).await;
         Ok(())
     }
 
-    pub(super) fn not_bound(&self, taken: &Taken) {
-        if let Taken::Failed(error) = taken {
+    pub(super) fn not_bound(&self, taken: &ReservationError) {
+        if let ReservationError::Failed(error) = taken {
             log_failure(error);
         }
-        audit::nothing_learnt(&self.live.association, &taken.to_string());
+        audit::nothing_learnt(&self.session.active.association, &taken.to_string());
     }
 
     /// Whether the resource at an address is the AE that this association has learnt to stand for.
     /// Another CSE's resources are known by the addresses that it told at the registration.
     pub(super) async fn is_its_own_ae(&self, to: &Target) -> bool {
-        let association = &self.live.association;
+        let association = &self.session.active.association;
         let (Entity::NotYetKnown, Entity::Ae(own)) =
             (association.credential_entity(), association.entity())
         else {
             return false;
         };
-        match self.gateway.upstream.registrar() {
-            None => self.gateway.bindings.is_at(&association.credential_id, &to.to_string()),
-            Some(registrar) => {
-                let (registrar, to) = (registrar.clone(), to.clone());
-                let look = move || registrar.ae_at(&to, SystemTime::now());
-                let found = tokio::task::spawn_blocking(look).await;
+        match self.gateway.backend.embedded() {
+            None => self.gateway.ae_ids.is_at(&association.credential_id, &to.to_string()),
+            Some(embedded) => {
+                let to = to.clone();
+                let found = embedded.run(move |cse| cse.ae_at(&to, SystemTime::now())).await;
                 matches!(found, Ok(Ok(Some(stem))) if stem == own.as_str())
             }
         }
@@ -235,7 +243,7 @@ impl Service {
     pub(super) async fn deletes_itself(
         &self,
         request: &RequestPrimitive,
-    ) -> Result<Option<Deletes>, Taken> {
+    ) -> Result<Option<Deletes>, ReservationError> {
         if request.operation != Operation::Delete {
             return Ok(None);
         }
@@ -243,9 +251,9 @@ impl Service {
         if !self.is_its_own_ae(&request.to).await {
             return Ok(announced.map(|stem| Deletes { announced: Some(stem), aside: None }));
         }
-        let association = &self.live.association;
+        let association = &self.session.active.association;
         let own = association.entity().stems().first().cloned();
-        let aside = self.gateway.bindings.set_aside(&association.credential_id, own)?;
+        let aside = self.gateway.ae_ids.reserve(&association.credential_id, own)?;
         Ok(Some(Deletes { announced, aside: Some(aside) }))
     }
 
@@ -263,12 +271,12 @@ impl Service {
     /// The AE of this association is no more, and so its credential is free to be another one. The
     /// credential's other associations end; this one has to be answered, and may register again.
     async fn free_deleted(&self, generation: &Generation) {
-        let credential = &self.live.association.credential_id;
-        match self.gateway.bindings.free(credential).await {
+        let credential = &self.session.active.association.credential_id;
+        match self.gateway.ae_ids.free(credential).await {
             Ok(Some(binding)) => {
                 let why = "its AE was deleted";
                 audit::binding_freed(credential, &binding.stem, why);
-                let this = Some(self.live.association.id);
+                let this = Some(self.session.active.association.id);
                 self.gateway.associations.forget(credential, this, generation, why).await;
             }
             Ok(None) => {}

@@ -12,15 +12,16 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::binding::http::server::Patience;
+use crate::binding::http::{self, Exchange, HttpTimeouts};
 use crate::listener::peer_limits::UnderWay;
-use crate::pipeline::Service;
-use crate::session::revalidation::{PolicyLookup, PolicyMapping, Voucher};
+use crate::pipeline::Pipeline;
+use crate::session::Session;
+use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
 /// How long a connection that was refused is given to read why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a handshake was ended that had done nothing wrong.
 const DISPLACED: &str = "all places for handshakes are taken, and the peer has the most of them";
@@ -75,36 +76,35 @@ pub async fn serve(
         place = timeout_at(deadline, places.acquire_owned()) => place,
         () = under_way.displaced() => {
             refused("displaced", DISPLACED);
-            return take_leave(&mut stream).await;
+            return lingering_close(&mut stream).await;
         }
     };
     // The semaphore is never closed.
     let Ok(Ok(place)) = place else {
         refused("no-place", "there are as many associations as there may be");
-        return take_leave(&mut stream).await;
+        return lingering_close(&mut stream).await;
     };
     drop(under_way);
     let saef = association.saef;
     gateway.metrics.established(saef, start.elapsed());
     let listed =
-        gateway.associations.list(association, voucher, &gateway.policy, &gateway.bindings).await;
+        gateway.associations.list(association, voucher, &gateway.policy, &gateway.ae_ids).await;
     gateway.aes.note(&listed.live);
-    let serving = Service::new(gateway.clone(), listed.live.clone(), exported, place);
-    let patience = Patience {
+    let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
+    let session = Arc::new(Session::new(listed.live.clone(), exported, memory, place));
+    let exchange = Arc::new(Exchange::new(Pipeline::new(gateway.clone()), session.clone()));
+    let timeouts = HttpTimeouts {
         idle: Duration::from_secs(gateway.config.limits.idle_seconds),
         answer: Duration::from_secs(gateway.config.limits.answer_seconds),
     };
-    let serving = Arc::new(serving);
-    let why =
-        crate::binding::http::server::serve(&mut stream, &listed.live, &serving, patience, &stop)
-            .await;
-    if serving.has_acknowledged() {
-        take_leave(&mut stream).await;
-        serving.carried_out().await;
+    let why = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
+    if session.has_acknowledged() {
+        lingering_close(&mut stream).await;
+        session.acknowledged_are_done().await;
     }
     listed.live.close().await;
     gateway.metrics.ended(saef);
-    take_leave(&mut stream).await;
+    lingering_close(&mut stream).await;
     audit::ended(&listed.live.association, why);
 }
 
@@ -113,12 +113,12 @@ async fn handshake(
     mut socket: TcpStream,
     peer: SocketAddr,
     under_way: &UnderWay,
-) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
+) -> Result<(Accepted<TcpStream>, CredentialRevalidation), Refusal> {
     // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
     let patience = gateway.config.limits.first_flight();
     let flight = match tokio::time::timeout(patience, FirstFlight::read(&mut socket)).await {
         Ok(Ok(flight)) => flight,
-        Ok(Err(refusal)) => return Err(turn_away(socket, refusal).await),
+        Ok(Err(refusal)) => return Err(reject_before_handshake(socket, refusal).await),
         Err(_) => return Err(Refusal::Connection(ErrorKind::TimedOut.into())),
     };
     under_way.has_begun();
@@ -139,17 +139,19 @@ async fn with_certificates(
     socket: TcpStream,
     peer: SocketAddr,
     flight: FirstFlight,
-) -> Result<(Accepted<TcpStream>, Voucher), Refusal> {
+) -> Result<(Accepted<TcpStream>, CredentialRevalidation), Refusal> {
     let generation = gateway.policy.current();
     let offered = flight.certificates();
     let engine = match gateway.certificate_engine(&generation) {
         Ok(Some(engine)) if offered.modern || offered.mandated => engine,
-        Ok(Some(_)) => return Err(turn_away(socket, Refusal::NoCommonSuite).await),
+        Ok(Some(_)) => return Err(reject_before_handshake(socket, Refusal::NoCommonSuite).await),
         Ok(None) if offered.psk_of_tls13 => {
-            return Err(turn_away(socket, Refusal::PskOfTls13).await);
+            return Err(reject_before_handshake(socket, Refusal::PskOfTls13).await);
         }
-        Ok(None) => return Err(turn_away(socket, Refusal::CertificatesOnly).await),
-        Err(e) => return Err(turn_away(socket, Refusal::Protocol(e.to_string())).await),
+        Ok(None) => return Err(reject_before_handshake(socket, Refusal::CertificatesOnly).await),
+        Err(e) => {
+            return Err(reject_before_handshake(socket, Refusal::Protocol(e.to_string())).await);
+        }
     };
     let mapping = Arc::new(PolicyMapping::new(generation, gateway.rules.clone(), peer.ip()));
     let id = gateway.next_association();
@@ -161,7 +163,7 @@ async fn with_certificates(
 }
 
 /// Tells a client why it is refused before an engine has it, in the protocol that it speaks.
-async fn turn_away(mut socket: TcpStream, refusal: Refusal) -> Refusal {
+async fn reject_before_handshake(mut socket: TcpStream, refusal: Refusal) -> Refusal {
     const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
         Content-Length: 56\r\nConnection: close\r\n\r\n\
         This port takes oneM2M requests over TLS; use https://.\n";
@@ -174,19 +176,19 @@ async fn turn_away(mut socket: TcpStream, refusal: Refusal) -> Refusal {
         std::io::Result::Ok(())
     };
     // Whether it hears it is up to the peer.
-    let _ = tokio::time::timeout(LAST_WORDS, say).await;
-    take_leave(&mut socket).await;
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, say).await;
+    lingering_close(&mut socket).await;
     refusal
 }
 
 /// Says that nothing more comes, so that the peer can tell the end from a cut, and gives it time to
 /// read what it was told.
-async fn take_leave(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let leave = async {
         // It may have been said already, and saying it again fails where there is something to read.
         let _ = stream.shutdown().await;
         // What is still under way from the peer must not make the kernel drop what it was told.
         tokio::io::copy(stream, &mut tokio::io::sink()).await
     };
-    let _ = tokio::time::timeout(LAST_WORDS, leave).await;
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, leave).await;
 }

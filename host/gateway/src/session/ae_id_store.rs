@@ -48,7 +48,7 @@ pub struct Binding {
 
 /// Why an AE-ID can't be set aside for a credential.
 #[derive(Debug, thiserror::Error)]
-pub enum Taken {
+pub enum ReservationError {
     /// It is another's.
     #[error("the AE-ID belongs to another credential")]
     ByAnother,
@@ -135,14 +135,14 @@ impl Maps {
 
 /// All bindings.
 #[derive(Clone)]
-pub struct Bindings {
+pub struct AeIdStore {
     maps: Arc<Mutex<Maps>>,
     file: Arc<Mutex<File>>,
     /// The embedded CSE, whose `<AE>`s say the same.
     registrar: Arc<OnceLock<Arc<EmbeddedCse>>>,
 }
 
-impl Bindings {
+impl AeIdStore {
     /// Reads the bindings of a file, or makes it.
     ///
     /// # Errors
@@ -277,31 +277,31 @@ impl Bindings {
     ///
     /// # Errors
     /// When the AE-ID is another's, or the credential has another.
-    pub fn set_aside(
+    pub fn reserve(
         &self,
         credential: &CredentialId,
         stem: Option<AeIdStem>,
-    ) -> Result<SetAside, Taken> {
+    ) -> Result<AeIdReservation, ReservationError> {
         let mut maps = self.maps();
         if stem.as_ref().is_some_and(|stem| maps.being_removed.contains(stem)) {
-            return Err(Taken::BeingRemoved);
+            return Err(ReservationError::BeingRemoved);
         }
         if let Some(stem) = &stem
             && maps.holder(stem).is_some_and(|holder| holder != credential)
         {
-            return Err(Taken::ByAnother);
+            return Err(ReservationError::ByAnother);
         }
         let own = maps.by_credential.get(credential).map(|binding| &binding.stem);
         let other = own.is_some() && own != stem.as_ref();
         if other || maps.under_way.contains_key(credential) {
-            return Err(Taken::HasAnother);
+            return Err(ReservationError::HasAnother);
         }
         if maps.by_credential.len() + maps.under_way.len() >= MOST {
             return Err(BindingError::Full(MOST).into());
         }
         maps.under_way.insert(credential.clone(), stem);
         let intent = maps.intents.get(credential).cloned();
-        Ok(SetAside { bindings: self.clone(), credential: credential.clone(), intent })
+        Ok(AeIdReservation { bindings: self.clone(), credential: credential.clone(), intent })
     }
 
     /// Begins to remove an AE: no registration or deletion of it is under way, and none begins until the
@@ -369,7 +369,7 @@ async fn off_the_runtime<T: Send + 'static>(
 
 /// The removal of an AE, for as long as this is held.
 pub struct Removal {
-    bindings: Bindings,
+    bindings: AeIdStore,
     stem: AeIdStem,
 }
 
@@ -380,20 +380,20 @@ impl Drop for Removal {
 }
 
 /// An AE-ID that is set aside, for as long as this is held.
-pub struct SetAside {
-    bindings: Bindings,
+pub struct AeIdReservation {
+    bindings: AeIdStore,
     credential: CredentialId,
     /// What the credential had asked before, where it is not known what came of it.
     intent: Option<Intent>,
 }
 
-impl Drop for SetAside {
+impl Drop for AeIdReservation {
     fn drop(&mut self) {
         self.bindings.maps().under_way.remove(&self.credential);
     }
 }
 
-impl SetAside {
+impl AeIdReservation {
     /// The AE-ID that was asked for, if one was.
     pub fn asked_for(&self) -> Option<AeIdStem> {
         self.bindings.maps().under_way.get(&self.credential).cloned().flatten()
@@ -443,15 +443,19 @@ impl SetAside {
     /// # Errors
     /// When the AE-ID is another's meanwhile, or not the one that was asked for, or the binding
     /// can't be written.
-    pub async fn confirm(self, stem: AeIdStem, places: Vec<String>) -> Result<(), Taken> {
+    pub async fn confirm(
+        self,
+        stem: AeIdStem,
+        places: Vec<String>,
+    ) -> Result<(), ReservationError> {
         {
             let mut maps = self.bindings.maps();
             if maps.holder(&stem).is_some_and(|holder| *holder != self.credential) {
-                return Err(Taken::ByAnother);
+                return Err(ReservationError::ByAnother);
             }
             let asked = maps.under_way.insert(self.credential.clone(), Some(stem.clone()));
             if asked.flatten().is_some_and(|asked| asked != stem) {
-                return Err(Taken::HasAnother);
+                return Err(ReservationError::HasAnother);
             }
         }
         let binding = Binding { stem, since: SystemTime::now(), places };
@@ -472,7 +476,7 @@ impl SetAside {
             maps.insert(&credential, binding);
             Ok(true)
         });
-        if written.await? { Ok(()) } else { Err(Taken::BeingRemoved) }
+        if written.await? { Ok(()) } else { Err(ReservationError::BeingRemoved) }
     }
 }
 

@@ -16,20 +16,20 @@ fn bindings() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-async fn bound(bindings: &Bindings, name: &str, to: &str) {
-    let aside = bindings.set_aside(&credential(name), Some(stem(to))).unwrap();
+async fn bound(bindings: &AeIdStore, name: &str, to: &str) {
+    let aside = bindings.reserve(&credential(name), Some(stem(to))).unwrap();
     aside.confirm(stem(to), vec![format!("cse/{name}"), to.into()]).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_was_confirmed_is_there_after_a_restart() {
     let (_folder, path) = bindings();
-    let first = Bindings::open(&path).unwrap();
+    let first = AeIdStore::open(&path).unwrap();
     bound(&first, "a", "Cone").await;
     bound(&first, "b", "Ctwo").await;
     assert!(first.free(&credential("b")).await.unwrap().is_some());
     drop(first);
-    let again = Bindings::open(&path).unwrap();
+    let again = AeIdStore::open(&path).unwrap();
     assert_eq!(again.of(&credential("a")), Some(stem("Cone")));
     assert_eq!(again.of(&credential("b")), None);
     assert!(again.is_at(&credential("a"), "cse/a") && !again.is_at(&credential("b"), "cse/a"));
@@ -39,13 +39,16 @@ async fn what_was_confirmed_is_there_after_a_restart() {
 #[tokio::test]
 async fn an_ae_id_is_one_credentials() {
     let (_folder, path) = bindings();
-    let bindings = Bindings::open(&path).unwrap();
+    let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
-    let taken = bindings.set_aside(&credential("b"), Some(stem("Cone"))).err();
-    assert!(matches!(taken, Some(Taken::ByAnother)));
+    let taken = bindings.reserve(&credential("b"), Some(stem("Cone"))).err();
+    assert!(matches!(taken, Some(ReservationError::ByAnother)));
     // Nor can a registrar give it away.
-    let aside = bindings.set_aside(&credential("b"), None).unwrap();
-    assert!(matches!(aside.confirm(stem("Cone"), Vec::new()).await, Err(Taken::ByAnother)));
+    let aside = bindings.reserve(&credential("b"), None).unwrap();
+    assert!(matches!(
+        aside.confirm(stem("Cone"), Vec::new()).await,
+        Err(ReservationError::ByAnother)
+    ));
     assert_eq!(bindings.of(&credential("b")), None);
     assert_eq!(bindings.holder(&stem("Cone")), Some(credential("a")));
     // Freed, it can be had.
@@ -57,11 +60,11 @@ async fn an_ae_id_is_one_credentials() {
 #[tokio::test]
 async fn a_credential_has_one_ae_id() {
     let (_folder, path) = bindings();
-    let bindings = Bindings::open(&path).unwrap();
+    let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
     for other in [Some(stem("Ctwo")), None] {
-        let taken = bindings.set_aside(&credential("a"), other).err();
-        assert!(matches!(taken, Some(Taken::HasAnother)));
+        let taken = bindings.reserve(&credential("a"), other).err();
+        assert!(matches!(taken, Some(ReservationError::HasAnother)));
     }
     // Its own it may register again.
     bound(&bindings, "a", "Cone").await;
@@ -71,15 +74,18 @@ async fn a_credential_has_one_ae_id() {
 #[tokio::test]
 async fn what_is_asked_for_is_nobody_elses_meanwhile() {
     let (_folder, path) = bindings();
-    let bindings = Bindings::open(&path).unwrap();
-    let aside = bindings.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
-    let taken = bindings.set_aside(&credential("b"), Some(stem("Cone"))).err();
-    assert!(matches!(taken, Some(Taken::ByAnother)));
-    assert!(bindings.set_aside(&credential("a"), None).is_err(), "one registration at a time");
+    let bindings = AeIdStore::open(&path).unwrap();
+    let aside = bindings.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
+    let taken = bindings.reserve(&credential("b"), Some(stem("Cone"))).err();
+    assert!(matches!(taken, Some(ReservationError::ByAnother)));
+    assert!(bindings.reserve(&credential("a"), None).is_err(), "one registration at a time");
     drop(aside);
-    let aside = bindings.set_aside(&credential("b"), Some(stem("Cone"))).unwrap();
+    let aside = bindings.reserve(&credential("b"), Some(stem("Cone"))).unwrap();
     // The registrar gives another one than was asked for.
-    assert!(matches!(aside.confirm(stem("Ctwo"), Vec::new()).await, Err(Taken::HasAnother)));
+    assert!(matches!(
+        aside.confirm(stem("Ctwo"), Vec::new()).await,
+        Err(ReservationError::HasAnother)
+    ));
     assert_eq!((bindings.holder(&stem("Cone")), bindings.holder(&stem("Ctwo"))), (None, None));
     assert!(bindings.all().is_empty());
 }
@@ -88,18 +94,18 @@ async fn what_is_asked_for_is_nobody_elses_meanwhile() {
 fn a_file_of_something_else_is_refused() {
     let (_folder, path) = bindings();
     std::fs::write(&path, "no bindings").unwrap();
-    assert!(Bindings::open(&path).is_err());
+    assert!(AeIdStore::open(&path).is_err());
 }
 
 #[tokio::test]
 async fn a_file_that_has_gone_is_not_made_anew() {
     let (_folder, path) = bindings();
-    let bindings = Bindings::open(&path).unwrap();
+    let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
     std::fs::remove_file(&path).unwrap();
     bindings.file().close();
-    let aside = bindings.set_aside(&credential("b"), Some(stem("Ctwo"))).unwrap();
-    assert!(matches!(aside.confirm(stem("Ctwo"), vec![]).await, Err(Taken::Failed(_))));
+    let aside = bindings.reserve(&credential("b"), Some(stem("Ctwo"))).unwrap();
+    assert!(matches!(aside.confirm(stem("Ctwo"), vec![]).await, Err(ReservationError::Failed(_))));
     assert!(!path.exists());
     assert_eq!(bindings.of(&credential("b")), None);
     assert_eq!(bindings.holder(&stem("Cone")), Some(credential("a")));
@@ -114,31 +120,31 @@ async fn what_was_about_to_be_asked_is_known_after_a_restart() {
         place: "cse/one".into(),
         at: 1_795_512_600,
     };
-    let first = Bindings::open(&path).unwrap();
-    let aside = first.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    let first = AeIdStore::open(&path).unwrap();
+    let aside = first.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), None);
     aside.intend(asked.clone()).await.unwrap();
     drop((aside, first));
-    let again = Bindings::open(&path).unwrap();
+    let again = AeIdStore::open(&path).unwrap();
     assert_eq!(again.of(&credential("a")), None);
-    let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    let aside = again.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), Some(&asked));
     aside.settle().await.unwrap();
     drop((aside, again));
-    let again = Bindings::open(&path).unwrap();
-    let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    let again = AeIdStore::open(&path).unwrap();
+    let aside = again.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), None);
     aside.intend(asked).await.unwrap();
     // What is confirmed is not about to be asked any more.
     aside.confirm(stem("Cone"), vec![]).await.unwrap();
-    let aside = again.set_aside(&credential("a"), Some(stem("Cone"))).unwrap();
+    let aside = again.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), None);
 }
 
 #[tokio::test]
 async fn a_credential_gets_so_many_ae_ids_and_no_more_until_they_are_old() {
     let (_folder, path) = bindings();
-    let bindings = Bindings::open(&path).unwrap();
+    let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "b", "Cother").await;
     let mut count = 0;
     while !bindings.has_too_many(&credential("a")) {

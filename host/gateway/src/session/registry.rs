@@ -13,8 +13,8 @@ use saegis_policy::{Generation, Policy};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::session::ae_id_store::{BindingError, Bindings};
-use crate::session::revalidation::{NotVouched, Voucher};
+use crate::session::ae_id_store::{AeIdStore, BindingError};
+use crate::session::revalidation::{CredentialRevalidation, RevalidationError};
 use crate::telemetry::audit;
 
 /// Associations that a new generation is asked about at a time.
@@ -24,11 +24,11 @@ const AT_A_TIME: usize = 16;
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A live association.
-pub struct Live {
+pub struct ActiveAssociation {
     /// The record.
     pub association: SecurityAssociation,
-    /// What vouches for its credential.
-    voucher: Arc<Voucher>,
+    /// Revalidates its credential.
+    credential: Arc<CredentialRevalidation>,
     /// The number of the last generation that vouched for it.
     vouched: AtomicU64,
     /// By which its requests change something. Ended before the audit trail says that it has.
@@ -39,10 +39,10 @@ pub struct Live {
     revocations: Arc<Revocations>,
 }
 
-impl Live {
-    /// What vouches for its credential.
-    pub fn voucher(&self) -> &Arc<Voucher> {
-        &self.voucher
+impl ActiveAssociation {
+    /// Revalidates its credential.
+    pub fn credential(&self) -> &Arc<CredentialRevalidation> {
+        &self.credential
     }
 
     /// The authority that its requests are carried out by.
@@ -58,13 +58,13 @@ impl Live {
     /// Whether the association holds in a generation. Where that has not been asked yet it is
     /// asked now, so no request is answered by a generation that does not vouch for its
     /// association. One that does not hold is ended.
-    pub async fn holds_in(self: &Arc<Self>, generation: &Generation) -> Standing {
+    pub async fn revalidate(self: &Arc<Self>, generation: &Generation) -> Revalidation {
         if self.has_expired() {
             self.revoke(generation, "it has expired").await;
         } else if self.vouched.load(Ordering::Acquire) != generation.number {
-            match self.voucher.holds_in(generation).await {
-                Err(NotVouched::NotAsked) => return Standing::NotAsked,
-                Err(NotVouched::Gone(why)) => self.revoke(generation, &why).await,
+            match self.credential.revalidate(generation).await {
+                Err(RevalidationError::NotAsked) => return Revalidation::Deferred,
+                Err(RevalidationError::Gone(why)) => self.revoke(generation, &why).await,
                 Ok(()) if self.has_learnt_what_is_reserved(generation) => {
                     self.revoke(generation, "its AE-ID belongs to another credential now").await;
                 }
@@ -74,18 +74,18 @@ impl Live {
                 }
             }
         }
-        if self.authority.has_ended() { Standing::Ends } else { Standing::Holds }
+        if self.authority.has_ended() { Revalidation::Revoked } else { Revalidation::Valid }
     }
 
     /// Asks a generation once more whether it vouches for the association, for what the answer rests on
     /// has changed without it. One that it does not vouch for is ended, for that reason.
-    pub async fn ask_again(self: &Arc<Self>, generation: &Generation, why: &str) {
+    pub async fn retry_revalidation(self: &Arc<Self>, generation: &Generation, why: &str) {
         loop {
-            match self.voucher.holds_in(generation).await {
+            match self.credential.revalidate(generation).await {
                 Ok(()) => return,
-                Err(NotVouched::Gone(_)) => return self.revoke(generation, why).await,
+                Err(RevalidationError::Gone(_)) => return self.revoke(generation, why).await,
                 // For want of a sandbox.
-                Err(NotVouched::NotAsked) => tokio::time::sleep(ASK_AGAIN).await,
+                Err(RevalidationError::NotAsked) => tokio::time::sleep(ASK_AGAIN).await,
             }
         }
     }
@@ -100,7 +100,7 @@ impl Live {
 
     /// Whether it stands for an AE-ID that its credential had got and has no more: the AE was
     /// deleted, or the AE-ID given to another credential.
-    pub fn has_lost_its_ae_id(&self, bindings: &Bindings) -> bool {
+    pub fn has_lost_its_ae_id(&self, bindings: &AeIdStore) -> bool {
         match (self.association.credential_entity(), self.association.entity()) {
             (Entity::NotYetKnown, Entity::Ae(stem)) => {
                 bindings.of(&self.association.credential_id).as_ref() != Some(stem)
@@ -172,13 +172,13 @@ impl Live {
 
 /// How an association stands in a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Revalidation {
     /// The generation vouches for its credential.
-    Holds,
+    Valid,
     /// It does not, and the association ends.
-    Ends,
+    Revoked,
     /// The generation could not be asked, for want of a sandbox; nothing is decided.
-    NotAsked,
+    Deferred,
 }
 
 /// Maximum number of reasons that are told apart.
@@ -217,19 +217,19 @@ pub struct Associations {
 
 #[derive(Default)]
 struct Lists {
-    live: HashMap<u64, Arc<Live>>,
+    live: HashMap<u64, Arc<ActiveAssociation>>,
     /// The associations of each credential, the oldest first.
     of_credential: HashMap<CredentialId, Vec<u64>>,
 }
 
 /// Keeps an association in the list; when dropped, it is gone from there.
-pub struct Listed<'a> {
+pub struct AssociationGuard<'a> {
     all: &'a Associations,
     /// The association.
-    pub live: Arc<Live>,
+    pub live: Arc<ActiveAssociation>,
 }
 
-impl Drop for Listed<'_> {
+impl Drop for AssociationGuard<'_> {
     fn drop(&mut self) {
         let mut lists = self.all.lists();
         let id = self.live.association.id;
@@ -261,15 +261,15 @@ impl Associations {
     pub async fn list(
         &self,
         association: SecurityAssociation,
-        voucher: Voucher,
+        evidence: CredentialRevalidation,
         policy: &Policy,
-        bindings: &Bindings,
-    ) -> Listed<'_> {
+        bindings: &AeIdStore,
+    ) -> AssociationGuard<'_> {
         let credential = association.credential_id.clone();
-        let live = Arc::new(Live {
-            vouched: AtomicU64::new(voucher.generation),
+        let live = Arc::new(ActiveAssociation {
+            vouched: AtomicU64::new(evidence.generation),
             association,
-            voucher: Arc::new(voucher),
+            credential: Arc::new(evidence),
             authority: Arc::default(),
             end: CancellationToken::new(),
             revocations: self.revocations.clone(),
@@ -286,7 +286,7 @@ impl Associations {
                 superseded = lists.live.get(&oldest).cloned();
             }
         }
-        let listed = Listed { all: self, live };
+        let listed = AssociationGuard { all: self, live };
         // Only now: whoever registers from here on sees it in the list.
         let generation = policy.current();
         let (association, credential) = (&listed.live.association, &credential);
@@ -326,7 +326,7 @@ impl Associations {
             let most = self.per_credential;
             oldest.end_by(move |association| audit::superseded(association, most)).await;
         }
-        listed.live.holds_in(&policy.current()).await;
+        listed.live.revalidate(&policy.current()).await;
         listed
     }
 
@@ -337,7 +337,7 @@ impl Associations {
     /// When that can't be written; its associations end all the same.
     pub async fn try_free(
         &self,
-        bindings: &Bindings,
+        bindings: &AeIdStore,
         credential: &CredentialId,
         generation: &Generation,
         why: &str,
@@ -352,7 +352,7 @@ impl Associations {
 
     async fn free(
         &self,
-        bindings: &Bindings,
+        bindings: &AeIdStore,
         credential: &CredentialId,
         generation: &Generation,
         why: &str,
@@ -363,7 +363,7 @@ impl Associations {
     }
 
     /// The live associations, in no order.
-    pub fn all(&self) -> Vec<Arc<Live>> {
+    pub fn all(&self) -> Vec<Arc<ActiveAssociation>> {
         self.lists().live.values().cloned().collect()
     }
 
@@ -378,7 +378,7 @@ impl Associations {
 
     /// Asks a new generation for each live association whether it vouches for its credential, as
     /// long as it is the one in force. Logs how many associations it ends, and why.
-    pub async fn vouch_all(&self, generation: Arc<Generation>, policy: &Policy) {
+    pub async fn revalidate_all(&self, generation: Arc<Generation>, policy: &Policy) {
         self.ask_all(&generation, policy).await;
         audit::generation_revoked(&generation, &self.revocations.take(generation.number));
     }
@@ -388,7 +388,7 @@ impl Associations {
         while !to_ask.is_empty() {
             let mut asking = JoinSet::new();
             let mut not_asked = Vec::new();
-            let mut keep = |asked: Result<Option<Arc<Live>>, JoinError>| {
+            let mut keep = |asked: Result<Option<Arc<ActiveAssociation>>, JoinError>| {
                 not_asked.extend(asked.ok().flatten());
             };
             for live in to_ask {
@@ -402,8 +402,8 @@ impl Associations {
                 }
                 let generation = generation.clone();
                 asking.spawn(async move {
-                    let standing = live.holds_in(&generation).await;
-                    (standing == Standing::NotAsked).then_some(live)
+                    let standing = live.revalidate(&generation).await;
+                    (standing == Revalidation::Deferred).then_some(live)
                 });
             }
             while let Some(asked) = asking.join_next().await {
@@ -452,7 +452,7 @@ impl Associations {
         }
     }
 
-    fn of(&self, credential: &CredentialId) -> Vec<Arc<Live>> {
+    fn of(&self, credential: &CredentialId) -> Vec<Arc<ActiveAssociation>> {
         let lists = self.lists();
         let own = lists.of_credential.get(credential).into_iter().flatten();
         own.filter_map(|id| lists.live.get(id).cloned()).collect()

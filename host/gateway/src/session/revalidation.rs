@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 use crate::subscription::source::{NotHad, Source};
 
 /// What vouched for a credential: enough to ask again.
-pub struct Voucher {
+pub struct CredentialRevalidation {
     /// The number of the generation that was asked.
     pub generation: u64,
     id: CredentialId,
@@ -58,17 +58,17 @@ enum What {
 const TRIES: usize = 3;
 
 /// Why a credential is not vouched for.
-pub enum NotVouched {
+pub enum RevalidationError {
     /// Policy does not give it any more, or gives another, or a module fails at it.
     Gone(String),
     /// Policy could not be asked: too many calls are under way. Ask again.
     NotAsked,
 }
 
-impl Voucher {
+impl CredentialRevalidation {
     /// Whether `generation` gives the same credential for the same query: the same key for the
     /// same entity. If not, the reason why not.
-    pub async fn holds_in(&self, generation: &Generation) -> Result<(), NotVouched> {
+    pub async fn revalidate(&self, generation: &Generation) -> Result<(), RevalidationError> {
         let mut answer = self.ask(generation).await;
         for _ in 1..TRIES {
             // Where there was no sandbox, there is none a moment later.
@@ -79,16 +79,16 @@ impl Voucher {
         }
         let why = match answer {
             Err(NotFound::Failed { fault: ModuleFault::Busy, .. } | NotFound::NoRules) => {
-                return Err(NotVouched::NotAsked);
+                return Err(RevalidationError::NotAsked);
             }
-            Err(why) => return Err(NotVouched::Gone(why.to_string())),
+            Err(why) => return Err(RevalidationError::Gone(why.to_string())),
             Ok(found) if !self.expires_as(found.expires) => "it expires at another time",
             Ok(found) if found.id != self.id => "another credential has the identity",
             Ok(found) if found.entity != self.entity => "the credential stands for another entity",
             Ok(Found { key: Some(changed), .. }) if changed => "the key was changed",
             Ok(_) => return Ok(()),
         };
-        Err(NotVouched::Gone(why.into()))
+        Err(RevalidationError::Gone(why.into()))
     }
 
     /// Whom the credential stands for.
@@ -104,9 +104,9 @@ impl Voucher {
         if self.expires.is_some_and(|at| at <= SystemTime::now()) {
             return Err("its credential has expired".into());
         }
-        self.holds_in(generation).await.map_err(|not| match not {
-            NotVouched::Gone(why) => format!("its credential no longer holds: {why}"),
-            NotVouched::NotAsked => "policy could not be asked".into(),
+        self.revalidate(generation).await.map_err(|not| match not {
+            RevalidationError::Gone(why) => format!("its credential no longer holds: {why}"),
+            RevalidationError::NotAsked => "policy could not be asked".into(),
         })
     }
 
@@ -152,7 +152,7 @@ impl Voucher {
                 })
             }
             What::Certificate(asked) => {
-                let mapped = asked.ask_again(generation).await?;
+                let mapped = asked.retry_revalidation(generation).await?;
                 let (id, entity, expires) = (mapped.credential_id, mapped.entity, mapped.expires);
                 Ok(Found { id, entity, expires, key: None })
             }
@@ -201,7 +201,7 @@ impl Fingerprint {
 pub struct PolicyLookup {
     policy: Arc<Policy>,
     peer: IpAddr,
-    voucher: Arc<Mutex<Option<Voucher>>>,
+    voucher: Arc<Mutex<Option<CredentialRevalidation>>>,
 }
 
 impl PolicyLookup {
@@ -211,7 +211,7 @@ impl PolicyLookup {
     }
 
     /// What vouched for the credential that was found, if one was.
-    pub fn voucher(&self) -> Option<Voucher> {
+    pub fn voucher(&self) -> Option<CredentialRevalidation> {
         self.voucher.lock().ok()?.take()
     }
 }
@@ -228,7 +228,7 @@ impl CredentialLookup for PolicyLookup {
             match answered(generation.lookup(&query).await) {
                 Err(why) => Answer::Refused(why.to_string()),
                 Ok(credential) => {
-                    let voucher = Voucher {
+                    let voucher = CredentialRevalidation {
                         generation: generation.number,
                         id: credential.id.clone(),
                         entity: credential.entity.clone(),
@@ -250,7 +250,7 @@ pub struct PolicyMapping {
     generation: Arc<Generation>,
     rules: Arc<Source>,
     peer: IpAddr,
-    voucher: Arc<Mutex<Option<Voucher>>>,
+    voucher: Arc<Mutex<Option<CredentialRevalidation>>>,
 }
 
 impl PolicyMapping {
@@ -260,7 +260,7 @@ impl PolicyMapping {
     }
 
     /// What vouched for the certificate, if anything did.
-    pub fn voucher(&self) -> Option<Voucher> {
+    pub fn voucher(&self) -> Option<CredentialRevalidation> {
         self.voucher.lock().ok()?.take()
     }
 }
@@ -274,7 +274,7 @@ impl CertificateMapping for PolicyMapping {
             match asked.map(&generation, vouched, Occasion::Handshake).await {
                 Err(why) => Identified::Refused(why.to_string()),
                 Ok(mapped) => {
-                    let voucher = Voucher {
+                    let voucher = CredentialRevalidation {
                         generation: generation.number,
                         id: mapped.credential_id.clone(),
                         entity: mapped.entity.clone(),
@@ -308,7 +308,7 @@ struct Asked {
 
 impl Asked {
     /// Verifies and maps anew.
-    async fn ask_again(&self, generation: &Generation) -> Result<Mapped, NotFound> {
+    async fn retry_revalidation(&self, generation: &Generation) -> Result<Mapped, NotFound> {
         let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
         let vouched = self.evidence.verify(&certificates.trust, SystemTime::now())?;
         self.map(generation, vouched, Occasion::Revalidation).await

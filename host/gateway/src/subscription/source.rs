@@ -14,7 +14,7 @@ use saegis_policy::{Generation, Rule, Rules, Subscription};
 use serde_json::Value;
 
 use crate::config::{RuleSource, ServiceSubscription};
-use crate::peer_cse::{NoAnswer, Remote, own_request, reason};
+use crate::peer_cse::{NoAnswer, Remote, own_request};
 use crate::subscription::cache_file;
 use crate::subscription::cache_file::Fetched;
 
@@ -314,7 +314,7 @@ async fn ask(remote: &Remote, request: &RequestPrimitive) -> Result<Value, NotFe
     let response = remote.ask(request, patience).await?;
     match response.rsc {
         Rsc::Ok => Ok(serde_json::from_slice(&response.content.unwrap_or_default())?),
-        rsc => Err(NotFetched::Refused(rsc, reason(&response))),
+        rsc => Err(NotFetched::Refused(rsc, response.reason_or_none())),
     }
 }
 

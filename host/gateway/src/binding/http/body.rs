@@ -1,44 +1,58 @@
-//! Contents: reading one whole, and what it says of an AE.
+//! The body of a response.
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use saegis_onem2m::resource::ResourceType;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-/// Why there is no content.
-pub enum NotCollected {
-    /// It is larger than it may be.
-    TooLarge,
-    /// It does not come to its end.
-    BreaksOff,
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::exchange::Exchange;
+use crate::session::response_memory::Room;
+
+/// Maximum part of a content that is handed to hyper at a time, for hyper copies it.
+const MAX_PART: usize = 64 << 10;
+
+/// The content of a response, part by part, with the memory that it takes.
+pub struct ResponseBody {
+    content: Bytes,
+    exchange: Arc<Exchange>,
+    _memory: Option<Room>,
 }
 
-/// How much of a content that is too large is read and thrown away, in bytes: whoever sends it hears
-/// the answer only when it has sent it.
-const MOST_DISCARDED: usize = 4 << 20;
-
-/// Reads a content of at most so many bytes.
-pub async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, NotCollected> {
-    let mut content = BytesMut::new();
-    let mut discarded = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| NotCollected::BreaksOff)?;
-        let Ok(data) = frame.into_data() else { continue };
-        if discarded == 0 && content.len() + data.len() <= most {
-            content.extend_from_slice(&data);
-        } else {
-            content = BytesMut::new();
-            discarded += data.len();
-            if discarded > MOST_DISCARDED {
-                break;
-            }
-        }
+impl ResponseBody {
+    /// The body of a response of that exchange.
+    pub fn new(content: Bytes, exchange: Arc<Exchange>, memory: Option<Room>) -> Self {
+        Self { content, exchange, _memory: memory }
     }
-    if discarded > 0 { Err(NotCollected::TooLarge) } else { Ok(content.freeze()) }
 }
 
-/// A text attribute of the AE in a content.
-pub fn attribute(content: &Bytes, name: &str) -> Option<String> {
-    let content = serde_json::from_slice::<serde_json::Value>(content).ok()?;
-    Some(content.get(ResourceType::Ae.root())?.get(name)?.as_str()?.into())
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let length = self.content.len().min(MAX_PART);
+        let part = (length > 0).then(|| Ok(Frame::data(self.content.split_to(length))));
+        Poll::Ready(part)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.content.len() as u64)
+    }
+}
+
+/// hyper drops a body when it has all of it.
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.exchange.has_answered();
+    }
 }

@@ -20,29 +20,29 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::Service;
-use crate::session::registry::Live;
+use super::exchange::Exchange;
+use crate::session::registry::ActiveAssociation;
 
 /// Largest header of a request, in bytes, and most fields in it.
 const MAX_HEADER: usize = 16 << 10;
 const MAX_FIELDS: usize = 64;
 
 /// How long an association without any request may go on when the gateway stops.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long nothing must have moved until an association rests; it may be twice as long.
-const QUIET: Duration = Duration::from_secs(1);
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a request is carried out for a peer that has closed its end of the connection behind it.
 /// Such a peer may wait for the answer, or may be gone: nothing that it sends tells which.
-const HALF_CLOSED: Duration = Duration::from_secs(2);
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The least that a peer reads of an answer, in bytes a second, beyond the time for its first part.
-const LEAST_RATE: u64 = 1024;
+const MIN_READ_RATE: u64 = 1024;
 
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct HttpTimeouts {
     /// To send the header of a request.
     pub idle: Duration,
     /// To read the next part of an answer.
@@ -52,9 +52,9 @@ pub struct Patience {
 /// Serves requests until the association ends, and says why it did.
 pub async fn serve<S>(
     stream: &mut S,
-    live: &Arc<Live>,
-    serving: &Arc<Service>,
-    patience: Patience,
+    live: &Arc<ActiveAssociation>,
+    exchange: &Arc<Exchange>,
+    timeouts: HttpTimeouts,
     stop: &CancellationToken,
 ) -> &'static str
 where
@@ -70,31 +70,36 @@ where
         tokio::select! {
             () = live.ended() => "revoked",
             () = expiry => "credential expired",
-            () = serving.answer_evicted() => "answer not read",
+            () = exchange.response_evicted() => "answer not read",
         }
     };
     tokio::pin!(ended);
     let stop = async {
         stop.cancelled().await;
-        if !serving.has_begun() {
+        if !exchange.has_begun() {
             // Whoever has just connected did so to ask something, and may be about to.
-            sleep(FIRST_REQUEST).await;
+            sleep(FIRST_REQUEST_TIMEOUT).await;
         }
     };
     tokio::pin!(stop);
     let mut read = Vec::new();
-    let mut head_by = Instant::now() + patience.idle;
+    let mut head_by = Instant::now() + timeouts.idle;
     loop {
         // Its memory is to go with it.
-        let sitting =
-            Box::pin(sit(&mut *stream, (read, head_by), serving, patience, stop.as_mut()));
-        let over = tokio::select! {
-            over = sitting => over,
+        let serving = Box::pin(serve_until_idle(
+            &mut *stream,
+            (read, head_by),
+            exchange,
+            timeouts,
+            stop.as_mut(),
+        ));
+        let outcome = tokio::select! {
+            outcome = serving => outcome,
             why = &mut ended => return why,
         };
-        (read, head_by) = match over {
-            Over::Ended(why) => return why,
-            Over::Quiet(read, head_by) => (read, head_by),
+        (read, head_by) = match outcome {
+            ServeOutcome::Ended(why) => return why,
+            ServeOutcome::Idle(read, head_by) => (read, head_by),
         };
         if read.is_empty() {
             tracing::debug!(event = "association.idle", association = live.association.id);
@@ -115,31 +120,31 @@ where
 }
 
 /// How a sitting is over.
-enum Over {
+enum ServeOutcome {
     /// The association is.
     Ended(&'static str),
     /// Nothing comes. What has come of the next request, and by when its header must be whole.
-    Quiet(Vec<u8>, Instant),
+    Idle(Vec<u8>, Instant),
 }
 
 /// Serves requests for as long as they follow upon each other. `read` has been read of the first, whose
 /// header is to be whole by `head_by`; the others' have their time from the answer before.
-async fn sit<S>(
+async fn serve_until_idle<S>(
     stream: &mut S,
     (read, mut head_by): (Vec<u8>, Instant),
-    serving: &Arc<Service>,
-    patience: Patience,
+    exchange: &Arc<Exchange>,
+    timeouts: HttpTimeouts,
     mut stop: Pin<&mut impl Future<Output = ()>>,
-) -> Over
+) -> ServeOutcome
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let traffic = Traffic::default();
-    let idle = patience.idle;
+    let activity = IoActivity::default();
+    let idle = timeouts.idle;
     let (mut unread, mut gone) = (Unread::default(), Lasting::default());
     let service = service_fn(|request| {
-        let service = serving.clone();
-        Box::pin(async move { Ok::<_, Infallible>(service.respond(request).await) })
+        let exchange = exchange.clone();
+        Box::pin(async move { Ok::<_, Infallible>(exchange.respond(request).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -147,28 +152,28 @@ where
         .max_buf_size(MAX_HEADER)
         .max_headers(MAX_FIELDS)
         .serve_connection(
-            TokioIo::new(Watched {
+            TokioIo::new(ActivityTrackingIo {
                 stream: Rewound::new(stream, read),
-                serving,
-                traffic: &traffic,
+                exchange,
+                activity: &activity,
             }),
             service,
         );
-    let look = sleep(QUIET);
+    let look = sleep(IDLE_CHECK_INTERVAL);
     tokio::pin!(look);
     let (mut answered, mut stopping) = (false, false);
     loop {
         tokio::select! {
-            result = &mut connection => return Over::Ended(ended(&result, stopping)),
+            result = &mut connection => return ServeOutcome::Ended(ended(&result, stopping)),
             () = &mut look => {
-                let (came, went) = traffic.moved();
+                let (came, went) = activity.moved();
                 let now = Instant::now();
-                let (unwritten, written) = (traffic.is_unwritten(), traffic.written());
-                if unread.lasts(unwritten, written, patience.answer, now) {
-                    return Over::Ended("answer not read");
+                let (unwritten, written) = (activity.is_unwritten(), activity.written());
+                if unread.lasts(unwritten, written, timeouts.answer, now) {
+                    return ServeOutcome::Ended("answer not read");
                 }
-                if gone.lasts(traffic.is_half_closed(), HALF_CLOSED, now) {
-                    return Over::Ended("closed");
+                if gone.lasts(activity.is_half_closed(), HALF_CLOSED_TIMEOUT, now) {
+                    return ServeOutcome::Ended("closed");
                 }
                 if stopping {
                     // It ends with the answer.
@@ -176,21 +181,21 @@ where
                     // The time of the next header begins with the answer. hyper's own begins anew with
                     // each sitting.
                     (answered, head_by) = (true, Instant::now() + idle);
-                } else if serving.is_between_requests() {
+                } else if exchange.is_between_requests() {
                     if Instant::now() >= head_by {
-                        return Over::Ended("idle");
+                        return ServeOutcome::Ended("idle");
                     }
-                    if answered && !came && traffic.is_over() {
+                    if answered && !came && activity.is_over() {
                         // Copied, for turned into a vector it would bring hyper's buffer along.
-                        return Over::Quiet(connection.into_parts().read_buf.to_vec(), head_by);
+                        return ServeOutcome::Idle(connection.into_parts().read_buf.to_vec(), head_by);
                     }
                 }
-                look.as_mut().reset(Instant::now() + QUIET);
+                look.as_mut().reset(Instant::now() + IDLE_CHECK_INTERVAL);
             }
             () = &mut stop, if !stopping => {
-                if !answered && !traffic.went() && serving.is_between_requests() {
+                if !answered && !activity.went() && exchange.is_between_requests() {
                     // hyper would wait for the rest of what woke the association.
-                    return Over::Ended("gateway stopping");
+                    return ServeOutcome::Ended("gateway stopping");
                 }
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
@@ -234,14 +239,14 @@ impl Unread {
         if self.pending.0.is_none() {
             self.written = written;
         }
-        let earned = Duration::from_secs(written.saturating_sub(self.written) / LEAST_RATE);
+        let earned = Duration::from_secs(written.saturating_sub(self.written) / MIN_READ_RATE);
         self.pending.lasts(is_unwritten, long.saturating_add(earned), now)
     }
 }
 
 /// What goes over a stream.
 #[derive(Default)]
-struct Traffic {
+struct IoActivity {
     /// Something has come since the last look.
     came: AtomicBool,
     /// Something has gone since the last look.
@@ -258,7 +263,7 @@ struct Traffic {
     end_is_deferred: AtomicBool,
 }
 
-impl Traffic {
+impl IoActivity {
     /// Whether anything has come, and gone, since the last look.
     fn moved(&self) -> (bool, bool) {
         let take = |flag: &AtomicBool| flag.swap(false, Ordering::Relaxed);
@@ -295,13 +300,13 @@ impl Traffic {
 ///
 /// It keeps from hyper that the peer has closed its end for as long as a request is being answered:
 /// hyper would drop the request, which may be carried out by then, and answer nothing.
-struct Watched<'a, S> {
+struct ActivityTrackingIo<'a, S> {
     stream: S,
-    serving: &'a Service,
-    traffic: &'a Traffic,
+    exchange: &'a Exchange,
+    activity: &'a IoActivity,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ActivityTrackingIo<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -309,19 +314,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
     ) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         let mut read = Pin::new(&mut self.stream).poll_read(cx, out);
-        self.traffic.drained.store(read.is_pending(), Ordering::Relaxed);
+        self.activity.drained.store(read.is_pending(), Ordering::Relaxed);
         if read.is_ready() {
-            self.traffic.came.store(true, Ordering::Relaxed);
+            self.activity.came.store(true, Ordering::Relaxed);
         }
         // Without close_notify it is an end too: a request is whole by its own length.
         if matches!(&read, Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof) {
             read = Poll::Ready(Ok(()));
         }
         let is_end = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
-        let deferred = self.traffic.end_is_deferred.swap(is_end, Ordering::Relaxed);
-        if is_end && self.serving.is_answering() {
+        let deferred = self.activity.end_is_deferred.swap(is_end, Ordering::Relaxed);
+        if is_end && self.exchange.is_answering() {
             // `poll_flush` wakes hyper when the answer has gone.
-            self.traffic.half_closed.store(true, Ordering::Relaxed);
+            self.activity.half_closed.store(true, Ordering::Relaxed);
             return Poll::Pending;
         }
         if is_end && !deferred {
@@ -333,28 +338,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ActivityTrackingIo<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.traffic.unwritten.store(written.is_pending(), Ordering::Relaxed);
-        self.traffic.went.store(true, Ordering::Relaxed);
+        self.activity.unwritten.store(written.is_pending(), Ordering::Relaxed);
+        self.activity.went.store(true, Ordering::Relaxed);
         if let Poll::Ready(Ok(length)) = written {
-            self.traffic.written.fetch_add(length as u64, Ordering::Relaxed);
+            self.activity.written.fetch_add(length as u64, Ordering::Relaxed);
         }
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.traffic.unwritten.store(flushed.is_pending(), Ordering::Relaxed);
+        self.activity.unwritten.store(flushed.is_pending(), Ordering::Relaxed);
         if flushed.is_ready()
-            && self.traffic.is_half_closed()
-            && !self.serving.is_answering()
-            && self.traffic.half_closed.swap(false, Ordering::Relaxed)
+            && self.activity.is_half_closed()
+            && !self.exchange.is_answering()
+            && self.activity.half_closed.swap(false, Ordering::Relaxed)
         {
             cx.waker().wake_by_ref();
         }
@@ -363,7 +368,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Whoever is leaving does not rest on the way.
-        self.traffic.unwritten.store(true, Ordering::Relaxed);
+        self.activity.unwritten.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -383,8 +388,8 @@ mod tests {
         assert!(!lasts(0, true, 5000));
         assert!(!lasts(9, true, 5000));
         assert!(lasts(10, true, 5000));
-        assert!(!lasts(10, true, 5000 + 2 * LEAST_RATE));
-        assert!(lasts(12, true, 5000 + 2 * LEAST_RATE));
+        assert!(!lasts(10, true, 5000 + 2 * MIN_READ_RATE));
+        assert!(lasts(12, true, 5000 + 2 * MIN_READ_RATE));
         // Once all is read, the next answer begins anew.
         assert!(!lasts(13, false, 90_000));
         assert!(!lasts(14, true, 90_000));

@@ -9,20 +9,14 @@
 //!   the credential that holds most, whose association ends. So slow readers cannot lock others out.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-
-use crate::pipeline::Service;
 
 /// Size of the largest answer of the embedded registrar, in bytes: what it nests, and the target.
 pub const LARGEST: usize = (4 << 20) + (256 << 10);
@@ -32,9 +26,6 @@ const SMALL: usize = 128 << 10;
 
 /// Size of the unit that permits count, in bytes.
 const UNIT: usize = 1 << 10;
-
-/// Most of an answer that is handed to hyper, which copies it, at a time.
-const PART: usize = 64 << 10;
 
 /// The room for large answers.
 pub struct Answers {
@@ -202,51 +193,10 @@ pub fn may_be_large(request: &RequestPrimitive) -> bool {
     reads && lists || request.to.resource.split('/').any(|segment| segment == "fopt")
 }
 
-/// The content of an answer, part by part, with its room.
-pub struct Answer {
-    content: Bytes,
-    service: Arc<Service>,
-    _room: Option<Room>,
-}
-
-impl Answer {
-    /// An answer of that service.
-    pub fn new(content: Bytes, service: Arc<Service>, room: Option<Room>) -> Self {
-        Self { content, service, _room: room }
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let length = self.content.len().min(PART);
-        let part = (length > 0).then(|| Ok(Frame::data(self.content.split_to(length))));
-        Poll::Ready(part)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.content.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.content.len() as u64)
-    }
-}
-
-/// hyper has all of it.
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.service.has_answered();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const NOW: Duration = Duration::ZERO;

@@ -1,0 +1,68 @@
+//! An M2M Authentication Function as the backend.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use saegis_maf::{Caller, Maf, StoreError};
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+
+use crate::session::Session;
+
+/// Interval between removals of expired keys.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A MAF.
+pub struct MafBackend(Arc<Maf>);
+
+impl MafBackend {
+    /// The backend of an opened MAF.
+    pub fn new(maf: Arc<Maf>) -> Self {
+        Self(maf)
+    }
+
+    /// Whether its store cannot be read or written.
+    pub fn store_fails(&self) -> bool {
+        self.0.store_fails()
+    }
+
+    /// Carries a request of a MAF client out. Always returns a response.
+    pub async fn handle(
+        &self,
+        session: Arc<Session>,
+        request: RequestPrimitive,
+    ) -> ResponsePrimitive {
+        let (request_id, release) = (request.request_id.clone(), request.release.clone());
+        let refuse =
+            move |rsc, why| ResponsePrimitive::refusal(&request_id, release.as_deref(), rsc, why);
+        let Entity::MafClient(id) = session.active.association.entity() else {
+            return refuse(Rsc::OriginatorNotAuthenticated, "the originator is no MAF client");
+        };
+        let (maf, id) = (self.0.clone(), id.clone());
+        let work = move || {
+            let credential_id = session.active.association.credential_id.clone();
+            let caller = Caller { id, credential_id, exported: session.exported.as_ref() };
+            maf.handle(&caller, &request, SystemTime::now())
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|_| {
+            refuse(Rsc::InternalServerError, "the request could not be carried out")
+        })
+    }
+
+    /// Removes expired keys, again and again.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            let maf = self.0.clone();
+            let batches = move || {
+                while maf.sweep(SystemTime::now())?.more {}
+                Ok::<_, StoreError>(())
+            };
+            if let Ok(Err(e)) = tokio::task::spawn_blocking(batches).await {
+                tracing::error!(event = "maf.store-failed", "expired keys stay: {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Addresses of the notification relay, which stand for points of access of AEs.
+//!
+//! An address has all that is needed to forward a notification: `http://RELAY/MAC/CREDENTIAL-ID/PLACE`,
+//! whose last segment is the AE's own address. What the CSE appends to it is forwarded too. The gateway
+//! stores none of them, so they stay valid across a restart. The MAC is made with a key of the gateway,
+//! so that an AE cannot direct the CSE to the holder of another credential, or to any address.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use rand::RngExt;
+use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_policy::read_private_key;
+use serde_json::Value;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::config::private_file;
+
+/// What is escaped in a Credential-ID that is a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// Length of a MAC in an address, in bytes.
+const MAC: usize = 16;
+
+/// The file of a key may have a line's end more than its 64 digits.
+const MAX_KEY_FILE: u64 = 66;
+
+/// Where the CSE behind sends to, and what shows that an address there is ours.
+pub struct RelayAddress {
+    address: SocketAddr,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl RelayAddress {
+    /// That of an address, with the key in a file, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When the key can't be read or written.
+    pub fn new(address: SocketAddr, key_file: &Path) -> std::io::Result<Self> {
+        let mut key = Zeroizing::new([0; 32]);
+        if matches!(key_file.try_exists(), Ok(false)) {
+            rand::rng().fill(&mut *key);
+            if let Some(folder) = key_file.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            private_file::replace(key_file, Zeroizing::new(hex::encode(*key)).as_bytes())?;
+        } else {
+            let text = read_private_key(key_file, MAX_KEY_FILE);
+            let text = text.map_err(|fault| std::io::Error::other(fault.to_string()))?;
+            hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(|_| {
+                let what =
+                    "is no key of 64 hexadecimal digits; take it away, and AEs register anew";
+                std::io::Error::other(format!("{}: {what}", saegis_policy::Shown(key_file)))
+            })?;
+        }
+        Ok(Self { address, key })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn mac(&self, credential: &str, place: &str) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("any key length");
+        mac.update(credential.as_bytes());
+        // Neither has it in it.
+        mac.update(b"\n");
+        mac.update(place.as_bytes());
+        mac
+    }
+
+    /// The address for what goes to the holder of a credential at that place.
+    fn of(&self, credential: &CredentialId, place: &str) -> String {
+        let credential = credential.to_string();
+        let mac = self.mac(&credential, place).finalize().into_bytes();
+        let mac = hex::encode(mac.get(..MAC).unwrap_or_default());
+        let [credential, place] =
+            [&*credential, place].map(|text| utf8_percent_encode(text, SEGMENT));
+        format!("http://{}/{mac}/{credential}/{place}", self.address)
+    }
+
+    /// Who is to be told, and where, if the path starts like one of ours. What is appended to it can't
+    /// lead to another host, for a place has a path.
+    pub fn target(&self, uri: &Uri) -> Option<(CredentialId, Uri)> {
+        let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
+        let (mac, path) = path.split_once('/')?;
+        let (credential, path) = path.split_once('/')?;
+        let (place, appended) = path.split_at(path.find(['/', '?']).unwrap_or(path.len()));
+        let [credential, place] = [credential, place].map(|s| percent_decode_str(s).decode_utf8());
+        let (credential, place) = (credential.ok()?, place.ok()?);
+        let mac = hex::decode(mac).ok().filter(|mac| mac.len() == MAC)?;
+        self.mac(&credential, &place).verify_truncated_left(&mac).ok()?;
+        let url = format!("https://{place}{appended}").parse().ok()?;
+        Some((CredentialId::parse(&credential).ok()?, url))
+    }
+}
+
+/// Has the CSE send what is for an AE to us, if the request says where the AE is reached: its points of
+/// access over associations are ours.
+pub fn rewrite_points_of_access(
+    request: &mut RequestPrimitive,
+    credential: &CredentialId,
+    relay: &RelayAddress,
+) {
+    let names_places = matches!(request.operation, Operation::Create | Operation::Update);
+    let ae = ResourceType::Ae;
+    let Some(content) = request.content.as_ref().filter(|c| names_places && c.is_of(ae)) else {
+        return;
+    };
+    let Ok(mut resource) = serde_json::from_slice::<Value>(content.bytes()) else { return };
+    let attributes = resource.as_object_mut().and_then(|outer| outer.values_mut().next());
+    let places = attributes.and_then(|a| a.as_object_mut()).and_then(|a| {
+        let name = a.keys().find(|name| name.eq_ignore_ascii_case("poa"))?.clone();
+        a.get_mut(&name)?.as_array_mut()
+    });
+    let mut changed = false;
+    for place in places.into_iter().flatten() {
+        let url = place.as_str().and_then(|text| text.parse::<Uri>().ok());
+        let Some(url) = url.filter(|url| url.scheme_str() == Some("https")) else { continue };
+        let Some(authority) = url.authority() else { continue };
+        let path = url.path_and_query().map_or("/", |p| p.as_str());
+        *place = relay.of(credential, &format!("{authority}{path}")).into();
+        changed = true;
+    }
+    // What was a representation is one still.
+    if changed && let Ok(content) = Content::parse(resource.to_string().into()) {
+        request.content = Some(content);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use saegis_onem2m::target::Target;
+
+    fn relay() -> RelayAddress {
+        RelayAddress { address: "127.0.0.1:8081".parse().unwrap(), key: Zeroizing::new([7; 32]) }
+    }
+
+    fn entered(json: &str) -> String {
+        let to = Target::from_path("/-").unwrap();
+        let mut request = RequestPrimitive::own(Operation::Create, to, "C".into(), "r".into());
+        request.content = Some(Content::parse(Bytes::copy_from_slice(json.as_bytes())).unwrap());
+        let credential = CredentialId::parse("12-light@in.provider.com").unwrap();
+        rewrite_points_of_access(&mut request, &credential, &relay());
+        String::from_utf8(request.content.unwrap().bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_address_leads_back_to_where_the_ae_is() {
+        let json = r#"{"m2m:ae":{"POA":["https://a.b:1/x?y=z","http://c.d","https://[::1]"]}}"#;
+        let changed: Value = serde_json::from_str(&entered(json)).unwrap();
+        let places = changed["m2m:ae"]["POA"].as_array().unwrap();
+        assert_eq!(places[1], "http://c.d");
+        for (place, end, there) in [
+            (0, "/12-light%40in.provider.com/a.b%3A1%2Fx%3Fy%3Dz", "https://a.b:1/x?y=z"),
+            (2, "/12-light%40in.provider.com/%5B%3A%3A1%5D%2F", "https://[::1]/"),
+        ] {
+            let address = places[place].as_str().unwrap();
+            assert!(address.starts_with("http://127.0.0.1:8081/") && address.ends_with(end));
+            let (credential, url) = relay().target(&address.parse().unwrap()).unwrap();
+            assert_eq!(credential.to_string(), "12-light@in.provider.com");
+            assert_eq!(url, there);
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_of_an_ae_s_place_stays_byte_for_byte() {
+        for json in [
+            r#"{"m2m:ae": { "poa":["http://c.d"]}}"#,
+            r#"{"m2m:ae": {"poa":null}}"#,
+            r#"{"m2m:cnt": {"poa":["https://a.b"]}}"#,
+        ] {
+            assert_eq!(entered(json), json);
+        }
+    }
+
+    #[test]
+    fn nobody_else_makes_an_address() {
+        let credential = CredentialId::parse("12-a@b.c").unwrap();
+        let good = relay().of(&credential, "d:1/x");
+        // A CSE may append whom it is for.
+        for (appended, there) in [("", "/x"), ("/Ca", "/x/Ca"), ("/Ca?b=c", "/x/Ca?b=c")] {
+            let address = format!("{good}{appended}").parse().unwrap();
+            let (_, url) = relay().target(&address).unwrap();
+            assert_eq!(url.to_string(), format!("https://d:1{there}"));
+        }
+        let mac = good.split('/').nth(3).unwrap();
+        for path in [
+            "/",
+            "/x",
+            "/x/",
+            "/12-a@b.c",
+            "/12-a@b.c/d%3A1%2Fx",
+            "//12-a@b.c/d%3A1%2Fx",
+            &format!("/{mac}"),
+            &format!("/{mac}/12-a@b.c"),
+            &format!("/{mac}/12-a@b.c/d:1/x"),
+            // Of another, at another place, and a part of the MAC.
+            &format!("/{mac}/12-b@b.c/d%3A1%2Fx"),
+            &format!("/{mac}/12-a@b.c/d%3A2%2Fx"),
+            &format!("/{mac}/12-a@b.c/d%3A1%2F"),
+            &format!("/{}/12-a@b.c/d%3A1%2Fx", &mac[..30]),
+            &format!("/{}/12-a@b.c/d%3A1%2Fx", "0".repeat(32)),
+        ] {
+            assert!(relay().target(&path.parse().unwrap()).is_none(), "{path}");
+        }
+        // Whoever has another key has none of ours.
+        let other = RelayAddress { key: Zeroizing::new([8; 32]), ..relay() };
+        assert!(other.target(&good.parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn the_key_is_kept_and_a_damaged_one_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, address) = (folder.path().join("state/key"), relay().address);
+        let made = RelayAddress::new(address, &file).unwrap();
+        assert_eq!(*RelayAddress::new(address, &file).unwrap().key, *made.key);
+        std::fs::write(&file, "rubbish").unwrap();
+        let e = RelayAddress::new(address, &file).err().unwrap();
+        assert!(e.to_string().contains("is no key of 64 hexadecimal digits"), "{e}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Requests for this CSE.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use saegis_onem2m::attribute::attribute;
+use saegis_onem2m::credential::Entity;
+use saegis_onem2m::id::AeIdStem;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
+use saegis_policy::Generation;
+
+use super::announcement::Announced;
+use super::registration::{Deletes, Place};
+use super::{Handler, NO_MEMORY, Refusal};
+use crate::backend::Outcome;
+use crate::notification::relay_address;
+use crate::session::ae_id_store::{AeIdReservation, ReservationError};
+use crate::session::response_memory::{Reserved, may_be_large};
+
+/// Effects that a request for this CSE has outside the CSE.
+#[derive(Default)]
+struct Effects {
+    /// The AE-ID that a registration may bind to the credential.
+    reservation: Option<AeIdReservation>,
+    /// The AE that this request has announced at the IN-CSE.
+    announced: Option<Announced>,
+    /// What a deletion takes along.
+    deletes: Option<Deletes>,
+}
+
+/// Why a request is not passed to the CSE.
+enum NotPassed {
+    Refused(Refusal),
+    AeId(ReservationError),
+}
+
+impl From<Refusal> for NotPassed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ReservationError> for NotPassed {
+    fn from(error: ReservationError) -> Self {
+        Self::AeId(error)
+    }
+}
+
+impl Handler {
+    /// Has this CSE carry a request out. `memory` receives the reservation for a large response.
+    pub(super) async fn handle_local(
+        &self,
+        generation: &Arc<Generation>,
+        mut request: RequestPrimitive,
+        memory: &mut Option<Reserved>,
+    ) -> ResponsePrimitive {
+        let effects = match self.prepare(generation, &mut request).await {
+            Ok(effects) => effects,
+            Err(why) => return self.refuse_to_pass(&request, why),
+        };
+        let place = place_of(&request, &effects);
+        match self.admit(&request).await {
+            Ok(reserved) => *memory = reserved,
+            Err(why) => {
+                self.withdraw(effects.announced);
+                return self.refuse(&request, why);
+            }
+        }
+        let renews = match request.operation {
+            Operation::Update => self.announced_at(&request.to).await,
+            _ => None,
+        };
+        if let Some(relay) = self.gateway.relay_address.get() {
+            let credential = &self.session.active.association.credential_id;
+            relay_address::rewrite_points_of_access(&mut request, credential, relay);
+        }
+        let (reservation, deletes) = (effects.reservation.as_ref(), effects.deletes.as_ref());
+        if let Err(error) = self.record_intent(&request, reservation, &place, deletes).await {
+            self.withdraw(effects.announced);
+            return self.refuse_taken(&request, &error.into());
+        }
+        let asked = effects.reservation.as_ref().map(|_| request.clone());
+        let passed_on = Instant::now();
+        let outcome = self.gateway.backend.handle(request, self.asker(), self.timeout()).await;
+        self.gateway.metrics.upstream(passed_on.elapsed());
+        self.conclude(generation, effects, renews, &place, asked, outcome).await
+    }
+
+    /// How long the backend may take.
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.gateway.config.limits.upstream_seconds)
+    }
+
+    /// What must happen elsewhere before the CSE is asked: an AE-ID is reserved and announced, and the
+    /// AE's own deletion is known.
+    async fn prepare(
+        &self,
+        generation: &Generation,
+        request: &mut RequestPrimitive,
+    ) -> Result<Effects, NotPassed> {
+        let mut effects = Effects::default();
+        // An AE whose credential names no AE-ID gets the one that the registrar CSE confirms, and for
+        // good. One that it asks for is reserved before the registrar CSE is asked.
+        let learns = request.creates(ResourceType::Ae)
+            && self.session.active.association.credential_entity() == &Entity::NotYetKnown;
+        if learns {
+            effects.reservation = Some(self.reserve_ae_id(request, generation)?);
+        }
+        effects.announced = self.announce(request).await?;
+        if let Some(announced) = &effects.announced {
+            // The IN-CSE assigns names of the whole service provider, but not one that is another's here.
+            if learns && self.is_of_another(&announced.stem, generation) {
+                return Err(ReservationError::ByAnother.into());
+            }
+            request.from = Some(announced.stem.to_string());
+        }
+        effects.deletes = self.deletes_itself(request).await?;
+        Ok(effects)
+    }
+
+    /// Reserves memory for the response, and checks that the association still holds: the steps before
+    /// took their time.
+    async fn admit(&self, request: &RequestPrimitive) -> Result<Option<Reserved>, Refusal> {
+        let reserved = self.reserve_memory(request).await?;
+        let current = self.gateway.policy.current();
+        self.revalidate(&current, request.creates(ResourceType::Ae)).await?;
+        Ok(reserved)
+    }
+
+    /// Reserves memory for a response of the embedded CSE, where it may be a large one.
+    async fn reserve_memory(
+        &self,
+        request: &RequestPrimitive,
+    ) -> Result<Option<Reserved>, Refusal> {
+        if self.gateway.backend.embedded().is_none() || !may_be_large(request) {
+            return Ok(None);
+        }
+        match self.session.response_memory.reserve(self.timeout()).await {
+            Some(reserved) => Ok(Some(reserved)),
+            None => Err((Rsc::RequestTimeout, NO_MEMORY.into())),
+        }
+    }
+
+    /// Completes or takes back the effects of a request, by what the CSE answered.
+    async fn conclude(
+        &self,
+        generation: &Generation,
+        effects: Effects,
+        renews: Option<AeIdStem>,
+        place: &Place,
+        asked: Option<RequestPrimitive>,
+        outcome: Outcome,
+    ) -> ResponsePrimitive {
+        let Outcome { response, is_answered } = outcome;
+        let Effects { reservation, announced, deletes } = effects;
+        match response.rsc {
+            Rsc::Created => {
+                if let (Some(reservation), Some(asked)) = (reservation, asked)
+                    && let Err(taken) = self.learn(reservation, place, &response, generation).await
+                {
+                    self.withdraw(announced);
+                    return self.refuse_taken(&asked, &taken);
+                }
+                if let Some(announced) = announced {
+                    self.announce_until(&announced.stem, &response);
+                }
+            }
+            Rsc::Updated => {
+                if let Some(stem) = renews {
+                    self.announce_until(&stem, &response);
+                }
+            }
+            Rsc::Deleted => self.has_deleted(deletes, generation).await,
+            rsc => {
+                self.has_not((rsc, is_answered), reservation, deletes, generation).await;
+                // Somebody has registered under the name meanwhile, whose announcement it is now.
+                if !matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) {
+                    self.withdraw(announced);
+                }
+            }
+        }
+        response
+    }
+
+    fn refuse_to_pass(&self, request: &RequestPrimitive, why: NotPassed) -> ResponsePrimitive {
+        match why {
+            NotPassed::Refused(refusal) => self.refuse(request, refusal),
+            NotPassed::AeId(error) => self.refuse_taken(request, &error),
+        }
+    }
+}
+
+/// Where a registration creates its AE.
+fn place_of(request: &RequestPrimitive, effects: &Effects) -> Place {
+    if effects.reservation.is_none() {
+        return Place { to: String::new(), name: None };
+    }
+    let name = request.content.as_ref().and_then(|content| attribute(content.bytes(), "rn"));
+    Place { to: request.to.to_string(), name }
+}

@@ -1,0 +1,137 @@
+//! The accept loop, from the first connection to the last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use crate::admin::Admin;
+use crate::listener::peer_limits::{self, Peers};
+use crate::listener::socket_activation;
+use crate::state::Gateway;
+use crate::telemetry::audit;
+
+/// Delay after a failed accept, such as for want of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// The signals that stop a gateway.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    ///
+    /// # Errors
+    /// When they cannot be caught.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Serves connections until a signal, and then until they have ended or the drain time is over.
+pub async fn serve(
+    gateway: &Arc<Gateway>,
+    listener: TcpListener,
+    admin: Admin,
+    mut signals: Signals,
+) {
+    let stop = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(gateway.config.limits.connections));
+    let peers = Peers::new(peer_limits::Bounds {
+        all: gateway.config.limits.handshakes,
+        under_way: gateway.config.limits.handshakes_per_peer,
+        failures: gateway.config.limits.failed_handshakes_per_minute,
+    });
+    loop {
+        tokio::select! {
+            (socket, peer) = accept(&listener) => {
+                let under_way = match peers.enter(peer.ip()) {
+                    Ok(under_way) => under_way,
+                    Err(full) => {
+                        gateway.metrics.refused(full.cause());
+                        audit::handshake_refused(peer, full.cause(), full.why());
+                        continue;
+                    }
+                };
+                let (gateway, stop) = (gateway.clone(), stop.clone());
+                let places = places.clone();
+                connections.spawn(async move {
+                    connection::serve(gateway, socket, peer, under_way, places, stop).await;
+                });
+            }
+            () = signals.next() => break,
+        }
+    }
+    gateway.stop();
+    socket_activation::tell_stopping();
+    // Both places are free for a successor from now on.
+    drop((listener, admin));
+    let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
+    audit::stopping(connections.len(), drain.as_secs());
+    stop.cancel();
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => audit::stopped(0, "stopped"),
+        () = tokio::time::sleep(drain) => {
+            audit::stopped(connections.len(), "stopped; some requests were cut off");
+        }
+        () = signals.next() => {
+            audit::stopped(connections.len(), "stopped at once, at a second signal");
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            // Bounds by network and rules with addresses are about IPv4 where the socket takes both.
+            Ok((socket, peer)) => {
+                return (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+            }
+            Err(e) => {
+                tracing::warn!(event = "accept.failed", "a connection can't be taken: {e}");
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+/// Each connection takes a descriptor, and one to another CSE behind; the store, the policy files
+/// and the log must find some too.
+pub fn raise_descriptor_limit(connections: usize, handshakes: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = 2 * connections as u64 + handshakes as u64 + 256;
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|now| now < wanted) {
+        limit.current = Some(wanted.min(most));
+        let raised = setrlimit(Resource::Nofile, limit);
+        if most < wanted || raised.is_err() {
+            tracing::warn!(
+                event = "gateway.descriptors-low",
+                "{connections} connections and {handshakes} handshakes may need {wanted} file \
+                 descriptors and {most} can be had; lower limits.connections, or raise the limit \
+                 (LimitNOFILE= in systemd)"
+            );
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Single attributes of representations in JSON.
+
+use bytes::Bytes;
+
+use crate::resource::ResourceType;
+
+/// Returns a text attribute of the AE that is represented in a content.
+#[must_use]
+pub fn attribute(content: &Bytes, name: &str) -> Option<String> {
+    let content = serde_json::from_slice::<serde_json::Value>(content).ok()?;
+    Some(content.get(ResourceType::Ae.root())?.get(name)?.as_str()?.into())
+}

@@ -1,0 +1,30 @@
+//! Originators and targets, as another CSE sees them.
+
+use crate::cse::Cse;
+use crate::id::{CseId, From};
+use crate::target::{Scope, Target};
+
+/// Returns the From of a request that leaves for another CSE: the AE-ID-Stem of an AE that is registered
+/// at `own` becomes SP-relative (TS-0001 clause 7.2); every other From is so already.
+#[must_use]
+pub fn to_sp_relative_originator(own: &Cse, from: &str) -> String {
+    match From::parse(from) {
+        Ok(From::Stem(stem)) if stem.starts_with('S') => format!("/{stem}"),
+        Ok(From::Stem(stem)) => format!("{}/{stem}", own.cse_id),
+        _ => from.into(),
+    }
+}
+
+/// Returns the CSE that hosts a target of this service provider; none for a target of another provider,
+/// or one of `own`.
+#[must_use]
+pub fn cse_of<'a>(own: &Cse, to: &'a Target) -> Option<&'a CseId> {
+    match &to.scope {
+        Scope::CseRelative => None,
+        Scope::SpRelative(cse) => Some(cse),
+        Scope::Absolute { sp, cse } => {
+            let ours = own.service_provider.as_deref();
+            ours.is_some_and(|ours| ours.eq_ignore_ascii_case(sp)).then_some(cse)
+        }
+    }
+}

@@ -16,16 +16,16 @@ use crate::operation::create::lifetime;
 use crate::operation::error::OperationError;
 use crate::operation::group;
 use crate::operation::quota;
-use crate::record::earlier;
+use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
 use crate::resource::address::{Place, by_id};
 use crate::resource::ae_announcement;
-use crate::resource::attributes;
+use crate::resource::attributes::{self, Change};
 use crate::resource::content_instance;
 use crate::resource::representation::{self, rooted};
-use crate::resource::schema::{AttributeError, CUSTODIAN, NAMED_BY, POLICIES};
-use crate::store::{StoreError, Writer};
+use crate::resource::schema::{AttributeError, CUSTODIAN, MEMBERS, NAMED_BY, POLICIES};
+use crate::store::{Read, StoreError, Writer};
 
 /// Updates a resource.
 ///
@@ -37,80 +37,16 @@ pub(crate) fn update(
     outbox: &Outbox,
     verified: Option<&Verified>,
 ) -> Result<ResponsePrimitive, OperationError> {
-    let who = context.originator(writer.read())?;
-    let found = match context.target(writer.read())? {
-        Place::Resource(found) => found,
-        Place::Instance { .. } => {
-            return Err(Refusal::NotAllowed("la and ol can't be updated").into());
-        }
-    };
-    let mut record = found.record;
-    let before = record.clone();
-    let representation = context.representation(record.ty);
-    // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
-    // 9.6.1.3.2).
-    let governs = representation
-        .as_ref()
-        .ok()
-        .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
-    let access = if governs.is_some() { Access::Govern } else { Access::Update };
-    demand(&who, access, &record)?;
-    match record.ty {
-        ResourceType::CseBase => {
-            return Err(Refusal::NotAllowed("a CSEBase can't be updated").into());
-        }
-        ResourceType::ContentInstance => {
-            return Err(Refusal::NotAllowed("a contentInstance can't be updated").into());
-        }
-        _ => {}
-    }
-    let representation = representation?;
-    if let Some(name) = governs
-        && representation.len() > 1
-    {
-        return Err(AttributeError::value(name, "must be the only attribute in an update").into());
-    }
+    let (before, representation) = admit(writer.read(), context)?;
     let as_given = context.to_compare_with(&representation);
-    let change = attributes::for_update(record.ty, representation, context.now)?;
-    if let Some(asked) = change.expires {
-        record.expires = lifetime(context, record.ty, record.depth, asked);
-    }
-    for name in &change.removed {
-        record.attributes.remove(*name);
-    }
-    let set = change.set.keys().map(String::as_str);
-    let named: Vec<String> = set.chain(change.removed).map(Into::into).collect();
-    let (members, most) = (change.set.contains_key("mid"), change.set.contains_key("mnm"));
-    let ages = change.set.contains_key("mia");
-    if subscription::names_targets(context, &record, &change.set) {
-        record.named_by.clone_from(&context.request.from);
-        let from = context.request.from.as_deref();
-        names::note(writer.read(), context.settings, &mut record, NAMED_BY, from, context.now)?;
-    }
-    record.attributes.extend(change.set);
-    attributes::check_whole(record.ty, &record.attributes)?;
-    if record.ty == ResourceType::AeAnnc {
-        let cse = ae_announcement::announced_by(&record)?;
-        ae_announcement::check(context.settings, &cse, &record.attributes)?;
-    }
-    record.modified = context.now;
-    if let Some(state) = &mut record.state {
-        *state = state.saturating_add(1);
-    }
-    if record.ty == ResourceType::Container {
-        content_instance::drop_expired(writer, &mut record, context.now)?;
-        content_instance::trim(writer, &context.settings.limits, &mut record)?;
-        if ages {
-            content_instance::shorten(writer, &mut record, context.now)?;
-        }
-    }
-    if record.ty == ResourceType::Group && members {
-        group::check(writer.read(), context, &mut record)?;
-    } else if record.ty == ResourceType::Group && most {
-        group::check_count(&record)?;
-    }
-    let named = named.iter().map(String::as_str);
-    names::resolve(writer, context.settings, &mut record, Some(&before), named, context.now)?;
+    let change = attributes::for_update(before.ty, representation, context.now)?;
+    let set: Vec<String> = change.set.keys().cloned().collect();
+    let removed = change.removed.clone();
+    let mut record = before.clone();
+    apply(writer.read(), context, &mut record, change)?;
+    check(writer, context, &mut record, &set)?;
+    let names = set.iter().map(String::as_str).chain(removed);
+    names::resolve(writer, context.settings, &mut record, Some(&before), names, context.now)?;
     if record.ty == ResourceType::Subscription {
         let ask = subscription::check(writer.read(), context, &record, Some(&before), verified)?;
         if let Some(unverified) = ask {
@@ -121,23 +57,119 @@ pub(crate) fn update(
     writer.put(&record)?;
     decision::note_above(writer, &record)?;
     quota::check(writer, &context.settings.limits, record.owner.as_deref(), used)?;
-    let above = match &record.parent {
-        Some(ri) => {
-            by_id(writer.read(), ri, context.now)?
-                .ok_or_else(|| StoreError::Corrupt(ri.clone()))?
-                .expires
-        }
-        None => None,
-    };
-    let expires = earlier(above, record.expires);
+    let expires = expiration(writer.read(), context, &record)?;
     events::updated(writer, context, outbox, &before, &record, expires)?;
-    let all = representation::attributes(context.settings, &record, expires);
+    Ok(answer(context, &record, expires, &as_given))
+}
+
+/// The resource that the originator may update, and the representation that it gives.
+fn admit(read: &dyn Read, context: &Context<'_>) -> Result<(Record, Attributes), Refusal> {
+    let who = context.originator(read)?;
+    let record = match context.target(read)? {
+        Place::Resource(found) => found.record,
+        Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
+    };
+    let representation = context.representation(record.ty);
+    // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
+    // 9.6.1.3.2).
+    let governs = representation
+        .as_ref()
+        .ok()
+        .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
+    let access = if governs.is_some() { Access::Govern } else { Access::Update };
+    demand(&who, access, &record)?;
+    match record.ty {
+        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
+        ResourceType::ContentInstance => {
+            return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
+        }
+        _ => {}
+    }
+    let representation = representation?;
+    match governs {
+        Some(name) if representation.len() > 1 => {
+            Err(AttributeError::value(name, "must be the only attribute in an update").into())
+        }
+        _ => Ok((record, representation)),
+    }
+}
+
+/// Applies a change to a record.
+fn apply(
+    read: &dyn Read,
+    context: &Context<'_>,
+    record: &mut Record,
+    change: Change,
+) -> Result<(), StoreError> {
+    if let Some(asked) = change.expires {
+        record.expires = lifetime(context, record.ty, record.depth, asked);
+    }
+    for name in &change.removed {
+        record.attributes.remove(*name);
+    }
+    if subscription::names_targets(context, record, &change.set) {
+        record.named_by.clone_from(&context.request.from);
+        let from = context.request.from.as_deref();
+        names::note(read, context.settings, record, NAMED_BY, from, context.now)?;
+    }
+    record.attributes.extend(change.set);
+    Ok(())
+}
+
+/// Checks a record whose attributes in `set` have new values, and does what its type asks for then.
+fn check(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    record: &mut Record,
+    set: &[String],
+) -> Result<(), Refusal> {
+    let is_set = |name: &str| set.iter().any(|set| set == name);
+    attributes::check_whole(record.ty, &record.attributes)?;
+    if record.ty == ResourceType::AeAnnc {
+        let cse = ae_announcement::announced_by(record)?;
+        ae_announcement::check(context.settings, &cse, &record.attributes)?;
+    }
+    record.modified = context.now;
+    if let Some(state) = &mut record.state {
+        *state = state.saturating_add(1);
+    }
+    match record.ty {
+        ResourceType::Container => {
+            content_instance::drop_expired(writer, record, context.now)?;
+            content_instance::trim(writer, &context.settings.limits, record)?;
+            if is_set("mia") {
+                content_instance::shorten(writer, record, context.now)?;
+            }
+        }
+        ResourceType::Group if is_set(MEMBERS) => group::check(writer.read(), context, record)?,
+        ResourceType::Group if is_set("mnm") => group::check_count(record)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// When a resource expires, itself or with what it is below.
+fn expiration(
+    read: &dyn Read,
+    context: &Context<'_>,
+    record: &Record,
+) -> Result<Option<Seconds>, StoreError> {
+    let Some(ri) = &record.parent else { return Ok(record.expires) };
+    let parent = by_id(read, ri, context.now)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+    Ok(earlier(parent.expires, record.expires))
+}
+
+fn answer(
+    context: &Context<'_>,
+    record: &Record,
+    expires: Option<Seconds>,
+    as_given: &Attributes,
+) -> ResponsePrimitive {
+    let all = representation::attributes(context.settings, record, expires);
     let content = match context.options.content {
         ResultContent::Nothing => None,
-        ResultContent::Modified => {
-            Some(rooted(record.ty, representation::modified(all, &as_given)))
-        }
+        ResultContent::Modified => Some(rooted(record.ty, representation::modified(all, as_given))),
         _ => Some(rooted(record.ty, all)),
     };
-    Ok(context.answer(Rsc::Updated, content))
+    context.answer(Rsc::Updated, content)
 }

@@ -3,36 +3,13 @@
 use redb::ReadableTable;
 use saegis_onem2m::resource::ResourceType;
 
-use super::{StoreError, Timed, Writer};
-use crate::budget::RequestBudget;
-use crate::record::{Record, Seconds, Stock};
+use crate::record::{Record, Seconds};
+use crate::store::error::StoreError;
+use crate::store::read::Read;
+use crate::store::write::Writer;
 
 /// The fact that the instances are in the index.
 const INDEXED: &str = "aging";
-
-/// Bytes of an entry, for the budget.
-const ENTRY: usize = 64;
-
-/// What instances of a container hold that have expired.
-pub(super) fn expired_in(
-    aging: &impl ReadableTable<Timed, u64>,
-    budget: &RequestBudget,
-    container: &str,
-    now: Seconds,
-) -> Result<Stock, StoreError> {
-    let mut stock = Stock::default();
-    let mut read = 0;
-    for entry in aging.range((container, 0, "")..(container, now.saturating_add(1), ""))? {
-        stock.count += 1;
-        stock.bytes = stock.bytes.saturating_add(entry?.1.value());
-        read += ENTRY;
-        if read >= 4096 {
-            budget.step(0)?;
-            read = 0;
-        }
-    }
-    Ok(stock)
-}
 
 impl Writer<'_> {
     /// The resource-ID of an instance of a container that has expired.
@@ -71,7 +48,7 @@ impl Writer<'_> {
             all.push(entry?.0.value().1.to_owned());
         }
         for ri in all {
-            let record = super::Read::get(&self.tables, &ri)?;
+            let record = Read::get(&self.tables, &ri)?;
             self.age(&record.ok_or(StoreError::Corrupt(ri))?)?;
         }
         self.note(INDEXED, "1")

@@ -7,7 +7,9 @@
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
-use super::{AWAITS, Name, StoreError, Writer};
+use crate::store::error::StoreError;
+use crate::store::tables::{AWAITS, Name};
+use crate::store::write::Writer;
 
 /// The waits of a version that rewrote the resources: an AE-ID-Stem, and who waits.
 const AWAITED: TableDefinition<'_, Name, ()> = TableDefinition::new("awaited");
@@ -78,24 +80,21 @@ pub(super) fn convert(database: &redb::Database) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
+/// Makes the waits what a version left that rewrote the resources.
 #[cfg(test)]
-impl super::Store {
-    /// Makes the waits what a version left that rewrote the resources.
-    pub(crate) fn as_before_waits(&self) {
-        let open = self.database().unwrap();
-        let transaction = open.get().unwrap().begin_write().unwrap();
-        {
-            let new = transaction.open_table(AWAITS).unwrap();
-            let mut old = transaction.open_table(AWAITED).unwrap();
-            for entry in new.iter().unwrap() {
-                let (key, _) = entry.unwrap();
-                let (stem, wait, ri) = key.value();
-                assert_eq!(wait, 0);
-                old.insert((stem, ri), ()).unwrap();
-            }
+pub(super) fn revert(database: &redb::Database) {
+    let transaction = database.begin_write().unwrap();
+    {
+        let new = transaction.open_table(AWAITS).unwrap();
+        let mut old = transaction.open_table(AWAITED).unwrap();
+        for entry in new.iter().unwrap() {
+            let (key, _) = entry.unwrap();
+            let (stem, wait, ri) = key.value();
+            assert_eq!(wait, 0);
+            old.insert((stem, ri), ()).unwrap();
         }
-        transaction.delete_table(AWAITS).unwrap();
-        transaction.delete_table(super::FIRSTS).unwrap();
-        transaction.commit().unwrap();
     }
+    transaction.delete_table(AWAITS).unwrap();
+    transaction.delete_table(crate::store::tables::FIRSTS).unwrap();
+    transaction.commit().unwrap();
 }

@@ -10,6 +10,8 @@ mod discovery;
 mod durability;
 mod groups;
 mod names;
+mod names_members;
+mod names_migration;
 mod notifications;
 mod parameters;
 mod policies;

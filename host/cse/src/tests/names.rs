@@ -6,17 +6,14 @@ use saegis_onem2m::primitive::{AssociationCredential, Operation};
 use serde_json::{Value, json};
 
 use super::policies::rule;
-use crate::record::Record;
-use crate::record::names::Names;
 use crate::settings::Settings;
-use crate::store::{StoreError, Writer};
-use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, settings, subscribe};
+use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, settings};
 
-const HUB: &str = "Chub";
-const STATE: &str = "/cse/light1/state";
+pub(super) const HUB: &str = "Chub";
+pub(super) const STATE: &str = "/cse/light1/state";
 
 /// The AE registers with a credential.
-fn register(bench: &Bench, stem: &str, name: &str, credential: &str) -> Reply {
+pub(super) fn register(bench: &Bench, stem: &str, name: &str, credential: &str) -> Reply {
     let ae = json!({"m2m:ae": {"rn": name, "api": "Nhub", "rr": true, "poa": ["http://a.b/"]}});
     let mut request = request(Operation::Create, "/cse", Some(stem), Some(ae));
     request.resource_type = Some(2);
@@ -25,19 +22,19 @@ fn register(bench: &Bench, stem: &str, name: &str, credential: &str) -> Reply {
     bench.send(&request)
 }
 
-fn hub(bench: &Bench, credential: &str) {
+pub(super) fn hub(bench: &Bench, credential: &str) {
     let reply = register(bench, HUB, "hub", credential);
     assert_eq!(reply.code, 2001, "{}", reply.why());
 }
 
 /// A policy below the hub that lets the hub do everything.
-fn hubs_policy(bench: &Bench) {
+pub(super) fn hubs_policy(bench: &Bench) {
     let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&[HUB], 63), "pvs": rule(&[HUB], 63)}});
     assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
 }
 
 /// Ends the hub's registration as one may end.
-fn leave(bench: &mut Bench, how: &str) {
+pub(super) fn leave(bench: &mut Bench, how: &str) {
     match how {
         "it leaves" => assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002),
         _ => {
@@ -48,9 +45,9 @@ fn leave(bench: &mut Bench, how: &str) {
     }
 }
 
-const WAYS: [&str; 2] = ["it leaves", "it expires"];
+pub(super) const WAYS: [&str; 2] = ["it leaves", "it expires"];
 
-fn retrieve(bench: &Bench, path: &str) -> u16 {
+pub(super) fn retrieve(bench: &Bench, path: &str) -> u16 {
     bench.retrieve(HUB, path).code
 }
 
@@ -101,7 +98,7 @@ fn a_policy_that_is_not_there_yet_is_none() {
 }
 
 /// What light1 says of the hub, and where.
-fn lights_policy(bench: &Bench, acor: &[&str]) {
+pub(super) fn lights_policy(bench: &Bench, acor: &[&str]) {
     let acp = json!({"rn": "acp", "pv": rule(acor, 63), "pvs": rule(&[LIGHT1], 63)});
     let acp = json!({ "m2m:acp": acp });
     assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
@@ -173,7 +170,7 @@ fn an_ae_id_that_nobody_has_is_whose_who_comes_first() {
 }
 
 /// A policy of light1 for the hub, which has no policy of that name yet.
-fn policy_for_hub(bench: &Bench, name: &str) {
+pub(super) fn policy_for_hub(bench: &Bench, name: &str) {
     let more: Vec<_> = (0..60).map(|n| format!("Cnobody-{n}-{}", "x".repeat(80))).collect();
     let acor: Vec<_> = more.iter().map(String::as_str).chain([HUB]).collect();
     let acp = json!({"rn": name, "pv": rule(&acor, 63), "pvs": rule(&[LIGHT1], 63)});
@@ -258,18 +255,6 @@ fn a_custodian_may_be_awaited() {
     assert_eq!(retrieve(&bench, "/cse/light1/kept"), 4103);
 }
 
-#[test]
-fn the_waits_of_a_store_of_before_are_open() {
-    let bench = Bench::with_lights();
-    lights_policy(&bench, &[HUB]);
-    bench.cse().store().as_before_waits();
-    let bench = bench.reopen();
-    bench.cse().store().assert_consistent();
-    assert_eq!(retrieve(&bench, STATE), 4103);
-    hub(&bench, "one");
-    assert_eq!(retrieve(&bench, STATE), 2000);
-}
-
 /// An S-type AE-ID has the form of a CSE-ID.
 #[test]
 fn an_ae_of_the_service_provider_is_bound_too() {
@@ -311,133 +296,6 @@ fn a_custodian_and_a_creator_are_who_they_were() {
         hub(&bench, "one");
         assert_eq!(both.map(|path| retrieve(&bench, path)), [2000; 2]);
     }
-}
-
-fn group(bench: &Bench, members: &[&str]) {
-    let grp = json!({"m2m:grp": {"rn": "grp", "mnm": 8, "mid": members}});
-    let reply = bench.create(Some(LIGHT1), "/cse/light1", 9, grp);
-    assert_eq!(reply.code, 2001, "{}", reply.why());
-}
-
-fn fan_out(bench: &Bench, content: &str) -> Vec<u64> {
-    let reply = bench.instance(LIGHT1, "/cse/light1/grp/fopt", json!({ "con": content }));
-    assert_eq!(reply.code, 2000, "{}", reply.why());
-    let parts = reply.json["m2m:agr"]["m2m:rsp"].as_array().unwrap();
-    parts.iter().map(|part| part["rsc"].as_u64().unwrap()).collect()
-}
-
-/// A container of the hub into which all may write.
-fn open_container(bench: &Bench) {
-    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
-    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
-    let cnt = json!({"rn": "in", "acpi": ["cse/hub/acp"]});
-    assert_eq!(bench.container(HUB, "/cse/hub", cnt).code, 2001);
-}
-
-#[test]
-fn a_member_of_a_group_is_the_resource_that_it_was() {
-    for how in WAYS {
-        let mut bench = Bench::with_lights();
-        hub(&bench, "one");
-        open_container(&bench);
-        group(&bench, &["cse/hub/in", "Chub/in", "cse/light1/state"]);
-        assert_eq!(fan_out(&bench, "one"), [2001, 2001, 2001]);
-        leave(&mut bench, how);
-        hub(&bench, "two");
-        open_container(&bench);
-        assert_eq!(fan_out(&bench, "secret"), [4004, 4004, 2001], "{how}");
-        assert_eq!(bench.retrieve(HUB, "/cse/hub/in/la").code, 4004);
-        // What is shown is what was written; as a member it has to be taken out.
-        let shown = bench.retrieve(LIGHT1, "/cse/light1/grp");
-        assert_eq!(shown.attributes()["mid"][0], "cse/hub/in");
-        let again = json!({"m2m:grp": {"mid": ["cse/hub/in"]}});
-        assert_eq!(bench.update(LIGHT1, "/cse/light1/grp", again.clone()).code, 4000);
-        let none = json!({"m2m:grp": {"mid": []}});
-        assert_eq!(bench.update(LIGHT1, "/cse/light1/grp", none).code, 2004);
-        assert_eq!(bench.update(LIGHT1, "/cse/light1/grp", again).code, 2004);
-        assert_eq!(fan_out(&bench, "two"), [2001]);
-    }
-}
-
-/// The latest instance of a container is that of the container, and an AE is its registrant's.
-#[test]
-fn virtual_resources_and_aes_as_members() {
-    let bench = Bench::with_lights();
-    hub(&bench, "one");
-    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
-    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
-    let open = json!({"m2m:ae": {"acpi": ["cse/hub/acp"]}});
-    assert_eq!(bench.update(HUB, "/cse/hub", open).code, 2004);
-    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).code, 2001);
-    group(&bench, &["cse/light1/state/la", "Chub"]);
-    let answers = |bench: &Bench| {
-        let reply = bench.retrieve(LIGHT1, "/cse/light1/grp/fopt");
-        let parts = reply.json["m2m:agr"]["m2m:rsp"].as_array().unwrap().clone();
-        parts.iter().map(|part| part["rsc"].as_u64().unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(answers(&bench), [2000, 2000]);
-    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-    hub(&bench, "two");
-    let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
-    assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
-    let open = json!({"m2m:ae": {"acpi": ["cse/hub/acp"]}});
-    assert_eq!(bench.update(HUB, "/cse/hub", open).code, 2004);
-    assert_eq!(bench.retrieve(LIGHT1, "/cse/hub").code, 2000);
-    assert_eq!(answers(&bench), [2000, 4004]);
-}
-
-#[test]
-fn who_takes_the_name_of_a_target_is_told_nothing() {
-    for how in WAYS {
-        for target in ["cse/hub", HUB, "/mn-cse-123456/Chub"] {
-            let mut bench = Bench::with_lights();
-            hub(&bench, "one");
-            let sub = json!({"rn": "sub", "nu": [target], "su": target, "enc": {"net": [3]}});
-            let made = agree(&bench, subscribe(&bench, LIGHT1, STATE, sub));
-            assert_eq!(made.code, 2001, "{}", made.why());
-            let tell = |bench: &Bench| {
-                bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len()
-            };
-            assert_eq!(tell(&bench), 1);
-            leave(&mut bench, how);
-            assert_eq!(tell(&bench), 0);
-            hub(&bench, "two");
-            assert_eq!(tell(&bench), 0, "{how} {target}");
-            let again = json!({"m2m:sub": {"nu": [target]}});
-            let again = bench.update(LIGHT1, "/cse/light1/state/sub", again);
-            assert_eq!(again.code, 4000, "{}", again.why());
-            assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-            hub(&bench, "one");
-            assert_eq!(tell(&bench), 1, "{how} {target}");
-            assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-            hub(&bench, "two");
-            // Nor of the end of the subscription.
-            let gone = bench.delete(LIGHT1, "/cse/light1/state/sub");
-            assert_eq!((gone.code, gone.notifications.len()), (2002, 0), "{how} {target}");
-        }
-    }
-}
-
-/// What a subscriber may see is told on its word, and not on that of whoever has its name.
-#[test]
-fn who_takes_the_name_of_a_subscriber_subscribes_to_nothing() {
-    let bench = Bench::with_lights();
-    hub(&bench, "one");
-    // All may see it, so it is not for want of a privilege.
-    lights_policy(&bench, &["all"]);
-    let sub = json!({"rn": "sub", "nu": ["Clight-AE2"], "enc": {"net": [3]}});
-    let reach = json!({"m2m:ae": {"rr": true, "poa": ["http://c.d/"]}});
-    assert_eq!(bench.update(LIGHT2, "/cse/light2", reach).code, 2004);
-    let made = agree(&bench, subscribe(&bench, HUB, STATE, sub));
-    assert_eq!(made.code, 2001, "{}", made.why());
-    let tell = || bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len();
-    assert_eq!(tell(), 1);
-    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-    hub(&bench, "two");
-    assert_eq!(tell(), 0);
-    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-    hub(&bench, "one");
-    assert_eq!(tell(), 1);
 }
 
 /// The policies of the CSEBase are named in the settings, and are by name; but not of anybody.
@@ -489,65 +347,4 @@ fn what_policy_gives_away_is_given_without_what_it_had() {
     assert_eq!(ask("two", false, Operation::Create, "/cse/hub", container()), 2001);
     assert_eq!(own("four", false), 2000);
     bench.cse().store().assert_consistent();
-}
-
-/// Makes a store what one of the layout before was.
-fn age(writer: &mut Writer<'_>) -> Result<(), StoreError> {
-    let mut after = None;
-    while let Some(record) = writer.next_by_id(after.as_deref())? {
-        after = Some(record.ri.clone());
-        writer.put(&Record { registrant: None, names: Names::default(), ..record })?;
-    }
-    writer.note("schema", "1")
-}
-
-#[test]
-fn a_store_of_before_is_resolved_once() {
-    let bench = Bench::with_lights();
-    hub(&bench, "one");
-    hubs_policy(&bench);
-    lights_policy(&bench, &[HUB, "Clater", LIGHT1]);
-    let kept = json!({"rn": "kept", "cstn": HUB});
-    assert_eq!(bench.container(LIGHT1, "/cse/light1", kept).code, 2001);
-    let open = json!({"rn": "open", "acpi": ["cse/hub/acp"]});
-    assert_eq!(bench.container(LIGHT1, "/cse/light1", open).code, 2001);
-    group(&bench, &["cse/light1/state", "cse/light1"]);
-    let sub = json!({"rn": "sub", "nu": ["cse/hub"], "enc": {"net": [3]}});
-    assert_eq!(agree(&bench, subscribe(&bench, LIGHT1, STATE, sub)).code, 2001);
-    assert_eq!(bench.container(HUB, STATE, json!({"rn": "made", "cr": null})).code, 2001);
-    bench.cse().store().write(&crate::RequestBudget::unlimited(), age).unwrap();
-    let bench = bench.reopen();
-    bench.cse().store().assert_consistent();
-    let all = [STATE, "/cse/light1/kept", "/cse/light1/open"];
-    assert_eq!(all.map(|path| retrieve(&bench, path)), [2000; 3]);
-    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len(), 1);
-    assert_eq!(fan_out(&bench, "one")[0], 2001);
-    // As in a store that was never another.
-    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-    let bench = bench.reopen();
-    hub(&bench, "two");
-    hubs_policy(&bench);
-    assert_eq!(all.map(|path| retrieve(&bench, path)), [4103; 3]);
-    assert_eq!(bench.retrieve(HUB, "/cse/light1/state/made").code, 4103);
-    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len(), 0);
-    assert_eq!(register(&bench, "Clater", "later", "three").code, 2001);
-    assert_eq!(bench.retrieve("Clater", STATE).code, 2000);
-}
-
-/// Who has registered may be known from elsewhere; then the AE can come back.
-#[test]
-fn a_store_of_before_may_be_told_who_registered() {
-    let bench = Bench::with_lights();
-    hub(&bench, "one");
-    lights_policy(&bench, &[HUB]);
-    bench.cse().store().write(&crate::RequestBudget::unlimited(), age).unwrap();
-    let one = |stem: &str| (stem == HUB).then(|| "12-one@in.provider.com".to_owned());
-    let bench = bench.reopen_knowing(&one);
-    assert_eq!(retrieve(&bench, STATE), 2000);
-    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-    hub(&bench, "two");
-    assert_eq!(retrieve(&bench, STATE), 4103);
-    assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
-    hub(&bench, "one");
-    assert_eq!(retrieve(&bench, STATE), 2000);
 }

@@ -7,13 +7,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The lock.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    numbers: Mutex<Numbers>,
+pub(crate) struct TicketLock {
+    tickets: Mutex<Tickets>,
     next: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Numbers {
+struct Tickets {
     /// The number of who comes next.
     coming: u64,
     /// The number of whose turn it is.
@@ -23,20 +23,20 @@ struct Numbers {
 /// A turn, until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Turn<'q>(&'q Queue);
+pub(crate) struct Turn<'q>(&'q TicketLock);
 
-impl Queue {
-    fn numbers(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+impl TicketLock {
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a turn.
     pub(crate) fn wait(&self) -> Turn<'_> {
-        let mut numbers = self.numbers();
-        let own = numbers.coming;
-        numbers.coming += 1;
-        while numbers.served != own {
-            numbers = self.next.wait(numbers).unwrap_or_else(PoisonError::into_inner);
+        let mut tickets = self.tickets();
+        let own = tickets.coming;
+        tickets.coming += 1;
+        while tickets.served != own {
+            tickets = self.next.wait(tickets).unwrap_or_else(PoisonError::into_inner);
         }
         Turn(self)
     }
@@ -44,7 +44,7 @@ impl Queue {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.numbers().served += 1;
+        self.0.tickets().served += 1;
         self.0.next.notify_all();
     }
 }
@@ -56,19 +56,19 @@ mod tests {
 
     #[test]
     fn turns_come_in_order() {
-        let queue = Arc::new(Queue::default());
+        let lock = Arc::new(TicketLock::default());
         let order = Arc::new(Mutex::new(Vec::new()));
-        let first = queue.wait();
+        let first = lock.wait();
         let mut waiting = Vec::new();
         for n in 0..8 {
-            let (queue, order) = (queue.clone(), order.clone());
-            let before = queue.numbers().coming;
-            let own = queue.clone();
+            let (lock, order) = (lock.clone(), order.clone());
+            let before = lock.tickets().coming;
+            let own = lock.clone();
             waiting.push(std::thread::spawn(move || {
                 let _turn = own.wait();
                 order.lock().unwrap().push(n);
             }));
-            while queue.numbers().coming == before {
+            while lock.tickets().coming == before {
                 std::thread::yield_now();
             }
         }

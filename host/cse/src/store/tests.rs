@@ -2,9 +2,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use redb::ReadableTableMetadata;
 
+use super::tables::{AWAITS, USAGE};
 use super::*;
 use crate::record::names::Names;
-use crate::record::{Attributes, Stock};
+use crate::record::{Attributes, Record, Stock};
+use saegis_onem2m::resource::ResourceType;
 
 impl Store {
     /// Checks that the indices say what the resources say, no more and no less.

@@ -1,0 +1,197 @@
+//! Look-ups in the store.
+
+use redb::ReadableTable;
+use saegis_onem2m::resource::ResourceType;
+
+use crate::budget::RequestBudget;
+use crate::record::{Record, Seconds, Stock};
+use crate::store::error::StoreError;
+use crate::store::tables::{Bytes, Id, Name, Slot, Timed, Wait};
+
+/// Where an instance is looked for in its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// The first created.
+    Oldest,
+    /// The last created.
+    Latest,
+}
+
+/// An entry in the index of children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Child {
+    /// The number of its type.
+    pub(crate) ty: u16,
+    /// Its place among those of its type.
+    pub(crate) sequence: u64,
+    /// Its resource-ID.
+    pub(crate) ri: String,
+}
+
+/// What can be looked up, in a snapshot as in a transaction.
+pub(crate) trait Read {
+    /// The resource with that resource-ID.
+    fn get(&self, ri: &str) -> Result<Option<Record>, StoreError>;
+    /// The resource-ID of the child with that name.
+    fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError>;
+    /// The first child, or the one behind `after`, by type and then by order of creation.
+    fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError>;
+    /// The first child of that type, or the one behind the sequence `after`.
+    fn next_of_type(
+        &self,
+        parent: &str,
+        ty: ResourceType,
+        after: Option<u64>,
+    ) -> Result<Option<Child>, StoreError>;
+    /// The instance at the edge of a container, or the next further in from `beyond`.
+    fn instance(
+        &self,
+        container: &str,
+        edge: Edge,
+        beyond: Option<u64>,
+    ) -> Result<Option<Child>, StoreError>;
+    /// What instances of a container hold that have expired and are not removed yet.
+    fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError>;
+    /// The registrant of an AE-ID-Stem that ended that wait for it, if it is over.
+    fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError>;
+    /// How many resources there are.
+    fn count(&self) -> Result<u64, StoreError>;
+    /// The budget that look-ups are taken from.
+    fn budget(&self) -> &RequestBudget;
+}
+
+/// The tables that are read, in either kind of transaction.
+pub(super) struct Tables<R, N, C, F, A> {
+    pub(super) budget: RequestBudget,
+    pub(super) resources: R,
+    pub(super) names: N,
+    pub(super) children: C,
+    pub(super) firsts: F,
+    pub(super) aging: A,
+}
+
+impl<R, N, C, F, A> Tables<R, N, C, F, A>
+where
+    C: ReadableTable<Slot, Id>,
+{
+    pub(super) fn edge(
+        &self,
+        parent: &str,
+        (first, last): ((u16, u64), (u16, u64)),
+        edge: Edge,
+    ) -> Result<Option<Child>, StoreError> {
+        if first > last {
+            return Ok(None);
+        }
+        self.budget.check()?;
+        let range = (parent, first.0, first.1)..=(parent, last.0, last.1);
+        let mut found = self.children.range(range)?;
+        let entry = match edge {
+            Edge::Oldest => found.next(),
+            Edge::Latest => found.next_back(),
+        };
+        let Some((key, ri)) = entry.transpose()? else { return Ok(None) };
+        let (_, ty, sequence) = key.value();
+        Ok(Some(Child { ty, sequence, ri: ri.value().into() }))
+    }
+}
+
+impl<R, N, C, F, A> Read for Tables<R, N, C, F, A>
+where
+    R: ReadableTable<Id, Bytes>,
+    N: ReadableTable<Name, Id>,
+    C: ReadableTable<Slot, Id>,
+    F: ReadableTable<Wait, Id>,
+    A: ReadableTable<Timed, u64>,
+{
+    fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
+        let Some(stored) = self.resources.get(ri)? else {
+            self.budget.step(0)?;
+            return Ok(None);
+        };
+        self.budget.step(stored.value().len())?;
+        match serde_json::from_slice(stored.value()) {
+            Ok(record) => Ok(Some(record)),
+            // The error's text may quote content.
+            Err(_) => Err(StoreError::Corrupt(ri.into())),
+        }
+    }
+
+    fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError> {
+        self.budget.step(0)?;
+        Ok(self.names.get((parent, name))?.map(|ri| ri.value().into()))
+    }
+
+    fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError> {
+        let first = after.map_or((0, 0), |c| (c.ty, c.sequence.saturating_add(1)));
+        self.edge(parent, (first, (u16::MAX, u64::MAX)), Edge::Oldest)
+    }
+
+    fn next_of_type(
+        &self,
+        parent: &str,
+        ty: ResourceType,
+        after: Option<u64>,
+    ) -> Result<Option<Child>, StoreError> {
+        let (ty, first) = (ty.number(), after.map_or(0, |at| at.saturating_add(1)));
+        self.edge(parent, ((ty, first), (ty, u64::MAX)), Edge::Oldest)
+    }
+
+    fn instance(
+        &self,
+        container: &str,
+        edge: Edge,
+        beyond: Option<u64>,
+    ) -> Result<Option<Child>, StoreError> {
+        let ty = ResourceType::ContentInstance.number();
+        let (mut first, mut last) = (0, u64::MAX);
+        match (edge, beyond) {
+            (_, None) => {}
+            (Edge::Oldest, Some(at)) => first = at.saturating_add(1),
+            (Edge::Latest, Some(0)) => return Ok(None),
+            (Edge::Latest, Some(at)) => last = at - 1,
+        }
+        self.edge(container, ((ty, first), (ty, last)), edge)
+    }
+
+    fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError> {
+        expired_in(&self.aging, &self.budget, container, now)
+    }
+
+    fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError> {
+        self.budget.step(0)?;
+        Ok(self.firsts.get((stem, wait))?.map(|registrant| registrant.value().into()))
+    }
+
+    fn count(&self) -> Result<u64, StoreError> {
+        Ok(self.resources.len()?)
+    }
+
+    fn budget(&self) -> &RequestBudget {
+        &self.budget
+    }
+}
+
+/// What instances of a container hold that have expired.
+fn expired_in(
+    aging: &impl ReadableTable<Timed, u64>,
+    budget: &RequestBudget,
+    container: &str,
+    now: Seconds,
+) -> Result<Stock, StoreError> {
+    let mut stock = Stock::default();
+    let mut read = 0;
+    for entry in aging.range((container, 0, "")..(container, now.saturating_add(1), ""))? {
+        stock.count += 1;
+        stock.bytes = stock.bytes.saturating_add(entry?.1.value());
+        read += ENTRY;
+        if read >= 4096 {
+            budget.step(0)?;
+            read = 0;
+        }
+    }
+    Ok(stock)
+}
+
+/// Bytes of an entry, for the budget.
+const ENTRY: usize = 64;

@@ -1,0 +1,289 @@
+//! Changes of the store.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+use saegis_onem2m::resource::ResourceType;
+
+use crate::budget::RequestBudget;
+use crate::record::{Record, Seconds};
+use crate::store::error::StoreError;
+use crate::store::read::{Edge, Read, Tables};
+use crate::store::tables::{
+    ABOUT, AGING, AWAITS, Bytes, CHILDREN, DETACHED, EXPIRY, Expiry, FIRSTS, Id, NAMES, Name,
+    RESOURCES, Slot, Timed, USAGE, Wait,
+};
+
+type Written<'t> = Tables<
+    Table<'t, Id, Bytes>,
+    Table<'t, Name, Id>,
+    Table<'t, Slot, Id>,
+    Table<'t, Wait, Id>,
+    Table<'t, Timed, u64>,
+>;
+
+/// What is stored for an owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// How many resources.
+    pub(crate) resources: u64,
+    /// Their bytes as they are stored.
+    pub(crate) bytes: u64,
+}
+
+/// A transaction under way. It sees its own changes; nobody else does before the commit.
+pub(crate) struct Writer<'t> {
+    pub(super) tables: Written<'t>,
+    pub(super) expiry: Table<'t, Expiry, ()>,
+    pub(super) awaits: Table<'t, Timed, ()>,
+    pub(super) detached: Table<'t, Id, ()>,
+    pub(super) usage: Table<'t, Id, (u64, u64)>,
+    pub(super) about: Table<'t, Id, Id>,
+    /// The usage of the owners that this transaction has changed something of.
+    pub(super) used: HashMap<String, Usage>,
+}
+
+impl Writer<'_> {
+    /// What can be looked up.
+    pub(crate) fn read(&self) -> &dyn Read {
+        &self.tables
+    }
+
+    /// A fact about the store itself.
+    pub(crate) fn about(&self, what: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.about.get(what)?.map(|fact| fact.value().into()))
+    }
+
+    /// Notes a fact about the store itself.
+    pub(crate) fn note(&mut self, what: &str, fact: &str) -> Result<(), StoreError> {
+        self.about.insert(what, fact)?;
+        Ok(())
+    }
+
+    /// The sequence of the next child of that type.
+    pub(crate) fn next_sequence(&self, parent: &str, ty: ResourceType) -> Result<u64, StoreError> {
+        let ty = ty.number();
+        let last = self.tables.edge(parent, ((ty, 0), (ty, u64::MAX)), Edge::Latest)?;
+        Ok(last.map_or(0, |c| c.sequence.saturating_add(1)))
+    }
+
+    /// Stores a resource: a new one, or new attributes of one whose name, type and parent stay.
+    pub(crate) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
+        let ri = record.ri.as_str();
+        let old = self.tables.get(ri)?;
+        self.store(record)?;
+        let expired = old.as_ref().and_then(|o| o.expires);
+        if expired != record.expires {
+            if let Some(at) = expired {
+                self.expiry.remove((at, ri))?;
+            }
+            if let Some(at) = record.expires {
+                self.expiry.insert((at, ri), ())?;
+            }
+            if let Some(old) = &old {
+                self.age_no_more(old)?;
+            }
+            self.age(record)?;
+        }
+        let awaited = old.as_ref().map(|old| old.names.awaited()).unwrap_or_default();
+        let awaits = record.names.awaited();
+        for (stem, wait) in awaited.difference(&awaits) {
+            self.leave_wait(stem, *wait, ri)?;
+        }
+        for (stem, wait) in awaits.difference(&awaited) {
+            self.begin_wait(stem, *wait, ri)?;
+        }
+        if let (None, Some(parent)) = (old, &record.parent) {
+            self.tables.names.insert((parent.as_str(), record.name.as_str()), ri)?;
+            let place = (parent.as_str(), record.ty.number(), record.sequence);
+            self.tables.children.insert(place, ri)?;
+        }
+        Ok(())
+    }
+
+    /// Stores a record, and counts it for its owner.
+    fn store(&mut self, record: &Record) -> Result<(), StoreError> {
+        let ri = record.ri.as_str();
+        let bytes = serde_json::to_vec(record).map_err(|_| StoreError::Corrupt(ri.into()))?;
+        let before = self.tables.resources.insert(ri, bytes.as_slice())?;
+        let before = before.map(|stored| stored.value().len());
+        self.count_for(record.owner.as_deref(), before, Some(bytes.len()))
+    }
+
+    /// What is stored for an owner, with what this transaction changes.
+    pub(crate) fn usage(&self, owner: &str) -> Result<Usage, StoreError> {
+        if let Some(used) = self.used.get(owner) {
+            return Ok(*used);
+        }
+        let stored = self.usage.get(owner)?.map(|stored| stored.value());
+        let (resources, bytes) = stored.unwrap_or_default();
+        Ok(Usage { resources, bytes })
+    }
+
+    /// Counts a record for its owner, by its size before and after.
+    fn count_for(
+        &mut self,
+        owner: Option<&str>,
+        before: Option<usize>,
+        after: Option<usize>,
+    ) -> Result<(), StoreError> {
+        let Some(owner) = owner else { return Ok(()) };
+        let size = |bytes: Option<usize>| u64::try_from(bytes.unwrap_or(0)).unwrap_or(u64::MAX);
+        let mut used = self.usage(owner)?;
+        used.resources = used.resources.saturating_add(after.is_some().into());
+        used.resources = used.resources.saturating_sub(before.is_some().into());
+        used.bytes = used.bytes.saturating_add(size(after)).saturating_sub(size(before));
+        self.used.insert(owner.into(), used);
+        Ok(())
+    }
+
+    /// Writes the usage of the owners that this transaction has changed something of.
+    pub(super) fn settle_usage(&mut self) -> Result<(), StoreError> {
+        for (owner, used) in std::mem::take(&mut self.used) {
+            if used.resources == 0 {
+                self.usage.remove(owner.as_str())?;
+            } else {
+                self.usage.insert(owner.as_str(), (used.resources, used.bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts all that is stored for its owners: a store of a version that did not count.
+    pub(crate) fn count_all(&mut self) -> Result<(), StoreError> {
+        let mut all: HashMap<String, Usage> = HashMap::new();
+        for entry in self.tables.resources.iter()? {
+            let (key, stored) = entry?;
+            let bytes = stored.value();
+            let record: Record = serde_json::from_slice(bytes)
+                .map_err(|_| StoreError::Corrupt(key.value().into()))?;
+            let Some(owner) = record.owner else { continue };
+            let used = all.entry(owner).or_default();
+            used.resources += 1;
+            used.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        }
+        self.used = all;
+        Ok(())
+    }
+
+    /// Takes a resource, and so all that is below it, out of sight, however much that is. It is
+    /// removed in parts by [`remove_detached`](Self::remove_detached). Nothing may get its
+    /// resource-ID before that.
+    pub(crate) fn detach(&mut self, ri: &str) -> Result<(), StoreError> {
+        let mut record = self.tables.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
+        self.remove_from_indices(&record)?;
+        // What is below something that has expired is not found.
+        record.parent = None;
+        record.expires = Some(0);
+        self.store(&record)?;
+        self.detached.insert(ri, ())?;
+        Ok(())
+    }
+
+    /// Removes what is detached, but no more than `most` resources. Gives how many: fewer than
+    /// `most` means that nothing is left.
+    pub(crate) fn remove_detached(&mut self, most: usize) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        while removed < most {
+            let first = self.detached.first()?.map(|(ri, _)| ri.value().to_owned());
+            let Some(ri) = first else { break };
+            removed += self.remove_tree(&ri, most - removed)?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes a resource and all that is below it, leaves first, but no more than `most`
+    /// resources. Gives how many: fewer than `most` means that nothing is left.
+    pub(crate) fn remove_tree(&mut self, ri: &str, most: usize) -> Result<usize, StoreError> {
+        // Holds one resource-ID for each level, however many resources there are.
+        let mut path = vec![ri.to_owned()];
+        let mut removed = 0;
+        while removed < most {
+            let Some(last) = path.last() else { break };
+            match self.tables.next_child(last, None)? {
+                Some(child) => path.push(child.ri),
+                None => {
+                    if let Some(leaf) = path.pop() {
+                        self.remove(&leaf)?;
+                        removed += 1;
+                    }
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn remove(&mut self, ri: &str) -> Result<(), StoreError> {
+        let Some(record) = self.tables.get(ri)? else {
+            return Err(StoreError::Corrupt(ri.into()));
+        };
+        let stored = self.tables.resources.remove(ri)?.map(|stored| stored.value().len());
+        self.count_for(record.owner.as_deref(), stored, None)?;
+        if record.parent.is_none() {
+            self.detached.remove(ri)?;
+        }
+        self.remove_from_indices(&record)
+    }
+
+    fn remove_from_indices(&mut self, record: &Record) -> Result<(), StoreError> {
+        let ri = record.ri.as_str();
+        if let Some(at) = record.expires {
+            self.expiry.remove((at, ri))?;
+        }
+        self.age_no_more(record)?;
+        for (stem, wait) in record.names.awaited() {
+            self.leave_wait(stem, wait, ri)?;
+        }
+        if let Some(parent) = &record.parent {
+            self.tables.names.remove((parent.as_str(), record.name.as_str()))?;
+            let place = (parent.as_str(), record.ty.number(), record.sequence);
+            self.tables.children.remove(place)?;
+        }
+        Ok(())
+    }
+
+    /// The resource behind `after` in the order of resource-IDs, or the first.
+    pub(crate) fn next_by_id(&self, after: Option<&str>) -> Result<Option<Record>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds: (Bound<&str>, Bound<&str>) = (from, Bound::Unbounded);
+        let Some(entry) = self.tables.resources.range::<&str>(bounds)?.next() else {
+            return Ok(None);
+        };
+        let (ri, _) = entry?;
+        self.tables.get(ri.value())
+    }
+
+    /// The resource-ID of a resource that has expired by itself.
+    pub(crate) fn first_expired(&self, now: Seconds) -> Result<Option<String>, StoreError> {
+        match self.expiry.first()? {
+            Some((key, _)) if key.value().0 <= now => Ok(Some(key.value().1.into())),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl<'t> Writer<'t> {
+    /// Opens the tables in a transaction.
+    pub(super) fn open(
+        transaction: &'t WriteTransaction,
+        budget: &RequestBudget,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            tables: Tables {
+                budget: budget.clone(),
+                resources: transaction.open_table(RESOURCES)?,
+                names: transaction.open_table(NAMES)?,
+                children: transaction.open_table(CHILDREN)?,
+                firsts: transaction.open_table(FIRSTS)?,
+                aging: transaction.open_table(AGING)?,
+            },
+            expiry: transaction.open_table(EXPIRY)?,
+            awaits: transaction.open_table(AWAITS)?,
+            detached: transaction.open_table(DETACHED)?,
+            usage: transaction.open_table(USAGE)?,
+            about: transaction.open_table(ABOUT)?,
+            used: HashMap::new(),
+        })
+    }
+}

@@ -247,7 +247,7 @@ fn a_light_is_told_over_an_association() {
     let acme = Acme::start();
     let gateway = Setup::new()
         .upstream(acme.port())
-        .with("upstream", "notifications = \"127.0.0.1:0\"")
+        .with("upstream", "notification-listen = \"127.0.0.1:0\"")
         .with("notifications", "targets = [\"127.0.0.1\"]")
         .start();
     let mut ae = ListeningAe::with_key(LIGHT1);

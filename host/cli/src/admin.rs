@@ -42,10 +42,10 @@ pub enum Command {
         args: Args,
     },
     /// List the AE-IDs that credentials have got by registering.
-    Bindings(Args),
-    /// Free the AE-ID that a credential has got by registering, and end its associations.
-    FreeBinding {
-        /// Its Credential-ID, as `saegis bindings` shows it.
+    AeIds(Args),
+    /// Release the AE-ID that a credential has got by registering, and end its associations.
+    ReleaseAeId {
+        /// Its Credential-ID, as `saegis ae-ids` shows it.
         credential_id: String,
         #[command(flatten)]
         args: Args,
@@ -109,10 +109,10 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         Command::Associations(args) => (args, Request::Associations),
         Command::Modules(args) => (args, Request::Modules),
         Command::Reload { accept_removals, args } => (args, Request::Reload { accept_removals }),
-        Command::Bindings(args) => (args, Request::Bindings),
+        Command::AeIds(args) => (args, Request::AeIds),
         Command::Peers(args) => (args, Request::Peers),
-        Command::FreeBinding { credential_id, args } => {
-            (args, Request::FreeBinding { credential_id })
+        Command::ReleaseAeId { credential_id, args } => {
+            (args, Request::ReleaseAeId { credential_id })
         }
         Command::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
         Command::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
@@ -204,15 +204,15 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
                 }
             }
         }
-        Request::Bindings => {
+        Request::AeIds => {
             let columns = ["credential_id", "ae_id", "since"];
-            table(answer.get("bindings"), &columns).iter().for_each(|line| print(line));
+            table(answer.get("ae_ids"), &columns).iter().for_each(|line| print(line));
         }
         Request::Peers => {
             let columns = ["cse_id", "address", "saef", "registration", "until", "why"];
             table(answer.get("peers"), &columns).iter().for_each(|line| print(line));
         }
-        Request::FreeBinding { credential_id } => {
+        Request::ReleaseAeId { credential_id } => {
             if answer.get("freed") != Some(&Value::Bool(true)) {
                 let what = format!("{credential_id} has no AE-ID by registering");
                 return Err(AdminError::Failed(what));

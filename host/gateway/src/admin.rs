@@ -28,9 +28,9 @@ pub enum Request {
         accept_removals: bool,
     },
     /// The AE-IDs that credentials have got by registering.
-    Bindings,
-    /// Free the AE-ID that a credential has got.
-    FreeBinding {
+    AeIds,
+    /// Release the AE-ID that a credential has got.
+    ReleaseAeId {
         /// The Credential-ID.
         credential_id: String,
     },
@@ -52,12 +52,10 @@ impl Request {
     /// The command as the audit trail has it, if it changes something.
     fn change(&self) -> Option<String> {
         match self {
-            Self::Status | Self::Associations | Self::Modules | Self::Bindings | Self::Peers => {
-                None
-            }
+            Self::Status | Self::Associations | Self::Modules | Self::AeIds | Self::Peers => None,
             Self::Reload { accept_removals: false } => Some("reload".into()),
             Self::Reload { accept_removals: true } => Some("reload --accept-removals".into()),
-            Self::FreeBinding { credential_id } => Some(format!("free-binding {credential_id}")),
+            Self::ReleaseAeId { credential_id } => Some(format!("release-ae-id {credential_id}")),
             Self::EndAssociation { id } => Some(format!("end-association {id}")),
             Self::DeleteAe { ae_id } => Some(format!("delete-ae {ae_id}")),
         }

@@ -8,6 +8,7 @@ pub mod oci_registry;
 mod peer;
 pub mod private_file;
 pub mod private_state;
+mod renamed;
 mod signature;
 
 use std::net::SocketAddr;
@@ -73,7 +74,7 @@ pub struct Config {
     pub service_subscription: ServiceSubscription,
     /// The AE-IDs that credentials get by registering.
     #[serde(default)]
-    pub bindings: BindingStore,
+    pub ae_ids: AeIds,
     /// Administration.
     #[serde(default)]
     pub admin: Admin,
@@ -186,15 +187,15 @@ pub struct Upstream {
     /// Address and port, of the loopback interface, where that CSE's notifications for AEs are taken;
     /// none, and they do not go through the gateway.
     #[serde(default, deserialize_with = "parsed_if_there")]
-    pub notifications: Option<ListenAddress>,
+    pub notification_listen: Option<ListenAddress>,
     /// The user ID of that CSE's process: no other user's may connect there; none, and each may.
-    pub notifications_uid: Option<u32>,
+    pub notification_uid: Option<u32>,
     /// The file of the key by which the addresses there are known as ours.
-    #[serde(default = "notifications_key")]
-    pub notifications_key: PathBuf,
+    #[serde(default = "notification_key_file")]
+    pub notification_key_file: PathBuf,
 }
 
-fn notifications_key() -> PathBuf {
+fn notification_key_file() -> PathBuf {
     "state/notifications.key".into()
 }
 
@@ -206,8 +207,8 @@ pub struct Registrar {
     pub store: PathBuf,
     /// What an AE is answered that asks for an AE-ID which is another's, or for a second one: 4117,
     /// or 4105, which some clients' test suites want.
-    #[serde(rename = "ae-id-taken", deserialize_with = "taken")]
-    pub taken: Rsc,
+    #[serde(deserialize_with = "taken")]
+    pub ae_id_taken_rsc: Rsc,
     /// AEs that may change what is nobody's, such as the service subscription of an IN-CSE, by
     /// their AE-ID-Stems.
     #[serde(deserialize_with = "all_parsed")]
@@ -236,7 +237,7 @@ impl Default for Registrar {
     fn default() -> Self {
         Self {
             store: "state/registrar.redb".into(),
-            taken: Rsc::OriginatorHasAlreadyRegistered,
+            ae_id_taken_rsc: Rsc::OriginatorHasAlreadyRegistered,
             administrators: Vec::new(),
             quota: Quota::default(),
         }
@@ -252,12 +253,12 @@ pub struct Notifications {
     #[serde(deserialize_with = "all_parsed")]
     pub targets: Vec<Allowed>,
     /// For a target to answer, in seconds.
-    pub seconds: u64,
+    pub timeout_seconds: u64,
 }
 
 impl Default for Notifications {
     fn default() -> Self {
-        Self { targets: Vec::new(), seconds: 5 }
+        Self { targets: Vec::new(), timeout_seconds: 5 }
     }
 }
 
@@ -306,12 +307,12 @@ fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Arc
 /// The AE-IDs that credentials get by registering.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct BindingStore {
+pub struct AeIds {
     /// The file of them.
     pub store: PathBuf,
 }
 
-impl Default for BindingStore {
+impl Default for AeIds {
     fn default() -> Self {
         Self { store: "state/bindings.redb".into() }
     }
@@ -371,7 +372,7 @@ pub struct Limits {
     /// Look-ups in the embedded registrar's store that a request may cause.
     pub request_steps: u64,
     /// Requests of one credential that the embedded registrar carries out at a time.
-    pub cse_places_per_credential: usize,
+    pub cse_requests_per_credential: usize,
     /// For live associations to finish their requests at the end, in seconds.
     pub drain_seconds: u64,
 }
@@ -395,7 +396,7 @@ impl Default for Limits {
             answer_bytes_per_credential: 16 << 20,
             request_seconds: 10,
             request_steps: 50_000,
-            cse_places_per_credential: 4,
+            cse_requests_per_credential: 4,
             drain_seconds: 10,
         }
     }
@@ -412,7 +413,7 @@ impl Limits {
         RequestLimits {
             time: Duration::from_secs(self.request_seconds),
             steps: self.request_steps,
-            per_credential: self.cse_places_per_credential,
+            per_credential: self.cse_requests_per_credential,
         }
     }
 

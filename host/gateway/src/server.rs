@@ -93,12 +93,12 @@ async fn listen_for_notifications(
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     let config = &gateway.config;
     let Some(upstream) = &config.upstream else { return Ok(None) };
-    let Some(address) = &upstream.notifications else { return Ok(None) };
-    if upstream.notifications_uid.is_none() {
+    let Some(address) = &upstream.notification_listen else { return Ok(None) };
+    if upstream.notification_uid.is_none() {
         tracing::warn!(
             event = "notification.listener-unrestricted",
             "a process of any user of this machine may send notifications to {address}, if it \
-             knows an address of an AE there; set upstream.notifications-uid to the user ID \
+             knows an address of an AE there; set upstream.notification-uid to the user ID \
              of the CSE behind"
         );
     }
@@ -108,14 +108,13 @@ async fn listen_for_notifications(
         cse: config.cse.clone(),
         content_bytes: config.limits.content_bytes,
         content_timeout: Duration::from_secs(config.limits.content_seconds),
-        response_timeout: Duration::from_secs(config.notifications.seconds),
+        response_timeout: Duration::from_secs(config.notifications.timeout_seconds),
     };
-    let listening = relay
-        .listen(address, upstream.notifications_uid)
-        .await
-        .map_err(|e| own(format!("upstream.notifications: {address} can't be listened on: {e}")))?;
-    let relay_address = RelayAddress::new(listening.address, &upstream.notifications_key)
-        .map_err(|e| own(format!("upstream.notifications-key: {e}")))?;
+    let listening = relay.listen(address, upstream.notification_uid).await.map_err(|e| {
+        own(format!("upstream.notification-listen: {address} can't be listened on: {e}"))
+    })?;
+    let relay_address = RelayAddress::new(listening.address, &upstream.notification_key_file)
+        .map_err(|e| own(format!("upstream.notification-key-file: {e}")))?;
     // Set once, for it listens once.
     let _ = gateway.relay_address.set(relay_address);
     Ok(Some(listening))

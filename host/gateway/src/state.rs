@@ -117,7 +117,7 @@ impl Gateway {
             keys.start(&policy);
         }
         let cses = Arc::new(PeerCses::new(&config, &policy));
-        let patience = Duration::from_secs(config.notifications.seconds);
+        let patience = Duration::from_secs(config.notifications.timeout_seconds);
         let targets = Targets::new(config.notifications.targets.clone());
         let (suites, known) = (config.listen.suites.clone(), bindings.clone());
         let aes = Aes::new(policy.clone(), known, targets.clone(), suites, patience);
@@ -139,8 +139,8 @@ impl Gateway {
                     generation.reserves(stem) || config.registrar.administrators.contains(stem)
                 };
                 bindings.reconcile(&registrar, is_reserved).map_err(|e| {
-                    let what = format!("bindings.store: {e}");
-                    Faults(vec![Fault::of(&config.bindings.store, what)])
+                    let what = format!("ae-ids.store: {e}");
+                    Faults(vec![Fault::of(&config.ae_ids.store, what)])
                 })?;
                 let limits = config.limits.requests();
                 Backend::Embedded(EmbeddedBackend::new(registrar, notifier, limits))
@@ -230,10 +230,10 @@ impl Gateway {
 }
 
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {
-    let file = &config.bindings.store;
+    let file = &config.ae_ids.store;
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     make_folder(file).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
-    AeIdStore::open(file).map_err(|e| fault(format!("bindings.store: {e}")))
+    AeIdStore::open(file).map_err(|e| fault(format!("ae-ids.store: {e}")))
 }
 
 fn make_folder(of: &Path) -> std::io::Result<()> {
@@ -251,7 +251,7 @@ fn open_registrar(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, 
     settings.cse_type = config.cse.kind.number();
     settings.service_provider.clone_from(&config.cse.service_provider);
     settings.administrators.clone_from(&config.registrar.administrators);
-    settings.ae_id_taken = config.registrar.taken;
+    settings.ae_id_taken = config.registrar.ae_id_taken_rsc;
     let quota = &config.registrar.quota;
     settings.limits.max_resources_per_registree = quota.resources;
     settings.limits.max_bytes_per_registree = quota.bytes;

@@ -228,7 +228,7 @@ async fn carry_out(
             let _ = reloaded.send(reload);
             answer
         }
-        Request::Bindings => {
+        Request::AeIds => {
             let one = |(credential, binding): (CredentialId, Binding)| {
                 json!({
                     "credential_id": credential.to_string(),
@@ -237,9 +237,9 @@ async fn carry_out(
                 })
             };
             let all = gateway.ae_ids.all().into_iter().map(one);
-            json!({ "bindings": all.collect::<Vec<_>>() })
+            json!({ "ae_ids": all.collect::<Vec<_>>() })
         }
-        Request::FreeBinding { credential_id } => {
+        Request::ReleaseAeId { credential_id } => {
             let Ok(credential) = CredentialId::parse(&credential_id) else {
                 return json!({ "error": format!("{credential_id} is no Credential-ID") });
             };

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::RuleSource;
 use crate::config::maf::MafConfig;
 use crate::config::oci_registry::Keeper;
+use crate::config::renamed;
 use crate::session::response_memory;
 use saegis_onem2m::cse::CseKind;
 
@@ -77,6 +78,7 @@ impl Config {
             }
         };
         let mut document = Document::parse(file, &text);
+        renamed::refuse(&mut document);
         let mut config: Option<Self> = if document.has_table("maf") {
             document.read().map(MafConfig::into_config)
         } else {
@@ -100,7 +102,7 @@ impl Config {
         let paths = [
             &mut self.policy.folder,
             &mut self.registrar.store,
-            &mut self.bindings.store,
+            &mut self.ae_ids.store,
             &mut self.service_subscription.store,
             &mut self.admin.socket,
         ];
@@ -110,7 +112,7 @@ impl Config {
             .into_iter()
             .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
         let of_lines = self.audit.paths_mut().chain(self.decisions.record.as_mut());
-        let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notifications_key);
+        let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notification_key_file);
         for path in paths.into_iter().chain(of_lines).chain(of_maf).chain(of_cse) {
             *path = base.join(&*path);
         }
@@ -138,14 +140,14 @@ impl Config {
             if !plain {
                 fault("upstream.url", &format!("{url} is not of the form http://host:port"));
             }
-            if upstream.notifications.as_ref().is_some_and(|a| !a.is_loopback()) {
+            if upstream.notification_listen.as_ref().is_some_and(|a| !a.is_loopback()) {
                 let what = "must be of the loopback interface, such as 127.0.0.1:8081, for whoever \
                             reaches it speaks as the CSE behind";
-                fault("upstream.notifications", what);
+                fault("upstream.notification-listen", what);
             }
-            if upstream.notifications.is_none() && upstream.notifications_uid.is_some() {
-                let what = "is of no use without upstream.notifications";
-                fault("upstream.notifications-uid", what);
+            if upstream.notification_listen.is_none() && upstream.notification_uid.is_some() {
+                let what = "is of no use without upstream.notification-listen";
+                fault("upstream.notification-uid", what);
             }
         }
         let subscription = &self.service_subscription;
@@ -208,8 +210,8 @@ impl Config {
             ("limits.answer-seconds", bounds.answer_seconds),
             ("limits.request-seconds", bounds.request_seconds),
             ("limits.request-steps", bounds.request_steps),
-            ("limits.cse-places-per-credential", bounds.cse_places_per_credential as u64),
-            ("notifications.seconds", self.notifications.seconds),
+            ("limits.cse-requests-per-credential", bounds.cse_requests_per_credential as u64),
+            ("notifications.timeout-seconds", self.notifications.timeout_seconds),
         ] {
             if value == 0 || value > u64::from(u32::MAX) {
                 fault(entry, &format!("must be from 1 to {}", u32::MAX));

@@ -139,7 +139,7 @@ impl MafConfig {
             registrar: Default::default(),
             notifications: Default::default(),
             service_subscription: Default::default(),
-            bindings: Default::default(),
+            ae_ids: Default::default(),
             admin,
             limits,
             log,

@@ -72,9 +72,9 @@ pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
 /// The files that are written, and those that their rotation leaves.
 fn files(config: &Config) -> Vec<PathBuf> {
     let stores =
-        [&config.registrar.store, &config.bindings.store, &config.service_subscription.store];
+        [&config.registrar.store, &config.ae_ids.store, &config.service_subscription.store];
     let of_maf = config.role.maf().map(|maf| &maf.store);
-    let of_cse = config.upstream.as_ref().map(|cse| &cse.notifications_key);
+    let of_cse = config.upstream.as_ref().map(|cse| &cse.notification_key_file);
     let (audit, decisions) = (&config.audit, &config.decisions);
     let rotated = [audit.file.clone(), audit.refusals_file(), decisions.record.clone()];
     let mut files: Vec<_> = stores.into_iter().chain(of_maf).chain(of_cse).cloned().collect();

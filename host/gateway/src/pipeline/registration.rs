@@ -112,9 +112,10 @@ impl Handler {
         match taken {
             ReservationError::ByAnother
             | ReservationError::HasAnother
-            | ReservationError::BeingRemoved => {
-                self.refuse(request, (self.gateway.config.registrar.taken, taken.to_string()))
-            }
+            | ReservationError::BeingRemoved => self.refuse(
+                request,
+                (self.gateway.config.registrar.ae_id_taken_rsc, taken.to_string()),
+            ),
             ReservationError::TooOften => {
                 self.refuse(request, (Rsc::NotAcceptable, taken.to_string()))
             }

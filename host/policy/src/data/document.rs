@@ -90,6 +90,16 @@ impl<'t> Document<'t> {
         self.faulty.push(entry.split('.').map(Into::into).collect());
     }
 
+    /// Takes an entry out of the document, such as one that has another name now, and adds a fault if
+    /// it was there.
+    pub fn refuse(&mut self, entry: &str, what: &str) {
+        if value_span(self.table.get_ref(), entry).is_some() {
+            self.add_fault(entry, what);
+            let names: Names = entry.split('.').map(Into::into).collect();
+            take_out(self.table.get_mut(), &names);
+        }
+    }
+
     /// Adds a fault of a text that was read with its place.
     pub fn add_fault_of(&mut self, text: &Spanned<String>, what: &str) {
         // To find a place is to walk through the text.

@@ -239,7 +239,7 @@ fn what_is_acknowledged_ends_with_the_credential() {
     for goes in [false, true] {
         let target = Upstream::start(Reply::Held);
         let result_at = Upstream::start(Reply::answer(200, 2000, ""));
-        let setup = allowed().with("notifications", "seconds = 60");
+        let setup = allowed().with("notifications", "timeout-seconds = 60");
         let gateway = setup.start();
         let mut light = register(&gateway, 1, json!({}));
         let mut other = register(&gateway, 2, json!({}));
@@ -268,8 +268,8 @@ fn what_is_acknowledged_ends_with_the_credential() {
 #[test]
 fn a_credential_has_so_many_acknowledged_requests_at_a_time() {
     let target = Upstream::start(Reply::Held);
-    let setup = allowed().with("limits", "cse-places-per-credential = 2");
-    let gateway = setup.with("notifications", "seconds = 60").start();
+    let setup = allowed().with("limits", "cse-requests-per-credential = 2");
+    let gateway = setup.with("notifications", "timeout-seconds = 60").start();
     let mut light = register(&gateway, 1, json!({}));
     let mut other = register(&gateway, 2, json!({}));
     let of = |path: &str, from: &str| {

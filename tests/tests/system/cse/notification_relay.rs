@@ -20,8 +20,8 @@ fn start_with(poa: &str, upstream: &str) -> (Gateway, saegis_tests::Client, Stri
     let cse = Upstream::start(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Clight-AE1\"}}"));
     let gateway = Setup::new()
         .upstream(cse.port())
-        .with("upstream", &format!("notifications = \"127.0.0.1:0\"\n{upstream}"))
-        .with("notifications", "targets = [\"127.0.0.1\"]\nseconds = 3")
+        .with("upstream", &format!("notification-listen = \"127.0.0.1:0\"\n{upstream}"))
+        .with("notifications", "targets = [\"127.0.0.1\"]\ntimeout-seconds = 3")
         .start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nlight", "rr": true, "poa": [poa]}});
@@ -149,7 +149,7 @@ fn own_user() -> u32 {
 fn another_user_does_not_speak_as_the_cse() {
     use std::io::{Read as _, Write as _};
     let ae = ListeningAe::with_key(LIGHT1);
-    let user = format!("notifications-uid = {}", own_user() + 1);
+    let user = format!("notification-uid = {}", own_user() + 1);
     let (gateway, _light, address) = start_with(&ae.url(), &user);
     let (port, path) = split(&address);
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -172,7 +172,7 @@ fn another_user_does_not_speak_as_the_cse() {
 #[test]
 fn the_user_of_the_cse_speaks_as_the_cse() {
     let mut ae = ListeningAe::with_key(LIGHT1);
-    let user = format!("notifications-uid = {}", own_user());
+    let user = format!("notification-uid = {}", own_user());
     let (_gateway, _light, address) = start_with(&ae.url(), &user);
     let sent = send(&address, "/mn-cse-123456");
     let told = ae.request();

@@ -124,7 +124,7 @@ fn a_subscriber_is_told_what_it_may_see() {
 fn a_target_that_does_not_want_it_is_not_subscribed() {
     let target = Upstream::start(Reply::answer(403, 4103, ""));
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
-    let setup = setup.with("notifications", "seconds = 1");
+    let setup = setup.with("notifications", "timeout-seconds = 1");
     let (_gateway, mut light) = with_lamp(Tool::OpenSsl, setup);
     let address = format!("http://127.0.0.1:{}/", target.port());
     light.ask(&subscription(&address)).expect_refusal(500, 5204);
@@ -179,7 +179,7 @@ fn silent_targets_cost_others_no_notification() {
     let own = format!("{OWN},{},{}\n", LIGHT1.key, LIGHT1.identity);
     let gateway = Setup::new()
         .with("notifications", "targets = [\"127.0.0.1\"]")
-        .with("notifications", "seconds = 60")
+        .with("notifications", "timeout-seconds = 60")
         .file("psk-lookup-table.csv", &format!("ae_id,kpsa,kpsa_id\n{own}{rows}"))
         .start();
     let subscribe = |from: &str, to: &Upstream| {

@@ -94,7 +94,7 @@ fn a_url_need_not_know_onem2m() {
 fn a_subscriber_learns_why_a_target_is_not_taken() {
     let target = Upstream::start(plain("200"));
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
-    let setup = setup.with("notifications", "seconds = 2");
+    let setup = setup.with("notifications", "timeout-seconds = 2");
     let (gateway, mut light) = with_lamp(setup);
     let url = format!("http://127.0.0.1:{}/told", target.port());
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();

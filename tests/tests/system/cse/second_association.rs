@@ -19,7 +19,7 @@ fn content(request: &Message) -> Value {
 fn allowed() -> Setup {
     Setup::new()
         .with("notifications", "targets = [\"127.0.0.1\"]")
-        .with("notifications", "seconds = 3")
+        .with("notifications", "timeout-seconds = 3")
 }
 
 fn notification(path: &str, content: &str) -> Request {

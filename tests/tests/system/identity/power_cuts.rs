@@ -227,16 +227,16 @@ fn an_operator_removes_an_ae_with_all_that_is_its() {
     assert_eq!(done["freed"], device.credential_id());
     light.ended().unwrap();
     assert_eq!(gateway.log().wait("ae.deleted").text("ae_id"), device.stem);
-    assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
+    assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
     // Another can have the AE-ID, without what was below it.
     let mut light = other.connect(gateway.port()).unwrap();
     light.ask(&Request::create_ae("cut0").from(&device.stem)).unwrap().expect(201, 2001);
     let own = || Request::retrieve("/cse/cut0/own").from(&device.stem);
     light.ask(&own()).unwrap().expect_refusal(404, 4004);
     // One that has no AE-ID any more, while its AE stays, is no dead end either, nor after a restart.
-    saegis(&folder, &["free-binding", &other.credential_id()]).expect(0);
+    saegis(&folder, &["release-ae-id", &other.credential_id()]).expect(0);
     let gateway = gateway.cut_and_start();
-    assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
+    assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
     let mut light = device.connect(gateway.port()).unwrap();
     let again = Request::create_ae("cut0").from(&device.stem);
     light.ask(&again).unwrap().expect_refusal(403, 4117);
@@ -257,14 +257,14 @@ fn an_operator_removes_an_ae_at_a_cse_behind() {
     // As long as the CSE does not delete it, it is the device's.
     upstream.reply_with(Reply::answer(500, 5000, "{}"));
     saegis(&folder, &["delete-ae", &device.stem]).expect(4);
-    assert!(saegis(&folder, &["bindings"]).expect(0).out.contains(&device.stem));
+    assert!(saegis(&folder, &["ae-ids"]).expect(0).out.contains(&device.stem));
     upstream.reply_with(Reply::answer(200, 2002, "{}"));
     saegis(&folder, &["delete-ae", &device.stem]).expect(0);
     let asked = upstream.requests();
     let last = asked.last().unwrap();
     assert!(last.line.starts_with("DELETE /~/mn-cse-123456/cse/cut0 "), "{}", last.line);
     assert_eq!(last.values("x-m2m-origin"), [&*device.stem]);
-    assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
+    assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
     light.ended().unwrap();
 }
 
@@ -294,5 +294,5 @@ fn an_operator_removes_an_ae_that_is_being_registered() {
             (&true.into(), &device.credential_id().into())
         );
     });
-    assert!(saegis(&folder, &["--json", "bindings"]).expect(0).out.contains("[]"));
+    assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
 }

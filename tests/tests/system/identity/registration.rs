@@ -156,8 +156,8 @@ fn nobody_frees_what_is_anothers() {
     other.ask(&Request::create_ae("again").from("Cother")).expect(201, 2001);
     other.ask(&Request::create_container("/cse/again", "new").from("Cother")).expect(201, 2001);
     other.ask(&Request::delete("/cse/again/new").from("Cother")).expect(200, 2002);
-    let shown = saegis(&gateway.path(""), &["--json", "bindings"]).expect(0).json();
-    assert_eq!(shown["bindings"].as_array().unwrap().len(), 2, "{shown}");
+    let shown = saegis(&gateway.path(""), &["--json", "ae-ids"]).expect(0).json();
+    assert_eq!(shown["ae_ids"].as_array().unwrap().len(), 2, "{shown}");
     let mut third = Tool::OpenSsl.connect(gateway.port(), NEW1);
     third.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
     third.ask(&Request::delete("/-/new").from("Cnew")).expect(200, 2002);
@@ -194,16 +194,16 @@ fn a_registration_outlives_its_connection() {
 fn the_owner_sees_and_frees_what_was_bound() {
     let gateway = with_new_credentials().start();
     let folder = gateway.path("");
-    assert!(saegis(&folder, &["bindings"]).expect(0).out.starts_with("CREDENTIAL-ID"));
+    assert!(saegis(&folder, &["ae-ids"]).expect(0).out.starts_with("CREDENTIAL-ID"));
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
-    let shown = saegis(&folder, &["--json", "bindings"]).expect(0).json();
+    let shown = saegis(&folder, &["--json", "ae-ids"]).expect(0).json();
     let credential = format!("12-{}", NEW1.identity);
-    assert_eq!(shown["bindings"][0]["credential_id"], credential.as_str());
-    assert_eq!(shown["bindings"][0]["ae_id"], "Cnew");
-    let text = saegis(&folder, &["bindings"]).expect(0).out;
+    assert_eq!(shown["ae_ids"][0]["credential_id"], credential.as_str());
+    assert_eq!(shown["ae_ids"][0]["ae_id"], "Cnew");
+    let text = saegis(&folder, &["ae-ids"]).expect(0).out;
     assert!(text.contains(&credential) && text.contains("Cnew"), "{text}");
-    saegis(&folder, &["free-binding", &credential]).expect(0);
+    saegis(&folder, &["release-ae-id", &credential]).expect(0);
     new.ended();
     let revoked = gateway.log().wait("association.revoked");
     assert_eq!(revoked.text("why"), "the gateway's owner asked for it");
@@ -212,19 +212,19 @@ fn the_owner_sees_and_frees_what_was_bound() {
     // The registration stands still, so its name is not to be had.
     new.ask(&Request::create_ae("again").from("Cnew")).expect_refusal(403, 4117);
     new.ask(&Request::create_ae("again").from("C")).expect(201, 2001);
-    saegis(&folder, &["free-binding", "12-nobody@in.provider.com"]).expect(4);
-    saegis(&folder, &["free-binding", "nobody"]).expect(4);
+    saegis(&folder, &["release-ae-id", "12-nobody@in.provider.com"]).expect(4);
+    saegis(&folder, &["release-ae-id", "nobody"]).expect(4);
 }
 
 /// Some clients' test suites want another code.
 #[test]
 fn what_is_taken_is_answered_as_configured() {
-    let gateway = with_new_credentials().with("registrar", "ae-id-taken = 4105").start();
+    let gateway = with_new_credentials().with("registrar", "ae-id-taken-rsc = 4105").start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from(OTHER)).expect_refusal(409, 4105);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
     new.ask(&Request::create_ae("again").from("C")).expect_refusal(409, 4105);
-    let setup = Setup::new().with("registrar", "ae-id-taken = 4103");
+    let setup = Setup::new().with("registrar", "ae-id-taken-rsc = 4103");
     let ran = setup.run_to_its_end();
     assert!(ran.code == 2 && ran.err.contains("must be 4117 or 4105"), "{ran:?}");
 }
@@ -314,7 +314,7 @@ fn what_policy_names_goes_before_what_was_got() {
     new.ask(&Request::retrieve("/cse/new").from("Cnew")).expect_refusal(403, 4106);
     let freed = gateway.log().wait("ae-id.released");
     assert_eq!(freed.text("ae_id"), "Cnew");
-    assert!(saegis(&gateway.path(""), &["--json", "bindings"]).expect(0).out.contains("[]"));
+    assert!(saegis(&gateway.path(""), &["--json", "ae-ids"]).expect(0).out.contains("[]"));
 }
 
 /// Also while the registrar has not answered yet.

@@ -545,7 +545,7 @@ fn administration_is_in_the_trail() {
     let ask = |arguments: &[&str]| saegis(&gateway.path(""), arguments);
     ask(&["status"]).expect(0);
     ask(&["reload"]).expect(0);
-    ask(&["free-binding", "12-nobody@in.provider.com"]).expect(4);
+    ask(&["release-ae-id", "12-nobody@in.provider.com"]).expect(4);
     ask(&["end-association", "1"]).expect(0);
     let commands = || -> Vec<Value> {
         let all = lines(&file).into_iter().map(|l| serde_json::from_str::<Value>(&l).unwrap());
@@ -554,6 +554,6 @@ fn administration_is_in_the_trail() {
     wait("three commands", || commands().len() >= 3);
     let all = commands();
     let words: Vec<_> = all.iter().map(|line| line["command"].as_str().unwrap()).collect();
-    assert_eq!(words, ["reload", "free-binding 12-nobody@in.provider.com", "end-association 1"]);
+    assert_eq!(words, ["reload", "release-ae-id 12-nobody@in.provider.com", "end-association 1"]);
     assert!(all.iter().all(|line| line["uid"].is_u64()));
 }

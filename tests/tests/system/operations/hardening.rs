@@ -94,7 +94,7 @@ fn the_key_of_notifications_and_a_mafs_store_are_private_too() {
     let behind = Setup::new()
         .without_state()
         .upstream(1)
-        .with("upstream", "notifications = \"127.0.0.1:0\"")
+        .with("upstream", "notification-listen = \"127.0.0.1:0\"")
         .through(&OPEN)
         .start();
     assert!(behind.path("state/notifications.key").exists());

@@ -95,6 +95,6 @@ fn whoever_follows_the_comment_has_a_gateway_that_starts() {
 fn also_in_front_of_another_cse() {
     let cse = Upstream::start(Reply::answer(200, 2000, "{}"));
     let setup =
-        Setup::new().upstream(cse.port()).with("upstream", "notifications = \"localhost:0\"");
+        Setup::new().upstream(cse.port()).with("upstream", "notification-listen = \"localhost:0\"");
     starts_and_writes_nothing_else(following_the_comment(setup, &["maf"]));
 }

@@ -1,0 +1,45 @@
+//! Options that had another name.
+
+use saegis_policy::Document;
+
+/// The names of options or tables that are no more, and those that stand for them.
+pub const RENAMED: &[(&str, &str)] = &[
+    ("bindings", "ae-ids"),
+    ("limits.cse-places-per-credential", "limits.cse-requests-per-credential"),
+    ("notifications.seconds", "notifications.timeout-seconds"),
+    ("registrar.ae-id-taken", "registrar.ae-id-taken-rsc"),
+    ("upstream.notifications", "upstream.notification-listen"),
+    ("upstream.notifications-key", "upstream.notification-key-file"),
+    ("upstream.notifications-uid", "upstream.notification-uid"),
+];
+
+/// Rejects each option with a former name, and names the present one.
+pub fn refuse(document: &mut Document<'_>) {
+    for (old, new) in RENAMED {
+        document.refuse(old, &format!("is called {new} now"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Each is refused by the new name, and in no other way. The new name is one that is read.
+    #[test]
+    fn each_former_name_is_refused_with_the_new_one() {
+        for (old, new) in RENAMED {
+            let (table, key) = old.rsplit_once('.').unwrap_or(("", old));
+            let text = match table {
+                "" => format!("[{key}]\nstore = \"x\"\n"),
+                _ => format!("[{table}]\n{key} = 1\n"),
+            };
+            let mut document = Document::parse(Path::new("saegis.toml"), &text);
+            refuse(&mut document);
+            let faults: Vec<_> = document.into_faults().iter().map(ToString::to_string).collect();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].ends_with(&format!("{old}: is called {new} now")), "{faults:?}");
+        }
+    }
+}

@@ -123,11 +123,11 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
     let answer = ask(&socket, &request, timeout);
     let answer = answer.map_err(|error| AdminError::NoAnswer { socket, error })?;
     if as_json {
-        crate::print(&answer.to_string());
+        crate::output::print(&answer.to_string());
     }
     let print = |line: &str| {
         if !as_json {
-            crate::print(line);
+            crate::output::print(line);
         }
     };
     if let Some(error) = answer.get("error").and_then(Value::as_str) {

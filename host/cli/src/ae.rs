@@ -2,6 +2,8 @@
 
 mod certificate;
 mod config;
+mod connect;
+mod error;
 mod maf;
 
 use std::path::PathBuf;
@@ -11,12 +13,13 @@ use saegis_certificate::Flavour;
 use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::Faults;
 use serde_json::{Value, json};
 
-use saegis_client::{Session, SessionError};
+use saegis_client::Session;
 
 use config::{AeConfig, Proof};
+use connect::establish;
+pub use error::AeError;
 
 /// Arguments of `saegis ae`.
 #[derive(clap::Args)]
@@ -81,37 +84,6 @@ enum Create {
     },
 }
 
-/// Why an AE's request came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum AeError {
-    /// The configuration is wrong.
-    #[error("{0}")]
-    Config(#[from] Faults),
-    /// There is no association, or it broke.
-    #[error("{0}")]
-    Session(#[from] SessionError),
-    /// The registrar refused.
-    #[error("refused with {rsc}: {why}")]
-    Refused {
-        /// The Response Status Code.
-        rsc: Rsc,
-        /// What the registrar said.
-        why: String,
-    },
-}
-
-impl AeError {
-    /// The process's exit code: 2 for a wrong configuration, 3 for no association, 4 for a
-    /// refusal.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => 2,
-            Self::Session(_) => 3,
-            Self::Refused { .. } => 4,
-        }
-    }
-}
-
 /// Runs one verb.
 ///
 /// # Errors
@@ -138,7 +110,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         }
     };
     if !as_json {
-        crate::print(&format!(
+        crate::output::print(&format!(
             "association: {} {} with {} at {}, as {}",
             session.protocol,
             session.suite,
@@ -157,37 +129,11 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         });
         let out =
             json!({ "association": association, "rsc": done.rsc.code(), "content": done.content });
-        crate::print(&out.to_string());
+        crate::output::print(&out.to_string());
     } else {
-        crate::print(&done.words);
+        crate::output::print(&done.words);
     }
     Ok(())
-}
-
-/// Establishes an association with somebody whose certificate, if that is how, is of that flavour.
-async fn establish(
-    (to, flavour): (&config::Registrar, Flavour),
-    proof: &Proof,
-    from: String,
-) -> Result<Session, AeError> {
-    match proof {
-        Proof::Key(credential) => {
-            Ok(Session::establish(&to.peer(), saegis_client::Proof::Key(credential), from).await?)
-        }
-        Proof::Certificate(files) => {
-            let (trust, own) = certificate::load(files, &to.cse_id, flavour)?;
-            // The configuration was checked for it.
-            let name = to.domain_name.as_deref();
-            let name = name.ok_or_else(|| broken("no domain name".into()))?;
-            let proof = saegis_client::Proof::Certificate { trust, own: &own, name, flavour };
-            Ok(Session::establish(&to.peer(), proof, from).await?)
-        }
-    }
-}
-
-/// An association that broke, or was not what it should be.
-fn broken(why: String) -> AeError {
-    AeError::Session(SessionError::Broken(why))
 }
 
 /// What a verb came to.

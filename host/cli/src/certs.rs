@@ -1,13 +1,12 @@
 //! `saegis certs`: certificates for trials, and what is in a file of certificates.
 
+mod error;
 mod init;
 mod inspect;
 mod verify;
 mod write;
 
-use std::path::PathBuf;
-
-use saegis_policy::Faults;
+pub use error::CertsError;
 
 /// Arguments of `saegis certs`.
 #[derive(clap::Args)]
@@ -23,36 +22,6 @@ enum Verb {
     /// Say what is in a file of certificates or keys, and what a gateway makes of it.
     Inspect(inspect::Args),
 }
-
-/// Why a command came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum CertsError {
-    /// The gateway's configuration or policy is wrong.
-    #[error("{0}")]
-    Config(#[from] Faults),
-    /// A file can't be read, or holds nothing of the kind.
-    #[error("{}: {why}", saegis_policy::Shown(file))]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// A file can't be written.
-    #[error("{}: {why}", saegis_policy::Shown(file))]
-    Unwritten {
-        /// The file.
-        file: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
-    /// The names can't be those of a trial.
-    #[error("there are no certificates with these names: {0}")]
-    Names(String),
-}
-
-/// What a gateway refuses ends with this.
-const REFUSED: u8 = 4;
 
 /// Runs one verb, and returns the process's exit code.
 ///

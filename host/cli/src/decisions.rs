@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use saegis_policy::{Faults, Policy};
 
-pub use reader::{Line, Reading};
+pub use reader::Reading;
 pub use replay::{against_policy, against_record};
 pub use report::Report;
 

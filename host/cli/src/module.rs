@@ -1,5 +1,6 @@
 //! `saegis module`: for people who write policy modules.
 
+mod error;
 mod inspect;
 mod manifest;
 mod new;
@@ -7,9 +8,7 @@ mod rollout;
 mod test;
 mod trial;
 
-use std::path::PathBuf;
-
-use saegis_policy::Faults;
+pub use error::ModuleError;
 
 /// Arguments of `saegis module`.
 #[derive(clap::Args)]
@@ -33,34 +32,6 @@ enum Verb {
     /// Bring back what a promoted module has replaced; that one is a shadow again.
     Rollback(rollout::Args),
 }
-
-/// Why a command came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
-    /// Files are not as they should be.
-    #[error("{0}")]
-    Faults(#[from] Faults),
-    /// There can be no module of that name.
-    #[error("{0}")]
-    Name(String),
-    /// Nothing was promoted or brought back.
-    #[error("{0}")]
-    Rollout(#[from] rollout::RolloutError),
-    /// A file can't be read, or is no module.
-    #[error("{}: {why}", saegis_policy::Shown(file))]
-    Unusable {
-        /// The file.
-        file: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
-}
-
-/// A module that no gateway loads ends with this.
-const REFUSED: u8 = 4;
-
-/// Largest module that is read, in bytes: what a gateway takes.
-const MAX_MODULE: u64 = 64 << 20;
 
 /// Runs one verb, and returns the process's exit code.
 ///

@@ -16,9 +16,9 @@ use saegis_handshake::{Connected, TlsStream, certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
 use tokio::net::TcpStream;
 
+use crate::certificates::PeerCertificates;
 use crate::credential::Credential;
 use crate::endpoint::Endpoint;
-use crate::pool::PeerCertificates;
 
 /// How this process authenticates, and the other side.
 #[derive(Clone)]

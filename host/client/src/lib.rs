@@ -7,6 +7,7 @@
 //!
 //! Each sends a request primitive and returns the response primitive, within a time and a size.
 
+mod certificates;
 mod connector;
 mod credential;
 mod endpoint;
@@ -15,10 +16,11 @@ mod plain_http;
 mod pool;
 mod session;
 
+pub use certificates::{CertificateSource, PeerCertificates};
 pub use connector::{Stream, within};
 pub use credential::{Credential, default_suites, key};
 pub use endpoint::{Endpoint, NoAnswer};
 pub use error::error_chain;
 pub use plain_http::PlainHttp;
-pub use pool::{CertificateSource, PeerCertificates, PeerClient};
+pub use pool::PeerClient;
 pub use session::{Peer, Proof, Session, SessionError};

@@ -6,11 +6,11 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use saegis_certificate::{OwnCertificate, Trust};
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 
+use crate::certificates::{CertificateSource, PeerCertificates};
 use crate::connector::{Connector, Means};
 use crate::endpoint::{Endpoint, NoAnswer};
 use crate::error::error_chain;
@@ -23,29 +23,6 @@ const MAX_IDLE: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
 
 type Pool = Client<Connector, Full<bytes::Bytes>>;
-
-/// The certificates that a client authenticates with and by.
-#[derive(Clone)]
-pub struct PeerCertificates {
-    /// The trust anchors and revocation lists for the other side.
-    pub trust: Arc<Trust>,
-    /// The certificate to show, where there is one.
-    pub own: Option<Arc<OwnCertificate>>,
-}
-
-impl PeerCertificates {
-    fn is_same(&self, other: &Self) -> bool {
-        let is_same_own = match (&self.own, &other.own) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (None, None) => true,
-            _ => false,
-        };
-        is_same_own && Arc::ptr_eq(&self.trust, &other.trust)
-    }
-}
-
-/// Returns the certificates in force, where there are any.
-pub type CertificateSource = Arc<dyn Fn() -> Option<PeerCertificates> + Send + Sync>;
 
 /// Sends requests to one endpoint, over associations that it establishes when there are none.
 pub struct PeerClient {

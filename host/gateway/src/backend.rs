@@ -3,38 +3,23 @@
 pub mod embedded;
 pub mod maf;
 pub mod maf_store;
+mod outcome;
 pub mod remote;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
-use saegis_cse::{Authority, EmbeddedCse};
-use saegis_onem2m::id::{AeIdStem, CredentialId};
+use saegis_cse::EmbeddedCse;
+use saegis_onem2m::id::AeIdStem;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 
 use self::embedded::EmbeddedBackend;
 use self::maf::MafBackend;
+pub use self::outcome::{Asker, Outcome};
 use self::remote::RemoteBackend;
-
-/// The credential that a request counts for, and the authority that it is carried out by.
-#[derive(Clone, Copy)]
-pub struct Asker<'a> {
-    /// The credential.
-    pub credential: &'a CredentialId,
-    /// The authority of its association.
-    pub authority: &'a Arc<Authority>,
-}
-
-/// The response to a request, and where it comes from.
-pub struct Outcome {
-    /// The response.
-    pub response: ResponsePrimitive,
-    /// Whether the CSE has given it: then it has done what it confirms, and has not done what it refuses.
-    pub is_answered: bool,
-}
 
 /// What carries requests out.
 pub enum Backend {

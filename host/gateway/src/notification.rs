@@ -2,7 +2,9 @@
 
 pub mod ae_connections;
 mod batches;
+pub mod failure;
 pub mod relay;
 pub mod relay_address;
 pub mod resolver;
+mod response;
 pub mod sender;

@@ -101,6 +101,7 @@ mod generation {
 
 mod module_harness;
 mod policy;
+pub mod summary;
 mod watcher;
 
 pub use data::decision::{

@@ -15,9 +15,9 @@ use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::ae::AeError;
+use super::connect::establish;
+use super::error::{AeError, broken};
 use crate::ae::config::{Maf, Proof, Registrar};
-use crate::ae::{broken, establish};
 use saegis_client::Credential;
 use saegis_gateway::config::private_file;
 

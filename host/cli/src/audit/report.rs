@@ -5,7 +5,7 @@ use std::path::Path;
 use saegis_policy::Shown;
 use serde_json::{Value, json};
 
-use crate::audit::Lines;
+use super::reader::Lines;
 use saegis_gateway::telemetry::audit::chain::Digest;
 
 /// Maximum number of faults of a trail that are printed.
@@ -57,22 +57,22 @@ impl<'a> Report<'a> {
             many => format!("{many} files"),
         };
         let is = if self.faults.is_empty() { "whole" } else { "NOT whole" };
-        crate::print(&format!("{}: {} lines in {files}: {is}", Shown(newest), lines.len()));
+        crate::output::print(&format!("{}: {} lines in {files}: {is}", Shown(newest), lines.len()));
         if !self.begins && !lines.is_empty() {
             let first = self.trail.place(0);
-            crate::print(&format!("  what was before {first} is not among these files"));
+            crate::output::print(&format!("  what was before {first} is not among these files"));
         }
         for (n, what) in self.notes.iter().take(MAX_FAULTS) {
-            crate::print(&format!("  {} {what}", self.trail.place(*n)));
+            crate::output::print(&format!("  {} {what}", self.trail.place(*n)));
         }
         if let Some(last) = lines.last() {
-            crate::print(&format!("  head {}", last.digest));
+            crate::output::print(&format!("  head {}", last.digest));
         }
         for (n, what) in self.faults.iter().take(MAX_FAULTS) {
-            crate::complain(&format!("{}: {what}", self.trail.place(*n)), 1);
+            crate::output::print_error(&format!("{}: {what}", self.trail.place(*n)), 1);
         }
         if self.faults.len() > MAX_FAULTS {
-            crate::complain(&format!("and {} more", self.faults.len() - MAX_FAULTS), 1);
+            crate::output::print_error(&format!("and {} more", self.faults.len() - MAX_FAULTS), 1);
         }
     }
 }
@@ -84,11 +84,11 @@ pub fn print(reports: &[Report<'_>], missing: Option<Digest>, as_json: bool) {
         let whole = missing.is_none() && reports.iter().all(|report| report.faults.is_empty());
         let missing = missing.map(|digest| digest.to_string());
         let found = json!({ "whole": whole, "missing_head": missing, "trails": trails });
-        return crate::print(&found.to_string());
+        return crate::output::print(&found.to_string());
     }
     reports.iter().for_each(Report::print);
     if let Some(digest) = missing {
-        crate::complain(
+        crate::output::print_error(
             &format!(
                 "no line has the digest {digest}: lines were cut off at the end, or the chain was \
                  written anew, or the file with that line is not among these"

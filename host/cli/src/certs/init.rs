@@ -11,7 +11,7 @@ use saegis_onem2m::id::{AeIdStem, CseId, IdError, check_fqdn};
 use saegis_test_ca::{Authority, Example, ExampleNames, Validity};
 use serde_json::json;
 
-use crate::certs::CertsError;
+use super::error::CertsError;
 use crate::certs::write::{self, File};
 
 /// Arguments of `saegis certs init`.
@@ -67,7 +67,7 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), CertsError> {
             let path = args.folder.join(&file.path);
             json!({ "path": path, "what": file.what, "secret": file.secret })
         });
-        crate::print(&json!({ "files": files.collect::<Vec<_>>() }).to_string());
+        crate::output::print(&json!({ "files": files.collect::<Vec<_>>() }).to_string());
     } else {
         tell(args, &ids, files.len());
     }
@@ -242,5 +242,5 @@ fn tell(args: &Args, ids: &Ids, count: usize) {
          credential: {}",
         ids.ae
     ));
-    lines.iter().for_each(|line| crate::print(line));
+    lines.iter().for_each(|line| crate::output::print(line));
 }

@@ -11,8 +11,8 @@ use saegis_onem2m::timestamp;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::certs::CertsError;
-use crate::certs::REFUSED;
+use super::error::CertsError;
+use super::error::REFUSED;
 use crate::certs::verify::{Judge, Verdict};
 
 /// Arguments of `saegis certs inspect`.
@@ -64,7 +64,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, CertsError> {
         let out = json!({
             "file": args.file.to_string_lossy(), "items": items, "gateway": config, "verdicts": verdicts,
         });
-        crate::print(&out.to_string());
+        crate::output::print(&out.to_string());
     } else {
         verdicts.iter().for_each(|verdict| print(&verdict.to_string()));
     }
@@ -203,5 +203,5 @@ fn print(line: &str) {
     for c in line.chars() {
         if c.is_control() { plain.extend(c.escape_default()) } else { plain.push(c) }
     }
-    crate::print(&plain);
+    crate::output::print(&plain);
 }

@@ -15,7 +15,7 @@ use saegis_onem2m::timestamp;
 use saegis_policy::{CertificateQuery, Certificates, Mapping, Policy, Refusal, Rules, Settings};
 use serde_json::{Value, json};
 
-use crate::certs::CertsError;
+use super::error::CertsError;
 use saegis_gateway::config::Config;
 
 /// What came of it.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::certs::CertsError;
+use super::error::CertsError;
 
 /// A file to be made.
 pub struct File {

@@ -11,9 +11,9 @@ use saegis_policy::{
     Again, Answer, Decision, Fault, Faults, Generation, Known, MafKeys, NoQuestion,
 };
 
-use crate::decisions::Line;
-use crate::decisions::Reading;
-use crate::decisions::Report;
+use super::reader::Line;
+use super::reader::Reading;
+use super::report::Report;
 use saegis_gateway::config::Config;
 
 /// Compares what was recorded with what a generation says to it.

@@ -124,16 +124,19 @@ impl Report {
     /// Prints it; what is wrong with lines goes to standard error.
     pub fn print(&self, as_json: bool) {
         for fault in &self.faults {
-            crate::complain(&fault.to_string(), 0);
+            crate::output::print_error(&fault.to_string(), 0);
         }
         let untold = self.wrong - self.faults.len() as u64;
         if untold > 0 {
-            crate::complain(&format!("and {untold} more lines that can't be replayed"), 0);
+            crate::output::print_error(
+                &format!("and {untold} more lines that can't be replayed"),
+                0,
+            );
         }
         if as_json {
-            crate::print(&self.as_json().to_string());
+            crate::output::print(&self.as_json().to_string());
         } else {
-            self.lines().iter().for_each(|line| crate::print(line));
+            self.lines().iter().for_each(|line| crate::output::print(line));
         }
     }
 

@@ -7,9 +7,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use wit_component::ComponentEncoder;
 
-use crate::module::MAX_MODULE;
-use crate::module::ModuleError;
-use crate::module::REFUSED;
+use super::error::MAX_MODULE;
+use super::error::ModuleError;
+use super::error::REFUSED;
 
 /// Arguments of `saegis module inspect`.
 #[derive(clap::Args)]
@@ -84,9 +84,9 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
             "signature": signature,
             "misfits": found.misfits,
         });
-        crate::print(&out.to_string());
+        crate::output::print(&out.to_string());
     } else {
-        crate::print(&format!("{}: {}", saegis_policy::Shown(file), kind(found.kind)));
+        crate::output::print(&format!("{}: {}", saegis_policy::Shown(file), kind(found.kind)));
         line("hooks", &or_none(found.hooks.iter().map(|hook: &Hook| hook.name().to_string())));
         line("contract", &or_none(found.contract.iter().cloned()));
         for import in &found.imports {
@@ -134,5 +134,5 @@ fn or_none(texts: impl Iterator<Item = String>) -> String {
 }
 
 fn line(name: &str, value: &str) {
-    crate::print(&format!("  {name:<11} {value}"));
+    crate::output::print(&format!("  {name:<11} {value}"));
 }

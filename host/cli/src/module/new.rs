@@ -11,7 +11,7 @@ use serde_json::json;
 use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::Resolve;
 
-use crate::module::ModuleError;
+use super::error::ModuleError;
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../templates");
 static CONTRACT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
@@ -111,18 +111,18 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
     }
     if as_json {
         let out = json!({ "folder": folder, "module": args.name, "hook": args.hook.name() });
-        crate::print(&out.to_string());
+        crate::output::print(&out.to_string());
     } else {
-        crate::print(&format!("made {}/", args.name));
+        crate::output::print(&format!("made {}/", args.name));
         for (file, what) in [
             (args.lang.source(), "what it answers"),
             ("cases.toml", "what it should answer"),
             (&format!("{}.toml", args.name), "its manifest"),
             ("README.md", "how to build, test and install it"),
         ] {
-            crate::print(&format!("  {file:<20} {what}"));
+            crate::output::print(&format!("  {file:<20} {what}"));
         }
-        crate::print(&format!("next: cd {} && make && make test", args.name));
+        crate::output::print(&format!("next: cd {} && make && make test", args.name));
     }
     Ok(())
 }

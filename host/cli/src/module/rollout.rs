@@ -5,16 +5,16 @@
 //! So what is promoted and what is brought back differ in one small file, which is put in place whole.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use saegis_policy::{Changes, Fault, Faults, Generation, Policy, read_file};
 use serde_json::{Value, json};
 
+use super::error::{ModuleError, RolloutError};
 use crate::admin::{self, Reloaded};
 use crate::decisions;
-use crate::module::ModuleError;
 use crate::module::manifest::{self, MAX_MANIFEST};
 use saegis_gateway::config::Config;
 
@@ -26,97 +26,6 @@ pub struct Args {
     /// The configuration of the gateway.
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
-}
-
-/// Why nothing was promoted or brought back.
-#[derive(Debug, thiserror::Error)]
-pub enum RolloutError {
-    /// There is no such module.
-    #[error("there is no module {name} in {}; the shadow modules are: {shadows}", saegis_policy::Shown(.folder))]
-    Unknown {
-        /// The name.
-        name: String,
-        /// Where modules are.
-        folder: PathBuf,
-        /// Those that there are.
-        shadows: String,
-    },
-    /// Something is wrong with it.
-    #[error("{0}")]
-    NotGood(Faults),
-    /// It is in force.
-    #[error("{0} is in force already")]
-    InForce(String),
-    /// Another has its place.
-    #[error("{0} is a former version; roll the module back that has taken its place")]
-    Former(String),
-    /// It was not promoted.
-    #[error(
-        "{0} has no former version: it was not promoted (its manifest has no mode = \"in-force\")"
-    )]
-    NotPromoted(String),
-    /// It is a shadow.
-    #[error("{0} is a shadow module: there is nothing to roll back; promote it, or take it away")]
-    IsShadow(String),
-    /// The former version has gone.
-    #[error(
-        "{name} can't be rolled back: the former version, {former}.wasm, is not there any more"
-    )]
-    FormerGone {
-        /// The module.
-        name: String,
-        /// What it replaced.
-        former: String,
-    },
-    /// Its manifest is signed, and who could sign it anew is not here.
-    #[error(
-        "{}: is signed (modules.require-signature), so it is changed where the key is; nothing was \
-         changed. There, write mode = \"{mode}\" into it and sign it: minisign -Sm {name}.toml. Then put \
-         {name}.toml.minisig and {name}.toml here, and the gateway takes them up", saegis_policy::Shown(.file)
-    )]
-    Signed {
-        /// The manifest.
-        file: PathBuf,
-        /// The module.
-        name: String,
-        /// What it is to say.
-        mode: &'static str,
-    },
-    /// Somebody else is at it.
-    #[error("another promote or rollback is under way in {}", saegis_policy::Shown(.0))]
-    UnderWay(PathBuf),
-    /// The manifest can't be written.
-    #[error("{}: can't be written: {error}; nothing was changed", saegis_policy::Shown(.file))]
-    NotWritten {
-        /// The manifest.
-        file: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// It is not known whether a gateway runs and takes it.
-    #[error(
-        "the running gateway could not be told, at {}: {error}; the manifest is as it was",
-        saegis_policy::Shown(.socket)
-    )]
-    NotTold {
-        /// Where it is told.
-        socket: PathBuf,
-        /// Why it was not.
-        error: io::Error,
-    },
-    /// The running gateway did not take it.
-    #[error("{0}\nthe running gateway refused it; all is as it was")]
-    Refused(String),
-    /// The running gateway did not take it, and the manifest could not be put back.
-    #[error("{faults}\nthe running gateway refused it, and {} can't be put back: {error}", saegis_policy::Shown(.file))]
-    NotPutBack {
-        /// What the gateway said.
-        faults: String,
-        /// The manifest.
-        file: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
 }
 
 /// Which way.
@@ -217,7 +126,7 @@ fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: b
             "brought_back": brought_back,
             "generation": generation,
         });
-        return crate::print(&told.to_string());
+        return crate::output::print(&told.to_string());
     }
     let what = match (way, replaced, brought_back) {
         (Way::Promote, Some(former), _) => {
@@ -233,7 +142,7 @@ fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: b
         Some(generation) => format!("generation {generation}"),
         None => "no gateway runs here that could be told; it holds from the next start".into(),
     };
-    crate::print(&format!("{what}: {when}"));
+    crate::output::print(&format!("{what}: {when}"));
 }
 
 /// Makes sure that nobody else changes manifests in this way meanwhile, for as long as the value lives.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use saegis_policy::{Document, Faults, Limits, LoneModule, Used};
 use serde_json::json;
 
+use super::error::ModuleError;
 use crate::admin::table;
-use crate::module::ModuleError;
 
 /// Arguments of `saegis module test`.
 #[derive(clap::Args)]
@@ -64,21 +64,21 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         let out = json!({
             "file": args.file.to_string_lossy(), "cases": rows, "passed": results.len() - failed, "failed": failed,
         });
-        crate::print(&out.to_string());
+        crate::output::print(&out.to_string());
     } else {
         if !module.has_manifest() {
             let all = module.capabilities().iter().map(ToString::to_string).collect::<Vec<_>>();
             let all = if all.is_empty() { "nothing".into() } else { all.join(", ") };
-            crate::print(&format!("no manifest beside it; granted what it imports: {all}"));
+            crate::output::print(&format!("no manifest beside it; granted what it imports: {all}"));
         }
         let columns = ["case", "hook", "result", "microseconds", "fuel", "memory"];
-        table(Some(&rows.into()), &columns).iter().for_each(|line| crate::print(line));
+        table(Some(&rows.into()), &columns).iter().for_each(|line| crate::output::print(line));
         for result in &results {
             if let Some(wrong) = &result.wrong {
-                crate::print(&format!("{}: {wrong}", result.name));
+                crate::output::print(&format!("{}: {wrong}", result.name));
             }
         }
-        crate::print(&format!("{} passed, {failed} failed", results.len() - failed));
+        crate::output::print(&format!("{} passed, {failed} failed", results.len() - failed));
     }
     Ok(if failed == 0 { 0 } else { FAILED })
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use saegis_policy::{Changes, Fault, Faults, ModuleSummary, read_file};
 use serde_json::json;
 
+use super::error::ModuleError;
 use crate::decisions::{self, Reading};
-use crate::module::ModuleError;
 use crate::module::manifest::{MAX_MANIFEST, in_force};
 use saegis_gateway::config::Config;
 use saegis_gateway::telemetry::rotating_file::with_old_files;
@@ -69,18 +69,18 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
             "must_be_signed": must_be_signed,
             "replay": report.as_ref().map(decisions::Report::as_json),
         });
-        crate::print(&told.to_string());
+        crate::output::print(&told.to_string());
     } else {
-        crate::print(&accepted(&module, takes.as_deref()));
+        crate::output::print(&accepted(&module, takes.as_deref()));
         if must_be_signed {
-            crate::print(
+            crate::output::print(
                 "it was tried without a signature; a gateway takes it with one alone \
                  (modules.require-signature)",
             );
         }
         match &report {
             Some(report) => report.print(false),
-            None => crate::print(
+            None => crate::output::print(
                 "no decision was recorded to replay: name a recording with --recording, or have the \
                  gateway record with [decisions] record",
             ),

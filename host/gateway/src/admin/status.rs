@@ -34,63 +34,11 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
     let relay = gateway.relay_address.get().map(RelayAddress::address);
     lines.extend(relay.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
-    lines.extend(policy(&generation));
+    lines.extend(saegis_policy::summary::policy(&generation));
     lines
 }
 
-/// What a generation is made of, a line each.
-pub fn policy(generation: &Generation) -> Vec<String> {
-    let mut lines = vec![format!("  generation  {}", generation.number)];
-    for module in generation.modules() {
-        let hooks = join(module.hooks.iter().map(|h| h.name()));
-        let capabilities = match module.capabilities.as_slice() {
-            [] => "no capabilities".into(),
-            some => format!("may use {}", join(some.iter().map(|c| c.name()))),
-        };
-        let signed = module.signed.map(|s| format!("; signed by {}", s.by)).unwrap_or_default();
-        let from = module.source.map(|from| format!("; from {from}")).unwrap_or_default();
-        lines.push(format!("  module      {}: {hooks}; {capabilities}{signed}{from}", module.name));
-    }
-    for shadow in generation.shadows() {
-        let replaces = shadow.replaces.map(|name| format!(" of {name}")).unwrap_or_default();
-        let what = match shadow.faults.first() {
-            Some(fault) => format!("not loaded: {fault}"),
-            None => join(shadow.hooks.iter().map(|h| h.name())),
-        };
-        lines.push(format!("  shadow      {}{replaces}: {what}", shadow.name));
-    }
-    for name in generation.kept() {
-        lines.push(format!("  kept        {name}"));
-    }
-    for table in generation.tables() {
-        let unread = if table.read_by.is_empty() { "; no module reads it" } else { "" };
-        lines.push(format!("  table       {}: {}{unread}", table.name, rows(table.rows)));
-    }
-    if let Some(certificates) = generation.certificates() {
-        for own in &certificates.own {
-            let until = timestamp::format(own.not_after());
-            lines.push(format!("  certificate {own}, until {until}"));
-        }
-        let trust = &certificates.trust;
-        let (anchors, keys) = (trust.anchors().len(), trust.pinned_keys());
-        lines.push(format!("  trust       {anchors} anchors, {keys} pinned keys"));
-    }
-    if let Some(rules) = generation.rules() {
-        lines.push(format!("  rules       {rules} of the service subscription for this CSE"));
-    }
-    lines
-}
-
-/// What a generation is made of, in one line.
-pub fn contents(generation: &Generation) -> String {
-    let modules = join(generation.modules().iter().map(|m| m.name.as_str()));
-    let tables = generation.tables();
-    let tables = tables.iter().map(|t| format!("{} ({})", t.name, rows(t.rows)));
-    let tables: Vec<_> = tables.collect();
-    format!("modules {modules}; tables {}", join(tables.iter().map(String::as_str)))
-}
-
-/// The same for programs.
+/// The content of a generation, for programs.
 pub fn as_json(generation: &Generation) -> Value {
     let modules = generation.modules().into_iter().map(|m| {
         json!({
@@ -227,14 +175,4 @@ pub fn warn_of_credentials(file: &Path, config: &Config) {
             saegis_policy::Shown(file)
         );
     }
-}
-
-/// So many rows, in words.
-pub fn rows(count: usize) -> String {
-    if count == 1 { "1 row".into() } else { format!("{count} rows") }
-}
-
-fn join<'a>(items: impl Iterator<Item = &'a str>) -> String {
-    let all: Vec<_> = items.collect();
-    if all.is_empty() { "none".into() } else { all.join(", ") }
 }

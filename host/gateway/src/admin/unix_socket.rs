@@ -14,8 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::admin::MAX_LINE;
-use crate::admin::Request;
+use super::protocol::{MAX_LINE, Request};
 use crate::admin::ae_removal;
 use crate::admin::status;
 use crate::peer_cse::{Remote, Standing};

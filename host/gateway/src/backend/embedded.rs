@@ -1,10 +1,10 @@
 //! The embedded CSE as the backend.
 
 pub mod places;
+mod shared;
 pub mod threads;
 mod work;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,27 +15,15 @@ use saegis_cse::{
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
-use self::places::{Places, UnderWay};
+use self::shared::Shared;
 use self::work::Work;
-use crate::backend::{Asker, Outcome};
-use crate::keyed_limiter::{KeyedLimiter, KeyedPermit};
+use crate::backend::outcome::{Asker, Outcome};
+use crate::config::RequestLimits;
+use crate::keyed_limiter::KeyedPermit;
 use crate::notification::sender::Notifier;
-
-/// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
-/// and long ones that only read. The long ones give way to all others, and share the processors among
-/// themselves.
-const WRITERS: usize = 8;
-const LONG_READERS: usize = 8;
-
-/// Short requests for each processor that only read, at a time: one computes, and one may wait for the
-/// disk.
-const READERS: usize = 2;
-
-/// Maximum number of acknowledged requests whose results are not sent yet.
-const MAX_ACKNOWLEDGED: usize = 256;
 
 /// Maximum time that an AE waits at its polling channel.
 const MAX_POLL: Duration = Duration::from_secs(60);
@@ -43,35 +31,11 @@ const MAX_POLL: Duration = Duration::from_secs(60);
 /// Interval between removals of expired resources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What each request to the embedded CSE may use.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
-    /// Time, in which it waits for its turn too.
-    pub time: Duration,
-    /// Look-ups in the store.
-    pub steps: u64,
-    /// Requests of one credential that are carried out at a time.
-    pub per_credential: usize,
-}
-
 /// The embedded CSE, and the resources that its requests share.
 pub struct EmbeddedBackend {
     cse: Arc<EmbeddedCse>,
     shared: Shared,
     notifier: Arc<Notifier>,
-}
-
-/// What requests share.
-struct Shared {
-    limits: RequestLimits,
-    under_way: Arc<UnderWay>,
-    readers: Arc<Places>,
-    long_readers: Arc<Places>,
-    writers: Arc<Places>,
-    /// Requests that are acknowledged, and whose results are not sent yet: of each credential, and
-    /// how many more there may be of all.
-    acknowledged: KeyedLimiter<CredentialId>,
-    may_acknowledge: Arc<Semaphore>,
 }
 
 /// Sends the result of a request that was acknowledged.
@@ -85,17 +49,7 @@ pub struct ResultSender {
 impl EmbeddedBackend {
     /// An opened CSE, whose notifications `notifier` sends.
     pub fn new(cse: Arc<EmbeddedCse>, notifier: Arc<Notifier>, limits: RequestLimits) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let shared = Shared {
-            limits,
-            under_way: UnderWay::new(limits.per_credential),
-            readers: Places::new(READERS * processors),
-            long_readers: Places::new(LONG_READERS),
-            writers: Places::new(WRITERS),
-            acknowledged: KeyedLimiter::new(limits.per_credential),
-            may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
-        };
-        Self { cse, shared, notifier }
+        Self { cse, shared: Shared::new(limits), notifier }
     }
 
     /// The CSE itself, whose methods block on the disk.

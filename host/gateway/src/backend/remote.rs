@@ -11,7 +11,7 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
-use crate::backend::Outcome;
+use super::outcome::Outcome;
 
 /// Another CSE.
 pub struct RemoteBackend {

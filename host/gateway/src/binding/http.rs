@@ -2,6 +2,7 @@
 
 mod body;
 mod exchange;
+mod progress;
 mod server;
 
 pub use exchange::Exchange;

@@ -13,11 +13,11 @@ use saegis_policy::{
 use serde::de::DeserializeOwned;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
-use crate::config::RuleSource;
-use crate::config::maf::MafConfig;
+use super::renamed;
+use super::sections::RuleSource;
+use super::server_config::Config;
+use crate::config::maf_file::MafConfig;
 use crate::config::oci_registry::Keeper;
-use crate::config::renamed;
 use crate::session::response_memory;
 use saegis_onem2m::cse::CseKind;
 

@@ -5,44 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_maf::Settings;
-use saegis_onem2m::cse::{Cse, CseKind};
-use saegis_onem2m::id::{CseId, MAX_KEY_ID_LEN, check_fqdn};
+use saegis_onem2m::id::{MAX_KEY_ID_LEN, check_fqdn};
 use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
-
-use crate::config::oci_registry::Artifacts;
-use crate::config::{
-    Admin, Audit, Config, Decisions, Limits, Listen, Log, Metrics, Modules, Policy, Role,
-};
-
-/// The configuration of a MAF, `maf.toml`. Paths in it are relative to its own folder.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct MafConfig {
-    /// Which MAF this is.
-    maf: Authority,
-    #[serde(default)]
-    listen: Listen,
-    #[serde(default)]
-    policy: Policy,
-    #[serde(default)]
-    modules: Modules,
-    #[serde(default)]
-    artifacts: Artifacts,
-    #[serde(default)]
-    admin: Admin,
-    #[serde(default)]
-    limits: Limits,
-    #[serde(default)]
-    log: Log,
-    #[serde(default)]
-    audit: Audit,
-    #[serde(default)]
-    decisions: Decisions,
-    #[serde(default)]
-    metrics: Metrics,
-}
 
 /// Which MAF this is.
 #[derive(Clone, Deserialize)]
@@ -99,55 +65,6 @@ impl Authority {
             settings.longest_key = Duration::from_secs(seconds);
         }
         Ok(settings)
-    }
-}
-
-impl MafConfig {
-    /// That of a gateway whose CSE is the MAF.
-    pub fn into_config(self) -> Config {
-        let Self {
-            maf,
-            listen,
-            policy,
-            modules,
-            artifacts,
-            admin,
-            limits,
-            log,
-            audit,
-            decisions,
-            metrics,
-        } = self;
-        // What addresses at a MAF have in place of a CSE-ID.
-        #[expect(clippy::expect_used, reason = "the name is a constant")]
-        let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
-        Config {
-            cse: Cse {
-                cse_id,
-                csebase_name: "maf".into(),
-                service_provider: maf.service_provider.clone(),
-                kind: CseKind::In,
-            },
-            listen,
-            policy,
-            modules,
-            artifacts,
-            upstream: None,
-            peer: Vec::new(),
-            maf: Vec::new(),
-            role: Role::Maf(maf),
-            registrar: Default::default(),
-            notifications: Default::default(),
-            service_subscription: Default::default(),
-            ae_ids: Default::default(),
-            admin,
-            limits,
-            log,
-            audit,
-            decisions,
-            metrics,
-            file: None,
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use saegis_policy::{Capability, ConfigValues, Document, Grants, Limits, OutgoingHttp, Target};
 use serde::Deserialize;
 
-use crate::config::all_parsed;
 use crate::config::signature;
+use saegis_onem2m::serde::all_parsed;
 
 /// Where modules are and what they may do.
 #[derive(Deserialize)]

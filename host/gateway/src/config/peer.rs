@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use saegis_onem2m::id::{CseId, check_fqdn};
+use saegis_onem2m::serde::parsed;
 use saegis_policy::{Document, Generation};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::config::parsed;
-use crate::config::shared;
 use saegis_onem2m::cse::Cse;
 use saegis_onem2m::cse::CseKind;
+
+use super::sections::shared_if_there;
 
 /// Another CSE: the one that this registers with, or one that registers here and is to be reached
 /// from here.
@@ -50,15 +51,6 @@ fn registration() -> u64 {
 
 fn patience() -> u64 {
     10
-}
-
-/// Reads something that is there, if it is.
-pub fn shared_if_there<'de, D, T>(from: D) -> Result<Option<Arc<T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    shared(from).map(Some)
 }
 
 fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 use saegis_policy::{Fault, Faults};
 
-use crate::config::Config;
+use super::server_config::Config;
 
 /// The folder of everything that is written, where the configuration names no other; beside that.
 const FOLDER: &str = "state";

@@ -8,7 +8,7 @@ use saegis_policy::{Document, Required, TrustedKey};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::config::all_parsed;
+use saegis_onem2m::serde::all_parsed;
 
 /// The keys whose signatures count.
 #[derive(Debug, Deserialize)]

@@ -26,10 +26,10 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_policy::Policy;
 use tokio::net::TcpStream;
 
+use super::response::read;
+use crate::config::bare;
+use crate::notification::failure::Failure;
 use crate::notification::resolver::Targets;
-use crate::notification::resolver::bare;
-use crate::notification::sender::Failure;
-use crate::notification::sender::read;
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::registry::ActiveAssociation;
 use crate::session::revalidation::{CredentialRevalidation, Means};

@@ -20,8 +20,9 @@ use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
 use super::ae_connections::Aes;
+use super::failure::Failure;
 use super::relay_address::RelayAddress;
-use super::sender::{Failure, answered_by, is_of};
+use super::sender::{answered_by, is_of};
 use crate::config::ListenAddress;
 use crate::listener::http_body::collect;
 use crate::listener::loopback_http::{Bounds, Local};

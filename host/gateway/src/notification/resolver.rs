@@ -2,89 +2,16 @@
 //! AE, so what no rule allows is sent nothing.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use http::Uri;
-use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
-use crate::notification::sender::Failure;
+use super::failure::Failure;
+use crate::config::{Allowed, bare};
 
 /// Look-ups of names at a time.
 const LOOKUPS: usize = 8;
-
-/// An address that notifications may go to: a network, an address or a name, with a port or with
-/// each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allowed {
-    host: Host,
-    port: Option<u16>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
-    /// Whatever has an address in it.
-    Network(IpNet),
-    /// A name, whatever address it has.
-    Name(String),
-}
-
-/// What is no rule.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no address, network or name with or without a port, such as 10.0.0.0/8:8080")]
-pub struct NotAllowed(String);
-
-impl FromStr for Allowed {
-    type Err = NotAllowed;
-
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        let bad = || NotAllowed(text.into());
-        let network = |text: &str| {
-            let bare = bare(text);
-            bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
-        };
-        if let Some(network) = network(text) {
-            return Ok(Self { host: Host::Network(network), port: None });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
-            None => (text, None),
-        };
-        if let Some(network) = network(host) {
-            return Ok(Self { host: Host::Network(network), port });
-        }
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-        if host.is_empty() || !host.chars().all(plain) {
-            return Err(bad());
-        }
-        Ok(Self { host: Host::Name(host.to_ascii_lowercase()), port })
-    }
-}
-
-impl Allowed {
-    /// Whether it could allow that name, whatever its address is.
-    fn may_allow(&self, name: &str, port: u16) -> bool {
-        let host = match &self.host {
-            Host::Network(_) => true,
-            Host::Name(own) => name.eq_ignore_ascii_case(own),
-        };
-        host && self.port.is_none_or(|own| own == port)
-    }
-
-    fn allows(&self, name: &str, address: SocketAddr) -> bool {
-        let host = match &self.host {
-            Host::Network(network) => network.contains(&address.ip().to_canonical()),
-            Host::Name(own) => name.eq_ignore_ascii_case(own),
-        };
-        host && self.port.is_none_or(|port| port == address.port())
-    }
-}
-
-/// A host without the brackets that an IPv6 address has in a URL.
-pub fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
-}
 
 /// The rules.
 pub struct Targets {

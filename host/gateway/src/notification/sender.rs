@@ -4,24 +4,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http::Uri;
+use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use saegis_cse::{Destination, NamedBy, Notification};
-use saegis_onem2m::http::{STATUS, read_response};
 use saegis_onem2m::id::From;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
-use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::notification::ae_connections::Aes;
 use crate::notification::batches::Batches;
+use crate::notification::failure::Failure;
 use crate::notification::resolver::Targets;
-use crate::peer_cse::{NoAnswer, PeerCses};
+use crate::notification::response::{read, read_status};
+use crate::peer_cse::PeerCses;
 use saegis_onem2m::routing::cse_of;
 
 /// Batches of notifications that are being sent at a time: of all, and on the word of one AE.
@@ -30,74 +29,6 @@ const OF_ONE: usize = 32;
 
 /// How many times the time for an answer a batch has, however many notifications are in it.
 const BATCH: u32 = 8;
-
-/// Largest answer, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
-
-/// Why a notification was not sent, or not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// No rule allows the address.
-    #[error("no rule allows it (notifications.targets)")]
-    NotAllowed,
-    /// The name of the address leads nowhere.
-    #[error("its name can't be resolved: {0}")]
-    NoSuchName(std::io::Error),
-    /// Too many names are being looked up.
-    #[error("too many names are being looked up")]
-    Busy,
-    /// The connection fails.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// HTTP fails.
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-    /// There is no association with the AE.
-    #[error("{0}")]
-    NoAssociation(String),
-    /// There is no way to the CSE where the AE is.
-    #[error("no way to that CSE is known")]
-    NoWay,
-    /// The other CSE gives no answer.
-    #[error("{0}")]
-    NoAnswer(#[from] NoAnswer),
-    /// It took too long.
-    #[error("there was no answer in time")]
-    Late,
-    /// What came is no response primitive.
-    #[error("what was answered is no response: {0}")]
-    NoResponse(String),
-    /// What came is a response of HTTP and none of oneM2M.
-    #[error("it answered {} without X-M2M-RSC", .0.as_u16())]
-    NoStatusCode(StatusCode),
-    /// A server that need not know oneM2M does not take it.
-    #[error("it answered {}", .0.as_u16())]
-    NotTaken(StatusCode),
-    /// The answer says that it is somebody else's.
-    #[error("the answer is in the name of {0:?}")]
-    InAnotherName(String),
-}
-
-impl Failure {
-    /// The reason for whoever named the address. It does not say what is behind an address to which
-    /// no rule lets it send, nor whether a name exists in the gateway's network.
-    pub fn for_originator(&self) -> String {
-        match self {
-            Self::NotAllowed | Self::NoSuchName(_) | Self::Busy => {
-                "no rule of this CSE allows that address, or it can't be resolved".into()
-            }
-            Self::Io(_)
-            | Self::Http(_)
-            | Self::NoAssociation(_)
-            | Self::NoWay
-            | Self::NoAnswer(_) => "it can't be reached".into(),
-            Self::Late => "it did not answer in time".into(),
-            Self::NoResponse(_) => "it answered with no response primitive".into(),
-            Self::InAnotherName(_) => "it answered in another's name".into(),
-            Self::NoStatusCode(_) | Self::NotTaken(_) => self.to_string(),
-        }
-    }
-}
 
 /// Sends notifications.
 pub struct Notifier {
@@ -283,39 +214,6 @@ impl Notifier {
     }
 }
 
-/// Reads the answer of a server that need not know oneM2M: the answer to a notification is expected
-/// of a resource only (TS-0001 table 9.6.8-2, notificationURI). What counts is the status of HTTP, and a
-/// refusal of oneM2M where there is one.
-fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive, Failure> {
-    let code = response.headers().get(STATUS).and_then(|v| v.to_str().ok()?.parse().ok());
-    let rsc = match code.map(Rsc::from_code) {
-        Some(refusal) if !refusal.is_success() => refusal,
-        _ if response.status().is_success() => Rsc::Ok,
-        _ => return Err(Failure::NotTaken(response.status())),
-    };
-    Ok(ResponsePrimitive {
-        rsc,
-        from: None,
-        request_id: String::new(),
-        release: None,
-        content: None,
-        content_location: None,
-        parameters: Default::default(),
-    })
-}
-
-/// Reads an answer, bounded.
-pub async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
-    let (parts, body) = response.into_parts();
-    if !parts.headers.contains_key(STATUS) && parts.status != StatusCode::NO_CONTENT {
-        return Err(Failure::NoStatusCode(parts.status));
-    }
-    let body = Limited::new(body, MAX_ANSWER).collect().await;
-    let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
-    let response = read_response(parts.status, &parts.headers, body);
-    response.map_err(|e| Failure::NoResponse(e.to_string()))
-}
-
 /// Takes no answer that says that it is somebody else's (TS-0003 clause 7.2.1, the other way round).
 pub fn answered_by(
     response: ResponsePrimitive,
@@ -367,37 +265,6 @@ fn by(named_by: &NamedBy) -> NamedBy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn status_of(status: u16, rsc: Option<&str>) -> Result<Rsc, String> {
-        let mut response = http::Response::builder().status(status);
-        if let Some(rsc) = rsc {
-            response = response.header(STATUS, rsc);
-        }
-        let read = read_status(&response.body(()).unwrap());
-        read.map(|response| response.rsc).map_err(|failure| failure.for_originator())
-    }
-
-    #[test]
-    fn any_success_of_http_will_do_at_a_url() {
-        for (status, rsc) in [
-            (200, None),
-            (201, None),
-            (204, None),
-            (299, None),
-            (200, Some("2000")),
-            (204, Some("rubbish")),
-        ] {
-            assert_eq!(status_of(status, rsc), Ok(Rsc::Ok), "{status} {rsc:?}");
-        }
-        // What says that it is a refusal is one, whatever it travels with.
-        for status in [200, 403, 500] {
-            let refused = status_of(status, Some("4103"));
-            assert_eq!(refused, Ok(Rsc::OriginatorHasNoPrivilege), "{status}");
-        }
-        for status in [302, 404, 500] {
-            assert_eq!(status_of(status, None), Err(format!("it answered {status}")));
-        }
-    }
 
     #[test]
     fn a_reason_does_not_tell_what_is_in_the_network() {

@@ -21,7 +21,6 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp;
 use saegis_policy::{Fault, Generation, ModuleFault, Shown};
 
-use crate::admin::status;
 use crate::listener::peer_limits::widest_network;
 use repeats::{By, Kind, Repeats, Source, Subject, Sum};
 
@@ -314,7 +313,7 @@ pub fn in_force(generation: &Generation) {
         target: TARGET,
         event = "generation.in-force",
         generation = generation.number,
-        "generation {} is in force: {}", generation.number, status::contents(generation)
+        "generation {} is in force: {}", generation.number, saegis_policy::summary::contents(generation)
     );
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use saegis_onem2m::timestamp;
 use saegis_policy::{Expiry, ExpiryKind, Fault, Generation};
 
-use crate::admin::status::rows;
+use saegis_policy::summary::rows;
 
 /// Something of which the operator should know.
 pub enum Warning {

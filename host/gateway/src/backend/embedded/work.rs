@@ -9,8 +9,9 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 
 use super::places::{Entered, Place, Places};
-use super::{Shared, threads};
-use crate::backend::Asker;
+use super::shared::Shared;
+use super::threads;
+use crate::backend::outcome::Asker;
 
 /// One request to the embedded CSE.
 pub(super) struct Work<'a> {

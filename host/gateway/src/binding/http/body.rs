@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::exchange::Exchange;
+use super::progress::Progress;
 use crate::session::response_memory::Room;
 
 /// Maximum part of a content that is handed to hyper at a time, for hyper copies it.
@@ -17,14 +17,14 @@ const MAX_PART: usize = 64 << 10;
 /// The content of a response, part by part, with the memory that it takes.
 pub struct ResponseBody {
     content: Bytes,
-    exchange: Arc<Exchange>,
+    progress: Arc<Progress>,
     _memory: Option<Room>,
 }
 
 impl ResponseBody {
-    /// The body of a response of that exchange.
-    pub fn new(content: Bytes, exchange: Arc<Exchange>, memory: Option<Room>) -> Self {
-        Self { content, exchange, _memory: memory }
+    /// The body of the response to the exchange at hand.
+    pub fn new(content: Bytes, progress: Arc<Progress>, memory: Option<Room>) -> Self {
+        Self { content, progress, _memory: memory }
     }
 }
 
@@ -53,6 +53,6 @@ impl Body for ResponseBody {
 /// hyper drops a body when it has all of it.
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.exchange.has_answered();
+        self.progress.finish();
     }
 }

@@ -1,7 +1,6 @@
 //! HTTP requests of one association: decoded, handed to the pipeline, and answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
 use super::body::ResponseBody;
+use super::progress::Progress;
 use crate::listener::http_body::{NotCollected, collect};
 use crate::pipeline::Pipeline;
 use crate::session::Session;
@@ -21,48 +21,18 @@ use crate::telemetry::audit;
 pub struct Exchange {
     pipeline: Pipeline,
     session: Arc<Session>,
-    begun: AtomicBool,
-    /// A request is at hand, or hyper has not taken all of its response.
-    busy: AtomicBool,
-    /// The request at hand has arrived whole, and is being answered.
-    answering: AtomicBool,
-    /// A request did not arrive whole, so that none can follow it.
-    broken_off: AtomicBool,
+    progress: Arc<Progress>,
 }
 
 impl Exchange {
     /// The exchanges of a session.
     pub fn new(pipeline: Pipeline, session: Arc<Session>) -> Self {
-        Self {
-            pipeline,
-            session,
-            begun: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
-            answering: AtomicBool::new(false),
-            broken_off: AtomicBool::new(false),
-        }
+        Self { pipeline, session, progress: Arc::default() }
     }
 
-    /// Whether a request has arrived.
-    pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
-    }
-
-    /// Whether the last request arrived whole and was answered, so that the next bytes are of another.
-    pub fn is_between_requests(&self) -> bool {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        is(&self.begun) && !is(&self.busy) && !is(&self.broken_off)
-    }
-
-    /// Whether a request has arrived whole whose response hyper does not have yet.
-    pub fn is_answering(&self) -> bool {
-        self.answering.load(Ordering::Relaxed)
-    }
-
-    /// hyper has the response to the request at hand.
-    pub fn has_answered(&self) {
-        self.busy.store(false, Ordering::Relaxed);
-        self.answering.store(false, Ordering::Relaxed);
+    /// The progress of the exchange at hand.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Waits until a response of this association has to make room for others.
@@ -71,9 +41,8 @@ impl Exchange {
     }
 
     /// Answers one request.
-    pub async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
-        self.begun.store(true, Ordering::Relaxed);
-        self.busy.store(true, Ordering::Relaxed);
+    pub async fn respond(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.progress.begin();
         let (operation, response, memory) = match self.read(request).await {
             Ok(request) => {
                 let operation = request.operation;
@@ -86,7 +55,7 @@ impl Exchange {
             }
         };
         write_server_response(response, operation)
-            .map(|content| ResponseBody::new(content, self, memory))
+            .map(|content| ResponseBody::new(content, self.progress.clone(), memory))
     }
 
     /// Reads a request whole, bounded in size and time.
@@ -109,8 +78,7 @@ impl Exchange {
             }
             Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
         };
-        self.broken_off.store(body.is_err(), Ordering::Relaxed);
-        self.answering.store(body.is_ok(), Ordering::Relaxed);
+        self.progress.content_arrived(body.is_ok());
         let read = |body| read_server_request(&parts, body);
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {

@@ -76,7 +76,7 @@ where
     tokio::pin!(ended);
     let stop = async {
         stop.cancelled().await;
-        if !exchange.has_begun() {
+        if !exchange.progress().has_begun() {
             // Whoever has just connected did so to ask something, and may be about to.
             sleep(FIRST_REQUEST_TIMEOUT).await;
         }
@@ -181,7 +181,7 @@ where
                     // The time of the next header begins with the answer. hyper's own begins anew with
                     // each sitting.
                     (answered, head_by) = (true, Instant::now() + idle);
-                } else if exchange.is_between_requests() {
+                } else if exchange.progress().is_between_requests() {
                     if Instant::now() >= head_by {
                         return ServeOutcome::Ended("idle");
                     }
@@ -193,7 +193,7 @@ where
                 look.as_mut().reset(Instant::now() + IDLE_CHECK_INTERVAL);
             }
             () = &mut stop, if !stopping => {
-                if !answered && !activity.went() && exchange.is_between_requests() {
+                if !answered && !activity.went() && exchange.progress().is_between_requests() {
                     // hyper would wait for the rest of what woke the association.
                     return ServeOutcome::Ended("gateway stopping");
                 }
@@ -324,7 +324,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ActivityTrackingIo<'_, S> {
         }
         let is_end = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
         let deferred = self.activity.end_is_deferred.swap(is_end, Ordering::Relaxed);
-        if is_end && self.exchange.is_answering() {
+        if is_end && self.exchange.progress().is_answering() {
             // `poll_flush` wakes hyper when the answer has gone.
             self.activity.half_closed.store(true, Ordering::Relaxed);
             return Poll::Pending;
@@ -358,7 +358,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ActivityTrackingIo<'_, S> {
         self.activity.unwritten.store(flushed.is_pending(), Ordering::Relaxed);
         if flushed.is_ready()
             && self.activity.is_half_closed()
-            && !self.exchange.is_answering()
+            && !self.exchange.progress().is_answering()
             && self.activity.half_closed.swap(false, Ordering::Relaxed)
         {
             cx.waker().wake_by_ref();

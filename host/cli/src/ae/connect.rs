@@ -1,0 +1,29 @@
+//! Establishes the association of an AE with its registrar CSE or its MAF.
+
+use saegis_certificate::Flavour;
+use saegis_client::Session;
+
+use super::certificate;
+use super::config::{Proof, Registrar};
+use super::error::{AeError, broken};
+
+/// Establishes an association with a peer whose certificate, where it shows one, is of that flavour.
+pub async fn establish(
+    (to, flavour): (&Registrar, Flavour),
+    proof: &Proof,
+    from: String,
+) -> Result<Session, AeError> {
+    match proof {
+        Proof::Key(credential) => {
+            Ok(Session::establish(&to.peer(), saegis_client::Proof::Key(credential), from).await?)
+        }
+        Proof::Certificate(files) => {
+            let (trust, own) = certificate::load(files, &to.cse_id, flavour)?;
+            // The configuration was checked for it.
+            let name = to.domain_name.as_deref();
+            let name = name.ok_or_else(|| broken("no domain name".into()))?;
+            let proof = saegis_client::Proof::Certificate { trust, own: &own, name, flavour };
+            Ok(Session::establish(&to.peer(), proof, from).await?)
+        }
+    }
+}

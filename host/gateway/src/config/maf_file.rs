@@ -1,0 +1,96 @@
+//! `maf.toml`: the configuration of a MAF, which becomes one of the common form.
+
+use saegis_onem2m::cse::{Cse, CseKind};
+use saegis_onem2m::id::CseId;
+use serde::Deserialize;
+
+use super::maf::Authority;
+use super::modules::Modules;
+use super::sections::Admin;
+use super::sections::Audit;
+use super::sections::Decisions;
+use super::sections::Limits;
+use super::sections::Listen;
+use super::sections::Log;
+use super::sections::Metrics;
+use super::sections::Policy;
+use super::server_config::Config;
+use super::server_config::Role;
+use crate::config::oci_registry::Artifacts;
+
+/// The configuration of a MAF, `maf.toml`. Paths in it are relative to its own folder.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MafConfig {
+    /// Which MAF this is.
+    maf: Authority,
+    #[serde(default)]
+    listen: Listen,
+    #[serde(default)]
+    policy: Policy,
+    #[serde(default)]
+    modules: Modules,
+    #[serde(default)]
+    artifacts: Artifacts,
+    #[serde(default)]
+    admin: Admin,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    log: Log,
+    #[serde(default)]
+    audit: Audit,
+    #[serde(default)]
+    decisions: Decisions,
+    #[serde(default)]
+    metrics: Metrics,
+}
+
+impl MafConfig {
+    /// That of a gateway whose CSE is the MAF.
+    pub fn into_config(self) -> Config {
+        let Self {
+            maf,
+            listen,
+            policy,
+            modules,
+            artifacts,
+            admin,
+            limits,
+            log,
+            audit,
+            decisions,
+            metrics,
+        } = self;
+        // What addresses at a MAF have in place of a CSE-ID.
+        #[expect(clippy::expect_used, reason = "the name is a constant")]
+        let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
+        Config {
+            cse: Cse {
+                cse_id,
+                csebase_name: "maf".into(),
+                service_provider: maf.service_provider.clone(),
+                kind: CseKind::In,
+            },
+            listen,
+            policy,
+            modules,
+            artifacts,
+            upstream: None,
+            peer: Vec::new(),
+            maf: Vec::new(),
+            role: Role::Maf(maf),
+            registrar: Default::default(),
+            notifications: Default::default(),
+            service_subscription: Default::default(),
+            ae_ids: Default::default(),
+            admin,
+            limits,
+            log,
+            audit,
+            decisions,
+            metrics,
+            file: None,
+        }
+    }
+}

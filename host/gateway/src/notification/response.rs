@@ -1,0 +1,82 @@
+//! Responses to notifications.
+
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use saegis_onem2m::http::{STATUS, read_response};
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::rsc::Rsc;
+
+use super::failure::Failure;
+
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// Reads the answer of a server that need not know oneM2M: the answer to a notification is expected
+/// of a resource only (TS-0001 table 9.6.8-2, notificationURI). What counts is the status of HTTP, and a
+/// refusal of oneM2M where there is one.
+pub fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive, Failure> {
+    let code = response.headers().get(STATUS).and_then(|v| v.to_str().ok()?.parse().ok());
+    let rsc = match code.map(Rsc::from_code) {
+        Some(refusal) if !refusal.is_success() => refusal,
+        _ if response.status().is_success() => Rsc::Ok,
+        _ => return Err(Failure::NotTaken(response.status())),
+    };
+    Ok(ResponsePrimitive {
+        rsc,
+        from: None,
+        request_id: String::new(),
+        release: None,
+        content: None,
+        content_location: None,
+        parameters: Default::default(),
+    })
+}
+
+/// Reads an answer, bounded.
+pub async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
+    let (parts, body) = response.into_parts();
+    if !parts.headers.contains_key(STATUS) && parts.status != StatusCode::NO_CONTENT {
+        return Err(Failure::NoStatusCode(parts.status));
+    }
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
+    let response = read_response(parts.status, &parts.headers, body);
+    response.map_err(|e| Failure::NoResponse(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(status: u16, rsc: Option<&str>) -> Result<Rsc, String> {
+        let mut response = http::Response::builder().status(status);
+        if let Some(rsc) = rsc {
+            response = response.header(STATUS, rsc);
+        }
+        let read = read_status(&response.body(()).unwrap());
+        read.map(|response| response.rsc).map_err(|failure| failure.for_originator())
+    }
+
+    #[test]
+    fn any_success_of_http_will_do_at_a_url() {
+        for (status, rsc) in [
+            (200, None),
+            (201, None),
+            (204, None),
+            (299, None),
+            (200, Some("2000")),
+            (204, Some("rubbish")),
+        ] {
+            assert_eq!(status_of(status, rsc), Ok(Rsc::Ok), "{status} {rsc:?}");
+        }
+        // What says that it is a refusal is one, whatever it travels with.
+        for status in [200, 403, 500] {
+            let refused = status_of(status, Some("4103"));
+            assert_eq!(refused, Ok(Rsc::OriginatorHasNoPrivilege), "{status}");
+        }
+        for status in [302, 404, 500] {
+            assert_eq!(status_of(status, None), Err(format!("it answered {status}")));
+        }
+    }
+}

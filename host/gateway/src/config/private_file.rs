@@ -1,21 +1,48 @@
-//! Files that are their owner's alone, and are replaced whole.
+//! Files that are their owner's alone, and are replaced as a whole.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Puts a file there, readable by its owner alone, in the place of another: whoever reads it sees the one
-/// or the other.
+/// Replaces a file by one that its owner alone can read. A reader finds the old content or the new. When
+/// this returns, the new file survives a power cut.
 ///
 /// # Errors
-/// When it can't be written; then the other is as it was.
+/// When it can't be written; then the old file is as it was.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = file.with_extension("new");
-    // What an earlier run left half done is in the way.
-    let _ = fs::remove_file(&aside);
-    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    to.write_all(bytes)?;
-    to.sync_all()?;
-    fs::rename(&aside, file)
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut new = tempfile::Builder::new();
+    let mut new =
+        new.prefix(".new-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    new.write_all(bytes)?;
+    new.as_file().sync_all()?;
+    new.persist(file)?;
+    // Without this the folder may still name the old file after a power cut.
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        replace(&file, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        // A folder in its place stays, and nothing is left beside it.
+        let taken = folder.path().join("taken");
+        fs::create_dir_all(taken.join("inside")).unwrap();
+        assert!(replace(&taken, b"new").is_err());
+        assert!(replace(&folder.path().join("no/folder"), b"new").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
 }

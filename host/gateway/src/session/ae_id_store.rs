@@ -148,7 +148,7 @@ impl AeIdStore {
     /// # Errors
     /// When the file can't be had, or holds something else.
     pub fn open(path: &Path) -> Result<Self, BindingError> {
-        let (mut file, stored) = File::open(path)?;
+        let (file, stored) = File::open(path)?;
         let mut maps = Maps::default();
         for (credential, binding) in stored {
             // An AE-ID is one credential's, or the file is not what was written.
@@ -333,7 +333,7 @@ impl AeIdStore {
                 registrar.forget_credential(stem.as_str(), &credential.to_string())?;
             }
             // Held over both, so that file and memory change in one order.
-            let mut file = bindings.file();
+            let file = bindings.file();
             file.write(&[(credential.clone(), Change::Free)])?;
             let mut maps = bindings.maps();
             maps.intents.remove(&credential);
@@ -426,7 +426,7 @@ impl AeIdReservation {
     async fn change(&self, change: Change) -> Result<(), BindingError> {
         let (bindings, credential) = (self.bindings.clone(), self.credential.clone());
         off_the_runtime(move || {
-            let mut file = bindings.file();
+            let file = bindings.file();
             file.write(&[(credential.clone(), change.clone())])?;
             let mut maps = bindings.maps();
             match change {
@@ -462,7 +462,7 @@ impl AeIdReservation {
         let bindings = self.bindings.clone();
         let credential = self.credential.clone();
         let written = off_the_runtime(move || {
-            let mut file = bindings.file();
+            let file = bindings.file();
             // An operator may have removed an AE whose AE-ID the registrar chose.
             if let Some(registrar) = bindings.registrar.get()
                 && !registrar.is_ae(&binding.stem, SystemTime::now())?

@@ -103,7 +103,7 @@ async fn a_file_that_has_gone_is_not_made_anew() {
     let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
     std::fs::remove_file(&path).unwrap();
-    bindings.file().close();
+    bindings.file().suspect();
     let aside = bindings.reserve(&credential("b"), Some(stem("Ctwo"))).unwrap();
     assert!(matches!(aside.confirm(stem("Ctwo"), vec![]).await, Err(ReservationError::Failed(_))));
     assert!(!path.exists());

@@ -1,10 +1,11 @@
 //! The file of the bindings.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::timestamp;
+use saegis_store::{Error, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::session::ae_id_store::Binding;
@@ -14,6 +15,9 @@ const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("binding
 
 /// By Credential-ID, an [`Intent`] in JSON.
 const INTENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("intents");
+
+/// Maximum memory that redb uses for pages, in bytes.
+const CACHE: usize = 4 << 20;
 
 /// The form on disk.
 #[derive(Serialize, Deserialize)]
@@ -47,7 +51,7 @@ pub enum Intent {
 pub enum BindingError {
     /// The file can't be opened, read or written.
     #[error(transparent)]
-    Store(Box<redb::Error>),
+    Store(#[from] Error),
     /// The embedded CSE's store can't be read or written.
     #[error("the embedded CSE: {0}")]
     Registrar(#[from] saegis_cse::StoreError),
@@ -60,12 +64,6 @@ pub enum BindingError {
     /// The work was given up, as at the end of the process.
     #[error("it was given up")]
     GivenUp,
-}
-
-impl From<redb::Error> for BindingError {
-    fn from(error: redb::Error) -> Self {
-        Self::Store(Box::new(error))
-    }
 }
 
 /// A change of what is known of a credential.
@@ -81,33 +79,20 @@ pub(super) enum Change {
     Settle,
 }
 
-/// The file, opened anew after a failure, as redb wants it.
-pub(super) struct File {
-    path: PathBuf,
-    database: Option<Database>,
-}
+/// The file.
+pub(super) struct File(Store);
 
 impl File {
     /// Opens the file, or makes it, and gives the bindings in it.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<(CredentialId, Binding)>), BindingError> {
-        let database = Database::create(path).map_err(redb::Error::from)?;
-        let mut file = Self { path: path.into(), database: Some(database) };
+        let file = Self(Store::open(path, CACHE)?);
         // Makes the tables, where there are none.
         file.write(&[])?;
         let stored = file.read()?;
         Ok((file, stored))
     }
 
-    /// The database. It is not made, should it have gone: an empty one in its place would have forgotten
-    /// whose each AE-ID is.
-    fn database(&mut self) -> Result<&Database, redb::Error> {
-        match &mut self.database {
-            Some(database) => Ok(database),
-            none => Ok(none.insert(Database::open(&self.path)?)),
-        }
-    }
-
-    fn read(&mut self) -> Result<Vec<(CredentialId, Binding)>, BindingError> {
+    fn read(&self) -> Result<Vec<(CredentialId, Binding)>, BindingError> {
         let mut all = Vec::new();
         for (credential, stored) in self.rows::<Stored>(BINDINGS)? {
             let damaged = || BindingError::Damaged(credential.to_string());
@@ -119,21 +104,21 @@ impl File {
     }
 
     /// What was about to be asked when the process ended.
-    pub(super) fn intents(&mut self) -> Result<Vec<(CredentialId, Intent)>, BindingError> {
+    pub(super) fn intents(&self) -> Result<Vec<(CredentialId, Intent)>, BindingError> {
         self.rows(INTENTS)
     }
 
     fn rows<T: serde::de::DeserializeOwned>(
-        &mut self,
+        &self,
         table: TableDefinition<'_, &str, &[u8]>,
     ) -> Result<Vec<(CredentialId, T)>, BindingError> {
-        let mut rows = || {
+        let rows = || {
             let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
-            for entry in self.database()?.begin_read()?.open_table(table)?.iter()? {
+            for entry in self.0.access()?.begin_read()?.open_table(table)?.iter()? {
                 let (key, value) = entry?;
                 rows.push((key.value().into(), value.value().into()));
             }
-            Ok::<_, redb::Error>(rows)
+            Ok::<_, Error>(rows)
         };
         let read = |(key, value): (String, Vec<u8>)| {
             let credential = CredentialId::parse(&key).ok();
@@ -144,17 +129,17 @@ impl File {
     }
 
     /// Writes changes, all or none.
-    pub(super) fn write(&mut self, changes: &[(CredentialId, Change)]) -> Result<(), BindingError> {
+    pub(super) fn write(&self, changes: &[(CredentialId, Change)]) -> Result<(), BindingError> {
         let done = self.commit(changes);
-        if done.is_err() {
-            self.database = None;
+        if done.as_ref().is_err_and(|error| !error.is_paused()) {
+            self.0.suspect();
         }
         Ok(done?)
     }
 
-    fn commit(&mut self, changes: &[(CredentialId, Change)]) -> Result<(), redb::Error> {
-        let mut transaction = self.database()?.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
+    fn commit(&self, changes: &[(CredentialId, Change)]) -> Result<(), Error> {
+        let access = self.0.access()?;
+        let transaction = access.begin_write()?;
         {
             let mut bindings = transaction.open_table(BINDINGS)?;
             let mut intents = transaction.open_table(INTENTS)?;
@@ -173,14 +158,13 @@ impl File {
                 }
             }
         }
-        transaction.commit()?;
-        Ok(())
+        access.commit(transaction)
     }
 
     /// As after a failure.
     #[cfg(test)]
-    pub(super) fn close(&mut self) {
-        self.database = None;
+    pub(super) fn suspect(&self) {
+        self.0.suspect();
     }
 }
 

@@ -1,0 +1,100 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use redb::TableDefinition;
+
+use super::*;
+
+const TABLE: TableDefinition<'_, &str, u64> = TableDefinition::new("table");
+const CACHE: usize = 1 << 20;
+
+fn set(store: &Store, value: u64) -> Result<(), Error> {
+    let access = store.access()?;
+    let transaction = access.begin_write()?;
+    transaction.open_table(TABLE)?.insert("a", value)?;
+    access.commit(transaction)
+}
+
+fn get(store: &Store) -> Result<u64, Error> {
+    let table = store.access()?.begin_read()?.open_table(TABLE)?;
+    Ok(table.get("a")?.map(|value| value.value()).unwrap_or_default())
+}
+
+fn store() -> (tempfile::TempDir, PathBuf, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = Store::open(&path, CACHE).unwrap();
+    set(&store, 1).unwrap();
+    (folder, path, store)
+}
+
+#[test]
+fn a_new_file_is_its_owners_alone() {
+    let (_folder, path, store) = store();
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "{mode:o}");
+    drop(store);
+    assert_eq!(get(&Store::open(&path, CACHE).unwrap()).unwrap(), 1);
+}
+
+#[test]
+fn a_suspected_store_is_read_at_once_and_written_after_a_pause() {
+    let (_folder, _path, store) = store();
+    assert!(!store.fails() && !store.access().unwrap().reopened());
+    store.suspect();
+    assert!(store.fails());
+    assert!(store.access().unwrap().reopened());
+    assert!(!store.access().unwrap().reopened());
+    assert_eq!(get(&store).unwrap(), 1);
+    assert!(set(&store, 2).unwrap_err().is_paused());
+    assert!(store.fails());
+    std::thread::sleep(PAUSE);
+    set(&store, 2).unwrap();
+    assert!(!store.fails());
+    assert_eq!(get(&store).unwrap(), 2);
+}
+
+#[test]
+fn a_file_that_has_gone_is_not_created_again() {
+    let (_folder, path, store) = store();
+    fs::remove_file(&path).unwrap();
+    store.suspect();
+    assert!(matches!(get(&store), Err(Error::Database(_))));
+    // It is not looked for each time.
+    assert!(get(&store).unwrap_err().is_paused());
+    assert!(set(&store, 2).unwrap_err().is_paused());
+    std::thread::sleep(PAUSE);
+    assert!(matches!(set(&store, 2), Err(Error::Database(_))));
+    assert!(store.fails() && !path.exists());
+}
+
+#[test]
+fn another_file_in_its_place_is_rejected() {
+    let (folder, path, store) = store();
+    let other = folder.path().join("other.redb");
+    drop(Store::open(&other, CACHE).unwrap());
+    fs::rename(&other, &path).unwrap();
+    store.suspect();
+    let ours = |database: &Database| database.begin_read().unwrap().open_table(TABLE).is_ok();
+    assert!(matches!(store.access_if(ours).err(), Some(Error::Replaced)));
+    assert!(store.fails());
+}
+
+#[test]
+fn a_file_of_something_else_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    fs::write(&path, "no store").unwrap();
+    assert!(Store::open(&path, CACHE).is_err());
+    assert!(Store::open(&folder.path().join("no/folder"), CACHE).is_err());
+    assert_eq!(fs::read(&path).unwrap(), b"no store");
+}
+
+#[test]
+fn a_store_in_memory_that_has_failed_is_not_replaced_by_an_empty_one() {
+    let store = Store::in_memory(CACHE);
+    set(&store, 1).unwrap();
+    assert_eq!(get(&store).unwrap(), 1);
+    store.suspect();
+    assert!(get(&store).is_err());
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use redb::{Durability, ReadableTable, TableDefinition};
+use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::record::ClientRecord;
 use crate::store::{
@@ -26,7 +26,7 @@ const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys
 pub fn reencrypt(path: &Path, old: &StoreKey, new: &StoreKey) -> Result<(), OpenError> {
     let (old, new) = (Vault::new(old), Vault::new(new));
     let mut database = builder().open(path)?;
-    if !is_ours(&database, &old)? {
+    if !is_ours(&database.begin_read()?, &old)? {
         return Err(OpenError::Foreign);
     }
     let mut transaction = database.begin_write()?;

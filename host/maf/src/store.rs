@@ -14,15 +14,13 @@
 //!
 //! A request sees one snapshot, or one transaction that is committed whole, to disk, or not at all.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
     TableDefinition, TableHandle,
 };
+use saegis_store::Access;
 
 use crate::record::{ClientRecord, Damaged, Seconds, StoredKey};
 use crate::store_key::StoreKey;
@@ -50,22 +48,13 @@ const PROOF_SLOT: Slot = [0; 32];
 /// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
 const CACHE: usize = 32 << 20;
 
-/// How long nothing is written after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// The store failed. None of the variants holds anything of an entry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The file could not be opened, read or written.
     #[error(transparent)]
-    Database(Box<redb::Error>),
-    /// The file could not be opened anew after a failure.
-    #[error("the store is closed after a failure")]
-    Closed,
-    /// Writing has just failed, and is not tried again for a while.
-    #[error("the store could not be written a moment ago, and is not tried again yet")]
-    Paused,
+    File(saegis_store::Error),
     /// An entry was not written by this program with this key at this place.
     #[error("an entry of the store is damaged, or stands in another's place")]
     Damaged,
@@ -74,9 +63,9 @@ pub enum StoreError {
     Seal,
 }
 
-impl<E: Into<redb::Error>> From<E> for StoreError {
+impl<E: Into<saegis_store::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
-        Self::Database(Box::new(error.into()))
+        Self::File(error.into())
     }
 }
 
@@ -110,35 +99,16 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-impl<E: Into<redb::Error>> From<E> for OpenError {
+impl<E: Into<saegis_store::Error>> From<E> for OpenError {
     fn from(error: E) -> Self {
         Self::Store(StoreError::from(error))
     }
 }
 
 /// The store.
-///
-/// After a failed write redb refuses all further work with the database at hand, for nobody knows
-/// what is on disk. Opened anew, it is repaired. So an error makes the database suspected, and the
-/// next who comes opens the file again.
 pub(crate) struct Store {
-    path: PathBuf,
     vault: Vault,
-    /// None while the file can't be opened.
-    database: RwLock<Option<Database>>,
-    suspected: AtomicBool,
-    /// Until when nothing is written: to open a large store anew after each of many failures, as on
-    /// a full disk, would keep it from being read too.
-    paused_until: Mutex<Option<Instant>>,
-}
-
-/// A database that is not opened anew for as long as this is held.
-struct Open<'s>(RwLockReadGuard<'s, Option<Database>>);
-
-impl Open<'_> {
-    fn get(&self) -> Result<&Database, StoreError> {
-        self.0.as_ref().ok_or(StoreError::Closed)
-    }
+    file: saegis_store::Store,
 }
 
 pub(crate) fn builder() -> redb::Builder {
@@ -148,8 +118,7 @@ pub(crate) fn builder() -> redb::Builder {
 }
 
 /// Whether the database is a MAF's store, and was written under this key. False for an empty one.
-pub(crate) fn is_ours(database: &Database, vault: &Vault) -> Result<bool, OpenError> {
-    let transaction = database.begin_read()?;
+pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bool, OpenError> {
     let mut tables = transaction.list_tables()?;
     let Some(first) = tables.next() else { return Ok(false) };
     if first.name() != ABOUT.name() && !tables.any(|table| table.name() == ABOUT.name()) {
@@ -187,69 +156,51 @@ impl Store {
     /// Opens the file, or makes it.
     pub(crate) fn open(path: &Path, key: &StoreKey) -> Result<Self, OpenError> {
         let vault = Vault::new(key);
-        let database = builder().create(path)?;
-        if !is_ours(&database, &vault)? {
-            let mut transaction = database.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
-            write_proof(&transaction, &vault)?;
-            drop(Writer::of(&transaction, &vault)?);
-            transaction.commit()?;
+        let file = saegis_store::Store::open(path, CACHE)?;
+        {
+            let access = file.access()?;
+            if !is_ours(&access.begin_read()?, &vault)? {
+                let transaction = access.begin_write()?;
+                write_proof(&transaction, &vault)?;
+                drop(Writer::of(&transaction, &vault)?);
+                access.commit(transaction)?;
+            }
         }
-        Ok(Self {
-            path: path.into(),
-            vault,
-            database: RwLock::new(Some(database)),
-            suspected: AtomicBool::new(false),
-            paused_until: Mutex::new(None),
-        })
+        Ok(Self { vault, file })
     }
 
     pub(crate) fn vault(&self) -> &Vault {
         &self.vault
     }
 
-    /// After an error of the database it is opened anew before it is used.
+    /// Has the file reopened before it is used, after an error of the database.
     pub(crate) fn note(&self, error: &StoreError) {
-        if matches!(error, StoreError::Database(_) | StoreError::Closed) {
-            self.suspected.store(true, Ordering::Release);
+        if matches!(error, StoreError::File(error) if !error.is_paused()) {
+            self.file.suspect();
         }
-    }
-
-    fn is_suspected(&self) -> bool {
-        self.suspected.load(Ordering::Acquire)
     }
 
     /// Whether it has failed, and has not been written since.
     pub(crate) fn fails(&self) -> bool {
-        let paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        paused.is_some() || self.is_suspected()
+        self.file.fails()
     }
 
-    fn database(&self) -> Result<Open<'_>, StoreError> {
-        if self.is_suspected() {
-            // Waits for those who are using it.
-            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            // Another may have been here first.
-            if self.is_suspected() {
-                // The file can't be opened twice. Nor is one made, should it have gone: an empty
-                // store in its place would look like one that has forgotten everything.
-                drop(place.take());
-                let database = builder().open(&self.path)?;
-                // Nor is another taken that was put in its place.
-                if !is_ours(&database, &self.vault).is_ok_and(|ours| ours) {
-                    return Err(StoreError::Closed);
-                }
-                *place = Some(database);
-                *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Instant::now() + PAUSE);
-                self.suspected.store(false, Ordering::Release);
-                tracing::warn!(
-                    event = "maf.store-reopened",
-                    "the MAF's store was opened anew after a failure"
-                );
-            }
+    fn access(&self) -> Result<Access<'_>, StoreError> {
+        // Another file that was put in its place is rejected.
+        let ours = |database: &Database| {
+            let transaction = database.begin_read().map_err(OpenError::from);
+            transaction
+                .and_then(|transaction| is_ours(&transaction, &self.vault))
+                .is_ok_and(|ours| ours)
+        };
+        let access = self.file.access_if(ours)?;
+        if access.reopened() {
+            tracing::warn!(
+                event = "maf.store-reopened",
+                "the MAF's store was opened anew after a failure"
+            );
         }
-        Ok(Open(self.database.read().unwrap_or_else(PoisonError::into_inner)))
+        Ok(access)
     }
 
     /// Looks at the store as it is now.
@@ -257,8 +208,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Snapshot<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let database = self.database()?;
-        let transaction = database.get()?.begin_read().map_err(StoreError::from)?;
+        let access = self.access()?;
+        let transaction = access.begin_read().map_err(StoreError::from)?;
         let snapshot = Snapshot {
             vault: &self.vault,
             clients: transaction.open_table(CLIENTS).map_err(StoreError::from)?,
@@ -269,8 +220,8 @@ impl Store {
 
     /// Whether something has expired and is still stored.
     pub(crate) fn has_expired(&self, now: Seconds) -> Result<bool, StoreError> {
-        let database = self.database()?;
-        let expiry = database.get()?.begin_read()?.open_table(EXPIRY)?;
+        let access = self.access()?;
+        let expiry = access.begin_read()?.open_table(EXPIRY)?;
         Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
     }
 
@@ -280,16 +231,10 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let database = self.database()?;
-        let paused = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if paused.is_some_and(|until| Instant::now() < until) {
-            return Err(StoreError::Paused.into());
-        }
-        let mut transaction = database.get()?.begin_write().map_err(StoreError::from)?;
-        transaction.set_durability(Durability::Immediate).map_err(StoreError::from)?;
+        let access = self.access()?;
+        let transaction = access.begin_write().map_err(StoreError::from)?;
         let done = work(&mut Writer::of(&transaction, &self.vault)?)?;
-        transaction.commit().map_err(StoreError::from)?;
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        access.commit(transaction).map_err(StoreError::from)?;
         Ok(done)
     }
 }

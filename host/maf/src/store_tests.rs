@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::*;
 use crate::maf::Maf;
@@ -43,8 +44,8 @@ fn reopened(folder: tempfile::TempDir, path: &Path, key: u8) -> Bench {
 impl Store {
     /// Checks that the indices say what the entries say, no more and no less.
     fn assert_consistent(&self) {
-        let database = self.database().unwrap();
-        let transaction = database.get().unwrap().begin_read().unwrap();
+        let access = self.access().unwrap();
+        let transaction = access.begin_read().unwrap();
         let (mut expiring, mut owned) = (BTreeSet::new(), BTreeSet::new());
         for entry in transaction.open_table(CLIENTS).unwrap().iter().unwrap() {
             let (slot, sealed) = entry.unwrap();
@@ -207,19 +208,19 @@ fn after_a_failure_the_file_is_opened_anew() {
     let (folder, path, keys) = closed();
     let bench = reopened(folder, &path, 1);
     let store = &bench.maf.store;
-    store.note(&StoreError::Closed);
+    store.note(&saegis_store::Error::Replaced.into());
     assert!(bench.maf.store_fails());
     // It is read at once, and written after a while.
     assert!(bench.fetch(GATEWAY, &keys[0], 1).is_ok());
     let paused = bench.ask(LIGHT, None, &crate::testing::give(LIGHT, GATEWAY, 1, 90), 1);
     assert_eq!(told(&paused).0, 5000);
     assert!(bench.maf.store_fails());
-    *store.paused_until.lock().unwrap() = Some(Instant::now());
+    std::thread::sleep(saegis_store::PAUSE);
     bench.key(LIGHT, GATEWAY, 1, 90);
     assert!(!bench.maf.store_fails());
     store.assert_consistent();
     // One in whose place another was put is not taken for it.
-    store.note(&StoreError::Closed);
+    store.note(&saegis_store::Error::Replaced.into());
     std::fs::remove_file(&path).unwrap();
     drop(Maf::open(&path, &store_key(9), settings()).unwrap());
     assert_eq!(bench.fetch(GATEWAY, &keys[0], 1).err().unwrap().0, 5000);

@@ -1,12 +1,11 @@
 //! The file of a store, and the thread that serves it.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{ReadableTable, Table, TableDefinition, TableHandle};
+use saegis_store::{Access, Error, Store};
 use tokio::sync::mpsc::Receiver;
 
 use super::message::{Answer, Asked, Question};
@@ -24,34 +23,23 @@ const MAX_READ: usize = 1 << 20;
 const PAGE: usize = 256;
 /// Memory that redb may use for pages, in bytes.
 const CACHE: usize = 4 << 20;
-/// How long a store that has failed is left alone: to open it anew for each of many questions, as on a
-/// full disk, would keep the disk busy.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// The file of a store. After a failure redb refuses all work, for it can't know what is on disk: then it
-/// is opened anew.
+/// The file of a store.
 pub(super) struct File {
     name: String,
     /// None, where the store is in memory.
     path: Option<PathBuf>,
-    open: Option<Open>,
-    /// Whether it was open before. If it has gone since, no empty one takes its place: that would look
-    /// like one that has forgotten everything.
-    was_open: bool,
-    failed: Option<(Instant, String)>,
-}
-
-struct Open {
-    database: Database,
-    /// Bytes that count.
-    used: u64,
+    store: Store,
+    /// Bytes that count; none, where they were not counted since the file was opened.
+    used: Option<u64>,
 }
 
 type Values<'t> = Table<'t, &'static str, &'static [u8]>;
 
 impl File {
     pub fn new(name: &str, path: Option<PathBuf>) -> Self {
-        Self { name: name.into(), path, open: None, was_open: false, failed: None }
+        let store = path.as_deref().map(|path| Store::new(path, CACHE));
+        let store = store.unwrap_or_else(|| Store::in_memory(CACHE));
+        Self { name: name.into(), path, store, used: None }
     }
 
     /// Answers until nobody can ask any more.
@@ -73,17 +61,7 @@ impl File {
     }
 
     fn answer(&mut self, batch: Vec<Asked>) {
-        let just_failed = self.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE);
-        let answers = match just_failed {
-            Some((_, why)) => Err(why.clone()),
-            None => self.try_answer(&batch).inspect_err(|why| {
-                self.open = None;
-                self.failed = Some((Instant::now(), why.clone()));
-                let module = &*self.name;
-                tracing::error!(event = "key-value.failed", module, "the store of {module}: {why}");
-            }),
-        };
-        match answers {
+        match self.try_answer(&batch) {
             Ok(answers) => {
                 for (asked, answer) in batch.into_iter().zip(answers) {
                     // Who has asked may have run out of time.
@@ -100,87 +78,101 @@ impl File {
 
     /// Answers a batch in one transaction. What fails, fails for all of it.
     fn try_answer(&mut self, batch: &[Asked]) -> Result<Vec<Answer>, String> {
-        let open = self.open()?;
-        let answered = if batch.iter().all(reads) { open.read(batch) } else { open.write(batch) };
-        let answered = answered.map_err(|e| format!("can't be used: {e}"))?;
-        self.failed = None;
-        Ok(answered)
-    }
-
-    fn open(&mut self) -> Result<&mut Open, String> {
-        let File { open, path, was_open, .. } = self;
-        if let Some(open) = open {
-            return Ok(open);
-        }
-        let made = open_file(path.as_deref(), *was_open)
-            .and_then(|database| Open::new(database).map_err(|e| e.to_string()));
-        let whose = path.as_ref().map(|path| Shown(path).to_string()).unwrap_or_default();
-        let made = made.map_err(|e| format!("{whose} can't be opened: {e}"))?;
-        *was_open = true;
-        Ok(open.insert(made))
-    }
-}
-
-fn open_file(path: Option<&Path>, was_open: bool) -> Result<Database, String> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE);
-    let Some(path) = path else {
-        return builder.create_with_backend(InMemoryBackend::new()).map_err(|e| e.to_string());
-    };
-    if was_open {
-        return builder.open(path).map_err(|e| e.to_string());
-    }
-    if let Some(folder) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|e| e.to_string())?;
-    }
-    // Nobody else is to read what a module keeps.
-    let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    made.map_err(|e| e.to_string())?;
-    builder.create(path).map_err(|e| e.to_string())
-}
-
-impl Open {
-    fn new(database: Database) -> Result<Self, redb::Error> {
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        // Makes the table, where there is none.
-        transaction.open_table(VALUES)?;
-        transaction.commit()?;
-        let mut used = 0_u64;
-        for entry in database.begin_read()?.open_table(VALUES)?.iter()? {
-            let (key, value) = entry?;
-            used = used.saturating_add(counts(key.value(), value.value()));
-        }
-        Ok(Self { database, used })
-    }
-
-    fn read(&self, batch: &[Asked]) -> Result<Vec<Answer>, redb::Error> {
-        let table = self.database.begin_read()?.open_table(VALUES)?;
-        let answers = batch.iter().map(|asked| match &asked.question {
-            Question::Get(keys) => get(&table, keys),
-            Question::Keys { from } => keys_from(&table, *from),
-            Question::Set(_) | Question::Delete(_) | Question::Increment(..) => {
-                Ok(Answer::Failed("nothing is written here".into()))
+        let failed = |error: &Error, what: &str| {
+            let module = &*self.name;
+            let why = format!("{what}: {error}");
+            if !error.is_paused() {
+                tracing::error!(event = "key-value.failed", module, "the store of {module}: {why}");
             }
-        });
-        answers.collect()
-    }
-
-    fn write(&mut self, batch: &[Asked]) -> Result<Vec<Answer>, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        let mut used = self.used;
-        let answers: Result<Vec<_>, redb::Error> = {
-            let mut table = transaction.open_table(VALUES)?;
-            let answer = |asked: &Asked| change(&mut table, asked, &mut used);
-            batch.iter().map(answer).collect()
+            why
         };
-        let answers = answers?;
-        transaction.commit()?;
-        self.used = used;
-        Ok(answers)
+        let Self { path, store, used, .. } = self;
+        let access = open(path.as_deref(), store, used).map_err(|error| {
+            let path = path.as_deref().map(|path| Shown(path).to_string()).unwrap_or_default();
+            failed(&error, &format!("{path} can't be opened"))
+        })?;
+        let answered = if batch.iter().all(reads) {
+            read(&access, batch)
+        } else {
+            write(&access, batch, used)
+        };
+        answered.map_err(|error| {
+            if !error.is_paused() {
+                store.suspect();
+                *used = None;
+            }
+            failed(&error, "can't be used")
+        })
     }
+}
+
+/// Opens the file if that is due, and counts what is in it.
+fn open<'s>(
+    path: Option<&Path>,
+    store: &'s Store,
+    used: &mut Option<u64>,
+) -> Result<Access<'s>, Error> {
+    if used.is_none()
+        && let Some(folder) = path.and_then(Path::parent)
+    {
+        // Where it can't be made, opening the file fails, and says why.
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    }
+    let access = store.access()?;
+    if access.reopened() {
+        *used = None;
+    }
+    if used.is_none() {
+        let counted = count(&access).inspect_err(|_| store.suspect())?;
+        *used = Some(counted);
+    }
+    Ok(access)
+}
+
+/// Creates the table, where there is none, and counts its bytes.
+fn count(access: &Access<'_>) -> Result<u64, Error> {
+    let exists = access.begin_read()?.list_tables()?.any(|table| table.name() == VALUES.name());
+    if !exists {
+        let transaction = access.begin_write()?;
+        transaction.open_table(VALUES)?;
+        access.commit(transaction)?;
+    }
+    let mut used = 0_u64;
+    for entry in access.begin_read()?.open_table(VALUES)?.iter()? {
+        let (key, value) = entry?;
+        used = used.saturating_add(counts(key.value(), value.value()));
+    }
+    Ok(used)
+}
+
+fn read(access: &Access<'_>, batch: &[Asked]) -> Result<Vec<Answer>, Error> {
+    let table = access.begin_read()?.open_table(VALUES)?;
+    let answers = batch.iter().map(|asked| match &asked.question {
+        Question::Get(keys) => get(&table, keys),
+        Question::Keys { from } => keys_from(&table, *from),
+        Question::Set(_) | Question::Delete(_) | Question::Increment(..) => {
+            Ok(Answer::Failed("nothing is written here".into()))
+        }
+    });
+    Ok(answers.collect::<Result<_, redb::Error>>()?)
+}
+
+fn write(
+    access: &Access<'_>,
+    batch: &[Asked],
+    used: &mut Option<u64>,
+) -> Result<Vec<Answer>, Error> {
+    let transaction = access.begin_write()?;
+    let mut now = used.unwrap_or_default();
+    let answers: Result<Vec<_>, redb::Error> = {
+        let mut table = transaction.open_table(VALUES)?;
+        let answer = |asked: &Asked| change(&mut table, asked, &mut now);
+        batch.iter().map(answer).collect()
+    };
+    let answers = answers?;
+    access.commit(transaction)?;
+    *used = Some(now);
+    Ok(answers)
 }
 
 /// What an entry counts.

@@ -308,23 +308,23 @@ fn the_version_is_told() {
 fn former_option_is_refused_with_present_name() {
     let setup = Setup::new()
         .with("bindings", "store = \"state/bindings.redb\"")
-        .with("limits", "cse-requests-per-credential = 4")
+        .with("limits", "cse-places-per-credential = 4")
         .with("notifications", "seconds = 5")
-        .with("registrar", "ae-id-taken-rsc = 4105")
+        .with("registrar", "ae-id-taken = 4105")
         .upstream(1)
-        .with("upstream", "notification-listen = \"127.0.0.1:0\"")
-        .with("upstream", "notification-key-file = \"state/notifications.key\"")
-        .with("upstream", "notification-uid = 1");
+        .with("upstream", "notifications = \"127.0.0.1:0\"")
+        .with("upstream", "notifications-key = \"state/notifications.key\"")
+        .with("upstream", "notifications-uid = 1");
     let ran = setup.run_to_its_end();
     assert_eq!(ran.code, 2, "{ran:?}");
     let present = [
         "bindings: is called ae-ids now",
-        "limits.cse-requests-per-credential: is called limits.cse-requests-per-credential now",
-        "notifications.timeout-seconds: is called notifications.timeout-seconds now",
-        "registrar.ae-id-taken-rsc: is called registrar.ae-id-taken-rsc now",
-        "upstream.notification-listen: is called upstream.notification-listen now",
-        "upstream.notification-key-file: is called upstream.notification-key-file now",
-        "upstream.notification-uid: is called upstream.notification-uid now",
+        "limits.cse-places-per-credential: is called limits.cse-requests-per-credential now",
+        "notifications.seconds: is called notifications.timeout-seconds now",
+        "registrar.ae-id-taken: is called registrar.ae-id-taken-rsc now",
+        "upstream.notifications: is called upstream.notification-listen now",
+        "upstream.notifications-key: is called upstream.notification-key-file now",
+        "upstream.notifications-uid: is called upstream.notification-uid now",
     ];
     for text in present {
         assert!(ran.err.contains(text), "{text}: {ran:?}");

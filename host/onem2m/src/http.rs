@@ -64,6 +64,8 @@ fn field(of: &[(&'static str, Parameter)], parameter: Parameter) -> Option<&'sta
 const MAX_VALUE: usize = 1024;
 /// Longest query string, in bytes.
 pub const MAX_QUERY: usize = 2048;
+/// The criterion that takes media types (contentType).
+const MEDIA_TYPES: &str = "cty";
 /// Most parameters in a query string.
 const MAX_QUERY_PARAMETERS: usize = 32;
 
@@ -482,12 +484,51 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
         if NOT_IN_QUERY.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
             return Err(bad(format!("the query string has {name}, which has another place")));
         }
+        let value = if name == MEDIA_TYPES { whole_media_types(value) } else { value };
         pairs.push((name, value));
     }
     if pairs.len() > MAX_QUERY_PARAMETERS {
         return Err(bad(format!("the query string has over {MAX_QUERY_PARAMETERS} parameters")));
     }
     Ok(pairs)
+}
+
+/// Puts media types together again that were taken for a list: many leave the `+` of one unescaped, as
+/// in `image/svg+xml`. What has no slash is the rest of the one before it.
+fn whole_media_types(parts: Vec<String>) -> Vec<String> {
+    let mut whole: Vec<String> = Vec::new();
+    for part in parts {
+        match whole.last_mut() {
+            Some(before) if !part.contains('/') => {
+                before.push('+');
+                before.push_str(&part);
+            }
+            _ => whole.push(part),
+        }
+    }
+    whole
+}
+
+/// The HTTP request that carries a notification to a URL (TS-0009 clause 6.2).
+///
+/// # Errors
+/// When a value can't stand in a header field.
+pub fn write_notification(
+    url: &Uri,
+    from: &str,
+    request_id: &str,
+    release: &str,
+    content: Bytes,
+) -> Result<http::Request<Bytes>, http::Error> {
+    http::Request::builder()
+        .method(Method::POST)
+        .uri(url.clone())
+        .header(ORIGIN, from)
+        .header(REQUEST_ID, request_id)
+        .header(RELEASE, release)
+        .header(ACCEPT, JSON)
+        .header(CONTENT_TYPE, JSON)
+        .body(content)
 }
 
 /// Checks that a request of HTTP/1.1 has one Host, and that it is a host (RFC 9112 clause 3.2).

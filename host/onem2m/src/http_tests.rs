@@ -345,3 +345,29 @@ proptest! {
         let _ = read_response(StatusCode::OK, &headers, Bytes::new());
     }
 }
+
+#[test]
+fn media_type_with_unescaped_plus_is_one_value() {
+    let types = |query: &str| read_query(query).unwrap().remove(0).1;
+    assert_eq!(types("cty=image/svg+xml"), ["image/svg+xml"]);
+    assert_eq!(types("cty=image/svg%2Bxml"), ["image/svg+xml"]);
+    assert_eq!(types("cty=a/b+c/d+e"), ["a/b", "c/d+e"]);
+    assert_eq!(types("cty=xml"), ["xml"]);
+    assert_eq!(types("lbl=image/svg+xml"), ["image/svg", "xml"]);
+}
+
+#[test]
+fn notification_is_post_with_its_parameters() {
+    let url = "http://a.b:8080/notify?x=y".parse().unwrap();
+    let content = Bytes::from_static(b"{}");
+    let sent = write_notification(&url, "/mn-cse-123456", "r1", "3", content).unwrap();
+    assert_eq!(
+        (sent.method().as_str(), sent.uri().to_string().as_str()),
+        ("POST", "http://a.b:8080/notify?x=y")
+    );
+    let header = |name: &str| sent.headers()[name].to_str().unwrap();
+    assert_eq!(header("x-m2m-origin"), "/mn-cse-123456");
+    assert_eq!(header("x-m2m-rvi"), "3");
+    assert_eq!(header("x-m2m-ri"), "r1");
+    assert_eq!(header("content-type"), "application/json");
+}

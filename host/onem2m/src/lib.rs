@@ -29,6 +29,8 @@ pub mod json;
 #[cfg(feature = "host")]
 pub mod parameter;
 #[cfg(feature = "host")]
+pub mod point_of_access;
+#[cfg(feature = "host")]
 pub mod primitive;
 #[cfg(feature = "host")]
 pub mod resource;

@@ -28,7 +28,7 @@ use crate::resource::access_rules::{self, PRIVILEGES, SELF_PRIVILEGES};
 use crate::resource::address::{self, Place};
 use crate::resource::ae_announcement;
 use crate::resource::links;
-use crate::resource::notification_target::Address;
+use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant::{self, known};
 use crate::resource::schema::{
     AttributeError, CREATOR, CUSTODIAN, MEMBERS, NAMED_BY, POLICIES, SUBSCRIBER, TARGETS,
@@ -178,8 +178,8 @@ fn reference(
                 Err(_) => Ok(None),
             }
         }
-        _ => match Address::parse(attribute, text) {
-            Ok(Address::Resource(target)) => {
+        _ => match NotificationTarget::parse(attribute, text) {
+            Ok(NotificationTarget::Resource(target)) => {
                 let ae = registrant::ae_at(read, settings, &target, now)?.map(|ae| ae.record);
                 let ae = match ae {
                     None => ae_announcement::at(read, &target, now)?,
@@ -187,7 +187,7 @@ fn reference(
                 };
                 Ok(ae.as_ref().map(Reference::of))
             }
-            Ok(Address::Url(_)) | Err(_) => Ok(None),
+            Ok(NotificationTarget::PointOfAccess(_)) | Err(_) => Ok(None),
         },
     }
 }

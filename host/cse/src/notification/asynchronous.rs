@@ -23,13 +23,13 @@ use crate::notification::point_of_access::{Reach, reach_ae, reach_others};
 use crate::record::Seconds;
 use crate::request::checks::{check_expiration, check_release};
 use crate::request::parameters::{OptionError, Options};
-use crate::resource::notification_target::Address;
+use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant;
 use crate::resource::tables::MAX_TARGETS;
 use crate::state::State;
 use crate::store::Read;
 
-/// The query parameter that holds the Response Type, and its value nonBlockingRequestAsynch.
+/// The short name of the Response Type, and its value nonBlockingRequestAsynch.
 const RESPONSE_TYPE: &str = "rt";
 const ASYNCHRONOUS: u64 = 2;
 
@@ -154,7 +154,7 @@ fn reach_originator(
         }
         Some(ae) => Ok(reach_ae(read, now, ae.record)?),
         None => {
-            let address = Address::Resource(target);
+            let address = NotificationTarget::Resource(target);
             Ok(reach_others(read, &state.settings, now, &address, from)?)
         }
     }
@@ -173,11 +173,11 @@ fn reach_named(
         return reach_originator(state, read, request, now);
     }
     let name = Parameter::ResponseTargets.short_name();
-    let address = Address::parse(name, text).map_err(|refusal| match refusal {
+    let address = NotificationTarget::parse(name, text).map_err(|refusal| match refusal {
         Refusal::Invalid { .. } => OptionError::Value(name).into(),
         unsupported => unsupported,
     })?;
-    let Address::Resource(target) = &address else {
+    let NotificationTarget::Resource(target) = &address else {
         let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
         return Ok(reach_others(read, &state.settings, now, &address, from)?);
     };

@@ -17,7 +17,7 @@ use crate::notification::subscription::{self, targets};
 use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::request::context::Context;
 use crate::resource::address::Found;
-use crate::resource::notification_target::Address;
+use crate::resource::notification_target::NotificationTarget;
 use crate::resource::representation::{attributes, rooted};
 use crate::resource::schema::{NAMED_BY, SUBSCRIBER, TARGETS};
 use crate::store::{Read, StoreError, Writer};
@@ -260,7 +260,7 @@ fn send(
     (attribute, at, to): (&'static str, usize, &str),
     content: &Bytes,
 ) -> Result<(), StoreError> {
-    let Ok(address) = Address::parse(attribute, to) else { return Ok(()) };
+    let Ok(address) = NotificationTarget::parse(attribute, to) else { return Ok(()) };
     let named_by = subscription.named_by.as_deref().unwrap_or_default();
     let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
     let found = named.map(|ae| ae.find(read, context.now)).transpose()?;

@@ -1,9 +1,7 @@
 //! A notification that is to be sent, and where to.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Method, Uri};
-use saegis_onem2m::http::{JSON, ORIGIN, RELEASE, REQUEST_ID};
+use saegis_onem2m::point_of_access::PointOfAccess;
 use saegis_onem2m::target::Target;
 
 /// Who named the address that a notification goes to. Whatever they name, the CSE asks the
@@ -21,9 +19,9 @@ pub enum NamedBy {
 /// Where a notification goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To an absolute URL without a user: with the scheme `http`, or, where it is the point of access
-    /// of an AE, `https`: over a security association with that very AE (SA2 of TS-0003 clause 8.2).
-    Url(Uri),
+    /// To a point of access. One over a security association is that of an AE, and the association is
+    /// with that very AE (SA2 of TS-0003 clause 8.2).
+    PointOfAccess(PointOfAccess),
     /// To an AE that is registered at another CSE of this service provider, which that CSE passes it on
     /// to. An S-type AE-ID in its SP-relative form has the place of a CSE-ID.
     Elsewhere(Target),
@@ -32,7 +30,7 @@ pub enum Destination {
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Url(url) => url.fmt(f),
+            Self::PointOfAccess(there) => there.fmt(f),
             Self::Elsewhere(target) => target.fmt(f),
         }
     }
@@ -62,22 +60,4 @@ pub struct Notification {
     pub release: String,
     /// The content in JSON, mostly an `m2m:sgn`.
     pub content: Bytes,
-}
-
-impl Notification {
-    /// The HTTP request that carries it to a URL (TS-0009 clause 6.2).
-    ///
-    /// # Errors
-    /// When a value can't stand in a header field; none of this CSE's is such.
-    pub fn to_http(&self, url: &Uri) -> Result<http::Request<Bytes>, http::Error> {
-        http::Request::builder()
-            .method(Method::POST)
-            .uri(url.clone())
-            .header(ORIGIN, &self.from)
-            .header(REQUEST_ID, &self.request_id)
-            .header(RELEASE, &self.release)
-            .header(ACCEPT, JSON)
-            .header(CONTENT_TYPE, JSON)
-            .body(self.content.clone())
-    }
 }

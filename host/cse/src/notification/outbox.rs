@@ -22,8 +22,8 @@ const IDENTIFIER: usize = 16;
 /// Something to be sent.
 #[derive(Debug)]
 enum Letter {
-    /// Over HTTP, by somebody who can.
-    Http(Notification),
+    /// By somebody who can send it.
+    Send(Notification),
     /// Into the queue of a polling channel.
     Channel {
         /// The polling channel's resource-ID.
@@ -72,7 +72,7 @@ impl Outbox {
         let (mut notifications, mut lost) = (Vec::new(), 0);
         for letter in self.empty() {
             match letter {
-                Letter::Http(notification) => notifications.push(notification),
+                Letter::Send(notification) => notifications.push(notification),
                 Letter::Channel { ri, request } => {
                     if !queues.put(&ri, request) {
                         lost += 1;
@@ -93,7 +93,7 @@ impl Outbox {
         match to {
             Reach::Sent(there, named_by) => {
                 let letter = notification(settings, (there, named_by), sur.into(), content.clone());
-                self.put(Letter::Http(letter));
+                self.put(Letter::Send(letter));
             }
             Reach::Channel { ri, ae } => {
                 let from = settings.cse_id.to_string();
@@ -152,7 +152,7 @@ pub(crate) fn notification(
     content: Bytes,
 ) -> Notification {
     let content = match &to {
-        Destination::Url(_) => content,
+        Destination::PointOfAccess(_) => content,
         Destination::Elsewhere(_) => outward(settings, content),
     };
     Notification {

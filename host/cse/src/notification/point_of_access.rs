@@ -5,7 +5,7 @@
 //! 9.6.5, TS-0004 clause 7.5.1.2). A notification for an AE goes to its point of access as it is; of
 //! several, an `https://` one goes first. What is for an AE at another CSE goes to that CSE.
 
-use http::Uri;
+use saegis_onem2m::point_of_access::{PointOfAccess, Scheme};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Scope;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::notification::message::{Destination, NamedBy};
 use crate::record::{Record, Seconds, alive};
 use crate::resource::address::Found;
 use crate::resource::ae_announcement;
-use crate::resource::notification_target::Address;
+use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
@@ -40,12 +40,12 @@ pub(crate) fn reach(
     read: &dyn Read,
     settings: &Settings,
     now: Seconds,
-    address: &Address,
+    address: &NotificationTarget,
     named_by: &str,
 ) -> Result<Reach, StoreError> {
     let ae = match address {
-        Address::Resource(target) => registrant::ae_at(read, settings, target, now)?,
-        Address::Url(_) => None,
+        NotificationTarget::Resource(target) => registrant::ae_at(read, settings, target, now)?,
+        NotificationTarget::PointOfAccess(_) => None,
     };
     match ae {
         Some(Found { record, .. }) => reach_ae(read, now, record),
@@ -58,15 +58,15 @@ pub(crate) fn reach_others(
     read: &dyn Read,
     settings: &Settings,
     now: Seconds,
-    address: &Address,
+    address: &NotificationTarget,
     named_by: &str,
 ) -> Result<Reach, StoreError> {
     let target = match address {
-        Address::Url(url) => {
-            let there = Destination::Url(url.clone());
+        NotificationTarget::PointOfAccess(url) => {
+            let there = Destination::PointOfAccess(url.clone());
             return Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())));
         }
-        Address::Resource(target) => target,
+        NotificationTarget::Resource(target) => target,
     };
     let located = ae_announcement::locate(read, target, now)?;
     let there = located.as_ref().unwrap_or(target);
@@ -84,7 +84,7 @@ pub(crate) fn reach_ae(read: &dyn Read, now: Seconds, record: Record) -> Result<
     if record.attributes.get("rr") == Some(&Value::Bool(true))
         && let Some(url) = point_of_access(&record)
     {
-        return Ok(Reach::Sent(Destination::Url(url), NamedBy::Ae(record.ri)));
+        return Ok(Reach::Sent(Destination::PointOfAccess(url), NamedBy::Ae(record.ri)));
     }
     let channel = read.next_of_type(&record.ri, ResourceType::PollingChannel, None)?;
     if let Some(child) = channel
@@ -97,14 +97,13 @@ pub(crate) fn reach_ae(read: &dyn Read, now: Seconds, record: Record) -> Result<
 
 /// The first point of access of an AE that a notification can be sent to, one over a security
 /// association before all others.
-fn point_of_access(ae: &Record) -> Option<Uri> {
+fn point_of_access(ae: &Record) -> Option<PointOfAccess> {
     let all = ae.attributes.get("poa").and_then(Value::as_array)?;
-    let of = |scheme: &str| {
-        let urls = all.iter().filter_map(Value::as_str).filter_map(|text| text.parse().ok());
-        let mut of_scheme = urls.filter(|url: &Uri| url.scheme_str() == Some(scheme));
-        of_scheme.find_map(|url| Address::url("poa", url).ok())
+    let of = |scheme| {
+        let mut texts = all.iter().filter_map(Value::as_str);
+        texts.find_map(|text| PointOfAccess::parse(text, scheme).ok())
     };
-    of("https").or_else(|| of("http"))
+    of(Scheme::Https).or_else(|| of(Scheme::Http))
 }
 
 #[cfg(test)]
@@ -119,7 +118,7 @@ mod tests {
         let bench = Bench::with_lights();
         let to = |address: &str| {
             let snapshot = bench.snapshot();
-            let address = Address::parse("nu", address).unwrap();
+            let address = NotificationTarget::parse("nu", address).unwrap();
             reach(snapshot.read(), bench.settings(), bench.now(), &address, LIGHT2).unwrap()
         };
         let change = |attributes: Value| {
@@ -131,8 +130,11 @@ mod tests {
         // It says that it takes no requests.
         assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
         change(json!({"rr": true}));
-        let at =
-            |url: &str, named_by| Reach::Sent(Destination::Url(url.parse().unwrap()), named_by);
+        let at = |url: &str, named_by| {
+            let scheme = if url.starts_with("https") { Scheme::Https } else { Scheme::Http };
+            let there = PointOfAccess::parse(url, scheme).unwrap();
+            Reach::Sent(Destination::PointOfAccess(there), named_by)
+        };
         let there = at("http://a.b:1/x", NamedBy::Ae("Clight-AE1".into()));
         for address in ["cse/light1", "Clight-AE1", "/mn-cse-123456/Clight-AE1", "-/light1"] {
             assert_eq!(to(address), there, "{address}");

@@ -21,7 +21,7 @@ use crate::record::{Attributes, Record, Seconds, alive};
 use crate::request::context::Context;
 use crate::resource::attributes::Given;
 use crate::resource::children::is_subscribable;
-use crate::resource::notification_target::Address;
+use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant;
 use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT};
 use crate::resource::tables::MAX_TARGETS;
@@ -85,7 +85,7 @@ pub(crate) fn complete(
     let detail = Criteria::read(&given.attributes)?.detail.number();
     given.attributes.entry(NOTIFICATION_CONTENT).or_insert_with(|| detail.into());
     for text in targets(&given.attributes) {
-        if !is_originator(read, context, &Address::parse("nu", text)?)? {
+        if !is_originator(read, context, &NotificationTarget::parse("nu", text)?)? {
             given.creator = true;
             break;
         }
@@ -119,7 +119,7 @@ pub(crate) fn check(
         |to: &Destination| verified.is_some_and(|verified| verified.targets.contains(to));
     let mut ask: Vec<Question> = Vec::new();
     for (name, text) in targets(attributes).map(|text| ("nu", text)).chain(subscriber) {
-        let address = Address::parse(name, text)?;
+        let address = NotificationTarget::parse(name, text)?;
         let known =
             |old: &Record| name == "su" || targets(&old.attributes).any(|before| before == text);
         if before.is_some_and(known) || is_originator(read, context, &address)? {
@@ -164,9 +164,9 @@ fn verification(
 fn is_originator(
     read: &dyn Read,
     context: &Context<'_>,
-    address: &Address,
+    address: &NotificationTarget,
 ) -> Result<bool, StoreError> {
-    let Address::Resource(target) = address else { return Ok(false) };
+    let NotificationTarget::Resource(target) = address else { return Ok(false) };
     let Some(Ok(From::Stem(stem))) = context.request.from.as_deref().map(From::parse) else {
         return Ok(false);
     };

@@ -86,7 +86,7 @@ impl Verification {
     pub fn answered(self, rsc: Rsc) -> Checked {
         let Self { request, ri, mut asked, now, mut then } = self;
         if !rsc.is_success() {
-            let why = format!("it answered with X-M2M-RSC {rsc}");
+            let why = format!("it answered with {rsc}");
             return Checked::Refused(refuse(&request, &now.target, &why));
         }
         asked.push(now.notification.to);

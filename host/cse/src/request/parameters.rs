@@ -1,5 +1,5 @@
-//! What a request says besides its operation, target and content: the result content and the
-//! filter criteria of its query string, and the parameters in header fields.
+//! What a request says besides its operation, target and content: its result content, its filter
+//! criteria, and its further parameters.
 //!
 //! Nothing is passed over in silence. What a request asks for and does not get is refused: with
 //! NOT_IMPLEMENTED where the specification knows it, with BAD_REQUEST where it does not.
@@ -217,10 +217,6 @@ impl Raw {
             }
             "cty" => {
                 self.filter.content_types.extend_from_slice(value);
-                // Many leave the `+` of a media type unescaped, as in image/svg+xml.
-                if value.len() > 1 {
-                    self.filter.content_types.push(value.join("+"));
-                }
                 return Ok(());
             }
             "atr" => {

@@ -1,48 +1,39 @@
 //! The targets that a subscription names, as `nu` and `su` hold them.
 
-use http::Uri;
+use saegis_onem2m::point_of_access::{PointOfAccess, PointOfAccessError, Scheme};
 use saegis_onem2m::target::Target;
 
 use crate::error::Refusal;
 use crate::resource::schema::AttributeError;
 
-/// An address in an attribute.
+/// A notification target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// An `http://` URL.
-    Url(Uri),
+pub(crate) enum NotificationTarget {
+    /// A URI that the subscriber names.
+    PointOfAccess(PointOfAccess),
     /// A resource.
     Resource(Target),
 }
 
-impl Address {
-    /// Reads the address in the attribute `name`.
+impl NotificationTarget {
+    /// Reads the address in the attribute or parameter `name`.
     ///
     /// # Errors
     /// When it is none, or one of a protocol that is not spoken here.
     pub(crate) fn parse(name: &'static str, text: &str) -> Result<Self, Refusal> {
-        let bad = || AttributeError::value(name, "has something that is no address");
+        let malformed = || AttributeError::value(name, "has something that is no address");
         if !text.contains("://") {
-            return Ok(Self::Resource(Target::from_address(text).map_err(|_| bad())?));
+            return Ok(Self::Resource(Target::from_address(text).map_err(|_| malformed())?));
         }
-        let url: Uri = text.parse().map_err(|_| bad())?;
-        if url.scheme_str() != Some("http") {
-            let why = "notifications go to http:// addresses and to AEs only";
-            return Err(Refusal::NotImplemented(why));
-        }
-        Self::url(name, url).map(Self::Url)
-    }
-
-    /// Makes sure that a URL is one to which something can be sent.
-    pub(crate) fn url(name: &'static str, url: Uri) -> Result<Uri, Refusal> {
-        let serialization =
-            url.query().unwrap_or_default().split('&').find_map(|p| p.strip_prefix("ct="));
-        if serialization.is_some_and(|s| s != "json") {
-            return Err(Refusal::NotImplemented("notifications are written in JSON only"));
-        }
-        match url.authority() {
-            Some(at) if !at.host().is_empty() && !at.as_str().contains('@') => Ok(url),
-            _ => Err(AttributeError::value(name, "has something that is no address").into()),
+        match PointOfAccess::parse(text, Scheme::Http) {
+            Ok(there) => Ok(Self::PointOfAccess(there)),
+            Err(PointOfAccessError::Malformed) => Err(malformed().into()),
+            Err(PointOfAccessError::Scheme) => Err(Refusal::NotImplemented(
+                "notifications go to http:// addresses and to AEs only",
+            )),
+            Err(PointOfAccessError::Serialization) => {
+                Err(Refusal::NotImplemented("notifications are written in JSON only"))
+            }
         }
     }
 }
@@ -57,11 +48,17 @@ mod tests {
         for url in
             ["http://a.b", "http://a.b:80/x?y=z", "http://[::1]:8080/", "HTTP://A/?ct=json&a=b"]
         {
-            assert!(matches!(Address::parse("nu", url), Ok(Address::Url(_))), "{url}");
+            assert!(
+                matches!(
+                    NotificationTarget::parse("nu", url),
+                    Ok(NotificationTarget::PointOfAccess(_))
+                ),
+                "{url}"
+            );
         }
         for resource in ["cse/light1", "Clight-AE1", "/other/Cx", "//a.b/other/Cx"] {
-            let read = Address::parse("nu", resource).unwrap();
-            assert_eq!(read, Address::Resource(Target::from_address(resource).unwrap()));
+            let read = NotificationTarget::parse("nu", resource).unwrap();
+            assert_eq!(read, NotificationTarget::Resource(Target::from_address(resource).unwrap()));
         }
         for bad in [
             "",
@@ -73,11 +70,11 @@ mod tests {
             "a b",
             "://",
         ] {
-            let e = Address::parse("nu", bad).unwrap_err();
+            let e = NotificationTarget::parse("nu", bad).unwrap_err();
             assert_eq!(e.rsc(), Rsc::BadRequest, "{bad}");
         }
         for other in ["https://a.b", "mqtt://a.b", "coap://a.b", "http://a.b/?ct=xml"] {
-            let e = Address::parse("nu", other).unwrap_err();
+            let e = NotificationTarget::parse("nu", other).unwrap_err();
             assert_eq!(e.rsc(), Rsc::NotImplemented, "{other}");
         }
     }

@@ -8,13 +8,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
-use saegis_cse::{Destination, NamedBy, Notification};
 use saegis_onem2m::cse::Cse;
-use saegis_onem2m::http::{read_server_request, write_server_response};
+use saegis_onem2m::http::{read_server_request, write_notification, write_server_response};
 use saegis_onem2m::id::{CredentialId, From};
 use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
@@ -118,16 +118,15 @@ impl Relay {
             let why = "what goes to an AE here is a notification that says whose it is";
             return refuse(&id, Rsc::BadRequest, why);
         };
-        let notification = Notification {
-            to: Destination::Url(url.clone()),
-            named_by: NamedBy::Subscriber(credential.to_string()),
-            about: String::new(),
-            from: request.from.clone().unwrap_or_default(),
-            request_id: id.clone(),
-            release: request.release.clone().unwrap_or_else(|| "3".into()),
-            content: content.bytes().clone(),
+        let from = request.from.as_deref().unwrap_or_default();
+        let release = request.release.as_deref().unwrap_or("3");
+        let notification = write_notification(&url, from, &id, release, content.bytes().clone())
+            .map_err(|e| Failure::NoResponse(e.to_string()));
+        let sent = match notification {
+            Ok(notification) => self.send(&credential, notification).await,
+            Err(failure) => Err(failure),
         };
-        match self.send(&credential, &url, &notification).await {
+        match sent {
             Ok(response) => ResponsePrimitive { request_id: id, ..response },
             Err(why) => refuse(&id, Rsc::TargetNotReachable, &why.to_string()),
         }
@@ -136,8 +135,7 @@ impl Relay {
     async fn send(
         &self,
         credential: &CredentialId,
-        url: &Uri,
-        notification: &Notification,
+        notification: http::Request<Bytes>,
     ) -> Result<ResponsePrimitive, Failure> {
         let stems = self.aes.stems(credential);
         if stems.is_empty() {
@@ -145,8 +143,7 @@ impl Relay {
                 "its credential stands for no AE any more, or has not been used since the start";
             return Err(Failure::NoAssociation(why.into()));
         }
-        let request = notification.to_http(url).map_err(|e| Failure::NoResponse(e.to_string()))?;
-        let asked = self.aes.ask(credential, request.map(Full::new));
+        let asked = self.aes.ask(credential, notification.map(Full::new));
         let response = tokio::time::timeout(self.response_timeout, asked)
             .await
             .map_err(|_| Failure::Late)??;

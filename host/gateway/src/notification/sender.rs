@@ -9,7 +9,9 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use saegis_cse::{Destination, NamedBy, Notification};
+use saegis_onem2m::http::write_notification;
 use saegis_onem2m::id::From;
+use saegis_onem2m::point_of_access::Scheme;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
 use tokio::net::TcpStream;
@@ -83,8 +85,9 @@ impl Notifier {
     /// When no rule allows the address, or the way to the CSE is not known.
     pub async fn check(&self, to: &Destination) -> Result<(), Failure> {
         match to {
-            Destination::Url(url) => {
-                let found = tokio::time::timeout(self.patience, self.targets.address(url)).await;
+            Destination::PointOfAccess(there) => {
+                let found = self.targets.address(there.uri());
+                let found = tokio::time::timeout(self.patience, found).await;
                 found.unwrap_or(Err(Failure::Late)).map(|_| ())
             }
             Destination::Elsewhere(to) => {
@@ -148,15 +151,17 @@ impl Notifier {
     }
 
     async fn send(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
-        let url = match &notification.to {
+        let there = match &notification.to {
             Destination::Elsewhere(to) => return self.by_way_of_its_cse(notification, to).await,
-            Destination::Url(url) => url,
+            Destination::PointOfAccess(there) => there,
         };
-        let request = notification.to_http(url).map_err(|e| Failure::NoResponse(e.to_string()))?;
-        let request = request.map(Full::new);
-        let response = match (&notification.named_by, url.scheme_str()) {
-            (NamedBy::Ae(ae), Some("https")) => self.aes.ask_ae(ae, request).await?,
-            (named_by, Some("http")) => self.in_the_clear(url, request, named_by).await?,
+        let Notification { from, request_id, release, content, .. } = notification;
+        let request = write_notification(there.uri(), from, request_id, release, content.clone())
+            .map_err(|e| Failure::NoResponse(e.to_string()))?
+            .map(Full::new);
+        let response = match (&notification.named_by, there.scheme()) {
+            (NamedBy::Ae(ae), Scheme::Https) => self.aes.ask_ae(ae, request).await?,
+            (named_by, Scheme::Http) => self.in_the_clear(there.uri(), request, named_by).await?,
             _ => return Err(Failure::NotAllowed),
         };
         match &notification.named_by {

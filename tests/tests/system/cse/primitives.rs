@@ -116,7 +116,7 @@ fn a_subscriber_learns_why_a_target_is_not_taken() {
     for status in [200, 403] {
         target.reply_with(Reply::answer(status, 4103, ""));
         for nu in [OTHER, &url] {
-            assert_eq!(why(nu), "it answered with X-M2M-RSC 4103 ORIGINATOR_HAS_NO_PRIVILEGE");
+            assert_eq!(why(nu), "it answered with 4103 ORIGINATOR_HAS_NO_PRIVILEGE");
         }
     }
     target.reply_with(Reply::Held);

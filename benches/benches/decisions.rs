@@ -11,10 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use saegis_onem2m::association::{Established, Saef, SecurityAssociation};
+use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive};
+use saegis_onem2m::saef::Saef;
 use saegis_onem2m::target::Target;
 use saegis_policy::{Lookup, PskQuery, Registration, Rules, Verdict};
 

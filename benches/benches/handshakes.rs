@@ -42,7 +42,7 @@ impl CredentialLookup for AtHand {
     fn lookup(&self, _: Query) -> Looking {
         Box::pin(async {
             Answer::Found(Credential {
-                saef: saegis_onem2m::association::Saef::ProvisionedSymmetricKey,
+                saef: saegis_onem2m::saef::Saef::ProvisionedSymmetricKey,
                 entity: Entity::Ae(AeIdStem::parse("Clight-AE1").expect("a stem")),
                 id: CredentialId::of_kpsa(&kpsa_id()),
                 expires: None,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use saegis_handshake::held::{Answering, Held};
+use saegis_handshake::psk::client_key_exchange_gate::{ClientKeyExchangeGate, LookupFuture};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::pieces::{Pieces, sizes};
@@ -47,7 +47,7 @@ fn read(input: &[u8], size: usize, wanted: usize) -> Outcome {
     let answered = Arc::new(AtomicBool::new(false));
     let ask = {
         let (asked, answered) = (asked.clone(), answered.clone());
-        move |identity: &[u8]| -> Answering {
+        move |identity: &[u8]| -> LookupFuture {
             *asked.lock().expect("nobody panics with it") = Some(identity.to_vec());
             let mut patience = 3;
             Box::pin(std::future::poll_fn(move |_| {
@@ -60,7 +60,8 @@ fn read(input: &[u8], size: usize, wanted: usize) -> Outcome {
             }))
         }
     };
-    let mut held = pin!(Held::new(Pieces::of(input, size), FIRST_FLIGHT.to_vec(), ask));
+    let mut held =
+        pin!(ClientKeyExchangeGate::new(Pieces::of(input, size), FIRST_FLIGHT.to_vec(), ask));
     let mut context = Context::from_waker(Waker::noop());
     let (mut passed, mut place) = (Vec::new(), vec![0; wanted]);
     let mut before = None;

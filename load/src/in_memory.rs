@@ -17,9 +17,9 @@ use saegis_handshake::certificate::{
 };
 use saegis_handshake::psk::{self, Answer, CredentialLookup, Looking, Query};
 use saegis_handshake::{FirstFlight, Suite};
-use saegis_onem2m::association::Saef;
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
+use saegis_onem2m::saef::Saef;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio_openssl::SslStream;

@@ -4,23 +4,25 @@
 //! SHA-256 or CCM, belongs to OpenSSL. Whatever a peer shows, both ask the one verification of
 //! `saegis-certificate`, and send the same alert for what that rejects.
 
+mod agreed;
 mod client;
-mod mandated;
 mod mapping;
-mod modern;
+mod openssl_engine;
+mod rustls_engine;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use saegis_certificate::{OwnCertificate, Trust};
-use saegis_onem2m::association::{Established, Saef, SecurityAssociation};
-use saegis_onem2m::exported::Exported;
+use saegis_onem2m::association::{Established, SecurityAssociation};
+use saegis_onem2m::saef::Saef;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::accepted::{Accepted, EngineError};
 use crate::client_hello::FirstFlight;
 use crate::refusal::Refusal;
+use agreed::Agreed;
 pub use client::{Client, Expected};
 pub use mapping::{CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown};
 use mapping::{Gate, Outcome, Slot};
@@ -36,16 +38,8 @@ pub struct Server {
 /// A certificate of our own, ready for each engine.
 struct Own {
     certificate: Arc<OwnCertificate>,
-    modern: modern::Shows,
+    modern: rustls_engine::Shows,
     mandated: openssl::ssl::SslContext,
-}
-
-/// What an engine tells of a finished handshake.
-struct Agreed<S> {
-    stream: std::pin::Pin<Box<dyn crate::TlsStream<S>>>,
-    protocol: &'static str,
-    suite: String,
-    exported: Option<Exported>,
 }
 
 impl Server {
@@ -59,8 +53,8 @@ impl Server {
         let ready = |certificate: &Arc<OwnCertificate>| {
             Ok(Own {
                 certificate: certificate.clone(),
-                modern: modern::Shows::new(certificate),
-                mandated: mandated::context(certificate, &trust)?,
+                modern: rustls_engine::Shows::new(certificate),
+                mandated: openssl_engine::context(certificate, &trust)?,
             })
         };
         let own = own.iter().map(ready).collect::<Result<Vec<_>, EngineError>>()?;
@@ -100,10 +94,10 @@ impl Server {
             gate.open();
         }
         let done = if offered.modern {
-            let setup = modern::Setup { provider: &self.provider, exports: self.exports };
-            modern::accept(&setup, &own.modern, offered, gate, &slot).await
+            let setup = rustls_engine::Setup { provider: &self.provider, exports: self.exports };
+            rustls_engine::accept(&setup, &own.modern, offered, gate, &slot).await
         } else {
-            mandated::accept(&own.mandated, self.exports, gate, &slot).await
+            openssl_engine::accept(&own.mandated, self.exports, gate, &slot).await
         };
         let outcome = match &done {
             Ok(_) => slot.outcome().await,

@@ -10,18 +10,15 @@
 mod accepted;
 pub mod certificate;
 mod client_hello;
-// Seen from outside by its fuzz target alone; whoever wants a handshake takes an engine.
-#[doc(hidden)]
-pub mod held;
+mod prefixed_stream;
 pub mod psk;
 #[cfg(test)]
 mod recorded_tests;
 mod refusal;
-mod rewind;
 mod suite;
 
 pub use accepted::{Accepted, ConnectError, Connected, EngineError, TlsStream};
 pub use client_hello::{Certificates, FirstFlight, Offer};
+pub use prefixed_stream::PrefixedStream;
 pub use refusal::{Alert, Refusal};
-pub use rewind::Rewound;
 pub use suite::{Suite, SuiteError, suites};

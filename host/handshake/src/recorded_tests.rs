@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::AsyncReadExt;
 
 use crate::client_hello::{FirstFlight, Offer};
-use crate::held::{Answering, Held};
+use crate::psk::client_key_exchange_gate::{ClientKeyExchangeGate, LookupFuture};
 
 /// The server name that every client was told, but those that were told none.
 const NAME: Option<&str> = Some("in.provider.com");
@@ -119,12 +119,15 @@ async fn every_recorded_client_key_exchange_names_its_identity() {
     for (client, bytes) in recordings("client-key-exchanges", &CLIENT_KEY_EXCHANGES) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();
-        let ask = move |identity: &[u8]| -> Answering {
+        let ask = move |identity: &[u8]| -> LookupFuture {
             seen.lock().unwrap().push(identity.to_vec());
             Box::pin(tokio::task::yield_now())
         };
         let mut passed = Vec::new();
-        Held::new(&bytes[..], Vec::new(), ask).read_to_end(&mut passed).await.unwrap();
+        ClientKeyExchangeGate::new(&bytes[..], Vec::new(), ask)
+            .read_to_end(&mut passed)
+            .await
+            .unwrap();
         assert_eq!(*asked.lock().unwrap(), [IDENTITY.to_vec()], "{client}");
         assert_eq!(passed, bytes, "{client}");
     }

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
-use crate::association::Saef;
 use crate::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
+use crate::saef::Saef;
 
 /// A pre-shared key of 1 to 64 bytes. TS-0003 sets no length for a Kpsa; [`KeyStrength`] says which keys
 /// anybody can guess.

@@ -37,6 +37,8 @@ pub mod resource;
 #[cfg(feature = "host")]
 pub mod routing;
 #[cfg(feature = "host")]
+pub mod saef;
+#[cfg(feature = "host")]
 pub mod schedule;
 #[cfg(feature = "host")]
 pub mod serde;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use saegis_onem2m::association::Saef;
+use saegis_onem2m::saef::Saef;
 use saegis_policy::{Generation, Reload, ReloadCause};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;

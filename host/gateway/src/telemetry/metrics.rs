@@ -11,10 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use saegis_onem2m::association::Saef;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::saef::Saef;
 use saegis_policy::{Compared, Decided, Expiry, ExpiryKind, Generation, Observer, Outcome, Policy};
 
 use crate::telemetry::decision_log::LostDecisions;

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::modern::{exported, negotiated, schemes};
+use super::rustls_engine::{exported, negotiated, schemes};
 use crate::accepted::{ConnectError, Connected, EngineError};
 
 /// Whom a server's certificate must prove.

@@ -18,8 +18,8 @@ use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::CredentialId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::prefixed_stream::PrefixedStream;
 use crate::refusal::Alert;
-use crate::rewind::Rewound;
 
 /// What a peer has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,14 +222,14 @@ const ALERT: u8 = 21;
 /// The stream between engine and socket: it lets nothing out while an answer is awaited, and an
 /// alert where the peer is refused.
 pub(super) struct Gate<S> {
-    socket: Rewound<S>,
+    socket: PrefixedStream<S>,
     slot: Option<Arc<Slot>>,
     refused: bool,
 }
 
 impl<S> Gate<S> {
     pub fn new(socket: S, first_flight: Vec<u8>, slot: Arc<Slot>) -> Self {
-        Self { socket: Rewound::new(socket, first_flight), slot: Some(slot), refused: false }
+        Self { socket: PrefixedStream::new(socket, first_flight), slot: Some(slot), refused: false }
     }
 
     /// Lets everything through from now on, for the engine has finished.

@@ -64,7 +64,8 @@ impl Client {
         }
         let mut stream = Box::pin(SslStream::new(ssl, socket).map_err(engine)?);
         stream.as_mut().connect().await.map_err(refused)?;
-        let (protocol, suite) = (stream.ssl().version_str(), super::suite_name(stream.ssl()));
+        let (protocol, suite) =
+            (stream.ssl().version_str(), super::lookup::suite_name(stream.ssl()));
         let exported = export(stream.ssl());
         Ok(Connected { protocol, suite, stream, exported, until: None })
     }

@@ -11,11 +11,11 @@ use saegis_onem2m::credential::{Credential, PresharedKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
-use super::{Answer, CredentialLookup, MAX_IDENTITY, Query};
+use super::client_key_exchange_gate::{ClientKeyExchangeGate, LookupFuture};
+use super::lookup::{Answer, CredentialLookup, MAX_IDENTITY, Query};
 use crate::EngineError;
 use crate::accepted::{Accepted, export, openssl_server};
 use crate::client_hello::FirstFlight;
-use crate::held::{Answering, Held};
 use crate::refusal::Refusal;
 use crate::suite::Suite;
 
@@ -100,7 +100,7 @@ impl Server {
         let (bytes, server_name) = flight.into_parts();
         let answers = slot.clone();
         let ask = move |identity: &[u8]| ask(identity, server_name, &lookup, answers);
-        let held = Held::new(socket, bytes, ask);
+        let held = ClientKeyExchangeGate::new(socket, bytes, ask);
         let mut stream = Box::pin(SslStream::new(ssl, held).map_err(engine)?);
         let outcome = stream.as_mut().accept().await;
         let held = stream.as_mut().get_pin_mut().get_mut();
@@ -119,7 +119,7 @@ impl Server {
                         entity: credential.entity,
                         peer,
                         protocol: ssl.version_str(),
-                        suite: super::suite_name(ssl),
+                        suite: super::lookup::suite_name(ssl),
                         expires: credential.expires,
                     },
                 );
@@ -176,7 +176,7 @@ fn ask(
     server_name: Option<String>,
     lookup: &Arc<dyn CredentialLookup + Send + Sync>,
     slot: Arc<Slot>,
-) -> Answering {
+) -> LookupFuture {
     let psk_identity = match well_formed(identity) {
         Ok(text) => text.to_string(),
         Err(why) => {

@@ -461,9 +461,9 @@ impl From<Primitive> for types::Primitive {
     }
 }
 
-impl From<saegis_onem2m::association::Saef> for Saef {
-    fn from(saef: saegis_onem2m::association::Saef) -> Self {
-        use saegis_onem2m::association::Saef as Theirs;
+impl From<saegis_onem2m::saef::Saef> for Saef {
+    fn from(saef: saegis_onem2m::saef::Saef) -> Self {
+        use saegis_onem2m::saef::Saef as Theirs;
         match saef {
             Theirs::ProvisionedSymmetricKey => Self::ProvisionedSymmetricKey,
             Theirs::Certificate => Self::Certificate,

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use saegis_onem2m::association::{Saef, SecurityAssociation};
+use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::{Entity, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::primitive::RequestPrimitive;
+use saegis_onem2m::saef::Saef;
 
 use crate::data::decision::{
     Allowance, CertificateQuery, KeyRegistration, Lookup, Mapping, PskQuery, Registration, Rules,

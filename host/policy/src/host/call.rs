@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use saegis_onem2m::association::Saef;
 use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::saef::Saef;
 use wasmtime::component::Resource;
 use wasmtime::{ResourceLimiter, Result, bail};
 use wasmtime_wasi::{WasiCtxView, WasiView};

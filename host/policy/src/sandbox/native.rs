@@ -2,9 +2,9 @@
 //! same rules: a gateway beside which it shows what their sandboxes cost. For `cargo xtask bench`;
 //! no gateway that ships has it.
 
-use saegis_onem2m::association::Saef;
 use saegis_onem2m::credential::Credential;
 use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::saef::Saef;
 
 use crate::data::decision::{Lookup, ModuleFault, PskQuery, Refusal};
 use crate::host::bindings::saegis::policy::types::{self, Association, Operation, Primitive};

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use saegis_certificate::Flavour;
-use saegis_onem2m::association::{self, Established, SecurityAssociation};
+use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::credential::{self, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId};
 use saegis_onem2m::primitive::{self, Content, RequestPrimitive};
+use saegis_onem2m::saef;
 use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp;
 use saegis_policy::{
@@ -246,11 +247,11 @@ impl Reader<'_, '_> {
         let entity = self.entity(entity)?;
         let peer = pick(both, |a| a.peer.as_ref()).copied().unwrap_or(PEER);
         let saef = match pick(both, |a| a.saef.as_ref()) {
-            Some(Saef::Certificate) => association::Saef::Certificate,
-            Some(Saef::Maf) => association::Saef::Maf,
-            Some(Saef::ProvisionedSymmetricKey) => association::Saef::ProvisionedSymmetricKey,
-            None if credential_id.kind().number() >= 30 => association::Saef::Certificate,
-            None => association::Saef::ProvisionedSymmetricKey,
+            Some(Saef::Certificate) => saef::Saef::Certificate,
+            Some(Saef::Maf) => saef::Saef::Maf,
+            Some(Saef::ProvisionedSymmetricKey) => saef::Saef::ProvisionedSymmetricKey,
+            None if credential_id.kind().number() >= 30 => saef::Saef::Certificate,
+            None => saef::Saef::ProvisionedSymmetricKey,
         };
         Some(SecurityAssociation::new(
             1,

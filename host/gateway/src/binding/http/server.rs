@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use saegis_handshake::Rewound;
+use saegis_handshake::PrefixedStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -153,7 +153,7 @@ where
         .max_headers(MAX_FIELDS)
         .serve_connection(
             TokioIo::new(ActivityTrackingIo {
-                stream: Rewound::new(stream, read),
+                stream: PrefixedStream::new(stream, read),
                 exchange,
                 activity: &activity,
             }),

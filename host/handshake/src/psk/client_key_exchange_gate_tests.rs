@@ -28,11 +28,11 @@ async fn run(wire: &[u8], piece: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
             tokio::io::AsyncWriteExt::write_all(&mut far, &piece).await.unwrap();
         }
     });
-    let ask = move |identity: &[u8]| -> Answering {
+    let ask = move |identity: &[u8]| -> LookupFuture {
         seen.lock().unwrap().push(identity.to_vec());
         Box::pin(tokio::task::yield_now())
     };
-    let mut held = Held::new(near, b"HELLO".to_vec(), ask);
+    let mut held = ClientKeyExchangeGate::new(near, b"HELLO".to_vec(), ask);
     let mut out = Vec::new();
     held.read_to_end(&mut out).await.unwrap();
     let asked = asked.lock().unwrap().clone();
@@ -86,10 +86,10 @@ async fn an_alert_does_not_tell_how_long_the_look_up_took() {
     }
     for (took, least) in [(0, 20), (1, 20), (25, 40)] {
         let (mut far, near) = tokio::io::duplex(1024);
-        let ask = move |_: &[u8]| -> Answering {
+        let ask = move |_: &[u8]| -> LookupFuture {
             Box::pin(tokio::time::sleep(Duration::from_millis(took)))
         };
-        let mut held = Held::new(near, Vec::new(), ask);
+        let mut held = ClientKeyExchangeGate::new(near, Vec::new(), ask);
         far.write_all(&record_of(22, &exchange(b"me@x.y"))).await.unwrap();
         let begun = Instant::now();
         let mut out = [0; 5];
@@ -108,7 +108,9 @@ async fn an_alert_does_not_tell_how_long_the_look_up_took() {
 #[tokio::test]
 async fn nothing_else_is_kept() {
     let (mut far, near) = tokio::io::duplex(1024);
-    let mut held = Held::new(near, Vec::new(), |_: &[u8]| -> Answering { Box::pin(async {}) });
+    let mut held = ClientKeyExchangeGate::new(near, Vec::new(), |_: &[u8]| -> LookupFuture {
+        Box::pin(async {})
+    });
     // Before a look-up, what the server says, and after the handshake.
     held.write_all(&record_of(ALERT, &[2, 40])).await.unwrap();
     far.write_all(&record_of(22, &exchange(b"me@x.y"))).await.unwrap();

@@ -18,7 +18,7 @@ use saegis_onem2m::exported::{Exported, LABEL};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use super::Agreed;
+use super::agreed::Agreed;
 use super::mapping::{Evidence, Gate, Slot};
 use crate::client_hello::Certificates;
 use crate::refusal::Refusal;

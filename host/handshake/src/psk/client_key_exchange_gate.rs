@@ -37,19 +37,19 @@ const MAX_ALERT: usize = 256;
 const ALERT: u8 = 21;
 
 /// A look-up under way. It leaves its answer where the engine's callback finds it.
-pub type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type LookupFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum State<L> {
     /// Looking for the ClientKeyExchange.
     Watching(Option<L>),
     /// The look-up is under way.
-    Asking(Answering),
+    Asking(LookupFuture),
     /// Nothing to do any more.
     Through,
 }
 
 /// The stream.
-pub struct Held<S, L> {
+pub struct ClientKeyExchangeGate<S, L> {
     socket: S,
     state: State<L>,
     /// What has been read from the socket, from a record's start on, and not been looked at.
@@ -65,9 +65,9 @@ pub struct Held<S, L> {
     alert: Vec<u8>,
 }
 
-impl<S, L> Held<S, L>
+impl<S, L> ClientKeyExchangeGate<S, L>
 where
-    L: FnOnce(&[u8]) -> Answering,
+    L: FnOnce(&[u8]) -> LookupFuture,
 {
     /// A stream that gives `first_flight` before what comes from the socket, and calls `ask` with
     /// the bytes of the psk_identity.
@@ -124,14 +124,14 @@ where
     }
 }
 
-impl<S, L> Held<S, L> {
+impl<S, L> ClientKeyExchangeGate<S, L> {
     /// Keeps no alert from now on, for the handshake has succeeded.
     pub fn finished(&mut self) {
         self.asked = None;
     }
 }
 
-impl<S: AsyncWrite + Unpin, L> Held<S, L> {
+impl<S: AsyncWrite + Unpin, L> ClientKeyExchangeGate<S, L> {
     /// Sends the alert that was kept, if one was, when it is time.
     pub async fn send_alert(&mut self) {
         if let Some(asked) = self.asked.take()
@@ -197,10 +197,10 @@ fn identity(messages: &[u8]) -> Seen<'_> {
     }
 }
 
-impl<S, L> AsyncRead for Held<S, L>
+impl<S, L> AsyncRead for ClientKeyExchangeGate<S, L>
 where
     S: AsyncRead + Unpin,
-    L: FnOnce(&[u8]) -> Answering + Unpin,
+    L: FnOnce(&[u8]) -> LookupFuture + Unpin,
 {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -245,7 +245,7 @@ where
     }
 }
 
-impl<S, L> AsyncWrite for Held<S, L>
+impl<S, L> AsyncWrite for ClientKeyExchangeGate<S, L>
 where
     S: AsyncWrite + Unpin,
     L: Unpin,
@@ -276,5 +276,5 @@ where
 }
 
 #[cfg(test)]
-#[path = "held_tests.rs"]
+#[path = "client_key_exchange_gate_tests.rs"]
 mod tests;

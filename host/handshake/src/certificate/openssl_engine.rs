@@ -14,7 +14,7 @@ use saegis_certificate::{KeyKind, MAX_CHAIN, OwnCertificate, Rejection, Trust};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
-use super::Agreed;
+use super::agreed::Agreed;
 use super::mapping::{Evidence, Gate, Slot};
 use crate::accepted::{EngineError, export, openssl_server};
 use crate::psk;

@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream that gives what was read of it once more.
-pub struct Rewound<S> {
+pub struct PrefixedStream<S> {
     socket: S,
     first: Vec<u8>,
     read: usize,
 }
 
-impl<S> Rewound<S> {
+impl<S> PrefixedStream<S> {
     /// A stream that gives `first` before what comes from the socket.
     #[must_use]
     pub fn new(socket: S, first: Vec<u8>) -> Self {
@@ -21,7 +21,7 @@ impl<S> Rewound<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -43,7 +43,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

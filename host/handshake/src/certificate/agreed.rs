@@ -1,0 +1,11 @@
+//! The result of a handshake with certificates.
+
+use saegis_onem2m::exported::Exported;
+
+/// What an engine tells of a finished handshake.
+pub(super) struct Agreed<S> {
+    pub(super) stream: std::pin::Pin<Box<dyn crate::TlsStream<S>>>,
+    pub(super) protocol: &'static str,
+    pub(super) suite: String,
+    pub(super) exported: Option<Exported>,
+}

@@ -113,12 +113,12 @@ pub use data::document::Document;
 pub use data::fault::{Fault, Faults};
 pub use data::files::{read_file, read_private_key};
 pub use data::service_subscription::{NoNode, Rule, Subscription};
-pub use data::shown::{Shown, steers};
+pub use data::shown::{Shown, needs_escape};
 pub use data::table::Table;
-pub use data::text::of as text_of;
+pub use data::text::decode;
 pub use decision::answer::{Answer, Difference};
 pub use decision::question::{NoQuestion, Question};
-pub use decision::record::{Again, Decision, Recorder};
+pub use decision::record::{Decision, Recorder, ReplayOutcome};
 pub use decision::shadow::ShadowSummary;
 pub use generation::certificates::Certificates;
 pub use generation::expiry::{Expiry, ExpiryKind};
@@ -126,8 +126,8 @@ pub use generation::generation::{Generation, ModuleSummary, TableSummary};
 pub use generation::settings::{Changes, ConfigurationFile, Settings};
 pub use host::key_value::Stores;
 pub use host::maf_keys::{Known, MafKey, MafKeys};
-pub use host::outgoing_http::Canned;
-pub use module::artifact_source::{Artifacts, KeptArtifact, KeptFile};
+pub use host::outgoing_http::CannedResponse;
+pub use module::artifact_source::{ArtifactSource, StoredArtifact, StoredFile};
 pub use module::capability::Capability;
 pub use module::contract::{CONTRACT, is_our_contract};
 pub use module::grants::{ConfigValues, Grants, OutgoingHttp};
@@ -138,9 +138,9 @@ pub use module::signature::{
     BadSignature, KeyId, NoPublicKey, Required, Signed, TrustedKey, look_at_signature,
     signature_file,
 };
-pub use module_harness::{LoneModule, Surroundings};
+pub use module_harness::{ModuleHarness, TestContext};
 pub use policy::{Policy, Reload, ReloadCause};
 pub use sandbox::limits::Limits;
 pub use sandbox::meter::Used;
-pub use sandbox::observer::{Compared, Comparison, Decided, Observer, Outcome};
+pub use sandbox::observer::{Comparison, CompletedCall, CompletedComparison, Observer, Outcome};
 pub use watcher::{Watcher, watch};

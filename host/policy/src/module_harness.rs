@@ -13,12 +13,12 @@ use crate::data::files;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
 use crate::decision::shadows::Shadows;
-use crate::generation::generation::{Generation, Present};
-use crate::host::capabilities::Io;
+use crate::generation::generation::{Generation, PresentFiles};
+use crate::host::capabilities::IoCapabilities;
 use crate::host::config::Values;
 use crate::host::key_value::Stores;
 use crate::host::maf_keys::MafKeys;
-use crate::host::outgoing_http::{Canned, Outgoing};
+use crate::host::outgoing_http::{CannedResponse, Outgoing};
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
 use crate::module::hook::Hook;
@@ -26,24 +26,24 @@ use crate::module::inspect::{Description, Needs};
 use crate::module::manifest::{Manifest, load_manifest};
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
-use crate::sandbox::instance_cache::Kept;
+use crate::sandbox::instance_cache::InstanceCache;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::{Meter, Used};
 use crate::sandbox::module::Module;
 
 /// A module by itself.
-pub struct LoneModule {
+pub struct ModuleHarness {
     sandbox: Sandbox,
     module: Arc<Module>,
     meter: Arc<Meter>,
     has_manifest: bool,
     /// Instances that are kept for further calls, where somebody wants to know what that saves.
-    kept: Option<Arc<Kept>>,
+    instances: Option<Arc<InstanceCache>>,
 }
 
 /// What a module is asked over.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct TestContext {
     /// Policy tables, by name.
     pub tables: BTreeMap<String, Arc<Table>>,
     /// Policy files, by name; the module sees those that its manifest lists.
@@ -61,7 +61,7 @@ pub struct Surroundings {
     /// What the module reads with `config`, by name.
     pub config: BTreeMap<String, String>,
     /// What its HTTP requests are answered; others are refused, and none is sent.
-    pub http: Vec<Canned>,
+    pub http: Vec<CannedResponse>,
     /// What is in its store, which is in memory.
     pub key_value: BTreeMap<String, String>,
     /// What fits into it, in bytes.
@@ -72,7 +72,7 @@ pub struct Surroundings {
     pub limits: Limits,
 }
 
-impl LoneModule {
+impl ModuleHarness {
     /// Loads a module with the manifest beside it. Where there is none, it is granted what it
     /// imports.
     ///
@@ -95,7 +95,7 @@ impl LoneModule {
             .map_err(|f| Faults(vec![f]))?;
         module.try_start(&sandbox).await.map_err(|e| fault(format!("can't be started: {e}")))?;
         meter.take();
-        Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest, kept: None })
+        Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest, instances: None })
     }
 
     /// The hooks that it exports.
@@ -117,18 +117,21 @@ impl LoneModule {
     }
 
     /// Has further calls made of instances that are kept, as with `reuse`; those before are gone.
-    pub fn keep_instances(&mut self) {
-        self.kept = Some(Arc::new(Kept::new(u32::MAX)));
+    pub fn reuse_instances(&mut self) {
+        self.instances = Some(Arc::new(InstanceCache::new(u32::MAX)));
     }
 
     /// A generation that has this module alone, and those surroundings.
     #[must_use]
-    pub fn among(&self, around: Surroundings) -> Generation {
+    pub fn among(&self, around: TestContext) -> Generation {
         let listed = |name: &String| {
             !self.has_manifest || self.module.manifest.files.iter().any(|file| file == name)
         };
         let files = around.files.into_iter().filter(|(name, _)| listed(name)).collect();
-        let mut io = Io { config: Some(Values::given(&around.config)), ..Io::default() };
+        let mut io = IoCapabilities {
+            config: Some(Values::given(&around.config)),
+            ..IoCapabilities::default()
+        };
         if self.module.waits() {
             let store = Stores::in_memory().of(&self.module.name, around.quota);
             store.fill(around.key_value);
@@ -137,15 +140,15 @@ impl LoneModule {
         }
         Generation {
             number: 1,
-            modules: vec![Installed::alone(self.module.clone(), files, io, self.kept.clone())],
-            kept: Vec::new(),
+            modules: vec![Installed::alone(self.module.clone(), files, io, self.instances.clone())],
+            replaced: Vec::new(),
             shadows: Shadows::none(),
             artifacts: Vec::new(),
             recorder: None,
             tables: Arc::new(around.tables),
             table_digests: BTreeMap::new(),
             exposed: Vec::new(),
-            present: Present::default(),
+            present: PresentFiles::default(),
             missed: Vec::new(),
             subscription: around.subscription,
             subscription_digest: None,

@@ -7,10 +7,10 @@ use arc_swap::ArcSwap;
 
 use crate::data::disk::{DiskState, DiskThreads, Urgency};
 use crate::data::fault::{Fault, Faults};
-use crate::decision::shadow_queue::Queue;
-use crate::generation::builder::{self as build, Mode};
+use crate::decision::shadow_queue::ShadowQueue;
+use crate::generation::builder::{self, Mode};
 use crate::generation::generation::Generation;
-use crate::generation::oci_artifacts as artifact;
+use crate::generation::oci_artifacts;
 use crate::generation::settings::Settings;
 use crate::sandbox::engine::Sandbox;
 
@@ -45,7 +45,7 @@ pub struct Policy {
     settings: Settings,
     sandbox: Arc<Sandbox>,
     /// Where decisions wait for shadows.
-    queue: Queue,
+    queue: ShadowQueue,
     threads: DiskThreads,
     current: ArcSwap<Generation>,
     on_disk: Mutex<OnDisk>,
@@ -77,11 +77,11 @@ impl Policy {
         .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
         let threads = DiskThreads::new(settings.limits.load_time);
-        artifact::obtain(&settings, &threads, Urgency::Operator).await;
-        let queue = Queue::start();
+        oci_artifacts::obtain(&settings, &threads, Urgency::Operator).await;
+        let queue = ShadowQueue::start();
         // There is no file that an earlier generation had.
         let mode = Mode { urgency: Urgency::Operator, accept_removals: true };
-        let first = build::build(&settings, &sandbox, &queue, &threads, None, mode).await;
+        let first = builder::build(&settings, &sandbox, &queue, &threads, None, mode).await;
         Ok(Self {
             settings,
             sandbox,
@@ -135,12 +135,12 @@ impl Policy {
     /// Sees to it that what the next generation wants of registries is kept here, as far as it can
     /// be had. That can take a while, and may be given up at any time.
     pub async fn obtain(&self, cause: ReloadCause) {
-        artifact::obtain(&self.settings, &self.threads, cause.urgency()).await;
+        oci_artifacts::obtain(&self.settings, &self.threads, cause.urgency()).await;
     }
 
     /// Has artifacts thrown away that nothing has needed for long. To be called now and then.
     pub async fn tidy(&self) {
-        artifact::tidy(&self.settings, &self.threads, &self.current()).await;
+        oci_artifacts::tidy(&self.settings, &self.threads, &self.current()).await;
     }
 
     /// Builds the next generation from what is on disk now, and puts it in force if it is good. What
@@ -158,20 +158,23 @@ impl Policy {
         let accept_removals = cause == ReloadCause::AcceptedRemovals;
         let mode = Mode { urgency: cause.urgency(), accept_removals };
         let Self { settings, sandbox, queue, threads, .. } = self;
-        let found = build::build(settings, sandbox, queue, threads, Some(&last), mode).await;
+        let found = builder::build(settings, sandbox, queue, threads, Some(&last), mode).await;
         let reload = match found.generation {
             Err(faults) => Reload::Refused(faults),
             // What is missed has been carried over, and nothing else has changed.
-            Ok(next) if build::same(&next, &last) && !next.missed.is_empty() => {
+            Ok(next) if builder::same(&next, &last) && !next.missed.is_empty() => {
                 Reload::Refused(Faults(next.missed))
             }
-            Ok(next) if build::same(&next, &last) => {
+            Ok(next) if builder::same(&next, &last) => {
                 Reload::Unchanged { recovered: matches!(before, DiskState::Refused { .. }) }
             }
             Ok(next) => {
                 let next = Arc::new(next);
                 // Their slots are the next generation's.
-                last.modules.iter().filter_map(|i| i.kept.as_ref()).for_each(|kept| kept.end());
+                last.modules
+                    .iter()
+                    .filter_map(|i| i.instances.as_ref())
+                    .for_each(|instances| instances.end());
                 self.current.store(next.clone());
                 Reload::InForce(next)
             }

@@ -26,7 +26,7 @@ pub fn policy(generation: &Generation) -> Vec<String> {
         };
         lines.push(format!("  shadow      {}{replaces}: {what}", shadow.name));
     }
-    for name in generation.kept() {
+    for name in generation.replaced() {
         lines.push(format!("  kept        {name}"));
     }
     for table in generation.tables() {

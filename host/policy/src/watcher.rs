@@ -15,13 +15,13 @@ use crate::policy::{Policy, Reload, ReloadCause};
 
 /// How long after the last change a reload starts: several files that are written together make
 /// one generation, and a file that is being written is not read half.
-const QUIET: Duration = Duration::from_millis(40);
+const SETTLE_TIME: Duration = Duration::from_millis(40);
 /// How long changes that go on can put a reload off.
-const PATIENCE: Duration = Duration::from_millis(400);
+const MAX_SETTLE_TIME: Duration = Duration::from_millis(400);
 
 /// How often the folders are looked at, whether the watch tells of a change or not: a watch can
 /// lose its folder, and what was refused for want of something may do now.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Keeps the watch alive; dropping it ends the watch.
 pub struct Watcher {
@@ -107,7 +107,7 @@ impl Folders {
     }
 
     fn complain(&mut self, error: &notify::Error) {
-        self.next_try = Instant::now() + TRY_WATCH_EVERY;
+        self.next_try = Instant::now() + WATCH_RETRY_INTERVAL;
         if std::mem::replace(&mut self.complained, true) {
             return;
         }
@@ -122,7 +122,7 @@ impl Folders {
             }
             _ => "",
         };
-        let seconds = LOOK_EVERY.as_secs();
+        let seconds = POLL_INTERVAL.as_secs();
         tracing::warn!(
             event = "policy.watch-failed",
             "changes of policy files are not told by the system ({error}), so the folders are looked \
@@ -135,7 +135,7 @@ impl Folders {
 const EMFILE: i32 = 24;
 
 /// How often a watch is asked for again that could not be had.
-const TRY_WATCH_EVERY: Duration = Duration::from_secs(60);
+const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Tells `changed` of what the system tells.
 fn handler(changed: mpsc::Sender<()>) -> impl Fn(notify::Result<notify::Event>) {
@@ -164,18 +164,18 @@ async fn reload_on(
 ) {
     // What changed between the first generation and the watch is not missed.
     let mut seen = look(&policy, &folders).await;
-    let mut told = true;
+    let mut changed = true;
     loop {
-        if !told {
-            told = match timeout(LOOK_EVERY, changes.recv()).await {
+        if !changed {
+            changed = match timeout(POLL_INTERVAL, changes.recv()).await {
                 Ok(Some(())) => true,
                 Ok(None) => return,
                 Err(_) => false,
             };
         }
-        if told {
-            let latest = Instant::now() + PATIENCE;
-            let quiet = || (Instant::now() + QUIET).min(latest);
+        if changed {
+            let latest = Instant::now() + MAX_SETTLE_TIME;
+            let quiet = || (Instant::now() + SETTLE_TIME).min(latest);
             while let Ok(Some(())) = timeout_at(quiet(), changes.recv()).await {
                 if Instant::now() >= latest {
                     break;
@@ -188,19 +188,19 @@ async fn reload_on(
             DiskState::Refused { faults, .. } => Some(faults),
             DiskState::InForce | DiskState::Loading { .. } => None,
         };
-        let cause = if told { ReloadCause::Change } else { ReloadCause::Routine };
+        let cause = if changed { ReloadCause::Change } else { ReloadCause::Routine };
         // Where nothing can be seen, whoever loads it says why not.
-        if !told && refused.is_none() && now.is_some() && seen == now {
+        if !changed && refused.is_none() && now.is_some() && seen == now {
             continue;
         }
         seen = now;
         // What changes while a registry is waited for is not to wait for it: it may be the very
         // change that does without.
-        told = tokio::select! {
+        changed = tokio::select! {
             () = policy.obtain(cause) => false,
             change = changes.recv() => change.is_some(),
         };
-        if told {
+        if changed {
             continue;
         }
         let configuration = policy.configuration_changed();

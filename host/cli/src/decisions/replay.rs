@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use saegis_onem2m::timestamp;
 use saegis_policy::{
-    Again, Answer, Decision, Fault, Faults, Generation, Known, MafKeys, NoQuestion,
+    Answer, Decision, Fault, Faults, Generation, Known, MafKeys, NoQuestion, ReplayOutcome,
 };
 
 use super::reader::Line;
@@ -22,9 +22,9 @@ use saegis_gateway::config::Config;
 /// When a recording can't be read.
 pub async fn against_record(reading: Reading, with: &Generation) -> Result<Report, Faults> {
     replay(reading, async |decision: &Decision, at| {
-        Ok(match with.ask_again(&decision.question, at).await? {
-            Again::Answered(answer) => Some((decision.answer.clone(), answer)),
-            Again::NeedsOthers => None,
+        Ok(match with.replay(&decision.question, at).await? {
+            ReplayOutcome::Answered(answer) => Some((decision.answer.clone(), answer)),
+            ReplayOutcome::NeedsExternal => None,
         })
     })
     .await
@@ -40,11 +40,13 @@ pub async fn against_policy(
     with: &Generation,
 ) -> Result<Report, Faults> {
     replay(reading, async |decision: &Decision, at| {
-        let before = without.ask_again(&decision.question, at).await?;
-        let after = with.ask_again(&decision.question, at).await?;
+        let before = without.replay(&decision.question, at).await?;
+        let after = with.replay(&decision.question, at).await?;
         Ok(match (before, after) {
-            (Again::Answered(before), Again::Answered(after)) => Some((before, after)),
-            (Again::NeedsOthers, _) | (_, Again::NeedsOthers) => None,
+            (ReplayOutcome::Answered(before), ReplayOutcome::Answered(after)) => {
+                Some((before, after))
+            }
+            (ReplayOutcome::NeedsExternal, _) | (_, ReplayOutcome::NeedsExternal) => None,
         })
     })
     .await

@@ -169,7 +169,9 @@ fn may(way: Way, name: &str, now: &Generation, folder: &Path) -> Result<(), Roll
         Way::RollBack if in_force => Ok(()),
         Way::Promote if in_force => Err(RolloutError::InForce(name.into())),
         Way::RollBack if is_shadow => Err(RolloutError::IsShadow(name.into())),
-        _ if now.kept().iter().any(|kept| kept == name) => Err(RolloutError::Former(name.into())),
+        _ if now.replaced().iter().any(|replaced| replaced == name) => {
+            Err(RolloutError::Former(name.into()))
+        }
         _ => {
             let names: Vec<_> = shadows.into_iter().map(|shadow| shadow.name).collect();
             let shadows = if names.is_empty() { "none".into() } else { names.join(", ") };
@@ -183,7 +185,7 @@ fn may_roll_back(name: &str, text: &str, now: &Generation) -> Result<(), Rollout
         return Err(RolloutError::NotPromoted(name.into()));
     }
     match manifest::entry(text, "replaces") {
-        Some(former) if !now.kept().contains(&former) => {
+        Some(former) if !now.replaced().contains(&former) => {
             Err(RolloutError::FormerGone { name: name.into(), former })
         }
         _ => Ok(()),

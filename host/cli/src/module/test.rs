@@ -8,7 +8,7 @@ mod question;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use saegis_policy::{Document, Faults, Limits, LoneModule, Used};
+use saegis_policy::{Document, Faults, Limits, ModuleHarness, Used};
 use serde_json::json;
 
 use super::error::ModuleError;
@@ -48,13 +48,14 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         .map(|case| question::bounds([file.limits, case.limits], &defaults).memory);
     let memory = bounds.max().unwrap_or(defaults.memory).max(defaults.memory);
     let questions = questions(&args.cases, &text, &file, &defaults)?;
-    let mut module = LoneModule::load(&args.file, &Limits { memory, ..defaults.clone() }).await?;
+    let mut module =
+        ModuleHarness::load(&args.file, &Limits { memory, ..defaults.clone() }).await?;
     missing_hooks(args, &text, &file, &module, &questions)?;
 
     let mut results = Vec::new();
     for (question, case) in questions.iter().zip(&file.cases) {
         if args.kept {
-            module.keep_instances();
+            module.reuse_instances();
         }
         results.push(try_case(&module, question, case, args.runs).await);
     }
@@ -109,7 +110,7 @@ impl Tried {
 }
 
 async fn try_case(
-    module: &LoneModule,
+    module: &ModuleHarness,
     question: &question::Question,
     case: &cases::Case,
     runs: u32,
@@ -160,7 +161,7 @@ fn missing_hooks(
     args: &Args,
     text: &str,
     file: &cases::File,
-    module: &LoneModule,
+    module: &ModuleHarness,
     questions: &[question::Question],
 ) -> Result<(), Faults> {
     let hooks = module.hooks();

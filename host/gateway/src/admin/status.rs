@@ -92,7 +92,7 @@ pub fn as_json(generation: &Generation) -> Value {
         "rules": generation.rules(),
         "certificates": certificates,
         "modules": modules.collect::<Vec<_>>(),
-        "kept": generation.kept(),
+        "kept": generation.replaced(),
         "shadows": shadows.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
     })

@@ -7,8 +7,8 @@ use std::time::Duration;
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::check_fqdn;
 use saegis_policy::{
-    Artifacts, Changes, ConfigurationFile, Document, Fault, Faults, Limits, Observer, Settings,
-    Stores,
+    ArtifactSource, Changes, ConfigurationFile, Document, Fault, Faults, Limits, Observer,
+    Settings, Stores,
 };
 use serde::de::DeserializeOwned;
 use tracing_subscriber::EnvFilter;
@@ -17,7 +17,7 @@ use super::renamed;
 use super::sections::RuleSource;
 use super::server_config::Config;
 use crate::config::maf_file::MafConfig;
-use crate::config::oci_registry::Keeper;
+use crate::config::oci_registry::ArtifactFetcher;
 use crate::session::response_memory;
 use saegis_onem2m::cse::CseKind;
 
@@ -54,7 +54,7 @@ fn text(file: &Path) -> Result<String, Faults> {
         return Err(fault(format!("is larger than {} bytes", ConfigurationFile::MAX_SIZE)));
     }
     let bytes = std::fs::read(file).map_err(|e| fault(format!("can't be read: {e}")))?;
-    let text = saegis_policy::text_of(file, &bytes).map_err(|fault| Faults(vec![fault]))?;
+    let text = saegis_policy::decode(file, &bytes).map_err(|fault| Faults(vec![fault]))?;
     Ok(text.into())
 }
 
@@ -281,8 +281,9 @@ impl Config {
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
             signatures: self.modules.require_signature.as_ref().map(|keys| keys.required()),
-            artifacts: (!self.artifacts.registry.is_empty())
-                .then(|| Arc::new(Keeper::new(&self.artifacts)) as Arc<dyn Artifacts>),
+            artifacts: (!self.artifacts.registry.is_empty()).then(|| {
+                Arc::new(ArtifactFetcher::new(&self.artifacts)) as Arc<dyn ArtifactSource>
+            }),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
             in_cse: match self.cse.kind {

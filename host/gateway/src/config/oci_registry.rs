@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use saegis_oci::{Bounds, Credentials, Reference, Registry, Store};
-use saegis_policy::{KeptArtifact, KeptFile, Limits};
+use saegis_policy::{Limits, StoredArtifact, StoredFile};
 use serde::Deserialize;
 
 /// How long a registry that did not do is not asked again: a generation that wants something of it
 /// is tried every few seconds.
-const BREATHER: Duration = Duration::from_secs(10);
+const REGISTRY_BACKOFF: Duration = Duration::from_secs(10);
 /// How many failures are remembered; there are no more artifacts than files name.
 const MAX_FAILURES: usize = 256;
 /// How long is kept what nothing names any more: who goes back to it need not ask a registry.
@@ -91,14 +91,14 @@ impl Artifacts {
 }
 
 /// Fetches and keeps artifacts.
-pub struct Keeper {
+pub struct ArtifactFetcher {
     config: Artifacts,
     store: Store,
     /// Why artifacts could not be fetched, and when that was.
     failed: Mutex<HashMap<String, (Instant, String)>>,
 }
 
-impl Keeper {
+impl ArtifactFetcher {
     /// Has asked nobody yet.
     pub fn new(config: &Artifacts) -> Self {
         let store = Store::new(config.store.clone());
@@ -109,7 +109,7 @@ impl Keeper {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
 
-    async fn fetch(&self, source: &str) -> Result<(), String> {
+    async fn pull(&self, source: &str) -> Result<(), String> {
         let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
         let host = &reference.registry;
         let at = self.config.registry.iter().find(|at| at.host == *host).ok_or_else(|| {
@@ -144,13 +144,13 @@ impl Keeper {
     }
 }
 
-impl saegis_policy::Artifacts for Keeper {
-    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+impl saegis_policy::ArtifactSource for ArtifactFetcher {
+    fn fetch(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            if self.failure(&source).is_some_and(|(at, _)| at.elapsed() < BREATHER) {
+            if self.failure(&source).is_some_and(|(at, _)| at.elapsed() < REGISTRY_BACKOFF) {
                 return;
             }
-            let fetched = self.fetch(&source).await;
+            let fetched = self.pull(&source).await;
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             match fetched {
                 Ok(()) => drop(failed.remove(&source)),
@@ -164,23 +164,23 @@ impl saegis_policy::Artifacts for Keeper {
         })
     }
 
-    fn kept(&self, source: &str) -> Result<KeptArtifact, String> {
+    fn stored(&self, source: &str) -> Result<StoredArtifact, String> {
         let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
         let artifact = self.store.find(&reference).map_err(|e| format!("{source} {e}"))?;
         let artifact = artifact.ok_or_else(|| match self.failure(source) {
             Some((_, why)) => why,
             None => format!("{source} is not here yet"),
         })?;
-        let files = artifact.files.into_iter().map(|file| KeptFile {
+        let files = artifact.files.into_iter().map(|file| StoredFile {
             path: self.store.path(&file.digest),
             title: file.title,
             media_type: file.media_type,
             digest: file.digest.0,
         });
-        Ok(KeptArtifact { kind: artifact.kind, files: files.collect() })
+        Ok(StoredArtifact { kind: artifact.kind, files: files.collect() })
     }
 
-    fn tidy(&self, in_use: &[String]) {
+    fn remove_unused(&self, in_use: &[String]) {
         // What is no reference names nothing that is kept.
         let in_use: Vec<Reference> = in_use.iter().filter_map(|s| s.parse().ok()).collect();
         let Some(before) = SystemTime::now().checked_sub(KEPT_UNUSED) else { return };

@@ -79,11 +79,11 @@ struct Writes {
 }
 
 impl Recorder for Writes {
-    fn takes(&self) -> bool {
+    fn is_due(&self) -> bool {
         self.sample >= 1.0 || rand::rng().random::<f64>() < self.sample
     }
 
-    fn take(&self, decision: &Decision) {
+    fn record(&self, decision: &Decision) {
         let line = serde_json::to_vec(decision).ok().filter(|line| line.len() < MAX_LINE);
         let Some(mut line) = line else {
             self.too_long.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use saegis_policy::{Fault, Faults, steers};
+use saegis_policy::{Fault, Faults, needs_escape};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -155,7 +155,7 @@ impl<'a> MakeWriter<'a> for OneLine {
 fn one_line(event: &[u8], colored: bool) -> Cow<'_, [u8]> {
     let text = event.strip_suffix(b"\n").unwrap_or(event);
     let text = String::from_utf8_lossy(text);
-    let forges = |c: char| steers(c) && !(colored && c == '\u{1b}');
+    let forges = |c: char| needs_escape(c) && !(colored && c == '\u{1b}');
     if !text.contains(forges) {
         return Cow::Borrowed(event);
     }

@@ -15,7 +15,9 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::saef::Saef;
-use saegis_policy::{Compared, Decided, Expiry, ExpiryKind, Generation, Observer, Outcome, Policy};
+use saegis_policy::{
+    CompletedCall, CompletedComparison, Expiry, ExpiryKind, Generation, Observer, Outcome, Policy,
+};
 
 use crate::telemetry::decision_log::LostDecisions;
 use crate::telemetry::logging::Written;
@@ -401,7 +403,7 @@ fn seconds(at: SystemTime) -> i64 {
 }
 
 impl Observer for Calls {
-    fn decided(&self, decided: &Decided<'_>) {
+    fn decided(&self, decided: &CompletedCall<'_>) {
         let (module, hook) = (decided.module.to_string(), decided.hook.name());
         if let Outcome::Failed(fault) = decided.outcome {
             let cause = fault.cause();
@@ -412,7 +414,7 @@ impl Observer for Calls {
         let outcome = decided.outcome.name();
         self.decisions.get_or_create(&ByCall { module, hook, outcome }).inc();
     }
-    fn compared(&self, compared: &Compared<'_>) {
+    fn compared(&self, compared: &CompletedComparison<'_>) {
         let (module, hook) = (compared.module.to_string(), compared.hook.name());
         let outcome = compared.comparison.name();
         self.shadows.get_or_create(&ByCall { module, hook, outcome }).inc();

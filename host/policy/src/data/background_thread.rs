@@ -5,13 +5,13 @@ use std::thread;
 /// By how much its thread yields to others. It has about a tenth of a processor that one other keeps busy,
 /// and less beside more, so that a credential that was withdrawn goes even then. To yield every
 /// so often as well (`sched_yield`) would leave it a hundredth.
-const GIVES_WAY: i32 = 10;
+const NICENESS: i32 = 10;
 
 /// Has `work` done by a thread that gives way to those of the requests, and waits for it.
-pub(crate) fn give_way<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+pub(crate) fn run_at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
     thread::scope(|scope| {
         let work = || {
-            yield_to_others();
+            lower_priority();
             work()
         };
         let thread = thread::Builder::new().name("policy-tables".into());
@@ -21,9 +21,9 @@ pub(crate) fn give_way<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Res
 }
 
 /// Drops something that takes long to drop, on a thread that gives way to those of the requests.
-pub(crate) fn drop_aside<T: Send + 'static>(what: T) {
+pub(crate) fn drop_in_background<T: Send + 'static>(what: T) {
     let drop_it = move || {
-        yield_to_others();
+        lower_priority();
         drop(what);
     };
     // Where there is no thread to be had it was dropped here and now.
@@ -31,8 +31,8 @@ pub(crate) fn drop_aside<T: Send + 'static>(what: T) {
 }
 
 /// Of the thread alone, as Linux has it. Where the system refuses, it is as fast as the others.
-fn yield_to_others() {
-    let _ = rustix::process::nice(GIVES_WAY);
+fn lower_priority() {
+    let _ = rustix::process::nice(NICENESS);
 }
 
 #[cfg(test)]
@@ -44,8 +44,8 @@ mod tests {
     #[test]
     fn the_work_gives_way_and_who_waits_for_it_does_not() {
         let before = getpriority_process(None).unwrap();
-        let meanwhile = give_way(|| getpriority_process(None).unwrap()).unwrap();
-        assert_eq!(meanwhile, (before + GIVES_WAY).min(19));
+        let meanwhile = run_at_low_priority(|| getpriority_process(None).unwrap()).unwrap();
+        assert_eq!(meanwhile, (before + NICENESS).min(19));
         assert_eq!(getpriority_process(None).unwrap(), before);
     }
 
@@ -60,9 +60,9 @@ mod tests {
         }
         let before = getpriority_process(None).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
-        drop_aside(Tells(tell));
+        drop_in_background(Tells(tell));
         let (name, niceness) = told.recv().unwrap();
         assert_eq!(name.as_deref(), Some("policy-wipe"));
-        assert_eq!(niceness, (before + GIVES_WAY).min(19));
+        assert_eq!(niceness, (before + NICENESS).min(19));
     }
 }

@@ -35,7 +35,7 @@ pub enum DiskState {
 }
 
 /// How long a load may take before what is on disk counts as behind.
-const LOADING_IS_SLOW: Duration = Duration::from_secs(2);
+const SLOW_LOAD_TIME: Duration = Duration::from_secs(2);
 
 impl DiskState {
     /// Since when what is on disk is newer than what is in force, and how it stands to that; none,
@@ -45,7 +45,7 @@ impl DiskState {
         match self {
             Self::InForce => None,
             Self::Loading { since } => {
-                let is_slow = since.elapsed().is_ok_and(|so_far| so_far >= LOADING_IS_SLOW);
+                let is_slow = since.elapsed().is_ok_and(|so_far| so_far >= SLOW_LOAD_TIME);
                 is_slow.then_some((*since, "is being loaded"))
             }
             Self::Refused { since, .. } => Some((*since, "is refused")),
@@ -56,7 +56,7 @@ impl DiskState {
 /// Maximum number of threads that work on files, those that hang included.
 const MAX_THREADS: usize = 16;
 /// Operations that have taken longer than this are named where time is up.
-const SLOW: Duration = Duration::from_millis(500);
+const SLOW_AFTER: Duration = Duration::from_millis(500);
 
 /// Who wants something of the disk. The less urgent leaves threads to the more urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,9 +131,9 @@ impl DiskThreads {
         let permit = self.permits.clone().try_acquire_owned().map_err(full)?;
         let (answer, result) = oneshot::channel();
         let abandoned = Abandoned(Arc::default());
-        let told = abandoned.clone();
+        let abandoned_by_caller = abandoned.clone();
         let work = move || {
-            let done = work(&told);
+            let done = work(&abandoned_by_caller);
             // Before the answer: whoever has it may want the next thread at once.
             drop(permit);
             // Nobody waits any longer when the time is up or the gateway stops.
@@ -197,7 +197,7 @@ pub(crate) fn under_way<T>(path: &Path, work: impl FnOnce() -> T) -> T {
 /// The files on which something is under way for long, each once.
 fn slow_paths() -> Vec<PathBuf> {
     let all = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-    let slow = all.values().filter(|(_, since)| since.elapsed() >= SLOW);
+    let slow = all.values().filter(|(_, since)| since.elapsed() >= SLOW_AFTER);
     let mut paths: Vec<_> = slow.map(|(path, _)| path.clone()).collect();
     paths.sort();
     paths.dedup();
@@ -268,7 +268,7 @@ mod tests {
     fn the_file_that_is_waited_for_is_named() {
         let path = Path::new("/nowhere/slow.csv");
         under_way(path, || {
-            std::thread::sleep(SLOW);
+            std::thread::sleep(SLOW_AFTER);
             let faults = DiskError::Late(7).faults(Path::new("/nowhere"));
             let of_it = faults.0.iter().find(|fault| fault.file == path);
             assert!(of_it.unwrap().what.starts_with("reading it takes longer than 7 s"));

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::data::disk::under_way;
 use crate::data::fault::Fault;
-use crate::data::shown::steers;
+use crate::data::shown::needs_escape;
 use crate::data::text;
 
 /// SHA-256 of a file.
@@ -32,7 +32,7 @@ pub(crate) struct Source {
 /// Makes sure that no link leads out of the folder: what is put into it by copying is under the
 /// rights of the folder, and what a link leads to is not. A link within the folder will do, for
 /// that is how Kubernetes puts files in place.
-pub(crate) fn stays_in(folder: &Path, path: &Path) -> Result<(), Fault> {
+pub(crate) fn check_within(folder: &Path, path: &Path) -> Result<(), Fault> {
     let real = |path: &Path| match under_way(path, || path.canonicalize()) {
         Ok(real) => Ok(Some(real)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -67,7 +67,7 @@ pub(crate) fn read_text_if_there(path: &Path, limit: u64) -> Result<Option<Strin
 }
 
 fn text_of(path: &Path, source: Source) -> Result<String, Fault> {
-    text::of(path, &source.bytes).map(Into::into)
+    text::decode(path, &source.bytes).map(Into::into)
 }
 
 /// Reads a file with a private key, which not every user of the machine may be able to read.
@@ -184,9 +184,9 @@ pub(crate) fn list(
         if path.extension().is_some_and(|e| e == extension) && !stem.starts_with('.') {
             if stem.is_empty() {
                 faults.push(Fault::of(&path, "the file's name is not UTF-8"));
-            } else if stem.contains(steers) {
+            } else if stem.contains(needs_escape) {
                 // It is a name in logs, metrics and answers.
-                let what = "the file's name has a character that begins a line or steers a terminal; \
+                let what = "the file's name has a character that begins a line or needs_escape a terminal; \
                             rename it";
                 faults.push(Fault::of(&path, what));
             } else {

@@ -19,9 +19,9 @@ use crate::data::fault::Fault;
 pub const FILE: &str = "service-subscription.toml";
 
 /// Rules that a look-up gives at the most. Each of them allows what was asked, so one would do.
-const MOST_FOUND: usize = 8;
+const MAX_FOUND_RULES: usize = 8;
 /// Entries of a list of a rule, and the length of one, in bytes: what a module can hold.
-const MOST_ENTRIES: usize = 64;
+const MAX_LIST_ENTRIES: usize = 64;
 const MAX_ENTRY: usize = 256;
 
 /// A rule: with these credentials, AEs with these AE-IDs may register under these App-IDs. An empty
@@ -165,8 +165,9 @@ impl Subscription {
                 document.add_fault_of(&rule.name, "is the name of another rule too");
             }
             for list in rule.lists() {
-                if let Some(entry) = list.get(MOST_ENTRIES) {
-                    let what = format!("is one entry more than a list may have ({MOST_ENTRIES})");
+                if let Some(entry) = list.get(MAX_LIST_ENTRIES) {
+                    let what =
+                        format!("is one entry more than a list may have ({MAX_LIST_ENTRIES})");
                     document.add_fault_of(entry, &what);
                 }
                 for entry in list.iter().filter(|e| e.get_ref().len() > MAX_ENTRY) {
@@ -286,7 +287,7 @@ impl Subscription {
             let known = || found.iter().any(|f| std::ptr::eq(*f, rule));
             if rule.allows(credential_id, app_id, from) && !known() {
                 found.push(rule);
-                if found.len() >= MOST_FOUND {
+                if found.len() >= MAX_FOUND_RULES {
                     break;
                 }
             }

@@ -117,8 +117,8 @@ fn the_index_finds_what_a_walk_finds() {
         let subscription = Subscription::of(Some(rules));
         let found = subscription.find(&credential, &app, from).unwrap();
         let mut found: Vec<_> = found.into_iter().cloned().collect();
-        prop_assert_eq!(found.len(), walk.len().min(MOST_FOUND));
-        if walk.len() <= MOST_FOUND {
+        prop_assert_eq!(found.len(), walk.len().min(MAX_FOUND_RULES));
+        if walk.len() <= MAX_FOUND_RULES {
             walk.sort_by(|a, b| a.name.cmp(&b.name));
             found.sort_by(|a, b| a.name.cmp(&b.name));
             prop_assert_eq!(found, walk);

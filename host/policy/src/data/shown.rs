@@ -15,7 +15,7 @@ impl fmt::Display for Shown<'_> {
             for c in chunk.valid().chars() {
                 match c {
                     '\\' => f.write_str("\\\\")?,
-                    c if steers(c) => write!(f, "{}", c.escape_default())?,
+                    c if needs_escape(c) => write!(f, "{}", c.escape_default())?,
                     c => f.write_char(c)?,
                 }
             }
@@ -29,7 +29,7 @@ impl fmt::Display for Shown<'_> {
 
 /// Whether a character can begin a line, steer a terminal or turn the order of what is shown.
 #[must_use]
-pub fn steers(c: char) -> bool {
+pub fn needs_escape(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

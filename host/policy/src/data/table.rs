@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use saegis_onem2m::credential::PresharedKey;
 
-use crate::data::background_thread::drop_aside;
+use crate::data::background_thread::drop_in_background;
 use arena::Arena;
 use column::{Column, Kind};
 
@@ -182,13 +182,19 @@ impl Table {
 
 /// From how many bytes on a table takes so long to wipe that it would hold up whoever had it last, which may
 /// be a request.
-const LARGE: usize = 1 << 20;
+const BACKGROUND_DROP_SIZE: usize = 1 << 20;
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if self.memory() > LARGE {
+        if self.memory() > BACKGROUND_DROP_SIZE {
             let Self { cells, ends, index, ae_ids, listed, .. } = self;
-            drop_aside((take(cells), take(ends), take(index), ae_ids.take(), listed.take()));
+            drop_in_background((
+                take(cells),
+                take(ends),
+                take(index),
+                ae_ids.take(),
+                listed.take(),
+            ));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::data::fault::Fault;
-use crate::data::shown::steers;
+use crate::data::shown::needs_escape;
 
 /// Maximum length of a line from a module, in bytes.
 const MAX_LINE: usize = 512;
@@ -28,7 +28,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// When they are no UTF-8, or have line ends that are none here.
-pub fn of<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, Fault> {
+pub fn decode<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, Fault> {
     check(bytes).map_err(|what| Fault::of(file, what))?;
     let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     std::str::from_utf8(text).map_err(|_| Fault::of(file, "is not UTF-8"))
@@ -42,7 +42,7 @@ pub(crate) fn printable(text: &str) -> String {
             out.push('…');
             break;
         }
-        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if needs_escape(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }

@@ -19,13 +19,13 @@ use crate::host::maf_keys::{Known, MafKeys};
 use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
-use crate::sandbox::invocation::View;
+use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
 /// What modules of a generation are asked with.
 #[derive(Clone)]
-pub(crate) struct Means {
+pub(crate) struct ChainContext {
     pub sandbox: Arc<Sandbox>,
     pub tables: Arc<Tables>,
     pub subscription: Option<Arc<Subscription>>,
@@ -77,28 +77,28 @@ impl Trace {
 }
 
 /// What a chain came to.
-pub(crate) enum Came {
+pub(crate) enum ChainOutcome {
     /// The module that had the last word before has it again.
-    AsBefore,
+    Unchanged,
     /// This, with the key of the credential that was found.
     To(Answer, Option<PresharedKey>),
     /// Somebody outside would have to be asked: a MAF for a key, or whomever a module with I/O asks.
-    NeedsOthers,
+    NeedsExternal,
 }
 
 /// Asks a chain. What its modules said before they are not asked again.
-pub(crate) async fn ask(
+pub(crate) async fn evaluate(
     chain: impl Iterator<Item = &Installed>,
-    means: &Means,
+    context: &ChainContext,
     asked: &Asked,
     at: SystemTime,
     before: &Trace,
-) -> Came {
+) -> ChainOutcome {
     let hook = asked.hook();
-    let at_hand = means.maf_keys.clone().map(AtHand::of);
-    let maf_keys = at_hand.clone().map(|keys| keys as Arc<dyn MafKeys>);
+    let cached_keys = context.maf_keys.clone().map(CachedKeys::of);
+    let maf_keys = cached_keys.clone().map(|keys| keys as Arc<dyn MafKeys>);
     let subscription = match asked.rules() {
-        Rules::OfGeneration => &means.subscription,
+        Rules::OfGeneration => &context.subscription,
         Rules::Given(rules) => rules,
     };
     let mut scope = Scope::Originator;
@@ -112,31 +112,31 @@ pub(crate) async fn ask(
         anybody = true;
         let module = &installed.module;
         if before.has_ended(module) {
-            return Came::AsBefore;
+            return ChainOutcome::Unchanged;
         }
         if let Some(allowance) = before.allowance(module) {
             narrow(allowance);
             continue;
         }
         if module.waits() {
-            return Came::NeedsOthers;
+            return ChainOutcome::NeedsExternal;
         }
-        let view = View {
-            sandbox: &means.sandbox,
-            tables: &means.tables,
+        let view = CallContext {
+            sandbox: &context.sandbox,
+            tables: &context.tables,
             installed,
             subscription,
             maf_keys: &maf_keys,
             caller: Caller::Association,
             beside: Some(at),
         };
-        let said = ask_one(module, &view, asked).await;
-        if at_hand.as_ref().is_some_and(|keys| keys.missed.load(Ordering::Relaxed)) {
-            return Came::NeedsOthers;
+        let module_reply = call_module(module, &view, asked).await;
+        if cached_keys.as_ref().is_some_and(|keys| keys.missed.load(Ordering::Relaxed)) {
+            return ChainOutcome::NeedsExternal;
         }
-        match said {
-            Said::Passed(allowance) => narrow(allowance),
-            Said::Ended(answer, key) => return Came::To(answer, key),
+        match module_reply {
+            ModuleReply::Passed(allowance) => narrow(allowance),
+            ModuleReply::Ended(answer, key) => return ChainOutcome::To(answer, key),
         }
     }
     let answer = match hook {
@@ -150,33 +150,33 @@ pub(crate) async fn ask(
             Answer::Allowed { scope }
         }
     };
-    Came::To(answer, None)
+    ChainOutcome::To(answer, None)
 }
 
 /// What one module says.
-enum Said {
+enum ModuleReply {
     Passed(Allowance),
     Ended(Answer, Option<PresharedKey>),
 }
 
-async fn ask_one(module: &Module, view: &View<'_>, asked: &Asked) -> Said {
+async fn call_module(module: &Module, view: &CallContext<'_>, asked: &Asked) -> ModuleReply {
     let verdict = match asked {
         Asked::Lookup(query) => {
             return match module.lookup(view, query).await {
-                None => Said::Passed(Allowance::Originator),
+                None => ModuleReply::Passed(Allowance::Originator),
                 Some(lookup) => {
                     let answer = Answer::of_lookup(&lookup);
                     let Lookup::Found(credential) = lookup else {
-                        return Said::Ended(answer, None);
+                        return ModuleReply::Ended(answer, None);
                     };
-                    Said::Ended(answer, Some(credential.key))
+                    ModuleReply::Ended(answer, Some(credential.key))
                 }
             };
         }
         Asked::Mapping(query) => {
             return match module.map_certificate(view, query).await {
-                None => Said::Passed(Allowance::Originator),
-                Some(mapping) => Said::Ended(Answer::of_mapping(&mapping), None),
+                None => ModuleReply::Passed(Allowance::Originator),
+                Some(mapping) => ModuleReply::Ended(Answer::of_mapping(&mapping), None),
             };
         }
         Asked::Originator(association, primitive) => {
@@ -189,39 +189,41 @@ async fn ask_one(module: &Module, view: &View<'_>, asked: &Asked) -> Said {
             module.check_key_registration(view, association, registration).await
         }
     };
-    said(module, verdict)
+    module_reply(module, verdict)
 }
 
-fn said(module: &Module, verdict: Result<types::Verdict, ModuleFault>) -> Said {
+fn module_reply(module: &Module, verdict: Result<types::Verdict, ModuleFault>) -> ModuleReply {
     let name = module.name.clone();
     match verdict {
-        Ok(types::Verdict::Allow(types::Scope::Originator)) => Said::Passed(Allowance::Originator),
+        Ok(types::Verdict::Allow(types::Scope::Originator)) => {
+            ModuleReply::Passed(Allowance::Originator)
+        }
         Ok(types::Verdict::Allow(types::Scope::ThisRequest)) => {
-            Said::Passed(Allowance::ThisRequest)
+            ModuleReply::Passed(Allowance::ThisRequest)
         }
         Ok(types::Verdict::Deny(types::Denial { rsc, reason })) => {
-            Said::Ended(Answer::Denied { module: name, rsc, reason: Some(reason) }, None)
+            ModuleReply::Ended(Answer::Denied { module: name, rsc, reason: Some(reason) }, None)
         }
         Err(fault) => {
-            Said::Ended(Answer::Failed { module: name, cause: fault.cause().into() }, None)
+            ModuleReply::Ended(Answer::Failed { module: name, cause: fault.cause().into() }, None)
         }
     }
 }
 
 /// The keys of MAFs that are at hand: no MAF is asked for more.
-struct AtHand {
+struct CachedKeys {
     keys: Arc<dyn MafKeys>,
     /// Whether one was wanted that is not at hand.
     missed: AtomicBool,
 }
 
-impl AtHand {
+impl CachedKeys {
     fn of(keys: Arc<dyn MafKeys>) -> Arc<Self> {
         Arc::new(Self { keys, missed: AtomicBool::new(false) })
     }
 }
 
-impl MafKeys for AtHand {
+impl MafKeys for CachedKeys {
     fn known(&self, maf: &str, relative_key_id: &str) -> Known {
         let known = self.keys.known(maf, relative_key_id);
         if matches!(known, Known::NotYet) {

@@ -40,18 +40,18 @@ impl Decision {
 /// Takes decisions down. It is called on the way of the decision: it must be quick.
 pub trait Recorder: Send + Sync {
     /// Whether the next decision is to be taken down.
-    fn takes(&self) -> bool;
+    fn is_due(&self) -> bool;
 
     /// Takes a decision down.
-    fn take(&self, decision: &Decision);
+    fn record(&self, decision: &Decision);
 }
 
 /// What a recorded question comes to, asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Again {
+pub enum ReplayOutcome {
     /// This answer.
     Answered(Answer),
     /// Somebody outside would have to be asked, and is not: a MAF for a key, or whomever a module with
     /// I/O asks.
-    NeedsOthers,
+    NeedsExternal,
 }

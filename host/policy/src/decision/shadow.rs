@@ -14,15 +14,15 @@ use saegis_onem2m::credential::PresharedKey;
 
 use crate::data::fault::Fault;
 use crate::decision::answer::{Answer, Difference};
-use crate::decision::evaluate::{self as ask, Came, Means, Trace};
+use crate::decision::evaluate::{self, ChainContext, ChainOutcome, Trace};
 use crate::decision::question::{Asked, Question};
-use crate::host::log_rate_limit::LogBudget;
+use crate::host::log_rate_limit::LogRateLimit;
 use crate::module::capability::Capability;
 use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
 use crate::sandbox::module::Module;
-use crate::sandbox::observer::{Compared, Comparison};
+use crate::sandbox::observer::{Comparison, CompletedComparison};
 
 /// A shadow module of a generation.
 pub(crate) struct Shadow {
@@ -30,7 +30,7 @@ pub(crate) struct Shadow {
     /// The chain as it would be with the module in force.
     pub chain: Vec<Installed>,
     pub counts: Arc<Counts>,
-    budget: LogBudget,
+    budget: LogRateLimit,
 }
 
 /// What came of a shadow's comparisons.
@@ -44,7 +44,7 @@ pub(crate) struct Counts {
 
 /// A shadow module that could not be loaded. It changes nothing, and so does that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unloaded {
+pub(crate) struct UnloadedShadow {
     pub name: String,
     pub faults: Vec<Fault>,
 }
@@ -76,7 +76,7 @@ pub struct ShadowSummary {
 
 impl Shadow {
     pub fn new(installed: Installed, chain: Vec<Installed>, counts: Arc<Counts>) -> Self {
-        let budget = LogBudget::new(&installed.module.name);
+        let budget = LogRateLimit::new(&installed.module.name);
         Self { installed, chain, counts, budget }
     }
 
@@ -109,7 +109,11 @@ impl Shadow {
             Comparison::Dropped => &self.counts.dropped,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        sandbox.report_comparison(&Compared { module: &self.module().name, hook, comparison });
+        sandbox.report_comparison(&CompletedComparison {
+            module: &self.module().name,
+            hook,
+            comparison,
+        });
     }
 
     /// Whether it has something to say to a hook.
@@ -118,34 +122,35 @@ impl Shadow {
     }
 
     /// Compares a decision with what it would have been with this one in force.
-    pub async fn compare(&self, job: &Job) {
-        let Job { means, asked, answer, key, at, trace } = job;
+    pub async fn compare(&self, job: &ShadowJob) {
+        let ShadowJob { context, asked, answer, key, at, trace } = job;
         let hook = asked.hook();
         let sees_keys =
             |name: &str| self.chain.iter().any(|i| i.module.name == name && i.module.sees_keys());
-        let comparison = match ask::ask(self.chain.iter(), means, asked, *at, trace).await {
-            Came::AsBefore => Comparison::Agreed,
-            Came::NeedsOthers => Comparison::NotCompared,
-            Came::To(own, own_key) => {
-                let own = own.without_reasons_of(sees_keys);
-                let other_key = key.as_ref().map(PresharedKey::expose)
-                    != own_key.as_ref().map(PresharedKey::expose);
-                if answer.differs(&own) == Difference::Effect {
-                    self.tell(hook, asked, answer, &own.to_string());
-                    Comparison::Disagreed
-                } else if other_key {
-                    self.tell(hook, asked, answer, "found with another key");
-                    Comparison::Disagreed
-                } else {
-                    Comparison::Agreed
+        let comparison =
+            match evaluate::evaluate(self.chain.iter(), context, asked, *at, trace).await {
+                ChainOutcome::Unchanged => Comparison::Agreed,
+                ChainOutcome::NeedsExternal => Comparison::NotCompared,
+                ChainOutcome::To(own, own_key) => {
+                    let own = own.without_reasons_of(sees_keys);
+                    let other_key = key.as_ref().map(PresharedKey::expose)
+                        != own_key.as_ref().map(PresharedKey::expose);
+                    if answer.differs(&own) == Difference::Effect {
+                        self.log_difference(hook, asked, answer, &own.to_string());
+                        Comparison::Disagreed
+                    } else if other_key {
+                        self.log_difference(hook, asked, answer, "found with another key");
+                        Comparison::Disagreed
+                    } else {
+                        Comparison::Agreed
+                    }
                 }
-            }
-        };
-        self.count(&means.sandbox, hook, comparison);
+            };
+        self.count(&context.sandbox, hook, comparison);
     }
 
-    fn tell(&self, hook: Hook, asked: &Asked, in_force: &Answer, shadow: &str) {
-        if !self.budget.has_a_line() {
+    fn log_difference(&self, hook: Hook, asked: &Asked, in_force: &Answer, shadow: &str) {
+        if !self.budget.try_acquire() {
             return;
         }
         let (module, question) = (&*self.module().name, Question::from(asked));
@@ -162,8 +167,8 @@ impl Shadow {
 }
 
 /// A decision that is put to the shadows.
-pub(crate) struct Job {
-    pub means: Means,
+pub(crate) struct ShadowJob {
+    pub context: ChainContext,
     pub asked: Asked,
     pub answer: Answer,
     pub key: Option<PresharedKey>,

@@ -14,36 +14,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::data::decision::{CertificateQuery, KeyRegistration, PskQuery, Registration};
 use crate::decision::question::Asked;
 
-use crate::decision::shadow::{Job, Shadow};
+use crate::decision::shadow::{Shadow, ShadowJob};
 use crate::host::bindings::saegis::policy::types;
 
 /// Decisions that wait for the shadows.
-const MOST_WAITING: usize = 1024;
+const MAX_QUEUED: usize = 1024;
 /// What they may hold, in bytes: an identity and an address can be tens of kilobytes long.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_QUEUED_BYTES: usize = 4 << 20;
 /// What is owed is paid once it is as much as this: a clock of milliseconds can't count less, and most
 /// modules answer in a tenth of one.
-const REST_AFTER: Duration = Duration::from_millis(5);
+const MIN_REST: Duration = Duration::from_millis(5);
 /// How often it is told that decisions are dropped.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where decisions wait for the shadows.
 #[derive(Clone)]
-pub(crate) struct Queue {
-    sender: mpsc::Sender<Waiting>,
+pub(crate) struct ShadowQueue {
+    sender: mpsc::Sender<QueuedJob>,
     /// A permit for each byte that may wait.
-    room: Arc<Semaphore>,
+    bytes_left: Arc<Semaphore>,
     /// When it was told the last time that decisions are dropped.
-    told: Arc<Mutex<Option<Instant>>>,
+    warned_at: Arc<Mutex<Option<Instant>>>,
 }
 
-struct Waiting {
+struct QueuedJob {
     shadows: Arc<[Shadow]>,
-    job: Job,
-    _room: OwnedSemaphorePermit,
+    job: ShadowJob,
+    _bytes: OwnedSemaphorePermit,
 }
 
-impl Queue {
+impl ShadowQueue {
     /// One that takes nothing.
     pub fn none() -> Self {
         Self::with(mpsc::channel(1).0)
@@ -51,39 +51,44 @@ impl Queue {
 
     /// Starts what asks the shadows. It ends with the last generation.
     pub fn start() -> Self {
-        let (sender, waiting) = mpsc::channel(MOST_WAITING);
+        let (sender, waiting) = mpsc::channel(MAX_QUEUED);
         tokio::spawn(ask(waiting));
         Self::with(sender)
     }
 
-    fn with(sender: mpsc::Sender<Waiting>) -> Self {
-        Self { sender, room: Arc::new(Semaphore::new(MOST_BYTES)), told: Arc::default() }
+    fn with(sender: mpsc::Sender<QueuedJob>) -> Self {
+        Self {
+            sender,
+            bytes_left: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
+            warned_at: Arc::default(),
+        }
     }
 
     /// Takes a decision, if there is room for it; it waits for nothing.
-    pub fn put(&self, shadows: Arc<[Shadow]>, job: Job) -> Result<(), Full> {
-        let bytes = u32::try_from(bytes(&job)).map_err(|_| Full)?;
-        let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| Full)?;
-        self.sender.try_send(Waiting { shadows, job, _room: room }).map_err(|_| Full)
+    pub fn put(&self, shadows: Arc<[Shadow]>, job: ShadowJob) -> Result<(), QueueFull> {
+        let bytes = u32::try_from(bytes(&job)).map_err(|_| QueueFull)?;
+        let bytes_left =
+            self.bytes_left.clone().try_acquire_many_owned(bytes).map_err(|_| QueueFull)?;
+        self.sender.try_send(QueuedJob { shadows, job, _bytes: bytes_left }).map_err(|_| QueueFull)
     }
 
     /// Whether it is to be told, once in a while, that decisions are dropped.
-    pub fn is_to_be_told(&self) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = told.is_none_or(|at| at.elapsed() >= TELL_EVERY);
+    pub fn should_warn(&self) -> bool {
+        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL);
         if due {
-            *told = Some(Instant::now());
+            *warned_at = Some(Instant::now());
         }
         due
     }
 }
 
 /// As many decisions wait as may.
-pub(crate) struct Full;
+pub(crate) struct QueueFull;
 
-async fn ask(mut waiting: mpsc::Receiver<Waiting>) {
+async fn ask(mut waiting: mpsc::Receiver<QueuedJob>) {
     let mut owed = Duration::ZERO;
-    while let Some(Waiting { shadows, job, _room }) = waiting.recv().await {
+    while let Some(QueuedJob { shadows, job, _bytes }) = waiting.recv().await {
         let began = Instant::now();
         // A task of its own: whatever became of it, the next one is compared.
         let compared = tokio::spawn(async move {
@@ -94,7 +99,7 @@ async fn ask(mut waiting: mpsc::Receiver<Waiting>) {
         // It can't be cancelled, and if it could, there would be nothing to do about it.
         let _ = compared.await;
         owed += began.elapsed();
-        if owed >= REST_AFTER {
+        if owed >= MIN_REST {
             tokio::time::sleep(owed).await;
             owed = Duration::ZERO;
         }
@@ -102,7 +107,7 @@ async fn ask(mut waiting: mpsc::Receiver<Waiting>) {
 }
 
 /// What a decision that waits holds of memory, and nobody else does.
-fn bytes(job: &Job) -> usize {
+fn bytes(job: &ShadowJob) -> usize {
     let asked = match &job.asked {
         Asked::Lookup(PskQuery { psk_identity, server_name, .. }) => {
             psk_identity.len() + optional(server_name)
@@ -123,7 +128,7 @@ fn bytes(job: &Job) -> usize {
             of_association(association) + targets
         }
     };
-    size_of::<Waiting>() + asked + job.answer.to_string().len()
+    size_of::<QueuedJob>() + asked + job.answer.to_string().len()
 }
 
 fn of_association(association: &types::Association) -> usize {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::decision::shadow::{Counts, Job, Shadow, ShadowSummary, Unloaded};
-use crate::decision::shadow_queue::{Full, Queue};
+use crate::decision::shadow::{Counts, Shadow, ShadowJob, ShadowSummary, UnloadedShadow};
+use crate::decision::shadow_queue::{QueueFull, ShadowQueue};
 use crate::module::hook::Hook;
 use crate::sandbox::module::Module;
 use crate::sandbox::observer::Comparison;
@@ -11,13 +11,13 @@ use crate::sandbox::observer::Comparison;
 /// The shadow modules of a generation.
 pub(crate) struct Shadows {
     pub loaded: Arc<[Shadow]>,
-    pub unloaded: Vec<Unloaded>,
-    pub queue: Queue,
+    pub unloaded: Vec<UnloadedShadow>,
+    pub queue: ShadowQueue,
 }
 
 impl Shadows {
     pub fn none() -> Self {
-        Self { loaded: Arc::from([]), unloaded: Vec::new(), queue: Queue::none() }
+        Self { loaded: Arc::from([]), unloaded: Vec::new(), queue: ShadowQueue::none() }
     }
 
     /// Whether one of them has something to say to a hook.
@@ -26,12 +26,12 @@ impl Shadows {
     }
 
     /// Puts a decision to them. It waits for nothing.
-    pub fn put(&self, job: Job) {
-        let (sandbox, hook) = (job.means.sandbox.clone(), job.asked.hook());
-        let Err(Full) = self.queue.put(self.loaded.clone(), job) else { return };
+    pub fn put(&self, job: ShadowJob) {
+        let (sandbox, hook) = (job.context.sandbox.clone(), job.asked.hook());
+        let Err(QueueFull) = self.queue.put(self.loaded.clone(), job) else { return };
         let of_hook = || self.loaded.iter().filter(|shadow| shadow.concerns(hook));
         of_hook().for_each(|shadow| shadow.count(&sandbox, hook, Comparison::Dropped));
-        if self.queue.is_to_be_told() {
+        if self.queue.should_warn() {
             let names: Vec<_> = of_hook().map(|shadow| &*shadow.module().name).collect();
             let names = names.join(", ");
             tracing::warn!(

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::data::background_thread as aside;
+use crate::data::background_thread::run_at_low_priority;
 use crate::data::disk::{Abandoned, DiskThreads, Urgency};
 use crate::data::fault::{Fault, Faults};
 use crate::data::files::{self, Digest};
-use crate::data::service_subscription::{self as subscription, Subscription};
+use crate::data::service_subscription::{self, Subscription};
 use crate::data::table::Table;
 use crate::data::text;
-use crate::decision::shadow_queue::Queue;
+use crate::decision::shadow_queue::ShadowQueue;
 use crate::generation::certificate_file;
-use crate::generation::generation::{Generation, Present};
-use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
-use crate::generation::removals::Missing;
-use crate::generation::replacement::{self as lineage, Parts};
+use crate::generation::generation::{Generation, PresentFiles};
+use crate::generation::oci_artifacts::{self, PolicyFiles};
+use crate::generation::removals::MissingFiles;
+use crate::generation::replacement::{self, Assignment};
 use crate::generation::settings::Settings;
 use crate::host::call::Tables;
 use crate::module::hook::Hook;
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 pub(crate) async fn build(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
-    queue: &Queue,
+    queue: &ShadowQueue,
     threads: &DiskThreads,
     last: Option<&Arc<Generation>>,
     mode: Mode,
@@ -74,7 +74,7 @@ pub(crate) async fn build(
 #[derive(Clone, Copy)]
 struct Given<'a> {
     sandbox: &'a Arc<Sandbox>,
-    queue: &'a Queue,
+    queue: &'a ShadowQueue,
     last: Option<&'a Generation>,
 }
 
@@ -87,9 +87,9 @@ fn build_now(
 ) -> Result<Generation, Faults> {
     let Given { sandbox, queue, last } = given;
     let mut faults = Vec::new();
-    let mut missing = Missing::new(last.filter(|_| !mode.accept_removals));
+    let mut missing = MissingFiles::new(last.filter(|_| !mode.accept_removals));
     let policies = PolicyFiles::find(settings, &mut missing, &mut faults);
-    let tables = aside::give_way(|| {
+    let tables = run_at_low_priority(|| {
         load_tables(settings, &policies, (last, &mut missing), abandoned, &mut faults)
     });
     let LoadedTables { tables, digests: table_digests, exposed, in_folder } =
@@ -99,15 +99,15 @@ fn build_now(
                 format!("there is no thread to load it: {e}"),
             )])
         })?;
-    let mut present = Present { policies: in_folder, ..Present::default() };
+    let mut present = PresentFiles { policies: in_folder, ..PresentFiles::default() };
     let mut found = |name: &str| present.policies.insert(name.into());
     if policies.named {
-        found(artifact::FILE);
+        found(oci_artifacts::FILE);
     }
     let (subscription, subscription_digest) =
         load_subscription(settings, &policies, (last, &mut missing), &mut faults);
-    if subscription.is_some() && !policies.is_fetched(subscription::FILE) {
-        found(subscription::FILE);
+    if subscription.is_some() && !policies.is_fetched(service_subscription::FILE) {
+        found(service_subscription::FILE);
     }
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
     let certificates =
@@ -119,11 +119,11 @@ fn build_now(
     let Loaded { all, unloaded, with_manifest } =
         load_modules(settings, &policies, sandbox, from, runtime, &mut faults);
     present.manifests = with_manifest;
-    let Parts { in_force: modules, kept, shadows } =
-        lineage::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
+    let Assignment { in_force: modules, replaced, shadows } =
+        replacement::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
         for name in &settings.required {
-            if !modules.iter().any(|i| lineage::stands_for(i, name)) {
+            if !modules.iter().any(|i| replacement::is_in_force_as(i, name)) {
                 let file = settings.modules.join(format!("{name}.wasm"));
                 faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
             }
@@ -132,7 +132,7 @@ fn build_now(
         if subscription.is_some() && !modules.iter().any(checks) {
             let what = "says who may register, but no module exports registration-check, as \
                         app-rules does; install it, or take the file away";
-            faults.push(Fault::of(&settings.policies.join(subscription::FILE), what));
+            faults.push(Fault::of(&settings.policies.join(service_subscription::FILE), what));
         }
         let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
         for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck].into_iter().chain(of_maf) {
@@ -150,7 +150,7 @@ fn build_now(
     Ok(Generation {
         number: last.map_or(1, |last| last.number + 1),
         modules,
-        kept,
+        replaced,
         shadows,
         artifacts: policies.sources,
         recorder: settings.recorder.clone(),
@@ -178,7 +178,7 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
         && a.subscription_digest == b.subscription_digest
         && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
         && same_modules(&a.modules, &b.modules)
-        && same_modules(&a.kept, &b.kept)
+        && same_modules(&a.replaced, &b.replaced)
         && a.shadows.are_same(&b.shadows)
 }
 
@@ -198,13 +198,13 @@ struct LoadedTables {
 }
 
 /// The fault of a table that is treated like a private key, for it has many.
-const EXPOSED: &str = "has keys, and every user of this machine may read it; take that right away \
+const EXPOSED_TABLE: &str = "has keys, and every user of this machine may read it; take that right away \
                        (chmod o= on it), or set policy.allow-readable-tables";
 
 fn load_tables(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
-    (last, missing): (Option<&Generation>, &mut Missing<'_>),
+    (last, missing): (Option<&Generation>, &mut MissingFiles<'_>),
     abandoned: &Abandoned,
     faults: &mut Vec<Fault>,
 ) -> LoadedTables {
@@ -235,7 +235,7 @@ fn load_tables(
                 loaded.digests.insert(name.clone(), source.digest);
                 if source.exposed && table.has_keys() {
                     if !settings.allow_readable_tables {
-                        faults.push(Fault::of(&path, EXPOSED));
+                        faults.push(Fault::of(&path, EXPOSED_TABLE));
                     }
                     loaded.exposed.push(name.clone());
                 }
@@ -265,17 +265,18 @@ fn load_tables(
 fn load_subscription(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
-    (last, missing): (Option<&Generation>, &mut Missing<'_>),
+    (last, missing): (Option<&Generation>, &mut MissingFiles<'_>),
     faults: &mut Vec<Fault>,
 ) -> (Option<Arc<Subscription>>, Option<Digest>) {
-    let file = policies.called(subscription::FILE);
+    let file = policies.called(service_subscription::FILE);
     if !settings.subscription_file {
         return (None, None);
     }
-    let source = match policies.read_if_there(subscription::FILE, settings.limits.file_size) {
+    let source = match policies.read_if_there(service_subscription::FILE, settings.limits.file_size)
+    {
         Ok(Some(source)) => source,
         Ok(None) => {
-            let carried = missing.policy(settings, subscription::FILE);
+            let carried = missing.policy(settings, service_subscription::FILE);
             return carried
                 .map(|last| (last.subscription.clone(), last.subscription_digest))
                 .unwrap_or_default();
@@ -289,7 +290,7 @@ fn load_subscription(
     if let Some(last) = last.filter(|last| last.subscription_digest == digest) {
         return (last.subscription.clone(), digest);
     }
-    let parsed = text::of(&file, &source.bytes).map_err(Vec::from);
+    let parsed = text::decode(&file, &source.bytes).map_err(Vec::from);
     let parsed = parsed.and_then(|text| Subscription::parse(&file, text, &settings.cse));
     match parsed {
         Ok(subscription) => (Some(Arc::new(subscription)), digest),

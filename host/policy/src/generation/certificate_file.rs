@@ -18,7 +18,7 @@ use crate::data::files::{self, Digest, Source};
 use crate::data::text;
 use crate::generation::certificates::Certificates;
 use crate::generation::expiry::FileExpiry;
-use crate::generation::removals::{self, Missing};
+use crate::generation::removals::{self, MissingFiles};
 use crate::generation::settings::Settings;
 
 /// The name of the policy file.
@@ -35,7 +35,7 @@ impl Certificates {
     /// All that is wrong with the policy file and the files that it names.
     pub fn load(settings: &Settings) -> Result<Option<Arc<Self>>, Faults> {
         let mut faults = Vec::new();
-        let loaded = load(settings, None, &mut Missing::new(None), &mut faults);
+        let loaded = load(settings, None, &mut MissingFiles::new(None), &mut faults);
         if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults)) }
     }
 }
@@ -80,7 +80,7 @@ struct KeyInFile {
 pub(crate) fn load(
     settings: &Settings,
     last: Option<&Arc<Certificates>>,
-    missing: &mut Missing<'_>,
+    missing: &mut MissingFiles<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Arc<Certificates>> {
     let file = settings.policies.join(FILE);
@@ -95,7 +95,7 @@ pub(crate) fn load(
             return None;
         }
     };
-    let text = match text::of(&file, &source.bytes) {
+    let text = match text::decode(&file, &source.bytes) {
         Ok(text) => text,
         Err(fault) => {
             faults.push(fault);
@@ -133,7 +133,7 @@ fn is_plain(name: &str) -> bool {
 struct Reader<'a, 'last> {
     folder: &'a Path,
     document: Document<'a>,
-    missing: &'a mut Missing<'last>,
+    missing: &'a mut MissingFiles<'last>,
     digests: BTreeMap<String, Digest>,
     sources: BTreeMap<String, Arc<Source>>,
     own_files: Vec<(String, String)>,

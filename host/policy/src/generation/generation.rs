@@ -20,10 +20,10 @@ use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
 use crate::decision::answer::Answer;
 use crate::decision::chain::{Chain, primitive_record};
-use crate::decision::evaluate::{self as ask, Came, Means, Trace};
+use crate::decision::evaluate::{self, ChainContext, ChainOutcome, Trace};
 use crate::decision::question::{Asked, NoQuestion, Question};
-use crate::decision::record::{Again, Decision, Recorder};
-use crate::decision::shadow::{Job, ShadowSummary};
+use crate::decision::record::{Decision, Recorder, ReplayOutcome};
+use crate::decision::shadow::{ShadowJob, ShadowSummary};
 use crate::decision::shadows::Shadows;
 use crate::generation::certificates::Certificates;
 use crate::generation::expiry::Expiry;
@@ -35,7 +35,7 @@ use crate::module::hook::Hook;
 use crate::module::signature::Signed;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
-use crate::sandbox::invocation::View;
+use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
@@ -46,7 +46,7 @@ pub struct Generation {
     pub number: u64,
     pub(crate) modules: Vec<Installed>,
     /// Modules whose place others have taken.
-    pub(crate) kept: Vec<Installed>,
+    pub(crate) replaced: Vec<Installed>,
     pub(crate) shadows: Shadows,
     /// The artifacts of which policy files are.
     pub(crate) artifacts: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Generation {
     /// The tables whose files every user of the machine may read.
     pub(crate) exposed: Vec<String>,
     /// The files that would be missed if they were gone.
-    pub(crate) present: Present,
+    pub(crate) present: PresentFiles,
     /// What is wrong with those that are gone, and whose content is that of the generation before.
     pub(crate) missed: Vec<Fault>,
     /// The service subscription, if there is one, and what it was parsed from.
@@ -78,7 +78,7 @@ pub struct Generation {
 
 /// The files that a generation is made of, as far as it would come into force without them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Present {
+pub(crate) struct PresentFiles {
     /// The policy files of the folder, by name.
     pub policies: BTreeSet<String>,
     /// The modules that have a manifest, by name.
@@ -145,8 +145,8 @@ impl Generation {
 
     /// The modules whose place others have taken, by name.
     #[must_use]
-    pub fn kept(&self) -> Vec<String> {
-        self.kept.iter().map(|installed| installed.module.name.clone()).collect()
+    pub fn replaced(&self) -> Vec<String> {
+        self.replaced.iter().map(|installed| installed.module.name.clone()).collect()
     }
 
     /// The policy tables, by name.
@@ -212,7 +212,7 @@ impl Generation {
     }
 
     pub(crate) fn all_installed(&self) -> impl Iterator<Item = &Installed> {
-        let installed = self.modules.iter().chain(&self.kept);
+        let installed = self.modules.iter().chain(&self.replaced);
         installed.chain(self.shadows.loaded.iter().map(|s| &s.installed))
     }
 
@@ -226,8 +226,8 @@ impl Generation {
         self.modules.iter().filter(move |i| i.module.has(hook))
     }
 
-    fn view<'a>(&'a self, installed: &'a Installed, caller: Caller) -> View<'a> {
-        View {
+    fn view<'a>(&'a self, installed: &'a Installed, caller: Caller) -> CallContext<'a> {
+        CallContext {
             sandbox: &self.sandbox,
             tables: &self.tables,
             installed,
@@ -238,8 +238,8 @@ impl Generation {
         }
     }
 
-    fn means(&self) -> Means {
-        Means {
+    fn chain_context(&self) -> ChainContext {
+        ChainContext {
             sandbox: self.sandbox.clone(),
             tables: self.tables.clone(),
             subscription: self.subscription.clone(),
@@ -249,7 +249,7 @@ impl Generation {
 
     /// What the modules of a hook are about to say, for whoever wants to know it afterwards.
     fn trace(&self, hook: Hook) -> Trace {
-        let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.takes());
+        let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.is_due());
         Trace::new(recorded, self.shadows.concern(hook))
     }
 
@@ -268,13 +268,13 @@ impl Generation {
         if trace.recorded
             && let Some(recorder) = &self.recorder
         {
-            recorder.take(&Decision::now(self.number, &asked, &answer));
+            recorder.record(&Decision::now(self.number, &asked, &answer));
         }
         if trace.shadowed {
             // A key that was found is a key that can be copied.
             let key = key.and_then(|key| PresharedKey::new(key.expose()).ok());
-            let (means, at) = (self.means(), SystemTime::now());
-            self.shadows.put(Job { means, asked, answer, key, at, trace });
+            let (context, at) = (self.chain_context(), SystemTime::now());
+            self.shadows.put(ShadowJob { context, asked, answer, key, at, trace });
         }
     }
 
@@ -289,16 +289,16 @@ impl Generation {
     ///
     /// # Errors
     /// When it is no question that a gateway asks.
-    pub async fn ask_again(
+    pub async fn replay(
         &self,
         question: &Question,
         at: SystemTime,
-    ) -> Result<Again, NoQuestion> {
+    ) -> Result<ReplayOutcome, NoQuestion> {
         let asked = Asked::try_from(question)?;
         let (modules, before) = (self.modules.iter(), Trace::default());
-        Ok(match ask::ask(modules, &self.means(), &asked, at, &before).await {
-            Came::To(answer, _) => Again::Answered(self.without_keys(answer)),
-            Came::AsBefore | Came::NeedsOthers => Again::NeedsOthers,
+        Ok(match evaluate::evaluate(modules, &self.chain_context(), &asked, at, &before).await {
+            ChainOutcome::To(answer, _) => ReplayOutcome::Answered(self.without_keys(answer)),
+            ChainOutcome::Unchanged | ChainOutcome::NeedsExternal => ReplayOutcome::NeedsExternal,
         })
     }
 

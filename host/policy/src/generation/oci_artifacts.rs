@@ -3,7 +3,7 @@
 //! A manifest without a module beside it names one by `source`. The policy file `artifacts.toml` names
 //! artifacts of policy files, each of which counts as if it lay in the folder. References pin a
 //! digest, so what comes is what was meant. Somebody else fetches and keeps it
-//! ([`Artifacts`](crate::Artifacts)).
+//! ([`ArtifactSource`](crate::ArtifactSource)).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use crate::data::fault::Fault;
 use crate::data::files::{self, Source};
 use crate::generation::certificate_file;
 use crate::generation::generation::Generation;
-use crate::generation::removals::Missing;
+use crate::generation::removals::MissingFiles;
 use crate::generation::settings::Settings;
-use crate::module::artifact_source::{KeptArtifact, KeptFile};
+use crate::module::artifact_source::{StoredArtifact, StoredFile};
 use crate::module::manifest::load_manifest;
 use crate::module::signature::{Required, Trust};
 
@@ -33,9 +33,9 @@ const MAX_SIZE: u64 = 64 << 10;
 const WASM_KIND: &str = "application/vnd.wasm.config.v0+json";
 const WASM: &str = "application/wasm";
 
-fn kept(settings: &Settings, source: &str) -> Result<KeptArtifact, String> {
+fn stored(settings: &Settings, source: &str) -> Result<StoredArtifact, String> {
     match &settings.artifacts {
-        Some(artifacts) => artifacts.kept(source),
+        Some(artifacts) => artifacts.stored(source),
         None => Err("no registry is configured".into()),
     }
 }
@@ -47,7 +47,7 @@ pub(crate) fn read_module(
     source: &str,
 ) -> Result<Source, Fault> {
     let fault = |what: String| Fault::of(manifest, format!("source: {what}"));
-    let artifact = kept(settings, source).map_err(fault)?;
+    let artifact = stored(settings, source).map_err(fault)?;
     match artifact.files.as_slice() {
         [file] if artifact.kind == WASM_KIND && file.media_type == WASM => {
             file.read(manifest, settings.limits.module_size)
@@ -62,7 +62,7 @@ pub(crate) fn read_module(
 /// Policy files: those of the folder, and those of artifacts.
 pub(crate) struct PolicyFiles<'s> {
     folder: &'s Path,
-    fetched: BTreeMap<String, (PathBuf, KeptFile)>,
+    fetched: BTreeMap<String, (PathBuf, StoredFile)>,
     /// The artifacts that they are of.
     pub sources: Vec<String>,
     /// Whether there is a policy file that names artifacts.
@@ -72,7 +72,7 @@ pub(crate) struct PolicyFiles<'s> {
 impl<'s> PolicyFiles<'s> {
     pub fn find(
         settings: &'s Settings,
-        missing: &mut Missing<'_>,
+        missing: &mut MissingFiles<'_>,
         faults: &mut Vec<Fault>,
     ) -> Self {
         let folder = &settings.policies;
@@ -92,7 +92,7 @@ impl<'s> PolicyFiles<'s> {
             }
         };
         for source in sources {
-            match kept(settings, &source) {
+            match stored(settings, &source) {
                 Ok(artifact) => {
                     for kept in artifact.files {
                         if let Err(what) = found.add(&source, kept) {
@@ -107,7 +107,7 @@ impl<'s> PolicyFiles<'s> {
         found
     }
 
-    fn add(&mut self, source: &str, file: KeptFile) -> Result<(), String> {
+    fn add(&mut self, source: &str, file: StoredFile) -> Result<(), String> {
         let name = file.title.clone().ok_or("a file in it has no name")?;
         let plain = !name.is_empty()
             && !name.starts_with('.')
@@ -232,7 +232,7 @@ pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation:
     let work = move |_: &Abandoned| {
         if let Some(named) = named(&settings) {
             in_use.extend(named);
-            artifacts.tidy(&in_use);
+            artifacts.remove_unused(&in_use);
         }
     };
     // Where that can't be told in time, all is kept.
@@ -247,7 +247,7 @@ pub(crate) async fn obtain(settings: &Settings, threads: &DiskThreads, urgency: 
     let wanted = threads.run(urgency, move |_| wanted(&settings)).await.unwrap_or_default();
     let mut under_way = JoinSet::new();
     for source in wanted {
-        under_way.spawn(artifacts.clone().obtain(source));
+        under_way.spawn(artifacts.clone().fetch(source));
     }
     under_way.join_all().await;
 }

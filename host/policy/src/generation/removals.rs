@@ -17,12 +17,12 @@ use crate::sandbox::installed::Installed;
 const REMEDY: &str = "put it back, or accept that with `saegis reload --accept-removals`";
 
 /// The files that are gone, and the generation in force, which still has their content.
-pub(crate) struct Missing<'a> {
+pub(crate) struct MissingFiles<'a> {
     last: Option<&'a Generation>,
     faults: Vec<Fault>,
 }
 
-impl<'a> Missing<'a> {
+impl<'a> MissingFiles<'a> {
     /// Carries over from the generation in force; without one, or where the operator accepts that files
     /// are gone, nothing.
     pub fn new(last: Option<&'a Generation>) -> Self {
@@ -101,12 +101,12 @@ impl<'a> Missing<'a> {
     /// Adds its faults to those for which a generation is refused.
     pub fn add_to(self, faults: &mut Vec<Fault>) {
         // A file in a folder that can't be read has been told.
-        let told = |fault: &Fault| {
+        let is_reported = |fault: &Fault| {
             faults
                 .iter()
                 .any(|other| Some(&*other.file) == fault.file.parent() || other.file == fault.file)
         };
-        let more: Vec<_> = self.faults.into_iter().filter(|fault| !told(fault)).collect();
+        let more: Vec<_> = self.faults.into_iter().filter(|fault| !is_reported(fault)).collect();
         faults.extend(more);
     }
 }

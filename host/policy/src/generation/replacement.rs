@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::fault::Fault;
-use crate::decision::shadow::{Shadow, Unloaded};
-use crate::decision::shadow_queue::Queue;
+use crate::decision::shadow::{Shadow, UnloadedShadow};
+use crate::decision::shadow_queue::ShadowQueue;
 use crate::decision::shadows::Shadows;
 use crate::generation::generation::Generation;
 use crate::module::manifest::Manifest;
@@ -16,7 +16,7 @@ use crate::sandbox::installed::Installed;
 ///
 /// # Errors
 /// That the names lead back to where they came from.
-pub(crate) fn lineage(
+pub(crate) fn replaced_names(
     name: &str,
     manifests: &BTreeMap<String, Manifest>,
 ) -> Result<Vec<String>, String> {
@@ -44,23 +44,23 @@ pub(crate) fn order(name: &str, of: &[String], manifests: &BTreeMap<String, Mani
 }
 
 /// The modules that were loaded, each in its part.
-pub(crate) struct Parts {
+pub(crate) struct Assignment {
     /// Those in force, in their order.
     pub in_force: Vec<Installed>,
     /// Those whose place others have taken.
-    pub kept: Vec<Installed>,
+    pub replaced: Vec<Installed>,
     pub shadows: Shadows,
 }
 
 /// Gives each module its part.
 pub(crate) fn assign(
     all: Vec<Installed>,
-    mut unloaded: Vec<Unloaded>,
+    mut unloaded: Vec<UnloadedShadow>,
     folder: &Path,
-    queue: &Queue,
+    queue: &ShadowQueue,
     last: Option<&Generation>,
     faults: &mut Vec<Fault>,
-) -> Parts {
+) -> Assignment {
     let (shadows, decide): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|i| i.module.manifest.is_shadow());
     let mut taken = BTreeMap::new();
@@ -75,17 +75,17 @@ pub(crate) fn assign(
             ));
         }
         if let Some(former) = decide.iter().find(|i| i.module.name == *former)
-            && let Err(what) = fills_the_place(installed, former)
+            && let Err(what) = check_hooks(installed, former)
         {
             faults.push(Fault::of(&file, what));
         }
     }
-    let (kept, mut in_force): (Vec<_>, Vec<_>) =
+    let (replaced, mut in_force): (Vec<_>, Vec<_>) =
         decide.into_iter().partition(|i| taken.contains_key(&i.module.name));
     in_force.sort_by(place);
     let mut loaded = Vec::new();
     for shadow in shadows {
-        match without_effects(&shadow).and_then(|()| chain_with(&shadow, &in_force, &taken)) {
+        match check_no_effects(&shadow).and_then(|()| shadow_chain(&shadow, &in_force, &taken)) {
             Ok(chain) => {
                 let counts = last.and_then(|last| last.shadows.counts_of(&shadow.module));
                 loaded.push(Shadow::new(shadow, chain, counts.unwrap_or_default()));
@@ -93,12 +93,12 @@ pub(crate) fn assign(
             Err(what) => {
                 let name = shadow.module.name.clone();
                 let fault = Fault::of(&folder.join(format!("{name}.toml")), what);
-                unloaded.push(Unloaded { name, faults: vec![fault] });
+                unloaded.push(UnloadedShadow { name, faults: vec![fault] });
             }
         }
     }
     let shadows = Shadows { loaded: Arc::from(loaded), unloaded, queue: queue.clone() };
-    Parts { in_force, kept, shadows }
+    Assignment { in_force, replaced, shadows }
 }
 
 fn place(a: &Installed, b: &Installed) -> std::cmp::Ordering {
@@ -106,7 +106,7 @@ fn place(a: &Installed, b: &Installed) -> std::cmp::Ordering {
 }
 
 /// The chain in force with a shadow in its place.
-fn chain_with(
+fn shadow_chain(
     shadow: &Installed,
     in_force: &[Installed],
     taken: &BTreeMap<String, String>,
@@ -114,7 +114,7 @@ fn chain_with(
     let former = shadow.module.manifest.replaces.as_deref();
     if let Some(former) = former {
         match in_force.iter().find(|i| i.module.name == former) {
-            Some(former) => fills_the_place(shadow, former)?,
+            Some(former) => check_hooks(shadow, former)?,
             None => {
                 return Err(match taken.get(former) {
                     Some(heir) => format!(
@@ -132,7 +132,7 @@ fn chain_with(
 }
 
 /// A shadow changes nothing, and what a module with I/O does outside is a change.
-fn without_effects(shadow: &Installed) -> Result<(), String> {
+fn check_no_effects(shadow: &Installed) -> Result<(), String> {
     match shadow.module.capabilities.iter().find(|capability| capability.waits()) {
         None => Ok(()),
         Some(capability) => Err(format!(
@@ -143,7 +143,7 @@ fn without_effects(shadow: &Installed) -> Result<(), String> {
 }
 
 /// A check that went away with the module that made it would be missed by nobody.
-fn fills_the_place(heir: &Installed, former: &Installed) -> Result<(), String> {
+fn check_hooks(heir: &Installed, former: &Installed) -> Result<(), String> {
     let missing = former.module.hooks().into_iter().find(|hook| !heir.module.has(*hook));
     match missing {
         None => Ok(()),
@@ -155,6 +155,6 @@ fn fills_the_place(heir: &Installed, former: &Installed) -> Result<(), String> {
 }
 
 /// The modules that are in force under a name: itself, or the one that has taken its place.
-pub(crate) fn stands_for(installed: &Installed, name: &str) -> bool {
+pub(crate) fn is_in_force_as(installed: &Installed, name: &str) -> bool {
     installed.module.name == name || installed.lineage.iter().any(|n| n == name)
 }

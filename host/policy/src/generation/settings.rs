@@ -12,7 +12,7 @@ use crate::data::files;
 use crate::decision::record::Recorder;
 use crate::host::key_value::Stores;
 use crate::host::maf_keys::MafKeys;
-use crate::module::artifact_source::Artifacts;
+use crate::module::artifact_source::ArtifactSource;
 use crate::module::grants::Grants;
 use crate::module::signature::Required;
 use crate::sandbox::limits::Limits;
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Whose signatures modules and manifests must have; `None`, and they need none.
     pub signatures: Option<Required>,
     /// Who fetches artifacts of registries, where some are configured.
-    pub artifacts: Option<Arc<dyn Artifacts>>,
+    pub artifacts: Option<Arc<dyn ArtifactSource>>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
     /// Whether the service subscription is a policy file; if not, whoever asks for a registration

@@ -15,10 +15,10 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use crate::data::decision::ModuleFault;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::{Row, Table};
-use crate::host::capabilities::Io;
+use crate::host::capabilities::IoCapabilities;
 use crate::host::cpu_time::CpuTime;
 use crate::host::handles::KeyHandle;
-use crate::host::log_rate_limit::LogBudget;
+use crate::host::log_rate_limit::LogRateLimit;
 use crate::host::maf_keys::MafKeys;
 use crate::host::wasi::Wasi;
 
@@ -60,7 +60,7 @@ pub(crate) struct Call {
     pub(super) tables: Arc<Tables>,
     pub(super) files: Arc<Files>,
     pub(super) subscription: Option<Arc<Subscription>>,
-    pub(super) log: Arc<LogBudget>,
+    pub(super) log: Arc<LogRateLimit>,
     pub(super) rows: Vec<(Arc<Table>, Row)>,
     pub(super) keys: Vec<Option<KeySource>>,
     /// The numbers of the first row and the first key of this call: what a kept instance has of calls
@@ -69,7 +69,7 @@ pub(crate) struct Call {
     pub(super) first_key: usize,
     memory_left: usize,
     pub(super) maf_keys: Option<Arc<dyn MafKeys>>,
-    io: Arc<Io>,
+    io: Arc<IoCapabilities>,
     /// Handles of the module's store that it has.
     pub buckets: usize,
     /// Counts its computing, where the call also waits.
@@ -86,7 +86,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub fn new(tables: Arc<Tables>, files: Arc<Files>, log: Arc<LogBudget>, memory: usize) -> Self {
+    pub fn new(
+        tables: Arc<Tables>,
+        files: Arc<Files>,
+        log: Arc<LogRateLimit>,
+        memory: usize,
+    ) -> Self {
         Self {
             tables,
             files,
@@ -122,7 +127,7 @@ impl Call {
     }
 
     /// Gives the call what its module has of the world.
-    pub fn with_io(mut self, io: Arc<Io>) -> Self {
+    pub fn with_io(mut self, io: Arc<IoCapabilities>) -> Self {
         self.io = io;
         self
     }
@@ -134,7 +139,7 @@ impl Call {
     }
 
     /// What its module has of the world.
-    pub fn io(&self) -> &Io {
+    pub fn io(&self) -> &IoCapabilities {
         &self.io
     }
 

@@ -13,7 +13,7 @@ use crate::module::grants::Grants;
 
 /// What a module with I/O gets. A module without has nothing of it.
 #[derive(Default)]
-pub(crate) struct Io {
+pub(crate) struct IoCapabilities {
     /// Where it may send HTTP requests.
     pub http: Option<Arc<Outgoing>>,
     /// Its store.
@@ -22,7 +22,7 @@ pub(crate) struct Io {
     pub config: Option<Values>,
 }
 
-impl Io {
+impl IoCapabilities {
     /// What the settings give to a module, or what is wrong with it. `of` are those whose place the
     /// module has taken.
     pub fn of(
@@ -31,7 +31,7 @@ impl Io {
         of: &[String],
         grants: &Grants,
         stores: &Stores,
-        last: Option<&Io>,
+        last: Option<&IoCapabilities>,
     ) -> Result<Self, Vec<Fault>> {
         let mut io = Self::default();
         let mut faults = Vec::new();

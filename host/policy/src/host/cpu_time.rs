@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Most that counts of one poll. A call yields at each tick of the epoch, so a poll that took longer was
 /// kept from the processor by others.
-const SLICE: u64 = 10_000_000; // nanoseconds
+const MAX_POLL_NANOS: u64 = 10_000_000; // nanoseconds
 
 /// The computing time of a call: what passes while it is polled. Who waits is not polled.
 pub(crate) struct CpuTime {
@@ -36,7 +36,8 @@ impl CpuTime {
 
     /// What the call has computed so far; to be asked from within it.
     pub fn so_far(&self) -> Duration {
-        let under_way = self.now().saturating_sub(self.since.load(Ordering::Relaxed)).min(SLICE);
+        let under_way =
+            self.now().saturating_sub(self.since.load(Ordering::Relaxed)).min(MAX_POLL_NANOS);
         Duration::from_nanos(self.over.load(Ordering::Relaxed).saturating_add(under_way))
     }
 

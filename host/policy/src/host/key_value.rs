@@ -18,7 +18,7 @@ pub(crate) use message::{Answer, Question};
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait for a store's thread; who comes then waits for a place.
-const MOST_WAITING: usize = 1024;
+const MAX_QUEUED: usize = 1024;
 
 /// The stores of all modules. Each is opened when it is first used: whoever only loads modules, as
 /// `saegis check` does beside a running gateway, touches none.
@@ -54,7 +54,7 @@ impl Stores {
         if let Some(asked) = open.get(name).filter(|asked| !asked.is_closed()) {
             return Arc::new(Store { asked: asked.clone(), quota });
         }
-        let (asked, questions) = mpsc::channel(MOST_WAITING);
+        let (asked, questions) = mpsc::channel(MAX_QUEUED);
         let path = self.folder.as_ref().map(|folder| folder.join(format!("{name}.redb")));
         let file = File::new(name, path);
         let thread = std::thread::Builder::new().name("key-value".into());

@@ -7,7 +7,7 @@ use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::log;
 
 /// Bounds how much a module may write to the log, over all its calls.
-pub(crate) struct LogBudget {
+pub(crate) struct LogRateLimit {
     module: String,
     started: Instant,
     /// The second that `used` counts, since `started`.
@@ -18,7 +18,7 @@ pub(crate) struct LogBudget {
 /// Lines a second that are kept of one module.
 const LINES_PER_SECOND: u32 = 20;
 
-impl LogBudget {
+impl LogRateLimit {
     pub fn new(module: &str) -> Self {
         Self {
             module: module.into(),
@@ -30,7 +30,7 @@ impl LogBudget {
 
     /// Takes one of this second's lines, if there is one left. The counting is not exact when two
     /// threads pass a second's end together; a few lines more do no harm.
-    pub fn has_a_line(&self) -> bool {
+    pub fn try_acquire(&self) -> bool {
         let second = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.used.store(0, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl LogBudget {
 
     /// Writes a line, if the module has one left this second.
     pub fn write(&self, level: log::Level, line: &str) {
-        if !self.has_a_line() {
+        if !self.try_acquire() {
             return;
         }
         let module = &*self.module;

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpH
 use crate::data::fault::Fault;
 use crate::data::files::Digest;
 use crate::host::bindings::saegis::policy::log::Level;
-use crate::host::log_rate_limit::LogBudget;
+use crate::host::log_rate_limit::LogRateLimit;
 use crate::module::grants::OutgoingHttp;
 use crate::module::http_target::Target;
 use wire::Sent;
@@ -31,32 +31,32 @@ const MAX_FIELDS: usize = 16 << 10;
 /// What a module may write of a content at once, in bytes.
 const CHUNK: usize = 16 << 10;
 /// Names that are looked up at a time, of one module. Each takes a thread.
-const LOOKUPS: usize = 16;
+const MAX_LOOKUPS: usize = 16;
 
 /// Where a module may send requests.
 pub(crate) struct Outgoing {
     settings: OutgoingHttp,
-    way: Way,
+    transport: Transport,
 }
 
 /// What becomes of requests.
-enum Way {
+enum Transport {
     /// They are sent.
     Wire {
         /// Of the file with the authorities.
         ca: Option<Digest>,
         tls: Option<Arc<ClientConfig>>,
         /// Requests under way.
-        places: Arc<Semaphore>,
+        permits: Arc<Semaphore>,
         lookups: Arc<Semaphore>,
     },
     /// They are answered with what somebody has said beforehand.
-    Canned(Vec<Canned>),
+    CannedResponse(Vec<CannedResponse>),
 }
 
 /// An answer that somebody has said beforehand, for whoever tries a module.
 #[derive(Debug, Clone)]
-pub struct Canned {
+pub struct CannedResponse {
     /// Of which request: its address, `https://host/path?query`.
     pub url: String,
     /// Its status.
@@ -73,7 +73,7 @@ impl Outgoing {
         let digest = authorities.as_ref().map(|source| source.digest);
         if let Some(last) = last
             && last.settings == *settings
-            && matches!(&last.way, Way::Wire { ca, .. } if *ca == digest)
+            && matches!(&last.transport, Transport::Wire { ca, .. } if *ca == digest)
         {
             return Ok(last.clone());
         }
@@ -83,17 +83,17 @@ impl Outgoing {
         } else {
             None
         };
-        let way = Way::Wire {
+        let transport = Transport::Wire {
             ca: digest,
             tls,
-            places: Arc::new(Semaphore::new(settings.concurrent)),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            permits: Arc::new(Semaphore::new(settings.concurrent)),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         };
-        Ok(Arc::new(Self { settings: settings.clone(), way }))
+        Ok(Arc::new(Self { settings: settings.clone(), transport }))
     }
 
     /// One that answers with what was said beforehand, and sends nothing.
-    pub fn canned(answers: Vec<Canned>) -> Arc<Self> {
+    pub fn canned(answers: Vec<CannedResponse>) -> Arc<Self> {
         let settings = OutgoingHttp {
             hosts: Vec::new(),
             request_bytes: 64 << 10,
@@ -102,7 +102,7 @@ impl Outgoing {
             concurrent: 1,
             ca: None,
         };
-        Arc::new(Self { settings, way: Way::Canned(answers) })
+        Arc::new(Self { settings, transport: Transport::CannedResponse(answers) })
     }
 
     /// Whether a request may be sent, and to whom it is then.
@@ -115,7 +115,8 @@ impl Outgoing {
             return Err(Error::HttpRequestUriTooLong);
         }
         let target = Target::of(uri).ok_or(Error::HttpRequestUriInvalid)?;
-        let listed = matches!(self.way, Way::Canned(_)) || self.settings.hosts.contains(&target);
+        let listed = matches!(self.transport, Transport::CannedResponse(_))
+            || self.settings.hosts.contains(&target);
         if listed { Ok(target) } else { Err(Error::HttpRequestDenied) }
     }
 
@@ -126,23 +127,24 @@ impl Outgoing {
         open: Arc<()>,
     ) -> Result<Sent, Error> {
         let target = self.permit(&request)?;
-        match &self.way {
-            Way::Canned(answers) => answer(answers, request.uri()),
-            Way::Wire { tls, places, lookups, .. } => {
-                let place = places.clone().try_acquire_owned();
-                let place = place.map_err(|_| Error::ConnectionLimitReached)?;
+        match &self.transport {
+            Transport::CannedResponse(answers) => answer(answers, request.uri()),
+            Transport::Wire { tls, permits, lookups, .. } => {
+                let permit = permits.clone().try_acquire_owned();
+                let permit = permit.map_err(|_| Error::ConnectionLimitReached)?;
                 let tls = if target.is_https() { tls.clone() } else { None };
-                let means = wire::Means { tls, lookups: lookups.clone(), settings: &self.settings };
-                wire::send(request, &target, options, means, (place, open)).await
+                let means =
+                    wire::Connector { tls, lookups: lookups.clone(), settings: &self.settings };
+                wire::send(request, &target, options, means, (permit, open)).await
             }
         }
     }
 }
 
-fn answer(answers: &[Canned], uri: &Uri) -> Result<Sent, Error> {
+fn answer(answers: &[CannedResponse], uri: &Uri) -> Result<Sent, Error> {
     let url = uri.to_string();
     let found = answers.iter().find(|canned| canned.url == url);
-    let Canned { status, body, .. } = found.ok_or(Error::HttpRequestDenied)?;
+    let CannedResponse { status, body, .. } = found.ok_or(Error::HttpRequestDenied)?;
     let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = *status;
@@ -152,7 +154,7 @@ fn answer(answers: &[Canned], uri: &Uri) -> Result<Sent, Error> {
 /// The client of one call.
 pub(crate) struct Client {
     outgoing: Option<Arc<Outgoing>>,
-    log: Arc<LogBudget>,
+    log: Arc<LogRateLimit>,
     /// Each request under way has one.
     open: Arc<()>,
     /// Requests that the call may make yet.
@@ -160,7 +162,7 @@ pub(crate) struct Client {
 }
 
 /// Most requests of one call: what they take of the processor is not the call's computing time.
-const MOST_REQUESTS: u32 = 32;
+const MAX_REQUESTS_PER_CALL: u32 = 32;
 
 /// Bounds on the header fields that a call makes.
 pub(crate) fn bounds() -> WasiHttpCtx {
@@ -170,13 +172,13 @@ pub(crate) fn bounds() -> WasiHttpCtx {
 }
 
 impl Client {
-    pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogBudget>) -> Self {
-        Self { outgoing, log, open: Arc::default(), left: MOST_REQUESTS }
+    pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogRateLimit>) -> Self {
+        Self { outgoing, log, open: Arc::default(), left: MAX_REQUESTS_PER_CALL }
     }
 
     /// It is the client of another call now.
     pub fn renew(&mut self) {
-        self.left = MOST_REQUESTS;
+        self.left = MAX_REQUESTS_PER_CALL;
     }
 
     /// Whether a request is under way.
@@ -184,7 +186,7 @@ impl Client {
         Arc::strong_count(&self.open) > 1
     }
 
-    fn tell(&self, scheme: &str, authority: Option<&Authority>, error: &Error) {
+    fn log_denial(&self, scheme: &str, authority: Option<&Authority>, error: &Error) {
         if matches!(error, Error::HttpRequestDenied) {
             let host = authority.map_or("nobody", Authority::as_str);
             let line = format!("a request to {scheme}://{host} was not sent: it is not allowed to");
@@ -207,7 +209,7 @@ impl WasiHttpHooks for Client {
         };
         if let Some(error) = refused {
             let uri = request.uri();
-            self.tell(uri.scheme_str().unwrap_or("https"), uri.authority(), &error);
+            self.log_denial(uri.scheme_str().unwrap_or("https"), uri.authority(), &error);
             return Box::new(std::future::ready(Err(error)));
         }
         let Some(left) = self.left.checked_sub(1) else {

@@ -8,7 +8,7 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::host::bindings::saegis::policy::log::Level;
-use crate::host::log_rate_limit::LogBudget;
+use crate::host::log_rate_limit::LogRateLimit;
 use crate::host::outgoing_http::{self, Client, Outgoing};
 
 /// The state of WASI in a call.
@@ -31,7 +31,7 @@ const MAX_OUTPUT: usize = 16 << 10;
 impl Wasi {
     /// Returns a WASI in which there is nothing: no files, no environment, no arguments, and no
     /// network but what the module was granted. Many languages' runtimes ask for it and need no more.
-    pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogBudget>) -> Self {
+    pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogRateLimit>) -> Self {
         let output = MemoryOutputPipe::new(MAX_OUTPUT);
         let context = wasmtime_wasi::WasiCtxBuilder::new()
             .stdout(output.clone())
@@ -53,7 +53,7 @@ impl Wasi {
     }
 
     /// Writes the new output of the module to the log.
-    pub fn log_output(&mut self, log: &LogBudget) {
+    pub fn log_output(&mut self, log: &LogRateLimit) {
         let output = self.output.contents();
         let printed = output.get(self.logged..).unwrap_or_default();
         for line in String::from_utf8_lossy(printed).lines() {

@@ -13,9 +13,9 @@ use crate::host::key_value::{Answer, Question};
 /// Longest key, in bytes.
 const MAX_KEY: usize = 256;
 /// Keys of one question.
-const MOST_KEYS: usize = 256;
+const MAX_KEYS: usize = 256;
 /// Handles that a call may have at a time.
-const MOST_BUCKETS: usize = 16;
+const MAX_BUCKETS: usize = 16;
 
 fn other<T>(what: impl Into<String>) -> Result<T, Error> {
     Err(Error::Other(what.into()))
@@ -31,8 +31,8 @@ fn check(question: &Question) -> Result<(), Error> {
         Question::Increment(key, _) => (1, Some(key.len())),
         Question::Keys { .. } => (0, None),
     };
-    if number > MOST_KEYS {
-        return other(format!("more than {MOST_KEYS} keys at once"));
+    if number > MAX_KEYS {
+        return other(format!("more than {MAX_KEYS} keys at once"));
     }
     if longest.is_some_and(|length| length > MAX_KEY) {
         return other(format!("a key is longer than {MAX_KEY} bytes"));
@@ -74,8 +74,8 @@ impl store::Host for Call {
         if !identifier.is_empty() && identifier != "default" {
             return Ok(Err(Error::NoSuchStore));
         }
-        if self.buckets >= MOST_BUCKETS {
-            return Ok(other(format!("more than {MOST_BUCKETS} handles of the store")));
+        if self.buckets >= MAX_BUCKETS {
+            return Ok(other(format!("more than {MAX_BUCKETS} handles of the store")));
         }
         self.buckets += 1;
         Ok(Ok(Resource::new_own(0)))

@@ -9,33 +9,33 @@ use crate::data::fault::Fault;
 use crate::data::files::{self, Digest, Source};
 
 /// Who fetches artifacts and keeps them.
-pub trait Artifacts: Send + Sync {
+pub trait ArtifactSource: Send + Sync {
     /// Sees to it that an artifact is kept, and comes to an end in a bounded time, whether it is or
     /// not. Nothing is fetched where it is kept already.
-    fn obtain(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn fetch(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
     /// The artifact, if it is kept whole.
     ///
     /// # Errors
     /// Why it is not, in words.
-    fn kept(&self, source: &str) -> Result<KeptArtifact, String>;
+    fn stored(&self, source: &str) -> Result<StoredArtifact, String>;
 
     /// Is told what is in use. What has not been for long is not kept any more.
-    fn tidy(&self, in_use: &[String]);
+    fn remove_unused(&self, in_use: &[String]);
 }
 
 /// An artifact that is kept.
 #[derive(Debug, Clone)]
-pub struct KeptArtifact {
+pub struct StoredArtifact {
     /// The media type of its configuration.
     pub kind: String,
     /// Its files.
-    pub files: Vec<KeptFile>,
+    pub files: Vec<StoredFile>,
 }
 
 /// A file of an artifact that is kept.
 #[derive(Debug, Clone)]
-pub struct KeptFile {
+pub struct StoredFile {
     /// Its name, if it has one.
     pub title: Option<String>,
     /// Its media type.
@@ -46,7 +46,7 @@ pub struct KeptFile {
     pub digest: Digest,
 }
 
-impl KeptFile {
+impl StoredFile {
     /// Reads it, as the file that it is called.
     pub(crate) fn read(&self, called: &Path, limit: u64) -> Result<Source, Fault> {
         let source = files::read(&self.path, limit);

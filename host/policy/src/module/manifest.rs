@@ -150,7 +150,7 @@ pub(crate) fn load_manifest(
     let Some(source) = files::read_if_there(path, MAX_MANIFEST)? else {
         return Ok(None);
     };
-    let text = text::of(path, &source.bytes)?;
+    let text = text::decode(path, &source.bytes)?;
     let manifest = Manifest::parse(path, text)?;
     let Some(trust) = trust else { return Ok(Some((manifest, None))) };
     let signed = signature::demand(path, &source.bytes, trust)?;

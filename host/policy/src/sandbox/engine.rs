@@ -19,10 +19,10 @@ use crate::host::call::Call;
 use crate::host::linker;
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
-use crate::sandbox::instance_cache as kept;
+use crate::sandbox::instance_cache::MAX_IDLE_INSTANCES;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::Meter;
-use crate::sandbox::observer::{Compared, Decided, Observer};
+use crate::sandbox::observer::{CompletedCall, CompletedComparison, Observer};
 use crate::sandbox::slots::Slots;
 
 /// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Bytes of a memory and of a table that stay mapped when a slot is given back, so that the next
 /// instance pays no page faults for them. Shipped modules touch less.
-const KEEP_RESIDENT: usize = 256 << 10;
+const RETAINED_CAPACITY: usize = 256 << 10;
 
 /// A component of a heavy runtime holds this many core instances at the most (Python: 38).
 const CORE_INSTANCES_PER_CALL: u32 = 48;
@@ -41,10 +41,10 @@ const MEMORIES_PER_CALL: u32 = 4;
 
 /// Calls beside the decisions, at a time: of shadow modules, which are asked one by one. They have slots
 /// of their own.
-const ASIDE: usize = 1;
+const SHADOW_CALLS: usize = 1;
 
 /// Calls that may wait for a slot of those that wait for I/O, of each half of them.
-const MOST_QUEUED: usize = 1024;
+const MAX_QUEUED: usize = 1024;
 
 /// The part of the slots that one peer address may have before its credential is known: one in so many. Few of
 /// those who compute, for all of them share the processors.
@@ -87,14 +87,14 @@ impl Sandbox {
         if !grants.anybody_waits() {
             limits.waiting_calls = 0;
         }
-        let kept = grants.reuse.len() * kept::MOST;
-        Self::with_meter(limits, kept, code_cache, observer, None)
+        let idle_instances = grants.reuse.len() * MAX_IDLE_INSTANCES;
+        Self::with_meter(limits, idle_instances, code_cache, observer, None)
     }
 
     /// A sandbox in which what calls use is added up.
     pub fn metered(limits: &Limits, meter: Arc<Meter>) -> wasmtime::Result<Self> {
         let limits = Limits { waiting_calls: limits.concurrent_calls, ..limits.clone() };
-        Self::with_meter(limits, kept::MOST, None, Some(meter.clone()), Some(meter))
+        Self::with_meter(limits, MAX_IDLE_INSTANCES, None, Some(meter.clone()), Some(meter))
     }
 
     /// The same engine, with other bounds and another time of day.
@@ -114,14 +114,14 @@ impl Sandbox {
 
     fn with_meter(
         limits: Limits,
-        kept: usize,
+        idle_instances: usize,
         code_cache: Option<&Path>,
         observer: Option<Arc<dyn Observer>>,
         meter: Option<Arc<Meter>>,
     ) -> wasmtime::Result<Self> {
         // One more, for the module that is about to be installed.
         let calls = Slots::count(limits.concurrent_calls) + Slots::count(limits.waiting_calls);
-        let slots = u32::try_from(calls + ASIDE + kept)?.saturating_add(1);
+        let slots = u32::try_from(calls + SHADOW_CALLS + idle_instances)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
@@ -132,8 +132,8 @@ impl Sandbox {
             .max_tables_per_component(CORE_INSTANCES_PER_CALL)
             .total_stacks(slots)
             .max_memory_size(limits.memory)
-            .linear_memory_keep_resident(KEEP_RESIDENT)
-            .table_keep_resident(KEEP_RESIDENT)
+            .linear_memory_keep_resident(RETAINED_CAPACITY)
+            .table_keep_resident(RETAINED_CAPACITY)
             .async_stack_keep_resident(64 << 10)
             .max_unused_warm_slots(slots);
         let mut config = Config::new();
@@ -155,7 +155,7 @@ impl Sandbox {
         let calls = limits.concurrent_calls;
         let computing = || Slots::new(calls, calls / PER_PEER_COMPUTING, None);
         let calls = limits.waiting_calls;
-        let waiting = Slots::new(calls, calls / PER_PEER_WAITING, Some(MOST_QUEUED));
+        let waiting = Slots::new(calls, calls / PER_PEER_WAITING, Some(MAX_QUEUED));
         Ok(Self {
             _ticker: Arc::new(Ticker::start(engine.clone())?),
             engine,
@@ -170,14 +170,14 @@ impl Sandbox {
     }
 
     /// Reports a call to the observer.
-    pub fn report(&self, decided: &Decided<'_>) {
+    pub fn report(&self, decided: &CompletedCall<'_>) {
         if let Some(observer) = &self.observer {
             observer.decided(decided);
         }
     }
 
     /// Reports a comparison with a shadow module to the observer.
-    pub fn report_comparison(&self, compared: &Compared<'_>) {
+    pub fn report_comparison(&self, compared: &CompletedComparison<'_>) {
         if let Some(observer) = &self.observer {
             observer.compared(compared);
         }

@@ -17,23 +17,23 @@ use crate::host::bindings::exports::saegis::policy::{
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Call;
 use crate::module::hook::Hook;
-use crate::sandbox::invocation::{Frame, View};
+use crate::sandbox::invocation::{CallContext, Frame};
 use crate::sandbox::module::Module;
 #[cfg(saegis_bench)]
 use crate::sandbox::native;
-use crate::sandbox::observer::{Decided, Outcome};
+use crate::sandbox::observer::{CompletedCall, Outcome};
 use crate::sandbox::reply::{checked, credential, entity, expiry};
 
 /// The reason for refusing a credential whose time is over.
 const EXPIRED: &str = "the credential has expired";
 
 impl Module {
-    fn report(&self, view: &View<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
+    fn report(&self, view: &CallContext<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
         if view.beside.is_some() {
             return;
         }
         let took = asked.elapsed();
-        view.sandbox.report(&Decided { module: &self.name, hook, outcome, took });
+        view.sandbox.report(&CompletedCall { module: &self.name, hook, outcome, took });
     }
 
     fn refusal(&self, reason: &str) -> Refusal {
@@ -43,7 +43,7 @@ impl Module {
     /// Calls a hook in a sandbox of its own. [`Frame::finish`] turns the error of the call into a fault.
     async fn invoke<'v, H, R>(
         &self,
-        view: &View<'v>,
+        view: &CallContext<'v>,
         hook: Option<&H>,
         call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<R>,
     ) -> Result<(Frame<'v>, wasmtime::Result<R>), ModuleFault> {
@@ -57,7 +57,7 @@ impl Module {
     }
 
     /// Looks up the credential of an identity; `None` where it is not the module's.
-    pub async fn lookup(&self, view: &View<'_>, query: &PskQuery) -> Option<Lookup> {
+    pub async fn lookup(&self, view: &CallContext<'_>, query: &PskQuery) -> Option<Lookup> {
         let asked = Instant::now();
         let mut asked_maf = None;
         let mut answer = self.ask_lookup(view, query, &mut asked_maf).await;
@@ -85,7 +85,7 @@ impl Module {
 
     async fn ask_lookup(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         query: &PskQuery,
         asked_maf: &mut Option<(String, String)>,
     ) -> Result<Option<Lookup>, ModuleFault> {
@@ -124,7 +124,7 @@ impl Module {
     /// Maps a certificate to an entity; `None` where it is not the module's.
     pub async fn map_certificate(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         query: &CertificateQuery,
     ) -> Option<Mapping> {
         let asked = Instant::now();
@@ -144,7 +144,7 @@ impl Module {
 
     async fn ask_mapping(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         query: &CertificateQuery,
     ) -> Result<Option<Mapping>, ModuleFault> {
         let query = certificate_mapping::Query {
@@ -184,7 +184,7 @@ impl Module {
     /// Waits for the verdict of a check, and reports the verdict and how long it took.
     async fn judge(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         hook: Hook,
         verdict: impl Future<Output = Result<types::Verdict, ModuleFault>>,
     ) -> Result<types::Verdict, ModuleFault> {
@@ -202,7 +202,7 @@ impl Module {
     /// Calls the hook of a check.
     async fn check<H>(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         (name, hook): (Hook, Option<&H>),
         call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<types::Verdict>,
     ) -> Result<types::Verdict, ModuleFault> {
@@ -218,7 +218,7 @@ impl Module {
     /// Checks whether a request may speak in the name of its originator.
     pub async fn check_originator(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         association: &types::Association,
         primitive: &types::Primitive,
     ) -> Result<types::Verdict, ModuleFault> {
@@ -237,7 +237,7 @@ impl Module {
     /// Checks whether an AE may register.
     pub async fn check_registration(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         association: &types::Association,
         registration: &Registration,
     ) -> Result<types::Verdict, ModuleFault> {
@@ -257,7 +257,7 @@ impl Module {
     /// Checks whether a client of a MAF may register a key.
     pub async fn check_key_registration(
         &self,
-        view: &View<'_>,
+        view: &CallContext<'_>,
         association: &types::Association,
         registration: &KeyRegistration,
     ) -> Result<types::Verdict, ModuleFault> {

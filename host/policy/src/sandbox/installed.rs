@@ -7,11 +7,11 @@ use memchr::memmem;
 
 use crate::data::fault::Fault;
 use crate::host::call::Files;
-use crate::host::capabilities::Io;
+use crate::host::capabilities::IoCapabilities;
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
 use crate::module::signature::Signed;
-use crate::sandbox::instance_cache::Kept;
+use crate::sandbox::instance_cache::InstanceCache;
 use crate::sandbox::module::Module;
 
 /// A module of a generation, with the files that its manifest lists.
@@ -28,18 +28,23 @@ pub(crate) struct Installed {
     /// The policy tables that it may read and that its file, or its configuration, has the name of.
     pub tables: Vec<String>,
     /// What it has of the world.
-    pub io: Arc<Io>,
+    pub io: Arc<IoCapabilities>,
     /// Its instances that are kept for further calls, where that is asked for and allowed.
-    pub kept: Option<Arc<Kept>>,
+    pub instances: Option<Arc<InstanceCache>>,
 }
 
 impl Installed {
     /// A module that takes nobody's place.
-    pub fn alone(module: Arc<Module>, files: Files, io: Io, kept: Option<Arc<Kept>>) -> Self {
+    pub fn alone(
+        module: Arc<Module>,
+        files: Files,
+        io: IoCapabilities,
+        instances: Option<Arc<InstanceCache>>,
+    ) -> Self {
         let (order, files) = (module.manifest.order, Arc::new(files));
         let io = Arc::new(io);
         let (lineage, tables) = (Vec::new(), Vec::new());
-        Self { order, module, files, lineage, signed: None, tables, io, kept }
+        Self { order, module, files, lineage, signed: None, tables, io, instances }
     }
 
     /// Whether two generations have the same here.
@@ -72,12 +77,16 @@ pub(crate) fn tables_read<'t>(
 }
 
 /// Where its instances are kept, if a module asks for that and may have it.
-pub(crate) fn reuse(module: &Module, path: &Path, grants: &Grants) -> Result<Option<Kept>, Fault> {
+pub(crate) fn reuse(
+    module: &Module,
+    path: &Path,
+    grants: &Grants,
+) -> Result<Option<InstanceCache>, Fault> {
     let Some(calls) = module.manifest.reuse else { return Ok(None) };
     let name = &module.name;
     let fault = |what: String| Err(Fault::of(&path.with_extension("toml"), what));
     match grants.reuse.get(name) {
-        Some(most) if *most >= calls.get() => Ok(Some(Kept::new(calls.get()))),
+        Some(most) if *most >= calls.get() => Ok(Some(InstanceCache::new(calls.get()))),
         Some(most) => fault(format!(
             "asks for reuse = {calls}, and the configuration allows {most} calls at the most \
              (modules.reuse.{name})"

@@ -16,12 +16,12 @@ use crate::host::maf_keys::MafKeys;
 use crate::sandbox::cpu_slot;
 use crate::sandbox::engine::{Sandbox, error_chain};
 use crate::sandbox::installed::Installed;
-use crate::sandbox::instance_cache::{Idle, Kept};
+use crate::sandbox::instance_cache::{IdleInstance, InstanceCache};
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::{Caller, Slot};
 
 /// What a call may see of the generation: its sandbox, its tables, and what is the module's.
-pub(crate) struct View<'a> {
+pub(crate) struct CallContext<'a> {
     pub sandbox: &'a Sandbox,
     pub tables: &'a Arc<Tables>,
     pub installed: &'a Installed,
@@ -34,7 +34,7 @@ pub(crate) struct View<'a> {
     pub beside: Option<SystemTime>,
 }
 
-impl View<'_> {
+impl CallContext<'_> {
     /// The time that a call is made for.
     pub fn now(&self) -> SystemTime {
         self.beside.unwrap_or_else(SystemTime::now)
@@ -49,7 +49,7 @@ pub(crate) struct Frame<'a> {
     sandbox: &'a Sandbox,
     caller: Caller,
     /// Where the instance goes after the call, and calls that it was made for.
-    kept: Option<&'a Kept>,
+    instances: Option<&'a InstanceCache>,
     calls: u32,
     /// When the call must be over, waiting included.
     ends: Instant,
@@ -57,7 +57,7 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Module {
-    fn call(&self, view: &View<'_>) -> Call {
+    fn call(&self, view: &CallContext<'_>) -> Call {
         let (tables, files) = (view.tables.clone(), view.installed.files.clone());
         let memory = view.sandbox.limits().memory;
         let call = Call::new(tables, files, self.log.clone(), memory)
@@ -120,7 +120,7 @@ impl Module {
     }
 
     /// Makes ready for a call: a fresh instance, or one that is kept.
-    pub async fn frame<'a>(&self, view: &View<'a>) -> Result<Frame<'a>, ModuleFault> {
+    pub async fn frame<'a>(&self, view: &CallContext<'a>) -> Result<Frame<'a>, ModuleFault> {
         let (sandbox, caller) = (view.sandbox, view.caller);
         let slot = match (view.beside, self.waits()) {
             // It would have effects outside.
@@ -131,20 +131,31 @@ impl Module {
             (None, waits) => Some(sandbox.slots(waits).take(caller).await?),
         };
         let ends = Instant::now() + self.time(sandbox);
-        let kept = view.installed.kept.as_deref().filter(|_| view.beside.is_none());
+        let instances = view.installed.instances.as_deref().filter(|_| view.beside.is_none());
         let call = self.call(view);
-        if let Some(Idle { mut store, instance, calls }) = kept.and_then(Kept::take) {
+        if let Some(IdleInstance { mut store, instance, calls }) =
+            instances.and_then(InstanceCache::take)
+        {
             let call = call.after(store.data_mut());
             *store.data_mut() = call;
             sandbox.renew(&mut store);
-            return Ok(Frame { store, instance, sandbox, caller, kept, calls, ends, _slot: slot });
+            return Ok(Frame {
+                store,
+                instance,
+                sandbox,
+                caller,
+                instances,
+                calls,
+                ends,
+                _slot: slot,
+            });
         }
         let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
         if view.beside.is_some() {
             store.data_mut().now = view.beside;
         }
         let instance = self.start((sandbox, caller), &mut store).await?;
-        Ok(Frame { store, instance, sandbox, caller, kept, calls: 0, ends, _slot: slot })
+        Ok(Frame { store, instance, sandbox, caller, instances, calls: 0, ends, _slot: slot })
     }
 
     /// Runs a call in its time.
@@ -198,9 +209,9 @@ impl<'a> Frame<'a> {
 
     /// The call has ended well.
     pub fn end(self) {
-        let Frame { store, instance, kept, calls, _slot, .. } = self;
-        if let Some(kept) = kept {
-            kept.put(Idle { store, instance, calls: calls + 1 });
+        let Frame { store, instance, instances, calls, _slot, .. } = self;
+        if let Some(instances) = instances {
+            instances.put(IdleInstance { store, instance, calls: calls + 1 });
         } else {
             drop(store);
         }

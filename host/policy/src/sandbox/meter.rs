@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::sandbox::observer::{Decided, Observer};
+use crate::sandbox::observer::{CompletedCall, Observer};
 
 /// What a call has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Meter {
 }
 
 impl Observer for Meter {
-    fn decided(&self, decided: &Decided<'_>) {
+    fn decided(&self, decided: &CompletedCall<'_>) {
         let mut used = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         used.took = used.took.saturating_add(decided.took);
     }

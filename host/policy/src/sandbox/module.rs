@@ -14,7 +14,7 @@ use crate::host::bindings::exports::saegis::policy::{
     registration_check,
 };
 use crate::host::call::Call;
-use crate::host::log_rate_limit::LogBudget;
+use crate::host::log_rate_limit::LogRateLimit;
 use crate::module::capability::Capability;
 use crate::module::contract::contract_interface;
 use crate::module::grants::Grants;
@@ -35,7 +35,7 @@ pub(crate) struct Module {
     pub key_registration: Option<key_registration_check::GuestIndices>,
     pub pre: InstancePre<Call>,
     pub wasi: bool,
-    pub log: Arc<LogBudget>,
+    pub log: Arc<LogRateLimit>,
 }
 
 impl Module {
@@ -102,7 +102,7 @@ impl Module {
             capabilities,
             pre,
             wasi,
-            log: Arc::new(LogBudget::new(name)),
+            log: Arc::new(LogRateLimit::new(name)),
         })
     }
 

@@ -8,7 +8,7 @@ use saegis_onem2m::saef::Saef;
 
 use crate::data::decision::{Lookup, ModuleFault, PskQuery, Refusal};
 use crate::host::bindings::saegis::policy::types::{self, Association, Operation, Primitive};
-use crate::sandbox::invocation::View;
+use crate::sandbox::invocation::CallContext;
 use crate::sandbox::reply::{checked, entity, expiry, invalid_response};
 
 #[path = "../../../../guest-modules/originator-check/src/rules.rs"]
@@ -17,13 +17,17 @@ mod rules;
 /// What `psk-table` answers; none, where another module is asked.
 pub(super) fn lookup(
     module: &str,
-    view: &View<'_>,
+    view: &CallContext<'_>,
     query: &PskQuery,
 ) -> Option<Result<Option<Lookup>, ModuleFault>> {
     (module == "psk-table").then(|| find(module, view, query))
 }
 
-fn find(module: &str, view: &View<'_>, query: &PskQuery) -> Result<Option<Lookup>, ModuleFault> {
+fn find(
+    module: &str,
+    view: &CallContext<'_>,
+    query: &PskQuery,
+) -> Result<Option<Lookup>, ModuleFault> {
     let refused = |reason: &str| {
         let refusal = Refusal { module: module.into(), reason: reason.into() };
         Ok(Some(Lookup::Refused(refusal)))

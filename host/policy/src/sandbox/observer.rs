@@ -7,7 +7,7 @@ use crate::module::hook::Hook;
 
 /// A call of a module that has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Decided<'a> {
+pub struct CompletedCall<'a> {
     /// The module.
     pub module: &'a str,
     /// What it was asked.
@@ -53,7 +53,7 @@ impl Outcome<'_> {
 /// A comparison of what came of a decision with what would have come of it with a shadow module in
 /// force.
 #[derive(Debug, Clone, Copy)]
-pub struct Compared<'a> {
+pub struct CompletedComparison<'a> {
     /// The shadow module.
     pub module: &'a str,
     /// What was asked.
@@ -91,8 +91,8 @@ impl Comparison {
 /// Is told of each call. It is called on the way of the decision: it must be quick.
 pub trait Observer: Send + Sync {
     /// A call has ended.
-    fn decided(&self, decided: &Decided<'_>);
+    fn decided(&self, decided: &CompletedCall<'_>);
 
     /// A decision was compared with a shadow's; whoever has no shadows is never told.
-    fn compared(&self, _compared: &Compared<'_>) {}
+    fn compared(&self, _compared: &CompletedComparison<'_>) {}
 }

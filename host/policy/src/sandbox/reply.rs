@@ -31,7 +31,7 @@ pub(super) fn credential(
 }
 
 /// Most AE-IDs that one association may stand for.
-const MOST_AES: usize = 64;
+const MAX_AES: usize = 64;
 
 pub(super) fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
     let stem = |stem: String| {
@@ -41,9 +41,9 @@ pub(super) fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
         types::Entity::NotYetKnown => Entity::NotYetKnown,
         types::Entity::Ae(one) => Entity::Ae(stem(one)?),
         types::Entity::Aes(all) => {
-            if all.is_empty() || all.len() > MOST_AES {
+            if all.is_empty() || all.len() > MAX_AES {
                 return Err(invalid_response(format!(
-                    "a list of AE-IDs has 1 to {MOST_AES} entries"
+                    "a list of AE-IDs has 1 to {MAX_AES} entries"
                 )));
             }
             Entity::Aes(all.into_iter().map(stem).collect::<Result<_, _>>()?)

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use saegis_onem2m::credential::{Credential, Entity};
 use saegis_onem2m::timestamp;
-use saegis_policy::{Allowance, LoneModule, Lookup, Mapping, ModuleFault, Used, Verdict};
+use saegis_policy::{Allowance, Lookup, Mapping, ModuleFault, ModuleHarness, Used, Verdict};
 use subtle::ConstantTimeEq as _;
 
 use crate::module::test::cases::{Allow, Expect};
@@ -31,7 +31,7 @@ pub enum Answer {
 }
 
 /// Asks the module, in a fresh sandbox.
-pub async fn ask(module: &LoneModule, question: &Question) -> (Answer, Used) {
+pub async fn ask(module: &ModuleHarness, question: &Question) -> (Answer, Used) {
     let mut around = question.around.clone();
     if !question.mafs.is_empty() {
         around.maf_keys = Some(Arc::new(Mafs::new(question.mafs.clone())));

@@ -17,8 +17,8 @@ use saegis_onem2m::saef;
 use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp;
 use saegis_policy::{
-    Canned, CertificateQuery, Document, Hook, Known, MafKeys, PskQuery, Rules, Subscription,
-    Surroundings, Table,
+    CannedResponse, CertificateQuery, Document, Hook, Known, MafKeys, PskQuery, Rules,
+    Subscription, Table, TestContext,
 };
 use toml::Spanned;
 
@@ -36,7 +36,7 @@ pub struct Question {
     /// What it is asked.
     pub ask: Ask,
     /// Over what.
-    pub around: Surroundings,
+    pub around: TestContext,
     /// The MAFs, which start afresh each time that it is asked.
     pub mafs: Vec<Maf>,
     /// Whom it should find, where it should find somebody, when that ends, and the key.
@@ -271,7 +271,7 @@ impl Reader<'_, '_> {
         &mut self,
         policy: &Policy,
         limits: saegis_policy::Limits,
-    ) -> Option<Surroundings> {
+    ) -> Option<TestContext> {
         let own = match &policy.cse_id {
             Some(id) => self.parsed(id, CseId::parse)?,
             // That of the worked example.
@@ -305,7 +305,7 @@ impl Reader<'_, '_> {
         let http = policy.http.iter().flatten().map(|http| self.canned(http));
         let http = http.collect::<Option<Vec<_>>>()?;
         let files = policy.files.iter().flatten();
-        Some(Surroundings {
+        Some(TestContext {
             tables,
             files: files.map(|(name, text)| (name.clone(), text.as_bytes().into())).collect(),
             subscription,
@@ -322,12 +322,12 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn canned(&mut self, http: &Http) -> Option<Canned> {
+    fn canned(&mut self, http: &Http) -> Option<CannedResponse> {
         let Ok(status) = StatusCode::from_u16(*http.status.get_ref()) else {
             self.document.add_fault_in(&http.status, "is no status of HTTP");
             return None;
         };
-        Some(Canned { url: http.url.clone(), status, body: http.body.clone() })
+        Some(CannedResponse { url: http.url.clone(), status, body: http.body.clone() })
     }
 
     fn table(&mut self, name: &str, text: &Spanned<String>) -> Option<Arc<Table>> {

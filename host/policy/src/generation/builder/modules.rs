@@ -9,14 +9,14 @@ use tokio::runtime::Handle;
 use crate::data::fault::Fault;
 use crate::data::files;
 
-use crate::decision::shadow::Unloaded;
+use crate::decision::shadow::UnloadedShadow;
 use crate::generation::generation::Generation;
-use crate::generation::oci_artifacts::{self as artifact, PolicyFiles};
-use crate::generation::removals::Missing;
-use crate::generation::replacement as lineage;
+use crate::generation::oci_artifacts::{self, PolicyFiles};
+use crate::generation::removals::MissingFiles;
+use crate::generation::replacement;
 use crate::generation::settings::Settings;
 use crate::host::call::{Files, Tables};
-use crate::host::capabilities::Io;
+use crate::host::capabilities::IoCapabilities;
 use crate::module::grants::Grants;
 use crate::module::manifest::{Manifest, ManifestOf, load_manifest};
 use crate::module::signature::{self, Required, Signed, Trust};
@@ -28,7 +28,7 @@ use crate::sandbox::module::Module;
 #[derive(Default)]
 pub(super) struct Loaded {
     pub all: Vec<Installed>,
-    pub unloaded: Vec<Unloaded>,
+    pub unloaded: Vec<UnloadedShadow>,
     /// The names of those that have a manifest, or whose manifest is missed.
     pub with_manifest: BTreeSet<String>,
 }
@@ -37,7 +37,7 @@ pub(super) fn load_modules(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
     sandbox: &Arc<Sandbox>,
-    (last, missing, tables): (Option<&Generation>, &mut Missing<'_>, &Tables),
+    (last, missing, tables): (Option<&Generation>, &mut MissingFiles<'_>, &Tables),
     runtime: &Handle,
     faults: &mut Vec<Fault>,
 ) -> Loaded {
@@ -86,21 +86,21 @@ pub(super) fn load_modules(
     let context = Context { settings, policies, trust, sandbox, last, runtime, tables };
     for (name, manifest) in &manifests {
         let Some(path) = files.get(name) else { continue };
-        let lineage = lineage::lineage(name, &manifests)
+        let lineage = replacement::replaced_names(name, &manifests)
             .map_err(|what| vec![Fault::of(&path.with_extension("toml"), what)]);
         let installed = lineage.and_then(|lineage| {
             // What is not there leaves nobody anything.
             let there = lineage.iter().filter(|name| manifests.contains_key(*name));
             let of: Vec<_> = there.map(String::as_str).collect();
             let grants = settings.grants.with_heir(name, &of);
-            let order = lineage::order(name, &lineage, &manifests);
+            let order = replacement::order(name, &lineage, &manifests);
             let signed = signatures.get(name).copied().flatten();
             let LoadedModule { module, files, signed, tables } =
                 load_module(&context, missing, (name, path, manifest), signed, &grants)?;
-            let kept = reuse(&module, path, &grants)?;
+            let instances = reuse(&module, path, &grants)?;
             let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
             let last = last.map(|last| &*last.io);
-            let io = Io::of(
+            let io = IoCapabilities::of(
                 (name, path),
                 &module.capabilities,
                 &lineage,
@@ -108,14 +108,14 @@ pub(super) fn load_modules(
                 &settings.stores,
                 last,
             )?;
-            let (io, kept) = (Arc::new(io), kept.map(Arc::new));
-            Ok(Installed { module, files, order, lineage, signed, tables, io, kept })
+            let (io, instances) = (Arc::new(io), instances.map(Arc::new));
+            Ok(Installed { module, files, order, lineage, signed, tables, io, instances })
         });
         match installed {
             Ok(one) => loaded.all.push(one),
             // A shadow changes nothing, and so it keeps nothing from coming into force.
             Err(faults) if manifest.is_shadow() => {
-                loaded.unloaded.push(Unloaded { name: name.clone(), faults });
+                loaded.unloaded.push(UnloadedShadow { name: name.clone(), faults });
             }
             Err(found) => {
                 wrong.insert(name, found);
@@ -149,14 +149,14 @@ struct LoadedModule {
 /// Loads a module by its file, or from where its manifest says that it comes.
 fn load_module(
     context: &Context<'_>,
-    missing: &mut Missing<'_>,
+    missing: &mut MissingFiles<'_>,
     (name, path, manifest): (&str, &Path, &Manifest),
     manifest_signed: Option<Signed>,
     grants: &Grants,
 ) -> Result<LoadedModule, Vec<Fault>> {
     let &Context { settings, policies, trust, sandbox, last, runtime, .. } = context;
     if !settings.changes.modules.contains_key(name) {
-        files::stays_in(&settings.modules, path)?;
+        files::check_within(&settings.modules, path)?;
     }
     let (source, signed) = match &manifest.source {
         Some(_) if !is_manifest(path) => {
@@ -165,7 +165,7 @@ fn load_module(
         }
         // The reference pins it, and is signed with the manifest.
         Some(from) => {
-            let source = artifact::read_module(settings, path, from)?;
+            let source = oci_artifacts::read_module(settings, path, from)?;
             (source, manifest_signed)
         }
         None => {
@@ -241,7 +241,7 @@ fn manifest_of(
         return Manifest::parse(&path, text).map(|manifest| Some((manifest, None)));
     }
     if !settings.changes.modules.contains_key(name) {
-        files::stays_in(&settings.modules, &path)?;
+        files::check_within(&settings.modules, &path)?;
     }
     load_manifest(&path, trust)
 }

@@ -36,7 +36,7 @@ const MAX_AUTHORITIES: u64 = 4 << 20;
 pub(super) type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 /// What a request is sent with.
-pub(super) struct Means<'a> {
+pub(super) struct Connector<'a> {
     pub tls: Option<Arc<ClientConfig>>,
     pub lookups: Arc<Semaphore>,
     pub settings: &'a OutgoingHttp,
@@ -47,7 +47,7 @@ pub(super) async fn send(
     request: Request<WasiBody>,
     target: &Target,
     options: RequestOptions,
-    means: Means<'_>,
+    means: Connector<'_>,
     holds: (OwnedSemaphorePermit, Arc<()>),
 ) -> Result<Sent, Error> {
     let ends = Instant::now() + means.settings.time;

@@ -49,13 +49,13 @@ pub enum AttributeError {
     Missing(&'static str),
     /// An attribute is wrong.
     #[error("the attribute {0} {1}")]
-    Wrong(&'static str, Why),
+    Wrong(&'static str, ValueError),
 }
 
 /// Why an attribute is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Why {
+pub enum ValueError {
     /// It is of another JSON type than it should be.
     #[error("is no {0}")]
     Type(&'static str),
@@ -132,7 +132,7 @@ impl<'c> Attributes<'c> {
         kind: &'static str,
     ) -> Result<Option<T>, AttributeError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
-        let wrong = |_| AttributeError::Wrong(name, Why::Type(kind));
+        let wrong = |_| AttributeError::Wrong(name, ValueError::Type(kind));
         serde_json::from_str(raw).map(Some).map_err(wrong)
     }
 
@@ -140,7 +140,7 @@ impl<'c> Attributes<'c> {
         self.value(name, "text")
     }
 
-    fn checked<T, E: Into<Why>>(
+    fn checked<T, E: Into<ValueError>>(
         &self,
         name: &'static str,
         check: impl FnOnce(String) -> Result<T, E>,
@@ -192,13 +192,13 @@ impl<'c> Attributes<'c> {
         let texts: Vec<String> =
             self.value(names::TARGET_IDS, "list of texts")?.unwrap_or_default();
         if texts.len() > MAX_TARGETS {
-            return Err(wrong(Why::TooMany(MAX_TARGETS)));
+            return Err(wrong(ValueError::TooMany(MAX_TARGETS)));
         }
         let mut targets = Vec::with_capacity(texts.len());
         for text in texts {
             let target = AbsoluteId::parse(&text).map_err(|e| wrong(e.into()))?;
             if targets.contains(&target) {
-                return Err(wrong(Why::Twice));
+                return Err(wrong(ValueError::Twice));
             }
             targets.push(target);
         }
@@ -207,7 +207,7 @@ impl<'c> Attributes<'c> {
 
     /// The key, read from where it stands: nothing has a copy of it but what is returned.
     pub(crate) fn key(&self) -> Result<Option<PresharedKey>, AttributeError> {
-        let wrong = || AttributeError::Wrong(names::KEY_VALUE, Why::Key);
+        let wrong = || AttributeError::Wrong(names::KEY_VALUE, ValueError::Key);
         let Some(raw) = self.raw(names::KEY_VALUE) else { return Ok(None) };
         let digits = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         let digits = digits.ok_or_else(wrong)?;
@@ -223,19 +223,19 @@ pub(crate) fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Att
     value.ok_or(AttributeError::Missing(name))
 }
 
-pub(crate) fn check_labels(labels: &[String]) -> Result<(), Why> {
+pub(crate) fn check_labels(labels: &[String]) -> Result<(), ValueError> {
     if labels.len() > MAX_LABELS {
-        return Err(Why::TooMany(MAX_LABELS));
+        return Err(ValueError::TooMany(MAX_LABELS));
     }
     let good = |l: &String| !l.is_empty() && l.len() <= MAX_LABEL && !l.contains(char::is_control);
-    if labels.iter().all(good) { Ok(()) } else { Err(Why::Element(MAX_LABEL)) }
+    if labels.iter().all(good) { Ok(()) } else { Err(ValueError::Element(MAX_LABEL)) }
 }
 
 /// Checks the alphabet of sec:relKeyID (TS-0003 clause 12.2) and the length.
-pub(crate) fn check_relative_id(text: &str) -> Result<(), Why> {
+pub(crate) fn check_relative_id(text: &str) -> Result<(), ValueError> {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let good = (1..=MAX_RELATIVE_ID).contains(&text.len()) && text.bytes().all(known);
-    if good { Ok(()) } else { Err(Why::RelativeId) }
+    if good { Ok(()) } else { Err(ValueError::RelativeId) }
 }
 
 /// Writes the attributes of a resource, and a key among them, where there is one. The text with a

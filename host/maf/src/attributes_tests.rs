@@ -60,7 +60,7 @@ fn each_attribute_has_its_form() {
     }
     let targets: Vec<_> = (0..=MAX_TARGETS).map(|n| format!("\"//a.b/c{n}\"")).collect();
     let targets = format!("{{\"tgids\":[{}]}}", targets.join(","));
-    let many = AttributeError::Wrong("tgids", Why::TooMany(MAX_TARGETS));
+    let many = AttributeError::Wrong("tgids", ValueError::TooMany(MAX_TARGETS));
     assert_eq!(with(&targets, |a| a.targets()), Err(many));
 }
 
@@ -76,7 +76,7 @@ fn a_key_is_hexadecimal_and_never_repeated() {
     {
         let Err(error) = read(bad) else { panic!("{bad}") };
         if bad != "\"" {
-            assert_eq!(error, AttributeError::Wrong("kval", Why::Key), "{bad}");
+            assert_eq!(error, AttributeError::Wrong("kval", ValueError::Key), "{bad}");
         }
     }
     assert!(read(&format!("\"{}\"", "ab".repeat(65))).is_err());

@@ -7,22 +7,17 @@
 use std::time::SystemTime;
 
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::exported::Exported;
-use saegis_onem2m::id::{AbsoluteId, CseId, IdError, KpsaId, check_fqdn};
-use saegis_onem2m::primitive::{
-    Content, ContentError, Operation, RequestPrimitive, ResponsePrimitive,
-};
-use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::id::{AbsoluteId, CseId, IdError, check_fqdn};
+use saegis_onem2m::primitive::{Content, ContentError, Operation, RequestPrimitive};
 use saegis_onem2m::target::{Scope, Target};
 use saegis_onem2m::timestamp;
 use serde_json::{Map, Value};
 
 use crate::attributes::{
-    AttributeError, Attributes, MAX_CONTENT, MAX_TARGETS, Why, check_labels, check_relative_id,
-    put, put_labels, required, write,
+    AttributeError, MAX_TARGETS, ValueError, check_labels, check_relative_id, put, put_labels,
+    write,
 };
 use crate::names;
-use crate::record::time;
 
 /// A client of one MAF.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +74,7 @@ pub enum RequestError {
     Attribute(#[from] AttributeError),
     /// The RelativeKeyID or mafClientRegID is none.
     #[error("the resource's name {0}")]
-    Name(Why),
+    Name(ValueError),
     /// The content is none.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -162,7 +157,9 @@ impl Client {
         value: Option<&PresharedKey>,
     ) -> Result<RequestPrimitive, RequestError> {
         if terms.targets.len() > MAX_TARGETS {
-            return Err(AttributeError::Wrong(names::TARGET_IDS, Why::TooMany(MAX_TARGETS)).into());
+            return Err(
+                AttributeError::Wrong(names::TARGET_IDS, ValueError::TooMany(MAX_TARGETS)).into()
+            );
         }
         let mut attributes = put_terms(&terms.terms)?;
         put(&mut attributes, names::SUID, terms.suid);
@@ -250,7 +247,7 @@ impl Client {
         check_relative_id(name).map_err(RequestError::Name)?;
         // It would be the MAF's base, or no resource at all in an address.
         if matches!(name, "-" | "_" | "." | "..") {
-            return Err(RequestError::Name(Why::RelativeId));
+            return Err(RequestError::Name(ValueError::RelativeId));
         }
         self.primitive(request_id, operation, name)
     }
@@ -302,8 +299,8 @@ fn put_terms(terms: &Terms) -> Result<Map<String, Value>, AttributeError> {
     Ok(attributes)
 }
 
-mod answers;
-pub use answers::{
+mod response;
+pub use response::{
     AnswerError, ClientRegistration, RegisteredKey, RetrievedKey, read_deleted,
     read_registered_key, read_registration, read_retrieved_key,
 };

@@ -2,7 +2,10 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
+use crate::attributes::MAX_CONTENT;
 use crate::testing::{FQDN, GATEWAY, LIGHT, client, key_terms, session, terms};
+use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::rsc::Rsc;
 
 fn answer(rsc: Rsc, content: &str) -> ResponsePrimitive {
     let request = client(LIGHT).retrieve("1", "own").unwrap();

@@ -50,32 +50,37 @@
 mod attributes;
 pub mod client;
 mod clients;
+mod context;
+mod decoy;
+mod error;
+mod expiry;
 mod keys;
 mod maf;
 pub mod names;
 mod record;
 mod reencrypt;
-mod refusal;
+mod removal;
+mod request;
 mod settings;
+mod state;
 mod store;
 mod store_key;
-mod sweep;
 mod vault;
-mod wanted;
 
 pub use attributes::{
-    AttributeError, MAX_CONTENT, MAX_LABEL, MAX_LABELS, MAX_RELATIVE_ID, MAX_TARGETS, Why,
+    AttributeError, MAX_CONTENT, MAX_LABEL, MAX_LABELS, MAX_RELATIVE_ID, MAX_TARGETS, ValueError,
 };
-pub use maf::{Caller, Maf, Swept};
+pub use context::{Caller, SweepOutcome};
+pub use maf::Maf;
 pub use reencrypt::reencrypt;
+pub use request::KeyRegistration;
 pub use settings::Settings;
 pub use store::{OpenError, StoreError};
 pub use store_key::{StoreKey, StoreKeyError};
-pub use wanted::KeyRegistration;
 
 #[cfg(test)]
-mod maf_tests;
+mod key_confidentiality_tests;
 #[cfg(test)]
-mod never_tells;
+mod maf_tests;
 #[cfg(test)]
 mod testing;

@@ -7,7 +7,7 @@ use saegis_onem2m::target::Target;
 
 use crate::client::{Changes, Client, Terms, read_deleted, read_registered_key, read_registration};
 use crate::testing::*;
-use crate::{Maf, Swept, names};
+use crate::{Maf, SweepOutcome, names};
 
 const OWN: &str = names::OWN_REGISTRATION;
 
@@ -285,14 +285,14 @@ fn there_are_bounds() {
     bench.key(OTHER, GATEWAY, 6, 90);
     assert_eq!(bench.told(OTHER, &give(OTHER, GATEWAY, 7, 90), 0).0, 5207);
     // What has expired makes room.
-    assert_eq!(bench.maf.sweep(at(89)).unwrap(), Swept::default());
-    assert_eq!(bench.maf.sweep(at(90)).unwrap(), Swept { removed: 5, more: false });
+    assert_eq!(bench.maf.sweep(at(89)).unwrap(), SweepOutcome::default());
+    assert_eq!(bench.maf.sweep(at(90)).unwrap(), SweepOutcome { removed: 5, more: false });
     assert_eq!(bench.told(OTHER, &give(OTHER, GATEWAY, 7, 190), 90).0, 2001);
-    assert_eq!(bench.maf.sweep(at(100)).unwrap(), Swept { removed: 1, more: false });
+    assert_eq!(bench.maf.sweep(at(100)).unwrap(), SweepOutcome { removed: 1, more: false });
     assert_eq!(bench.told(fifth, &client(fifth).register("1", &terms(900)).unwrap(), 100).0, 2001);
     // All is gone at the end.
     while bench.maf.sweep(at(1_000_000)).unwrap().more {}
-    assert_eq!(bench.maf.sweep(at(1_000_000)).unwrap(), Swept::default());
+    assert_eq!(bench.maf.sweep(at(1_000_000)).unwrap(), SweepOutcome::default());
     assert!(!bench.maf.store_fails());
 }
 
@@ -304,8 +304,8 @@ fn many_expired_entries_go_in_parts() {
         bench.key(LIGHT, GATEWAY, 1, 10 + n % 7);
     }
     let first = bench.maf.sweep(at(100)).unwrap();
-    assert_eq!(first, Swept { removed: 256, more: true });
-    assert_eq!(bench.maf.sweep(at(100)).unwrap(), Swept { removed: 44, more: false });
+    assert_eq!(first, SweepOutcome { removed: 256, more: true });
+    assert_eq!(bench.maf.sweep(at(100)).unwrap(), SweepOutcome { removed: 44, more: false });
 }
 
 #[test]

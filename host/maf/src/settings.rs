@@ -9,15 +9,15 @@ use saegis_onem2m::id::{IdError, check_fqdn};
 pub struct Settings {
     fqdn: String,
     /// Longest time that a client registration lasts, from when it was made or last updated.
-    pub longest_registration: Duration,
+    pub max_registration_lifetime: Duration,
     /// Longest time that a key lasts, from when it was registered, however often it is updated.
-    pub longest_key: Duration,
+    pub max_key_lifetime: Duration,
     /// Most client registrations. Each client has one.
-    pub most_clients: u64,
+    pub max_clients: u64,
     /// Most keys of all clients.
-    pub most_keys: u64,
+    pub max_keys: u64,
     /// Most keys of one client. All of them are removed in one transaction when it goes.
-    pub most_keys_per_client: u16,
+    pub max_keys_per_client: u16,
 }
 
 impl Settings {
@@ -31,11 +31,11 @@ impl Settings {
         check_fqdn(fqdn)?;
         Ok(Self {
             fqdn: fqdn.to_ascii_lowercase(),
-            longest_registration: Duration::from_secs(365 * DAY),
-            longest_key: Duration::from_secs(30 * DAY),
-            most_clients: 100_000,
-            most_keys: 1_000_000,
-            most_keys_per_client: 1_000,
+            max_registration_lifetime: Duration::from_secs(365 * DAY),
+            max_key_lifetime: Duration::from_secs(30 * DAY),
+            max_clients: 100_000,
+            max_keys: 1_000_000,
+            max_keys_per_client: 1_000,
         })
     }
 

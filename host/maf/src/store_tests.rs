@@ -126,7 +126,7 @@ fn an_entry_that_is_tampered_with_is_no_key() {
     let leave = client(LIGHT).deregister("1", crate::names::OWN_REGISTRATION).unwrap();
     assert_eq!(bench.told(LIGHT, &leave, 1).0, 2002);
     while bench.maf.sweep(crate::testing::at(100_000)).unwrap().more {}
-    bench.maf.store.assert_consistent();
+    bench.maf.state.store.assert_consistent();
 }
 
 #[test]
@@ -145,8 +145,9 @@ fn entries_that_change_places_are_no_entries() {
     for key in &keys {
         assert_eq!(bench.fetch(GATEWAY, key, 1).err().unwrap().0, 5000);
     }
-    let read =
-        |slot: &Slot| bench.maf.store.read(|s| Ok::<_, StoreError>(s.sealed_key(slot)?.unwrap()));
+    let read = |slot: &Slot| {
+        bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.sealed_key(slot)?.unwrap()))
+    };
     for slot in &slots {
         let opened = open_key(&vault, slot, &read(slot).unwrap());
         assert!(matches!(opened.err(), Some(StoreError::Damaged)));
@@ -174,7 +175,7 @@ fn a_store_is_written_anew_under_another_key() {
     let wrong = Maf::open(&path, &store_key(1), settings()).err().unwrap();
     assert!(matches!(wrong, OpenError::WrongKey));
     let bench = reopened(folder, &path, 2);
-    bench.maf.store.assert_consistent();
+    bench.maf.state.store.assert_consistent();
     for (key, value) in keys.iter().zip([0xe1, 0xe2]) {
         assert_eq!(bench.fetch(GATEWAY, key, 2).ok().unwrap().key.expose(), key_of(value));
     }
@@ -207,7 +208,7 @@ fn the_file_says_nobodys_name_and_no_key() {
 fn after_a_failure_the_file_is_opened_anew() {
     let (folder, path, keys) = closed();
     let bench = reopened(folder, &path, 1);
-    let store = &bench.maf.store;
+    let store = &bench.maf.state.store;
     store.note(&saegis_store::Error::Replaced.into());
     assert!(bench.maf.store_fails());
     // It is read at once, and written after a while.
@@ -238,13 +239,13 @@ fn what_is_not_committed_never_was() {
         labels: vec![],
         admin: "a.b".into(),
     };
-    let failed: Result<(), StoreError> = bench.maf.store.write(|writer| {
+    let failed: Result<(), StoreError> = bench.maf.state.store.write(|writer| {
         writer.put_client(&record)?;
         Err(StoreError::Damaged)
     });
     assert!(failed.is_err());
-    let slot = bench.maf.store.vault.slot(Kind::Client, LIGHT);
-    let found = bench.maf.store.read(|s| Ok::<_, StoreError>(s.client(&slot)?.is_some()));
+    let slot = bench.maf.state.store.vault.slot(Kind::Client, LIGHT);
+    let found = bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.client(&slot)?.is_some()));
     assert!(!found.unwrap());
-    bench.maf.store.assert_consistent();
+    bench.maf.state.store.assert_consistent();
 }

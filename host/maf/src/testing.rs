@@ -40,19 +40,19 @@ pub(crate) fn session(byte: u8) -> Exported {
 
 pub(crate) fn settings() -> Settings {
     let mut settings = Settings::new(FQDN).unwrap();
-    settings.longest_registration = Duration::from_secs(1000);
-    settings.longest_key = Duration::from_secs(500);
-    settings.most_clients = 4;
-    settings.most_keys = 6;
-    settings.most_keys_per_client = 4;
+    settings.max_registration_lifetime = Duration::from_secs(1000);
+    settings.max_key_lifetime = Duration::from_secs(500);
+    settings.max_clients = 4;
+    settings.max_keys = 6;
+    settings.max_keys_per_client = 4;
     settings
 }
 
 /// Settings with room for so many keys.
 pub(crate) fn roomy(keys: u16) -> Settings {
     let mut settings = settings();
-    settings.most_keys = keys.into();
-    settings.most_keys_per_client = keys;
+    settings.max_keys = keys.into();
+    settings.max_keys_per_client = keys;
     settings
 }
 

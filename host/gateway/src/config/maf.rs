@@ -59,10 +59,10 @@ impl Authority {
         let fault = |what: String| Faults(vec![Fault::of(&self.store, what)]);
         let mut settings = Settings::new(&self.fqdn).map_err(|e| fault(e.to_string()))?;
         if let Some(seconds) = self.longest_registration_seconds {
-            settings.longest_registration = Duration::from_secs(seconds);
+            settings.max_registration_lifetime = Duration::from_secs(seconds);
         }
         if let Some(seconds) = self.longest_key_seconds {
-            settings.longest_key = Duration::from_secs(seconds);
+            settings.max_key_lifetime = Duration::from_secs(seconds);
         }
         Ok(settings)
     }

@@ -1,4 +1,4 @@
-//! What a request wants, read from it alone: neither the store nor the clock has a say here, so
+//! The operation that a request asks for, read from it alone: neither the store nor the clock has a say here, so
 //! policy can be asked about the very thing that is carried out afterwards.
 
 use std::time::SystemTime;
@@ -9,12 +9,12 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::target::{Scope, Target};
 
 use crate::attributes::{Attributes, required};
+use crate::error::Refusal;
 use crate::names;
 use crate::record::{Seconds, time};
-use crate::refusal::Refusal;
 
-/// What a request wants.
-pub(crate) enum Wanted<'r> {
+/// An operation of a MAF, with what the request says.
+pub(crate) enum MafOperation<'r> {
     /// MAF client registration (clause 8.8.2.3).
     RegisterClient(NewClient),
     /// MAF client configuration retrieval (clause 8.8.2.4).
@@ -80,8 +80,8 @@ pub struct KeyRegistration {
 /// The key registration that a request asks for; None for every other request, and for one that is
 /// refused for what it says.
 pub(crate) fn key_registration(request: &RequestPrimitive) -> Option<KeyRegistration> {
-    match wanted(request) {
-        Ok(Wanted::RegisterKey(new)) => Some(KeyRegistration {
+    match MafOperation::read(request) {
+        Ok(MafOperation::RegisterKey(new)) => Some(KeyRegistration {
             suid: new.suid,
             targets: new.targets,
             expires: time(new.expires),
@@ -124,34 +124,36 @@ fn below_base(target: &Target) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// Reads what a request wants.
-pub(crate) fn wanted(request: &RequestPrimitive) -> Result<Wanted<'_>, Refusal> {
-    let Some(name) = below_base(&request.to)? else {
-        return match (request.operation, request.resource_type) {
-            (Operation::Create, Some(names::CLIENT_REGISTRATION_TYPE)) => {
-                new_client(request).map(Wanted::RegisterClient)
-            }
-            (Operation::Create, Some(names::KEY_REGISTRATION_TYPE)) => {
-                new_key(request).map(Wanted::RegisterKey)
-            }
-            (Operation::Create, _) => Err(Refusal::ResourceType),
-            _ => Err(Refusal::NotAllowed),
+impl<'r> MafOperation<'r> {
+    /// Reads the operation that a request asks for.
+    pub(crate) fn read(request: &'r RequestPrimitive) -> Result<Self, Refusal> {
+        let Some(name) = below_base(&request.to)? else {
+            return match (request.operation, request.resource_type) {
+                (Operation::Create, Some(names::CLIENT_REGISTRATION_TYPE)) => {
+                    new_client(request).map(Self::RegisterClient)
+                }
+                (Operation::Create, Some(names::KEY_REGISTRATION_TYPE)) => {
+                    new_key(request).map(Self::RegisterKey)
+                }
+                (Operation::Create, _) => Err(Refusal::ResourceType),
+                _ => Err(Refusal::NotAllowed),
+            };
         };
-    };
-    let client =
-        name == names::OWN_REGISTRATION || name.starts_with(names::CLIENT_REGISTRATION_PREFIX);
-    match (request.operation, client) {
-        (Operation::Retrieve, true) => Ok(Wanted::RetrieveClient(name)),
-        (Operation::Update, true) => {
-            Ok(Wanted::UpdateClient(name, change(request, names::CLIENT_REGISTRATION)?))
+        let client =
+            name == names::OWN_REGISTRATION || name.starts_with(names::CLIENT_REGISTRATION_PREFIX);
+        match (request.operation, client) {
+            (Operation::Retrieve, true) => Ok(Self::RetrieveClient(name)),
+            (Operation::Update, true) => {
+                Ok(Self::UpdateClient(name, change(request, names::CLIENT_REGISTRATION)?))
+            }
+            (Operation::Delete, true) => Ok(Self::DeregisterClient(name)),
+            (Operation::Retrieve, false) => Ok(Self::RetrieveKey(name)),
+            (Operation::Update, false) => {
+                Ok(Self::UpdateKey(name, change(request, names::KEY_REGISTRATION)?))
+            }
+            (Operation::Delete, false) => Ok(Self::DeregisterKey(name)),
+            (Operation::Create | Operation::Notify, _) => Err(Refusal::NotAllowed),
         }
-        (Operation::Delete, true) => Ok(Wanted::DeregisterClient(name)),
-        (Operation::Retrieve, false) => Ok(Wanted::RetrieveKey(name)),
-        (Operation::Update, false) => {
-            Ok(Wanted::UpdateKey(name, change(request, names::KEY_REGISTRATION)?))
-        }
-        (Operation::Delete, false) => Ok(Wanted::DeregisterKey(name)),
-        (Operation::Create | Operation::Notify, _) => Err(Refusal::NotAllowed),
     }
 }
 

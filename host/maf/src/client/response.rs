@@ -1,6 +1,16 @@
 //! What a MAF answers, read strictly and within bounds.
 
-use super::*;
+use std::time::SystemTime;
+
+use saegis_onem2m::credential::PresharedKey;
+use saegis_onem2m::exported::Exported;
+use saegis_onem2m::id::{AbsoluteId, KpsaId};
+use saegis_onem2m::primitive::{Content, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+
+use crate::attributes::{AttributeError, Attributes, MAX_CONTENT, required};
+use crate::names;
+use crate::record::time;
 
 /// A client registration as the MAF has it (clauses 8.8.2.3 to 8.8.2.5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What has expired makes room.
 
-use crate::clients;
-use crate::maf::Swept;
+use crate::context::SweepOutcome;
 use crate::record::Seconds;
+use crate::removal;
 use crate::store::{StoreError, Writer};
 use crate::vault::{Kind, Slot};
 
@@ -10,9 +10,9 @@ use crate::vault::{Kind, Slot};
 /// their clients, but for those of the last client.
 const BATCH: usize = 256;
 
-pub(crate) fn sweep(writer: &mut Writer<'_>, now: Seconds) -> Result<Swept, StoreError> {
+pub(crate) fn sweep(writer: &mut Writer<'_>, now: Seconds) -> Result<SweepOutcome, StoreError> {
     let entries = writer.expired(now, BATCH)?;
-    let mut swept = Swept { removed: 0, more: entries.len() == BATCH };
+    let mut swept = SweepOutcome { removed: 0, more: entries.len() == BATCH };
     for entry in entries {
         if swept.removed >= BATCH {
             swept.more = true;
@@ -36,7 +36,7 @@ fn remove(
         match writer.client(slot) {
             Ok(Some(record)) if record.expires <= now => {
                 let of_client = writer.owned(slot, usize::MAX)?.len();
-                clients::remove(writer, slot, &record, now)?;
+                removal::remove_client(writer, slot, &record, now)?;
                 Some(1 + of_client)
             }
             Ok(None) => Some(0),

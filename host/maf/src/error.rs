@@ -22,9 +22,9 @@ pub(crate) enum Refusal {
     /// A parameter that is not supported.
     #[error("the parameter {0} is not supported")]
     Parameter(saegis_onem2m::parameter::Parameter),
-    /// A query string.
-    #[error("a request to a MAF has no query string")]
-    Query,
+    /// A Response Type, a Result Content or Filter Criteria.
+    #[error("a request to a MAF has no response type, result content or filter criteria")]
+    Options,
     /// Nothing is there for this client. Unknown, expired, removed, and for somebody else are one.
     #[error("there is no such resource for the originator")]
     NotFound,
@@ -82,7 +82,7 @@ impl Refusal {
             Self::Release => Rsc::ReleaseVersionNotSupported,
             Self::Time(fault) => fault.rsc(),
             Self::Parameter(_) => Rsc::NotImplemented,
-            Self::Query
+            Self::Options
             | Self::Attribute(_)
             | Self::NothingToUpdate
             | Self::Suid

@@ -1,0 +1,28 @@
+//! The state that requests are carried out on.
+
+use saegis_onem2m::id::AbsoluteId;
+
+use crate::decoy::Decoy;
+use crate::names;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::vault::{Kind, Slot};
+
+/// The state of a MAF.
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) decoy: Decoy,
+}
+
+impl State {
+    /// What a client's entry stands under.
+    pub(crate) fn slot(&self, client: &AbsoluteId) -> Slot {
+        self.store.vault().slot(Kind::Client, client.as_str())
+    }
+
+    /// The address of a resource below the base.
+    pub(crate) fn address(&self, name: &str) -> String {
+        format!("//{}/{}/{name}", self.settings.fqdn(), names::BASE)
+    }
+}

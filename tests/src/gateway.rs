@@ -18,9 +18,21 @@ pub struct Gateway {
     setup: Setup,
 }
 
+impl Setup {
+    /// Starts the gateway and waits until it is ready.
+    pub fn start(self) -> Gateway {
+        Gateway::start(self)
+    }
+
+    /// Starts the gateway with a log that goes to a file.
+    pub fn start_with_log_in(self, file: File) -> Gateway {
+        Gateway::start_with_log_in(self, file)
+    }
+}
+
 impl Gateway {
     /// Starts a gateway and waits until it is ready.
-    pub(crate) fn start(setup: Setup) -> Self {
+    fn start(setup: Setup) -> Self {
         let mut command = Self::command(&setup);
         let running = Running::start_between(&mut command, setup.input(), Stdio::piped());
         let log = Log::new(running.err.clone());
@@ -29,7 +41,7 @@ impl Gateway {
     }
 
     /// Starts a gateway whose log goes to a file.
-    pub(crate) fn start_with_log_in(setup: Setup, file: File) -> Self {
+    fn start_with_log_in(setup: Setup, file: File) -> Self {
         let running = Running::start_with(&mut Self::command(&setup), file);
         let log = Log::new(running.err.clone());
         Self { port: port(&running), running, log, setup }

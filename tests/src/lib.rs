@@ -5,6 +5,7 @@
 //! OpenSSL's or GnuTLS's command line to it ([`Tool`], [`Client`]), and waits for lines of its log
 //! ([`Log`]). Nothing here knows the product but by its command line, its files and its wire.
 
+mod ae;
 pub mod certificates;
 mod client;
 mod code_cache;
@@ -21,8 +22,9 @@ mod setup;
 mod upstream;
 pub mod wasm;
 
+pub use ae::Ae;
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, Refused, Tool};
-pub use command_line::{Ae, Monitored, Ran, curl, derived_by_openssl, killed, openssl, saegis};
+pub use command_line::{Monitored, Ran, curl, derived_by_openssl, killed, openssl, saegis};
 pub use gateway::Gateway;
 pub use http::{Message, Request, Response};
 pub use light::Light;

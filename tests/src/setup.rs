@@ -1,7 +1,7 @@
 //! A folder with all that a gateway needs: configuration, policy files, modules.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,7 +12,6 @@ use tempfile::TempDir;
 
 use crate::code_cache;
 use crate::command_line::{Ran, to_end_with};
-use crate::gateway::Gateway;
 use crate::paths;
 
 /// A gateway's folder, made afresh from the worked example and gone with this value.
@@ -242,16 +241,6 @@ impl Setup {
         command.args([self.verb, "--config"]).arg(self.configuration());
         command.current_dir(self.folder.path()).env_remove("SAEGIS_LOG");
         to_end_with(&mut command, self.input())
-    }
-
-    /// Starts the gateway and waits until it is ready.
-    pub fn start(self) -> Gateway {
-        Gateway::start(self)
-    }
-
-    /// Starts the gateway with a log that goes to a file.
-    pub fn start_with_log_in(self, file: File) -> Gateway {
-        Gateway::start_with_log_in(self, file)
     }
 }
 

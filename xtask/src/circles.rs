@@ -23,7 +23,30 @@ struct Allowed {
     reason: &'static str,
 }
 
-const ALLOWED: &[Allowed] = &[];
+const ALLOWED: &[Allowed] = &[
+    Allowed {
+        folder: "host/certificate/src",
+        reason: "each reader of a certificate's part has its own errors",
+    },
+    Allowed {
+        folder: "host/gateway/src/peer_cse",
+        reason: "the registration is a part of the peer",
+    },
+    Allowed {
+        folder: "host/gateway/src/session/ae_id_store",
+        reason: "the file is a part of the store",
+    },
+    Allowed {
+        folder: "host/handshake/src/certificate",
+        reason: "the engines are parts of one handshake",
+    },
+    Allowed { folder: "host/maf/src", reason: "clients and their keys are removed together" },
+    Allowed { folder: "host/oci/src", reason: "a pull and its registry share the error" },
+    Allowed {
+        folder: "host/onem2m/src",
+        reason: "an association has an entity, and a credential a framework",
+    },
+];
 
 /// Checks the crates of the workspace.
 pub fn check(project: &Project) -> Result<()> {
@@ -39,20 +62,20 @@ pub fn check(project: &Project) -> Result<()> {
         let allowed = ALLOWED.iter().find(|allowed| {
             circle.iter().all(|file| relative(file).with_extension("").starts_with(allowed.folder))
         });
+        if let Some(Allowed { folder, reason }) = allowed {
+            println!("{} files of {folder}, which may import each other: {reason}", circle.len());
+            unused.retain(|unused| unused != folder);
+            continue;
+        }
+        found += 1;
         println!("{} files import each other in a circle:", circle.len());
         circle.iter().for_each(|file| println!("  {}", relative(file).display()));
         for (from, to, what) in way_around(circle, imports) {
             println!("    {} → {}: {what}", relative(from).display(), relative(to).display());
         }
-        if let Some(allowed) = allowed {
-            println!("  allowed: {}", allowed.reason);
-            unused.retain(|folder| *folder != allowed.folder);
-        } else {
-            found += 1;
-        }
     }
     if !unused.is_empty() {
-        bail!("xtask/src/circles.rs allows circles that are no more: {}", unused.join(", "));
+        bail!("xtask/src/circles.rs allows circles that do not exist: {}", unused.join(", "));
     }
     if found > 0 {
         bail!("{found} circles of imports; move what both sides need into a file of its own");

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::process;
 
@@ -19,6 +19,19 @@ pub fn has(packages: &[&str]) -> bool {
             .output()
             .is_ok_and(|output| output.status.success() && output.stdout == b"installed")
     })
+}
+
+/// Installs packages that are missing, or says who can.
+pub fn require(missing: &[&str]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let request =
+        format!("more programs are needed; run `{}` as root on Debian", install_line(missing));
+    if !can_install() {
+        bail!(request);
+    }
+    install(missing).context(request)
 }
 
 /// Installs packages, with nothing asked and nothing that they merely recommend.

@@ -8,12 +8,14 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{process, project, project::Project, suite};
+use crate::{debian, process, project, project::Project};
 
 const PACKAGE: &str = "saegis-fuzz";
 /// A test of that package. It is built along for its features alone: only where a test is built,
@@ -44,7 +46,7 @@ struct Target {
 /// Sees to the compiler of libFuzzer, which is C++.
 pub fn compiler() -> Result<()> {
     let missing = if process::on_path("c++") { &[][..] } else { &["g++"] };
-    suite::install(missing)
+    debian::require(missing)
 }
 
 /// Runs each target, or the one that is named, for a time.
@@ -59,26 +61,40 @@ pub fn run(project: &Project, name: Option<&str>, seconds: u32, search: Search) 
     }
     let programs = build(project, &targets)?;
     let folder = project.host_target.join("fuzz");
-    let (mut executions, mut failed) = (0, Vec::new());
-    for target in chosen {
-        println!("{}: {seconds} s", target.name);
-        let run = Run { target, program: programs.join(&target.name), folder: &folder };
-        match run.search(seconds, search) {
-            Ok(found) => {
-                println!("{}: {found}", target.name);
-                executions += found.executions;
-            }
-            Err(error) => {
-                println!("{}: {error:#}", target.name);
-                failed.push(target.name.as_str());
-            }
+    // One for each processor: a target computes on one only.
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let (open, results) = (Mutex::new(chosen.into_iter()), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = lock(&open).next();
+                    let Some(target) = next else { break };
+                    let run = Run { target, program: programs.join(&target.name), folder: &folder };
+                    let found = run.search(seconds, search);
+                    match &found {
+                        Ok(found) => println!("{}: {found}", target.name),
+                        Err(error) => println!("{}: {error:#}", target.name),
+                    }
+                    lock(&results).push((target.name.as_str(), found));
+                }
+            });
         }
-    }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let executions: u64 =
+        results.iter().filter_map(|(_, found)| Some(found.as_ref().ok()?.executions)).sum();
+    let failed: Vec<_> =
+        results.iter().filter(|(_, found)| found.is_err()).map(|(name, _)| *name).collect();
     println!("in all: {executions} executions");
     if !failed.is_empty() {
         bail!("fuzzing found something in {}", failed.join(", "));
     }
     Ok(())
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the targets out of what cargo knows of the workspace: the programs of our package.

@@ -16,17 +16,20 @@ mod bench;
     reason = "positions are of the very slice, and this is a build tool"
 )]
 mod circles;
+mod claims;
 mod debian;
 mod example;
 mod fuzz;
 mod modules;
 mod process;
 mod project;
+mod python;
 mod recipes;
 mod steps;
 mod suite;
 mod templates;
 mod toolchain;
+mod tools;
 
 use std::{
     fs,
@@ -90,14 +93,24 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
-    /// Check everything: format, lints, unit tests, suites, documentation, licenses
+    /// Check format, imports, documents and lints
+    Lint,
+    /// Run the unit tests of the host's crates
+    Unit {
+        /// What `cargo nextest run` is given, such as a part of a test's name
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Check everything: lints, unit tests, suites, documentation, licenses
     ///
-    /// Installs what is missing: cargo-nextest, cargo-deny and, as root on Debian, the command
+    /// Installs what is missing: cargo-nextest and cargo-deny and, as root on Debian, the command
     /// lines of GnuTLS and OpenSSL, which the suites use as clients; and with Python's pip ACME, a
     /// oneM2M CSE that a suite puts behind the gateway.
+    ///
+    /// With arguments it runs tests of the program `system` alone, and builds no more than that needs.
+    /// `--test` names another program of tests/, such as `--test interop`.
     Test {
-        /// What `cargo nextest run` is given, such as a filter; the checks that are not tests of
-        /// the workspace are then left out
+        /// What `cargo nextest run` is given, such as a part of a test's name
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
@@ -169,6 +182,8 @@ fn run(task: Task) -> Result<()> {
             build(&project)?;
             example::run(&project, "release")
         }
+        Task::Lint => suite::lint(&project),
+        Task::Unit { args } => suite::unit(&project, &args),
         Task::Test { args } => suite::run(&project, &args),
         Task::Circles => circles::check(&project),
         Task::Templates => templates::check(&project),

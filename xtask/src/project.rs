@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::process;
+use crate::{process, python};
 
 /// The folders of this checkout. All are absolute, since children run in other folders than ours.
 pub struct Project {
@@ -121,6 +121,9 @@ pub fn metadata(mut cargo: Command, folder: &Path) -> Result<Value> {
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     process::forget(&mut command, is_of_cargo_run);
+    if let Some(path) = python::search_path() {
+        command.env("PATH", path);
+    }
     command
 }
 

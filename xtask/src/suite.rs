@@ -2,15 +2,17 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{
-    acme, debian, example,
+    acme, circles, claims, debian, example,
     fuzz::{self, Search},
     modules, process,
-    project::{self, Project},
+    project::Project,
+    python,
     steps::Steps,
     templates, toolchain,
+    tools::{DENY, NEXTEST, subcommand, test_threads},
 };
 
 /// Clients and tools of the suites that no one here wrote: the program, and Debian's package.
@@ -30,17 +32,38 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// How long each fuzz target runs: enough to see that it works, and what any input would show.
 const FUZZING_SECONDS: u32 = 5;
 
-/// cargo-nextest without its own updater, which would bring a whole TLS library to compile.
-const NEXTEST: &[&str] = &["--no-default-features", "--features", "default-no-update"];
+/// The checks of clippy, whose results are those of a build.
+const CLIPPY: [&str; 4] = ["clippy", "--workspace", "--all-targets", "--locked"];
+const STRICT: [&str; 3] = ["--", "-D", "warnings"];
 
 /// Checks everything, or, given arguments for the test runner, only what they select.
 pub fn run(project: &Project, args: &[String]) -> Result<()> {
+    summed_up(|steps| {
+        if args.is_empty() { everything(project, steps) } else { selection(project, steps, args) }
+    })
+}
+
+/// Checks what needs no test.
+pub fn lint(project: &Project) -> Result<()> {
+    summed_up(|steps| {
+        texts(project, steps)?;
+        steps.take("lints", || lints(project))
+    })
+}
+
+/// Runs the unit tests of the host's crates.
+pub fn unit(project: &Project, args: &[String]) -> Result<()> {
+    summed_up(|steps| {
+        steps.take("tools", || subcommand(project, NEXTEST))?;
+        steps.take("policy modules", || modules::build(project, None, true))?;
+        // All of the workspace, for the same features and so the same build of what it depends on.
+        steps.take("unit tests", || nextest(project, &["--lib", "--bins"], args))
+    })
+}
+
+fn summed_up(task: impl FnOnce(&mut Steps) -> Result<()>) -> Result<()> {
     let mut steps = Steps::default();
-    let result = if args.is_empty() {
-        everything(project, &mut steps)
-    } else {
-        selection(project, &mut steps, args)
-    };
+    let result = task(&mut steps);
     println!("\n{}", steps.summary());
     result
 }
@@ -49,24 +72,13 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("tools", || {
         programs()?;
         fuzz::compiler()?;
-        subcommand("nextest", NEXTEST)?;
-        subcommand("deny", &[])
+        subcommand(project, NEXTEST)?;
+        subcommand(project, DENY)
     })?;
     steps.take("ACME", || acme::install(project))?;
-    steps.take("format", || {
-        say_and_run(project.host_cargo().args(["fmt", "--all", "--check"]))?;
-        // Without --all, which follows paths into the main workspace.
-        say_and_run(project.guest_cargo().args(["fmt", "--check"]))?;
-        say_and_run(project.filter_cargo().args(["fmt", "--check"]))
-    })?;
+    texts(project, steps)?;
     steps.take("policy modules", || modules::build(project, None, true))?;
-    steps.take("lints", || {
-        let arguments = ["clippy", "--workspace", "--all-targets", "--locked"];
-        let strict = ["--", "-D", "warnings"];
-        say_and_run(project.host_cargo().args(arguments).args(strict))?;
-        say_and_run(project.guest_cargo().args(arguments).args(strict))?;
-        say_and_run(project.filter_cargo().args(arguments).args(strict))
-    })?;
+    steps.take("lints", || lints(project))?;
     steps.take("unit tests of the policy modules", || {
         // With --lib the module itself is not linked: a component's exports have names that only
         // a linker for WebAssembly takes.
@@ -74,8 +86,8 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         say_and_run(project.guest_cargo().args(arguments))?;
         say_and_run(project.filter_cargo().args(arguments))
     })?;
-    steps.take("gateway", || gateway(project))?;
-    steps.take("tests", || tests(project, &[]))?;
+    steps.take("gateway", || gateway(project, &["--bins", "--tests"]))?;
+    steps.take("tests", || nextest(project, &[], &test_threads()))?;
     steps.take("templates of modules", || templates::check(project))?;
     steps.take("worked example", || example::run(project, "debug"))?;
     steps.take("fuzzing", || fuzz::run(project, None, FUZZING_SECONDS, Search::Repeatable))?;
@@ -95,15 +107,41 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     })
 }
 
+/// What is found in the texts alone.
+fn texts(project: &Project, steps: &mut Steps) -> Result<()> {
+    steps.take("format", || {
+        say_and_run(project.host_cargo().args(["fmt", "--all", "--check"]))?;
+        // Without --all, which follows paths into the main workspace.
+        say_and_run(project.guest_cargo().args(["fmt", "--check"]))?;
+        say_and_run(project.filter_cargo().args(["fmt", "--check"]))
+    })?;
+    steps.take("imports", || circles::check(project))?;
+    steps.take("tests that documents name", || claims::check(project))
+}
+
+fn lints(project: &Project) -> Result<()> {
+    for mut cargo in [project.host_cargo(), project.guest_cargo(), project.filter_cargo()] {
+        say_and_run(cargo.args(CLIPPY).args(STRICT))?;
+    }
+    Ok(())
+}
+
+/// Runs what is selected of one program of the suites, `system` if no other is named.
 fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()> {
+    let named = args.iter().position(|arg| arg == "--test").and_then(|at| args.get(at + 1));
+    let suite = named.map_or("system", String::as_str);
     steps.take("tools", || {
         programs()?;
-        subcommand("nextest", NEXTEST)
+        subcommand(project, NEXTEST)
     })?;
-    steps.take("ACME", || acme::install(project))?;
+    if suite == "interop" {
+        steps.take("ACME", || acme::install(project))?;
+    }
     steps.take("policy modules", || modules::build(project, None, true))?;
-    steps.take("gateway", || gateway(project))?;
-    steps.take("tests", || tests(project, args))
+    let target = ["--test", suite];
+    steps.take("gateway", || gateway(project, &[&["--bin", "saegis"], &target[..]].concat()))?;
+    let chosen = if named.is_some() { &[][..] } else { &target };
+    steps.take("tests", || nextest(project, chosen, args))
 }
 
 /// Sees to the programs that the suites start.
@@ -114,52 +152,25 @@ fn programs() -> Result<()> {
         .filter(|(program, _)| !process::on_path(program))
         .map(|(_, package)| *package)
         .collect();
-    if !acme::has_python() {
-        missing.push(acme::PACKAGE);
+    if !python::is_there() {
+        missing.push(python::PACKAGE);
     }
-    install(&missing)
-}
-
-/// Installs packages that are missing, or says who can.
-pub fn install(missing: &[&str]) -> Result<()> {
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let request = format!(
-        "more programs are needed; run `{}` as root on Debian",
-        debian::install_line(missing)
-    );
-    if !debian::can_install() {
-        bail!(request);
-    }
-    debian::install(missing).context(request)
-}
-
-/// Sees to a subcommand of cargo, built where it leaves nothing in our target folder.
-fn subcommand(name: &str, arguments: &[&str]) -> Result<()> {
-    if process::succeeds(project::cargo().args([name, "--version"])) {
-        return Ok(());
-    }
-    println!("Installing cargo-{name}; this takes minutes");
-    let package = format!("cargo-{name}");
-    let mut cargo = project::cargo();
-    cargo.args(["install", "--locked"]).args(arguments).arg(package);
-    process::run(cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS"))
+    debian::require(&missing)
 }
 
 /// The gateway that the suites start: quick to build, and with its checks of arithmetic. Built
 /// together with the tests, for alone it would get other features of its dependencies, and all of
 /// wasmtime would be compiled twice.
-fn gateway(project: &Project) -> Result<()> {
-    let arguments = ["build", "--locked", "--workspace", "--bins", "--tests"];
-    say_and_run(project.host_cargo().args(arguments))
+fn gateway(project: &Project, targets: &[&str]) -> Result<()> {
+    let arguments = ["build", "--locked", "--workspace"];
+    say_and_run(project.host_cargo().args(arguments).args(targets))
 }
 
-fn tests(project: &Project, args: &[String]) -> Result<()> {
-    let arguments = ["nextest", "run", "--workspace", "--locked", "--no-fail-fast"];
+fn nextest(project: &Project, targets: &[&str], args: &[String]) -> Result<()> {
     let mut cargo = project.host_cargo();
     cargo
-        .args(arguments)
+        .args(["nextest", "run", "--locked", "--workspace"])
+        .args(targets)
         .args(args)
         .env("SAEGIS_BIN", project.gateway_binary("debug"))
         .env("SAEGIS_COMPONENTS", project.components())

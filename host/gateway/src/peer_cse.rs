@@ -17,25 +17,25 @@ use tokio::sync::Semaphore;
 
 use crate::config::{Config, Peer};
 use crate::keyed_limiter::{KeyedLimiter, KeyedPermit};
-pub use registration::{Registration, Standing, keep, own_request};
+pub use registration::{Registration, RegistrationState, keep, own_request};
 pub use saegis_client::NoAnswer;
 use saegis_client::{Endpoint, PeerClient};
 
 /// Requests of one credential that are under way to one CSE at a time.
-const OF_ONE: usize = 8;
+const MAX_PER_CREDENTIAL: usize = 8;
 
 /// What a CSE is told at a time that nobody waits for.
-const BACKGROUND: usize = 32;
+const MAX_BACKGROUND: usize = 32;
 
 /// The other CSEs.
 pub struct PeerCses {
-    all: Vec<Arc<Remote>>,
+    all: Vec<Arc<PeerCse>>,
     /// What is under way: a request that comes by again goes in circles.
     under_way: KeyedLimiter<(Option<String>, String)>,
 }
 
 /// Another CSE.
-pub struct Remote {
+pub struct PeerCse {
     /// What is configured of it.
     pub peer: Peer,
     /// How this CSE's registration with it stands.
@@ -51,7 +51,7 @@ impl PeerCses {
     /// Those that are configured.
     pub fn new(config: &Config, policy: &Arc<Policy>) -> Self {
         let remote = |peer: &Peer| {
-            Arc::new(Remote {
+            Arc::new(PeerCse {
                 own: config.cse.cse_id.clone(),
                 dial: PeerClient::new(
                     Endpoint {
@@ -65,8 +65,8 @@ impl PeerCses {
                     },
                     crate::peer_certificates::in_force(policy),
                 ),
-                shares: KeyedLimiter::new(OF_ONE),
-                background: Arc::new(Semaphore::new(BACKGROUND)),
+                shares: KeyedLimiter::new(MAX_PER_CREDENTIAL),
+                background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
                 registration: Registration::default(),
                 peer: peer.clone(),
             })
@@ -75,12 +75,12 @@ impl PeerCses {
     }
 
     /// All of them.
-    pub fn all(&self) -> &[Arc<Remote>] {
+    pub fn all(&self) -> &[Arc<PeerCse>] {
         &self.all
     }
 
     /// The one that this CSE registers with.
-    pub fn registrar(&self) -> Option<&Arc<Remote>> {
+    pub fn registrar(&self) -> Option<&Arc<PeerCse>> {
         self.all.iter().find(|remote| remote.peer.register)
     }
 
@@ -95,15 +95,15 @@ impl PeerCses {
 
     /// The way to what is at the CSE of that CSE-ID: that CSE itself, or the registrar, which knows
     /// the others. Where a request came from is no way to go.
-    pub fn way_to(&self, cse: &CseId, from: Option<&CseId>) -> Option<&Arc<Remote>> {
+    pub fn route_to(&self, cse: &CseId, from: Option<&CseId>) -> Option<&Arc<PeerCse>> {
         let itself = self.all.iter().find(|remote| remote.peer.cse_id == *cse);
         itself.or(self.registrar()).filter(|remote| Some(&remote.peer.cse_id) != from)
     }
 }
 
-impl Remote {
+impl PeerCse {
     /// A place for a request of a credential, if it has not too many of them.
-    pub fn share_of(&self, credential: &CredentialId) -> Option<KeyedPermit<CredentialId>> {
+    pub fn acquire_permit(&self, credential: &CredentialId) -> Option<KeyedPermit<CredentialId>> {
         self.shares.take(credential)
     }
 

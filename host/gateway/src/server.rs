@@ -143,5 +143,5 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, gateway: &Arc<Gateway>) {
         tasks.spawn(tasks::follow_keys(gateway.clone(), changed));
     }
     let own = gateway.clone();
-    tasks.spawn(async move { own.rules.keep_up().await });
+    tasks.spawn(async move { own.rules.refresh_loop().await });
 }

@@ -15,7 +15,7 @@ use crate::backend::embedded::EmbeddedBackend;
 use crate::backend::maf::MafBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::config::{Config, Role};
-use crate::maf_keys::fetcher::Keys;
+use crate::maf_keys::fetcher::KeyFetcher;
 use crate::notification::ae_connections::Aes;
 use crate::notification::relay_address::RelayAddress;
 use crate::notification::resolver::Targets;
@@ -23,8 +23,8 @@ use crate::notification::sender::Notifier;
 use crate::peer_cse::PeerCses;
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::registry::Associations;
-use crate::session::response_memory::Answers;
-use crate::subscription::source::Source;
+use crate::session::response_memory::ResponseMemory;
+use crate::subscription::source::ServiceSubscriptionSource;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::Written;
 use crate::telemetry::metrics::Metrics;
@@ -46,13 +46,13 @@ pub struct Gateway {
     /// The AEs that have been here.
     pub aes: Arc<Aes>,
     /// The keys of MAFs, where some are configured.
-    pub maf_keys: Option<Arc<Keys>>,
+    pub maf_keys: Option<Arc<KeyFetcher>>,
     /// The live associations.
     pub associations: Associations,
     /// The room for large answers.
-    pub response_memory: Answers,
+    pub response_memory: ResponseMemory,
     /// Where the service subscription's rules are.
-    pub rules: Arc<Source>,
+    pub rules: Arc<ServiceSubscriptionSource>,
     /// The AE-IDs that credentials have got by registering.
     pub ae_ids: AeIdStore,
     /// What is counted.
@@ -104,7 +104,7 @@ impl Gateway {
         let metrics =
             Metrics::new(written.clone(), recording.map(|recording| recording.lost.clone()));
         let observer = Arc::new(metrics.calls());
-        let maf_keys = Keys::new(&config);
+        let maf_keys = KeyFetcher::new(&config);
         let mut settings = config.policy_settings(Some(observer));
         settings.maf_keys = maf_keys.clone().map(|keys| keys as Arc<dyn saegis_policy::MafKeys>);
         settings.recorder = recording.map(|recording| recording.recorder.clone());
@@ -146,7 +146,7 @@ impl Gateway {
                 Backend::Embedded(EmbeddedBackend::new(registrar, notifier, limits))
             }
         };
-        let rules = Source::new(
+        let rules = ServiceSubscriptionSource::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
             backend.cse(),
@@ -162,7 +162,7 @@ impl Gateway {
             psk,
             backend,
             associations: Associations::new(config.limits.associations_per_credential),
-            response_memory: Answers::new(
+            response_memory: ResponseMemory::new(
                 config.limits.answer_bytes,
                 config.limits.answer_bytes_per_credential,
             ),

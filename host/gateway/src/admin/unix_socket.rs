@@ -17,13 +17,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::protocol::{MAX_LINE, Request};
 use crate::admin::ae_removal;
 use crate::admin::status;
-use crate::peer_cse::{Remote, Standing};
+use crate::peer_cse::{PeerCse, RegistrationState};
 use crate::session::ae_id_store::Binding;
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
 /// How long a client may take to ask.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ async fn serve(
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader.take(4096));
-    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
+    tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(request) => {
             if let Some(command) = request.change() {
@@ -143,7 +143,7 @@ async fn serve(
         text = json!({ "error": "the answer is too long" }).to_string();
     }
     text.push('\n');
-    tokio::time::timeout(PATIENCE, writer.write_all(text.as_bytes())).await??;
+    tokio::time::timeout(REQUEST_TIMEOUT, writer.write_all(text.as_bytes())).await??;
     writer.shutdown().await
 }
 
@@ -251,12 +251,14 @@ async fn carry_out(
         }
         Request::DeleteAe { ae_id } => ae_removal::delete_ae(gateway, &ae_id).await,
         Request::Peers => {
-            let one = |remote: &Arc<Remote>| {
+            let one = |remote: &Arc<PeerCse>| {
                 let (registration, until, why) = match remote.registration.standing() {
                     _ if !remote.peer.register => ("none", None, None),
-                    Standing::Nothing => ("pending", None, None),
-                    Standing::Until(at) => ("registered", Some(timestamp::format(at)), None),
-                    Standing::Failed(why) => ("failed", None, Some(why)),
+                    RegistrationState::Nothing => ("pending", None, None),
+                    RegistrationState::Until(at) => {
+                        ("registered", Some(timestamp::format(at)), None)
+                    }
+                    RegistrationState::Failed(why) => ("failed", None, Some(why)),
                 };
                 json!({
                     "cse_id": remote.peer.cse_id.to_string(),

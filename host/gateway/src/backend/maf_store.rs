@@ -7,19 +7,19 @@ use saegis_maf::{Maf, StoreKey};
 use saegis_policy::{Fault, Faults};
 use zeroize::Zeroizing;
 
-use crate::config::maf::Authority;
+use crate::config::maf::MafSettings;
 
 /// Largest file with a store key, in bytes.
 const MAX_KEY_FILE: u64 = 4096;
 
 /// The variable that the store key is in, where no file is configured.
-const VARIABLE: &str = "SAEGIS_MAF_STORE_KEY";
+const KEY_VARIABLE: &str = "SAEGIS_MAF_STORE_KEY";
 
 /// Opens a MAF's store.
 ///
 /// # Errors
 /// What is wrong with it, or with its key.
-pub fn open(authority: &Authority) -> Result<Arc<Maf>, Faults> {
+pub fn open(authority: &MafSettings) -> Result<Arc<Maf>, Faults> {
     let key = store_key(authority.store_key_file.as_deref())?;
     let store = &authority.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
@@ -35,7 +35,7 @@ pub fn open(authority: &Authority) -> Result<Arc<Maf>, Faults> {
 ///
 /// # Errors
 /// What is wrong with its name or its store's key.
-pub fn check(authority: &Authority) -> Result<(), Faults> {
+pub fn check(authority: &MafSettings) -> Result<(), Faults> {
     authority.settings()?;
     store_key(authority.store_key_file.as_deref()).map(drop)
 }
@@ -50,8 +50,8 @@ fn store_key(file: Option<&Path>) -> Result<StoreKey, Faults> {
             StoreKey::parse(text.trim()).map_err(|e| fault(e.to_string()))
         }
         None => {
-            let fault = |what: String| Faults(vec![Fault::of(Path::new(VARIABLE), what)]);
-            let text = std::env::var(VARIABLE).map(Zeroizing::new).map_err(|_| {
+            let fault = |what: String| Faults(vec![Fault::of(Path::new(KEY_VARIABLE), what)]);
+            let text = std::env::var(KEY_VARIABLE).map(Zeroizing::new).map_err(|_| {
                 fault(
                     "is not set, and maf.store-key-file neither: one of them has the store's key"
                         .into(),
@@ -66,7 +66,7 @@ fn store_key(file: Option<&Path>) -> Result<StoreKey, Faults> {
 ///
 /// # Errors
 /// What is wrong with the store or with one of the keys; then it is as it was.
-pub fn reencrypt(authority: &Authority, new: &Path) -> Result<(), Faults> {
+pub fn reencrypt(authority: &MafSettings, new: &Path) -> Result<(), Faults> {
     let old = store_key(authority.store_key_file.as_deref())?;
     let new = store_key(Some(new))?;
     saegis_maf::reencrypt(&authority.store, &old, &new)

@@ -222,8 +222,8 @@ impl Config {
             ("limits.answer-bytes-per-credential", bounds.answer_bytes_per_credential),
         ] {
             // A semaphore counts them.
-            if !(response_memory::LARGEST..=1 << 30).contains(&bytes) {
-                let least = response_memory::LARGEST;
+            if !(response_memory::MAX_RESPONSE..=1 << 30).contains(&bytes) {
+                let least = response_memory::MAX_RESPONSE;
                 let what = format!("must be from {least}, the largest answer, to 1073741824");
                 fault(entry, &what);
             }

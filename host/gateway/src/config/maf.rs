@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Error as _};
 /// Which MAF this is.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Authority {
+pub struct MafSettings {
     /// Its domain name, the MAF-FQDN.
     #[serde(deserialize_with = "domain_name")]
     pub fqdn: String,
@@ -50,7 +50,7 @@ fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(name.to_ascii_lowercase())
 }
 
-impl Authority {
+impl MafSettings {
     /// The settings of the MAF.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Authority {
 /// `[[maf]]` in a gateway's configuration: a MAF whose keys are taken.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct At {
+pub struct MafPeer {
     /// Its domain name, the MAF-FQDN.
     #[serde(deserialize_with = "domain_name")]
     pub fqdn: String,

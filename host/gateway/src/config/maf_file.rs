@@ -4,7 +4,7 @@ use saegis_onem2m::cse::{Cse, CseKind};
 use saegis_onem2m::id::CseId;
 use serde::Deserialize;
 
-use super::maf::Authority;
+use super::maf::MafSettings;
 use super::modules::Modules;
 use super::sections::Admin;
 use super::sections::Audit;
@@ -23,7 +23,7 @@ use crate::config::oci_registry::Artifacts;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafConfig {
     /// Which MAF this is.
-    maf: Authority,
+    maf: MafSettings,
     #[serde(default)]
     listen: Listen,
     #[serde(default)]

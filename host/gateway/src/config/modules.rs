@@ -131,7 +131,7 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// Most decisions of modules that wait, at a time.
-const MOST_WAITING: usize = 4096;
+const MAX_WAITING: usize = 4096;
 
 fn check_range(document: &mut Document<'_>, entry: &str, value: u64, from: u64, to: u64) {
     if !(from..=to).contains(&value) {
@@ -165,7 +165,7 @@ impl Modules {
         range("modules.memory-bytes", self.memory_bytes as u64, 64 << 10, 1 << 30);
         range("modules.concurrent-decisions", self.concurrent_decisions as u64, 1, 1000);
         let waiting = self.waiting_decisions as u64;
-        range("modules.waiting-decisions", waiting, 1, MOST_WAITING as u64);
+        range("modules.waiting-decisions", waiting, 1, MAX_WAITING as u64);
         let time = milliseconds(handshake).max(1);
         if self.waiting_milliseconds.is_some_and(|whole| !(1..=time).contains(&whole)) {
             let what = format!(

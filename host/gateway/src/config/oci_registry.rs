@@ -17,7 +17,7 @@ const REGISTRY_BACKOFF: Duration = Duration::from_secs(10);
 /// How many failures are remembered; there are no more artifacts than files name.
 const MAX_FAILURES: usize = 256;
 /// How long is kept what nothing names any more: who goes back to it need not ask a registry.
-const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+const UNUSED_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Registries, and where is kept what they have for us.
 #[derive(Debug, Clone, Deserialize)]
@@ -183,7 +183,7 @@ impl saegis_policy::ArtifactSource for ArtifactFetcher {
     fn remove_unused(&self, in_use: &[String]) {
         // What is no reference names nothing that is kept.
         let in_use: Vec<Reference> = in_use.iter().filter_map(|s| s.parse().ok()).collect();
-        let Some(before) = SystemTime::now().checked_sub(KEPT_UNUSED) else { return };
+        let Some(before) = SystemTime::now().checked_sub(UNUSED_LIFETIME) else { return };
         match self.store.tidy(&in_use, before) {
             Ok(0) => {}
             Ok(files) => tracing::info!(

@@ -4,7 +4,7 @@ use saegis_onem2m::cse::Cse;
 use saegis_policy::ConfigurationFile;
 use serde::Deserialize;
 
-use super::maf::{At, Authority};
+use super::maf::{MafPeer, MafSettings};
 use super::modules::Modules;
 use super::oci_registry::Artifacts;
 use super::peer::Peer;
@@ -38,7 +38,7 @@ pub struct Config {
     pub peer: Vec<Peer>,
     /// MAFs whose keys are taken.
     #[serde(default)]
-    pub maf: Vec<At>,
+    pub maf: Vec<MafPeer>,
     /// Whether this is a CSE or a MAF.
     #[serde(skip)]
     pub role: Role,
@@ -84,7 +84,7 @@ pub enum Role {
     #[default]
     Cse,
     /// An M2M Authentication Function.
-    Maf(Authority),
+    Maf(MafSettings),
 }
 
 impl Role {
@@ -94,7 +94,7 @@ impl Role {
     }
 
     /// The same, to change it.
-    pub fn maf_mut(&mut self) -> Option<&mut Authority> {
+    pub fn maf_mut(&mut self) -> Option<&mut MafSettings> {
         match self {
             Self::Cse => None,
             Self::Maf(maf) => Some(maf),
@@ -102,7 +102,7 @@ impl Role {
     }
 
     /// The configuration of the MAF, where it is one.
-    pub fn maf(&self) -> Option<&Authority> {
+    pub fn maf(&self) -> Option<&MafSettings> {
         match self {
             Self::Cse => None,
             Self::Maf(maf) => Some(maf),

@@ -14,7 +14,7 @@ pub enum NotCollected {
 
 /// How much of a content that is too large is read and thrown away, in bytes: whoever sends it hears
 /// the answer only when it has sent it.
-const MOST_DISCARDED: usize = 4 << 20;
+const MAX_DISCARDED: usize = 4 << 20;
 
 /// Reads a content of at most so many bytes.
 pub async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, NotCollected> {
@@ -28,7 +28,7 @@ pub async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, NotCollec
         } else {
             content = BytesMut::new();
             discarded += data.len();
-            if discarded > MOST_DISCARDED {
+            if discarded > MAX_DISCARDED {
                 break;
             }
         }

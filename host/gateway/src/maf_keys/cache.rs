@@ -12,17 +12,17 @@ use saegis_policy::MafKey;
 use subtle::ConstantTimeEq;
 
 /// Most keys that are kept. One that has to go for another is fetched again when it is wanted.
-const MOST_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// Most identities of which it is kept that there is no key. They are apart from the keys, so that
 /// made-up ones drive out each other.
-const MOST_REFUSALS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+const MAX_REFUSALS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// A key by its MAF, of those that are configured, and its RelativeKeyID.
 pub type Of = (usize, String);
 
 /// A key in hand.
-pub struct InHand {
+pub struct CachedKey {
     /// The key.
     pub key: PresharedKey,
     /// Who registered it.
@@ -35,7 +35,7 @@ pub struct InHand {
     pub expires: SystemTime,
 }
 
-impl InHand {
+impl CachedKey {
     /// Whether an association with this key stands as one with that did: it may last longer.
     pub fn stands_for(&self, had: &Self) -> bool {
         let same_key: bool = self.key.expose().ct_eq(had.key.expose()).into();
@@ -60,14 +60,14 @@ impl InHand {
 
 /// Why there is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotHad {
+pub enum KeyUnavailable {
     /// The MAF has none for us.
     Refused,
     /// It can't be reached.
     Unreachable,
 }
 
-impl NotHad {
+impl KeyUnavailable {
     /// How long it is believed.
     fn lasts(self) -> Duration {
         match self {
@@ -78,20 +78,24 @@ impl NotHad {
 }
 
 /// What is known.
-pub struct Kept {
-    keys: LruCache<Of, Arc<InHand>>,
-    refusals: LruCache<Of, (Instant, NotHad)>,
+pub struct KeyCache {
+    keys: LruCache<Of, Arc<CachedKey>>,
+    refusals: LruCache<Of, (Instant, KeyUnavailable)>,
 }
 
-impl Default for Kept {
+impl Default for KeyCache {
     fn default() -> Self {
-        Self { keys: LruCache::new(MOST_KEYS), refusals: LruCache::new(MOST_REFUSALS) }
+        Self { keys: LruCache::new(MAX_KEYS), refusals: LruCache::new(MAX_REFUSALS) }
     }
 }
 
-impl Kept {
+impl KeyCache {
     /// What is known of a key, if anything is. A key that is over is not kept.
-    pub fn get(&mut self, of: &Of, now: SystemTime) -> Option<Result<Arc<InHand>, NotHad>> {
+    pub fn get(
+        &mut self,
+        of: &Of,
+        now: SystemTime,
+    ) -> Option<Result<Arc<CachedKey>, KeyUnavailable>> {
         match self.keys.get(of) {
             Some(key) if key.expires > now => return Some(Ok(key.clone())),
             Some(_) => drop(self.keys.pop(of)),
@@ -102,7 +106,7 @@ impl Kept {
     }
 
     /// Keeps what has been found out, in place of what was known.
-    pub fn keep(&mut self, of: Of, what: Result<InHand, NotHad>) {
+    pub fn keep(&mut self, of: Of, what: Result<CachedKey, KeyUnavailable>) {
         match what {
             Ok(key) => {
                 self.refusals.pop(&of);
@@ -116,7 +120,7 @@ impl Kept {
     }
 
     /// The keys of a MAF that are not over.
-    pub fn of_maf(&self, nth: usize, now: SystemTime) -> Vec<(String, Arc<InHand>)> {
+    pub fn of_maf(&self, nth: usize, now: SystemTime) -> Vec<(String, Arc<CachedKey>)> {
         let all = self.keys.iter().filter(|((maf, _), key)| *maf == nth && key.expires > now);
         all.map(|((_, relative), key)| (relative.clone(), key.clone())).collect()
     }
@@ -141,8 +145,8 @@ impl Kept {
 mod tests {
     use super::*;
 
-    fn key(byte: u8, expires: SystemTime) -> InHand {
-        InHand {
+    fn key(byte: u8, expires: SystemTime) -> CachedKey {
+        CachedKey {
             key: PresharedKey::new(&[byte; 32]).unwrap(),
             source: Entity::NotYetKnown,
             id: CredentialId::parse("12-a@maf.x").unwrap(),
@@ -159,13 +163,13 @@ mod tests {
 
     #[test]
     fn made_up_identities_drive_out_no_key_and_the_newest_key_is_always_kept() {
-        let (mut kept, now) = (Kept::default(), SystemTime::now());
+        let (mut kept, now) = (KeyCache::default(), SystemTime::now());
         kept.keep(of(0), Ok(key(1, now + HOUR)));
-        for n in 1..=2 * MOST_REFUSALS.get() {
-            kept.keep(of(n), Err(NotHad::Refused));
+        for n in 1..=2 * MAX_REFUSALS.get() {
+            kept.keep(of(n), Err(KeyUnavailable::Refused));
         }
         assert!(matches!(kept.get(&of(0), now), Some(Ok(_))));
-        for n in 1..=MOST_KEYS.get() {
+        for n in 1..=MAX_KEYS.get() {
             kept.keep(of(n), Ok(key(2, now + HOUR)));
             assert!(matches!(kept.get(&of(n), now), Some(Ok(_))), "{n}");
         }
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_key_is_there_for_its_time_and_then_wiped() {
-        let (mut kept, now) = (Kept::default(), SystemTime::now());
+        let (mut kept, now) = (KeyCache::default(), SystemTime::now());
         for n in 0..2 {
             kept.keep(of(n), Ok(key(1, now + HOUR)));
         }
@@ -193,12 +197,12 @@ mod tests {
 
     #[test]
     fn what_is_found_out_takes_the_place_of_what_was_known() {
-        let (mut kept, now) = (Kept::default(), SystemTime::now());
-        kept.keep(of(0), Err(NotHad::Refused));
+        let (mut kept, now) = (KeyCache::default(), SystemTime::now());
+        kept.keep(of(0), Err(KeyUnavailable::Refused));
         kept.keep(of(0), Ok(key(1, now + HOUR)));
         assert!(matches!(kept.get(&of(0), now), Some(Ok(_))));
-        kept.keep(of(0), Err(NotHad::Unreachable));
-        assert!(matches!(kept.get(&of(0), now), Some(Err(NotHad::Unreachable))));
+        kept.keep(of(0), Err(KeyUnavailable::Unreachable));
+        assert!(matches!(kept.get(&of(0), now), Some(Err(KeyUnavailable::Unreachable))));
     }
 
     #[test]
@@ -207,10 +211,10 @@ mod tests {
         let had = key(1, now);
         assert!(key(1, now).stands_for(&had) && key(1, now + HOUR).stands_for(&had));
         assert!(!key(2, now).stands_for(&had) && !key(1, now - HOUR).stands_for(&had));
-        assert!(!InHand { suid: 33, ..key(1, now) }.stands_for(&had));
+        assert!(!CachedKey { suid: 33, ..key(1, now) }.stands_for(&had));
         let other = CredentialId::parse("12-b@maf.x").unwrap();
-        assert!(!InHand { id: other, ..key(1, now) }.stands_for(&had));
+        assert!(!CachedKey { id: other, ..key(1, now) }.stands_for(&had));
         let cse = Entity::Cse(saegis_onem2m::id::CseId::parse("/mn").unwrap());
-        assert!(!InHand { source: cse, ..key(1, now) }.stands_for(&had));
+        assert!(!CachedKey { source: cse, ..key(1, now) }.stands_for(&had));
     }
 }

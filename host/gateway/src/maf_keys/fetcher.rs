@@ -20,32 +20,32 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::config::maf::{At, CredentialOf};
-use crate::maf_keys::cache::{InHand, Kept, NotHad};
+use crate::config::maf::{CredentialOf, MafPeer};
+use crate::maf_keys::cache::{CachedKey, KeyCache, KeyUnavailable};
 use saegis_client::{Endpoint, NoAnswer, PeerClient};
 
 /// Fetches at a time from one MAF.
-const AT_A_TIME: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 
 /// Fetches that may be under way or wait for their turn, of one MAF. Beyond that a handshake fails.
-const MOST_FETCHES: usize = 1024;
+const MAX_PENDING: usize = 1024;
 
 /// How often keys that are over are wiped.
-const WIPE_EVERY: Duration = Duration::from_secs(60);
+const WIPE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long our registration with a MAF is asked for.
-const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+const REGISTRATION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The keys of all MAFs that are configured.
-pub struct Keys {
-    mafs: Vec<OfMaf>,
+pub struct KeyFetcher {
+    mafs: Vec<MafClient>,
     own: CseId,
     service_provider: String,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeyCache>,
 }
 
-struct OfMaf {
-    at: At,
+struct MafClient {
+    at: MafPeer,
     client: Client,
     dial: OnceLock<PeerClient>,
     places: Semaphore,
@@ -53,7 +53,7 @@ struct OfMaf {
     fetching: Mutex<HashMap<String, watch::Receiver<()>>>,
 }
 
-impl OfMaf {
+impl MafClient {
     fn fetching(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<()>>> {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,18 +70,18 @@ enum NoKey {
     Request(#[from] saegis_maf::client::RequestError),
 }
 
-impl Keys {
+impl KeyFetcher {
     /// Those of the MAFs that are configured; none, where there are none.
     pub fn new(config: &Config) -> Option<Arc<Self>> {
         let service_provider = config.cse.service_provider.clone()?;
         let own = config.cse.cse_id.clone();
         let id = AbsoluteId::parse(&format!("//{service_provider}{own}")).ok()?;
-        let of = |at: &At| {
-            Some(OfMaf {
+        let of = |at: &MafPeer| {
+            Some(MafClient {
                 client: Client::new(id.clone(), &at.fqdn).ok()?,
                 at: at.clone(),
                 dial: OnceLock::new(),
-                places: Semaphore::new(AT_A_TIME),
+                places: Semaphore::new(MAX_CONCURRENT),
                 fetching: Mutex::default(),
             })
         };
@@ -125,7 +125,7 @@ impl Keys {
             }
         }
         loop {
-            tokio::time::sleep(WIPE_EVERY).await;
+            tokio::time::sleep(WIPE_INTERVAL).await;
             self.kept().wipe(SystemTime::now());
         }
     }
@@ -137,7 +137,7 @@ impl Keys {
             let found = match self.retrieve(maf, &relative).await {
                 Ok(found) => self.take(maf, &relative, found),
                 Err(NoKey::Refused(AnswerError::Refused { rsc, .. })) if is_no(rsc) => {
-                    Err(NotHad::Refused)
+                    Err(KeyUnavailable::Refused)
                 }
                 // The others would wait as long.
                 Err(NoKey::NoAnswer(_)) => return,
@@ -158,7 +158,7 @@ impl Keys {
             .collect()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, KeyCache> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,7 +168,7 @@ impl Keys {
     }
 
     /// Fetches a key; a CSE that the MAF does not know yet registers with it first.
-    async fn retrieve(&self, maf: &OfMaf, relative: &str) -> Result<RetrievedKey, NoKey> {
+    async fn retrieve(&self, maf: &MafClient, relative: &str) -> Result<RetrievedKey, NoKey> {
         let id = || format!("{:016x}", rand::rng().random::<u64>());
         let ask = async |request| {
             let Some(dial) = maf.dial.get() else {
@@ -185,7 +185,7 @@ impl Keys {
         if answer.rsc != Rsc::OriginatorHasNoPrivilege {
             return Ok(read_retrieved_key(&answer)?);
         }
-        let terms = Terms::until(SystemTime::now() + REGISTERED_FOR, &self.service_provider);
+        let terms = Terms::until(SystemTime::now() + REGISTRATION_LIFETIME, &self.service_provider);
         let registered = ask(maf.client.register(&id(), &terms)?).await?;
         tracing::info!(
             event = "maf.registered",
@@ -198,17 +198,22 @@ impl Keys {
     }
 
     /// What a key that was fetched is good for here.
-    fn take(&self, maf: &OfMaf, relative: &str, found: RetrievedKey) -> Result<InHand, NotHad> {
+    fn take(
+        &self,
+        maf: &MafClient,
+        relative: &str,
+        found: RetrievedKey,
+    ) -> Result<CachedKey, KeyUnavailable> {
         let Some(source) = entity(&found.source, &self.own, &self.service_provider) else {
             tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
                 "a key of the MAF {} is {}'s, who has no business here", maf.at.fqdn, found.source);
-            return Err(NotHad::Refused);
+            return Err(KeyUnavailable::Refused);
         };
         let part = maf.at.key.of(found.key.expose());
         if let Err(e) = KeyStrength::of(part, PresharedKey::MIN_OF_MAF) {
             tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
                 "a key of the MAF {} that {} registered {e}", maf.at.fqdn, found.source);
-            return Err(NotHad::Refused);
+            return Err(KeyUnavailable::Refused);
         }
         let id = match maf.at.credential_id {
             CredentialOf::Kc => format!("12-{relative}@{}", maf.at.fqdn),
@@ -217,21 +222,21 @@ impl Keys {
         match (PresharedKey::new(part), CredentialId::parse(&id)) {
             (Ok(key), Ok(id)) => {
                 let (suid, expires) = (found.suid, found.expires);
-                Ok(InHand { key, source, id, suid, expires })
+                Ok(CachedKey { key, source, id, suid, expires })
             }
-            _ => Err(NotHad::Refused),
+            _ => Err(KeyUnavailable::Refused),
         }
     }
 
     /// Fetches a key, and keeps what came of it.
-    async fn fetch_now(&self, nth: usize, maf: &OfMaf, relative: &str) {
+    async fn fetch_now(&self, nth: usize, maf: &MafClient, relative: &str) {
         // Who waits for a place waits no longer than for an answer.
         let patience = Duration::from_secs(maf.at.timeout_seconds);
         let found = match tokio::time::timeout(patience, maf.places.acquire()).await {
-            Err(_) | Ok(Err(_)) => Err(NotHad::Unreachable),
+            Err(_) | Ok(Err(_)) => Err(KeyUnavailable::Unreachable),
             Ok(Ok(_place)) => match self.retrieve(maf, relative).await {
                 Ok(found) => self.take(maf, relative, found),
-                Err(NoKey::Refused(AnswerError::Refused { .. })) => Err(NotHad::Refused),
+                Err(NoKey::Refused(AnswerError::Refused { .. })) => Err(KeyUnavailable::Refused),
                 Err(error) => {
                     tracing::warn!(
                         event = "maf.failed",
@@ -239,7 +244,7 @@ impl Keys {
                         "the MAF {} gave no key: {error}",
                         maf.at.fqdn
                     );
-                    Err(NotHad::Unreachable)
+                    Err(KeyUnavailable::Unreachable)
                 }
             },
         };
@@ -253,7 +258,7 @@ impl Keys {
         if let Some(under_way) = fetching.get(&relative) {
             return Some(under_way.clone());
         }
-        if fetching.len() >= MOST_FETCHES {
+        if fetching.len() >= MAX_PENDING {
             return None;
         }
         let (ends, done) = watch::channel(());
@@ -270,7 +275,7 @@ impl Keys {
 
 /// A fetch. When it ends, however it does, it is under way no more, and those who wait go on.
 struct UnderWay {
-    keys: Arc<Keys>,
+    keys: Arc<KeyFetcher>,
     nth: usize,
     relative: String,
     _ends: watch::Sender<()>,
@@ -318,7 +323,7 @@ fn may_be_a_key(id: &str) -> bool {
         && !id.starts_with(names::CLIENT_REGISTRATION_PREFIX)
 }
 
-impl MafKeys for Keys {
+impl MafKeys for KeyFetcher {
     fn known(&self, maf: &str, relative_key_id: &str) -> Known {
         let Some(nth) = self.maf(maf) else { return Known::NoMaf };
         if !may_be_a_key(relative_key_id) {
@@ -326,8 +331,8 @@ impl MafKeys for Keys {
         }
         match self.kept().get(&(nth, relative_key_id.to_string()), SystemTime::now()) {
             None => Known::NotYet,
-            Some(Err(NotHad::Refused)) => Known::Refused,
-            Some(Err(NotHad::Unreachable)) => Known::Unreachable,
+            Some(Err(KeyUnavailable::Refused)) => Known::Refused,
+            Some(Err(KeyUnavailable::Unreachable)) => Known::Unreachable,
             Some(Ok(key)) => key.copy().map_or(Known::Refused, Known::Key),
         }
     }

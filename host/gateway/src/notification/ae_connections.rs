@@ -32,17 +32,17 @@ use crate::notification::failure::Failure;
 use crate::notification::resolver::Targets;
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::registry::ActiveAssociation;
-use crate::session::revalidation::{CredentialRevalidation, Means};
+use crate::session::revalidation::{ClientCredential, CredentialRevalidation};
 use saegis_client::error_chain;
 use saegis_client::{Stream, within};
 
 /// Most credentials, and AE-IDs, that are remembered; of more, those that were here last.
-const MOST: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
+const MAX_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
 /// Most AEs with which associations are kept when idle, and how many with each, and for how long.
-const MOST_KEPT: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
-const KEPT: usize = 2;
-const IDLE: Duration = Duration::from_secs(60);
+const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
+const MAX_IDLE: usize = 2;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Pool = Client<Connector, Full<Bytes>>;
 
@@ -61,11 +61,11 @@ struct Known {
     credentials: LruCache<CredentialId, Arc<CredentialRevalidation>>,
     /// The credential that names the AE-ID. What others have got by registering is bound.
     of_ae: LruCache<AeIdStem, CredentialId>,
-    pools: LruCache<CredentialId, Kept>,
+    pools: LruCache<CredentialId, CachedClient>,
 }
 
 /// The associations with one, and what they were made by.
-struct Kept {
+struct CachedClient {
     generation: u64,
     voucher: Arc<CredentialRevalidation>,
     pool: Pool,
@@ -81,9 +81,9 @@ impl Aes {
         patience: Duration,
     ) -> Arc<Self> {
         let known = Mutex::new(Known {
-            credentials: LruCache::new(MOST),
-            of_ae: LruCache::new(MOST),
-            pools: LruCache::new(MOST_KEPT),
+            credentials: LruCache::new(MAX_CREDENTIALS),
+            of_ae: LruCache::new(MAX_CREDENTIALS),
+            pools: LruCache::new(MAX_CLIENTS),
         });
         Arc::new(Self { policy, bindings, targets, suites, patience, known })
     }
@@ -177,11 +177,11 @@ impl Aes {
             patience: self.patience,
         };
         let pool = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(KEPT)
-            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let kept = Kept { generation, voucher, pool: pool.clone() };
+        let kept = CachedClient { generation, voucher, pool: pool.clone() };
         known.pools.put(credential.clone(), kept);
         pool
     }
@@ -223,13 +223,13 @@ impl Connector {
         let _ = socket.set_nodelay(true);
         let host = bare(url.host().unwrap_or_default());
         match means {
-            Means::Key { identity, key } => {
+            ClientCredential::Key { identity, key } => {
                 let client = psk::Client::new(&self.suites, identity, key);
                 let client = client.map_err(|e| e.to_string())?;
                 let name = host.parse::<std::net::IpAddr>().is_err().then_some(host);
                 client.connect(socket, name).await.map_err(|e| e.to_string())
             }
-            Means::Certificate(identity) => {
+            ClientCredential::Certificate(identity) => {
                 let certificates = generation.certificates().ok_or("we have no certificate")?;
                 let own = certificates.own.first().ok_or("we have no certificate")?;
                 let client = certificate::Client::new(certificates.trust.clone(), own);

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use crate::config::{Allowed, bare};
 
 /// Look-ups of names at a time.
-const LOOKUPS: usize = 8;
+const MAX_CONCURRENT_LOOKUPS: usize = 8;
 
 /// The rules.
 pub struct Targets {
@@ -22,7 +22,7 @@ pub struct Targets {
 impl Targets {
     /// These addresses are allowed and no others.
     pub fn new(allowed: Vec<Allowed>) -> Arc<Self> {
-        Arc::new(Self { allowed, lookups: Arc::new(Semaphore::new(LOOKUPS)) })
+        Arc::new(Self { allowed, lookups: Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS)) })
     }
 
     /// The address of a URL, if a rule allows it. What its name stands for is looked up once: that very

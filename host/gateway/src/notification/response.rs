@@ -10,7 +10,7 @@ use saegis_onem2m::rsc::Rsc;
 use super::failure::Failure;
 
 /// Largest answer, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
+const MAX_CONTENT: usize = 64 << 10;
 
 /// Reads the answer of a server that need not know oneM2M: the answer to a notification is expected
 /// of a resource only (TS-0001 table 9.6.8-2, notificationURI). What counts is the status of HTTP, and a
@@ -39,7 +39,7 @@ pub async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitiv
     if !parts.headers.contains_key(STATUS) && parts.status != StatusCode::NO_CONTENT {
         return Err(Failure::NoStatusCode(parts.status));
     }
-    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    let body = Limited::new(body, MAX_CONTENT).collect().await;
     let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
     let response = read_response(parts.status, &parts.headers, body);
     response.map_err(|e| Failure::NoResponse(e.to_string()))

@@ -26,8 +26,8 @@ use crate::peer_cse::PeerCses;
 use saegis_onem2m::routing::cse_of;
 
 /// Batches of notifications that are being sent at a time: of all, and on the word of one AE.
-const AT_A_TIME: usize = 256;
-const OF_ONE: usize = 32;
+const MAX_CONCURRENT: usize = 256;
+const MAX_PER_NAMER: usize = 32;
 
 /// How many times the time for an answer a batch has, however many notifications are in it.
 const BATCH: u32 = 8;
@@ -57,7 +57,7 @@ impl Notifier {
             cses,
             own,
             patience,
-            batches: Batches::new(AT_A_TIME, OF_ONE),
+            batches: Batches::new(MAX_CONCURRENT, MAX_PER_NAMER),
         })
     }
 
@@ -92,7 +92,7 @@ impl Notifier {
             }
             Destination::Elsewhere(to) => {
                 let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
-                self.cses.way_to(at, None).map(|_| ()).ok_or(Failure::NoWay)
+                self.cses.route_to(at, None).map(|_| ()).ok_or(Failure::NoWay)
             }
         }
     }
@@ -206,7 +206,7 @@ impl Notifier {
         to: &Target,
     ) -> Result<ResponsePrimitive, Failure> {
         let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
-        let remote = self.cses.way_to(at, None).ok_or(Failure::NoWay)?;
+        let remote = self.cses.route_to(at, None).ok_or(Failure::NoWay)?;
         let (from, id) = (notification.from.clone(), notification.request_id.clone());
         let content = Content::parse(notification.content.clone());
         let request = RequestPrimitive {

@@ -13,20 +13,20 @@ use saegis_onem2m::timestamp;
 use serde_json::{Value, json};
 
 use crate::peer_cse::NoAnswer;
-use crate::peer_cse::Remote;
+use crate::peer_cse::PeerCse;
 use saegis_onem2m::cse::Cse;
 
 /// How long to wait after a registration that failed: at first, and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(120);
 
 /// How a registration stands.
 #[derive(Debug, Default)]
-pub struct Registration(Mutex<Standing>);
+pub struct Registration(Mutex<RegistrationState>);
 
 /// How it stands.
 #[derive(Debug, Clone, Default)]
-pub enum Standing {
+pub enum RegistrationState {
     /// It has not been asked for.
     #[default]
     Nothing,
@@ -38,11 +38,11 @@ pub enum Standing {
 
 impl Registration {
     /// How it stands now.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> RegistrationState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, standing: Standing) {
+    fn set(&self, standing: RegistrationState) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 }
@@ -57,26 +57,26 @@ enum NotRegistered {
 }
 
 /// Keeps a CSE registered with another, for ever, and tells whether it is.
-pub async fn keep(remote: &Remote, own: &Cse, tell: impl Fn(bool)) {
+pub async fn keep(remote: &PeerCse, own: &Cse, tell: impl Fn(bool)) {
     tell(false);
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_BACKOFF;
     let mut registered = false;
     loop {
         let done = if registered { renew(remote, own).await } else { register(remote, own).await };
         match done {
             Ok(until) => {
-                let fresh = !matches!(remote.registration.standing(), Standing::Until(_));
-                remote.registration.set(Standing::Until(until));
+                let fresh = !matches!(remote.registration.standing(), RegistrationState::Until(_));
+                remote.registration.set(RegistrationState::Until(until));
                 tell(true);
                 if fresh {
                     let cse = &remote.peer.cse_id;
                     tracing::info!(event = "peer.registered", %cse,
                         until = timestamp::format(until), "registered with the CSE {cse}");
                 }
-                (registered, pause) = (true, FIRST_PAUSE);
+                (registered, pause) = (true, MIN_BACKOFF);
                 let left = until.duration_since(SystemTime::now()).unwrap_or_default();
                 // Enough is left for some tries before it ends.
-                tokio::time::sleep(left.mul_f64(2.0 / 3.0).max(FIRST_PAUSE)).await;
+                tokio::time::sleep(left.mul_f64(2.0 / 3.0).max(MIN_BACKOFF)).await;
             }
             // It is gone from there: the next thing is to make it anew, and at once.
             Err(NotRegistered::Refused { rsc: Rsc::NotFound, .. }) if registered => {
@@ -88,24 +88,24 @@ pub async fn keep(remote: &Remote, own: &Cse, tell: impl Fn(bool)) {
                     "the registration with the CSE {cse} failed: {error}; it is tried again in {} s",
                     pause.as_secs());
                 let until = match remote.registration.standing() {
-                    Standing::Until(until) if until > SystemTime::now() => Some(until),
+                    RegistrationState::Until(until) if until > SystemTime::now() => Some(until),
                     _ => None,
                 };
                 if until.is_none() {
                     registered = false;
                     tell(false);
-                    remote.registration.set(Standing::Failed(error.to_string()));
+                    remote.registration.set(RegistrationState::Failed(error.to_string()));
                 }
                 // Many gateways that lost one registrar are not to come back at one moment.
                 let apart = rand::rng().random_range(0.7..1.3);
                 tokio::time::sleep(pause.mul_f64(apart)).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause = (pause * 2).min(MAX_BACKOFF);
             }
         }
     }
 }
 
-async fn register(remote: &Remote, own: &Cse) -> Result<SystemTime, NotRegistered> {
+async fn register(remote: &PeerCse, own: &Cse) -> Result<SystemTime, NotRegistered> {
     let id = &own.cse_id;
     let mut csr = what_changes(remote);
     if let Value::Object(members) = &mut csr {
@@ -126,12 +126,12 @@ async fn register(remote: &Remote, own: &Cse) -> Result<SystemTime, NotRegistere
     }
 }
 
-async fn renew(remote: &Remote, own: &Cse) -> Result<SystemTime, NotRegistered> {
+async fn renew(remote: &PeerCse, own: &Cse) -> Result<SystemTime, NotRegistered> {
     let to = format!("-/{}", own.cse_id.bare());
     ask(remote, Operation::Update, to, what_changes(remote)).await
 }
 
-fn what_changes(remote: &Remote) -> Value {
+fn what_changes(remote: &PeerCse) -> Value {
     let lifetime = Duration::from_secs(remote.peer.registration_seconds);
     let poa = &remote.peer.point_of_access;
     let et = timestamp::format(SystemTime::now() + lifetime);
@@ -146,7 +146,7 @@ fn what_changes(remote: &Remote) -> Value {
 
 /// Asks for the registration, and tells until when it holds.
 async fn ask(
-    remote: &Remote,
+    remote: &PeerCse,
     operation: Operation,
     resource: String,
     csr: Value,
@@ -170,7 +170,7 @@ async fn ask(
 
 /// A request of this CSE's own to another.
 pub fn own_request(
-    remote: &Remote,
+    remote: &PeerCse,
     operation: Operation,
     resource: String,
     content: Option<(ResourceType, Value)>,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::allowed;
 use super::{Handler, Refusal};
 use crate::peer_cse::own_request;
-use crate::subscription::source::NotHad;
+use crate::subscription::source::RulesUnavailable;
 use saegis_onem2m::attribute::attribute;
 use saegis_onem2m::cse::CseKind;
 
@@ -59,7 +59,7 @@ impl Handler {
         let registration = Registration {
             from: Some(announcement.stem.map_or_else(|| "S".into(), |stem| stem.to_string())),
             app_id: announcement.app_id.to_string(),
-            rules: rules.map_err(|NotHad| failed())?,
+            rules: rules.map_err(|RulesUnavailable| failed())?,
             announced: Some(credential.unwrap_or_default()),
         };
         allowed(

@@ -18,12 +18,12 @@ use saegis_onem2m::routing::{cse_of, to_sp_relative_originator};
 
 /// Whether somebody may speak for whom it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Says {
+enum ForwardedOriginator {
     Good,
     /// From is of a CSE that is registered here itself.
-    OfRegistree,
+    Registree,
     /// From is an S-type AE-ID that is not at that CSE.
-    OfAnother,
+    Another,
 }
 
 impl Handler {
@@ -51,8 +51,8 @@ impl Handler {
             generation.reserves(stem) || self.gateway.ae_ids.holder(stem).is_some()
         });
         let says = match self.gateway.backend.embedded() {
-            _ if known_here => Says::OfAnother,
-            None => Says::Good,
+            _ if known_here => ForwardedOriginator::Another,
+            None => ForwardedOriginator::Good,
             Some(embedded) => {
                 let assigns = self.gateway.config.cse.kind == CseKind::In;
                 let look =
@@ -67,9 +67,13 @@ impl Handler {
             }
         };
         let why = match says {
-            Says::Good => return Ok(()),
-            Says::OfRegistree => "From (X-M2M-Origin) is of a CSE that is registered here itself",
-            Says::OfAnother => "From (X-M2M-Origin) is of an AE that is not at that CSE",
+            ForwardedOriginator::Good => return Ok(()),
+            ForwardedOriginator::Registree => {
+                "From (X-M2M-Origin) is of a CSE that is registered here itself"
+            }
+            ForwardedOriginator::Another => {
+                "From (X-M2M-Origin) is of an AE that is not at that CSE"
+            }
         };
         Err((Rsc::OriginatorNotAuthenticated, why.into()))
     }
@@ -93,7 +97,7 @@ impl Handler {
             return self.refuse(&request, (Rsc::OriginatorNotAuthenticated, why.into()));
         }
         let way = cse_of(cse, &request.to)
-            .and_then(|at| Some((at.clone(), self.gateway.cses.way_to(at, came_from)?)));
+            .and_then(|at| Some((at.clone(), self.gateway.cses.route_to(at, came_from)?)));
         let Some((at, remote)) = way else {
             return self
                 .refuse(&request, (Rsc::TargetNotReachable, "no way to that CSE is known".into()));
@@ -104,7 +108,8 @@ impl Handler {
             let why = "the same request is under way here: it goes in circles";
             return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
         };
-        let Some(_share) = remote.share_of(&self.session.active.association.credential_id) else {
+        let Some(_share) = remote.acquire_permit(&self.session.active.association.credential_id)
+        else {
             let why = "too many requests of this credential are under way to that CSE";
             return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
         };
@@ -145,20 +150,24 @@ fn look(
     id: Option<&CseId>,
     stem: Option<&AeIdStem>,
     assigns: bool,
-) -> Result<Says, StoreError> {
+) -> Result<ForwardedOriginator, StoreError> {
     let now = SystemTime::now();
     if let Some(id) = id
         && cse.is_registree_cse(id, now)?
     {
-        return Ok(Says::OfRegistree);
+        return Ok(ForwardedOriginator::Registree);
     }
-    let Some(stem) = stem else { return Ok(Says::Good) };
+    let Some(stem) = stem else { return Ok(ForwardedOriginator::Good) };
     // Who assigns them knows where each of them is.
     if assigns {
         let there = cse.announced_at(stem, now)?;
-        return Ok(if there.as_ref() == Some(peer) { Says::Good } else { Says::OfAnother });
+        return Ok(if there.as_ref() == Some(peer) {
+            ForwardedOriginator::Good
+        } else {
+            ForwardedOriginator::Another
+        });
     }
     let at = Target { scope: Scope::CseRelative, resource: stem.to_string() };
     let here = cse.ae_at(&at, now)?.as_deref() == Some(stem.as_str());
-    Ok(if here { Says::OfAnother } else { Says::Good })
+    Ok(if here { ForwardedOriginator::Another } else { ForwardedOriginator::Good })
 }

@@ -19,7 +19,7 @@ use crate::session::ae_id_store::{
 use saegis_onem2m::attribute::attribute;
 
 /// How far the clock of the CSE behind the gateway may be from ours, in seconds.
-const CLOCK_SKEW: u64 = 2;
+const MAX_CLOCK_SKEW: u64 = 2;
 
 impl Handler {
     /// Writes down what is about to be asked of the CSE, where nothing else would tell after a crash: to
@@ -129,8 +129,8 @@ impl Handler {
         let text = |name: &str| content.get("m2m:ae")?.get(name)?.as_str();
         let is_it = text("aei").is_some_and(|id| id.rsplit('/').next() == Some(stem.as_str()));
         let created = text("ct").and_then(|ct| timestamp::parse(ct).ok()).map(seconds);
-        let first = at.saturating_sub(CLOCK_SKEW);
-        let last = at.saturating_add(timeout.as_secs()).saturating_add(CLOCK_SKEW);
+        let first = at.saturating_sub(MAX_CLOCK_SKEW);
+        let last = at.saturating_add(timeout.as_secs()).saturating_add(MAX_CLOCK_SKEW);
         is_it
             && text("api") == Some(app_id)
             && created.is_some_and(|ct| (first..=last).contains(&ct))

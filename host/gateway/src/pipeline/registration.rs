@@ -13,7 +13,7 @@ use super::allowed;
 use super::announcement::Announced;
 use super::{Handler, Refusal};
 use crate::session::ae_id_store::{AeIdReservation, ReservationError, log_failure};
-use crate::subscription::source::NotHad;
+use crate::subscription::source::RulesUnavailable;
 use crate::telemetry::audit;
 use saegis_onem2m::attribute::attribute;
 
@@ -59,7 +59,7 @@ impl Handler {
         }
         let rules = match self.gateway.rules.rules().await {
             Ok(rules) => rules,
-            Err(NotHad) => {
+            Err(RulesUnavailable) => {
                 let why = "the request could not be checked";
                 return Err((Rsc::InternalServerError, why.into()));
             }

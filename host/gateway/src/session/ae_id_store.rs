@@ -24,13 +24,13 @@ use crate::telemetry::audit;
 mod file;
 
 /// Most bindings there can be: one more registration without an AE-ID is refused.
-const MOST: usize = 1_000_000;
+const MAX_BINDINGS: usize = 1_000_000;
 
 /// Maximum number of AE-IDs that a credential can get at once, one after the other. Each is a line of
 /// the audit trail that no rate may hide.
-const MAX_AT_ONCE: f64 = 32.0;
+const MAX_BURST: f64 = 32.0;
 /// Time after which it can get one more.
-const REFILL: Duration = Duration::from_secs(6);
+const REFILL_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Time between two looks at whether an AE that is to be removed is still being registered.
 const REMOVAL_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -99,7 +99,7 @@ impl Maps {
     fn has_too_many(&self, credential: &CredentialId, now: Instant) -> bool {
         let counts = self.of_late.get(credential);
         let counts = counts.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        counts > REFILL.mul_f64(MAX_AT_ONCE - 1.0)
+        counts > REFILL_INTERVAL.mul_f64(MAX_BURST - 1.0)
     }
 
     /// Counts one more AE-ID that a credential has got.
@@ -109,7 +109,7 @@ impl Maps {
             self.of_late.retain(|_, until| *until > now);
         }
         let until = self.of_late.entry(credential.clone()).or_insert(now);
-        *until = (*until).max(now) + REFILL;
+        *until = (*until).max(now) + REFILL_INTERVAL;
     }
 
     /// Returns whether an AE is being registered or deleted by its credential.
@@ -296,8 +296,8 @@ impl AeIdStore {
         if other || maps.under_way.contains_key(credential) {
             return Err(ReservationError::HasAnother);
         }
-        if maps.by_credential.len() + maps.under_way.len() >= MOST {
-            return Err(BindingError::Full(MOST).into());
+        if maps.by_credential.len() + maps.under_way.len() >= MAX_BINDINGS {
+            return Err(BindingError::Full(MAX_BINDINGS).into());
         }
         maps.under_way.insert(credential.clone(), stem);
         let intent = maps.intents.get(credential).cloned();

@@ -18,10 +18,10 @@ use crate::session::revalidation::{CredentialRevalidation, RevalidationError};
 use crate::telemetry::audit;
 
 /// Associations that a new generation is asked about at a time.
-const AT_A_TIME: usize = 16;
+const MAX_CONCURRENT_REVALIDATIONS: usize = 16;
 
 /// When a question is put again for which there was no sandbox.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A live association.
 pub struct ActiveAssociation {
@@ -85,7 +85,7 @@ impl ActiveAssociation {
                 Ok(()) => return,
                 Err(RevalidationError::Gone(_)) => return self.revoke(generation, why).await,
                 // For want of a sandbox.
-                Err(RevalidationError::NotAsked) => tokio::time::sleep(ASK_AGAIN).await,
+                Err(RevalidationError::NotAsked) => tokio::time::sleep(RETRY_INTERVAL).await,
             }
         }
     }
@@ -395,7 +395,7 @@ impl Associations {
                 if policy.current().number != generation.number {
                     return;
                 }
-                if asking.len() >= AT_A_TIME
+                if asking.len() >= MAX_CONCURRENT_REVALIDATIONS
                     && let Some(asked) = asking.join_next().await
                 {
                     keep(asked);
@@ -410,7 +410,7 @@ impl Associations {
                 keep(asked);
             }
             if !not_asked.is_empty() {
-                tokio::time::sleep(ASK_AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             to_ask = not_asked;
         }

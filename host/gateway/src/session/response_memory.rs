@@ -19,16 +19,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Size of the largest answer of the embedded registrar, in bytes: what it nests, and the target.
-pub const LARGEST: usize = (4 << 20) + (256 << 10);
+pub const MAX_RESPONSE: usize = (4 << 20) + (256 << 10);
 
 /// Maximum size of an answer that takes no room, in bytes.
-const SMALL: usize = 128 << 10;
+const MAX_UNCOUNTED: usize = 128 << 10;
 
 /// Size of the unit that permits count, in bytes.
 const UNIT: usize = 1 << 10;
 
 /// The room for large answers.
-pub struct Answers {
+pub struct ResponseMemory {
     held: Arc<Mutex<Held>>,
     of_each: Mutex<HashMap<CredentialId, Weak<Semaphore>>>,
     each: usize,
@@ -71,7 +71,7 @@ pub struct Room {
 #[derive(Debug)]
 pub struct NoRoom;
 
-impl Answers {
+impl ResponseMemory {
     /// Room for so many bytes, of which a credential has so many at most.
     pub fn new(bytes: usize, of_each: usize) -> Self {
         let held = Held { limit: bytes, total: 0, next_id: 0, answers: VecDeque::new() };
@@ -97,7 +97,7 @@ impl Share {
     /// Waits for room for the largest answer among those of this credential; none, where it does not come
     /// within that time.
     pub async fn reserve(&self, patience: Duration) -> Option<Reserved> {
-        let permit = self.own.clone().acquire_many_owned(units(LARGEST));
+        let permit = self.own.clone().acquire_many_owned(units(MAX_RESPONSE));
         Some(Reserved(timeout(patience, permit).await.ok()?.ok()?))
     }
 
@@ -112,7 +112,7 @@ impl Share {
         bytes: usize,
         evicted: &CancellationToken,
     ) -> Result<Option<Room>, NoRoom> {
-        if bytes <= SMALL {
+        if bytes <= MAX_UNCOUNTED {
             return Ok(None);
         }
         let own = match reserved {
@@ -207,19 +207,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_credential_waits_for_its_own_answers() {
-        let answers = Answers::new(10 * LARGEST, 2 * LARGEST);
+        let answers = ResponseMemory::new(10 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
         let again = answers.share_of(&credential("a"));
         let token = CancellationToken::new();
         let first = a.reserve(NOW).await.unwrap();
         let _second = again.reserve(NOW).await.unwrap();
         assert!(a.reserve(NOW).await.is_none(), "the credential has no more");
-        assert!(a.hold(None, SMALL + 1, &token).is_err());
-        assert!(a.hold(None, SMALL, &token).unwrap().is_none(), "small answers need no room");
+        assert!(a.hold(None, MAX_UNCOUNTED + 1, &token).is_err());
+        assert!(
+            a.hold(None, MAX_UNCOUNTED, &token).unwrap().is_none(),
+            "small answers need no room"
+        );
         b.reserve(NOW).await.unwrap();
-        let first = a.hold(Some(first), LARGEST / 2, &token).unwrap().unwrap();
+        let first = a.hold(Some(first), MAX_RESPONSE / 2, &token).unwrap().unwrap();
         assert!(a.reserve(NOW).await.is_none(), "half of one is left");
-        drop(a.hold(None, LARGEST / 4, &token).unwrap().unwrap());
+        drop(a.hold(None, MAX_RESPONSE / 4, &token).unwrap().unwrap());
         drop(first);
         a.reserve(NOW).await.unwrap();
         assert_eq!(lock(&answers.held).total, 0);
@@ -231,20 +234,20 @@ mod tests {
 
     #[test]
     fn the_credential_that_holds_most_makes_room() {
-        let answers = Answers::new(2 * LARGEST, 2 * LARGEST);
+        let answers = ResponseMemory::new(2 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
         let tokens: [CancellationToken; 4] = std::array::from_fn(|_| CancellationToken::new());
         let hold = |share: &Share, bytes, n: usize| share.hold(None, bytes, &tokens[n]).unwrap();
-        let _b = hold(&b, LARGEST / 2, 0);
-        let oldest = hold(&a, LARGEST / 2, 1);
-        let _next = hold(&a, LARGEST, 2);
+        let _b = hold(&b, MAX_RESPONSE / 2, 0);
+        let oldest = hold(&a, MAX_RESPONSE / 2, 1);
+        let _next = hold(&a, MAX_RESPONSE, 2);
         let evicted = || tokens.each_ref().map(CancellationToken::is_cancelled);
         assert_eq!(evicted(), [false; 4]);
-        let _more = hold(&b, LARGEST / 2, 3);
+        let _more = hold(&b, MAX_RESPONSE / 2, 3);
         assert_eq!(evicted(), [false, true, false, false]);
         // An evicted answer is subtracted once.
         drop(oldest);
-        assert_eq!(lock(&answers.held).total, 2 * LARGEST);
+        assert_eq!(lock(&answers.held).total, 2 * MAX_RESPONSE);
     }
 
     #[test]

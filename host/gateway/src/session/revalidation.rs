@@ -20,20 +20,20 @@ use saegis_policy::{
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::subscription::source::{NotHad, Source};
+use crate::subscription::source::{RulesUnavailable, ServiceSubscriptionSource};
 
-/// What vouched for a credential: enough to ask again.
+/// The inputs of a credential look-up, kept to repeat it against a newer generation.
 pub struct CredentialRevalidation {
     /// The number of the generation that was asked.
     pub generation: u64,
     id: CredentialId,
     entity: Entity,
     expires: Option<SystemTime>,
-    what: What,
+    what: CredentialEvidence,
 }
 
-/// What an association with whoever has a credential is made by.
-pub enum Means {
+/// What an association with the holder of a credential is established with.
+pub enum ClientCredential {
     /// The key that both have.
     Key {
         /// By what name it is known.
@@ -45,17 +45,17 @@ pub enum Means {
     Certificate(Identity),
 }
 
-/// What was asked about.
-enum What {
+/// The subject of a look-up.
+enum CredentialEvidence {
     /// A psk_identity, and the key that came of it.
     Key { query: PskQuery, key: Fingerprint },
-    /// What a peer has shown.
-    Certificate(Asked),
+    /// The certificate or the raw public key that a peer presented.
+    Certificate(PresentedCertificate),
 }
 
 /// How often a look-up is tried that failed, rather than was answered, before the association is
 /// given up: a module under load may be late once.
-const TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// Why a credential is not vouched for.
 pub enum RevalidationError {
@@ -70,7 +70,7 @@ impl CredentialRevalidation {
     /// same entity. If not, the reason why not.
     pub async fn revalidate(&self, generation: &Generation) -> Result<(), RevalidationError> {
         let mut answer = self.ask(generation).await;
-        for _ in 1..TRIES {
+        for _ in 1..MAX_ATTEMPTS {
             // Where there was no sandbox, there is none a moment later.
             if matches!(&answer, Err(NotFound::Failed { fault, .. }) if *fault != ModuleFault::Busy)
             {
@@ -110,13 +110,13 @@ impl CredentialRevalidation {
         })
     }
 
-    /// What an association with whoever has the credential is made by.
+    /// Returns what an association with the holder of the credential is established with.
     ///
     /// # Errors
     /// Why there is nothing, in words.
-    pub async fn means(&self, generation: &Generation) -> Result<Means, String> {
+    pub async fn means(&self, generation: &Generation) -> Result<ClientCredential, String> {
         match &self.what {
-            What::Key { query, key } => {
+            CredentialEvidence::Key { query, key } => {
                 let identity = KpsaId::parse(&query.psk_identity).map_err(|e| e.to_string())?;
                 let found = answered(generation.lookup_again(query).await);
                 let found = found.map_err(|e| e.to_string())?;
@@ -124,16 +124,16 @@ impl CredentialRevalidation {
                 if found.id != self.id || found.entity != self.entity || !key.is_of(&found.key) {
                     return Err("another credential has the identity".into());
                 }
-                Ok(Means::Key { identity, key: found.key })
+                Ok(ClientCredential::Key { identity, key: found.key })
             }
-            What::Certificate(asked) => {
+            CredentialEvidence::Certificate(asked) => {
                 self.is_good_in(generation).await?;
                 let certificates = generation.certificates().ok_or(NotFound::NoCertificates);
                 let certificates = certificates.map_err(|e| e.to_string())?;
                 let vouched = asked.evidence.verify(&certificates.trust, SystemTime::now());
                 match vouched.map_err(|e| e.to_string())?.identity {
                     Identity::PublicKey(_) => Err("it has a raw public key".into()),
-                    identity => Ok(Means::Certificate(identity)),
+                    identity => Ok(ClientCredential::Certificate(identity)),
                 }
             }
         }
@@ -141,7 +141,7 @@ impl CredentialRevalidation {
 
     async fn ask(&self, generation: &Generation) -> Result<Found, NotFound> {
         match &self.what {
-            What::Key { query, key } => {
+            CredentialEvidence::Key { query, key } => {
                 let found = answered(generation.lookup_again(query).await)?;
                 let changed = Some(!key.is_of(&found.key));
                 Ok(Found {
@@ -151,7 +151,7 @@ impl CredentialRevalidation {
                     key: changed,
                 })
             }
-            What::Certificate(asked) => {
+            CredentialEvidence::Certificate(asked) => {
                 let mapped = asked.retry_revalidation(generation).await?;
                 let (id, entity, expires) = (mapped.credential_id, mapped.entity, mapped.expires);
                 Ok(Found { id, entity, expires, key: None })
@@ -163,14 +163,14 @@ impl CredentialRevalidation {
     /// association ends at its time all the same.
     fn expires_as(&self, found: Option<SystemTime>) -> bool {
         match (&self.what, self.expires, found) {
-            (What::Certificate(_), Some(own), Some(found)) => found >= own,
-            (What::Certificate(_), _, None) => true,
+            (CredentialEvidence::Certificate(_), Some(own), Some(found)) => found >= own,
+            (CredentialEvidence::Certificate(_), _, None) => true,
             (_, own, found) => own == found,
         }
     }
 }
 
-/// What a generation says now.
+/// The answer of a generation.
 struct Found {
     id: CredentialId,
     entity: Entity,
@@ -210,7 +210,7 @@ impl PolicyLookup {
         Self { policy, peer, voucher: Arc::default() }
     }
 
-    /// What vouched for the credential that was found, if one was.
+    /// Returns the evidence for the credential that was found, if one was.
     pub fn voucher(&self) -> Option<CredentialRevalidation> {
         self.voucher.lock().ok()?.take()
     }
@@ -233,7 +233,10 @@ impl CredentialLookup for PolicyLookup {
                         id: credential.id.clone(),
                         entity: credential.entity.clone(),
                         expires: credential.expires,
-                        what: What::Key { query, key: Fingerprint::of(&credential.key) },
+                        what: CredentialEvidence::Key {
+                            query,
+                            key: Fingerprint::of(&credential.key),
+                        },
                     };
                     if let Ok(mut place) = place.lock() {
                         *place = Some(voucher);
@@ -248,18 +251,22 @@ impl CredentialLookup for PolicyLookup {
 /// Maps for one connection.
 pub struct PolicyMapping {
     generation: Arc<Generation>,
-    rules: Arc<Source>,
+    rules: Arc<ServiceSubscriptionSource>,
     peer: IpAddr,
     voucher: Arc<Mutex<Option<CredentialRevalidation>>>,
 }
 
 impl PolicyMapping {
     /// A mapping for a connection of `peer`, by the generation whose trust its engine has.
-    pub fn new(generation: Arc<Generation>, rules: Arc<Source>, peer: IpAddr) -> Self {
+    pub fn new(
+        generation: Arc<Generation>,
+        rules: Arc<ServiceSubscriptionSource>,
+        peer: IpAddr,
+    ) -> Self {
         Self { generation, rules, peer, voucher: Arc::default() }
     }
 
-    /// What vouched for the certificate, if anything did.
+    /// Returns the evidence for the certificate, if it was accepted.
     pub fn voucher(&self) -> Option<CredentialRevalidation> {
         self.voucher.lock().ok()?.take()
     }
@@ -269,7 +276,12 @@ impl CertificateMapping for PolicyMapping {
     fn identify(&self, shown: Shown) -> Identifying {
         let (generation, place) = (self.generation.clone(), self.voucher.clone());
         let Shown { vouched, evidence, server_name } = shown;
-        let asked = Asked { evidence, server_name, peer: self.peer, rules: self.rules.clone() };
+        let asked = PresentedCertificate {
+            evidence,
+            server_name,
+            peer: self.peer,
+            rules: self.rules.clone(),
+        };
         Box::pin(async move {
             match asked.map(&generation, vouched, Occasion::Handshake).await {
                 Err(why) => Identified::Refused(why.to_string()),
@@ -279,7 +291,7 @@ impl CertificateMapping for PolicyMapping {
                         id: mapped.credential_id.clone(),
                         entity: mapped.entity.clone(),
                         expires: mapped.expires,
-                        what: What::Certificate(asked),
+                        what: CredentialEvidence::Certificate(asked),
                     };
                     if let Ok(mut place) = place.lock() {
                         *place = Some(voucher);
@@ -298,15 +310,15 @@ enum Occasion {
     Revalidation,
 }
 
-/// What a peer has shown, and where: enough to ask again.
-struct Asked {
+/// The certificate that a peer presented, and its address, kept to ask again.
+struct PresentedCertificate {
     evidence: Evidence,
     server_name: Option<String>,
     peer: IpAddr,
-    rules: Arc<Source>,
+    rules: Arc<ServiceSubscriptionSource>,
 }
 
-impl Asked {
+impl PresentedCertificate {
     /// Verifies and maps anew.
     async fn retry_revalidation(&self, generation: &Generation) -> Result<Mapped, NotFound> {
         let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
@@ -337,7 +349,7 @@ impl Asked {
             credential_id: credential_id.clone(),
             server_name: self.server_name.clone(),
             peer: self.peer,
-            rules: self.rules.rules().await.map_err(|NotHad| NotFound::NoRules)?,
+            rules: self.rules.rules().await.map_err(|RulesUnavailable| NotFound::NoRules)?,
         };
         let mapping = match occasion {
             Occasion::Handshake => generation.map_certificate(&query).await,

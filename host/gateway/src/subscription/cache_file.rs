@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::private_file;
 
 /// Largest file that is read, in bytes.
-const MOST: u64 = 64 << 20;
+const MAX_FILE: u64 = 64 << 20;
 
 /// What an IN-CSE said of this CSE: no service subscription, none for this CSE, or these rules.
 pub type Fetched = Option<Option<Vec<Rule>>>;
@@ -68,7 +68,7 @@ pub fn read(
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(None);
     }
-    let text = read_file(path, MOST).map_err(|fault| io::Error::other(fault.to_string()))?;
+    let text = read_file(path, MAX_FILE).map_err(|fault| io::Error::other(fault.to_string()))?;
     let file: File = serde_json::from_slice(&text)?;
     if file.in_cse != in_cse.to_string() || file.cse != own.to_string() {
         return Ok(None);

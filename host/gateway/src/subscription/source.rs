@@ -14,36 +14,36 @@ use saegis_policy::{Generation, Rule, Rules, Subscription};
 use serde_json::Value;
 
 use crate::config::{RuleSource, ServiceSubscription};
-use crate::peer_cse::{NoAnswer, Remote, own_request};
+use crate::peer_cse::{NoAnswer, PeerCse, own_request};
 use crate::subscription::cache_file;
 use crate::subscription::cache_file::Fetched;
 
 /// How long rules of the embedded registrar are kept: a change of its resources is in force after it.
-const KEPT: Duration = Duration::from_secs(1);
+const CACHE_LIFETIME: Duration = Duration::from_secs(1);
 
 /// How soon a remote IN-CSE is asked again that gave no rules.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Most rules that are fetched from a remote IN-CSE, each with a request.
-const MOST_FETCHED: usize = 10_000;
+const MAX_FETCHED: usize = 10_000;
 
 /// The rules that count, however they are had.
-pub struct Source {
+pub struct ServiceSubscriptionSource {
     own: CseId,
-    from: From,
+    from: RuleOrigin,
 }
 
-enum From {
+enum RuleOrigin {
     /// The generation has them.
     PolicyFile,
     /// The embedded registrar has them.
-    Registrar { registrar: Arc<EmbeddedCse>, kept: Mutex<Option<Kept>> },
+    Registrar { registrar: Arc<EmbeddedCse>, kept: Mutex<Option<CachedRules>> },
     /// They were fetched from the IN-CSE that this CSE registers with.
     Remote {
-        remote: Arc<Remote>,
+        remote: Arc<PeerCse>,
         refresh: Duration,
         usable: Duration,
-        kept: Mutex<Option<Kept>>,
+        kept: Mutex<Option<CachedRules>>,
         /// Where they outlast an end of the gateway.
         store: PathBuf,
     },
@@ -51,7 +51,7 @@ enum From {
 
 /// Rules that are kept; none, where there is no service subscription.
 #[derive(Clone)]
-struct Kept {
+struct CachedRules {
     since: Instant,
     /// How old they were then.
     age: Duration,
@@ -61,22 +61,22 @@ struct Kept {
 /// There are no rules to be had now.
 #[derive(Debug, thiserror::Error)]
 #[error("the rules of the service subscription can't be had")]
-pub struct NotHad;
+pub struct RulesUnavailable;
 
-impl Source {
+impl ServiceSubscriptionSource {
     /// The source that is configured.
     pub fn new(
         own: CseId,
         config: &ServiceSubscription,
         embedded: Option<&Arc<EmbeddedCse>>,
-        remote: Option<&Arc<Remote>>,
+        remote: Option<&Arc<PeerCse>>,
     ) -> Self {
         let kept = Mutex::default();
         let from = match (config.source, embedded, remote) {
             (RuleSource::Registrar, Some(registrar), _) => {
-                From::Registrar { registrar: registrar.clone(), kept }
+                RuleOrigin::Registrar { registrar: registrar.clone(), kept }
             }
-            (RuleSource::Remote, _, Some(remote)) => From::Remote {
+            (RuleSource::Remote, _, Some(remote)) => RuleOrigin::Remote {
                 remote: remote.clone(),
                 refresh: Duration::from_secs(config.refresh_seconds),
                 usable: Duration::from_secs(config.usable_seconds),
@@ -85,7 +85,7 @@ impl Source {
             },
             // What is left out of the others is refused with the configuration; the generation has
             // no rules then, so nobody would register.
-            _ => From::PolicyFile,
+            _ => RuleOrigin::PolicyFile,
         };
         Self { own, from }
     }
@@ -94,11 +94,11 @@ impl Source {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn rules(&self) -> Result<Rules, NotHad> {
+    pub async fn rules(&self) -> Result<Rules, RulesUnavailable> {
         match &self.from {
-            From::PolicyFile => Ok(Rules::OfGeneration),
-            From::Registrar { registrar, kept } => {
-                if let Some(kept) = fresh(kept, KEPT) {
+            RuleOrigin::PolicyFile => Ok(Rules::OfGeneration),
+            RuleOrigin::Registrar { registrar, kept } => {
+                if let Some(kept) = fresh(kept, CACHE_LIFETIME) {
                     return Ok(Rules::Given(kept));
                 }
                 let begun = Instant::now();
@@ -106,12 +106,16 @@ impl Source {
                 let look = move || registrar.service_subscription(&own, SystemTime::now());
                 let found = tokio::task::spawn_blocking(look).await;
                 // The registrar has logged what went wrong with its store.
-                let subscription = subscription(found.map_err(|_| NotHad)?.map_err(|_| NotHad)?);
+                let subscription = subscription(
+                    found.map_err(|_| RulesUnavailable)?.map_err(|_| RulesUnavailable)?,
+                );
                 keep(kept, begun, subscription.clone());
                 Ok(Rules::Given(subscription))
             }
             // What is too old to be believed is none.
-            From::Remote { usable, kept, .. } => Ok(Rules::Given(fresh(kept, *usable).flatten())),
+            RuleOrigin::Remote { usable, kept, .. } => {
+                Ok(Rules::Given(fresh(kept, *usable).flatten()))
+            }
         }
     }
 
@@ -119,29 +123,37 @@ impl Source {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn rules_of(&self, cse: &CseId, generation: &Generation) -> Result<Rules, NotHad> {
+    pub async fn rules_of(
+        &self,
+        cse: &CseId,
+        generation: &Generation,
+    ) -> Result<Rules, RulesUnavailable> {
         match &self.from {
-            From::PolicyFile => Ok(Rules::Given(generation.rules_of(cse))),
-            From::Registrar { registrar, .. } => {
+            RuleOrigin::PolicyFile => Ok(Rules::Given(generation.rules_of(cse))),
+            RuleOrigin::Registrar { registrar, .. } => {
                 let (registrar, cse) = (registrar.clone(), cse.clone());
                 let look = move || registrar.service_subscription(&cse, SystemTime::now());
                 let found = tokio::task::spawn_blocking(look).await;
-                Ok(Rules::Given(subscription(found.map_err(|_| NotHad)?.map_err(|_| NotHad)?)))
+                Ok(Rules::Given(subscription(
+                    found.map_err(|_| RulesUnavailable)?.map_err(|_| RulesUnavailable)?,
+                )))
             }
             // Who asks another IN-CSE for its own rules is none.
-            From::Remote { .. } => Ok(Rules::Given(None)),
+            RuleOrigin::Remote { .. } => Ok(Rules::Given(None)),
         }
     }
 
     /// Fetches the rules of a remote IN-CSE again and again, if they are there.
-    pub async fn keep_up(&self) {
-        let From::Remote { remote, refresh, usable, kept, store } = &self.from else { return };
+    pub async fn refresh_loop(&self) {
+        let RuleOrigin::Remote { remote, refresh, usable, kept, store } = &self.from else {
+            return;
+        };
         let mut failing = false;
         loop {
             let begun = Instant::now();
             match fetch(&self.own, remote).await {
                 Ok(fetched) => {
-                    outlast(store, (&remote.peer.cse_id, &self.own), &fetched).await;
+                    persist(store, (&remote.peer.cse_id, &self.own), &fetched).await;
                     let subscription = fetched.map(|rules| Arc::new(Subscription::of(rules)));
                     let rules = subscription.as_ref().map(|s| s.rules());
                     let had = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -168,30 +180,34 @@ impl Source {
                 }
             }
             // At the start the registration may be on its way yet.
-            let every = if failing { (*refresh).min(RETRY) } else { *refresh };
+            let every = if failing { (*refresh).min(RETRY_INTERVAL) } else { *refresh };
             tokio::time::sleep(every.saturating_sub(begun.elapsed())).await;
         }
     }
 }
 
 /// What is kept and not older than that.
-fn fresh(kept: &Mutex<Option<Kept>>, most: Duration) -> Option<Option<Arc<Subscription>>> {
+fn fresh(kept: &Mutex<Option<CachedRules>>, most: Duration) -> Option<Option<Arc<Subscription>>> {
     let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     kept.as_ref().filter(|k| k.since.elapsed() + k.age <= most).map(|k| k.subscription.clone())
 }
 
 /// Keeps what was asked for at that time.
-fn keep(kept: &Mutex<Option<Kept>>, since: Instant, subscription: Option<Arc<Subscription>>) {
+fn keep(
+    kept: &Mutex<Option<CachedRules>>,
+    since: Instant,
+    subscription: Option<Arc<Subscription>>,
+) {
     *kept.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Kept { since, age: Duration::ZERO, subscription });
+        Some(CachedRules { since, age: Duration::ZERO, subscription });
 }
 
 /// What was fetched before the gateway started.
-fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<Kept> {
+fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<CachedRules> {
     match cache_file::read(store, (in_cse, own), SystemTime::now()) {
         Ok(last) => last.map(|(fetched, age)| {
             let subscription = fetched.map(|rules| Arc::new(Subscription::of(rules)));
-            Kept { since: Instant::now(), age, subscription }
+            CachedRules { since: Instant::now(), age, subscription }
         }),
         Err(error) => {
             let file = saegis_policy::Shown(store);
@@ -205,7 +221,7 @@ fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<Kept> {
 }
 
 /// Writes what was fetched, so that it is there after a start. Without that it is good all the same.
-async fn outlast(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
+async fn persist(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
     let (path, fetched) = (store.to_path_buf(), fetched.clone());
     let (in_cse, own) = (of.0.clone(), of.1.clone());
     let write = move || cache_file::write(&path, (&in_cse, &own), &fetched, SystemTime::now());
@@ -255,7 +271,7 @@ enum NotFetched {
 }
 
 /// The service subscription at a remote IN-CSE, as far as it is about us.
-async fn fetch(own: &CseId, remote: &Remote) -> Result<Fetched, NotFetched> {
+async fn fetch(own: &CseId, remote: &PeerCse) -> Result<Fetched, NotFetched> {
     if discover(remote, 11).await?.is_empty() {
         return Ok(None);
     }
@@ -267,7 +283,7 @@ async fn fetch(own: &CseId, remote: &Remote) -> Result<Fetched, NotFetched> {
             continue;
         }
         let mut rules = Vec::new();
-        for link in texts(node.get("rlk")).unwrap_or_default().iter().take(MOST_FETCHED) {
+        for link in texts(node.get("rlk")).unwrap_or_default().iter().take(MAX_FETCHED) {
             let rule = match retrieve(remote, link).await {
                 Ok(rule) => rule,
                 // A link that leads nowhere is no rule.
@@ -290,7 +306,7 @@ async fn fetch(own: &CseId, remote: &Remote) -> Result<Fetched, NotFetched> {
 }
 
 /// The addresses of the resources of a type.
-async fn discover(remote: &Remote, ty: u16) -> Result<Vec<String>, NotFetched> {
+async fn discover(remote: &PeerCse, ty: u16) -> Result<Vec<String>, NotFetched> {
     let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
     let one = |name: &str, value: String| (name.to_string(), vec![value]);
     request.options = vec![one("fu", "1".into()), one("ty", ty.to_string())];
@@ -301,7 +317,7 @@ async fn discover(remote: &Remote, ty: u16) -> Result<Vec<String>, NotFetched> {
     }
 }
 
-async fn retrieve(remote: &Remote, address: &str) -> Result<Value, NotFetched> {
+async fn retrieve(remote: &PeerCse, address: &str) -> Result<Value, NotFetched> {
     let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
     let to = Target::from_address(address).map_err(|e| NoAnswer::Failed(e.to_string()))?;
     // Of whatever CSE it says that it is, it is asked for where it was told.
@@ -309,7 +325,7 @@ async fn retrieve(remote: &Remote, address: &str) -> Result<Value, NotFetched> {
     ask(remote, &request).await
 }
 
-async fn ask(remote: &Remote, request: &RequestPrimitive) -> Result<Value, NotFetched> {
+async fn ask(remote: &PeerCse, request: &RequestPrimitive) -> Result<Value, NotFetched> {
     let patience = Duration::from_secs(remote.peer.timeout_seconds);
     let response = remote.ask(request, patience).await?;
     match response.rsc {

@@ -8,14 +8,14 @@ use rand::RngExt;
 use saegis_policy::{Decision, Fault, Faults, Recorder};
 
 use crate::config::Decisions;
-use crate::telemetry::log_writer::{Lines, Rest};
-use crate::telemetry::rotating_file::{LineFile, Told};
+use crate::telemetry::log_writer::{NonBlockingWriter, WriterGuard};
+use crate::telemetry::rotating_file::{FailureEvents, LineFile};
 
 /// Longest line of a recording, in bytes. What is longer is not recorded, and not read.
 pub const MAX_LINE: usize = 64 << 10;
 
 /// How it is told that decisions can't be recorded.
-const RECORDING: Told = Told {
+const RECORDING_EVENTS: FailureEvents = FailureEvents {
     what: "the recording of decisions",
     failed: "decisions.failed",
     resumed: "decisions.resumed",
@@ -23,7 +23,7 @@ const RECORDING: Told = Told {
 
 /// Writes what is left when dropped.
 pub struct Recording {
-    _rest: Rest,
+    _rest: WriterGuard,
     /// What takes decisions down.
     pub recorder: Arc<dyn Recorder>,
     /// What was lost.
@@ -33,7 +33,7 @@ pub struct Recording {
 /// Decisions that were to be recorded and are not.
 #[derive(Clone)]
 pub struct LostDecisions {
-    lines: Lines,
+    lines: NonBlockingWriter,
     failed: Arc<AtomicU64>,
     too_long: Arc<AtomicU64>,
 }
@@ -61,10 +61,10 @@ pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
     let fault = |e: std::io::Error| {
         Faults(vec![Fault::of(path, format!("decisions.record: can't be written: {e}"))])
     };
-    let file = LineFile::open(path, decisions.file_bytes, decisions.old_files, &RECORDING);
+    let file = LineFile::open(path, decisions.file_bytes, decisions.old_files, &RECORDING_EVENTS);
     let file = file.map_err(fault)?;
     let failed = file.failed();
-    let (lines, rest) = Lines::to("decisions", file).map_err(fault)?;
+    let (lines, rest) = NonBlockingWriter::to("decisions", file).map_err(fault)?;
     let too_long = Arc::<AtomicU64>::default();
     let lost = LostDecisions { lines: lines.clone(), failed, too_long: too_long.clone() };
     let recorder = Arc::new(Writes { lines, sample: decisions.sample, too_long });
@@ -73,7 +73,7 @@ pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
 
 /// Makes a line of each decision.
 struct Writes {
-    lines: Lines,
+    lines: NonBlockingWriter,
     sample: f64,
     too_long: Arc<AtomicU64>,
 }

@@ -1,4 +1,4 @@
-//! Lines that are written by a thread of their own.
+//! Lines that a thread of their own writes.
 //!
 //! Whoever has a line puts it into a buffer and goes on. The thread writes what is there in one go
 //! and then waits a moment for more: at each line it would cost its writer a switch of threads, and
@@ -12,19 +12,19 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What is held of lines that nobody takes, in bytes. What comes beyond it is lost, and counted.
-const MOST: usize = 16 << 20;
+const MAX_BUFFERED: usize = 16 << 20;
 /// What a buffer keeps of its room when it is empty again.
-const KEEP: usize = 256 << 10;
+const RETAINED_CAPACITY: usize = 256 << 10;
 /// Most bytes of whole lines in one write. The trail's smallest file has 64 KiB.
-const AT_ONCE: usize = 8 << 10;
+const BATCH_BYTES: usize = 8 << 10;
 /// How long more lines are waited for.
-const MOMENT: Duration = Duration::from_millis(5);
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// How long what is left may take at the end.
-const AT_THE_END: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes lines.
 #[derive(Clone)]
-pub struct Lines(Arc<Shared>);
+pub struct NonBlockingWriter(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -51,32 +51,32 @@ impl Shared {
 }
 
 /// Writes what is left when dropped, if it can be written in time.
-pub struct Rest(Lines);
+pub struct WriterGuard(NonBlockingWriter);
 
-impl Drop for Rest {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
-        let Lines(shared) = &self.0;
+        let NonBlockingWriter(shared) = &self.0;
         let mut state = shared.lock();
         state.stop = true;
         shared.changed.notify_all();
-        let written = shared.changed.wait_timeout_while(state, AT_THE_END, |s| !s.stopped);
+        let written = shared.changed.wait_timeout_while(state, FLUSH_TIMEOUT, |s| !s.stopped);
         drop(written);
     }
 }
 
-impl Lines {
+impl NonBlockingWriter {
     /// Starts a thread that writes to `sink`. An error of the sink loses lines, and is not told: a sink
     /// that has something to say of it says it itself.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn to(name: &str, sink: impl Write + Send + 'static) -> io::Result<(Self, Rest)> {
+    pub fn to(name: &str, sink: impl Write + Send + 'static) -> io::Result<(Self, WriterGuard)> {
         let state = Mutex::default();
         let lines =
             Self(Arc::new(Shared { state, changed: Condvar::new(), lost: AtomicU64::new(0) }));
         let shared = lines.0.clone();
         std::thread::Builder::new().name(name.into()).spawn(move || write(&shared, sink))?;
-        Ok((lines.clone(), Rest(lines)))
+        Ok((lines.clone(), WriterGuard(lines)))
     }
 
     /// Has the sink flushed, even if there are no lines: a file that was moved away is let go.
@@ -104,18 +104,18 @@ fn write(shared: &Shared, mut sink: impl Write) {
         let stop = state.stop;
         drop(state);
         for chunk in chunks(&taken) {
-            // Lines for somebody who has gone are nobody's loss but his.
+            // Nobody misses lines after the reader has gone.
             let _ = sink.write_all(chunk);
         }
         let _ = sink.flush();
         taken.clear();
-        taken.shrink_to(KEEP);
+        taken.shrink_to(RETAINED_CAPACITY);
         if stop {
             shared.lock().stopped = true;
             shared.changed.notify_all();
             return;
         }
-        std::thread::sleep(MOMENT);
+        std::thread::sleep(BATCH_DELAY);
     }
 }
 
@@ -125,7 +125,7 @@ fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         if bytes.is_empty() {
             return None;
         }
-        let most = bytes.get(..AT_ONCE).unwrap_or(bytes);
+        let most = bytes.get(..BATCH_BYTES).unwrap_or(bytes);
         let is_end = |byte: &u8| *byte == b'\n';
         let end = match most.iter().rposition(is_end) {
             Some(last) => last + 1,
@@ -137,11 +137,11 @@ fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-impl Write for Lines {
+impl Write for NonBlockingWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Self(shared) = self;
         let mut state = shared.lock();
-        if state.buffer.len() + line.len() > MOST {
+        if state.buffer.len() + line.len() > MAX_BUFFERED {
             drop(state);
             shared.lost.fetch_add(1, Ordering::Relaxed);
             return Ok(line.len());
@@ -160,7 +160,7 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for NonBlockingWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn all_lines_are_written_in_their_order_before_the_end() {
         let written = Arc::new(Mutex::new(Vec::new()));
-        let (mut lines, rest) = Lines::to("test", Stuck(written.clone())).unwrap();
+        let (mut lines, rest) = NonBlockingWriter::to("test", Stuck(written.clone())).unwrap();
         let text: Vec<_> = (0..5000).map(|n| format!("line {n}\n")).collect();
         text.iter().for_each(|line| lines.write_all(line.as_bytes()).unwrap());
         drop(rest);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn what_nobody_takes_is_bounded_and_counted() {
         let written = Arc::new(Mutex::new(Vec::new()));
-        let (mut lines, _rest) = Lines::to("test", Stuck(written.clone())).unwrap();
+        let (mut lines, _rest) = NonBlockingWriter::to("test", Stuck(written.clone())).unwrap();
         let line = vec![b'x'; 1 << 20];
         let held = written.lock().unwrap();
         for _ in 0..40 {
@@ -213,13 +213,15 @@ mod tests {
 
     #[test]
     fn a_write_has_whole_lines_and_not_too_many() {
-        let long = "y".repeat(3 * AT_ONCE) + "\n";
+        let long = "y".repeat(3 * BATCH_BYTES) + "\n";
         let text = "short\n".repeat(3000) + &long + "end";
         let pieces: Vec<_> = chunks(text.as_bytes()).collect();
         assert_eq!(pieces.concat(), text.as_bytes());
         let (last, whole) = pieces.split_last().unwrap();
         assert_eq!(*last, b"end");
         assert!(whole.iter().all(|piece| piece.ends_with(b"\n")));
-        assert!(whole.iter().all(|piece| piece.len() <= AT_ONCE || **piece == *long.as_bytes()));
+        assert!(
+            whole.iter().all(|piece| piece.len() <= BATCH_BYTES || **piece == *long.as_bytes())
+        );
     }
 }

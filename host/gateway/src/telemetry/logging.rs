@@ -15,13 +15,13 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::config::{Audit, Log, LogFormat};
 use crate::telemetry::audit::{self, chain::Chain, chain::Head};
-use crate::telemetry::log_writer::{Lines, Rest};
-use crate::telemetry::rotating_file::{LineFile, Told};
+use crate::telemetry::log_writer::{NonBlockingWriter, WriterGuard};
+use crate::telemetry::rotating_file::{FailureEvents, LineFile};
 
 /// How it is told that the audit trail can't be written.
-const TRAIL: Told =
-    Told { what: "the audit trail", failed: "audit.failed", resumed: "audit.resumed" };
-const TRAIL_OF_REFUSALS: Told = Told {
+const TRAIL_EVENTS: FailureEvents =
+    FailureEvents { what: "the audit trail", failed: "audit.failed", resumed: "audit.resumed" };
+const REFUSALS_EVENTS: FailureEvents = FailureEvents {
     what: "the audit trail of refused requests",
     failed: "audit.failed",
     resumed: "audit.resumed",
@@ -29,19 +29,19 @@ const TRAIL_OF_REFUSALS: Told = Told {
 
 /// Writes what is left when dropped.
 pub struct Logging {
-    _rest: Vec<Rest>,
+    _rest: Vec<WriterGuard>,
 }
 
 /// Counters and heads of log and trails.
 #[derive(Clone)]
 pub struct Written {
-    log: Lines,
+    log: NonBlockingWriter,
     trails: Vec<Trail>,
 }
 
 #[derive(Clone)]
 struct Trail {
-    lines: Lines,
+    lines: NonBlockingWriter,
     failed: Arc<AtomicU64>,
     head: Head,
 }
@@ -82,7 +82,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     let filter = EnvFilter::try_from_env("SAEGIS_LOG")
         .or_else(|_| EnvFilter::try_new(configured))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let (writer, rest) = Lines::to("log", io::stderr()).map_err(no_thread)?;
+    let (writer, rest) = NonBlockingWriter::to("log", io::stderr()).map_err(no_thread)?;
     let mut written = Written { log: writer.clone(), trails: Vec::new() };
     let mut all = vec![rest];
     let colored = io::stderr().is_terminal();
@@ -103,8 +103,8 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     let mut layers = vec![lines];
     let of_refusals = audit.refusals_file();
     for (entry, path, target, told) in [
-        ("audit.file", audit.file.as_ref(), audit::TARGET, &TRAIL),
-        ("audit.refusals-file", of_refusals.as_ref(), audit::REFUSALS, &TRAIL_OF_REFUSALS),
+        ("audit.file", audit.file.as_ref(), audit::TARGET, &TRAIL_EVENTS),
+        ("audit.refusals-file", of_refusals.as_ref(), audit::REFUSALS, &REFUSALS_EVENTS),
     ] {
         let Some(path) = path else { continue };
         let not_written =
@@ -114,7 +114,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
         let failed = file.failed();
         let chain = Chain::new(file, path).map_err(not_written)?;
         let head = chain.head();
-        let (lines, rest) = Lines::to("audit", chain).map_err(no_thread)?;
+        let (lines, rest) = NonBlockingWriter::to("audit", chain).map_err(no_thread)?;
         written.trails.push(Trail { lines: lines.clone(), failed, head });
         all.push(rest);
         let layer = fmt::layer().json().flatten_event(true).with_target(false);
@@ -128,7 +128,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
 /// Writes each event as one line: it escapes what could begin another, as JSON does by itself.
 #[derive(Clone)]
 struct OneLine {
-    lines: Lines,
+    lines: NonBlockingWriter,
     /// Whether the escape character may be the formatter's own. It escapes that of others itself.
     colored: bool,
 }

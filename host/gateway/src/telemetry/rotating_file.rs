@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use saegis_policy::Shown;
 
 /// Length up to which a last line is read at once, in bytes. Few lines are longer.
-const USUAL_LINE: u64 = 64 << 10;
+const TYPICAL_LINE: u64 = 64 << 10;
 /// Maximum length of a last line, in bytes. A file with a longer one is another kind of file.
 const MAX_LAST_LINE: u64 = 16 << 20;
 
 /// How it is told that a file can't be written, or can again.
-pub struct Told {
+pub struct FailureEvents {
     /// What is written to it.
     pub what: &'static str,
     /// The event of its failing.
@@ -29,7 +29,7 @@ pub struct Told {
 /// A file of lines. When it can't be written, as on a full disk, it is tried anew with each write.
 pub struct LineFile {
     path: PathBuf,
-    told: &'static Told,
+    told: &'static FailureEvents,
     size: u64,
     old_files: u64,
     open: Option<File>,
@@ -43,7 +43,12 @@ impl LineFile {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn open(path: &Path, size: u64, old_files: u64, told: &'static Told) -> io::Result<Self> {
+    pub fn open(
+        path: &Path,
+        size: u64,
+        old_files: u64,
+        told: &'static FailureEvents,
+    ) -> io::Result<Self> {
         let mut file = Self {
             path: path.into(),
             told,
@@ -215,7 +220,7 @@ pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// When the file can't be read, or its last line is too long for a line.
 pub fn last_line(file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
-    for bound in [USUAL_LINE, MAX_LAST_LINE] {
+    for bound in [TYPICAL_LINE, MAX_LAST_LINE] {
         match last_line_within(file, bound)? {
             Some((line, _)) if line.len() as u64 > bound => {}
             found => return Ok(found),
@@ -276,7 +281,8 @@ impl Write for LineFile {
 mod tests {
     use super::*;
 
-    const TOLD: Told = Told { what: "the test", failed: "failed", resumed: "resumed" };
+    const TOLD: FailureEvents =
+        FailureEvents { what: "the test", failed: "failed", resumed: "resumed" };
 
     fn text(path: &Path) -> String {
         fs::read_to_string(path).unwrap()

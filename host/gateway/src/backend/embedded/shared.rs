@@ -13,12 +13,12 @@ use crate::keyed_limiter::KeyedLimiter;
 /// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
 /// and long ones that only read. The long ones give way to all others, and share the processors among
 /// themselves.
-const WRITERS: usize = 8;
-const LONG_READERS: usize = 8;
+const MAX_WRITERS: usize = 8;
+const MAX_LONG_READERS: usize = 8;
 
 /// Short requests for each processor that only read, at a time: one computes, and one may wait for the
 /// disk.
-const READERS: usize = 2;
+const MAX_READERS_PER_PROCESSOR: usize = 2;
 
 /// Maximum number of acknowledged requests whose results are not sent yet.
 const MAX_ACKNOWLEDGED: usize = 256;
@@ -43,9 +43,9 @@ impl Shared {
         Self {
             limits,
             under_way: UnderWay::new(limits.per_credential),
-            readers: Places::new(READERS * processors),
-            long_readers: Places::new(LONG_READERS),
-            writers: Places::new(WRITERS),
+            readers: Places::new(MAX_READERS_PER_PROCESSOR * processors),
+            long_readers: Places::new(MAX_LONG_READERS),
+            writers: Places::new(MAX_WRITERS),
             acknowledged: KeyedLimiter::new(limits.per_credential),
             may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
         }

@@ -10,10 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Interval in which one more event of a source may be written by itself.
-const REFILL: Duration = Duration::from_secs(10);
+const REFILL_INTERVAL: Duration = Duration::from_secs(10);
 /// Time to the first sum of a kind, and longest time between two sums.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(64);
+const MIN_SUM_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_SUM_INTERVAL: Duration = Duration::from_secs(64);
 
 /// Maximum number of subjects of a source that are told apart. The others have one sum.
 const MAX_SUBJECTS: usize = 64;
@@ -170,7 +170,7 @@ impl Repeats {
                 for (subject, counted) in &mut seen.subjects {
                     match counted.pending.take() {
                         Some(Pending { count, since, until, due }) if all || due <= now => {
-                            counted.pause = (counted.pause * 2).min(LAST_PAUSE);
+                            counted.pause = (counted.pause * 2).min(MAX_SUM_INTERVAL);
                             let kind = Kind { source: source.clone(), subject: subject.clone() };
                             sums.push(Sum { kind, count, since, until });
                         }
@@ -214,7 +214,7 @@ impl Table {
         let subjects = &mut self.subjects;
         let counted = seen.subjects.entry(subject).or_insert_with(|| {
             *subjects += 1;
-            Counted { last: now, pause: FIRST_PAUSE, pending: None }
+            Counted { last: now, pause: MIN_SUM_INTERVAL, pending: None }
         });
         counted.last = now;
         // As long as a sum is pending, single events would overtake it.
@@ -234,7 +234,7 @@ impl Table {
 impl Seen {
     fn left_at(&self, now: Instant, burst: f64) -> f64 {
         let since = now.saturating_duration_since(self.at);
-        (self.left + since.as_secs_f64() / REFILL.as_secs_f64()).min(burst)
+        (self.left + since.as_secs_f64() / REFILL_INTERVAL.as_secs_f64()).min(burst)
     }
 
     /// Returns whether the entry can be removed without losing a count.
@@ -280,16 +280,16 @@ mod tests {
         assert_eq!(written, 64);
         assert_eq!(singles(&repeats, &good, 10, now), 10);
         assert!(repeats.sums_at(false, now).is_empty(), "none is due");
-        let sums = repeats.sums_at(false, now + FIRST_PAUSE);
+        let sums = repeats.sums_at(false, now + MIN_SUM_INTERVAL);
         assert_eq!(sums.len(), 1);
         assert_eq!((&sums[0].kind, sums[0].count), (&bad, 10_000 - 64));
         // The next one is a while later, however many there are.
-        let later = now + FIRST_PAUSE;
+        let later = now + MIN_SUM_INTERVAL;
         assert_eq!(singles(&repeats, &bad, 10, later), 0);
-        assert!(repeats.sums_at(false, later + FIRST_PAUSE).is_empty());
+        assert!(repeats.sums_at(false, later + MIN_SUM_INTERVAL).is_empty());
         assert_eq!(repeats.sums_at(true, later)[0].count, 10);
         // What is seldom again is written again.
-        assert_eq!(singles(&repeats, &bad, 10, later + 3 * REFILL), 3);
+        assert_eq!(singles(&repeats, &bad, 10, later + 3 * REFILL_INTERVAL), 3);
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(sums[0].kind.source.by, By::Others);
         assert_eq!(sums[0].count, 2 * (10_000 - 256) - 64);
         // When they are quiet, others have their places.
-        let later = now + 1000 * REFILL;
+        let later = now + 1000 * REFILL_INTERVAL;
         assert_eq!(singles(&repeats, &refused(By::Peer("new".into())), 2, later), 2);
         assert!(lock(&repeats.peers).sources.len() < 5);
         // Nor do many peers drive out credentials.

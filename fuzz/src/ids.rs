@@ -2,7 +2,9 @@
 
 use std::fmt::{Debug, Display};
 
-use saegis_onem2m::id::{AeIdStem, AppId, CredentialId, CseId, From, IdError, KpsaId, check_fqdn};
+use saegis_onem2m::id::{
+    AeIdStem, AppId, CredentialId, CseId, IdError, KpsaId, OriginatorId, check_fqdn,
+};
 use saegis_onem2m::timestamp;
 
 /// The readers of identifiers. What is read is written as it was, and read as the same again.
@@ -25,7 +27,7 @@ pub fn ids(input: &[u8]) {
                 || text.len() > 253
         );
     }
-    if let Ok(from) = From::parse(text) {
+    if let Ok(from) = OriginatorId::parse(text) {
         originator(text, from);
     }
     if let Ok(time) = timestamp::parse(text) {
@@ -50,30 +52,30 @@ fn same<I: Display + Debug + PartialEq>(
 }
 
 /// A From is put together again from its parts, each of which is what it is called.
-fn originator(text: &str, from: From<'_>) {
+fn originator(text: &str, from: OriginatorId<'_>) {
     let stem = |stem: &str| AeIdStem::check(stem).expect("a stem is a stem");
     let cse = |id: &str| drop(CseId::parse(id).expect("a CSE-ID is a CSE-ID"));
     let together = match from {
-        From::AssignByRegistrar => "C".into(),
-        From::AssignByServiceProvider => "S".into(),
-        From::Stem(id) => {
+        OriginatorId::AssignByRegistrar => "C".into(),
+        OriginatorId::AssignByServiceProvider => "S".into(),
+        OriginatorId::Stem(id) => {
             stem(id);
             id.into()
         }
-        From::SpRelative(first) => {
+        OriginatorId::SpRelative(first) => {
             cse(first);
             format!("/{first}")
         }
-        From::SpRelativeAe { cse: first, stem: id } => {
+        OriginatorId::SpRelativeAe { cse: first, stem: id } => {
             cse(first);
             stem(id);
             format!("/{first}/{id}")
         }
-        From::SpRelativeAssign { cse: first } => {
+        OriginatorId::SpRelativeAssign { cse: first } => {
             cse(first);
             format!("/{first}/S")
         }
-        From::Absolute { sp, first, stem: id } => {
+        OriginatorId::Absolute { sp, first, stem: id } => {
             check_fqdn(sp).expect("a service provider has a domain name");
             cse(first);
             id.into_iter().for_each(stem);

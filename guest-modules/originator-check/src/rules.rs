@@ -1,6 +1,6 @@
 //! The rules of TS-0004 clause 7.3.2.1 as a pure function.
 
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 
 /// Whom the association stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,38 +166,41 @@ pub fn check<'a>(request: &Request<'a, impl Iterator<Item = &'a str> + Clone>) -
 
 fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
     let form = match request.from {
-        Some(text) => Some(From::parse(text).map_err(|_| Why::FromMalformed)?),
+        Some(text) => Some(OriginatorId::parse(text).map_err(|_| Why::FromMalformed)?),
         None if request.creates_ae => None,
         None => return Err(Why::FromMissing),
     };
     // An absolute identifier of another service provider names somebody else, whatever follows.
     let ours = |sp: &str| request.service_provider.is_some_and(|own| own.eq_ignore_ascii_case(sp));
-    let of_a_cse = matches!(form, Some(From::SpRelative(_) | From::Absolute { stem: None, .. }));
+    let of_a_cse = matches!(
+        form,
+        Some(OriginatorId::SpRelative(_) | OriginatorId::Absolute { stem: None, .. })
+    );
     match request.peer {
         // TS-0004 clause 7.4.4.2.1.
         Peer::Ae(_) | Peer::Aes(_) | Peer::UnknownAe if request.registers_cse && of_a_cse => {
             Err(Why::NoCseCredential)
         }
         Peer::Ae(_) | Peer::Aes(_) => match form {
-            Some(From::Stem(stem)) if request.peer.is_ae(stem) && request.registers_cse => {
+            Some(OriginatorId::Stem(stem)) if request.peer.is_ae(stem) && request.registers_cse => {
                 Err(Why::AeRegistersCse)
             }
-            Some(From::Stem(stem)) if request.peer.is_ae(stem) => Ok(Outcome::Allow),
+            Some(OriginatorId::Stem(stem)) if request.peer.is_ae(stem) => Ok(Outcome::Allow),
             Some(
-                From::SpRelative(_)
-                | From::SpRelativeAe { .. }
-                | From::SpRelativeAssign { .. }
-                | From::Absolute { .. },
+                OriginatorId::SpRelative(_)
+                | OriginatorId::SpRelativeAe { .. }
+                | OriginatorId::SpRelativeAssign { .. }
+                | OriginatorId::Absolute { .. },
             ) => Err(Why::NotAStem),
             // Also `C`, `S` or nothing: the AE has an AE-ID already and is not to get another.
             _ => Err(Why::AnotherAe),
         },
         Peer::UnknownAe => match form {
             Some(
-                From::SpRelative(_)
-                | From::SpRelativeAe { .. }
-                | From::SpRelativeAssign { .. }
-                | From::Absolute { .. },
+                OriginatorId::SpRelative(_)
+                | OriginatorId::SpRelativeAe { .. }
+                | OriginatorId::SpRelativeAssign { .. }
+                | OriginatorId::Absolute { .. },
             ) => Err(Why::NotAStem),
             _ if request.creates_ae => Ok(Outcome::AllowOnce),
             _ => Err(Why::NotRegistered),
@@ -210,46 +213,52 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
         Peer::Cse(_) | Peer::Registrar { .. } if request.creates_ae => Err(Why::CseCreatesAe),
         Peer::Registrar { cse, own } => match form {
             // Nobody else speaks for us and for the AEs that are registered here.
-            Some(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. }) if id == own => {
+            Some(OriginatorId::SpRelative(id) | OriginatorId::SpRelativeAe { cse: id, .. })
+                if id == own =>
+            {
                 Err(Why::OurOwn)
             }
             // Where our service provider is not known, any may be ours.
-            Some(From::Absolute { sp, first, .. })
+            Some(OriginatorId::Absolute { sp, first, .. })
                 if first == own && (ours(sp) || request.service_provider.is_none()) =>
             {
                 Err(Why::OurOwn)
             }
-            Some(From::Stem(_) | From::AssignByRegistrar | From::AssignByServiceProvider) => {
-                Err(Why::StemFromCse)
-            }
-            Some(From::SpRelativeAssign { .. }) => Err(Why::AsksForAeId),
-            Some(From::SpRelative(id)) if request.registers_cse && id != cse => {
+            Some(
+                OriginatorId::Stem(_)
+                | OriginatorId::AssignByRegistrar
+                | OriginatorId::AssignByServiceProvider,
+            ) => Err(Why::StemFromCse),
+            Some(OriginatorId::SpRelativeAssign { .. }) => Err(Why::AsksForAeId),
+            Some(OriginatorId::SpRelative(id)) if request.registers_cse && id != cse => {
                 Err(Why::AnotherCse)
             }
-            Some(From::Absolute { first, .. }) if request.registers_cse && first != cse => {
+            Some(OriginatorId::Absolute { first, .. }) if request.registers_cse && first != cse => {
                 Err(Why::AnotherCse)
             }
             Some(_) => Ok(Outcome::Allow),
             None => Err(Why::FromMissing),
         },
         Peer::Cse(own) => match form {
-            Some(From::Absolute { sp, .. }) if !ours(sp) => Err(Why::AnotherCse),
-            Some(From::SpRelative(id)) if id == own => Ok(Outcome::Allow),
-            Some(From::SpRelativeAe { cse, .. }) if cse == own => Ok(Outcome::Allow),
-            Some(From::SpRelativeAssign { cse }) if cse == own => {
+            Some(OriginatorId::Absolute { sp, .. }) if !ours(sp) => Err(Why::AnotherCse),
+            Some(OriginatorId::SpRelative(id)) if id == own => Ok(Outcome::Allow),
+            Some(OriginatorId::SpRelativeAe { cse, .. }) if cse == own => Ok(Outcome::Allow),
+            Some(OriginatorId::SpRelativeAssign { cse }) if cse == own => {
                 // It names nobody, so it is no originator that the next request may have too.
                 if request.announces_ae { Ok(Outcome::AllowOnce) } else { Err(Why::AsksForAeId) }
             }
-            Some(From::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
+            Some(OriginatorId::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
             // An S-type AE-ID is of the whole service provider and names no CSE.
-            Some(From::SpRelative(id) | From::Absolute { first: id, stem: None, .. })
-                if id.starts_with('S') && id.len() > 1 && !request.registers_cse =>
-            {
+            Some(
+                OriginatorId::SpRelative(id) | OriginatorId::Absolute { first: id, stem: None, .. },
+            ) if id.starts_with('S') && id.len() > 1 && !request.registers_cse => {
                 Ok(Outcome::Allow)
             }
-            Some(From::Stem(_) | From::AssignByRegistrar | From::AssignByServiceProvider) => {
-                Err(Why::StemFromCse)
-            }
+            Some(
+                OriginatorId::Stem(_)
+                | OriginatorId::AssignByRegistrar
+                | OriginatorId::AssignByServiceProvider,
+            ) => Err(Why::StemFromCse),
             _ => Err(Why::AnotherCse),
         },
     }

@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, MAX_LEN, check_fqdn};
+use saegis_onem2m::id::{
+    AbsoluteId, AeIdStem, CredentialId, CseId, MAX_LEN, OriginatorId, check_fqdn,
+};
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, OctetString, Oid};
 use x509_parser::extensions::GeneralName;
 
@@ -265,14 +267,16 @@ fn ae(uri: &str, own: &Names) -> Result<Identity, Rejection> {
     let Some(provider) = own.service_provider.as_deref() else {
         return not_ours("the gateway does not know its service provider (cse.service-provider)");
     };
-    let (sp, stem) = match From::parse(uri) {
-        Ok(From::Absolute { sp, first, stem: Some(stem) }) if stem.starts_with('C') => {
+    let (sp, stem) = match OriginatorId::parse(uri) {
+        Ok(OriginatorId::Absolute { sp, first, stem: Some(stem) }) if stem.starts_with('C') => {
             if first != own.cse.bare() && !own.of_any_cse {
                 return not_ours("it is of an AE at another CSE");
             }
             (sp, stem)
         }
-        Ok(From::Absolute { sp, first, stem: None }) if first.starts_with('S') => (sp, first),
+        Ok(OriginatorId::Absolute { sp, first, stem: None }) if first.starts_with('S') => {
+            (sp, first)
+        }
         _ => return not_ours("it is no absolute AE-ID"),
     };
     if sp != provider {

@@ -1,6 +1,6 @@
 //! The syntax of names and identifiers (TS-0001 clause 7.2).
 
-use saegis_onem2m::id::{AeIdStem, From, MAX_LEN, check_fqdn};
+use saegis_onem2m::id::{AeIdStem, MAX_LEN, OriginatorId, check_fqdn};
 
 /// Longest resource name, in bytes, so that the structured address of the deepest resource
 /// is still one that a request can carry.
@@ -86,9 +86,11 @@ pub(crate) fn check_originator_pattern(entry: &str) -> Result<(), String> {
 /// # Errors
 /// What it should be.
 pub(crate) fn check_id(text: &str) -> Result<(), String> {
-    match From::parse(text) {
+    match OriginatorId::parse(text) {
         Ok(
-            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
+            OriginatorId::AssignByRegistrar
+            | OriginatorId::AssignByServiceProvider
+            | OriginatorId::SpRelativeAssign { .. },
         )
         | Err(_) => Err("must be an AE-ID or a CSE-ID".into()),
         Ok(_) => Ok(()),

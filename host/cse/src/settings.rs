@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saegis_onem2m::id::{AeIdStem, CseId, From, IdError, check_fqdn};
+use saegis_onem2m::id::{AeIdStem, CseId, IdError, OriginatorId, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 
@@ -135,8 +135,8 @@ impl Settings {
     /// Brings the identifier of an AE or a CSE to the form in which it is compared.
     pub(crate) fn canonical_id(&self, text: &str) -> String {
         let own = self.service_provider.as_deref();
-        match From::parse(text) {
-            Ok(From::Absolute { sp, first, stem }) => {
+        match OriginatorId::parse(text) {
+            Ok(OriginatorId::Absolute { sp, first, stem }) => {
                 let rest = stem.map_or_else(|| first.to_owned(), |stem| format!("{first}/{stem}"));
                 match own {
                     Some(own) if own.eq_ignore_ascii_case(sp) => format!("/{rest}"),
@@ -150,8 +150,8 @@ impl Settings {
     /// The CSE-ID in a text with its slash: one of our service provider's, or none.
     pub(crate) fn own_cse(&self, text: &str) -> Option<CseId> {
         let canonical = self.canonical_id(text);
-        match From::parse(&canonical) {
-            Ok(From::SpRelative(bare)) => CseId::parse(bare).ok(),
+        match OriginatorId::parse(&canonical) {
+            Ok(OriginatorId::SpRelative(bare)) => CseId::parse(bare).ok(),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_certificate::Flavour;
-use saegis_onem2m::id::{CredentialId, CseId, From};
+use saegis_onem2m::id::{CredentialId, CseId, OriginatorId};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
@@ -154,9 +154,9 @@ impl PeerCse {
     /// Whether an answer's From may come from that CSE: its registrees answer in their own names, and a
     /// registrar passes on the answers of many, but not ours.
     fn may_answer_as(&self, from: &str) -> bool {
-        let cse = match From::parse(from) {
-            Ok(From::SpRelative(cse) | From::SpRelativeAe { cse, .. }) => cse,
-            Ok(From::Absolute { first, .. }) => first,
+        let cse = match OriginatorId::parse(from) {
+            Ok(OriginatorId::SpRelative(cse) | OriginatorId::SpRelativeAe { cse, .. }) => cse,
+            Ok(OriginatorId::Absolute { first, .. }) => first,
             // An AE-ID-Stem, or nobody.
             _ => return false,
         };

@@ -229,14 +229,14 @@ impl AbsoluteId {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn check(text: &str) -> Result<(), IdError> {
-        match From::parse(text)? {
-            From::Absolute { .. } => Ok(()),
-            From::AssignByRegistrar
-            | From::AssignByServiceProvider
-            | From::Stem(_)
-            | From::SpRelative(_)
-            | From::SpRelativeAe { .. }
-            | From::SpRelativeAssign { .. } => Err(IdError::NotAbsolute),
+        match OriginatorId::parse(text)? {
+            OriginatorId::Absolute { .. } => Ok(()),
+            OriginatorId::AssignByRegistrar
+            | OriginatorId::AssignByServiceProvider
+            | OriginatorId::Stem(_)
+            | OriginatorId::SpRelative(_)
+            | OriginatorId::SpRelativeAe { .. }
+            | OriginatorId::SpRelativeAssign { .. } => Err(IdError::NotAbsolute),
         }
     }
 }
@@ -385,7 +385,7 @@ impl fmt::Display for CredentialId {
 ///
 /// The forms are those of TS-0001 clause 7.2: what an AE may write, and what a CSE passes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From<'a> {
+pub enum OriginatorId<'a> {
     /// `C` alone: an AE that registers wants its registrar to assign an AE-ID.
     AssignByRegistrar,
     /// `S` alone: an AE that registers wants its service provider to assign an AE-ID.
@@ -419,7 +419,7 @@ pub enum From<'a> {
     },
 }
 
-impl<'a> From<'a> {
+impl<'a> OriginatorId<'a> {
     /// Reads a From.
     ///
     /// # Errors

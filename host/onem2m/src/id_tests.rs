@@ -37,22 +37,28 @@ fn kpsa_ids_keep_to_clause_10_5() {
 
 #[test]
 fn each_form_of_from() {
-    assert_eq!(From::parse("C"), Ok(From::AssignByRegistrar));
-    assert_eq!(From::parse("S"), Ok(From::AssignByServiceProvider));
-    assert_eq!(From::parse("Clight"), Ok(From::Stem("Clight")));
-    assert_eq!(From::parse("/cse1"), Ok(From::SpRelative("cse1")));
-    assert_eq!(From::parse("/cse1/Cx"), Ok(From::SpRelativeAe { cse: "cse1", stem: "Cx" }));
-    assert_eq!(From::parse("/cse1/Sx"), Ok(From::SpRelativeAe { cse: "cse1", stem: "Sx" }));
-    assert_eq!(From::parse("/cse1/S"), Ok(From::SpRelativeAssign { cse: "cse1" }));
-    assert_eq!(From::parse("/S/S"), Ok(From::SpRelativeAssign { cse: "S" }));
-    assert_eq!(From::parse("/S"), Ok(From::SpRelative("S")));
+    assert_eq!(OriginatorId::parse("C"), Ok(OriginatorId::AssignByRegistrar));
+    assert_eq!(OriginatorId::parse("S"), Ok(OriginatorId::AssignByServiceProvider));
+    assert_eq!(OriginatorId::parse("Clight"), Ok(OriginatorId::Stem("Clight")));
+    assert_eq!(OriginatorId::parse("/cse1"), Ok(OriginatorId::SpRelative("cse1")));
     assert_eq!(
-        From::parse("//sp.org/cse1"),
-        Ok(From::Absolute { sp: "sp.org", first: "cse1", stem: None })
+        OriginatorId::parse("/cse1/Cx"),
+        Ok(OriginatorId::SpRelativeAe { cse: "cse1", stem: "Cx" })
     );
     assert_eq!(
-        From::parse("//sp.org/cse1/Cx"),
-        Ok(From::Absolute { sp: "sp.org", first: "cse1", stem: Some("Cx") })
+        OriginatorId::parse("/cse1/Sx"),
+        Ok(OriginatorId::SpRelativeAe { cse: "cse1", stem: "Sx" })
+    );
+    assert_eq!(OriginatorId::parse("/cse1/S"), Ok(OriginatorId::SpRelativeAssign { cse: "cse1" }));
+    assert_eq!(OriginatorId::parse("/S/S"), Ok(OriginatorId::SpRelativeAssign { cse: "S" }));
+    assert_eq!(OriginatorId::parse("/S"), Ok(OriginatorId::SpRelative("S")));
+    assert_eq!(
+        OriginatorId::parse("//sp.org/cse1"),
+        Ok(OriginatorId::Absolute { sp: "sp.org", first: "cse1", stem: None })
+    );
+    assert_eq!(
+        OriginatorId::parse("//sp.org/cse1/Cx"),
+        Ok(OriginatorId::Absolute { sp: "sp.org", first: "cse1", stem: Some("Cx") })
     );
     for bad in [
         "",
@@ -76,7 +82,7 @@ fn each_form_of_from() {
         "//S",
         "//sp.org/a/S",
     ] {
-        assert!(From::parse(bad).is_err(), "{bad:?}");
+        assert!(OriginatorId::parse(bad).is_err(), "{bad:?}");
     }
 }
 
@@ -84,14 +90,14 @@ proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in ".{0,300}") {
         let _ = (AeIdStem::parse(&text), CseId::parse(&text), KpsaId::parse(&text));
-        let _ = (CredentialId::parse(&text), AppId::parse(&text), From::parse(&text).is_ok());
+        let _ = (CredentialId::parse(&text), AppId::parse(&text), OriginatorId::parse(&text).is_ok());
     }
 
     #[test]
     fn what_parses_is_written_back_the_same(text in "[CS][A-Za-z0-9._~-]{1,40}") {
         let stem = AeIdStem::parse(&text).unwrap();
         prop_assert_eq!(stem.as_str(), text.as_str());
-        prop_assert_eq!(From::parse(&text), Ok(From::Stem(text.as_str())));
+        prop_assert_eq!(OriginatorId::parse(&text), Ok(OriginatorId::Stem(text.as_str())));
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! Originators and targets, as another CSE sees them.
 
 use crate::cse::Cse;
-use crate::id::{CseId, From};
+use crate::id::{CseId, OriginatorId};
 use crate::target::{Scope, Target};
 
 /// Returns the From of a request that leaves for another CSE: the AE-ID-Stem of an AE that is registered
 /// at `own` becomes SP-relative (TS-0001 clause 7.2); every other From is so already.
 #[must_use]
 pub fn to_sp_relative_originator(own: &Cse, from: &str) -> String {
-    match From::parse(from) {
-        Ok(From::Stem(stem)) if stem.starts_with('S') => format!("/{stem}"),
-        Ok(From::Stem(stem)) => format!("{}/{stem}", own.cse_id),
+    match OriginatorId::parse(from) {
+        Ok(OriginatorId::Stem(stem)) if stem.starts_with('S') => format!("/{stem}"),
+        Ok(OriginatorId::Stem(stem)) => format!("{}/{stem}", own.cse_id),
         _ => from.into(),
     }
 }

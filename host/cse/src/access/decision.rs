@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
@@ -80,14 +80,14 @@ impl<'a> Originator<'a> {
         now: Seconds,
     ) -> Result<Self, Refusal> {
         let from = from.ok_or(Refusal::NoOriginator)?;
-        From::parse(from).map_err(Refusal::Originator)?;
+        OriginatorId::parse(from).map_err(Refusal::Originator)?;
         let from = settings.canonical_id(from);
         let elsewhere = |sp, rest: &str| Identity::elsewhere(settings, sp, rest);
-        let (kind, identity) = match From::parse(&from).map_err(Refusal::Originator)? {
-            From::AssignByRegistrar
-            | From::AssignByServiceProvider
-            | From::SpRelativeAssign { .. } => return Err(Refusal::NoOriginator),
-            From::Stem(stem) if registrant::registered_ae(read, stem, now)?.is_some() => {
+        let (kind, identity) = match OriginatorId::parse(&from).map_err(Refusal::Originator)? {
+            OriginatorId::AssignByRegistrar
+            | OriginatorId::AssignByServiceProvider
+            | OriginatorId::SpRelativeAssign { .. } => return Err(Refusal::NoOriginator),
+            OriginatorId::Stem(stem) if registrant::registered_ae(read, stem, now)?.is_some() => {
                 let administers = settings.administrators.iter().any(|a| a.as_str() == stem);
                 let kind = if administers { Kind::Administrator } else { Kind::Ae };
                 let registrant = registrant::registrant(read, stem, now)?;
@@ -95,27 +95,29 @@ impl<'a> Originator<'a> {
             }
             // An AE of this CSE writes its stem and nothing else, so what looks like one of
             // ours, or like ourselves, in another form is somebody else's word.
-            From::Stem(_) => (Kind::Stranger, Identity::default()),
-            From::SpRelativeAe { cse, .. } if cse == settings.cse_id.bare() => {
+            OriginatorId::Stem(_) => (Kind::Stranger, Identity::default()),
+            OriginatorId::SpRelativeAe { cse, .. } if cse == settings.cse_id.bare() => {
                 (Kind::Stranger, Identity::default())
             }
-            From::SpRelative(bare)
+            OriginatorId::SpRelative(bare)
                 if bare == settings.cse_id.bare()
                     || identifiers::may_be_ae(bare)
                         && registrant::registered_ae(read, bare, now)?.is_some() =>
             {
                 (Kind::Stranger, Identity::default())
             }
-            From::SpRelative(bare) if identifiers::may_be_ae(bare) => {
+            OriginatorId::SpRelative(bare) if identifiers::may_be_ae(bare) => {
                 let registrant = registrant::registrant(read, bare, now)?;
                 (Kind::Cse, Identity::announced(settings, bare, registrant))
             }
-            From::SpRelative(bare) => (Kind::Cse, elsewhere(None, bare)),
-            From::SpRelativeAe { cse, stem } => {
+            OriginatorId::SpRelative(bare) => (Kind::Cse, elsewhere(None, bare)),
+            OriginatorId::SpRelativeAe { cse, stem } => {
                 (Kind::AeElsewhere, elsewhere(None, &format!("{cse}/{stem}")))
             }
-            From::Absolute { sp, first, stem: None } => (Kind::Cse, elsewhere(Some(sp), first)),
-            From::Absolute { sp, first, stem: Some(stem) } => {
+            OriginatorId::Absolute { sp, first, stem: None } => {
+                (Kind::Cse, elsewhere(Some(sp), first))
+            }
+            OriginatorId::Absolute { sp, first, stem: Some(stem) } => {
                 (Kind::AeElsewhere, elsewhere(Some(sp), &format!("{first}/{stem}")))
             }
         };

@@ -15,7 +15,7 @@
 //! domain names stand for sets, whoever is in them. An AE-ID of another CSE is that CSE's word: it alone
 //! knows who has it.
 
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
 use serde_json::Value;
@@ -195,10 +195,12 @@ fn reference(
 /// The AE-ID-Stem in an identifier of one AE that may be registered here.
 fn stem(settings: &Settings, text: &str) -> Option<String> {
     let text = settings.canonical_id(text);
-    match From::parse(&text).ok()? {
-        From::Stem(stem) => Some(stem.into()),
-        From::SpRelativeAe { cse, stem } if cse == settings.cse_id.bare() => Some(stem.into()),
-        From::SpRelative(bare) if identifiers::may_be_ae(bare) => Some(bare.into()),
+    match OriginatorId::parse(&text).ok()? {
+        OriginatorId::Stem(stem) => Some(stem.into()),
+        OriginatorId::SpRelativeAe { cse, stem } if cse == settings.cse_id.bare() => {
+            Some(stem.into())
+        }
+        OriginatorId::SpRelative(bare) if identifiers::may_be_ae(bare) => Some(bare.into()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@
 //! originator, or the notification targets of its Response Type.
 
 use bytes::Bytes;
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
@@ -146,7 +146,7 @@ fn reach_originator(
     now: Seconds,
 ) -> Result<Reach, Refusal> {
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-    From::parse(from).map_err(Refusal::Originator)?;
+    OriginatorId::parse(from).map_err(Refusal::Originator)?;
     let target = Target::from_address(from).map_err(|_| Refusal::NoOriginator)?;
     match registrant::ae_at(read, &state.settings, &target, now)? {
         Some(ae) if registrant::is_of_another(&ae.record, request) => {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 use std::time::SystemTime;
 
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
@@ -134,7 +134,7 @@ pub(crate) fn poll(
     let snapshot = state.store.snapshot(budget)?;
     let (read, now_seconds) = (snapshot.read(), seconds(now));
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-    From::parse(from).map_err(Refusal::Originator)?;
+    OriginatorId::parse(from).map_err(Refusal::Originator)?;
     let found = match address::resolve(read, &state.settings, channel, now_seconds)? {
         address::Place::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
             found.record

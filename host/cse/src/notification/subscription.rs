@@ -4,7 +4,7 @@
 //! What a subscription names as a target that is not its originator is asked first, be it in `nu`
 //! or in `su`: nobody is sent anything that they did not ask for.
 
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Value, json};
@@ -167,7 +167,9 @@ fn is_originator(
     address: &NotificationTarget,
 ) -> Result<bool, StoreError> {
     let NotificationTarget::Resource(target) = address else { return Ok(false) };
-    let Some(Ok(From::Stem(stem))) = context.request.from.as_deref().map(From::parse) else {
+    let Some(Ok(OriginatorId::Stem(stem))) =
+        context.request.from.as_deref().map(OriginatorId::parse)
+    else {
         return Ok(false);
     };
     let ae = registrant::ae_at(read, context.settings, target, context.now)?;

@@ -2,7 +2,7 @@
 //! gets, if nobody has it (TS-0001 clauses 10.2.2.2 and 10.2.2.7).
 
 use rand::distr::{Alphanumeric, SampleString};
-use saegis_onem2m::id::{CseId, From};
+use saegis_onem2m::id::{CseId, OriginatorId};
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
@@ -110,29 +110,31 @@ pub(crate) fn random() -> String {
 /// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
 /// resource-ID as well.
 fn registering_ae(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, Refusal> {
-    let from = context.request.from.as_deref().map(From::parse).transpose();
+    let from = context.request.from.as_deref().map(OriginatorId::parse).transpose();
     match from.map_err(Refusal::Originator)? {
         // No preference: C-type, which the CSE may assign by itself.
-        None | Some(From::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
-        Some(From::AssignByServiceProvider) if context.settings.cse_type == INFRASTRUCTURE => {
+        None | Some(OriginatorId::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
+        Some(OriginatorId::AssignByServiceProvider)
+            if context.settings.cse_type == INFRASTRUCTURE =>
+        {
             Ok(fresh_stem(writer.read(), context.settings, context.now)?)
         }
         // Elsewhere the IN-CSE assigns it, by way of an announcement that this CSE has
         // no means to send.
-        Some(From::AssignByServiceProvider) => {
+        Some(OriginatorId::AssignByServiceProvider) => {
             Err(Refusal::NotImplemented("an S-type AE-ID can't be assigned here: ask for a C-type"))
         }
-        Some(From::Stem(stem)) => {
+        Some(OriginatorId::Stem(stem)) => {
             claim(writer, context, stem)?;
             Ok(stem.into())
         }
-        Some(From::SpRelative(_) | From::Absolute { stem: None, .. }) => {
+        Some(OriginatorId::SpRelative(_) | OriginatorId::Absolute { stem: None, .. }) => {
             Err(Refusal::NotAllowed("a CSE does not register as an AE"))
         }
         Some(
-            From::SpRelativeAe { .. }
-            | From::SpRelativeAssign { .. }
-            | From::Absolute { stem: Some(_), .. },
+            OriginatorId::SpRelativeAe { .. }
+            | OriginatorId::SpRelativeAssign { .. }
+            | OriginatorId::Absolute { stem: Some(_), .. },
         ) => Err(Refusal::NoStem),
     }
 }
@@ -208,14 +210,14 @@ fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
 fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<CseId, Refusal> {
     let settings = context.settings;
     let from = context.request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-    match From::parse(from).map_err(Refusal::Originator)? {
-        From::SpRelative(_) | From::Absolute { stem: None, .. } => {}
-        From::AssignByRegistrar
-        | From::AssignByServiceProvider
-        | From::Stem(_)
-        | From::SpRelativeAe { .. }
-        | From::SpRelativeAssign { .. }
-        | From::Absolute { stem: Some(_), .. } => {
+    match OriginatorId::parse(from).map_err(Refusal::Originator)? {
+        OriginatorId::SpRelative(_) | OriginatorId::Absolute { stem: None, .. } => {}
+        OriginatorId::AssignByRegistrar
+        | OriginatorId::AssignByServiceProvider
+        | OriginatorId::Stem(_)
+        | OriginatorId::SpRelativeAe { .. }
+        | OriginatorId::SpRelativeAssign { .. }
+        | OriginatorId::Absolute { stem: Some(_), .. } => {
             return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
         }
     }

@@ -9,7 +9,7 @@
 //! That the originator is that CSE, and that the service subscription allows the AE there, is
 //! checked before the request comes here; [`Announcement`] says what has to be asked.
 
-use saegis_onem2m::id::{AeIdStem, AppId, CredentialId, CseId, From};
+use saegis_onem2m::id::{AeIdStem, AppId, CredentialId, CseId, OriginatorId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
@@ -104,15 +104,15 @@ fn representation(request: &RequestPrimitive) -> Option<Attributes> {
 /// Who announces, and the stem that it wants.
 pub(crate) fn announcer(request: &RequestPrimitive) -> Result<(CseId, Option<AeIdStem>), Refusal> {
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-    let (cse, stem) = match From::parse(from).map_err(Refusal::Originator)? {
-        From::SpRelativeAssign { cse } => (cse, None),
-        From::SpRelativeAe { cse, stem } if stem.starts_with('S') => (cse, Some(stem)),
-        From::AssignByRegistrar
-        | From::AssignByServiceProvider
-        | From::Stem(_)
-        | From::SpRelative(_)
-        | From::SpRelativeAe { .. }
-        | From::Absolute { .. } => return Err(Refusal::NoAnnouncer),
+    let (cse, stem) = match OriginatorId::parse(from).map_err(Refusal::Originator)? {
+        OriginatorId::SpRelativeAssign { cse } => (cse, None),
+        OriginatorId::SpRelativeAe { cse, stem } if stem.starts_with('S') => (cse, Some(stem)),
+        OriginatorId::AssignByRegistrar
+        | OriginatorId::AssignByServiceProvider
+        | OriginatorId::Stem(_)
+        | OriginatorId::SpRelative(_)
+        | OriginatorId::SpRelativeAe { .. }
+        | OriginatorId::Absolute { .. } => return Err(Refusal::NoAnnouncer),
     };
     let cse = CseId::parse(cse).map_err(Refusal::Originator)?;
     Ok((cse, stem.map(AeIdStem::parse).transpose().map_err(Refusal::Originator)?))

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use saegis_onem2m::app_rule::may_be_an_app_id;
-use saegis_onem2m::id::{AppId, From, MAX_LEN};
+use saegis_onem2m::id::{AppId, MAX_LEN, OriginatorId};
 use saegis_onem2m::target::Target;
 use serde_json::Value;
 
@@ -171,8 +171,11 @@ impl Kind {
             Self::Links(most) => list(value, 1..=most, |t| Target::from_address(t).is_ok()),
             Self::LinksOrNone(most) => list(value, 0..=most, |t| Target::from_address(t).is_ok()),
             Self::CseId => value.as_str().is_some_and(|t| {
-                let form = From::parse(t);
-                matches!(form, Ok(From::SpRelative(_) | From::Absolute { stem: None, .. }))
+                let form = OriginatorId::parse(t);
+                matches!(
+                    form,
+                    Ok(OriginatorId::SpRelative(_) | OriginatorId::Absolute { stem: None, .. })
+                )
             }),
             Self::CseType => value.as_u64().is_some_and(|n| (1..=3).contains(&n)),
             Self::NodeId => value.as_str().is_some_and(|t| !t.is_empty() && t.len() <= MAX_LEN),

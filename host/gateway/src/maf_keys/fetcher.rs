@@ -13,7 +13,7 @@ use saegis_certificate::Flavour;
 use saegis_maf::client::{AnswerError, Client, RetrievedKey, Terms, read_retrieved_key};
 use saegis_maf::{MAX_RELATIVE_ID, names};
 use saegis_onem2m::credential::{Entity, KeyStrength, PresharedKey};
-use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, From, check_fqdn};
+use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, OriginatorId, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Known, MafKeys, Policy};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -297,7 +297,8 @@ fn is_no(rsc: Rsc) -> bool {
 /// Whom the source of a key is here: an AE that may register at this CSE, or a CSE of the service
 /// provider's.
 fn entity(source: &AbsoluteId, own: &CseId, service_provider: &str) -> Option<Entity> {
-    let From::Absolute { sp, first, stem } = From::parse(source.as_str()).ok()? else {
+    let OriginatorId::Absolute { sp, first, stem } = OriginatorId::parse(source.as_str()).ok()?
+    else {
         return None;
     };
     if !sp.eq_ignore_ascii_case(service_provider) {

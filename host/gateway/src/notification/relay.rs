@@ -15,7 +15,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use saegis_onem2m::cse::Cse;
 use saegis_onem2m::http::{read_server_request, write_notification, write_server_response};
-use saegis_onem2m::id::{CredentialId, From};
+use saegis_onem2m::id::{CredentialId, OriginatorId};
 use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
@@ -103,12 +103,12 @@ impl Relay {
             Err(e) => return refuse(&e.request_id.unwrap_or_default(), e.rsc, &e.why),
         };
         let id = request.request_id.clone();
-        let names_somebody = match request.from.as_deref().map(From::parse) {
+        let names_somebody = match request.from.as_deref().map(OriginatorId::parse) {
             Some(Ok(from)) => !matches!(
                 from,
-                From::AssignByRegistrar
-                    | From::AssignByServiceProvider
-                    | From::SpRelativeAssign { .. }
+                OriginatorId::AssignByRegistrar
+                    | OriginatorId::AssignByServiceProvider
+                    | OriginatorId::SpRelativeAssign { .. }
             ),
             Some(Err(_)) | None => false,
         };

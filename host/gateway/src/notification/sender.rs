@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use saegis_cse::{Destination, NamedBy, Notification};
 use saegis_onem2m::http::write_notification;
-use saegis_onem2m::id::From;
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::point_of_access::Scheme;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
@@ -236,11 +236,11 @@ const MAX_NAME: usize = 100;
 /// Whether a From is that of the AE, in any of its forms.
 pub fn is_of(own: &saegis_onem2m::cse::Cse, from: &str, ae: &str) -> bool {
     let ours = |cse: &str| cse == own.cse_id.bare();
-    match From::parse(from) {
-        Ok(From::Stem(stem)) => stem == ae,
-        Ok(From::SpRelative(id)) => ae.starts_with('S') && id == ae,
-        Ok(From::SpRelativeAe { cse, stem }) => ours(cse) && stem == ae,
-        Ok(From::Absolute { sp, first, stem }) => {
+    match OriginatorId::parse(from) {
+        Ok(OriginatorId::Stem(stem)) => stem == ae,
+        Ok(OriginatorId::SpRelative(id)) => ae.starts_with('S') && id == ae,
+        Ok(OriginatorId::SpRelativeAe { cse, stem }) => ours(cse) && stem == ae,
+        Ok(OriginatorId::Absolute { sp, first, stem }) => {
             let of_our_sp = own.service_provider.as_deref();
             let of_our_sp = of_our_sp.is_some_and(|our| our.eq_ignore_ascii_case(sp));
             of_our_sp
@@ -250,7 +250,9 @@ pub fn is_of(own: &saegis_onem2m::cse::Cse, from: &str, ae: &str) -> bool {
                 }
         }
         Ok(
-            From::AssignByRegistrar | From::AssignByServiceProvider | From::SpRelativeAssign { .. },
+            OriginatorId::AssignByRegistrar
+            | OriginatorId::AssignByServiceProvider
+            | OriginatorId::SpRelativeAssign { .. },
         )
         | Err(_) => false,
     }

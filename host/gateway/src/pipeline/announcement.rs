@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use saegis_cse::{Announcement, EmbeddedCse};
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::id::{AeIdStem, OriginatorId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -78,9 +78,11 @@ impl Handler {
         let Some(remote) = self.gateway.cses.registrar().filter(|_| registers) else {
             return Ok(None);
         };
-        let wanted = match request.from.as_deref().map(From::parse) {
-            Some(Ok(From::AssignByServiceProvider)) => None,
-            Some(Ok(From::Stem(stem))) if stem.starts_with('S') => AeIdStem::parse(stem).ok(),
+        let wanted = match request.from.as_deref().map(OriginatorId::parse) {
+            Some(Ok(OriginatorId::AssignByServiceProvider)) => None,
+            Some(Ok(OriginatorId::Stem(stem))) if stem.starts_with('S') => {
+                AeIdStem::parse(stem).ok()
+            }
             _ => return Ok(None),
         };
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));

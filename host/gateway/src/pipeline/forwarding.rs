@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use saegis_cse::{EmbeddedCse, StoreError};
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::{AeIdStem, CseId, From};
+use saegis_onem2m::id::{AeIdStem, CseId, OriginatorId};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -37,9 +37,11 @@ impl Handler {
         request: &RequestPrimitive,
     ) -> Result<(), Refusal> {
         let Entity::Cse(peer) = self.session.active.association.entity() else { return Ok(()) };
-        let id = match request.from.as_deref().map(From::parse) {
-            Some(Ok(From::SpRelative(id) | From::SpRelativeAe { cse: id, .. })) => id,
-            Some(Ok(From::Absolute { first, .. })) => first,
+        let id = match request.from.as_deref().map(OriginatorId::parse) {
+            Some(Ok(OriginatorId::SpRelative(id) | OriginatorId::SpRelativeAe { cse: id, .. })) => {
+                id
+            }
+            Some(Ok(OriginatorId::Absolute { first, .. })) => first,
             _ => return Ok(()),
         };
         if id == peer.bare() {

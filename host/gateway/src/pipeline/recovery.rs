@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::id::{AeIdStem, OriginatorId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp;
@@ -37,7 +37,8 @@ impl Handler {
         let Some(aside) = registering.filter(|_| self.gateway.backend.embedded().is_none()) else {
             return Ok(());
         };
-        let Some(Ok(From::Stem(stem))) = request.from.as_deref().map(From::parse) else {
+        let Some(Ok(OriginatorId::Stem(stem))) = request.from.as_deref().map(OriginatorId::parse)
+        else {
             return Ok(());
         };
         // The time of the first attempt is what tells its AE from others.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use saegis_onem2m::credential::Entity;
-use saegis_onem2m::id::{AeIdStem, From};
+use saegis_onem2m::id::{AeIdStem, OriginatorId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
@@ -82,8 +82,8 @@ impl Handler {
         generation: &Generation,
     ) -> Result<AeIdReservation, ReservationError> {
         let credential = &self.session.active.association.credential_id;
-        let wanted = match request.from.as_deref().map(From::parse) {
-            Some(Ok(From::Stem(stem))) => AeIdStem::parse(stem).ok(),
+        let wanted = match request.from.as_deref().map(OriginatorId::parse) {
+            Some(Ok(OriginatorId::Stem(stem))) => AeIdStem::parse(stem).ok(),
             _ => None,
         };
         if wanted.as_ref().is_some_and(|stem| self.is_of_another(stem, generation)) {
@@ -136,8 +136,8 @@ impl Handler {
         let wants_one = match request.from.as_deref() {
             None => true,
             Some(from) => matches!(
-                From::parse(from),
-                Ok(From::AssignByRegistrar | From::AssignByServiceProvider)
+                OriginatorId::parse(from),
+                Ok(OriginatorId::AssignByRegistrar | OriginatorId::AssignByServiceProvider)
             ),
         };
         match (association.credential_entity(), association.entity()) {

@@ -155,6 +155,6 @@ async fn a_credential_gets_so_many_ae_ids_and_no_more_until_they_are_old() {
     }
     assert!(count >= 32, "{count}");
     assert!(!bindings.has_too_many(&credential("b")));
-    let later = Instant::now() + 2 * REFILL;
+    let later = Instant::now() + 2 * REFILL_INTERVAL;
     assert!(!bindings.maps().has_too_many(&credential("a"), later));
 }

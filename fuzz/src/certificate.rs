@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use saegis_certificate::{Anchor, Flavour, Identity, KeyKind, Names, Purpose, Rejection};
-use saegis_certificate::{Summary, Trust, TrustBuilder, Vouched, summary};
+use saegis_certificate::{Summary, Trust, TrustBuilder, VerifiedPeer, summary};
 use saegis_onem2m::id::CseId;
 use saegis_test_ca::{Authority, Name, Request};
 
@@ -94,7 +94,7 @@ fn verify(
     chain: &[CertificateDer<'_>],
     purpose: Purpose<'_>,
     now: SystemTime,
-) -> Result<(Vouched, Summary), Rejection> {
+) -> Result<(VerifiedPeer, Summary), Rejection> {
     let result = trust.verify(chain, purpose, now);
     assert_eq!(trust.verify(chain, purpose, now), result, "the same is believed twice");
     let told = chain.first().map(summary);
@@ -117,7 +117,8 @@ fn verify(
 
 /// Whether a chain is that of a client.
 fn client(trust: &Trust, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
-    let Ok((Vouched { identity, .. }, told)) = verify(trust, chain, Purpose::Client, now) else {
+    let Ok((VerifiedPeer { identity, .. }, told)) = verify(trust, chain, Purpose::Client, now)
+    else {
         return false;
     };
     let name = match &identity {

@@ -2,7 +2,6 @@
 //! its trust anchor vouches for (TS-0003 clauses 8.1.2.5 and 10.1.1).
 
 use std::fmt;
-use std::str::FromStr;
 
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{
@@ -11,63 +10,10 @@ use saegis_onem2m::id::{
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, OctetString, Oid};
 use x509_parser::extensions::GeneralName;
 
+use crate::flavour::Flavour;
+use crate::parsed::ParsedCertificate;
 use crate::public_key::PublicKeyId;
 use crate::rejection::Rejection;
-use crate::x509::Read;
-
-/// What kind of certificate it is (TS-0003 clause 10.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Flavour {
-    /// AE-ID certificate: a URI equal to the absolute AE-ID.
-    AeId,
-    /// CSE-ID certificate: the public domain name of the CSE.
-    CseId,
-    /// Node-ID certificate: a URI that is the M2M-Node-ID.
-    NodeId,
-    /// Device certificate: a globally unique hardware identifier.
-    Device,
-    /// FQDN certificate, as MAFs and MEFs have: a domain name.
-    Fqdn,
-    /// Raw public key (RFC 7250).
-    RawPublicKey,
-}
-
-impl Flavour {
-    /// Those that a trust anchor can vouch for.
-    pub const OF_ANCHORS: [Self; 5] =
-        [Self::AeId, Self::CseId, Self::NodeId, Self::Device, Self::Fqdn];
-
-    /// Its name in configurations and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AeId => "ae-id",
-            Self::CseId => "cse-id",
-            Self::NodeId => "node-id",
-            Self::Device => "device",
-            Self::Fqdn => "fqdn",
-            Self::RawPublicKey => "raw-public-key",
-        }
-    }
-}
-
-impl fmt::Display for Flavour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Flavour {
-    type Err = String;
-
-    /// Reads the name of one that a trust anchor can vouch for.
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::OF_ANCHORS.into_iter().find(|f| f.name() == text).ok_or_else(|| {
-            let all = Self::OF_ANCHORS.map(Self::name).join(", ");
-            format!("is no flavour of certificates; there are: {all}")
-        })
-    }
-}
 
 /// What this CSE knows of names: its own, and its service provider's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +138,7 @@ impl fmt::Display for Identity {
 /// vouches for. A name that could be no identity of those flavours is passed over; two that are
 /// different identities are none.
 pub(crate) fn of(
-    read: &Read<'_>,
+    read: &ParsedCertificate<'_>,
     flavours: &[Flavour],
     own: &Names,
 ) -> Result<Identity, Rejection> {
@@ -222,14 +168,14 @@ pub(crate) fn of(
 }
 
 /// Whether a certificate is that of the server with that domain name.
-pub(crate) fn is_server(read: &Read<'_>, name: &str) -> Result<(), Rejection> {
+pub(crate) fn is_server(read: &ParsedCertificate<'_>, name: &str) -> Result<(), Rejection> {
     no_wildcards(read)?;
     let is = |n: &GeneralName<'_>| matches!(n, GeneralName::DNSName(dns) if dns.eq_ignore_ascii_case(name));
     if read.names.iter().any(is) { Ok(()) } else { Err(Rejection::AnotherServer(name.into())) }
 }
 
 /// No flavour may have wildcards (TS-0003 clause 10.1.1).
-fn no_wildcards(read: &Read<'_>) -> Result<(), Rejection> {
+fn no_wildcards(read: &ParsedCertificate<'_>) -> Result<(), Rejection> {
     for name in &read.names {
         if let GeneralName::DNSName(text) | GeneralName::URI(text) = name
             && text.contains('*')

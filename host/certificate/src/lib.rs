@@ -7,20 +7,27 @@
 //!
 //! Nothing here does I/O, and nothing waits.
 
-mod constraints;
+mod flavour;
 mod identity;
+mod key_kind;
+mod limits;
+mod name_constraints;
 mod own;
+mod parsed;
 pub mod pem;
 mod public_key;
 mod rejection;
+mod summary;
 mod trust;
 mod verify;
-mod x509;
 
-pub use identity::{Flavour, Identity, Names};
+pub use flavour::Flavour;
+pub use identity::{Identity, Names};
+pub use key_kind::{KeyKind, UnsupportedKey};
+pub use limits::{MAX_CERTIFICATE, MAX_CHAIN};
 pub use own::{OwnCertificate, OwnError};
 pub use public_key::{PublicKeyId, PublicKeyIdError};
 pub use rejection::Rejection;
-pub use trust::{Anchor, AnchorError, KeyKind, Trust, TrustBuilder};
-pub use verify::{MAX_CERTIFICATE, MAX_CHAIN, Purpose, Vouched};
-pub use x509::{Summary, list_times, summary};
+pub use summary::{Summary, list_times, summary};
+pub use trust::{Anchor, AnchorError, Trust, TrustBuilder};
+pub use verify::{Purpose, VerifiedPeer};

@@ -10,8 +10,8 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
+use crate::parsed::ParsedCertificate;
 use crate::rejection::Rejection;
-use crate::x509::Read;
 
 /// A certificate of our own, the chain that it is shown with, and its key.
 ///
@@ -50,7 +50,7 @@ impl OwnCertificate {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, OwnError> {
         let own = chain.first().ok_or(OwnError::NoCertificate)?;
-        let read = Read::new(own).map_err(OwnError::Certificate)?;
+        let read = ParsedCertificate::new(own).map_err(OwnError::Certificate)?;
         read.key_kind().map_err(OwnError::Certificate)?;
         if !read.may_sign() {
             return Err(OwnError::Certificate(Rejection::KeyUsage));

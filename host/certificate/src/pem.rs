@@ -4,8 +4,8 @@ use rustls::pki_types::pem::{Error, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroize as _;
 
-use crate::trust::KeyKind;
-use crate::x509::Read;
+use crate::key_kind::KeyKind;
+use crate::parsed::ParsedCertificate;
 
 /// A file that does not hold what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +106,7 @@ pub fn items(bytes: &[u8]) -> Result<Vec<Item>, PemError> {
 fn item_in_der(der: &[u8]) -> Option<Item> {
     if KeyKind::of_key(der).is_some() {
         Some(Item::PublicKey(der.to_vec()))
-    } else if Read::new(der).is_ok() {
+    } else if ParsedCertificate::new(der).is_ok() {
         Some(Item::Certificate(der.to_vec().into()))
     } else if PrivateKeyDer::try_from(der).is_ok() {
         Some(Item::PrivateKey)

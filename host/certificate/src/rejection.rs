@@ -2,8 +2,9 @@
 
 use rustls::CertificateError;
 
-use crate::identity::Flavour;
-use crate::trust::KeyKind;
+use crate::flavour::Flavour;
+use crate::key_kind::{KeyKind, UnsupportedKey};
+use crate::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 
 /// Why a certificate, or a raw public key, is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,10 +17,10 @@ pub enum Rejection {
     #[error("the certificate is malformed: {0}")]
     Malformed(&'static str),
     /// A certificate is larger than one may be.
-    #[error("the certificate has {0} bytes; at most {max} are read", max = crate::MAX_CERTIFICATE)]
+    #[error("the certificate has {0} bytes; at most {max} are read", max = MAX_CERTIFICATE)]
     TooLarge(usize),
     /// The chain has more certificates than one may have.
-    #[error("the chain has {0} certificates; at most {max} are read", max = crate::MAX_CHAIN)]
+    #[error("the chain has {0} certificates; at most {max} are read", max = MAX_CHAIN)]
     TooLong(usize),
     /// No trust anchor has issued it, directly or by what was sent with it.
     #[error("no trust anchor has issued the certificate")]
@@ -139,5 +140,11 @@ impl From<webpki::Error> for Rejection {
             }
             other => Self::Path(other.to_string()),
         }
+    }
+}
+
+impl From<UnsupportedKey> for Rejection {
+    fn from(_: UnsupportedKey) -> Self {
+        Self::OtherKey
     }
 }

@@ -5,18 +5,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth};
 use webpki::{RevocationOptionsBuilder, UnknownStatusPolicy};
+use x509_parser::extensions::GeneralName;
 
-use crate::constraints;
-use crate::identity::{self, Flavour, Identity};
+use crate::flavour::Flavour;
+use crate::identity::{self, Identity};
+use crate::limits::MAX_CHAIN;
+use crate::parsed::ParsedCertificate;
 use crate::public_key::PublicKeyId;
 use crate::rejection::Rejection;
 use crate::trust::{Anchor, Trust};
-use crate::x509::Read;
-
-/// Largest certificate, in bytes.
-pub const MAX_CERTIFICATE: usize = 16 << 10;
-/// Most certificates of a chain, its anchor not counted.
-pub const MAX_CHAIN: usize = 6;
 
 /// What a certificate is to be good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +34,7 @@ pub enum Purpose<'a> {
 
 /// A certificate, or a raw public key, that we believe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vouched {
+pub struct VerifiedPeer {
     /// Whom it names.
     pub identity: Identity,
     /// From when on the first certificate of its chain is valid no more; a key has no end.
@@ -56,14 +53,15 @@ impl Trust {
         chain: &[CertificateDer<'_>],
         purpose: Purpose<'_>,
         now: SystemTime,
-    ) -> Result<Vouched, Rejection> {
+    ) -> Result<VerifiedPeer, Rejection> {
         if chain.is_empty() {
             return Err(Rejection::Missing);
         }
         if chain.len() > MAX_CHAIN {
             return Err(Rejection::TooLong(chain.len()));
         }
-        let sent = chain.iter().map(|der| Read::new(der)).collect::<Result<Vec<_>, _>>()?;
+        let sent =
+            chain.iter().map(|der| ParsedCertificate::new(der)).collect::<Result<Vec<_>, _>>()?;
         if self.anchors.is_empty() {
             return Err(Rejection::NoTrust);
         }
@@ -77,13 +75,14 @@ impl Trust {
                 let chain = path.clone();
                 let path: Vec<_> = path.iter().filter_map(pick).collect();
                 match self.verify_path(&path, anchor, purpose, now) {
-                    Ok(vouched) => return Ok(Vouched { chain, ..vouched }),
+                    Ok(vouched) => return Ok(VerifiedPeer { chain, ..vouched }),
                     Err(rejection) => why = rejection,
                 }
             }
             // Of one name there is one issuer: were there more, webpki would try all orders of
             // them, and whoever sends such a chain would have us compute for nothing.
-            let is_it = |read: &Read<'_>| read.certificate.subject().as_raw() == issuer;
+            let is_it =
+                |read: &ParsedCertificate<'_>| read.certificate.subject().as_raw() == issuer;
             if path.iter().skip(1).filter_map(|at| sent.get(*at)).any(is_it) {
                 break;
             }
@@ -100,25 +99,29 @@ impl Trust {
     ///
     /// # Errors
     /// When it is not pinned.
-    pub fn verify_key(&self, spki: &[u8]) -> Result<Vouched, Rejection> {
+    pub fn verify_key(&self, spki: &[u8]) -> Result<VerifiedPeer, Rejection> {
         let ids = PublicKeyId::all_of(spki);
         let [whole, ..] = &ids;
         let unknown = || Rejection::UnknownKey(whole.to_string());
         let id = ids.iter().find(|id| self.keys.contains(id)).ok_or_else(unknown)?;
-        Ok(Vouched { identity: Identity::PublicKey(id.clone()), until: None, chain: Vec::new() })
+        Ok(VerifiedPeer {
+            identity: Identity::PublicKey(id.clone()),
+            until: None,
+            chain: Vec::new(),
+        })
     }
 
     /// Verifies a path: each certificate in it was issued by the next by name, the last by the
     /// anchor.
     fn verify_path(
         &self,
-        path: &[(&CertificateDer<'_>, &Read<'_>)],
+        path: &[(&CertificateDer<'_>, &ParsedCertificate<'_>)],
         anchor: &Anchor,
         purpose: Purpose<'_>,
         now: SystemTime,
-    ) -> Result<Vouched, Rejection> {
+    ) -> Result<VerifiedPeer, Rejection> {
         let [(der, end), above @ ..] = path else { return Err(Rejection::Missing) };
-        let root = Read::new(&anchor.der)?;
+        let root = ParsedCertificate::new(&anchor.der)?;
         for read in path.iter().map(|(_, read)| *read).chain([&root]) {
             let kind = read.key_kind()?;
             if !anchor.keys.contains(&kind) {
@@ -146,7 +149,7 @@ impl Trust {
         if !above.iter().all(|(_, read)| read.may_issue()) {
             return Err(Rejection::Path("an issuer's key usage lacks keyCertSign".into()));
         }
-        constraints::check(&chain)?;
+        check_name_constraints(&chain)?;
         if !end.may_sign() {
             return Err(Rejection::KeyUsage);
         }
@@ -168,7 +171,7 @@ impl Trust {
                 identity
             }
         };
-        Ok(Vouched { identity, until: Some(until), chain: Vec::new() })
+        Ok(VerifiedPeer { identity, until: Some(until), chain: Vec::new() })
     }
 }
 
@@ -200,7 +203,10 @@ fn webpki_path(
 }
 
 /// Whether each certificate of a path is signed by the next.
-fn signed(path: &[(&CertificateDer<'_>, &Read<'_>)], anchor: &Anchor) -> Result<(), Rejection> {
+fn signed(
+    path: &[(&CertificateDer<'_>, &ParsedCertificate<'_>)],
+    anchor: &Anchor,
+) -> Result<(), Rejection> {
     let algorithms = anchor.algorithms();
     let issuers = path.iter().skip(1).map(|(der, _)| *der).chain([&anchor.der]);
     for ((_, read), issuer) in path.iter().zip(issuers) {
@@ -212,6 +218,24 @@ fn signed(path: &[(&CertificateDer<'_>, &Read<'_>)], anchor: &Anchor) -> Result<
         let by = |algorithm| issuer.verify_signature(algorithm, signed, signature).is_ok();
         if !algorithms.iter().any(|algorithm| by(*algorithm)) {
             return Err(Rejection::BadSignature);
+        }
+    }
+    Ok(())
+}
+
+/// Checks the names of a chain, the certificate first and its anchor last, by the constraints of
+/// each issuer in it.
+fn check_name_constraints(chain: &[&ParsedCertificate<'_>]) -> Result<(), Rejection> {
+    for (at, issuer) in chain.iter().enumerate().skip(1) {
+        let Some(constraints) = &issuer.constraints else { continue };
+        let directory = |base: &GeneralName<'_>| matches!(base, GeneralName::DirectoryName(_));
+        if constraints.permitted.iter().chain(&constraints.excluded).any(directory) {
+            // Each certificate has a subject, and comparing those is not done here.
+            return Err(Rejection::NameConstraints);
+        }
+        let names = chain.iter().take(at).flat_map(|read| &read.names);
+        if !names.into_iter().all(|name| constraints.allow(name)) {
+            return Err(Rejection::NameConstraints);
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ impl Chain {
         Self { root, upper, lower, end }
     }
 
-    fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<Vouched, Rejection> {
+    fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<VerifiedPeer, Rejection> {
         client(&trusting(&self.root, &[Flavour::AeId]), chain)
     }
 }

@@ -13,7 +13,7 @@ fn constrained(
     flavour: Flavour,
     constrain: Constrain,
     name: &Name,
-) -> Vec<Result<Vouched, Rejection>> {
+) -> Vec<Result<VerifiedPeer, Rejection>> {
     let plain = || Request::new("plain");
     let request = Request::new("x").name(name.clone());
     let bound = constrain(Request::new(what));

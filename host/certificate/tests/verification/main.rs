@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use saegis_certificate::{Anchor, Flavour, KeyKind, Names, Purpose, Rejection};
-use saegis_certificate::{Trust, TrustBuilder, Vouched};
+use saegis_certificate::{Trust, TrustBuilder, VerifiedPeer};
 use saegis_onem2m::id::CseId;
 use saegis_test_ca::{Authority, Name, Request, Validity};
 
@@ -59,7 +59,7 @@ fn ae() -> Request {
     Request::new("Clight-AE1").name(Name::uri(AE))
 }
 
-fn client(trust: &Trust, chain: &[CertificateDer<'_>]) -> Result<Vouched, Rejection> {
+fn client(trust: &Trust, chain: &[CertificateDer<'_>]) -> Result<VerifiedPeer, Rejection> {
     trust.verify(chain, Purpose::Client, SystemTime::now())
 }
 
@@ -81,7 +81,7 @@ fn future() -> Validity {
 }
 
 /// What came of it, in a form for tables: whom it names, or the name of the rejection.
-fn outcome(result: &Result<Vouched, Rejection>) -> Result<String, String> {
+fn outcome(result: &Result<VerifiedPeer, Rejection>) -> Result<String, String> {
     match result {
         Ok(vouched) => Ok(vouched.identity.to_string()),
         Err(rejection) => {
@@ -92,7 +92,7 @@ fn outcome(result: &Result<Vouched, Rejection>) -> Result<String, String> {
 }
 
 #[track_caller]
-fn check(what: &str, result: &Result<Vouched, Rejection>, expected: Result<&str, &str>) {
+fn check(what: &str, result: &Result<VerifiedPeer, Rejection>, expected: Result<&str, &str>) {
     let expected = expected.map(Into::into).map_err(Into::into);
     assert_eq!(outcome(result), expected, "{what}: {result:?}");
 }

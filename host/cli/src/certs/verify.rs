@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
-use saegis_certificate::{Flavour, Identity, Purpose, Rejection, Vouched};
+use saegis_certificate::{Flavour, Identity, Purpose, Rejection, VerifiedPeer};
 use saegis_handshake::Alert;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::CredentialId;
@@ -149,14 +149,14 @@ impl Judge {
     async fn shown(
         &self,
         certificates: &Certificates,
-        vouched: Result<Vouched, Rejection>,
+        vouched: Result<VerifiedPeer, Rejection>,
     ) -> Result<Verdict, CertsError> {
         if certificates.own.is_empty() {
             let why = "the gateway has no certificate of its own to show ([[own]] in \
                        certificates.toml)";
             return Ok(Verdict::refused(why, Alert::HandshakeFailure));
         }
-        let Vouched { identity, until, .. } = match vouched {
+        let VerifiedPeer { identity, until, .. } = match vouched {
             Ok(vouched) => vouched,
             Err(rejection) => return Ok(Verdict::rejected(&rejection)),
         };

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
-use saegis_certificate::{Identity, Rejection, Vouched};
+use saegis_certificate::{Identity, Rejection, VerifiedPeer};
 use saegis_handshake::certificate::{
     CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown,
 };
@@ -330,10 +330,10 @@ impl PresentedCertificate {
     async fn map(
         &self,
         generation: &Generation,
-        vouched: Vouched,
+        vouched: VerifiedPeer,
         occasion: Occasion,
     ) -> Result<Mapped, NotFound> {
-        let Vouched { identity, until, .. } = vouched;
+        let VerifiedPeer { identity, until, .. } = vouched;
         let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
         if generation.is_maf() {
             // Whoever may be a client of a MAF is so under its whole name.

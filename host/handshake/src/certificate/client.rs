@@ -9,7 +9,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, DigitallySignedStruct, Error, SignatureScheme};
-use saegis_certificate::{Flavour, Identity, OwnCertificate, Purpose, Rejection, Trust, Vouched};
+use saegis_certificate::{
+    Flavour, Identity, OwnCertificate, Purpose, Rejection, Trust, VerifiedPeer,
+};
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -135,7 +137,7 @@ struct Asker {
     provider: Arc<CryptoProvider>,
     name: String,
     expected: Expected,
-    verdict: Arc<Mutex<Option<Result<Vouched, Rejection>>>>,
+    verdict: Arc<Mutex<Option<Result<VerifiedPeer, Rejection>>>>,
 }
 
 impl std::fmt::Debug for Asker {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
-use saegis_certificate::{Purpose, Rejection, Trust, Vouched};
+use saegis_certificate::{Purpose, Rejection, Trust, VerifiedPeer};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::CredentialId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,7 +45,7 @@ impl Evidence {
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn verify(&self, trust: &Trust, now: SystemTime) -> Result<Vouched, Rejection> {
+    pub fn verify(&self, trust: &Trust, now: SystemTime) -> Result<VerifiedPeer, Rejection> {
         match self {
             Self::Chain(chain) => trust.verify(chain, Purpose::Client, now),
             Self::Key(spki) => trust.verify_key(spki),
@@ -57,7 +57,7 @@ impl Evidence {
 #[derive(Debug, Clone)]
 pub struct Shown {
     /// Whom it names, and until when.
-    pub vouched: Vouched,
+    pub vouched: VerifiedPeer,
     /// What it has shown.
     pub evidence: Evidence,
     /// The server name indicated, in lower case.

@@ -8,9 +8,6 @@
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, Tag};
 use x509_parser::extensions::GeneralName;
 
-use crate::rejection::Rejection;
-use crate::x509::Read;
-
 /// The name constraints that a certificate imposes.
 #[derive(Debug, Default)]
 pub(crate) struct Constraints<'a> {
@@ -51,7 +48,7 @@ impl<'a> Constraints<'a> {
         last.is_some().then_some(found)
     }
 
-    fn allow(&self, name: &GeneralName<'_>) -> bool {
+    pub(crate) fn allow(&self, name: &GeneralName<'_>) -> bool {
         let same_form =
             |base: &&GeneralName<'_>| std::mem::discriminant(*base) == std::mem::discriminant(name);
         let mut of_form = self.permitted.iter().filter(same_form).peekable();
@@ -79,24 +76,6 @@ fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
         der = rest;
     }
     Some(all)
-}
-
-/// Checks the names of a chain, the certificate first and its anchor last, by the constraints of
-/// each issuer in it.
-pub(crate) fn check(chain: &[&Read<'_>]) -> Result<(), Rejection> {
-    for (at, issuer) in chain.iter().enumerate().skip(1) {
-        let Some(constraints) = &issuer.constraints else { continue };
-        let directory = |base: &GeneralName<'_>| matches!(base, GeneralName::DirectoryName(_));
-        if constraints.permitted.iter().chain(&constraints.excluded).any(directory) {
-            // Each certificate has a subject, and comparing those is not done here.
-            return Err(Rejection::NameConstraints);
-        }
-        let names = chain.iter().take(at).flat_map(|read| &read.names);
-        if !names.into_iter().all(|name| constraints.allow(name)) {
-            return Err(Rejection::NameConstraints);
-        }
-    }
-    Ok(())
 }
 
 /// Whether a name is within a constraint of its form; `None` where that can't be told.

@@ -36,16 +36,7 @@ const ALLOWED: &[Allowed] = &[
         folder: "host/gateway/src/session/ae_id_store",
         reason: "the file is a part of the store",
     },
-    Allowed {
-        folder: "host/handshake/src/certificate",
-        reason: "the engines are parts of one handshake",
-    },
-    Allowed { folder: "host/maf/src", reason: "clients and their keys are removed together" },
     Allowed { folder: "host/oci/src", reason: "a pull and its registry share the error" },
-    Allowed {
-        folder: "host/onem2m/src",
-        reason: "an association has an entity, and a credential a framework",
-    },
 ];
 
 /// Checks the crates of the workspace.

@@ -24,7 +24,8 @@ impl State {
     pub(crate) fn note(&self, error: &StoreError) {
         match error {
             // Opening it anew would show the same.
-            StoreError::Corrupt(_) | StoreError::Paused | StoreError::Stopped(_) => {}
+            StoreError::Corrupt(_) | StoreError::Stopped(_) => {}
+            StoreError::File(error) if error.is_paused() => {}
             _ => self.store.suspect(),
         }
     }

@@ -26,12 +26,10 @@ mod tables;
 mod ticket_lock;
 mod write;
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use saegis_store::Access;
 
 pub use self::error::StoreError;
 use self::read::Tables;
@@ -61,7 +59,7 @@ pub(crate) struct Snapshot<'s> {
     tables: Seen,
     // Keeps the pages that the tables read from being used again.
     _transaction: ReadTransaction,
-    _database: Open<'s>,
+    _access: Access<'s>,
 }
 
 impl Snapshot<'_> {
@@ -72,98 +70,49 @@ impl Snapshot<'_> {
 }
 
 /// The store.
-///
-/// After a failed write redb refuses all further work with the database at hand, for nobody knows
-/// what is on disk. Opened anew, it is repaired. So whoever meets an error calls
-/// [`suspect`](Store::suspect), and the next who comes opens the file again.
 pub(crate) struct Store {
-    path: PathBuf,
-    /// None while the file can't be opened.
-    database: RwLock<Option<Database>>,
-    suspected: AtomicBool,
+    file: saegis_store::Store,
     /// Those who write, one at a time and in the order in which they came.
     writers: TicketLock,
-    /// Until when nothing is written: to open a large store anew after each of many failures, as on
-    /// a full disk, would keep it from being read too.
-    paused_until: Mutex<Option<Instant>>,
-}
-
-/// How long nothing is written after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// A database that is not opened anew for as long as this is held.
-struct Open<'s>(RwLockReadGuard<'s, Option<Database>>);
-
-impl Open<'_> {
-    fn get(&self) -> Result<&Database, StoreError> {
-        self.0.as_ref().ok_or(StoreError::Closed)
-    }
-}
-
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE);
-    builder
 }
 
 impl Store {
     /// Opens the file, or makes it. Also tells whether it holds tables of its own already.
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
-        let database = builder().create(path)?;
-        let in_use = database.begin_read()?.list_tables()?.next().is_some();
-        awaits::convert(&database)?;
-        let database = RwLock::new(Some(database));
-        let store = Self {
-            path: path.into(),
-            database,
-            suspected: AtomicBool::new(false),
-            writers: TicketLock::default(),
-            paused_until: Mutex::new(None),
-        };
+        let store =
+            Self { file: saegis_store::Store::open(path, CACHE)?, writers: TicketLock::default() };
+        let access = store.access()?;
+        let in_use = access.begin_read()?.list_tables()?.next().is_some();
+        awaits::convert(&access)?;
+        drop(access);
         Ok((store, in_use))
     }
 
-    /// The database is not to be trusted after an error: it is opened anew before it is used.
+    /// Has the file reopened before it is used, after an error of the database.
     pub(crate) fn suspect(&self) {
-        self.suspected.store(true, Ordering::Release);
-    }
-
-    fn is_suspected(&self) -> bool {
-        self.suspected.load(Ordering::Acquire)
+        self.file.suspect();
     }
 
     /// Whether it has failed, and has not been written since.
     pub(crate) fn fails(&self) -> bool {
-        let paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        paused.is_some() || self.is_suspected()
+        self.file.fails()
     }
 
-    fn database(&self) -> Result<Open<'_>, StoreError> {
-        if self.is_suspected() {
-            // Waits for those who are using it.
-            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            // Another may have been here first.
-            if self.is_suspected() {
-                // The file can't be opened twice. Nor is one made, should it have gone: an empty
-                // store in its place would look like one that has forgotten everything.
-                drop(place.take());
-                *place = Some(builder().open(&self.path)?);
-                *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Instant::now() + PAUSE);
-                self.suspected.store(false, Ordering::Release);
-                tracing::warn!(
-                    event = "cse.store-reopened",
-                    "the CSE's store was opened anew after a failure"
-                );
-            }
+    fn access(&self) -> Result<Access<'_>, StoreError> {
+        let access = self.file.access()?;
+        if access.reopened() {
+            tracing::warn!(
+                event = "cse.store-reopened",
+                "the CSE's store was opened anew after a failure"
+            );
         }
-        Ok(Open(self.database.read().unwrap_or_else(PoisonError::into_inner)))
+        Ok(access)
     }
 
     /// Looks at the store as it is now, with look-ups from a budget.
     pub(crate) fn snapshot(&self, budget: &RequestBudget) -> Result<Snapshot<'_>, StoreError> {
-        let database = self.database()?;
-        let transaction = database.get()?.begin_read()?;
+        let access = self.access()?;
+        let transaction = access.begin_read()?;
         Ok(Snapshot {
             tables: Tables {
                 budget: budget.clone(),
@@ -174,21 +123,21 @@ impl Store {
                 aging: transaction.open_table(AGING)?,
             },
             _transaction: transaction,
-            _database: database,
+            _access: access,
         })
     }
 
     /// Whether something has expired by itself and is still stored.
     pub(crate) fn has_expired(&self, now: Seconds) -> Result<bool, StoreError> {
-        let database = self.database()?;
-        let expiry = database.get()?.begin_read()?.open_table(EXPIRY)?;
+        let access = self.access()?;
+        let expiry = access.begin_read()?.open_table(EXPIRY)?;
         Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
     }
 
     /// Whether a subtree was deleted and is not removed yet.
     pub(crate) fn has_detached(&self) -> Result<bool, StoreError> {
-        let database = self.database()?;
-        let detached = database.get()?.begin_read()?.open_table(DETACHED)?;
+        let access = self.access()?;
+        let detached = access.begin_read()?.open_table(DETACHED)?;
         Ok(detached.first()?.is_some())
     }
 
@@ -201,15 +150,10 @@ impl Store {
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let _turn = self.writers.wait();
-        let database = self.database()?;
-        let paused = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if paused.is_some_and(|until| Instant::now() < until) {
-            return Err(StoreError::Paused.into());
-        }
+        let access = self.access()?;
         // It may have had to stop while it waited.
         budget.check().map_err(StoreError::from)?;
-        let mut transaction = database.get()?.begin_write().map_err(StoreError::from)?;
-        transaction.set_durability(Durability::Immediate).map_err(StoreError::from)?;
+        let transaction = access.begin_write().map_err(StoreError::from)?;
         let done = {
             let mut writer = Writer::open(&transaction, budget)?;
             let done = work(&mut writer)?;
@@ -217,9 +161,8 @@ impl Store {
             done
         };
         let held = budget.hold().map_err(StoreError::from)?;
-        transaction.commit().map_err(StoreError::from)?;
+        access.commit(transaction).map_err(StoreError::from)?;
         drop(held);
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(done)
     }
 }
@@ -228,7 +171,7 @@ impl Store {
 impl Store {
     /// Makes the waits what a version left that rewrote the resources.
     pub(crate) fn as_before_waits(&self) {
-        awaits::revert(self.database().unwrap().get().unwrap());
+        awaits::revert(&self.access().unwrap());
     }
 }
 

@@ -5,7 +5,8 @@
 //! resources wait, and the next resource that names the stem while nobody has it begins another wait.
 //! The registrant is looked up when it matters, and is forgotten with the last resource that asks.
 
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+use redb::{ReadableTable, TableDefinition, TableHandle};
+use saegis_store::Access;
 
 use crate::store::error::StoreError;
 use crate::store::tables::{AWAITS, Name};
@@ -61,12 +62,12 @@ impl Writer<'_> {
 
 /// Brings the waits of a version that rewrote the resources into line, if there are any: all of them
 /// are open.
-pub(super) fn convert(database: &redb::Database) -> Result<(), StoreError> {
+pub(super) fn convert(access: &Access<'_>) -> Result<(), StoreError> {
     let is_there = |table: redb::UntypedTableHandle| table.name() == AWAITED.name();
-    if !database.begin_read()?.list_tables()?.any(is_there) {
+    if !access.begin_read()?.list_tables()?.any(is_there) {
         return Ok(());
     }
-    let transaction = database.begin_write()?;
+    let transaction = access.begin_write()?;
     {
         let old = transaction.open_table(AWAITED)?;
         let mut new = transaction.open_table(AWAITS)?;
@@ -77,13 +78,13 @@ pub(super) fn convert(database: &redb::Database) -> Result<(), StoreError> {
         }
     }
     transaction.delete_table(AWAITED)?;
-    Ok(transaction.commit()?)
+    Ok(access.commit(transaction)?)
 }
 
 /// Makes the waits what a version left that rewrote the resources.
 #[cfg(test)]
-pub(super) fn revert(database: &redb::Database) {
-    let transaction = database.begin_write().unwrap();
+pub(super) fn revert(access: &Access<'_>) {
+    let transaction = access.begin_write().unwrap();
     {
         let new = transaction.open_table(AWAITS).unwrap();
         let mut old = transaction.open_table(AWAITED).unwrap();

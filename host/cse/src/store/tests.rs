@@ -11,7 +11,7 @@ use saegis_onem2m::resource::ResourceType;
 impl Store {
     /// Checks that the indices say what the resources say, no more and no less.
     pub(crate) fn assert_consistent(&self) {
-        let transaction = self.database().unwrap().get().unwrap().begin_read().unwrap();
+        let transaction = self.access().unwrap().begin_read().unwrap();
         let snapshot = self.snapshot(&RequestBudget::unlimited()).unwrap();
         let mut children = 0;
         let mut expiring = BTreeSet::new();

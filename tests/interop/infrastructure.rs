@@ -189,7 +189,7 @@ fn the_registration_is_renewed_at_acme() {
 }
 
 #[test]
-fn the_registration_is_made_anew_when_acme_has_lost_it() {
+fn registration_lost_by_acme_is_renewed() {
     let mut both = Both::start();
     let path = both.acme.at(&format!("cse/{MN}"));
     let first = both.remote_cse();
@@ -278,7 +278,7 @@ fn the_light_at_home_reads_and_writes_at_acme() {
 }
 
 #[test]
-fn nobody_speaks_for_another_on_the_way_to_acme_or_home() {
+fn impersonation_across_acme_is_refused() {
     let both = Both::start();
     let (mut light, mut phone) = (both.light(), both.phone());
     let state = || (both.acme.tree(), both.acme.resource("cse/phone/lamp")["m2m:cnt"].take());
@@ -386,7 +386,7 @@ fn acme_assigns_no_ae_id_of_the_service_provider() {
 }
 
 #[test]
-fn acme_takes_no_registration_of_a_cse_that_it_does_not_list() {
+fn acme_refuses_unlisted_cse() {
     let lines = [("allowedCSROriginators=/mn-cse-123456", "allowedCSROriginators=/mn-2")];
     let acme = Acme::start_in_cse_with(&lines);
     let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);

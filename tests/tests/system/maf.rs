@@ -123,7 +123,7 @@ fn a_maf_that_is_away_keeps_nobody_who_has_a_key() {
 }
 
 #[test]
-fn the_smartphone_may_have_a_certificate_and_so_may_the_in_cse() {
+fn maf_clients_authenticate_by_certificate() {
     let scene = Scene::with_certificates();
     scene.phone(&["register"]).expect(0);
     let at_maf = scene.maf.log().wait("association.established");
@@ -139,7 +139,7 @@ fn the_smartphone_may_have_a_certificate_and_so_may_the_in_cse() {
 
 /// Where the specification can be read in two ways, both ends are told which.
 #[test]
-fn a_key_may_be_halved_and_an_association_named_after_its_source() {
+fn kc_is_first_half_where_configured() {
     let mut settings = scene::Settings::new();
     settings.more = "key = \"first-half\"\ncredential-id = \"source\"\n".into();
     let scene = settings.start();

@@ -68,7 +68,7 @@ fn result(notification: &Message, of: &Request) -> Value {
 }
 
 #[test]
-fn the_result_comes_to_the_point_of_access_over_an_association() {
+fn result_is_sent_to_point_of_access() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let gateway = allowed().start();
     let mut light = register(&gateway, 1, json!({"poa": [ae.url()]}));
@@ -90,7 +90,7 @@ fn the_result_comes_to_the_point_of_access_over_an_association() {
 }
 
 #[test]
-fn the_result_comes_to_all_targets_that_the_request_names() {
+fn result_is_sent_to_all_named_targets() {
     let targets = [1, 2].map(|_| Upstream::start(Reply::answer(200, 2000, "")));
     let gateway = allowed().start();
     let mut light = register(&gateway, 1, json!({}));
@@ -197,7 +197,7 @@ fn a_request_whose_result_cannot_be_sent_is_refused() {
 }
 
 #[test]
-fn an_ae_does_not_register_or_deregister_with_an_acknowledgement() {
+fn registration_cannot_be_asynchronous() {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let gateway = allowed().start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
@@ -210,7 +210,7 @@ fn an_ae_does_not_register_or_deregister_with_an_acknowledgement() {
 }
 
 #[test]
-fn an_acknowledged_request_is_carried_out_though_the_originator_has_gone() {
+fn acknowledged_request_outlives_association() {
     let target = Upstream::start(Reply::Held);
     let result_at = Upstream::start(Reply::answer(200, 2000, ""));
     let gateway = allowed().start();
@@ -266,7 +266,7 @@ fn what_is_acknowledged_ends_with_the_credential() {
 }
 
 #[test]
-fn a_credential_has_so_many_acknowledged_requests_at_a_time() {
+fn acknowledged_requests_are_limited_by_credential() {
     let target = Upstream::start(Reply::Held);
     let setup = allowed().with("limits", "cse-requests-per-credential = 2");
     let gateway = setup.with("notifications", "timeout-seconds = 60").start();

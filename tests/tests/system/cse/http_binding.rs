@@ -65,7 +65,7 @@ fn a_discovery_filters_by_attributes() {
 }
 
 #[test]
-fn a_filter_and_a_query_with_line_breaks_reach_a_cse_behind_as_they_are() {
+fn escaped_line_breaks_are_forwarded_unchanged() {
     let upstream = Upstream::start(Reply::answer(200, 2000, "{\"m2m:uril\":[]}"));
     let gateway = Setup::new().upstream(upstream.port()).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
@@ -150,7 +150,7 @@ fn times_are_absolute_or_relative() {
 }
 
 #[test]
-fn an_answer_that_is_to_be_fetched_later_is_refused_by_its_code() {
+fn non_blocking_synch_request_is_refused() {
     let (_gateway, mut light) = start();
     light.ask(&own("/cse/light1?rt=1")).unwrap().expect_refusal(501, 5206);
     light.ask(&own("/cse/light1?rt=5")).unwrap().expect_refusal(501, 5001);
@@ -161,7 +161,7 @@ fn an_answer_that_is_to_be_fetched_later_is_refused_by_its_code() {
 }
 
 #[test]
-fn a_request_has_one_host_and_a_refused_method_is_told_the_others() {
+fn request_has_one_host_and_known_method() {
     let (_gateway, mut light) = start();
     let hostless = own("/cse/light1").without("Host");
     let refused = light.ask(&hostless).unwrap().expect_refusal(400, 4000);

@@ -109,12 +109,12 @@ fn a_revoked_credential_writes_nothing_more(associations: usize) {
 }
 
 #[test]
-fn a_revoked_credential_writes_nothing_more_with_a_few_associations() {
+fn revoked_credential_of_few_writes_nothing() {
     a_revoked_credential_writes_nothing_more(6);
 }
 
 #[test]
-fn a_revoked_credential_writes_nothing_more_with_many_associations() {
+fn revoked_credential_of_many_writes_nothing() {
     a_revoked_credential_writes_nothing_more(32);
 }
 
@@ -242,7 +242,7 @@ fn a_long_retrieve_gives_way_to_others() {
 
 /// Policies that are not there cost their owner's subtree, and nobody else's discovery.
 #[test]
-fn a_subtree_of_dangling_policies_costs_others_nothing() {
+fn dangling_policies_do_not_delay_others() {
     let gateway = Setup::new().start();
     let (mut evil, mut other) = registered(&gateway);
     for n in 0..80 {

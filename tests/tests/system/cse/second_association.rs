@@ -54,7 +54,7 @@ fn is_not_told(gateway: &Gateway, mark: Mark, why: &str) {
 }
 
 #[test]
-fn an_ae_is_told_over_an_association_with_its_own_key() {
+fn ae_is_notified_over_psk_association() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, mut light) = with_key(allowed(), &ae.url());
     for value in ["on", "off"] {
@@ -73,7 +73,7 @@ fn an_ae_is_told_over_an_association_with_its_own_key() {
 }
 
 #[test]
-fn an_ae_is_told_over_an_association_with_certificates() {
+fn ae_is_notified_over_certificate_association() {
     let pki = Pki::new();
     let identity = pki.identity(&pki.example.ae);
     let mut ae = ListeningAe::with_certificate(&identity, &pki.anchor());

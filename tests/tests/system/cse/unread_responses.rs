@@ -38,7 +38,7 @@ fn resident(gateway: &Gateway) -> u64 {
 }
 
 #[test]
-fn answers_that_are_not_read_take_little_memory_and_end() {
+fn unread_responses_are_bounded() {
     let setup = Setup::new().with("limits", "answer-seconds = 2\nupstream-seconds = 4");
     let gateway = with_much(setup);
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();

@@ -253,7 +253,7 @@ fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
 }
 
 #[test]
-fn a_cse_that_comes_back_is_found_by_the_same_association() {
+fn restarted_upstream_is_reached_again() {
     let port = Upstream::nobody();
     let gateway = Setup::new().upstream(port).start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -456,7 +456,7 @@ fn nothing_is_smuggled() {
 }
 
 #[test]
-fn content_that_is_too_large_or_never_comes_does_not_arrive() {
+fn oversized_or_missing_content_is_not_forwarded() {
     let (upstream, gateway, mut light) = start(Tool::OpenSsl, good());
     let large = "x".repeat(300 << 10);
     let request = Request::create_instance("/cse/light1/lamp", &large).from(OWN);
@@ -472,7 +472,7 @@ fn content_that_is_too_large_or_never_comes_does_not_arrive() {
 
 /// A notification tells who subscribed, and claims nothing; a resource that looks like one would.
 #[test]
-fn a_creator_is_not_forged_in_what_looks_like_a_notification() {
+fn creator_in_fake_notification_is_refused() {
     let (upstream, _gateway, mut light) = start(Tool::OpenSsl, good());
     let forged = "{\"m2m:sgn\":{\"rn\":\"s\",\"cr\":\"Clight-AE2\"}}";
     let create = Request::create_container("/cse", "s").from(OWN).body(forged);

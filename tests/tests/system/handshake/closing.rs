@@ -108,7 +108,7 @@ fn half_a_request_is_carried_out_by_nobody() {
 
 /// Nobody can tell a peer that waits from one that is gone, so it does not wait for long.
 #[test]
-fn who_has_closed_its_end_is_not_waited_for_without_end() {
+fn half_closed_peer_is_waited_for_briefly() {
     let upstream = Upstream::start(Reply::Held);
     let scene = Scene::start(|setup| {
         setup.upstream(upstream.port()).with("limits", "upstream-seconds = 600")

@@ -232,7 +232,7 @@ fn a_first_flight_has_a_time_of_its_own() {
 
 /// Where there are as many associations as there may be, one more waits for a while.
 #[test]
-fn past_the_bound_of_associations_a_handshake_waits_and_gives_up() {
+fn handshake_over_connection_limit_times_out() {
     let setup = Setup::new().with("limits", "connections = 1\nhandshake-seconds = 2");
     let gateway = setup.start();
     let mut first = Light::connect(gateway.port(), LIGHT1).unwrap();

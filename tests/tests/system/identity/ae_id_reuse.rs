@@ -132,7 +132,7 @@ fn has(lamp: &mut Light, hub: &mut Light, target: &Upstream, it_may: bool) {
 }
 
 #[test]
-fn who_takes_the_name_of_one_that_left_inherits_nothing() {
+fn reused_name_of_deleted_ae_inherits_nothing() {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let gateway = setup(&[("", ONE), ("", TWO)]).start();
     let (mut lamp, mut hub) = (connect(&gateway, LIGHT1), connect(&gateway, ONE));
@@ -175,7 +175,7 @@ fn until(seconds: u64) -> String {
 }
 
 #[test]
-fn who_takes_the_name_of_one_that_expired_inherits_nothing() {
+fn reused_name_of_expired_ae_inherits_nothing() {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let gateway = setup(&[(HUB, ONE)]).start();
     let (mut lamp, mut hub) = (connect(&gateway, LIGHT1), connect(&gateway, ONE));

@@ -28,7 +28,7 @@ fn recorded(of: &Gateway, hook: &str, fits: impl Fn(&Value) -> bool) -> (Vec<Val
 }
 
 #[test]
-fn registrations_of_keys_are_recorded_and_keys_are_not() {
+fn key_registration_is_recorded_without_key() {
     let record = format!("record = \"{RECORDING}\"");
     let mut settings = Settings::new();
     settings.maf = settings.maf.with("decisions", &record);

@@ -32,7 +32,7 @@ fn a_fetch_outlives_the_handshake_that_began_it() {
 
 /// Associations with two keys of one source have one Credential-ID, and each ends with its own key.
 #[test]
-fn the_end_of_an_old_key_is_not_the_end_of_the_new_one() {
+fn expiry_of_old_key_keeps_new_key() {
     let mut settings = Settings::new();
     settings.more = "recheck-seconds = 1\ncredential-id = \"source\"".into();
     let scene = settings.start();

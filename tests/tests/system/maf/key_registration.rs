@@ -81,7 +81,7 @@ fn nobody_but_the_target_learns_that_there_is_a_key() {
 }
 
 #[test]
-fn who_is_not_registered_and_who_is_another_get_nothing() {
+fn unregistered_and_foreign_clients_get_no_key() {
     let scene = Scene::start();
     let mut phone = MafClient::connect(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     let mark = scene.maf.log().mark();
@@ -155,7 +155,7 @@ fn the_rules_say_who_registers_for_whom() {
 
 /// Without the extended master secret another session could export the same key.
 #[test]
-fn a_session_without_extended_master_secret_gives_no_key() {
+fn session_without_ems_gives_no_key() {
     let scene = Scene::start();
     let mut phone = MafClient::without_extended_master_secret(&scene.maf, PHONE_KM, PHONE);
     phone.register().expect(201, 2001);
@@ -197,7 +197,7 @@ fn a_maf_is_no_cse() {
 
 /// A session that lasts longer than its key was registered for gives it to nobody else afterwards.
 #[test]
-fn the_key_of_a_session_is_registered_once_for_all_its_time() {
+fn session_key_is_registered_only_once() {
     let scene = Scene::start();
     let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     let short = Wanted { value: None, seconds: 2, ..Wanted::USUAL };

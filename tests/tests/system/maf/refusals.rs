@@ -215,7 +215,7 @@ fn a_key_that_is_over_can_not_be_registered() {
 
 /// What the source takes back ends associations where that is looked for, and not where it is not.
 #[test]
-fn a_key_that_is_taken_back_ends_associations_where_it_is_looked_for() {
+fn withdrawn_key_ends_rechecked_associations() {
     let mut settings = Settings::new();
     settings.more = "recheck-seconds = 1".into();
     let scene = settings.start();

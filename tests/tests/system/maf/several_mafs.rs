@@ -117,7 +117,7 @@ fn a_maf_with_another_name_is_asked_for_nothing() {
 /// The gateway that asks is who it says as well: without a certificate that the MAF believes, there is
 /// no association, and the phone's key is no use.
 #[test]
-fn a_gateway_that_the_maf_does_not_believe_gets_nothing() {
+fn gateway_rejected_by_maf_gets_no_key() {
     let settings = Settings::with_certificates();
     let strangers = Settings::with_certificates();
     fs::copy(strangers.maf.path("policies/cse-id.pem"), settings.maf.path("policies/cse-id.pem"))

@@ -48,7 +48,7 @@ fn lets_light_in(gateway: &Gateway) {
 }
 
 #[test]
-fn a_module_comes_from_a_registry_and_stays_without_it() {
+fn module_stays_after_registry_is_gone() {
     let mut registry = Registry::start();
     let setup = registry.allow(Setup::new());
     let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
@@ -71,7 +71,7 @@ fn a_module_comes_from_a_registry_and_stays_without_it() {
 }
 
 #[test]
-fn a_module_of_a_registry_comes_while_the_gateway_runs() {
+fn module_of_registry_is_loaded_at_reload() {
     let mut registry = Registry::start();
     let setup = registry.allow(Setup::new());
     let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
@@ -260,7 +260,7 @@ fn a_stalling_registry_holds_up_nobody_else() {
 }
 
 #[test]
-fn a_token_is_fetched_and_nobody_else_gets_what_lets_us_in() {
+fn registry_credentials_go_to_registry_only() {
     let module = fs::read(shipped(&Setup::new())).unwrap();
     let of_module = manifest(&digest(&module), module.len() as u64);
     let setup = Setup::new();

@@ -39,7 +39,7 @@ fn each_capability_gives_what_it_should() {
 }
 
 #[test]
-fn a_capability_that_is_not_granted_keeps_the_module_out() {
+fn module_with_ungranted_capability_is_refused() {
     for missing in ["policy-files", "supply-key-bytes", "read-stored-keys"] {
         let granted = ["policy-files", "supply-key-bytes", "read-stored-keys"];
         let granted: Vec<_> = granted.iter().filter(|c| **c != missing).collect();

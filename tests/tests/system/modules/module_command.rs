@@ -68,7 +68,7 @@ fn the_modules_answer_as_their_files_of_cases_say() {
 }
 
 #[test]
-fn what_is_not_as_expected_is_told_and_is_the_exit_code() {
+fn failed_case_is_printed_and_sets_exit_code() {
     let case = |expect: &str| {
         format!(
             "{TABLE}[[case]]\nname = \"a light\"\n\
@@ -129,7 +129,7 @@ fn a_call_that_fails_can_be_what_is_expected() {
 }
 
 #[test]
-fn a_file_of_cases_that_is_wrong_is_told_with_its_place() {
+fn invalid_case_file_is_reported_with_line() {
     let lookup = "lookup = { psk-identity = \"a\" }\n";
     let good = format!("[[case]]\nname = \"a\"\n{lookup}expect = \"not-mine\"\n");
     test_with("psk-table", &good, &[]).expect(1);

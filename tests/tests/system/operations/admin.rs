@@ -83,7 +83,7 @@ fn what_is_no_socket_is_not_removed() {
 }
 
 #[test]
-fn only_the_owner_may_ask_and_only_a_running_gateway_answers() {
+fn admin_socket_is_for_the_owner_only() {
     let mut gateway = Setup::new().start();
     let socket = gateway.path("state/admin.sock");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();

@@ -385,7 +385,7 @@ fn a_rotated_file_that_is_gone_is_missed() {
 }
 
 #[test]
-fn a_chain_goes_on_after_a_kill_and_a_torn_line_is_no_tampering() {
+fn chain_continues_after_kill_and_torn_line() {
     let gateway = small().start();
     let file = gateway.path("audit/trail.jsonl");
     Light::connect(gateway.port(), LIGHT1).unwrap().close();

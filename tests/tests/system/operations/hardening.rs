@@ -90,7 +90,7 @@ fn what_other_commands_leave_is_private_too() {
 }
 
 #[test]
-fn the_key_of_notifications_and_a_mafs_store_are_private_too() {
+fn notification_key_and_maf_store_are_private() {
     let behind = Setup::new()
         .without_state()
         .upstream(1)
@@ -112,7 +112,7 @@ fn the_key_of_notifications_and_a_mafs_store_are_private_too() {
 }
 
 #[test]
-fn files_that_others_could_read_are_mended_and_reported() {
+fn readable_state_files_are_made_private() {
     let mut gateway = with_all_files(Setup::new()).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
@@ -153,7 +153,7 @@ fn does_not_start(gateway: &Gateway, file: &str, why: &str) {
 }
 
 #[test]
-fn what_others_could_write_is_refused_and_stays_as_it_is() {
+fn writable_state_files_are_refused() {
     let written = "can be written by others";
     for (name, bad, why) in [
         ("state/registrar.redb", 0o666, written),
@@ -183,7 +183,7 @@ fn what_is_another_users_is_refused() {
 const SAME_USER: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
 #[test]
-fn there_are_no_core_dumps_and_no_looks_into_its_memory() {
+fn process_is_not_dumpable() {
     let gateway = Setup::new().through(&SAME_USER).start();
     let of = |pid: u32, file: &str| {
         let [program, arguments @ ..] = SAME_USER;
@@ -260,7 +260,7 @@ fn the_keys_of_tables_are_in_locked_memory() {
 
 /// Where the system refuses to lock memory, the gateway works, and its log names the limit.
 #[test]
-fn where_memory_cannot_be_locked_the_gateway_warns_and_works() {
+fn failed_memory_lock_is_a_warning() {
     let gateway = with_locked_memory_limit("0:0").start();
     let warning = gateway.log().wait("policy.key-lock-failed");
     assert_eq!(warning.text("level"), "WARN");

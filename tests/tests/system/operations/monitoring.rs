@@ -47,7 +47,7 @@ fn audited() -> Gateway {
 
 /// Each with the fields that docs/operations.md has.
 #[test]
-fn the_trail_tells_of_associations_refusals_and_reloads() {
+fn trail_has_associations_refusals_and_reloads() {
     let mut gateway = audited();
     let file = gateway.path("audit/trail.jsonl");
     let ready = events(&file, "gateway.ready", 1);
@@ -162,7 +162,7 @@ fn a_trail_that_was_moved_away_is_begun_anew() {
 }
 
 #[test]
-fn a_trail_that_can_not_be_written_keeps_the_gateway_from_starting() {
+fn unwritable_trail_prevents_start() {
     let setup = Setup::new().with("audit", "file = \"policies/psk-lookup-table.csv/trail\"");
     setup.configuration();
     let ran = saegis_tests::saegis(&setup.path(""), &["run"]).expect(2);

@@ -46,7 +46,7 @@ fn good_traffic(gateway: &Gateway, over: &AtomicBool) -> (usize, usize) {
 /// A thousand decisions go wrong in each way there is, and the decisions of others do not: their
 /// errors are 0, for each of them is checked.
 #[test]
-fn a_thousand_faults_of_a_module_cost_a_thousand_decisions() {
+fn module_faults_cost_only_their_decisions() {
     let gateway = Setup::new()
         .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
         .with("limits", "failed-handshakes-per-minute = 100000")
@@ -96,7 +96,7 @@ fn a_thousand_faults_of_a_module_cost_a_thousand_decisions() {
 
 /// What can be sent instead of a handshake: nothing, garbage, HTTP, or half of something.
 #[test]
-fn a_thousand_bad_connections_cost_a_thousand_connections() {
+fn bad_connections_cost_only_themselves() {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
     let gateway = Setup::new()

@@ -86,7 +86,7 @@ fn starts_and_writes_nothing_else(setup: Setup) {
 }
 
 #[test]
-fn whoever_follows_the_comment_has_a_gateway_that_starts() {
+fn gateway_starts_with_documented_state_paths() {
     let setup = following_the_comment(Setup::new(), &["upstream", "maf"]);
     starts_and_writes_nothing_else(setup);
 }

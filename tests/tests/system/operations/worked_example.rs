@@ -128,7 +128,7 @@ fn our_own_client_does_the_same() {
 }
 
 #[test]
-fn our_own_client_shows_the_address_that_its_help_names() {
+fn ae_command_prints_address_of_its_help() {
     let gateway = Setup::new().start();
     let light = Ae::new(&gateway, "Clight-AE1", LIGHT1, "light1");
     light.run(&["register"]).expect(0);
@@ -158,7 +158,7 @@ fn our_own_client_tells_programs() {
 }
 
 #[test]
-fn our_own_client_says_by_its_exit_code_what_went_wrong() {
+fn ae_command_exit_code_names_failure() {
     let gateway = Setup::new().start();
     let wrong_key = saegis_tests::Credential { key: "1a2b3c4d5e6f7a8c", ..LIGHT1 };
     let ran = Ae::new(&gateway, "Clight-AE1", wrong_key, "wrong-key").run(&["register"]).expect(3);

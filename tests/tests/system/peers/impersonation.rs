@@ -28,7 +28,7 @@ fn register(gateway: &Gateway, cse: &str, credential: Credential<'_>) -> saegis_
 }
 
 #[test]
-fn a_registrar_never_speaks_for_who_is_registered_here() {
+fn registrar_cannot_speak_for_our_registrees() {
     let pair = Pair::new(Saef::Psk);
     with_rows(&pair.home, &format!(",asn,{},{}\n", ASN.key, ASN.identity));
     let (_infrastructure, home) = pair.start();

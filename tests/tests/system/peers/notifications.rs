@@ -72,7 +72,7 @@ fn the_light_is_told_by_way_of_its_own_cse_with_keys() {
 }
 
 #[test]
-fn the_light_is_told_by_way_of_its_own_cse_with_certificates() {
+fn light_is_notified_through_its_cse_by_certificates() {
     the_light_is_told_by_way_of_its_own_cse(Saef::Certificates);
 }
 

@@ -75,7 +75,7 @@ fn it_waits_for_an_in_cse_that_is_not_there_yet() {
 /// The server's certificate must prove the CSE-ID that is configured, and not another's of the same
 /// authority.
 #[test]
-fn a_server_that_is_another_cse_is_not_registered_with() {
+fn peer_with_other_cse_id_is_not_registered_with() {
     let pair = Pair::new(Saef::Certificates);
     let example = pair.example.as_ref().unwrap();
     let other = saegis_test_ca::Request::new("other")

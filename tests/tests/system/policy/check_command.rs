@@ -235,7 +235,7 @@ fn a_wrong_table_is_told_with_its_places() {
 /// What anybody can guess, in tables and in the configuration, with its place; short and regular keys are only
 /// warned about.
 #[test]
-fn a_key_that_anybody_can_guess_is_told_with_its_place() {
+fn guessable_key_is_reported_with_line() {
     let setup = Setup::new()
         .file("psk-lookup-table.csv", "ae_id,kpsa,kpsa_id\nCa,1a,a@a.b\nCb,000000,b@a.b\n")
         .file("enrolled.csv", "ke_id,ke\na@a.b,1a2b\n")

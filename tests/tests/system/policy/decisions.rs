@@ -201,7 +201,7 @@ fn a_replay_is_of_the_time_of_the_decision() {
 }
 
 #[test]
-fn bad_lines_are_told_by_number_and_the_rest_is_replayed() {
+fn replay_reports_bad_lines_and_continues() {
     let gateway = recording().start();
     day(&gateway);
     let good = recorded(&gateway.path(RECORDING), 1, |_| true)[0].clone();
@@ -257,7 +257,7 @@ fn bad_lines_are_told_by_number_and_the_rest_is_replayed() {
 }
 
 #[test]
-fn a_recording_is_sampled_rotated_and_holds_nothing_up() {
+fn recording_is_sampled_and_rotated() {
     let gateway = recording()
         .with("decisions", "file-bytes = 65536")
         .with("decisions", "old-files = 2")

@@ -135,7 +135,7 @@ fn a_module_keeps_a_file_that_is_missed() {
 /// Each kind of file that has to do with certificates is gone, one by one, and a revocation list still
 /// comes into force, and so does a key that is taken out.
 #[test]
-fn certificates_are_revoked_while_other_files_are_missed() {
+fn certificates_are_revoked_despite_missing_files() {
     let pki = Pki::new();
     let authority = &pki.example.ae_authority;
     let setup = pki.setup();

@@ -54,7 +54,7 @@ fn policy_says(status: &Value, start: &str) -> bool {
 }
 
 #[test]
-fn the_operator_sees_that_what_is_on_disk_is_refused_and_when_it_is_good_again() {
+fn refused_policy_is_reported_until_recovery() {
     let gateway = Setup::new().with_metrics().start();
     assert_eq!(status(&gateway)["policy"], "in force");
     assert_eq!(gateway.monitor("/readyz").text, "ready\n");
@@ -114,7 +114,7 @@ fn a_reload_says_that_what_is_on_disk_is_good_again() {
 }
 
 #[test]
-fn a_gateway_can_be_unready_while_what_is_on_disk_is_refused() {
+fn gateway_is_unready_while_policy_is_refused() {
     let setup = Setup::new().with_metrics().with("policy", "unready-when-behind = true");
     let gateway = setup.start();
     assert_eq!(gateway.monitor("/readyz").status, 200);
@@ -206,7 +206,7 @@ fn with_a_hanging_file(setup: Setup, name: &str) -> Setup {
 }
 
 #[test]
-fn a_file_system_that_hangs_costs_a_reload_and_not_the_next() {
+fn hanging_file_system_costs_one_reload() {
     let setup = Setup::new().with_metrics().with("policy", "load-seconds = 4");
     let gateway = with_a_hanging_file(setup, "/z.csv").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -313,7 +313,7 @@ fn a_table_that_vanishes_is_no_decision() {
 }
 
 #[test]
-fn a_removal_that_is_accepted_ends_associations_and_says_how_many() {
+fn accepted_removal_reports_ended_associations() {
     let gateway = Setup::new().start();
     let mut lights = [LIGHT1, LIGHT2].map(|light| Tool::OpenSsl.connect(gateway.port(), light));
     gateway.refused_after("is gone", |g| fs::remove_file(g.path(TABLE)).unwrap());
@@ -411,7 +411,7 @@ fn a_configuration_that_changes_is_told() {
 
 /// A user has only so many inotify instances, and other programs may have them all.
 #[test]
-fn a_gateway_without_a_watch_starts_and_looks_by_itself() {
+fn gateway_without_inotify_polls() {
     let none = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
     let setup = Setup::new();
     let gateway =

@@ -159,7 +159,7 @@ fn a_broken_table_changes_nothing(tool: Tool) {
 }
 
 #[test]
-fn a_table_that_everybody_can_read_is_refused() {
+fn world_readable_table_is_refused() {
     // As git puts it there.
     let setup = Setup::new();
     permit(&setup.table(), 0o644);
@@ -191,7 +191,7 @@ fn permit(file: &Path, mode: u32) {
 }
 
 #[test]
-fn a_table_that_everybody_can_read_is_taken_where_that_is_allowed_and_told() {
+fn world_readable_table_is_accepted_if_allowed() {
     let setup = Setup::new().with("policy", "allow-readable-tables = true");
     let table = setup.table();
     let gateway = setup.start();
@@ -233,7 +233,7 @@ fn several_faults_are_told_at_once() {
 }
 
 #[test]
-fn a_table_that_is_removed_is_missed_at_the_next_handshake() {
+fn removed_table_is_reported_missing() {
     let gateway = Setup::new().start();
     let mut light1 = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
     gateway.in_force_after(|g| g.remove(TABLE));

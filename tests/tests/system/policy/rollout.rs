@@ -92,7 +92,7 @@ fn a_shadow_is_asked_and_changes_nothing() {
 
 /// It stands in the place of what it replaces; where the two say the same, they agree.
 #[test]
-fn a_shadow_takes_the_place_of_another_in_the_comparison() {
+fn shadow_is_compared_in_place_of_replaced() {
     let manifest = "mode = \"shadow\"\nreplaces = \"originator-check\"\ncapabilities = [\"log\"]\n";
     let gateway = Setup::new().module("faulty", manifest).start();
     next_version(&gateway, "psk-table-2", TWO);
@@ -153,7 +153,7 @@ fn a_shadow_that_is_not_good_keeps_nothing_up() {
 }
 
 #[test]
-fn a_module_that_decides_takes_a_place_only_if_it_fills_it() {
+fn replacement_must_export_all_hooks() {
     let gateway = Setup::new().start();
     let log = "capabilities = [\"policy-tables\"]\n";
     for (manifest, why) in [
@@ -224,7 +224,7 @@ fn ran_generation(gateway: &Gateway, mark: Mark) -> Value {
 
 /// A shadow that replaces nobody is added, and taken out again.
 #[test]
-fn a_module_that_replaces_nobody_is_promoted_and_rolled_back() {
+fn standalone_module_is_promoted_and_rolled_back() {
     let gateway = Setup::new().module("faulty", SHADOW).start();
     ask(&gateway, &["module", "promote", "faulty"]).expect(0);
     let mut light = connected(&gateway);
@@ -252,7 +252,7 @@ fn without_its_former_version_nothing_is_rolled_back() {
 
 /// Without a gateway it holds from the next start; where the folder can't be written, nothing is.
 #[test]
-fn it_works_without_a_gateway_and_fails_without_a_trace() {
+fn offline_promotion_fails_without_trace() {
     let mut gateway = Setup::new().start();
     next_version(&gateway, "psk-table-2", TWO);
     shadow(&gateway, "psk-table-2", |_| true);
@@ -305,7 +305,7 @@ fn a_promotion_that_is_killed_leaves_a_good_state() {
 
 /// A capability is inherited from who is there, and as long as who inherits takes its place.
 #[test]
-fn a_capability_that_is_inherited_no_more_is_taken_back() {
+fn inherited_capability_ends_with_replacement() {
     let grants = "\"*\" = []\npsk-table = [\"policy-tables\"]\npsk-gone = [\"policy-tables\"]";
     let gateway = Setup::new().with("modules.grants", grants).start();
     let table = "capabilities = [\"policy-tables\"]\n";

@@ -45,7 +45,7 @@ fn computed(gateway: &Gateway) -> Duration {
 }
 
 #[test]
-fn a_shadow_that_computes_without_end_takes_half_a_processor_and_drops_the_rest() {
+fn looping_shadow_is_limited_to_half_a_processor() {
     let gateway = start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);

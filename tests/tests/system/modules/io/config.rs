@@ -18,7 +18,7 @@ fn with_secret(mode: u32) -> Setup {
 }
 
 #[test]
-fn a_module_reads_its_values_and_secrets_and_nothing_else_does() {
+fn secrets_are_readable_by_their_module_only() {
     let gateway = with_secret(0o600).with("decisions", "record = \"decisions.jsonl\"").start();
     tells(&gateway, "config|color", "Ok(Some(\"green\"))");
     tells(&gateway, "config|other", "Ok(None)");
@@ -52,7 +52,7 @@ fn a_secret_that_changes_is_a_change_of_policy() {
 }
 
 #[test]
-fn a_secret_that_everybody_can_read_keeps_the_gateway_from_starting() {
+fn world_readable_secret_prevents_start() {
     let refused = with_secret(0o644).run_to_its_end().expect(2);
     let why = "token: is a secret that every user of the machine may read; chmod 600";
     assert!(refused.err.contains(why), "{refused:?}");

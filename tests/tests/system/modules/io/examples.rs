@@ -47,7 +47,7 @@ fn lamps(port: u16) -> Setup {
 }
 
 #[test]
-fn a_key_comes_from_a_key_server_and_is_kept_for_a_while() {
+fn key_of_key_server_is_cached() {
     let known = format!("{{ \"ae-id\": \"Clamp-7\", \"key\": \"{}\" }}", LAMP.key);
     let server = Upstream::start(answer(200, &known));
     let gateway = lamps(server.port()).start();
@@ -78,7 +78,7 @@ fn a_key_comes_from_a_key_server_and_is_kept_for_a_while() {
 }
 
 #[test]
-fn a_log_of_everything_has_neither_the_token_nor_the_key() {
+fn trace_log_contains_no_token_or_key() {
     let known = format!("{{ \"ae-id\": \"Clamp-7\", \"key\": \"{}\" }}", LAMP.key);
     let server = Upstream::start(answer(200, &known));
     // Everything but what the compiler has to say, which is too much for anybody.
@@ -99,7 +99,7 @@ fn a_log_of_everything_has_neither_the_token_nor_the_key() {
 }
 
 #[test]
-fn a_key_server_that_is_down_lets_nobody_in_and_the_others_come_in() {
+fn key_server_outage_affects_only_its_clients() {
     let gateway = lamps(Upstream::nobody()).start();
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LAMP).alert, Some(20));
@@ -129,7 +129,7 @@ fn ask(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Light {
 }
 
 #[test]
-fn a_credential_has_so_many_requests_in_a_window_whatever_it_does() {
+fn quota_limits_requests_per_window() {
     let gateway = counting("quota-bytes = 65536").start();
     // Two associations and a restart make no difference.
     let _first = ask(&gateway, LIGHT1, "Clight-AE1");

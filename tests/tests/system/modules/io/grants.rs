@@ -62,7 +62,7 @@ fn mistakes_in_limits_are_told_with_their_place() {
 }
 
 #[test]
-fn what_is_not_granted_or_not_asked_for_keeps_the_module_out() {
+fn io_module_without_grant_or_request_is_refused() {
     let gateway = Setup::new().start();
     let why = "asks for the capability outgoing-http, which the gateway does not grant";
     gateway.refused_after(why, |g| g.install("io-probe", MANIFEST));
@@ -91,7 +91,7 @@ fn a_module_tells_which_capabilities_its_imports_need() {
 }
 
 #[test]
-fn a_module_with_io_is_no_shadow_and_is_not_asked_by_replays() {
+fn io_module_cannot_be_shadow_or_replayed() {
     let server = Upstream::start(answer(200, ""));
     let gateway =
         setup(&[host(server.port())], "").with("decisions", "record = \"decisions.jsonl\"").start();

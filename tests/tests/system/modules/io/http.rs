@@ -15,7 +15,7 @@ pub fn answer(status: u16, content: &str) -> Reply {
 }
 
 #[test]
-fn a_request_goes_to_a_host_that_is_named_and_to_no_other() {
+fn outgoing_request_to_unlisted_host_is_refused() {
     let (named, other) = (Upstream::start(answer(200, "hello")), Upstream::start(answer(200, "")));
     let gateway = setup(&[host(named.port())], "").start();
     let (good, bad) = (named.port(), other.port());
@@ -51,7 +51,7 @@ fn a_request_goes_to_a_host_that_is_named_and_to_no_other() {
 }
 
 #[test]
-fn the_case_of_a_name_does_not_count_and_its_host_field_is_no_choice_of_the_module() {
+fn outgoing_host_field_is_set_by_gateway() {
     let server = Upstream::start(answer(200, ""));
     let gateway = setup(&[format!("http://LocalHost:{}", server.port())], "").start();
     let url = format!("http://LOCALHOST:{}/", server.port());
@@ -66,7 +66,7 @@ fn the_case_of_a_name_does_not_count_and_its_host_field_is_no_choice_of_the_modu
 }
 
 #[test]
-fn a_redirect_leads_nowhere_by_itself_and_each_request_is_checked() {
+fn redirect_is_not_followed_without_check() {
     let elsewhere = Upstream::start(answer(200, "not for the probe"));
     let to = |location: &str| {
         let head = format!("HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
@@ -117,7 +117,7 @@ fn requests_and_answers_are_bounded_in_size() {
 }
 
 #[test]
-fn a_server_that_is_slow_or_down_costs_its_time_and_nothing_else() {
+fn slow_server_delays_only_its_module() {
     let server = Upstream::start(Reply::Held);
     let down = Upstream::nobody();
     let hosts = [host(server.port()), host(down)];
@@ -156,7 +156,7 @@ fn only_so_many_requests_are_under_way() {
 }
 
 #[test]
-fn a_call_ends_at_its_deadline_however_it_passes_its_time() {
+fn io_call_ends_at_deadline() {
     let slow = Slow::start(Duration::from_millis(60));
     let server = Upstream::start(Reply::Held);
     let hosts = [host(server.port()), host(slow.port())];

@@ -33,7 +33,7 @@ fn an_instance_lives_for_so_many_calls() {
 }
 
 #[test]
-fn an_instance_ends_with_what_goes_wrong_in_it_and_with_its_generation() {
+fn instance_ends_with_fault_or_generation() {
     let gateway = setup(1000).module("faulty", &manifest(1000)).start();
     for fault in ["fault-trap", "fault-loop", "fault-memory", "fault-recurse"] {
         remembers(&gateway, 0);
@@ -74,7 +74,7 @@ fn reuse_is_the_operators_to_allow() {
 }
 
 #[test]
-fn a_module_that_does_not_ask_for_it_remembers_nothing() {
+fn module_without_reuse_keeps_no_state() {
     let gateway = setup(5).module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
     for _ in 0..3 {
         remembers(&gateway, 0);

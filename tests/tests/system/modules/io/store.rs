@@ -49,7 +49,7 @@ fn the_quota_is_the_stores_bound() {
 }
 
 #[test]
-fn a_module_has_one_store_and_its_questions_are_bounded() {
+fn store_is_private_and_operations_are_bounded() {
     let gateway = setup(&["http://127.0.0.1:1".into()], "").start();
     tells(&gateway, "other-stores", "[false, false, false]");
     tells(&gateway, "handles", "15 more handles");
@@ -58,7 +58,7 @@ fn a_module_has_one_store_and_its_questions_are_bounded() {
 }
 
 #[test]
-fn a_store_that_is_damaged_or_in_the_way_fails_and_says_so() {
+fn damaged_store_fails_with_reason() {
     let setup = setup(&["http://127.0.0.1:1".into()], "");
     fs::create_dir_all(setup.path("state/key-value")).unwrap();
     fs::write(setup.path(FILE), "no store").unwrap();

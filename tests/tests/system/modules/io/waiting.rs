@@ -13,7 +13,7 @@ use super::servers::Slow;
 const MANY: usize = 200;
 
 #[test]
-fn ordinary_decisions_go_through_while_many_calls_wait() {
+fn decisions_proceed_while_io_calls_wait() {
     let server = Upstream::start(Reply::Held);
     // Far fewer slots than calls that wait, and ordinary decisions have all of these.
     let gateway = setup(&[host(server.port())], "milliseconds = 9000")

@@ -25,10 +25,6 @@ struct Allowed {
 
 const ALLOWED: &[Allowed] = &[
     Allowed {
-        folder: "host/certificate/src",
-        reason: "each reader of a certificate's part has its own errors",
-    },
-    Allowed {
         folder: "host/gateway/src/peer_cse",
         reason: "the registration is a part of the peer",
     },

@@ -102,13 +102,7 @@ impl ServiceSubscriptionSource {
                     return Ok(Rules::Given(kept));
                 }
                 let begun = Instant::now();
-                let (registrar, own) = (registrar.clone(), self.own.clone());
-                let look = move || registrar.service_subscription(&own, SystemTime::now());
-                let found = tokio::task::spawn_blocking(look).await;
-                // The registrar has logged what went wrong with its store.
-                let subscription = subscription(
-                    found.map_err(|_| RulesUnavailable)?.map_err(|_| RulesUnavailable)?,
-                );
+                let subscription = look_up(registrar, &self.own).await?;
                 keep(kept, begun, subscription.clone());
                 Ok(Rules::Given(subscription))
             }
@@ -131,12 +125,7 @@ impl ServiceSubscriptionSource {
         match &self.from {
             RuleOrigin::PolicyFile => Ok(Rules::Given(generation.rules_of(cse))),
             RuleOrigin::Registrar { registrar, .. } => {
-                let (registrar, cse) = (registrar.clone(), cse.clone());
-                let look = move || registrar.service_subscription(&cse, SystemTime::now());
-                let found = tokio::task::spawn_blocking(look).await;
-                Ok(Rules::Given(subscription(
-                    found.map_err(|_| RulesUnavailable)?.map_err(|_| RulesUnavailable)?,
-                )))
+                Ok(Rules::Given(look_up(registrar, cse).await?))
             }
             // Who asks another IN-CSE for its own rules is none.
             RuleOrigin::Remote { .. } => Ok(Rules::Given(None)),
@@ -183,6 +172,19 @@ impl ServiceSubscriptionSource {
             let every = if failing { (*refresh).min(RETRY_INTERVAL) } else { *refresh };
             tokio::time::sleep(every.saturating_sub(begun.elapsed())).await;
         }
+    }
+}
+
+/// Looks up the service subscription of a CSE in the embedded CSE, which logs a failure of its store.
+async fn look_up(
+    registrar: &Arc<EmbeddedCse>,
+    cse: &CseId,
+) -> Result<Option<Arc<Subscription>>, RulesUnavailable> {
+    let (registrar, cse) = (registrar.clone(), cse.clone());
+    let look = move || registrar.service_subscription(&cse, SystemTime::now());
+    match tokio::task::spawn_blocking(look).await {
+        Ok(Ok(found)) => Ok(subscription(found)),
+        Ok(Err(_)) | Err(_) => Err(RulesUnavailable),
     }
 }
 

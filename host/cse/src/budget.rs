@@ -11,10 +11,10 @@ use std::time::Instant;
 use saegis_onem2m::rsc::Rsc;
 
 /// Bytes of a stored resource that count as one step.
-const BLOCK: usize = 4096;
+const BYTES_PER_STEP: usize = 4096;
 
 /// Steps of a first try: most requests need fewer.
-const FIRST_TRY: u64 = 128;
+const FIRST_TRY_STEPS: u64 = 128;
 
 /// The authority that requests are carried out by, such as that of a security association.
 ///
@@ -143,7 +143,7 @@ impl RequestBudget {
     #[must_use]
     pub fn first_try(&self) -> Self {
         let foreign = Arc::new(AtomicU64::new(self.foreign_left()));
-        Self { foreign, is_first_try: true, ..self.with_steps(FIRST_TRY) }
+        Self { foreign, is_first_try: true, ..self.with_steps(FIRST_TRY_STEPS) }
     }
 
     /// Whether no step is left.
@@ -226,7 +226,7 @@ impl RequestBudget {
     /// Takes one step, and more for a resource with so many bytes.
     pub(crate) fn step(&self, bytes: usize) -> Result<(), Stop> {
         self.check()?;
-        let cost = u64::try_from(1 + bytes / BLOCK).unwrap_or(u64::MAX);
+        let cost = u64::try_from(1 + bytes / BYTES_PER_STEP).unwrap_or(u64::MAX);
         let take = |left: u64| left.checked_sub(cost);
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => Ok(()),
@@ -272,9 +272,9 @@ mod tests {
     fn steps_are_counted_for_all_clones() {
         let budget = budget(4);
         budget.step(0).unwrap();
-        budget.clone().step(BLOCK).unwrap();
+        budget.clone().step(BYTES_PER_STEP).unwrap();
         assert_eq!(budget.left(), 1);
-        assert_eq!(budget.step(BLOCK), Err(Stop::Steps));
+        assert_eq!(budget.step(BYTES_PER_STEP), Err(Stop::Steps));
         assert_eq!(budget.step(0), Err(Stop::Steps), "what is refused ends the work");
     }
 
@@ -313,7 +313,7 @@ mod tests {
     fn a_first_try_is_short_whatever_it_looks_at() {
         let whole = budget(1000);
         let first = whole.first_try();
-        for _ in 0..FIRST_TRY {
+        for _ in 0..FIRST_TRY_STEPS {
             assert!(!first.is_used_up());
             first.step(0).unwrap();
             first.charge_foreign(1, 1);

@@ -30,10 +30,10 @@ use crate::store::{Store, StoreError, Writer};
 /// The version of the layout of the store, and the one that is brought to it when it is opened: there
 /// the names in resources were not resolved.
 const SCHEMA: &str = "2";
-const UNRESOLVED: &str = "1";
+const UNRESOLVED_SCHEMA: &str = "1";
 
 /// The fact that what is stored is counted for its owners.
-const COUNTED: &str = "usage";
+const USAGE_COUNTED: &str = "usage";
 
 /// The embedded CSE.
 pub struct EmbeddedCse {
@@ -241,7 +241,7 @@ impl EmbeddedCse {
             let budget = RequestBudget::unlimited();
             Ok(expired + self.remove_detached(&budget, SWEEP_BATCH.saturating_sub(expired))?)
         });
-        swept.inspect_err(|error| self.state.note(error))
+        swept.inspect_err(|error| self.state.suspect_store(error))
     }
 
     /// Whether the store has failed and has not been written since, which the next change tries.
@@ -287,7 +287,7 @@ fn prepare(
 ) -> Result<bool, OpenError> {
     let own = settings.cse_id.to_string();
     let schema = writer.about("schema")?;
-    let is_old = schema.as_deref() == Some(UNRESOLVED);
+    let is_old = schema.as_deref() == Some(UNRESOLVED_SCHEMA);
     match schema {
         None if in_use => return Err(OpenError::Foreign),
         None => {
@@ -302,9 +302,9 @@ fn prepare(
             }
         }
     }
-    if writer.about(COUNTED)?.is_none() {
+    if writer.about(USAGE_COUNTED)?.is_none() {
         writer.count_all()?;
-        writer.note(COUNTED, SCHEMA)?;
+        writer.note(USAGE_COUNTED, SCHEMA)?;
     }
     writer.index_ages()?;
     let ri = settings.cse_id.bare();

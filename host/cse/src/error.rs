@@ -100,7 +100,7 @@ pub(crate) enum Refusal {
     NoTarget(&'static str),
     /// An AE that can't be reached.
     #[error("the AE can't be reached: {0}")]
-    NoWay(&'static str),
+    AeUnreachable(&'static str),
     /// A result that cannot be sent to one of its targets.
     #[error("a target of the result can't be reached: {0}")]
     NoResultTarget(&'static str),
@@ -162,7 +162,9 @@ impl Refusal {
             Self::MemberType => Rsc::GroupMemberTypeInconsistent,
             Self::MemberHidden => Rsc::ReceiverHasNoPrivileges,
             Self::NoMembers => Rsc::NoMembers,
-            Self::OtherCse | Self::NoWay(_) | Self::NoResultTarget(_) => Rsc::TargetNotReachable,
+            Self::OtherCse | Self::AeUnreachable(_) | Self::NoResultTarget(_) => {
+                Rsc::TargetNotReachable
+            }
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
             Self::Unverified | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
             Self::Store(StoreError::Stopped(stop)) => stop.rsc(),
@@ -180,11 +182,11 @@ fn of_store(error: &StoreError) -> String {
 
 /// What the originator wrote, cut to a length that is fit for an answer.
 pub(crate) fn quoted(text: &str) -> String {
-    const MOST: usize = 64;
-    if text.chars().count() <= MOST {
+    const MAX_QUOTED: usize = 64;
+    if text.chars().count() <= MAX_QUOTED {
         return text.into();
     }
-    text.chars().take(MOST).chain(['…']).collect()
+    text.chars().take(MAX_QUOTED).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub use notification::message::{Destination, NamedBy, Notification};
 pub use notification::verification::{Checked, Verification, Verified};
 pub use operation::delete::SWEEP_BATCH;
 pub use operation::fan_out::Continuation;
-pub use registrees::LearntAe;
+pub use registrees::LearnedAe;
 pub use resource::ae_announcement::Announcement;
 pub use resource::service_subscription::{AppRule, ServiceSubscription};
 pub use settings::{Limits, Settings, SettingsError};

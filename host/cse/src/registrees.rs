@@ -13,7 +13,7 @@ use crate::error::Refusal;
 use crate::operation::delete;
 use crate::record::names::Registrant;
 use crate::record::{Record, alive, seconds};
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::ae_announcement::{self, Announcement};
 use crate::resource::remote_cse;
 use crate::resource::service_subscription::{self, ServiceSubscription};
@@ -21,7 +21,7 @@ use crate::store::{Read, StoreError};
 
 /// An AE that got its AE-ID by registering.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LearntAe {
+pub struct LearnedAe {
     /// Its AE-ID-Stem, which is its resource-ID.
     pub stem: String,
     /// The Credential-ID that it registered with.
@@ -35,7 +35,7 @@ impl EmbeddedCse {
     /// # Errors
     /// When the store fails.
     pub fn registree_cses(&self, now: SystemTime) -> Result<Vec<CseId>, StoreError> {
-        self.look(|read| remote_cse::all(read, self.settings(), seconds(now)))
+        self.read(|read| remote_cse::all(read, self.settings(), seconds(now)))
     }
 
     /// Whether that CSE is registered. Blocks on the disk.
@@ -44,7 +44,7 @@ impl EmbeddedCse {
     /// When the store fails.
     pub fn is_registree_cse(&self, cse: &CseId, now: SystemTime) -> Result<bool, StoreError> {
         let id = cse.to_string();
-        let found = self.look(|read| remote_cse::of(read, self.settings(), &id, seconds(now)))?;
+        let found = self.read(|read| remote_cse::of(read, self.settings(), &id, seconds(now)))?;
         Ok(found.is_some())
     }
 
@@ -58,7 +58,7 @@ impl EmbeddedCse {
         cse: &CseId,
         now: SystemTime,
     ) -> Result<ServiceSubscription, StoreError> {
-        self.look(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
+        self.read(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
     }
 
     /// The CSE that an AE with an S-type AE-ID is registered at, as that CSE announced it to us: where
@@ -72,7 +72,7 @@ impl EmbeddedCse {
         stem: &AeIdStem,
         now: SystemTime,
     ) -> Result<Option<CseId>, StoreError> {
-        self.look(|read| {
+        self.read(|read| {
             let announced = ae_announcement::of(read, stem.as_str(), seconds(now))?;
             announced.map(|record| ae_announcement::announced_by(&record)).transpose()
         })
@@ -85,7 +85,7 @@ impl EmbeddedCse {
     /// # Errors
     /// When the store fails.
     pub fn locate(&self, to: &Target, now: SystemTime) -> Result<Option<Target>, StoreError> {
-        self.look(|read| ae_announcement::locate(read, to, seconds(now)))
+        self.read(|read| ae_announcement::locate(read, to, seconds(now)))
     }
 
     /// What an update of an `<AEAnnc>` asks for that names the AE's credential: the AE as it would be
@@ -100,7 +100,7 @@ impl EmbeddedCse {
         now: SystemTime,
     ) -> Result<Option<Announcement>, StoreError> {
         let now = seconds(now);
-        self.look(|read| Announcement::of_update(read, self.settings(), request, now))
+        self.read(|read| Announcement::of_update(read, self.settings(), request, now))
     }
 
     /// The AE-ID-Stem of the AE that is the resource at an address, if an AE is. Blocks on the disk.
@@ -108,8 +108,8 @@ impl EmbeddedCse {
     /// # Errors
     /// When the store fails.
     pub fn ae_at(&self, to: &Target, now: SystemTime) -> Result<Option<String>, StoreError> {
-        self.look(|read| match address::resolve(read, self.settings(), to, seconds(now)) {
-            Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => {
+        self.read(|read| match address::resolve(read, self.settings(), to, seconds(now)) {
+            Ok(Resolved::Resource(found)) if found.record.ty == ResourceType::Ae => {
                 Ok(Some(found.record.ri))
             }
             Err(Refusal::Store(error)) => Err(error),
@@ -123,7 +123,7 @@ impl EmbeddedCse {
     /// When the store fails.
     pub fn is_ae(&self, stem: &AeIdStem, now: SystemTime) -> Result<bool, StoreError> {
         let is_ae = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, seconds(now));
-        self.look(|read| Ok(read.get(stem.as_str())?.is_some_and(is_ae)))
+        self.read(|read| Ok(read.get(stem.as_str())?.is_some_and(is_ae)))
     }
 
     /// The AEs that got their AE-ID by registering, each with the Credential-ID that registered it, but for
@@ -131,13 +131,13 @@ impl EmbeddedCse {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn learnt_aes(
+    pub fn learned_aes(
         &self,
         known: &dyn Fn(&str) -> bool,
         now: SystemTime,
-    ) -> Result<Vec<LearntAe>, StoreError> {
+    ) -> Result<Vec<LearnedAe>, StoreError> {
         let base = self.settings().cse_id.bare();
-        self.look(|read| {
+        self.read(|read| {
             let mut all = Vec::new();
             let mut after = None;
             while let Some(child) = read.next_of_type(base, ResourceType::Ae, after)? {
@@ -150,7 +150,7 @@ impl EmbeddedCse {
                 if let Some(registrant) = registrant
                     && alive(record.expires, seconds(now))
                 {
-                    all.push(LearntAe { stem: record.ri, credential_id: registrant.id });
+                    all.push(LearnedAe { stem: record.ri, credential_id: registrant.id });
                 }
             }
             Ok(all)
@@ -169,7 +169,7 @@ impl EmbeddedCse {
                 && its.is_some_and(|registrant| registrant.learnt && !registrant.freed)
         };
         // Most of them have none.
-        if !self.look(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {
+        if !self.read(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {
             return Ok(());
         }
         let forgotten = self.store().write(&RequestBudget::unlimited(), |writer| {
@@ -179,7 +179,7 @@ impl EmbeddedCse {
             }
             Ok(())
         });
-        forgotten.inspect_err(|error| self.state().note(error))
+        forgotten.inspect_err(|error| self.state().suspect_store(error))
     }
 
     /// Removes the AE with that AE-ID-Stem and all that is below it, or where a Credential-ID is given, only
@@ -205,10 +205,10 @@ impl EmbeddedCse {
             delete::expired(writer, &ae)?;
             Ok(true)
         });
-        removed.inspect_err(|error| self.state().note(error))
+        removed.inspect_err(|error| self.state().suspect_store(error))
     }
 
-    fn look<T>(
+    fn read<T>(
         &self,
         work: impl FnOnce(&dyn Read) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -216,6 +216,6 @@ impl EmbeddedCse {
             .store()
             .snapshot(&RequestBudget::unlimited())
             .and_then(|snapshot| work(snapshot.read()));
-        looked.inspect_err(|error| self.state().note(error))
+        looked.inspect_err(|error| self.state().suspect_store(error))
     }
 }

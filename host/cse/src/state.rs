@@ -21,7 +21,7 @@ pub(crate) struct State {
 
 impl State {
     /// Opens the store anew before it is used again, where the error leaves that open.
-    pub(crate) fn note(&self, error: &StoreError) {
+    pub(crate) fn suspect_store(&self, error: &StoreError) {
         match error {
             // Opening it anew would show the same.
             StoreError::Corrupt(_) | StoreError::Stopped(_) => {}
@@ -43,7 +43,7 @@ impl State {
             let (operation, to) = (request.operation.name(), &request.to);
             tracing::error!(event = "cse.store-failed", operation, %to,
                 "the CSE's store failed: {error}");
-            self.note(error);
+            self.suspect_store(error);
         }
         // A version that we don't speak is answered in the latest that we do.
         let release = match refusal {

@@ -43,7 +43,7 @@ use crate::budget::RequestBudget;
 use crate::record::Seconds;
 
 /// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
-const CACHE: usize = 32 << 20;
+const MAX_CACHE_BYTES: usize = 32 << 20;
 
 /// The tables of a snapshot, and those of a transaction.
 type Seen = Tables<
@@ -79,8 +79,10 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the file, or makes it. Also tells whether it holds tables of its own already.
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
-        let store =
-            Self { file: saegis_store::Store::open(path, CACHE)?, writers: TicketLock::default() };
+        let store = Self {
+            file: saegis_store::Store::open(path, MAX_CACHE_BYTES)?,
+            writers: TicketLock::default(),
+        };
         let access = store.access()?;
         let in_use = access.begin_read()?.list_tables()?.next().is_some();
         awaits::convert(&access)?;

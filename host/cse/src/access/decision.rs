@@ -145,7 +145,7 @@ impl<'a> Originator<'a> {
         if matches!(who.kind, Kind::Ae | Kind::Administrator)
             && let Some(ae) =
                 request.from.as_deref().map(|stem| read.get(stem)).transpose()?.flatten()
-            && registrant::is_of_another(&ae, request)
+            && registrant::belongs_to_another(&ae, request)
         {
             (who.kind, who.identity) = (Kind::Stranger, Identity::default());
             who.is_authenticated = false;
@@ -172,7 +172,7 @@ impl<'a> Originator<'a> {
     ///
     /// # Errors
     /// When the store fails.
-    pub(crate) fn is_the(&self, named: &Named) -> Result<bool, StoreError> {
+    pub(crate) fn is_the(&self, named: &NamedOriginator) -> Result<bool, StoreError> {
         if !self.is(Some(&named.id)) {
             return Ok(false);
         }
@@ -285,20 +285,20 @@ pub(crate) enum Rule {
     /// No policy applies.
     Default {
         /// The custodian, if one is named for it or above it.
-        custodian: Option<Named>,
+        custodian: Option<NamedOriginator>,
         /// The creator, if it is noted.
-        creator: Option<Named>,
+        creator: Option<NamedOriginator>,
     },
 }
 
 /// An originator that an attribute of a resource names, and who it was when that was stored.
 #[derive(Clone)]
-pub(crate) struct Named {
+pub(crate) struct NamedOriginator {
     id: Rc<str>,
     registrants: Option<Registrants>,
 }
 
-impl Named {
+impl NamedOriginator {
     /// The originator with that identifier in what `attribute` of a record says.
     pub(crate) fn of(record: &Record, attribute: &str, id: &str) -> Self {
         Self { id: id.into(), registrants: record.names.registrants(attribute).cloned() }
@@ -315,7 +315,7 @@ impl Default for Rule {
 fn inherit(on: &Record, above: Rule) -> Rule {
     let named = |attribute: &str| {
         let id = on.attributes.get(attribute).and_then(Value::as_str)?;
-        Some(Named::of(on, attribute, id))
+        Some(NamedOriginator::of(on, attribute, id))
     };
     match above {
         // An instance is its container's in every way: who created it does not matter.
@@ -331,7 +331,7 @@ fn inherit(on: &Record, above: Rule) -> Rule {
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) fn note_above(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
+pub(crate) fn mark_ancestors(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
     let creator = record.attributes.get(CREATOR).and_then(Value::as_str);
     let differs = record.ty == ResourceType::AccessControlPolicy
         || [POLICIES, CUSTODIAN].iter().any(|name| record.attributes.contains_key(*name))
@@ -376,7 +376,7 @@ pub(crate) fn allows(
     match rule {
         Rule::Own(ri) => own(ri, access),
         // Who may change a policy may change where it applies.
-        Rule::Policies(policies) if access == Access::Govern => {
+        Rule::Policies(policies) if access == Access::UpdatePrivileges => {
             for (ri, _) in policies.iter() {
                 if own(ri, Access::Update)? {
                     return Ok(true);
@@ -407,7 +407,7 @@ pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<b
 }
 
 /// [`may`], as a refusal.
-pub(crate) fn demand(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
+pub(crate) fn require(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
     if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access.name())) }
 }
 
@@ -415,7 +415,9 @@ pub(crate) fn demand(who: &Originator<'_>, access: Access, on: &Record) -> Resul
 fn is_change(access: Access, on: ResourceType) -> bool {
     match access {
         Access::Create(child) => service_subscription::is_part(child),
-        Access::Update | Access::Delete | Access::Govern => service_subscription::is_part(on),
+        Access::Update | Access::Delete | Access::UpdatePrivileges => {
+            service_subscription::is_part(on)
+        }
         Access::Retrieve | Access::Discover | Access::Notify => false,
     }
 }

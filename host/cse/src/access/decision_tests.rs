@@ -1,11 +1,11 @@
 use super::*;
 use crate::access::grants::Access;
 use crate::testing::Bench;
-use Access::{Delete, Discover, Govern, Notify, Retrieve, Update};
+use Access::{Delete, Discover, Notify, Retrieve, Update, UpdatePrivileges};
 use ResourceType::Container;
 
 const ALL: [Access; 7] =
-    [Access::Create(Container), Retrieve, Update, Delete, Discover, Notify, Govern];
+    [Access::Create(Container), Retrieve, Update, Delete, Discover, Notify, UpdatePrivileges];
 
 fn who<'a>(bench: &'a Bench, read: &'a dyn Read, from: &str) -> Originator<'a> {
     Originator::identify(read, bench.settings(), Some(from), bench.now()).unwrap()

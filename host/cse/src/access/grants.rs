@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::access::originator::Identity;
 use crate::resource::access_contexts::{AccessContext, RequestContext};
-use crate::resource::access_rules::{Detail, Rule, Set};
+use crate::resource::access_rules::{ObjectDetails, Rule, RuleSet};
 
 /// What an originator wants to do with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Access {
     /// Find it.
     Discover,
     /// Say who may do what with it.
-    Govern,
+    UpdatePrivileges,
 }
 
 impl Access {
@@ -37,7 +37,7 @@ impl Access {
             Self::Delete => "delete",
             Self::Notify => "notify",
             Self::Discover => "discover",
-            Self::Govern => "change privileges",
+            Self::UpdatePrivileges => "change privileges",
         }
     }
 }
@@ -48,7 +48,7 @@ fn bit(access: Access) -> u8 {
         Access::Create(_) => 1,
         Access::Retrieve => 2,
         // To say who may do what is to update that.
-        Access::Update | Access::Govern => 4,
+        Access::Update | Access::UpdatePrivileges => 4,
         Access::Delete => 8,
         Access::Notify => 16,
         Access::Discover => 32,
@@ -62,7 +62,7 @@ pub(crate) struct Grants(Vec<Grant>);
 #[derive(Debug)]
 struct Grant {
     operations: u8,
-    details: Vec<Detail>,
+    details: Vec<ObjectDetails>,
 }
 
 impl Grants {
@@ -74,7 +74,7 @@ impl Grants {
         request: &RequestContext,
         set: Option<&Value>,
     ) -> Self {
-        let set = set.and_then(Set::read).unwrap_or_default();
+        let set = set.and_then(RuleSet::read).unwrap_or_default();
         let holds = |rule: &Rule| {
             let fits = |contexts: &Vec<AccessContext>| contexts.iter().any(|c| c.holds(request));
             rule.aca.is_none()
@@ -89,7 +89,7 @@ impl Grants {
     /// Whether one of them allows it on a resource of that type.
     pub(crate) fn allow(&self, access: Access, on: ResourceType) -> bool {
         self.0.iter().any(|grant| {
-            let named = |detail: &Detail| fits(detail, access, on);
+            let named = |detail: &ObjectDetails| fits(detail, access, on);
             grant.operations & bit(access) != 0
                 && (grant.details.is_empty() || grant.details.iter().any(named))
         })
@@ -97,14 +97,14 @@ impl Grants {
 }
 
 /// Whether a detail of a rule is about that. The types of children count for a create alone.
-fn fits(detail: &Detail, access: Access, on: ResourceType) -> bool {
+fn fits(detail: &ObjectDetails, access: Access, on: ResourceType) -> bool {
     let on_this = detail.spty.is_none() && detail.ty.is_none_or(|ty| ty == on.number());
     on_this
         && match access {
             Access::Create(child) => detail.chty.contains(&child.number()),
             Access::Retrieve
             | Access::Update
-            | Access::Govern
+            | Access::UpdatePrivileges
             | Access::Delete
             | Access::Notify
             | Access::Discover => true,
@@ -140,7 +140,7 @@ mod tests {
         Access::Delete,
         Access::Notify,
         Access::Discover,
-        Access::Govern,
+        Access::UpdatePrivileges,
     ];
 
     #[test]

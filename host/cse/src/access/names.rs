@@ -22,10 +22,10 @@ use serde_json::Value;
 
 use crate::error::Refusal;
 use crate::identifiers;
-use crate::record::names::{Reference, Registrant, Registrants, noted};
+use crate::record::names::{Reference, Registrant, Registrants, encode_wait};
 use crate::record::{Record, Seconds};
 use crate::resource::access_rules::{self, PRIVILEGES, SELF_PRIVILEGES};
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::ae_announcement;
 use crate::resource::links;
 use crate::resource::notification_target::NotificationTarget;
@@ -113,7 +113,7 @@ fn identifiers(
         let old = known(writer.read(), before, &stem)?;
         let registrant = match stays(attribute, &text, old, new)? {
             Some(registrant) => registrant,
-            None => noted(writer.open_wait(&stem)?),
+            None => encode_wait(writer.open_wait(&stem)?),
         };
         all.insert(stem, registrant);
     }
@@ -165,8 +165,8 @@ fn reference(
         MEMBERS => {
             let Ok(target) = Target::from_address(text) else { return Ok(None) };
             match address::resolve(read, settings, &target, now) {
-                Ok(Place::Resource(found)) => Ok(Some(Reference::of(&found.record))),
-                Ok(Place::Instance { container, edge }) => {
+                Ok(Resolved::Resource(found)) => Ok(Some(Reference::of(&found.record))),
+                Ok(Resolved::Instance { container, edge }) => {
                     let below = match edge {
                         Edge::Latest => "la",
                         Edge::Oldest => "ol",
@@ -206,7 +206,7 @@ fn stem(settings: &Settings, text: &str) -> Option<String> {
 }
 
 /// Notes who an originator is whose identifier is entered in a record.
-pub(crate) fn note(
+pub(crate) fn note_registrant(
     read: &dyn Read,
     settings: &Settings,
     record: &mut Record,
@@ -224,7 +224,11 @@ pub(crate) fn note(
 }
 
 /// An AE-ID-Stem is registered, and is its registrant's wherever it was awaited.
-pub(crate) fn settle(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<(), StoreError> {
+pub(crate) fn end_waits(
+    writer: &mut Writer<'_>,
+    stem: &str,
+    now: Seconds,
+) -> Result<(), StoreError> {
     let Some(registrant) = registrant::registrant(writer.read(), stem, now)? else { return Ok(()) };
     writer.settle(stem, &registrant)
 }
@@ -260,7 +264,14 @@ pub(crate) fn resolve_all(
             let creator = text(CREATOR).map(ToOwned::to_owned);
             let named_by = record.named_by.clone();
             for (attribute, who) in [(CREATOR, creator), (NAMED_BY, named_by)] {
-                note(writer.read(), settings, &mut record, attribute, who.as_deref(), now)?;
+                note_registrant(
+                    writer.read(),
+                    settings,
+                    &mut record,
+                    attribute,
+                    who.as_deref(),
+                    now,
+                )?;
             }
             if !record.names.is_empty() {
                 writer.put(&record)?;

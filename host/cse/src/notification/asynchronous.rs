@@ -12,14 +12,14 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use serde_json::json;
 
-use crate::access::decision::{Originator, demand};
+use crate::access::decision::{Originator, require};
 use crate::access::grants::Access;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
 use crate::notification::long_poll;
 use crate::notification::message::{Destination, Notification};
 use crate::notification::outbox::Outbox;
-use crate::notification::point_of_access::{Reach, reach_ae, reach_others};
+use crate::notification::point_of_access::{Route, route_to_ae, route_to_others};
 use crate::record::Seconds;
 use crate::request::checks::{check_expiration, check_release};
 use crate::request::parameters::{OptionError, Options};
@@ -52,7 +52,7 @@ pub struct Accepted {
 /// The targets of the result of a request.
 #[derive(Debug)]
 pub struct Recipients {
-    targets: Vec<Reach>,
+    targets: Vec<Route>,
     originator: String,
     /// The address that the request was for.
     about: String,
@@ -63,8 +63,8 @@ impl Accepted {
     /// there, before it acknowledges the request.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         self.recipients.targets.iter().filter_map(|target| match target {
-            Reach::Sent(there, _) => Some(there),
-            Reach::Channel { .. } | Reach::Nowhere(_) => None,
+            Route::Send(there, _) => Some(there),
+            Route::PollingChannel { .. } | Route::Unreachable(_) => None,
         })
     }
 
@@ -121,16 +121,16 @@ fn result_targets(
     read: &dyn Read,
     request: &RequestPrimitive,
     now: Seconds,
-) -> Result<Vec<Reach>, Refusal> {
+) -> Result<Vec<Route>, Refusal> {
     let Some(named) = request.parameters.get(Parameter::ResponseTargets) else {
-        return Ok(vec![there_is_a_way(reach_originator(state, read, request, now)?)?]);
+        return Ok(vec![reachable(route_to_originator(state, read, request, now)?)?]);
     };
     let mut targets = Vec::new();
     for (n, text) in named.split('&').enumerate() {
         if n == MAX_TARGETS {
             return Err(OptionError::Value(Parameter::ResponseTargets.short_name()).into());
         }
-        let target = there_is_a_way(reach_named(state, read, request, text.trim(), now)?)?;
+        let target = reachable(route_to_target(state, read, request, text.trim(), now)?)?;
         if !targets.contains(&target) {
             targets.push(target);
         }
@@ -139,38 +139,38 @@ fn result_targets(
 }
 
 /// Returns where the originator is reached.
-fn reach_originator(
+fn route_to_originator(
     state: &State,
     read: &dyn Read,
     request: &RequestPrimitive,
     now: Seconds,
-) -> Result<Reach, Refusal> {
+) -> Result<Route, Refusal> {
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
     OriginatorId::parse(from).map_err(Refusal::Originator)?;
     let target = Target::from_address(from).map_err(|_| Refusal::NoOriginator)?;
     match registrant::ae_at(read, &state.settings, &target, now)? {
-        Some(ae) if registrant::is_of_another(&ae.record, request) => {
-            Ok(Reach::Nowhere("it is registered with another credential"))
+        Some(ae) if registrant::belongs_to_another(&ae.record, request) => {
+            Ok(Route::Unreachable("it is registered with another credential"))
         }
-        Some(ae) => Ok(reach_ae(read, now, ae.record)?),
+        Some(ae) => Ok(route_to_ae(read, now, ae.record)?),
         None => {
             let address = NotificationTarget::Resource(target);
-            Ok(reach_others(read, &state.settings, now, &address, from)?)
+            Ok(route_to_others(read, &state.settings, now, &address, from)?)
         }
     }
 }
 
 /// Returns where a notification target of the Response Type is reached. An AE that is not the originator is sent
 /// the result only if the originator may notify it.
-fn reach_named(
+fn route_to_target(
     state: &State,
     read: &dyn Read,
     request: &RequestPrimitive,
     text: &str,
     now: Seconds,
-) -> Result<Reach, Refusal> {
+) -> Result<Route, Refusal> {
     if Some(text) == request.from.as_deref() {
-        return reach_originator(state, read, request, now);
+        return route_to_originator(state, read, request, now);
     }
     let name = Parameter::ResponseTargets.short_name();
     let address = NotificationTarget::parse(name, text).map_err(|refusal| match refusal {
@@ -179,15 +179,15 @@ fn reach_named(
     })?;
     let NotificationTarget::Resource(target) = &address else {
         let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
-        return Ok(reach_others(read, &state.settings, now, &address, from)?);
+        return Ok(route_to_others(read, &state.settings, now, &address, from)?);
     };
     match registrant::ae_at(read, &state.settings, target, now)? {
         Some(ae) => {
             let who = Originator::of_request(read, &state.settings, request, now)?;
-            demand(&who, Access::Notify, &ae.record)?;
-            Ok(reach_ae(read, now, ae.record)?)
+            require(&who, Access::Notify, &ae.record)?;
+            Ok(route_to_ae(read, now, ae.record)?)
         }
-        None => Ok(Reach::Nowhere("rt.nu names http:// addresses and AEs that are here")),
+        None => Ok(Route::Unreachable("rt.nu names http:// addresses and AEs that are here")),
     }
 }
 
@@ -202,7 +202,7 @@ pub(crate) fn result(
     let content = written(&settings.cse_id.to_string(), &to.originator, response);
     let mut notifications = Vec::new();
     for target in to.targets {
-        let is_channel = matches!(target, Reach::Channel { .. });
+        let is_channel = matches!(target, Route::PollingChannel { .. });
         let outbox = Outbox::default();
         outbox.send(settings, target.clone(), &to.about, &content);
         let (sent, lost) = outbox.post(&state.queues);
@@ -221,9 +221,9 @@ pub(crate) fn result(
     notifications
 }
 
-fn there_is_a_way(target: Reach) -> Result<Reach, Refusal> {
+fn reachable(target: Route) -> Result<Route, Refusal> {
     match target {
-        Reach::Nowhere(why) => Err(Refusal::NoResultTarget(why)),
+        Route::Unreachable(why) => Err(Refusal::NoResultTarget(why)),
         reached => Ok(reached),
     }
 }

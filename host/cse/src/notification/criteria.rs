@@ -52,7 +52,7 @@ impl Event {
 
 /// What a notification holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detail {
+pub(crate) enum ContentType {
     /// 1: all attributes.
     All,
     /// 2: those that were modified.
@@ -70,7 +70,7 @@ pub(crate) struct Criteria {
     /// The attributes whose update counts; none for all.
     attributes: Option<Vec<String>>,
     /// What a notification holds.
-    pub(crate) detail: Detail,
+    pub(crate) detail: ContentType,
 }
 
 fn wrong(why: &str) -> Refusal {
@@ -88,7 +88,7 @@ fn list<T>(
     }
 }
 
-impl Detail {
+impl ContentType {
     /// The number on the wire.
     pub(crate) fn number(self) -> u64 {
         match self {
@@ -106,9 +106,9 @@ impl Criteria {
     /// When there are some that make no sense, or are not supported.
     pub(crate) fn read(attributes: &Attributes) -> Result<Self, Refusal> {
         let detail = match attributes.get(NOTIFICATION_CONTENT).map(Value::as_u64) {
-            None | Some(Some(1)) => Detail::All,
-            Some(Some(2)) => Detail::Modified,
-            Some(Some(3)) => Detail::ResourceId,
+            None | Some(Some(1)) => ContentType::All,
+            Some(Some(2)) => ContentType::Modified,
+            Some(Some(3)) => ContentType::ResourceId,
             Some(Some(4 | 5)) => {
                 return Err(Refusal::NotImplemented("of nct, only 1 to 3 are supported"));
             }
@@ -172,7 +172,7 @@ impl Criteria {
         if self.attributes.is_some() && !self.events.contains(&Event::Update) {
             return Err(wrong("can have atr only with 1 in net"));
         }
-        if self.detail == Detail::Modified && self.events.iter().any(|e| *e != Event::Update) {
+        if self.detail == ContentType::Modified && self.events.iter().any(|e| *e != Event::Update) {
             return Err(
                 AttributeError::value(NOTIFICATION_CONTENT, "can be 2 only with net 1").into()
             );
@@ -214,12 +214,12 @@ mod tests {
         let none = Attributes::new();
         let labels = json!({"lbl": ["a"]}).as_object().unwrap().clone();
         let default = read(json!({})).unwrap();
-        assert_eq!(default.detail, Detail::All);
+        assert_eq!(default.detail, ContentType::All);
         assert!(default.wants(Event::Update, Container, &none));
         assert!(!default.wants(Event::Delete, Container, &none));
 
         let children = read(json!({"enc": {"net": [3, 2], "chty": [4]}, "nct": 3})).unwrap();
-        assert_eq!(children.detail, Detail::ResourceId);
+        assert_eq!(children.detail, ContentType::ResourceId);
         assert!(children.wants(Event::CreateOfChild, ContentInstance, &none));
         assert!(!children.wants(Event::CreateOfChild, Container, &none));
         assert!(!children.wants(Event::DeleteOfChild, ContentInstance, &none));

@@ -8,17 +8,17 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::Value;
 
-use crate::access::decision::{Originator, demand};
+use crate::access::decision::{Originator, require};
 use crate::access::grants::Access;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
 use crate::notification::answer::{Answer, Outcome};
 use crate::notification::message::Notification;
 use crate::notification::outbox;
-use crate::notification::point_of_access::{Reach, reach_ae};
+use crate::notification::point_of_access::{Route, route_to_ae};
 use crate::record::seconds;
 use crate::request::checks::{check_expiration, check_release};
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::ae_announcement;
 use crate::state::State;
 
@@ -69,20 +69,20 @@ pub(crate) fn deliver(
     let located = ae_announcement::locate(read, &request.to, now)?;
     let to = located.as_ref().unwrap_or(&request.to);
     let ae = match address::resolve(read, settings, to, now)? {
-        Place::Resource(found) if found.record.ty == ResourceType::Ae => found.record,
-        Place::Resource(_) | Place::Instance { .. } => {
+        Resolved::Resource(found) if found.record.ty == ResourceType::Ae => found.record,
+        Resolved::Resource(_) | Resolved::Instance { .. } => {
             return Err(Refusal::NotImplemented("notifications are for AEs"));
         }
     };
-    demand(&who, Access::Notify, &ae)?;
+    require(&who, Access::Notify, &ae)?;
     let Some(content) = &request.content else {
         return Err(Refusal::NotAllowed("a notification has a content"));
     };
     let about = outbox::reference(settings, &ae.ri);
     let from = request.from.clone().unwrap_or_default();
     let release = request.release.clone().unwrap_or_else(|| outbox::release(settings));
-    match reach_ae(read, now, ae)? {
-        Reach::Sent(to, named_by) => {
+    match route_to_ae(read, now, ae)? {
+        Route::Send(to, named_by) => {
             let notification = Notification {
                 to,
                 named_by,
@@ -96,10 +96,10 @@ pub(crate) fn deliver(
             Ok(Outcome::Pending(Delivery { notification, request_id, release }))
         }
         // Whoever is asked whether it wants something has to answer.
-        Reach::Channel { .. } if asks(content.bytes()) => {
+        Route::PollingChannel { .. } if is_verification(content.bytes()) => {
             Err(Refusal::NoTarget("it has a polling channel, by which nobody can be asked"))
         }
-        Reach::Channel { ri, ae } => {
+        Route::PollingChannel { ri, ae } => {
             let id = &request.request_id;
             let message = outbox::primitive(&ae, &from, id, &release, content.bytes());
             if !state.queues.put(&ri, message) {
@@ -108,12 +108,12 @@ pub(crate) fn deliver(
             }
             Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Accepted).into()))
         }
-        Reach::Nowhere(why) => Err(Refusal::NoWay(why)),
+        Route::Unreachable(why) => Err(Refusal::AeUnreachable(why)),
     }
 }
 
 /// Whether it is the question that a target of a subscription is asked.
-fn asks(content: &[u8]) -> bool {
+fn is_verification(content: &[u8]) -> bool {
     let content: Value = serde_json::from_slice(content).unwrap_or_default();
     content.pointer("/m2m:sgn/vrq") == Some(&Value::Bool(true))
 }

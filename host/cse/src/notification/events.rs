@@ -7,12 +7,12 @@ use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
-use crate::access::decision::{Named, Originator, may};
+use crate::access::decision::{NamedOriginator, Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
-use crate::notification::criteria::{Criteria, Detail, Event};
+use crate::notification::criteria::{ContentType, Criteria, Event};
 use crate::notification::outbox::{self, Outbox};
-use crate::notification::point_of_access::{Reach, reach_ae, reach_others};
+use crate::notification::point_of_access::{Route, route_to_ae, route_to_others};
 use crate::notification::subscription::{self, targets};
 use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::request::context::Context;
@@ -23,7 +23,7 @@ use crate::resource::schema::{NAMED_BY, SUBSCRIBER, TARGETS};
 use crate::store::{Read, StoreError, Writer};
 
 /// Something that has happened to a resource.
-struct Happened<'a> {
+struct ChangeEvent<'a> {
     event: Event,
     /// The resource, or its child.
     about: &'a Record,
@@ -86,8 +86,8 @@ pub(crate) fn updated(
     modified.extend(new.iter().filter(|(n, v)| !same(n, v)).map(|(n, v)| (n.clone(), v.clone())));
     let gone = old.keys().filter(|n| !new.contains_key(*n));
     modified.extend(gone.map(|n| (n.clone(), Value::Null)));
-    let happened = Happened { event: Event::Update, about: after, expires, modified };
-    tell(writer, context, outbox, subscriptions, &happened)
+    let happened = ChangeEvent { event: Event::Update, about: after, expires, modified };
+    notify_subscribers(writer, context, outbox, subscriptions, &happened)
 }
 
 fn of_child(
@@ -101,13 +101,13 @@ fn of_child(
     let mut subscriptions = subscription::to(writer.read(), parent, context.now)?;
     // A subscription is not told of itself.
     subscriptions.retain(|s| s.ri != child.record.ri);
-    let happened = Happened {
+    let happened = ChangeEvent {
         event,
         about: &child.record,
         expires: child.expires,
         modified: Attributes::new(),
     };
-    tell(writer, context, outbox, subscriptions, &happened)
+    notify_subscribers(writer, context, outbox, subscriptions, &happened)
 }
 
 /// Whether who named the targets of a subscription may see what it tells of: what was allowed when
@@ -122,7 +122,13 @@ fn may_see(
     let from = subscription.named_by.as_deref();
     match Originator::identify(read, context.settings, from, context.now) {
         // Not whoever has taken its name.
-        Ok(who) if !who.is_the(&Named::of(subscription, NAMED_BY, from.unwrap_or_default()))? => {
+        Ok(who)
+            if !who.is_the(&NamedOriginator::of(
+                subscription,
+                NAMED_BY,
+                from.unwrap_or_default(),
+            ))? =>
+        {
             Ok(false)
         }
         Ok(who) => may(&who, Access::Retrieve, about),
@@ -132,12 +138,12 @@ fn may_see(
 }
 
 /// Tells those who want to know. One whose counter comes to its end is removed.
-fn tell(
+fn notify_subscribers(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     outbox: &Outbox,
     subscriptions: Vec<Record>,
-    happened: &Happened<'_>,
+    happened: &ChangeEvent<'_>,
 ) -> Result<(), StoreError> {
     for mut subscription in subscriptions {
         if !may_see(writer.read(), context, &subscription, happened.about)? {
@@ -167,7 +173,7 @@ fn notify(
     context: &Context<'_>,
     outbox: &Outbox,
     subscription: &Record,
-    happened: &Happened<'_>,
+    happened: &ChangeEvent<'_>,
 ) -> Result<bool, StoreError> {
     // They were read before they were stored; what can't be read any more is no reason to fail.
     let Ok(criteria) = Criteria::read(&subscription.attributes) else { return Ok(false) };
@@ -176,9 +182,11 @@ fn notify(
         return Ok(false);
     }
     let representation = match criteria.detail {
-        Detail::All => rooted(about.ty, attributes(context.settings, about, happened.expires)),
-        Detail::Modified => rooted(about.ty, happened.modified.clone()),
-        Detail::ResourceId => json!({ "m2m:uri": outbox::reference(context.settings, &about.ri) }),
+        ContentType::All => rooted(about.ty, attributes(context.settings, about, happened.expires)),
+        ContentType::Modified => rooted(about.ty, happened.modified.clone()),
+        ContentType::ResourceId => {
+            json!({ "m2m:uri": outbox::reference(context.settings, &about.ri) })
+        }
     };
     let event = json!({ "rep": representation, "net": happened.event.number() });
     let content = content(context, subscription, "nev", event);
@@ -204,7 +212,7 @@ fn end(
         return Ok(());
     }
     let modified = Attributes::new();
-    let happened = Happened { event: Event::Delete, about: record, expires, modified };
+    let happened = ChangeEvent { event: Event::Delete, about: record, expires, modified };
     for subscription in subscription::to(read, &record.ri, context.now)? {
         if may_see(read, context, &subscription, record)? {
             notify(read, context, outbox, &subscription, &happened)?;
@@ -265,12 +273,12 @@ fn send(
     let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
     let found = named.map(|ae| ae.find(read, context.now)).transpose()?;
     let to = match found {
-        Some(None) => Reach::Nowhere("the AE that it named is registered no more"),
+        Some(None) => Route::Unreachable("the AE that it named is registered no more"),
         Some(Some(ae)) if ae.record.ty == ResourceType::Ae => {
-            reach_ae(read, context.now, ae.record)?
+            route_to_ae(read, context.now, ae.record)?
         }
         Some(Some(_)) | None => {
-            reach_others(read, context.settings, context.now, &address, named_by)?
+            route_to_others(read, context.settings, context.now, &address, named_by)?
         }
     };
     let sur = outbox::reference(context.settings, &subscription.ri);

@@ -136,16 +136,17 @@ pub(crate) fn poll(
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
     OriginatorId::parse(from).map_err(Refusal::Originator)?;
     let found = match address::resolve(read, &state.settings, channel, now_seconds)? {
-        address::Place::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
+        address::Resolved::Resource(found) if found.record.ty == ResourceType::PollingChannel => {
             found.record
         }
-        address::Place::Resource(_) | address::Place::Instance { .. } => {
+        address::Resolved::Resource(_) | address::Resolved::Instance { .. } => {
             return Err(Refusal::NotFound);
         }
     };
     let parent = found.parent.as_deref();
     let ae = parent.map(|ri| read.get(ri)).transpose()?.flatten();
-    if !is_own(request, parent) || ae.is_none_or(|ae| registrant::is_of_another(&ae, request)) {
+    if !is_own(request, parent) || ae.is_none_or(|ae| registrant::belongs_to_another(&ae, request))
+    {
         return Err(Refusal::NotOwnChannel);
     }
     match request.operation {

@@ -8,7 +8,7 @@ use saegis_onem2m::id::AeIdStem;
 use serde_json::{Value, json};
 
 use crate::notification::message::{Destination, NamedBy, Notification};
-use crate::notification::point_of_access::Reach;
+use crate::notification::point_of_access::Route;
 use crate::settings::Settings;
 use crate::store::polling_queues::PollingQueues;
 
@@ -17,11 +17,11 @@ use crate::store::polling_queues::PollingQueues;
 pub(crate) const MAX_NOTIFICATIONS: usize = 256;
 
 /// Length of a request identifier.
-const IDENTIFIER: usize = 16;
+const REQUEST_ID_LEN: usize = 16;
 
 /// Something to be sent.
 #[derive(Debug)]
-enum Letter {
+enum Outgoing {
     /// By somebody who can send it.
     Send(Notification),
     /// Into the queue of a polling channel.
@@ -36,7 +36,7 @@ enum Letter {
 /// What is to be sent when the request that causes it is committed.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    letters: RefCell<Vec<Letter>>,
+    letters: RefCell<Vec<Outgoing>>,
     lost: Cell<usize>,
 }
 
@@ -47,7 +47,7 @@ impl Outbox {
     }
 
     /// Puts a letter in.
-    fn put(&self, letter: Letter) {
+    fn put(&self, letter: Outgoing) {
         if self.is_full() {
             self.lose();
         } else {
@@ -61,7 +61,7 @@ impl Outbox {
     }
 
     /// Takes all out.
-    fn empty(self) -> Vec<Letter> {
+    fn empty(self) -> Vec<Outgoing> {
         warn(self.lost.get());
         self.letters.into_inner()
     }
@@ -72,8 +72,8 @@ impl Outbox {
         let (mut notifications, mut lost) = (Vec::new(), 0);
         for letter in self.empty() {
             match letter {
-                Letter::Send(notification) => notifications.push(notification),
-                Letter::Channel { ri, request } => {
+                Outgoing::Send(notification) => notifications.push(notification),
+                Outgoing::Channel { ri, request } => {
                     if !queues.put(&ri, request) {
                         lost += 1;
                         tracing::warn!(
@@ -89,18 +89,18 @@ impl Outbox {
 
     /// Puts in a notification with that content, for the subscription that `sur` names, if there is
     /// a way to where it is to go.
-    pub(crate) fn send(&self, settings: &Settings, to: Reach, sur: &str, content: &Bytes) {
+    pub(crate) fn send(&self, settings: &Settings, to: Route, sur: &str, content: &Bytes) {
         match to {
-            Reach::Sent(there, named_by) => {
+            Route::Send(there, named_by) => {
                 let letter = notification(settings, (there, named_by), sur.into(), content.clone());
-                self.put(Letter::Send(letter));
+                self.put(Outgoing::Send(letter));
             }
-            Reach::Channel { ri, ae } => {
+            Route::PollingChannel { ri, ae } => {
                 let from = settings.cse_id.to_string();
                 let request = primitive(&ae, &from, &identifier(), &release(settings), content);
-                self.put(Letter::Channel { ri, request });
+                self.put(Outgoing::Channel { ri, request });
             }
-            Reach::Nowhere(why) => {
+            Route::Unreachable(why) => {
                 tracing::debug!(
                     event = "notification.no-target",
                     subscription = sur,
@@ -133,7 +133,7 @@ pub(crate) fn reference(settings: &Settings, ri: &str) -> String {
 }
 
 fn identifier() -> String {
-    Alphanumeric.sample_string(&mut rand::rng(), IDENTIFIER)
+    Alphanumeric.sample_string(&mut rand::rng(), REQUEST_ID_LEN)
 }
 
 /// The release version of what this CSE asks by itself: the third, for all who have come since know

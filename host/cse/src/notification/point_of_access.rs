@@ -21,50 +21,50 @@ use crate::store::{Read, StoreError};
 
 /// Where a notification is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum Route {
     /// There, on somebody's word.
-    Sent(Destination, NamedBy),
+    Send(Destination, NamedBy),
     /// Into the queue of the polling channel with that resource-ID, for the AE with that AE-ID.
-    Channel {
+    PollingChannel {
         /// The polling channel.
         ri: String,
         /// Whose it is.
         ae: String,
     },
     /// Nowhere.
-    Nowhere(&'static str),
+    Unreachable(&'static str),
 }
 
 /// Where what is addressed so is sent, on the word of `named_by`.
-pub(crate) fn reach(
+pub(crate) fn route(
     read: &dyn Read,
     settings: &Settings,
     now: Seconds,
     address: &NotificationTarget,
     named_by: &str,
-) -> Result<Reach, StoreError> {
+) -> Result<Route, StoreError> {
     let ae = match address {
         NotificationTarget::Resource(target) => registrant::ae_at(read, settings, target, now)?,
         NotificationTarget::PointOfAccess(_) => None,
     };
     match ae {
-        Some(Found { record, .. }) => reach_ae(read, now, record),
-        None => reach_others(read, settings, now, address, named_by),
+        Some(Found { record, .. }) => route_to_ae(read, now, record),
+        None => route_to_others(read, settings, now, address, named_by),
     }
 }
 
 /// Where what is addressed so is sent, unless it is an AE that is registered here.
-pub(crate) fn reach_others(
+pub(crate) fn route_to_others(
     read: &dyn Read,
     settings: &Settings,
     now: Seconds,
     address: &NotificationTarget,
     named_by: &str,
-) -> Result<Reach, StoreError> {
+) -> Result<Route, StoreError> {
     let target = match address {
         NotificationTarget::PointOfAccess(url) => {
             let there = Destination::PointOfAccess(url.clone());
-            return Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())));
+            return Ok(Route::Send(there, NamedBy::Subscriber(named_by.into())));
         }
         NotificationTarget::Resource(target) => target,
     };
@@ -73,26 +73,30 @@ pub(crate) fn reach_others(
     match &there.scope {
         Scope::SpRelative(cse) if *cse != settings.cse_id => {
             let there = Destination::Elsewhere(there.clone());
-            Ok(Reach::Sent(there, NamedBy::Subscriber(named_by.into())))
+            Ok(Route::Send(there, NamedBy::Subscriber(named_by.into())))
         }
-        _ => Ok(Reach::Nowhere("it is no AE that is registered here")),
+        _ => Ok(Route::Unreachable("it is no AE that is registered here")),
     }
 }
 
 /// Where an AE that is registered here is reached.
-pub(crate) fn reach_ae(read: &dyn Read, now: Seconds, record: Record) -> Result<Reach, StoreError> {
+pub(crate) fn route_to_ae(
+    read: &dyn Read,
+    now: Seconds,
+    record: Record,
+) -> Result<Route, StoreError> {
     if record.attributes.get("rr") == Some(&Value::Bool(true))
         && let Some(url) = point_of_access(&record)
     {
-        return Ok(Reach::Sent(Destination::PointOfAccess(url), NamedBy::Ae(record.ri)));
+        return Ok(Route::Send(Destination::PointOfAccess(url), NamedBy::Ae(record.ri)));
     }
     let channel = read.next_of_type(&record.ri, ResourceType::PollingChannel, None)?;
     if let Some(child) = channel
         && read.get(&child.ri)?.is_some_and(|c| alive(c.expires, now))
     {
-        return Ok(Reach::Channel { ri: child.ri, ae: record.ri });
+        return Ok(Route::PollingChannel { ri: child.ri, ae: record.ri });
     }
-    Ok(Reach::Nowhere("it has no point of access that can be reached, and no polling channel"))
+    Ok(Route::Unreachable("it has no point of access that can be reached, and no polling channel"))
 }
 
 /// The first point of access of an AE that a notification can be sent to, one over a security
@@ -119,21 +123,21 @@ mod tests {
         let to = |address: &str| {
             let snapshot = bench.snapshot();
             let address = NotificationTarget::parse("nu", address).unwrap();
-            reach(snapshot.read(), bench.settings(), bench.now(), &address, LIGHT2).unwrap()
+            route(snapshot.read(), bench.settings(), bench.now(), &address, LIGHT2).unwrap()
         };
         let change = |attributes: Value| {
             let reply = bench.update(LIGHT1, "/cse/light1", json!({ "m2m:ae": attributes }));
             assert_eq!(reply.code, 2004);
         };
-        assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
+        assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
         change(json!({"poa": ["mqtt://a.b", "http://u@a.b/", "http://a.b:1/x", "http://c.d"]}));
         // It says that it takes no requests.
-        assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
+        assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
         change(json!({"rr": true}));
         let at = |url: &str, named_by| {
             let scheme = if url.starts_with("https") { Scheme::Https } else { Scheme::Http };
             let there = PointOfAccess::parse(url, scheme).unwrap();
-            Reach::Sent(Destination::PointOfAccess(there), named_by)
+            Route::Send(Destination::PointOfAccess(there), named_by)
         };
         let there = at("http://a.b:1/x", NamedBy::Ae("Clight-AE1".into()));
         for address in ["cse/light1", "Clight-AE1", "/mn-cse-123456/Clight-AE1", "-/light1"] {
@@ -144,19 +148,19 @@ mod tests {
         for nowhere in
             ["cse", "cse/light1/state", "cse/light1/state/la", "Cnobody", absolute, own, "Snobody"]
         {
-            assert!(matches!(to(nowhere), Reach::Nowhere(_)), "{nowhere}");
+            assert!(matches!(to(nowhere), Route::Unreachable(_)), "{nowhere}");
         }
         let subscriber = || NamedBy::Subscriber(LIGHT2.into());
         assert_eq!(to("http://e.f/"), at("http://e.f/", subscriber()));
         for elsewhere in ["/other/Cx", "/other/cse/x", "/Sother"] {
             let there = Destination::Elsewhere(Target::from_address(elsewhere).unwrap());
-            assert_eq!(to(elsewhere), Reach::Sent(there, subscriber()), "{elsewhere}");
+            assert_eq!(to(elsewhere), Route::Send(there, subscriber()), "{elsewhere}");
         }
         // Over a security association before all others.
         change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
         assert_eq!(to("cse/light1"), at("https://a.b:2/y", NamedBy::Ae("Clight-AE1".into())));
         change(json!({"poa": ["mqtt://a.b"]}));
-        assert!(matches!(to("cse/light1"), Reach::Nowhere(_)));
+        assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
     }
 
     #[test]

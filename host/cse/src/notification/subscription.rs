@@ -15,7 +15,7 @@ use crate::error::Refusal;
 use crate::notification::criteria::Criteria;
 use crate::notification::message::{Destination, NamedBy, Notification};
 use crate::notification::outbox;
-use crate::notification::point_of_access::{Reach, reach};
+use crate::notification::point_of_access::{Route, route};
 use crate::notification::verification::{Question, Unverified, Verified};
 use crate::record::{Attributes, Record, Seconds, alive};
 use crate::request::context::Context;
@@ -127,13 +127,13 @@ pub(crate) fn check(
         }
         let named_by = context.request.from.as_deref().unwrap_or_default();
         let (there, named_by) =
-            match reach(read, context.settings, context.now, &address, named_by)? {
-                Reach::Sent(there, named_by) => (there, named_by),
-                Reach::Channel { .. } => {
+            match route(read, context.settings, context.now, &address, named_by)? {
+                Route::Send(there, named_by) => (there, named_by),
+                Route::PollingChannel { .. } => {
                     let why = "it has a polling channel, by which nobody can be asked";
                     return Err(Refusal::NoTarget(why));
                 }
-                Reach::Nowhere(why) => return Err(Refusal::NoTarget(why)),
+                Route::Unreachable(why) => return Err(Refusal::NoTarget(why)),
             };
         let is_new = |question: &Question| question.notification.to != there;
         if !has_asked(&there) && ask.iter().all(is_new) {

@@ -7,7 +7,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::access::decision::{self, demand};
+use crate::access::decision::{self, require};
 use crate::access::grants::Access;
 use crate::access::names;
 use crate::error::Refusal;
@@ -26,7 +26,7 @@ use crate::record::names::{Names, Registrant};
 use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{Found, Place};
+use crate::resource::address::{Found, Resolved};
 use crate::resource::ae_announcement::{self, AE_ID};
 use crate::resource::attributes::{self, Given};
 use crate::resource::content_instance;
@@ -80,14 +80,14 @@ fn parent(read: &dyn Read, context: &Context<'_>, ty: ResourceType) -> Result<Fo
     // An originator that registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
     let who = if registers(ty) { None } else { Some(context.originator(read)?) };
     let parent = match context.target(read)? {
-        Place::Resource(found) => found,
-        Place::Instance { .. } if ty == ResourceType::Subscription => {
+        Resolved::Resource(found) => found,
+        Resolved::Instance { .. } if ty == ResourceType::Subscription => {
             return Err(Refusal::NotSubscribable);
         }
-        Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
+        Resolved::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
     };
     if let Some(who) = &who {
-        demand(who, Access::Create(ty), &parent.record)?;
+        require(who, Access::Create(ty), &parent.record)?;
         if ty == ResourceType::Subscription {
             subscription::admit(read, who, &parent.record, context.now)?;
         }
@@ -144,8 +144,8 @@ fn settle(
         writer.put(record)?;
     }
     match &assigned.registree {
-        Some(Registree::Ae) => names::settle(writer, &record.ri, context.now)?,
-        Some(Registree::AnnouncedAe { stem, .. }) => names::settle(writer, stem, context.now)?,
+        Some(Registree::Ae) => names::end_waits(writer, &record.ri, context.now)?,
+        Some(Registree::AnnouncedAe { stem, .. }) => names::end_waits(writer, stem, context.now)?,
         Some(Registree::Cse(_)) | None => {}
     }
     Ok(())
@@ -180,7 +180,7 @@ fn insert(
     }
     let name = match given.name {
         Some(name) => {
-            if make_way(writer, &parent.record.ri, &name, context.now)? {
+            if free_name(writer, &parent.record.ri, &name, context.now)? {
                 // What made way may have been in the parent's account.
                 let ri = &parent.record.ri;
                 let again = writer.read().get(ri)?;
@@ -220,11 +220,11 @@ fn insert(
     };
     let (read, settings, from) = (writer.read(), context.settings, context.request.from.as_deref());
     if record.attributes.contains_key(CREATOR) {
-        names::note(read, settings, &mut record, CREATOR, from, context.now)?;
+        names::note_registrant(read, settings, &mut record, CREATOR, from, context.now)?;
     }
     if subscription::names_targets(context, &record, &record.attributes) {
         record.named_by = from.map(Into::into);
-        names::note(read, settings, &mut record, NAMED_BY, from, context.now)?;
+        names::note_registrant(read, settings, &mut record, NAMED_BY, from, context.now)?;
     }
     let given: Vec<_> = record.attributes.keys().filter(|name| *name != MEMBERS).cloned().collect();
     let given = given.iter().map(String::as_str);
@@ -233,7 +233,7 @@ fn insert(
         content_instance::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {
         writer.put(&record)?;
-        decision::note_above(writer, &record)?;
+        decision::mark_ancestors(writer, &record)?;
     }
     Ok(Found { expires: earlier(parent.expires, record.expires), record })
 }
@@ -258,7 +258,7 @@ pub(crate) fn lifetime(
 }
 
 /// Makes sure that a name is free. Tells whether something that had expired was in the way.
-fn make_way(
+fn free_name(
     writer: &mut Writer<'_>,
     parent: &str,
     name: &str,

@@ -7,7 +7,7 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::decision::demand;
+use crate::access::decision::require;
 use crate::access::grants::Access;
 use crate::budget::Stop;
 use crate::error::Refusal;
@@ -17,8 +17,8 @@ use crate::operation::discovery::{self, Listing};
 use crate::record::{Record, Seconds};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{self, Found, Place};
-use crate::resource::content_instance::{self, Loss};
+use crate::resource::address::{self, Found, Resolved};
+use crate::resource::content_instance::{self, RemovalReason};
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, Store, StoreError, Writer};
 
@@ -27,7 +27,7 @@ use crate::store::{Read, Store, StoreError, Writer};
 pub const SWEEP_BATCH: usize = 256;
 
 /// A subtree that is to be deleted, as it was when it was looked at.
-pub(crate) struct Going {
+pub(crate) struct Deletion {
     top: Found,
     listing: Option<Listing>,
 }
@@ -37,22 +37,22 @@ pub(crate) struct Going {
 ///
 /// # Errors
 /// Why it stays.
-pub(crate) fn look(read: &dyn Read, context: &Context<'_>) -> Result<Option<Going>, Refusal> {
+pub(crate) fn prepare(read: &dyn Read, context: &Context<'_>) -> Result<Option<Deletion>, Refusal> {
     let who = context.originator(read)?;
     let top = match context.target(read)? {
-        Place::Resource(found) if found.record.ty != ResourceType::ContentInstance => found,
-        Place::Resource(_) | Place::Instance { .. } => return Ok(None),
+        Resolved::Resource(found) if found.record.ty != ResourceType::ContentInstance => found,
+        Resolved::Resource(_) | Resolved::Instance { .. } => return Ok(None),
     };
-    demand(&who, Access::Delete, &top.record)?;
+    require(&who, Access::Delete, &top.record)?;
     if top.record.ty == ResourceType::CseBase {
         return Err(Refusal::NotAllowed("a CSEBase can't be deleted"));
     }
     // As it is before it goes.
     let listing = discovery::list(read, context, who, &top)?;
-    Ok(Some(Going { top, listing }))
+    Ok(Some(Deletion { top, listing }))
 }
 
-impl Going {
+impl Deletion {
     /// The resource-ID of what is to be deleted.
     pub(crate) fn ri(&self) -> &str {
         &self.top.record.ri
@@ -88,16 +88,16 @@ pub(crate) fn delete(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     outbox: &Outbox,
-    going: Option<Going>,
+    going: Option<Deletion>,
 ) -> Result<ResponsePrimitive, Refusal> {
     let who = context.originator(writer.read())?;
     let mut found = match context.target(writer.read())? {
-        Place::Resource(found) => {
-            demand(&who, Access::Delete, &found.record)?;
+        Resolved::Resource(found) => {
+            require(&who, Access::Delete, &found.record)?;
             found
         }
-        Place::Instance { container, edge } => {
-            demand(&who, Access::Delete, &container.record)?;
+        Resolved::Instance { container, edge } => {
+            require(&who, Access::Delete, &container.record)?;
             address::instance(writer.read(), &container, edge, context.now)?
         }
     };
@@ -110,10 +110,10 @@ pub(crate) fn delete(
     events::deleted(writer, context, outbox, &found)?;
     let listing = match (record.ty, going) {
         (ResourceType::ContentInstance, _) => {
-            content_instance::remove(writer, record, Loss::Deleted(context.now))?;
+            content_instance::remove(writer, record, RemovalReason::Deleted(context.now))?;
             of_instance
         }
-        (_, Some(Going { top, listing })) if top.record.ri == record.ri => {
+        (_, Some(Deletion { top, listing })) if top.record.ri == record.ri => {
             discard(writer, &record.ri)?;
             listing
         }
@@ -144,7 +144,9 @@ fn discard(writer: &mut Writer<'_>, ri: &str) -> Result<(), StoreError> {
 /// Removes a resource that has expired by itself, and all that is below it.
 pub(crate) fn expired(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
     match record.ty {
-        ResourceType::ContentInstance => content_instance::remove(writer, record, Loss::Expired),
+        ResourceType::ContentInstance => {
+            content_instance::remove(writer, record, RemovalReason::Expired)
+        }
         _ => discard(writer, &record.ri),
     }
 }
@@ -153,7 +155,7 @@ pub(crate) fn expired(writer: &mut Writer<'_>, record: &Record) -> Result<(), St
 ///
 /// # Errors
 /// [`Refusal::Remains`] where that is too much for one transaction.
-pub(crate) fn make_way(writer: &mut Writer<'_>, ri: &str) -> Result<(), Refusal> {
+pub(crate) fn remove_remains(writer: &mut Writer<'_>, ri: &str) -> Result<(), Refusal> {
     if writer.remove_tree(ri, SWEEP_BATCH)? < SWEEP_BATCH || writer.read().get(ri)?.is_none() {
         return Ok(());
     }

@@ -21,7 +21,7 @@ use crate::operation::tree_walk::{Visit, Walk};
 use crate::record::Attributes;
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{self, Found, Place};
+use crate::resource::address::{self, Found, Resolved};
 use crate::resource::content_instance;
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, StoreError};
@@ -30,7 +30,7 @@ use crate::store::{Read, StoreError};
 const PARTIAL: &str = "1";
 
 /// Most bytes of nested children in an answer.
-const MAX_NESTED: usize = 4 << 20;
+const MAX_NESTED_BYTES: usize = 4 << 20;
 
 /// The resources that an answer lists.
 struct Results {
@@ -119,8 +119,8 @@ fn relative(
 ) -> Result<Option<Visit>, Refusal> {
     let to = Target { scope: Scope::CseRelative, resource: to };
     let found = match address::resolve(read, context.settings, &to, context.now) {
-        Ok(Place::Resource(found)) => Ok(found),
-        Ok(Place::Instance { container, edge }) => {
+        Ok(Resolved::Resource(found)) => Ok(found),
+        Ok(Resolved::Instance { container, edge }) => {
             address::instance(read, &container, edge, context.now)
         }
         Err(refusal) => Err(refusal),
@@ -327,7 +327,7 @@ impl Branches {
             return Ok(true);
         }
         let is_first = self.nodes.is_empty();
-        let is_too_large = self.bytes.saturating_add(bytes) > MAX_NESTED;
+        let is_too_large = self.bytes.saturating_add(bytes) > MAX_NESTED_BYTES;
         if is_first && is_too_large {
             return Err(Refusal::NotAcceptable(
                 "that is too much for one answer: ask for less, with lim, lvl or a filter",
@@ -352,7 +352,7 @@ impl Branches {
         let most = if is_passed_over { 1 } else { self.limit };
         if self.branch.len() >= most {
             self.is_cut = !is_passed_over;
-        } else if self.branch_bytes <= MAX_NESTED {
+        } else if self.branch_bytes <= MAX_NESTED_BYTES {
             self.branch_bytes = self.branch_bytes.saturating_add(length(&attributes));
             self.branch.push(Node { level, root: ty.root(), attributes });
         }
@@ -363,7 +363,7 @@ impl Branches {
         self.ended >= self.skip
             && (self.is_cut
                 || self.nodes.len() + self.branch.len() > self.limit
-                || self.bytes.saturating_add(self.branch_bytes) > MAX_NESTED)
+                || self.bytes.saturating_add(self.branch_bytes) > MAX_NESTED_BYTES)
     }
 
     /// What goes into the answer, and, unless that is all, where to go on.

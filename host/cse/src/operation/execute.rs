@@ -21,7 +21,7 @@ use crate::state::State;
 use crate::store::{Read, Store, StoreError, Writer};
 
 /// How long a deletion goes on removing what it has taken out of sight. The next sweeps do the rest.
-const REMOVE_FOR: Duration = Duration::from_secs(1);
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Carries out a request at one resource.
 pub(crate) fn execute(
@@ -81,7 +81,7 @@ fn delete_resource(
     context: &Context<'_>,
     outbox: &Outbox,
 ) -> Result<ResponsePrimitive, OperationError> {
-    let going = delete::look(state.store.snapshot(context.budget)?.read(), context)?;
+    let going = delete::prepare(state.store.snapshot(context.budget)?.read(), context)?;
     if let Some(going) = &going {
         going.announce(&state.store, context, outbox)?;
     }
@@ -92,7 +92,7 @@ fn delete_resource(
     if let Some(ri) = ri {
         // It is deleted, whatever becomes of this: what is left here is for the next sweep.
         let budget = context.budget.unmetered();
-        let until = Instant::now() + REMOVE_FOR;
+        let until = Instant::now() + REMOVAL_TIMEOUT;
         while Instant::now() < until && matches!(remove_part(&state.store, &ri, &budget), Ok(true))
         {
         }

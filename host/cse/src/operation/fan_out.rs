@@ -9,7 +9,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
 
-use crate::access::decision::{Originator, demand};
+use crate::access::decision::{Originator, require};
 use crate::access::grants::Access;
 use crate::budget::{RequestBudget, Stop};
 use crate::error::Refusal;
@@ -21,17 +21,17 @@ use crate::operation::execute::execute;
 use crate::operation::group::{FAN_OUT, is_local};
 use crate::record::Seconds;
 use crate::record::names::Reference;
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::schema::MEMBERS;
 use crate::state::State;
 use crate::store::StoreError;
 
 /// Most bytes of the members' answers together.
-const MAX_ANSWERS: usize = 4 << 20;
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
 /// How long a request to a group is carried out until others have their turn; a member that is begun
 /// is finished.
-const TURN: Duration = Duration::from_millis(5);
+const TIME_SLICE: Duration = Duration::from_millis(5);
 
 /// A request to a group that is being carried out at its members, one after the other.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Continuation {
     fn add(&mut self, from: String, answer: Answer) {
         let Answer { mut response, notifications } = answer;
         self.bytes += response.content.as_ref().map_or(0, |content| content.len());
-        if self.bytes > MAX_ANSWERS {
+        if self.bytes > MAX_RESPONSE_BYTES {
             response.content = None;
             if self.request.operation == Operation::Retrieve {
                 response.rsc = Rsc::NotAcceptable;
@@ -128,7 +128,7 @@ pub(crate) fn proceed(
     mut work: Continuation,
     now: Seconds,
 ) -> Outcome<Box<Continuation>> {
-    let turn = Instant::now() + TURN;
+    let turn = Instant::now() + TIME_SLICE;
     while let Some((address, member)) = work.members.next() {
         let Some((part, from)) = work.part(address) else { continue };
         match answer_member(state, part, member.as_ref(), &work, now) {
@@ -196,8 +196,8 @@ fn members(
     let read = snapshot.read();
     let who = Originator::of_request(read, &state.settings, request, now)?;
     let record = match address::resolve(read, &state.settings, group, now)? {
-        Place::Resource(found) if found.record.ty == ResourceType::Group => found.record,
-        Place::Resource(_) | Place::Instance { .. } => return Err(Refusal::NotFound),
+        Resolved::Resource(found) if found.record.ty == ResourceType::Group => found.record,
+        Resolved::Resource(_) | Resolved::Instance { .. } => return Err(Refusal::NotFound),
     };
     let access = match request.operation {
         Operation::Create => {
@@ -212,7 +212,7 @@ fn members(
             return Err(Refusal::NotImplemented("notifications are not supported"));
         }
     };
-    demand(&who, access, &record)?;
+    require(&who, access, &record)?;
     let named = record.names.resources(MEMBERS);
     let members = record.texts(MEMBERS).enumerate();
     Ok(members.map(|(at, text)| (text.into(), named.get(at).cloned().flatten())).collect())

@@ -9,7 +9,7 @@ use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::record::Record;
 use crate::request::context::Context;
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
 use crate::store::Read;
@@ -49,8 +49,10 @@ fn type_of(
         return Ok(None);
     }
     let (seen, ty) = match address::resolve(read, context.settings, &target, context.now) {
-        Ok(Place::Resource(found)) => (may(who, Access::Retrieve, &found.record)?, found.record.ty),
-        Ok(Place::Instance { container, .. }) => {
+        Ok(Resolved::Resource(found)) => {
+            (may(who, Access::Retrieve, &found.record)?, found.record.ty)
+        }
+        Ok(Resolved::Instance { container, .. }) => {
             (may(who, Access::Retrieve, &container.record)?, ResourceType::ContentInstance)
         }
         Err(Refusal::NotFound) => return Err(wrong("has an address where nothing is")),

@@ -22,7 +22,7 @@ use crate::settings::{INFRASTRUCTURE, Settings};
 use crate::store::{Read, StoreError, Writer};
 
 /// Length of the random part of an identifier: 95 bits, which nobody guesses.
-const RANDOM: usize = 16;
+const RANDOM_LEN: usize = 16;
 
 /// What is assigned to a resource that is created.
 pub(crate) struct Assigned {
@@ -104,7 +104,7 @@ pub(crate) fn assign(
 
 /// Returns the random part of an identifier.
 pub(crate) fn random() -> String {
-    Alphanumeric.sample_string(&mut rand::rng(), RANDOM)
+    Alphanumeric.sample_string(&mut rand::rng(), RANDOM_LEN)
 }
 
 /// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
@@ -152,7 +152,7 @@ fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(
         if is_cse(writer.read(), context.settings, stem, context.now)? {
             return Err(Refusal::AeIdTaken);
         }
-        if !make_way_for_ae(writer, stem, context.now)? {
+        if !free_announcement(writer, stem, context.now)? {
             return Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken));
         }
     }
@@ -161,14 +161,14 @@ fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(
         Some(r) if r.ty != ResourceType::Ae => Err(Refusal::AeIdTaken),
         Some(r)
             if context.request.creates(ResourceType::Ae)
-                && registrant::is_of_another(&r, context.request) =>
+                && registrant::belongs_to_another(&r, context.request) =>
         {
-            delete::make_way(writer, stem)
+            delete::remove_remains(writer, stem)
         }
         Some(r) if alive(r.expires, context.now) => {
             Err(Refusal::AlreadyRegistered(context.settings.ae_id_taken))
         }
-        Some(_) => delete::make_way(writer, stem),
+        Some(_) => delete::remove_remains(writer, stem),
     }
 }
 
@@ -241,20 +241,20 @@ fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<Cse
         None => {}
         Some(r) if r.ty != ResourceType::RemoteCse => return Err(Refusal::Conflict),
         Some(r) if alive(r.expires, context.now) => return Err(Refusal::CseRegistered),
-        Some(_) => delete::make_way(writer, &ri)?,
+        Some(_) => delete::remove_remains(writer, &ri)?,
     }
     Ok(cse)
 }
 
 /// Whether no AE of that AE-ID-Stem is announced. Removes what is left of one that was.
-fn make_way_for_ae(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<bool, Refusal> {
+fn free_announcement(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<bool, Refusal> {
     if ae_announcement::of(writer.read(), stem, now)?.is_some() {
         return Ok(false);
     }
     // It has expired, or what it is below has.
     let ri = ae_announcement::ri_of(stem);
     if writer.read().get(&ri)?.is_some() {
-        delete::make_way(writer, &ri)?;
+        delete::remove_remains(writer, &ri)?;
     }
     Ok(true)
 }
@@ -314,7 +314,7 @@ pub(crate) fn subscribed_node(
         return Err(Refusal::NodeTaken);
     }
     if writer.read().get(&ri)?.is_some() {
-        delete::make_way(writer, &ri)?;
+        delete::remove_remains(writer, &ri)?;
     }
     Ok(Some(ri))
 }

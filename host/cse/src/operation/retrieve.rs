@@ -4,12 +4,12 @@
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::decision::demand;
+use crate::access::decision::require;
 use crate::access::grants::Access;
 use crate::error::{Refusal, quoted};
 use crate::operation::discovery;
 use crate::request::context::Context;
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::attributes::is_known;
 use crate::resource::content_instance;
 use crate::resource::representation::{attributes, rooted};
@@ -27,13 +27,13 @@ pub(crate) fn retrieve(
     let who = context.originator(read)?;
     let access = if context.options.discovery { Access::Discover } else { Access::Retrieve };
     let mut found = match context.target(read)? {
-        Place::Resource(found) => {
-            demand(&who, access, &found.record)?;
+        Resolved::Resource(found) => {
+            require(&who, access, &found.record)?;
             found
         }
         // An instance has no access control of its own: its container's holds.
-        Place::Instance { container, edge } => {
-            demand(&who, access, &container.record)?;
+        Resolved::Instance { container, edge } => {
+            require(&who, access, &container.record)?;
             address::instance(read, &container, edge, context.now)?
         }
     };

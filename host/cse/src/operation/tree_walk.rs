@@ -17,10 +17,10 @@ use crate::store::{Child, Read, StoreError};
 
 /// A registree's part of the steps that are left for all that follow, where many follow: one in so
 /// many. Where fewer follow, they have equal parts.
-const MANY: u64 = 16;
+const MAX_PARTS: u64 = 16;
 
 /// How much more a step costs that leads to something closed to the originator.
-const CLOSED: u64 = 10;
+const CLOSED_WEIGHT: u64 = 10;
 
 /// A resource on the way.
 pub(crate) struct Visit {
@@ -45,7 +45,7 @@ pub(crate) struct Walk<'a> {
     /// Whether it starts above the subtrees of registrees.
     is_shared: bool,
     /// The subtree of another registree that the walk is in.
-    visited: Option<Visited>,
+    visited: Option<ForeignSubtree>,
     /// Whether something was passed over because its subtree had used up its steps.
     cut: bool,
     /// The steps that the budget had when they were last charged.
@@ -53,7 +53,7 @@ pub(crate) struct Walk<'a> {
 }
 
 /// The subtree of another registree than the originator, that a walk is in.
-struct Visited {
+struct ForeignSubtree {
     /// How many frames there are outside of it.
     outside: usize,
     /// The steps that are left for it.
@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
             let hidden = !is_there || !allows(&self.who, self.access, &record, &rule)?;
             let path = format!("{}/{}", frame.path, record.name);
             let level = frame.level;
-            let is_left = !self.charge(if hidden { CLOSED } else { 1 });
+            let is_left = !self.charge(if hidden { CLOSED_WEIGHT } else { 1 });
             if !is_there || is_left || hidden && self.access != Access::Discover {
                 continue;
             }
@@ -189,25 +189,25 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         let left = left.div_ceil(self.parts()?);
-        self.visited = Some(Visited { outside: self.frames.len(), left });
+        self.visited = Some(ForeignSubtree { outside: self.frames.len(), left });
         Ok(true)
     }
 
     /// Returns how many parts to make of the steps that are left, one of which is for the last child.
     fn parts(&mut self) -> Result<u64, StoreError> {
         let Some(frame) = self.frames.last_mut() else { return Ok(1) };
-        if frame.following >= MANY {
+        if frame.following >= MAX_PARTS {
             frame.following -= 1;
         } else {
             frame.following = 0;
             let mut next = frame.last.clone();
             // Further than now needed, so that it is not counted again for each.
-            while next.is_some() && frame.following < 2 * MANY {
+            while next.is_some() && frame.following < 2 * MAX_PARTS {
                 next = self.read.next_child(&frame.parent, next.as_ref())?;
                 frame.following += u64::from(next.is_some());
             }
         }
-        Ok((frame.following + 1).min(MANY))
+        Ok((frame.following + 1).min(MAX_PARTS))
     }
 
     /// Charges the steps since the last time to the subtree of another registree that the walk is in,

@@ -4,7 +4,7 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 
-use crate::access::decision::{self, demand};
+use crate::access::decision::{self, require};
 use crate::access::grants::Access;
 use crate::access::names;
 use crate::error::Refusal;
@@ -19,7 +19,7 @@ use crate::operation::quota;
 use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{Place, by_id};
+use crate::resource::address::{Resolved, by_id};
 use crate::resource::ae_announcement;
 use crate::resource::attributes::{self, Change};
 use crate::resource::content_instance;
@@ -55,7 +55,7 @@ pub(crate) fn update(
     }
     let used = quota::usage(writer, record.owner.as_deref())?;
     writer.put(&record)?;
-    decision::note_above(writer, &record)?;
+    decision::mark_ancestors(writer, &record)?;
     quota::check(writer, &context.settings.limits, record.owner.as_deref(), used)?;
     let expires = expiration(writer.read(), context, &record)?;
     events::updated(writer, context, outbox, &before, &record, expires)?;
@@ -66,8 +66,8 @@ pub(crate) fn update(
 fn admit(read: &dyn Read, context: &Context<'_>) -> Result<(Record, Attributes), Refusal> {
     let who = context.originator(read)?;
     let record = match context.target(read)? {
-        Place::Resource(found) => found.record,
-        Place::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
+        Resolved::Resource(found) => found.record,
+        Resolved::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
     };
     let representation = context.representation(record.ty);
     // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
@@ -76,8 +76,8 @@ fn admit(read: &dyn Read, context: &Context<'_>) -> Result<(Record, Attributes),
         .as_ref()
         .ok()
         .and_then(|given| [POLICIES, CUSTODIAN].into_iter().find(|name| given.contains_key(*name)));
-    let access = if governs.is_some() { Access::Govern } else { Access::Update };
-    demand(&who, access, &record)?;
+    let access = if governs.is_some() { Access::UpdatePrivileges } else { Access::Update };
+    require(&who, access, &record)?;
     match record.ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
         ResourceType::ContentInstance => {
@@ -110,7 +110,7 @@ fn apply(
     if subscription::names_targets(context, record, &change.set) {
         record.named_by.clone_from(&context.request.from);
         let from = context.request.from.as_deref();
-        names::note(read, context.settings, record, NAMED_BY, from, context.now)?;
+        names::note_registrant(read, context.settings, record, NAMED_BY, from, context.now)?;
     }
     record.attributes.extend(change.set);
     Ok(())

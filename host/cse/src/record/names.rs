@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 /// Begins what is noted in place of a registrant where a wait is not the first for its stem. No
 /// Credential-ID looks like this.
-const WAIT: char = '?';
+const WAIT_PREFIX: char = '?';
 
 /// Length of the random part of a registrant without a credential.
-const RANDOM: usize = 16;
+const RANDOM_LEN: usize = 16;
 
 /// The registrant of each AE-ID-Stem that an attribute names, or the wait for one where nobody had
 /// registered it.
@@ -44,7 +44,7 @@ impl Registrant {
 
     /// One of whom nothing is known, and who is nobody else. No Credential-ID looks like this.
     pub(crate) fn unknown() -> Self {
-        let id = format!("#{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM));
+        let id = format!("#{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM_LEN));
         Self::new(id, false)
     }
 
@@ -105,19 +105,20 @@ impl Names {
     /// The AE-ID-Stems that stand for whoever registers them first, each with the number of the wait.
     pub(crate) fn awaited(&self) -> BTreeSet<(&str, u64)> {
         let all = self.registrants.values().flatten();
-        all.filter_map(|(stem, registrant)| Some((stem.as_str(), wait_in(registrant)?))).collect()
+        all.filter_map(|(stem, registrant)| Some((stem.as_str(), decode_wait(registrant)?)))
+            .collect()
     }
 }
 
 /// The number of the wait that is noted in place of a registrant.
-pub(crate) fn wait_in(registrant: &str) -> Option<u64> {
-    match registrant.strip_prefix(WAIT) {
+pub(crate) fn decode_wait(registrant: &str) -> Option<u64> {
+    match registrant.strip_prefix(WAIT_PREFIX) {
         Some(number) => number.parse().ok(),
         None => registrant.is_empty().then_some(0),
     }
 }
 
 /// Notes a wait. The first for a stem is empty.
-pub(crate) fn noted(wait: u64) -> String {
-    if wait == 0 { String::new() } else { format!("{WAIT}{wait}") }
+pub(crate) fn encode_wait(wait: u64) -> String {
+    if wait == 0 { String::new() } else { format!("{WAIT_PREFIX}{wait}") }
 }

@@ -10,7 +10,7 @@ use crate::budget::RequestBudget;
 use crate::error::Refusal;
 use crate::record::{Attributes, Record, Seconds};
 use crate::request::parameters::{Options, ResultContent};
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
@@ -38,7 +38,7 @@ impl<'a> Context<'a> {
     }
 
     /// What the target leads to.
-    pub(crate) fn target(&self, read: &dyn Read) -> Result<Place, Refusal> {
+    pub(crate) fn target(&self, read: &dyn Read) -> Result<Resolved, Refusal> {
         address::resolve(read, self.settings, &self.request.to, self.now)
     }
 

@@ -56,14 +56,14 @@ impl Condition {
 
 /// A value that an attribute must have (`atr`), in which each `*` stands for any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct AttributeMatch {
     /// The attribute's short name.
     pub(crate) name: String,
     /// The value, as it is written: a text without quotation marks.
     pub(crate) value: String,
 }
 
-impl Wanted {
+impl AttributeMatch {
     /// Reads `name,value`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, value) = text.split_once(',')?;
@@ -95,7 +95,7 @@ pub(crate) struct Filter {
     /// `cty`: one of these media types, with or without its encoding.
     pub(crate) content_types: Vec<String>,
     /// `atr`: attributes, each name of them a name of its own.
-    pub(crate) attributes: Vec<Wanted>,
+    pub(crate) attributes: Vec<AttributeMatch>,
     /// The others.
     pub(crate) conditions: Vec<Condition>,
 }
@@ -154,7 +154,9 @@ impl Filter {
         names.extend(self.conditions.iter().map(|c| c.holds(record, expires)));
         if !self.attributes.is_empty() && names.iter().all(|holds| *holds != self.any) {
             let all = representation::attributes(settings, record, expires);
-            let is = |wanted: &Wanted| all.get(&wanted.name).is_some_and(|value| wanted.is(value));
+            let is = |wanted: &AttributeMatch| {
+                all.get(&wanted.name).is_some_and(|value| wanted.is(value))
+            };
             // Each value is compared once, however often its name is repeated.
             let mut by_name = BTreeMap::new();
             for wanted in &self.attributes {
@@ -258,7 +260,7 @@ mod tests {
     fn attributes_are_compared_as_they_are_written() {
         let settings = crate::testing::settings();
         let matches = |any, wanted: &[&str]| {
-            let attributes = wanted.iter().map(|w| Wanted::parse(w).unwrap()).collect();
+            let attributes = wanted.iter().map(|w| AttributeMatch::parse(w).unwrap()).collect();
             Filter { any, attributes, ..Filter::default() }.matches(&settings, &record(), None)
         };
         for good in
@@ -275,9 +277,9 @@ mod tests {
         assert!(matches(true, &["st,8", "ty,4"]));
         assert!(!matches(true, &["st,8", "ty,3"]));
         for none in ["rn", "", ",x", "a b,x"] {
-            assert_eq!(Wanted::parse(none), None, "{none}");
+            assert_eq!(AttributeMatch::parse(none), None, "{none}");
         }
-        assert_eq!(Wanted::parse("rn,a,b").unwrap().value, "a,b");
+        assert_eq!(AttributeMatch::parse("rn,a,b").unwrap().value, "a,b");
     }
 
     #[test]

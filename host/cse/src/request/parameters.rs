@@ -11,7 +11,7 @@ use saegis_onem2m::timestamp::is_at_once;
 
 use crate::error::{Refusal, quoted};
 use crate::record::parse_timestamp;
-use crate::request::filter_criteria::{Condition, Filter, Wanted};
+use crate::request::filter_criteria::{AttributeMatch, Condition, Filter};
 use crate::resource::attributes;
 
 /// Most resources in one answer.
@@ -147,7 +147,7 @@ const MAX_ATTRIBUTES: usize = 64;
 const MAX_CRITERIA: usize = 64;
 
 #[derive(Default)]
-struct Raw {
+struct RawOptions {
     content: Option<u64>,
     usage: Option<u64>,
     response: Option<u64>,
@@ -171,7 +171,7 @@ impl Options {
         if execution.is_some_and(|at| !is_at_once(at)) {
             return Err(OptionError::Unsupported("an execution time"));
         }
-        let mut raw = Raw::default();
+        let mut raw = RawOptions::default();
         for (name, value) in &request.options {
             raw.take(name, value)?;
         }
@@ -179,7 +179,7 @@ impl Options {
     }
 }
 
-impl Raw {
+impl RawOptions {
     fn take(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
         use Condition as C;
         let one = |name| match value {
@@ -221,7 +221,7 @@ impl Raw {
             }
             "atr" => {
                 for part in value {
-                    let wanted = Wanted::parse(part).ok_or(OptionError::Value("atr"))?;
+                    let wanted = AttributeMatch::parse(part).ok_or(OptionError::Value("atr"))?;
                     self.filter.attributes.push(wanted);
                 }
                 return Ok(());
@@ -273,7 +273,8 @@ impl Raw {
                 Err(OptionError::Unsupported("a condition on attributes of children or parents"))
             }
             None if attributes::is_name(name) => {
-                let wanted = |value: &String| Wanted { name: name.into(), value: value.clone() };
+                let wanted =
+                    |value: &String| AttributeMatch { name: name.into(), value: value.clone() };
                 self.filter.attributes.extend(value.iter().map(wanted));
                 Ok(())
             }

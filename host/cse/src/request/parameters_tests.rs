@@ -49,7 +49,8 @@ fn criteria_are_read() {
     assert_eq!((options.limit, options.skip, options.levels), (5, 2, Some(2)));
     let options = read(Retrieve, "fu=1&fo=2&atr=api,N*+rn,a%2Bb&arp=../x/la").unwrap();
     assert!(options.filter.any);
-    let wanted = |name: &str, value: &str| Wanted { name: name.into(), value: value.into() };
+    let wanted =
+        |name: &str, value: &str| AttributeMatch { name: name.into(), value: value.into() };
     assert_eq!(options.filter.attributes, [wanted("api", "N*"), wanted("rn", "a+b")]);
     assert_eq!(options.relative.unwrap(), ["..", "x", "la"]);
     // An attribute by its own name (TS-0009 clause 6.2.2.2).

@@ -30,7 +30,7 @@ const ALL_OPERATIONS: u8 = 63;
 /// A set of rules (m2m:setOfAcrs).
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Set {
+pub(crate) struct RuleSet {
     #[serde(default)]
     pub(crate) acr: Vec<Rule>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Rule {
     pub(crate) acaf: bool,
     /// On what.
     #[serde(default)]
-    pub(crate) acod: Vec<Detail>,
+    pub(crate) acod: Vec<ObjectDetails>,
     /// In which contexts: time and IP address. One is enough.
     pub(crate) acco: Option<Vec<AccessContext>>,
     /// On which attributes.
@@ -58,7 +58,7 @@ pub(crate) struct Rule {
 /// On what a rule grants something (m2m:accessControlObjectDetails).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Detail {
+pub(crate) struct ObjectDetails {
     /// The type of the target.
     pub(crate) ty: Option<u16>,
     /// The types of children that may be created.
@@ -67,7 +67,7 @@ pub(crate) struct Detail {
     pub(crate) spty: Option<Value>,
 }
 
-impl Set {
+impl RuleSet {
     pub(crate) fn read(value: &Value) -> Option<Self> {
         // A list would be taken for the members of an object, in their order.
         let objects = |value: Option<&Value>| {
@@ -89,7 +89,7 @@ impl Set {
 
 /// The originators that a set of rules names.
 pub(crate) fn originators(set: &Value) -> Vec<String> {
-    let rules = Set::read(set).unwrap_or_default().acr;
+    let rules = RuleSet::read(set).unwrap_or_default().acr;
     rules.into_iter().flat_map(|rule| rule.acor).collect()
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn originators(set: &Value) -> Vec<String> {
 /// What is wrong with it, or can't be evaluated here.
 pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeError> {
     let wrong = |why: &str| Err(AttributeError::value(name, why));
-    let Some(set) = Set::read(value) else {
+    let Some(set) = RuleSet::read(value) else {
         return wrong("must be a set of access control rules: acr, each with acor and acop");
     };
     if set.acr.len() > MAX_RULES {
@@ -137,7 +137,7 @@ pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeEr
 /// # Errors
 /// When it has no rule for itself.
 pub(crate) fn check_whole(attributes: &Attributes) -> Result<(), AttributeError> {
-    let own = attributes.get(SELF_PRIVILEGES).and_then(Set::read);
+    let own = attributes.get(SELF_PRIVILEGES).and_then(RuleSet::read);
     match own {
         Some(own) if !own.acr.is_empty() => Ok(()),
         _ => Err(AttributeError::value(SELF_PRIVILEGES, "must have a rule")),

@@ -1,11 +1,11 @@
 //! The tables of attributes of the resource types that say who may do what, and who there is
 //! (TS-0004 clauses 7.4.2, 7.4.4, 7.4.18, 7.4.19, 7.4.20 and 7.4.29).
 
-use crate::resource::schema::May::{Can, Must, Not};
+use crate::resource::schema::Presence::{M, NP, O};
 use crate::resource::schema::{Row, row};
 use crate::resource::values::Kind::{
-    AppId, AppIds, Boolean, CseId, CseType, Kept, Link, Links, LinksOrNone, NodeId, NotDone,
-    Patterns, PointsOfAccess, Rules, Serializations, Stems, Text, Texts, Unsupported,
+    AppId, AppIds, Boolean, CseId, CseType, FalseOnly, Link, Links, LinksOrNone, NodeId, Patterns,
+    PointsOfAccess, ReadOnly, Rules, Serializations, Stems, Text, Texts, Unsupported,
 };
 use crate::settings::MAX_POLICIES;
 
@@ -13,97 +13,97 @@ const MAX_LINKS: usize = 256;
 
 /// `<accessControlPolicy>`. It has no `acpi`: it goes by itself.
 pub(crate) const ACCESS_CONTROL_POLICY: &[Row] = &[
-    row("pv", Rules, Must, Can),
-    row("pvs", Rules, Must, Can),
-    row("adri", Unsupported, Can, Can),
-    row("apri", Unsupported, Can, Can),
-    row("airi", Unsupported, Can, Can),
+    row("pv", Rules, M, O),
+    row("pvs", Rules, M, O),
+    row("adri", Unsupported, O, O),
+    row("apri", Unsupported, O, O),
+    row("airi", Unsupported, O, O),
 ];
 
 /// `<remoteCSE>`. As for an `<AE>`, `srv` is not insisted on.
 pub(crate) const REMOTE_CSE: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("cst", CseType, Can, Not),
-    row("poa", PointsOfAccess, Can, Can),
-    row("cb", Link, Must, Not),
-    row("csi", CseId, Can, Not),
-    row("mei", Text(256), Can, Can),
-    row("tri", Unsupported, Can, Can),
-    row("rr", Boolean, Must, Can),
-    row("nl", Link, Can, Can),
-    row("csz", Serializations, Can, Can),
-    row("srv", Texts, Can, Can),
-    row("trn", Unsupported, Can, Can),
-    row("tren", NotDone, Can, Can),
-    row("esi", Unsupported, Can, Can),
-    row("ape", Unsupported, Can, Can),
-    row("dcse", Texts, Can, Can),
-    row("mtcc", Unsupported, Can, Can),
-    row("egid", Unsupported, Can, Can),
-    row("loc", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("cst", CseType, O, NP),
+    row("poa", PointsOfAccess, O, O),
+    row("cb", Link, M, NP),
+    row("csi", CseId, O, NP),
+    row("mei", Text(256), O, O),
+    row("tri", Unsupported, O, O),
+    row("rr", Boolean, M, O),
+    row("nl", Link, O, O),
+    row("csz", Serializations, O, O),
+    row("srv", Texts, O, O),
+    row("trn", Unsupported, O, O),
+    row("tren", FalseOnly, O, O),
+    row("esi", Unsupported, O, O),
+    row("ape", Unsupported, O, O),
+    row("dcse", Texts, O, O),
+    row("mtcc", Unsupported, O, O),
+    row("egid", Unsupported, O, O),
+    row("loc", Unsupported, O, O),
 ];
 
 /// `<AEAnnc>`. The App-ID goes with it because it is what was checked; what else an `<AE>` may have
 /// announced is of no use to whoever has to find the AE.
 pub(crate) const AE_ANNC: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("lnk", Link, Can, Can),
-    row("apn", Text(256), Can, Can),
-    row("api", AppId, Must, Not),
-    row("aei", Kept, Not, Not),
-    row("poa", Unsupported, Can, Can),
-    row("or", Unsupported, Can, Can),
-    row("nl", Unsupported, Can, Can),
-    row("rr", Unsupported, Can, Can),
-    row("csz", Unsupported, Can, Can),
-    row("srv", Unsupported, Can, Can),
-    row("esi", Unsupported, Can, Can),
-    row("mei", Unsupported, Can, Can),
-    row("regs", Unsupported, Can, Can),
-    row("trps", NotDone, Can, Can),
-    row("ape", Unsupported, Can, Can),
-    row("scp", Unsupported, Can, Can),
-    row("tren", NotDone, Can, Can),
-    row("loc", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("lnk", Link, O, O),
+    row("apn", Text(256), O, O),
+    row("api", AppId, M, NP),
+    row("aei", ReadOnly, NP, NP),
+    row("poa", Unsupported, O, O),
+    row("or", Unsupported, O, O),
+    row("nl", Unsupported, O, O),
+    row("rr", Unsupported, O, O),
+    row("csz", Unsupported, O, O),
+    row("srv", Unsupported, O, O),
+    row("esi", Unsupported, O, O),
+    row("mei", Unsupported, O, O),
+    row("regs", Unsupported, O, O),
+    row("trps", FalseOnly, O, O),
+    row("ape", Unsupported, O, O),
+    row("scp", Unsupported, O, O),
+    row("tren", FalseOnly, O, O),
+    row("loc", Unsupported, O, O),
 ];
 
 /// `<node>`.
 pub(crate) const NODE: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("ni", NodeId, Must, Can),
-    row("hcl", Link, Can, Can),
-    row("hael", Links(MAX_LINKS), Can, Can),
-    row("hsl", Links(MAX_LINKS), Can, Can),
-    row("mgca", Text(1024), Can, Can),
-    row("rms", Kept, Not, Not),
-    row("nid", Kept, Not, Not),
-    row("loc", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("ni", NodeId, M, O),
+    row("hcl", Link, O, O),
+    row("hael", Links(MAX_LINKS), O, O),
+    row("hsl", Links(MAX_LINKS), O, O),
+    row("mgca", Text(1024), O, O),
+    row("rms", ReadOnly, NP, NP),
+    row("nid", ReadOnly, NP, NP),
+    row("loc", Unsupported, O, O),
 ];
 
 /// `<m2mServiceSubscriptionProfile>`.
 pub(crate) const SERVICE_SUBSCRIPTION_PROFILE: &[Row] =
-    &[row("acpi", Links(MAX_POLICIES), Can, Can), row("daci", Unsupported, Can, Can)];
+    &[row("acpi", Links(MAX_POLICIES), O, O), row("daci", Unsupported, O, O)];
 
 /// `<serviceSubscribedNode>`.
 pub(crate) const SERVICE_SUBSCRIBED_NODE: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("ni", NodeId, Must, Not),
-    row("csi", CseId, Can, Not),
-    row("di", Texts, Can, Not),
-    row("rlk", LinksOrNone(MAX_LINKS), Can, Can),
-    row("nrq", Boolean, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("ni", NodeId, M, NP),
+    row("csi", CseId, O, NP),
+    row("di", Texts, O, NP),
+    row("rlk", LinksOrNone(MAX_LINKS), O, O),
+    row("nrq", Boolean, O, O),
 ];
 
 /// `<serviceSubscribedAppRule>`.
 pub(crate) const SERVICE_SUBSCRIBED_APP_RULE: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("apci", Patterns, Can, Can),
-    row("aai", AppIds, Can, Can),
-    row("aae", Stems, Can, Can),
-    row("ari", Patterns, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("apci", Patterns, O, O),
+    row("aai", AppIds, O, O),
+    row("aae", Stems, O, O),
+    row("ari", Patterns, O, O),
 ];

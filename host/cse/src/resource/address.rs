@@ -24,7 +24,7 @@ pub(crate) struct Found {
 
 /// What an address leads to.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Resolved {
     /// A resource.
     Resource(Found),
     /// The virtual resource `la` or `ol` of a container.
@@ -45,7 +45,7 @@ pub(crate) fn resolve(
     settings: &Settings,
     to: &Target,
     now: Seconds,
-) -> Result<Place, Refusal> {
+) -> Result<Resolved, Refusal> {
     if !to.is_at(&settings.cse_id, settings.service_provider.as_deref()) {
         return Err(Refusal::NotFound);
     }
@@ -57,7 +57,7 @@ pub(crate) fn resolve(
     while let Some(name) = segments.next() {
         if let Some(edge) = virtual_child(&found.record, name) {
             return match segments.next() {
-                None => Ok(Place::Instance { container: found, edge }),
+                None => Ok(Resolved::Instance { container: found, edge }),
                 Some(_) => Err(Refusal::NotFound),
             };
         }
@@ -69,7 +69,7 @@ pub(crate) fn resolve(
         }
         found = Found { record, expires };
     }
-    Ok(Place::Resource(found))
+    Ok(Resolved::Resource(found))
 }
 
 fn virtual_child(parent: &Record, name: &str) -> Option<Edge> {
@@ -147,8 +147,8 @@ mod tests {
         let snapshot = bench.snapshot();
         let to = Target::from_path(path).unwrap();
         match resolve(snapshot.read(), bench.settings(), &to, bench.now())? {
-            Place::Resource(found) => Ok(structured(snapshot.read(), &found.record).unwrap()),
-            Place::Instance { container, edge } => {
+            Resolved::Resource(found) => Ok(structured(snapshot.read(), &found.record).unwrap()),
+            Resolved::Instance { container, edge } => {
                 Ok(format!("{}:{edge:?}", container.record.name))
             }
         }

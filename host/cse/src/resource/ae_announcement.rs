@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::error::Refusal;
 use crate::record::{Attributes, Record, Seconds};
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
@@ -76,7 +76,9 @@ impl Announcement {
             return Ok(None);
         };
         let record = match address::resolve(read, settings, &request.to, now) {
-            Ok(Place::Resource(found)) if found.record.ty == ResourceType::AeAnnc => found.record,
+            Ok(Resolved::Resource(found)) if found.record.ty == ResourceType::AeAnnc => {
+                found.record
+            }
             Err(Refusal::Store(error)) => return Err(error),
             Ok(_) | Err(_) => return Ok(None),
         };

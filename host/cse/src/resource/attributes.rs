@@ -9,93 +9,90 @@ use crate::error::quoted;
 use crate::record::{Attributes, Seconds, parse_timestamp};
 use crate::resource::access_rules;
 use crate::resource::access_tables;
-use crate::resource::schema::{AttributeError, May, NOTIFICATION_CONTENT, Row, row};
+use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT, Presence, Row, row};
 use crate::resource::service_subscription;
 use crate::resource::tables;
 use crate::resource::values::Kind;
 use crate::settings::MAX_POLICIES;
 
 use Kind::{
-    Any, AppId, Boolean, ContentInfo, Count, Creator, Entity, Kept, Labels, Link, Links, Name,
-    NotDone, PointsOfAccess, Rules, Serializations, Text, Texts, Time, Unsupported,
+    Any, AppId, Boolean, ContentInfo, Count, Creator, Entity, FalseOnly, Labels, Link, Links, Name,
+    PointsOfAccess, ReadOnly, Rules, Serializations, Text, Texts, Time, Unsupported,
 };
-use May::{Can, Must, Not};
+use Presence::{M, NP, O};
 
 /// Universal attributes, and the common ones that all types here have (clause 7.4.1).
 const COMMON: &[Row] = &[
-    row("ty", Kept, Not, Not),
-    row("ri", Kept, Not, Not),
-    row("rn", Name, Can, Not),
-    row("pi", Kept, Not, Not),
-    row("ct", Kept, Not, Not),
-    row("lt", Kept, Not, Not),
-    row("et", Time, Can, Can),
-    row("lbl", Labels, Can, Can),
+    row("ty", ReadOnly, NP, NP),
+    row("ri", ReadOnly, NP, NP),
+    row("rn", Name, O, NP),
+    row("pi", ReadOnly, NP, NP),
+    row("ct", ReadOnly, NP, NP),
+    row("lt", ReadOnly, NP, NP),
+    row("et", Time, O, O),
+    row("lbl", Labels, O, O),
 ];
 
 /// What resources have besides that can be announced (the same clause).
-const ANNOUNCEABLE: &[Row] = &[
-    row("at", Unsupported, Can, Can),
-    row("aa", Unsupported, Can, Can),
-    row("ast", Unsupported, Can, Can),
-];
+const ANNOUNCEABLE: &[Row] =
+    &[row("at", Unsupported, O, O), row("aa", Unsupported, O, O), row("ast", Unsupported, O, O)];
 
 /// `<AE>`. TS-0004 asks for `srv` at a creation; originators of earlier releases don't know it,
 /// so it is not insisted on.
 const AE: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("apn", Text(256), Can, Can),
-    row("api", AppId, Must, Not),
-    row("aei", Kept, Not, Not),
-    row("poa", PointsOfAccess, Can, Can),
-    row("or", Text(1024), Can, Can),
-    row("nl", Link, Can, Can),
-    row("rr", Boolean, Must, Can),
-    row("csz", Serializations, Can, Can),
-    row("srv", Texts, Can, Can),
-    row("esi", Unsupported, Can, Can),
-    row("mei", Unsupported, Can, Can),
-    row("tri", Unsupported, Can, Can),
-    row("trn", Unsupported, Can, Can),
-    row("regs", Unsupported, Can, Can),
-    row("trps", NotDone, Can, Can),
-    row("ape", Unsupported, Can, Can),
-    row("scp", Unsupported, Can, Can),
-    row("tren", NotDone, Can, Can),
-    row("loc", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("apn", Text(256), O, O),
+    row("api", AppId, M, NP),
+    row("aei", ReadOnly, NP, NP),
+    row("poa", PointsOfAccess, O, O),
+    row("or", Text(1024), O, O),
+    row("nl", Link, O, O),
+    row("rr", Boolean, M, O),
+    row("csz", Serializations, O, O),
+    row("srv", Texts, O, O),
+    row("esi", Unsupported, O, O),
+    row("mei", Unsupported, O, O),
+    row("tri", Unsupported, O, O),
+    row("trn", Unsupported, O, O),
+    row("regs", Unsupported, O, O),
+    row("trps", FalseOnly, O, O),
+    row("ape", Unsupported, O, O),
+    row("scp", Unsupported, O, O),
+    row("tren", FalseOnly, O, O),
+    row("loc", Unsupported, O, O),
 ];
 
 /// `<container>`.
 const CONTAINER: &[Row] = &[
-    row("acpi", Links(MAX_POLICIES), Can, Can),
-    row("daci", Unsupported, Can, Can),
-    row("cstn", Entity, Can, Can),
-    row("st", Kept, Not, Not),
-    row("cr", Creator, Can, Not),
-    row("mni", Count, Can, Can),
-    row("mbs", Count, Can, Can),
-    row("mia", Count, Can, Can),
-    row("cni", Kept, Not, Not),
-    row("cbs", Kept, Not, Not),
-    row("li", Kept, Not, Not),
-    row("or", Text(1024), Can, Can),
-    row("disr", NotDone, Can, Can),
-    row("loc", Unsupported, Can, Can),
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("cstn", Entity, O, O),
+    row("st", ReadOnly, NP, NP),
+    row("cr", Creator, O, NP),
+    row("mni", Count, O, O),
+    row("mbs", Count, O, O),
+    row("mia", Count, O, O),
+    row("cni", ReadOnly, NP, NP),
+    row("cbs", ReadOnly, NP, NP),
+    row("li", ReadOnly, NP, NP),
+    row("or", Text(1024), O, O),
+    row("disr", FalseOnly, O, O),
+    row("loc", Unsupported, O, O),
 ];
 
 /// `<contentInstance>`. It can't be updated, and it has no access control of its own.
 const CONTENT_INSTANCE: &[Row] = &[
-    row("st", Kept, Not, Not),
-    row("cr", Creator, Can, Not),
-    row("cnf", ContentInfo, Can, Not),
-    row("cs", Kept, Not, Not),
-    row("con", Any, Must, Not),
-    row("conr", Unsupported, Can, Not),
-    row("or", Text(1024), Can, Not),
-    row("dgt", Time, Can, Not),
-    row("dcnt", Unsupported, Can, Not),
-    row("loc", Unsupported, Can, Not),
+    row("st", ReadOnly, NP, NP),
+    row("cr", Creator, O, NP),
+    row("cnf", ContentInfo, O, NP),
+    row("cs", ReadOnly, NP, NP),
+    row("con", Any, M, NP),
+    row("conr", Unsupported, O, NP),
+    row("or", Text(1024), O, NP),
+    row("dgt", Time, O, NP),
+    row("dcnt", Unsupported, O, NP),
+    row("loc", Unsupported, O, NP),
 ];
 
 fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
@@ -152,16 +149,16 @@ fn find(of: ResourceType, name: &str) -> Result<&'static Row, AttributeError> {
 }
 
 /// Checks a value, other than null, that may be given.
-fn check(row: &Row, may: May, value: &Value) -> Result<(), AttributeError> {
+fn check(row: &Row, may: Presence, value: &Value) -> Result<(), AttributeError> {
     if row.kind == Unsupported {
         return Err(AttributeError::Unsupported(row.name));
     }
-    if may == Not {
+    if may == NP {
         return Err(AttributeError::NotPermitted(row.name));
     }
     match row.kind {
         Rules => return access_rules::check(row.name, value),
-        NotDone if value == &Value::Bool(true) => {
+        FalseOnly if value == &Value::Bool(true) => {
             return Err(AttributeError::Unsupported(row.name));
         }
         _ => {}
@@ -226,7 +223,7 @@ pub(crate) fn for_create(
             match row.kind {
                 Creator => given.creator = true,
                 Unsupported => return Err(AttributeError::Unsupported(row.name)),
-                _ if row.create == Must => return Err(AttributeError::Missing(row.name)),
+                _ if row.create == M => return Err(AttributeError::Missing(row.name)),
                 _ => return Err(AttributeError::Null(row.name)),
             }
             continue;
@@ -240,7 +237,7 @@ pub(crate) fn for_create(
             }
         }
     }
-    match rows(ty).find(|r| r.create == Must && !given.attributes.contains_key(r.name)) {
+    match rows(ty).find(|r| r.create == M && !given.attributes.contains_key(r.name)) {
         Some(missing) => Err(AttributeError::Missing(missing.name)),
         None => check_whole(ty, &given.attributes).map(|()| given),
     }
@@ -278,9 +275,9 @@ pub(crate) fn for_update(
             }
         } else if row.kind == Unsupported {
             return Err(AttributeError::Unsupported(row.name));
-        } else if row.update == Not {
+        } else if row.update == NP {
             return Err(AttributeError::NotPermitted(row.name));
-        } else if row.create == Must || row.name == NOTIFICATION_CONTENT {
+        } else if row.create == M || row.name == NOTIFICATION_CONTENT {
             return Err(AttributeError::Null(row.name));
         } else if row.name == "et" {
             change.expires = Some(None);

@@ -135,7 +135,7 @@ pub(crate) fn shorten(
 
 /// Why an instance goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub(crate) enum RemovalReason {
     /// An originator deleted it, then: that modifies the container.
     Deleted(Seconds),
     /// Its time is up.
@@ -146,14 +146,14 @@ pub(crate) enum Loss {
 pub(crate) fn remove(
     writer: &mut Writer<'_>,
     instance: &Record,
-    loss: Loss,
+    loss: RemovalReason,
 ) -> Result<(), StoreError> {
     writer.remove_tree(&instance.ri, 1)?;
     let corrupt = || StoreError::Corrupt(instance.ri.clone());
     let parent = instance.parent.as_deref().ok_or_else(corrupt)?;
     let mut container = writer.read().get(parent)?.ok_or_else(corrupt)?;
     container.stock.get_or_insert_default().lose(instance);
-    if let Loss::Deleted(now) = loss {
+    if let RemovalReason::Deleted(now) = loss {
         container.state = container.state.map(|s| s.saturating_add(1));
         container.modified = now;
     }

@@ -4,7 +4,7 @@ use saegis_onem2m::target::Target;
 
 use crate::error::Refusal;
 use crate::record::{Record, Seconds};
-use crate::resource::address::{self, Place};
+use crate::resource::address::{self, Resolved};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
@@ -17,8 +17,8 @@ pub(crate) fn resolve(
 ) -> Result<Option<Record>, StoreError> {
     let Ok(target) = Target::from_address(text) else { return Ok(None) };
     match address::resolve(read, settings, &target, now) {
-        Ok(Place::Resource(found)) => Ok(Some(found.record)),
-        Ok(Place::Instance { .. }) => Ok(None),
+        Ok(Resolved::Resource(found)) => Ok(Some(found.record)),
+        Ok(Resolved::Instance { .. }) => Ok(None),
         Err(Refusal::Store(error)) => Err(error),
         Err(_) => Ok(None),
     }

@@ -6,9 +6,9 @@ use saegis_onem2m::target::Target;
 
 use crate::error::Refusal;
 use crate::identifiers::may_be_ae;
-use crate::record::names::{Reference, Registrants, wait_in};
+use crate::record::names::{Reference, Registrants, decode_wait};
 use crate::record::{Record, Seconds, alive};
-use crate::resource::address::{self, Found, Place};
+use crate::resource::address::{self, Found, Resolved};
 use crate::resource::ae_announcement;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
@@ -34,7 +34,7 @@ pub(crate) fn known(
     let Some(known) = registrants.and_then(|registrants| registrants.get(stem)) else {
         return Ok(None);
     };
-    match wait_in(known) {
+    match decode_wait(known) {
         Some(wait) => read.first(stem, wait),
         None => Ok(Some(known.clone())),
     }
@@ -51,7 +51,7 @@ fn registrant_of(record: &Record) -> Option<String> {
 
 /// Whether an AE got its AE-ID by registering and policy has given the AE-ID to another credential since,
 /// which a request comes with: that is another AE, which has to register.
-pub(crate) fn is_of_another(ae: &Record, request: &RequestPrimitive) -> bool {
+pub(crate) fn belongs_to_another(ae: &Record, request: &RequestPrimitive) -> bool {
     match (&ae.registrant, &request.credential) {
         (Some(registrant), Some(credential)) => {
             registrant.learnt
@@ -93,7 +93,7 @@ pub(crate) fn ae_at(
 ) -> Result<Option<Found>, StoreError> {
     let located = ae_announcement::locate(read, target, now)?;
     match address::resolve(read, settings, located.as_ref().unwrap_or(target), now) {
-        Ok(Place::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),
+        Ok(Resolved::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),
         Ok(_) | Err(Refusal::NotFound) => Ok(None),
         Err(Refusal::Store(error)) => Err(error),
         Err(_) => Ok(None),

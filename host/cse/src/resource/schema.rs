@@ -32,24 +32,24 @@ pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
 
 /// Whether an attribute may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum May {
+pub(crate) enum Presence {
     /// Must be given (M).
-    Must,
+    M,
     /// May be given (O).
-    Can,
+    O,
     /// Must not be given (NP).
-    Not,
+    NP,
 }
 
 /// A row of a table.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    pub(crate) create: May,
-    pub(crate) update: May,
+    pub(crate) create: Presence,
+    pub(crate) update: Presence,
 }
 
-pub(crate) const fn row(name: &'static str, kind: Kind, create: May, update: May) -> Row {
+pub(crate) const fn row(name: &'static str, kind: Kind, create: Presence, update: Presence) -> Row {
     Row { name, kind, create, update }
 }
 

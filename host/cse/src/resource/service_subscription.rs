@@ -142,7 +142,7 @@ pub(crate) fn check_whole(attributes: &Attributes) -> Result<(), AttributeError>
 /// # Errors
 /// When both names are there.
 pub(crate) fn canonical(mut rule: Attributes) -> Result<Attributes, AttributeError> {
-    const OLD: &str = "00-";
+    const OLD_PREFIX: &str = "00-";
     if let Some(list) = rule.remove(CREDENTIALS_IN_TESTS)
         && rule.insert(CREDENTIALS.into(), list).is_some()
     {
@@ -150,7 +150,7 @@ pub(crate) fn canonical(mut rule: Attributes) -> Result<Attributes, AttributeErr
     }
     if let Some(Value::Array(list)) = rule.get_mut(CREDENTIALS) {
         for entry in list {
-            if let Some(value) = entry.as_str().and_then(|text| text.strip_prefix(OLD)) {
+            if let Some(value) = entry.as_str().and_then(|text| text.strip_prefix(OLD_PREFIX)) {
                 *entry = format!("12-{value}").into();
             }
         }

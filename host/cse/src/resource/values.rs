@@ -141,10 +141,10 @@ pub(crate) enum Kind {
     AppIds,
     /// A list of patterns of AE-ID-Stems.
     Stems,
-    /// Kept by the CSE.
-    Kept,
+    /// Maintained by the CSE alone.
+    ReadOnly,
     /// Whether something is done that this CSE does not do: false may be given.
-    NotDone,
+    FalseOnly,
     /// Known to the specification and not to this CSE.
     Unsupported,
 }
@@ -202,8 +202,8 @@ impl Kind {
             Self::Any => is_nested_within(value, MAX_CONTENT_DEPTH),
             Self::Object => value.is_object(),
             Self::Addresses(most) => list(value, 1..=most, |t| t.len() <= MAX_ADDRESS),
-            Self::NotDone => value == &Value::Bool(false),
-            Self::Creator | Self::Rules | Self::Kept | Self::Unsupported => false,
+            Self::FalseOnly => value == &Value::Bool(false),
+            Self::Creator | Self::Rules | Self::ReadOnly | Self::Unsupported => false,
         };
         if fits { Ok(()) } else { Err(self.wanted()) }
     }
@@ -232,7 +232,7 @@ impl Kind {
             Self::ContentInfo => "must be a media type with an encoding from 0 to 2, such as \
                                   text/plain:0 or application/json:1"
                 .into(),
-            Self::Boolean | Self::NotDone => "must be true or false".into(),
+            Self::Boolean | Self::FalseOnly => "must be true or false".into(),
             Self::Count => "must be a whole number from 0 upwards".into(),
             Self::Any => format!("must not be nested deeper than {MAX_CONTENT_DEPTH} levels"),
             Self::Object => "must be an object".into(),
@@ -260,7 +260,7 @@ impl Kind {
                 "must be a list of 1 to {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
             ),
             Self::Creator => "must be null: the CSE enters the creator itself".into(),
-            Self::Rules | Self::Kept | Self::Unsupported => "can't be given".into(),
+            Self::Rules | Self::ReadOnly | Self::Unsupported => "can't be given".into(),
         }
     }
 }
@@ -354,8 +354,8 @@ mod tests {
             (Kind::Addresses(2), json!(["a"]), json!("a")),
             (Kind::Addresses(2), json!(["a"]), json!(["a".repeat(MAX_ADDRESS + 1)])),
             (Kind::Any, nested(MAX_CONTENT_DEPTH), nested(MAX_CONTENT_DEPTH + 1)),
-            (Kind::NotDone, json!(false), json!(true)),
-            (Kind::NotDone, json!(false), json!("false")),
+            (Kind::FalseOnly, json!(false), json!(true)),
+            (Kind::FalseOnly, json!(false), json!("false")),
             (Kind::Links(1), json!(["cse/a"]), json!([])),
             (Kind::LinksOrNone(1), json!([]), json!(["cse/a", "cse/b"])),
             (Kind::Labels, json!(["a b", "room:1", "é"]), json!([])),
@@ -378,7 +378,7 @@ mod tests {
             assert_eq!(kind.check(&good), Ok(()), "{kind:?} {good}");
             assert!(kind.check(&bad).is_err(), "{kind:?} {bad}");
         }
-        for kind in [Kind::Creator, Kind::Kept, Kind::Unsupported] {
+        for kind in [Kind::Creator, Kind::ReadOnly, Kind::Unsupported] {
             assert!(kind.check(&json!("Clight-AE1")).is_err(), "{kind:?}");
         }
     }

@@ -23,7 +23,7 @@ impl Writer<'_> {
         Ok(first.map(|(key, _)| key.value().2.into()))
     }
 
-    pub(super) fn age(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub(super) fn add_age(&mut self, record: &Record) -> Result<(), StoreError> {
         if let Some((container, at)) = ages(record) {
             let size = record.size.unwrap_or(0);
             self.tables.aging.insert((container, at, record.ri.as_str()), size)?;
@@ -31,7 +31,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn age_no_more(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub(super) fn remove_age(&mut self, record: &Record) -> Result<(), StoreError> {
         if let Some((container, at)) = ages(record) {
             self.tables.aging.remove((container, at, record.ri.as_str()))?;
         }
@@ -49,7 +49,7 @@ impl Writer<'_> {
         }
         for ri in all {
             let record = Read::get(&self.tables, &ri)?;
-            self.age(&record.ok_or(StoreError::Corrupt(ri))?)?;
+            self.add_age(&record.ok_or(StoreError::Corrupt(ri))?)?;
         }
         self.note(INDEXED, "1")
     }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 
 /// Most that waits in one queue: messages, and bytes of them.
 pub(crate) const MAX_MESSAGES: usize = 100;
-const MAX_QUEUE: usize = 256 << 10;
+const MAX_QUEUE_BYTES: usize = 256 << 10;
 
 /// Most bytes that wait in all queues.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_TOTAL_BYTES: usize = 16 << 20;
 
 /// All queues, by the resource-IDs of their channels. There is one for each channel in which
 /// something waits, or at which someone does.
@@ -64,16 +64,16 @@ impl PollingQueues {
     /// room for it.
     pub(crate) fn put(&self, channel: &str, message: Bytes) -> bool {
         let mut all = self.lock();
-        if message.len() > MAX_QUEUE {
+        if message.len() > MAX_QUEUE_BYTES {
             return false;
         }
         let too_much = |queue: &Queue| {
-            queue.messages.len() >= MAX_MESSAGES || queue.bytes + message.len() > MAX_QUEUE
+            queue.messages.len() >= MAX_MESSAGES || queue.bytes + message.len() > MAX_QUEUE_BYTES
         };
         while all.queues.get(channel).is_some_and(too_much) {
             all.take(channel);
         }
-        if all.bytes + message.len() > MAX_BYTES {
+        if all.bytes + message.len() > MAX_TOTAL_BYTES {
             return false;
         }
         all.bytes += message.len();
@@ -219,18 +219,18 @@ mod tests {
         }
         assert_eq!(channels.lock().queues["a"].messages.len(), MAX_MESSAGES);
         assert_eq!(channels.lock().queues["a"].messages[0], "10");
-        let large = Bytes::from(vec![0; MAX_QUEUE]);
+        let large = Bytes::from(vec![0; MAX_QUEUE_BYTES]);
         assert!(channels.put("a", large.clone()));
         assert_eq!(channels.lock().queues["a"].messages.len(), 1);
-        assert!(!channels.put("a", Bytes::from(vec![0; MAX_QUEUE + 1])));
-        for n in 1..MAX_BYTES / MAX_QUEUE {
+        assert!(!channels.put("a", Bytes::from(vec![0; MAX_QUEUE_BYTES + 1])));
+        for n in 1..MAX_TOTAL_BYTES / MAX_QUEUE_BYTES {
             assert!(channels.put(&n.to_string(), large.clone()));
         }
         assert!(!channels.put("one more", text("x")));
-        assert_eq!(channels.lock().bytes, MAX_BYTES);
+        assert_eq!(channels.lock().bytes, MAX_TOTAL_BYTES);
         drop(channels.wait("waited at".into()));
         channels.retain(|channel| channel == "1");
         let all = channels.lock();
-        assert_eq!((all.queues.len(), all.bytes), (1, MAX_QUEUE));
+        assert_eq!((all.queues.len(), all.bytes), (1, MAX_QUEUE_BYTES));
     }
 }

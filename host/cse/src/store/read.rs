@@ -184,7 +184,7 @@ fn expired_in(
     for entry in aging.range((container, 0, "")..(container, now.saturating_add(1), ""))? {
         stock.count += 1;
         stock.bytes = stock.bytes.saturating_add(entry?.1.value());
-        read += ENTRY;
+        read += ENTRY_BYTES;
         if read >= 4096 {
             budget.step(0)?;
             read = 0;
@@ -194,4 +194,4 @@ fn expired_in(
 }
 
 /// Bytes of an entry, for the budget.
-const ENTRY: usize = 64;
+const ENTRY_BYTES: usize = 64;

@@ -82,9 +82,9 @@ impl Writer<'_> {
                 self.expiry.insert((at, ri), ())?;
             }
             if let Some(old) = &old {
-                self.age_no_more(old)?;
+                self.remove_age(old)?;
             }
-            self.age(record)?;
+            self.add_age(record)?;
         }
         let awaited = old.as_ref().map(|old| old.names.awaited()).unwrap_or_default();
         let awaits = record.names.awaited();
@@ -231,7 +231,7 @@ impl Writer<'_> {
         if let Some(at) = record.expires {
             self.expiry.remove((at, ri))?;
         }
-        self.age_no_more(record)?;
+        self.remove_age(record)?;
         for (stem, wait) in record.names.awaited() {
             self.leave_wait(stem, wait, ri)?;
         }

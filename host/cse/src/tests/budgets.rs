@@ -161,7 +161,7 @@ fn many_containers(bench: &Bench, count: u64, more: &Value) {
             container.sequence = n;
             writer.put(&container)?;
         }
-        crate::access::decision::note_above(writer, &container)
+        crate::access::decision::mark_ancestors(writer, &container)
     };
     bench.cse().store().write(&RequestBudget::unlimited(), make).unwrap();
 }

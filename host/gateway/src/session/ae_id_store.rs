@@ -177,7 +177,7 @@ impl AeIdStore {
         let is_known =
             |stem: &str| AeIdStem::parse(stem).is_ok_and(|s| maps.by_stem.contains_key(&s));
         let mut changes = Vec::new();
-        for ae in registrar.learnt_aes(&is_known, SystemTime::now())? {
+        for ae in registrar.learned_aes(&is_known, SystemTime::now())? {
             let (Ok(stem), Ok(credential)) =
                 (AeIdStem::parse(&ae.stem), CredentialId::parse(&ae.credential_id))
             else {

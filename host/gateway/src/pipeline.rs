@@ -27,6 +27,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
+use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
 use crate::config::Limits;
@@ -71,7 +72,9 @@ impl Pipeline {
     pub async fn handle(&self, session: &Arc<Session>, request: RequestPrimitive) -> HeldResponse {
         let operation = request.operation;
         let handler = Handler { gateway: self.gateway.clone(), session: session.clone() };
-        let (response, reserved) = handler.handle(request).await;
+        let request_id = audit::cut(&request.request_id);
+        let span = tracing::info_span!("request", request_id = &*request_id);
+        let (response, reserved) = handler.handle(request).instrument(span).await;
         let held = handler.hold(response, reserved);
         self.gateway.metrics.answered(Some(operation), held.response.rsc);
         held
@@ -107,7 +110,8 @@ impl Handler {
         // Such a request is finished even if its connection breaks: an AE that is registered and not
         // bound would be out of reach for its own credential.
         let (id, this) = (request.request_id.clone(), self.clone());
-        let done = tokio::spawn(async move { this.check_and_route(request).await }).await;
+        let work = async move { this.check_and_route(request).await };
+        let done = tokio::spawn(work.in_current_span()).await;
         done.unwrap_or_else(|_| {
             let why = "the request could not be carried out";
             (ResponsePrimitive::refusal(&id, None, Rsc::InternalServerError, why), None)

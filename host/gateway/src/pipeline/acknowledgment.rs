@@ -6,6 +6,7 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Generation;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Handler, no_memory};
 use crate::session::response_memory::NoRoom;
@@ -33,7 +34,7 @@ impl Handler {
         let acknowledgement = ResponsePrimitive::to(&request, Rsc::AcceptedAsync);
         let (own, generation) = (self.clone(), generation.clone());
         // The association stays listed until it is done, so that to revoke it stops the work.
-        self.session.acknowledged.spawn(async move {
+        let work = async move {
             let mut reserved = None;
             let response = own.handle_local(&generation, request, &mut reserved).await;
             let evicted = CancellationToken::new();
@@ -65,7 +66,8 @@ impl Handler {
                     () = evicted.cancelled() => dropped("other large answers needed its room"),
                 }
             });
-        });
+        };
+        self.session.acknowledged.spawn(work.in_current_span());
         acknowledgement
     }
 }

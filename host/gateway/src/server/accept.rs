@@ -9,6 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::connection;
 use crate::admin::Admin;
@@ -74,9 +76,9 @@ pub async fn serve(
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
                 let places = places.clone();
-                connections.spawn(async move {
-                    connection::serve(gateway, socket, peer, under_way, places, stop).await;
-                });
+                let span = tracing::info_span!("connection", %peer, association = Empty);
+                let serving = connection::serve(gateway, socket, peer, under_way, places, stop);
+                connections.spawn(serving.instrument(span));
             }
             () = signals.next() => break,
         }

@@ -86,6 +86,7 @@ pub async fn serve(
     };
     drop(under_way);
     let saef = association.saef;
+    tracing::Span::current().record("association", association.id);
     gateway.metrics.established(saef, start.elapsed());
     let listed =
         gateway.associations.list(association, voucher, &gateway.policy, &gateway.ae_ids).await;

@@ -372,7 +372,8 @@ pub fn file_missed(in_force: u64, fault: &Fault) {
     );
 }
 
-fn cut(text: &str) -> Cow<'_, str> {
+/// Cuts a text from outside to a bounded length, without control characters.
+pub fn cut(text: &str) -> Cow<'_, str> {
     cut_to(text, MAX_TEXT)
 }
 

@@ -5,10 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use saegis_gateway::admin::MAX_LINE;
-use saegis_gateway::admin::Request;
+use saegis_gateway::admin::protocol::{
+    Deleted, Ended, Failed, MAX_LINE, Released, ReloadOutcome, ReloadReport, Request,
+};
 use saegis_gateway::config::Config;
 
 /// Timeout for an answer. A reload of many rows takes a while, and one may be under way.
@@ -130,8 +132,8 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             crate::output::print(line);
         }
     };
-    if let Some(error) = answer.get("error").and_then(Value::as_str) {
-        return Err(AdminError::Failed(error.into()));
+    if let Ok(Failed { error }) = read(&answer) {
+        return Err(AdminError::Failed(error));
     }
     match request {
         Request::Status => {
@@ -176,31 +178,31 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
                 .for_each(|line| print(line));
         }
         Request::Reload { .. } => {
-            let generation = answer.get("generation").map(text).unwrap_or_default();
-            let is = |member: &str| answer.get(member) == Some(&Value::Bool(true));
-            if is("configuration_changed") {
+            let report: ReloadReport = read(&answer)?;
+            let generation = report.generation;
+            if report.configuration_changed {
                 let file = args.config.display();
                 print(&format!(
                     "{file} has changed since the start; it counts from the next start"
                 ));
             }
-            match answer.get("outcome").and_then(Value::as_str) {
-                Some("unchanged") if is("recovered") => print(&format!(
+            match report.outcome {
+                ReloadOutcome::Unchanged if report.recovered == Some(true) => print(&format!(
                     "what is on disk is good again: it is generation {generation}, which is in force"
                 )),
-                Some("unchanged") => {
+                ReloadOutcome::Unchanged => {
                     print(&format!("nothing has changed since generation {generation}"))
                 }
-                Some("in-force") => {
+                ReloadOutcome::InForce => {
                     print(&format!("generation {generation} is in force"));
-                    let missed = faults(&answer);
+                    let missed = faults(&report);
                     if !missed.is_empty() {
                         return Err(AdminError::Failed(missed));
                     }
                 }
-                _ => {
+                ReloadOutcome::Refused => {
                     let stays = format!("generation {generation} stays in force");
-                    return Err(AdminError::Failed(format!("{}\n{stays}", faults(&answer))));
+                    return Err(AdminError::Failed(format!("{}\n{stays}", faults(&report))));
                 }
             }
         }
@@ -213,15 +215,14 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             table(answer.get("peers"), &columns).iter().for_each(|line| print(line));
         }
         Request::ReleaseAeId { credential_id } => {
-            if answer.get("freed") != Some(&Value::Bool(true)) {
+            if !read::<Released>(&answer)?.freed {
                 let what = format!("{credential_id} has no AE-ID by registering");
                 return Err(AdminError::Failed(what));
             }
             print(&format!("{credential_id} has no AE-ID any more"));
         }
         Request::DeleteAe { ae_id } => {
-            let deleted = answer.get("deleted") == Some(&Value::Bool(true));
-            let freed = answer.get("freed").and_then(Value::as_str);
+            let Deleted { deleted, freed } = read(&answer)?;
             if !deleted && freed.is_none() {
                 return Err(AdminError::Failed(format!("there is no AE {ae_id}")));
             }
@@ -233,7 +234,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             }
         }
         Request::EndAssociation { id } => {
-            if answer.get("ended") != Some(&Value::Bool(true)) {
+            if !read::<Ended>(&answer)?.ended {
                 return Err(AdminError::Failed(format!("there is no association {id}")));
             }
             print(&format!("association {id} ends"));
@@ -257,17 +258,22 @@ pub enum Reloaded {
 pub fn reload(config: &Config) -> io::Result<Reloaded> {
     let request = Request::Reload { accept_removals: false };
     let answer = ask(&config.admin.socket, &request, timeout(config))?;
-    if answer.get("outcome").and_then(Value::as_str) == Some("refused") {
-        return Ok(Reloaded::Refused(faults(&answer)));
-    }
-    let generation = answer.get("generation").and_then(Value::as_u64);
-    generation.map(Reloaded::InForce).ok_or_else(|| io::Error::other("it is no answer"))
+    let report: ReloadReport = serde_json::from_value(answer)?;
+    Ok(match report.outcome {
+        ReloadOutcome::Refused => Reloaded::Refused(faults(&report)),
+        ReloadOutcome::Unchanged | ReloadOutcome::InForce => Reloaded::InForce(report.generation),
+    })
 }
 
-/// What was wrong, a line each.
-fn faults(answer: &Value) -> String {
-    let faults = answer.get("faults").and_then(Value::as_array);
-    faults.into_iter().flatten().map(text).collect::<Vec<_>>().join("\n")
+/// The faults of a reload, a line each.
+fn faults(report: &ReloadReport) -> String {
+    report.faults.as_deref().unwrap_or_default().join("\n")
+}
+
+/// Reads an answer as what its request is answered with.
+fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, AdminError> {
+    let read = T::deserialize(answer);
+    read.map_err(|e| AdminError::Failed(format!("the gateway gave another answer: {e}")))
 }
 
 fn ask(socket: &std::path::Path, request: &Request, timeout: Duration) -> io::Result<Value> {

@@ -43,7 +43,7 @@ pub async fn check(file: &Path, json: bool) -> ExitCode {
         Ok(policy) => {
             let generation = policy.current();
             if json {
-                print(&status::as_json(&generation).to_string());
+                print(&serde_json::json!(status::report(&generation)).to_string());
             } else {
                 let warnings = warnings::of(&generation);
                 let and = match warnings.len() {

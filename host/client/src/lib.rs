@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod plain_http;
 mod pool;
+pub mod response;
 mod session;
 
 pub use certificates::{CertificateSource, PeerCertificates};

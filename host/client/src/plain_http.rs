@@ -15,13 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::error::error_chain;
+use crate::response;
 
 /// Maximum number of idle connections in the pool.
 const MAX_IDLE: usize = 64;
@@ -137,14 +138,7 @@ impl PooledConnection {
                     Some(request) => Failed::NotSent(Box::new(request)),
                     None => Failed::Broken(error_chain(e.error())),
                 })?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, most).collect().await.map_err(|e| {
-                Failed::Broken(match e.downcast_ref::<LengthLimitError>() {
-                    Some(_) => "the answer is too large".into(),
-                    None => format!("the answer breaks off: {e}"),
-                })
-            })?;
-            Ok((parts, body.to_bytes()))
+            response::collect(response, most).await.map_err(Failed::Broken)
         });
         let mut ended = false;
         poll_fn(|cx| {

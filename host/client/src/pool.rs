@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use saegis_onem2m::http::{read_response, write_request};
+use saegis_onem2m::http::write_request;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 
@@ -14,6 +14,7 @@ use crate::certificates::{CertificateSource, PeerCertificates};
 use crate::connector::{Connector, Means};
 use crate::endpoint::{Endpoint, NoAnswer};
 use crate::error::error_chain;
+use crate::response;
 
 /// Maximum number of idle connections in the pool.
 const MAX_IDLE: usize = 64;
@@ -70,11 +71,7 @@ impl PeerClient {
         parts.uri = uri.build().map_err(|e| e.to_string())?;
         let http = http::Request::from_parts(parts, Full::new(body));
         let response = self.pool().request(http).await.map_err(|e| error_chain(&e))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, self.endpoint.content_bytes).collect().await;
-        let body = body.map_err(|e| format!("the answer is too large, or breaks off: {e}"))?;
-        let response = read_response(parts.status, &parts.headers, body.to_bytes())
-            .map_err(|e| e.to_string())?;
+        let response = response::read(response, self.endpoint.content_bytes).await?;
         if response.request_id != request.request_id {
             return Err("the answer is to another request".into());
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
@@ -13,7 +13,7 @@ use saegis_handshake::certificate::Expected;
 use saegis_handshake::{certificate, psk};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::exported::Exported;
-use saegis_onem2m::http::{read_response, write_request};
+use saegis_onem2m::http::write_request;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::credential::Credential;
+use crate::response;
 
 /// Largest content of a response, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
@@ -188,10 +189,7 @@ impl Session {
             // After an answer the connection takes a moment until it can take the next request.
             self.sender.ready().await.map_err(|e| e.to_string())?;
             let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
-            let (parts, body) = response.into_parts();
-            let body =
-                Limited::new(body, MAX_CONTENT).collect().await.map_err(|e| e.to_string())?;
-            read_response(parts.status, &parts.headers, body.to_bytes()).map_err(|e| e.to_string())
+            response::read(response, MAX_CONTENT).await
         };
         let response = tokio::time::timeout(self.timeout, exchange)
             .await

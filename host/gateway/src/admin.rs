@@ -2,9 +2,8 @@
 
 pub mod ae_removal;
 pub mod metrics_endpoint;
-mod protocol;
+pub mod protocol;
 pub mod status;
 pub mod unix_socket;
 
-pub use protocol::{MAX_LINE, Request};
 pub use unix_socket::Admin;

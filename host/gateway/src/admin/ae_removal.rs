@@ -5,23 +5,26 @@ use std::time::Duration;
 use saegis_onem2m::id::AeIdStem;
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
-use serde_json::{Value, json};
 
+use super::protocol::Deleted;
 use crate::backend::{Backend, as_ae};
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
 /// Deletes the AE with that AE-ID-Stem at the CSE, frees the AE-ID if a credential had got it by
 /// registering, and ends that credential's associations.
-pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
+///
+/// # Errors
+/// Why it could not be done.
+pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String> {
     let Ok(stem) = AeIdStem::parse(ae_id) else {
-        return json!({ "error": format!("{ae_id} is not an AE-ID-Stem such as Clight-AE1") });
+        return Err(format!("{ae_id} is not an AE-ID-Stem such as Clight-AE1"));
     };
     let why = "the gateway's owner removed its AE";
     let timeout = Duration::from_secs(gateway.config.limits.upstream_seconds);
     // Held to the end, so that its credential does not register anew between the steps.
     let Some(_removal) = gateway.ae_ids.begin_removal(&stem, 2 * timeout).await else {
-        return json!({ "error": format!("{stem} is being registered or deleted; try again") });
+        return Err(format!("{stem} is being registered or deleted; try again"));
     };
     let holder = gateway.ae_ids.bound_to(&stem);
     let deleted = match &gateway.backend {
@@ -29,8 +32,8 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
             let stem = stem.clone();
             match embedded.run(move |cse| cse.remove_ae(&stem, None)).await {
                 Ok(Ok(deleted)) => deleted,
-                Ok(Err(error)) => return json!({ "error": error.to_string() }),
-                Err(error) => return json!({ "error": error.to_string() }),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string()),
             }
         }
         Backend::Remote(remote) => {
@@ -38,7 +41,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
             let place = places.unwrap_or_default().into_iter().next();
             let place = place.unwrap_or_else(|| stem.to_string());
             let Some(request) = as_ae(Operation::Delete, &place, &stem) else {
-                return json!({ "error": format!("{place} is not an address of a resource") });
+                return Err(format!("{place} is not an address of a resource"));
             };
             let response = remote.handle(request, timeout).await;
             match response.rsc {
@@ -48,22 +51,22 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Value {
                     let code = rsc.code();
                     let what =
                         format!("the CSE behind the gateway does not delete {place}: {code}");
-                    return json!({ "error": what });
+                    return Err(what);
                 }
             }
         }
-        Backend::Maf(_) => return json!({ "error": "a MAF has no AEs" }),
+        Backend::Maf(_) => return Err("a MAF has no AEs".into()),
     };
     if deleted {
         audit::ae_removed(&stem);
     }
     // An AE whose AE-ID the registrar chose may have been bound meanwhile.
     let holder = gateway.ae_ids.bound_to(&stem);
-    let Some(holder) = holder else { return json!({ "deleted": deleted, "freed": null }) };
+    let Some(holder) = holder else { return Ok(Deleted { deleted, freed: None }) };
     let generation = gateway.policy.current();
     let bindings = &gateway.ae_ids;
     match gateway.associations.try_free(bindings, &holder, &generation, why).await {
-        Ok(_) => json!({ "deleted": deleted, "freed": holder.to_string() }),
-        Err(error) => json!({ "error": error.to_string() }),
+        Ok(_) => Ok(Deleted { deleted, freed: Some(holder.to_string()) }),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -54,5 +54,303 @@ impl Request {
     }
 }
 
+/// The answer to a request.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Response {
+    /// To `status`.
+    Status(Box<StatusReport>),
+    /// To `associations`.
+    Associations(AssociationList),
+    /// To `modules`.
+    Modules(Box<GenerationReport>),
+    /// To `reload`.
+    Reload(ReloadReport),
+    /// To `ae-ids`.
+    AeIds(AeIdList),
+    /// To `release-ae-id`.
+    Released(Released),
+    /// To `delete-ae`.
+    Deleted(Deleted),
+    /// To `peers`.
+    Peers(PeerList),
+    /// To `end-association`.
+    Ended(Ended),
+    /// The request could not be carried out.
+    Error(Failed),
+}
+
+impl Response {
+    /// The request could not be carried out, for that reason.
+    pub fn error(why: impl Into<String>) -> Self {
+        Self::Error(Failed { error: why.into() })
+    }
+}
+
+/// Why a request could not be carried out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failed {
+    /// The reason.
+    pub error: String,
+}
+
+/// The state of the gateway. Times are in the format of oneM2M.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The version of the program.
+    pub version: String,
+    /// The process ID.
+    pub pid: u32,
+    /// The CSE-ID.
+    pub cse_id: String,
+    /// The address that is configured.
+    pub address: String,
+    /// The time of the start.
+    pub started: String,
+    /// The number of the generation in force.
+    pub generation: u64,
+    /// The number of live associations.
+    pub associations: usize,
+    /// The digest of the last line of the audit trail.
+    pub audit_head: Option<String>,
+    /// The digest of the last line of the trail of refused requests.
+    pub refusals_head: Option<String>,
+    /// Warnings about the generation in force.
+    pub warnings: Vec<String>,
+    /// Whether the policy on disk is in force.
+    pub policy: String,
+    /// The faults of the policy on disk.
+    pub policy_faults: Vec<String>,
+    /// Whether the configuration on disk is in force.
+    pub configuration: String,
+}
+
+/// The live associations.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AssociationList {
+    /// By their numbers.
+    pub associations: Vec<AssociationEntry>,
+}
+
+/// A live association.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AssociationEntry {
+    /// Its number.
+    pub id: u64,
+    /// The framework: `psk`, `certificate` or `maf`.
+    pub saef: String,
+    /// The entity that the credential stands for.
+    pub entity: String,
+    /// The Credential-ID.
+    pub credential_id: String,
+    /// The address of the peer.
+    pub peer: String,
+    /// The TLS protocol version.
+    pub protocol: String,
+    /// The cipher suite.
+    pub suite: String,
+    /// When it was established.
+    pub established: String,
+    /// When its credential expires.
+    pub expires: Option<String>,
+}
+
+/// The content of a generation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GenerationReport {
+    /// Its number, where it is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Warnings about it.
+    pub warnings: Vec<String>,
+    /// The number of rules of the service subscription.
+    pub rules: Option<usize>,
+    /// The certificates.
+    pub certificates: Option<CertificateReport>,
+    /// The modules.
+    pub modules: Vec<ModuleEntry>,
+    /// The modules that others replace, which `module rollback` brings back.
+    pub kept: Vec<String>,
+    /// The shadow modules.
+    pub shadows: Vec<ShadowEntry>,
+    /// The tables.
+    pub tables: Vec<TableEntry>,
+}
+
+/// The certificates of a generation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CertificateReport {
+    /// The gateway's own.
+    pub own: Vec<OwnCertificateEntry>,
+    /// The number of trust anchors.
+    pub anchors: usize,
+    /// The number of pinned keys.
+    pub pinned_keys: usize,
+}
+
+/// A certificate of the gateway.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OwnCertificateEntry {
+    /// The names that it proves.
+    pub names: Vec<String>,
+    /// The end of its validity.
+    pub until: String,
+}
+
+/// A module.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ModuleEntry {
+    /// Its name.
+    pub name: String,
+    /// The module that it replaces.
+    pub replaces: Option<String>,
+    /// Its hooks.
+    pub hooks: Vec<String>,
+    /// The capabilities that it may use.
+    pub capabilities: Vec<String>,
+    /// The digest of its file.
+    pub sha256: String,
+    /// The artifact that it comes from.
+    pub source: Option<String>,
+    /// The key that its manifest is signed with.
+    pub signed_by: Option<String>,
+    /// The time of the signature.
+    pub signed_at: Option<String>,
+}
+
+/// A shadow module.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShadowEntry {
+    /// Its name.
+    pub name: String,
+    /// The module that it would replace.
+    pub replaces: Option<String>,
+    /// Its hooks.
+    pub hooks: Vec<String>,
+    /// The capabilities that it may use.
+    pub capabilities: Vec<String>,
+    /// The digest of its file.
+    pub sha256: String,
+    /// Decisions that it agreed with.
+    pub agreed: u64,
+    /// Decisions that it disagreed with.
+    pub disagreed: u64,
+    /// Decisions that could not be compared.
+    pub not_compared: u64,
+    /// Decisions that it was not asked about.
+    pub dropped: u64,
+    /// Why it is not loaded.
+    pub faults: Vec<String>,
+}
+
+/// A table.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// Its name.
+    pub name: String,
+    /// The number of its rows.
+    pub rows: usize,
+    /// The number of rows with a key that is short or has a pattern.
+    pub short_keys: usize,
+    /// Whether every user of the machine can read it.
+    pub exposed: bool,
+    /// The modules that read it.
+    pub read_by: Vec<String>,
+}
+
+/// The outcome of a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadOutcome {
+    /// Nothing has changed.
+    Unchanged,
+    /// A new generation is in force.
+    InForce,
+    /// What is on disk is refused.
+    Refused,
+}
+
+/// A reload.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Its outcome.
+    pub outcome: ReloadOutcome,
+    /// The generation in force.
+    pub generation: u64,
+    /// Whether the policy on disk is good again, where nothing has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<bool>,
+    /// The faults, or the files that are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Vec<String>>,
+    /// Whether the configuration has changed since the start.
+    pub configuration_changed: bool,
+}
+
+/// The AE-IDs that credentials have got by registering.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AeIdList {
+    /// One for each credential.
+    pub ae_ids: Vec<AeIdEntry>,
+}
+
+/// The AE-ID of a credential.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AeIdEntry {
+    /// The Credential-ID.
+    pub credential_id: String,
+    /// The AE-ID-Stem.
+    pub ae_id: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// The release of an AE-ID.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// Whether there was one.
+    pub freed: bool,
+}
+
+/// The deletion of an AE.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Whether there was an AE.
+    pub deleted: bool,
+    /// The Credential-ID whose AE-ID was released.
+    pub freed: Option<String>,
+}
+
+/// The other CSEs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PeerList {
+    /// In the order of the configuration.
+    pub peers: Vec<PeerEntry>,
+}
+
+/// Another CSE.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PeerEntry {
+    /// Its CSE-ID.
+    pub cse_id: String,
+    /// Its address.
+    pub address: String,
+    /// The framework: `psk` or `certificate`.
+    pub saef: String,
+    /// The state of this CSE's registration with it: `none`, `pending`, `registered` or `failed`.
+    pub registration: String,
+    /// The end of the registration.
+    pub until: Option<String>,
+    /// Why it failed.
+    pub why: Option<String>,
+}
+
+/// The end of an association.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// Whether there was one.
+    pub ended: bool,
+}
+
 /// Longest line either way, in bytes: the list of some ten thousand associations.
 pub const MAX_LINE: u64 = 8 << 20;

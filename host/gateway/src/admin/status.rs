@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use saegis_certificate::OwnCertificate;
 use saegis_onem2m::credential::KeyStrength;
 use saegis_onem2m::timestamp;
 use saegis_policy::{DiskState, Generation, Policy};
-use serde_json::{Value, json};
 
+use super::protocol::{
+    CertificateReport, GenerationReport, ModuleEntry, OwnCertificateEntry, ShadowEntry, TableEntry,
+};
 use crate::config::Config;
 use crate::notification::relay_address::RelayAddress;
 use crate::state::Gateway;
@@ -39,68 +42,61 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
 }
 
 /// The content of a generation, for programs.
-pub fn as_json(generation: &Generation) -> Value {
-    let modules = generation.modules().into_iter().map(|m| {
-        json!({
-            "name": m.name,
-            "replaces": m.replaces,
-            "hooks": m.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
-            "capabilities": m.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
-            "sha256": hex::encode(m.digest),
-            "source": m.source,
-            "signed_by": m.signed.map(|s| s.by.to_string()),
-            "signed_at": m.signed.map(|s| timestamp::format(s.at)),
-        })
+pub fn report(generation: &Generation) -> GenerationReport {
+    let modules = generation.modules().into_iter().map(|m| ModuleEntry {
+        name: m.name.to_string(),
+        replaces: m.replaces.map(|name| name.to_string()),
+        hooks: m.hooks.iter().map(|h| h.name().into()).collect(),
+        capabilities: m.capabilities.iter().map(|c| c.name().into()).collect(),
+        sha256: hex::encode(m.digest),
+        source: m.source.map(|source| source.to_string()),
+        signed_by: m.signed.map(|s| s.by.to_string()),
+        signed_at: m.signed.map(|s| timestamp::format(s.at)),
     });
-    let tables = generation.tables().into_iter().map(|t| {
-        json!({
-            "name": t.name,
-            "rows": t.rows,
-            "short_keys": t.short_keys,
-            "exposed": t.exposed,
-            "read_by": t.read_by,
-        })
+    let tables = generation.tables().into_iter().map(|t| TableEntry {
+        name: t.name.to_string(),
+        rows: t.rows,
+        short_keys: t.short_keys,
+        exposed: t.exposed,
+        read_by: t.read_by.iter().map(ToString::to_string).collect(),
     });
-    let shadows = generation.shadows().into_iter().map(|s| {
-        json!({
-            "name": s.name,
-            "replaces": s.replaces,
-            "hooks": s.hooks.iter().map(|h| h.name()).collect::<Vec<_>>(),
-            "capabilities": s.capabilities.iter().map(|c| c.name()).collect::<Vec<_>>(),
-            "sha256": hex::encode(s.digest),
-            "agreed": s.agreed,
-            "disagreed": s.disagreed,
-            "not_compared": s.not_compared,
-            "dropped": s.dropped,
-            "faults": s.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })
+    let shadows = generation.shadows().into_iter().map(|s| ShadowEntry {
+        name: s.name.to_string(),
+        replaces: s.replaces.map(|name| name.to_string()),
+        hooks: s.hooks.iter().map(|h| h.name().into()).collect(),
+        capabilities: s.capabilities.iter().map(|c| c.name().into()).collect(),
+        sha256: hex::encode(s.digest),
+        agreed: s.agreed,
+        disagreed: s.disagreed,
+        not_compared: s.not_compared,
+        dropped: s.dropped,
+        faults: s.faults.iter().map(ToString::to_string).collect(),
     });
-    let certificates = generation.certificates().map(|certificates| {
-        let own = certificates.own.iter().map(
-            |own| json!({ "names": own.names(), "until": timestamp::format(own.not_after()) }),
-        );
-        json!({
-            "own": own.collect::<Vec<_>>(),
-            "anchors": certificates.trust.anchors().len(),
-            "pinned_keys": certificates.trust.pinned_keys(),
-        })
+    let certificates = generation.certificates().map(|certificates| CertificateReport {
+        own: certificates.own.iter().map(|own| own_certificate(own)).collect(),
+        anchors: certificates.trust.anchors().len(),
+        pinned_keys: certificates.trust.pinned_keys(),
     });
-    let warnings = warnings::of(generation);
-    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-    json!({
-        "warnings": warnings,
-        "rules": generation.rules(),
-        "certificates": certificates,
-        "modules": modules.collect::<Vec<_>>(),
-        "kept": generation.replaced(),
-        "shadows": shadows.collect::<Vec<_>>(),
-        "tables": tables.collect::<Vec<_>>(),
-    })
+    GenerationReport {
+        generation: None,
+        warnings: warnings::of(generation).iter().map(ToString::to_string).collect(),
+        rules: generation.rules(),
+        certificates,
+        modules: modules.collect(),
+        kept: generation.replaced().iter().map(ToString::to_string).collect(),
+        shadows: shadows.collect(),
+        tables: tables.collect(),
+    }
 }
 
-/// How what is on disk stands to what is in force, for the operator.
-pub fn on_disk(policy: &Policy) -> Vec<(&'static str, Value)> {
-    let (state, faults) = match policy.disk_state() {
+fn own_certificate(own: &OwnCertificate) -> OwnCertificateEntry {
+    let names = own.names().iter().map(ToString::to_string).collect();
+    OwnCertificateEntry { names, until: timestamp::format(own.not_after()) }
+}
+
+/// Whether the policy on disk is in force, and its faults.
+pub fn policy_on_disk(policy: &Policy) -> (String, Vec<String>) {
+    match policy.disk_state() {
         DiskState::InForce => ("in force".into(), Vec::new()),
         DiskState::Loading { since } => {
             (format!("being loaded since {}", timestamp::format(since)), Vec::new())
@@ -109,24 +105,18 @@ pub fn on_disk(policy: &Policy) -> Vec<(&'static str, Value)> {
             let faults = faults.0.iter().map(ToString::to_string).collect();
             (format!("refused since {}", timestamp::format(since)), faults)
         }
-    };
-    let configuration = match policy.configuration_changed() {
+    }
+}
+
+/// Whether the configuration on disk is in force.
+pub fn configuration_on_disk(policy: &Policy) -> String {
+    match policy.configuration_changed() {
         None => "in force".into(),
-        Some(since) => {
-            format!(
-                "changed since the start, known since {}: counts from the next start",
-                timestamp::format(since)
-            )
-        }
-    };
-    let warnings = warnings::of(&policy.current());
-    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-    vec![
-        ("warnings", warnings.into()),
-        ("policy", state.into()),
-        ("policy_faults", faults.into()),
-        ("configuration", configuration.into()),
-    ]
+        Some(since) => format!(
+            "changed since the start, known since {}: counts from the next start",
+            timestamp::format(since)
+        ),
+    }
 }
 
 /// Tells that the configuration on disk is another than at the start, or no other any longer.

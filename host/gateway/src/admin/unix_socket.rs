@@ -6,21 +6,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::timestamp;
-use saegis_policy::{Reload, ReloadCause};
-use serde_json::{Value, json};
+use saegis_policy::{Fault, Reload, ReloadCause};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::protocol::{MAX_LINE, Request};
+use super::protocol::{
+    AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationReport, MAX_LINE,
+    PeerEntry, PeerList, Released, ReloadOutcome, ReloadReport, Request, Response, StatusReport,
+};
 use crate::admin::ae_removal;
 use crate::admin::status;
 use crate::peer_cse::{PeerCse, RegistrationState};
 use crate::session::ae_id_store::Binding;
 use crate::state::Gateway;
 use crate::telemetry::audit;
+use crate::telemetry::warnings;
 
 /// How long a client may take to ask.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,11 +140,11 @@ async fn serve(
             }
             carry_out(gateway, reloaded, started, request).await
         }
-        Err(e) => json!({ "error": format!("no request: {e}") }),
+        Err(e) => Response::error(format!("no request: {e}")),
     };
-    let mut text = answer.to_string();
+    let mut text = serde_json::to_string(&answer)?;
     if text.len() as u64 >= MAX_LINE {
-        text = json!({ "error": "the answer is too long" }).to_string();
+        text = serde_json::to_string(&Response::error("the answer is too long"))?;
     }
     text.push('\n');
     tokio::time::timeout(REQUEST_TIMEOUT, writer.write_all(text.as_bytes())).await??;
@@ -152,127 +156,131 @@ async fn carry_out(
     reloaded: &UnboundedSender<Reload>,
     started: SystemTime,
     request: Request,
-) -> Value {
-    let generation = gateway.policy.current();
+) -> Response {
     match request {
-        Request::Status => {
-            let mut status = json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "pid": std::process::id(),
-                "cse_id": gateway.config.cse.cse_id.to_string(),
-                "address": gateway.config.listen.address.to_string(),
-                "started": timestamp::format(started),
-                "generation": generation.number,
-                "associations": gateway.associations.all().len(),
-                "audit_head": gateway.written.heads().first(),
-                "refusals_head": gateway.written.heads().get(1),
-            });
-            if let Value::Object(members) = &mut status {
-                let on_disk = status::on_disk(&gateway.policy).into_iter();
-                members.extend(on_disk.map(|(name, value)| (name.into(), value)));
-            }
-            status
-        }
+        Request::Status => Response::Status(Box::new(status_of(gateway, started))),
         Request::Associations => {
             let mut all = gateway.associations.all();
             all.sort_by_key(|live| live.association.id);
-            let one = |live: &Arc<crate::session::registry::ActiveAssociation>| {
-                let association = &live.association;
-                json!({
-                    "id": association.id,
-                    "saef": association.saef.to_string(),
-                    "entity": association.entity().to_string(),
-                    "credential_id": association.credential_id.to_string(),
-                    "peer": association.peer.to_string(),
-                    "protocol": association.protocol,
-                    "suite": association.suite,
-                    "established": timestamp::format(association.established),
-                    "expires": association.expires.map(timestamp::format),
-                })
-            };
-            json!({ "associations": all.iter().map(one).collect::<Vec<_>>() })
+            let associations = all.iter().map(|live| association(&live.association)).collect();
+            Response::Associations(AssociationList { associations })
         }
         Request::Modules => {
-            let mut modules = status::as_json(&generation);
-            if let Value::Object(members) = &mut modules {
-                members.insert("generation".into(), generation.number.into());
-            }
-            modules
+            let generation = gateway.policy.current();
+            let report = status::report(&generation);
+            let generation = Some(generation.number);
+            Response::Modules(Box::new(GenerationReport { generation, ..report }))
         }
         Request::Reload { accept_removals } => {
             let cause =
                 if accept_removals { ReloadCause::AcceptedRemovals } else { ReloadCause::Operator };
             let reload = gateway.policy.reload(cause).await;
-            // Another reload may have been first.
-            let generation = gateway.policy.current();
-            let mut answer = match &reload {
-                Reload::Unchanged { recovered } => {
-                    let number = generation.number;
-                    json!({ "outcome": "unchanged", "generation": number, "recovered": recovered })
-                }
-                Reload::InForce(next) => {
-                    let missed: Vec<_> = next.missed().iter().map(ToString::to_string).collect();
-                    json!({ "outcome": "in-force", "generation": next.number, "faults": missed })
-                }
-                Reload::Refused(faults) => {
-                    let faults: Vec<_> = faults.0.iter().map(ToString::to_string).collect();
-                    json!({ "outcome": "refused", "generation": generation.number, "faults": faults })
-                }
-            };
-            if let Value::Object(members) = &mut answer {
-                let changed = gateway.policy.configuration_changed().is_some();
-                members.insert("configuration_changed".into(), changed.into());
-            }
+            let report = report_of(&reload, gateway);
             // Whoever follows reloads lives as long as the gateway.
             let _ = reloaded.send(reload);
-            answer
+            Response::Reload(report)
         }
         Request::AeIds => {
-            let one = |(credential, binding): (CredentialId, Binding)| {
-                json!({
-                    "credential_id": credential.to_string(),
-                    "ae_id": binding.stem.to_string(),
-                    "since": timestamp::format(binding.since),
-                })
+            let entry = |(credential, binding): (CredentialId, Binding)| AeIdEntry {
+                credential_id: credential.to_string(),
+                ae_id: binding.stem.to_string(),
+                since: timestamp::format(binding.since),
             };
-            let all = gateway.ae_ids.all().into_iter().map(one);
-            json!({ "ae_ids": all.collect::<Vec<_>>() })
+            let ae_ids = gateway.ae_ids.all().into_iter().map(entry).collect();
+            Response::AeIds(AeIdList { ae_ids })
         }
-        Request::ReleaseAeId { credential_id } => {
-            let Ok(credential) = CredentialId::parse(&credential_id) else {
-                return json!({ "error": format!("{credential_id} is no Credential-ID") });
-            };
-            let why = "the gateway's owner asked for it";
-            let Gateway { associations, ae_ids, .. } = &**gateway;
-            match associations.try_free(ae_ids, &credential, &generation, why).await {
-                Ok(freed) => json!({ "freed": freed }),
-                Err(error) => json!({ "error": error.to_string() }),
-            }
-        }
-        Request::DeleteAe { ae_id } => ae_removal::delete_ae(gateway, &ae_id).await,
+        Request::ReleaseAeId { credential_id } => release_ae_id(gateway, &credential_id).await,
+        Request::DeleteAe { ae_id } => match ae_removal::delete_ae(gateway, &ae_id).await {
+            Ok(deleted) => Response::Deleted(deleted),
+            Err(why) => Response::error(why),
+        },
         Request::Peers => {
-            let one = |remote: &Arc<PeerCse>| {
-                let (registration, until, why) = match remote.registration.standing() {
-                    _ if !remote.peer.register => ("none", None, None),
-                    RegistrationState::Nothing => ("pending", None, None),
-                    RegistrationState::Until(at) => {
-                        ("registered", Some(timestamp::format(at)), None)
-                    }
-                    RegistrationState::Failed(why) => ("failed", None, Some(why)),
-                };
-                json!({
-                    "cse_id": remote.peer.cse_id.to_string(),
-                    "address": remote.peer.address,
-                    "saef": if remote.peer.credential.is_some() { "psk" } else { "certificate" },
-                    "registration": registration,
-                    "until": until,
-                    "why": why,
-                })
-            };
-            json!({ "peers": gateway.cses.all().iter().map(one).collect::<Vec<_>>() })
+            let peers = gateway.cses.all().iter().map(|peer| peer_entry(peer)).collect();
+            Response::Peers(PeerList { peers })
         }
         Request::EndAssociation { id } => {
-            json!({ "ended": gateway.associations.end(id).await })
+            Response::Ended(Ended { ended: gateway.associations.end(id).await })
         }
+    }
+}
+
+fn status_of(gateway: &Gateway, started: SystemTime) -> StatusReport {
+    let generation = gateway.policy.current();
+    let mut heads = gateway.written.heads().into_iter();
+    let (policy, policy_faults) = status::policy_on_disk(&gateway.policy);
+    StatusReport {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        cse_id: gateway.config.cse.cse_id.to_string(),
+        address: gateway.config.listen.address.to_string(),
+        started: timestamp::format(started),
+        generation: generation.number,
+        associations: gateway.associations.all().len(),
+        audit_head: heads.next().flatten(),
+        refusals_head: heads.next().flatten(),
+        warnings: warnings::of(&generation).iter().map(ToString::to_string).collect(),
+        policy,
+        policy_faults,
+        configuration: status::configuration_on_disk(&gateway.policy),
+    }
+}
+
+fn association(association: &SecurityAssociation) -> AssociationEntry {
+    AssociationEntry {
+        id: association.id,
+        saef: association.saef.to_string(),
+        entity: association.entity().to_string(),
+        credential_id: association.credential_id.to_string(),
+        peer: association.peer.to_string(),
+        protocol: association.protocol.into(),
+        suite: association.suite.clone(),
+        established: timestamp::format(association.established),
+        expires: association.expires.map(timestamp::format),
+    }
+}
+
+fn report_of(reload: &Reload, gateway: &Gateway) -> ReloadReport {
+    let texts = |faults: &[Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // Another reload may have been first.
+    let current = gateway.policy.current().number;
+    let (outcome, generation, recovered, faults) = match reload {
+        Reload::Unchanged { recovered } => {
+            (ReloadOutcome::Unchanged, current, Some(*recovered), None)
+        }
+        Reload::InForce(next) => {
+            (ReloadOutcome::InForce, next.number, None, Some(texts(next.missed())))
+        }
+        Reload::Refused(faults) => (ReloadOutcome::Refused, current, None, Some(texts(&faults.0))),
+    };
+    let configuration_changed = gateway.policy.configuration_changed().is_some();
+    ReloadReport { outcome, generation, recovered, faults, configuration_changed }
+}
+
+async fn release_ae_id(gateway: &Gateway, credential_id: &str) -> Response {
+    let Ok(credential) = CredentialId::parse(credential_id) else {
+        return Response::error(format!("{credential_id} is no Credential-ID"));
+    };
+    let why = "the gateway's owner asked for it";
+    let generation = gateway.policy.current();
+    match gateway.associations.try_free(&gateway.ae_ids, &credential, &generation, why).await {
+        Ok(freed) => Response::Released(Released { freed }),
+        Err(error) => Response::error(error.to_string()),
+    }
+}
+
+fn peer_entry(peer: &PeerCse) -> PeerEntry {
+    let (registration, until, why) = match peer.registration.standing() {
+        _ if !peer.peer.register => ("none", None, None),
+        RegistrationState::Nothing => ("pending", None, None),
+        RegistrationState::Until(at) => ("registered", Some(timestamp::format(at)), None),
+        RegistrationState::Failed(why) => ("failed", None, Some(why)),
+    };
+    PeerEntry {
+        cse_id: peer.peer.cse_id.to_string(),
+        address: peer.peer.address.clone(),
+        saef: if peer.peer.credential.is_some() { "psk" } else { "certificate" }.into(),
+        registration: registration.into(),
+        until,
+        why,
     }
 }

@@ -1,9 +1,8 @@
 //! Responses to notifications.
 
 use http::StatusCode;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use saegis_onem2m::http::{STATUS, read_response};
+use saegis_onem2m::http::STATUS;
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
 
@@ -35,14 +34,11 @@ pub fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive,
 
 /// Reads an answer, bounded.
 pub async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
-    let (parts, body) = response.into_parts();
-    if !parts.headers.contains_key(STATUS) && parts.status != StatusCode::NO_CONTENT {
-        return Err(Failure::NoStatusCode(parts.status));
+    let status = response.status();
+    if !response.headers().contains_key(STATUS) && status != StatusCode::NO_CONTENT {
+        return Err(Failure::NoStatusCode(status));
     }
-    let body = Limited::new(body, MAX_CONTENT).collect().await;
-    let body = body.map_err(|e| Failure::NoResponse(e.to_string()))?.to_bytes();
-    let response = read_response(parts.status, &parts.headers, body);
-    response.map_err(|e| Failure::NoResponse(e.to_string()))
+    saegis_client::response::read(response, MAX_CONTENT).await.map_err(Failure::NoResponse)
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// Largest file with credentials, in bytes.
+/// Maximum size of a file with credentials, in bytes.
 const MAX_SIZE: u64 = 64 << 10;
 
-/// What a registry knows somebody by.
+/// A user name and a password for a registry.
 pub struct Credentials {
     /// `user:password` in base64, as it is sent.
     auth: Zeroizing<String>,
@@ -29,15 +29,15 @@ pub enum CredentialsError {
     /// It is too large.
     #[error("is larger than {MAX_SIZE} bytes")]
     TooLarge,
-    /// It is for its owner alone, and is not so.
+    /// Others than its owner can read it.
     #[error("holds a password, and others on this machine may read it; chmod 600")]
     Exposed,
-    /// It has another form. What is in it is not told.
+    /// It has another form. The message does not quote it.
     #[error("is not as `docker login` and `skopeo login --authfile` write it (line {0})")]
     Form(usize),
     /// The registry is not in it.
     #[error("has no password for {0}; `skopeo login --authfile` this file {0} writes it")]
-    NotThere(String),
+    NotFound(String),
 }
 
 #[derive(Deserialize)]
@@ -51,10 +51,10 @@ struct Entry {
 }
 
 impl Credentials {
-    /// Reads those for a registry.
+    /// Reads the credentials for a registry.
     ///
     /// # Errors
-    /// Why there are none.
+    /// When there are none for it.
     pub fn read(file: &Path, registry: &str) -> Result<Self, CredentialsError> {
         let open = crate::open::regular(file)?;
         if open.metadata()?.permissions().mode() & 0o077 != 0 {
@@ -69,7 +69,7 @@ impl Credentials {
             serde_json::from_slice(&text).map_err(|e| CredentialsError::Form(e.line()))?;
         let entry = document.auths.into_iter().find(|(host, _)| host == registry);
         let auth = entry.and_then(|(_, entry)| entry.auth);
-        let auth = auth.ok_or_else(|| CredentialsError::NotThere(registry.into()))?;
+        let auth = auth.ok_or_else(|| CredentialsError::NotFound(registry.into()))?;
         let whole = STANDARD.decode(auth.as_bytes()).map(Zeroizing::new);
         match whole {
             Ok(whole) if whole.contains(&b':') => Ok(Self { auth }),
@@ -77,7 +77,7 @@ impl Credentials {
         }
     }
 
-    /// What is sent for them.
+    /// Returns the header field of basic authentication.
     pub(crate) fn header(&self) -> Option<http::HeaderValue> {
         let text = Zeroizing::new(format!("Basic {}", *self.auth));
         let mut value = http::HeaderValue::from_str(&text).ok()?;

@@ -1,4 +1,4 @@
-//! Opening files that an operator names: a pipe in a file's place must not hold a fetch up.
+//! Opens files that an operator names. A pipe in the place of a file does not block.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a regular file for reading, without waiting for whoever has the other end of it.
+/// Opens a regular file for reading, without waiting for the other end of a pipe.
 pub(crate) fn regular(path: &Path) -> io::Result<File> {
     // The bits are those of open(2), which fit.
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();

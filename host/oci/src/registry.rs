@@ -1,4 +1,4 @@
-//! A registry, and how it is asked: HTTPS, and nothing else.
+//! The HTTPS client of a registry.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,13 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::credentials::Credentials;
-use crate::pull::PullError;
+use crate::error::PullError;
 
-/// Largest file of authorities, in bytes.
+/// Maximum size of a file of authorities, in bytes.
 const MAX_AUTHORITIES: u64 = 4 << 20;
-/// Largest answer with a token, in bytes.
+/// Maximum size of a response with a token, in bytes.
 const MAX_TOKEN: usize = 64 << 10;
-/// How often a file may be said to be elsewhere: most registries keep files with others.
+/// Maximum number of redirects of a request: most registries keep files on other hosts.
 const MAX_REDIRECTS: usize = 3;
 
 /// Bounds on what is fetched.
@@ -67,12 +67,12 @@ pub enum RegistryError {
     Tls(#[from] rustls::Error),
 }
 
-/// What has let us in, as it is sent.
-pub(crate) type Pass = Option<HeaderValue>;
+/// The value of the Authorization header field that the registry has accepted.
+pub(crate) type Authorization = Option<HeaderValue>;
 
 impl Registry {
-    /// A registry, with whom it knows us by, and the file of the authorities that it is believed
-    /// by; without one, the machine's.
+    /// Returns a client of a registry. `authorities` is the file of the certificate authorities to trust;
+    /// without one, those of the machine.
     ///
     /// # Errors
     /// What is wrong with the authorities.
@@ -103,35 +103,35 @@ impl Registry {
         Ok(Self { host, bounds, credentials, client })
     }
 
-    /// Fetches something of a repository, at most so many bytes of it. `pass` is what the registry
-    /// asked for the last time.
+    /// Fetches content of a repository, up to `limit` bytes. `authorization` is reused if the registry has
+    /// asked for it before.
     pub(crate) async fn fetch(
         &self,
         repository: &str,
         what: &str,
         accept: &'static str,
         limit: u64,
-        pass: &mut Pass,
+        authorization: &mut Authorization,
     ) -> Result<Bytes, PullError> {
         let address = format!("https://{}/v2/{repository}/{what}", self.host);
-        let mut response = self.get(&address, accept, pass.as_ref()).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && pass.is_none() {
-            *pass = Some(self.pass_for(repository, &response).await?);
-            response = self.get(&address, accept, pass.as_ref()).await?;
+        let mut response = self.get(&address, accept, authorization.as_ref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && authorization.is_none() {
+            *authorization = Some(self.authorize(repository, &response).await?);
+            response = self.get(&address, accept, authorization.as_ref()).await?;
         }
         for _ in 0..MAX_REDIRECTS {
             if !response.status().is_redirection() {
                 break;
             }
-            let elsewhere = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
-            let elsewhere = elsewhere.ok_or(PullError::Redirect)?;
-            let elsewhere = if elsewhere.starts_with('/') {
-                format!("https://{}{elsewhere}", self.host)
+            let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
+            let location = location.ok_or(PullError::Redirect)?;
+            let location = if location.starts_with('/') {
+                format!("https://{}{location}", self.host)
             } else {
-                elsewhere.to_owned()
+                location.to_owned()
             };
-            // Without what has let us in: it is not for others.
-            response = self.get(&elsewhere, accept, None).await?;
+            // Without the authorization, which is for this registry alone.
+            response = self.get(&location, accept, None).await?;
         }
         match response.status() {
             StatusCode::OK => {}
@@ -141,7 +141,7 @@ impl Registry {
                     None => PullError::NoCredentials,
                 });
             }
-            StatusCode::NOT_FOUND => return Err(PullError::NotThere),
+            StatusCode::NOT_FOUND => return Err(PullError::NotFound),
             status if status.is_redirection() => return Err(PullError::Redirect),
             status => return Err(PullError::Status(status.as_u16())),
         }
@@ -153,22 +153,22 @@ impl Registry {
         &self,
         address: &str,
         accept: &'static str,
-        pass: Option<&HeaderValue>,
+        authorization: Option<&HeaderValue>,
     ) -> Result<Response<Incoming>, PullError> {
         let address: Uri = address.parse().map_err(|_| PullError::Redirect)?;
         if address.scheme_str() != Some("https") {
             return Err(PullError::Redirect);
         }
         let mut request = Request::get(address).header(ACCEPT, accept);
-        if let Some(pass) = pass {
-            request = request.header(AUTHORIZATION, pass);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(Empty::new()).map_err(|e| PullError::Failed(e.to_string()))?;
-        self.client.request(request).await.map_err(|e| PullError::Failed(chain(&e)))
+        self.client.request(request).await.map_err(|e| PullError::Failed(error_chain(&e)))
     }
 
-    /// What the registry asks for: our password, or a token that we get for it.
-    async fn pass_for(
+    /// Returns the authorization that the registry asks for: the password, or a token for it.
+    async fn authorize(
         &self,
         repository: &str,
         refusal: &Response<Incoming>,
@@ -219,17 +219,18 @@ struct Token {
     access_token: Option<Zeroizing<String>>,
 }
 
-/// The content of an answer, if it is not too large, which is said before it is read where its
-/// length is told.
+/// Reads the content of a response, up to `limit` bytes. A declared length above it is rejected before
+/// anything is read.
 async fn content(response: Response<Incoming>, limit: usize) -> Result<Bytes, PullError> {
-    let told = response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-    if told.is_some_and(|told: u64| told > limit as u64) {
+    let declared =
+        response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|declared: u64| declared > limit as u64) {
         return Err(PullError::TooLarge(limit as u64));
     }
     match Limited::new(response.into_body(), limit).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(e) if e.is::<LengthLimitError>() => Err(PullError::TooLarge(limit as u64)),
-        Err(e) => Err(PullError::Failed(chain(&*e))),
+        Err(e) => Err(PullError::Failed(error_chain(&*e))),
     }
 }
 
@@ -252,8 +253,8 @@ fn add_from(file: &Path, roots: &mut RootCertStore) -> Result<(), RegistryError>
     Ok(())
 }
 
-/// An error with what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Joins an error with its causes.
+fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! What was fetched, kept on disk by digest: `sha256/…`, as in an OCI image layout's `blobs`.
+//! The files of artifacts on disk by digest: `sha256/…`, as in an OCI image layout's `blobs`.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::reference::{Digest, Reference};
 
-/// Largest manifest of an artifact, in bytes.
+/// Maximum size of the manifest of an artifact, in bytes.
 pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
-/// Most files of an artifact.
+/// Maximum number of files of an artifact.
 const MAX_FILES: usize = 64;
-/// How the names of files begin that are being written, or were when the power failed.
-const ASIDE: &str = ".new-";
+/// Prefix of the names of files that are being written, or were when the power failed.
+const TEMPORARY_PREFIX: &str = ".new-";
 /// The annotation that says a file's name, by which `oras` and others keep it.
 const TITLE: &str = "org.opencontainers.image.title";
 
@@ -47,7 +47,7 @@ pub struct File {
     pub digest: Digest,
 }
 
-/// What is wrong with what is kept, or with keeping it.
+/// A store that can't be used, or a file in it that is not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The folder can't be read or written.
@@ -64,7 +64,7 @@ pub enum StoreError {
 }
 
 impl Artifact {
-    /// Reads a manifest whose digest was looked at.
+    /// Parses a manifest whose digest was verified.
     pub(crate) fn parse(manifest: &[u8]) -> Result<Self, StoreError> {
         let bad = |what: String| StoreError::Manifest(what);
         let manifest: ImageManifest =
@@ -89,19 +89,19 @@ impl Artifact {
 }
 
 impl Store {
-    /// The store in a folder, which is made when the first artifact is kept.
+    /// Returns the store in a folder, which is created with the first artifact.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Where a file is kept, or would be. Whoever reads it holds it against its digest.
+    /// Returns the path of a file, whether it is stored or not. The reader verifies its digest.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join("sha256").join(hex::encode(digest.0))
     }
 
-    /// What is kept of an artifact: nothing, where any of its files is missing or was altered.
+    /// Returns an artifact, if all its files are stored and unaltered.
     ///
     /// # Errors
     /// When the folder can't be read, or what is pinned is no artifact.
@@ -116,12 +116,12 @@ impl Store {
         Ok(Some(artifact))
     }
 
-    /// Whether a file is kept, and is what it should be.
+    /// Returns whether a file is stored and has its digest and size.
     pub(crate) fn has(&self, file: &File) -> Result<bool, StoreError> {
         Ok(self.read(&file.digest, file.size)?.is_some_and(|b| b.len() as u64 == file.size))
     }
 
-    /// The bytes of that digest, if they are kept and no more than that.
+    /// Reads the bytes of a digest, if they are stored and at most `limit`.
     fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(digest);
         let failed = |error| StoreError::Io { path: path.clone(), error };
@@ -138,16 +138,17 @@ impl Store {
         Ok(Some(bytes).filter(|bytes| digest_of(bytes) == *digest))
     }
 
-    /// Keeps bytes, under their digest, whole or not at all.
-    pub(crate) fn keep(&self, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Stores bytes under their digest, whole or not at all.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path(&digest_of(bytes));
         let folder = path.parent().unwrap_or(Path::new("."));
         let write = || {
             std::fs::create_dir_all(folder)?;
-            let mut aside = tempfile::Builder::new().prefix(ASIDE).tempfile_in(folder)?;
-            aside.write_all(bytes)?;
-            aside.as_file().sync_all()?;
-            aside.persist(&path).map_err(|e| e.error)?;
+            let mut temporary =
+                tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(folder)?;
+            temporary.write_all(bytes)?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(&path).map_err(|e| e.error)?;
             Ok(())
         };
         write().map_err(|error| StoreError::Io { path: path.clone(), error })
@@ -160,7 +161,11 @@ impl Store {
     ///
     /// # Errors
     /// When the folder can't be read or written.
-    pub fn tidy(&self, in_use: &[Reference], before: SystemTime) -> Result<usize, StoreError> {
+    pub fn remove_unused(
+        &self,
+        in_use: &[Reference],
+        before: SystemTime,
+    ) -> Result<usize, StoreError> {
         let mut used = BTreeSet::new();
         for Reference { digest, .. } in in_use {
             used.insert(*digest);
@@ -187,7 +192,7 @@ impl Store {
             if digest.is_some_and(|digest| used.contains(&digest)) {
                 let file = std::fs::File::open(&path).map_err(failed(&path))?;
                 file.set_modified(SystemTime::now()).map_err(failed(&path))?;
-            } else if digest.is_some() || name.starts_with(ASIDE) {
+            } else if digest.is_some() || name.starts_with(TEMPORARY_PREFIX) {
                 let meta = match path.symlink_metadata() {
                     // What was being written has its name now.
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,

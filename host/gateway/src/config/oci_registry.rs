@@ -184,7 +184,7 @@ impl saegis_policy::ArtifactSource for ArtifactFetcher {
         // What is no reference names nothing that is kept.
         let in_use: Vec<Reference> = in_use.iter().filter_map(|s| s.parse().ok()).collect();
         let Some(before) = SystemTime::now().checked_sub(UNUSED_LIFETIME) else { return };
-        match self.store.tidy(&in_use, before) {
+        match self.store.remove_unused(&in_use, before) {
             Ok(0) => {}
             Ok(files) => tracing::info!(
                 event = "artifact.deleted",

@@ -1,13 +1,12 @@
-//! The WebAssembly policy runtime: decisions made by sandboxed modules over policy files.
+//! The WebAssembly policy runtime: sandboxed modules make decisions over policy files.
 //!
 //! All modules and policy files that were loaded together are one immutable [`Generation`]. A
-//! [`Policy`] holds the one in force; [`Policy::reload`] builds the next one aside and puts it in
-//! force only if it is whole and good. A handshake or a request takes the generation once and
-//! keeps to it.
+//! [`Policy`] holds the one in force. [`Policy::reload`] builds the next one in the background and puts
+//! it in force only if it has no fault. A handshake or a request takes the generation once and keeps it.
 //!
-//! Each decision gets a fresh sandbox that lives for that one call (unless its module is one whose
-//! instances may be reused), bounded in time and memory, with no authority but the capabilities that the module's manifest asks for and the settings
-//! grant. A decision that goes wrong in any way is a refusal, and says why.
+//! Each decision gets a fresh sandbox for one call, unless the instances of its module may be reused.
+//! The sandbox is bounded in time and memory. It has only the capabilities that the manifest of the
+//! module asks for and the settings grant. A decision that fails in any way is a refusal with a reason.
 
 // From the bottom to the top: a folder imports nothing from those below it in this list.
 

@@ -1,5 +1,6 @@
-//! One module by itself, over policy that somebody gives it: for whoever writes it. Its calls are
-//! those of a gateway, in the same sandbox, and are measured.
+//! A module by itself, over a policy that the caller gives: for the tests of its author.
+//!
+//! Its calls are those of a gateway, in the same sandbox, and are measured.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The policy: the generation in force, how to get the next, and how what is on disk stands to it.
+//! The policy: the generation in force, its reload, and the state of the folders on disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! Hot reload: changes on disk lead to a reload, a short while after the last of them.
+//! Hot reload: a change on disk leads to a reload, a short while after the last one.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

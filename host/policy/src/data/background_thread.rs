@@ -1,4 +1,4 @@
-//! Work on large tables, beside those who wait for an answer.
+//! Work on large tables, on threads of low priority.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! The decisions: what is asked, and what can come of it.
+//! Queries to the policy, and their outcomes.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Work on files, which can take for ever, and how what is on disk stands to what is in force.
+//! Threads for file operations, which may block for ever, and the state of the folders on disk.
 //!
-//! A network file system that hangs keeps a thread for as long as it likes, and nothing ends such a
-//! thread. So work on files has threads of its own, a bounded number of them, and whoever wants
-//! the result waits for a bounded time.
+//! A network file system that hangs blocks a thread, and nothing can end such a thread. So file
+//! operations have a bounded number of threads of their own, and a caller waits for the result for a
+//! bounded time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! TOML files, read so that everything that is wrong with one is found in one go.
+//! TOML files, read so that all faults of one are found at once.
 //!
-//! A reader made from a type stops at the first thing that does not fit. So what does not fit is
-//! taken out of the document, and it is read again, until it fits.
+//! A deserializer stops at the first fault. So the value with the fault is taken out of the document, and
+//! the document is read again, until it has no fault.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

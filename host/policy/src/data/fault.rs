@@ -1,4 +1,4 @@
-//! What can be wrong with policy files and modules: where, what, and what to do.
+//! Faults of policy files and modules: the place, the fault, and the remedy.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

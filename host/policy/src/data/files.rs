@@ -1,4 +1,4 @@
-//! Reading policy files: bounded, once, and wiped afterwards.
+//! Reads policy files: bounded, once, and wiped afterwards.
 //!
 //! A file is opened without blocking and checked on its descriptor. A check of its name before the open
 //! would be of another file, if somebody exchanged the two in between.

@@ -1,6 +1,8 @@
-//! The service subscription: which AEs may register with which credentials (TS-0001 clauses 9.6.20
-//! and 9.6.29), read from the policy file `service-subscription.toml` and indexed, so that a rule is
-//! found among very many without looking at each.
+//! The service subscription: the AEs that may register with each credential (TS-0001 clauses 9.6.20
+//! and 9.6.29).
+//!
+//! It is read from the policy file `service-subscription.toml` and indexed, so that a look-up does not
+//! walk over all rules.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Text from outside as it may stand in a log, a message or a terminal.
+//! Escapes paths and characters for logs, messages and terminals.
 
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;

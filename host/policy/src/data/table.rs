@@ -1,8 +1,8 @@
-//! Policy tables: CSV files parsed once, natively, into one block of memory and an index.
+//! Policy tables: CSV files that are parsed once into one block of memory and an index.
 //!
-//! A module sees single rows through an import, and never a key; a table of a million rows
-//! exists once. All memory that held a key is overwritten when the table goes, and the table's own is locked
-//! where the system allows, so that no key is written to a swap.
+//! A module sees single rows through an import, and never a key; a table of a million rows exists once.
+//! All memory that held a key is overwritten when the table is dropped. The memory of the table is locked
+//! where the system allows it, so that no key is written to a swap.
 
 mod arena;
 mod column;

@@ -1,4 +1,4 @@
-//! What policy answered, in a form that can be recorded and compared: without the key of a credential.
+//! Answers of the policy as they are recorded and compared: without the key of a credential.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! Chains of checks, and what comes of their verdicts.
+//! Chains of checks, and the verdict that their modules come to.
 
 use std::sync::Arc;
 

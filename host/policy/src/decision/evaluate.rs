@@ -1,5 +1,4 @@
-//! Asking a chain of modules beside the decisions: of what was recorded, and for shadows. Nothing comes
-//! of it but an answer.
+//! Evaluates a chain of modules again, for a recorded decision or a shadow module. The answer has no effect.
 
 use std::future::Future;
 use std::pin::Pin;

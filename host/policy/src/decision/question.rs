@@ -1,5 +1,4 @@
-//! What policy was asked, in a form that outlives the moment: to be recorded and asked again, and to
-//! be put to a shadow module. There is never a key in it.
+//! Questions to the policy as they are recorded, replayed and put to shadow modules. They hold no key.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Decisions as they are recorded, and asked again.
+//! Decisions as they are recorded and replayed.
 
 use std::time::SystemTime;
 

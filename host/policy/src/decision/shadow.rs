@@ -1,10 +1,8 @@
-//! Shadow modules: asked beside those in force, so that what they would change is known before they
-//! change anything.
+//! Shadow modules: evaluated beside the modules in force, so that their effect is known before they are.
 //!
-//! A shadow stands where it would stand if it were in force: in the place of the module that it
-//! replaces, or else at its own place in the chain. What that chain comes to is compared with what the
-//! chain in force came to. What the modules in force have said to the question is known already, so
-//! they are not asked again, unless the decision did not come to them.
+//! A shadow takes the place that it would have in force: that of the module that it replaces, or its own
+//! in the chain. The outcome of that chain is compared with that of the chain in force. Modules in force
+//! have answered already and are not called again, unless the decision ended before them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

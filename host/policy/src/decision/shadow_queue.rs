@@ -1,9 +1,8 @@
-//! Where decisions wait for the shadow modules, and how much of the machine those may take.
+//! The queue of decisions for the shadow modules, and the bound on their CPU time.
 //!
-//! Shadows are watched, and nobody waits for them: whatever they need comes last. One decision is put to
-//! them at a time, and after each nothing is done for as long as it took. So they have half of one
-//! processor at the most, whatever they do. What comes faster than that waits, up to a bound in number
-//! and one in bytes, and what is beyond either is dropped.
+//! Shadows have the lowest priority. One decision is compared at a time, and after each the queue sleeps
+//! for as long as that took, so shadows use half of one processor at most. The queue is bounded in number
+//! and in bytes; decisions beyond either bound are dropped.
 
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Building a generation from what is on disk, off the hot path.
+//! Builds a generation from the files on disk, off the hot path.
 
 mod modules;
 

@@ -1,4 +1,4 @@
-//! What ends by itself: certificates, revocation lists, rows of tables.
+//! Expiry of certificates, revocation lists and rows of tables.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,9 +1,8 @@
 //! Modules and policy files that come from a registry, in place of a file in a folder.
 //!
 //! A manifest without a module beside it names one by `source`. The policy file `artifacts.toml` names
-//! artifacts of policy files, each of which counts as if it lay in the folder. References pin a
-//! digest, so what comes is what was meant. Somebody else fetches and keeps it
-//! ([`ArtifactSource`](crate::ArtifactSource)).
+//! artifacts of policy files, each of which counts as if it were in the folder. References pin a digest.
+//! An [`ArtifactSource`](crate::ArtifactSource) fetches and stores the artifacts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! Policy files that are gone. A file that vanishes is more often a mistake than a decision, and what it
-//! allowed would end with it; so its content is carried over from the generation in force, and it is
-//! missed until it is back or the operator accepts that it is gone. It holds nothing else up: what other
-//! files withdraw ends at once.
+//! Policy files that are missing.
+//!
+//! A file that vanishes is more often a mistake than a decision. So its content is carried over from the
+//! generation in force, and the file is reported as missing, until it is back or the operator accepts the
+//! removal. Other files take effect meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Modules that take the place of others: which are in force, which are kept, which are shadows.
+//! Modules that replace others: which are in force, which are replaced, which are shadows.
 
 use std::collections::BTreeMap;
 use std::path::Path;

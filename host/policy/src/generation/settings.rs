@@ -1,4 +1,4 @@
-//! What whoever runs the gateway decides about modules.
+//! Settings of the policy runtime.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

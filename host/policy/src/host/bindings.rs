@@ -1,4 +1,5 @@
-//! The contract in `wit/` as Rust, and the interfaces of WASI that are served here. Generated; what it means is documented there.
+//! The contract in `wit/` as Rust, with the interfaces of WASI that are served here. Generated; the
+//! documentation is in `wit/`.
 #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 
 wasmtime::component::bindgen!({

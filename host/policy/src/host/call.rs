@@ -1,5 +1,6 @@
-//! The state of one call. Handles are numbers of entries in it, so they end with the call, and another
-//! call's handles mean nothing here.
+//! The state of one call.
+//!
+//! Handles are numbers of entries in it, so they end with the call and mean nothing in another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! What a module with I/O gets of the world: made with a generation, and taken over by the next where
-//! nothing has changed.
+//! The I/O that a module has. A generation takes over the unchanged part from the one before.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! `wasi:config`: values and secrets that the settings have for one module.
 //!
-//! The interface is WASI's, and what is behind it ours: the crate that comes with the runtime keeps
-//! values in memory that nobody wipes.
+//! The crate of the runtime keeps values in memory that is not wiped, so only its interface is used.
 
 use std::collections::BTreeMap;
 use std::path::Path;

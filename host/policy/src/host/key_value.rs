@@ -1,9 +1,8 @@
 //! `wasi:keyvalue`: a small durable store for each module that is granted one.
 //!
-//! The interface is WASI's, and what is behind it ours: the crate that comes with the runtime forgets
-//! everything with the call. A store is one redb file, served by a thread of its own, so that a slow disk
-//! holds up the module that waits for it and nobody else. What the thread finds waiting is one
-//! transaction: it is on disk before any of it is answered.
+//! The crate of the runtime forgets everything with the call, so only its interface is used. A store is
+//! one redb file with a thread of its own, so that a slow disk delays only the module that waits for it.
+//! The thread takes all waiting questions into one transaction, and answers them once it is on disk.
 
 mod file;
 mod message;

@@ -1,4 +1,4 @@
-//! What modules write to the log, bounded.
+//! Rate limit on the log lines of modules.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Keys of M2M Authentication Functions, as somebody else fetches them for the modules that ask.
+//! Keys of M2M Authentication Functions, as the gateway fetches them for modules.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,6 +1,7 @@
-//! `wasi:http/outgoing-handler`: HTTP requests to hosts that the settings name, bounded in size and time.
+//! `wasi:http/outgoing-handler`: HTTP requests to the hosts that the settings name, bounded in size and
+//! time.
 //!
-//! The interface is `wasmtime-wasi-http`'s. What goes over the wire is sent here.
+//! The interface is that of `wasmtime-wasi-http`; the requests are sent here.
 
 mod body;
 mod wire;

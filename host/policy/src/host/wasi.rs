@@ -1,4 +1,4 @@
-//! The WASI of a call: nothing is in it but what its module was granted.
+//! The WASI of a call: empty but for what its module was granted.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Artifacts of registries, as the process that runs the policy fetches and keeps them.
+//! Artifacts of registries, as the gateway fetches and stores them.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

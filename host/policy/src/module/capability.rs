@@ -1,4 +1,4 @@
-//! What a module may ask for: each capability is an import of the contract in `wit/`.
+//! Capabilities: each is an import of the contract in `wit/`.
 
 use std::fmt;
 

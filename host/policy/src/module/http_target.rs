@@ -1,4 +1,4 @@
-//! Hosts that requests may go to.
+//! Hosts that modules may send HTTP requests to.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What a module's file says of itself, without compiling or running it.
+//! Reads the imports and exports of a module's file, without compiling or running it.
 
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 

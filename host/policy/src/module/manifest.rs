@@ -1,4 +1,4 @@
-//! A module's manifest, `NAME.toml` beside `NAME.wasm`: its place in the chain, what it asks for.
+//! The manifest of a module, `NAME.toml` beside `NAME.wasm`: its place in the chain and its capabilities.
 
 use std::num::NonZeroU32;
 use std::path::Path;

@@ -1,8 +1,7 @@
-//! Whose modules are taken: signatures in minisign's format, beside what they sign.
+//! Signatures of modules, in the format of minisign.
 //!
-//! minisign's trusted comment is signed with the file, and says the file's name and when it was
-//! signed. Both are held against what is found, so that no signed file can be taken for another, and
-//! none for newer than it is.
+//! The trusted comment of minisign is signed with the file, and has the name of the file and the time of
+//! the signature. Both are checked, so that no signed file passes for another or for a newer one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The sandbox: one engine with a pool of prepared slots, and the clock that ends calls.
+//! The engine of the sandboxes: a pool of prepared slots, and the clock that ends calls.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Modules as they are in a generation: each with what is its own there.
+//! Modules as a generation has them, with their files, grants and instances.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! Instances that are kept for further calls, where a module asks for it and the settings allow it.
+//! Instances that are reused for further calls, where the module asks for it and the settings allow it.
 //!
-//! Data of one device may then reach another through the module's memory. So it is by name, an instance
-//! lives for so many calls, and ends with whatever goes wrong in it and with its generation.
+//! Data of one device may then reach another through the memory of the module. So reuse is allowed by name.
+//! An instance serves a bounded number of calls, and ends with any fault in it and with its generation.
 
 use std::sync::{Mutex, PoisonError};
 

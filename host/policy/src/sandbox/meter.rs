@@ -1,4 +1,4 @@
-//! What calls of a module cost, for whoever writes it.
+//! The cost of calls of a module, for its author.
 
 use std::sync::Mutex;
 use std::time::Duration;

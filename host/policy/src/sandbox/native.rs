@@ -1,6 +1,7 @@
-//! The decisions of `psk-table` and `originator-check` made natively, from the same table and by the
-//! same rules: a gateway beside which it shows what their sandboxes cost. For `cargo xtask bench`;
-//! no gateway that ships has it.
+//! The decisions of `psk-table` and `originator-check` without a sandbox, from the same table and by the
+//! same rules, to measure what sandboxes cost.
+//!
+//! Only `cargo xtask bench` builds this, with `--cfg saegis_bench`; no gateway that ships has it.
 
 use saegis_onem2m::credential::Credential;
 use saegis_onem2m::id::CredentialId;

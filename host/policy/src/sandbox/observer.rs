@@ -1,4 +1,4 @@
-//! What whoever runs the gateway wants to count: each call of a module, and what came of it.
+//! Observers of calls, as for metrics.
 
 use std::time::Duration;
 

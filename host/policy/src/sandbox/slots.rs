@@ -1,7 +1,7 @@
 //! Slots for calls: how many run at a time, and on whose behalf.
 //!
-//! Anybody can have a credential looked up, as often as they connect. So look-ups of handshakes have slots of
-//! their own, and each peer address a share of those: others get theirs, whatever one address asks for.
+//! Every peer can have a credential looked up, as often as it connects. So look-ups of handshakes have slots
+//! of their own, and each peer address has a share of those.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,5 +1,5 @@
-//! The columns that a policy table may have. Their names say what is in them, so a file needs no
-//! schema beside it, and a wrong name is found at once.
+//! The columns of policy tables. The name of a column says what it holds, so a file needs no schema, and
+//! a wrong name is found at once.
 
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId, check_fqdn};

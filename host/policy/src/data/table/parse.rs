@@ -1,4 +1,4 @@
-//! From CSV text to a table. The record reader is csv-core's, whose buffers are ours to wipe.
+//! Parses CSV into a table. The record reader of csv-core lets the caller wipe its buffers.
 
 use std::hash::BuildHasher;
 use std::path::Path;

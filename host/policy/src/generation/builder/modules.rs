@@ -1,4 +1,4 @@
-//! Loading the modules of a generation, each with its manifest and what its manifest asks for.
+//! Loads the modules of a generation, each with its manifest and the files that it lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Sending a request, and what comes back, within bounds.
+//! Sends a request and reads the response, within bounds.
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

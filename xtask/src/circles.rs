@@ -32,7 +32,6 @@ const ALLOWED: &[Allowed] = &[
         folder: "host/gateway/src/session/ae_id_store",
         reason: "the file is a part of the store",
     },
-    Allowed { folder: "host/oci/src", reason: "a pull and its registry share the error" },
 ];
 
 /// Checks the crates of the workspace.

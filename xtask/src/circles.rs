@@ -23,16 +23,7 @@ struct Allowed {
     reason: &'static str,
 }
 
-const ALLOWED: &[Allowed] = &[
-    Allowed {
-        folder: "host/gateway/src/peer_cse",
-        reason: "the registration is a part of the peer",
-    },
-    Allowed {
-        folder: "host/gateway/src/session/ae_id_store",
-        reason: "the file is a part of the store",
-    },
-];
+const ALLOWED: &[Allowed] = &[];
 
 /// Checks the crates of the workspace.
 pub fn check(project: &Project) -> Result<()> {

@@ -2,22 +2,26 @@
 //! here. Requests for what is at them, or behind them, go to them over associations of our own, in
 //! which this CSE is the client (TS-0003 clause 8.2).
 
-mod registration;
+pub mod registration;
+mod registration_state;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt as _;
 use saegis_certificate::Flavour;
 use saegis_onem2m::id::{CredentialId, CseId, OriginatorId};
-use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::target::Scope;
+use saegis_onem2m::target::{Scope, Target};
 use saegis_policy::Policy;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, Peer};
 use crate::keyed_limiter::{KeyedLimiter, KeyedPermit};
-pub use registration::{Registration, RegistrationState, keep, own_request};
+pub use registration_state::{Registration, RegistrationState};
 pub use saegis_client::NoAnswer;
 use saegis_client::{Endpoint, PeerClient};
 
@@ -102,6 +106,27 @@ impl PeerCses {
 }
 
 impl PeerCse {
+    /// A request of this CSE's own to the other.
+    ///
+    /// # Errors
+    /// When the content is no representation.
+    pub fn own_request(
+        &self,
+        operation: Operation,
+        resource: String,
+        content: Option<(ResourceType, Value)>,
+    ) -> Result<RequestPrimitive, NoAnswer> {
+        let to = Target { scope: Scope::SpRelative(self.peer.cse_id.clone()), resource };
+        let id = format!("{:016x}", rand::rng().random::<u64>());
+        let request = RequestPrimitive::own(operation, to, self.own.to_string(), id);
+        match content {
+            None => Ok(request),
+            Some((kind, value)) => {
+                request.with_content(kind, &value).map_err(|e| NoAnswer::Failed(e.to_string()))
+            }
+        }
+    }
+
     /// A place for a request of a credential, if it has not too many of them.
     pub fn acquire_permit(&self, credential: &CredentialId) -> Option<KeyedPermit<CredentialId>> {
         self.shares.take(credential)

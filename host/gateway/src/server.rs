@@ -22,7 +22,7 @@ use crate::listener::loopback_http::Local;
 use crate::listener::socket_activation;
 use crate::notification::relay::Relay;
 use crate::notification::relay_address::RelayAddress;
-use crate::peer_cse;
+use crate::peer_cse::registration;
 use crate::state::Gateway;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::Written;
@@ -131,7 +131,7 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, gateway: &Arc<Gateway>) {
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
         let (remote, own) = (remote.clone(), gateway.clone());
         tasks.spawn(async move {
-            peer_cse::keep(&remote, &own.config.cse, |is| {
+            registration::keep(&remote, &own.config.cse, |is| {
                 own.metrics.registered(&remote.peer.cse_id, is);
             })
             .await;

@@ -1,51 +1,22 @@
 //! The registration of this CSE with another (TS-0001 clause 10.2.2.7): made, renewed before it
 //! ends, and made anew when it is lost.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
-use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::target::{Scope, Target};
 use saegis_onem2m::timestamp;
 use serde_json::{Value, json};
 
-use crate::peer_cse::NoAnswer;
-use crate::peer_cse::PeerCse;
+use super::registration_state::RegistrationState;
+use crate::peer_cse::{NoAnswer, PeerCse};
 use saegis_onem2m::cse::Cse;
 
 /// How long to wait after a registration that failed: at first, and at most.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(120);
-
-/// How a registration stands.
-#[derive(Debug, Default)]
-pub struct Registration(Mutex<RegistrationState>);
-
-/// How it stands.
-#[derive(Debug, Clone, Default)]
-pub enum RegistrationState {
-    /// It has not been asked for.
-    #[default]
-    Nothing,
-    /// It holds until then.
-    Until(SystemTime),
-    /// It could not be had, or was lost.
-    Failed(String),
-}
-
-impl Registration {
-    /// How it stands now.
-    pub fn standing(&self) -> RegistrationState {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, standing: RegistrationState) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = standing;
-    }
-}
 
 /// Why there is no registration.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +124,7 @@ async fn ask(
 ) -> Result<SystemTime, NotRegistered> {
     let kind = ResourceType::RemoteCse;
     let request =
-        own_request(remote, operation, resource, Some((kind, json!({ kind.root(): csr }))))?;
+        remote.own_request(operation, resource, Some((kind, json!({ kind.root(): csr }))))?;
     let patience = Duration::from_secs(remote.peer.timeout_seconds);
     let response = remote.ask(&request, patience).await?;
     let content: Value =
@@ -166,22 +137,4 @@ async fn ask(
     let granted = granted.and_then(|et| timestamp::parse(et).ok());
     let asked = SystemTime::now() + Duration::from_secs(remote.peer.registration_seconds);
     Ok(granted.map_or(asked, |granted| granted.min(asked)))
-}
-
-/// A request of this CSE's own to another.
-pub fn own_request(
-    remote: &PeerCse,
-    operation: Operation,
-    resource: String,
-    content: Option<(ResourceType, Value)>,
-) -> Result<RequestPrimitive, NoAnswer> {
-    let to = Target { scope: Scope::SpRelative(remote.peer.cse_id.clone()), resource };
-    let id = format!("{:016x}", rand::rng().random::<u64>());
-    let request = RequestPrimitive::own(operation, to, remote.own.to_string(), id);
-    match content {
-        None => Ok(request),
-        Some((kind, value)) => {
-            request.with_content(kind, &value).map_err(|e| NoAnswer::Failed(e.to_string()))
-        }
-    }
 }

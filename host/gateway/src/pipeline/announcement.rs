@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::allowed;
 use super::{Handler, Refusal};
-use crate::peer_cse::own_request;
 use crate::subscription::source::RulesUnavailable;
 use saegis_onem2m::attribute::attribute;
 use saegis_onem2m::cse::CseKind;
@@ -90,7 +89,7 @@ impl Handler {
         let kind = ResourceType::AeAnnc;
         let announce = |operation, resource: String, attributes: Value| {
             let content = Some((kind, json!({ kind.root(): attributes })));
-            let mut asked = own_request(remote, operation, resource, content)?;
+            let mut asked = remote.own_request(operation, resource, content)?;
             let stem = wanted.as_ref().map_or("S", AeIdStem::as_str);
             asked.from = Some(format!("{}/{stem}", cse.cse_id));
             Ok(asked)
@@ -167,7 +166,7 @@ impl Handler {
         let timeout = self.timeout();
         tokio::spawn(async move {
             let _turn = turn;
-            let request = own_request(&remote, operation, place.clone(), content);
+            let request = remote.own_request(operation, place.clone(), content);
             let Ok(request) = request else { return };
             let response = remote.handle(request, timeout).await;
             if !response.rsc.is_success() && response.rsc != Rsc::NotFound {

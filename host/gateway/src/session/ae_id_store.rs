@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use saegis_cse::EmbeddedCse;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 
-pub use self::file::{BindingError, Intent};
+pub use self::file::{Binding, BindingError, Intent};
 use self::file::{Change, File};
 use crate::telemetry::audit;
 
@@ -34,17 +34,6 @@ const REFILL_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Time between two looks at whether an AE that is to be removed is still being registered.
 const REMOVAL_POLL_INTERVAL: Duration = Duration::from_millis(10);
-
-/// An AE-ID that a credential has got.
-#[derive(Debug, Clone)]
-pub struct Binding {
-    /// The AE-ID-Stem.
-    pub stem: AeIdStem,
-    /// Since when.
-    pub since: SystemTime,
-    /// The addresses of the AE's resource, as a To names them.
-    pub places: Vec<String>,
-}
 
 /// Why an AE-ID can't be set aside for a credential.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use saegis_policy::{Generation, Rule, Rules, Subscription};
 use serde_json::Value;
 
 use crate::config::{RuleSource, ServiceSubscription};
-use crate::peer_cse::{NoAnswer, PeerCse, own_request};
+use crate::peer_cse::{NoAnswer, PeerCse};
 use crate::subscription::cache_file;
 use crate::subscription::cache_file::Fetched;
 
@@ -309,7 +309,7 @@ async fn fetch(own: &CseId, remote: &PeerCse) -> Result<Fetched, NotFetched> {
 
 /// The addresses of the resources of a type.
 async fn discover(remote: &PeerCse, ty: u16) -> Result<Vec<String>, NotFetched> {
-    let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
+    let mut request = remote.own_request(Operation::Retrieve, "-".into(), None)?;
     let one = |name: &str, value: String| (name.to_string(), vec![value]);
     request.options = vec![one("fu", "1".into()), one("ty", ty.to_string())];
     match ask(remote, &request).await {
@@ -320,7 +320,7 @@ async fn discover(remote: &PeerCse, ty: u16) -> Result<Vec<String>, NotFetched> 
 }
 
 async fn retrieve(remote: &PeerCse, address: &str) -> Result<Value, NotFetched> {
-    let mut request = own_request(remote, Operation::Retrieve, "-".into(), None)?;
+    let mut request = remote.own_request(Operation::Retrieve, "-".into(), None)?;
     let to = Target::from_address(address).map_err(|e| NoAnswer::Failed(e.to_string()))?;
     // Of whatever CSE it says that it is, it is asked for where it was told.
     request.to.resource = to.resource;

@@ -1,14 +1,13 @@
 //! The file of the bindings.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use redb::{ReadableTable, TableDefinition};
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::timestamp;
 use saegis_store::{Error, Store};
 use serde::{Deserialize, Serialize};
-
-use crate::session::ae_id_store::Binding;
 
 /// By Credential-ID, a [`Stored`] in JSON.
 const BINDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bindings");
@@ -18,6 +17,17 @@ const INTENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("intents"
 
 /// Maximum memory that redb uses for pages, in bytes.
 const CACHE: usize = 4 << 20;
+
+/// An AE-ID that a credential has got.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// The AE-ID-Stem.
+    pub stem: AeIdStem,
+    /// Since when.
+    pub since: SystemTime,
+    /// The addresses of the AE's resource, as a To names them.
+    pub places: Vec<String>,
+}
 
 /// The form on disk.
 #[derive(Serialize, Deserialize)]

@@ -24,7 +24,7 @@ mod data {
     pub mod text;
 }
 
-/// What a module declares: manifest, hooks, capabilities, signature.
+/// The declarations of a module: manifest, hooks, capabilities, signature.
 mod module {
     pub mod artifact_source;
     pub mod capability;

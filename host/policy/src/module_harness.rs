@@ -42,7 +42,7 @@ pub struct ModuleHarness {
     instances: Option<Arc<InstanceCache>>,
 }
 
-/// What a module is asked over.
+/// The policy, the clock and the I/O that a module is tested with.
 #[derive(Clone)]
 pub struct TestContext {
     /// Policy tables, by name.
@@ -51,7 +51,7 @@ pub struct TestContext {
     pub files: BTreeMap<String, Arc<[u8]>>,
     /// The service subscription.
     pub subscription: Option<Arc<Subscription>>,
-    /// Who fetches keys of MAFs.
+    /// The keys of MAFs.
     pub maf_keys: Option<Arc<dyn MafKeys>>,
     /// The CSE at whose door this is.
     pub cse: CseId,
@@ -59,15 +59,15 @@ pub struct TestContext {
     pub service_provider: Option<String>,
     /// The CSEs that it registers with.
     pub registrars: Vec<CseId>,
-    /// What the module reads with `config`, by name.
+    /// The values that the module reads with `config`, by name.
     pub config: BTreeMap<String, String>,
-    /// What its HTTP requests are answered; others are refused, and none is sent.
+    /// The responses to its HTTP requests. Other requests are refused, and none is sent.
     pub http: Vec<CannedResponse>,
-    /// What is in its store, which is in memory.
+    /// The content of its store, which is in memory.
     pub key_value: BTreeMap<String, String>,
-    /// What fits into it, in bytes.
+    /// The quota of its store, in bytes.
     pub quota: u64,
-    /// What the clock says; none, for the true time.
+    /// The time that it sees; `None` for the true time.
     pub now: Option<SystemTime>,
     /// Bounds on each call. No memory above what the module was loaded with.
     pub limits: Limits,
@@ -78,7 +78,7 @@ impl ModuleHarness {
     /// imports.
     ///
     /// # Errors
-    /// What is wrong with the module or its manifest.
+    /// The faults of the module or its manifest.
     pub async fn load(file: &Path, limits: &Limits) -> Result<Self, Faults> {
         let fault = |what: String| Faults(vec![Fault::of(file, what)]);
         let meter = Arc::new(Meter::default());
@@ -163,7 +163,7 @@ impl ModuleHarness {
         }
     }
 
-    /// What its calls have used since this was asked last.
+    /// Returns and resets the resources that its calls have used.
     #[must_use]
     pub fn used(&self) -> Used {
         self.meter.take()

@@ -14,7 +14,7 @@ use crate::generation::oci_artifacts;
 use crate::generation::settings::Settings;
 use crate::sandbox::engine::Sandbox;
 
-/// What a reload came to.
+/// The outcome of a reload.
 pub enum Reload {
     /// Nothing had changed.
     Unchanged {
@@ -44,7 +44,7 @@ pub enum ReloadCause {
 pub struct Policy {
     settings: Settings,
     sandbox: Arc<Sandbox>,
-    /// Where decisions wait for shadows.
+    /// The queue of decisions for shadows.
     queue: ShadowQueue,
     threads: DiskThreads,
     current: ArcSwap<Generation>,
@@ -53,7 +53,7 @@ pub struct Policy {
     building: tokio::sync::Mutex<()>,
 }
 
-/// What is known of the disk.
+/// The known state of the files on disk.
 struct OnDisk {
     state: DiskState,
     /// Since when the configuration is another than at the start.

@@ -10,7 +10,7 @@ use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
 use crate::data::service_subscription::Subscription;
 
-/// What a TLS-PSK handshake asks a look-up.
+/// The look-up of a TLS-PSK handshake.
 #[derive(Debug, Clone)]
 pub struct PskQuery {
     /// The psk_identity.
@@ -36,7 +36,7 @@ pub struct CertificateQuery {
     pub rules: Rules,
 }
 
-/// What a mapping of a certificate came to.
+/// The outcome of mapping a certificate.
 pub enum Mapping {
     /// It stands for that entity.
     As {
@@ -58,7 +58,7 @@ pub enum Mapping {
     },
 }
 
-/// What a look-up came to.
+/// The outcome of a look-up.
 pub enum Lookup {
     /// A module found the credential.
     Found(Credential),
@@ -84,7 +84,7 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Where the rules of the service subscription are.
+/// The source of the rules of the service subscription.
 #[derive(Debug, Clone, Default)]
 pub enum Rules {
     /// In the generation, from its policy file.
@@ -111,9 +111,9 @@ pub struct Registration {
 /// A registration of a key at a MAF, for the check of it.
 #[derive(Debug, Clone)]
 pub struct KeyRegistration {
-    /// What the key is for.
+    /// The security usage of the key.
     pub suid: u8,
-    /// Who may fetch it.
+    /// The entities that may retrieve it.
     pub targets: Vec<AbsoluteId>,
 }
 
@@ -127,7 +127,7 @@ pub enum Allowance {
     Originator,
 }
 
-/// What a chain of checks came to.
+/// The outcome of a chain of checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Every module allowed it; the allowance is the narrowest of theirs.

@@ -14,7 +14,7 @@ pub struct Fault {
     pub line: Option<u64>,
     /// Column, counted in characters from 1.
     pub column: Option<u64>,
-    /// What is wrong, and what to do.
+    /// The fault and its remedy.
     pub what: String,
 }
 

@@ -28,7 +28,7 @@ pub struct Table {
     index_column: usize,
     /// The cells of all rows one behind the other; keys as bytes, all else as UTF-8.
     cells: Arena,
-    /// Where each cell ends in `cells`; a cell starts where the one before it ends.
+    /// The end of each cell in `cells`; a cell starts at the end of the one before it.
     ends: Vec<u32>,
     /// Row numbers by the text in the index column.
     index: HashTable<u32>,

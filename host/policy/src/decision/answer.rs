@@ -10,7 +10,7 @@ use crate::data::text::printable;
 use crate::decision::question::{Entity, Question, Saef};
 use crate::host::bindings::saegis::policy::types;
 
-/// What came of a question.
+/// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Answer {
@@ -187,7 +187,7 @@ impl Answer {
         }
     }
 
-    /// What it is, in few words: answers of one kind have the same.
+    /// Returns the kind of the answer in few words.
     #[must_use]
     pub fn kind(&self) -> String {
         let text = match self {

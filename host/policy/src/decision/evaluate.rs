@@ -22,7 +22,7 @@ use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
-/// What modules of a generation are asked with.
+/// The parts of a generation that a chain is evaluated with.
 #[derive(Clone)]
 pub(crate) struct ChainContext {
     pub sandbox: Arc<Sandbox>,
@@ -31,7 +31,7 @@ pub(crate) struct ChainContext {
     pub maf_keys: Option<Arc<dyn MafKeys>>,
 }
 
-/// What the modules of a chain said to a question.
+/// The replies of the modules of a chain to a question.
 #[derive(Default)]
 pub(crate) struct Trace {
     /// Whether the decision is recorded, and whether a shadow is to be asked as well. Where neither is
@@ -75,7 +75,7 @@ impl Trace {
     }
 }
 
-/// What a chain came to.
+/// The outcome of a chain.
 pub(crate) enum ChainOutcome {
     /// The module that had the last word before has it again.
     Unchanged,
@@ -127,7 +127,7 @@ pub(crate) async fn evaluate(
             subscription,
             maf_keys: &maf_keys,
             caller: Caller::Association,
-            beside: Some(at),
+            as_of: Some(at),
         };
         let module_reply = call_module(module, &view, asked).await;
         if cached_keys.as_ref().is_some_and(|keys| keys.missed.load(Ordering::Relaxed)) {
@@ -152,7 +152,7 @@ pub(crate) async fn evaluate(
     ChainOutcome::To(answer, None)
 }
 
-/// What one module says.
+/// The reply of one module.
 enum ModuleReply {
     Passed(Allowance),
     Ended(Answer, Option<PresharedKey>),

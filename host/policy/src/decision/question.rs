@@ -18,7 +18,7 @@ use crate::module::hook::Hook;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "hook", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
-    /// Whose credential a psk_identity names.
+    /// The look-up of a psk_identity.
     CredentialLookup {
         /// The psk_identity.
         psk_identity: String,
@@ -27,7 +27,7 @@ pub enum Question {
         /// The peer.
         peer: IpAddr,
     },
-    /// Whom a certificate stands for.
+    /// The mapping of a certificate.
     CertificateMapping {
         /// Its flavour.
         flavour: MappedFlavour,
@@ -64,9 +64,9 @@ pub enum Question {
     KeyRegistrationCheck {
         /// The association.
         association: Association,
-        /// What the key is for.
+        /// The security usage of the key.
         suid: u8,
-        /// Who may fetch it.
+        /// The entities that may retrieve it.
         targets: Vec<String>,
     },
 }
@@ -108,7 +108,7 @@ pub enum Saef {
     Maf,
 }
 
-/// Whom a credential or an association stands for.
+/// The entity of a credential or an association.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entity {

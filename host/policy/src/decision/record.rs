@@ -19,9 +19,9 @@ pub struct Decision {
     pub time: String,
     /// The generation that made it.
     pub generation: u64,
-    /// What was asked.
+    /// The question.
     pub question: Question,
-    /// What came of it.
+    /// The answer.
     pub answer: Answer,
 }
 
@@ -46,7 +46,7 @@ pub trait Recorder: Send + Sync {
     fn record(&self, decision: &Decision);
 }
 
-/// What a recorded question comes to, asked again.
+/// The outcome of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayOutcome {
     /// This answer.

@@ -31,7 +31,7 @@ pub(crate) struct Shadow {
     budget: LogRateLimit,
 }
 
-/// What came of a shadow's comparisons.
+/// The counts of a shadow's comparisons.
 #[derive(Default)]
 pub(crate) struct Counts {
     agreed: AtomicU64,
@@ -47,12 +47,12 @@ pub(crate) struct UnloadedShadow {
     pub faults: Vec<Fault>,
 }
 
-/// What whoever runs the gateway wants to know of a shadow module.
+/// A summary of a shadow module, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShadowSummary {
     /// The name of its file, without `.wasm`.
     pub name: String,
-    /// What is wrong with it; if anything is, it is not asked.
+    /// Its faults; with any, it is not called.
     pub faults: Vec<Fault>,
     /// The module that it would take the place of.
     pub replaces: Option<String>,

@@ -18,7 +18,7 @@ use crate::host::bindings::saegis::policy::types;
 
 /// Decisions that wait for the shadows.
 const MAX_QUEUED: usize = 1024;
-/// What they may hold, in bytes: an identity and an address can be tens of kilobytes long.
+/// Maximum size of all queued decisions, in bytes: an identity can be tens of kilobytes long.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
 /// What is owed is paid once it is as much as this: a clock of milliseconds can't count less, and most
 /// modules answer in a tenth of one.
@@ -26,7 +26,7 @@ const MIN_REST: Duration = Duration::from_millis(5);
 /// How often it is told that decisions are dropped.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where decisions wait for the shadows.
+/// The queue of decisions for the shadows.
 #[derive(Clone)]
 pub(crate) struct ShadowQueue {
     sender: mpsc::Sender<QueuedJob>,
@@ -105,7 +105,7 @@ async fn ask(mut waiting: mpsc::Receiver<QueuedJob>) {
     }
 }
 
-/// What a decision that waits holds of memory, and nobody else does.
+/// Returns the memory that a queued decision holds alone.
 fn bytes(job: &ShadowJob) -> usize {
     let asked = match &job.asked {
         Asked::Lookup(PskQuery { psk_identity, server_name, .. }) => {

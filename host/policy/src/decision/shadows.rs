@@ -54,7 +54,7 @@ impl Shadows {
                 .all(|(a, b)| a.installed.is_same(&b.installed))
     }
 
-    /// What has been counted of a module, if it was a shadow already.
+    /// Returns the counts of a module, if it was a shadow already.
     pub fn counts_of(&self, module: &Arc<Module>) -> Option<Arc<Counts>> {
         let found = self.loaded.iter().find(|shadow| Arc::ptr_eq(shadow.module(), module));
         found.map(|shadow| shadow.counts.clone())

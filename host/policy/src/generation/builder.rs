@@ -30,13 +30,13 @@ use modules::{Loaded, load_modules};
 /// How a generation is built.
 #[derive(Clone, Copy)]
 pub(crate) struct Mode {
-    /// Who wants it.
+    /// Its urgency.
     pub urgency: Urgency,
     /// Whether policy files that are gone are gone on purpose.
     pub accept_removals: bool,
 }
 
-/// What was found on disk.
+/// The result of a build.
 pub(crate) struct Found {
     /// The generation, or all that is wrong with it.
     pub generation: Result<Generation, Faults>,
@@ -70,7 +70,7 @@ pub(crate) async fn build(
     })
 }
 
-/// What a generation is built with.
+/// The inputs of a build.
 #[derive(Clone, Copy)]
 struct Given<'a> {
     sandbox: &'a Arc<Sandbox>,

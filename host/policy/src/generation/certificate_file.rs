@@ -137,7 +137,7 @@ struct Reader<'a, 'last> {
     digests: BTreeMap<String, Digest>,
     sources: BTreeMap<String, Arc<Source>>,
     own_files: Vec<(String, String)>,
-    /// What is wrong with the files that it names.
+    /// The faults of the files that it names.
     faults: Vec<Fault>,
     expiries: Vec<FileExpiry>,
 }

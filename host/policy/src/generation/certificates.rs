@@ -8,13 +8,13 @@ use saegis_certificate::{OwnCertificate, Trust};
 use crate::data::files::{Digest, Source};
 use crate::generation::expiry::{Expiry, FileExpiry};
 
-/// What the gateway shows and whom it believes.
+/// The certificates that the gateway shows and trusts.
 pub struct Certificates {
-    /// Whom it believes.
+    /// The trust anchors.
     pub trust: Arc<Trust>,
-    /// What it shows: the first to clients that ask for no server by name.
+    /// Its own certificates: the first is for clients that indicate no server name.
     pub own: Vec<Arc<OwnCertificate>>,
-    /// What all of it was read from, by the file's name.
+    /// The digests of all files, by name.
     pub(crate) digests: BTreeMap<String, Digest>,
     /// The files without keys, by name, for when one of them is gone.
     pub(crate) sources: BTreeMap<String, Arc<Source>>,

@@ -7,7 +7,7 @@ use crate::data::table::Table;
 /// Something that ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
-    /// What it is.
+    /// Its kind.
     pub kind: ExpiryKind,
     /// The names of a certificate of the gateway's own, or the file of all else.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Expiry {
     pub expiring_rows: usize,
 }
 
-/// What ends.
+/// The kind of an expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiryKind {
     /// A certificate of the gateway's own.

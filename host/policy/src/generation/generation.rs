@@ -52,18 +52,18 @@ pub struct Generation {
     pub(crate) artifacts: Vec<String>,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     pub(crate) tables: Arc<Tables>,
-    /// What the tables were parsed from, by name.
+    /// The digests of the tables' files, by name.
     pub(crate) table_digests: BTreeMap<String, Digest>,
     /// The tables whose files every user of the machine may read.
     pub(crate) exposed: Vec<String>,
     /// The files that would be missed if they were gone.
     pub(crate) present: PresentFiles,
-    /// What is wrong with those that are gone, and whose content is that of the generation before.
+    /// The faults of missing files, whose content is that of the generation before.
     pub(crate) missed: Vec<Fault>,
     /// The service subscription, if there is one, and what it was parsed from.
     pub(crate) subscription: Option<Arc<Subscription>>,
     pub(crate) subscription_digest: Option<Digest>,
-    /// What the gateway shows and whom it believes, if it has to do with certificates.
+    /// The certificates that the gateway shows and trusts, if it has any.
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// The service provider's domain name, which modules are told.
@@ -71,7 +71,7 @@ pub struct Generation {
     /// This CSE, and those that it registers with, which modules are told.
     pub(crate) cse: CseId,
     pub(crate) registrars: Vec<CseId>,
-    /// Who fetches keys of MAFs.
+    /// The keys of MAFs.
     pub(crate) maf_keys: Option<Arc<dyn MafKeys>>,
     pub(crate) is_maf: bool,
 }
@@ -85,7 +85,7 @@ pub(crate) struct PresentFiles {
     pub manifests: BTreeSet<String>,
 }
 
-/// What whoever runs the gateway wants to know of a module.
+/// A summary of a module, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleSummary {
     /// The name of its file, without `.wasm`.
@@ -98,13 +98,13 @@ pub struct ModuleSummary {
     pub capabilities: Vec<Capability>,
     /// SHA-256 of its file.
     pub digest: [u8; 32],
-    /// Whose signature counted, where one was asked for.
+    /// The signature that was required.
     pub signed: Option<Signed>,
-    /// Where it came from, if not from the folder.
+    /// The artifact that it came from, if not from the folder.
     pub source: Option<String>,
 }
 
-/// What whoever runs the gateway wants to know of a policy table.
+/// A summary of a policy table, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSummary {
     /// The name of its file, without `.csv`.
@@ -196,7 +196,7 @@ impl Generation {
         self.tables.values().any(|table| table.names_ae(stem.as_str()))
     }
 
-    /// What ends by itself, as seen at a time. Goes through all rows that have an end.
+    /// Returns what expires, as seen at a time. Walks over all rows that expire.
     #[must_use]
     pub fn expiries(&self, now: SystemTime) -> Vec<Expiry> {
         let certificates = self.certificates().into_iter().flat_map(|found| found.all_expiries());
@@ -234,7 +234,7 @@ impl Generation {
             subscription: &self.subscription,
             maf_keys: &self.maf_keys,
             caller,
-            beside: None,
+            as_of: None,
         }
     }
 
@@ -247,7 +247,7 @@ impl Generation {
         }
     }
 
-    /// What the modules of a hook are about to say, for whoever wants to know it afterwards.
+    /// Starts the trace of a decision, for the recorder and the shadows.
     fn trace(&self, hook: Hook) -> Trace {
         let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.is_due());
         Trace::new(recorded, self.shadows.concern(hook))

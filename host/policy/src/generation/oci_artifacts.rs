@@ -140,7 +140,7 @@ impl<'s> PolicyFiles<'s> {
         self.fetched.contains_key(name)
     }
 
-    /// What a file is called in messages: its path, or the artifact that it is of, and its name.
+    /// Returns the name of a file for messages: its path, or its artifact and its name.
     pub fn called(&self, name: &str) -> PathBuf {
         match self.fetched.get(name) {
             Some((called, _)) => called.clone(),

@@ -32,7 +32,7 @@ pub struct Settings {
     pub required: Vec<String>,
     /// Whose signatures modules and manifests must have; `None`, and they need none.
     pub signatures: Option<Required>,
-    /// Who fetches artifacts of registries, where some are configured.
+    /// The source of artifacts, where registries are configured.
     pub artifacts: Option<Arc<dyn ArtifactSource>>,
     /// The CSE whose rules of the service subscription count.
     pub cse: CseId,
@@ -47,7 +47,7 @@ pub struct Settings {
     pub in_cse: Option<CseId>,
     /// Other CSEs that are known by their CSE-IDs.
     pub known_cses: Vec<CseId>,
-    /// Who fetches keys of MAFs, where there are some.
+    /// The keys of MAFs, where MAFs are configured.
     pub maf_keys: Option<Arc<dyn MafKeys>>,
     /// Whether this is a MAF: then there must be a check of registrations of keys.
     pub is_maf: bool,
@@ -55,13 +55,13 @@ pub struct Settings {
     pub limits: Limits,
     /// Capabilities that manifests may ask for.
     pub grants: Grants,
-    /// Where modules with `key-value` keep their values.
+    /// The stores of modules with `key-value`.
     pub stores: Arc<Stores>,
     /// Is told of each call of a module.
     pub observer: Option<Arc<dyn Observer>>,
     /// Takes decisions down.
     pub recorder: Option<Arc<dyn Recorder>>,
-    /// What is taken for being otherwise than it is on disk.
+    /// Changes to the files on disk, as if they were made.
     pub changes: Changes,
     /// Whether tables with keys are taken that every user of the machine may read.
     pub allow_readable_tables: bool,
@@ -97,7 +97,7 @@ impl ConfigurationFile {
     }
 }
 
-/// What is taken for being otherwise than it is on disk, to know what would come of it.
+/// Changes to the files on disk, as if they were made, to know their effect.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Modules that are elsewhere than in their folder, by name.
@@ -107,7 +107,7 @@ pub struct Changes {
 }
 
 impl Settings {
-    /// What certificates are held against.
+    /// Returns the names that certificates are checked against.
     #[must_use]
     pub fn names(&self) -> Names {
         let (cse, service_provider) = (self.cse.clone(), self.service_provider.clone());

@@ -31,7 +31,7 @@ pub(crate) type Files = BTreeMap<String, Arc<[u8]>>;
 /// Most handles of a kind that one call may make.
 pub(super) const MAX_HANDLES: usize = 64;
 
-/// Where the bytes of a key are.
+/// The source of the bytes of a key.
 pub(crate) enum KeySource {
     Stored { table: Arc<Table>, row: Row, column: usize },
     Supplied(PresharedKey),
@@ -76,10 +76,10 @@ pub(crate) struct Call {
     /// Counts its computing, where the call also waits.
     pub cpu_time: Option<Arc<CpuTime>>,
     /// The MAF and the RelativeKeyID that have to be asked for before the call can be answered.
-    pub asked_maf: Option<(String, String)>,
+    pub wanted_maf_key: Option<(String, String)>,
     /// Why the call can't go on, where a limit says so before the trap does.
-    pub over: Option<ModuleFault>,
-    /// What the clock says, where that is not the true time.
+    pub fault: Option<ModuleFault>,
+    /// The time that the module sees, if not the true time.
     pub now: Option<SystemTime>,
     /// Epoch ticks that the call has used.
     pub ticks: u64,
@@ -107,8 +107,8 @@ impl Call {
             io: Arc::default(),
             buckets: 0,
             cpu_time: None,
-            asked_maf: None,
-            over: None,
+            wanted_maf_key: None,
+            fault: None,
             now: None,
             ticks: 0,
             wasi: None,
@@ -139,21 +139,21 @@ impl Call {
         self
     }
 
-    /// What its module has of the world.
+    /// The I/O of its module.
     pub fn io(&self) -> &IoCapabilities {
         &self.io
     }
 
     /// The call that an instance is used for after another: what is the instance's stays with it, and
     /// what was the other call's is gone.
-    pub fn after(mut self, before: &mut Self) -> Self {
-        self.memory_left = before.memory_left;
-        self.wasi = before.wasi.take();
+    pub fn reusing(mut self, previous: &mut Self) -> Self {
+        self.memory_left = previous.memory_left;
+        self.wasi = previous.wasi.take();
         if let Some(wasi) = &mut self.wasi {
             wasi.client.renew();
         }
-        self.first_row = before.first_row + before.rows.len();
-        self.first_key = before.first_key + before.keys.len();
+        self.first_row = previous.first_row + previous.rows.len();
+        self.first_key = previous.first_key + previous.keys.len();
         self
     }
 
@@ -232,7 +232,7 @@ impl ResourceLimiter for Call {
             }
             None => {
                 // A trap, for a refused growth ends in one anyway that says less.
-                self.over = Some(ModuleFault::Memory);
+                self.fault = Some(ModuleFault::Memory);
                 bail!("the memory bound was reached")
             }
         }
@@ -240,7 +240,7 @@ impl ResourceLimiter for Call {
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
-            self.over = Some(ModuleFault::Memory);
+            self.fault = Some(ModuleFault::Memory);
             bail!("the table bound was reached")
         }
         Ok(true)

@@ -10,10 +10,10 @@ use crate::host::outgoing_http::Outgoing;
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
 
-/// What a module with I/O gets. A module without has nothing of it.
+/// The I/O of a module; empty for a module without.
 #[derive(Default)]
 pub(crate) struct IoCapabilities {
-    /// Where it may send HTTP requests.
+    /// Its HTTP client.
     pub http: Option<Arc<Outgoing>>,
     /// Its store.
     pub store: Option<Arc<Store>>,

@@ -14,7 +14,7 @@ use crate::module::grants::ConfigValues;
 /// Largest secret, in bytes.
 const MAX_SECRET: u64 = 16 << 10;
 
-/// What a module reads. It is in no log: there is no `Debug` of it.
+/// The values that a module reads. They have no `Debug`, so no log shows them.
 #[derive(Default, PartialEq, Eq)]
 pub(crate) struct Values(BTreeMap<String, Zeroizing<String>>);
 

@@ -167,7 +167,7 @@ impl maf_keys::Host for Call {
             Known::Refused => return Ok(Err(Error::Refused)),
             Known::Unreachable => return Ok(Err(Error::Unreachable)),
             Known::NotYet => {
-                self.asked_maf = Some((maf, relative_key_id));
+                self.wanted_maf_key = Some((maf, relative_key_id));
                 return Ok(Err(Error::Pending));
             }
         };

@@ -22,7 +22,7 @@ const MAX_QUEUED: usize = 1024;
 /// The stores of all modules. Each is opened when it is first used: whoever only loads modules, as
 /// `saegis check` does beside a running gateway, touches none.
 pub struct Stores {
-    /// Where the files are; nowhere, and stores are in memory.
+    /// The folder of the files; `None` for stores in memory.
     folder: Option<PathBuf>,
     open: Mutex<BTreeMap<String, mpsc::Sender<Asked>>>,
 }

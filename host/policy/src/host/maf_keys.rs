@@ -10,11 +10,11 @@ use saegis_onem2m::id::CredentialId;
 
 /// A key that a MAF gave us.
 pub struct MafKey {
-    /// Who registered it.
+    /// The entity that registered it.
     pub source: Entity,
     /// The Credential-ID that it makes.
     pub credential_id: CredentialId,
-    /// What it is for.
+    /// Its security usage.
     pub suid: u8,
     /// From when on it no longer holds.
     pub expires: SystemTime,
@@ -22,7 +22,7 @@ pub struct MafKey {
     pub key: PresharedKey,
 }
 
-/// What is known of a key without asking its MAF.
+/// The state of a key, as known without asking its MAF.
 pub enum Known {
     /// The key.
     Key(MafKey),
@@ -36,9 +36,9 @@ pub enum Known {
     Unreachable,
 }
 
-/// Who fetches keys of MAFs.
+/// The keys of MAFs: those at hand, and the means to fetch others.
 pub trait MafKeys: Send + Sync {
-    /// What is known of a key.
+    /// Returns the state of a key.
     fn known(&self, maf: &str, relative_key_id: &str) -> Known;
 
     /// Asks the MAF, once for all who want the same key, and comes to an end in a bounded time. It goes

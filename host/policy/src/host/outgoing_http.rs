@@ -27,20 +27,20 @@ use wire::Sent;
 
 /// Longest path of a request with its query, in bytes.
 const MAX_PATH: usize = 8 << 10;
-/// What the header fields of a request may take, in bytes.
+/// Maximum size of the header fields of a request, in bytes.
 const MAX_FIELDS: usize = 16 << 10;
-/// What a module may write of a content at once, in bytes.
+/// Maximum size of one write to the content of a request, in bytes.
 const CHUNK: usize = 16 << 10;
 /// Names that are looked up at a time, of one module. Each takes a thread.
 const MAX_LOOKUPS: usize = 16;
 
-/// Where a module may send requests.
+/// The HTTP client of a module.
 pub(crate) struct Outgoing {
     settings: OutgoingHttp,
     transport: Transport,
 }
 
-/// What becomes of requests.
+/// The way that requests take.
 enum Transport {
     /// They are sent.
     Wire {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::data::fault::Fault;
 use crate::data::files::{self, Digest, Source};
 
-/// Who fetches artifacts and keeps them.
+/// A source of artifacts, which fetches and stores them.
 pub trait ArtifactSource: Send + Sync {
     /// Sees to it that an artifact is kept, and comes to an end in a bounded time, whether it is or
     /// not. Nothing is fetched where it is kept already.
@@ -40,7 +40,7 @@ pub struct StoredFile {
     pub title: Option<String>,
     /// Its media type.
     pub media_type: String,
-    /// Where it is kept.
+    /// Its path.
     pub path: PathBuf,
     /// Its SHA-256, against which it is held when it is read.
     pub digest: Digest,

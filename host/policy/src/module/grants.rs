@@ -14,20 +14,20 @@ pub struct Grants {
     pub any: Vec<Capability>,
     /// By one module, by name.
     pub module: BTreeMap<String, Vec<Capability>>,
-    /// What `outgoing-http` is of one module.
+    /// The bounds of `outgoing-http`, by module.
     pub outgoing_http: BTreeMap<String, OutgoingHttp>,
-    /// What `key-value` is of one module: bytes that it may store.
+    /// The quota of `key-value` in bytes, by module.
     pub key_value: BTreeMap<String, u64>,
-    /// What `config` is of one module.
+    /// The values of `config`, by module.
     pub config: BTreeMap<String, ConfigValues>,
     /// How many calls an instance of one module may live for, where its manifest asks for it.
     pub reuse: BTreeMap<String, u32>,
 }
 
-/// Where a module may send HTTP requests, and bounds on each of them.
+/// The hosts that a module may send HTTP requests to, and bounds on each request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingHttp {
-    /// Where to.
+    /// The hosts.
     pub hosts: Vec<Target>,
     /// Content of a request, in bytes.
     pub request_bytes: u64,
@@ -42,7 +42,7 @@ pub struct OutgoingHttp {
     pub ca: Option<PathBuf>,
 }
 
-/// What a module reads with `config`.
+/// The values that a module reads with `config`.
 #[derive(Clone, Default)]
 pub struct ConfigValues {
     /// Values, by name.

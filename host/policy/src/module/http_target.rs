@@ -22,7 +22,7 @@ pub struct Target {
 pub struct BadTarget(String);
 
 impl Target {
-    /// Where a request goes; none, where it names nobody, or whoever sends it.
+    /// Returns the target of a request; `None` where its address has no host, or names a user.
     pub(crate) fn of(uri: &Uri) -> Option<Self> {
         let https = match uri.scheme_str()? {
             "https" => true,

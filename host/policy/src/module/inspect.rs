@@ -8,7 +8,7 @@ use crate::module::contract::PACKAGE;
 use crate::module::contract::contract_interface;
 use crate::module::hook::Hook;
 
-/// What kind of file it is.
+/// The kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A component, which is what a gateway loads.
@@ -24,11 +24,11 @@ pub enum Kind {
 pub struct Import {
     /// Its full name.
     pub name: String,
-    /// What it needs.
+    /// The capability that it needs.
     pub needs: Needs,
 }
 
-/// What an import needs.
+/// The requirement of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing: the types of the contract.
@@ -37,20 +37,20 @@ pub enum Needs {
     Capability(Capability),
     /// Nothing: every module that wants WASI has one with nothing in it.
     EmptyWasi,
-    /// What no gateway has.
+    /// An import that no gateway has.
     Unknown,
 }
 
-/// What a file says of itself.
+/// The description of a module's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// What kind of file it is.
+    /// The kind of file.
     pub kind: Kind,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
     /// The versions of the contract that it names; one, unless somebody has mixed them.
     pub contract: Vec<String>,
-    /// What it imports.
+    /// Its imports.
     pub imports: Vec<Import>,
     /// Linear memory that an instance starts with, in bytes, all memories together.
     pub memory: u64,
@@ -65,7 +65,7 @@ impl Description {
     /// Reads a file.
     ///
     /// # Errors
-    /// What is wrong, where it is no WebAssembly.
+    /// When the bytes are not WebAssembly.
     pub fn of(bytes: &[u8]) -> Result<Self, String> {
         let invalid = |e: wasmparser::BinaryReaderError| {
             format!("is no WebAssembly: {}", printable(&e.to_string()))

@@ -25,7 +25,7 @@ pub(crate) struct Manifest {
     /// The module whose place it takes.
     #[serde(default)]
     pub replaces: Option<String>,
-    /// What it asks for.
+    /// The capabilities that it asks for.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
     /// The policy files that it may read, by name; of use with `policy-files`.
@@ -38,7 +38,7 @@ pub(crate) struct Manifest {
     /// has a fresh one.
     #[serde(default)]
     pub reuse: Option<NonZeroU32>,
-    /// Where the module comes from, if no file lies beside the manifest: `oci://…@sha256:…`.
+    /// The artifact of the module, if no file is beside the manifest: `oci://…@sha256:…`.
     #[serde(default)]
     pub source: Option<String>,
 }

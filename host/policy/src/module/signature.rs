@@ -46,7 +46,7 @@ pub struct TrustedKey {
     key: PublicKey,
 }
 
-/// What is no public key.
+/// A text that is not a public key.
 #[derive(Debug, thiserror::Error)]
 #[error("is no minisign public key; it is the second line of the file that `minisign -G` made")]
 pub struct NoPublicKey;
@@ -72,7 +72,7 @@ impl TrustedKey {
     }
 }
 
-/// Whose signatures a gateway asks for.
+/// The signatures that a gateway requires.
 #[derive(Debug, Clone, Default)]
 pub struct Required {
     /// Keys, any of which will do.
@@ -102,7 +102,7 @@ impl Required {
     }
 }
 
-/// Whose signatures count.
+/// The keys whose signatures count.
 pub(crate) struct Trust {
     keys: Vec<TrustedKey>,
     not_before: Option<SystemTime>,
@@ -111,7 +111,7 @@ pub(crate) struct Trust {
 /// A signature that is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signed {
-    /// Whose it is.
+    /// The key that made it.
     pub by: KeyId,
     /// When it was made, by its own word.
     pub at: SystemTime,

@@ -55,15 +55,15 @@ mod tests {
         let cpu_time = CpuTime::new();
         let call = async {
             tokio::time::sleep(Duration::from_millis(60)).await;
-            let waited = cpu_time.so_far();
+            let waited = cpu_time.elapsed();
             // As if others had the processor: it counts as one slice.
             std::thread::sleep(Duration::from_millis(100));
-            let kept_off = cpu_time.so_far();
+            let kept_off = cpu_time.elapsed();
             for _ in 0..5 {
                 tokio::task::yield_now().await;
                 std::thread::sleep(Duration::from_millis(10));
             }
-            (waited, kept_off, cpu_time.so_far())
+            (waited, kept_off, cpu_time.elapsed())
         };
         let (waited, kept_off, computed) =
             count(&cpu_time, (&one_slot(), Caller::Association), call).await;
@@ -78,7 +78,7 @@ mod tests {
         let call = async {
             assert_eq!(at_it.fetch_add(1, Ordering::Relaxed), 0, "one at a time");
             for _ in 0..3 {
-                cpu_time.yields();
+                cpu_time.note_yield();
                 tokio::task::yield_now().await;
             }
             at_it.fetch_sub(1, Ordering::Relaxed);

@@ -66,9 +66,9 @@ pub(crate) struct Sandbox {
     /// Of the calls that have one, those that compute.
     computing: Arc<Slots>,
     observer: Option<Arc<dyn Observer>>,
-    /// What calls use is added up here, where somebody measures.
+    /// The meter of all calls, where they are measured.
     meter: Option<Arc<Meter>>,
-    /// What the clock says, where that is not the true time.
+    /// The time that modules see, if not the true time.
     now: Option<SystemTime>,
     _ticker: Arc<Ticker>,
 }
@@ -235,14 +235,14 @@ impl Sandbox {
                 // The first tick may come at once, so it does not count.
                 None => u128::from(call.ticks) > ticks,
                 // Ticks pass while it waits, too.
-                Some(cpu_time) => cpu_time.so_far() > deadline,
+                Some(cpu_time) => cpu_time.elapsed() > deadline,
             };
             if over {
-                call.over = Some(ModuleFault::Deadline);
+                call.fault = Some(ModuleFault::Deadline);
                 Ok(UpdateDeadline::Interrupt)
             } else {
                 if let Some(cpu_time) = &call.cpu_time {
-                    cpu_time.yields();
+                    cpu_time.note_yield();
                 }
                 // Behind everything else that is ready, and behind the sockets: a task that only wakes
                 // itself would keep the runtime from looking at those.

@@ -17,7 +17,7 @@ use crate::host::bindings::exports::saegis::policy::{
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Call;
 use crate::module::hook::Hook;
-use crate::sandbox::invocation::{CallContext, Frame};
+use crate::sandbox::invocation::{CallContext, Invocation};
 use crate::sandbox::module::Module;
 #[cfg(saegis_bench)]
 use crate::sandbox::native;
@@ -29,7 +29,7 @@ const EXPIRED: &str = "the credential has expired";
 
 impl Module {
     fn report(&self, view: &CallContext<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
-        if view.beside.is_some() {
+        if view.as_of.is_some() {
             return;
         }
         let took = asked.elapsed();
@@ -40,32 +40,32 @@ impl Module {
         Refusal { module: self.name.clone(), reason: printable(reason) }
     }
 
-    /// Calls a hook in a sandbox of its own. [`Frame::finish`] turns the error of the call into a fault.
+    /// Calls a hook in a sandbox of its own. [`Invocation::finish`] turns the error of the call into a fault.
     async fn invoke<'v, H, R>(
         &self,
         view: &CallContext<'v>,
         hook: Option<&H>,
         call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<R>,
-    ) -> Result<(Frame<'v>, wasmtime::Result<R>), ModuleFault> {
+    ) -> Result<(Invocation<'v>, wasmtime::Result<R>), ModuleFault> {
         let hook =
             hook.ok_or_else(|| ModuleFault::NoSandbox("the module has no such hook".into()))?;
-        let mut frame = self.frame(view).await?;
-        let bounds = frame.bounds();
-        let Frame { store, instance, .. } = &mut frame;
+        let mut invocation = self.begin(view).await?;
+        let bounds = invocation.bounds();
+        let Invocation { store, instance, .. } = &mut invocation;
         let reply = self.within(bounds, call(hook, store, instance)).await;
-        Ok((frame, reply))
+        Ok((invocation, reply))
     }
 
     /// Looks up the credential of an identity; `None` where it is not the module's.
     pub async fn lookup(&self, view: &CallContext<'_>, query: &PskQuery) -> Option<Lookup> {
         let asked = Instant::now();
-        let mut asked_maf = None;
-        let mut answer = self.ask_lookup(view, query, &mut asked_maf).await;
+        let mut wanted_maf_key = None;
+        let mut answer = self.ask_lookup(view, query, &mut wanted_maf_key).await;
         // The MAF is asked while no sandbox waits for it, and then the module is once more.
-        if let (Some((maf, id)), Some(keys)) = (asked_maf.take(), view.maf_keys) {
+        if let (Some((maf, id)), Some(keys)) = (wanted_maf_key.take(), view.maf_keys) {
             keys.clone().fetch(maf, id).await;
-            answer = self.ask_lookup(view, query, &mut asked_maf).await;
-            if asked_maf.is_some() {
+            answer = self.ask_lookup(view, query, &mut wanted_maf_key).await;
+            if wanted_maf_key.is_some() {
                 answer = Ok(Some(Lookup::Refused(self.refusal("the MAF is asked without end"))));
             }
         }
@@ -87,7 +87,7 @@ impl Module {
         &self,
         view: &CallContext<'_>,
         query: &PskQuery,
-        asked_maf: &mut Option<(String, String)>,
+        wanted_maf_key: &mut Option<(String, String)>,
     ) -> Result<Option<Lookup>, ModuleFault> {
         #[cfg(saegis_bench)]
         if let Some(answer) = native::lookup(&self.name, view, query) {
@@ -101,15 +101,15 @@ impl Module {
         let call = self.invoke(view, self.lookup.as_ref(), async |hook, store, instance| {
             hook.load(&mut *store, instance)?.call_lookup(&mut *store, &query).await
         });
-        let (mut frame, reply) = call.await?;
-        *asked_maf = frame.store.data_mut().asked_maf.take();
-        let answer = match frame.finish(reply)? {
+        let (mut invocation, reply) = call.await?;
+        *wanted_maf_key = invocation.store.data_mut().wanted_maf_key.take();
+        let answer = match invocation.finish(reply)? {
             credential_lookup::Answer::NotMine => None,
             credential_lookup::Answer::Refused(reason) => {
                 Some(Lookup::Refused(self.refusal(&reason)))
             }
             credential_lookup::Answer::Found(found) => {
-                let credential = credential(frame.store.data_mut(), found)?;
+                let credential = credential(invocation.store.data_mut(), found)?;
                 Some(if credential.expires.is_some_and(|at| at <= view.now()) {
                     Lookup::Refused(self.refusal(EXPIRED))
                 } else {
@@ -117,7 +117,7 @@ impl Module {
                 })
             }
         };
-        frame.end();
+        invocation.end();
         Ok(answer)
     }
 
@@ -162,8 +162,8 @@ impl Module {
         let call = self.invoke(view, self.mapping.as_ref(), async |hook, store, instance| {
             hook.load(&mut *store, instance)?.call_identify(&mut *store, &query).await
         });
-        let (mut frame, reply) = call.await?;
-        let answer = match frame.finish(reply)? {
+        let (mut invocation, reply) = call.await?;
+        let answer = match invocation.finish(reply)? {
             certificate_mapping::Answer::NotMine => None,
             certificate_mapping::Answer::Refused(reason) => {
                 Some(Mapping::Refused(self.refusal(&reason)))
@@ -177,7 +177,7 @@ impl Module {
                 })
             }
         };
-        frame.end();
+        invocation.end();
         Ok(answer)
     }
 
@@ -207,9 +207,9 @@ impl Module {
         call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<types::Verdict>,
     ) -> Result<types::Verdict, ModuleFault> {
         let verdict = async {
-            let (mut frame, reply) = self.invoke(view, hook, call).await?;
-            let verdict = checked(frame.finish(reply)?)?;
-            frame.end();
+            let (mut invocation, reply) = self.invoke(view, hook, call).await?;
+            let verdict = checked(invocation.finish(reply)?)?;
+            invocation.end();
             Ok(verdict)
         };
         self.judge(view, name, verdict).await

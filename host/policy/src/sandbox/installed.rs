@@ -19,15 +19,15 @@ use crate::sandbox::module::Module;
 pub(crate) struct Installed {
     pub module: Arc<Module>,
     pub files: Arc<Files>,
-    /// Where it stands in its chains.
+    /// Its place in its chains.
     pub order: u32,
     /// The modules whose place it has taken.
     pub lineage: Vec<String>,
-    /// Whose signature it has, where one is asked for.
+    /// Its signature, where one is required.
     pub signed: Option<Signed>,
     /// The policy tables that it may read and that its file, or its configuration, has the name of.
     pub tables: Vec<String>,
-    /// What it has of the world.
+    /// Its I/O.
     pub io: Arc<IoCapabilities>,
     /// Its instances that are kept for further calls, where that is asked for and allowed.
     pub instances: Option<Arc<InstanceCache>>,
@@ -76,7 +76,7 @@ pub(crate) fn tables_read<'t>(
     tables.filter(named).cloned().collect()
 }
 
-/// Where its instances are kept, if a module asks for that and may have it.
+/// Returns the cache of a module's instances, if it asks for reuse and may have it.
 pub(crate) fn reuse(
     module: &Module,
     path: &Path,

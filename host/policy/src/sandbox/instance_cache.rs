@@ -17,7 +17,7 @@ pub(crate) const MAX_IDLE_INSTANCES: usize = 16;
 pub(crate) struct InstanceCache {
     /// Calls that an instance may be made for.
     calls: u32,
-    /// None, once the generation is over.
+    /// `None` once the generation is over.
     idle: Mutex<Option<Vec<IdleInstance>>>,
 }
 

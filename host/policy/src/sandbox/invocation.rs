@@ -20,7 +20,7 @@ use crate::sandbox::instance_cache::{IdleInstance, InstanceCache};
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::{Caller, Slot};
 
-/// What a call may see of the generation: its sandbox, its tables, and what is the module's.
+/// The parts of a generation that a call sees: the sandbox, the tables, and the module's own.
 pub(crate) struct CallContext<'a> {
     pub sandbox: &'a Sandbox,
     pub tables: &'a Arc<Tables>,
@@ -31,19 +31,19 @@ pub(crate) struct CallContext<'a> {
     pub caller: Caller,
     /// Where the call is beside the decisions, the time that it is made for: whoever makes it has a
     /// slot already, and it is not counted among them.
-    pub beside: Option<SystemTime>,
+    pub as_of: Option<SystemTime>,
 }
 
 impl CallContext<'_> {
     /// The time that a call is made for.
     pub fn now(&self) -> SystemTime {
-        self.beside.unwrap_or_else(SystemTime::now)
+        self.as_of.unwrap_or_else(SystemTime::now)
     }
 }
 
 /// A call under way. What is first here is dropped first: the slot is given back after the store has
 /// gone.
-pub(crate) struct Frame<'a> {
+pub(crate) struct Invocation<'a> {
     pub store: Store<Call>,
     pub instance: Instance,
     sandbox: &'a Sandbox,
@@ -120,9 +120,9 @@ impl Module {
     }
 
     /// Makes ready for a call: a fresh instance, or one that is kept.
-    pub async fn frame<'a>(&self, view: &CallContext<'a>) -> Result<Frame<'a>, ModuleFault> {
+    pub async fn begin<'a>(&self, view: &CallContext<'a>) -> Result<Invocation<'a>, ModuleFault> {
         let (sandbox, caller) = (view.sandbox, view.caller);
-        let slot = match (view.beside, self.waits()) {
+        let slot = match (view.as_of, self.waits()) {
             // It would have effects outside.
             (Some(_), true) => {
                 return Err(ModuleFault::NoSandbox("it is asked to decide only".into()));
@@ -131,15 +131,15 @@ impl Module {
             (None, waits) => Some(sandbox.slots(waits).take(caller).await?),
         };
         let ends = Instant::now() + self.time(sandbox);
-        let instances = view.installed.instances.as_deref().filter(|_| view.beside.is_none());
+        let instances = view.installed.instances.as_deref().filter(|_| view.as_of.is_none());
         let call = self.call(view);
         if let Some(IdleInstance { mut store, instance, calls }) =
             instances.and_then(InstanceCache::take)
         {
-            let call = call.after(store.data_mut());
+            let call = call.reusing(store.data_mut());
             *store.data_mut() = call;
             sandbox.renew(&mut store);
-            return Ok(Frame {
+            return Ok(Invocation {
                 store,
                 instance,
                 sandbox,
@@ -151,11 +151,11 @@ impl Module {
             });
         }
         let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
-        if view.beside.is_some() {
-            store.data_mut().now = view.beside;
+        if view.as_of.is_some() {
+            store.data_mut().now = view.as_of;
         }
         let instance = self.start((sandbox, caller), &mut store).await?;
-        Ok(Frame { store, instance, sandbox, caller, instances, calls: 0, ends, _slot: slot })
+        Ok(Invocation { store, instance, sandbox, caller, instances, calls: 0, ends, _slot: slot })
     }
 
     /// Runs a call in its time.
@@ -175,7 +175,7 @@ impl Module {
     }
 }
 
-/// What bounds the time of a call.
+/// Bounds on the time of a call.
 pub(crate) struct Bounds<'a> {
     ends: Instant,
     cpu_time: Option<Arc<CpuTime>>,
@@ -193,8 +193,8 @@ async fn bounded<T>(
     }
 }
 
-impl<'a> Frame<'a> {
-    /// What bounds its time.
+impl<'a> Invocation<'a> {
+    /// Returns the bounds on its time.
     pub fn bounds(&self) -> Bounds<'a> {
         let cpu_time = self.store.data().cpu_time.clone();
         Bounds { ends: self.ends, cpu_time, sandbox: self.sandbox, caller: self.caller }
@@ -209,7 +209,7 @@ impl<'a> Frame<'a> {
 
     /// The call has ended well.
     pub fn end(self) {
-        let Frame { store, instance, instances, calls, _slot, .. } = self;
+        let Invocation { store, instance, instances, calls, _slot, .. } = self;
         if let Some(instances) = instances {
             instances.put(IdleInstance { store, instance, calls: calls + 1 });
         } else {
@@ -219,7 +219,7 @@ impl<'a> Frame<'a> {
 }
 
 fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) -> ModuleFault {
-    if let Some(fault) = store.data_mut().over.take() {
+    if let Some(fault) = store.data_mut().fault.take() {
         return fault;
     }
     match error.downcast_ref::<Trap>() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::sandbox::observer::{CompletedCall, Observer};
 
-/// What a call has used.
+/// The resources that a call has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
     /// From the question to the answer.
@@ -28,7 +28,7 @@ impl Meter {
         used.memory = used.memory.max(memory);
     }
 
-    /// What was used since this was asked last.
+    /// Returns and resets the resources used.
     pub fn take(&self) -> Used {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }

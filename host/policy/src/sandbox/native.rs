@@ -15,7 +15,7 @@ use crate::sandbox::reply::{checked, entity, expiry, invalid_response};
 #[path = "../../../../guest-modules/originator-check/src/rules.rs"]
 mod rules;
 
-/// What `psk-table` answers; none, where another module is asked.
+/// Answers as `psk-table`; `None` for other modules.
 pub(super) fn lookup(
     module: &str,
     view: &CallContext<'_>,
@@ -62,7 +62,7 @@ fn find(
     Ok(Some(Lookup::Found(Credential { saef, entity, id, expires, key })))
 }
 
-/// What `originator-check` says; none, where another module is asked.
+/// Answers as `originator-check`; `None` for other modules.
 pub(super) fn check_originator(
     module: &str,
     association: &Association,

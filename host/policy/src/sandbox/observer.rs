@@ -10,15 +10,15 @@ use crate::module::hook::Hook;
 pub struct CompletedCall<'a> {
     /// The module.
     pub module: &'a str,
-    /// What it was asked.
+    /// The hook that was called.
     pub hook: Hook,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome<'a>,
     /// From the question to the answer, the wait for a sandbox included.
     pub took: Duration,
 }
 
-/// What a call of a module came to.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// A look-up found the credential, or a mapping the entity.
@@ -56,13 +56,13 @@ impl Outcome<'_> {
 pub struct CompletedComparison<'a> {
     /// The shadow module.
     pub module: &'a str,
-    /// What was asked.
+    /// The hook that was called.
     pub hook: Hook,
-    /// What came of it.
+    /// Its outcome.
     pub comparison: Comparison,
 }
 
-/// What a comparison with a shadow module came to.
+/// The outcome of a comparison with a shadow module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// The same.

@@ -7,7 +7,7 @@ use saegis_onem2m::timestamp;
 
 use super::arena::Arena;
 
-/// What a column holds.
+/// The kind of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The identifier of a key, by which rows are found; never empty, never twice.

@@ -126,7 +126,7 @@ pub(super) fn load_modules(
     loaded
 }
 
-/// What a module is loaded with.
+/// The inputs of loading a module.
 struct Context<'a> {
     settings: &'a Settings,
     policies: &'a PolicyFiles<'a>,

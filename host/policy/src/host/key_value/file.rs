@@ -13,11 +13,11 @@ use crate::data::shown::Shown;
 
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 
-/// What an entry counts beside its key and its value, in bytes: that it is there takes room as well.
+/// Bytes that an entry counts beside its key and its value.
 const ENTRY: u64 = 32;
 /// Questions of one transaction.
 const BATCH: usize = 256;
-/// What one question may read, in bytes.
+/// Maximum size of the values that one question reads, in bytes.
 const MAX_READ: usize = 1 << 20;
 /// Keys of one page.
 const PAGE: usize = 256;
@@ -26,7 +26,7 @@ const CACHE: usize = 4 << 20;
 /// The file of a store.
 pub(super) struct File {
     name: String,
-    /// None, where the store is in memory.
+    /// `None` for a store in memory.
     path: Option<PathBuf>,
     store: Store,
     /// Bytes that count; none, where they were not counted since the file was opened.
@@ -175,7 +175,7 @@ fn write(
     Ok(answers)
 }
 
-/// What an entry counts.
+/// Returns the bytes that an entry counts.
 fn counts(key: &str, value: &[u8]) -> u64 {
     ENTRY + key.len() as u64 + value.len() as u64
 }

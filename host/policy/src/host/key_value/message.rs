@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-/// What a store's thread is asked. Keys and values are of the lengths that they may have.
+/// A question to a store's thread. The lengths of keys and values were checked.
 pub(crate) enum Question {
     Get(Vec<String>),
     Set(Vec<(String, Vec<u8>)>),
@@ -11,7 +11,7 @@ pub(crate) enum Question {
     Keys { from: u64 },
 }
 
-/// What it answers.
+/// Its answer.
 pub(crate) enum Answer {
     Values(Vec<Option<Vec<u8>>>),
     Done,
@@ -23,7 +23,7 @@ pub(crate) enum Answer {
 /// A question on its way to a store's thread.
 pub(super) struct Asked {
     pub question: Question,
-    /// What fits in, in bytes.
+    /// The quota, in bytes.
     pub quota: u64,
     pub answer: oneshot::Sender<Answer>,
 }

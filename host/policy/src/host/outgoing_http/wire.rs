@@ -35,7 +35,7 @@ const MAX_AUTHORITIES: u64 = 4 << 20;
 /// A response, and the future that drives its connection.
 pub(super) type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// What a request is sent with.
+/// The means of sending a request.
 pub(super) struct Connector<'a> {
     pub tls: Option<Arc<ClientConfig>>,
     pub lookups: Arc<Semaphore>,

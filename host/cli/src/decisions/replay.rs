@@ -116,7 +116,7 @@ impl Progress {
 
 /// The MAFs of a configuration, none of which is asked for a key.
 pub(super) fn no_keys_of(config: &Config) -> Option<Arc<dyn MafKeys>> {
-    let names: Vec<_> = config.maf.iter().map(|maf| maf.fqdn.clone()).collect();
+    let names: Vec<_> = config.maf_peer.iter().map(|maf| maf.fqdn.clone()).collect();
     (!names.is_empty()).then(|| Arc::new(NotAsked(names)) as Arc<dyn MafKeys>)
 }
 

@@ -142,7 +142,7 @@ pub fn tell_of_configuration(config: &Config, changed: bool) {
 /// Warns of keys in the configuration that can be guessed, or read by every user of the machine.
 pub fn warn_of_credentials(file: &Path, config: &Config) {
     let peers = config.peer.iter().map(|peer| (peer.cse_id.to_string(), &peer.credential));
-    let mafs = config.maf.iter().map(|maf| (maf.fqdn.clone(), &maf.credential));
+    let mafs = config.maf_peer.iter().map(|maf| (maf.fqdn.clone(), &maf.credential));
     let mut has_keys = false;
     for (whose, credential) in peers.chain(mafs) {
         let Some(credential) = credential else { continue };

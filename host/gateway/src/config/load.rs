@@ -82,6 +82,7 @@ impl Config {
         let mut config: Option<Self> = if document.has_table("maf") {
             document.read().map(MafConfig::into_config)
         } else {
+            document.refuse("maf", "is called [[maf-peer]] now");
             document.read()
         };
         if let Some(config) = &mut config {
@@ -89,7 +90,7 @@ impl Config {
             config.place(file.parent().unwrap_or(Path::new("")));
             config.file = ConfigurationFile::of(file, text.as_bytes());
         }
-        let policy_is_known = !["cse", "maf", "policy", "modules", "artifacts"]
+        let policy_is_known = !["cse", "maf", "maf-peer", "policy", "modules", "artifacts"]
             .into_iter()
             .any(|table| document.is_faulty(table));
         Loaded { config, faults: document.into_faults(), policy_is_known }
@@ -166,15 +167,15 @@ impl Config {
         if subscription.refresh_seconds == 0 {
             fault("service-subscription.refresh-seconds", "must be at least 1");
         }
-        for (nth, maf) in self.maf.iter().enumerate() {
+        for (nth, maf) in self.maf_peer.iter().enumerate() {
             let mut fault =
-                |what: String| document.add_fault("maf", &format!("{}: {what}", maf.fqdn));
+                |what: String| document.add_fault("maf-peer", &format!("{}: {what}", maf.fqdn));
             if self.cse.service_provider.is_none() {
                 fault(
                     "cse.service-provider must be known, for MAFs name their clients by it".into(),
                 );
             }
-            if self.maf.iter().take(nth).any(|other| other.fqdn == maf.fqdn) {
+            if self.maf_peer.iter().take(nth).any(|other| other.fqdn == maf.fqdn) {
                 fault("stands twice".into());
             }
             let port = maf.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());

@@ -68,7 +68,7 @@ impl MafSettings {
     }
 }
 
-/// `[[maf]]` in a gateway's configuration: a MAF whose keys are taken.
+/// `[[maf-peer]]` in a gateway's configuration: a MAF whose keys are taken.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafPeer {

@@ -78,7 +78,7 @@ impl MafConfig {
             artifacts,
             upstream: None,
             peer: Vec::new(),
-            maf: Vec::new(),
+            maf_peer: Vec::new(),
             role: Role::Maf(maf),
             registrar: Default::default(),
             notifications: Default::default(),

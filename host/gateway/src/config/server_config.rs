@@ -38,7 +38,7 @@ pub struct Config {
     pub peer: Vec<Peer>,
     /// MAFs whose keys are taken.
     #[serde(default)]
-    pub maf: Vec<MafPeer>,
+    pub maf_peer: Vec<MafPeer>,
     /// Whether this is a CSE or a MAF.
     #[serde(skip)]
     pub role: Role,

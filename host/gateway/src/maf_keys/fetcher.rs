@@ -85,7 +85,7 @@ impl KeyFetcher {
                 fetching: Mutex::default(),
             })
         };
-        let mafs: Vec<_> = config.maf.iter().filter_map(of).collect();
+        let mafs: Vec<_> = config.maf_peer.iter().filter_map(of).collect();
         let kept = Mutex::default();
         (!mafs.is_empty()).then(|| Arc::new(Self { mafs, own, service_provider, kept }))
     }

@@ -39,7 +39,7 @@ pub struct Scene {
 pub struct Settings {
     pub maf: Setup,
     pub infrastructure: Setup,
-    /// What goes into `[[maf]]` at the IN-CSE besides.
+    /// What goes into `[[maf-peer]]` at the IN-CSE besides.
     pub more: String,
     /// Who has issued what.
     pub certificates: Option<Example>,
@@ -141,7 +141,7 @@ fn infrastructure_of(setup: Setup, maf: &Gateway, certificates: bool, more: &str
         true => String::new(),
     };
     let at = format!("fqdn = \"{FQDN}\"\naddress = \"127.0.0.1:{}\"\n", maf.port());
-    setup.with_another("[maf]", &(at + &credential + more))
+    setup.with_another("[maf-peer]", &(at + &credential + more))
 }
 
 impl Scene {

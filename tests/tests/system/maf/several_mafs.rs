@@ -26,7 +26,7 @@ fn each_maf_is_asked_about_its_own_keys() {
     let mut settings = Settings::new();
     let (id, key) = IN_KM2;
     settings.infrastructure = settings.infrastructure.with_another(
-        "[maf]",
+        "[maf-peer]",
         &format!(
             "fqdn = \"{SECOND}\"\naddress = \"127.0.0.1:{}\"\n\
              credential = {{ km-id = \"{id}\", km = \"{key}\" }}",

@@ -308,6 +308,7 @@ fn the_version_is_told() {
 fn former_option_is_refused_with_present_name() {
     let setup = Setup::new()
         .with("bindings", "store = \"state/bindings.redb\"")
+        .with_another("[maf]", "fqdn = \"maf.in.provider.com\"\naddress = \"127.0.0.1:1\"")
         .with("limits", "cse-places-per-credential = 4")
         .with("notifications", "seconds = 5")
         .with("registrar", "ae-id-taken = 4105")
@@ -319,6 +320,7 @@ fn former_option_is_refused_with_present_name() {
     assert_eq!(ran.code, 2, "{ran:?}");
     let present = [
         "bindings: is called ae-ids now",
+        "maf: is called [[maf-peer]] now",
         "limits.cse-places-per-credential: is called limits.cse-requests-per-credential now",
         "notifications.seconds: is called notifications.timeout-seconds now",
         "registrar.ae-id-taken: is called registrar.ae-id-taken-rsc now",

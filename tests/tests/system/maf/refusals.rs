@@ -189,7 +189,7 @@ fn a_key_ends_at_its_time_and_there_is_another_before() {
     while scene.key_in_hand().0 == identity {
         scene.phone(&["show"]).expect(0);
         // Fewer associations than those whose ends are summed up.
-        thread::sleep(Duration::from_millis(250));
+        thread::sleep(std::time::Duration::from_millis(250));
         assert!(live.runs(), "the key is over, and there is no other");
     }
     // Both are good for a while.

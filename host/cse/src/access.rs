@@ -1,4 +1,4 @@
-//! Access control: who asks, what policies grant, and the identities that resources name.
+//! Access control: the originator, what policies grant it, and the names in resources.
 
 pub(crate) mod decision;
 pub(crate) mod grants;

@@ -1,19 +1,28 @@
-//! The embedded CSE: enough of one to be useful without another CSE.
+//! The embedded CSE: a small durable CSE, so that a gateway is of use without another one.
 //!
 //! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, `<subscription>`, `<group>`
 //! and `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a
 //! group and `pcu` of a polling channel; `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an
-//! IN-CSE the service subscriptions and `<AEAnnc>`, in one durable store. What it answered with CREATED, UPDATED or
-//! DELETED is on disk: the answer is given after the commit.
+//! IN-CSE the service subscriptions and `<AEAnnc>`, in one durable store. A response of CREATED,
+//! UPDATED or DELETED is returned after the commit to disk.
 //!
-//! A request comes to [`EmbeddedCse::handle`] after the security checks, so its From is authentic.
-//! It goes through the steps of TS-0004 clause 7.2.2.2 in their order: release version, parameters,
-//! target, privilege, representation, operation. Each step is a module; each refuses with a
-//! reason that goes to the originator.
+//! [`EmbeddedCse::handle`] takes a request primitive after the security checks, so its From is
+//! authentic. The request passes the steps of TS-0004 clause 7.2.2.2 in their order: release version,
+//! parameters, target, privilege, representation, operation. A step that refuses it returns a reason
+//! for the originator.
 //!
-//! The CSE sends nothing by itself. What a change has to be told to subscribers comes with its
-//! [`Answer`], as notifications that somebody else sends after the commit; and a subscription whose
-//! targets must be asked first comes back as a [`Verification`]:
+//! The modules are layers. Each imports only from those before it:
+//!
+//! - `record`, `store`, `settings`, `error` and `state`: what is stored, and what requests run on;
+//! - `resource`: the resource types, their attributes, and look-ups of resources;
+//! - `access`: the originator, its privileges, and the names in resources;
+//! - `request`: the parameters of a request, and its context;
+//! - `notification`: subscriptions, and the delivery of notifications and of late results;
+//! - `operation`: create, retrieve, update, delete, discovery, and the fan-out of a group.
+//!
+//! The CSE sends nothing. An [`Answer`] has the notifications of a change, which the caller sends
+//! after the commit; a subscription whose targets must be asked first comes back as a
+//! [`Verification`]:
 //!
 //! ```
 //! # use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
@@ -63,7 +72,7 @@
 //! }
 //! ```
 //!
-//! The calls block on the disk: an asynchronous caller puts them on a thread that may wait.
+//! The calls block on the disk: an asynchronous caller runs them on a thread that may block.
 
 mod access;
 mod budget;

@@ -1,4 +1,4 @@
-//! Subscriptions, and the delivery of notifications and requests.
+//! Subscriptions, and the delivery of notifications and of late results.
 
 pub(crate) mod answer;
 pub(crate) mod asynchronous;

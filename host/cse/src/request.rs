@@ -1,4 +1,4 @@
-//! A request as it is read: its parameters, its target, and what it may use.
+//! A request: its parameters, the checks that every request passes, and its context.
 
 pub(crate) mod checks;
 pub(crate) mod context;

@@ -1,4 +1,4 @@
-//! The resource types: their attributes, and the rules of each.
+//! The resource types: their attributes, their rules, and look-ups of resources.
 
 pub(crate) mod access_contexts;
 pub(crate) mod access_rules;

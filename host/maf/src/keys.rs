@@ -15,9 +15,10 @@ use crate::names;
 use crate::record::{KeyRecord, Seconds, StoredKey, time};
 use crate::removal;
 use crate::request::{Change, NewKey};
+use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{StoreError, Writer, open_key};
-use crate::vault::Kind;
+use crate::vault::{Kind, Slot};
 
 /// A key that is in force, and until when.
 struct ActiveKey {
@@ -59,7 +60,7 @@ pub(crate) fn register(
             (exported.key().ok_or(Refusal::NoExport)?, exported.relative_key_id())
         }
     };
-    let mut record = KeyRecord {
+    let record = KeyRecord {
         relative,
         source: who.id.to_string(),
         created: now,
@@ -70,31 +71,8 @@ pub(crate) fn register(
         targets: new.targets.iter().map(ToString::to_string).collect(),
         of_session,
     };
-    let record = state.store.write(|writer| {
-        let client = registered(writer.client(&source)?, now)?;
-        record.expires = record.expires.min(client.expires);
-        // A RelativeKeyID is used once, as long as somebody may hold the key of before.
-        while let Some(old) = key_at(writer, &record.relative)? {
-            if old.record.expires <= now {
-                let slot = writer.vault().slot(Kind::Key, &record.relative);
-                writer.remove_key(&slot, &old)?;
-                break;
-            } else if of_session {
-                return Err(Refusal::SameSession);
-            }
-            record.relative = random_id();
-        }
-        let most = usize::from(state.settings.max_keys_per_client);
-        if writer.owned(&source, most)?.len() >= most {
-            return Err(Refusal::Full("keys of this client"));
-        }
-        if writer.keys()? >= state.settings.max_keys {
-            return Err(Refusal::Full("keys"));
-        }
-        let stored = StoredKey { record, key: Some(key) };
-        writer.put_key(&stored)?;
-        Ok(stored.record)
-    })?;
+    let record =
+        state.store.write(|writer| insert(writer, &state.settings, &source, record, key, now))?;
     tracing::info!(
         event = "maf.key.registered",
         client = %who.id,
@@ -115,6 +93,40 @@ pub(crate) fn register(
     }
     let location = Some(state.address(&record.relative));
     Ok(Outcome { location, ..registration(Rsc::Created, &record, record.expires) })
+}
+
+/// Stores a new key, where its source may have another.
+fn insert(
+    writer: &mut Writer<'_>,
+    settings: &Settings,
+    source: &Slot,
+    mut record: KeyRecord,
+    key: PresharedKey,
+    now: Seconds,
+) -> Result<KeyRecord, Refusal> {
+    let client = registered(writer.client(source)?, now)?;
+    record.expires = record.expires.min(client.expires);
+    // A RelativeKeyID is used once, as long as somebody may hold the key of before.
+    while let Some(old) = key_at(writer, &record.relative)? {
+        if old.record.expires <= now {
+            let slot = writer.vault().slot(Kind::Key, &record.relative);
+            writer.remove_key(&slot, &old)?;
+            break;
+        } else if record.of_session {
+            return Err(Refusal::SameSession);
+        }
+        record.relative = random_id();
+    }
+    let most = usize::from(settings.max_keys_per_client);
+    if writer.owned(source, most)?.len() >= most {
+        return Err(Refusal::Full("keys of this client"));
+    }
+    if writer.keys()? >= settings.max_keys {
+        return Err(Refusal::Full("keys"));
+    }
+    let stored = StoredKey { record, key: Some(key) };
+    writer.put_key(&stored)?;
+    Ok(stored.record)
 }
 
 fn key_at(writer: &Writer<'_>, relative: &str) -> Result<Option<StoredKey>, StoreError> {

@@ -178,17 +178,13 @@ fn insert(
     if depth > MAX_DEPTH {
         return Err(Refusal::NotAcceptable("resources can't be nested any deeper"));
     }
+    let ri = &assigned.ri;
     let name = match given.name {
         Some(name) => {
-            if free_name(writer, &parent.record.ri, &name, context.now)? {
-                // What made way may have been in the parent's account.
-                let ri = &parent.record.ri;
-                let again = writer.read().get(ri)?;
-                parent.record = again.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
-            }
+            free_name(writer, &mut parent.record, &name, context.now)?;
             name
         }
-        None => fresh_name(writer.read(), &parent.record.ri, ty, &assigned.ri)?,
+        None => fresh_name(writer.read(), &parent.record.ri, ty, ri)?,
     };
     let mut attributes = given.attributes;
     if given.creator
@@ -214,21 +210,11 @@ fn insert(
         size: is_instance.then(|| size(attributes.get("con"))),
         opens: false,
         parent: Some(parent.record.ri.clone()),
-        ri: assigned.ri.clone(),
+        ri: ri.clone(),
         name,
         attributes,
     };
-    let (read, settings, from) = (writer.read(), context.settings, context.request.from.as_deref());
-    if record.attributes.contains_key(CREATOR) {
-        names::note_registrant(read, settings, &mut record, CREATOR, from, context.now)?;
-    }
-    if subscription::names_targets(context, &record, &record.attributes) {
-        record.named_by = from.map(Into::into);
-        names::note_registrant(read, settings, &mut record, NAMED_BY, from, context.now)?;
-    }
-    let given: Vec<_> = record.attributes.keys().filter(|name| *name != MEMBERS).cloned().collect();
-    let given = given.iter().map(String::as_str);
-    names::resolve(writer, settings, &mut record, None, given, context.now)?;
+    resolve_names(writer, context, &mut record)?;
     if is_instance {
         content_instance::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {
@@ -236,6 +222,26 @@ fn insert(
         decision::mark_ancestors(writer, &record)?;
     }
     Ok(Found { expires: earlier(parent.expires, record.expires), record })
+}
+
+/// Notes what the names in a new resource stand for. The members of a group are resolved after their
+/// check.
+fn resolve_names(
+    writer: &Writer<'_>,
+    context: &Context<'_>,
+    record: &mut Record,
+) -> Result<(), Refusal> {
+    let (read, settings, from) = (writer.read(), context.settings, context.request.from.as_deref());
+    if record.attributes.contains_key(CREATOR) {
+        names::note_registrant(read, settings, record, CREATOR, from, context.now)?;
+    }
+    if subscription::names_targets(context, record, &record.attributes) {
+        record.named_by = from.map(Into::into);
+        names::note_registrant(read, settings, record, NAMED_BY, from, context.now)?;
+    }
+    let given: Vec<_> = record.attributes.keys().filter(|name| *name != MEMBERS).cloned().collect();
+    let given = given.iter().map(String::as_str);
+    names::resolve(writer, settings, record, None, given, context.now)
 }
 
 /// When a resource expires by itself that asks for a time, or for none: no later than we let it.
@@ -257,20 +263,23 @@ pub(crate) fn lifetime(
     asked.or(default).map(|at| at.min(latest))
 }
 
-/// Makes sure that a name is free. Tells whether something that had expired was in the way.
+/// Makes sure that a name below a parent is free, and removes what has expired and has it.
 fn free_name(
     writer: &mut Writer<'_>,
-    parent: &str,
+    parent: &mut Record,
     name: &str,
     now: Seconds,
-) -> Result<bool, Refusal> {
-    let Some(ri) = writer.read().named(parent, name)? else { return Ok(false) };
+) -> Result<(), Refusal> {
+    let Some(ri) = writer.read().named(&parent.ri, name)? else { return Ok(()) };
     let there = writer.read().get(&ri)?.ok_or(StoreError::Corrupt(ri))?;
     if alive(there.expires, now) {
         return Err(Refusal::Conflict);
     }
     delete::expired(writer, &there)?;
-    Ok(true)
+    // It may have been in the parent's account.
+    let again = writer.read().get(&parent.ri)?;
+    *parent = again.ok_or_else(|| StoreError::Corrupt(parent.ri.clone()))?;
+    Ok(())
 }
 
 /// A name for a resource whose originator gave none: its resource-ID, unless that names somebody.

@@ -1,5 +1,6 @@
 //! The configuration of a gateway, `saegis.toml`, or of a MAF, `maf.toml`.
 
+mod check;
 mod listen_address;
 mod load;
 pub mod maf;
@@ -21,7 +22,8 @@ pub use modules::Modules;
 pub use notification_targets::{Allowed, NotAllowed, bare};
 pub use peer::{Peer, check_means};
 pub use sections::{
-    Admin, AeIds, Audit, Decisions, Limits, Listen, Log, LogFormat, Metrics, Notifications, Policy,
-    Quota, Registrar, RequestLimits, RuleSource, ServiceSubscription, Upstream, shared_if_there,
+    Admin, AeIds, Audit, Decisions, Limits, Listen, Log, LogFormat, MAX_RESPONSE, Metrics,
+    Notifications, Policy, Quota, Registrar, RequestLimits, RuleSource, ServiceSubscription,
+    Upstream, shared_if_there,
 };
 pub use server_config::{Config, Role};

@@ -117,35 +117,15 @@ impl Gateway {
             keys.start(&policy);
         }
         let cses = Arc::new(PeerCses::new(&config, &policy));
-        let patience = Duration::from_secs(config.notifications.timeout_seconds);
+        let timeout = Duration::from_secs(config.notifications.timeout_seconds);
         let targets = Targets::new(config.notifications.targets.clone());
         let (suites, known) = (config.listen.suites.clone(), bindings.clone());
-        let aes = Aes::new(policy.clone(), known, targets.clone(), suites, patience);
-        let backend = match (&config.role, &config.upstream) {
-            (Role::Maf(maf), _) => {
-                Backend::Maf(MafBackend::new(crate::backend::maf_store::open(maf)?))
-            }
-            (Role::Cse, Some(upstream)) => Backend::Remote(RemoteBackend::new(
-                upstream.url.clone(),
-                config.cse.cse_id.clone(),
-                config.limits.content_bytes,
-            )),
-            (Role::Cse, None) => {
-                let (own, targets) = (config.cse.clone(), targets.clone());
-                let notifier = Notifier::new(own, targets, aes.clone(), cses.clone(), patience);
-                let registrar = Arc::new(open_registrar(&config, &bindings)?);
-                let generation = policy.current();
-                let is_reserved = |stem: &AeIdStem| {
-                    generation.reserves(stem) || config.registrar.administrators.contains(stem)
-                };
-                bindings.reconcile(&registrar, is_reserved).map_err(|e| {
-                    let what = format!("ae-ids.store: {e}");
-                    Faults(vec![Fault::of(&config.ae_ids.store, what)])
-                })?;
-                let limits = config.limits.requests();
-                Backend::Embedded(EmbeddedBackend::new(registrar, notifier, limits))
-            }
+        let aes = Aes::new(policy.clone(), known, targets.clone(), suites, timeout);
+        let notifier = {
+            let (own, aes, cses) = (config.cse.clone(), aes.clone(), cses.clone());
+            Notifier::new(own, targets, aes, cses, timeout)
         };
+        let backend = open_backend(&config, &policy.current(), &bindings, notifier)?;
         let rules = ServiceSubscriptionSource::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
@@ -229,6 +209,34 @@ impl Gateway {
     }
 }
 
+/// Opens what carries requests out.
+fn open_backend(
+    config: &Config,
+    generation: &Generation,
+    ae_ids: &AeIdStore,
+    notifier: Arc<Notifier>,
+) -> Result<Backend, Faults> {
+    let upstream = match (&config.role, &config.upstream) {
+        (Role::Maf(maf), _) => {
+            return Ok(Backend::Maf(MafBackend::new(crate::backend::maf_store::open(maf)?)));
+        }
+        (Role::Cse, upstream) => upstream,
+    };
+    if let Some(upstream) = upstream {
+        let (url, cse) = (upstream.url.clone(), config.cse.cse_id.clone());
+        return Ok(Backend::Remote(RemoteBackend::new(url, cse, config.limits.content_bytes)));
+    }
+    let cse = Arc::new(open_cse(config, ae_ids)?);
+    let is_reserved = |stem: &AeIdStem| {
+        generation.reserves(stem) || config.registrar.administrators.contains(stem)
+    };
+    ae_ids.reconcile(&cse, is_reserved).map_err(|e| {
+        let what = format!("ae-ids.store: {e}");
+        Faults(vec![Fault::of(&config.ae_ids.store, what)])
+    })?;
+    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests())))
+}
+
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {
     let file = &config.ae_ids.store;
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
@@ -243,7 +251,7 @@ fn make_folder(of: &Path) -> std::io::Result<()> {
     }
 }
 
-fn open_registrar(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults> {
+fn open_cse(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults> {
     let store = &config.registrar.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;

@@ -15,6 +15,9 @@ use serde::de::{Deserializer, Error as _};
 use super::listen_address::ListenAddress;
 use super::notification_targets::Allowed;
 
+/// Size of the largest answer of the embedded registrar, in bytes: what it nests, and the target.
+pub const MAX_RESPONSE: usize = (4 << 20) + (256 << 10);
+
 /// What each request to the embedded CSE may use.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {

@@ -18,8 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Size of the largest answer of the embedded registrar, in bytes: what it nests, and the target.
-pub const MAX_RESPONSE: usize = (4 << 20) + (256 << 10);
+use crate::config::MAX_RESPONSE;
 
 /// Maximum size of an answer that takes no room, in bytes.
 const MAX_UNCOUNTED: usize = 128 << 10;

@@ -2,11 +2,11 @@
 //! certificates on both sides.
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use saegis_tests::certificates::GATEWAY_NAME;
-use saegis_tests::{BOUND, Client, Credential, Gateway, LIGHT1, Request, Response, Tool, saegis};
+use saegis_tests::{
+    Client, Credential, Gateway, LIGHT1, Request, Response, Tool, saegis, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::acme::{ADMINISTRATOR, Acme};
@@ -125,16 +125,6 @@ fn value(answer: Response) -> Value {
 fn create_remote_cse(id: &str) -> Request {
     let content = json!({ "csi": id, "cb": format!("{id}/cse"), "rr": false, "srv": ["3"] });
     Request::create("/cse", 16, &json!({ "m2m:csr": content }))
-}
-
-/// Waits for what ACME or a gateway does in its own time.
-#[track_caller]
-fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + BOUND;
-    while !is() {
-        assert!(Instant::now() < deadline, "not {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -267,6 +267,12 @@ impl Client {
         }
     }
 
+    /// Makes sure that it is served, as this originator.
+    #[track_caller]
+    pub fn alive(&mut self, from: &str) {
+        self.ask(&Request::retrieve("/cse/nothing").from(from)).expect_refusal(404, 4004);
+    }
+
     /// Sends a request and reads its answer, which must repeat the request identifier.
     #[track_caller]
     pub fn ask(&mut self, request: &Request) -> Response {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::client::Credential;
 use crate::command_line::{Monitored, curl, saegis};
 use crate::log::{Event, Log, Mark};
 use crate::paths;
@@ -122,6 +123,13 @@ impl Gateway {
     /// The text of the lights' table.
     pub fn table(&self) -> String {
         fs::read_to_string(self.setup.table()).expect("the table is there")
+    }
+
+    /// The text of the lights' table without the row of a credential.
+    pub fn table_without(&self, credential: Credential<'_>) -> String {
+        let table = self.table();
+        let rest: Vec<_> = table.lines().filter(|row| !row.contains(credential.identity)).collect();
+        rest.join("\n") + "\n"
     }
 
     /// Does something to the files of its folder, and waits for the generation that comes of it.

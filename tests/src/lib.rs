@@ -19,7 +19,9 @@ mod minisign;
 mod paths;
 mod process;
 mod setup;
+mod source;
 mod upstream;
+mod waiting;
 pub mod wasm;
 
 pub use ae::Ae;
@@ -34,7 +36,9 @@ pub use minisign::Signer;
 pub use paths::{acme as acme_program, component, repository};
 pub use process::{BOUND, Running};
 pub use setup::Setup;
+pub use source::connect_from;
 pub use upstream::{Reply, Upstream};
+pub use waiting::{eventually, seconds_from_now, wait_until};
 
 /// Makes a test for OpenSSL and one for GnuTLS of each function that takes a [`Tool`].
 #[macro_export]

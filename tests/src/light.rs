@@ -38,9 +38,6 @@ impl Light {
         credential: Credential<'_>,
         bound: Duration,
     ) -> io::Result<Self> {
-        socket.set_read_timeout(Some(bound))?;
-        socket.set_write_timeout(Some(bound))?;
-        socket.set_nodelay(true)?;
         let mut context = SslContext::builder(SslMethod::tls_client())?;
         context.set_max_proto_version(Some(SslVersion::TLS1_2))?;
         context.set_cipher_list("PSK-AES128-CBC-SHA256:@SECLEVEL=0")?;
@@ -51,9 +48,7 @@ impl Light {
             key_out[..key.len()].copy_from_slice(&key);
             Ok(key.len())
         });
-        let connected = Ssl::new(&context.build())?.connect(socket);
-        let stream = connected.map_err(|e| io::Error::other(e.to_string()))?;
-        Ok(Self { stream, read: Vec::new() })
+        Self::handshake(&context.build(), socket, bound)
     }
 
     /// Connects with a certificate, in the way that is given, over a socket.
@@ -66,9 +61,6 @@ impl Light {
         way: Way,
         bound: Duration,
     ) -> io::Result<Self> {
-        socket.set_read_timeout(Some(bound))?;
-        socket.set_write_timeout(Some(bound))?;
-        socket.set_nodelay(true)?;
         let mut context = SslContext::builder(SslMethod::tls_client())?;
         if way == Way::Tls13 {
             context.set_min_proto_version(Some(SslVersion::TLS1_3))?;
@@ -78,7 +70,14 @@ impl Light {
         }
         context.set_certificate_chain_file(&identity.chain)?;
         context.set_private_key_file(&identity.key, SslFiletype::PEM)?;
-        let connected = Ssl::new(&context.build())?.connect(socket);
+        Self::handshake(&context.build(), socket, bound)
+    }
+
+    fn handshake(context: &SslContext, socket: TcpStream, bound: Duration) -> io::Result<Self> {
+        socket.set_read_timeout(Some(bound))?;
+        socket.set_write_timeout(Some(bound))?;
+        socket.set_nodelay(true)?;
+        let connected = Ssl::new(context)?.connect(socket);
         let stream = connected.map_err(|e| io::Error::other(e.to_string()))?;
         Ok(Self { stream, read: Vec::new() })
     }

@@ -14,7 +14,7 @@ mod store;
 
 use std::fs;
 
-use saegis_tests::{Credential, Offer, Request, Tool};
+use saegis_tests::{Credential, Offer, Request, Tool, eventually};
 
 use scene::{FQDN, PHONE, Scene};
 
@@ -112,14 +112,8 @@ fn a_maf_that_is_away_keeps_nobody_who_has_a_key() {
     let refused = scene.infrastructure.handshake_refused(mark);
     assert!(refused.message().contains("can't be reached"), "{refused:?}");
     scene.maf.signal("CONT");
-    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
-    while Tool::OpenSsl
-        .try_connect(scene.infrastructure.port(), credential, Offer::MANDATED)
-        .is_err()
-    {
-        assert!(std::time::Instant::now() < deadline, "it does not recover");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+    let port = scene.infrastructure.port();
+    eventually(|| Tool::OpenSsl.try_connect(port, credential, Offer::MANDATED));
 }
 
 #[test]

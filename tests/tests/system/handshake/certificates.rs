@@ -4,8 +4,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use saegis_test_ca::{Name, Request as Certificate};
 use saegis_tests::certificates::{
@@ -13,7 +11,7 @@ use saegis_tests::certificates::{
 };
 use saegis_tests::{
     BOUND, Client, Event, Gateway, LIGHT2, Mark, Request, Response, Running, Tool, openssl,
-    with_each_client,
+    wait_until, with_each_client,
 };
 use serde_json::json;
 
@@ -448,11 +446,8 @@ fn session_of_another(pki: &Pki, gateway: &Gateway, way: Way) -> PathBuf {
     client.args(["s_client", "-connect", &address, "-sess_out"]).arg(&session);
     let _client = Running::start(client.args(way.offers(Tool::OpenSsl)));
     // In TLS 1.3 it comes when it comes, and no line tells of it.
-    let deadline = Instant::now() + BOUND;
-    while fs::read(&session).unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "{way:?}: there is no session");
-        thread::sleep(Duration::from_millis(5));
-    }
+    let what = format!("{way:?}: a session");
+    wait_until(&what, || !fs::read(&session).unwrap().is_empty());
     session
 }
 

@@ -25,16 +25,11 @@ fn rests(gateway: &Gateway, mark: Mark) {
     gateway.log().wait_after(mark, "association.idle");
 }
 
-#[track_caller]
-fn alive(client: &mut Client, from: &str) {
-    client.ask(&Request::retrieve("/cse/nothing").from(from)).expect_refusal(404, 4004);
-}
-
 /// Rests, and is asked in each way that there is.
 fn goes_on(gateway: &Gateway, light: &mut Client, mark: Mark) {
     rests(gateway, mark);
     let mark = gateway.log().mark();
-    alive(light, "Clight-AE1");
+    light.alive("Clight-AE1");
     light.ask(&Request::retrieve("/cse/nothing").from("Clight-AE2")).expect_refusal(403, 4106);
     rests(gateway, mark);
 
@@ -65,7 +60,7 @@ fn after_a_rest_it_goes_on(tool: Tool) {
     let gateway = setup().start();
     let mark = gateway.log().mark();
     let mut light = tool.connect(gateway.port(), LIGHT1);
-    alive(&mut light, "Clight-AE1");
+    light.alive("Clight-AE1");
     goes_on(&gateway, &mut light, mark);
 }
 
@@ -76,7 +71,7 @@ fn with_certificates_too(tool: Tool) {
         let gateway = pki.setup().with("log", "filter = \"saegis=debug\"").start();
         let mark = gateway.log().mark();
         let mut light = pki.connect(tool, gateway.port(), &identity, way);
-        alive(&mut light, "Clight-AE1");
+        light.alive("Clight-AE1");
         goes_on(&gateway, &mut light, mark);
     }
 }
@@ -105,7 +100,7 @@ fn what_came_by_halves_does_not_rest(tool: Tool) {
     assert!(!gateway.log().text().contains("association.idle"), "{}", gateway.log().text());
     light.send(rest);
     light.read().expect(200, 2000);
-    alive(&mut silent, "Clight-AE2");
+    silent.alive("Clight-AE2");
 }
 
 fn a_rest_ends_with_the_association(tool: Tool) {
@@ -114,7 +109,7 @@ fn a_rest_ends_with_the_association(tool: Tool) {
         let gateway = setup.start();
         let mark = gateway.log().mark();
         let mut light = tool.connect(gateway.port(), LIGHT1);
-        alive(&mut light, "Clight-AE1");
+        light.alive("Clight-AE1");
         rests(&gateway, mark);
         (gateway, light)
     };
@@ -134,7 +129,7 @@ fn a_rest_ends_with_the_association(tool: Tool) {
     // Nor has one that comes so slowly that there is no rest, and then no more.
     let gateway = setup().with("limits", "idle-seconds = 5").start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
-    alive(&mut light, "Clight-AE1");
+    light.alive("Clight-AE1");
     let start = Instant::now();
     for byte in b"GET" {
         sleep(Duration::from_millis(900));

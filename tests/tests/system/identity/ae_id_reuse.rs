@@ -2,7 +2,10 @@
 //! registers the same AE-ID, with the same resource names. It gets nothing of what the lamp had
 //! opened to the hub.
 
-use saegis_tests::{Credential, Gateway, LIGHT1, Light, Reply, Request, Setup, Upstream};
+use saegis_tests::{
+    Credential, Gateway, LIGHT1, Light, Reply, Request, Setup, Upstream, seconds_from_now,
+    wait_until,
+};
 use serde_json::{Value, json};
 
 const LAMP: &str = "Clight-AE1";
@@ -166,14 +169,6 @@ fn reused_name_of_deleted_ae_inherits_nothing() {
     target.wait(before + 1);
 }
 
-/// A time so many seconds from now, as oneM2M writes it.
-fn until(seconds: u64) -> String {
-    let date = std::process::Command::new("date")
-        .args(["-u", &format!("--date=+{seconds} seconds"), "+%Y%m%dT%H%M%S"])
-        .output();
-    String::from_utf8(date.unwrap().stdout).unwrap().trim().into()
-}
-
 #[test]
 fn reused_name_of_expired_ae_inherits_nothing() {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
@@ -182,13 +177,9 @@ fn reused_name_of_expired_ae_inherits_nothing() {
     register(&mut hub, target.port(), None);
     open(&mut lamp, &mut hub);
     has(&mut lamp, &mut hub, &target, true);
-    let soon = json!({"m2m:ae": {"et": until(1)}});
+    let soon = json!({"m2m:ae": {"et": seconds_from_now(1)}});
     assert_eq!(ask(&mut hub, Request::update("/cse/hub", &soon), HUB).0, 2004);
-    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
-    while ask(&mut hub, Request::retrieve("/cse/hub"), HUB).0 != 4004 {
-        assert!(std::time::Instant::now() < deadline, "it expires");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    wait_until("it expires", || ask(&mut hub, Request::retrieve("/cse/hub"), HUB).0 == 4004);
     // Its operator gives the AE-ID to another credential.
     gateway.in_force_after(|g| g.replace(TABLE, table(&[(HUB, TWO)])));
     let mut evil = connect(&gateway, TWO);

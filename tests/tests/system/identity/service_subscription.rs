@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use saegis_tests::{Credential, Gateway, Light, Request, Setup, Tool};
+use saegis_tests::{Credential, Gateway, Light, Request, Setup, Tool, eventually};
 use serde_json::json;
 
 /// The example of the interoperability test: a short key, and a KpsaID of its own.
@@ -221,15 +221,10 @@ fn provision(gateway: &Gateway, cse: &str, credential: &str) {
 
 /// Waits until a registration is answered so: what changes at a registrar is in force in a moment.
 fn answered(gateway: &Gateway, credential: Credential<'_>, rsc: u16) {
-    let deadline = std::time::Instant::now() + saegis_tests::BOUND;
-    loop {
+    eventually(|| {
         let got = registers(gateway, credential, "Ctest");
-        if got == Some(rsc) {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "{got:?}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+        if got == Some(rsc) { Ok(()) } else { Err(got) }
+    });
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Decisions of a MAF, and those that a MAF has a part in, are recorded without keys and asked again.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
-use saegis_tests::{BOUND, Gateway, Tool, saegis};
+use saegis_tests::{Gateway, Tool, eventually, saegis};
 use serde_json::Value;
 
 use super::clients::{KEY, MafClient, Wanted};
@@ -13,18 +12,13 @@ const RECORDING: &str = "state/decisions.jsonl";
 
 /// The decisions of a hook, once there is one that fits; and all the text.
 fn recorded(of: &Gateway, hook: &str, fits: impl Fn(&Value) -> bool) -> (Vec<Value>, String) {
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let text = fs::read_to_string(of.path(RECORDING)).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let all = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let found: Vec<_> = all.filter(|d| d["question"]["hook"] == hook && fits(d)).collect();
-        if !found.is_empty() {
-            return (found, text);
-        }
-        assert!(Instant::now() < deadline, "{text}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        if found.is_empty() { Err(text) } else { Ok((found, text)) }
+    })
 }
 
 #[test]

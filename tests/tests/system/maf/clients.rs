@@ -1,8 +1,6 @@
 //! Clients of a MAF that this project did not write, and what it tells of their requests.
 
-use std::process::Command;
-
-use saegis_tests::{Client, Credential, Gateway, Offer, Request, Response, Tool};
+use saegis_tests::{Client, Credential, Gateway, Offer, Request, Response, Tool, seconds_from_now};
 use serde_json::{Value, json};
 
 use super::scene::{FQDN, IN_CSE};
@@ -62,7 +60,8 @@ impl MafClient {
     /// Registers as a client.
     #[track_caller]
     pub fn register(&mut self) -> Response {
-        let content = json!({ "maf:clientReg": { "et": until(3600), "adfq": "in.provider.com" } });
+        let content =
+            json!({ "maf:clientReg": { "et": seconds_from_now(3600), "adfq": "in.provider.com" } });
         self.ask(Request::create("/~/maf/-", 61001, &content))
     }
 
@@ -108,7 +107,7 @@ impl Wanted<'static> {
 impl Wanted<'_> {
     pub fn request(self) -> Request {
         let mut attributes = json!({
-            "et": until(self.seconds),
+            "et": seconds_from_now(self.seconds),
             "adfq": "in.provider.com",
             "suid": self.suid,
             "tgids": self.targets,
@@ -118,13 +117,6 @@ impl Wanted<'_> {
         }
         Request::create("/~/maf/-", 61002, &json!({ "maf:keyReg": attributes }))
     }
-}
-
-/// The time in so many seconds, as oneM2M writes it.
-pub fn until(seconds: u64) -> String {
-    let ahead = format!("--date=+{seconds} seconds");
-    let date = Command::new("date").args(["-u", &ahead, "+%Y%m%dT%H%M%S"]).output();
-    String::from_utf8(date.unwrap().stdout).unwrap().trim().into()
 }
 
 /// The psk_identity of a key.

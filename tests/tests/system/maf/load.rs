@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use saegis_tests::{Credential, Gateway, LIGHT1, Light, Request};
+use saegis_tests::{Credential, Gateway, LIGHT1, Light, Request, seconds_from_now};
 use serde_json::json;
 
-use super::clients::{Wanted, until};
+use super::clients::Wanted;
 use super::scene::{FQDN, IN_CSE, IN_KM, PHONE, PHONE_KM, Scene};
 
 /// As many as one client may register, nearly.
@@ -52,7 +52,8 @@ fn measured(
 /// A client of the MAF that has registered.
 fn client(scene: &Scene, (identity, key): (&str, &str), id: &str) -> Light {
     let mut client = Light::connect(scene.maf.port(), Credential { identity, key }).unwrap();
-    let content = json!({ "maf:clientReg": { "et": until(3600), "adfq": "in.provider.com" } });
+    let content =
+        json!({ "maf:clientReg": { "et": seconds_from_now(3600), "adfq": "in.provider.com" } });
     let request = Request::create("/~/maf/-", 61001, &content).from(id);
     client.ask(&request).unwrap().expect(201, 2001);
     client

@@ -5,9 +5,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
-use saegis_tests::{Credential, Event, Offer, Request, Tool, with_each_client};
+use saegis_tests::{Credential, Event, Offer, Request, Tool, seconds_from_now, with_each_client};
 
-use super::clients::{KEY, MafClient, Wanted, identity, requests, retrievals, until};
+use super::clients::{KEY, MafClient, Wanted, identity, requests, retrievals};
 use super::scene::{FQDN, IN_CSE, OTHER_KM, PHONE, PHONE_KM, RULES, Scene, Settings};
 
 with_each_client!(what_is_no_key_here_looks_like_an_unknown_identity);
@@ -212,7 +212,7 @@ fn a_key_that_is_over_can_not_be_registered() {
     let mut phone = MafClient::registered(Tool::GnuTls, &scene.maf, PHONE_KM, PHONE);
     let now = Wanted { seconds: 0, ..Wanted::USUAL };
     phone.ask(now.request()).expect_refusal(400, 4000);
-    assert!(until(0) < until(60), "times can be compared as texts");
+    assert!(seconds_from_now(0) < seconds_from_now(60), "times can be compared as texts");
 }
 
 /// What the source takes back ends associations where that is looked for, and not where it is not.

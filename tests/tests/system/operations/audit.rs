@@ -1,15 +1,15 @@
 //! An audit trail that nobody empties from outside, and nobody changes unseen.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use saegis_tests::{
-    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Ran, Request, Setup, Tool, saegis,
+    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Ran, Request, Setup, Tool, connect_from,
+    saegis, wait_until,
 };
 use serde_json::Value;
 
@@ -45,16 +45,6 @@ fn summed(lines: &[Value], event: &str, credential: Credential<'_>) -> u64 {
 
 fn verify(gateway: &Gateway, arguments: &[&str]) -> Ran {
     saegis(&gateway.path(""), &[&["audit", "verify"], arguments].concat())
-}
-
-/// Waits until a condition holds.
-#[track_caller]
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + BOUND;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -203,19 +193,6 @@ fn another_from_is_news() {
     let sums = from("audit.repeated");
     assert_eq!((sums.len(), &sums[0]["count"]), (1, &2.into()));
     assert_eq!(summed(&refusals, "request.refused", LIGHT1), 200 - 64 + 2);
-}
-
-/// A connection from an address of this machine.
-fn connect_from(source: &str, port: u16) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-    let connected = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        socket.bind(format!("{source}:0").parse().unwrap())?;
-        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await?.into_std()
-    });
-    let socket = connected.unwrap();
-    socket.set_nonblocking(false).unwrap();
-    socket
 }
 
 /// A key in two hands shows by the addresses that it comes from.
@@ -389,7 +366,9 @@ fn chain_continues_after_kill_and_torn_line() {
     let gateway = small().start();
     let file = gateway.path("audit/trail.jsonl");
     Light::connect(gateway.port(), LIGHT1).unwrap().close();
-    wait("the association's end", || lines(&file).iter().any(|l| l.contains("association.ended")));
+    wait_until("the association's end", || {
+        lines(&file).iter().any(|l| l.contains("association.ended"))
+    });
     let status = saegis(&gateway.path(""), &["status", "--json"]).expect(0).json();
     let head = status["audit_head"].as_str().unwrap().to_string();
     verify(&gateway, &["--head", &head]).expect(0);
@@ -439,7 +418,7 @@ fn a_long_line_keeps_no_gateway_from_its_start() {
         let long = format!("{} = 1\n", "k".repeat(40_000));
         gateway.write("policies/service-subscription.toml", long);
     });
-    wait("a line about it", || refused(&lines(&file)));
+    wait_until("a line about it", || refused(&lines(&file)));
     assert!(lines(&file).iter().all(|line| line.len() < 20_000));
     gateway.remove("policies/service-subscription.toml");
     let mut gateway = gateway.cut_and_start();
@@ -519,11 +498,11 @@ fn logrotate_loses_no_line() {
         let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
         let other = Request::retrieve("/cse/x").from("Clight-AE2");
         light.ask(&other).unwrap().expect_refusal(403, 4106);
-        wait("the file is open", || has_open(&gateway, &file));
+        wait_until("the file is open", || has_open(&gateway, &file));
         let moved = gateway.path(&format!("audit/{name}.moved"));
         fs::rename(&file, &moved).unwrap();
         gateway.signal("HUP");
-        wait("the file is let go", || !has_open(&gateway, &moved));
+        wait_until("the file is let go", || !has_open(&gateway, &moved));
     }
     assert_eq!(gateway.monitor("/metrics").value("saegis_audit_lines_lost_total"), 0.0);
     gateway.stop();
@@ -551,7 +530,7 @@ fn administration_is_in_the_trail() {
         let all = lines(&file).into_iter().map(|l| serde_json::from_str::<Value>(&l).unwrap());
         all.filter(|line| line["event"] == "admin.command").collect()
     };
-    wait("three commands", || commands().len() >= 3);
+    wait_until("three commands", || commands().len() >= 3);
     let all = commands();
     let words: Vec<_> = all.iter().map(|line| line["command"].as_str().unwrap()).collect();
     assert_eq!(words, ["reload", "release-ae-id 12-nobody@in.provider.com", "end-association 1"]);

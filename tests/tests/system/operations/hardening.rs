@@ -4,10 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use saegis_tests::{Gateway, LIGHT1, Light, Mark, Request, Setup, saegis};
+use saegis_tests::{Gateway, LIGHT1, Light, Mark, Request, Setup, eventually, saegis};
 
 /// Has the gateway start with a umask that takes no right from anybody.
 const OPEN: [&str; 4] = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
@@ -230,11 +228,10 @@ fn locked_memory(gateway: &Gateway) -> usize {
 }
 
 fn wait_for_locked_memory(gateway: &Gateway, fits: impl Fn(usize) -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !fits(locked_memory(gateway)) {
-        assert!(Instant::now() < end, "{} KiB are locked", locked_memory(gateway));
-        sleep(Duration::from_millis(20));
-    }
+    eventually(|| {
+        let locked = locked_memory(gateway);
+        if fits(locked) { Ok(()) } else { Err(format!("{locked} KiB are locked")) }
+    });
 }
 
 /// The keys of a table are in locked memory, of as many pages as they need, as long as the table is in force.

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use saegis_tests::{
-    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Mark, Offer, Reply, Request, Setup, Tool, Upstream,
-    with_each_client,
+    Credential, Gateway, LIGHT1, LIGHT2, Mark, Offer, Reply, Request, Setup, Tool, Upstream,
+    eventually, with_each_client,
 };
 
 with_each_client!(
@@ -204,11 +204,8 @@ fn without_a_log(gateway: &mut Gateway) {
     let third = Credential { identity: "third@in.provider.com", key: "0011223344556677" };
     let table = format!("{}Cthird,{},{}\n", gateway.table(), third.key, third.identity);
     gateway.replace("policies/psk-lookup-table.csv", table);
-    let deadline = Instant::now() + BOUND;
-    while let Err(refused) = Tool::OpenSsl.try_connect(gateway.port(), third, Offer::MANDATED) {
-        // There is no log to wait on.
-        assert!(Instant::now() < deadline, "{refused:?}");
-    }
+    // There is no log to wait on.
+    eventually(|| Tool::OpenSsl.try_connect(gateway.port(), third, Offer::MANDATED));
     gateway.signal("TERM");
     assert_eq!(gateway.wait().unwrap().code(), Some(0));
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use saegis_tests::{
     BOUND, Credential, Gateway, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream,
+    eventually,
 };
 use serde_json::Value;
 
@@ -18,15 +19,10 @@ fn trail(file: &Path) -> Vec<Value> {
 
 /// Waits until the trail has so many events of a name.
 fn events(file: &Path, event: &str, count: usize) -> Vec<Value> {
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let all: Vec<_> = trail(file).into_iter().filter(|line| line["event"] == event).collect();
-        if all.len() >= count {
-            return all;
-        }
-        assert!(Instant::now() < deadline, "{} of {count} {event} are in the trail", all.len());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        if all.len() >= count { Ok(all) } else { Err(format!("{} of {count} {event}", all.len())) }
+    })
 }
 
 /// The names of an event's fields, but for those that every line has.

@@ -5,9 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use saegis_tests::{BOUND, LIGHT1, LIGHT2, Light, Request, Setup, Tool};
+use saegis_tests::{BOUND, LIGHT1, LIGHT2, Light, Request, Setup, Tool, wait_until};
 
 #[test]
 fn a_restart_refuses_no_connection() {
@@ -35,11 +34,8 @@ fn a_restart_refuses_no_connection() {
         }
         for restart in 0..RESTARTS {
             let before = served.load(Ordering::Relaxed);
-            let deadline = Instant::now() + BOUND;
-            while served.load(Ordering::Relaxed) < before + 20 {
-                assert!(Instant::now() < deadline, "restart {restart}: nobody is served");
-                thread::sleep(Duration::from_millis(1));
-            }
+            let what = format!("restart {restart}: somebody is served");
+            wait_until(&what, || served.load(Ordering::Relaxed) >= before + 20);
             gateway = gateway.stop_and_start();
         }
         over.store(true, Ordering::Relaxed);

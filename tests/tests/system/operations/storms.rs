@@ -1,10 +1,11 @@
 //! Many things go wrong at once, beside others that must not notice.
 
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use saegis_tests::{BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup};
+use saegis_tests::{
+    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, connect_from,
+};
 
 /// What a module can do wrong in a look-up and in a check.
 const FAULTS: [&str; 5] =
@@ -131,19 +132,6 @@ fn bad_connections_cost_only_themselves() {
         good
     });
     assert!(requests > 20 && handshakes > 10, "{requests} requests, {handshakes} handshakes");
-}
-
-/// A connection from an address of this machine.
-fn connect_from(source: &str, port: u16) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-    let connected = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        socket.bind(format!("{source}:0").parse().unwrap())?;
-        socket.connect(format!("127.0.0.1:{port}").parse().unwrap()).await?.into_std()
-    });
-    let socket = connected.unwrap();
-    socket.set_nonblocking(false).unwrap();
-    socket
 }
 
 /// Look-ups that loop take all the sandboxes that one address may have, for longer than others wait for one.

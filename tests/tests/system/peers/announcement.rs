@@ -1,10 +1,7 @@
 //! S-type AE-IDs: assigned by the service provider, announced at the IN-CSE (TS-0001 clause
 //! 10.2.2.2).
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use saegis_tests::{BOUND, Credential, Request, Tool};
+use saegis_tests::{Credential, Request, Tool, eventually, wait_until};
 use serde_json::json;
 
 use super::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
@@ -61,15 +58,10 @@ fn the_service_provider_assigns_an_ae_id() {
     // It lasts as long as the AE.
     let lasts =
         light.ask(&Request::retrieve("/cse/light").from(&stem)).json()["m2m:ae"]["et"].clone();
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let now = same.ask(&Request::retrieve(&address).from(&own)).json();
-        if now["m2m:aeA"]["et"] == lasts {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{now}, {lasts}");
-        thread::sleep(Duration::from_millis(20));
-    }
+        if now["m2m:aeA"]["et"] == lasts { Ok(()) } else { Err((now, lasts.clone())) }
+    });
     assert_eq!(announced["m2m:aeA"]["lbl"], json!(["Credential-ID:12-new@in.provider.com"]));
     // It stays the same AE over associations, and nobody else has the name.
     light.close();
@@ -79,11 +71,9 @@ fn the_service_provider_assigns_an_ae_id() {
     again.ask(&Request::retrieve("/cse/light").from(&stem)).expect_refusal(403, 4106);
     // With the AE its announcement goes.
     light.ask(&Request::delete("/cse/light").from(&stem)).expect(200, 2002);
-    let deadline = Instant::now() + BOUND;
-    while same.ask(&find).json()["m2m:uril"].as_array().is_some_and(|all| !all.is_empty()) {
-        assert!(Instant::now() < deadline, "it is announced still");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("its announcement goes", || {
+        same.ask(&find).json()["m2m:uril"].as_array().is_none_or(Vec::is_empty)
+    });
 }
 
 #[test]

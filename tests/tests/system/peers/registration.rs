@@ -1,9 +1,6 @@
 //! How the registration of one CSE with another stands, and what it stands on.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use saegis_tests::{BOUND, Gateway, LIGHT1, Request, Tool, saegis};
+use saegis_tests::{Gateway, LIGHT1, Request, Tool, eventually, saegis};
 use serde_json::Value;
 
 use super::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
@@ -16,11 +13,10 @@ fn peer(gateway: &Gateway) -> Value {
 /// Waits until a gateway's peer is as it should be.
 #[track_caller]
 fn wait_for(gateway: &Gateway, what: &str, is: impl Fn(&Value) -> bool) {
-    let deadline = Instant::now() + BOUND;
-    while !is(&peer(gateway)) {
-        assert!(Instant::now() < deadline, "not {what}: {}", peer(gateway));
-        thread::sleep(Duration::from_millis(50));
-    }
+    eventually(|| {
+        let peer = peer(gateway);
+        if is(&peer) { Ok(()) } else { Err(format!("not {what}: {peer}")) }
+    });
 }
 
 fn is_registered(peer: &Value) -> bool {
@@ -48,15 +44,10 @@ fn it_is_made_anew_when_it_is_lost() {
     let base = format!("/cse/{MN}");
     same.ask(&Request::retrieve(&base).from(&own)).expect(200, 2000);
     same.ask(&Request::delete(&base).from(&own)).expect(200, 2002);
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let found = same.ask(&Request::retrieve(&base).from(&own));
-        if found.rsc() == Some(2000) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "it is not made anew: {}", peer(&home));
-        thread::sleep(Duration::from_millis(100));
-    }
+        if found.rsc() == Some(2000) { Ok(()) } else { Err(peer(&home)) }
+    });
 }
 
 #[test]

@@ -25,11 +25,6 @@ with_each_client!(
 /// A way by each engine.
 const ENGINES: [Way; 2] = [Way::Tls13, Way::Mandated];
 
-#[track_caller]
-fn alive(client: &mut Client, from: &str) {
-    client.ask(&Request::retrieve("/cse/nothing").from(from)).expect_refusal(404, 4004);
-}
-
 fn toml(gateway: &Gateway) -> String {
     fs::read_to_string(gateway.path(CERTIFICATES)).unwrap()
 }
@@ -82,8 +77,8 @@ fn an_anchor_that_is_removed_ends_its_associations_and_no_others(tool: Tool) {
     gateway.in_force_after(|g| g.replace(CERTIFICATES, without));
     end(&gateway, lights, credential::AE, "no trust anchor has issued the certificate");
     refused(&pki, tool, &gateway, &light, 48);
-    peers.iter_mut().for_each(|peer| alive(peer, "/in-cse"));
-    alive(&mut with_key, "Clight-AE2");
+    peers.iter_mut().for_each(|peer| peer.alive("/in-cse"));
+    with_key.alive("Clight-AE2");
     // Another authority in the file of one that is believed, and the policy file without all.
     let other = Authority::new(&Certificate::new("Another")).unwrap();
     gateway.in_force_after(|g| g.replace_anchor("cses.pem", &other));
@@ -91,7 +86,7 @@ fn an_anchor_that_is_removed_ends_its_associations_and_no_others(tool: Tool) {
     refused(&pki, tool, &gateway, &peer, 48);
     gateway.in_force_after(|g| g.remove(CERTIFICATES));
     refused_at_once(&pki, tool, &gateway, &peer);
-    alive(&mut with_key, "Clight-AE2");
+    with_key.alive("Clight-AE2");
     gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
     pki.connect(tool, gateway.port(), &light, Way::Mandated).close();
 }
@@ -127,7 +122,7 @@ fn a_revocation_list_ends_who_is_on_it(tool: Tool) {
     gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
     end(&gateway, lights, credential::AE, "is revoked");
     refused(&pki, tool, &gateway, &light, 44);
-    others.iter_mut().for_each(|other| alive(other, "Cother"));
+    others.iter_mut().for_each(|other| other.alive("Cother"));
     // A list that is out of date says nothing any more, and nobody is believed.
     let past = SystemTime::now() - Duration::from_secs(60);
     let old = Validity { from: past - Duration::from_secs(3600), until: past };
@@ -154,10 +149,10 @@ fn a_row_that_is_changed_or_removed_ends_its_association(tool: Tool) {
     gateway.log().all(Mark::START, "association.established", 4);
     gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "Cone Ctwo")));
     end(&gateway, nodes, credential::NODE, "the credential stands for another entity");
-    devices.iter_mut().for_each(|device| alive(device, "Ctwo"));
+    devices.iter_mut().for_each(|device| device.alive("Ctwo"));
     for way in ENGINES {
         let mut node = pki.connect(tool, gateway.port(), &node, way);
-        alive(&mut node, "Cother");
+        node.alive("Cother");
         node.close();
     }
     gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "")));
@@ -193,7 +188,7 @@ fn a_key_that_is_pinned_no_more_ends_its_association() {
     let arguments = [&arguments[..], &["--rawpkfile", public, "--rawpkkeyfile", key]].concat();
     let connect = || Tool::GnuTls.try_with(gateway.port(), None, &arguments).ok().unwrap();
     let mut raw = connect();
-    alive(&mut raw, "Craw");
+    raw.alive("Craw");
     gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
     end(&gateway, [raw], &format!("30-{pin}"), "is not pinned");
     assert_eq!(connect().turned_away().alert, Some(48));
@@ -269,7 +264,7 @@ fn the_gateways_certificate_is_replaced_and_its_key() {
     for way in Way::ALL {
         assert_eq!(shown(&pki, &gateway, way), plain(own.chain_pem()), "{way:?}");
     }
-    live.iter_mut().for_each(|live| alive(live, "Clight-AE1"));
+    live.iter_mut().for_each(|live| live.alive("Clight-AE1"));
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
 }
 
@@ -321,7 +316,7 @@ fn a_client_comes_with_a_renewed_certificate() {
         new.ask(&Request::retrieve("/cse/light").from("Clight-AE1")).expect(200, 2000);
         new.close();
     }
-    alive(&mut old, "Clight-AE1");
+    old.alive("Clight-AE1");
 }
 
 #[test]
@@ -337,7 +332,7 @@ fn an_association_ends_when_its_certificate_does() {
         pki.connect(Tool::OpenSsl, gateway.port(), &pki.identity(&pki.example.ae), Way::Tls13);
     let mut live = ENGINES.map(|way| pki.connect(Tool::OpenSsl, gateway.port(), &short, way));
     for client in &mut live {
-        alive(client, "Clight-AE1");
+        client.alive("Clight-AE1");
     }
     for mut client in live {
         client.ended();
@@ -346,7 +341,7 @@ fn an_association_ends_when_its_certificate_does() {
         assert_eq!(ended.text("why"), "credential expired");
     }
     refused(&pki, Tool::OpenSsl, &gateway, &short, 45);
-    alive(&mut long, "Clight-AE1");
+    long.alive("Clight-AE1");
 }
 
 /// Own certificate, key and revocation list are replaced one upon the other while clients come, each
@@ -387,7 +382,7 @@ fn nobody_is_turned_away_while_certificates_change() {
                 gateway.in_force_after(|g| g.replace_own("gw", &own));
                 let list = authority.revoke(&serials[..=round]).unwrap();
                 gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
-                alive(&mut live, "Clight-AE1");
+                live.alive("Clight-AE1");
             }
         }));
         stop.store(true, Ordering::Relaxed);
@@ -408,7 +403,7 @@ fn handshake(port: u16, anchor: &std::path::Path, identity: &Identity, way: Way)
     arguments.extend(["-verify_hostname", GATEWAY_NAME, "-cert", files[1], "-key", files[2]]);
     let client = Tool::OpenSsl.try_with(port, None, &arguments);
     let mut client = client.unwrap_or_else(|refused| panic!("{way:?}: {refused:?}"));
-    alive(&mut client, "Clight-AE1");
+    client.alive("Clight-AE1");
     client.close();
 }
 
@@ -481,7 +476,7 @@ fn a_bad_policy_file_changes_nothing() {
         let told = format!("error: policies/{why}");
         assert!(checked.err.lines().any(|line| line.starts_with(&told)), "{checked:?}");
         assert!(!checked.err.contains("PRIVATE KEY"), "{checked:?}");
-        alive(&mut live, "Clight-AE1");
+        live.alive("Clight-AE1");
     }
     for way in Way::ALL {
         pki.connect(Tool::OpenSsl, gateway.port(), &light, way).close();
@@ -490,5 +485,5 @@ fn a_bad_policy_file_changes_nothing() {
     gateway.replace(CERTIFICATES, &good);
     let event = gateway.in_force_after(|g| g.replace_own("gw", &another));
     assert_eq!(event.number("generation"), 2);
-    alive(&mut live, "Clight-AE1");
+    live.alive("Clight-AE1");
 }

@@ -4,12 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use saegis_tests::certificates::{Pki, Way, credential};
 use saegis_tests::{
-    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Ran, Request, Setup, Tool, derived_by_openssl,
-    saegis,
+    Credential, Gateway, LIGHT1, LIGHT2, Ran, Request, Setup, Tool, derived_by_openssl, eventually,
+    saegis, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -23,18 +22,13 @@ fn recording() -> Setup {
 /// The decisions of a recording, once there are so many that fit.
 #[track_caller]
 fn recorded(file: &Path, count: usize, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let all = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let found: Vec<_> = all.filter(&fits).collect();
-        if found.len() >= count {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{} of {count} decisions in:\n{text}", found.len());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        if found.len() >= count { Ok(found) } else { Err(text) }
+    })
 }
 
 fn of_hook(hook: &str) -> impl Fn(&Value) -> bool {
@@ -274,11 +268,7 @@ fn recording_is_sampled_and_rotated() {
         let names = names.map(|n| n.into_string().unwrap());
         names.filter(|n| n.starts_with("decisions.jsonl")).count()
     };
-    let deadline = Instant::now() + BOUND;
-    while files() < 3 {
-        assert!(Instant::now() < deadline, "{} files", files());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("three files", || files() >= 3);
     // Where the disk takes no more, decisions go on, and what is lost is counted.
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "in the way").unwrap();
@@ -287,11 +277,7 @@ fn recording_is_sampled_and_rotated() {
     }
     gateway.log().wait("decisions.failed");
     let lost = "saegis_decisions_not_recorded_total";
-    let deadline = Instant::now() + BOUND;
-    while gateway.monitor("/metrics").value(lost) < 1.0 {
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("decisions are lost", || gateway.monitor("/metrics").value(lost) >= 1.0);
 }
 
 #[test]

@@ -5,9 +5,7 @@ use std::fs;
 
 use saegis_test_ca::{Name, Request as Certificate};
 use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
-use saegis_tests::{
-    Client, Credential, Gateway, LIGHT1, LIGHT2, Mark, Ran, Request, Setup, Tool, saegis,
-};
+use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Mark, Ran, Setup, Tool, saegis};
 use serde_json::Value;
 
 const TABLE: &str = "policies/psk-lookup-table.csv";
@@ -18,16 +16,6 @@ fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
 
 fn status(gateway: &Gateway) -> Value {
     ask(gateway, &["status", "--json"]).expect(0).json()
-}
-
-fn alive(light: &mut Client, stem: &str) {
-    light.ask(&Request::retrieve("/cse/nothing").from(stem)).expect_refusal(404, 4004);
-}
-
-fn without_light1(gateway: &Gateway) -> String {
-    let table = gateway.table();
-    let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
-    kept.join("\n") + "\n"
 }
 
 /// A table is emptied, not removed, to revoke all that is in it.
@@ -48,14 +36,14 @@ fn a_file_that_is_missed_holds_no_revocation_up() {
     let gateway = setup.file("second.csv", "credential_id,ae_id\n12-X,C1\n").start();
     let [mut light1, mut light2] =
         [LIGHT1, LIGHT2].map(|light| Tool::OpenSsl.connect(gateway.port(), light));
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     let mark = gateway.log().mark();
     gateway.in_force_after(|g| {
         fs::remove_file(g.path("policies/second.csv")).unwrap();
         g.replace(TABLE, table);
     });
     light1.ended();
-    alive(&mut light2, "Clight-AE2");
+    light2.alive("Clight-AE2");
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));
     // What is gone goes on to count, and everything says that it is missed.
     let missed = gateway.log().wait_after(mark, "policy.file-missing");
@@ -86,14 +74,14 @@ fn a_file_that_is_missed_holds_no_revocation_up() {
     assert!(gateway.monitor("/metrics").value("saegis_policy_behind").abs() < 0.1);
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     assert!(!modules["tables"].to_string().contains("\"second\""), "{modules}");
-    alive(&mut light2, "Clight-AE2");
+    light2.alive("Clight-AE2");
 }
 
 /// The command puts in force what it can, and says what is missed.
 #[test]
 fn a_reload_says_what_is_missed() {
     let gateway = Setup::new().file("second.csv", "credential_id,ae_id\n").start();
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| {
         fs::remove_file(g.path("policies/second.csv")).unwrap();
         g.replace(TABLE, table);
@@ -119,7 +107,7 @@ fn a_module_keeps_a_file_that_is_missed() {
     gateway.refused_after("probe.txt: is gone, and the generation in force has it", |g| {
         fs::remove_file(g.path("policies/probe.txt")).unwrap();
     });
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     let with_light1 = gateway.table();
     gateway.in_force_after(|g| g.replace(TABLE, table));
     light.ended();
@@ -173,7 +161,7 @@ fn certificates_are_revoked_despite_missing_files() {
         gateway.log().wait_after(mark, "generation.recovered");
     }
     // What a list has revoked stays so without the list.
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     let mut light1 = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.in_force_after(|g| {
         fs::remove_file(g.path("policies/aes.crl")).unwrap();
@@ -186,5 +174,5 @@ fn certificates_are_revoked_despite_missing_files() {
     // It is named by another file, so nobody can accept that it is gone.
     let reload = ask(&gateway, &["reload", "--accept-removals"]).expect(4);
     assert!(reload.err.contains("aes.crl: can't be opened"), "{reload:?}");
-    alive(&mut stays, "Clight-AE1");
+    stays.alive("Clight-AE1");
 }

@@ -4,10 +4,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use saegis_tests::{
-    BOUND, Client, Gateway, LIGHT1, LIGHT2, Mark, Ran, Request, Setup, Tool, saegis,
+    Gateway, LIGHT1, LIGHT2, Mark, Ran, Request, Setup, Tool, eventually, saegis, wait_until,
 };
 use serde_json::Value;
 
@@ -26,27 +25,13 @@ fn pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-fn alive(light: &mut Client, stem: &str) {
-    light.ask(&Request::retrieve("/cse/nothing").from(stem)).expect_refusal(404, 4004);
-}
-
-fn without_light1(gateway: &Gateway) -> String {
-    let table = gateway.table();
-    let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
-    kept.join("\n") + "\n"
-}
-
 /// Waits until `saegis status` shows something.
 #[track_caller]
 fn wait_for_status(gateway: &Gateway, fits: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let status = status(gateway);
-        if fits(&status) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "{status}");
-    }
+        if fits(&status) { Ok(status) } else { Err(status) }
+    })
 }
 
 fn policy_says(status: &Value, start: &str) -> bool {
@@ -100,11 +85,13 @@ fn a_reload_says_that_what_is_on_disk_is_good_again() {
     gateway.refused_after("kpsa", |g| g.replace(TABLE, "ae_id,kpsa,kpsa_id\nCx,0g,x@y.z\n"));
     gateway.replace(TABLE, good);
     let mut said = Vec::new();
-    let deadline = Instant::now() + BOUND;
-    while !policy_says(&status(&gateway), "in force") {
-        said.push(ask(&gateway, &["reload"]).out);
-        assert!(Instant::now() < deadline, "{said:?}");
-    }
+    wait_until("good again", || {
+        let good = policy_says(&status(&gateway), "in force");
+        if !good {
+            said.push(ask(&gateway, &["reload"]).out);
+        }
+        good
+    });
     gateway.log().wait("generation.recovered");
     assert_eq!(gateway.log().all(Mark::START, "generation.recovered", 1).len(), 1);
     // The gateway may have found out by itself in between.
@@ -152,7 +139,7 @@ fn a_pipe_that_is_swapped_in_holds_no_reload_up() {
         }
         swapping.join().unwrap();
     });
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, table));
     light.ended();
 }
@@ -216,7 +203,7 @@ fn hanging_file_system_costs_one_reload() {
     });
     assert!(refused.message().contains("policies/z.csv: "), "{refused:?}");
     assert!(policy_says(&status(&gateway), "refused since"));
-    alive(&mut light, "Clight-AE1");
+    light.alive("Clight-AE1");
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
     // As long as it hangs each reload comes to an end and says why, and there is a bound on the
     // threads that hang.
@@ -230,16 +217,15 @@ fn hanging_file_system_costs_one_reload() {
     let stuck = names.iter().filter(|name| name.starts_with("policy-tables")).count();
     assert!((1..=16).contains(&stuck), "{names:?}");
     // It answers again: all threads end, and what is on disk comes into force.
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| {
         g.replace(TABLE, table);
         fs::remove_file(g.path("hang")).unwrap();
     });
     light.ended();
-    let deadline = Instant::now() + BOUND;
-    while gateway.monitor("/metrics").value("saegis_policy_file_threads") > 1.0 {
-        assert!(Instant::now() < deadline, "threads are stuck");
-    }
+    wait_until("threads end", || {
+        gateway.monitor("/metrics").value("saegis_policy_file_threads") <= 1.0
+    });
 }
 
 /// Also before the time is up.
@@ -250,12 +236,11 @@ fn a_load_that_takes_long_is_seen() {
     gateway.write("hang", "");
     gateway.write("policies/z.csv", "credential_id,ae_id\n");
     wait_for_status(&gateway, |status| policy_says(status, "being loaded since 20"));
-    let deadline = Instant::now() + BOUND;
-    let says_so =
-        |text: &str| text.starts_with("ready; the policy on disk is being loaded since 20");
-    while !says_so(&gateway.monitor("/readyz").text) {
-        assert!(Instant::now() < deadline, "{:?}", gateway.monitor("/readyz"));
-    }
+    let loading = "ready; the policy on disk is being loaded since 20";
+    eventually(|| {
+        let ready = gateway.monitor("/readyz");
+        if ready.text.starts_with(loading) { Ok(()) } else { Err(ready) }
+    });
     assert!(gateway.monitor("/metrics").value("saegis_policy_behind") > 0.0);
     gateway.in_force_after(|g| fs::remove_file(g.path("hang")).unwrap());
     assert_eq!(gateway.monitor("/readyz").text, "ready\n");
@@ -271,7 +256,7 @@ fn a_reload_is_possible_while_threads_of_others_hang() {
     gateway.refused_after("reading it takes longer than 4 s", |g| {
         g.write("policies/z.csv", "credential_id,ae_id\n");
     });
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| {
         fs::remove_file(g.path("policies/z.csv")).unwrap();
         g.replace(TABLE, table);
@@ -302,13 +287,13 @@ fn a_table_that_vanishes_is_no_decision() {
     assert!(refused.message().contains("saegis reload --accept-removals"), "{refused:?}");
     let reload = ask(&gateway, &["reload"]).expect(4);
     assert!(reload.err.contains("is gone"), "{reload:?}");
-    alive(&mut light, "Clight-AE1");
+    light.alive("Clight-AE1");
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
     // It comes back, and all is as it was.
     let mark = gateway.log().mark();
     fs::rename(&aside, gateway.path(TABLE)).unwrap();
     gateway.log().wait_after(mark, "generation.recovered");
-    alive(&mut light, "Clight-AE1");
+    light.alive("Clight-AE1");
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
 }
 
@@ -359,7 +344,7 @@ fn no_policy_file_vanishes_unnoticed() {
         });
         assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
         // It holds nothing else up.
-        let table = without_light1(&gateway);
+        let table = gateway.table_without(LIGHT1);
         let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
         let mark = gateway.log().mark();
         gateway.in_force_after(|g| g.replace(TABLE, table));
@@ -419,7 +404,7 @@ fn gateway_without_inotify_polls() {
     let told = gateway.log().wait("policy.watch-failed");
     assert!(told.message().contains("raise fs.inotify.max_user_instances"), "{told:?}");
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, table));
     light.ended();
     assert_eq!(gateway.log().all(Mark::START, "policy.watch-failed", 1).len(), 1);

@@ -39,12 +39,6 @@ fn with_light3(gateway: &Gateway) -> String {
     format!("{}Clight-AE3,{},{}\n", gateway.table(), LIGHT3.key, LIGHT3.identity)
 }
 
-fn without_light1(gateway: &Gateway) -> String {
-    let table = gateway.table();
-    let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
-    kept.join("\n") + "\n"
-}
-
 fn an_added_row_admits_a_third_light(tool: Tool) {
     let mut gateway = Setup::new().start();
     let process = gateway.id();
@@ -62,7 +56,7 @@ fn an_added_row_admits_a_third_light(tool: Tool) {
     let mark = gateway.log().mark();
     let same = gateway.table();
     gateway.write(TABLE, same);
-    let event = gateway.in_force_after(|g| g.write(TABLE, without_light1(g)));
+    let event = gateway.in_force_after(|g| g.write(TABLE, g.table_without(LIGHT1)));
     assert_eq!(event.number("generation"), 3);
     assert_eq!(gateway.log().all(mark, "generation.in-force", 1).len(), 1);
 }
@@ -71,7 +65,7 @@ fn a_removed_row_ends_its_association_and_no_other(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light1 = registered(tool, &gateway, LIGHT1, "Clight-AE1");
     let mut light2 = registered(tool, &gateway, LIGHT2, "Clight-AE2");
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, table));
 
     let revoked = gateway.log().wait("association.revoked");
@@ -345,7 +339,7 @@ fn a_folder_that_is_replaced_is_watched_on() {
     });
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT3);
     // And what is changed there afterwards.
-    let table = without_light1(&gateway);
+    let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, &table));
     let table: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT3.identity)).collect();
     gateway.in_force_after(|g| g.replace(TABLE, table.join("\n") + "\n"));

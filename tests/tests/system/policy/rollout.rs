@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use saegis_tests::{
-    BOUND, Client, Gateway, LIGHT1, Mark, Ran, Request, Setup, Tool, killed, saegis,
+    Client, Gateway, LIGHT1, Mark, Ran, Request, Setup, Tool, eventually, killed, saegis,
 };
 use serde_json::{Value, json};
 
@@ -25,16 +25,12 @@ fn modules(gateway: &Gateway) -> Value {
 /// The shadow of a name, once it is as `fits` wants it.
 #[track_caller]
 fn shadow(gateway: &Gateway, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually(|| {
         let all = modules(gateway);
         let found = all["shadows"].as_array().unwrap().iter().find(|s| s["name"] == name);
-        if let Some(found) = found.filter(|found| fits(found)) {
-            return found.clone();
-        }
-        assert!(Instant::now() < deadline, "{all}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        let found = found.filter(|found| fits(found)).cloned();
+        found.ok_or(all)
+    })
 }
 
 fn in_force(gateway: &Gateway) -> Vec<String> {

@@ -133,12 +133,12 @@ impl PeerCse {
     }
 
     /// Asks it. Whatever is wrong is told the originator in no more words than that.
-    pub async fn handle(&self, request: RequestPrimitive, patience: Duration) -> ResponsePrimitive {
+    pub async fn handle(&self, request: RequestPrimitive, timeout: Duration) -> ResponsePrimitive {
         let refuse = {
             let (id, release) = (request.request_id.clone(), request.release.clone());
             move |rsc, why: &str| ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why)
         };
-        match self.ask(&request, patience).await {
+        match self.ask(&request, timeout).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(event = "peer.failed", cse = %self.peer.cse_id, "{error}");
@@ -159,13 +159,13 @@ impl PeerCse {
     pub async fn ask(
         &self,
         request: &RequestPrimitive,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<ResponsePrimitive, NoAnswer> {
         let at = match &request.to.scope {
             Scope::SpRelative(cse) | Scope::Absolute { cse, .. } => cse,
             Scope::CseRelative => &self.peer.cse_id,
         };
-        let response = self.dial.ask(request, at, patience).await?;
+        let response = self.dial.ask(request, at, timeout).await?;
         // The other way round it is the same: nobody answers in another's name.
         match response.from.as_deref().filter(|from| !self.may_answer_as(from)) {
             None => Ok(response),

@@ -38,7 +38,7 @@ pub struct Server {
 /// A certificate of our own, ready for each engine.
 struct Own {
     certificate: Arc<OwnCertificate>,
-    modern: rustls_engine::Shows,
+    current: rustls_engine::Shows,
     mandated: openssl::ssl::SslContext,
 }
 
@@ -53,7 +53,7 @@ impl Server {
         let ready = |certificate: &Arc<OwnCertificate>| {
             Ok(Own {
                 certificate: certificate.clone(),
-                modern: rustls_engine::Shows::new(certificate),
+                current: rustls_engine::Shows::new(certificate),
                 mandated: openssl_engine::context(certificate, &trust)?,
             })
         };
@@ -87,15 +87,15 @@ impl Server {
         let offered = flight.certificates();
         let (first, server_name) = flight.into_parts();
         let own = self.own_for(server_name.as_deref()).ok_or(Refusal::CertificatesOnly)?;
-        let slot = Slot::new(self.trust.clone(), server_name, mapping, offered.modern);
+        let slot = Slot::new(self.trust.clone(), server_name, mapping, offered.current);
         let mut gate = Gate::new(socket, first, slot.clone());
         if offered.tls13 {
             // The server does not speak last, so there is nothing to hold back.
             gate.open();
         }
-        let done = if offered.modern {
+        let done = if offered.current {
             let setup = rustls_engine::Setup { provider: &self.provider, exports: self.exports };
-            rustls_engine::accept(&setup, &own.modern, offered, gate, &slot).await
+            rustls_engine::accept(&setup, &own.current, offered, gate, &slot).await
         } else {
             openssl_engine::accept(&own.mandated, self.exports, gate, &slot).await
         };

@@ -4,7 +4,7 @@ use tls_parser::{TlsExtension, TlsVersion, parse_tls_client_hello_extensions};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::refusal::Refusal;
-use crate::suite::{MANDATED, MODERN, TLS13, is_psk};
+use crate::suite::{CURRENT, MANDATED, TLS13, is_psk};
 
 /// Largest first flight, in bytes, the headers of its records included. A ClientHello of a browser with
 /// one post-quantum key share has below 2,000, one with three of them, ECH, tickets and padding below
@@ -41,7 +41,7 @@ pub struct Certificates {
     /// TLS 1.3, with a suite of it.
     pub tls13: bool,
     /// A suite of today: TLS 1.3, or TLS 1.2 with ECDHE and authenticated encryption.
-    pub modern: bool,
+    pub current: bool,
     /// One that TS-0003 clause 10.2.3 has and few others do, with TLS 1.2: CBC or CCM.
     pub mandated: bool,
     /// It would rather show a raw public key than a certificate (RFC 7250).
@@ -231,7 +231,7 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     let tls13 = versions.is_some_and(|list| list.contains(&TlsVersion::Tls13));
     let offers = |suites: &[u16]| hello.ciphers.iter().any(|suite| suites.contains(&suite.0));
     certificates.tls13 = tls13 && offers(TLS13);
-    certificates.modern = certificates.tls13 || tls12 && offers(MODERN);
+    certificates.current = certificates.tls13 || tls12 && offers(CURRENT);
     // rustls has them in TLS 1.3 alone.
     certificates.shows_key &= certificates.tls13;
     certificates.wants_key &= certificates.tls13;

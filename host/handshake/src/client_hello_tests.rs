@@ -77,7 +77,7 @@ async fn certificates(suites: &[u16], extensions: &[(u16, Vec<u8>)]) -> Certific
 async fn the_engine_is_told_by_suites_and_versions() {
     let tls13 = || vec![versions(&[3, 4])];
     let both = || vec![versions(&[3, 4, 3, 3])];
-    for (suites, extensions, modern, mandated) in [
+    for (suites, extensions, current, mandated) in [
         // TLS 1.2 by its version field.
         (&[0xC02B][..], vec![], true, false),
         (&[0xC02F], vec![], true, false),
@@ -101,8 +101,8 @@ async fn the_engine_is_told_by_suites_and_versions() {
         (&[0x00AE, 0x1301], both(), true, false),
     ] {
         let told = certificates(suites, &extensions).await;
-        let told = (told.modern, told.mandated, told.shows_key, told.wants_key);
-        assert_eq!(told, (modern, mandated, false, false), "{suites:x?} {extensions:?}");
+        let told = (told.current, told.mandated, told.shows_key, told.wants_key);
+        assert_eq!(told, (current, mandated, false, false), "{suites:x?} {extensions:?}");
     }
 }
 
@@ -123,7 +123,7 @@ async fn a_raw_public_key_is_shown_or_wanted_by_who_prefers_it() {
     ] {
         let all = [&[versions(&[3, 4])], &*extensions].concat();
         let told = certificates(&[0x1301], &all).await;
-        assert!(told.modern && !told.mandated, "{told:?}");
+        assert!(told.current && !told.mandated, "{told:?}");
         assert_eq!((told.shows_key, told.wants_key), (shows_key, wants_key), "{extensions:?}");
     }
     for extension in [SHOWS, WANTS] {
@@ -274,7 +274,7 @@ async fn a_post_quantum_hello_is_read_however_it_is_cut() {
         let wire = records(message, size);
         let flight = read(&wire).await.unwrap();
         assert_eq!(flight.server_name(), Some("in.provider.com"));
-        assert!(flight.certificates().modern);
+        assert!(flight.certificates().current);
     }
     // It ends somewhere.
     let padded = hello(0x0303, &[0x1301], &[extension(21, 60_000), extension(22, 5_520)]);
@@ -296,7 +296,7 @@ async fn recorded_post_quantum_hellos_are_read_however_they_are_cut() {
         for size in [4000, 512, 1] {
             let flight = read(&records(message, size)).await.unwrap();
             assert_eq!(flight.server_name(), Some(server), "{name} in records of {size}");
-            assert!(flight.certificates().modern);
+            assert!(flight.certificates().current);
         }
     }
 }

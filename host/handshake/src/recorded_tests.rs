@@ -102,7 +102,7 @@ async fn every_recorded_client_hello_is_classified_and_read_to_its_end() {
                 if offered == CERTIFICATES {
                     let mandated = !WITHOUT_MANDATED.contains(&client);
                     let told = flight.certificates();
-                    assert!(told.modern && !told.shows_key && !told.wants_key, "{client}");
+                    assert!(told.current && !told.shows_key && !told.wants_key, "{client}");
                     assert_eq!(told.mandated, mandated, "{client}");
                 }
                 let mut behind = Vec::new();

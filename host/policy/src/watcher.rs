@@ -85,7 +85,7 @@ impl Folders {
             }
             match notify::recommended_watcher(handler(self.changed.clone())) {
                 Ok(watcher) => self.notify = Some(watcher),
-                Err(e) => return self.complain(&e),
+                Err(e) => return self.log_failure(&e),
             }
         }
         let Some(notify) = &mut self.notify else { return };
@@ -101,12 +101,12 @@ impl Folders {
             }
         }
         match failed {
-            Some(e) => self.complain(&e),
+            Some(e) => self.log_failure(&e),
             None => self.complained = false,
         }
     }
 
-    fn complain(&mut self, error: &notify::Error) {
+    fn log_failure(&mut self, error: &notify::Error) {
         self.next_try = Instant::now() + WATCH_RETRY_INTERVAL;
         if std::mem::replace(&mut self.complained, true) {
             return;

@@ -53,7 +53,7 @@ pub struct Maf {
     #[serde(default = "key_file")]
     pub key_file: PathBuf,
     /// How long to wait for the association, and for each answer, in seconds.
-    #[serde(default = "patience")]
+    #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
 
@@ -89,7 +89,7 @@ pub struct Registrar {
     /// The domain name that the registrar's certificate must prove, where there are certificates.
     pub domain_name: Option<String>,
     /// How long to wait for the association, and for each answer, in seconds.
-    #[serde(default = "patience")]
+    #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
 
@@ -221,7 +221,7 @@ impl AeConfig {
     }
 }
 
-fn patience() -> u64 {
+fn timeout() -> u64 {
     10
 }
 

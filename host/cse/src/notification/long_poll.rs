@@ -35,7 +35,7 @@ const URI: &str = "pcu";
 /// good for a connection. When that time is up, [`timed_out`](Self::timed_out) is the answer.
 ///
 /// ```text
-/// let answer = match tokio::time::timeout(patience, &mut poll).await {
+/// let answer = match tokio::time::timeout(timeout, &mut poll).await {
 ///     Ok(answer) => answer,
 ///     Err(_) => poll.timed_out(),
 /// };

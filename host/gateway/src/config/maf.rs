@@ -81,7 +81,7 @@ pub struct MafPeer {
     #[serde(default, deserialize_with = "crate::config::shared_if_there")]
     pub credential: Option<Arc<saegis_client::Credential>>,
     /// How long a handshake waits for a key, in seconds.
-    #[serde(default = "patience")]
+    #[serde(default = "timeout")]
     pub timeout_seconds: u64,
     /// What of a distributed key is Kc: TS-0003 clause 8.2.2.3 says all of it, clause 8.8.1 the first
     /// half where one key is needed.
@@ -96,7 +96,7 @@ pub struct MafPeer {
     pub recheck_seconds: u64,
 }
 
-fn patience() -> u64 {
+fn timeout() -> u64 {
     3
 }
 

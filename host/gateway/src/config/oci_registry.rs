@@ -46,11 +46,11 @@ pub struct At {
     /// The file with our password there.
     pub credentials_file: Option<PathBuf>,
     /// How long an artifact may take, in seconds.
-    #[serde(default = "patience")]
+    #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
 
-fn patience() -> u64 {
+fn timeout() -> u64 {
     60
 }
 

@@ -41,7 +41,7 @@ pub struct Peer {
     #[serde(default = "registration")]
     pub registration_seconds: u64,
     /// How long to wait for an association, and for each answer, in seconds.
-    #[serde(default = "patience")]
+    #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
 
@@ -49,7 +49,7 @@ fn registration() -> u64 {
     3600
 }
 
-fn patience() -> u64 {
+fn timeout() -> u64 {
     10
 }
 

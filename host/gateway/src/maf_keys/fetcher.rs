@@ -174,11 +174,11 @@ impl KeyFetcher {
             let Some(dial) = maf.dial.get() else {
                 return Err(NoAnswer::Failed("it is not started".into()));
             };
-            let patience = Duration::from_secs(maf.at.timeout_seconds);
+            let timeout = Duration::from_secs(maf.at.timeout_seconds);
             // What stands in the address where another has the CSE-ID.
             let base = CseId::parse(names::BASE);
             let base = base.map_err(|e| NoAnswer::Failed(e.to_string()))?;
-            dial.ask(&request, &base, patience).await
+            dial.ask(&request, &base, timeout).await
         };
         let request = maf.client.retrieve_key(&id(), relative)?;
         let answer = ask(request.clone()).await?;
@@ -231,8 +231,8 @@ impl KeyFetcher {
     /// Fetches a key, and keeps what came of it.
     async fn fetch_now(&self, nth: usize, maf: &MafClient, relative: &str) {
         // Who waits for a place waits no longer than for an answer.
-        let patience = Duration::from_secs(maf.at.timeout_seconds);
-        let found = match tokio::time::timeout(patience, maf.places.acquire()).await {
+        let timeout = Duration::from_secs(maf.at.timeout_seconds);
+        let found = match tokio::time::timeout(timeout, maf.places.acquire()).await {
             Err(_) | Ok(Err(_)) => Err(KeyUnavailable::Unreachable),
             Ok(Ok(_place)) => match self.retrieve(maf, relative).await {
                 Ok(found) => self.take(maf, relative, found),

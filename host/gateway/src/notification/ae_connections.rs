@@ -52,7 +52,7 @@ pub struct Aes {
     bindings: AeIdStore,
     targets: Arc<Targets>,
     suites: Vec<Suite>,
-    patience: Duration,
+    timeout: Duration,
     known: Mutex<Known>,
 }
 
@@ -78,14 +78,14 @@ impl Aes {
         bindings: AeIdStore,
         targets: Arc<Targets>,
         suites: Vec<Suite>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Arc<Self> {
         let known = Mutex::new(Known {
             credentials: LruCache::new(MAX_CREDENTIALS),
             of_ae: LruCache::new(MAX_CREDENTIALS),
             pools: LruCache::new(MAX_CLIENTS),
         });
-        Arc::new(Self { policy, bindings, targets, suites, patience, known })
+        Arc::new(Self { policy, bindings, targets, suites, timeout, known })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -174,7 +174,7 @@ impl Aes {
             policy: self.policy.clone(),
             targets: self.targets.clone(),
             suites: self.suites.clone(),
-            patience: self.patience,
+            timeout: self.timeout,
         };
         let pool = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(MAX_IDLE)
@@ -195,14 +195,14 @@ struct Connector {
     policy: Arc<Policy>,
     targets: Arc<Targets>,
     suites: Vec<Suite>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Connector {
     async fn connect(self, url: Uri) -> io::Result<Stream> {
-        let (credential, patience) = (self.credential.clone(), self.patience);
+        let (credential, timeout) = (self.credential.clone(), self.timeout);
         let who = format!("the holder of {credential}");
-        let connected = within(patience, &who, self.associate(&url)).await?;
+        let connected = within(timeout, &who, self.associate(&url)).await?;
         tracing::info!(
             event = "ae.association-established",
             %credential,

@@ -38,7 +38,7 @@ pub struct Notifier {
     aes: Arc<Aes>,
     cses: Arc<PeerCses>,
     own: saegis_onem2m::cse::Cse,
-    patience: Duration,
+    timeout: Duration,
     batches: Arc<Batches>,
 }
 
@@ -49,14 +49,14 @@ impl Notifier {
         targets: Arc<Targets>,
         aes: Arc<Aes>,
         cses: Arc<PeerCses>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             targets,
             aes,
             cses,
             own,
-            patience,
+            timeout,
             batches: Batches::new(MAX_CONCURRENT, MAX_PER_NAMER),
         })
     }
@@ -66,7 +66,7 @@ impl Notifier {
     /// # Errors
     /// When no rule allows it, or no response comes in time. It is logged.
     pub async fn ask(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
-        let asked = tokio::time::timeout(self.patience, self.send(notification)).await;
+        let asked = tokio::time::timeout(self.timeout, self.send(notification)).await;
         let failed = |why: &Failure| {
             tracing::warn!(
                 event = "notification.failed",
@@ -87,7 +87,7 @@ impl Notifier {
         match to {
             Destination::PointOfAccess(there) => {
                 let found = self.targets.address(there.uri());
-                let found = tokio::time::timeout(self.patience, found).await;
+                let found = tokio::time::timeout(self.timeout, found).await;
                 found.unwrap_or(Err(Failure::Late)).map(|_| ())
             }
             Destination::Elsewhere(to) => {
@@ -134,7 +134,7 @@ impl Notifier {
                     sent += 1;
                 }
             };
-            let in_time = tokio::time::timeout(notifier.patience * BATCH, all);
+            let in_time = tokio::time::timeout(notifier.timeout * BATCH, all);
             let is_cut = tokio::select! {
                 sent = in_time => sent.is_err(),
                 () = permit.displaced() => true,
@@ -215,7 +215,7 @@ impl Notifier {
             ..RequestPrimitive::own(Operation::Notify, to.clone(), from, id)
         };
         let _under_way = self.cses.enter(&request).ok_or(Failure::NoWay)?;
-        Ok(remote.ask(&request, self.patience).await?)
+        Ok(remote.ask(&request, self.timeout).await?)
     }
 }
 

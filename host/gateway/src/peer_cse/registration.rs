@@ -125,8 +125,8 @@ async fn ask(
     let kind = ResourceType::RemoteCse;
     let request =
         remote.own_request(operation, resource, Some((kind, json!({ kind.root(): csr }))))?;
-    let patience = Duration::from_secs(remote.peer.timeout_seconds);
-    let response = remote.ask(&request, patience).await?;
+    let timeout = Duration::from_secs(remote.peer.timeout_seconds);
+    let response = remote.ask(&request, timeout).await?;
     let content: Value =
         serde_json::from_slice(response.content.as_deref().unwrap_or_default()).unwrap_or_default();
     if !response.rsc.is_success() {

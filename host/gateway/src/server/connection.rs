@@ -116,8 +116,8 @@ async fn handshake(
     under_way: &UnderWay,
 ) -> Result<(Accepted<TcpStream>, CredentialRevalidation), Refusal> {
     // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
-    let patience = gateway.config.limits.first_flight();
-    let flight = match tokio::time::timeout(patience, FirstFlight::read(&mut socket)).await {
+    let timeout = gateway.config.limits.first_flight();
+    let flight = match tokio::time::timeout(timeout, FirstFlight::read(&mut socket)).await {
         Ok(Ok(flight)) => flight,
         Ok(Err(refusal)) => return Err(reject_before_handshake(socket, refusal).await),
         Err(_) => return Err(Refusal::Connection(ErrorKind::TimedOut.into())),
@@ -144,7 +144,7 @@ async fn with_certificates(
     let generation = gateway.policy.current();
     let offered = flight.certificates();
     let engine = match gateway.certificate_engine(&generation) {
-        Ok(Some(engine)) if offered.modern || offered.mandated => engine,
+        Ok(Some(engine)) if offered.current || offered.mandated => engine,
         Ok(Some(_)) => return Err(reject_before_handshake(socket, Refusal::NoCommonSuite).await),
         Ok(None) if offered.psk_of_tls13 => {
             return Err(reject_before_handshake(socket, Refusal::PskOfTls13).await);

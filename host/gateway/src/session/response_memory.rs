@@ -95,9 +95,9 @@ impl ResponseMemory {
 impl Share {
     /// Waits for room for the largest answer among those of this credential; none, where it does not come
     /// within that time.
-    pub async fn reserve(&self, patience: Duration) -> Option<Reserved> {
+    pub async fn reserve(&self, limit: Duration) -> Option<Reserved> {
         let permit = self.own.clone().acquire_many_owned(units(MAX_RESPONSE));
-        Some(Reserved(timeout(patience, permit).await.ok()?.ok()?))
+        Some(Reserved(timeout(limit, permit).await.ok()?.ok()?))
     }
 
     /// Holds room for an answer of that size, which a small one needs none of. `evicted` is canceled where

@@ -328,8 +328,8 @@ async fn retrieve(remote: &PeerCse, address: &str) -> Result<Value, NotFetched> 
 }
 
 async fn ask(remote: &PeerCse, request: &RequestPrimitive) -> Result<Value, NotFetched> {
-    let patience = Duration::from_secs(remote.peer.timeout_seconds);
-    let response = remote.ask(request, patience).await?;
+    let timeout = Duration::from_secs(remote.peer.timeout_seconds);
+    let response = remote.ask(request, timeout).await?;
     match response.rsc {
         Rsc::Ok => Ok(serde_json::from_slice(&response.content.unwrap_or_default())?),
         rsc => Err(NotFetched::Refused(rsc, response.reason_or_none())),

@@ -183,10 +183,10 @@ impl Metrics {
             written,
             lost_decisions,
         };
-        metrics.told()
+        metrics.register_metrics()
     }
 
-    fn told(mut self) -> Self {
+    fn register_metrics(mut self) -> Self {
         let to = &mut self.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         to.register("build", "The version that runs", Info::new(version));

@@ -119,7 +119,7 @@ pub(crate) fn is_psk(id: u16) -> bool {
 pub(crate) const TLS13: &[u16] = &[0x1301, 0x1302, 0x1303];
 
 /// Suites of TLS 1.2 that rustls has: ECDHE with ECDSA or RSA, and authenticated encryption.
-pub(crate) const MODERN: &[u16] = &[0xC02B, 0xC02C, 0xCCA9, 0xC02F, 0xC030, 0xCCA8];
+pub(crate) const CURRENT: &[u16] = &[0xC02B, 0xC02C, 0xCCA9, 0xC02F, 0xC030, 0xCCA8];
 
 /// TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, which TS-0003 clause 10.2.3 mandates for TLS, and
 /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM.

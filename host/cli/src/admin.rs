@@ -13,9 +13,10 @@ use saegis_gateway::admin::protocol::{
 };
 use saegis_gateway::config::Config;
 
-/// Timeout for an answer. A reload of many rows takes a while, and one may be under way.
+/// Timeout for an answer. A reload of many rows takes a while, and one may be under way; the removal of an
+/// AE waits for what is under way at the CSE.
 fn timeout(config: &Config) -> Duration {
-    Duration::from_secs(60 + 2 * config.policy.load_seconds)
+    Duration::from_secs(60 + 2 * config.policy.load_seconds + 3 * config.limits.upstream_seconds)
 }
 
 /// Which gateway.

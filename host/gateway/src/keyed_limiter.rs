@@ -1,4 +1,4 @@
-//! KeyedLimiter of something that is limited: each may have so many at a time, so that one who takes all it can
+//! Limits by key: each may have so many at a time, so that one who takes all it can
 //! get leaves the others theirs.
 
 use std::collections::HashMap;

@@ -148,7 +148,7 @@ impl Handler {
             // One form for policy and CSE alike, however the originator wrote it.
             request.to.scope = Scope::CseRelative;
         }
-        // ReservationError once: the request sees one generation from start to end.
+        // Taken once: the request sees one generation from start to end.
         let generation = self.gateway.policy.current();
         if let Err(refusal) = self.check(&generation, &request).await {
             return (self.refuse(&request, refusal), None);

@@ -41,7 +41,7 @@ pub async fn run(
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     accept::raise_descriptor_limit(config.limits.connections, config.limits.handshakes);
     let (address, monitor) = (config.listen.address.clone(), config.metrics.address.clone());
-    // ReservationError before the store is: where the place is taken, nothing else need be tried.
+    // Before the store is opened: where the address is in use, nothing else need be tried.
     let listener = socket_activation::listener(&address)
         .await
         .map_err(|e| own(format!("listen.address: {address} can't be listened on: {e}")))?;

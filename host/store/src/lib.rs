@@ -6,8 +6,8 @@
 //!
 //! - The file is never created a second time. An empty store in its place would look like one that has
 //!   forgotten everything.
-//! - After that nothing is written for [`PAUSE`], and a file that could not be opened is left alone for as
-//!   long: to open a large store after each of many failures, as on a full disk, would keep it from being
+//! - After a failure nothing is written for [`PAUSE`], and a file that could not be opened is left alone for
+//!   as long: to open a large store after each of many failures, as on a full disk, would keep it from being
 //!   read too.
 //!
 //! The file is readable by its owner alone.
@@ -132,9 +132,12 @@ impl Store {
         Ok(Access { store: self, slot, reopened })
     }
 
-    /// Marks the database as not to be trusted, as after an error in a transaction.
+    /// Marks the database as not to be trusted, as after an error in a transaction. The pause of writes
+    /// begins now, for the file may not be opened again until much later.
     pub fn suspect(&self) {
-        self.suspected.store(true, Ordering::Release);
+        if !self.suspected.swap(true, Ordering::AcqRel) {
+            self.pause("the store has failed a moment ago".into());
+        }
     }
 
     /// Whether the store has failed and has not been written since.
@@ -169,17 +172,16 @@ impl Store {
         if !self.is_suspected() {
             return Ok(false);
         }
-        // A file can't be opened twice.
-        drop(slot.database.take());
-        self.check_pause()?;
+        // A file can't be opened twice. One that could be opened last time is opened at once: only
+        // writes are held up.
+        if slot.database.take().is_none() {
+            self.check_pause()?;
+        }
         let opened = self.open_file(slot.was_open).and_then(|database| {
             if slot.was_open && !ours(&database) { Err(Error::Replaced) } else { Ok(database) }
         });
         slot.database = Some(opened.inspect_err(|error| self.pause(error.to_string()))?);
         let reopened = std::mem::replace(&mut slot.was_open, true);
-        if reopened {
-            self.pause("the store has failed a moment ago".into());
-        }
         self.suspected.store(false, Ordering::Release);
         Ok(reopened)
     }

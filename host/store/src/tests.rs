@@ -98,3 +98,24 @@ fn a_store_in_memory_that_has_failed_is_not_replaced_by_an_empty_one() {
     store.suspect();
     assert!(get(&store).is_err());
 }
+
+/// Two threads may have noted the same failure, and one of them after the file was opened again.
+#[test]
+fn a_failure_that_is_noted_late_holds_no_reader_up() {
+    let (_folder, _path, store) = store();
+    store.suspect();
+    assert_eq!(get(&store).unwrap(), 1);
+    store.suspect();
+    assert_eq!(get(&store).unwrap(), 1);
+    assert!(set(&store, 2).unwrap_err().is_paused());
+}
+
+/// The pause begins with the failure, not with the next access.
+#[test]
+fn a_store_that_failed_long_ago_is_written_at_once() {
+    let (_folder, _path, store) = store();
+    store.suspect();
+    std::thread::sleep(PAUSE);
+    set(&store, 2).unwrap();
+    assert_eq!(get(&store).unwrap(), 2);
+}

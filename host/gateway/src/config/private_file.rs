@@ -9,10 +9,12 @@ use std::path::Path;
 /// this returns, the new file survives a power cut.
 ///
 /// # Errors
-/// When it can't be written; then the old file is as it was.
+/// When it can't be written. Then the old file is as it was, or, where only the folder could not be synced,
+/// the new one may be lost with a power cut.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
+    let opened = File::open(folder)?;
     let mut new = tempfile::Builder::new();
     let mut new =
         new.prefix(".new-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
@@ -20,7 +22,7 @@ pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     new.as_file().sync_all()?;
     new.persist(file)?;
     // Without this the folder may still name the old file after a power cut.
-    File::open(folder)?.sync_all()
+    opened.sync_all()
 }
 
 #[cfg(test)]

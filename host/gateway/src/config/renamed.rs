@@ -4,6 +4,7 @@ use saegis_policy::Document;
 
 /// The names of options or tables that are no more, and those that stand for them.
 pub const RENAMED: &[(&str, &str)] = &[
+    ("artefacts", "artifacts"),
     ("bindings", "ae-ids"),
     ("limits.cse-places-per-credential", "limits.cse-requests-per-credential"),
     ("notifications.seconds", "notifications.timeout-seconds"),

@@ -243,7 +243,7 @@ pub struct Limits {
     /// Handshakes of one peer address, or network, that may fail in a minute; until some of them
     /// are a minute old, further connections of it are closed.
     pub failed_handshakes_per_minute: u32,
-    /// ActiveAssociation associations of one credential; one more ends the oldest.
+    /// Live associations of one credential; one more ends the oldest.
     pub associations_per_credential: usize,
     /// For the client's first flight, in seconds.
     pub first_flight_seconds: u64,

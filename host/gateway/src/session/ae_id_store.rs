@@ -443,8 +443,14 @@ impl AeIdReservation {
                 return Err(ReservationError::ByAnother);
             }
             let asked = maps.under_way.insert(self.credential.clone(), Some(stem.clone()));
-            if asked.flatten().is_some_and(|asked| asked != stem) {
-                return Err(ReservationError::HasAnother);
+            match asked.flatten() {
+                Some(asked) if asked != stem => return Err(ReservationError::HasAnother),
+                Some(_) => {}
+                // The CSE chose the AE-ID, so a removal that is under way did not wait for this.
+                None if maps.being_removed.contains(&stem) => {
+                    return Err(ReservationError::BeingRemoved);
+                }
+                None => {}
             }
         }
         let binding = Binding { stem, since: SystemTime::now(), places };

@@ -97,7 +97,8 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
             lines.with_target(false).with_writer(writer).with_filter(filter).boxed()
         }
         LogFormat::Json => {
-            lines.json().flatten_event(true).with_writer(writer).with_filter(filter).boxed()
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            lines.with_writer(writer).with_filter(filter).boxed()
         }
     };
     let mut layers = vec![lines];

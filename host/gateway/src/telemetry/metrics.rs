@@ -190,11 +190,7 @@ impl Metrics {
         let to = &mut self.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         to.register("build", "The version that runs", Info::new(version));
-        to.register(
-            "associations",
-            "ActiveAssociation associations by SAEF",
-            self.associations.clone(),
-        );
+        to.register("associations", "Live associations by SAEF", self.associations.clone());
         to.register(
             "handshakes",
             "Connections by what came of them: established, or the cause of the refusal",

@@ -72,6 +72,7 @@ struct Gateway {
 }
 
 fn main() -> ExitCode {
+    saegis_allocator::return_large_blocks();
     // Where OpenSSL does not take it, it has the one of the C library.
     let _ = saegis_allocator::serve_openssl();
     let cli = Cli::parse();

@@ -154,11 +154,12 @@ impl Slots {
     }
 }
 
-/// The address that a peer's share goes by: of IPv6 the first 56 bits, which one site has at least.
+/// The address that a peer's share goes by: of IPv6 the first 48 bits, which one site may have, as for
+/// the listener's bounds.
 fn host(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 72)))
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)))
         }
         address @ IpAddr::V4(_) => address,
     }
@@ -202,7 +203,7 @@ mod tests {
         assert!(handshakes.iter().all(Option::is_some));
         let mut third = Box::pin(slots.take(peer("192.0.2.1")));
         assert!(waits(third.as_mut()).await);
-        assert!(slots.try_take(peer("2001:db8:0:ff::1")).is_none(), "one site has one share");
+        assert!(slots.try_take(peer("2001:db8:0:ffff::1")).is_none(), "one site has one share");
         let associations = [(); 2].map(|()| slots.try_take(Caller::Association));
         assert!(associations.iter().all(Option::is_some));
         assert!(slots.try_take(Caller::Association).is_none());

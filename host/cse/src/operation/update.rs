@@ -136,7 +136,7 @@ fn check(
     match record.ty {
         ResourceType::Container => {
             content_instance::drop_expired(writer, record, context.now)?;
-            content_instance::trim(writer, &context.settings.limits, record)?;
+            content_instance::trim(writer, &context.settings.limits, record, context.now)?;
             if is_set("mia") {
                 content_instance::shorten(writer, record, context.now)?;
             }

@@ -6,6 +6,9 @@ use crate::record::{Record, Seconds, Stock, alive, earlier};
 use crate::settings::Limits;
 use crate::store::{Edge, Read, StoreError, Writer};
 
+/// Maximum number of expired instances that a change of their container removes: others write in between.
+const MAX_EXPIRED_AT_ONCE: usize = 64;
+
 /// What a container may hold: what it asks for, but no more than we give.
 pub(crate) fn capacity(container: &Record, limits: &Limits) -> Stock {
     let asked = |name| container.attributes.get(name).and_then(serde_json::Value::as_u64);
@@ -53,19 +56,20 @@ pub(crate) fn admit(
     let stock = container.stock.get_or_insert_default();
     stock.count = stock.count.saturating_add(1);
     stock.bytes = stock.bytes.saturating_add(size);
-    trim(writer, limits, container)?;
+    trim(writer, limits, container, instance.created)?;
     writer.put(container)?;
     Ok(())
 }
 
-/// Removes the instances that have expired, which count for nothing. The container itself is not
-/// stored.
+/// Removes instances that have expired, which count for nothing, but not too many at once: the sweep does
+/// the rest. The container itself is not stored.
 pub(crate) fn drop_expired(
     writer: &mut Writer<'_>,
     container: &mut Record,
     now: Seconds,
 ) -> Result<(), StoreError> {
-    while let Some(ri) = writer.first_expired_in(&container.ri, now)? {
+    for _ in 0..MAX_EXPIRED_AT_ONCE {
+        let Some(ri) = writer.first_expired_in(&container.ri, now)? else { break };
         let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
         writer.remove_tree(&ri, 1)?;
         container.stock.get_or_insert_default().lose(&record);
@@ -88,22 +92,32 @@ pub(crate) fn as_it_is(
     Ok(())
 }
 
-/// Removes the oldest instances until the container holds no more than it may. The container
+/// Removes the oldest instances until the container holds no more than it may, without those that have
+/// expired. The container
 /// itself is not stored.
 pub(crate) fn trim(
     writer: &mut Writer<'_>,
     limits: &Limits,
     container: &mut Record,
+    now: Seconds,
 ) -> Result<(), StoreError> {
     let most = capacity(container, limits);
+    let expired = writer.read().expired_in(&container.ri, now)?;
     let stock = container.stock.get_or_insert_default();
-    while stock.count > most.count || stock.bytes > most.bytes {
+    let mut counted = Stock {
+        count: stock.count.saturating_sub(expired.count),
+        bytes: stock.bytes.saturating_sub(expired.bytes),
+    };
+    while counted.count > most.count || counted.bytes > most.bytes {
         let oldest = writer.read().instance(&container.ri, Edge::Oldest, None)?;
         let corrupt = || StoreError::Corrupt(container.ri.clone());
         let oldest = oldest.ok_or_else(corrupt)?;
         let record = writer.read().get(&oldest.ri)?.ok_or_else(corrupt)?;
         writer.remove_tree(&oldest.ri, 1)?;
         stock.lose(&record);
+        if alive(record.expires, now) {
+            counted.lose(&record);
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -377,8 +378,13 @@ fn stalled(from: Ipv4Addr, port: u16) -> Option<TcpStream> {
     Some(stream)
 }
 
+/// Gives this thread what is left of the processors: another one's wake-up interrupts it at once.
 fn lowest_priority() {
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+    let thread = rustix::thread::gettid();
+    let _ = rustix::process::setpriority_process(Some(thread), 19);
+    let id = thread.as_raw_nonzero().to_string();
+    // Without the command the low priority has to do.
+    let _ = Command::new("chrt").args(["--idle", "--pid", "0", &id]).status();
 }
 
 fn resident(gateway: &Gateway) -> u64 {

@@ -13,6 +13,9 @@ use saegis_onem2m::rsc::Rsc;
 /// Bytes of a stored resource that count as one step.
 const BYTES_PER_STEP: usize = 4096;
 
+/// Steps after which work that gives way yields the processor.
+const STEPS_TO_YIELD: u64 = 16;
+
 /// Steps of a first try: most requests need fewer.
 const FIRST_TRY_STEPS: u64 = 128;
 
@@ -99,6 +102,7 @@ pub struct RequestBudget {
     /// Further steps, for the resources of others on a walk.
     foreign: Arc<AtomicU64>,
     is_first_try: bool,
+    gives_way: Arc<AtomicBool>,
     canceled: Arc<AtomicBool>,
     authority: Arc<Authority>,
 }
@@ -114,6 +118,7 @@ impl RequestBudget {
             left: Arc::new(AtomicU64::new(steps)),
             foreign: Arc::new(AtomicU64::new(steps / 2)),
             is_first_try: false,
+            gives_way: Arc::default(),
             canceled: Arc::default(),
             authority,
         }
@@ -127,6 +132,7 @@ impl RequestBudget {
             left: Arc::new(AtomicU64::new(u64::MAX)),
             foreign: Arc::new(AtomicU64::new(u64::MAX)),
             is_first_try: false,
+            gives_way: Arc::default(),
             canceled: Arc::default(),
             authority: Arc::default(),
         }
@@ -162,6 +168,16 @@ impl RequestBudget {
     /// gives way to others.
     pub(crate) fn unmetered(&self) -> Self {
         Self { left: Arc::new(AtomicU64::new(u64::MAX)), ..self.clone() }
+    }
+
+    /// Lets others write before this work.
+    pub fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether others write before this work.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     /// Stops the work: nobody waits for the answer.
@@ -226,6 +242,10 @@ impl RequestBudget {
     /// Takes one step, and more for a resource with so many bytes.
     pub(crate) fn step(&self, bytes: usize) -> Result<(), Stop> {
         self.check()?;
+        // The kernel lets a thread run for milliseconds, also one with a low priority.
+        if self.gives_way() && self.left().is_multiple_of(STEPS_TO_YIELD) {
+            std::thread::yield_now();
+        }
         let cost = u64::try_from(1 + bytes / BYTES_PER_STEP).unwrap_or(u64::MAX);
         let take = |left: u64| left.checked_sub(cost);
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {

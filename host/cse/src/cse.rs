@@ -239,6 +239,7 @@ impl EmbeddedCse {
         let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|expired| {
             self.forget_channels()?;
             let budget = RequestBudget::unlimited();
+            budget.give_way();
             Ok(expired + self.remove_detached(&budget, SWEEP_BATCH.saturating_sub(expired))?)
         });
         swept.inspect_err(|error| self.state.suspect_store(error))
@@ -271,6 +272,7 @@ impl EmbeddedCse {
             return Ok(0);
         }
         let budget = RequestBudget::unlimited();
+        budget.give_way();
         let removed = self.state.store.write(&budget, |writer| delete::sweep(writer, now, most))?;
         tracing::debug!(event = "cse.expired", removed, "expired resources are removed");
         Ok(removed)

@@ -151,7 +151,7 @@ impl Store {
         budget: &RequestBudget,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _turn = self.writers.wait();
+        let _turn = self.writers.wait(budget.gives_way());
         let access = self.access()?;
         // It may have had to stop while it waited.
         budget.check().map_err(StoreError::from)?;

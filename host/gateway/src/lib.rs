@@ -13,6 +13,7 @@ pub mod config;
 pub mod hardening;
 mod keyed_limiter;
 mod listener;
+mod low_priority;
 mod maf_keys;
 mod notification;
 mod peer_certificates;

@@ -1,23 +1,42 @@
-//! A lock that is had in the order in which it was asked for.
+//! A lock that is had in the order in which it was asked for, in two lanes: who gives way has it when
+//! nobody else waits, and now and then.
 //!
 //! Who writes again and again would otherwise take the lock anew before those who wait for it have
 //! woken up.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Maximum number of turns that others have while somebody who gives way waits.
+const MAX_PASSED: u32 = 8;
+
 /// The lock.
 #[derive(Debug, Default)]
 pub(crate) struct TicketLock {
-    tickets: Mutex<Tickets>,
+    state: Mutex<State>,
     next: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Tickets {
+struct State {
+    taken: bool,
+    usual: Lane,
+    giving_way: Lane,
+    /// How many turns others have had while somebody who gives way waited.
+    passed: u32,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
     /// The number of who comes next.
     coming: u64,
     /// The number of whose turn it is.
     served: u64,
+}
+
+impl Lane {
+    fn is_empty(&self) -> bool {
+        self.coming == self.served
+    }
 }
 
 /// A turn, until it is dropped.
@@ -25,26 +44,45 @@ struct Tickets {
 #[must_use]
 pub(crate) struct Turn<'q>(&'q TicketLock);
 
+impl State {
+    fn lane(&mut self, gives_way: bool) -> &mut Lane {
+        if gives_way { &mut self.giving_way } else { &mut self.usual }
+    }
+
+    /// Whether the lock is free, and that lane has the next turn.
+    fn is_next(&self, gives_way: bool) -> bool {
+        let last = self.usual.is_empty() || self.passed >= MAX_PASSED;
+        !self.taken && gives_way == (last && !self.giving_way.is_empty())
+    }
+}
+
 impl TicketLock {
-    fn tickets(&self) -> MutexGuard<'_, Tickets> {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a turn.
-    pub(crate) fn wait(&self) -> Turn<'_> {
-        let mut tickets = self.tickets();
-        let own = tickets.coming;
-        tickets.coming += 1;
-        while tickets.served != own {
-            tickets = self.next.wait(tickets).unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn wait(&self, gives_way: bool) -> Turn<'_> {
+        let mut state = self.state();
+        let lane = state.lane(gives_way);
+        let own = lane.coming;
+        lane.coming += 1;
+        while !state.is_next(gives_way) || state.lane(gives_way).served != own {
+            state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.taken = true;
+        state.lane(gives_way).served += 1;
+        state.passed = match gives_way || state.giving_way.is_empty() {
+            true => 0,
+            false => state.passed.saturating_add(1),
+        };
         Turn(self)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.tickets().served += 1;
+        self.0.state().taken = false;
         self.0.next.notify_all();
     }
 }
@@ -54,21 +92,23 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    #[test]
-    fn turns_come_in_order() {
+    /// The order in which those have their turns who come while one has it.
+    fn order(come: &[bool]) -> Vec<usize> {
         let lock = Arc::new(TicketLock::default());
         let order = Arc::new(Mutex::new(Vec::new()));
-        let first = lock.wait();
+        let first = lock.wait(false);
         let mut waiting = Vec::new();
-        for n in 0..8 {
-            let (lock, order) = (lock.clone(), order.clone());
-            let before = lock.tickets().coming;
-            let own = lock.clone();
+        for (n, gives_way) in come.iter().copied().enumerate() {
+            let came = |lock: &TicketLock| {
+                let state = lock.state();
+                state.usual.coming + state.giving_way.coming
+            };
+            let (own, order, before) = (lock.clone(), order.clone(), came(&lock));
             waiting.push(std::thread::spawn(move || {
-                let _turn = own.wait();
+                let _turn = own.wait(gives_way);
                 order.lock().unwrap().push(n);
             }));
-            while lock.tickets().coming == before {
+            while came(&lock) == before {
                 std::thread::yield_now();
             }
         }
@@ -76,6 +116,20 @@ mod tests {
         for one in waiting {
             one.join().unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), (0..8).collect::<Vec<_>>());
+        let order = order.lock().unwrap();
+        order.clone()
+    }
+
+    #[test]
+    fn turns_come_in_order() {
+        assert_eq!(order(&[false; 8]), (0..8).collect::<Vec<_>>());
+        assert_eq!(order(&[true; 8]), (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_gives_way_comes_last_and_now_and_then() {
+        assert_eq!(order(&[true, true, false, false]), [2, 3, 0, 1]);
+        let many: Vec<_> = [true, true].into_iter().chain([false; 10]).collect();
+        assert_eq!(order(&many), [2, 3, 4, 5, 6, 7, 8, 9, 0, 10, 11, 1]);
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod places;
 mod shared;
-pub mod threads;
+mod usage;
 mod work;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use super::connection;
 use crate::admin::Admin;
 use crate::listener::peer_limits::{self, Peers};
 use crate::listener::socket_activation;
+use crate::low_priority::LowPriority;
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
@@ -63,6 +65,9 @@ pub async fn serve(
         under_way: gateway.config.limits.handshakes_per_peer,
         failures: gateway.config.limits.failed_handshakes_per_minute,
     });
+    // A peer that only connects costs those little that talk.
+    let first_flights = LowPriority::for_futures("first-flight");
+    let main = Handle::current();
     loop {
         tokio::select! {
             (socket, peer) = accept(&listener) => {
@@ -75,10 +80,20 @@ pub async fn serve(
                     }
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
-                let places = places.clone();
+                let (places, main) = (places.clone(), main.clone());
                 let span = tracing::info_span!("connection", %peer, association = Empty);
-                let serving = connection::serve(gateway, socket, peer, under_way, places, stop);
-                connections.spawn(serving.instrument(span));
+                // One for both parts, so that a connection counts once.
+                let (of_serving, counted) = (span.clone(), connections.token());
+                let begin = async move {
+                    if let Some(begun) = connection::begin(gateway, socket, peer, under_way).await {
+                        let serving = begun.serve(places, stop).instrument(of_serving);
+                        main.spawn(async move {
+                            let _counted = counted;
+                            serving.await;
+                        });
+                    }
+                };
+                first_flights.handle().spawn(begin.instrument(span));
             }
             () = signals.next() => break,
         }

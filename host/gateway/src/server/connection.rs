@@ -26,103 +26,140 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Why a handshake was ended that had done nothing wrong.
 const DISPLACED: &str = "all places for handshakes are taken, and the peer has the most of them";
 
-/// Serves a connection to its end. `under_way` ends when the handshake is finished and one of the
-/// `places` of associations is taken, which is given back with the last request. `stop` asks it to
-/// finish the request at hand and end.
-pub async fn serve(
+/// A connection on which a whole first flight has come.
+pub struct Begun {
     gateway: Arc<Gateway>,
     socket: TcpStream,
+    flight: FirstFlight,
     peer: SocketAddr,
     under_way: UnderWay,
-    places: Arc<Semaphore>,
-    stop: CancellationToken,
-) {
+    start: Instant,
+}
+
+/// Reads the first flight of a client; none, where it was refused.
+pub async fn begin(
+    gateway: Arc<Gateway>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    under_way: UnderWay,
+) -> Option<Begun> {
     // Primitives are small and answered one by one.
     let _ = socket.set_nodelay(true);
     let start = Instant::now();
-    let deadline = start + gateway.config.limits.handshake();
-    let refused = |cause, why: &str| {
-        gateway.metrics.refused(cause);
-        audit::handshake_refused(peer, cause, why);
+    // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
+    let timeout = gateway.config.limits.first_flight();
+    let reading = async {
+        match tokio::time::timeout(timeout, FirstFlight::read(&mut socket)).await {
+            Ok(Ok(flight)) => Ok((flight, socket)),
+            Ok(Err(refusal)) => Err(reject_before_handshake(socket, refusal).await),
+            Err(_) => Err(Refusal::Connection(ErrorKind::TimedOut.into())),
+        }
     };
-    // Not for as long as the association is idle: what a handshake and a request take of memory is given
-    // back with them.
-    let shaking_hands = Box::pin(handshake(&gateway, socket, peer, &under_way));
-    let outcome = tokio::select! {
-        outcome = timeout_at(deadline, shaking_hands) => outcome,
+    let read = tokio::select! {
+        read = reading => read,
         // It has done nothing wrong, and so does not count as failed.
-        () = under_way.displaced() => return refused("displaced", DISPLACED),
-    };
-    let (accepted, voucher) = match outcome {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(refusal)) => {
-            // Counted before it is told: whoever acts on the line finds it counted.
-            under_way.failed();
-            return match refusal {
-                Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
-                    refused("timeout", "the client's first flight took too long")
-                }
-                refusal => refused(refusal.cause(), &refusal.to_string()),
-            };
-        }
-        Err(_) => {
-            under_way.failed();
-            return refused("timeout", "the handshake took too long");
-        }
-    };
-    let Accepted { association, mut stream, exported } = accepted;
-    // Past the bound it waits for another association to end: it has shown who it is.
-    let place = tokio::select! {
-        place = timeout_at(deadline, places.acquire_owned()) => place,
         () = under_way.displaced() => {
-            refused("displaced", DISPLACED);
-            return lingering_close(&mut stream).await;
+            refused(&gateway, peer, "displaced", DISPLACED);
+            return None;
         }
     };
-    // The semaphore is never closed.
-    let Ok(Ok(place)) = place else {
-        refused("no-place", "there are as many associations as there may be");
-        return lingering_close(&mut stream).await;
-    };
-    drop(under_way);
-    let saef = association.saef;
-    tracing::Span::current().record("association", association.id);
-    gateway.metrics.established(saef, start.elapsed());
-    let listed =
-        gateway.associations.list(association, voucher, &gateway.policy, &gateway.ae_ids).await;
-    gateway.aes.note(&listed.live);
-    let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
-    let session = Arc::new(Session::new(listed.live.clone(), exported, memory, place));
-    let exchange = Arc::new(Exchange::new(Pipeline::new(gateway.clone()), session.clone()));
-    let timeouts = HttpTimeouts {
-        idle: Duration::from_secs(gateway.config.limits.idle_seconds),
-        answer: Duration::from_secs(gateway.config.limits.answer_seconds),
-    };
-    let why = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
-    if session.has_acknowledged() {
-        lingering_close(&mut stream).await;
-        session.acknowledged_are_done().await;
+    match read {
+        Ok((flight, socket)) => {
+            under_way.has_begun();
+            Some(Begun { gateway, socket, flight, peer, under_way, start })
+        }
+        Err(refusal) => {
+            failed(&gateway, peer, under_way, &refusal);
+            None
+        }
     }
-    listed.live.close().await;
-    gateway.metrics.ended(saef);
-    lingering_close(&mut stream).await;
-    audit::ended(&listed.live.association, why);
+}
+
+fn refused(gateway: &Gateway, peer: SocketAddr, cause: &'static str, why: &str) {
+    gateway.metrics.refused(cause);
+    audit::handshake_refused(peer, cause, why);
+}
+
+fn failed(gateway: &Gateway, peer: SocketAddr, under_way: UnderWay, refusal: &Refusal) {
+    // Counted before it is told: whoever acts on the line finds it counted.
+    under_way.failed();
+    match refusal {
+        Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
+            refused(gateway, peer, "timeout", "the client's first flight took too long");
+        }
+        refusal => refused(gateway, peer, refusal.cause(), &refusal.to_string()),
+    }
+}
+
+impl Begun {
+    /// Serves the connection to its end. The handshake is under way until it is finished and one of the
+    /// `places` of associations is taken, which is given back with the last request. `stop` asks it
+    /// to finish the request at hand and end.
+    pub async fn serve(self, places: Arc<Semaphore>, stop: CancellationToken) {
+        let Self { gateway, socket, flight, peer, under_way, start } = self;
+        let deadline = start + gateway.config.limits.handshake();
+        let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
+        // Not for as long as the association is idle: what a handshake and a request take of memory is
+        // given back with them.
+        let shaking_hands = Box::pin(handshake(&gateway, socket, peer, flight));
+        let outcome = tokio::select! {
+            outcome = timeout_at(deadline, shaking_hands) => outcome,
+            () = under_way.displaced() => return refused("displaced", DISPLACED),
+        };
+        let (accepted, voucher) = match outcome {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(refusal)) => return failed(&gateway, peer, under_way, &refusal),
+            Err(_) => {
+                under_way.failed();
+                return refused("timeout", "the handshake took too long");
+            }
+        };
+        let Accepted { association, mut stream, exported } = accepted;
+        // Past the bound it waits for another association to end: it has shown who it is.
+        let place = tokio::select! {
+            place = timeout_at(deadline, places.acquire_owned()) => place,
+            () = under_way.displaced() => {
+                refused("displaced", DISPLACED);
+                return lingering_close(&mut stream).await;
+            }
+        };
+        // The semaphore is never closed.
+        let Ok(Ok(place)) = place else {
+            refused("no-place", "there are as many associations as there may be");
+            return lingering_close(&mut stream).await;
+        };
+        drop(under_way);
+        let saef = association.saef;
+        tracing::Span::current().record("association", association.id);
+        gateway.metrics.established(saef, start.elapsed());
+        let listed =
+            gateway.associations.list(association, voucher, &gateway.policy, &gateway.ae_ids).await;
+        gateway.aes.note(&listed.live);
+        let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
+        let session = Arc::new(Session::new(listed.live.clone(), exported, memory, place));
+        let exchange = Arc::new(Exchange::new(Pipeline::new(gateway.clone()), session.clone()));
+        let timeouts = HttpTimeouts {
+            idle: Duration::from_secs(gateway.config.limits.idle_seconds),
+            answer: Duration::from_secs(gateway.config.limits.answer_seconds),
+        };
+        let why = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
+        if session.has_acknowledged() {
+            lingering_close(&mut stream).await;
+            session.acknowledged_are_done().await;
+        }
+        listed.live.close().await;
+        gateway.metrics.ended(saef);
+        lingering_close(&mut stream).await;
+        audit::ended(&listed.live.association, why);
+    }
 }
 
 async fn handshake(
     gateway: &Arc<Gateway>,
-    mut socket: TcpStream,
+    socket: TcpStream,
     peer: SocketAddr,
-    under_way: &UnderWay,
+    flight: FirstFlight,
 ) -> Result<(Accepted<TcpStream>, CredentialRevalidation), Refusal> {
-    // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
-    let timeout = gateway.config.limits.first_flight();
-    let flight = match tokio::time::timeout(timeout, FirstFlight::read(&mut socket)).await {
-        Ok(Ok(flight)) => flight,
-        Ok(Err(refusal)) => return Err(reject_before_handshake(socket, refusal).await),
-        Err(_) => return Err(Refusal::Connection(ErrorKind::TimedOut.into())),
-    };
-    under_way.has_begun();
     if flight.offer() == Offer::Certificates {
         return with_certificates(gateway, socket, peer, flight).await;
     }
@@ -168,6 +205,10 @@ async fn reject_before_handshake(mut socket: TcpStream, refusal: Refusal) -> Ref
     const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
         Content-Length: 56\r\nConnection: close\r\n\r\n\
         This port takes oneM2M requests over TLS; use https://.\n";
+    // A connection that has ended is told nothing.
+    if matches!(refusal, Refusal::Connection(_)) {
+        return refusal;
+    }
     let say = async {
         match (refusal.alert(), &refusal) {
             (Some(alert), _) => alert.send(&mut socket).await?,

@@ -7,13 +7,16 @@ use saegis_onem2m::id::CredentialId;
 use tokio::sync::Semaphore;
 
 use super::places::{Places, UnderWay};
+use super::usage::Usage;
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedLimiter;
+use crate::low_priority::LowPriority;
 
 /// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
 /// and long ones that only read. The long ones give way to all others, and share the processors among
-/// themselves.
+/// themselves. So do the requests of a credential that has used much of late.
 const MAX_WRITERS: usize = 8;
+const MAX_HEAVY_WRITERS: usize = 4;
 const MAX_LONG_READERS: usize = 8;
 
 /// Short requests for each processor that only read, at a time: one computes, and one may wait for the
@@ -30,6 +33,10 @@ pub(super) struct Shared {
     pub(super) readers: Arc<Places>,
     pub(super) long_readers: Arc<Places>,
     pub(super) writers: Arc<Places>,
+    pub(super) heavy_writers: Arc<Places>,
+    pub(super) usage: Arc<Usage>,
+    /// Where long readers work.
+    pub(super) low_priority: LowPriority,
     /// Requests that are acknowledged, and whose results are not sent yet: of each credential, and
     /// how many more there may be of all.
     pub(super) acknowledged: KeyedLimiter<CredentialId>,
@@ -46,6 +53,9 @@ impl Shared {
             readers: Places::new(MAX_READERS_PER_PROCESSOR * processors),
             long_readers: Places::new(MAX_LONG_READERS),
             writers: Places::new(MAX_WRITERS),
+            heavy_writers: Places::new(MAX_HEAVY_WRITERS),
+            usage: Arc::default(),
+            low_priority: LowPriority::for_blocking_work("long-request", MAX_LONG_READERS),
             acknowledged: KeyedLimiter::new(limits.per_credential),
             may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
         }

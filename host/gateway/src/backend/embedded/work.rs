@@ -10,7 +10,7 @@ use saegis_onem2m::rsc::Rsc;
 
 use super::places::{Entered, Place, Places};
 use super::shared::Shared;
-use super::threads;
+use super::usage::{COMMIT_COST, thread_time};
 use crate::backend::outcome::Asker;
 
 /// One request to the embedded CSE.
@@ -18,10 +18,10 @@ pub(super) struct Work<'a> {
     cse: &'a Arc<EmbeddedCse>,
     shared: &'a Shared,
     credential: &'a CredentialId,
-    /// Those who do such work.
-    places: &'a Arc<Places>,
+    /// Whether it only reads.
+    reads: bool,
     /// Whether it gives way to other requests.
-    is_long: bool,
+    gives_way: bool,
     budget: RequestBudget,
     deadline: Instant,
     /// For as long as it is under way. What works on a thread has it too, for who waits may go.
@@ -42,8 +42,8 @@ impl<'a> Work<'a> {
             cse,
             shared,
             credential: asker.credential,
-            places: if reads { &shared.readers } else { &shared.writers },
-            is_long: false,
+            reads,
+            gives_way: false,
             budget: RequestBudget::new(asker.authority.clone(), deadline, shared.limits.steps),
             deadline,
             entered: None,
@@ -58,7 +58,7 @@ impl<'a> Work<'a> {
     /// Begins with a request. One that only reads and turns out to be long is begun again, among the
     /// long ones: so a short one never waits for a long one.
     pub(super) async fn begin(&mut self, request: RequestPrimitive) -> Result<Handled, Rsc> {
-        if request.operation == Operation::Retrieve {
+        if request.operation == Operation::Retrieve && !self.gives_way() {
             let first = self.budget.first_try();
             let (budget, tried) = (first.clone(), request.clone());
             let work = move |at: &EmbeddedCse, _: &_| at.handle(&tried, &budget, SystemTime::now());
@@ -69,7 +69,7 @@ impl<'a> Work<'a> {
             if !first.is_used_up() {
                 return Ok(handled);
             }
-            (self.places, self.is_long) = (&self.shared.long_readers, true);
+            self.gives_way = true;
         }
         self.enter_and(move |at, budget| at.handle(&request, budget, SystemTime::now())).await
     }
@@ -95,17 +95,40 @@ impl<'a> Work<'a> {
             let entered = tokio::time::timeout_at(deadline, entering).await;
             self.entered = Some(Arc::new(entered.map_err(|_| Rsc::RequestTimeout)?));
         }
-        let place = tokio::time::timeout_at(deadline, self.places.take(self.credential)).await;
+        let taking = self.places().take(self.credential);
+        let place = tokio::time::timeout_at(deadline, taking).await;
         let place = place.map_err(|_| Rsc::RequestTimeout)?;
         self.carried_out(Some(place), work).await
     }
 
     /// Goes on after others have had their turn.
     pub(super) async fn go_on(&mut self, more: Box<Continuation>) -> Result<Handled, Rsc> {
-        let place = self.places.take(self.credential);
+        let place = self.places().take(self.credential);
         // After the deadline there is nothing left to do but to answer.
         let place = tokio::time::timeout_at(self.deadline.into(), place).await.ok();
         self.carried_out(place, |at, _| at.proceed(*more, SystemTime::now())).await
+    }
+
+    /// Returns whether it gives way: it has turned out to be long, or its credential has used much of late.
+    fn gives_way(&mut self) -> bool {
+        if !self.gives_way && self.shared.usage.is_heavy(self.credential) {
+            self.gives_way = true;
+        }
+        if self.gives_way {
+            self.budget.give_way();
+        }
+        self.gives_way
+    }
+
+    /// The places for such work. A request that gives way has other places, so that no other request
+    /// waits for it.
+    fn places(&mut self) -> &'a Arc<Places> {
+        match (self.reads, self.gives_way()) {
+            (true, false) => &self.shared.readers,
+            (true, true) => &self.shared.long_readers,
+            (false, false) => &self.shared.writers,
+            (false, true) => &self.shared.heavy_writers,
+        }
     }
 
     /// It waits for others, and does not count as under way meanwhile.
@@ -124,17 +147,24 @@ impl<'a> Work<'a> {
     ) -> Result<T, Rsc> {
         let (at, budget) = (self.cse.clone(), self.budget.clone());
         let entered = self.entered.clone();
+        let (usage, credential, reads) =
+            (self.shared.usage.clone(), self.credential.clone(), self.reads);
         let work = move || {
             // Kept by the work, for whoever waits for it may go.
             let _kept = (place, entered);
-            work(&at, &budget)
+            let start = thread_time();
+            let done = work(&at, &budget);
+            let used = thread_time().saturating_sub(start);
+            usage.charge(&credential, if reads { used } else { used + COMMIT_COST });
+            done
         };
-        let done = if self.is_long {
-            threads::run_at_low_priority(work).await
+        // One that writes has the disk, and would keep others from it for longer.
+        let done = if self.reads && self.gives_way {
+            self.shared.low_priority.spawn_blocking(work)
         } else {
-            tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+            tokio::task::spawn_blocking(work)
         };
-        done.map_err(|e| {
+        done.await.map_err(|e| {
             tracing::error!(event = "cse.store-failed", "the CSE failed: {e}");
             Rsc::InternalServerError
         })

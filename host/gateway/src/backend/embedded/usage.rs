@@ -1,0 +1,106 @@
+//! How much of the embedded CSE each credential has used of late. The requests of one that uses much give
+//! way to those of the others.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use saegis_onem2m::id::CredentialId;
+
+/// Time constant with which usage is forgotten.
+const DECAY: Duration = Duration::from_secs(1);
+
+/// Usage from which a credential gives way: a twentieth of one processor for a while.
+const HEAVY: Duration = Duration::from_millis(50);
+
+/// Usage below which a credential need not be remembered.
+const FORGOTTEN: Duration = Duration::from_millis(1);
+
+/// Cost of a commit beside the processor's time: there is one disk for all.
+pub(super) const COMMIT_COST: Duration = Duration::from_millis(1);
+
+/// The usage of each credential.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    of: Mutex<HashMap<CredentialId, Used>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    seconds: f64,
+    at: Instant,
+}
+
+impl Used {
+    fn now(self, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.seconds * (-since / DECAY.as_secs_f64()).exp()
+    }
+}
+
+impl Usage {
+    /// Nothing panics while it holds the lock.
+    fn of(&self) -> MutexGuard<'_, HashMap<CredentialId, Used>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether a credential has used so much of late that it gives way to others.
+    pub(super) fn is_heavy(&self, credential: &CredentialId) -> bool {
+        self.is_heavy_at(credential, Instant::now())
+    }
+
+    fn is_heavy_at(&self, credential: &CredentialId, now: Instant) -> bool {
+        self.of().get(credential).is_some_and(|used| used.now(now) > HEAVY.as_secs_f64())
+    }
+
+    /// Counts what a credential has used.
+    pub(super) fn charge(&self, credential: &CredentialId, used: Duration) {
+        self.charge_at(credential, used, Instant::now());
+    }
+
+    fn charge_at(&self, credential: &CredentialId, used: Duration, now: Instant) {
+        let mut of = self.of();
+        // Now and then is enough: there are no more of them than credentials.
+        if of.len() >= 1024 && of.len().is_power_of_two() {
+            of.retain(|_, used| used.now(now) > FORGOTTEN.as_secs_f64());
+        }
+        let before = of.get(credential).map_or(0.0, |used| used.now(now));
+        let seconds = before + used.as_secs_f64();
+        of.insert(credential.clone(), Used { seconds, at: now });
+    }
+}
+
+/// Returns the processor time that this thread has used.
+pub(super) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_uses_much_gives_way_for_a_while() {
+        let credential = |name: &str| CredentialId::parse(&format!("12-{name}@b.c")).unwrap();
+        let (usage, start) = (Usage::default(), Instant::now());
+        let (busy, usual) = (credential("busy"), credential("usual"));
+        for n in 0..100 {
+            let now = start + Duration::from_millis(100) * n;
+            usage.charge_at(&busy, Duration::from_millis(10), now);
+            usage.charge_at(&usual, Duration::from_millis(1), now);
+        }
+        let end = start + Duration::from_secs(10);
+        assert!(usage.is_heavy_at(&busy, end));
+        assert!(!usage.is_heavy_at(&usual, end));
+        assert!(!usage.is_heavy_at(&credential("other"), end));
+        assert!(!usage.is_heavy_at(&busy, end + Duration::from_secs(2)));
+        for n in 0..1100 {
+            usage.charge_at(&credential(&n.to_string()), FORGOTTEN, end + 60 * DECAY);
+        }
+        assert!(!usage.of().contains_key(&busy), "it is forgotten");
+        assert!(thread_time() > Duration::ZERO);
+    }
+}

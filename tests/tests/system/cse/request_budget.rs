@@ -170,7 +170,9 @@ fn a_fan_out_has_one_budget_for_all_members() {
     let attack = |mut light: Light| {
         thread::spawn(move || {
             for _ in 0..3 {
-                light.ask(&all()).unwrap().expect_refusal(406, 5207);
+                // On a loaded machine its own requests may wait for each other to the end of their time.
+                let rsc = light.ask(&all()).unwrap().rsc();
+                assert!(matches!(rsc, Some(5207 | 4008)), "{rsc:?}");
             }
         })
     };

@@ -22,8 +22,8 @@ use crate::resource::content_instance::{self, RemovalReason};
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, Store, StoreError, Writer};
 
-/// Maximum number of resources that one call of [`EmbeddedCse::sweep`] removes, and one commit of a
-/// large deletion: others write in between.
+/// Maximum number of resources that one call of [`EmbeddedCse::sweep`](crate::EmbeddedCse::sweep) removes,
+/// and one commit of a large deletion: others write in between.
 pub const SWEEP_BATCH: usize = 256;
 
 /// A subtree that is to be deleted, as it was when it was looked at.

@@ -27,6 +27,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
@@ -75,7 +76,7 @@ impl Pipeline {
         let request_id = audit::cut(&request.request_id);
         let span = tracing::info_span!("request", request_id = &*request_id);
         let (response, reserved) = handler.handle(request).instrument(span).await;
-        let held = handler.hold(response, reserved);
+        let held = handler.hold(response, reserved, &session.evicted);
         self.gateway.metrics.answered(Some(operation), held.response.rsc);
         held
     }
@@ -262,20 +263,25 @@ impl Handler {
         ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
     }
 
-    /// Holds the memory of a response, or refuses where the credential has not enough of it.
-    fn hold(&self, response: ResponsePrimitive, reserved: Option<Reserved>) -> HeldResponse {
+    /// Holds the memory of a response, or refuses where the credential has not enough of it. `evicted` is
+    /// canceled when another response needs the memory more.
+    fn hold(
+        &self,
+        response: ResponsePrimitive,
+        reserved: Option<Reserved>,
+        evicted: &CancellationToken,
+    ) -> HeldResponse {
         let bytes = response.content.as_ref().map_or(0, bytes::Bytes::len);
-        match self.session.response_memory.hold(reserved, bytes, &self.session.evicted) {
+        match self.session.response_memory.hold(reserved, bytes, evicted) {
             Ok(memory) => HeldResponse { response, memory },
-            Err(NoRoom) => HeldResponse { response: no_memory(&response), memory: None },
+            Err(NoRoom) => {
+                let (id, release) = (&response.request_id, response.release.as_deref());
+                let why = NO_MEMORY;
+                let response = ResponsePrimitive::refusal(id, release, Rsc::RequestTimeout, why);
+                HeldResponse { response, memory: None }
+            }
         }
     }
-}
-
-/// The refusal in place of a response for which there is no memory.
-fn no_memory(response: &ResponsePrimitive) -> ResponsePrimitive {
-    let release = response.release.as_deref();
-    ResponsePrimitive::refusal(&response.request_id, release, Rsc::RequestTimeout, NO_MEMORY)
 }
 
 fn allowed(verdict: Verdict) -> Result<(), Refusal> {

@@ -77,7 +77,7 @@ pub async fn run(
         // Whoever started us may have closed the pipe; that is no reason not to serve.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
-    tasks::tell_warnings(&gateway, warnings::of).await;
+    tasks::log_warnings(&gateway, warnings::of).await;
     audit::ready(local, &gateway.policy.current());
     socket_activation::tell_ready();
 

@@ -120,7 +120,7 @@ pub fn configuration_on_disk(policy: &Policy) -> String {
 }
 
 /// Tells that the configuration on disk is another than at the start, or no other any longer.
-pub fn tell_of_configuration(config: &Config, changed: bool) {
+pub fn log_configuration_change(config: &Config, changed: bool) {
     let Some(file) = &config.file else { return };
     let file = saegis_policy::Shown(&file.path);
     if changed {

@@ -67,7 +67,7 @@ struct Known {
 /// The associations with one, and what they were made by.
 struct CachedClient {
     generation: u64,
-    voucher: Arc<CredentialRevalidation>,
+    evidence: Arc<CredentialRevalidation>,
     pool: Pool,
 }
 
@@ -125,7 +125,7 @@ impl Aes {
     /// The AEs that a credential stands for, as far as is known.
     pub fn stems(&self, credential: &CredentialId) -> Vec<AeIdStem> {
         let known = self.known().credentials.peek(credential).cloned();
-        let named = known.map(|voucher| voucher.entity().stems().to_vec()).unwrap_or_default();
+        let named = known.map(|evidence| evidence.entity().stems().to_vec()).unwrap_or_default();
         let generation = self.policy.current();
         let bound = self.bindings.of(credential).filter(|stem| !generation.reserves(stem));
         named.into_iter().chain(bound).collect()
@@ -137,18 +137,18 @@ impl Aes {
         credential: &CredentialId,
         request: http::Request<Full<Bytes>>,
     ) -> Result<ResponsePrimitive, Failure> {
-        let voucher = self.known().credentials.get(credential).cloned();
-        let voucher = voucher.ok_or_else(|| {
+        let evidence = self.known().credentials.get(credential).cloned();
+        let evidence = evidence.ok_or_else(|| {
             let why = "its credential has not been used since the gateway started";
             Failure::NoAssociation(why.into())
         })?;
         let generation = self.policy.current();
         // Asked each time: what was good when the association was made may have been taken back.
-        if let Err(why) = voucher.is_good_in(&generation).await {
+        if let Err(why) = evidence.is_good_in(&generation).await {
             self.known().pools.pop(credential);
             return Err(Failure::NoAssociation(why));
         }
-        let pool = self.pool(credential, voucher, generation.number);
+        let pool = self.pool(credential, evidence, generation.number);
         let response = pool.request(request).await;
         read(response.map_err(|e| Failure::NoAssociation(error_chain(&e)))?).await
     }
@@ -158,19 +158,19 @@ impl Aes {
     fn pool(
         &self,
         credential: &CredentialId,
-        voucher: Arc<CredentialRevalidation>,
+        evidence: Arc<CredentialRevalidation>,
         generation: u64,
     ) -> Pool {
         let mut known = self.known();
         if let Some(kept) = known.pools.get(credential)
             && kept.generation == generation
-            && Arc::ptr_eq(&kept.voucher, &voucher)
+            && Arc::ptr_eq(&kept.evidence, &evidence)
         {
             return kept.pool.clone();
         }
         let connector = Connector {
             credential: credential.clone(),
-            voucher: voucher.clone(),
+            evidence: evidence.clone(),
             policy: self.policy.clone(),
             targets: self.targets.clone(),
             suites: self.suites.clone(),
@@ -181,7 +181,7 @@ impl Aes {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let kept = CachedClient { generation, voucher, pool: pool.clone() };
+        let kept = CachedClient { generation, evidence, pool: pool.clone() };
         known.pools.put(credential.clone(), kept);
         pool
     }
@@ -191,7 +191,7 @@ impl Aes {
 #[derive(Clone)]
 struct Connector {
     credential: CredentialId,
-    voucher: Arc<CredentialRevalidation>,
+    evidence: Arc<CredentialRevalidation>,
     policy: Arc<Policy>,
     targets: Arc<Targets>,
     suites: Vec<Suite>,
@@ -217,7 +217,7 @@ impl Connector {
     async fn associate(self, url: &Uri) -> Result<Connected<TcpStream>, String> {
         let address = self.targets.address(url).await.map_err(|e| e.to_string())?;
         let generation = self.policy.current();
-        let means = self.voucher.means(&generation).await?;
+        let means = self.evidence.means(&generation).await?;
         let socket = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
         // Primitives are small and answered one by one.
         let _ = socket.set_nodelay(true);

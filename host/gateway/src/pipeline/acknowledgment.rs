@@ -8,8 +8,7 @@ use saegis_policy::Generation;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Handler, no_memory};
-use crate::session::response_memory::NoRoom;
+use super::{Handler, HeldResponse};
 
 impl Handler {
     /// Acknowledges a request to the embedded registrar whose result can be sent, and has it carried
@@ -38,12 +37,7 @@ impl Handler {
             let mut reserved = None;
             let response = own.handle_local(&generation, request, &mut reserved).await;
             let evicted = CancellationToken::new();
-            let bytes = response.content.as_ref().map_or(0, bytes::Bytes::len);
-            let (response, memory) =
-                match own.session.response_memory.hold(reserved, bytes, &evicted) {
-                    Ok(memory) => (response, memory),
-                    Err(NoRoom) => (no_memory(&response), None),
-                };
+            let HeldResponse { response, memory } = own.hold(response, reserved, &evicted);
             let (id, rsc) = (own.session.active.association.id, response.rsc.code());
             let request_id = response.request_id.clone();
             let dropped = move |why: &str| {

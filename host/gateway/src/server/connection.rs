@@ -106,7 +106,7 @@ impl Begun {
             outcome = timeout_at(deadline, shaking_hands) => outcome,
             () = under_way.displaced() => return refused("displaced", DISPLACED),
         };
-        let (accepted, voucher) = match outcome {
+        let (accepted, evidence) = match outcome {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(refusal)) => return failed(&gateway, peer, under_way, &refusal),
             Err(_) => {
@@ -132,8 +132,10 @@ impl Begun {
         let saef = association.saef;
         tracing::Span::current().record("association", association.id);
         gateway.metrics.established(saef, start.elapsed());
-        let listed =
-            gateway.associations.list(association, voucher, &gateway.policy, &gateway.ae_ids).await;
+        let listed = gateway
+            .associations
+            .list(association, evidence, &gateway.policy, &gateway.ae_ids)
+            .await;
         gateway.aes.note(&listed.live);
         let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
         let session = Arc::new(Session::new(listed.live.clone(), exported, memory, place));
@@ -166,8 +168,8 @@ async fn handshake(
     let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), peer.ip()));
     let id = gateway.next_association();
     let accepted = gateway.psk.accept(id, peer, socket, flight, lookup.clone()).await?;
-    match lookup.voucher() {
-        Some(voucher) => Ok((accepted, voucher)),
+    match lookup.evidence() {
+        Some(evidence) => Ok((accepted, evidence)),
         None => Err(Refusal::Protocol("the handshake finished without a look-up".into())),
     }
 }
@@ -194,8 +196,8 @@ async fn with_certificates(
     let mapping = Arc::new(PolicyMapping::new(generation, gateway.rules.clone(), peer.ip()));
     let id = gateway.next_association();
     let accepted = engine.accept(id, peer, socket, flight, mapping.clone()).await?;
-    match mapping.voucher() {
-        Some(voucher) => Ok((accepted, voucher)),
+    match mapping.evidence() {
+        Some(evidence) => Ok((accepted, evidence)),
         None => Err(Refusal::Protocol("the handshake finished without a certificate".into())),
     }
 }

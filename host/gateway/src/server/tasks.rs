@@ -39,7 +39,7 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
     while let Some(reload) = reloads.recv().await {
         let changed = gateway.policy.configuration_changed().is_some();
         if changed != std::mem::replace(&mut configuration_changed, changed) {
-            status::tell_of_configuration(&gateway.config, changed);
+            status::log_configuration_change(&gateway.config, changed);
         }
         match reload {
             Reload::Unchanged { recovered } => {
@@ -55,7 +55,7 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
                 for fault in generation.missed() {
                     audit::file_missed(generation.number, fault);
                 }
-                tell_warnings(&gateway, warnings::of).await;
+                log_warnings(&gateway, warnings::of).await;
                 gateway.associations.revalidate_all(generation, &gateway.policy).await;
             }
             Reload::Refused(faults) => {
@@ -102,7 +102,7 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Logs what the operator should know of the generation in force, and shows in the metrics when what
 /// is in it ends.
-pub async fn tell_warnings(
+pub async fn log_warnings(
     gateway: &Gateway,
     of: impl FnOnce(&Generation) -> Vec<Warning> + Send + 'static,
 ) {
@@ -124,7 +124,7 @@ pub async fn watch_expiry(gateway: Arc<Gateway>) {
         tokio::time::sleep(EXPIRY_CHECK_INTERVAL).await;
         let due = warnings::of_expiry(&gateway.policy.current()).len();
         if due > told || told_at.elapsed() >= DAILY {
-            tell_warnings(&gateway, warnings::of_expiry).await;
+            log_warnings(&gateway, warnings::of_expiry).await;
             told_at = Instant::now();
         }
         told = due;

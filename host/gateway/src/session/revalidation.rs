@@ -201,18 +201,18 @@ impl Fingerprint {
 pub struct PolicyLookup {
     policy: Arc<Policy>,
     peer: IpAddr,
-    voucher: Arc<Mutex<Option<CredentialRevalidation>>>,
+    evidence: Arc<Mutex<Option<CredentialRevalidation>>>,
 }
 
 impl PolicyLookup {
     /// A look-up for a connection of `peer`.
     pub fn new(policy: Arc<Policy>, peer: IpAddr) -> Self {
-        Self { policy, peer, voucher: Arc::default() }
+        Self { policy, peer, evidence: Arc::default() }
     }
 
     /// Returns the evidence for the credential that was found, if one was.
-    pub fn voucher(&self) -> Option<CredentialRevalidation> {
-        self.voucher.lock().ok()?.take()
+    pub fn evidence(&self) -> Option<CredentialRevalidation> {
+        self.evidence.lock().ok()?.take()
     }
 }
 
@@ -223,12 +223,12 @@ impl CredentialLookup for PolicyLookup {
             server_name: query.server_name,
             peer: self.peer,
         };
-        let (generation, place) = (self.policy.current(), self.voucher.clone());
+        let (generation, place) = (self.policy.current(), self.evidence.clone());
         Box::pin(async move {
             match answered(generation.lookup(&query).await) {
                 Err(why) => Answer::Refused(why.to_string()),
                 Ok(credential) => {
-                    let voucher = CredentialRevalidation {
+                    let evidence = CredentialRevalidation {
                         generation: generation.number,
                         id: credential.id.clone(),
                         entity: credential.entity.clone(),
@@ -239,7 +239,7 @@ impl CredentialLookup for PolicyLookup {
                         },
                     };
                     if let Ok(mut place) = place.lock() {
-                        *place = Some(voucher);
+                        *place = Some(evidence);
                     }
                     Answer::Found(credential)
                 }
@@ -253,7 +253,7 @@ pub struct PolicyMapping {
     generation: Arc<Generation>,
     rules: Arc<ServiceSubscriptionSource>,
     peer: IpAddr,
-    voucher: Arc<Mutex<Option<CredentialRevalidation>>>,
+    evidence: Arc<Mutex<Option<CredentialRevalidation>>>,
 }
 
 impl PolicyMapping {
@@ -263,18 +263,18 @@ impl PolicyMapping {
         rules: Arc<ServiceSubscriptionSource>,
         peer: IpAddr,
     ) -> Self {
-        Self { generation, rules, peer, voucher: Arc::default() }
+        Self { generation, rules, peer, evidence: Arc::default() }
     }
 
     /// Returns the evidence for the certificate, if it was accepted.
-    pub fn voucher(&self) -> Option<CredentialRevalidation> {
-        self.voucher.lock().ok()?.take()
+    pub fn evidence(&self) -> Option<CredentialRevalidation> {
+        self.evidence.lock().ok()?.take()
     }
 }
 
 impl CertificateMapping for PolicyMapping {
     fn identify(&self, shown: Shown) -> Identifying {
-        let (generation, place) = (self.generation.clone(), self.voucher.clone());
+        let (generation, place) = (self.generation.clone(), self.evidence.clone());
         let Shown { vouched, evidence, server_name } = shown;
         let asked = PresentedCertificate {
             evidence,
@@ -286,7 +286,7 @@ impl CertificateMapping for PolicyMapping {
             match asked.map(&generation, vouched, Occasion::Handshake).await {
                 Err(why) => Identified::Refused(why.to_string()),
                 Ok(mapped) => {
-                    let voucher = CredentialRevalidation {
+                    let evidence = CredentialRevalidation {
                         generation: generation.number,
                         id: mapped.credential_id.clone(),
                         entity: mapped.entity.clone(),
@@ -294,7 +294,7 @@ impl CertificateMapping for PolicyMapping {
                         what: CredentialEvidence::Certificate(asked),
                     };
                     if let Ok(mut place) = place.lock() {
-                        *place = Some(voucher);
+                        *place = Some(evidence);
                     }
                     Identified::As(mapped)
                 }

@@ -143,12 +143,17 @@ impl Policy {
         oci_artifacts::tidy(&self.settings, &self.threads, &self.current()).await;
     }
 
-    /// Builds the next generation from what is on disk now, and puts it in force if it is good. What
-    /// it wants of registries is fetched before. It comes to an end also where the disk does not
-    /// answer.
+    /// Obtains the artifacts that the files on disk name, then loads the next generation.
     pub async fn reload(&self, cause: ReloadCause) -> Reload {
-        // Before the lock: a registry that is slow holds up nobody who does not want it.
+        // Before the lock: a slow registry does not delay a reload that needs nothing from it.
         self.obtain(cause).await;
+        self.load(cause).await
+    }
+
+    /// Builds the next generation from the files on disk, and activates it if it is valid. Artifacts
+    /// are not fetched: [`Policy::obtain`] does that. Returns within bounded time even if the disk
+    /// does not answer.
+    pub(crate) async fn load(&self, cause: ReloadCause) -> Reload {
         let _one_at_a_time = self.building.lock().await;
         let last = self.current();
         let before = self.disk_state();

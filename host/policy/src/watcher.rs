@@ -165,6 +165,9 @@ async fn reload_on(
     // What changed between the first generation and the watch is not missed.
     let mut seen = look(&policy, &folders).await;
     let mut changed = true;
+    // A file written after the artifacts were obtained can name one that is not here yet. Such a
+    // refusal is not reported, but at most once, so that steady changes cannot hide it.
+    let mut outdated_before = false;
     loop {
         if !changed {
             changed = match timeout(POLL_INTERVAL, changes.recv()).await {
@@ -204,7 +207,17 @@ async fn reload_on(
             continue;
         }
         let configuration = policy.configuration_changed();
-        match policy.reload(cause).await {
+        let reload = policy.load(cause).await;
+        if matches!(reload, Reload::Refused(_)) && !outdated_before {
+            outdated_before = look(&policy, &folders).await != seen;
+            changed = outdated_before;
+            if changed {
+                continue;
+            }
+        } else {
+            outdated_before = false;
+        }
+        match reload {
             Reload::Refused(faults) if refused.as_ref() == Some(&faults) => {}
             Reload::Unchanged { recovered: false }
                 if configuration == policy.configuration_changed() => {}

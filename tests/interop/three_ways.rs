@@ -1,5 +1,5 @@
 //! The same behaviors three ways: the embedded registrar, ACME behind the gateway, ACME alone.
-//! Where they part, docs/conformance.md says why.
+//! Where they part, docs/src/explanation/conformance.md says why.
 
 use saegis_tests::{LIGHT1, Light, Request, Response, Setup};
 use serde_json::json;

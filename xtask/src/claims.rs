@@ -13,8 +13,8 @@ use crate::project::Project;
 /// Fewest underscores of a name that is taken for a test's.
 const UNDERSCORES: usize = 3;
 
-/// The documents whose claims name tests.
-const DOCUMENTS: [&str; 3] = ["docs/conformance.md", "docs/operations.md", "docs/threat-model.md"];
+/// Folder of the documents that may name tests.
+const DOCUMENTS: &str = "docs/src";
 
 /// Where tests are.
 const SOURCES: [&str; 6] = ["benches", "fuzz", "guest-modules", "host", "load", "tests"];
@@ -23,7 +23,7 @@ const SOURCES: [&str; 6] = ["benches", "fuzz", "guest-modules", "host", "load", 
 pub fn check(project: &Project) -> Result<()> {
     let mut files = Vec::new();
     for folder in SOURCES {
-        sources(&project.root.join(folder), &mut files)?;
+        collect(&project.root.join(folder), "rs", &mut files)?;
     }
     let suites = project.root.join("tests/tests/system");
     let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -36,8 +36,11 @@ pub fn check(project: &Project) -> Result<()> {
         }
     }
     let mut missing = Vec::new();
-    for name in DOCUMENTS {
-        let document = project.root.join(name);
+    let mut documents = Vec::new();
+    collect(&project.root.join(DOCUMENTS), "md", &mut documents)?;
+    documents.sort();
+    for document in documents {
+        let name = document.strip_prefix(&project.root)?.display();
         let text = fs::read_to_string(&document).with_context(|| format!("cannot read {name}"))?;
         for (number, line) in text.lines().enumerate() {
             for claim in claims(line).filter(|claim| !exists(claim, &tests, &suites)) {
@@ -83,14 +86,15 @@ fn module(file: &Path) -> String {
     file.with_extension("").display().to_string().replace('/', "::")
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the files below a folder that end in `.{extension}`.
+fn collect(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in
         fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
     {
         let path = entry?.path();
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-            sources(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, extension, found)?;
+        } else if path.extension().is_some_and(|found| found == extension) {
             found.push(path);
         }
     }

@@ -1,4 +1,4 @@
-//! Recipes of `docs/modules.md`: what stands there is built and tested as it stands there.
+//! Recipes of `docs/src/modules.md`: what stands there is built and tested as it stands there.
 
 use std::{fs, path::Path};
 
@@ -32,7 +32,7 @@ pub const RECIPES: &[Recipe] = &[
 impl Recipe {
     /// Follows it in the folder of a module that was made by its template.
     pub fn follow(&self, root: &Path, module: &Path) -> Result<()> {
-        let page = root.join("docs/modules.md");
+        let page = root.join("docs/src/modules.md");
         let text = fs::read_to_string(&page)?;
         let blocks = blocks(&text, self.title);
         (self.change)(module, &blocks)

@@ -239,7 +239,7 @@ impl Report {
                 target.what, target.wanted, target.measured
             );
         }
-        text.push_str("\nWhere the time goes, and what was tried, is in docs/performance.md.\n");
+        text.push_str("\nWhere the time goes, and what was tried, is in docs/src/explanation/performance.md.\n");
         text
     }
 }

@@ -21,14 +21,14 @@ fn event_names_are_those_of_the_list() {
 
 #[test]
 fn each_event_is_documented_and_exists() {
-    let text = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let text = fs::read_to_string(repository().join("docs/src/operations.md")).unwrap();
     let (_, text) = text.split_once("\n| event | fields |").unwrap();
     let (table, rest) = text.split_once("\n\nThe other events:\n").unwrap();
     let others = rest.split("\n\n").next().unwrap();
     let cells = table.lines().chain(others.lines()).filter_map(|line| line.split(" | ").next());
     let documented: BTreeSet<_> =
         cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(String::from).collect();
-    assert_eq!(documented, names_in_sources(), "docs/operations.md");
+    assert_eq!(documented, names_in_sources(), "docs/src/operations.md");
 }
 
 /// Each line of the log has an event, and its name stands there.

@@ -41,7 +41,7 @@ fn audited() -> Gateway {
     setup.with("log", "filter = \"info\"").start()
 }
 
-/// Each with the fields that docs/operations.md has.
+/// Each with the fields that docs/src/operations.md has.
 #[test]
 fn trail_has_associations_refusals_and_reloads() {
     let mut gateway = audited();

@@ -16,7 +16,7 @@ fn listed() -> BTreeSet<String> {
 
 /// The options of the documentation whose default is in the folder `state`, with that default.
 fn documented() -> Vec<(String, String)> {
-    let text = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let text = fs::read_to_string(repository().join("docs/src/operations.md")).unwrap();
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
         let option = cells.next()?.strip_suffix('`')?;
@@ -50,7 +50,7 @@ fn the_list_of_what_is_written_is_complete() {
     let defaults: BTreeSet<_> = documented.iter().map(|(_, default)| default.clone()).collect();
     assert!(in_sources.len() > 5, "{in_sources:?}");
     let missing: Vec<_> = in_sources.difference(&defaults).collect();
-    assert!(missing.is_empty(), "docs/operations.md has no row for {missing:?}");
+    assert!(missing.is_empty(), "docs/src/operations.md has no row for {missing:?}");
     // Those without a default are written where they are said to be.
     let without = ["audit.file", "decisions.record"].map(String::from);
     let wanted: BTreeSet<_> = documented.into_iter().map(|(o, _)| o).chain(without).collect();

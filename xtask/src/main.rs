@@ -23,6 +23,7 @@ mod fuzz;
 mod modules;
 mod process;
 mod project;
+mod prose;
 mod python;
 mod recipes;
 mod steps;
@@ -116,6 +117,14 @@ enum Task {
     },
     /// Find files of a crate that import each other in a circle
     Circles,
+    /// Report sentences of comments and documents that break a rule of style
+    ///
+    /// Without PREFIX all files of the repository are read.
+    Prose {
+        /// Read only files whose paths start with this, such as host/policy
+        #[arg(default_value = "")]
+        prefix: String,
+    },
     /// Make, build and test a module of each template of `saegis module new`
     ///
     /// Takes the gateway that `cargo xtask test` built. What the languages' tools install from PyPI and npm
@@ -186,6 +195,7 @@ fn run(task: Task) -> Result<()> {
         Task::Unit { args } => suite::unit(&project, &args),
         Task::Test { args } => suite::run(&project, &args),
         Task::Circles => circles::check(&project),
+        Task::Prose { prefix } => prose::check(&project, &prefix),
         Task::Templates => templates::check(&project),
         Task::Load { word } => {
             build(&project)?;

@@ -9,7 +9,7 @@ use crate::{
     fuzz::{self, Search},
     modules, process,
     project::Project,
-    python,
+    prose, python,
     steps::Steps,
     templates, toolchain,
     tools::{DENY, NEXTEST, subcommand, test_threads},
@@ -116,7 +116,8 @@ fn texts(project: &Project, steps: &mut Steps) -> Result<()> {
         say_and_run(project.filter_cargo().args(["fmt", "--check"]))
     })?;
     steps.take("imports", || circles::check(project))?;
-    steps.take("tests that documents name", || claims::check(project))
+    steps.take("tests that documents name", || claims::check(project))?;
+    steps.take("prose", || prose::check(project, ""))
 }
 
 fn lints(project: &Project) -> Result<()> {

@@ -1,11 +1,13 @@
-//! The wildcards of a `<serviceSubscribedAppRule>` (TS-0001 clause 9.6.29, TS-0004 clause 7.4.29):
-//! which credential may register which AE under which App-ID.
+//! The wildcards of a `<serviceSubscribedAppRule>` (TS-0001 clause 9.6.29, TS-0004 clause 7.4.29),
+//! which states which credential may register which AE under which App-ID.
 
 use crate::wildcard::fits;
 
-/// Whether an entry of allowedAEs allows what a registration's From asks for: an AE-ID-Stem, or to
-/// be given one (`C`, `S`, none). One that is given can be any of its kind, so that takes an entry
-/// for all of them; where From is absent, this registrar gives a C-type one.
+/// Returns whether an entry of allowedAEs allows the From of a registration.
+///
+/// The From is an AE-ID-Stem, or requests one (`C`, `S` or absent). An assigned stem can be any of
+/// its type, so the entry must cover the whole type. If From is absent, the registrar CSE assigns a
+/// C-type stem.
 #[must_use]
 pub fn allows_ae(entry: &str, from: Option<&str>) -> bool {
     match from {
@@ -15,7 +17,7 @@ pub fn allows_ae(entry: &str, from: Option<&str>) -> bool {
     }
 }
 
-/// Whether an entry may stand in allowedApp-IDs: it starts with `R`, `N` or an asterisk.
+/// Returns whether an entry is valid in allowedApp-IDs: it starts with `R`, `N` or an asterisk.
 #[must_use]
 pub fn may_be_an_app_id(entry: &str) -> bool {
     entry.starts_with(['R', 'N', '*'])

@@ -1,4 +1,4 @@
-//! The security association: the one record that every request of a connection carries.
+//! The security association, a record that accompanies every request of a connection.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -8,58 +8,58 @@ use crate::credential::Entity;
 use crate::id::{AeIdStem, CredentialId};
 use crate::saef::Saef;
 
-/// A security association. A finished handshake makes it, once; it never changes but for the
-/// AE-ID that it learns when its AE registers.
+/// A security association (TS-0003 clause 8.2). A finished handshake creates it. Only the AE-ID can
+/// be added later, when the AE registers.
 #[derive(Debug)]
 pub struct SecurityAssociation {
-    /// Unique in this process; for logs and administration.
+    /// Identifier for logs and administration, unique in this process.
     pub id: u64,
-    /// How it was established.
+    /// Framework that established the association.
     pub saef: Saef,
-    /// The credential it was established with.
+    /// Credential that established the association.
     pub credential_id: CredentialId,
-    /// The peer's transport address.
+    /// Transport address of the peer.
     pub peer: SocketAddr,
-    /// The TLS protocol version agreed on, such as `TLSv1.2`.
+    /// Negotiated TLS protocol version, such as `TLSv1.2`.
     pub protocol: &'static str,
-    /// The cipher suite agreed on, by its registered name.
+    /// Negotiated cipher suite, by its registered name.
     pub suite: String,
-    /// When the handshake finished.
+    /// End of the handshake.
     pub established: SystemTime,
-    /// From when on its credential no longer holds.
+    /// End of the credential's validity.
     pub expires: Option<SystemTime>,
-    /// Whom the credential stood for when the handshake finished.
+    /// Entity of the credential at the end of the handshake.
     entity: Entity,
-    /// The AE-ID-Stem learnt since, where the credential had none.
-    learnt: OnceLock<Entity>,
+    /// AE-ID-Stem that the registration assigned, if the credential named none.
+    learned: OnceLock<Entity>,
 }
 
-/// The association stands for an entity already.
+/// The error of [`SecurityAssociation::learn`] if the association has an entity already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the association stands for an entity already")]
+#[error("the association already has an entity")]
 pub struct AlreadyKnown;
 
-/// What a handshake knows of the association that it makes.
+/// The result of a handshake, from which an association is created.
 #[derive(Debug)]
 pub struct Established {
-    /// How it was established.
+    /// Framework that established the association.
     pub saef: Saef,
-    /// The credential it was established with.
+    /// Credential that established the association.
     pub credential_id: CredentialId,
-    /// Whom the credential stands for.
+    /// Entity of the credential.
     pub entity: Entity,
-    /// The peer's transport address.
+    /// Transport address of the peer.
     pub peer: SocketAddr,
-    /// The TLS protocol version agreed on.
+    /// Negotiated TLS protocol version.
     pub protocol: &'static str,
-    /// The cipher suite agreed on.
+    /// Negotiated cipher suite.
     pub suite: String,
-    /// From when on the credential no longer holds.
+    /// End of the credential's validity.
     pub expires: Option<SystemTime>,
 }
 
 impl SecurityAssociation {
-    /// Makes the record of a handshake that has just finished.
+    /// Creates the association of a handshake that has just finished.
     #[must_use]
     pub fn new(id: u64, of: Established) -> Self {
         Self {
@@ -72,32 +72,32 @@ impl SecurityAssociation {
             established: SystemTime::now(),
             expires: of.expires,
             entity: of.entity,
-            learnt: OnceLock::new(),
+            learned: OnceLock::new(),
         }
     }
 
-    /// Whom the association stands for.
+    /// Returns the entity of the association.
     #[must_use]
     pub fn entity(&self) -> &Entity {
         match &self.entity {
-            Entity::NotYetKnown => self.learnt.get().unwrap_or(&self.entity),
+            Entity::NotYetKnown => self.learned.get().unwrap_or(&self.entity),
             known => known,
         }
     }
 
-    /// Whom the credential stood for when the handshake finished, whatever was learnt since.
+    /// Returns the entity of the credential at the end of the handshake, without a learned AE-ID.
     #[must_use]
     pub fn credential_entity(&self) -> &Entity {
         &self.entity
     }
 
-    /// Binds the AE-ID-Stem that the registrar confirmed.
+    /// Binds the AE-ID-Stem that the registrar CSE confirmed.
     ///
     /// # Errors
-    /// When the association stands for an entity already, be it this one.
+    /// Returns an error if the association has an entity already, even the same one.
     pub fn learn(&self, stem: AeIdStem) -> Result<(), AlreadyKnown> {
         match self.entity {
-            Entity::NotYetKnown => self.learnt.set(Entity::Ae(stem)).map_err(|_| AlreadyKnown),
+            Entity::NotYetKnown => self.learned.set(Entity::Ae(stem)).map_err(|_| AlreadyKnown),
             Entity::Ae(_) | Entity::Aes(_) | Entity::Cse(_) | Entity::MafClient(_) => {
                 Err(AlreadyKnown)
             }

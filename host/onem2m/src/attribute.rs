@@ -1,10 +1,10 @@
-//! Single attributes of representations in JSON.
+//! Access to single attributes of JSON representations.
 
 use bytes::Bytes;
 
 use crate::resource::ResourceType;
 
-/// Returns a text attribute of the AE that is represented in a content.
+/// Returns a text attribute of the AE that `content` represents.
 #[must_use]
 pub fn attribute(content: &Bytes, name: &str) -> Option<String> {
     let content = serde_json::from_slice::<serde_json::Value>(content).ok()?;

@@ -1,41 +1,41 @@
-//! A CSE, as configuration files describe it.
+//! The identity of a CSE in configuration files.
 
 use serde::Deserialize;
 
 use crate::id::CseId;
 use crate::serde::parsed;
 
-/// Which CSE this is.
+/// The identity of a CSE.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Cse {
-    /// The CSE-ID, with or without its slash.
+    /// CSE-ID, with or without the leading slash.
     #[serde(deserialize_with = "parsed")]
     pub cse_id: CseId,
-    /// The resource name of the CSEBase.
+    /// Resource name of the CSEBase.
     #[serde(default = "csebase_name")]
     pub csebase_name: String,
-    /// The domain name of the service provider, for absolute addresses.
+    /// Domain name of the service provider, for absolute addresses.
     pub service_provider: Option<String>,
-    /// What kind of CSE it is.
+    /// Type of the CSE.
     #[serde(default)]
     pub kind: CseKind,
 }
 
-/// The kinds of CSE that a gateway can be.
+/// The types of CSE that a gateway can be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum CseKind {
-    /// In the infrastructure domain.
+    /// CSE in the infrastructure domain.
     #[serde(rename = "IN-CSE")]
     In,
-    /// In the field domain: a home gateway, say.
+    /// CSE in the field domain, such as a home gateway.
     #[default]
     #[serde(rename = "MN-CSE")]
     Mn,
 }
 
 impl CseKind {
-    /// The number of m2m:cseTypeID.
+    /// Returns the number of m2m:cseTypeID.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {

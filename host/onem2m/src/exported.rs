@@ -1,42 +1,42 @@
-//! What both ends of a TLS session derive from it (TS-0003 clause 10.3.1, RFC 5705): a key and its
-//! identifier, which were never sent.
+//! Key material that both ends of a TLS session export from it (TS-0003 clause 10.3.1, RFC 5705): a
+//! key and its identifier, neither of which is ever sent.
 
 use zeroize::Zeroizing;
 
 use crate::credential::PresharedKey;
 
-/// The exporter's label for connections: it gives KcID and Kc.
+/// Exporter label for connections, from which KcID and Kc are derived.
 pub const LABEL: &str = "EXPORTER-oneM2M-Connection";
 
-/// How much is exported, in bytes: the identifier, and behind it the key.
+/// Number of exported bytes: the identifier, followed by the key.
 pub const LENGTH: usize = 48;
 
 /// Length of the identifier, in bytes.
 const ID: usize = 16;
 
-/// What was exported from a session.
+/// Key material exported from a session.
 ///
-/// It has neither `Debug` nor `Clone`, and its bytes are overwritten when it is dropped.
+/// It has neither `Debug` nor `Clone`, and its bytes are overwritten on drop.
 pub struct Exported(Zeroizing<Box<[u8]>>);
 
 impl Exported {
-    /// Has it written to where it stays.
+    /// Calls `export` with the final buffer, so that no copy of the bytes is left behind.
     ///
     /// # Errors
-    /// What `export` says.
+    /// Returns the error of `export`.
     pub fn by<E>(export: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
         let mut bytes = Zeroizing::new(vec![0; LENGTH].into_boxed_slice());
         export(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// KcID as it is written, in hexadecimal digits: a RelativeKeyID (clause 10.3.5).
+    /// Returns KcID in hexadecimal digits: a RelativeKeyID (clause 10.3.5).
     #[must_use]
     pub fn relative_key_id(&self) -> String {
         self.0.iter().take(ID).map(|byte| format!("{byte:02X}")).collect()
     }
 
-    /// Kc.
+    /// Returns Kc.
     #[must_use]
     pub fn key(&self) -> Option<PresharedKey> {
         PresharedKey::new(self.0.get(ID..)?).ok()

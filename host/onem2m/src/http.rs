@@ -1,7 +1,7 @@
-//! The HTTP binding (TS-0009): header fields and paths to primitives and back.
+//! The HTTP binding (TS-0009): conversion between HTTP messages and primitives.
 //!
-//! What is read here is read once. Nothing of an HTTP request outlives this module but the
-//! primitive, so nothing that was not understood can reach an upstream.
+//! Each message is parsed once. Only the primitive leaves this module, so an unparsed part of a
+//! request cannot reach an upstream CSE.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -14,22 +14,22 @@ use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
 
-/// From.
+/// Header field of From.
 pub const ORIGIN: &str = "x-m2m-origin";
-/// Request Identifier.
+/// Header field of Request Identifier.
 pub const REQUEST_ID: &str = "x-m2m-ri";
-/// Release Version Indicator.
+/// Header field of Release Version Indicator.
 pub const RELEASE: &str = "x-m2m-rvi";
-/// Response Status Code.
+/// Header field of Response Status Code.
 pub const STATUS: &str = "x-m2m-rsc";
 
-/// The media type of a primitive's content in JSON.
+/// Media type of content in JSON.
 pub const JSON: &str = "application/json";
-/// The same, by its registered name.
+/// Media types of JSON content that oneM2M registered.
 const RES_JSON: &str = "application/vnd.onem2m-res+json";
 const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
 
-/// Header fields of the parameters of a request (TS-0009 clause 6.4).
+/// Header fields of request parameters (TS-0009 clause 6.4).
 const REQUEST_PARAMETERS: [(&str, Parameter); 11] = [
     ("x-m2m-ot", Parameter::OriginatingTimestamp),
     ("x-m2m-rst", Parameter::ResultExpiration),
@@ -44,7 +44,7 @@ const REQUEST_PARAMETERS: [(&str, Parameter); 11] = [
     ("authorization", Parameter::Tokens),
 ];
 
-/// Header fields of the parameters of a response.
+/// Header fields of response parameters.
 const RESPONSE_PARAMETERS: [(&str, Parameter); 7] = [
     ("x-m2m-ot", Parameter::OriginatingTimestamp),
     ("x-m2m-rst", Parameter::ResultExpiration),
@@ -55,29 +55,29 @@ const RESPONSE_PARAMETERS: [(&str, Parameter); 7] = [
     ("x-m2m-ati", Parameter::AssignedTokenIds),
 ];
 
-/// The header field of a parameter.
+/// Returns the header field of a parameter.
 fn field(of: &[(&'static str, Parameter)], parameter: Parameter) -> Option<&'static str> {
     of.iter().find(|(_, p)| *p == parameter).map(|(field, _)| *field)
 }
 
-/// Longest header field value of a parameter, in bytes.
+/// Maximum length of the header field value of a parameter, in bytes.
 const MAX_VALUE: usize = 1024;
-/// Longest query string, in bytes.
+/// Maximum length of a query string, in bytes.
 pub const MAX_QUERY: usize = 2048;
-/// The criterion that takes media types (contentType).
+/// The filter criterion that has media types (contentType).
 const MEDIA_TYPES: &str = "cty";
-/// Most parameters in a query string.
+/// Maximum number of parameters in a query string.
 const MAX_QUERY_PARAMETERS: usize = 32;
 
-/// A message that is no primitive: the code to answer with, and why.
+/// The error for a message that is not a primitive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct BindingError {
-    /// The code to answer with.
+    /// Response Status Code of the refusal.
     pub rsc: Rsc,
-    /// The Request Identifier, where one could be read.
+    /// Request Identifier, if it could be read.
     pub request_id: Option<String>,
-    /// What is wrong.
+    /// Reason.
     pub why: String,
 }
 
@@ -85,17 +85,18 @@ fn bad(why: impl Into<String>) -> BindingError {
     BindingError { rsc: Rsc::BadRequest, request_id: None, why: why.into() }
 }
 
-/// Reads a request.
+/// Parses a request.
 ///
 /// # Errors
-/// Why it is no request primitive, with the code to answer.
+/// Returns the reason why it is not a request primitive, and the Response Status Code of the
+/// refusal.
 pub fn read_request(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<RequestPrimitive, BindingError> {
-    // Read first: every refusal that follows repeats it (TS-0004 clause 7.3.2).
+    // Read first, because every refusal that follows repeats it (TS-0004 clause 7.3.2).
     let request_id = single(headers, REQUEST_ID)?;
     let with_id = |mut e: BindingError| {
         e.request_id = request_id.map(Into::into);
@@ -128,7 +129,7 @@ fn request_parts(
         _ => {
             return Err(BindingError {
                 rsc: Rsc::OperationNotAllowed,
-                ..bad(format!("the method {method} stands for no operation"))
+                ..bad(format!("the method {method} is not mapped to an operation"))
             });
         }
     };
@@ -138,7 +139,7 @@ fn request_parts(
         (false, None) => return Err(unsupported("content without a Content-Type")),
         (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
     };
-    // What policy is asked about by the one must not be created by the other.
+    // Policy decides by the resource type, and the CSE creates the content. The two must agree.
     let differs = |kind: ResourceType, content: &Content| {
         content.is_of(kind) != (resource_type == Some(kind.number()))
     };
@@ -146,10 +147,10 @@ fn request_parts(
         && operation == Operation::Create
         && [ResourceType::Ae, ResourceType::AeAnnc].into_iter().any(|kind| differs(kind, content))
     {
-        return Err(bad("the content is not of the resource type that ty says"));
+        return Err(bad("the content is not of the resource type in ty"));
     }
-    // A create that lacks its type must not reach an AE as a notification and be answered with 2000;
-    // and the originators that a notification names are not checked, for it creates nothing.
+    // A create without a type must not reach an AE as a notification and be answered with 2000. The
+    // originators in a notification are not checked, because it creates nothing.
     let is_notified = content.as_ref().is_some_and(Content::is_notified);
     if operation == Operation::Notify && content.is_some() && !is_notified {
         return Err(bad("a POST without a resource type (;ty= in the Content-Type, as in \
@@ -172,12 +173,12 @@ fn request_parts(
         _ => {}
     }
     let options = read_query(uri.query().unwrap_or_default())?;
-    // A POST is a create by the type in its Content-Type, and names its creator in its content. It has
-    // no filter in which the same names would be conditions.
+    // A POST has its resource type in the Content-Type and its creator in the content. It has no
+    // filter criteria, in which the same names would be conditions.
     let elsewhere = |name: &str| NOT_IN_QUERY_OF_POST.iter().any(|n| n.eq_ignore_ascii_case(name));
     if post && let Some((name, _)) = options.iter().find(|(name, _)| elsewhere(name)) {
         return Err(bad(format!(
-            "the query string of a POST has {name}, whose place is the Content-Type or the content"
+            "the query string of a POST has {name}, which belongs in the Content-Type or the content"
         )));
     }
     let parameters = named(headers, &REQUEST_PARAMETERS)?;
@@ -196,10 +197,11 @@ fn request_parts(
     })
 }
 
-/// Reads a request as a server receives it, with its Host.
+/// Parses a request as a server receives it, and checks its Host.
 ///
 /// # Errors
-/// Why it is no request primitive, with the code to answer.
+/// Returns the reason why it is not a request primitive, and the Response Status Code of the
+/// refusal.
 pub fn read_server_request(parts: &Parts, body: Bytes) -> Result<RequestPrimitive, BindingError> {
     let request = read_request(&parts.method, &parts.uri, &parts.headers, body)?;
     match check_host(parts.version, &parts.headers) {
@@ -208,10 +210,11 @@ pub fn read_server_request(parts: &Parts, body: Bytes) -> Result<RequestPrimitiv
     }
 }
 
-/// The parts of the HTTP request that carries `request` to the CSE `at`.
+/// Creates the HTTP request that carries `request` to the CSE `at`.
 ///
 /// # Errors
-/// When a value can't stand in a header field; a primitive read by [`read_request`] has none.
+/// Returns an error if a value is not valid in a header field. A primitive from [`read_request`]
+/// has no such value.
 pub fn write_request(
     request: &RequestPrimitive,
     at: &crate::id::CseId,
@@ -262,11 +265,11 @@ pub fn write_request(
     builder.body(body)
 }
 
-/// Reads a response of another CSE. One with the status 204 and nothing else answers a request
-/// whose Response Type was noResponse: it was taken, and no more is told.
+/// Parses a response of another CSE. A response with the status 204 and nothing else answers a
+/// request with the Response Type noResponse: it was accepted, and no result follows.
 ///
 /// # Errors
-/// What is wrong with it, in words for the log.
+/// Returns the reason why it is not a response primitive, for the log.
 pub fn read_response(
     status: StatusCode,
     headers: &HeaderMap,
@@ -282,7 +285,7 @@ pub fn read_response(
         None
     } else {
         serde_json::from_slice::<serde::de::IgnoredAny>(&body)
-            .map_err(|e| bad(format!("the response's content is no JSON: {e}")))?;
+            .map_err(|e| bad(format!("the response's content is not JSON: {e}")))?;
         Some(body)
     };
     Ok(ResponsePrimitive {
@@ -296,7 +299,7 @@ pub fn read_response(
     })
 }
 
-/// The HTTP response that carries `response`.
+/// Creates the HTTP response that carries `response`.
 #[must_use]
 pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
     let mut out = http::Response::new(response.content.unwrap_or_default());
@@ -304,7 +307,7 @@ pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = out.headers_mut();
     headers.insert(STATUS, HeaderValue::from(response.rsc.code()));
-    // A value that can't stand in a header field came from no request that was read here.
+    // A value that is not valid in a header field cannot come from a request that was parsed here.
     let mut put = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -330,7 +333,7 @@ pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
     out
 }
 
-/// The HTTP response that a server answers a request of that operation with.
+/// Creates the HTTP response of a server to a request with this operation.
 #[must_use]
 pub fn write_server_response(
     response: ResponsePrimitive,
@@ -343,12 +346,12 @@ pub fn write_server_response(
     response
 }
 
-/// The value of a field that may stand once: visible ASCII and spaces, bounded.
+/// Returns the value of a header field that may occur once: visible ASCII and spaces, bounded.
 fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, BindingError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(bad(format!("the header {name} stands more than once")));
+        return Err(bad(format!("the header {name} occurs more than once")));
     }
     if value.len() > MAX_VALUE {
         return Err(bad(format!("the header {name} is longer than {MAX_VALUE} bytes")));
@@ -372,8 +375,9 @@ fn named(
     Ok(found)
 }
 
-/// Servers behind us may read `X_M2M_Origin` as `X-M2M-Origin`. We never pass such a field on,
-/// and whoever sends one is up to nothing good.
+/// Rejects header fields with underscores. A server behind the gateway may read `X_M2M_Origin` as
+/// `X-M2M-Origin`. The gateway never forwards such a field, and only an attacker has a reason to
+/// send it.
 fn refuse_lookalikes(headers: &HeaderMap) -> Result<(), BindingError> {
     let lookalike = |name: &&HeaderName| {
         let name = name.as_str();
@@ -400,9 +404,9 @@ impl MediaType {
         for parameter in parts {
             match parameter.split_once('=').map(|(n, v)| (n.trim(), v.trim())) {
                 Some((name, value)) if name.eq_ignore_ascii_case("ty") => {
-                    let number = value.parse().map_err(|_| bad("ty is no resource type"))?;
+                    let number = value.parse().map_err(|_| bad("ty is not a resource type"))?;
                     if resource_type.replace(number).is_some() {
-                        return Err(bad("ty stands more than once"));
+                        return Err(bad("ty occurs more than once"));
                     }
                 }
                 Some((name, value))
@@ -437,32 +441,35 @@ fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
     if any {
         return Err(BindingError {
             rsc: Rsc::NotAcceptable,
-            ..bad(format!("answers are of the type {JSON} only"))
+            ..bad(format!("responses are only available as {JSON}"))
         });
     }
     Ok(())
 }
 
-/// What is escaped in a query string that we write: all but the unreserved characters. A `+` of a
-/// value is escaped too, for a bare one separates the elements of a list.
+/// Characters that are escaped in a written query string: all but the unreserved ones. A `+` in a
+/// value is escaped too, because a bare one separates the elements of a list.
 const QUERY: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Parameters of a primitive that have header fields, or a place in the path. In a query string a CSE
-/// could take them for what was checked in that place. `op` and `pc` are attributes of `<request>`
-/// too, `fr` and `to` of `<authorizationDecision>`: no filter can name these.
+/// Parameters that are carried in header fields or in the path. A CSE could prefer the value in the
+/// query string to the checked one. `op` and `pc` are also attributes of `<request>`, `fr` and `to`
+/// of `<authorizationDecision>`, so filters cannot name these.
 const NOT_IN_QUERY: [&str; 6] = ["fr", "to", "op", "rqi", "rvi", "pc"];
 
-/// Attributes that are conditions of a filter in other requests (TS-0009 clause 6.2.2.2), and that a
-/// CSE could take for the creator, the name or the type of what a POST creates.
+/// Attributes that are filter conditions in other requests (TS-0009 clause 6.2.2.2). In a POST, a
+/// CSE could use them as the creator, the name or the type of the new resource.
 const NOT_IN_QUERY_OF_POST: [&str; 3] = ["ty", "cr", "aei"];
 
-/// Reads a query string: names and their values, each a list whose elements a `+` separates
-/// (TS-0009 clause 6.2.2.2). It is split before it is decoded, so an escaped `+` is one of the
-/// element. A list has one element at least, which may be empty.
+/// Parses a query string into names and values, each a list with the separator `+` (TS-0009 clause
+/// 6.2.2.2).
+///
+/// The string is split before it is decoded, so an escaped `+` belongs to an element. A list has at
+/// least one element, which may be empty.
 ///
 /// # Errors
-/// When it is longer than it may be, not UTF-8, or says what has another place.
+/// Returns an error if the query string is too long, is not UTF-8, or has a parameter that belongs
+/// in a header field.
 pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError> {
     if text.len() > MAX_QUERY {
         return Err(bad(format!("the query string is longer than {MAX_QUERY} bytes")));
@@ -471,7 +478,7 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
         let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
         decoded.map(String::from).map_err(|_| bad("the query string is not UTF-8"))
     };
-    // A text of XML, such as a SPARQL query, has line breaks and tabs; `write_request` escapes them.
+    // XML text, such as a SPARQL query, has line breaks and tabs. `write_request` escapes them.
     let is_text = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
     let mut pairs = Vec::new();
     for pair in text.split('&').filter(|p| !p.is_empty()) {
@@ -482,7 +489,9 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
             return Err(bad("the query string has a control character"));
         }
         if NOT_IN_QUERY.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
-            return Err(bad(format!("the query string has {name}, which has another place")));
+            return Err(bad(format!(
+                "the query string has {name}, which belongs in a header field or the path"
+            )));
         }
         let value = if name == MEDIA_TYPES { whole_media_types(value) } else { value };
         pairs.push((name, value));
@@ -493,8 +502,8 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
     Ok(pairs)
 }
 
-/// Puts media types together again that were taken for a list: many leave the `+` of one unescaped, as
-/// in `image/svg+xml`. What has no slash is the rest of the one before it.
+/// Rejoins media types that were split as lists, because many clients do not escape the `+`, as in
+/// `image/svg+xml`. A part without a slash continues the one before it.
 fn whole_media_types(parts: Vec<String>) -> Vec<String> {
     let mut whole: Vec<String> = Vec::new();
     for part in parts {
@@ -509,10 +518,10 @@ fn whole_media_types(parts: Vec<String>) -> Vec<String> {
     whole
 }
 
-/// The HTTP request that carries a notification to a URL (TS-0009 clause 6.2).
+/// Creates the HTTP request that carries a notification to a URL (TS-0009 clause 6.2).
 ///
 /// # Errors
-/// When a value can't stand in a header field.
+/// Returns an error if a value is not valid in a header field.
 pub fn write_notification(
     url: &Uri,
     from: &str,
@@ -531,12 +540,12 @@ pub fn write_notification(
         .body(content)
 }
 
-/// Checks that a request of HTTP/1.1 has one Host, and that it is a host (RFC 9112 clause 3.2).
+/// Checks that a request of HTTP/1.1 has one valid Host (RFC 9112 clause 3.2).
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError> {
     match single(headers, HOST.as_str())? {
         None if version < Version::HTTP_11 => Ok(()),
         None => Err(bad("the header Host is missing, which HTTP/1.1 requires (RFC 9112)")),
-        // A target without an authority has an empty one.
+        // A target without an authority has an empty Host.
         Some("") => Ok(()),
         Some(host) => match host.parse::<http::uri::Authority>() {
             Ok(authority) if !authority.as_str().contains('@') => Ok(()),
@@ -547,8 +556,8 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError>
     }
 }
 
-/// The value of the header field Allow (RFC 9110 clause 15.5.6) in an answer with the status 405: the
-/// methods of the binding without that of `refused`, where the request had one of them.
+/// Returns the value of the header field Allow (RFC 9110 clause 15.5.6) of a response with the
+/// status 405: the methods of the binding, without that of the refused operation.
 fn allowed_methods(refused: Option<Operation>) -> HeaderValue {
     HeaderValue::from_static(match refused {
         None => "GET, POST, PUT, DELETE",

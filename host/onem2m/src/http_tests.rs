@@ -54,7 +54,8 @@ fn a_create_is_read_whole() {
     assert_eq!(out.headers().len(), 6);
 }
 
-/// Whose a notification is about is not who speaks; a resource of that name would say who made it.
+/// A notification reports the creator of a subscription, who is not the originator. A resource of
+/// that name would claim one.
 #[test]
 fn a_notification_is_no_resource() {
     let json = ("Content-Type", "application/json");
@@ -72,7 +73,7 @@ fn a_notification_is_no_resource() {
     assert!(notified.content.unwrap().named_originators().is_empty());
 }
 
-/// It would be passed on to an AE, and answered as if something had been created.
+/// The request would be forwarded to an AE, and answered as if a resource had been created.
 #[test]
 fn a_create_without_its_type_is_no_notification() {
     for root in
@@ -136,7 +137,7 @@ fn what_is_ambiguous_is_refused() {
     );
 }
 
-/// A SPARQL query has line breaks. They are escaped again, so that no header field comes of them.
+/// A SPARQL query has line breaks. They are escaped again, so they cannot form header fields.
 #[test]
 fn line_breaks_of_a_value_are_text_and_are_escaped_again() {
     for text in ["smf=a%0Ab%0D%0AX-M2M-Origin%3A%20Cb%09c", "smf=%0A", "lbl=a%0A+%0Db"] {
@@ -194,8 +195,7 @@ fn a_query_string_does_not_say_what_has_another_place() {
     }
 }
 
-/// The conditions of a filter are attributes by their names (TS-0009 clause 6.2.2.2), and name
-/// nobody who speaks.
+/// Filter conditions are attribute names (TS-0009 clause 6.2.2.2), and do not claim an originator.
 #[test]
 fn a_filter_names_attributes() {
     for query in
@@ -238,7 +238,7 @@ fn the_type_and_the_content_of_a_create_agree() {
     assert_eq!(create("application/json;ty=10002", "{\"m2m:cnt\":{}}"), Rsc::BadRequest);
     assert_eq!(create("application/json;ty=3", "{\"m2m:AEA\":{}}"), Rsc::BadRequest);
     assert_eq!(create("application/json;ty=2", "{\"m2m:aeA\":{}}"), Rsc::BadRequest);
-    // A type is of a create alone.
+    // Only a create has a type.
     let json = ("Content-Type", "application/json;ty=2");
     let put = read(Method::PUT, "/x", &[RI, json], "{\"m2m:cnt\":{}}").unwrap();
     assert_eq!(put.resource_type, None);
@@ -305,7 +305,7 @@ fn nothing_at_all_answers_where_no_response_is_wanted() {
         assert!(read_response(status, &headers, Bytes::new()).is_err(), "{status}");
     }
     assert!(read_response(none, &headers, Bytes::from_static(b"{}")).is_err());
-    // A code that is there is read, whatever the status.
+    // A code in the header is read, independently of the status.
     headers.insert(STATUS, HeaderValue::from_static("4004"));
     assert_eq!(read_response(none, &headers, Bytes::new()).unwrap().rsc, Rsc::NotFound);
     headers.insert(STATUS, HeaderValue::from_static("none"));

@@ -1,57 +1,59 @@
 //! Identifiers and their forms (TS-0001 clause 7.2, TS-0003 clauses 10.4 and 10.5).
 //!
-//! Every owned identifier here is valid by construction: a value of the type has passed the
-//! alphabet, the length bound and the shape that its clause asks for.
+//! A value of an identifier type is always valid: its constructor checked the alphabet, the length
+//! and the form that its clause defines.
 
 use std::fmt;
 
-/// Longest identifier accepted, in bytes. The specifications set no bound; an identifier longer
-/// than this is no identifier but an attempt on our memory.
+/// Maximum length of an identifier, in bytes. The specifications set no bound. This one protects
+/// the gateway's memory.
 pub const MAX_LEN: usize = 256;
 
-/// Longest identifier of a key, in bytes: its Credential-ID has a type and a dash in front of it.
+/// Maximum length of a key identifier, in bytes. Its Credential-ID adds a type and a dash.
 pub const MAX_KEY_ID_LEN: usize = MAX_LEN - "12-".len();
 
-/// Why a text is not the identifier it is meant to be.
+/// The reason why a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// Longer than [`MAX_LEN`] bytes.
+    /// The text is longer than [`MAX_LEN`] bytes.
     #[error("is longer than {MAX_LEN} bytes")]
     TooLong,
-    /// A character outside the alphabet of this kind of identifier.
+    /// The text has a character outside the alphabet of this kind of identifier.
     #[error("has {found:?} at character {at}, which is not allowed there")]
     Character {
-        /// The character found.
+        /// The character.
         found: char,
-        /// Its place, counted in characters from 1.
+        /// Its position, counted in characters from 1.
         at: usize,
     },
-    /// An AE-ID-Stem must start with `C` or `S` and go on.
-    #[error("is no AE-ID-Stem: it must start with 'C' or 'S' and have at least one more character")]
+    /// The text is not `C` or `S` followed by at least one character.
+    #[error(
+        "is not an AE-ID-Stem: it must start with 'C' or 'S' and have at least one more character"
+    )]
     NoStem,
-    /// An App-ID must start with `R`, `r` or `N` and go on.
-    #[error("is no App-ID: it must start with 'R' or 'N' and have at least one more character")]
+    /// The text is not `R`, `r` or `N` followed by at least one character.
+    #[error("is not an App-ID: it must start with 'R' or 'N' and have at least one more character")]
     NoAppId,
-    /// The identifier of a key is a part of a Credential-ID, which has a bound too.
+    /// The key identifier makes its Credential-ID too long.
     #[error("is longer than {MAX_KEY_ID_LEN} bytes, so that its Credential-ID is too long")]
     KeyIdTooLong,
-    /// A KpsaID has the form `relative@FQDN`.
-    #[error("is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN")]
+    /// The text does not have the form `relative@FQDN` of a KpsaID.
+    #[error("is not a KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN")]
     NoKpsaId,
-    /// A fully qualified domain name has non-empty labels.
-    #[error("is no domain name: it has an empty label or one that starts or ends with '-'")]
+    /// A label of the domain name is empty, or starts or ends with a hyphen.
+    #[error("is not a domain name: it has an empty label or one that starts or ends with '-'")]
     NoFqdn,
-    /// An absolute identifier has a service provider in front.
+    /// The text does not start with a service provider.
     #[error(
-        "is no absolute AE-ID or CSE-ID: it must have the form //service-provider/CSE-ID, with /AE-ID-Stem behind it for an AE"
+        "is not an absolute AE-ID or CSE-ID: it must have the form //service-provider/CSE-ID, followed by /AE-ID-Stem for an AE"
     )]
     NotAbsolute,
-    /// A Credential-ID has the form `type-value`.
-    #[error("is no Credential-ID: it must have the form type-value with a two-digit type")]
+    /// The text does not have the form `type-value` of a Credential-ID.
+    #[error("is not a Credential-ID: it must have the form type-value with a two-digit type")]
     NoCredentialId,
 }
 
@@ -72,12 +74,13 @@ fn alphabet(text: &str, allowed: impl Fn(char) -> bool) -> Result<(), IdError> {
     }
 }
 
-/// The unreserved characters of RFC 3986, the alphabet of AE-ID-Stems and CSE-IDs.
+/// Returns whether a character is unreserved in RFC 3986: the alphabet of AE-ID-Stems and CSE-IDs.
 fn unreserved(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~')
 }
 
-/// The alphabet of the relative part of a key identifier (TS-0003 clause 10.5).
+/// Returns whether the relative part of a key identifier may have a character (TS-0003 clause
+/// 10.5).
 fn key_id_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
@@ -89,7 +92,7 @@ macro_rules! identifier {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The identifier as text.
+            /// Returns the identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -112,25 +115,25 @@ macro_rules! identifier {
 }
 
 identifier! {
-    /// An AE-ID-Stem: `C…` (unique at its registrar) or `S…` (unique at its service provider).
+    /// An AE-ID-Stem: `C…` (unique at its registrar CSE) or `S…` (unique at its service provider).
     ///
-    /// This is the only form in which a registree AE may write its From (TS-0004 clause 7.3.2.1).
+    /// A registree AE must write its From in this form (TS-0004 clause 7.3.2.1).
     AeIdStem
 }
 
 impl AeIdStem {
-    /// Reads a stem.
+    /// Parses a stem.
     ///
     /// # Errors
-    /// What is wrong with `text`: length, alphabet, or that it is not a stem.
+    /// Returns an error if the length, the alphabet or the form is wrong.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         Self::check(text).map(|()| Self(text.into()))
     }
 
-    /// Checks a stem without keeping it.
+    /// Checks a stem without storing it.
     ///
     /// # Errors
-    /// As for [`Self::parse`].
+    /// Returns the errors of [`Self::parse`].
     pub fn check(text: &str) -> Result<(), IdError> {
         bounded(text)?;
         alphabet(text, unreserved)?;
@@ -142,15 +145,15 @@ fn is_stem(text: &str) -> bool {
     text.len() >= 2 && matches!(text.as_bytes().first(), Some(b'C' | b'S'))
 }
 
-/// A CSE-ID, kept without the slash of its SP-relative form: `mn-cse-123456`.
+/// A CSE-ID, stored without the slash of its SP-relative form: `mn-cse-123456`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CseId(Box<str>);
 
 impl CseId {
-    /// Reads a CSE-ID, with or without the leading `/` of its SP-relative form.
+    /// Parses a CSE-ID, with or without the leading `/` of its SP-relative form.
     ///
     /// # Errors
-    /// What is wrong with `text`: length or alphabet.
+    /// Returns an error if the length or the alphabet is wrong.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         let bare = text.strip_prefix('/').unwrap_or(text);
         bounded(bare)?;
@@ -158,21 +161,21 @@ impl CseId {
         Ok(Self(bare.into()))
     }
 
-    /// The identifier without a slash.
+    /// Returns the identifier without the slash.
     #[must_use]
     pub fn bare(&self) -> &str {
         &self.0
     }
 
-    /// Whether in its SP-relative form it could be an S-type AE-ID as well (TS-0001 clause 7.2): a
-    /// credential for such a CSE-ID would be for an AE that any CSE may speak for.
+    /// Returns whether the SP-relative form could also be an S-type AE-ID (TS-0001 clause 7.2). A
+    /// credential for such a CSE-ID could be taken for that of an AE, for which any CSE may speak.
     #[must_use]
     pub fn could_be_an_ae_id(&self) -> bool {
         self.0.starts_with('S') && is_stem(&self.0)
     }
 }
 
-/// Writes the SP-relative form, `/mn-cse-123456`.
+/// Formats the SP-relative form, `/mn-cse-123456`.
 impl fmt::Display for CseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", self.0)
@@ -187,16 +190,16 @@ impl std::str::FromStr for CseId {
 }
 
 identifier! {
-    /// An App-ID: `R…` registered with an authority, `N…` not registered. Lower-case `r` is of
-    /// releases before 4.
+    /// An App-ID: `R…` registered with an authority, `N…` not registered. Releases before 4 use a
+    /// lower-case `r`.
     AppId
 }
 
 impl AppId {
-    /// Reads an App-ID.
+    /// Parses an App-ID.
     ///
     /// # Errors
-    /// What is wrong with `text`.
+    /// Returns an error if the length, the alphabet or the form is wrong.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         bounded(text)?;
         alphabet(text, |c| !c.is_control() && !c.is_whitespace())?;
@@ -210,24 +213,24 @@ impl AppId {
 
 identifier! {
     /// An absolute AE-ID or CSE-ID: `//in.provider.com/mn-1/Clight`, `//in.provider.com/Slight`,
-    /// `//in.provider.com/in-cse`. The clients of an M2M Authentication Function are named so
-    /// (TS-0003 clause 8.8), for they are of any CSE.
+    /// `//in.provider.com/in-cse`. The clients of an M2M Authentication Function have such names
+    /// (TS-0003 clause 8.8), because they can belong to any CSE.
     AbsoluteId
 }
 
 impl AbsoluteId {
-    /// Reads an absolute identifier.
+    /// Parses an absolute identifier.
     ///
     /// # Errors
-    /// What is wrong with `text`: length, alphabet, or that it is not absolute.
+    /// Returns an error if the length or the alphabet is wrong, or the identifier is not absolute.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         Self::check(text).map(|()| Self(text.into()))
     }
 
-    /// Checks an absolute identifier without keeping it.
+    /// Checks an absolute identifier without storing it.
     ///
     /// # Errors
-    /// As for [`Self::parse`].
+    /// Returns the errors of [`Self::parse`].
     pub fn check(text: &str) -> Result<(), IdError> {
         match OriginatorId::parse(text)? {
             OriginatorId::Absolute { .. } => Ok(()),
@@ -241,10 +244,10 @@ impl AbsoluteId {
     }
 }
 
-/// Checks that `text` is a fully qualified domain name in letters, digits, hyphens and dots.
+/// Checks that `text` is a fully qualified domain name of letters, digits, hyphens and dots.
 ///
 /// # Errors
-/// What is wrong with `text`.
+/// Returns an error if the length, the alphabet or a label is wrong.
 pub fn check_fqdn(text: &str) -> Result<(), IdError> {
     bounded(text)?;
     alphabet(text, |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))?;
@@ -255,23 +258,23 @@ pub fn check_fqdn(text: &str) -> Result<(), IdError> {
 identifier! {
     /// A KpsaID, `Issuer_Relative_KpsaID@Issuer-FQDN` (TS-0003 clause 10.5).
     ///
-    /// The same shape serves a KmID and the key identifier of a MAF.
+    /// A KmID and the key identifier of a MAF have the same form.
     KpsaId
 }
 
 impl KpsaId {
-    /// Reads a KpsaID.
+    /// Parses a KpsaID.
     ///
     /// # Errors
-    /// What is wrong with `text`.
+    /// Returns an error if the length, the alphabet or the form is wrong.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         Self::check(text).map(|()| Self(text.into()))
     }
 
-    /// Checks a KpsaID without keeping it.
+    /// Checks a KpsaID without storing it.
     ///
     /// # Errors
-    /// As for [`Self::parse`].
+    /// Returns the errors of [`Self::parse`].
     pub fn check(text: &str) -> Result<(), IdError> {
         bounded(text)?;
         if text.len() > MAX_KEY_ID_LEN {
@@ -283,7 +286,7 @@ impl KpsaId {
         }
         alphabet(relative, key_id_char)?;
         check_fqdn(fqdn).map_err(|e| match e {
-            // The place is told in the whole identifier, where the reader looks.
+            // The position counts from the start of the whole identifier.
             IdError::Character { found, at } => {
                 IdError::Character { found, at: at + relative.len() + 1 }
             }
@@ -293,7 +296,7 @@ impl KpsaId {
         Ok(())
     }
 
-    /// The part behind `@`: whose key it is, and so where to look for it.
+    /// Returns the part after `@`: the issuer, whose key it is.
     #[must_use]
     pub fn issuer(&self) -> &str {
         self.0.split_once('@').map_or("", |(_, fqdn)| fqdn)
@@ -310,12 +313,12 @@ pub enum CredentialType {
     Km,
     /// 12: KpsaID or KcID.
     Kpsa,
-    /// Any other two-digit type, kept as it is.
+    /// Any other two-digit type.
     Other(u8),
 }
 
 impl CredentialType {
-    /// The number in front of the `-`.
+    /// Returns the number before the `-`.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -335,17 +338,17 @@ pub struct CredentialId {
 }
 
 impl CredentialId {
-    /// The Credential-ID of a KpsaID: `12-<KpsaID>`.
+    /// Returns the Credential-ID of a KpsaID: `12-<KpsaID>`.
     #[must_use]
     pub fn of_kpsa(id: &KpsaId) -> Self {
         Self { kind: CredentialType::Kpsa, value: id.0.clone() }
     }
 
-    /// Reads a Credential-ID. The alphabet of clause 10.4 is too narrow for the identifiers of
-    /// RFC 6920 that other clauses put into it, so any visible ASCII is taken.
+    /// Parses a Credential-ID. The alphabet of clause 10.4 is too narrow for the RFC 6920
+    /// identifiers that other clauses use, so any visible ASCII character is accepted.
     ///
     /// # Errors
-    /// What is wrong with `text`.
+    /// Returns an error if the length, the alphabet or the form is wrong.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         bounded(text)?;
         alphabet(text, |c| c.is_ascii_graphic())?;
@@ -362,13 +365,13 @@ impl CredentialId {
         Ok(Self { kind, value: value.into() })
     }
 
-    /// Which kind of credential it names.
+    /// Returns the type of the credential.
     #[must_use]
     pub fn kind(&self) -> CredentialType {
         self.kind
     }
 
-    /// The part behind the first `-`.
+    /// Returns the part after the first `-`.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -381,49 +384,49 @@ impl fmt::Display for CredentialId {
     }
 }
 
-/// How a request's From is written, borrowed from its text.
+/// A request's From, borrowed from its text.
 ///
-/// The forms are those of TS-0001 clause 7.2: what an AE may write, and what a CSE passes on.
+/// The forms are those of TS-0001 clause 7.2, which AEs write and CSEs forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginatorId<'a> {
-    /// `C` alone: an AE that registers wants its registrar to assign an AE-ID.
+    /// `C`: a registering AE requests an AE-ID from its registrar CSE.
     AssignByRegistrar,
-    /// `S` alone: an AE that registers wants its service provider to assign an AE-ID.
+    /// `S`: a registering AE requests an AE-ID from its service provider.
     AssignByServiceProvider,
     /// An AE-ID-Stem.
     Stem(&'a str),
-    /// `/CSE-ID`, or the SP-relative `/S…` of an AE with an S-type stem: the two look alike.
+    /// `/CSE-ID`, or the SP-relative `/S…` of an AE with an S-type stem. The two look alike.
     SpRelative(&'a str),
     /// `/CSE-ID/C…`: an AE registered at that CSE.
     SpRelativeAe {
-        /// The CSE part, without slashes.
+        /// CSE part, without slashes.
         cse: &'a str,
-        /// The AE-ID-Stem.
+        /// AE-ID-Stem.
         stem: &'a str,
     },
-    /// `/CSE-ID/S`: that CSE wants the service provider to assign an AE-ID to an AE that registers
-    /// there. It names no AE, so nothing but the announcement of one may be asked for with it
-    /// (TS-0001 clause 10.2.2.2).
+    /// `/CSE-ID/S`: that CSE requests an AE-ID from the service provider for an AE that registers
+    /// there. It does not name an AE, so it may only request the announcement of one (TS-0001
+    /// clause 10.2.2.2).
     SpRelativeAssign {
-        /// The CSE part, without slashes.
+        /// CSE part, without slashes.
         cse: &'a str,
     },
-    /// `//sp/…` in front of one of the two SP-relative forms.
+    /// `//sp/…`, followed by one of the SP-relative forms.
     Absolute {
-        /// The service provider's domain name.
+        /// Domain name of the service provider.
         sp: &'a str,
-        /// The CSE part, or an S-type stem.
+        /// CSE part, or an S-type stem.
         first: &'a str,
-        /// The AE-ID-Stem, if there is one.
+        /// AE-ID-Stem, if present.
         stem: Option<&'a str>,
     },
 }
 
 impl<'a> OriginatorId<'a> {
-    /// Reads a From.
+    /// Parses a From.
     ///
     /// # Errors
-    /// What is wrong with `text`: length, alphabet, or a shape that no clause knows.
+    /// Returns an error if the length, the alphabet or the form is wrong.
     pub fn parse(text: &'a str) -> Result<Self, IdError> {
         bounded(text)?;
         alphabet(text, |c| unreserved(c) || c == '/')?;

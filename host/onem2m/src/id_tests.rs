@@ -73,7 +73,7 @@ fn each_form_of_from() {
         "/a//Cx",
         "x",
         "C x",
-        // A registrar assigns to its own AEs only, and by way of nobody.
+        // A CSE requests an AE-ID for its own AEs only, and not through another CSE.
         "/a/C",
         "/a/s",
         "/a/S/",

@@ -1,4 +1,4 @@
-//! Primitives serialized in JSON (TS-0004 clause 8.4): bare objects whose members have the short names.
+//! Primitives serialized in JSON (TS-0004 clause 8.4): objects whose members have the short names.
 
 use serde_json::{Map, Value};
 
@@ -19,7 +19,7 @@ pub fn response(response: &ResponsePrimitive, from: &str, to: Option<&str>) -> V
     if let Some(release) = &response.release {
         put("rvi", release.as_str().into());
     }
-    // Of a content that is a part: its status, and the offset of the rest.
+    // Partial content has a status and the offset of the rest.
     for parameter in [Parameter::ContentStatus, Parameter::ContentOffset] {
         let number = response.parameters.get(parameter).and_then(|v| v.parse::<u64>().ok());
         if let Some(number) = number {

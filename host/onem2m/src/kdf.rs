@@ -6,23 +6,25 @@ use sha2::Sha256;
 /// Length of a derived key, in bytes.
 pub const DERIVED_LEN: usize = 32;
 
-/// Derives the Kpsa that the enrolee and `enrolee_b` share: HMAC-SHA-256 under Ke over the
-/// purpose and the identifier of the other end. `enrolee_b` is its CSE-ID or AE-ID, in the
-/// form that both ends agreed on, in UTF-8 NFKC (which any ASCII text is).
+/// Derives the Kpsa that the enrolee and `enrolee_b` share: HMAC-SHA-256 with the key Ke over the
+/// purpose and the identifier of the other end.
+///
+/// `enrolee_b` is the CSE-ID or AE-ID of that end, in the form that both ends agreed on, in UTF-8
+/// NFKC. ASCII text is always in NFKC.
 #[must_use]
 pub fn kpsa(ke: &[u8], enrolee_b: &str) -> [u8; DERIVED_LEN] {
     derive(ke, "oneM2M Enrolment Key to Provisioned Secure Connection Key derivation", enrolee_b)
 }
 
-/// Derives the Km that the enrolee and a MAF share; `maf_id` is the MAF's domain name.
+/// Derives the Km that the enrolee and a MAF share. `maf_id` is the MAF's domain name.
 #[must_use]
 pub fn km(ke: &[u8], maf_id: &str) -> [u8; DERIVED_LEN] {
     derive(ke, "oneM2M Enrolment Key to Master Credential derivation", maf_id)
 }
 
-/// Derives a key for one purpose, the SUID (TS-0004 clause 6.3.4.2.39), and one target: a domain name,
-/// an absolute CSE-ID or AE-ID. How the SUID is written into it the clause does not say: it is the
-/// decimal number here.
+/// Derives a key for one purpose, the SUID (TS-0004 clause 6.3.4.2.39), and one target: a domain
+/// name, an absolute CSE-ID or AE-ID. The clause does not define how the SUID is encoded. This
+/// function writes it as a decimal number.
 #[must_use]
 pub fn usage_constrained(ke: &[u8], suid: u8, target: &str) -> [u8; DERIVED_LEN] {
     let purpose = "oneM2M Enrolment Key to Usage-Constrained Symmetric Key derivation";
@@ -41,9 +43,8 @@ fn derive(ke: &[u8], purpose: &str, id: &str) -> [u8; DERIVED_LEN] {
 mod tests {
     use super::*;
 
-    /// Computed with Python:
-    /// `hmac.new(bytes(range(32)), b"oneM2M Enrolment Key to Provisioned Secure Connection Key \
-    /// derivation" + b"/mn-cse-123456", "sha256").hexdigest()`
+    /// Computed with Python: `hmac.new(bytes(range(32)), b"oneM2M Enrolment Key to Provisioned
+    /// Secure Connection Key \ derivation" + b"/mn-cse-123456", "sha256").hexdigest()`
     #[test]
     fn kpsa_as_another_implementation_computes_it() {
         let ke: Vec<u8> = (0..32).collect();

@@ -1,8 +1,20 @@
-//! The nouns of oneM2M that a security gateway speaks: identifiers, credentials and the
-//! security association, primitives, Response Status Codes, and the HTTP mapping of TS-0009.
+//! The oneM2M data types of the gateway: identifiers, credentials, the security association,
+//! primitives, Response Status Codes, and the HTTP binding of TS-0009.
 //!
-//! Nothing here does I/O or waits. Policy modules use the same crate (without its default
-//! features) for the forms of identifiers, so host and sandbox cannot disagree about them.
+//! The crate performs no I/O. Policy modules use it without its default features to check
+//! identifiers, so host and sandbox cannot disagree about them.
+//!
+//! Read the modules in this order:
+//!
+//! 1. [`id`]: identifiers and their forms, such as [`id::AeIdStem`] and [`id::CseId`] (TS-0001
+//!    clause 7.2, TS-0003 clauses 10.4 and 10.5).
+//! 2. [`credential`] and [`association`]: [`credential::Entity`], the AE or CSE that a credential
+//!    stands for, and [`association::SecurityAssociation`] (TS-0003 clause 8.2).
+//! 3. [`target`] and [`primitive`]: [`target::Target`], [`primitive::RequestPrimitive`] and
+//!    [`primitive::ResponsePrimitive`] (TS-0004 clause 6.4), with their [`parameter`]s and [`rsc`].
+//! 4. [`http`]: the HTTP binding, [`http::read_request`] and [`http::write_response`] (TS-0009).
+//! 5. The rest: [`resource`] types, [`timestamp`]s, [`schedule`]s, [`wildcard`]s, points of access,
+//!    and key derivation in [`kdf`] (TS-0003 clause 10.3.7).
 
 pub mod app_rule;
 pub mod id;

@@ -1,7 +1,8 @@
-//! Parameters of primitives that only some messages have, by the short names of TS-0004 clause 8.2.2.
+//! Optional parameters of primitives, by the short names of TS-0004 clause 8.2.2.
 //!
-//! Each binding has its own place for a parameter: a header field in HTTP, an option in CoAP, a member
-//! of the serialized primitive in MQTT and WebSocket. Nothing above the bindings knows these places.
+//! Each binding carries a parameter in its own way: as a header field in HTTP, an option in CoAP, a
+//! member of the serialized primitive in MQTT and WebSocket. The code above the bindings does not
+//! depend on this.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ pub enum Parameter {
     ResultExpiration,
     /// Operation Execution Time.
     ExecutionTime,
-    /// The notification targets of the Response Type; several are joined with `&`.
+    /// Notification targets of the Response Type, joined with `&`.
     ResponseTargets,
     /// Event Category.
     EventCategory,
@@ -39,7 +40,7 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    /// The short name.
+    /// Returns the short name.
     #[must_use]
     pub fn short_name(self) -> &'static str {
         match self {
@@ -86,18 +87,18 @@ impl fmt::Display for Parameter {
     }
 }
 
-/// The parameters that a primitive has, each once, with their values as text.
+/// The parameters of a primitive, each at most once, with their values as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(Parameter, String)>);
 
 impl Parameters {
-    /// The value of a parameter, where it is present.
+    /// Returns the value of a parameter, if present.
     #[must_use]
     pub fn get(&self, parameter: Parameter) -> Option<&str> {
         self.0.iter().find(|(p, _)| *p == parameter).map(|(_, value)| value.as_str())
     }
 
-    /// Sets a parameter; a former value is replaced.
+    /// Sets a parameter and replaces a former value.
     pub fn set(&mut self, parameter: Parameter, value: impl Into<String>) {
         let value = value.into();
         match self.0.iter_mut().find(|(p, _)| *p == parameter) {
@@ -106,12 +107,12 @@ impl Parameters {
         }
     }
 
-    /// All that are present, in the order in which they were set.
+    /// Returns the parameters in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (Parameter, &str)> {
         self.0.iter().map(|(parameter, value)| (*parameter, value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no parameters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,14 +1,14 @@
-//! Points of access: the URIs at which an AE, or another target of notifications, is reached (TS-0001
-//! clause 9.6.5, pointOfAccess; clause 9.6.8, notificationURI).
+//! Points of access: the URIs of AEs and other notification targets (TS-0001 clause 9.6.5,
+//! pointOfAccess; clause 9.6.8, notificationURI).
 
 use std::fmt;
 
 use http::Uri;
 
-/// A protocol that notifications are sent over.
+/// The protocol of a point of access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// HTTP without an association.
+    /// HTTP without a security association.
     Http,
     /// HTTP over a security association.
     Https,
@@ -23,7 +23,7 @@ impl Scheme {
     }
 }
 
-/// A URI that has a host and no user, at which content is taken in JSON.
+/// The URI of a notification target that takes JSON. It has a host and no user information.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PointOfAccess {
     scheme: Scheme,
@@ -33,28 +33,28 @@ pub struct PointOfAccess {
 /// The reason why a text is not a point of access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PointOfAccessError {
-    /// It is not a URI, or one without a host or with a user.
+    /// The text is not a URI, has no host, or has user information.
     #[error("is not a URI with a host and without a user")]
     Malformed,
-    /// The protocol is not one of those that are wanted.
+    /// The URI has another scheme than the requested one.
     #[error("has another scheme")]
     Scheme,
-    /// The content would have to be written in another serialization than JSON.
+    /// The URI requests another serialization than JSON.
     #[error("asks for another serialization than JSON")]
     Serialization,
 }
 
 impl PointOfAccess {
-    /// Reads a URI of the given scheme.
+    /// Parses a URI of the given scheme.
     ///
     /// # Errors
-    /// The reason why it is not one.
+    /// Returns the reason why `text` is not a point of access of this scheme.
     pub fn parse(text: &str, scheme: Scheme) -> Result<Self, PointOfAccessError> {
         let uri: Uri = text.parse().map_err(|_| PointOfAccessError::Malformed)?;
         if uri.scheme_str() != Some(scheme.name()) {
             return Err(PointOfAccessError::Scheme);
         }
-        // A notification target says in its query string how it wants to be written to.
+        // A notification target names its serialization in the query string.
         let mut serialization = uri.query().unwrap_or_default().split('&');
         if serialization.find_map(|p| p.strip_prefix("ct=")).is_some_and(|ct| ct != "json") {
             return Err(PointOfAccessError::Serialization);
@@ -67,13 +67,13 @@ impl PointOfAccess {
         }
     }
 
-    /// The protocol.
+    /// Returns the protocol.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The URI, for the binding of the protocol.
+    /// Returns the URI, for the binding of the protocol.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri

@@ -1,4 +1,4 @@
-//! Request and response primitives (TS-0004 clause 6.4), as far as a gateway reads them.
+//! Request and response primitives (TS-0004 clause 6.4), as far as a gateway needs them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,20 +16,20 @@ use crate::target::Target;
 /// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Create a resource.
+    /// Creates a resource.
     Create,
-    /// Retrieve a resource, or discover some.
+    /// Retrieves a resource, or discovers resources.
     Retrieve,
-    /// Update a resource.
+    /// Updates a resource.
     Update,
-    /// Delete a resource.
+    /// Deletes a resource.
     Delete,
-    /// Notify.
+    /// Notifies the target.
     Notify,
 }
 
 impl Operation {
-    /// The name of the operation, in lower case.
+    /// Returns the name of the operation, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,45 +45,45 @@ impl Operation {
 /// A request primitive.
 #[derive(Debug, Clone)]
 pub struct RequestPrimitive {
-    /// What to do.
+    /// Operation.
     pub operation: Operation,
-    /// With what.
+    /// Target of the operation.
     pub to: Target,
-    /// Who asks, as written; absent where the originator wrote none.
+    /// From, as written by the originator; `None` if absent.
     pub from: Option<String>,
-    /// The Request Identifier.
+    /// Request Identifier.
     pub request_id: String,
-    /// The Release Version Indicator, absent in releases before 3.
+    /// Release Version Indicator; `None` in releases before 3.
     pub release: Option<String>,
-    /// The resource type of a create.
+    /// Resource type of a create.
     pub resource_type: Option<u16>,
-    /// The representation in JSON.
+    /// Representation in JSON.
     pub content: Option<Content>,
-    /// Response Type, Result Content, Filter Criteria and the like, by their short names and in order
-    /// (TS-0004 clauses 8.2.2 and 8.2.5). A value is a list of one element or more, for any of them may
-    /// be one.
+    /// Response Type, Result Content, Filter Criteria and the like, by their short names and in
+    /// order (TS-0004 clauses 8.2.2 and 8.2.5). Any of them may be a list, so a value has one or
+    /// more elements.
     pub options: Vec<(String, Vec<String>)>,
     /// Further parameters.
     pub parameters: Parameters,
-    /// The address that the packets came from that carried it (rq_ip of TS-0003 clause 7.1.2), where
-    /// it is known. It is no part of the message: whoever takes the connection enters it.
+    /// Source address of the packets that carried the request (rq_ip of TS-0003 clause 7.1.2), if
+    /// known. It is not part of the message: the server that accepted the connection sets it.
     pub source_address: Option<IpAddr>,
-    /// The credential of the security association that carried it, where there is one. It is no part
-    /// of the message: the gateway enters it.
+    /// Credential of the security association that carried the request, if any. It is not part of
+    /// the message: the gateway sets it.
     pub credential: Option<AssociationCredential>,
 }
 
 /// The credential of the security association that carried a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociationCredential {
-    /// The Credential-ID.
+    /// Credential-ID.
     pub id: CredentialId,
-    /// Whether the credential names no AE-ID and gets one by registering.
+    /// Whether the credential names no AE-ID and gets one when the AE registers.
     pub learns_ae_id: bool,
 }
 
 impl RequestPrimitive {
-    /// A request of our own that names its resource and its originator, and nothing else.
+    /// Creates a request of this process with a target and an originator only.
     #[must_use]
     pub fn own(operation: Operation, to: Target, from: String, request_id: String) -> Self {
         Self {
@@ -101,11 +101,11 @@ impl RequestPrimitive {
         }
     }
 
-    /// With a representation. Its type goes along where the request creates: what is there already
-    /// has its type.
+    /// Adds a representation. A create also gets the resource type; an existing resource has one
+    /// already.
     ///
     /// # Errors
-    /// When the representation is none.
+    /// Returns an error if `content` is not a representation.
     pub fn with_content(
         self,
         kind: ResourceType,
@@ -116,43 +116,43 @@ impl RequestPrimitive {
         Ok(Self { resource_type, content, ..self })
     }
 
-    /// Whether it creates a resource of that type.
+    /// Returns whether the request creates a resource of this type.
     #[must_use]
     pub fn creates(&self, kind: ResourceType) -> bool {
         self.operation == Operation::Create && self.resource_type == Some(kind.number())
     }
 
-    /// The value of an option: a list, mostly of one element.
+    /// Returns the value of an option: a list, mostly of one element.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&[String]> {
         self.options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
     }
 }
 
-/// Longest reason of somebody else's that is told, in characters.
+/// Maximum length of a reason from another CSE in logs, in characters.
 const MAX_REASON: usize = 200;
 
 /// A response primitive.
 #[derive(Debug, Clone)]
 pub struct ResponsePrimitive {
-    /// How it went.
+    /// Response Status Code.
     pub rsc: Rsc,
-    /// Who says that the answer is its own, if it is said. It is for whoever asked, and not passed on.
+    /// From of the responder, if present. The originator checks it; it is not forwarded.
     pub from: Option<String>,
-    /// The Request Identifier of the request; empty where the request had none to repeat.
+    /// Request Identifier of the request; empty if the request had none.
     pub request_id: String,
-    /// The Release Version Indicator.
+    /// Release Version Indicator.
     pub release: Option<String>,
-    /// The representation in JSON.
+    /// Representation in JSON.
     pub content: Option<Bytes>,
-    /// The address of what was created.
+    /// Address of the created resource.
     pub content_location: Option<String>,
     /// Further parameters.
     pub parameters: Parameters,
 }
 
 impl ResponsePrimitive {
-    /// The answer `rsc` to `request`, without content.
+    /// Creates the response `rsc` to `request`, without content.
     #[must_use]
     pub fn to(request: &RequestPrimitive, rsc: Rsc) -> Self {
         Self {
@@ -166,7 +166,7 @@ impl ResponsePrimitive {
         }
     }
 
-    /// A refusal that says why, in the debugging information of TS-0004 (`m2m:dbg`).
+    /// Creates a refusal with its reason, in the debugging information of TS-0004 (`m2m:dbg`).
     #[must_use]
     pub fn refusal(request_id: &str, release: Option<&str>, rsc: Rsc, why: &str) -> Self {
         let body = serde_json::json!({ "m2m:dbg": why });
@@ -181,7 +181,7 @@ impl ResponsePrimitive {
         }
     }
 
-    /// What a refusal gives as its reason (`m2m:dbg`), fit for logs and terminals.
+    /// Returns the reason of a refusal (`m2m:dbg`), sanitized for logs and terminals.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         let content = serde_json::from_slice(self.content.as_deref()?).ok()?;
@@ -190,7 +190,7 @@ impl ResponsePrimitive {
         Some(why.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect())
     }
 
-    /// The reason of a refusal, or that there is none.
+    /// Returns the reason of a refusal, or a text that says that the CSE gave none.
     #[must_use]
     pub fn reason_or_none(&self) -> String {
         self.reason().unwrap_or_else(|| "the CSE gave no reason".into())
@@ -208,40 +208,41 @@ pub struct Content {
 /// An attribute of a representation that names an originator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedOriginator {
-    /// The attribute's short name.
+    /// Short name of the attribute.
     pub attribute: &'static str,
-    /// The originator it names.
+    /// Originator that it names.
     pub value: String,
 }
 
-/// Attributes in which a request can claim to be somebody's: creator, AE-ID, and the From of a
-/// primitive inside a primitive (TS-0004 clause 8.2).
-const NAMING: [&str; 3] = ["cr", "aei", "fr"];
+/// Attributes in which a request can claim an identity: creator, AE-ID, and the From of a primitive
+/// inside a primitive (TS-0004 clause 8.2).
+const NAMING_ATTRIBUTES: [&str; 3] = ["cr", "aei", "fr"];
 
-/// The attribute in which a `<remoteCSE>` says whose it is.
+/// The attribute of a `<remoteCSE>` that claims an identity.
 const CSE_ID: &str = "csi";
 
-/// The root of a notification. Its `cr` tells who made the subscription, which is not who speaks.
+/// The root of a notification. Its `cr` names the creator of the subscription, and does not claim
+/// an identity.
 const NOTIFICATION: &str = "m2m:sgn";
 /// The creator.
 const CREATOR: &str = "cr";
 
-/// Most originators that a content may name: each is a question to policy.
+/// Maximum number of originators that a content may name. Policy decides on each of them.
 const MAX_NAMED: usize = 64;
 
 /// The root of security information.
 const SECURITY_INFORMATION: &str = "m2m:seci";
 
-/// The roots of what a Notify carries (TS-0004 table 7.5.2-1): notification, aggregated notification,
-/// security information, response primitive.
+/// The roots of the content of a Notify (TS-0004 table 7.5.2-1): notification, aggregated
+/// notification, security information, response primitive.
 const NOTIFIED: [&str; 4] = [NOTIFICATION, "m2m:agn", SECURITY_INFORMATION, "m2m:rsp"];
 
-/// A content that is not the JSON of a representation.
+/// The error for a content that is not the JSON of a representation.
 #[derive(Debug, thiserror::Error)]
 #[error("the content is not a JSON object with one representation: {0}")]
 pub struct ContentError(String);
 
-/// Longest text of a content error, in characters: the reader repeats what it found.
+/// Maximum length of a content error, in characters, because the parser repeats parts of its input.
 const MAX_ERROR: usize = 200;
 
 impl ContentError {
@@ -255,17 +256,19 @@ impl ContentError {
 }
 
 impl Content {
-    /// Reads a representation: a JSON object with one member, the resource. Readers that come
-    /// after may not mind case, or take the first of two members, or the last; so that none can
-    /// find something that was not checked, a name stands once in the object and in the resource,
-    /// in whatever case.
+    /// Parses a representation: a JSON object with one member, the resource.
+    ///
+    /// Other JSON parsers may ignore case, or use the first or the last of two members with one
+    /// name. So each name may occur once in the object and once in the resource, compared without
+    /// case. No parser can then find a value that was not checked.
     ///
     /// # Errors
-    /// When it is no such object, or an attribute that names an originator is no text.
+    /// Returns an error if `bytes` is not such an object, or an attribute that names an originator
+    /// is not a text.
     pub fn parse(bytes: Bytes) -> Result<Self, ContentError> {
         let mut found = Found::default();
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        Walk(&mut found, Place::Outer)
+        Walk(&mut found, Level::Outer)
             .deserialize(&mut reader)
             .and_then(|()| reader.end())
             .map_err(|e| ContentError::new(&e))?;
@@ -274,51 +277,51 @@ impl Content {
         Ok(Self { bytes, root, named })
     }
 
-    /// Whether the resource is of that type.
+    /// Returns whether the resource is of this type.
     #[must_use]
     pub fn is_of(&self, kind: ResourceType) -> bool {
         self.root.eq_ignore_ascii_case(kind.root())
     }
 
-    /// Whether it is security information (TS-0003 clause 8.4): the container of a primitive that
-    /// is protected end to end, whose originator nobody on the way can see.
+    /// Returns whether the content is security information (TS-0003 clause 8.4). It contains a
+    /// primitive that is protected end to end, whose originator is not visible on the way.
     #[must_use]
     pub fn is_security_information(&self) -> bool {
         self.root.eq_ignore_ascii_case(SECURITY_INFORMATION)
     }
 
-    /// Whether it is what a Notify carries, which is not a resource.
+    /// Returns whether the content is that of a Notify, which is not a resource.
     #[must_use]
     pub fn is_notified(&self) -> bool {
         NOTIFIED.iter().any(|root| self.root.eq_ignore_ascii_case(root))
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The originators named, in order.
+    /// Returns the named originators, in order.
     #[must_use]
     pub fn named_originators(&self) -> &[NamedOriginator] {
         &self.named
     }
 }
 
-/// Where in a representation a value stands.
+/// The level of a value in a representation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Level {
     /// The outer object, whose members are resources.
     Outer,
     /// A resource, whose members are attributes.
     Resource,
-    /// An attribute's value. It is walked through so that its depth is bounded (by `serde_json`)
-    /// for every reader that comes after.
+    /// The value of an attribute. It is walked through so that `serde_json` bounds its depth for
+    /// all later parsers.
     Attribute,
 }
 
-/// What a walk finds.
+/// The result of a walk.
 #[derive(Default)]
 struct Found {
     root: Option<String>,
@@ -326,28 +329,29 @@ struct Found {
 }
 
 impl Found {
-    /// The attribute by which a member of that name, in whatever case, names an originator.
-    fn naming(&self, key: &str) -> Option<&'static str> {
+    /// Returns the attribute by which a member with this name, compared without case, names an
+    /// originator.
+    fn naming_attribute(&self, key: &str) -> Option<&'static str> {
         let is = |root: &str| self.root.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(root));
         let is_remote_cse = is(ResourceType::RemoteCse.root());
-        let tells = is(NOTIFICATION);
-        let mut names = NAMING
+        let is_notification = is(NOTIFICATION);
+        let mut names = NAMING_ATTRIBUTES
             .into_iter()
-            .filter(|name| !(tells && *name == CREATOR))
+            .filter(|name| !(is_notification && *name == CREATOR))
             .chain(is_remote_cse.then_some(CSE_ID));
         names.find(|name| name.eq_ignore_ascii_case(key))
     }
 }
 
-/// Walks through a value and notes the originators that it names.
-struct Walk<'a>(&'a mut Found, Place);
+/// Walks through a value and collects the originators that it names.
+struct Walk<'a>(&'a mut Found, Level);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         match self.1 {
-            Place::Outer => deserializer.deserialize_map(self),
-            Place::Resource | Place::Attribute => deserializer.deserialize_any(self),
+            Level::Outer => deserializer.deserialize_map(self),
+            Level::Resource | Level::Attribute => deserializer.deserialize_any(self),
         }
     }
 }
@@ -360,28 +364,28 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Walk(found, place) = self;
+        let Walk(found, level) = self;
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            if place != Place::Attribute {
+            if level != Level::Attribute {
                 if key.contains(char::is_control) {
                     return Err(A::Error::custom("a name has a control character"));
                 }
                 if !seen.insert(key.to_ascii_lowercase()) {
-                    return Err(A::Error::custom(format!("{key:?} stands twice")));
+                    return Err(A::Error::custom(format!("{key:?} occurs twice")));
                 }
             }
-            match place {
-                Place::Outer => {
-                    if found.naming(&key).is_some() {
-                        return Err(A::Error::custom(format!("{key:?} is no resource")));
+            match level {
+                Level::Outer => {
+                    if found.naming_attribute(&key).is_some() {
+                        return Err(A::Error::custom(format!("{key:?} is not a resource")));
                     }
                     if found.root.replace(key).is_some() {
                         return Err(A::Error::custom("there is more than one resource"));
                     }
-                    map.next_value_seed(Walk(found, Place::Resource))?;
+                    map.next_value_seed(Walk(found, Level::Resource))?;
                 }
-                Place::Resource => match found.naming(&key) {
+                Level::Resource => match found.naming_attribute(&key) {
                     Some(attribute) => {
                         if let Some(value) = map.next_value::<Option<String>>()? {
                             if found.named.len() >= MAX_NAMED {
@@ -391,9 +395,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
                             found.named.push(NamedOriginator { attribute, value });
                         }
                     }
-                    None => map.next_value_seed(Walk(found, Place::Attribute))?,
+                    None => map.next_value_seed(Walk(found, Level::Attribute))?,
                 },
-                Place::Attribute => map.next_value_seed(Walk(found, Place::Attribute))?,
+                Level::Attribute => map.next_value_seed(Walk(found, Level::Attribute))?,
             }
         }
         Ok(())
@@ -405,7 +409,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(())
     }
 
-    // What stands where a resource would and is no object names nobody.
+    // A resource that is not an object names no originators.
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
         Ok(())
     }
@@ -447,7 +451,7 @@ mod tests {
         assert_eq!(named(r#"{"m2m:csr":{"csi":"/mn"}}"#), Some(vec![("csi", "/mn".into())]));
         assert_eq!(named(r#"{"m2m:svsn":{"csi":"/mn"}}"#), Some(vec![]));
         assert_eq!(named(r#"{"m2m:uril":["a","b"]}"#), Some(vec![]));
-        // Who made a subscription is told, not claimed.
+        // A notification's `cr` reports the creator of the subscription. It is not a claim.
         assert_eq!(named(r#"{"m2m:sgn":{"cr":"Ca","fr":"Cb"}}"#), Some(vec![("fr", "Cb".into())]));
     }
 
@@ -464,7 +468,7 @@ mod tests {
             "{\"a\":{}}x",
             r#"{"a":{"cr":1}}"#,
             r#"{"a":{"cr":["C"]}}"#,
-            // What two readers could take for two things.
+            // Ambiguous input: two parsers could read it differently.
             r#"{"a":{},"b":{}}"#,
             r#"{"a":{},"a":{}}"#,
             r#"{"cr":"Ca"}"#,

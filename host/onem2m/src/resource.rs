@@ -1,41 +1,41 @@
 //! Resource types: their numbers and the root names of their JSON representations
 //! (TS-0004 clauses 6.3.4.2.1 and 8.2).
 
-/// A resource type that this project knows.
+/// A supported resource type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResourceType {
-    /// Rules that say who may do what.
+    /// `<accessControlPolicy>`: the privileges of originators.
     AccessControlPolicy,
-    /// A service subscription, the contract with the service provider.
+    /// `<m2mServiceSubscriptionProfile>`: the contract with the service provider.
     ServiceSubscriptionProfile,
-    /// A node.
+    /// `<node>`: the device that an AE or CSE runs on.
     Node,
-    /// A CSE that is registered.
+    /// `<remoteCSE>`: a registered CSE.
     RemoteCse,
-    /// A rule that says which applications may register.
+    /// `<serviceSubscribedAppRule>`: the applications that may register.
     ServiceSubscribedAppRule,
-    /// A node of a service subscription.
+    /// `<serviceSubscribedNode>`: a node of a service subscription.
     ServiceSubscribedNode,
-    /// An application entity.
+    /// `<AE>`: an application entity.
     Ae,
-    /// A container of content instances.
+    /// `<container>`: a container of content instances.
     Container,
-    /// A value in a container.
+    /// `<contentInstance>`: a value in a container.
     ContentInstance,
-    /// The root of a CSE's resources.
+    /// `<CSEBase>`: the root of a CSE's resources.
     CseBase,
-    /// A group of resources that take one request together.
+    /// `<group>`: resources that take requests together.
     Group,
-    /// Where an AE that can't be reached fetches what is sent to it.
+    /// `<pollingChannel>`: the queue from which an AE without a point of access fetches requests.
     PollingChannel,
-    /// What sends notifications of changes.
+    /// `<subscription>`: the request to be notified of changes.
     Subscription,
-    /// An application entity that is registered at another CSE, announced here.
+    /// `<AEAnnc>`: the announcement of an AE that is registered at another CSE.
     AeAnnc,
 }
 
 impl ResourceType {
-    /// All of them.
+    /// All supported types.
     pub const ALL: [Self; 14] = [
         Self::AccessControlPolicy,
         Self::ServiceSubscriptionProfile,
@@ -53,7 +53,7 @@ impl ResourceType {
         Self::AeAnnc,
     ];
 
-    /// The number on the wire (`ty`).
+    /// Returns the number on the wire (`ty`).
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
@@ -74,7 +74,7 @@ impl ResourceType {
         }
     }
 
-    /// The root name of its JSON representation.
+    /// Returns the root name of the JSON representation.
     #[must_use]
     pub fn root(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl ResourceType {
         }
     }
 
-    /// The type with that number.
+    /// Returns the type with this number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.number() == number)

@@ -1,11 +1,12 @@
-//! Originators and targets, as another CSE sees them.
+//! Originators and targets in the form that another CSE sees.
 
 use crate::cse::Cse;
 use crate::id::{CseId, OriginatorId};
 use crate::target::{Scope, Target};
 
-/// Returns the From of a request that leaves for another CSE: the AE-ID-Stem of an AE that is registered
-/// at `own` becomes SP-relative (TS-0001 clause 7.2); every other From is so already.
+/// Returns the From of a request that is forwarded to another CSE. The AE-ID-Stem of an AE
+/// registered at `own` becomes SP-relative (TS-0001 clause 7.2). Every other From is SP-relative
+/// already.
 #[must_use]
 pub fn to_sp_relative_originator(own: &Cse, from: &str) -> String {
     match OriginatorId::parse(from) {
@@ -15,8 +16,8 @@ pub fn to_sp_relative_originator(own: &Cse, from: &str) -> String {
     }
 }
 
-/// Returns the CSE that hosts a target of this service provider; none for a target of another provider,
-/// or one of `own`.
+/// Returns the CSE that hosts a target. Returns `None` if the target belongs to another service
+/// provider or is CSE-relative.
 #[must_use]
 pub fn cse_of<'a>(own: &Cse, to: &'a Target) -> Option<&'a CseId> {
     match &to.scope {

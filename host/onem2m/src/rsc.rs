@@ -1,5 +1,4 @@
-//! Response Status Codes (TS-0004 clause 6.6.3) and the HTTP status each is mapped to
-//! (TS-0009 clause 6.3.2).
+//! Response Status Codes (TS-0004 clause 6.6.3) and their HTTP status codes (TS-0009 clause 6.3.2).
 
 macro_rules! rsc {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $http:literal;)*) => {
@@ -8,27 +7,27 @@ macro_rules! rsc {
         #[non_exhaustive]
         pub enum Rsc {
             $($(#[$doc])* $name,)*
-            /// A code that another CSE gave and that this project has no name for.
+            /// A code from another CSE that this crate has no name for.
             Other(u16),
         }
 
         impl Rsc {
-            /// All codes this project knows, in ascending order.
+            /// All named codes, in ascending order.
             pub const ALL: &'static [Rsc] = &[$(Rsc::$name,)*];
 
-            /// The number on the wire.
+            /// Returns the number on the wire.
             #[must_use]
             pub fn code(self) -> u16 {
                 match self { $(Rsc::$name => $code,)* Rsc::Other(code) => code }
             }
 
-            /// The name the specification gives it.
+            /// Returns the name in the specification.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Rsc::$name => $text,)* Rsc::Other(_) => "OTHER" }
             }
 
-            /// The HTTP status it travels with.
+            /// Returns the HTTP status code of the response.
             #[must_use]
             pub fn http_status(self) -> u16 {
                 match self {
@@ -41,91 +40,92 @@ macro_rules! rsc {
 }
 
 rsc! {
-    /// Accepted, to be answered later.
+    /// The request was accepted, and will be answered later.
     Accepted = 1000, "ACCEPTED", 202;
-    /// Accepted; the result is to be fetched.
+    /// The request was accepted. The originator fetches the result.
     AcceptedSync = 1001, "ACCEPTED_FOR_NONBLOCKINGREQUESTSYNCH", 202;
-    /// Accepted; the result will be sent.
+    /// The request was accepted. The result will be sent to the originator.
     AcceptedAsync = 1002, "ACCEPTED_FOR_NONBLOCKINGREQUESTASYNCH", 202;
-    /// Done.
+    /// The request succeeded.
     Ok = 2000, "OK", 200;
-    /// Created.
+    /// The resource was created.
     Created = 2001, "CREATED", 201;
-    /// Deleted.
+    /// The resource was deleted.
     Deleted = 2002, "DELETED", 200;
-    /// Updated.
+    /// The resource was updated.
     Updated = 2004, "UPDATED", 200;
     /// The request is malformed.
     BadRequest = 4000, "BAD_REQUEST", 400;
-    /// The receiver does not support the release version asked for.
+    /// The receiver does not support the requested release version.
     ReleaseVersionNotSupported = 4001, "RELEASE_VERSION_NOT_SUPPORTED", 501;
-    /// No such resource.
+    /// The resource does not exist.
     NotFound = 4004, "NOT_FOUND", 404;
-    /// The operation is not allowed there.
+    /// The target does not allow the operation.
     OperationNotAllowed = 4005, "OPERATION_NOT_ALLOWED", 405;
-    /// It took too long.
+    /// The request expired.
     RequestTimeout = 4008, "REQUEST_TIMEOUT", 504;
-    /// The content is of a type that is not supported.
+    /// The media type of the content is not supported.
     UnsupportedMediaType = 4015, "UNSUPPORTED_MEDIA_TYPE", 415;
-    /// The originator of a subscription has no privilege on what it subscribes to.
+    /// The originator of a subscription has no privilege for the subscribed-to resource.
     SubscriptionCreatorHasNoPrivilege = 4101, "SUBSCRIPTION_CREATOR_HAS_NO_PRIVILEGE", 403;
-    /// The content of the representation does not fit.
+    /// The content of the representation is not acceptable.
     ContentsUnacceptable = 4102, "CONTENTS_UNACCEPTABLE", 400;
     /// The originator has no privilege.
     OriginatorHasNoPrivilege = 4103, "ORIGINATOR_HAS_NO_PRIVILEGE", 403;
-    /// A request with the identifier of the group has been seen already.
+    /// A request with the same group request identifier was processed before.
     GroupRequestIdentifierExists = 4104, "GROUP_REQUEST_IDENTIFIER_EXISTS", 409;
-    /// Something of that name is there already.
+    /// A resource with this name exists already.
     Conflict = 4105, "CONFLICT", 409;
-    /// From names another than the association's entity.
+    /// From does not match the entity of the association.
     OriginatorNotAuthenticated = 4106, "ORIGINATOR_NOT_AUTHENTICATED", 403;
-    /// A CSE-ID as From outside an association, or a bad credential at a registration.
+    /// The From is a CSE-ID outside an association, or a registration has an invalid credential.
     SecurityAssociationRequired = 4107, "SECURITY_ASSOCIATION_REQUIRED", 403;
-    /// The parent does not take children of that type.
+    /// The parent does not accept children of this type.
     InvalidChildResourceType = 4108, "INVALID_CHILD_RESOURCE_TYPE", 403;
-    /// A request to the members of a group that has none.
+    /// The group of a fanned-out request has no members.
     NoMembers = 4109, "NO_MEMBERS", 403;
-    /// A member is of another type than the group's.
+    /// The type of a member differs from the type of the group.
     GroupMemberTypeInconsistent = 4110, "GROUP_MEMBER_TYPE_INCONSISTENT", 400;
-    /// The originator of an ESPrim object is not who it says.
+    /// The originator of an ESPrim object is not the one that it names.
     EsprimImpersonationError = 4116, "ESPRIM_IMPERSONATION_ERROR", 403;
     /// The originator is registered already.
     OriginatorHasAlreadyRegistered = 4117, "ORIGINATOR_HAS_ALREADY_REGISTERED", 403;
-    /// No rule of the service subscription allows this registration.
+    /// The rules of the service subscription do not allow the registration.
     AppRuleValidationFailed = 4126, "APP_RULE_VALIDATION_FAILED", 403;
-    /// The request may not be carried out by the receiver.
+    /// The receiver must not execute the request.
     OperationDeniedByRemoteEntity = 4127, "OPERATION_DENIED_BY_REMOTE_ENTITY", 403;
-    /// There is no service subscription. TS-0009 has no row for it; 403 like its neighbors.
+    /// There is no service subscription. TS-0009 has no row for this code; it maps to 403 like its
+    /// neighbors.
     ServiceSubscriptionNotEstablished = 4128, "SERVICE_SUBSCRIPTION_NOT_ESTABLISHED", 403;
     /// The receiver failed.
     InternalServerError = 5000, "INTERNAL_SERVER_ERROR", 500;
-    /// The receiver does not do this.
+    /// The receiver does not implement the request.
     NotImplemented = 5001, "NOT_IMPLEMENTED", 501;
-    /// The CSE that the request is for can't be reached.
+    /// The target CSE is not reachable.
     TargetNotReachable = 5103, "TARGET_NOT_REACHABLE", 404;
-    /// The receiver has no privilege at the target.
+    /// The receiver has no privilege for the target.
     ReceiverHasNoPrivileges = 5105, "RECEIVER_HAS_NO_PRIVILEGES", 403;
-    /// It is there already.
+    /// The resource exists already.
     AlreadyExists = 5106, "ALREADY_EXISTS", 409;
-    /// An entity on the way can't be reached.
+    /// An entity on the path to the target is not reachable.
     RemoteEntityNotReachable = 5107, "REMOTE_ENTITY_NOT_REACHABLE", 404;
-    /// The target takes no subscriptions.
+    /// The target does not accept subscriptions.
     TargetNotSubscribable = 5203, "TARGET_NOT_SUBSCRIBABLE", 403;
-    /// Whether the target of a subscription wants to be notified could not be asked.
+    /// The verification request to the target of a subscription could not be sent.
     SubscriptionVerificationInitiationFailed = 5204,
         "SUBSCRIPTION_VERIFICATION_INITIATION_FAILED", 500;
-    /// The host of a subscription may not notify there.
+    /// The host of a subscription must not notify the target.
     SubscriptionHostHasNoPrivilege = 5205, "SUBSCRIPTION_HOST_HAS_NO_PRIVILEGE", 403;
-    /// An answer that is fetched later is not supported.
+    /// Results that are fetched later are not supported.
     NonBlockingSynchRequestNotSupported = 5206, "NON_BLOCKING_SYNCH_REQUEST_NOT_SUPPORTED", 501;
-    /// No answer can be given in a form that the originator takes.
+    /// No supported response format is acceptable to the originator.
     NotAcceptable = 5207, "NOT_ACCEPTABLE", 406;
-    /// A group would have more members than it may.
+    /// The group would exceed its maximum number of members.
     MaxNumberOfMemberExceeded = 6010, "MAX_NUMBER_OF_MEMBER_EXCEEDED", 400;
 }
 
-/// The HTTP status of a code that has no name here: by the rows of TS-0009 table 6.3.2-1, and where
-/// it has none, by the class of the code (TS-0004 clause 6.6.2).
+/// Returns the HTTP status code of a code that has no name in this crate: its row of TS-0009 table
+/// 6.3.2-1, or else the class of the code (TS-0004 clause 6.6.2).
 fn http_status(code: u16) -> u16 {
     match code {
         4111..=4115 | 5208 | 5214 | 5215 | 5218 | 5222 => 403,
@@ -142,13 +142,13 @@ fn http_status(code: u16) -> u16 {
 }
 
 impl Rsc {
-    /// The code with that number.
+    /// Returns the code with this number.
     #[must_use]
     pub fn from_code(code: u16) -> Self {
         Self::ALL.iter().copied().find(|r| r.code() == code).unwrap_or(Self::Other(code))
     }
 
-    /// Whether the request did what it asked for.
+    /// Returns whether the request succeeded or was accepted.
     #[must_use]
     pub fn is_success(self) -> bool {
         self.code() < 4000

@@ -1,14 +1,14 @@
-//! Times that come again and again (m2m:scheduleEntry of TS-0004 clause 7.4.9.1): seven fields, in
-//! UTC, each of which a moment has to fit.
+//! Recurring times (m2m:scheduleEntry of TS-0004 clause 7.4.9.1): seven fields in UTC, all of which
+//! a time must match.
 
 use std::time::SystemTime;
 
 use crate::timestamp;
 
-/// Longest entry, in bytes.
+/// Maximum length of an entry, in bytes.
 pub const MAX_ENTRY: usize = 256;
 
-/// The fields in their order: the name, the first and the last value.
+/// The fields in their order: name, first and last value.
 const FIELDS: [(&str, u16, u16); 7] = [
     ("second", 0, 59),
     ("minute", 0, 59),
@@ -19,49 +19,49 @@ const FIELDS: [(&str, u16, u16); 7] = [
     ("year", 2000, 9999),
 ];
 
-/// The field that does not begin again after its last value.
+/// The only field that does not wrap around.
 const YEAR: &str = "year";
 
-/// Why a text is no m2m:scheduleEntry.
+/// The reason why a text is not an m2m:scheduleEntry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// Longer than [`MAX_ENTRY`] bytes.
+    /// The text is longer than [`MAX_ENTRY`] bytes.
     #[error("is longer than {MAX_ENTRY} bytes")]
     TooLong,
-    /// More or fewer than seven fields.
+    /// The text does not have seven fields.
     #[error(
         "has {0} fields; it must have 7: second, minute, hour, day of the month, month, day of the \
          week (0 is Sunday) and year"
     )]
     Fields(usize),
-    /// A field that is none.
+    /// A field is malformed.
     #[error(
         "has a {0} that is neither *, nor a list of numbers and ranges such as 1,10-20, with or \
          without a step such as 0-59/5"
     )]
     Field(&'static str),
-    /// A number outside the range of its field.
+    /// A number is outside the range of its field.
     #[error("has a {name} that is not from {first} to {last}")]
     Range {
-        /// The field.
+        /// Name of the field.
         name: &'static str,
-        /// Its first value.
+        /// First value of the field.
         first: u16,
-        /// Its last value.
+        /// Last value of the field.
         last: u16,
     },
-    /// Years that end before they begin.
+    /// A range of years ends before it begins.
     #[error("has years that end before they begin")]
     Years,
 }
 
-/// An entry.
+/// A recurring time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleEntry([Vec<Element>; 7]);
 
-/// Values of a field: from the first to the last, over the end of the field if need be, each so
-/// many after the one before.
+/// Values of a field from `first` to `last` in steps of `step`, which may wrap around the end of
+/// the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Element {
     first: u16,
@@ -70,11 +70,11 @@ struct Element {
 }
 
 impl ScheduleEntry {
-    /// Reads an entry, such as `* 0-5 2,6,10 * * * *`. A range may go over the end of its field,
-    /// such as the hours 22-6, of which the clause says nothing.
+    /// Parses an entry, such as `* 0-5 2,6,10 * * * *`. A range may wrap around the end of its
+    /// field, such as the hours 22-6; the clause does not mention this case.
     ///
     /// # Errors
-    /// What is wrong with `text`.
+    /// Returns the reason why `text` is not an entry.
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         if text.len() > MAX_ENTRY {
             return Err(ScheduleError::TooLong);
@@ -90,8 +90,8 @@ impl ScheduleEntry {
         Ok(Self(all))
     }
 
-    /// Whether it holds in that second. Of the day of the month and the day of the week, where both
-    /// are given, both must fit.
+    /// Returns whether the second of `time` matches. If both the day of the month and the day of
+    /// the week are given, both must match.
     #[must_use]
     pub fn holds_at(&self, time: SystemTime) -> bool {
         let Some(at) = timestamp::civil(time) else { return false };
@@ -105,7 +105,7 @@ impl ScheduleEntry {
         ];
         let values = values.map(i16::from).into_iter().chain([at.year()]);
         self.0.iter().zip(values).zip(FIELDS).all(|((elements, value), (_, first, last))| {
-            // None of them is negative.
+            // The values are never negative.
             let value = u16::try_from(value).unwrap_or_default();
             (first..=last).contains(&value)
                 && elements.iter().any(|e| e.has(value, last - first + 1))
@@ -114,7 +114,7 @@ impl ScheduleEntry {
 }
 
 impl Element {
-    /// Whether a value of the field, which has so many, is among these.
+    /// Returns whether a value of a field with `values` values belongs to this element.
     fn has(self, value: u16, values: u16) -> bool {
         let behind = |at: u16| (at + values - self.first) % values;
         behind(value) <= behind(self.last) && behind(value).is_multiple_of(self.step)
@@ -165,7 +165,7 @@ fn interval(text: &str, name: &'static str) -> Result<u16, ScheduleError> {
 }
 
 fn number(text: &str, name: &'static str) -> Result<u16, ScheduleError> {
-    // The reader of the library takes signs as well.
+    // Checked by character, because `parse` also accepts signs.
     let is_number = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| is_number).ok_or(ScheduleError::Field(name))
 }
@@ -259,7 +259,7 @@ mod tests {
         ] {
             assert_eq!(holds(entry, at), expected, "{at}");
         }
-        // A day that the month does not have never comes.
+        // A day that the month does not have never matches.
         for day in ["20260301T000000", "20260228T235959", "20280229T000000"] {
             assert!(!holds("* * * 30 2 * *", day), "{day}");
         }
@@ -303,7 +303,7 @@ mod tests {
             let at = format!("20261124T09{minute:02}00");
             assert_eq!(holds(entry, &at), fits.contains(&minute), "{at}");
         }
-        // A step that is longer than the range leaves its first value.
+        // A step longer than the range leaves only its first value.
         assert!(holds("* 30-40/100 * * * * *", "20261124T093000"));
         assert!(!holds("* 30-40/100 * * * * *", "20261124T093100"));
         assert!(holds("* * * */10 * * *", "20261121T000000"));

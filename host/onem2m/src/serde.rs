@@ -2,10 +2,11 @@
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-/// Deserializes a string by the type's own parser, so that an error has the position of the string.
+/// Deserializes a string with the type's own parser, so that an error has the position of the
+/// string.
 ///
 /// # Errors
-/// Where the parser refuses the string.
+/// Returns the error of the parser.
 pub fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -14,10 +15,10 @@ where
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
-/// Deserializes a list of strings by the type's own parser.
+/// Deserializes a list of strings with the type's own parser.
 ///
 /// # Errors
-/// Where the parser refuses one of them.
+/// Returns the first error of the parser.
 pub fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

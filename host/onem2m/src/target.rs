@@ -1,28 +1,28 @@
-//! The To of a request as TS-0009 clause 6.2.2.1 writes it into a path, brought to one form.
+//! The To of a request, normalized from an HTTP path (TS-0009 clause 6.2.2.1).
 //!
-//! Policy, routing and the upstream must see the same target, so a path is decoded once, here,
-//! and anything that two readers could take for two things is refused: empty segments, dot
-//! segments, escaped slashes, escapes of escapes, characters that no resource name has.
+//! Policy, routing and the upstream CSE must see the same target, so a path is decoded once, here.
+//! An ambiguous path is rejected: empty segments, dot segments, escaped slashes, escapes of
+//! escapes, and characters that resource names do not have.
 
 use percent_encoding::percent_decode_str;
 
 use crate::id::{CseId, check_fqdn};
 
-/// Longest path, in bytes.
+/// Maximum length of a path, in bytes.
 pub const MAX_PATH: usize = 2048;
 
-/// Which CSE a target is at, as the originator wrote it.
+/// The CSE part of a target, as the originator wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// The CSE that the request is sent to.
+    /// The CSE that receives the request.
     CseRelative,
     /// A CSE of the same service provider.
     SpRelative(CseId),
     /// A CSE of any service provider.
     Absolute {
-        /// The service provider's domain name.
+        /// Domain name of the service provider.
         sp: String,
-        /// The CSE.
+        /// CSE-ID.
         cse: CseId,
     },
 }
@@ -30,42 +30,42 @@ pub enum Scope {
 /// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Which CSE it is at.
+    /// CSE part.
     pub scope: Scope,
-    /// The resource there: segments joined by `/`, without a leading one, of unreserved
-    /// characters only. `-` stands for the CSEBase.
+    /// Resource: segments of unreserved characters joined by `/`, without a leading slash. `-`
+    /// stands for the CSEBase.
     pub resource: String,
 }
 
-/// Why a path names no target.
+/// The reason why a path is not a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Longer than [`MAX_PATH`].
+    /// The path is longer than [`MAX_PATH`].
     #[error("the path is longer than {MAX_PATH} bytes")]
     TooLong,
-    /// It does not start with `/`, or nothing follows.
+    /// The path does not start with `/`, or consists of it.
     #[error("the path names no resource")]
     NoResource,
-    /// Two slashes in a row, or one at the end.
+    /// The path has two consecutive slashes or ends with one.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..`, however escaped.
+    /// The path has a segment `.` or `..`, escaped or not.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// A character that no resource name and no identifier has.
-    #[error("the path has a character that no oneM2M name has")]
+    /// The path has a character that neither resource names nor identifiers have.
+    #[error("the path has a character that is not allowed in oneM2M names")]
     Character,
-    /// `/~/` without a CSE-ID, or `/_/` without a service provider and a CSE-ID.
-    #[error("the path starts like an SP-relative or absolute address, but is none")]
+    /// The path has `/~/` without a CSE-ID, or `/_/` without a service provider and a CSE-ID.
+    #[error("the path starts like an SP-relative or absolute address, but is not one")]
     Scope,
 }
 
 impl Target {
-    /// Reads a path: `/x` is CSE-relative, `/~/CSE/x` SP-relative, `/_/sp/CSE/x` absolute.
+    /// Parses a path: `/x` is CSE-relative, `/~/CSE/x` SP-relative, `/_/sp/CSE/x` absolute.
     ///
     /// # Errors
-    /// Why it names no target.
+    /// Returns the reason why `path` is not a target.
     pub fn from_path(path: &str) -> Result<Self, TargetError> {
         if path.len() > MAX_PATH {
             return Err(TargetError::TooLong);
@@ -85,8 +85,8 @@ impl Target {
             [first, ..] if first == "~" || first == "_" => return Err(TargetError::Scope),
             all => (Scope::CseRelative, all),
         };
-        // Behind the scope these are no names: a CSE that looks for them anywhere would find
-        // another target than we did.
+        // `~` and `_` are not resource names. A CSE that interprets them in any segment would find
+        // another target than this function.
         if rest.iter().any(|segment| segment == "~" || segment == "_") {
             return Err(TargetError::Scope);
         }
@@ -95,13 +95,13 @@ impl Target {
         Ok(Self { scope, resource })
     }
 
-    /// Reads an address as attributes hold it, and as the To parameter writes it: `x` is
-    /// CSE-relative, `/CSE/x` SP-relative, `//sp/CSE/x` absolute (TS-0001 clause 7.2).
+    /// Parses an address in the form of attributes and of the To parameter: `x` is CSE-relative,
+    /// `/CSE/x` SP-relative, `//sp/CSE/x` absolute (TS-0001 clause 7.2).
     ///
     /// # Errors
-    /// Why it names no target.
+    /// Returns the reason why `address` is not a target.
     pub fn from_address(address: &str) -> Result<Self, TargetError> {
-        // Escapes are of paths: an address has none.
+        // Only paths have escapes.
         if address.contains('%') {
             return Err(TargetError::Character);
         }
@@ -111,12 +111,13 @@ impl Target {
             Self::from_path(&format!("/~{address}"))
         } else {
             let target = Self::from_path(&format!("/{address}"))?;
-            // What a path means by a first segment of its own, no address does.
+            // The first segments `~` and `_` have their meaning in paths only.
             if target.scope == Scope::CseRelative { Ok(target) } else { Err(TargetError::Scope) }
         }
     }
 
-    /// Whether the target is at the CSE `own`, whose service provider's name is `sp` if known.
+    /// Returns whether the target is at the CSE `own`. `own_sp` is the name of its service
+    /// provider, if known.
     #[must_use]
     pub fn is_at(&self, own: &CseId, own_sp: Option<&str>) -> bool {
         match &self.scope {
@@ -128,15 +129,16 @@ impl Target {
         }
     }
 
-    /// The one form in which a request goes on to the CSE `at`: SP-relative. It can address
-    /// nothing but resources of that CSE, whatever else the CSE's HTTP server has to offer.
+    /// Returns the normalized path of a request that is forwarded to the CSE `at`. The path is
+    /// SP-relative, so it can address only resources of that CSE, and no other page of its HTTP
+    /// server.
     #[must_use]
     pub fn to_path(&self, at: &CseId) -> String {
         format!("/~/{}/{}", at.bare(), self.resource)
     }
 }
 
-/// As the To parameter writes it.
+/// Formats the target as the To parameter.
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.scope {
@@ -155,8 +157,7 @@ fn segment(raw: &str) -> Result<String, TargetError> {
     if decoded == "." || decoded == ".." {
         return Err(TargetError::DotSegment);
     }
-    // After one decoding nothing may be left that a second one would change, and no slash that
-    // was hidden from the split.
+    // A second decoding must not change the text, and no slash may be hidden from the split.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     if decoded.bytes().all(allowed) {
         Ok(decoded.into_owned())

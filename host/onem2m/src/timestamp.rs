@@ -1,5 +1,5 @@
-//! Absolute times as oneM2M writes them (m2m:timestamp of TS-0004 clause 6.3.3): the basic format
-//! of ISO 8601 in UTC, with an optional fraction behind a comma.
+//! Absolute times in the format m2m:timestamp (TS-0004 clause 6.3.3): the basic format of ISO 8601
+//! in UTC, with an optional fraction after a comma.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,34 +9,34 @@ use jiff::civil::DateTime;
 use crate::parameter::{Parameter, Parameters};
 use crate::rsc::Rsc;
 
-/// A text that is no m2m:timestamp.
+/// The error for a text that is not an m2m:timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no time of the form 20261124T093000 or 20261124T093000,123456")]
+#[error("is not a time of the form 20261124T093000 or 20261124T093000,123456")]
 pub struct TimestampError;
 
-/// All is counted in civil time from here: the last second that the format can write, which people
-/// write for "without end", is past the range of `jiff`'s instants.
+/// Start of all computations, which use civil time. The last second that the format can express
+/// means "no end" in practice, and is past the range of `jiff`'s instants.
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
-/// Writes a time to the second. One that the format can't write becomes the last that it can.
+/// Formats a time in seconds. A time past the range of the format becomes the last time in it.
 #[must_use]
 pub fn format(time: SystemTime) -> String {
     civil(time).unwrap_or(DateTime::MAX).strftime("%Y%m%dT%H%M%S").to_string()
 }
 
-/// A time as calendar and clock have it in UTC; one before 1970 counts as 1970. None for a time
-/// past the year 9999.
+/// Returns a time as calendar and clock in UTC. A time before 1970 counts as 1970. Returns `None`
+/// for a time past the year 9999.
 pub(crate) fn civil(time: SystemTime) -> Option<DateTime> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     EPOCH.checked_add(SignedDuration::try_from(since).ok()?).ok()
 }
 
-/// Reads a time.
+/// Parses a time.
 ///
 /// # Errors
-/// When `text` is not in the format, or before 1970.
+/// Returns an error if `text` does not have the format, or is before 1970.
 pub fn parse(text: &str) -> Result<SystemTime, TimestampError> {
-    // Looked at letter by letter, for the reader of the library takes signs and blanks as well.
+    // Checked by character, because `strptime` also accepts signs and spaces.
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let (whole, fraction) = match text.split_once(',') {
         Some((whole, fraction)) if digits(fraction) && fraction.len() <= 9 => (whole, fraction),
@@ -54,11 +54,11 @@ pub fn parse(text: &str) -> Result<SystemTime, TimestampError> {
     SystemTime::UNIX_EPOCH.checked_add(since).ok_or(TimestampError)
 }
 
-/// Reads an absolute time, or a relative one, which is in milliseconds from `now` on
-/// (m2m:absRelTimestamp: the union of m2m:timestamp and xs:long). A negative one is past.
+/// Parses an absolute time, or a relative one in milliseconds from `now` on (m2m:absRelTimestamp:
+/// the union of m2m:timestamp and xs:long). A negative number is a time in the past.
 ///
 /// # Errors
-/// When `text` is neither.
+/// Returns an error if `text` is neither.
 pub fn parse_relative(text: &str, now: SystemTime) -> Result<SystemTime, TimestampError> {
     match text.parse::<i64>() {
         Ok(left) => {
@@ -70,25 +70,25 @@ pub fn parse_relative(text: &str, now: SystemTime) -> Result<SystemTime, Timesta
     }
 }
 
-/// The parameters of a request that are absolute or relative times.
+/// Request parameters that are absolute or relative times.
 const TIMES: [Parameter; 3] =
     [Parameter::RequestExpiration, Parameter::ResultExpiration, Parameter::ExecutionTime];
 
-/// Why a request is not to be carried out at this time.
+/// The reason why a request cannot be executed at this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TimeFault {
-    /// Not in a format of times.
+    /// The parameter is not a time.
     #[error(
         "the parameter {0} is neither a time such as 20261124T093000 nor a number of milliseconds"
     )]
     Malformed(Parameter),
-    /// Past.
+    /// The time is in the past.
     #[error("the request has expired: {0} is not in the future")]
     Past(Parameter),
 }
 
 impl TimeFault {
-    /// The code to answer with.
+    /// Returns the Response Status Code of the refusal.
     #[must_use]
     pub fn rsc(self) -> Rsc {
         match self {
@@ -99,13 +99,13 @@ impl TimeFault {
 }
 
 /// Checks the times among the parameters of a request (TS-0004 clauses 7.3.2.1 and 7.3.2.6). An
-/// execution time of 0 milliseconds is that of every request.
+/// execution time of 0 milliseconds means immediate execution.
 ///
 /// # Errors
-/// The first that is malformed or past.
+/// Returns the first parameter that is malformed or in the past.
 pub fn check_times(parameters: &Parameters, now: SystemTime) -> Result<(), TimeFault> {
     for (name, value) in parameters.iter().filter(|(name, _)| TIMES.contains(name)) {
-        if name == Parameter::ExecutionTime && is_at_once(value) {
+        if name == Parameter::ExecutionTime && is_immediate(value) {
             continue;
         }
         match parse_relative(value, now) {
@@ -117,9 +117,9 @@ pub fn check_times(parameters: &Parameters, now: SystemTime) -> Result<(), TimeF
     Ok(())
 }
 
-/// Whether an execution time is now.
+/// Returns whether an execution time means immediate execution.
 #[must_use]
-pub fn is_at_once(execution_time: &str) -> bool {
+pub fn is_immediate(execution_time: &str) -> bool {
     execution_time.parse::<i64>() == Ok(0)
 }
 

@@ -1,17 +1,16 @@
-//! Texts with wildcards, as rules of the service subscription, access control policies and filters
-//! have them.
+//! Wildcard patterns of service subscription rules, access control policies and filters.
 
-/// Whether a text fits a pattern, in which `*` stands for any characters, be they none.
+/// Returns whether a text matches a pattern, in which `*` stands for zero or more characters.
 #[must_use]
 pub fn fits(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let mut parts = rest.split('*');
-    // There is at least the empty one behind the only asterisk.
+    // `split` yields at least one part, which is empty if the asterisk ends the pattern.
     let last = parts.next_back().unwrap_or_default();
     for part in parts {
         match text.find(part) {
-            // The leftmost place leaves the most for what follows.
+            // The leftmost match leaves the longest remainder for the parts that follow.
             Some(at) => text = text.get(at + part.len()..).unwrap_or_default(),
             None => return false,
         }

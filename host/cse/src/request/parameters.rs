@@ -7,7 +7,7 @@
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::timestamp::is_at_once;
+use saegis_onem2m::timestamp::is_immediate;
 
 use crate::error::{Refusal, quoted};
 use crate::record::parse_timestamp;
@@ -168,7 +168,7 @@ impl Options {
     /// The first that is wrong or not supported.
     pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
         let execution = request.parameters.get(Parameter::ExecutionTime);
-        if execution.is_some_and(|at| !is_at_once(at)) {
+        if execution.is_some_and(|at| !is_immediate(at)) {
             return Err(OptionError::Unsupported("an execution time"));
         }
         let mut raw = RawOptions::default();

@@ -170,5 +170,5 @@ fn ae_command_exit_code_names_failure() {
     assert!(ran.err.contains("refused with 4106 ORIGINATOR_NOT_AUTHENTICATED"), "{ran:?}");
     let none = Ae::new(&gateway, "light", LIGHT1, "bad");
     let ran = none.run(&["register"]).expect(2);
-    assert!(ran.err.contains("bad.toml:8:9: is no AE-ID-Stem"), "{ran:?}");
+    assert!(ran.err.contains("bad.toml:8:9: is not an AE-ID-Stem"), "{ran:?}");
 }

@@ -220,7 +220,7 @@ fn a_wrong_table_is_told_with_its_places() {
     refused(
         &setup,
         &[
-            &format!("{file}:5:1: ae_id is no AE-ID-Stem"),
+            &format!("{file}:5:1: ae_id is not an AE-ID-Stem"),
             &format!("{file}:6:19: kpsa_id \"light@a.b\" stands in line 3 already"),
         ],
     );

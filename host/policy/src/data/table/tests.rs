@@ -63,7 +63,7 @@ fn what_is_wrong_is_told_with_line_and_column() {
         ("Clight,,a@b.c", "t.csv:2:8: kpsa is empty; a key has at least 3 bytes"),
         (
             "light,1a2b3c,a@b.c",
-            "t.csv:2:1: ae_id is no AE-ID-Stem: it must start with 'C' or 'S' and have at least one more character",
+            "t.csv:2:1: ae_id is not an AE-ID-Stem: it must start with 'C' or 'S' and have at least one more character",
         ),
         (
             "Cl ght,1a2b3c,a@b.c",
@@ -71,7 +71,7 @@ fn what_is_wrong_is_told_with_line_and_column() {
         ),
         (
             "Clight,1a2b3c,ab.c",
-            "t.csv:2:15: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+            "t.csv:2:15: kpsa_id is not a KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
         ),
         ("Clight,1a2b3c,", "t.csv:2:15: kpsa_id is empty"),
         ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
@@ -162,7 +162,7 @@ fn a_fault_of_one_row_is_none_of_the_rows_behind_it() {
         ("Clight,0g,x@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
         (
             "Clight,1a2b3c,x",
-            "t.csv:2:15: kpsa_id is no KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
+            "t.csv:2:15: kpsa_id is not a KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
         ),
         ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
     ] {

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,21 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use openssl::ssl::SslContext;
 use rustix::time::{ClockId, clock_gettime};
-use saegis_certificate::{Anchor, Flavour, KeyKind, Names, OwnCertificate, TrustBuilder, pem};
-use saegis_handshake::certificate::{
-    self, CertificateMapping, Identified, Identifying, Mapped, Shown,
-};
-use saegis_handshake::psk::{self, Answer, CredentialLookup, Looking, Query};
-use saegis_handshake::{FirstFlight, Suite};
-use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
-use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
-use saegis_onem2m::saef::Saef;
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
 use tokio_openssl::SslStream;
 
 use crate::client::{self, Way};
 use crate::credentials::Identity;
+use crate::engine::Engine;
 
 /// What is on its way between the two ends: more than any flight.
 const ROOM: usize = 16 << 10;
@@ -55,11 +46,15 @@ pub struct Args {
 /// # Errors
 /// When anything was wrong.
 pub fn run(args: &Args) -> Result<Value> {
-    let shared = Arc::new(Engine::new(args)?);
+    let shared = Arc::new(Engine::new(args.way, &args.folder, 1)?);
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(args.seconds);
     let begin = |_| {
-        let engine = if args.apart { Arc::new(Engine::new(args)?) } else { shared.clone() };
+        let engine = if args.apart {
+            Arc::new(Engine::new(args.way, &args.folder, 1)?)
+        } else {
+            shared.clone()
+        };
         let args = args.clone();
         Ok(thread::spawn(move || handshakes(&engine, &args, until)))
     };
@@ -99,7 +94,8 @@ fn handshakes(engine: &Engine, args: &Args, until: Instant) -> Result<(u32, Dura
 /// nothing is left of the session.
 async fn handshake(engine: &Engine, context: &SslContext, way: Way) -> Result<Duration> {
     let (near, far) = tokio::io::duplex(ROOM);
-    let mut serve = Box::pin(engine.serve(far));
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let mut serve = Box::pin(async { engine.accept(peer, far).await.map(drop) });
     let mut used = Duration::ZERO;
     let serve = poll_fn(|cx| {
         let start = processor_time();
@@ -127,97 +123,4 @@ fn processor_time() -> Duration {
     // Neither is negative.
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
-}
-
-/// The gateway's engine for a way to connect.
-enum Engine {
-    Key(psk::Server, Arc<dyn CredentialLookup + Send + Sync>),
-    Certificate(certificate::Server, Arc<dyn CertificateMapping + Send + Sync>),
-}
-
-impl Engine {
-    fn new(args: &Args) -> Result<Self> {
-        let suite = match args.way {
-            Way::PskCbc => Suite::PskAes128Cbc,
-            Way::PskGcm => Suite::PskAes128Gcm,
-            Way::Tls12 | Way::Tls13 => {
-                let server = certificates(&args.folder)?;
-                return Ok(Self::Certificate(server, Arc::new(InIt)));
-            }
-            Way::Plain => bail!("without TLS there is no handshake"),
-        };
-        Ok(Self::Key(psk::Server::new(&[suite])?, Arc::new(AtHand)))
-    }
-
-    async fn serve(&self, mut socket: DuplexStream) -> Result<()> {
-        let flight = FirstFlight::read(&mut socket).await?;
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        match self {
-            Self::Key(server, lookup) => {
-                drop(server.accept(1, peer, socket, flight, lookup.clone()).await?);
-            }
-            Self::Certificate(server, mapping) => {
-                drop(server.accept(1, peer, socket, flight, mapping.clone()).await?);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The engine for certificates, with what the gateway beside the peers is set up with.
-fn certificates(folder: &Path) -> Result<certificate::Server> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read(&path).with_context(|| path.display().to_string())
-    };
-    let own = Names::of(CseId::parse("mn-cse-123456")?, Some("in.provider.com".into()));
-    let mut trust = TrustBuilder::new(own);
-    for authority in pem::certificates(&read("client-ca.pem")?)? {
-        trust.add_anchor(Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[])?);
-    }
-    let chain = pem::certificates(&read("server.pem")?)?;
-    let own = OwnCertificate::new(chain, pem::private_key(&read("server.key")?)?)?;
-    Ok(certificate::Server::new(Arc::new(trust.build()), &[Arc::new(own)])?)
-}
-
-/// The key is at hand: a look-up is policy's.
-struct AtHand;
-
-impl CredentialLookup for AtHand {
-    fn lookup(&self, query: Query) -> Looking {
-        Box::pin(async move {
-            match credential(&query.psk_identity) {
-                Ok(credential) => Answer::Found(credential),
-                Err(error) => Answer::Refused(error.to_string()),
-            }
-        })
-    }
-}
-
-fn credential(identity: &str) -> Result<Credential> {
-    let own = Identity::of(0);
-    Ok(Credential {
-        saef: Saef::ProvisionedSymmetricKey,
-        entity: Entity::Ae(AeIdStem::parse(&own.originator)?),
-        id: CredentialId::of_kpsa(&KpsaId::parse(identity)?),
-        expires: None,
-        key: PresharedKey::new(&own.key)?,
-    })
-}
-
-/// Whom a certificate of an AE stands for is in it.
-struct InIt;
-
-impl CertificateMapping for InIt {
-    fn identify(&self, shown: Shown) -> Identifying {
-        Box::pin(async move {
-            let (identity, until) = (shown.vouched.identity, shown.vouched.until);
-            match (identity.entity(), identity.credential_id()) {
-                (Some(entity), Some(credential_id)) => {
-                    Identified::As(Mapped { entity, credential_id, expires: until })
-                }
-                _ => Identified::Refused("it names nobody".into()),
-            }
-        })
-    }
 }

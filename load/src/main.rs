@@ -9,7 +9,9 @@ mod answer;
 mod client;
 mod connections;
 mod credentials;
+mod engine;
 mod figures;
+mod floor;
 mod fresh;
 mod held;
 mod in_memory;
@@ -32,6 +34,8 @@ enum Command {
     Credentials(credentials::Args),
     /// Be the CSE behind: answer each request at once
     Upstream(upstream::Args),
+    /// Be a proxy with the gateway's engines that checks nothing
+    Floor(floor::Args),
     /// Handshake, one request, close; again and again
     Fresh(fresh::Args),
     /// Requests over connections that stay
@@ -48,6 +52,7 @@ fn main() -> Result<()> {
     let figures = match command {
         Command::Credentials(args) => return credentials::make(&args),
         Command::Upstream(args) => return runtime.block_on(upstream::serve(&args)),
+        Command::Floor(args) => return runtime.block_on(floor::serve(&args)),
         Command::Fresh(args) => runtime.block_on(fresh::run(&args))?,
         Command::Persistent(args) => runtime.block_on(connections::run(&args))?,
         Command::Hold(args) => runtime.block_on(held::run(&args))?,

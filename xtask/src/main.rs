@@ -11,6 +11,7 @@
 
 mod acme;
 mod bench;
+mod book;
 #[expect(
     clippy::indexing_slicing,
     reason = "positions are of the very slice, and this is a build tool"
@@ -102,9 +103,9 @@ enum Task {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Check everything: lints, unit tests, suites, documentation, licenses
+    /// Check everything: lints, unit tests, suites, documentation, book, licenses
     ///
-    /// Installs what is missing: cargo-nextest and cargo-deny and, as root on Debian, the command
+    /// Installs what is missing: cargo-nextest, cargo-deny, mdBook and, as root on Debian, the command
     /// lines of GnuTLS and OpenSSL, which the suites use as clients; and with Python's pip ACME, a
     /// oneM2M CSE that a suite puts behind the gateway.
     ///
@@ -117,6 +118,8 @@ enum Task {
     },
     /// Find files of a crate that import each other in a circle
     Circles,
+    /// Build the book of docs/ into the folder book of the target folder, and check its links
+    Book,
     /// Report sentences of comments and documents that break a rule of style
     ///
     /// Without PREFIX all files of the repository are read.
@@ -195,6 +198,7 @@ fn run(task: Task) -> Result<()> {
         Task::Unit { args } => suite::unit(&project, &args),
         Task::Test { args } => suite::run(&project, &args),
         Task::Circles => circles::check(&project),
+        Task::Book => book::build(&project),
         Task::Prose { prefix } => prose::check(&project, &prefix),
         Task::Templates => templates::check(&project),
         Task::Load { word } => {

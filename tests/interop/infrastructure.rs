@@ -193,7 +193,7 @@ fn registration_lost_by_acme_is_renewed() {
     let again = both.as_home().ask(&create_remote_cse(HOME).from(HOME)).expect(409, 4105);
     assert!(again.text().contains("already exists"), "{}", again.text());
     // A home gateway that is started anew finds what it left, and renews it.
-    both.home = both.home.stop_and_start();
+    both.home = both.home.restart();
     both.home.log().wait("peer.registered");
     assert_eq!(both.remote_cse()["ct"], second["ct"]);
     assert_eq!(both.remote_cse()["et"], both.until().unwrap());

@@ -141,7 +141,7 @@ fn a_subscriber_is_told() {
         Request::create("/cse/light1/lamp", 23, &json!({ "m2m:sub": content }))
     };
     // Nobody can be made a target who does not answer.
-    light.ask(subscribe(Upstream::nobody()), 500, 5204);
+    light.ask(subscribe(Upstream::closed_port()), 500, 5204);
     let target = Upstream::start(Reply::answer(200, 2000, "{}"));
     let subscription = light.ask(subscribe(target.port()), 201, 2001)["m2m:sub"]["ri"].take();
     let subscription = format!("/mn-cse-123456/{}", subscription.as_str().unwrap());
@@ -206,7 +206,7 @@ fn an_ae_id_that_acme_assigns_is_learnt() {
     other.ask(&create_ae("light1").from("Clight-AE1")).expect_refusal(403, 4117);
     other.ask(&create_ae("light1").from(&id)).expect_refusal(403, 4117);
     // After a restart it is who it was.
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     let mut client = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
     client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
     // ACME deletes it, and so it is nobody again.

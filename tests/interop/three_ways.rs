@@ -112,11 +112,11 @@ fn behaviors() -> Vec<Behavior> {
 }
 
 /// Goes through all of them one way, and tells where it was otherwise.
-fn go_through(way: usize, mut ask: impl FnMut(&Request) -> Response) {
+fn go_through(profile: usize, mut ask: impl FnMut(&Request) -> Response) {
     let mut otherwise = Vec::new();
     for behavior in behaviors() {
         let response = ask(&(behavior.request)());
-        let (got, wanted) = (response.rsc(), behavior.codes[way]);
+        let (got, wanted) = (response.rsc(), behavior.codes[profile]);
         if got != Some(wanted) {
             otherwise.push(format!(
                 "{}: {got:?}, not {wanted}: {}",
@@ -128,10 +128,10 @@ fn go_through(way: usize, mut ask: impl FnMut(&Request) -> Response) {
     assert!(otherwise.is_empty(), "\n{}", otherwise.join("\n"));
 }
 
-fn through_a_gateway(way: usize, setup: Setup) {
+fn through_a_gateway(profile: usize, setup: Setup) {
     let gateway = setup.start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    go_through(way, |request| light.exchange(request).unwrap());
+    go_through(profile, |request| light.exchange(request).unwrap());
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! An AE that uses the gateway's own command line.
+//! An AE that uses the command line of the gateway.
 
 use crate::client::Credential;
-use crate::command_line::{Ran, saegis};
+use crate::command_line::{CommandOutput, saegis};
 use crate::gateway::Gateway;
 
 /// An AE that uses `saegis ae`.
@@ -11,7 +11,7 @@ pub struct Ae<'a> {
 }
 
 impl<'a> Ae<'a> {
-    /// Writes the configuration of an AE beside the gateway's.
+    /// Writes the configuration of an AE next to the configuration of the gateway.
     pub fn new(gateway: &'a Gateway, ae_id: &str, credential: Credential<'_>, name: &str) -> Self {
         let file = format!("{name}.toml");
         let text = format!(
@@ -27,13 +27,13 @@ impl<'a> Ae<'a> {
     }
 
     /// Runs one verb, such as `["send", "lamp", "on"]`.
-    pub fn run(&self, verb: &[&str]) -> Ran {
+    pub fn run(&self, verb: &[&str]) -> CommandOutput {
         let arguments = [&["ae", "--config", &self.file], verb].concat();
         saegis(&self.gateway.path(""), &arguments)
     }
 
-    /// The same, told in JSON.
-    pub fn run_json(&self, verb: &[&str]) -> Ran {
+    /// Runs one verb with JSON output.
+    pub fn run_json(&self, verb: &[&str]) -> CommandOutput {
         self.run(&[&["--json"], verb].concat())
     }
 }

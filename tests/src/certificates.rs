@@ -1,4 +1,4 @@
-//! Gateways that take certificates, and the certificates of those who come to them.
+//! Gateways that accept certificates, and the certificates of their clients.
 
 use std::cell::Cell;
 use std::fs;
@@ -10,21 +10,21 @@ use std::process::Command;
 use saegis_test_ca::{Authority, Example, ExampleNames, Issued, RawKey};
 use tempfile::TempDir;
 
-use crate::client::{Client, Refused, Tool, python};
-use crate::command_line::{Ran, to_end};
+use crate::client::{Client, RefusedHandshake, Tool, python};
+use crate::command_line::{CommandOutput, to_end};
 use crate::gateway::Gateway;
 use crate::setup::Setup;
 
-/// The name of the gateway of the worked example, as its certificate has it.
+/// Name of the gateway in the worked example, as in its certificate.
 pub const GATEWAY_NAME: &str = "mn-cse-123456.in-cse.in.provider.com";
 
 /// The policy file.
 pub const CERTIFICATES: &str = "policies/certificates.toml";
 
-/// The policy file that says whom certificates stand for.
+/// Policy file that maps certificates to entities.
 pub const CERTIFICATE_TABLE: &str = "policies/certificate-table.csv";
 
-/// The Credential-IDs of those who show the certificates of the worked example.
+/// Credential-IDs of the certificates in the worked example.
 pub mod credential {
     /// The light with an AE-ID certificate.
     pub const AE: &str = "33-//in.provider.com/mn-cse-123456/Clight-AE1";
@@ -36,29 +36,29 @@ pub mod credential {
     pub const DEVICE: &str = "31-1.3.6.1.4.1.32473.1-000001";
 }
 
-/// How a client with a certificate comes: its version, and its suite.
+/// TLS version and cipher suite of a client with a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum TlsProfile {
     /// TLS 1.3.
     Tls13,
-    /// TLS 1.2 with a suite of today.
+    /// TLS 1.2 with an AES-GCM suite.
     Tls12,
-    /// The suite that TS-0003 mandates, and no other.
+    /// Only the suite that TS-0003 mandates.
     Mandated,
-    /// The other one that TS-0003 has, and no other.
+    /// Only the other suite in TS-0003.
     Ccm,
 }
 
-impl Way {
-    /// All of them. The gateway has one engine for the first two, and another for the others.
+impl TlsProfile {
+    /// All variants. One engine of the gateway serves the first two, another engine the others.
     pub const ALL: [Self; 4] = [Self::Tls13, Self::Tls12, Self::Mandated, Self::Ccm];
 
-    /// What the gateway's log has of it.
+    /// Returns the protocol version as the gateway logs it.
     pub fn protocol(self) -> &'static str {
         if self == Self::Tls13 { "TLSv1.3" } else { "TLSv1.2" }
     }
 
-    /// The registered name of the suite that comes of it.
+    /// Returns the registered name of the negotiated suite.
     pub fn suite(self) -> &'static str {
         match self {
             Self::Tls13 => "TLS_AES_256_GCM_SHA384",
@@ -68,7 +68,7 @@ impl Way {
         }
     }
 
-    /// OpenSSL's name of the suite, but of TLS 1.3.
+    /// Returns OpenSSL's name of the suite, or an empty string for TLS 1.3.
     pub(crate) fn cipher(self) -> &'static str {
         match self {
             Self::Tls13 => "",
@@ -78,7 +78,7 @@ impl Way {
         }
     }
 
-    /// What a tool is given to offer this and nothing else.
+    /// Returns the arguments that make a tool offer only this version and suite.
     pub fn offers(self, tool: Tool) -> Vec<String> {
         let words = match (tool, self) {
             (Tool::OpenSsl, Self::Tls13) => vec!["-tls1_3"],
@@ -105,22 +105,22 @@ impl Way {
     }
 }
 
-/// What a certificate says of a peer that has a key for it: files in PEM, for clients to take.
+/// A certificate and its private key, as PEM files for clients.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The certificate.
     pub certificate: PathBuf,
-    /// The certificate and those of the authorities between it and its root.
+    /// The certificate and its intermediate authorities, without the root.
     pub chain: PathBuf,
-    /// Those of the authorities alone, where there are any.
+    /// The intermediate authorities alone, if any.
     pub issuers: Option<PathBuf>,
     /// The key.
     pub key: PathBuf,
 }
 
-/// The authorities and the certificates of the worked example, and a folder for what clients need.
+/// The authorities and certificates of the worked example, and a folder for the files of clients.
 pub struct Pki {
-    /// Who has issued what.
+    /// The authorities and the certificates that they issued.
     pub example: Example,
     folder: TempDir,
     written: Cell<u32>,
@@ -133,7 +133,7 @@ impl Default for Pki {
 }
 
 impl Pki {
-    /// Makes all anew.
+    /// Creates new authorities and certificates.
     pub fn new() -> Self {
         let names = ExampleNames {
             service_provider: "in.provider.com".into(),
@@ -147,7 +147,8 @@ impl Pki {
         pki
     }
 
-    /// A gateway that shows a CSE-ID certificate, and believes each authority for its flavour.
+    /// Returns a gateway that presents a CSE-ID certificate and trusts each authority for its
+    /// flavor.
     pub fn setup(&self) -> Setup {
         let of = &self.example;
         let flavours = [
@@ -165,16 +166,16 @@ impl Pki {
         for (file, authority, _) in flavours {
             setup.write(&format!("policies/{file}"), authority.pem().as_bytes());
         }
-        write_own(&setup.path("policies"), "gw", &of.mn_cse);
+        write_gateway_certificate(&setup.path("policies"), "gw", &of.mn_cse);
         setup
     }
 
-    /// The anchor of the gateway's certificate, for clients.
+    /// Returns the trust anchor of the gateway's certificate, for clients.
     pub fn anchor(&self) -> PathBuf {
         self.folder.path().join("anchor.pem")
     }
 
-    /// A file for a client.
+    /// Writes a file for a client.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let nth = self.written.get();
         self.written.set(nth + 1);
@@ -183,12 +184,12 @@ impl Pki {
         path
     }
 
-    /// Who shows a certificate with its chain.
+    /// Returns the identity of a certificate with its chain.
     pub fn identity(&self, issued: &Issued) -> Identity {
         self.identity_of(issued.chain_pem(), &issued.key_pem())
     }
 
-    /// Who shows a chain in PEM, its own certificate first, and has a key.
+    /// Returns the identity of a chain in PEM, end-entity certificate first, and a key.
     pub fn identity_of(&self, chain: &str, key: &str) -> Identity {
         const END: &str = "-----END CERTIFICATE-----";
         let at = chain.find(END).map_or(chain.len(), |at| at + END.len());
@@ -202,25 +203,25 @@ impl Pki {
         }
     }
 
-    /// The files of a key without a certificate: the public key, and the private one.
+    /// Returns the files of a key without a certificate: the public key and the private key.
     pub fn raw(&self, key: &RawKey) -> (PathBuf, PathBuf) {
         (self.write("public.pem", key.public_pem()), self.write("key.pem", key.key_pem()))
     }
 }
 
-/// Clients that show certificates. All of them check the gateway's, name included.
+/// Clients that present certificates. Each of them verifies the gateway's certificate and its name.
 impl Pki {
-    /// Connects. A client of TLS 1.3 may still be turned away.
+    /// Connects. The gateway may still reject a client of TLS 1.3 after this.
     ///
     /// # Errors
-    /// How the handshake was refused.
+    /// Returns how the gateway refused the handshake.
     pub fn try_connect(
         &self,
         tool: Tool,
         port: u16,
         identity: Option<&Identity>,
         offers: &[String],
-    ) -> Result<Client, Refused> {
+    ) -> Result<Client, RefusedHandshake> {
         let anchor = self.anchor();
         let mut arguments: Vec<&str> = offers.iter().map(String::as_str).collect();
         let identity = identity.map(|i| (i, text(&i.certificate), text(&i.chain), text(&i.key)));
@@ -248,21 +249,33 @@ impl Pki {
         tool.try_with(port, None, &arguments)
     }
 
-    /// Connects, which must work.
+    /// Connects, and panics if the handshake fails.
     #[track_caller]
-    pub fn connect(&self, tool: Tool, port: u16, identity: &Identity, way: Way) -> Client {
-        match self.try_connect(tool, port, Some(identity), &way.offers(tool)) {
+    pub fn connect(
+        &self,
+        tool: Tool,
+        port: u16,
+        identity: &Identity,
+        profile: TlsProfile,
+    ) -> Client {
+        match self.try_connect(tool, port, Some(identity), &profile.offers(tool)) {
             Ok(client) => client,
-            Err(refused) => panic!("{tool:?} was refused by {way:?}: {refused:?}"),
+            Err(refused) => panic!("{tool:?} was refused with {profile:?}: {refused:?}"),
         }
     }
 
-    /// Connects, which must not work, and tells how it was refused.
+    /// Connects, panics if the gateway accepts the client, and returns the refusal.
     #[track_caller]
-    pub fn refused(&self, tool: Tool, port: u16, identity: Option<&Identity>, way: Way) -> Refused {
-        match self.try_connect(tool, port, identity, &way.offers(tool)) {
-            Ok(client) if way == Way::Tls13 => client.turned_away(),
-            Ok(_) => panic!("{tool:?} was let in by {way:?}"),
+    pub fn refused(
+        &self,
+        tool: Tool,
+        port: u16,
+        identity: Option<&Identity>,
+        profile: TlsProfile,
+    ) -> RefusedHandshake {
+        match self.try_connect(tool, port, identity, &profile.offers(tool)) {
+            Ok(client) if profile == TlsProfile::Tls13 => client.rejected_after_handshake(),
+            Ok(_) => panic!("{tool:?} was accepted with {profile:?}"),
             Err(refused) => refused,
         }
     }
@@ -270,21 +283,33 @@ impl Pki {
     /// Connects with Python.
     ///
     /// # Errors
-    /// How the handshake was refused.
-    pub fn python(&self, port: u16, identity: &Identity, way: Way) -> Result<Client, Refused> {
+    /// Returns how the gateway refused the handshake.
+    pub fn python(
+        &self,
+        port: u16,
+        identity: &Identity,
+        profile: TlsProfile,
+    ) -> Result<Client, RefusedHandshake> {
         let (anchor, port) = (self.anchor(), port.to_string());
         let files = [&anchor, &identity.chain, &identity.key].map(|path| text(path));
-        python(&[&[port.as_str(), GATEWAY_NAME, way.cipher()][..], &files].concat())
+        python(&[&[port.as_str(), GATEWAY_NAME, profile.cipher()][..], &files].concat())
     }
 
-    /// Retrieves a resource with curl, and tells the status, the Response Status Code, the version
-    /// of TLS and the content.
-    pub fn curl(&self, port: u16, identity: &Identity, way: Way, from: &str, path: &str) -> Ran {
+    /// Retrieves a resource with curl. The output holds the content, the HTTP status and the
+    /// Response Status Code.
+    pub fn curl(
+        &self,
+        port: u16,
+        identity: &Identity,
+        profile: TlsProfile,
+        from: &str,
+        path: &str,
+    ) -> CommandOutput {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "10"]);
-        match way {
-            Way::Tls13 => command.arg("--tlsv1.3"),
-            _ => command.args(["--tls-max", "1.2", "--ciphers", way.cipher()]),
+        match profile {
+            TlsProfile::Tls13 => command.arg("--tlsv1.3"),
+            _ => command.args(["--tls-max", "1.2", "--ciphers", profile.cipher()]),
         };
         command.args(["--resolve", &format!("{GATEWAY_NAME}:{port}:127.0.0.1")]);
         command.arg("--cacert").arg(self.anchor());
@@ -300,24 +325,24 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
 }
 
-/// An entry of the policy file for a certificate of the gateway's own.
+/// Returns a policy file entry for a certificate of the gateway.
 pub fn own(name: &str) -> String {
     format!("[[own]]\ncertificate = \"{name}.pem\"\nkey = \"{name}.key\"\n")
 }
 
-/// An entry of the policy file for a trust anchor.
+/// Returns a policy file entry for a trust anchor.
 pub fn anchor(file: &str, flavours: &[&str]) -> String {
     format!("[[anchor]]\ncertificate = \"{file}\"\nflavours = {flavours:?}\n")
 }
 
-/// Puts a certificate of the gateway's own into a folder of policy files, and its key before it.
-/// Each file is whole at any time.
-pub fn write_own(policies: &Path, name: &str, issued: &Issued) {
+/// Writes the key and then the certificate of the gateway into a folder of policy files. Each file
+/// is replaced atomically.
+pub fn write_gateway_certificate(policies: &Path, name: &str, issued: &Issued) {
     write_key(&policies.join(format!("{name}.key")), &issued.key_pem());
     put(&policies.join(format!("{name}.pem")), issued.chain_pem(), 0o644);
 }
 
-/// Writes a key that nobody else may read.
+/// Writes a key that only the owner may read.
 pub fn write_key(path: &Path, pem: &str) {
     put(path, pem, 0o600);
 }
@@ -331,12 +356,12 @@ fn put(path: &Path, text: &str, mode: u32) {
 }
 
 impl Gateway {
-    /// Replaces the certificate that it shows, and its key.
-    pub fn replace_own(&self, name: &str, issued: &Issued) {
-        write_own(&self.path("policies"), name, issued);
+    /// Replaces the gateway's certificate and key.
+    pub fn replace_gateway_certificate(&self, name: &str, issued: &Issued) {
+        write_gateway_certificate(&self.path("policies"), name, issued);
     }
 
-    /// Replaces the file of an authority.
+    /// Replaces the certificate file of an authority.
     pub fn replace_anchor(&self, file: &str, authority: &Authority) {
         self.replace(&format!("policies/{file}"), authority.pem());
     }

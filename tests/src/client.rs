@@ -1,5 +1,4 @@
-//! Clients that this project did not write: the command lines of OpenSSL and GnuTLS, and the TLS of
-//! Python.
+//! Clients from other projects: the command lines of OpenSSL and GnuTLS, and Python's TLS.
 
 use std::process::Command;
 
@@ -15,10 +14,10 @@ pub enum Tool {
     GnuTls,
 }
 
-/// A KpsaID and its Kpsa in hexadecimal digits.
+/// A KpsaID, and its Kpsa in hexadecimal digits.
 #[derive(Debug, Clone, Copy)]
 pub struct Credential<'a> {
-    /// The KpsaID: what the client sends as psk_identity.
+    /// The KpsaID, which the client sends as psk_identity.
     pub identity: &'a str,
     /// The Kpsa.
     pub key: &'a str,
@@ -32,21 +31,21 @@ pub const LIGHT1: Credential<'static> =
 pub const LIGHT2: Credential<'static> =
     Credential { identity: "AE123456789015-Light@in.provider.com", key: "12345678abcdefab" };
 
-/// What a client offers in its ClientHello.
+/// The cipher suite that a client offers in its ClientHello.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
     /// The registered name of the suite.
     pub suite: &'static str,
     /// OpenSSL's cipher list.
     pub openssl: &'static str,
-    /// What GnuTLS's priority string adds to TLS 1.2 without any key exchange.
+    /// The part of GnuTLS's priority string that follows TLS 1.2 without any key exchange.
     pub gnutls: &'static str,
-    /// How GnuTLS describes the session that comes of it.
+    /// GnuTLS's description of the negotiated session.
     pub described: &'static str,
 }
 
 impl Offer {
-    /// The suite that TS-0003 mandates, TLS_PSK_WITH_AES_128_CBC_SHA256, and no other.
+    /// Only the suite that TS-0003 mandates, TLS_PSK_WITH_AES_128_CBC_SHA256.
     pub const MANDATED: Self = Self {
         suite: "TLS_PSK_WITH_AES_128_CBC_SHA256",
         openssl: "PSK-AES128-CBC-SHA256",
@@ -54,7 +53,7 @@ impl Offer {
         described: "(PSK)-(AES-128-CBC)-(SHA256)",
     };
 
-    /// TLS_PSK_WITH_AES_128_GCM_SHA256, and no other.
+    /// Only TLS_PSK_WITH_AES_128_GCM_SHA256.
     pub const GCM: Self = Self {
         suite: "TLS_PSK_WITH_AES_128_GCM_SHA256",
         openssl: "PSK-AES128-GCM-SHA256",
@@ -63,29 +62,29 @@ impl Offer {
     };
 }
 
-/// A handshake that came to nothing.
+/// A failed handshake.
 #[derive(Debug)]
-pub struct Refused {
-    /// The fatal alert that came, by its number.
+pub struct RefusedHandshake {
+    /// The number of the fatal alert that arrived.
     pub alert: Option<u8>,
-    /// All that the client said.
-    pub said: String,
+    /// The whole output of the client.
+    pub output: String,
 }
 
-impl Refused {
-    /// Waits for the end of a client that has nothing more to wait for.
+impl RefusedHandshake {
+    /// Waits for the exit of a refused client.
     fn of(mut running: Running) -> Self {
         running.wait(BOUND).expect("a client that was refused ends");
         let whole = |_: &[u8], ended: bool| ended.then_some(());
         running.out.wait(BOUND, whole);
         running.err.wait(BOUND, whole);
         let said = format!("{}{}", running.out.text(), running.err.text());
-        Self { alert: alert(&said), said }
+        Self { alert: alert(&said), output: said }
     }
 }
 
 impl Tool {
-    /// What it is given to offer this and nothing else.
+    /// Returns the arguments that make the tool offer only this suite.
     fn offers(self, offer: Offer) -> Vec<String> {
         match self {
             Self::OpenSsl => {
@@ -98,7 +97,7 @@ impl Tool {
         }
     }
 
-    /// The command that connects to a port.
+    /// Returns the command that connects to a port.
     fn command(self, port: u16, credential: Option<Credential<'_>>) -> Command {
         let (program, names) = match self {
             Self::OpenSsl => ("openssl", ["-psk_identity", "-psk"]),
@@ -119,7 +118,7 @@ impl Tool {
         command
     }
 
-    /// Connects with the mandated suite, which must work.
+    /// Connects with the mandated suite, and panics if the handshake fails.
     #[track_caller]
     pub fn connect(self, port: u16, credential: Credential<'_>) -> Client {
         match self.try_connect(port, credential, Offer::MANDATED) {
@@ -128,11 +127,12 @@ impl Tool {
         }
     }
 
-    /// Connects with the mandated suite, which must not work, and tells how it was refused.
+    /// Connects with the mandated suite, panics if the gateway accepts the client, and returns the
+    /// refusal.
     #[track_caller]
-    pub fn refused(self, port: u16, credential: Credential<'_>) -> Refused {
+    pub fn refused(self, port: u16, credential: Credential<'_>) -> RefusedHandshake {
         match self.try_connect(port, credential, Offer::MANDATED) {
-            Ok(_) => panic!("{self:?} was let in as {}", credential.identity),
+            Ok(_) => panic!("{self:?} was accepted as {}", credential.identity),
             Err(refused) => refused,
         }
     }
@@ -140,41 +140,41 @@ impl Tool {
     /// Connects.
     ///
     /// # Errors
-    /// How the handshake was refused.
+    /// Returns how the gateway refused the handshake.
     pub fn try_connect(
         self,
         port: u16,
         credential: Credential<'_>,
         offer: Offer,
-    ) -> Result<Client, Refused> {
+    ) -> Result<Client, RefusedHandshake> {
         let offers = self.offers(offer);
         let offers: Vec<_> = offers.iter().map(String::as_str).collect();
         self.try_with(port, Some(credential), &offers)
     }
 
-    /// Connects with arguments of the client's own.
+    /// Connects with additional arguments for the client.
     ///
     /// # Errors
-    /// How the handshake was refused.
+    /// Returns how the gateway refused the handshake.
     pub fn try_with(
         self,
         port: u16,
         credential: Option<Credential<'_>>,
         arguments: &[&str],
-    ) -> Result<Client, Refused> {
+    ) -> Result<Client, RefusedHandshake> {
         let running = Running::start(self.command(port, credential).args(arguments));
         Client::established(self, running)
     }
 }
 
-/// What a script says and does that tells its outcome as `openssl s_client` does.
+/// Script of the Python client. It reports its outcome like `openssl s_client`.
 const PYTHON: &str = include_str!("client.py");
 
-/// Connects with Python, by the arguments that its script takes.
+/// Connects with Python. The arguments are those of its script.
 ///
 /// # Errors
-/// How the handshake was refused.
-pub(crate) fn python(arguments: &[&str]) -> Result<Client, Refused> {
+/// Returns how the gateway refused the handshake.
+pub(crate) fn python(arguments: &[&str]) -> Result<Client, RefusedHandshake> {
     let mut command = Command::new("python3");
     let running = Running::start(command.args(["-c", PYTHON]).args(arguments));
     Client::established(Tool::OpenSsl, running)
@@ -183,22 +183,22 @@ pub(crate) fn python(arguments: &[&str]) -> Result<Client, Refused> {
 /// A client with an association.
 pub struct Client {
     running: Running,
-    /// Where in its output the next answer starts.
+    /// Offset of the next response in the output.
     at: usize,
     described: String,
 }
 
-/// What GnuTLS writes before the first byte that comes over the association.
+/// The line that GnuTLS prints before the first byte of application data.
 const GNUTLS_READY: &str = "- Simple Client Mode:\n\n";
 
 impl Client {
-    /// Waits for the handshake's outcome.
-    fn established(tool: Tool, running: Running) -> Result<Self, Refused> {
+    /// Waits for the outcome of the handshake.
+    fn established(tool: Tool, running: Running) -> Result<Self, RefusedHandshake> {
         let output = match tool {
             Tool::OpenSsl => &running.err,
             Tool::GnuTls => &running.out,
         };
-        // Where the answers start, and what the client says of the session.
+        // The offset of the first response, and the client's description of the session.
         let outcome = output.wait(BOUND, |bytes, ended| {
             let text = String::from_utf8_lossy(bytes);
             let line = |start: &str| {
@@ -215,16 +215,17 @@ impl Client {
         });
         match outcome {
             Some(Some((at, described))) => Ok(Self { running, at, described }),
-            Some(None) => Err(Refused::of(running)),
+            Some(None) => Err(RefusedHandshake::of(running)),
             None => panic!(
-                "{tool:?} neither connected nor gave up: {}{}",
+                "{tool:?} neither connected nor failed: {}{}",
                 running.out.text(),
                 running.err.text()
             ),
         }
     }
 
-    /// How the client describes the session: OpenSSL by the suite's name, GnuTLS by its parts.
+    /// Returns the client's description of the session: the suite's name for OpenSSL, its parts for
+    /// GnuTLS.
     pub fn described(&self) -> &str {
         &self.described
     }
@@ -234,12 +235,12 @@ impl Client {
         self.running.write(bytes);
     }
 
-    /// Reads one answer; `None` when the association ends before it is whole.
+    /// Reads one response. Returns `None` if the association ends before the response is complete.
     pub fn try_read(&mut self) -> Option<Response> {
         self.try_read_by(Message::read)
     }
 
-    /// Reads the answer to a HEAD, which has no content whatever its header says.
+    /// Reads the response to a HEAD request, which has no content in spite of its header.
     pub fn try_read_head(&mut self) -> Option<Response> {
         self.try_read_by(Message::read_head)
     }
@@ -253,12 +254,12 @@ impl Client {
             let message = reader(&bytes[at..]);
             if message.is_none() && !ended { None } else { Some(message) }
         });
-        let (message, length) = read.unwrap_or_else(|| panic!("no answer: {}", self.said()))?;
+        let (message, length) = read.unwrap_or_else(|| panic!("no response: {}", self.said()))?;
         self.at += length;
         Some(Response::new(message))
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     #[track_caller]
     pub fn read(&mut self) -> Response {
         match self.try_read() {
@@ -267,13 +268,13 @@ impl Client {
         }
     }
 
-    /// Makes sure that it is served, as this originator.
+    /// Asserts that the gateway serves the client as this originator.
     #[track_caller]
-    pub fn alive(&mut self, from: &str) {
+    pub fn assert_served_as(&mut self, from: &str) {
         self.ask(&Request::retrieve("/cse/nothing").from(from)).expect_refusal(404, 4004);
     }
 
-    /// Sends a request and reads its answer, which must repeat the request identifier.
+    /// Sends a request and reads the response, which must repeat the request identifier.
     #[track_caller]
     pub fn ask(&mut self, request: &Request) -> Response {
         self.send(&request.bytes());
@@ -282,12 +283,12 @@ impl Client {
         response
     }
 
-    /// Whether it still has its association.
+    /// Returns whether the client process still runs.
     pub fn runs(&mut self) -> bool {
         self.running.runs()
     }
 
-    /// Waits until the gateway has ended the association; what came and was not read is told.
+    /// Waits until the gateway has ended the association. Returns the output that was not read yet.
     pub fn ended(&mut self) -> String {
         let ended = self.running.wait(BOUND);
         assert!(ended.is_some(), "the gateway has not ended the association: {}", self.said());
@@ -295,23 +296,27 @@ impl Client {
         self.running.out.text()[self.at..].to_string()
     }
 
-    /// Waits until the gateway has turned it away: a client of TLS 1.3 has its association before
-    /// the gateway has seen what it shows, and is told after that.
+    /// Waits until the gateway has rejected the client. A client of TLS 1.3 completes its handshake
+    /// before the gateway has verified the certificate, and receives the alert afterwards.
     #[track_caller]
-    pub fn turned_away(self) -> Refused {
-        assert_eq!(self.running.out.text()[self.at..].find("HTTP/"), None, "it was answered");
-        Refused::of(self.running)
+    pub fn rejected_after_handshake(self) -> RefusedHandshake {
+        assert_eq!(
+            self.running.out.text()[self.at..].find("HTTP/"),
+            None,
+            "the client got a response"
+        );
+        RefusedHandshake::of(self.running)
     }
 
-    /// Says that nothing more comes, and waits for the client's end.
+    /// Closes the client's input, and waits for its exit.
     pub fn close(mut self) {
         self.running.close_input();
-        assert!(self.running.wait(BOUND).is_some(), "the client goes on: {}", self.said());
+        assert!(self.running.wait(BOUND).is_some(), "the client does not exit: {}", self.said());
     }
 
-    /// The rest of the line with these words at its start that OpenSSL writes about the session. It
-    /// comes another way than the answers, and may come behind them.
-    pub fn told(&self, start: &str) -> String {
+    /// Returns the rest of the line with this prefix that OpenSSL prints about the session. The
+    /// line goes to standard error, so it may arrive after the responses.
+    pub fn session_line(&self, start: &str) -> String {
         let line = self.running.err.wait(BOUND, |bytes, _| {
             let text = String::from_utf8_lossy(bytes);
             let (_, rest) = text.split_once(start)?;
@@ -320,13 +325,13 @@ impl Client {
         line.unwrap_or_else(|| panic!("no {start:?}: {}", self.said()))
     }
 
-    /// All that the client has written so far.
+    /// Returns the client's whole output so far.
     pub fn said(&self) -> String {
         format!("{}{}", self.running.out.text(), self.running.err.text())
     }
 }
 
-/// The number of the fatal alert that a client tells of.
+/// Returns the number of the fatal alert that a client printed.
 fn alert(said: &str) -> Option<u8> {
     ["SSL alert number ", "Received alert ["].iter().find_map(|start| {
         let (_, rest) = said.split_once(start)?;

@@ -1,9 +1,10 @@
-//! Compiled modules, kept from one test to the next.
+//! A cache of compiled modules that all tests share.
 //!
-//! A gateway compiles each module once and keeps the code in `state/code-cache`. A debug build takes
-//! seconds for that, and each test has a folder of its own. So a folder beside the components holds what
-//! any gateway has compiled, and a gateway starts with copies: no gateway can change what others start
-//! with. The names are digests of module and settings, so nothing there becomes outdated.
+//! A gateway compiles each module once and stores the code in `state/code-cache`. A debug build
+//! takes seconds for that, and each test has its own folder. A folder next to the components
+//! therefore collects the compiled code. Each gateway starts with copies, so a gateway cannot
+//! change the code of another one. File names are digests of module and settings, so entries do not
+//! become outdated.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,31 +13,31 @@ use std::path::{Path, PathBuf};
 
 use crate::paths;
 
-/// Where a gateway keeps compiled code, in its folder.
+/// Code cache inside the folder of a gateway.
 const OWN: &str = "state/code-cache";
 
-/// Maximum number of files of compiled code that are kept. Each build of a module adds some.
-const MAX_KEPT: usize = 400;
+/// Maximum number of cached files. Each build of a module adds some.
+const MAX_CACHED_FILES: usize = 400;
 
-/// Gives a gateway's folder what is compiled already, unless it has compiled code of its own.
+/// Copies the cached code into a gateway's folder, unless the gateway has compiled code already.
 pub(crate) fn fill(gateway: &Path) {
     let own = gateway.join(OWN);
     if !own.exists() {
-        // Without it a test is slower, and that is all.
+        // An error only makes the test slower.
         copy_missing(&paths::code_cache(), &own).ok();
     }
 }
 
-/// Keeps what a gateway has compiled.
-pub(crate) fn keep(gateway: &Path) {
-    let kept = paths::code_cache();
+/// Adds the code that a gateway has compiled to the cache.
+pub(crate) fn save(gateway: &Path) {
+    let cache = paths::code_cache();
     let own = gateway.join(OWN);
-    if own.is_dir() && count(&kept) < MAX_KEPT {
-        copy_missing(&own, &kept).ok();
+    if own.is_dir() && count(&cache) < MAX_CACHED_FILES {
+        copy_missing(&own, &cache).ok();
     }
 }
 
-/// Copies the files of one cache that another lacks. They are in folders named after the compiler.
+/// Copies the files that one cache has and the other lacks. Folders are named after the compiler.
 fn copy_missing(from: &Path, to: &Path) -> io::Result<()> {
     for compiler in entries(&from.join("modules"))? {
         let folder = to.join("modules").join(compiler.file_name().unwrap_or_default());
@@ -51,14 +52,14 @@ fn copy_missing(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a file whole, because others may look for it.
+/// Copies a file atomically, because other tests may read it.
 fn copy(file: &Path, target: &Path) -> io::Result<()> {
-    let aside = target.with_extension(std::process::id().to_string());
-    fs::copy(file, &aside)?;
-    fs::rename(aside, target)
+    let temporary = target.with_extension(std::process::id().to_string());
+    fs::copy(file, &temporary)?;
+    fs::rename(temporary, target)
 }
 
-/// Whether it is compiled code, and neither statistics nor half written: those have an extension.
+/// Returns whether a file is compiled code. Statistics and partial files have an extension.
 fn is_code(path: &Path) -> bool {
     path.extension().is_none()
 }

@@ -1,4 +1,4 @@
-//! Commands that run to their end: `saegis` itself, and `openssl` as a calculator.
+//! Commands that run until they exit: `saegis` itself, and `openssl` as a calculator.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,24 +8,24 @@ use serde_json::Value;
 use crate::paths;
 use crate::process::{BOUND, Running};
 
-/// A command that has ended.
+/// The outcome of a command that has exited.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     /// The exit code.
     pub code: i32,
-    /// What it wrote to its standard output.
+    /// The standard output.
     pub out: String,
-    /// What it wrote to its standard error.
+    /// The standard error.
     pub err: String,
 }
 
-impl Ran {
-    /// Its standard output, as JSON.
+impl CommandOutput {
+    /// Returns the standard output as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// Makes sure of the exit code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
@@ -33,13 +33,13 @@ impl Ran {
     }
 }
 
-/// Runs a command to its end.
-pub(crate) fn to_end(command: &mut Command) -> Ran {
+/// Runs a command until it exits.
+pub(crate) fn to_end(command: &mut Command) -> CommandOutput {
     to_end_with(command, Stdio::piped())
 }
 
-/// Runs a command with this standard input to its end.
-pub(crate) fn to_end_with(command: &mut Command, input: Stdio) -> Ran {
+/// Runs a command with this standard input until it exits.
+pub(crate) fn to_end_with(command: &mut Command, input: Stdio) -> CommandOutput {
     let mut running = Running::start_between(command, input, Stdio::piped());
     running.close_input();
     let status = running.wait(BOUND);
@@ -48,17 +48,17 @@ pub(crate) fn to_end_with(command: &mut Command, input: Stdio) -> Ran {
     running.out.wait(BOUND, whole);
     running.err.wait(BOUND, whole);
     let code = status.code().unwrap_or_else(|| panic!("{command:?}: {status}"));
-    Ran { code, out: running.out.text(), err: running.err.text() }
+    CommandOutput { code, out: running.out.text(), err: running.err.text() }
 }
 
 /// Runs `saegis` in a folder.
-pub fn saegis(folder: &Path, arguments: &[&str]) -> Ran {
+pub fn saegis(folder: &Path, arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(paths::binary());
     to_end(command.args(arguments).current_dir(folder).env_remove("SAEGIS_LOG"))
 }
 
-/// Starts `saegis` in a folder, and kills it after a while, if it has not ended by then.
-pub fn killed(folder: &Path, arguments: &[&str], after: std::time::Duration) {
+/// Starts `saegis` in a folder, and kills it if it still runs after this time.
+pub fn run_and_kill(folder: &Path, arguments: &[&str], after: std::time::Duration) {
     let mut command = Command::new(paths::binary());
     command.args(arguments).current_dir(folder).env_remove("SAEGIS_LOG");
     let mut running = Running::start_between(&mut command, Stdio::null(), Stdio::piped());
@@ -69,12 +69,12 @@ pub fn killed(folder: &Path, arguments: &[&str], after: std::time::Duration) {
 }
 
 /// Runs `openssl`.
-pub fn openssl(arguments: &[&str]) -> Ran {
+pub fn openssl(arguments: &[&str]) -> CommandOutput {
     to_end(Command::new("openssl").args(arguments))
 }
 
-/// HMAC-SHA-256 of a text, both key and result in hexadecimal digits, calculated by OpenSSL with the
-/// text in this file.
+/// Returns the HMAC-SHA-256 of a text, as calculated by OpenSSL. Key and result are hexadecimal
+/// digits; the text is written into this file.
 pub fn derived_by_openssl(file: &Path, key: &str, text: &str) -> String {
     std::fs::write(file, text).expect("the folder is ours");
     let key = format!("hexkey:{key}");
@@ -83,7 +83,7 @@ pub fn derived_by_openssl(file: &Path, key: &str, text: &str) -> String {
     ran.out.split(' ').next().unwrap_or_default().into()
 }
 
-/// An answer of metrics or health.
+/// A response of the metrics listener.
 #[derive(Debug)]
 pub struct Monitored {
     /// The HTTP status.
@@ -93,14 +93,15 @@ pub struct Monitored {
 }
 
 impl Monitored {
-    /// The value of a metric, by its name and labels as they are written; 0 where it is not there.
+    /// Returns the value of a metric, by its name and labels as they are written, or 0 if it is
+    /// absent.
     pub fn value(&self, metric: &str) -> f64 {
         let of = |line: &str| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok();
         self.text.lines().find_map(of).unwrap_or_default()
     }
 }
 
-/// Asks for an address with curl.
+/// Fetches an address with curl.
 pub fn curl(address: &str) -> Monitored {
     let ran = to_end(Command::new("curl").args([
         "--silent",

@@ -1,4 +1,4 @@
-//! The gateway, run as whoever runs it does.
+//! A running gateway.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::paths;
 use crate::process::{BOUND, Running};
 use crate::setup::{self, Setup};
 
-/// A gateway that runs. It ends with this value at the latest.
+/// A gateway process. Dropping the value kills it.
 pub struct Gateway {
     running: Running,
     port: u16,
@@ -58,12 +58,12 @@ impl Gateway {
         command
     }
 
-    /// Where it takes associations.
+    /// Returns the port of the TLS listener.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Asks where metrics and health are, with curl.
+    /// Fetches a path of the metrics listener with curl.
     pub fn monitor(&self, path: &str) -> Monitored {
         let printed = self.printed();
         let (_, rest) = printed.split_once("  metrics     http://").expect("it has metrics");
@@ -71,68 +71,68 @@ impl Gateway {
         curl(&format!("http://{address}{path}"))
     }
 
-    /// Its log.
+    /// Returns the log.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// What it printed when it started.
+    /// Returns the standard output.
     pub fn printed(&self) -> String {
         self.running.out.text()
     }
 
-    /// Its process ID.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.running.id()
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process still runs.
     pub fn runs(&mut self) -> bool {
         self.running.runs()
     }
 
-    /// A path in its folder.
+    /// Returns a path in the gateway's folder.
     pub fn path(&self, path: &str) -> PathBuf {
         self.setup.path(path)
     }
 
-    /// Writes a file of its folder, in place.
+    /// Writes a file of the gateway's folder in place.
     pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
         self.setup.write(path, bytes.as_ref());
     }
 
-    /// Writes a file of its folder as editors do: another file that then takes its place.
+    /// Replaces a file of the gateway's folder by a rename, as editors do.
     pub fn replace(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
-        let aside = path.with_extension("new~");
-        setup::write_private(&aside, bytes.as_ref());
-        fs::rename(aside, path).expect("the folder is ours");
+        let temporary = path.with_extension("new~");
+        setup::write_private(&temporary, bytes.as_ref());
+        fs::rename(temporary, path).expect("the folder is ours");
     }
 
-    /// Removes a policy file, and accepts that it is gone.
+    /// Removes a policy file, and accepts the removal.
     pub fn remove(&self, path: &str) {
         fs::remove_file(self.path(path)).expect("it is there");
         saegis(&self.path(""), &["reload", "--accept-removals"]).expect(0);
     }
 
-    /// Puts a module that was built for the suites, and its manifest, into the folder of modules.
+    /// Installs a test module and its manifest.
     pub fn install(&self, name: &str, manifest: &str) {
         setup::install(&self.path(""), name, manifest);
     }
 
-    /// The text of the lights' table.
+    /// Returns the text of the pre-shared key table.
     pub fn table(&self) -> String {
         fs::read_to_string(self.setup.table()).expect("the table is there")
     }
 
-    /// The text of the lights' table without the row of a credential.
+    /// Returns the text of the pre-shared key table without the row of a credential.
     pub fn table_without(&self, credential: Credential<'_>) -> String {
         let table = self.table();
         let rest: Vec<_> = table.lines().filter(|row| !row.contains(credential.identity)).collect();
         rest.join("\n") + "\n"
     }
 
-    /// Does something to the files of its folder, and waits for the generation that comes of it.
+    /// Changes files of the gateway's folder, and waits until the new generation is in force.
     #[track_caller]
     pub fn in_force_after(&self, change: impl FnOnce(&Self)) -> Event {
         let mark = self.log.mark();
@@ -140,8 +140,8 @@ impl Gateway {
         self.log.wait_after(mark, "generation.in-force")
     }
 
-    /// Does something to the files of its folder, and waits until the gateway refuses what comes
-    /// of it, for a reason with these words in it.
+    /// Changes files of the gateway's folder, and waits until the gateway refuses them. The reason
+    /// contains these words.
     #[track_caller]
     pub fn refused_after(&self, why: &str, change: impl FnOnce(&Self)) -> Event {
         let mark = self.log.mark();
@@ -153,47 +153,47 @@ impl Gateway {
         event
     }
 
-    /// Waits for the refusal of a handshake after a place in the log.
+    /// Waits for the refusal of a handshake after a mark.
     pub fn handshake_refused(&self, mark: Mark) -> Event {
         self.log.wait_after(mark, "handshake.refused")
     }
 
-    /// Sends it a signal, by its name without `SIG`.
+    /// Sends a signal, by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         self.running.signal(name);
     }
 
-    /// Waits for its end; `None` when the time is up.
+    /// Waits for the exit. Returns `None` after the time limit.
     pub fn wait(&mut self) -> Option<ExitStatus> {
         self.running.wait(BOUND)
     }
 
-    /// Ends it as whoever runs it does. Its folder stays.
+    /// Ends the gateway with SIGTERM. Its folder remains.
     pub fn stop(&mut self) {
         self.signal("TERM");
         assert!(self.wait().is_some_and(|status| status.success()), "it ends well");
     }
 
-    /// Starts one that has ended anew in the same folder.
-    pub fn start_again(self) -> Self {
+    /// Starts a stopped gateway again in the same folder.
+    pub fn start_in_same_folder(self) -> Self {
         Self::start(self.setup)
     }
 
-    /// Ends it as whoever runs it does, and starts it anew in the same folder.
-    pub fn stop_and_start(mut self) -> Self {
+    /// Ends the gateway with SIGTERM, and starts it again in the same folder.
+    pub fn restart(mut self) -> Self {
         self.stop();
-        self.start_again()
+        self.start_in_same_folder()
     }
 
-    /// Kills it as a power cut would, and starts it anew in the same folder.
-    pub fn cut_and_start(mut self) -> Self {
+    /// Kills the gateway as a power cut would, and starts it again in the same folder.
+    pub fn kill_and_restart(mut self) -> Self {
         self.signal("KILL");
         assert!(self.wait().is_some(), "killed");
         Self::start(self.setup)
     }
 }
 
-/// The port in what a gateway prints when it starts.
+/// Returns the port that a gateway prints when it starts.
 fn port(running: &Running) -> u16 {
     let port = running.out.wait(BOUND, |bytes, ended| {
         let text = String::from_utf8_lossy(bytes);

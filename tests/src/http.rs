@@ -1,4 +1,4 @@
-//! oneM2M requests and answers over HTTP, as bytes on the wire.
+//! oneM2M requests and responses over HTTP, as bytes on the wire.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::process::BOUND;
 
-/// A request, put together as it goes over the wire: nothing is checked, nothing is put right.
+/// A request as it is sent. Nothing is validated or corrected.
 #[derive(Debug, Clone)]
 pub struct Request {
     line: String,
@@ -17,7 +17,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request with a request identifier of its own and nothing else.
+    /// Returns a request with a new request identifier and no other parameter.
     pub fn new(method: &str, path: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = format!("request-{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -28,75 +28,75 @@ impl Request {
             .header("X-M2M-RVI", "3")
     }
 
-    /// A retrieve.
+    /// Returns a retrieve request.
     pub fn retrieve(path: &str) -> Self {
         Self::new("GET", path)
     }
 
-    /// A delete.
+    /// Returns a delete request.
     pub fn delete(path: &str) -> Self {
         Self::new("DELETE", path)
     }
 
-    /// A create of a resource of the type `ty`.
+    /// Returns a create request for a resource of the type `ty`.
     pub fn create(path: &str, ty: u16, content: &Value) -> Self {
         Self::new("POST", path)
             .header("Content-Type", &format!("application/json;ty={ty}"))
             .body(&content.to_string())
     }
 
-    /// A create of an AE at the CSEBase.
+    /// Returns a create request for an AE below the CSEBase.
     pub fn create_ae(name: &str) -> Self {
         let content = serde_json::json!({ "m2m:ae": { "rn": name, "api": "Nlight", "rr": false } });
         Self::create("/cse", 2, &content)
     }
 
-    /// A create of a container.
+    /// Returns a create request for a container.
     pub fn create_container(parent: &str, name: &str) -> Self {
         Self::create(parent, 3, &serde_json::json!({ "m2m:cnt": { "rn": name } }))
     }
 
-    /// A create of a content instance.
+    /// Returns a create request for a content instance.
     pub fn create_instance(container: &str, value: &str) -> Self {
         Self::create(container, 4, &serde_json::json!({ "m2m:cin": { "con": value } }))
     }
 
-    /// An update of a resource.
+    /// Returns an update request.
     pub fn update(path: &str, content: &Value) -> Self {
         Self::new("PUT", path).header("Content-Type", "application/json").body(&content.to_string())
     }
 
-    /// With an X-M2M-Origin.
+    /// Adds X-M2M-Origin.
     pub fn from(self, originator: &str) -> Self {
         self.header("X-M2M-Origin", originator)
     }
 
-    /// With one more header field, be there one of that name or not.
+    /// Adds a header field, even if one of that name exists.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Without the header fields of a name.
+    /// Removes the header fields of a name.
     pub fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
         self
     }
 
-    /// With content, and its length.
+    /// Adds content and its length.
     pub fn body(mut self, text: &str) -> Self {
         self.body = text.into();
         let length = self.body.len().to_string();
         self.without("Content-Length").header("Content-Length", &length)
     }
 
-    /// With content of which the header says nothing.
+    /// Adds content without a Content-Length.
     pub fn raw_body(mut self, text: &str) -> Self {
         self.body = text.into();
         self.without("Content-Length")
     }
 
-    /// Its request identifier.
+    /// Returns the request identifier.
     pub fn id(&self) -> &str {
         self.headers
             .iter()
@@ -104,7 +104,7 @@ impl Request {
             .map_or("", |(_, value)| value)
     }
 
-    /// As it goes over the wire.
+    /// Returns the bytes of the request.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{}\r\n", self.line);
         for (name, value) in &self.headers {
@@ -114,12 +114,12 @@ impl Request {
         [head.as_bytes(), &self.body].concat()
     }
 
-    /// Sends it to a port of this machine as it is, without an association, and reads the answer.
+    /// Sends the request to a local port without TLS, and reads the response.
     #[track_caller]
-    pub fn ask_openly(&self, port: u16) -> Response {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
+    pub fn send_in_plaintext(&self, port: u16) -> Response {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
         socket.set_read_timeout(Some(BOUND)).expect("a bound");
-        socket.write_all(&self.bytes()).expect("the request is taken");
+        socket.write_all(&self.bytes()).expect("the request can be sent");
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -128,26 +128,28 @@ impl Request {
             }
             match socket.read(&mut chunk) {
                 Ok(read @ 1..) => answer.extend_from_slice(&chunk[..read]),
-                end => panic!("no whole answer ({end:?}): {}", String::from_utf8_lossy(&answer)),
+                end => {
+                    panic!("incomplete response ({end:?}): {}", String::from_utf8_lossy(&answer))
+                }
             }
         }
     }
 }
 
-/// A message of HTTP that was read whole: an answer, or, at an upstream, a request.
+/// An HTTP message: a response or, at an upstream, a request.
 #[derive(Clone)]
 pub struct Message {
-    /// Its first line.
+    /// The start line.
     pub line: String,
-    /// Its header fields, names in lower case.
+    /// The header fields, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Its content.
+    /// The content.
     pub body: Vec<u8>,
 }
 
 impl Message {
-    /// Reads the message at the start of `bytes` and tells its length; `None` when more is to
-    /// come.
+    /// Reads the message at the start of `bytes`, and returns it with its length. Returns `None` if
+    /// the message is incomplete.
     pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let (head, end) = Self::read_head(bytes)?;
         let length = match head.values("content-length").first() {
@@ -158,7 +160,7 @@ impl Message {
         Some((Self { body, ..head }, end + length))
     }
 
-    /// Reads a message that has no content.
+    /// Reads a message without content.
     pub fn read_head(bytes: &[u8]) -> Option<(Self, usize)> {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -171,14 +173,13 @@ impl Message {
         Some((Self { line, headers: lines.map(field).collect(), body: Vec::new() }, end + 4))
     }
 
-    /// The values of a header field, each mention of one.
+    /// Returns the values of all header fields of a name.
     pub fn values(&self, name: &str) -> Vec<&str> {
         let fields = self.headers.iter().filter(|(n, _)| n == name);
         fields.map(|(_, value)| value.as_str()).collect()
     }
 }
 
-/// As it was read, for people.
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let body = String::from_utf8_lossy(&self.body);
@@ -186,7 +187,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Response(Message);
 
@@ -195,34 +196,35 @@ impl Response {
         Self(message)
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         let mut words = self.0.line.split(' ');
         let version = words.next().is_some_and(|v| v == "HTTP/1.1" || v == "HTTP/1.0");
         let code = words.next().filter(|_| version).and_then(|code| code.parse().ok());
-        code.unwrap_or_else(|| panic!("{:?} is no status line", self.0.line))
+        code.unwrap_or_else(|| panic!("{:?} is not a status line", self.0.line))
     }
 
-    /// The Response Status Code.
+    /// Returns the Response Status Code.
     pub fn rsc(&self) -> Option<u16> {
         self.header("x-m2m-rsc")?.parse().ok()
     }
 
-    /// A header field that may stand once, by its name in lower case.
+    /// Returns the value of a header field, and panics if the field is repeated. The name is in
+    /// lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         match self.0.values(name).as_slice() {
             [] => None,
             [value] => Some(value),
-            more => panic!("{name} stands {} times", more.len()),
+            more => panic!("{name} occurs {} times", more.len()),
         }
     }
 
-    /// All header fields, names in lower case.
+    /// Returns all header fields, with names in lower case.
     pub fn headers(&self) -> &[(String, String)] {
         &self.0.headers
     }
 
-    /// The content, as text.
+    /// Returns the content as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.body).into_owned()
     }
@@ -233,19 +235,19 @@ impl Response {
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.0.body)))
     }
 
-    /// What a refusal says.
+    /// Returns the debug information of an error response.
     pub fn debug(&self) -> String {
         self.json()["m2m:dbg"].as_str().unwrap_or_else(|| panic!("no m2m:dbg in {self:?}")).into()
     }
 
-    /// Makes sure of the HTTP status and the Response Status Code.
+    /// Asserts the HTTP status and the Response Status Code.
     #[track_caller]
     pub fn expect(self, status: u16, rsc: u16) -> Self {
         assert_eq!((self.status(), self.rsc()), (status, Some(rsc)), "{self:?}");
         self
     }
 
-    /// Makes sure that it is a refusal that says why.
+    /// Asserts an error response with debug information.
     #[track_caller]
     pub fn expect_refusal(self, status: u16, rsc: u16) -> Self {
         assert!(!self.debug().is_empty());

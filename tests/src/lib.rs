@@ -1,9 +1,8 @@
-//! The harness of the suites: the real gateway, driven from outside by clients that this project
-//! did not write.
+//! Harness of the suites. It drives the real gateway from outside, with clients of other projects.
 //!
-//! A suite sets a gateway up in a folder of its own ([`Setup`]), starts it ([`Gateway`]), connects
-//! OpenSSL's or GnuTLS's command line to it ([`Tool`], [`Client`]), and waits for lines of its log
-//! ([`Log`]). Nothing here knows the product but by its command line, its files and its wire.
+//! A test prepares the folder of a gateway ([`Setup`]), starts it ([`Gateway`]), connects the
+//! command line of OpenSSL or GnuTLS ([`Tool`], [`Client`]), and waits for log lines ([`Log`]). The
+//! harness knows only the command line, the files and the wire format of the product.
 
 mod ae;
 pub mod certificates;
@@ -25,8 +24,10 @@ mod waiting;
 pub mod wasm;
 
 pub use ae::Ae;
-pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, Refused, Tool};
-pub use command_line::{Monitored, Ran, curl, derived_by_openssl, killed, openssl, saegis};
+pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, RefusedHandshake, Tool};
+pub use command_line::{
+    CommandOutput, Monitored, curl, derived_by_openssl, openssl, run_and_kill, saegis,
+};
 pub use gateway::Gateway;
 pub use http::{Message, Request, Response};
 pub use light::Light;
@@ -40,7 +41,7 @@ pub use source::connect_from;
 pub use upstream::{Reply, Upstream};
 pub use waiting::{eventually, seconds_from_now, wait_until};
 
-/// Makes a test for OpenSSL and one for GnuTLS of each function that takes a [`Tool`].
+/// Creates an OpenSSL test and a GnuTLS test for each function that takes a [`Tool`].
 #[macro_export]
 macro_rules! with_each_client {
     ($($name:ident),* $(,)?) => {

@@ -1,5 +1,5 @@
-//! A light in the suite's own process: OpenSSL's library as the client, for suites that need many
-//! more connections than there can be processes.
+//! An in-process client that uses the OpenSSL library, for suites with more connections than there
+//! can be processes.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslStream, SslVersion};
 
-use crate::certificates::{Identity, Way};
+use crate::certificates::{Identity, TlsProfile};
 use crate::client::Credential;
 use crate::http::{Message, Request, Response};
 use crate::process::BOUND;
@@ -22,17 +22,17 @@ impl Light {
     /// Connects with the mandated suite.
     ///
     /// # Errors
-    /// When there is no connection, or the handshake is refused.
+    /// Fails if there is no connection or the handshake is refused.
     pub fn connect(port: u16, credential: Credential<'_>) -> io::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let socket = TcpStream::connect_timeout(&address, BOUND)?;
         Self::over(socket, credential, BOUND)
     }
 
-    /// Connects over a socket, with a bound on each reading and writing.
+    /// Connects over a socket, with a timeout for each read and write.
     ///
     /// # Errors
-    /// When the handshake is refused.
+    /// Fails if the handshake is refused.
     pub fn over(
         socket: TcpStream,
         credential: Credential<'_>,
@@ -51,22 +51,22 @@ impl Light {
         Self::handshake(&context.build(), socket, bound)
     }
 
-    /// Connects with a certificate, in the way that is given, over a socket.
+    /// Connects with a certificate over a socket.
     ///
     /// # Errors
-    /// When the handshake is refused.
+    /// Fails if the handshake is refused.
     pub fn with_certificate(
         socket: TcpStream,
         identity: &Identity,
-        way: Way,
+        profile: TlsProfile,
         bound: Duration,
     ) -> io::Result<Self> {
         let mut context = SslContext::builder(SslMethod::tls_client())?;
-        if way == Way::Tls13 {
+        if profile == TlsProfile::Tls13 {
             context.set_min_proto_version(Some(SslVersion::TLS1_3))?;
         } else {
             context.set_max_proto_version(Some(SslVersion::TLS1_2))?;
-            context.set_cipher_list(way.cipher())?;
+            context.set_cipher_list(profile.cipher())?;
         }
         context.set_certificate_chain_file(&identity.chain)?;
         context.set_private_key_file(&identity.key, SslFiletype::PEM)?;
@@ -82,61 +82,61 @@ impl Light {
         Ok(Self { stream, read: Vec::new() })
     }
 
-    /// Sends a request, and does not read its answer.
+    /// Sends bytes without reading a response.
     ///
     /// # Errors
-    /// When it is not taken in time.
+    /// Fails if the write times out.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Closes the connection's own end, without a word of TLS; what comes can still be read.
+    /// Closes the write side of the socket without close_notify. The read side stays open.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// Fails if the connection is gone.
     pub fn half_close(&mut self) -> io::Result<()> {
         self.stream.get_ref().shutdown(std::net::Shutdown::Write)
     }
 
-    /// Says by close_notify that nothing more comes; what comes can still be read.
+    /// Sends close_notify. The read side stays open.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// Fails if the connection is gone.
     pub fn close_notify(&mut self) -> io::Result<()> {
         self.stream.shutdown().map(drop).map_err(io::Error::other)
     }
 
-    /// Reads so many bytes at most, without looking what they are.
+    /// Reads at most `bytes.len()` bytes without parsing them.
     ///
     /// # Errors
-    /// When nothing comes in time.
+    /// Fails if the read times out.
     pub fn read_some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.stream.read(bytes)
     }
 
-    /// Sends a request and reads its answer, which must repeat the request identifier.
+    /// Sends a request and reads the response, which must repeat the request identifier.
     ///
     /// # Errors
-    /// When the association ends before, or there is no answer in time.
+    /// Fails if the association ends or the read times out.
     pub fn ask(&mut self, request: &Request) -> io::Result<Response> {
         let response = self.exchange(request)?;
         assert_eq!(response.header("x-m2m-ri"), Some(request.id()), "{response:?}");
         Ok(response)
     }
 
-    /// Sends a request that may have no request identifier, and reads its answer.
+    /// Sends a request that may lack a request identifier, and reads the response.
     ///
     /// # Errors
-    /// When the association ends before, or there is no answer in time.
+    /// Fails if the association ends or the read times out.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
         self.send(&request.bytes())?;
         self.read()
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     ///
     /// # Errors
-    /// When the association ends before, or there is no answer in time.
+    /// Fails if the association ends or the read times out.
     pub fn read(&mut self) -> io::Result<Response> {
         let mut chunk = [0; 4096];
         loop {
@@ -154,17 +154,17 @@ impl Light {
     /// Waits until the gateway ends the association.
     ///
     /// # Errors
-    /// When it does not in time, or breaks it off.
+    /// Fails on a timeout or a reset.
     pub fn ended(&mut self) -> io::Result<()> {
         match self.stream.read(&mut [0; 1])? {
             0 => Ok(()),
-            _ => Err(io::Error::other("something came that was not asked for")),
+            _ => Err(io::Error::other("unexpected data")),
         }
     }
 
-    /// Says that nothing more comes.
+    /// Closes the association.
     pub fn close(mut self) {
-        // Whether the other end still listens does not matter.
+        // The peer may be gone already.
         let _ = self.stream.shutdown();
     }
 }

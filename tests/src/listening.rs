@@ -1,5 +1,5 @@
-//! An AE that waits for its registrar to come: `openssl s_server`, which takes what comes, and says
-//! what a suite has it say.
+//! An AE that accepts connections from its registrar CSE: `openssl s_server`, with responses from
+//! the test.
 
 use std::process::Command;
 
@@ -12,12 +12,12 @@ use crate::process::{BOUND, Running};
 pub struct ListeningAe {
     running: Running,
     port: u16,
-    /// Where in its output the next request starts.
+    /// Offset of the next request in the output.
     at: usize,
 }
 
 impl ListeningAe {
-    /// Takes whoever has the key, with the mandated suite and no other.
+    /// Accepts clients with the key, with the mandated suite only.
     pub fn with_key(credential: Credential<'_>) -> Self {
         let Credential { identity, key } = credential;
         Self::start(&[
@@ -32,7 +32,7 @@ impl ListeningAe {
         ])
     }
 
-    /// Shows a certificate, and takes whoever shows one by that authority.
+    /// Presents a certificate, and accepts clients with a certificate of that authority.
     pub fn with_certificate(identity: &Identity, authority: &std::path::Path) -> Self {
         let text = |path: &std::path::Path| path.to_str().expect("a plain name").to_string();
         let (certificate, key) = (text(&identity.certificate), text(&identity.key));
@@ -53,19 +53,19 @@ impl ListeningAe {
         let port = running.out.wait(BOUND, |bytes, ended| {
             let text = String::from_utf8_lossy(bytes);
             let line = text.lines().find_map(|line| line.strip_prefix("ACCEPT "))?;
-            assert!(!ended, "it has ended: {text}");
+            assert!(!ended, "the server has exited: {text}");
             line.rsplit_once(':')?.1.parse().ok()
         });
         let port = port.unwrap_or_else(|| panic!("it does not listen: {}", running.err.text()));
         Self { running, port, at: 0 }
     }
 
-    /// Its address, for `poa`.
+    /// Returns the address for `poa`.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}/told", self.port)
     }
 
-    /// Where it listens.
+    /// Returns the listening port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -79,12 +79,12 @@ impl ListeningAe {
             let (message, length) = Message::read(&bytes[start..])?;
             Some((message, start + length))
         });
-        let (message, end) = read.unwrap_or_else(|| panic!("nothing came: {}", self.said()));
+        let (message, end) = read.unwrap_or_else(|| panic!("no request: {}", self.said()));
         self.at = end;
         message
     }
 
-    /// Answers a request, with further header fields.
+    /// Sends a response with additional header fields.
     pub fn answer(&mut self, request: &Message, rsc: u16, fields: &str) {
         let id = request.values("x-m2m-ri").concat();
         let answer = format!(
@@ -93,18 +93,18 @@ impl ListeningAe {
         self.running.write(answer.as_bytes());
     }
 
-    /// All that it has said.
+    /// Returns the whole output.
     pub fn said(&self) -> String {
         format!("{}{}", self.running.out.text(), self.running.err.text())
     }
 
-    /// How many associations there were.
+    /// Returns the number of associations so far.
     pub fn associations(&self) -> usize {
         self.said().matches("\nCIPHER is ").count()
     }
 
-    /// Whether any request has come.
-    pub fn has_been_asked(&self) -> bool {
+    /// Returns whether a request has arrived.
+    pub fn has_received_request(&self) -> bool {
         self.said().contains("POST ")
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway's log: JSON, a line each, to wait on.
+//! The gateway's log: one JSON object a line.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::process::{BOUND, Output};
 pub struct Event(Value);
 
 impl Event {
-    /// A field, as text.
+    /// Returns a field as text.
     pub fn text(&self, field: &str) -> String {
         match &self.0[field] {
             Value::String(text) => text.clone(),
@@ -19,26 +19,26 @@ impl Event {
         }
     }
 
-    /// A field, as a number.
+    /// Returns a field as a number.
     pub fn number(&self, field: &str) -> u64 {
-        self.0[field].as_u64().unwrap_or_else(|| panic!("{field} is no number in {}", self.0))
+        self.0[field].as_u64().unwrap_or_else(|| panic!("{field} is not a number in {}", self.0))
     }
 
-    /// What it says to people.
+    /// Returns the message.
     pub fn message(&self) -> String {
         self.text("message")
     }
 }
 
-/// A place in the log.
+/// A position in the log.
 ///
-/// The gateway writes its log a moment after what it tells of, so what happened before a mark was
-/// set may come behind it: wait for that first.
+/// The gateway writes a log line shortly after the event. Wait for earlier events before setting a
+/// mark.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(usize);
 
 impl Mark {
-    /// Where the log starts.
+    /// The start of the log.
     pub const START: Self = Self(0);
 }
 
@@ -50,24 +50,24 @@ impl Log {
         Self(output)
     }
 
-    /// Where the log ends now.
+    /// Returns the current end of the log.
     pub fn mark(&self) -> Mark {
         Mark(self.0.text().rfind('\n').map_or(0, |end| end + 1))
     }
 
-    /// Waits for an event, whenever it was.
+    /// Waits for an event anywhere in the log.
     #[track_caller]
     pub fn wait(&self, event: &str) -> Event {
         self.wait_for(Mark::START, event, |_| true)
     }
 
-    /// Waits for an event after a place in the log.
+    /// Waits for an event after a mark.
     #[track_caller]
     pub fn wait_after(&self, mark: Mark, event: &str) -> Event {
         self.wait_for(mark, event, |_| true)
     }
 
-    /// Waits for an event that is as `fits` wants it, after a place in the log.
+    /// Waits for an event after a mark that satisfies `fits`.
     #[track_caller]
     pub fn wait_for(&self, mark: Mark, event: &str, fits: impl Fn(&Event) -> bool) -> Event {
         match self.find(BOUND, mark, event, fits) {
@@ -76,7 +76,7 @@ impl Log {
         }
     }
 
-    /// The events of a name after a place in the log, once there are so many.
+    /// Waits until there are `at_least` events of a name after a mark, and returns them.
     #[track_caller]
     pub fn all(&self, mark: Mark, event: &str, at_least: usize) -> Vec<Event> {
         let found = self.0.wait(BOUND, |bytes, ended| {
@@ -89,7 +89,7 @@ impl Log {
         }
     }
 
-    /// All that was logged so far.
+    /// Returns the log so far.
     pub fn text(&self) -> String {
         self.0.text()
     }
@@ -109,7 +109,7 @@ impl Log {
     }
 }
 
-/// A test that fails shows what the gateway had to say.
+/// Prints the log when the test fails.
 impl Drop for Log {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -118,7 +118,7 @@ impl Drop for Log {
     }
 }
 
-/// The whole lines behind a mark. What is no JSON, such as a panic's text, is no event.
+/// Returns the complete lines after a mark. Lines that are not JSON, such as panics, are skipped.
 fn lines(bytes: &[u8], mark: Mark) -> impl Iterator<Item = Event> {
     let end = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
     let whole = bytes.get(mark.0..end).unwrap_or_default();

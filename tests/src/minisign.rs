@@ -1,18 +1,18 @@
-//! Keys and signatures, made by the tool that modules are signed with.
+//! Keys and signatures of minisign, the tool that signs modules.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command_line::to_end;
 
-/// Who signs: a key pair of minisign's, without a password.
+/// A minisign key pair without a password.
 pub struct Signer {
     public: PathBuf,
     secret: PathBuf,
 }
 
 impl Signer {
-    /// Makes a key pair of that name in a folder.
+    /// Creates a key pair of that name in a folder.
     pub fn new(folder: &Path, name: &str) -> Self {
         let signer = Self {
             public: folder.join(format!("{name}.pub")),
@@ -24,17 +24,17 @@ impl Signer {
         signer
     }
 
-    /// The file with the public key.
+    /// Returns the file of the public key.
     pub fn public_file(&self) -> &Path {
         &self.public
     }
 
-    /// The public key, in base64.
+    /// Returns the public key in base64.
     pub fn public(&self) -> String {
         self.line(1)
     }
 
-    /// The key's number, as minisign prints it.
+    /// Returns the key's number as minisign prints it.
     pub fn id(&self) -> String {
         self.line(0).rsplit(' ').next().expect("it has one").into()
     }
@@ -49,7 +49,7 @@ impl Signer {
         self.sign_as(file, &[]);
     }
 
-    /// Signs a file, with more arguments for minisign.
+    /// Signs a file with additional arguments for minisign.
     pub fn sign_as(&self, file: &Path, arguments: &[&str]) {
         let mut command = Command::new("minisign");
         command.arg("-S").args(arguments).arg("-s").arg(&self.secret).arg("-m").arg(file);

@@ -1,8 +1,9 @@
-//! Where what is driven is.
+//! Paths of the program, the modules and the repository.
 
 use std::path::{Path, PathBuf};
 
-/// The gateway's program: the environment variable `SAEGIS_BIN`, or beside the test's own.
+/// Returns the path of the gateway's program: the environment variable `SAEGIS_BIN`, or the folder
+/// of the test program.
 pub fn binary() -> PathBuf {
     let beside = || {
         let own = std::env::current_exe().expect("the test knows its own file");
@@ -12,13 +13,13 @@ pub fn binary() -> PathBuf {
     present(std::env::var_os("SAEGIS_BIN").map_or_else(beside, PathBuf::from))
 }
 
-/// A policy module, in the folder that the environment variable `SAEGIS_COMPONENTS` names, or
-/// where they are built.
+/// Returns the path of a policy module, in the folder of the environment variable
+/// `SAEGIS_COMPONENTS` or in the build folder.
 pub fn component(name: &str) -> PathBuf {
     present(components().join(format!("{name}.wasm")))
 }
 
-/// Where the code of compiled modules is kept: beside the modules.
+/// Returns the cache of compiled modules, next to the modules.
 pub fn code_cache() -> PathBuf {
     components().with_file_name("code-cache")
 }
@@ -28,8 +29,8 @@ fn components() -> PathBuf {
     std::env::var_os("SAEGIS_COMPONENTS").map_or_else(built, PathBuf::from)
 }
 
-/// ACME's program, in the virtual environment that the environment variable `SAEGIS_ACME` names, or
-/// where `cargo xtask test` installs it.
+/// Returns the path of ACME's program, in the virtual environment of the environment variable
+/// `SAEGIS_ACME` or where `cargo xtask test` installs it.
 pub fn acme() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = || {
@@ -40,7 +41,7 @@ pub fn acme() -> PathBuf {
     present(folder.join("bin/acmecse"))
 }
 
-/// The repository.
+/// Returns the path of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in it").to_path_buf()
 }
@@ -48,7 +49,7 @@ pub fn repository() -> PathBuf {
 fn present(file: PathBuf) -> PathBuf {
     assert!(
         file.is_file(),
-        "{} is not there; run `cargo xtask test`, which builds all that the suites need",
+        "{} is missing; run `cargo xtask test`, which builds the programs and modules of the suites",
         file.display()
     );
     file

@@ -1,4 +1,4 @@
-//! Other programs: started with pipes, read without blocking, never left behind.
+//! Child processes with pipes. Reads do not block, and dropping a value kills the process.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -6,11 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that a suite waits for. Long enough for a machine that has other
-/// things to do, and nothing that works comes near it.
+/// Time limit for each wait in a suite. It is far above every normal duration, for slow machines.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// What a program has written so far.
+/// The output of a program so far.
 #[derive(Clone, Default)]
 pub struct Output(Arc<(Mutex<Written>, Condvar)>);
 
@@ -21,7 +20,7 @@ struct Written {
 }
 
 impl Output {
-    /// Reads a pipe to its end on a thread of its own.
+    /// Reads a pipe to its end on a separate thread.
     fn follow(mut pipe: impl Read + Send + 'static) -> Self {
         let output = Self::default();
         let ours = output.clone();
@@ -45,8 +44,8 @@ impl Output {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `enough` finds what it looks for in all that was written. It is told whether
-    /// that was all. `None` when the time is up.
+    /// Waits until `enough` returns a value for the whole output so far. Its second argument is
+    /// whether the output has ended. Returns `None` after the time limit.
     pub fn wait<T>(
         &self,
         bound: Duration,
@@ -64,19 +63,19 @@ impl Output {
         }
     }
 
-    /// All that was written so far.
+    /// Returns the output so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 }
 
-/// A program that runs. It ends with this value at the latest.
+/// A running program. Dropping the value kills it.
 pub struct Running {
     child: Child,
     input: Option<ChildStdin>,
-    /// What it writes to its standard output.
+    /// Its standard output.
     pub out: Output,
-    /// What it writes to its standard error.
+    /// Its standard error.
     pub err: Output,
 }
 
@@ -86,12 +85,12 @@ impl Running {
         Self::start_with(command, Stdio::piped())
     }
 
-    /// Starts a program with another standard error than a pipe to us.
+    /// Starts a program with its standard error redirected.
     pub fn start_with(command: &mut Command, error: impl Into<Stdio>) -> Self {
         Self::start_between(command, Stdio::piped(), error)
     }
 
-    /// Starts a program with another standard input and another standard error than pipes of ours.
+    /// Starts a program with standard input and standard error redirected.
     pub fn start_between(
         command: &mut Command,
         input: impl Into<Stdio>,
@@ -100,7 +99,7 @@ impl Running {
         command.stdin(input).stdout(Stdio::piped()).stderr(error);
         let name = command.get_program().to_owned();
         let mut child =
-            command.spawn().unwrap_or_else(|e| panic!("{} can't be started: {e}", name.display()));
+            command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", name.display()));
         let out = Output::follow(child.stdout.take().expect("a pipe was asked for"));
         let err = match child.stderr.take() {
             Some(pipe) => Output::follow(pipe),
@@ -109,30 +108,30 @@ impl Running {
         Self { input: child.stdin.take(), child, out, err }
     }
 
-    /// Writes to its standard input. A program that has ended hears nothing, which shows in its
-    /// output.
+    /// Writes to the standard input. Errors are ignored, because a program that has exited is
+    /// visible in its output.
     pub fn write(&mut self, bytes: &[u8]) {
         if let Some(input) = &mut self.input {
             let _ = input.write_all(bytes).and_then(|()| input.flush());
         }
     }
 
-    /// Ends its standard input.
+    /// Closes the standard input.
     pub fn close_input(&mut self) {
         self.input = None;
     }
 
-    /// Its process ID.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
-    /// Waits for its end; `None` when the time is up.
+    /// Waits for the exit. Returns `None` after the time limit.
     pub fn wait(&mut self, bound: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + bound;
         loop {
@@ -142,12 +141,12 @@ impl Running {
             if Instant::now() >= deadline {
                 return None;
             }
-            // The standard library waits with a bound in no other way.
+            // The standard library has no wait with a timeout.
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Sends it a signal, by its name without `SIG`.
+    /// Sends a signal, by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         let kill = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
         assert!(kill.is_ok_and(|status| status.success()), "no SIG{name} for {}", self.id());

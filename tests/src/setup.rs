@@ -1,4 +1,4 @@
-//! A folder with all that a gateway needs: configuration, policy files, modules.
+//! The folder of a gateway: configuration, policy files, modules.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,36 +11,36 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::code_cache;
-use crate::command_line::{Ran, to_end_with};
+use crate::command_line::{CommandOutput, to_end_with};
 use crate::paths;
 
-/// A gateway's folder, made afresh from the worked example and gone with this value.
+/// The folder of a gateway, created from the worked example and removed on drop.
 pub struct Setup {
     folder: TempDir,
-    /// Tables of the configuration by name, each with its lines.
+    /// Tables of the configuration by name, with their lines.
     tables: Vec<(String, Vec<String>)>,
     /// The program, with its arguments, that starts the gateway.
     through: Vec<String>,
-    /// A descriptor that the gateway is handed.
+    /// A file descriptor that the gateway inherits.
     descriptor: Option<OwnedFd>,
-    /// What the program is to be.
+    /// The command of the program.
     verb: &'static str,
-    /// Whether it starts with modules that are compiled already.
+    /// Whether the gateway starts with cached compiled modules.
     warm: bool,
 }
 
-/// Keeps what its gateway has compiled, unless the test went wrong.
+/// Saves the modules that the gateway has compiled, unless the test failed.
 impl Drop for Setup {
     fn drop(&mut self) {
         if self.warm && !std::thread::panicking() {
-            code_cache::keep(self.folder.path());
+            code_cache::save(self.folder.path());
         }
     }
 }
 
-/// As a service manager hands a socket over: it is descriptor 3, and the variables say so to the
-/// very process that the shell becomes. The shell is given it as its standard input.
-const HAND_OVER: &str =
+/// Passes a socket as descriptor 3, as a service manager does. LISTEN_PID names the process that
+/// the shell becomes. The shell receives the socket as its standard input.
+const PASS_SOCKET: &str =
     "exec 3<&0 < /dev/null; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec \"$@\"";
 
 impl Default for Setup {
@@ -50,7 +50,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The worked example: both lights, the modules that ship, the embedded registrar.
+    /// Returns the worked example: both lights, the shipped modules and the embedded CSE.
     pub fn new() -> Self {
         let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
         let setup = Self::in_folder(folder, "run")
@@ -74,8 +74,8 @@ impl Setup {
         Self { folder, tables: Vec::new(), through: Vec::new(), descriptor: None, verb, warm: true }
     }
 
-    /// An M2M Authentication Function of that domain name, with the modules that one needs; without a
-    /// client, and with no rule.
+    /// Returns an M2M Authentication Function of that domain name with its modules, without clients
+    /// and rules.
     pub fn maf(fqdn: &str) -> Self {
         let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
         let setup = Self::in_folder(folder, "maf")
@@ -96,25 +96,25 @@ impl Setup {
             .file("km-table.csv", "client_id,km,km_id\n")
     }
 
-    /// What the program is to be: a gateway, or a MAF.
+    /// Returns the command of the program: gateway or MAF.
     pub fn verb(&self) -> &'static str {
         self.verb
     }
 
-    /// Without the folder `state`, which gateways otherwise start with for the compiled modules in it.
+    /// Omits the `state` folder, which otherwise holds the cached compiled modules.
     pub fn without_state(mut self) -> Self {
         self.warm = false;
         self
     }
 
-    /// Readies the folder for a start.
+    /// Fills the code cache before a start.
     pub(crate) fn fill_code_cache(&self) {
         if self.warm {
             code_cache::fill(self.folder.path());
         }
     }
 
-    /// With a line in a table of the configuration.
+    /// Adds a line to a table of the configuration.
     pub fn with(mut self, table: &str, line: &str) -> Self {
         let named = self.tables.iter().position(|(name, _)| name == table);
         let at = named.unwrap_or_else(|| {
@@ -125,32 +125,31 @@ impl Setup {
         self
     }
 
-    /// Without a table of the configuration.
+    /// Removes a table from the configuration.
     pub fn without(mut self, table: &str) -> Self {
         self.tables.retain(|(name, _)| name != table);
         self
     }
 
-    /// With one more table of an array of tables, such as `[peer]`.
+    /// Adds a table to an array of tables, such as `[peer]`.
     pub fn with_another(mut self, table: &str, lines: &str) -> Self {
         self.tables.push((table.into(), vec![lines.into()]));
         self
     }
 
-    /// Started by another program, which is given the gateway's command and puts it in its place,
-    /// as `env` does.
-    pub fn through(mut self, program: &[&str]) -> Self {
+    /// Starts the gateway through another program that executes the given command, such as `env`.
+    pub fn started_through(mut self, program: &[&str]) -> Self {
         self.through = program.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// Handed a descriptor, as by a service manager: a listening socket, or what should be one.
+    /// Passes a descriptor as a service manager does, which may not be a listening socket.
     pub fn with_descriptor(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.descriptor = Some(descriptor.into());
-        self.through(&["sh", "-c", HAND_OVER, "sh"])
+        self.started_through(&["sh", "-c", PASS_SOCKET, "sh"])
     }
 
-    /// What the gateway's program has for its standard input.
+    /// Returns the standard input of the gateway.
     pub(crate) fn input(&self) -> Stdio {
         match &self.descriptor {
             Some(descriptor) => descriptor.try_clone().expect("there are descriptors").into(),
@@ -158,7 +157,7 @@ impl Setup {
         }
     }
 
-    /// The command that starts the gateway's program.
+    /// Returns the command that starts the gateway.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut words = self.through.iter().map(OsStr::new).chain([program.as_os_str()]);
         let mut command = Command::new(words.next().expect("there is the program"));
@@ -166,7 +165,7 @@ impl Setup {
         command
     }
 
-    /// Another CSE than the one of the worked example.
+    /// Changes the CSE-ID and the type of the CSE.
     pub fn with_cse(mut self, cse_id: &str, kind: &str) -> Self {
         for (_, lines) in self.tables.iter_mut().filter(|(table, _)| table == "cse") {
             lines.retain(|line| !line.starts_with("cse-id"));
@@ -174,7 +173,7 @@ impl Setup {
         self.with("cse", &format!("cse-id = \"{cse_id}\"\nkind = \"{kind}\""))
     }
 
-    /// Taking associations at another address.
+    /// Changes the address of the TLS listener.
     pub fn listening_at(mut self, address: &str) -> Self {
         for (_, lines) in self.tables.iter_mut().filter(|(table, _)| table == "listen") {
             lines.retain(|line| !line.starts_with("address"));
@@ -182,29 +181,29 @@ impl Setup {
         self.with("listen", &format!("address = \"{address}\""))
     }
 
-    /// With metrics and health, at a free port.
+    /// Adds a metrics listener at a free port.
     pub fn with_metrics(self) -> Self {
         self.with("metrics", "address = \"127.0.0.1:0\"")
     }
 
-    /// With another CSE behind the gateway, at a port of this machine.
+    /// Configures a CSE behind the gateway at a local port.
     pub fn upstream(self, port: u16) -> Self {
         self.with("upstream", &format!("url = \"http://127.0.0.1:{port}\""))
     }
 
-    /// With a module that was built for the suites, and its manifest.
+    /// Adds a test module and its manifest.
     pub fn module(self, name: &str, manifest: &str) -> Self {
         self.install(name, manifest);
         self
     }
 
-    /// With a policy file.
+    /// Adds a policy file.
     pub fn file(self, name: &str, text: &str) -> Self {
         self.write(&format!("policies/{name}"), text.as_bytes());
         self
     }
 
-    /// Puts a module, and its manifest before it, into the folder of modules.
+    /// Installs the manifest and then the module.
     pub fn install(&self, name: &str, manifest: &str) {
         install(self.folder.path(), name, manifest);
     }
@@ -214,17 +213,17 @@ impl Setup {
         write_private(&self.path(path), bytes);
     }
 
-    /// A path in the gateway's folder.
+    /// Returns a path in the gateway's folder.
     pub fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
 
-    /// The lights' table.
+    /// Returns the path of the pre-shared key table.
     pub fn table(&self) -> PathBuf {
         self.path("policies/psk-lookup-table.csv")
     }
 
-    /// Writes the configuration and tells where.
+    /// Writes the configuration and returns its path.
     pub fn configuration(&self) -> PathBuf {
         let mut text = String::new();
         for (table, lines) in &self.tables {
@@ -234,8 +233,8 @@ impl Setup {
         self.path("saegis.toml")
     }
 
-    /// Starts the gateway where it must end by itself.
-    pub fn run_to_its_end(&self) -> Ran {
+    /// Runs the gateway until it exits by itself.
+    pub fn run_until_exit(&self) -> CommandOutput {
         self.fill_code_cache();
         let mut command = self.command(&paths::binary());
         command.args([self.verb, "--config"]).arg(self.configuration());
@@ -244,24 +243,23 @@ impl Setup {
     }
 }
 
-/// Writes a file in place. Where there was none, nobody but its owner may read it, as is right for what
-/// has keys in it.
+/// Writes a file in place. A new file is readable by its owner only, because it may hold keys.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) {
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(bytes)).expect("the folder is ours");
 }
 
-/// Puts a module that was built for the suites into a gateway's folder. The manifest comes first,
-/// and the module whole: a gateway may be watching.
+/// Installs a test module into the folder of a gateway. The manifest is written first and the
+/// module is renamed into place, because a gateway may be watching.
 pub fn install(folder: &Path, name: &str, manifest: &str) {
     let modules = folder.join("policies/modules");
     fs::write(modules.join(format!("{name}.toml")), manifest).expect("the folder is ours");
-    let aside = modules.join(format!(".{name}.new"));
-    copy(&paths::component(name), &aside);
-    fs::rename(aside, modules.join(format!("{name}.wasm"))).expect("the folder is ours");
+    let temporary = modules.join(format!(".{name}.new"));
+    copy(&paths::component(name), &temporary);
+    fs::rename(temporary, modules.join(format!("{name}.wasm"))).expect("the folder is ours");
 }
 
 fn copy(from: &Path, to: &Path) {
-    fs::copy(from, to).unwrap_or_else(|e| panic!("{} can't be copied: {e}", from.display()));
+    fs::copy(from, to).unwrap_or_else(|e| panic!("cannot copy {}: {e}", from.display()));
 }

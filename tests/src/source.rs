@@ -1,4 +1,4 @@
-//! Connections from other addresses of this machine.
+//! Connections from other loopback addresses.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 

@@ -1,4 +1,4 @@
-//! A CSE behind the gateway that does as a suite tells it, and keeps what arrives, byte for byte.
+//! A fake CSE behind the gateway that sends configured responses and records all received bytes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,27 +9,27 @@ use std::time::Instant;
 use crate::http::Message;
 use crate::process::BOUND;
 
-/// What it does with a request.
+/// The reaction to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// Answers with these bytes.
+    /// Sends these bytes.
     Bytes(Vec<u8>),
-    /// Answers with these bytes, and closes the connection.
-    Last(Vec<u8>),
-    /// Answers with the bytes for the request's method; a method without bytes is not answered.
+    /// Sends these bytes and closes the connection.
+    BytesThenClose(Vec<u8>),
+    /// Sends the bytes of the request's method. A method without bytes gets no response.
     ByMethod(Vec<(&'static str, Vec<u8>)>),
-    /// Answers nothing until it is told another reply.
-    Held,
+    /// Sends nothing until another reply is set.
+    Pending,
 }
 
 impl Reply {
-    /// An answer with a Response Status Code and a content. Its request identifier is not that
-    /// of the request, as no CSE would have it.
+    /// Returns a response with a Response Status Code and content. Its request identifier differs
+    /// from the request's, unlike that of a real CSE.
     pub fn answer(status: u16, rsc: u16, body: &str) -> Self {
         Self::Bytes(Self::bytes(status, rsc, body))
     }
 
-    /// The bytes of [`answer`](Self::answer).
+    /// Returns the bytes of [`answer`](Self::answer).
     pub fn bytes(status: u16, rsc: u16, body: &str) -> Vec<u8> {
         let length = body.len();
         let head = format!(
@@ -53,17 +53,17 @@ struct Shared {
 
 struct State {
     reply: Reply,
-    /// All that arrived on each connection.
+    /// The received bytes of each connection.
     arrived: Vec<Vec<u8>>,
 }
 
 impl Upstream {
-    /// Starts it, with one reply to everything.
+    /// Starts the CSE with one reply to all requests.
     pub fn start(reply: Reply) -> Self {
         Self::listen(TcpListener::bind("127.0.0.1:0").expect("a free port"), reply)
     }
 
-    /// Starts it at a port that was in use before.
+    /// Starts the CSE at a port that was in use before.
     pub fn start_at(port: u16, reply: Reply) -> Self {
         Self::listen(TcpListener::bind(("127.0.0.1", port)).expect("the port is free"), reply)
     }
@@ -73,7 +73,7 @@ impl Upstream {
         let state = Mutex::new(State { reply, arrived: Vec::new() });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let ours = shared.clone();
-        // They end with the test's process.
+        // The threads end with the test process.
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let shared = ours.clone();
@@ -83,24 +83,24 @@ impl Upstream {
         Self { port, shared }
     }
 
-    /// A port at which nobody listens, until somebody does.
-    pub fn nobody() -> u16 {
+    /// Returns a port without a listener.
+    pub fn closed_port() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("it listens").port()
     }
 
-    /// Where it listens.
+    /// Returns the listening port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Changes what it does with requests.
+    /// Replaces the reply.
     pub fn reply_with(&self, reply: Reply) {
         self.shared.lock().reply = reply;
         self.shared.changed.notify_all();
     }
 
-    /// Waits until at least `count` requests have arrived, and tells all.
+    /// Waits until at least `count` requests have arrived, and returns all requests.
     #[track_caller]
     pub fn wait(&self, count: usize) -> Vec<Message> {
         let deadline = Instant::now() + BOUND;
@@ -117,19 +117,19 @@ impl Upstream {
         }
     }
 
-    /// The requests that have arrived so far.
+    /// Returns the requests so far.
     pub fn requests(&self) -> Vec<Message> {
         requests(&self.shared.lock().arrived)
     }
 
-    /// All that has arrived so far, as text.
+    /// Returns all received bytes as text.
     pub fn text(&self) -> String {
         let state = self.shared.lock();
         state.arrived.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect()
     }
 }
 
-/// The requests on all connections. What is no whole request yet is none.
+/// Returns the complete requests on all connections.
 fn requests(arrived: &[Vec<u8>]) -> Vec<Message> {
     let mut found = Vec::new();
     for bytes in arrived {
@@ -167,7 +167,7 @@ impl Shared {
                     Reply::Bytes(bytes) => {
                         let _ = socket.write_all(&bytes);
                     }
-                    Reply::Last(bytes) => {
+                    Reply::BytesThenClose(bytes) => {
                         let _ = socket.write_all(&bytes);
                         return;
                     }
@@ -177,16 +177,16 @@ impl Shared {
                             let _ = socket.write_all(bytes);
                         }
                     }
-                    Reply::Held => {}
+                    Reply::Pending => {}
                 }
             }
             answered = arrived.len();
         }
     }
 
-    /// What to do, once that is told.
+    /// Waits for a reply other than `Pending`.
     fn reply(&self) -> Reply {
-        let held = |state: &mut State| matches!(state.reply, Reply::Held);
+        let held = |state: &mut State| matches!(state.reply, Reply::Pending);
         let state = self.changed.wait_while(self.lock(), held);
         state.unwrap_or_else(PoisonError::into_inner).reply.clone()
     }

@@ -1,4 +1,4 @@
-//! Waiting for what a gateway does in its own time, and times of day.
+//! Polling helpers, and timestamps.
 
 use std::fmt::Debug;
 use std::process::Command;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::process::BOUND;
 
-/// Time between two attempts.
+/// Interval between two attempts.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Tries until it succeeds, and returns what came of it. Panics with the last error after the time in
-/// which everything in a suite has to happen.
+/// Repeats an attempt until it succeeds, and returns its result. Panics with the last error after
+/// the time limit of the suites.
 #[track_caller]
 pub fn eventually<T, E: Debug>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + BOUND;
@@ -30,7 +30,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(|| if holds() { Ok(()) } else { Err(what) });
 }
 
-/// The time in so many seconds, as oneM2M writes it.
+/// Returns the time in this many seconds as a oneM2M timestamp.
 pub fn seconds_from_now(seconds: u64) -> String {
     let ahead = format!("--date=+{seconds} seconds");
     let date = Command::new("date").args(["-u", &ahead, "+%Y%m%dT%H%M%S"]).output();

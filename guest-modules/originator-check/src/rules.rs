@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_names_nobody_else() {
+    fn creator_or_ae_id_of_other_ae_is_refused() {
         assert_eq!(row(Ae("Ca"), Some("Ca"), false, &["Ca", "Ca"]), Allow);
         let denied = Deny(Why::ContentNamesAnother);
         for named in [&["Cb"][..], &["Ca", "Cb"], &["Cb", "Ca"], &["/mn/Ca"], &[""]] {

@@ -1,7 +1,7 @@
-//! The suites: the real gateway, driven from outside. One program, for linking each file by itself takes
-//! minutes; a folder for each part of what a gateway does.
+//! System suites that drive the real gateway from outside. They are one program, because linking
+//! each file separately takes minutes. Each folder covers one area of the gateway.
 
-/// TLS: which handshakes become associations, how long they last, and how they end.
+/// TLS: accepted handshakes, and the lifetime and end of associations.
 mod handshake {
     mod certificate_refusals;
     mod certificates;
@@ -11,7 +11,7 @@ mod handshake {
     mod psk;
 }
 
-/// Who an entity is: originators, AE-IDs, registrations.
+/// Identity of entities: originators, AE-IDs, registrations.
 mod identity {
     mod ae_id_reuse;
     mod impersonation;
@@ -34,7 +34,7 @@ mod policy {
     mod shadows;
 }
 
-/// WebAssembly modules, what they may import, and where they come from.
+/// WebAssembly modules, their imports, and their distribution.
 mod modules {
     mod artifacts;
     mod capabilities;
@@ -61,7 +61,7 @@ mod cse {
 mod maf;
 mod peers;
 
-/// What an operator does with a gateway, sees of it, and has to expect of it.
+/// Commands, telemetry and reliability for operators.
 mod operations {
     mod admin;
     mod audit;

@@ -211,7 +211,7 @@ fn registration_cannot_be_asynchronous() {
 
 #[test]
 fn acknowledged_request_outlives_association() {
-    let target = Upstream::start(Reply::Held);
+    let target = Upstream::start(Reply::Pending);
     let result_at = Upstream::start(Reply::answer(200, 2000, ""));
     let gateway = allowed().start();
     let mut light = register(&gateway, 1, json!({}));
@@ -237,7 +237,7 @@ fn subscription(target: &Upstream, result_at: &Upstream) -> Request {
 #[test]
 fn what_is_acknowledged_ends_with_the_credential() {
     for goes in [false, true] {
-        let target = Upstream::start(Reply::Held);
+        let target = Upstream::start(Reply::Pending);
         let result_at = Upstream::start(Reply::answer(200, 2000, ""));
         let setup = allowed().with("notifications", "timeout-seconds = 60");
         let gateway = setup.start();
@@ -267,7 +267,7 @@ fn what_is_acknowledged_ends_with_the_credential() {
 
 #[test]
 fn acknowledged_requests_are_limited_by_credential() {
-    let target = Upstream::start(Reply::Held);
+    let target = Upstream::start(Reply::Pending);
     let setup = allowed().with("limits", "cse-requests-per-credential = 2");
     let gateway = setup.with("notifications", "timeout-seconds = 60").start();
     let mut light = register(&gateway, 1, json!({}));

@@ -48,7 +48,7 @@ fn notification(path: &str, from: &str) -> Request {
 fn send(address: &str, from: &str) -> thread::JoinHandle<Response> {
     let (port, path) = split(address);
     let request = notification(&path, from);
-    thread::spawn(move || request.ask_openly(port))
+    thread::spawn(move || request.send_in_plaintext(port))
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn whoever_is_there_without_the_key_gets_nothing() {
     let impostor = ListeningAe::with_key(LIGHT2);
     let (_gateway, _light, address) = start(&impostor.url());
     send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
-    assert!(!impostor.has_been_asked(), "{}", impostor.said());
+    assert!(!impostor.has_received_request(), "{}", impostor.said());
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn what_is_no_notification_for_an_ae_goes_nowhere() {
     let (gateway, _light, address) = start(&ae.url());
     let (port, path) = split(&address);
     let refused = |request: Request, status: u16, rsc: u16| {
-        request.ask_openly(port).expect_refusal(status, rsc);
+        request.send_in_plaintext(port).expect_refusal(status, rsc);
     };
     refused(notification(&path, "C"), 400, 4000);
     refused(notification(&path, "x/y/z"), 400, 4000);
@@ -106,7 +106,7 @@ fn what_is_no_notification_for_an_ae_goes_nowhere() {
     assert_ne!(away, path);
     refused(notification(&away, "/mn-cse-123456"), 404, 4004);
     gateway.log().wait("notification.failed");
-    assert!(!ae.has_been_asked(), "{}", ae.said());
+    assert!(!ae.has_received_request(), "{}", ae.said());
 }
 
 /// An address that no rule allows is not gone to, though it is the gateway's own.
@@ -125,7 +125,7 @@ fn an_address_outlasts_a_start() {
     let (gateway, light, address) = start(&ae.url());
     let (_, path) = split(&address);
     light.close();
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     let printed = gateway.printed();
     let (_, at) = printed.split_once("for AEs     http://127.0.0.1:").unwrap();
     let address = format!("http://127.0.0.1:{}{path}", at.split_once(',').unwrap().0);
@@ -160,7 +160,7 @@ fn another_user_does_not_speak_as_the_cse() {
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     let refused = gateway.log().wait("notification.user-refused");
     assert!(refused.message().contains(&format!("is of user {}", own_user())), "{refused:?}");
-    assert!(!ae.has_been_asked(), "{}", ae.said());
+    assert!(!ae.has_received_request(), "{}", ae.said());
     assert!(
         gateway
             .log()

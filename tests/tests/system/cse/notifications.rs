@@ -128,11 +128,11 @@ fn a_target_that_does_not_want_it_is_not_subscribed() {
     let (_gateway, mut light) = with_lamp(Tool::OpenSsl, setup);
     let address = format!("http://127.0.0.1:{}/", target.port());
     light.ask(&subscription(&address)).expect_refusal(500, 5204);
-    target.reply_with(Reply::Held);
+    target.reply_with(Reply::Pending);
     light.ask(&subscription(&address)).expect_refusal(500, 5204);
     target.reply_with(Reply::Bytes(b"rubbish".to_vec()));
     light.ask(&subscription(&address)).expect_refusal(500, 5204);
-    let nobody = format!("http://127.0.0.1:{}/", Upstream::nobody());
+    let nobody = format!("http://127.0.0.1:{}/", Upstream::closed_port());
     light.ask(&subscription(&nobody)).expect_refusal(500, 5204);
     light.ask(&Request::retrieve("/cse/light1/lamp/told").from(OWN)).expect_refusal(404, 4004);
 }
@@ -204,7 +204,7 @@ fn silent_targets_cost_others_no_notification() {
         let credential = Credential { identity: &identity, key: &key };
         lights.push((begin(&stem, credential, &silent), stem));
     }
-    silent.reply_with(Reply::Held);
+    silent.reply_with(Reply::Pending);
     for (light, stem) in &mut lights {
         for _ in 0..BATCHES {
             light.ask(&instance(stem)).unwrap().expect(201, 2001);

@@ -119,9 +119,9 @@ fn a_subscriber_learns_why_a_target_is_not_taken() {
             assert_eq!(why(nu), "it answered with 4103 ORIGINATOR_HAS_NO_PRIVILEGE");
         }
     }
-    target.reply_with(Reply::Held);
+    target.reply_with(Reply::Pending);
     assert_eq!(why(&url), "it did not answer in time");
-    let nobody = format!("http://127.0.0.1:{}/", Upstream::nobody());
+    let nobody = format!("http://127.0.0.1:{}/", Upstream::closed_port());
     assert_eq!(why(&nobody), "it can't be reached");
     // Where no rule lets it send, it does not say what is there.
     let unknown = why("http://nothing.invalid/");

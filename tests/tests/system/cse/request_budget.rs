@@ -321,7 +321,7 @@ fn an_ae_has_a_quota_of_resources() {
     ask(&mut evil, EVIL, Request::delete("/cse/light1/a")).expect(200, 2002);
     ask(&mut evil, EVIL, container("d")).expect(201, 2001);
     // It counts the same after a start.
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     let mut evil = self::evil(&gateway);
     ask(&mut evil, EVIL, container("e")).expect_refusal(406, 5207);
 }

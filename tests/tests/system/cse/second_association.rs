@@ -1,7 +1,7 @@
 //! What is for an AE goes to it over a second association, in which the gateway is the client: with the
 //! AE's own credential, to nobody else, and nobody else's answer is taken.
 
-use saegis_tests::certificates::{Pki, Way};
+use saegis_tests::certificates::{Pki, TlsProfile};
 use saegis_tests::{
     Client, Credential, Gateway, LIGHT1, LIGHT2, ListeningAe, Mark, Message, Request, Response,
     Setup, Tool,
@@ -79,7 +79,7 @@ fn ae_is_notified_over_certificate_association() {
     let mut ae = ListeningAe::with_certificate(&identity, &pki.anchor());
     let setup = pki.setup().with("notifications", "targets = [\"127.0.0.1\"]");
     let gateway = setup.start();
-    let mut light = pki.connect(Tool::OpenSsl, gateway.port(), &identity, Way::Tls13);
+    let mut light = pki.connect(Tool::OpenSsl, gateway.port(), &identity, TlsProfile::Tls13);
     register(&mut light, &ae.url());
     switch(&mut light, "on");
     let told = ae.request();
@@ -95,7 +95,7 @@ fn ae_is_notified_over_certificate_association() {
     let mark = gateway.log().mark();
     switch(&mut light, "off");
     is_not_told(&gateway, mark, "no association with the holder of 33-");
-    assert!(!other.has_been_asked(), "{}", other.said());
+    assert!(!other.has_received_request(), "{}", other.said());
 }
 
 /// Whoever is at the address that an AE says and has not its key is told nothing.
@@ -107,7 +107,7 @@ fn nobody_is_told_in_place_of_the_ae() {
         let mark = gateway.log().mark();
         switch(&mut light, "on");
         is_not_told(&gateway, mark, "no association with the holder of 12-AE123456789012");
-        assert!(!impostor.has_been_asked(), "{}", impostor.said());
+        assert!(!impostor.has_received_request(), "{}", impostor.said());
     }
 }
 
@@ -191,7 +191,7 @@ fn an_ae_comes_first() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, light) = with_key(allowed(), &ae.url());
     light.close();
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
     other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
     let ask = json!({"m2m:sub": {"rn": "told", "nu": [OWN]}});

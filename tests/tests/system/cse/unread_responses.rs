@@ -97,7 +97,7 @@ fn room_for_less_than_one_answer_is_refused() {
     for line in
         ["answer-bytes = 1000000", "answer-bytes-per-credential = 1000000", "answer-seconds = 0"]
     {
-        let ran = Setup::new().with("limits", line).run_to_its_end();
+        let ran = Setup::new().with("limits", line).run_until_exit();
         assert_ne!(ran.code, 0);
         let name = line.split(' ').next().unwrap();
         assert!(ran.err.contains(&format!("limits.{name}")), "{}", ran.err);

@@ -220,16 +220,16 @@ fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
     let answer = |head: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes();
     let large = format!("\"{}\"", "x".repeat(300 << 10));
     for (what, reply) in [
-        ("garbage", Reply::Last(b"rubbish\r\n\r\n".to_vec())),
-        ("other TLS", Reply::Last(b"\x15\x03\x01\x00\x02\x02\x46".to_vec())),
-        ("nothing", Reply::Last(Vec::new())),
+        ("garbage", Reply::BytesThenClose(b"rubbish\r\n\r\n".to_vec())),
+        ("other TLS", Reply::BytesThenClose(b"\x15\x03\x01\x00\x02\x02\x46".to_vec())),
+        ("nothing", Reply::BytesThenClose(Vec::new())),
         ("no code", Reply::Bytes(answer("X-M2M-RI: 1\r\nContent-Length: 0\r\n"))),
         (
             "two codes",
             Reply::Bytes(answer("X-M2M-RSC: 2000\r\nX-M2M-RSC: 2001\r\nContent-Length: 0\r\n")),
         ),
         ("no number", Reply::Bytes(answer("X-M2M-RSC: ok\r\nContent-Length: 0\r\n"))),
-        ("half", Reply::Last(answer("X-M2M-RSC: 2000\r\nContent-Length: 9\r\n"))),
+        ("half", Reply::BytesThenClose(answer("X-M2M-RSC: 2000\r\nContent-Length: 9\r\n"))),
         ("no JSON", Reply::answer(200, 2000, "{\"m2m:cnt\":")),
         ("too much", Reply::answer(200, 2000, &large)),
     ] {
@@ -246,7 +246,7 @@ fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
         gateway.log().wait_after(mark, "upstream.failed");
         assert_eq!(upstream.requests().len(), before + 1, "{what}: asked once, and no more");
     }
-    upstream.reply_with(Reply::Held);
+    upstream.reply_with(Reply::Pending);
     light.ask(&own("/cse/x")).expect_refusal(504, 4008);
     upstream.reply_with(good());
     light.ask(&own("/cse/x")).expect(200, 2000);
@@ -254,7 +254,7 @@ fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
 
 #[test]
 fn restarted_upstream_is_reached_again() {
-    let port = Upstream::nobody();
+    let port = Upstream::closed_port();
     let gateway = Setup::new().upstream(port).start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     for _ in 0..2 {
@@ -270,7 +270,8 @@ fn restarted_upstream_is_reached_again() {
 #[test]
 fn a_cse_that_keeps_no_connection_is_asked_anew() {
     let answer = "HTTP/1.1 200 OK\r\nX-M2M-RSC: 2000\r\nConnection: close\r\n\r\n";
-    let (upstream, _gateway, mut light) = start(Tool::OpenSsl, Reply::Last(answer.into()));
+    let (upstream, _gateway, mut light) =
+        start(Tool::OpenSsl, Reply::BytesThenClose(answer.into()));
     for _ in 0..20 {
         light.ask(&own("/cse/x")).expect(200, 2000);
     }

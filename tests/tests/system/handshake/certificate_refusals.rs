@@ -1,5 +1,4 @@
-//! Certificates that nobody is let in with: both engines refuse them with the same alert, and the
-//! log says why.
+//! Refused certificates. Both engines send the same alert, and the log states the reason.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,33 +9,33 @@ use saegis_test_ca::{
     Authority, ExtendedKeyUsagePurpose, Issued, Key, KeyUsagePurpose, Name, Request as Certificate,
     Validity,
 };
-use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
+use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, TlsProfile, anchor};
 use saegis_tests::{BOUND, Gateway, LIGHT1, Request, Setup, Tool, with_each_client};
 
 with_each_client!(
-    every_certificate_is_refused_alike,
-    what_both_engines_lack_is_refused,
-    a_key_in_tls_1_3_is_not_supported_and_told,
+    invalid_certificate_is_refused_alike_by_engines,
+    unsupported_suite_is_refused,
+    tls13_psk_is_refused_with_its_own_cause,
 );
 
-/// The AE-ID of the light.
+/// AE-ID of the light.
 const LIGHT: &str = "//in.provider.com/mn-cse-123456/Clight-AE1";
 
-/// The ways that are compared: by rustls, by rustls, by OpenSSL.
-const WAYS: [Way; 3] = [Way::Tls13, Way::Tls12, Way::Mandated];
+/// The compared profiles: rustls, rustls, OpenSSL.
+const PROFILES: [TlsProfile; 3] = [TlsProfile::Tls13, TlsProfile::Tls12, TlsProfile::Mandated];
 
-/// What somebody shows, and what comes of it.
+/// A client certificate and the expected refusal.
 struct Case {
     what: &'static str,
-    shows: Option<Identity>,
-    /// The alerts, way by way.
+    identity: Option<Identity>,
+    /// The alert of each profile.
     alerts: [Option<u8>; 3],
     cause: &'static str,
     why: &'static str,
 }
 
-/// The same alert each way, for a certificate.
-const fn each(alert: u8) -> [Option<u8>; 3] {
+/// Returns the same alert for each profile.
+const fn all_profiles(alert: u8) -> [Option<u8>; 3] {
     [Some(alert); 3]
 }
 
@@ -44,8 +43,8 @@ fn root(name: &str) -> Authority {
     Authority::new(&Certificate::new(name)).unwrap()
 }
 
-/// A certificate of the light.
-fn light() -> Certificate {
+/// Returns the certificate request of a light.
+fn light_request() -> Certificate {
     named(&[Name::uri(LIGHT)])
 }
 
@@ -61,22 +60,22 @@ fn valid(from_hours: i64, until_hours: i64) -> Validity {
     Validity { from: at(from_hours), until: at(until_hours) }
 }
 
-/// Authorities beside those of the worked example: what each of them vouches for, or for nothing.
+/// Additional authorities beside those of the worked example.
 struct Authorities {
-    /// For AE-IDs, CSE-IDs and devices, without name constraints.
+    /// Trusted for AE-IDs, CSE-IDs and devices, without name constraints.
     free: Authority,
-    /// For AE-IDs alone, without name constraints.
-    of_aes: Authority,
-    /// For AE-IDs, with keys of every kind.
-    of_all_keys: Authority,
-    /// For AE-IDs, with a P-384 key, which is not allowed.
-    of_other_key: Authority,
-    /// For AE-IDs, with a revocation list, and with one that is out of date.
+    /// Trusted for AE-IDs only, without name constraints.
+    aes_only: Authority,
+    /// Trusted for AE-IDs, with keys of every kind.
+    any_key: Authority,
+    /// Trusted for AE-IDs, with a P-384 key, which is not allowed.
+    p384_authority: Authority,
+    /// Trusted for AE-IDs, one with a current revocation list and one with an outdated list.
     listing: Authority,
     stale: Authority,
-    /// For servers.
+    /// Trusted for servers.
     servers: Authority,
-    /// Unknown; and with the name of one that is known.
+    /// Not trusted. The second has the name of a trusted authority.
     unknown: Authority,
     namesake: Authority,
 }
@@ -85,9 +84,9 @@ impl Authorities {
     fn new() -> Self {
         Self {
             free: root("Free"),
-            of_aes: root("AEs"),
-            of_all_keys: root("All keys"),
-            of_other_key: Authority::new(&Certificate::new("Other key").key(Key::P384)).unwrap(),
+            aes_only: root("AEs"),
+            any_key: root("All keys"),
+            p384_authority: Authority::new(&Certificate::new("Other key").key(Key::P384)).unwrap(),
             listing: root("Listing"),
             stale: root("Stale"),
             servers: root("Servers"),
@@ -96,20 +95,20 @@ impl Authorities {
         }
     }
 
-    /// A gateway that believes those that are known, and has these on the revocation list.
+    /// Starts a gateway that trusts the known authorities, with one revoked certificate.
     fn gateway(&self, pki: &Pki, revoked: &Issued) -> Gateway {
         let setup = pki.setup().with("limits", "failed-handshakes-per-minute = 10000");
         let mut toml = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
         for (file, authority, flavours, more) in [
             ("free.pem", &self.free, &["ae-id", "cse-id", "device"][..], ""),
-            ("of-aes.pem", &self.of_aes, &["ae-id"], ""),
+            ("of-aes.pem", &self.aes_only, &["ae-id"], ""),
             (
                 "of-all-keys.pem",
-                &self.of_all_keys,
+                &self.any_key,
                 &["ae-id"],
                 "keys = [\"P-256\", \"P-384\", \"RSA\"]",
             ),
-            ("of-other-key.pem", &self.of_other_key, &["ae-id"], ""),
+            ("of-other-key.pem", &self.p384_authority, &["ae-id"], ""),
             ("listing.pem", &self.listing, &["ae-id"], "crls = [\"listing.crl\"]"),
             ("stale.pem", &self.stale, &["ae-id"], "crls = [\"stale.crl\"]"),
             ("servers.pem", &self.servers, &["fqdn"], ""),
@@ -126,64 +125,89 @@ impl Authorities {
     }
 }
 
-/// A chain with so many certificates.
+/// Returns a chain of this length.
 fn long_chain(root: &Authority, length: usize) -> Issued {
     let names = (1..length - 1).map(|nth| Certificate::new(format!("Authority {nth}")));
     let first = root.sub_authority(&Certificate::new("Authority 0")).unwrap();
     let last = names.fold(first, |above, name| above.sub_authority(&name).unwrap());
-    last.issue(&light()).unwrap()
+    last.issue(&light_request()).unwrap()
 }
 
-/// Who holds or issues what in which way wrong.
+/// Returns a case for each kind of invalid certificate.
 fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
     use ExtendedKeyUsagePurpose::ServerAuth;
     let example = &pki.example;
     let certificate = |what, by: &Authority, request: Certificate, alert, why| {
-        let shows = Some(pki.identity(&by.issue(&request).unwrap()));
-        Case { what, shows, alerts: each(alert), cause: "certificate", why }
+        let identity = Some(pki.identity(&by.issue(&request).unwrap()));
+        Case { what, identity, alerts: all_profiles(alert), cause: "certificate", why }
     };
     let names =
         |what, by: &Authority, names: &[Name], why| certificate(what, by, named(names), 42, why);
     let issued = |what, issued: &Issued, alert, why| {
-        let shows = Some(pki.identity(issued));
-        Case { what, shows, alerts: each(alert), cause: "certificate", why }
+        let identity = Some(pki.identity(issued));
+        Case { what, identity, alerts: all_profiles(alert), cause: "certificate", why }
     };
-    let of_kind = |key| light().key(key);
-    let large = |size| light().extension("1.3.6.1.4.1.32473.2", false, vec![4; size]);
+    let of_kind = |key| light_request().key(key);
+    let large = |size| light_request().extension("1.3.6.1.4.1.32473.2", false, vec![4; size]);
     let common_name = Certificate::new(LIGHT);
     vec![
         Case {
             what: "none",
-            shows: None,
-            // TLS 1.2 has no alert of its own for it, and one of the engines sends that of TLS 1.3.
+            identity: None,
+            // TLS 1.2 has no alert for a missing certificate, and one engine sends the alert of TLS
+            // 1.3.
             alerts: [Some(116), Some(116), Some(40)],
             cause: "certificate",
             why: "the peer showed no certificate",
         },
-        certificate("unknown CA", &of.unknown, light(), 48, "no trust anchor has issued"),
-        certificate("a namesake of a CA", &of.namesake, light(), 51, "a signature in the"),
-        certificate("expired", &of.free, light().valid(valid(-48, -1)), 45, "has expired"),
-        certificate("too early", &of.free, light().valid(valid(1, 48)), 45, "not valid yet"),
+        certificate("unknown CA", &of.unknown, light_request(), 48, "no trust anchor has issued"),
+        certificate("a namesake of a CA", &of.namesake, light_request(), 51, "a signature in the"),
+        certificate("expired", &of.free, light_request().valid(valid(-48, -1)), 45, "has expired"),
+        certificate(
+            "too early",
+            &of.free,
+            light_request().valid(valid(1, 48)),
+            45,
+            "not valid yet",
+        ),
         issued("revoked", revoked, 44, "is revoked"),
-        certificate("stale CRL", &of.stale, light(), 48, "its revocation list is out of date"),
+        certificate(
+            "stale CRL",
+            &of.stale,
+            light_request(),
+            48,
+            "its revocation list is out of date",
+        ),
         certificate(
             "wrong key usage",
             &of.free,
-            light().usages([KeyUsagePurpose::KeyAgreement]),
+            light_request().usages([KeyUsagePurpose::KeyAgreement]),
             43,
             "lacks digitalSignature",
         ),
-        certificate("no key usage", &of.free, light().usages([]), 43, "lacks digitalSignature"),
+        certificate(
+            "no key usage",
+            &of.free,
+            light_request().usages([]),
+            43,
+            "lacks digitalSignature",
+        ),
         certificate(
             "wrong extended key usage",
             &of.free,
-            light().extended_usages([ServerAuth]),
+            light_request().extended_usages([ServerAuth]),
             43,
             "extended key usage",
         ),
         certificate("RSA", &of.free, of_kind(Key::Rsa), 43, "a key of the kind RSA"),
         certificate("P-384", &of.free, of_kind(Key::P384), 43, "a key of the kind P-384"),
-        certificate("CA of P-384", &of.of_other_key, light(), 43, "a key of the kind P-384"),
+        certificate(
+            "CA of P-384",
+            &of.p384_authority,
+            light_request(),
+            43,
+            "a key of the kind P-384",
+        ),
         names("no name", &of.free, &[], "no subject alternative name is an identity"),
         certificate("common name", &of.free, common_name, 42, "no subject alternative name"),
         names(
@@ -248,7 +272,7 @@ fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
         ),
         names(
             "flavour that is not vouched for",
-            &of.of_aes,
+            &of.aes_only,
             &[Name::dns("mn-2.in.provider.com")],
             "that its trust anchor vouches for (ae-id)",
         ),
@@ -268,8 +292,9 @@ fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
         certificate("20 KiB", &of.free, large(20 << 10), 42, "at most 16384 are read"),
         Case {
             what: "device without a row or a rule",
-            shows: Some(pki.identity(&example.device)),
-            // In TLS 1.3 the client speaks last: nothing tells it but that the connection ends.
+            identity: Some(pki.identity(&example.device)),
+            // In TLS 1.3 the client finishes the handshake, and the gateway only closes the
+            // connection.
             alerts: [None, Some(49), Some(49)],
             cause: "certificate-unmapped",
             why: "the device 1.3.6.1.4.1.32473.1-000001 was refused: no module and no rule",
@@ -277,43 +302,43 @@ fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
     ]
 }
 
-fn every_certificate_is_refused_alike(tool: Tool) {
+fn invalid_certificate_is_refused_alike_by_engines(tool: Tool) {
     let (pki, of) = (Pki::new(), Authorities::new());
-    let revoked = of.listing.issue(&light()).unwrap();
+    let revoked = of.listing.issue(&light_request()).unwrap();
     let gateway = of.gateway(&pki, &revoked);
     let mut wrong = Vec::new();
     for case in cases(&pki, &of, &revoked) {
-        // gnutls-cli reads six certificates and no more, and does not sign with such a key.
+        // gnutls-cli reads at most six certificates, and does not sign with a key of another usage.
         let not_shown = ["16 certificates", "wrong key usage"].contains(&case.what);
         if tool == Tool::GnuTls && not_shown {
             continue;
         }
-        let outcomes = WAYS.map(|way| {
+        let outcomes = PROFILES.map(|profile| {
             let mark = gateway.log().mark();
-            let refused = pki.refused(tool, gateway.port(), case.shows.as_ref(), way);
-            (refused.alert, gateway.handshake_refused(mark), refused.said)
+            let refused = pki.refused(tool, gateway.port(), case.identity.as_ref(), profile);
+            (refused.alert, gateway.handshake_refused(mark), refused.output)
         });
-        for ((alert, event, said), (expected, way)) in
-            outcomes.iter().zip(case.alerts.iter().zip(WAYS))
+        for ((alert, event, said), (expected, profile)) in
+            outcomes.iter().zip(case.alerts.iter().zip(PROFILES))
         {
             let fits = event.text("cause") == case.cause && event.message().contains(case.why);
             if alert != expected || !fits {
-                wrong.push(format!("{} {way:?}: {alert:?} {event:?} {said}", case.what));
+                wrong.push(format!("{} {profile:?}: {alert:?} {event:?} {said}", case.what));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Each of those authorities is believed otherwise.
+    // The same authorities are trusted for valid certificates.
     for good in [
-        of.free.issue(&light()),
-        of.of_aes.issue(&light()),
-        of.of_all_keys.issue(&light().key(Key::P384)),
-        of.of_all_keys.issue(&light().key(Key::Rsa)),
-        of.listing.issue(&light()),
+        of.free.issue(&light_request()),
+        of.aes_only.issue(&light_request()),
+        of.any_key.issue(&light_request().key(Key::P384)),
+        of.any_key.issue(&light_request().key(Key::Rsa)),
+        of.listing.issue(&light_request()),
     ] {
         let good = pki.identity(&good.unwrap());
-        for way in WAYS {
-            let mut client = pki.connect(tool, gateway.port(), &good, way);
+        for profile in PROFILES {
+            let mut client = pki.connect(tool, gateway.port(), &good, profile);
             let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
             client.ask(&nothing).expect_refusal(404, 4004);
             client.close();
@@ -321,8 +346,9 @@ fn every_certificate_is_refused_alike(tool: Tool) {
     }
 }
 
-/// It is told apart from one that has forgotten its certificate; with a certificate it is let in.
-fn a_key_in_tls_1_3_is_not_supported_and_told(tool: Tool) {
+/// The log distinguishes this client from one without a certificate. With a certificate, the
+/// gateway accepts it.
+fn tls13_psk_is_refused_with_its_own_cause(tool: Tool) {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
@@ -340,7 +366,7 @@ fn a_key_in_tls_1_3_is_not_supported_and_told(tool: Tool) {
     let offers: Vec<_> = offers.iter().map(ToString::to_string).collect();
     let mark = gateway.log().mark();
     let refused = match pki.try_connect(tool, gateway.port(), None, &offers) {
-        Ok(client) => client.turned_away(),
+        Ok(client) => client.rejected_after_handshake(),
         Err(refused) => refused,
     };
     assert_eq!(refused.alert, Some(116), "{refused:?}");
@@ -353,13 +379,13 @@ fn a_key_in_tls_1_3_is_not_supported_and_told(tool: Tool) {
     client.ask(&nothing).expect_refusal(404, 4004);
 }
 
-fn what_both_engines_lack_is_refused(tool: Tool) {
+fn unsupported_suite_is_refused(tool: Tool) {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
     let offers: [(&[&str], &str); 4] = match tool {
         Tool::OpenSsl => [
-            // The certificate has an ECDSA key.
+            // The gateway's certificate has an ECDSA key.
             (&["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"], "protocol"),
             (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"], "no-common-suite"),
             (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-CCM"], "no-common-suite"),
@@ -403,22 +429,26 @@ fn what_both_engines_lack_is_refused(tool: Tool) {
     }
 }
 
-/// A gateway that is not set up for certificates says so to each of them at once.
+/// A gateway without certificates refuses each client that offers only certificates.
 #[test]
-fn without_a_policy_file_there_are_no_certificates() {
+fn certificate_without_policy_file_is_refused() {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = Setup::new().start();
-    for way in Way::ALL {
+    for profile in TlsProfile::ALL {
         let mark = gateway.log().mark();
-        let offers = way.offers(Tool::OpenSsl);
+        let offers = profile.offers(Tool::OpenSsl);
         let refused = pki.try_connect(Tool::OpenSsl, gateway.port(), Some(&light), &offers);
-        assert_eq!(refused.err().unwrap().alert, Some(40), "{way:?}");
-        assert_eq!(gateway.handshake_refused(mark).text("cause"), "certificates-only", "{way:?}");
+        assert_eq!(refused.err().unwrap().alert, Some(40), "{profile:?}");
+        assert_eq!(
+            gateway.handshake_refused(mark).text("cause"),
+            "certificates-only",
+            "{profile:?}"
+        );
     }
 }
 
-/// The first flight of a client of TLS 1.2 with one suite.
+/// Returns the ClientHello of a TLS 1.2 client with one suite.
 fn client_hello(suite: u16) -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend([7; 32]);
@@ -437,13 +467,13 @@ fn client_hello(suite: u16) -> Vec<u8> {
     record(&message(1, &body))
 }
 
-/// A handshake message.
+/// Returns a handshake message.
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let [0, length @ ..] = u32::try_from(body.len()).unwrap().to_be_bytes() else { panic!("long") };
     [&[kind][..], &length, body].concat()
 }
 
-/// Records of the handshake.
+/// Returns handshake records.
 fn record(message: &[u8]) -> Vec<u8> {
     let one = |part: &[u8]| {
         let length = u16::try_from(part.len()).unwrap().to_be_bytes();
@@ -452,7 +482,7 @@ fn record(message: &[u8]) -> Vec<u8> {
     message.chunks(1 << 14).flat_map(one).collect()
 }
 
-/// A Certificate message of TLS 1.2.
+/// Returns a Certificate message of TLS 1.2.
 fn certificate_message(certificates: &[&[u8]]) -> Vec<u8> {
     let sized =
         |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[1..], bytes].concat();
@@ -460,9 +490,9 @@ fn certificate_message(certificates: &[&[u8]]) -> Vec<u8> {
     message(11, &sized(&list))
 }
 
-/// Goes through the first flights, and then shows what is no certificate, or none that a client's
-/// library would send. Tells the alert that comes of it.
-fn shows(gateway: &Gateway, suite: u16, certificate: &[u8]) -> Vec<u8> {
+/// Completes the first flights, sends a malformed Certificate message that no client library would
+/// send, and returns the alert.
+fn send_certificate(gateway: &Gateway, suite: u16, certificate: &[u8]) -> Vec<u8> {
     const SERVER_HELLO_DONE: &[u8] = &[14, 0, 0, 0];
     let mut socket = TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
     socket.set_read_timeout(Some(BOUND)).unwrap();
@@ -476,15 +506,15 @@ fn shows(gateway: &Gateway, suite: u16, certificate: &[u8]) -> Vec<u8> {
     }
     socket.write_all(&record(certificate)).unwrap();
     let mut alert = Vec::new();
-    // A reset is an end as well.
+    // The connection may end with a reset.
     let _ = socket.read_to_end(&mut alert);
     alert
 }
 
-/// Neither engine lets anybody in who shows what is no certificate. They say so with an alert each
-/// of its own, for OpenSSL reads certificates before it asks about them.
+/// Both engines refuse a malformed certificate. The alerts differ, because OpenSSL parses
+/// certificates before it calls the verifier.
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn malformed_certificate_is_refused() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
     let good = pki.example.ae.chain()[0].to_vec();
@@ -501,49 +531,55 @@ fn what_is_no_certificate_is_refused() {
     ] {
         for (suite, alert) in [0xC02B, 0xC023].into_iter().zip(alerts) {
             let mark = gateway.log().mark();
-            let came = shows(&gateway, suite, &message);
+            let came = send_certificate(&gateway, suite, &message);
             assert_eq!(came, [21, 3, 3, 0, 2, 2, alert], "{what} {suite:04x}");
             let cause = gateway.handshake_refused(mark).text("cause");
             assert_eq!(cause, if alert == 42 { "certificate" } else { "protocol" }, "{what}");
         }
     }
-    pki.connect(Tool::OpenSsl, gateway.port(), &pki.identity(&pki.example.ae), Way::Mandated);
+    pki.connect(
+        Tool::OpenSsl,
+        gateway.port(),
+        &pki.identity(&pki.example.ae),
+        TlsProfile::Mandated,
+    );
 }
 
-/// More than rustls takes of any message, which it ends the connection for.
+/// rustls limits the size of a message, and closes the connection.
 #[test]
-fn a_certificate_larger_than_a_message_is_refused() {
+fn oversized_certificate_is_refused() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
-    let large = light().extension("1.3.6.1.4.1.32473.2", false, vec![4; 64 << 10]);
+    let large = light_request().extension("1.3.6.1.4.1.32473.2", false, vec![4; 64 << 10]);
     let large = pki.identity(&pki.example.ae_authority.issue(&large).unwrap());
-    for (way, alert, why) in [
-        (Way::Tls13, None, "HandshakePayloadTooLarge"),
-        (Way::Tls12, None, "HandshakePayloadTooLarge"),
-        (Way::Mandated, Some(42), "at most 16384 are read"),
+    for (profile, alert, why) in [
+        (TlsProfile::Tls13, None, "HandshakePayloadTooLarge"),
+        (TlsProfile::Tls12, None, "HandshakePayloadTooLarge"),
+        (TlsProfile::Mandated, Some(42), "at most 16384 are read"),
     ] {
         let mark = gateway.log().mark();
-        let refused = pki.refused(Tool::OpenSsl, gateway.port(), Some(&large), way);
-        assert_eq!(refused.alert, alert, "{way:?}: {refused:?}");
-        assert!(gateway.handshake_refused(mark).message().contains(why), "{way:?}");
+        let refused = pki.refused(Tool::OpenSsl, gateway.port(), Some(&large), profile);
+        assert_eq!(refused.alert, alert, "{profile:?}: {refused:?}");
+        assert!(gateway.handshake_refused(mark).message().contains(why), "{profile:?}");
     }
 }
 
-/// What people see who use curl. In TLS 1.3 it has sent its request by then.
+/// The errors that curl and Python report. With TLS 1.3, curl has sent its request before the alert
+/// arrives.
 #[test]
-fn curl_and_python_are_told() {
+fn curl_and_python_report_alert() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
-    let unknown = pki.identity(&root("Unknown").issue(&light()).unwrap());
-    for way in WAYS {
-        let ran = pki.curl(gateway.port(), &unknown, way, "Clight-AE1", "/cse");
-        let code = if way == Way::Tls13 { 56 } else { 35 };
-        assert_eq!((ran.code, ran.out.as_str()), (code, "\n000 "), "{way:?}: {ran:?}");
-        let refused = match pki.python(gateway.port(), &unknown, way) {
-            Ok(client) if way == Way::Tls13 => client.turned_away(),
-            Ok(_) => panic!("Python was let in by {way:?}"),
+    let unknown = pki.identity(&root("Unknown").issue(&light_request()).unwrap());
+    for profile in PROFILES {
+        let ran = pki.curl(gateway.port(), &unknown, profile, "Clight-AE1", "/cse");
+        let code = if profile == TlsProfile::Tls13 { 56 } else { 35 };
+        assert_eq!((ran.code, ran.out.as_str()), (code, "\n000 "), "{profile:?}: {ran:?}");
+        let refused = match pki.python(gateway.port(), &unknown, profile) {
+            Ok(client) if profile == TlsProfile::Tls13 => client.rejected_after_handshake(),
+            Ok(_) => panic!("Python was let in by {profile:?}"),
             Err(refused) => refused,
         };
-        assert_eq!(refused.said.trim_end().rsplit(' ').next(), Some("TLSV1_ALERT_UNKNOWN_CA"));
+        assert_eq!(refused.output.trim_end().rsplit(' ').next(), Some("TLSV1_ALERT_UNKNOWN_CA"));
     }
 }

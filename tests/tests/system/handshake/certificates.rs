@@ -1,5 +1,5 @@
-//! Clients with certificates and raw public keys: each flavour is accepted by both engines, and
-//! stands for the entity that it names or that policy says.
+//! Clients with certificates and raw public keys. Both engines accept each flavor, and bind it to
+//! the entity that the certificate or the policy names.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use std::process::Command;
 
 use saegis_test_ca::{Name, Request as Certificate};
 use saegis_tests::certificates::{
-    CERTIFICATE_TABLE, GATEWAY_NAME, Identity, Pki, Way, credential, own, write_own,
+    CERTIFICATE_TABLE, GATEWAY_NAME, Identity, Pki, TlsProfile, credential, own,
+    write_gateway_certificate,
 };
 use saegis_tests::{
     BOUND, Client, Event, Gateway, LIGHT2, Mark, Request, Response, Running, Tool, openssl,
@@ -16,79 +17,84 @@ use saegis_tests::{
 use serde_json::json;
 
 with_each_client!(
-    an_ae_id_certificate_is_bound_to_its_ae_id,
-    a_cse_id_certificate_is_bound_to_its_cse_id,
-    a_node_is_whom_its_row_says,
-    a_device_may_be_several_aes,
-    a_device_with_a_rule_learns_its_ae_id,
-    both_kinds_of_clients_come_to_one_port,
+    ae_id_certificate_is_bound_to_its_ae_id,
+    cse_id_certificate_is_bound_to_its_cse_id,
+    node_certificate_is_bound_to_entity_of_its_row,
+    device_certificate_may_have_several_ae_ids,
+    device_with_rule_is_assigned_ae_id,
+    psk_and_certificate_clients_share_port,
 );
 
-/// What the log tells of the association that has just been established.
+/// Asserts the log line of the new association.
 #[track_caller]
 fn established(
     gateway: &Gateway,
     mark: Mark,
-    way: Way,
+    profile: TlsProfile,
     credential_id: &str,
     entity: &str,
 ) -> Event {
     let event = gateway.log().wait_after(mark, "association.established");
-    let told = ["saef", "credential_id", "entity", "protocol", "suite"].map(|f| event.text(f));
-    assert_eq!(told, ["certificate", credential_id, entity, way.protocol(), way.suite()]);
+    let fields = ["saef", "credential_id", "entity", "protocol", "suite"].map(|f| event.text(f));
+    assert_eq!(fields, ["certificate", credential_id, entity, profile.protocol(), profile.suite()]);
     event
 }
 
-/// Comes with a certificate, and asks for what is not there, which tells that it was let in.
+/// Connects with a certificate, and asserts the log line of the association.
 #[track_caller]
-fn comes(
+fn connect_and_check(
     pki: &Pki,
     gateway: &Gateway,
-    (tool, way): (Tool, Way),
+    (tool, profile): (Tool, TlsProfile),
     identity: &Identity,
     (credential_id, entity): (&str, &str),
 ) -> Client {
     let mark = gateway.log().mark();
-    let client = pki.connect(tool, gateway.port(), identity, way);
-    established(gateway, mark, way, credential_id, entity);
+    let client = pki.connect(tool, gateway.port(), identity, profile);
+    established(gateway, mark, profile, credential_id, entity);
     client
 }
 
-fn nothing(client: &mut Client, from: &str) -> Response {
+fn retrieve_missing(client: &mut Client, from: &str) -> Response {
     client.ask(&Request::retrieve("/cse/nothing").from(from))
 }
 
-/// Makes sure that somebody may speak in the name of an AE-ID.
+/// Asserts that the client may use an AE-ID as its originator.
 #[track_caller]
-fn speaks_as(client: &mut Client, from: &str) {
-    nothing(client, from).expect_refusal(404, 4004);
+fn assert_accepted_as(client: &mut Client, from: &str) {
+    retrieve_missing(client, from).expect_refusal(404, 4004);
 }
 
 #[track_caller]
-fn impersonates(client: &mut Client, from: &str) {
-    nothing(client, from).expect_refusal(403, 4106);
+fn assert_rejected_as(client: &mut Client, from: &str) {
+    retrieve_missing(client, from).expect_refusal(403, 4106);
 }
 
-fn an_ae_id_certificate_is_bound_to_its_ae_id(tool: Tool) {
+fn ae_id_certificate_is_bound_to_its_ae_id(tool: Tool) {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
-    for way in Way::ALL {
-        let mut light =
-            comes(&pki, &gateway, (tool, way), &light, (credential::AE, "AE Clight-AE1"));
-        speaks_as(&mut light, "Clight-AE1");
+    for profile in TlsProfile::ALL {
+        let mut light = connect_and_check(
+            &pki,
+            &gateway,
+            (tool, profile),
+            &light,
+            (credential::AE, "AE Clight-AE1"),
+        );
+        assert_accepted_as(&mut light, "Clight-AE1");
         for other in ["Clight-AE2", "Sother", "C"] {
-            impersonates(&mut light, other);
+            assert_rejected_as(&mut light, other);
         }
-        // An AE writes its stem, and nothing else.
+        // An AE sends its stem and no other form.
         for other in ["/in-cse", "//in.provider.com/mn-cse-123456/Clight-AE1"] {
-            nothing(&mut light, other).expect_refusal(400, 4000);
+            retrieve_missing(&mut light, other).expect_refusal(400, 4000);
         }
         let other = Request::create_ae("other").from("Clight-AE2");
         light.ask(&other).expect_refusal(403, 4106);
         light.close();
     }
-    let mut light = pki.connect(tool, gateway.port(), &light, Way::Mandated);
+    let mut light = pki.connect(tool, gateway.port(), &light, TlsProfile::Mandated);
     light.ask(&Request::create_ae("light").from("Clight-AE1")).expect(201, 2001);
     light.ask(&Request::retrieve("/cse/light").from("Clight-AE1")).expect(200, 2000);
 }
@@ -100,22 +106,28 @@ fn remote_cse(name: &str) -> Request {
     Request::create("/cse", 16, &content).from("/in-cse")
 }
 
-fn a_cse_id_certificate_is_bound_to_its_cse_id(tool: Tool) {
+fn cse_id_certificate_is_bound_to_its_cse_id(tool: Tool) {
     let pki = Pki::new();
     let peer = pki.identity(&pki.example.in_cse);
     let gateway = pki.setup().start();
-    for way in Way::ALL {
-        let mut peer = comes(&pki, &gateway, (tool, way), &peer, (credential::CSE, "CSE /in-cse"));
+    for profile in TlsProfile::ALL {
+        let mut peer = connect_and_check(
+            &pki,
+            &gateway,
+            (tool, profile),
+            &peer,
+            (credential::CSE, "CSE /in-cse"),
+        );
         peer.ask(&remote_cse("peer")).expect(201, 2001);
         for from in ["/in-cse", "//in.provider.com/in-cse"] {
-            speaks_as(&mut peer, from);
+            assert_accepted_as(&mut peer, from);
         }
-        // For the AEs behind it, whatever they may do here.
+        // For the AEs behind the CSE, subject to access control.
         for from in ["/in-cse/Clamp", "//in.provider.com/in-cse/Clamp"] {
-            assert_ne!(nothing(&mut peer, from).rsc(), Some(4106), "{from}");
+            assert_ne!(retrieve_missing(&mut peer, from).rsc(), Some(4106), "{from}");
         }
         for from in ["/mn-3", "/mn-3/Clamp", "Clight-AE1", "//other.org/in-cse"] {
-            impersonates(&mut peer, from);
+            assert_rejected_as(&mut peer, from);
         }
         peer.ask(&Request::create_ae("lamp").from("/in-cse")).expect_refusal(405, 4005);
         peer.ask(&Request::delete("/cse/peer").from("/in-cse")).expect(200, 2002);
@@ -123,35 +135,47 @@ fn a_cse_id_certificate_is_bound_to_its_cse_id(tool: Tool) {
     }
 }
 
-fn a_node_is_whom_its_row_says(tool: Tool) {
+fn node_certificate_is_bound_to_entity_of_its_row(tool: Tool) {
     let pki = Pki::new();
     let node = pki.identity(&pki.example.node);
     let rows = format!("credential_id,ae_id,cse_id\n{},Cnode,\n", credential::NODE);
     let gateway = pki.setup().file("certificate-table.csv", &rows).start();
-    for way in Way::ALL {
-        let mut node = comes(&pki, &gateway, (tool, way), &node, (credential::NODE, "AE Cnode"));
-        speaks_as(&mut node, "Cnode");
-        impersonates(&mut node, "Cother");
+    for profile in TlsProfile::ALL {
+        let mut node = connect_and_check(
+            &pki,
+            &gateway,
+            (tool, profile),
+            &node,
+            (credential::NODE, "AE Cnode"),
+        );
+        assert_accepted_as(&mut node, "Cnode");
+        assert_rejected_as(&mut node, "Cother");
         node.close();
     }
     let rows = format!("credential_id,ae_id,cse_id\n{},,/asn-1\n", credential::NODE);
     gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows));
-    for way in Way::ALL {
-        let mut node = comes(&pki, &gateway, (tool, way), &node, (credential::NODE, "CSE /asn-1"));
-        speaks_as(&mut node, "/asn-1");
-        impersonates(&mut node, "Cnode");
+    for profile in TlsProfile::ALL {
+        let mut node = connect_and_check(
+            &pki,
+            &gateway,
+            (tool, profile),
+            &node,
+            (credential::NODE, "CSE /asn-1"),
+        );
+        assert_accepted_as(&mut node, "/asn-1");
+        assert_rejected_as(&mut node, "Cnode");
         node.close();
     }
 }
 
-fn a_device_may_be_several_aes(tool: Tool) {
+fn device_certificate_may_have_several_ae_ids(tool: Tool) {
     let pki = Pki::new();
     let device = pki.identity(&pki.example.device);
     let rows = format!("credential_id,ae_ids\n{},Cone Ctwo\n", credential::DEVICE);
     let gateway = pki.setup().file("certificate-table.csv", &rows).start();
     let entity = (credential::DEVICE, "AEs Cone Ctwo");
-    for (nth, way) in Way::ALL.into_iter().enumerate() {
-        let mut device = comes(&pki, &gateway, (tool, way), &device, entity);
+    for (nth, profile) in TlsProfile::ALL.into_iter().enumerate() {
+        let mut device = connect_and_check(&pki, &gateway, (tool, profile), &device, entity);
         for stem in ["Cone", "Ctwo"] {
             let name = format!("{stem}-app");
             if nth == 0 {
@@ -160,14 +184,14 @@ fn a_device_may_be_several_aes(tool: Tool) {
             let own = Request::retrieve(&format!("/cse/{name}")).from(stem);
             device.ask(&own).expect(200, 2000);
         }
-        impersonates(&mut device, "Cthree");
+        assert_rejected_as(&mut device, "Cthree");
         device.ask(&Request::create_ae("three").from("Cthree")).expect_refusal(403, 4106);
         device.close();
     }
 }
 
-/// Without a row, a rule of the service subscription says that the device may register an AE.
-fn a_device_with_a_rule_learns_its_ae_id(tool: Tool) {
+/// Without a row, a rule of the service subscription allows the device to register an AE.
+fn device_with_rule_is_assigned_ae_id(tool: Tool) {
     let rules = r#"
         [[node]]
         cse-id = "mn-cse-123456"
@@ -178,20 +202,20 @@ fn a_device_with_a_rule_learns_its_ae_id(tool: Tool) {
         allowed-app-ids = ["Nlight"]
         allowed-aes = ["Clamp*", "Cother"]
     "#;
-    for way in Way::ALL {
+    for profile in TlsProfile::ALL {
         let pki = Pki::new();
         let device = pki.identity(&pki.example.device);
         let setup = pki.setup().file("service-subscription.toml", rules);
         let setup = setup.module("app-rules", "capabilities = [\"service-subscription\"]");
         let gateway = setup.start();
-        let mut lamp = comes(
+        let mut lamp = connect_and_check(
             &pki,
             &gateway,
-            (tool, way),
+            (tool, profile),
             &device,
             (credential::DEVICE, "an AE not yet known"),
         );
-        impersonates(&mut lamp, "Clamp-1");
+        assert_rejected_as(&mut lamp, "Clamp-1");
         lamp.ask(&Request::create_ae("lamp").from("Clight")).expect_refusal(403, 4126);
         lamp.ask(&Request::create_ae("lamp").from("Clamp-1")).expect(201, 2001);
         let learnt = gateway.log().wait("association.ae-id-assigned");
@@ -199,12 +223,12 @@ fn a_device_with_a_rule_learns_its_ae_id(tool: Tool) {
         let own = Request::retrieve("/cse/lamp").from("Clamp-1");
         lamp.ask(&own).expect(200, 2000);
         lamp.close();
-        // It is bound for good, whichever way it comes again.
-        let gateway = gateway.stop_and_start();
-        for way in [Way::Tls13, Way::Mandated] {
-            let mut lamp = pki.connect(tool, gateway.port(), &device, way);
+        // The assignment is permanent, for both engines.
+        let gateway = gateway.restart();
+        for profile in [TlsProfile::Tls13, TlsProfile::Mandated] {
+            let mut lamp = pki.connect(tool, gateway.port(), &device, profile);
             lamp.ask(&own).expect(200, 2000);
-            impersonates(&mut lamp, "Cother");
+            assert_rejected_as(&mut lamp, "Cother");
             let other = Request::create_ae("other").from("Cother");
             assert_ne!(lamp.ask(&other).rsc(), Some(2001));
             lamp.close();
@@ -212,34 +236,35 @@ fn a_device_with_a_rule_learns_its_ae_id(tool: Tool) {
     }
 }
 
-fn both_kinds_of_clients_come_to_one_port(tool: Tool) {
+fn psk_and_certificate_clients_share_port(tool: Tool) {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
     let mut with_key = tool.connect(gateway.port(), LIGHT2);
-    let mut certified = Way::ALL.map(|way| pki.connect(tool, gateway.port(), &light, way));
+    let mut certified =
+        TlsProfile::ALL.map(|profile| pki.connect(tool, gateway.port(), &light, profile));
     let mut again = tool.connect(gateway.port(), LIGHT2);
     for client in &mut certified {
-        speaks_as(client, "Clight-AE1");
-        impersonates(client, "Clight-AE2");
+        assert_accepted_as(client, "Clight-AE1");
+        assert_rejected_as(client, "Clight-AE2");
     }
     for client in [&mut with_key, &mut again] {
-        speaks_as(client, "Clight-AE2");
-        impersonates(client, "Clight-AE1");
+        assert_accepted_as(client, "Clight-AE2");
+        assert_rejected_as(client, "Clight-AE1");
     }
     let all = gateway.log().all(Mark::START, "association.established", 6);
     let saefs: Vec<_> = all.iter().map(|event| event.text("saef")).collect();
     assert_eq!(saefs.iter().filter(|saef| *saef == "certificate").count(), 4, "{saefs:?}");
 }
 
-/// Who offers both, as gnutls-cli can be told to, has a key and shows no certificate.
+/// A client that offers both, such as gnutls-cli, is authenticated by its key.
 #[test]
-fn a_pre_shared_key_goes_before_a_certificate() {
+fn pre_shared_key_is_preferred_to_certificate() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
     let offers = ["--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2:+PSK", "--insecure"];
     let client = Tool::GnuTls.try_with(gateway.port(), Some(LIGHT2), &offers);
-    speaks_as(&mut client.ok().unwrap(), "Clight-AE2");
+    assert_accepted_as(&mut client.ok().unwrap(), "Clight-AE2");
     assert_eq!(gateway.log().wait("association.established").text("entity"), "AE Clight-AE2");
 }
 
@@ -248,17 +273,17 @@ fn curl_connects() {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
-    let mut registering = pki.connect(Tool::OpenSsl, gateway.port(), &light, Way::Tls13);
+    let mut registering = pki.connect(Tool::OpenSsl, gateway.port(), &light, TlsProfile::Tls13);
     registering.ask(&Request::create_ae("light").from("Clight-AE1")).expect(201, 2001);
     registering.close();
-    for way in Way::ALL {
+    for profile in TlsProfile::ALL {
         let mark = gateway.log().mark();
-        let own = pki.curl(gateway.port(), &light, way, "Clight-AE1", "/cse/light").expect(0);
-        assert!(own.out.contains("\"aei\":\"Clight-AE1\""), "{way:?}: {own:?}");
-        assert!(own.out.ends_with("\n200 2000"), "{way:?}: {own:?}");
-        established(&gateway, mark, way, credential::AE, "AE Clight-AE1");
-        let other = pki.curl(gateway.port(), &light, way, "Clight-AE2", "/cse/light").expect(0);
-        assert!(other.out.ends_with("\n403 4106"), "{way:?}: {other:?}");
+        let own = pki.curl(gateway.port(), &light, profile, "Clight-AE1", "/cse/light").expect(0);
+        assert!(own.out.contains("\"aei\":\"Clight-AE1\""), "{profile:?}: {own:?}");
+        assert!(own.out.ends_with("\n200 2000"), "{profile:?}: {own:?}");
+        established(&gateway, mark, profile, credential::AE, "AE Clight-AE1");
+        let other = pki.curl(gateway.port(), &light, profile, "Clight-AE2", "/cse/light").expect(0);
+        assert!(other.out.ends_with("\n403 4106"), "{profile:?}: {other:?}");
     }
 }
 
@@ -267,19 +292,19 @@ fn python_connects() {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
-    for way in Way::ALL {
+    for profile in TlsProfile::ALL {
         let mark = gateway.log().mark();
-        let mut light = pki.python(gateway.port(), &light, way).ok().unwrap();
-        established(&gateway, mark, way, credential::AE, "AE Clight-AE1");
-        speaks_as(&mut light, "Clight-AE1");
-        impersonates(&mut light, "Clight-AE2");
+        let mut light = pki.python(gateway.port(), &light, profile).ok().unwrap();
+        established(&gateway, mark, profile, credential::AE, "AE Clight-AE1");
+        assert_accepted_as(&mut light, "Clight-AE1");
+        assert_rejected_as(&mut light, "Clight-AE2");
         light.close();
     }
 }
 
-/// A chain is sent with the certificate, and the anchor is not among it.
+/// The client sends its intermediate certificates without the anchor.
 #[test]
-fn a_chain_is_followed() {
+fn chain_with_intermediates_is_accepted() {
     let pki = Pki::new();
     let request = Certificate::new("Plant");
     let plant = pki.example.device_authority.sub_authority(&request).unwrap();
@@ -290,9 +315,9 @@ fn a_chain_is_followed() {
     let rows = "credential_id,ae_id\n31-0.2.481.1.100.3030.10011,Cpump\n";
     let gateway = pki.setup().file("certificate-table.csv", rows).start();
     for tool in [Tool::OpenSsl, Tool::GnuTls] {
-        for way in Way::ALL {
-            let mut pump = pki.connect(tool, gateway.port(), &device, way);
-            speaks_as(&mut pump, "Cpump");
+        for profile in TlsProfile::ALL {
+            let mut pump = pki.connect(tool, gateway.port(), &device, profile);
+            assert_accepted_as(&mut pump, "Cpump");
             pump.close();
         }
     }
@@ -300,7 +325,7 @@ fn a_chain_is_followed() {
 
 const RAW: &str = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CTYPE-ALL:+CTYPE-CLI-RAWPK:+CTYPE-SRV-X509";
 
-/// Comes with a raw public key: of the tools GnuTLS has them, and the engine only with TLS 1.3.
+/// Connects with a raw public key. Only GnuTLS supports them, and the engine only with TLS 1.3.
 fn with_raw_key(pki: &Pki, gateway: &Gateway, priority: &str, more: &[&str]) -> Client {
     let (public, key) = pki.raw(&pki.example.raw_key);
     let files = [public.to_str().unwrap(), key.to_str().unwrap()];
@@ -311,7 +336,7 @@ fn with_raw_key(pki: &Pki, gateway: &Gateway, priority: &str, more: &[&str]) -> 
     client.unwrap_or_else(|refused| panic!("{refused:?}"))
 }
 
-/// The identifiers of the raw public key, of each length, as another program makes them.
+/// Returns the identifiers of the raw public key in each length, calculated by OpenSSL.
 fn identifiers(pki: &Pki) -> [String; 3] {
     let (public, _) = pki.raw(&pki.example.raw_key);
     let key = public.to_str().unwrap();
@@ -337,16 +362,16 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_raw_public_key_is_pinned_by_each_length() {
+fn raw_public_key_is_pinned_by_each_digest_length() {
     let pki = Pki::new();
     let anchor = pki.anchor();
     let checked = ["--x509cafile", anchor.to_str().unwrap(), "--verify-hostname", GATEWAY_NAME];
     let setup = pki.setup();
     let gateway = setup.start();
     let toml = fs::read_to_string(gateway.path("policies/certificates.toml")).unwrap();
-    // Not pinned: TLS 1.3 tells it afterwards.
+    // Not pinned: a TLS 1.3 client receives the alert after the handshake.
     let mark = gateway.log().mark();
-    let refused = with_raw_key(&pki, &gateway, RAW, &checked).turned_away();
+    let refused = with_raw_key(&pki, &gateway, RAW, &checked).rejected_after_handshake();
     assert_eq!(refused.alert, Some(48), "{refused:?}");
     let event = gateway.handshake_refused(mark);
     assert!(event.message().contains("is not pinned"), "{event:?}");
@@ -355,22 +380,23 @@ fn a_raw_public_key_is_pinned_by_each_length() {
         let pinned = format!("{toml}\n[[public-key]]\nid = \"{id}\"\n");
         gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, row));
         gateway.in_force_after(|g| g.replace("policies/certificates.toml", pinned));
-        // With the gateway's certificate, and with its raw public key, which nobody vouches for.
+        // With the gateway's certificate, and with its raw public key, which the client does not
+        // verify.
         let both = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CTYPE-ALL:+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK";
         for (priority, more) in [(RAW, &checked[..]), (both, &["--insecure"])] {
             let mark = gateway.log().mark();
             let mut client = with_raw_key(&pki, &gateway, priority, more);
-            established(&gateway, mark, Way::Tls13, &format!("30-{id}"), "AE Craw");
-            speaks_as(&mut client, "Craw");
-            impersonates(&mut client, "Cother");
+            established(&gateway, mark, TlsProfile::Tls13, &format!("30-{id}"), "AE Craw");
+            assert_accepted_as(&mut client, "Craw");
+            assert_rejected_as(&mut client, "Cother");
             client.close();
         }
     }
 }
 
-/// Pinned, and without a row or a rule.
+/// A pinned key without a row and without a rule.
 #[test]
-fn a_raw_public_key_is_nobody_by_itself() {
+fn raw_public_key_without_row_is_refused() {
     let pki = Pki::new();
     let anchor = pki.anchor();
     let checked = ["--x509cafile", anchor.to_str().unwrap(), "--verify-hostname", GATEWAY_NAME];
@@ -380,15 +406,15 @@ fn a_raw_public_key_is_nobody_by_itself() {
     let pinned = format!("{toml}\n[[public-key]]\nid = \"{id}\"\n");
     gateway.in_force_after(|g| g.replace("policies/certificates.toml", pinned));
     let mark = gateway.log().mark();
-    with_raw_key(&pki, &gateway, RAW, &checked).turned_away();
+    with_raw_key(&pki, &gateway, RAW, &checked).rejected_after_handshake();
     let event = gateway.handshake_refused(mark);
     assert_eq!(event.text("cause"), "certificate-unmapped");
     assert!(event.message().contains(&id), "{event:?}");
 }
 
-/// Who is asked for by name shows the certificate with that name, and the first otherwise.
+/// The gateway presents the certificate of the requested server name, or the first one.
 #[test]
-fn the_certificate_is_chosen_by_the_server_name() {
+fn certificate_is_selected_by_server_name() {
     let pki = Pki::new();
     let issue = |name: &str| {
         let request = Certificate::new(name).name(Name::dns(name));
@@ -397,9 +423,9 @@ fn the_certificate_is_chosen_by_the_server_name() {
     let setup = pki.setup();
     let path = setup.path("policies/certificates.toml");
     let toml = fs::read_to_string(&path).unwrap();
-    // Behind the first.
+    // The second entry.
     setup.write("policies/certificates.toml", (toml + &own("other")).as_bytes());
-    write_own(&setup.path("policies"), "other", &issue("Other.in.provider.com"));
+    write_gateway_certificate(&setup.path("policies"), "other", &issue("Other.in.provider.com"));
     let gateway = setup.start();
     let light = pki.identity(&pki.example.ae);
     let (certificate, key) = (light.certificate.to_str().unwrap(), light.key.to_str().unwrap());
@@ -412,8 +438,8 @@ fn the_certificate_is_chosen_by_the_server_name() {
         (Some("in.provider.com"), first),
         (None, first),
     ] {
-        for way in Way::ALL {
-            let mut arguments = way.offers(Tool::OpenSsl);
+        for profile in TlsProfile::ALL {
+            let mut arguments = profile.offers(Tool::OpenSsl);
             match asked {
                 Some(name) => arguments.extend(["-servername".into(), name.into()]),
                 None => arguments.push("-noservername".into()),
@@ -422,16 +448,20 @@ fn the_certificate_is_chosen_by_the_server_name() {
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
             let client = Tool::OpenSsl.try_with(gateway.port(), None, &arguments);
             let mut client = client.ok().unwrap();
-            speaks_as(&mut client, "Clight-AE1");
-            assert_eq!(client.told("Peer certificate: CN = "), shown, "{way:?} {asked:?}");
+            assert_accepted_as(&mut client, "Clight-AE1");
+            assert_eq!(
+                client.session_line("Peer certificate: CN = "),
+                shown,
+                "{profile:?} {asked:?}"
+            );
             client.close();
         }
     }
 }
 
-/// A session, and a ticket where there are any, of a server of OpenSSL's that has the gateway's
-/// certificate: the gateway gives none.
-fn session_of_another(pki: &Pki, gateway: &Gateway, way: Way) -> PathBuf {
+/// Returns a session of an OpenSSL server that has the gateway's certificate, since the gateway
+/// issues none.
+fn foreign_session(pki: &Pki, gateway: &Gateway, profile: TlsProfile) -> PathBuf {
     let files = ["policies/gw.pem", "policies/gw.key"].map(|file| gateway.path(file));
     let mut server = Command::new("openssl");
     server.args(["s_server", "-accept", "127.0.0.1:0", "-cipher", "ALL"]);
@@ -444,36 +474,37 @@ fn session_of_another(pki: &Pki, gateway: &Gateway, way: Way) -> PathBuf {
     let (address, session) = (address.unwrap(), pki.write("session.pem", ""));
     let mut client = Command::new("openssl");
     client.args(["s_client", "-connect", &address, "-sess_out"]).arg(&session);
-    let _client = Running::start(client.args(way.offers(Tool::OpenSsl)));
-    // In TLS 1.3 it comes when it comes, and no line tells of it.
-    let what = format!("{way:?}: a session");
+    let _client = Running::start(client.args(profile.offers(Tool::OpenSsl)));
+    // In TLS 1.3 the ticket arrives after the handshake, and OpenSSL does not print a line.
+    let what = format!("{profile:?}: a session");
     wait_until(&what, || !fs::read(&session).unwrap().is_empty());
     session
 }
 
-/// Each handshake is vouched for afresh: neither a ticket nor a session is given or taken.
+/// Each handshake is authenticated anew. The gateway neither issues nor accepts tickets and
+/// sessions.
 #[test]
-fn nothing_is_resumed() {
+fn certificate_session_is_not_resumed() {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
     let gateway = pki.setup().start();
     let port = format!("127.0.0.1:{}", gateway.port());
     let files = [&light.certificate, &light.key].map(|path| path.to_str().unwrap());
-    for way in Way::ALL {
+    for profile in TlsProfile::ALL {
         let connect = |more: &[&str]| {
-            let offers = way.offers(Tool::OpenSsl);
+            let offers = profile.offers(Tool::OpenSsl);
             let offers: Vec<_> = offers.iter().map(String::as_str).collect();
             let common = ["s_client", "-connect", &port, "-cert", files[0], "-key", files[1]];
             openssl(&[&common[..], &offers, more].concat()).expect(0)
         };
         let session = pki.write("session.pem", "");
         connect(&["-sess_out", session.to_str().unwrap()]);
-        assert!(fs::read(session).unwrap().is_empty(), "{way:?}: there is a session");
+        assert!(fs::read(session).unwrap().is_empty(), "{profile:?}: there is a session");
         let again = connect(&["-reconnect"]);
-        assert_eq!(again.out.matches("\nNew, TLSv1.").count(), 6, "{way:?}: {again:?}");
-        assert!(!again.out.contains("Reused"), "{way:?}: {again:?}");
-        let anothers = session_of_another(&pki, &gateway, way);
-        let offered = connect(&["-sess_in", anothers.to_str().unwrap()]);
-        assert!(offered.out.contains("\nNew, TLSv1."), "{way:?}: {offered:?}");
+        assert_eq!(again.out.matches("\nNew, TLSv1.").count(), 6, "{profile:?}: {again:?}");
+        assert!(!again.out.contains("Reused"), "{profile:?}: {again:?}");
+        let foreign = foreign_session(&pki, &gateway, profile);
+        let offered = connect(&["-sess_in", foreign.to_str().unwrap()]);
+        assert!(offered.out.contains("\nNew, TLSv1."), "{profile:?}: {offered:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! How associations end: a request that has come whole is carried out and answered, or neither, and an
-//! answer is not lost at a close.
+//! The end of associations. A complete request is executed and answered, an incomplete one is not
+//! executed, and a response is not lost at the close.
 
 use std::net::TcpStream;
 
-use saegis_tests::certificates::{Identity, Pki, Way};
+use saegis_tests::certificates::{Identity, Pki, TlsProfile};
 use saegis_tests::{
     BOUND, Gateway, LIGHT1, Light, Mark, Offer, Reply, Request, Setup, Tool, Upstream,
 };
@@ -11,15 +11,16 @@ use serde_json::json;
 
 const OWN: &str = "Clight-AE1";
 
-/// A gateway that takes keys and certificates, at which light 1 has registered.
+/// A gateway for keys and certificates with a registered light 1.
 struct Scene {
     gateway: Gateway,
     identity: Identity,
     _pki: Pki,
 }
 
-/// How light 1 comes: with its key, or with a certificate by one of the engines.
-const WAYS: [Option<Way>; 4] = [None, Some(Way::Tls13), Some(Way::Tls12), Some(Way::Mandated)];
+/// The credentials of light 1: its key, or its certificate with each profile.
+const PROFILES: [Option<TlsProfile>; 4] =
+    [None, Some(TlsProfile::Tls13), Some(TlsProfile::Tls12), Some(TlsProfile::Mandated)];
 
 impl Scene {
     fn start(setup: impl FnOnce(Setup) -> Setup) -> Self {
@@ -38,16 +39,16 @@ impl Scene {
         scene
     }
 
-    fn light(&self, way: Option<Way>) -> Light {
+    fn light(&self, profile: Option<TlsProfile>) -> Light {
         let socket = TcpStream::connect(("127.0.0.1", self.gateway.port())).unwrap();
-        let connected = match way {
+        let connected = match profile {
             None => Light::over(socket, LIGHT1, BOUND),
-            Some(way) => Light::with_certificate(socket, &self.identity, way, BOUND),
+            Some(profile) => Light::with_certificate(socket, &self.identity, profile, BOUND),
         };
-        connected.unwrap_or_else(|e| panic!("{way:?}: {e}"))
+        connected.unwrap_or_else(|e| panic!("{profile:?}: {e}"))
     }
 
-    /// Whether a container of that name is there.
+    /// Returns whether a container of that name exists.
     fn has(&self, name: &str) -> bool {
         let own = Request::retrieve(&format!("/cse/light1/{name}")).from(OWN);
         self.light(None).ask(&own).unwrap().rsc() == Some(2000)
@@ -58,14 +59,17 @@ fn container(name: &str) -> Request {
     Request::create_container("/cse/light1", name).from(OWN)
 }
 
-/// FIN, with close_notify before it or without, right behind a request.
+/// The client sends FIN after a request, with or without close_notify.
 #[test]
-fn a_request_is_answered_to_who_has_closed_its_end() {
+fn request_of_half_closed_client_is_answered() {
     let scene = Scene::with_a_container();
-    for way in WAYS {
+    for profile in PROFILES {
         for nth in 0..20 {
-            let name = format!("c{nth}-{}", way.map_or("key".into(), |way| format!("{way:?}")));
-            let mut light = scene.light(way);
+            let name = format!(
+                "c{nth}-{}",
+                profile.map_or("key".into(), |profile| format!("{profile:?}"))
+            );
+            let mut light = scene.light(profile);
             light.send(&container(&name).bytes()).unwrap();
             if nth % 4 == 3 {
                 light.close_notify().unwrap();
@@ -75,30 +79,31 @@ fn a_request_is_answered_to_who_has_closed_its_end() {
             answer.expect(201, 2001);
             assert!(scene.has(&name), "{name}");
         }
-        // Without content, which hyper hands on before it looks for more.
+        // hyper passes on a request without content before it reads further.
         for _ in 0..5 {
-            let mut light = scene.light(way);
+            let mut light = scene.light(profile);
             let own = Request::retrieve("/cse/light1").from(OWN);
             light.send(&own.bytes()).unwrap();
             light.half_close().unwrap();
-            light.read().unwrap_or_else(|e| panic!("{way:?}: {e}")).expect(200, 2000);
+            light.read().unwrap_or_else(|e| panic!("{profile:?}: {e}")).expect(200, 2000);
         }
     }
 }
 
-/// What has not come whole is not carried out, wherever it ends.
+/// The gateway does not execute an incomplete request, wherever it ends.
 #[test]
-fn half_a_request_is_carried_out_by_nobody() {
+fn incomplete_request_is_not_executed() {
     let scene = Scene::with_a_container();
-    for way in WAYS {
-        let name = format!("half-{}", way.map_or("key".into(), |way| format!("{way:?}")));
+    for profile in PROFILES {
+        let name =
+            format!("half-{}", profile.map_or("key".into(), |profile| format!("{profile:?}")));
         let whole = container(&name).bytes();
         for length in [1, 40, whole.len() - 30, whole.len() - 1] {
-            let mut light = scene.light(way);
+            let mut light = scene.light(profile);
             light.send(&whole[..length]).unwrap();
             light.half_close().unwrap();
             match light.read() {
-                Ok(answer) => assert_eq!(answer.status(), 400, "{way:?} {length} {answer:?}"),
+                Ok(answer) => assert_eq!(answer.status(), 400, "{profile:?} {length} {answer:?}"),
                 Err(_) => continue,
             }
         }
@@ -106,27 +111,28 @@ fn half_a_request_is_carried_out_by_nobody() {
     }
 }
 
-/// Nobody can tell a peer that waits from one that is gone, so it does not wait for long.
+/// A half-closed peer cannot be distinguished from one that is gone, so the gateway closes the
+/// connection soon.
 #[test]
-fn half_closed_peer_is_waited_for_briefly() {
-    let upstream = Upstream::start(Reply::Held);
+fn half_closed_association_ends_soon() {
+    let upstream = Upstream::start(Reply::Pending);
     let scene = Scene::start(|setup| {
         setup.upstream(upstream.port()).with("limits", "upstream-seconds = 600")
     });
-    for way in WAYS {
+    for profile in PROFILES {
         let mark = scene.gateway.log().mark();
-        let mut light = scene.light(way);
+        let mut light = scene.light(profile);
         light.send(&Request::retrieve("/cse/x").from(OWN).bytes()).unwrap();
         light.half_close().unwrap();
         let ended = scene.gateway.log().wait_after(mark, "association.ended");
-        assert_eq!(ended.text("why"), "closed", "{way:?}");
-        assert!(light.read().is_err(), "{way:?}");
+        assert_eq!(ended.text("why"), "closed", "{profile:?}");
+        assert!(light.read().is_err(), "{profile:?}");
     }
 }
 
-/// `Connection: close`: the answer comes before close_notify, every time.
+/// With `Connection: close`, the response always arrives before close_notify.
 #[test]
-fn an_answer_comes_before_the_close() {
+fn response_is_sent_before_close_notify() {
     let scene = Scene::with_a_container();
     let request = |nth: usize| {
         let request = match nth % 3 {
@@ -136,12 +142,13 @@ fn an_answer_comes_before_the_close() {
         };
         request.header("Connection", "close")
     };
-    for way in WAYS {
+    for profile in PROFILES {
         for nth in 0..60 {
-            let mut light = scene.light(way);
-            let answer = light.ask(&request(nth)).unwrap_or_else(|e| panic!("{way:?} {nth}: {e}"));
-            assert!(answer.status() < 300, "{way:?} {answer:?}");
-            light.ended().unwrap_or_else(|e| panic!("{way:?} {nth}: {e}"));
+            let mut light = scene.light(profile);
+            let answer =
+                light.ask(&request(nth)).unwrap_or_else(|e| panic!("{profile:?} {nth}: {e}"));
+            assert!(answer.status() < 300, "{profile:?} {answer:?}");
+            light.ended().unwrap_or_else(|e| panic!("{profile:?} {nth}: {e}"));
         }
     }
     for tool in [Tool::OpenSsl, Tool::GnuTls] {

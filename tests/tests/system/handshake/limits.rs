@@ -1,4 +1,4 @@
-//! One host, one device or too little of something can't use up the gateway.
+//! Limits that keep one host, one device or a lack of resources from exhausting the gateway.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use saegis_tests::{
     BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, Tool, wait_until,
 };
 
-/// A handshake of another host of this machine's loopback network.
+/// Returns whether a handshake from another loopback address succeeds.
 fn from_another_host(gateway: &Gateway, credential: Credential<'_>) -> bool {
     let offers = ["-bind", "127.0.0.2:0", "-tls1_2", "-cipher", "PSK-AES128-CBC-SHA256"];
     let offers = [&offers[..], &["-nocommands"]].concat();
@@ -21,7 +21,7 @@ fn from_another_host(gateway: &Gateway, credential: Credential<'_>) -> bool {
 }
 
 #[test]
-fn a_host_that_guesses_is_barred_and_no_other() {
+fn guessing_host_is_barred_alone() {
     let gateway = Setup::new().with("limits", "failed-handshakes-per-minute = 5").with_metrics();
     let gateway = gateway.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -30,9 +30,9 @@ fn a_host_that_guesses_is_barred_and_no_other() {
         let key = format!("{n:02x}112233445566778899aabbccddeeff");
         assert!(!from_another_host(&gateway, Credential { key: &key, ..LIGHT2 }));
     }
-    // A client knows of its refusal before the log does.
+    // The client learns of its refusal before the line is logged.
     gateway.log().all(Mark::START, "handshake.refused", 5);
-    // The right key does not help any more, for it may have been guessed.
+    // The right key is refused as well, because it may have been guessed.
     let mark = gateway.log().mark();
     assert!(!from_another_host(&gateway, LIGHT2));
     let refused = gateway.handshake_refused(mark);
@@ -46,9 +46,9 @@ fn a_host_that_guesses_is_barred_and_no_other() {
     assert_eq!(metrics.value("saegis_handshakes_total{outcome=\"too-many-failed\"}"), 1.0);
 }
 
-/// Refusals without end are counted one by one; a few are told, and then their sum.
+/// The gateway counts each refusal, and logs a few of them and their sum.
 #[test]
-fn a_barred_host_does_not_fill_the_log() {
+fn barred_host_does_not_fill_log() {
     use std::io::Read as _;
     let gateway = Setup::new().with("limits", "failed-handshakes-per-minute = 1").with_metrics();
     let gateway = gateway.start();
@@ -62,10 +62,10 @@ fn a_barred_host_does_not_fill_the_log() {
     }
     let metrics = gateway.monitor("/metrics");
     let refused = metrics.value("saegis_handshakes_total{outcome=\"too-many-failed\"}");
-    // A minute gives one place back, of which a slow machine may see something.
+    // The limiter admits one attempt a minute, which a slow machine may see.
     assert!(refused >= 190.0, "{refused}");
-    let told = gateway.log().all(mark, "handshake.refused", 1).len();
-    assert!(told <= 25, "{told} lines for {refused} refusals");
+    let logged = gateway.log().all(mark, "handshake.refused", 1).len();
+    assert!(logged <= 25, "{logged} lines for {refused} refusals");
     let is_sum = |event: &saegis_tests::Event| event.text("cause") == "too-many-failed";
     let sum = gateway.log().wait_for(mark, "audit.repeated", is_sum);
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_barred_host_does_not_fill_the_log() {
 }
 
 #[test]
-fn one_credential_has_so_many_associations() {
+fn associations_per_credential_are_limited() {
     let gateway = Setup::new().with("limits", "associations-per-credential = 2").start();
     let mut first = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let mut second = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -90,7 +90,7 @@ fn one_credential_has_so_many_associations() {
         light.ask(&nothing("Clight-AE1")).expect_refusal(404, 4004);
     }
     other.ask(&nothing("Clight-AE2")).expect_refusal(404, 4004);
-    // What has ended gives its place back.
+    // An ended association releases its slot.
     second.close();
     gateway.log().all(Mark::START, "association.ended", 2);
     let mut fourth = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -100,10 +100,10 @@ fn one_credential_has_so_many_associations() {
     assert_eq!(gateway.log().all(Mark::START, "association.superseded", 1).len(), 1);
 }
 
-/// With 96 descriptors the gateway serves whom it has, and whom it can't take waits.
+/// With 96 descriptors, the gateway serves its associations and delays new connections.
 #[test]
-fn without_descriptors_live_associations_are_served() {
-    let gateway = Setup::new().through(&["prlimit", "--nofile=96:96"]).start();
+fn associations_are_served_without_free_descriptors() {
+    let gateway = Setup::new().started_through(&["prlimit", "--nofile=96:96"]).start();
     gateway.log().wait("gateway.descriptors-low");
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let ae = Request::create_ae("light1").from("Clight-AE1");
@@ -115,7 +115,7 @@ fn without_descriptors_live_associations_are_served() {
         let own = Request::retrieve("/cse/light1").from("Clight-AE1");
         light.ask(&own).unwrap().expect(200, 2000);
     }
-    // Policy that changes meanwhile is read when there is something to read it with.
+    // Policy changes are loaded as soon as descriptors are free.
     let table = gateway.table();
     let row = "Cthird,00112233445566778899aabbccddeeff,third@in.provider.com\n";
     let mark = gateway.log().mark();
@@ -129,22 +129,22 @@ fn without_descriptors_live_associations_are_served() {
     light.ask(&own).unwrap().expect(200, 2000);
 }
 
-/// Sixty hosts that send three bytes each, and come again when they are closed, keep nobody waiting.
+/// Sixty hosts that send three bytes a connection and reconnect do not delay other handshakes.
 #[test]
-fn hosts_that_stall_handshakes_hold_up_no_other() {
+fn stalling_hosts_do_not_delay_other_handshakes() {
     let gateway = Setup::new()
         .with("limits", "connections = 1000")
-        // Or they were soon barred for their failures.
+        // Otherwise the hosts are soon barred for failed handshakes.
         .with("limits", "failed-handshakes-per-minute = 1000000")
         .with_metrics()
         .start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for host in 2..62 {
         for _ in 0..30 {
-            runtime.spawn(stall(host, gateway.port()));
+            runtime.spawn(stall_handshakes(host, gateway.port()));
         }
     }
-    // Until they hold all that they can get, and take places from each other.
+    // Wait until the hosts use all slots and displace each other.
     let displaced = "saegis_handshakes_total{outcome=\"displaced\"}";
     wait_until("they fill the places", || gateway.monitor("/metrics").value(displaced) >= 100.0);
     let mut longest = Duration::ZERO;
@@ -161,9 +161,9 @@ fn hosts_that_stall_handshakes_hold_up_no_other() {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
 }
 
-/// A handshake that is ended for somebody else's sake has not failed, and bars nobody.
+/// A displaced handshake does not count as failed.
 #[test]
-fn a_displaced_handshake_bars_nobody() {
+fn displaced_handshake_does_not_bar_host() {
     let limits = "handshakes = 4\nhandshakes-per-peer = 4\nfailed-handshakes-per-minute = 3";
     let gateway = Setup::new().with("limits", limits).start();
     let port = gateway.port();
@@ -180,14 +180,14 @@ fn a_displaced_handshake_bars_nobody() {
     for _ in 0..6 {
         let mark = gateway.log().mark();
         Light::connect(port, LIGHT1).unwrap().close();
-        // Its place is free by then.
+        // The slot of the handshake is free by then.
         gateway.log().wait_after(mark, "association.established");
         let refused = gateway.handshake_refused(mark);
         assert_eq!(refused.text("cause"), "displaced");
         assert!(refused.text("peer").starts_with("127.0.0.2:"), "{refused:?}");
         held.push(other());
     }
-    // One of them goes, which fails, and makes room.
+    // A client that disconnects counts as failed and frees a slot.
     let mark = gateway.log().mark();
     drop(held.pop());
     assert_eq!(gateway.handshake_refused(mark).text("cause"), "connection");
@@ -196,9 +196,8 @@ fn a_displaced_handshake_bars_nobody() {
     Light::over(socket, LIGHT2, BOUND).unwrap().close();
 }
 
-/// Begins handshakes of another host of this machine's loopback network, one after the other, and goes
-/// on with none.
-async fn stall(host: u8, port: u16) {
+/// Starts handshakes from another loopback address, one after the other, without completing them.
+async fn stall_handshakes(host: u8, port: u16) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     loop {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -211,9 +210,9 @@ async fn stall(host: u8, port: u16) {
     }
 }
 
-/// Who has connected and says nothing has a short time, whatever a handshake may take.
+/// A silent client has a short timeout, whatever the handshake timeout is.
 #[test]
-fn a_first_flight_has_a_time_of_its_own() {
+fn first_flight_has_separate_timeout() {
     use std::io::{Read as _, Write as _};
     let setup = Setup::new().with("limits", "handshake-seconds = 60\nfirst-flight-seconds = 1");
     let gateway = setup.start();
@@ -228,7 +227,7 @@ fn a_first_flight_has_a_time_of_its_own() {
     assert!(refused.message().contains("first flight"), "{refused:?}");
 }
 
-/// Where there are as many associations as there may be, one more waits for a while.
+/// A connection above the limit waits until the handshake timeout.
 #[test]
 fn handshake_over_connection_limit_times_out() {
     let setup = Setup::new().with("limits", "connections = 1\nhandshake-seconds = 2");

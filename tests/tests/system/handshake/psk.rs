@@ -1,5 +1,4 @@
-//! Handshakes as they come: every suite, and everything that is none of ours, cut, stalled,
-//! repeated, or no TLS at all.
+//! Handshakes with each suite, and invalid ones: incomplete, stalled, repeated, or without TLS.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,15 +11,15 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    an_unknown_identity_and_a_wrong_key_look_alike,
-    every_suite_connects,
-    a_suite_that_is_not_configured_is_refused,
-    other_versions_are_refused,
-    certificates_alone_are_refused,
-    a_handshake_may_come_byte_by_byte,
+    unknown_identity_and_wrong_key_are_alike,
+    configured_suite_connects,
+    unconfigured_suite_is_refused,
+    unsupported_version_is_refused,
+    certificate_only_client_is_refused,
+    handshake_in_single_bytes_succeeds,
 );
 
-/// What each client offers for each suite.
+/// The offers of each client for each suite.
 const SUITES: [Offer; 7] = [
     Offer {
         suite: "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256",
@@ -56,7 +55,7 @@ const SUITES: [Offer; 7] = [
     Offer::MANDATED,
 ];
 
-fn an_unknown_identity_and_a_wrong_key_look_alike(tool: Tool) {
+fn unknown_identity_and_wrong_key_are_alike(tool: Tool) {
     let gateway = Setup::new().start();
     let unknown = Credential { identity: "nobody@in.provider.com", ..LIGHT1 };
     let no_kpsa_id = Credential { identity: "nobody", ..LIGHT1 };
@@ -86,7 +85,7 @@ fn an_unknown_identity_and_a_wrong_key_look_alike(tool: Tool) {
     tool.connect(gateway.port(), LIGHT1);
 }
 
-fn every_suite_connects(tool: Tool) {
+fn configured_suite_connects(tool: Tool) {
     let names = SUITES.map(|offer| format!("{:?}", offer.suite)).join(", ");
     let gateway = Setup::new().with("listen", &format!("suites = [{names}]")).start();
     for offer in SUITES {
@@ -96,8 +95,8 @@ fn every_suite_connects(tool: Tool) {
         assert_eq!(established.text("suite"), offer.suite);
         let mut light = match light {
             Ok(light) => light,
-            // gnutls-cli 3.7 crashes while it describes a session with ECDHE-PSK, be it one with
-            // OpenSSL's own server; the handshake is over by then.
+            // gnutls-cli 3.7 crashes while it prints a session with ECDHE-PSK, even with OpenSSL's
+            // server. The handshake is complete by then.
             Err(refused) if tool == Tool::GnuTls && offer.suite.contains("ECDHE") => {
                 assert_eq!(refused.alert, None, "{offer:?}: {refused:?}");
                 continue;
@@ -118,7 +117,7 @@ fn is_described(tool: Tool, client: &Client, offer: Offer) -> bool {
     }
 }
 
-fn a_suite_that_is_not_configured_is_refused(tool: Tool) {
+fn unconfigured_suite_is_refused(tool: Tool) {
     let gateway =
         Setup::new().with("listen", "suites = [\"TLS_PSK_WITH_AES_128_CBC_SHA256\"]").start();
     tool.connect(gateway.port(), LIGHT1).close();
@@ -127,7 +126,7 @@ fn a_suite_that_is_not_configured_is_refused(tool: Tool) {
     assert_eq!(gateway.log().wait("handshake.refused").text("cause"), "protocol");
 }
 
-fn other_versions_are_refused(tool: Tool) {
+fn unsupported_version_is_refused(tool: Tool) {
     let gateway = Setup::new().start();
     let old = "PSK-AES128-CBC-SHA:@SECLEVEL=0";
     let versions: [(&[&str], &str, u8); 3] = match tool {
@@ -152,7 +151,7 @@ fn other_versions_are_refused(tool: Tool) {
         assert_eq!(refused.alert, Some(alert), "{arguments:?}: {refused:?}");
         assert_eq!(gateway.handshake_refused(mark).text("cause"), cause, "{arguments:?}");
     }
-    // Who offers more than 1.2 gets 1.2.
+    // A client that offers newer versions as well gets TLS 1.2.
     let all = match tool {
         Tool::OpenSsl => vec!["-cipher", "PSK"],
         Tool::GnuTls => vec!["--priority", "NORMAL:+PSK"],
@@ -163,14 +162,14 @@ fn other_versions_are_refused(tool: Tool) {
     assert_eq!(established.text("protocol"), "TLSv1.2");
 }
 
-fn certificates_alone_are_refused(tool: Tool) {
+fn certificate_only_client_is_refused(tool: Tool) {
     let gateway = Setup::new().start();
     let refused = tool.try_with(gateway.port(), None, &[]).err().unwrap();
     assert_eq!(refused.alert, Some(40), "{refused:?}");
     assert_eq!(gateway.log().wait("handshake.refused").text("cause"), "certificates-only");
 }
 
-/// The server's preference counts: forward secrecy for who has it.
+/// The server's preference counts: forward secrecy if the client offers it.
 #[test]
 fn forward_secrecy_is_preferred() {
     let gateway = Setup::new().start();
@@ -180,7 +179,7 @@ fn forward_secrecy_is_preferred() {
 }
 
 #[test]
-fn an_identity_that_can_be_none_is_refused() {
+fn invalid_identity_is_refused() {
     let gateway = Setup::new().start();
     let bytes = |length: usize| format!("{}@in.provider.com", "x".repeat(length - 16));
     for (identity, cause, alert) in [
@@ -199,7 +198,7 @@ fn an_identity_that_can_be_none_is_refused() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
-/// A connection without a TLS client.
+/// Returns a connection without a TLS client.
 fn raw(gateway: &Gateway) -> TcpStream {
     let socket = TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
     socket.set_read_timeout(Some(BOUND)).unwrap();
@@ -207,16 +206,16 @@ fn raw(gateway: &Gateway) -> TcpStream {
     socket
 }
 
-/// All that comes until the gateway closes the connection. Then it is closed from here as well,
-/// which the gateway waits for a while before it says what it was.
-fn to_the_end(mut socket: TcpStream) -> Vec<u8> {
+/// Reads until the gateway closes the connection, and closes it. The gateway waits a short time for
+/// this close before it logs the cause.
+fn read_until_closed(mut socket: TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
-    // A reset is an end as well.
+    // The connection may end with a reset.
     let _ = socket.read_to_end(&mut all);
     all
 }
 
-/// A ClientHello of TLS 1.2 that offers the mandated suite.
+/// Returns a ClientHello of TLS 1.2 with the mandated suite.
 fn client_hello() -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend([7; 32]);
@@ -227,7 +226,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_tls_gets_no_answer() {
+fn non_tls_connection_gets_no_response() {
     let gateway = Setup::new().start();
     for bytes in
         [&b"\x00\x01\x02\x03 rubbish"[..], b"\x80\x2e\x01\x03\x01", b"\xff", b"\r\n", b"ssh"]
@@ -235,18 +234,18 @@ fn what_is_no_tls_gets_no_answer() {
         let mark = gateway.log().mark();
         let mut socket = raw(&gateway);
         socket.write_all(bytes).unwrap();
-        assert_eq!(to_the_end(socket), b"", "{bytes:?}");
+        assert_eq!(read_until_closed(socket), b"", "{bytes:?}");
         assert_eq!(gateway.handshake_refused(mark).text("cause"), "not-tls", "{bytes:?}");
     }
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
 #[test]
-fn plain_http_is_told_in_plain_http() {
+fn plain_http_request_is_answered_in_plain_http() {
     let gateway = Setup::new().start();
     let mut socket = raw(&gateway);
     socket.write_all(&Request::retrieve("/cse").from("Clight-AE1").bytes()).unwrap();
-    let answer = String::from_utf8(to_the_end(socket)).unwrap();
+    let answer = String::from_utf8(read_until_closed(socket)).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
@@ -255,7 +254,7 @@ fn plain_http_is_told_in_plain_http() {
 }
 
 #[test]
-fn a_malformed_client_hello_gets_an_alert() {
+fn malformed_client_hello_gets_alert() {
     let gateway = Setup::new().start();
     let hello = client_hello();
     let mut other_message = hello.clone();
@@ -280,14 +279,14 @@ fn a_malformed_client_hello_gets_an_alert() {
         let mark = gateway.log().mark();
         let mut socket = raw(&gateway);
         socket.write_all(bytes).unwrap();
-        assert_eq!(to_the_end(socket), [21, 3, 3, 0, 2, 2, alert], "{bytes:?}");
+        assert_eq!(read_until_closed(socket), [21, 3, 3, 0, 2, 2, alert], "{bytes:?}");
         assert_eq!(gateway.handshake_refused(mark).text("cause"), cause, "{bytes:?}");
     }
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
 #[test]
-fn a_stalled_handshake_is_ended() {
+fn stalled_handshake_times_out() {
     let gateway = Setup::new().with("limits", "handshake-seconds = 1").start();
     let hello = client_hello();
     let start = Instant::now();
@@ -299,7 +298,7 @@ fn a_stalled_handshake_is_ended() {
     let mut record = [0; 3];
     after_hello.read_exact(&mut record).unwrap();
     assert_eq!(record, [22, 3, 3], "the gateway's ServerHello");
-    // The bound is for the whole, so bytes now and then do not put it off.
+    // The timeout covers the whole handshake, so single bytes do not extend it.
     let dribbling = raw(&gateway);
     let dribble = thread::spawn({
         let mut socket = dribbling.try_clone().unwrap();
@@ -313,24 +312,24 @@ fn a_stalled_handshake_is_ended() {
         }
     });
     for socket in [silent, half, after_hello] {
-        to_the_end(socket);
+        read_until_closed(socket);
     }
-    to_the_end(dribbling);
+    read_until_closed(dribbling);
     assert!(start.elapsed() >= Duration::from_secs(1));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     dribble.join().unwrap();
     let refused = gateway.log().all(Mark::START, "handshake.refused", 4);
     assert!(refused.iter().all(|e| e.text("cause") == "timeout"), "{refused:?}");
-    // An established association is not bound by it.
+    // The timeout does not apply to established associations.
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     thread::sleep(Duration::from_millis(1200));
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
 }
 
-/// Passes a connection on to the gateway, a byte in a packet, and the answers as they come.
-fn dribbling_way(gateway: &Gateway) -> u16 {
+/// Starts a proxy that forwards each byte to the gateway in its own packet, and returns its port.
+fn byte_by_byte_proxy(gateway: &Gateway) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let way = listener.local_addr().unwrap().port();
+    let proxy_port = listener.local_addr().unwrap().port();
     let target = gateway.port();
     thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
@@ -347,25 +346,26 @@ fn dribbling_way(gateway: &Gateway) -> u16 {
         }
         let _ = gateway.shutdown(Shutdown::Write);
     });
-    way
+    proxy_port
 }
 
-fn a_handshake_may_come_byte_by_byte(tool: Tool) {
+fn handshake_in_single_bytes_succeeds(tool: Tool) {
     let gateway = Setup::new().start();
     for _ in 0..3 {
-        let mut light = tool.connect(dribbling_way(&gateway), LIGHT1);
+        let mut light = tool.connect(byte_by_byte_proxy(&gateway), LIGHT1);
         let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
         light.ask(&nothing).expect_refusal(404, 4004);
         light.close();
     }
-    let refused = tool.refused(dribbling_way(&gateway), Credential { key: LIGHT2.key, ..LIGHT1 });
+    let refused =
+        tool.refused(byte_by_byte_proxy(&gateway), Credential { key: LIGHT2.key, ..LIGHT1 });
     assert_eq!(refused.alert, Some(20), "{refused:?}");
 }
 
 #[test]
 fn openssl_does_not_renegotiate() {
     let gateway = Setup::new().start();
-    // With command letters: a line that starts with R renegotiates.
+    // Command letters are enabled: a line that starts with R renegotiates.
     let arguments = ["-tls1_2", "-cipher", "PSK-AES128-CBC-SHA256"];
     let mut client = Tool::OpenSsl.try_with(gateway.port(), Some(LIGHT1), &arguments).ok().unwrap();
     client.send(b"R\n");
@@ -385,7 +385,7 @@ fn gnutls_does_not_renegotiate() {
             client.ended();
             client.said()
         }
-        Err(refused) => refused.said,
+        Err(refused) => refused.output,
     };
     assert!(said.contains("Received alert [100]: No renegotiation is allowed"), "{said}");
     gateway.log().wait("association.ended");
@@ -394,7 +394,7 @@ fn gnutls_does_not_renegotiate() {
 }
 
 #[test]
-fn no_session_is_resumed() {
+fn psk_session_is_not_resumed() {
     let gateway = Setup::new().start();
     let address = format!("127.0.0.1:{}", gateway.port());
     let connect = ["s_client", "-connect", &address, "-tls1_2", "-nocommands"];
@@ -402,7 +402,7 @@ fn no_session_is_resumed() {
     let ran = openssl(&[&connect[..], &credential, &["-reconnect"]].concat());
     assert_eq!(ran.out.matches("\nNew, TLSv1.2, Cipher is ").count(), 6, "{ran:?}");
     assert!(!ran.out.contains("Reused"), "{ran:?}");
-    // There is nothing to resume with: no session identifier, no ticket.
+    // There is neither a session identifier nor a ticket to resume.
     assert!(ran.out.contains("Session-ID: \n"), "{ran:?}");
     assert!(!ran.out.contains("session ticket"), "{ran:?}");
     let file = gateway.path("session.pem");
@@ -412,7 +412,7 @@ fn no_session_is_resumed() {
     let client = Tool::GnuTls.try_with(gateway.port(), Some(LIGHT1), &arguments).ok().unwrap();
     assert!(client.said().contains("trying to resume"), "{}", client.said());
     assert!(!client.said().contains("This is a resumed session"), "{}", client.said());
-    // Each had its own handshake, with its own look-up.
+    // Each connection had a full handshake with its own look-up.
     let established = gateway.log().all(Mark::START, "association.established", 6 + 1 + 2);
     assert_eq!(established.len(), 6 + 1 + 2);
 }

@@ -1,5 +1,5 @@
-//! Nobody speaks in another's name: TS-0003 clause 7.2.1 and TS-0004 clause 7.3.2.1, as seen from
-//! an association that stands for light 1.
+//! Impersonation is refused: TS-0003 clause 7.2.1 and TS-0004 clause 7.3.2.1, tested on an
+//! association of light 1.
 
 use saegis_tests::{
     Client, Gateway, LIGHT1, LIGHT2, Mark, Request, Response, Setup, Tool, with_each_client,
@@ -7,20 +7,20 @@ use saegis_tests::{
 use serde_json::json;
 
 with_each_client!(
-    the_other_light_is_not_authenticated,
-    each_request_of_a_connection_is_checked,
-    an_originator_stands_once,
-    an_ae_writes_its_stem,
-    from_and_request_identifier_are_not_missing,
-    the_content_names_nobody_else,
-    a_primitive_in_a_primitive_is_refused,
-    a_registration_in_anothers_name_is_refused,
+    other_originator_is_refused,
+    each_request_of_association_is_checked,
+    repeated_originator_is_refused,
+    originator_in_absolute_form_is_refused,
+    missing_originator_or_request_id_is_refused,
+    creator_or_ae_id_of_other_ae_is_refused,
+    secured_inner_primitive_is_refused,
+    registration_with_other_ae_id_is_refused,
 );
 
 const OWN: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 
-/// A gateway at which both lights have registered, and an association of light 1.
+/// Starts a gateway with both lights registered, and returns an association of light 1.
 fn with_both_lights(tool: Tool) -> (Gateway, Client) {
     let gateway = Setup::new().start();
     let mut other = tool.connect(gateway.port(), LIGHT2);
@@ -36,13 +36,13 @@ fn own() -> Request {
     Request::retrieve("/cse/light1").from(OWN)
 }
 
-/// Sends a request without looking for its identifier in the answer.
+/// Sends a request without checking the identifier of the response.
 fn answer(light: &mut Client, request: &Request) -> Response {
     light.send(&request.bytes());
     light.read()
 }
 
-fn the_other_light_is_not_authenticated(tool: Tool) {
+fn other_originator_is_refused(tool: Tool) {
     let (gateway, mut light) = with_both_lights(tool);
     let request = Request::retrieve("/cse/light2/lamp").from(OTHER);
     let mark = gateway.log().mark();
@@ -62,26 +62,26 @@ fn the_other_light_is_not_authenticated(tool: Tool) {
         (Request::update("/cse/light2/lamp", &json!({ "m2m:cnt": { "mni": 1 } })), "update"),
         (Request::delete("/cse/light2"), "delete"),
         (Request::retrieve("/cse/light1"), "retrieve of its own"),
-        // Someone who is nobody here is no better.
+        // Without a release version, the originator is still refused.
         (Request::retrieve("/cse/light2").without("X-M2M-RVI"), "release left out"),
     ] {
         let refused = light.ask(&request.from(OTHER));
         assert_eq!((refused.status(), refused.rsc()), (403, Some(4106)), "{what}");
     }
-    for nobody in ["Clight-AE3", "Clight-AE", "Clight-AE11", "clight-AE1x", "CLIGHT-AE1", "C", "S"]
+    for unknown in ["Clight-AE3", "Clight-AE", "Clight-AE11", "clight-AE1x", "CLIGHT-AE1", "C", "S"]
     {
-        let refused = light.ask(&Request::retrieve("/cse/light2").from(nobody));
-        let expected = if nobody.starts_with('c') { (400, 4000) } else { (403, 4106) };
+        let refused = light.ask(&Request::retrieve("/cse/light2").from(unknown));
+        let expected = if unknown.starts_with('c') { (400, 4000) } else { (403, 4106) };
         refused.expect_refusal(expected.0, expected.1);
     }
-    // Nothing of all this came through.
+    // None of these requests had an effect.
     light.ask(&own()).expect(200, 2000);
     let mut other = tool.connect(gateway.port(), LIGHT2);
     let lamp = other.ask(&Request::retrieve("/cse/light2/lamp").from(OTHER)).expect(200, 2000);
     assert_eq!(lamp.json()["m2m:cnt"]["cni"], 0);
 }
 
-fn each_request_of_a_connection_is_checked(tool: Tool) {
+fn each_request_of_association_is_checked(tool: Tool) {
     let (gateway, mut light) = with_both_lights(tool);
     for _ in 0..3 {
         light.ask(&own()).expect(200, 2000);
@@ -89,7 +89,7 @@ fn each_request_of_a_connection_is_checked(tool: Tool) {
         light.ask(&other).expect_refusal(403, 4106);
     }
     light.ask(&own()).expect(200, 2000);
-    // Also those that come before the answers to the ones before.
+    // The same holds for pipelined requests.
     let requests = [own(), Request::delete("/cse/light2").from(OTHER), own()];
     let bytes: Vec<_> = requests.iter().flat_map(Request::bytes).collect();
     light.send(&bytes);
@@ -101,7 +101,7 @@ fn each_request_of_a_connection_is_checked(tool: Tool) {
     assert_eq!(gateway.log().all(Mark::START, "association.established", 2).len(), 2);
 }
 
-fn an_originator_stands_once(tool: Tool) {
+fn repeated_originator_is_refused(tool: Tool) {
     let (_gateway, mut light) = with_both_lights(tool);
     let path = "/cse/light2/lamp";
     for (first, second) in [(OWN, OTHER), (OTHER, OWN), (OWN, OWN), (OWN, ""), ("", OWN)] {
@@ -111,7 +111,7 @@ fn an_originator_stands_once(tool: Tool) {
             assert!(refused.debug().contains("x-m2m-origin"), "{refused:?}");
         }
     }
-    // Names that a server behind could take for the real one.
+    // Names that another server could map to X-M2M-Origin.
     for name in ["X_M2M_Origin", "x_m2m_origin", "X-M2M_Origin", "X_M2M-Origin"] {
         let request = Request::retrieve(path).from(OWN).header(name, OTHER);
         light.ask(&request).expect_refusal(400, 4000);
@@ -124,7 +124,7 @@ fn an_originator_stands_once(tool: Tool) {
     light.ask(&own()).expect(200, 2000);
 }
 
-fn an_ae_writes_its_stem(tool: Tool) {
+fn originator_in_absolute_form_is_refused(tool: Tool) {
     let (_gateway, mut light) = with_both_lights(tool);
     for from in [
         "/mn-cse-123456/Clight-AE1",
@@ -149,11 +149,11 @@ fn an_ae_writes_its_stem(tool: Tool) {
     light.ask(&request).expect_refusal(400, 4000);
     let long = format!("C{}", "x".repeat(2000));
     light.ask(&Request::retrieve("/cse/light1").from(&long)).expect_refusal(400, 4000);
-    // Spaces around a value are HTTP's own and no part of it.
+    // Whitespace around a header value is not part of it.
     light.ask(&Request::retrieve("/cse/light1").from("  Clight-AE1 \t ")).expect(200, 2000);
 }
 
-fn from_and_request_identifier_are_not_missing(tool: Tool) {
+fn missing_originator_or_request_id_is_refused(tool: Tool) {
     let (_gateway, mut light) = with_both_lights(tool);
     light.ask(&Request::retrieve("/cse/light1")).expect_refusal(400, 4000);
     light.ask(&Request::retrieve("/cse/light1").from("")).expect_refusal(400, 4000);
@@ -169,8 +169,8 @@ fn from_and_request_identifier_are_not_missing(tool: Tool) {
     light.ask(&own()).expect(200, 2000);
 }
 
-/// Whose it is nobody here could see.
-fn a_primitive_in_a_primitive_is_refused(tool: Tool) {
+/// The gateway cannot see the originator of an end-to-end secured primitive.
+fn secured_inner_primitive_is_refused(tool: Tool) {
     let (_gateway, mut light) = with_both_lights(tool);
     for root in ["m2m:seci", "M2M:SECI"] {
         let content = json!({ root: { "sit": 4, "epo": "eyJhbGciOiJkaXIifQ..x.y.z" } });
@@ -182,7 +182,7 @@ fn a_primitive_in_a_primitive_is_refused(tool: Tool) {
     }
 }
 
-fn the_content_names_nobody_else(tool: Tool) {
+fn creator_or_ae_id_of_other_ae_is_refused(tool: Tool) {
     let (_gateway, mut light) = with_both_lights(tool);
     for content in [
         json!({ "m2m:cnt": { "rn": "lamp", "cr": OTHER } }),
@@ -192,10 +192,10 @@ fn the_content_names_nobody_else(tool: Tool) {
         let request = Request::create("/cse/light1", 3, &content).from(OWN);
         light.ask(&request).expect_refusal(403, 4106);
     }
-    // Twice, in both orders: readers differ in which one they take.
+    // Twice, in both orders, because parsers differ in the member that they use.
     for (first, second) in [(OWN, OTHER), (OTHER, OWN)] {
         let content = format!(r#"{{"m2m:cnt":{{"rn":"lamp","cr":"{first}","cr":"{second}"}}}}"#);
-        // And with an escape in the name.
+        // With an escape in the name, too.
         for content in [content.replacen("\"cr\"", "\"\\u0063r\"", 1), content] {
             let request = Request::create_container("/cse/light1", "x").body(&content).from(OWN);
             let refused = light.ask(&request);
@@ -208,7 +208,7 @@ fn the_content_names_nobody_else(tool: Tool) {
     light.ask(&own()).expect(200, 2000);
 }
 
-fn a_registration_in_anothers_name_is_refused(tool: Tool) {
+fn registration_with_other_ae_id_is_refused(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     for from in [OTHER, "Canything", "C", "S"] {

@@ -1,6 +1,6 @@
-//! Any sequence of connecting, registering, deregistering, changing policy and restarting, beside a
-//! simple model of who is who: none lets a credential speak as an AE that it is not, and none locks
-//! out one that it is.
+//! Random sequences of connects, registrations, deregistrations, policy changes and restarts,
+//! compared with a simple model. A credential can never act as an AE of another, and is never
+//! locked out of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use saegis_tests::{Credential, Gateway, Light, Request, Setup};
 
-/// Credentials whose rows name an AE-ID, and all there are.
+/// Number of credentials whose rows name an AE-ID, and number of all credentials.
 const NAMED: usize = 2;
 const CREDENTIALS: usize = 5;
-/// AE-IDs that are asked for; the first are those of the rows.
+/// Number of requested AE-IDs. The first ones are those of the rows.
 const STEMS: usize = 5;
 const SLOTS: usize = 4;
 const TABLE: &str = "policies/psk-lookup-table.csv";
@@ -30,7 +30,7 @@ enum Step {
     Close {
         slot: usize,
     },
-    /// Registers as that AE-ID, or asks to be given one.
+    /// Registers with that AE-ID, or requests an assigned one.
     Register {
         slot: usize,
         stem: Option<usize>,
@@ -42,12 +42,12 @@ enum Step {
         slot: usize,
         stem: usize,
     },
-    /// Takes a row away, or puts it back.
+    /// Removes a row or adds it again.
     Toggle {
         credential: usize,
     },
     Restart {
-        cut: bool,
+        kill: bool,
     },
 }
 
@@ -62,31 +62,31 @@ fn step() -> impl Strategy<Value = Step> {
         2 => slot.clone().prop_map(|slot| Step::Deregister { slot }),
         4 => (slot, stem).prop_map(|(slot, stem)| Step::Speak { slot, stem }),
         1 => credential.prop_map(|credential| Step::Toggle { credential }),
-        1 => any::<bool>().prop_map(|cut| Step::Restart { cut }),
+        1 => any::<bool>().prop_map(|kill| Step::Restart { kill }),
     ]
 }
 
-/// A connection: whose, and whom it stands for.
+/// A connection with its credential and its entity.
 struct Connected {
     light: Light,
     credential: usize,
     entity: Option<String>,
 }
 
-/// The gateway, and what should be so.
-struct World {
+/// The gateway and the expected state.
+struct Model {
     gateway: Option<Gateway>,
     slots: BTreeMap<usize, Connected>,
     rows: BTreeSet<usize>,
-    /// The AE-IDs that credentials without one have got.
+    /// The AE-IDs assigned to credentials without one in their row.
     bound: BTreeMap<usize, String>,
-    /// AE-IDs that are registered.
+    /// Registered AE-IDs.
     registered: BTreeSet<String>,
-    /// Makes each registration's resource name and each table another.
+    /// A counter that makes resource names and tables unique.
     count: usize,
 }
 
-impl World {
+impl Model {
     fn new() -> Self {
         let rows = (0..CREDENTIALS).collect();
         let gateway = Setup::new()
@@ -107,8 +107,8 @@ impl World {
         self.gateway.as_ref().unwrap()
     }
 
-    /// Whether a row has the AE-ID.
-    fn is_in_the_table(&self, stem: &str) -> bool {
+    /// Returns whether a row names the AE-ID.
+    fn is_in_table(&self, stem: &str) -> bool {
         self.rows.iter().any(|&n| n < NAMED && stem == self::stem(n))
     }
 
@@ -123,7 +123,7 @@ impl World {
         }
         let entity = if credential < NAMED {
             let own = stem(credential);
-            // What a row names goes before what another has got.
+            // The AE-ID of a row takes precedence over an assigned one.
             if let Some(holder) = self.holder(&own) {
                 self.bound.remove(&holder);
             }
@@ -131,7 +131,7 @@ impl World {
         } else {
             let bound = self.bound.get(&credential).cloned();
             match bound {
-                Some(stem) if self.is_in_the_table(&stem) => {
+                Some(stem) if self.is_in_table(&stem) => {
                     self.bound.remove(&credential);
                     None
                 }
@@ -153,8 +153,8 @@ impl World {
         self.gateway().log().wait_after(mark, "association.ended");
     }
 
-    /// The connections that fit are ended by the gateway.
-    fn ended(&mut self, fits: impl Fn(&usize, &Connected) -> bool) {
+    /// Asserts that the gateway ends the matching connections.
+    fn expect_ended(&mut self, fits: impl Fn(&usize, &Connected) -> bool) {
         for (_, mut connected) in self.slots.extract_if(.., |slot, c| fits(slot, c)) {
             connected.light.ended().unwrap();
         }
@@ -169,9 +169,8 @@ impl World {
         let got = response.rsc().unwrap();
         let (credential, entity) = (connected.credential, connected.entity.clone());
         let is_named = credential < NAMED;
-        let of_another = |stem: &str| {
-            self.is_in_the_table(stem)
-                || self.holder(stem).is_some_and(|holder| holder != credential)
+        let taken = |stem: &str| {
+            self.is_in_table(stem) || self.holder(stem).is_some_and(|holder| holder != credential)
         };
         let expected = match (&entity, wanted) {
             (Some(_), None) if is_named => 4106,
@@ -179,7 +178,7 @@ impl World {
             (Some(own), Some(_)) if *own != from => 4106,
             (None, None) if self.bound.contains_key(&credential) => 4117,
             (None, None) => 2001,
-            (_, Some(_)) if !is_named && of_another(&from) => 4117,
+            (_, Some(_)) if !is_named && taken(&from) => 4117,
             (_, Some(_))
                 if !is_named && self.bound.get(&credential).is_some_and(|own| *own != from) =>
             {
@@ -213,12 +212,12 @@ impl World {
         assert_eq!(response.rsc(), Some(expected), "{response:?}");
         if expected == 2002 && self.bound.get(&credential) == Some(&own) {
             self.bound.remove(&credential);
-            // It is nobody any more, and could only register as the same again.
+            // The association has no AE-ID any more, and ends.
             let mut connected = self.slots.remove(&slot).unwrap();
             let own = Request::retrieve("/cse/nothing").from(&own);
             assert_eq!(connected.light.ask(&own).unwrap().rsc(), Some(4106));
             connected.light.ended().unwrap();
-            self.ended(|other, c| {
+            self.expect_ended(|other, c| {
                 *other != slot && c.credential == credential && c.entity.is_some()
             });
         }
@@ -242,7 +241,7 @@ impl World {
         self.count += 1;
         let table = table(&self.rows, self.count);
         self.gateway().in_force_after(|g| g.replace(TABLE, &table));
-        let (rows, in_table) = (self.rows.clone(), |stem: &str| self.is_in_the_table(stem));
+        let (rows, in_table) = (self.rows.clone(), |stem: &str| self.is_in_table(stem));
         let lost: BTreeSet<usize> = self
             .slots
             .iter()
@@ -252,16 +251,16 @@ impl World {
             })
             .map(|(slot, _)| *slot)
             .collect();
-        self.ended(|slot, _| lost.contains(slot));
+        self.expect_ended(|slot, _| lost.contains(slot));
     }
 
-    fn restart(&mut self, cut: bool) {
+    fn restart(&mut self, kill: bool) {
         let gateway = self.gateway.take().unwrap();
         self.slots.clear();
-        self.gateway = Some(if cut { gateway.cut_and_start() } else { gateway.stop_and_start() });
+        self.gateway = Some(if kill { gateway.kill_and_restart() } else { gateway.restart() });
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         match *step {
             Step::Connect { slot, credential } => self.connect(slot, credential),
             Step::Close { slot } => self.close(slot),
@@ -269,9 +268,9 @@ impl World {
             Step::Deregister { slot } => self.deregister(slot),
             Step::Speak { slot, stem } => self.speak(slot, stem),
             Step::Toggle { credential } => self.toggle(credential),
-            Step::Restart { cut } => self.restart(cut),
+            Step::Restart { kill } => self.restart(kill),
         }
-        // Whatever has happened, everybody is who they are.
+        // After each step, every association acts as its own entity only.
         let slots: Vec<_> = self.slots.keys().copied().collect();
         for slot in slots {
             for stem in 0..STEMS {
@@ -296,18 +295,18 @@ fn table(rows: &BTreeSet<usize>, count: usize) -> String {
 }
 
 #[test]
-fn no_sequence_makes_anybody_somebody_else() {
+fn identities_match_model_in_random_sequences() {
     let config = Config {
         cases: 24,
-        // Each step takes a moment, and each attempt a gateway.
+        // Each attempt starts a gateway, which takes time.
         max_shrink_iters: 200,
         failure_persistence: None,
         ..Config::default()
     };
     let sequences = prop::collection::vec(step(), 20..60);
     let run = |steps: Vec<Step>| {
-        let mut world = World::new();
-        steps.iter().for_each(|step| world.take(step));
+        let mut model = Model::new();
+        steps.iter().for_each(|step| model.apply(step));
         Ok(())
     };
     if let Err(failure) = TestRunner::new(config).run(&sequences, run) {

@@ -1,15 +1,15 @@
-//! An AE and its binding survive or vanish together: after a kill at any moment each device can register,
-//! or is registered, and serves; and an operator can remove an AE with all that is its.
+//! Consistency of an AE and its AE-ID binding after a kill. Each device can register or is
+//! registered, and an operator can remove an AE with all its resources.
 
 use std::sync::Barrier;
 use std::time::Duration;
 
 use saegis_tests::{Credential, Gateway, Light, Reply, Request, Setup, Upstream, saegis};
 
-/// Devices that register in each round.
-const AT_ONCE: usize = 4;
+/// Number of devices that register at once.
+const DEVICES_PER_ROUND: usize = 4;
 
-/// A device whose AE-ID no policy names.
+/// A device without an AE-ID in policy.
 struct Device {
     key: String,
     identity: String,
@@ -47,9 +47,9 @@ impl Device {
         Request::delete(&format!("/cse/{}", self.name)).from(&self.stem)
     }
 
-    /// It registers, or is registered, and is who it was.
+    /// Asserts that the device is registered, or registers now, and has access to its resources.
     #[track_caller]
-    fn goes_on(&self, gateway: &Gateway) {
+    fn assert_registered(&self, gateway: &Gateway) {
         let mut light = self.connect(gateway.port()).unwrap();
         let registered = light.ask(&self.create()).unwrap();
         assert!(matches!(registered.rsc(), Some(2001 | 4117)), "{}: {registered:?}", self.stem);
@@ -70,15 +70,16 @@ fn table(count: usize) -> String {
     rows
 }
 
-/// Kills the gateway so many times while devices register, half of which also delete themselves again.
-fn cuts(count: usize) {
-    let rows = table(count * AT_ONCE);
+/// Kills the gateway this many times while devices register. Half of them also delete themselves.
+fn kill_during_registrations(count: usize) {
+    let rows = table(count * DEVICES_PER_ROUND);
     let mut gateway = Setup::new().file("psk-lookup-table.csv", &rows).start();
     let mut moment = 1_u64;
     for round in 0..count {
-        let devices: Vec<_> = (0..AT_ONCE).map(|n| Device::new(round * AT_ONCE + n)).collect();
-        let (port, start) = (gateway.port(), Barrier::new(AT_ONCE + 1));
-        // Any moments do, as long as they are spread over the registrations.
+        let devices: Vec<_> =
+            (0..DEVICES_PER_ROUND).map(|n| Device::new(round * DEVICES_PER_ROUND + n)).collect();
+        let (port, start) = (gateway.port(), Barrier::new(DEVICES_PER_ROUND + 1));
+        // Pseudorandom moments, spread over the registrations.
         moment =
             moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let after = Duration::from_micros((moment >> 33) % 40_000);
@@ -99,29 +100,29 @@ fn cuts(count: usize) {
             std::thread::sleep(after);
             gateway.signal("KILL");
         });
-        gateway = gateway.cut_and_start();
+        gateway = gateway.kill_and_restart();
         for device in &devices {
-            device.goes_on(&gateway);
+            device.assert_registered(&gateway);
         }
     }
 }
 
 #[test]
-fn no_cut_locks_a_device_out() {
-    cuts(40);
+fn device_can_register_after_kill() {
+    kill_during_registrations(40);
 }
 
 #[test]
 #[ignore = "takes minutes with a gateway for development; cargo xtask load runs it"]
-fn load_of_two_hundred_cuts() {
-    cuts(200);
+fn load_of_two_hundred_kills() {
+    kill_during_registrations(200);
 }
 
 fn answer(created: &str, app_id: &str) -> String {
     format!("{{\"m2m:ae\":{{\"aei\":\"Ccut0\",\"api\":\"{app_id}\",\"ct\":\"{created}\"}}}}")
 }
 
-/// A time so many seconds from now, as oneM2M writes it.
+/// Returns the time in this many seconds as a oneM2M timestamp.
 fn time(seconds: i64) -> String {
     let date = std::process::Command::new("date")
         .args(["-u", &format!("--date={seconds} seconds"), "+%Y%m%dT%H%M%S"])
@@ -129,8 +130,9 @@ fn time(seconds: i64) -> String {
     String::from_utf8(date.unwrap().stdout).unwrap().trim().into()
 }
 
-/// A CSE behind the gateway has registered the AE, and the gateway was killed before it had the answer.
-fn cut_before_the_answer(upstream: &Upstream) -> Gateway {
+/// Kills the gateway after the CSE behind it has registered the AE, but before the response
+/// arrives.
+fn kill_before_response(upstream: &Upstream) -> Gateway {
     let setup = Setup::new().file("psk-lookup-table.csv", &table(2));
     let gateway = setup.upstream(upstream.port()).start();
     let mut light = Device::new(0).connect(gateway.port()).unwrap();
@@ -138,7 +140,7 @@ fn cut_before_the_answer(upstream: &Upstream) -> Gateway {
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| light.ask(&create));
         upstream.wait(1);
-        let gateway = gateway.cut_and_start();
+        let gateway = gateway.kill_and_restart();
         assert!(asked.join().unwrap().is_err());
         gateway
     })
@@ -153,24 +155,24 @@ fn taken(retrieved: (u16, u16, &str)) -> Reply {
 }
 
 #[test]
-fn a_registration_at_a_cse_behind_is_completed() {
-    let upstream = Upstream::start(Reply::Held);
-    let gateway = cut_before_the_answer(&upstream);
+fn upstream_registration_is_completed_after_kill() {
+    let upstream = Upstream::start(Reply::Pending);
+    let gateway = kill_before_response(&upstream);
     upstream.reply_with(taken((200, 2000, &answer(&time(0), "Nlight"))));
     let device = Device::new(0);
     let mut light = device.connect(gateway.port()).unwrap();
     light.ask(&device.create()).unwrap().expect_refusal(403, 4117);
     light.ask(&device.retrieve()).unwrap().expect(200, 2000);
     assert_eq!(gateway.log().wait("ae-id.bound").text("ae_id"), device.stem);
-    // Nobody else gets it by the same way.
+    // Another device cannot obtain the AE-ID this way.
     let mut other = Device::new(1).connect(gateway.port()).unwrap();
     other.ask(&device.create()).unwrap().expect_refusal(403, 4117);
     other.ask(&device.retrieve()).unwrap().expect_refusal(403, 4106);
 }
 
-/// What was there before, or is another application's, is not the device's.
+/// An older AE, or an AE of another application, does not belong to the device.
 #[test]
-fn an_ae_of_somebody_else_is_not_completed() {
+fn upstream_ae_of_other_device_is_not_bound() {
     let (now, then) = (time(0), time(-3600));
     for retrieved in [
         (200, 2000, &*answer(&then, "Nlight")),
@@ -178,26 +180,27 @@ fn an_ae_of_somebody_else_is_not_completed() {
         (200, 2000, "{\"m2m:ae\":{\"aei\":\"Cother\"}}"),
         (403, 4103, "{}"),
     ] {
-        let upstream = Upstream::start(Reply::Held);
-        let gateway = cut_before_the_answer(&upstream);
+        let upstream = Upstream::start(Reply::Pending);
+        let gateway = kill_before_response(&upstream);
         upstream.reply_with(taken(retrieved));
         let device = Device::new(0);
         let mut light = device.connect(gateway.port()).unwrap();
         light.ask(&device.create()).unwrap().expect_refusal(403, 4117);
         light.ask(&device.retrieve()).unwrap().expect_refusal(403, 4106);
-        // It was asked and answered: that is not asked about again.
+        // The check was conclusive, so it is not repeated.
         upstream.reply_with(taken((200, 2000, &answer(&now, "Nlight"))));
         light.ask(&device.create()).unwrap().expect_refusal(403, 4117);
         light.ask(&device.retrieve()).unwrap().expect_refusal(403, 4106);
-        // Another AE-ID can be had.
+        // Another AE-ID is available.
         upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cnext\"}}"));
         light.ask(&Request::create_ae("next").from("Cnext")).unwrap().expect(201, 2001);
     }
 }
 
-/// A CSE that fails has not registered the device, and who registers the AE-ID afterwards is another.
+/// An error response means that the AE is not registered. A later registration of the AE-ID belongs
+/// to another device.
 #[test]
-fn a_registration_that_was_refused_is_not_completed() {
+fn refused_upstream_registration_is_not_completed() {
     for (status, rsc) in [(500, 5000), (504, 4008), (404, 5103)] {
         let upstream = Upstream::start(Reply::answer(status, rsc, "{\"m2m:dbg\":\"failed\"}"));
         let setup = Setup::new().file("psk-lookup-table.csv", &table(1));
@@ -212,7 +215,7 @@ fn a_registration_that_was_refused_is_not_completed() {
 }
 
 #[test]
-fn an_operator_removes_an_ae_with_all_that_is_its() {
+fn delete_ae_removes_resources_and_binding() {
     let gateway = Setup::new().file("psk-lookup-table.csv", &table(2)).start();
     let folder = gateway.path("");
     let (device, other) = (Device::new(0), Device::new(1));
@@ -228,14 +231,14 @@ fn an_operator_removes_an_ae_with_all_that_is_its() {
     light.ended().unwrap();
     assert_eq!(gateway.log().wait("ae.deleted").text("ae_id"), device.stem);
     assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
-    // Another can have the AE-ID, without what was below it.
+    // Another device can register the AE-ID, without the old resources.
     let mut light = other.connect(gateway.port()).unwrap();
     light.ask(&Request::create_ae("cut0").from(&device.stem)).unwrap().expect(201, 2001);
     let own = || Request::retrieve("/cse/cut0/own").from(&device.stem);
     light.ask(&own()).unwrap().expect_refusal(404, 4004);
-    // One that has no AE-ID any more, while its AE stays, is no dead end either, nor after a restart.
+    // An AE without a binding can be removed as well, even after a restart.
     saegis(&folder, &["release-ae-id", &other.credential_id()]).expect(0);
-    let gateway = gateway.cut_and_start();
+    let gateway = gateway.kill_and_restart();
     assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
     let mut light = device.connect(gateway.port()).unwrap();
     let again = Request::create_ae("cut0").from(&device.stem);
@@ -246,7 +249,7 @@ fn an_operator_removes_an_ae_with_all_that_is_its() {
 }
 
 #[test]
-fn an_operator_removes_an_ae_at_a_cse_behind() {
+fn delete_ae_removes_upstream_ae() {
     let upstream = Upstream::start(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Ccut0\"}}"));
     let setup = Setup::new().file("psk-lookup-table.csv", &table(1));
     let gateway = setup.upstream(upstream.port()).start();
@@ -254,7 +257,7 @@ fn an_operator_removes_an_ae_at_a_cse_behind() {
     let device = Device::new(0);
     let mut light = device.connect(gateway.port()).unwrap();
     light.ask(&device.create()).unwrap().expect(201, 2001);
-    // As long as the CSE does not delete it, it is the device's.
+    // The AE-ID stays bound until the CSE has deleted the AE.
     upstream.reply_with(Reply::answer(500, 5000, "{}"));
     saegis(&folder, &["delete-ae", &device.stem]).expect(4);
     assert!(saegis(&folder, &["ae-ids"]).expect(0).out.contains(&device.stem));
@@ -268,10 +271,10 @@ fn an_operator_removes_an_ae_at_a_cse_behind() {
     light.ended().unwrap();
 }
 
-/// A registration that is under way is waited for, and removed with its binding.
+/// The command waits for a registration in progress, and then removes the AE and its binding.
 #[test]
-fn an_operator_removes_an_ae_that_is_being_registered() {
-    let upstream = Upstream::start(Reply::Held);
+fn delete_ae_waits_for_pending_registration() {
+    let upstream = Upstream::start(Reply::Pending);
     let setup = Setup::new().file("psk-lookup-table.csv", &table(1));
     let gateway = setup.upstream(upstream.port()).start();
     let folder = gateway.path("");
@@ -281,7 +284,7 @@ fn an_operator_removes_an_ae_that_is_being_registered() {
         let registering = scope.spawn(|| light.ask(&device.create()));
         upstream.wait(1);
         let removing = scope.spawn(|| saegis(&folder, &["--json", "delete-ae", &device.stem]));
-        // Long enough for the command to have come.
+        // Long enough for the command to arrive.
         std::thread::sleep(std::time::Duration::from_millis(500));
         upstream.reply_with(Reply::ByMethod(vec![
             ("POST", Reply::bytes(201, 2001, "{\"m2m:ae\":{\"aei\":\"Ccut0\"}}")),

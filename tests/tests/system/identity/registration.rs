@@ -1,5 +1,5 @@
-//! Who may register as whom, where policy does not say whom a credential stands for: its AE gets
-//! an AE-ID when it registers, nobody else's, and for good.
+//! Registration of credentials without an AE-ID in policy. The AE is assigned an AE-ID when it
+//! registers, permanently and exclusively.
 
 use saegis_tests::{
     Credential, Gateway, LIGHT1, LIGHT2, Mark, Reply, Request, Setup, Tool, Upstream, eventually,
@@ -7,24 +7,24 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    an_ae_without_a_name_takes_nobodys,
-    an_ae_that_comes_back_is_who_it_was,
-    a_deleted_ae_gives_its_name_back,
-    an_ae_id_is_learnt_from_the_answer,
-    a_name_that_policy_gives_away_is_lost,
+    registration_with_reserved_ae_id_is_refused,
+    assigned_ae_id_persists,
+    deleted_ae_releases_its_ae_id,
+    ae_id_is_assigned_from_upstream_response,
+    assigned_ae_id_is_lost_to_policy_row,
 );
 
 const OWN: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 const TABLE: &str = "policies/psk-lookup-table.csv";
 
-/// Two credentials of which policy does not know whom they stand for.
+/// Two credentials without an AE-ID in policy.
 const NEW1: Credential<'static> =
     Credential { identity: "new-1@in.provider.com", key: "00112233445566778899aabbccddeeff" };
 const NEW2: Credential<'static> =
     Credential { identity: "new-2@in.provider.com", key: "ffeeddccbbaa99887766554433221100" };
 
-/// The lights, and two credentials without an AE-ID.
+/// Returns a setup with the lights and two credentials without an AE-ID.
 fn with_new_credentials() -> Setup {
     let mut rows = String::from("ae_id,kpsa,kpsa_id\n");
     for (name, of) in [(OWN, LIGHT1), (OTHER, LIGHT2), ("", NEW1), ("", NEW2)] {
@@ -33,8 +33,8 @@ fn with_new_credentials() -> Setup {
     Setup::new().file("psk-lookup-table.csv", &rows)
 }
 
-/// Neither the name of a light that is there nor that of one that has yet to come.
-fn an_ae_without_a_name_takes_nobodys(tool: Tool) {
+/// Neither the AE-ID of a registered light nor that of an unregistered one is available.
+fn registration_with_reserved_ae_id_is_refused(tool: Tool) {
     let gateway = with_new_credentials().start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from(OWN)).expect(201, 2001);
@@ -45,7 +45,7 @@ fn an_ae_without_a_name_takes_nobodys(tool: Tool) {
     let taken = new.ask(&Request::create_ae("new").from(OWN));
     assert_eq!(taken.status(), 403, "{taken:?}");
     new.ask(&Request::retrieve("/cse/light1").from(OWN)).expect_refusal(403, 4106);
-    // Light 2 has not registered yet, but its name is its own by its row in the table.
+    // Light 2 has not registered yet, but the table reserves its AE-ID.
     let taken = new.ask(&Request::create_ae("new").from(OTHER));
     assert_eq!(taken.status(), 403, "{taken:?}");
     new.ask(&Request::retrieve("/cse/new").from(OTHER)).expect_refusal(403, 4106);
@@ -54,8 +54,8 @@ fn an_ae_without_a_name_takes_nobodys(tool: Tool) {
     light.ask(&Request::retrieve("/cse/light1").from(OWN)).expect(200, 2000);
 }
 
-/// What was learnt is kept on disk: the credential is that AE from then on, and no other.
-fn an_ae_that_comes_back_is_who_it_was(tool: Tool) {
+/// The assignment is stored. The credential has this AE-ID from then on, and no other.
+fn assigned_ae_id_persists(tool: Tool) {
     let gateway = with_new_credentials().start();
     let mut new = tool.connect(gateway.port(), NEW1);
     let registered = new.ask(&Request::create_ae("new").from("C")).expect(201, 2001);
@@ -68,35 +68,35 @@ fn an_ae_that_comes_back_is_who_it_was(tool: Tool) {
     new.ask(&own()).expect(200, 2000);
     new.ask(&Request::retrieve("/cse/new").from(OWN)).expect_refusal(403, 4106);
     new.close();
-    let is_itself = |gateway: &Gateway| {
+    let assert_same_ae = |gateway: &Gateway| {
         let mut again = tool.connect(gateway.port(), NEW1);
         again.ask(&own()).expect(200, 2000);
         again.ask(&Request::retrieve("/cse/new").from(OWN)).expect_refusal(403, 4106);
         again.ask(&Request::create_ae("again").from(OWN)).expect_refusal(403, 4106);
         again.ask(&Request::create_ae("again").from("Cother")).expect_refusal(403, 4106);
-        // Whoever has forgotten its AE-ID is told which it has.
+        // The error response names the AE-ID that the credential already has.
         for from in ["C", "S"] {
-            let told = again.ask(&Request::create_ae("again").from(from));
-            assert!(told.debug().contains(&name), "{told:?}");
-            told.expect_refusal(403, 4117);
+            let refused = again.ask(&Request::create_ae("again").from(from));
+            assert!(refused.debug().contains(&name), "{refused:?}");
+            refused.expect_refusal(403, 4117);
         }
-        let told = again.ask(&Request::create_ae("again")).expect_refusal(403, 4117);
-        assert!(told.debug().contains(&name), "{told:?}");
-        // Nobody else is it.
+        let refused = again.ask(&Request::create_ae("again")).expect_refusal(403, 4117);
+        assert!(refused.debug().contains(&name), "{refused:?}");
+        // Other credentials cannot use it.
         let mut other = tool.connect(gateway.port(), NEW2);
         other.ask(&own()).expect_refusal(403, 4106);
         other.ask(&Request::create_ae("other").from(&name)).expect_refusal(403, 4117);
     };
-    is_itself(&gateway);
-    let gateway = gateway.stop_and_start();
-    is_itself(&gateway);
-    let gateway = gateway.cut_and_start();
-    is_itself(&gateway);
+    assert_same_ae(&gateway);
+    let gateway = gateway.restart();
+    assert_same_ae(&gateway);
+    let gateway = gateway.kill_and_restart();
+    assert_same_ae(&gateway);
 }
 
-/// Both connections of one credential are the AE that one of them has registered.
+/// The AE-ID that one association registers applies to all associations of the credential.
 #[test]
-fn a_credential_is_one_ae_on_all_its_associations() {
+fn assigned_ae_id_applies_to_all_associations() {
     let gateway = with_new_credentials().start();
     let mut first = Tool::OpenSsl.connect(gateway.port(), NEW1);
     let mut second = Tool::OpenSsl.connect(gateway.port(), NEW1);
@@ -107,8 +107,8 @@ fn a_credential_is_one_ae_on_all_its_associations() {
     second.ask(&Request::create_ae("other").from("Cother")).expect_refusal(403, 4106);
 }
 
-/// An AE that deletes itself is nobody again: it, or somebody else, can have the AE-ID.
-fn a_deleted_ae_gives_its_name_back(tool: Tool) {
+/// A deleted AE releases its AE-ID, for itself and for others.
+fn deleted_ae_releases_its_ae_id(tool: Tool) {
     let gateway = with_new_credentials().start();
     let mut new = tool.connect(gateway.port(), NEW1);
     for address in ["/cse/new", "/Cnew"] {
@@ -123,7 +123,7 @@ fn a_deleted_ae_gives_its_name_back(tool: Tool) {
     }
     let mut other = tool.connect(gateway.port(), NEW2);
     other.ask(&Request::create_ae("other").from("Cnew")).expect(201, 2001);
-    // The first is nobody now, whatever it was.
+    // The first credential has no AE-ID any more.
     new.ask(&Request::create_ae("new").from("Cnew")).expect_refusal(403, 4117);
     new.ask(&Request::retrieve("/cse/other").from("Cnew")).expect_refusal(403, 4106);
     new.ended();
@@ -132,10 +132,10 @@ fn a_deleted_ae_gives_its_name_back(tool: Tool) {
     new.ask(&Request::create_ae("new").from("Canew")).expect(201, 2001);
 }
 
-/// What somebody else deletes frees nothing, wherever it is: an address that an AE once had may be
-/// another's, and in each spelling it is the resource that counts.
+/// A delete by another AE does not release an AE-ID. The resource counts, not its address or the
+/// spelling of the address.
 #[test]
-fn nobody_frees_what_is_anothers() {
+fn delete_by_other_ae_does_not_release_ae_id() {
     let gateway = with_new_credentials().start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     let short = serde_json::json!({ "m2m:ae": { "rn": "new", "api": "Nlight", "rr": false,
@@ -143,7 +143,7 @@ fn nobody_frees_what_is_anothers() {
     new.ask(&Request::create("/cse", 2, &short).from("Cnew")).expect(201, 2001);
     new.close();
     let mut other = Tool::OpenSsl.connect(gateway.port(), NEW2);
-    // Its registration has gone by itself, and its name is to be had; the AE-ID is its own still.
+    // The registration has expired, so its resource name is free. The AE-ID remains bound.
     eventually(|| {
         let again = other.ask(&Request::create_ae("new").from("Cother"));
         if again.rsc() == Some(2001) { Ok(()) } else { Err(again) }
@@ -160,11 +160,10 @@ fn nobody_frees_what_is_anothers() {
     gateway.log().wait_for(Mark::START, "ae-id.released", |e| e.text("ae_id") == "Cnew");
 }
 
-/// A connection that breaks in the middle of a registration leaves its device where it would be
-/// otherwise: it is who it registered as.
+/// If the connection breaks during a registration, the device keeps the registered AE-ID.
 #[test]
-fn a_registration_outlives_its_connection() {
-    let upstream = Upstream::start(Reply::Held);
+fn registration_completes_without_its_connection() {
+    let upstream = Upstream::start(Reply::Pending);
     let gateway = with_new_credentials().upstream(upstream.port()).start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.send(&Request::create_ae("new").from("Cnew").bytes());
@@ -179,7 +178,7 @@ fn a_registration_outlives_its_connection() {
 }
 
 #[test]
-fn the_owner_sees_and_frees_what_was_bound() {
+fn operator_lists_and_releases_ae_ids() {
     let gateway = with_new_credentials().start();
     let folder = gateway.path("");
     assert!(saegis(&folder, &["ae-ids"]).expect(0).out.starts_with("CREDENTIAL-ID"));
@@ -197,32 +196,32 @@ fn the_owner_sees_and_frees_what_was_bound() {
     assert_eq!(revoked.text("why"), "the gateway's owner asked for it");
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::retrieve("/cse/new").from("Cnew")).expect_refusal(403, 4106);
-    // The registration stands still, so its name is not to be had.
+    // The registration still exists, so its AE-ID is not free.
     new.ask(&Request::create_ae("again").from("Cnew")).expect_refusal(403, 4117);
     new.ask(&Request::create_ae("again").from("C")).expect(201, 2001);
     saegis(&folder, &["release-ae-id", "12-nobody@in.provider.com"]).expect(4);
     saegis(&folder, &["release-ae-id", "nobody"]).expect(4);
 }
 
-/// Some clients' test suites want another code.
+/// Some conformance test suites expect another code.
 #[test]
-fn what_is_taken_is_answered_as_configured() {
+fn taken_ae_id_is_answered_with_configured_code() {
     let gateway = with_new_credentials().with("registrar", "ae-id-taken-rsc = 4105").start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from(OTHER)).expect_refusal(409, 4105);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
     new.ask(&Request::create_ae("again").from("C")).expect_refusal(409, 4105);
     let setup = Setup::new().with("registrar", "ae-id-taken-rsc = 4103");
-    let ran = setup.run_to_its_end();
+    let ran = setup.run_until_exit();
     assert!(ran.code == 2 && ran.err.contains("must be 4117 or 4105"), "{ran:?}");
 }
 
-fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
+fn ae_id_is_assigned_from_upstream_response(tool: Tool) {
     let upstream = Upstream::start(Reply::answer(403, 4105, "{\"m2m:dbg\":\"taken\"}"));
     let gateway = with_new_credentials().upstream(upstream.port()).start();
     let mut first = tool.connect(gateway.port(), NEW1);
     let ask = |from: &str| Request::retrieve("/cse/x").from(from);
-    // Before it registers it is nobody, and a refused registration makes it nobody else.
+    // The credential has no AE-ID before it registers, nor after a refused registration.
     for from in ["Cnew", "C", OWN] {
         first.ask(&ask(from)).expect_refusal(403, 4106);
     }
@@ -241,11 +240,11 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
     for from in ["Cnew", OWN] {
         first.ask(&Request::create_ae("new").from(from)).expect_refusal(403, 4106);
     }
-    let told = first.ask(&Request::create_ae("new").from("C")).expect_refusal(403, 4117);
-    assert!(told.debug().contains("Cassigned"), "{told:?}");
+    let refused = first.ask(&Request::create_ae("new").from("C")).expect_refusal(403, 4117);
+    assert!(refused.debug().contains("Cassigned"), "{refused:?}");
     first.ask(&ask("Cassigned")).expect(200, 2000);
 
-    // Another association can't take the name, even where the CSE behind would let it.
+    // Another association cannot obtain the AE-ID, even if the CSE behind the gateway allows it.
     let mut second = tool.connect(gateway.port(), NEW2);
     upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cassigned\"}}"));
     let before = upstream.requests().len();
@@ -254,10 +253,10 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
     second.ask(&Request::create_ae("new").from("C"));
     gateway.log().wait("association.ae-id-not-assigned");
     second.ask(&ask("Cassigned")).expect_refusal(403, 4106);
-    // An answer that gives another name than the one asked for gives none.
+    // A response with an AE-ID other than the requested one does not assign it.
     second.ask(&Request::create_ae("new").from("Cown")).expect(201, 2001);
     second.ask(&ask("Cown")).expect_refusal(403, 4106);
-    // One that asks for its own name gets it.
+    // A response with the requested AE-ID assigns it.
     upstream.reply_with(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Cown\"}}"));
     second.ask(&Request::create_ae("new").from("Cown")).expect(201, 2001);
     upstream.reply_with(Reply::answer(200, 2000, "{}"));
@@ -266,8 +265,8 @@ fn an_ae_id_is_learnt_from_the_answer(tool: Tool) {
     first.ask(&ask("Cassigned")).expect(200, 2000);
 }
 
-/// What a row of the table names goes before what somebody has taken.
-fn a_name_that_policy_gives_away_is_lost(tool: Tool) {
+/// The AE-ID in a table row takes precedence over an assigned one.
+fn assigned_ae_id_is_lost_to_policy_row(tool: Tool) {
     let gateway = with_new_credentials().start();
     let mut new = tool.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from("Cthird")).expect(201, 2001);
@@ -287,9 +286,9 @@ fn a_name_that_policy_gives_away_is_lost(tool: Tool) {
     assert_eq!(gateway.log().all(Mark::START, "association.revoked", 1).len(), 1);
 }
 
-/// A credential that had got an AE-ID is who policy says, once it says.
+/// An AE-ID in policy replaces the assigned AE-ID of the credential.
 #[test]
-fn what_policy_names_goes_before_what_was_got() {
+fn policy_ae_id_replaces_assigned_one() {
     let gateway = with_new_credentials().start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
@@ -305,10 +304,10 @@ fn what_policy_names_goes_before_what_was_got() {
     assert!(saegis(&gateway.path(""), &["--json", "ae-ids"]).expect(0).out.contains("[]"));
 }
 
-/// Also while the registrar has not answered yet.
+/// The reservation starts before the CSE has responded.
 #[test]
-fn two_do_not_register_one_name_at_once() {
-    let upstream = Upstream::start(Reply::Held);
+fn concurrent_registration_of_ae_id_is_refused() {
+    let upstream = Upstream::start(Reply::Pending);
     let gateway = with_new_credentials().upstream(upstream.port()).start();
     let mut first = Tool::OpenSsl.connect(gateway.port(), NEW1);
     let mut second = Tool::GnuTls.connect(gateway.port(), NEW2);
@@ -321,7 +320,7 @@ fn two_do_not_register_one_name_at_once() {
     let as_one = || Request::retrieve("/cse/x").from("Cone");
     first.ask(&as_one()).expect(200, 2000);
     second.ask(&as_one()).expect_refusal(403, 4106);
-    // When the first has gone, the name is its own still.
+    // The AE-ID stays bound after the association has ended.
     first.close();
     gateway.log().wait("association.ended");
     let before = upstream.requests().len();
@@ -329,9 +328,9 @@ fn two_do_not_register_one_name_at_once() {
     assert_eq!(upstream.requests().len(), before);
 }
 
-/// Content beyond the bound is refused, and the association lives on.
+/// The gateway refuses content above the limit, and the association continues.
 #[test]
-fn a_registration_of_a_mebibyte_is_refused() {
+fn oversized_registration_is_refused() {
     let gateway = with_new_credentials().start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     let label = "x".repeat(1 << 20);
@@ -342,9 +341,9 @@ fn a_registration_of_a_mebibyte_is_refused() {
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
 }
 
-/// As many AEs register as there are rows, each with an AE-ID that it is given: all are answered,
-/// none is lost, and each is who it was told to be after a restart.
-fn a_storm_of(count: usize) {
+/// Registers an AE with an assigned AE-ID for each row. Each registration succeeds, and each AE has
+/// the same AE-ID after a restart.
+fn register_many(count: usize) {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     let row = |n: usize| format!(",1a{n:030x},storm{n}@in.provider.com\n");
@@ -352,7 +351,7 @@ fn a_storm_of(count: usize) {
     let gateway =
         Setup::new().file("psk-lookup-table.csv", &format!("ae_id,kpsa,kpsa_id\n{table}")).start();
     let (next, given) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let each = |port: u16, work: &(dyn Fn(usize, &mut saegis_tests::Light) + Sync)| {
+    let for_each_device = |port: u16, work: &(dyn Fn(usize, &mut saegis_tests::Light) + Sync)| {
         next.store(0, Ordering::Relaxed);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -373,7 +372,7 @@ fn a_storm_of(count: usize) {
             }
         });
     };
-    each(gateway.port(), &|n, light| {
+    for_each_device(gateway.port(), &|n, light| {
         let request = Request::create_ae(&format!("storm{n}")).from("C");
         let registered = light.ask(&request).unwrap().expect(201, 2001).json();
         let stem = registered["m2m:ae"]["aei"].as_str().unwrap().to_string();
@@ -386,27 +385,27 @@ fn a_storm_of(count: usize) {
     let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
     let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kibibytes < 512 << 10, "{kibibytes} KiB");
-    let gateway = gateway.stop_and_start();
-    each(gateway.port(), &|n, light| {
+    let gateway = gateway.restart();
+    for_each_device(gateway.port(), &|n, light| {
         let own = Request::retrieve(&format!("/cse/storm{n}")).from(&given[&n]);
         light.ask(&own).unwrap().expect(200, 2000);
     });
 }
 
 #[test]
-fn a_storm_of_registrations_loses_none() {
-    a_storm_of(1000);
+fn thousand_registrations_succeed() {
+    register_many(1000);
 }
 
 #[test]
 #[ignore = "takes minutes with a gateway for development; cargo xtask load runs it"]
 fn load_of_ten_thousand_registrations() {
-    a_storm_of(10_000);
+    register_many(10_000);
 }
 
-/// The trail names an AE that comes back by the AE-ID that it has got.
+/// The audit log names a returning AE by its assigned AE-ID.
 #[test]
-fn an_ae_that_comes_back_is_named_in_the_trail() {
+fn assigned_ae_id_is_in_audit_log() {
     let gateway = with_new_credentials().start();
     let established =
         |mark: Mark| gateway.log().wait_after(mark, "association.established").text("entity");
@@ -419,7 +418,7 @@ fn an_ae_that_comes_back_is_named_in_the_trail() {
     let mark = gateway.log().mark();
     let _new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     assert_eq!(established(mark), "AE Cnew");
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     let _new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     assert_eq!(gateway.log().wait("association.established").text("entity"), "AE Cnew");
 }

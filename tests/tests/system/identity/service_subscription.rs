@@ -1,12 +1,12 @@
-//! Who may register is what the service subscription says: TD_M2M_SE_01 of the interoperability
-//! tests, and what is refused.
+//! Registration rules of the service subscription: TD_M2M_SE_01 of the interoperability tests, and
+//! refused registrations.
 
 use std::fs;
 
 use saegis_tests::{Credential, Gateway, Light, Request, Setup, Tool, eventually};
 use serde_json::json;
 
-/// The example of the interoperability test: a short key, and a KpsaID of its own.
+/// Credential of the interoperability test, with a short key.
 const TEST: Credential<'static> = Credential { identity: "test@onem2m.com", key: "123456" };
 const NEW: Credential<'static> =
     Credential { identity: "new@onem2m.com", key: "00112233445566778899aabbccddeeff" };
@@ -47,14 +47,14 @@ fn ae(app_id: &str, from: Option<&str>) -> Request {
     }
 }
 
-/// With the mandated suite of TLS 1.2 the AE registers as the rule says, and in no other way. GnuTLS
-/// takes no key of three bytes.
+/// With the mandated suite of TLS 1.2, the AE registers only as the rule allows. GnuTLS does not
+/// accept a key of three bytes.
 #[test]
-fn td_m2m_se_01_and_its_negative_twins() {
+fn td_m2m_se_01_and_refused_registrations() {
     let tool = Tool::OpenSsl;
     let gateway = with_rules(Some(RULES)).start();
     let mut light = tool.connect(gateway.port(), TEST);
-    // A wrong AE-ID, to be given one, a wrong App-ID, none.
+    // A wrong AE-ID, a request for an assigned one, a wrong App-ID, and no AE-ID.
     for (app_id, from) in [
         ("NAPP01", Some("Cother")),
         ("NAPP01", Some("Ctest2")),
@@ -69,37 +69,38 @@ fn td_m2m_se_01_and_its_negative_twins() {
     light.ask(&ae(&"N".repeat(300), Some("Ctest"))).expect_refusal(400, 4000);
     let nameless = Request::create("/cse", 2, &json!({ "m2m:ae": { "rn": "app" } })).from("Ctest");
     light.ask(&nameless).expect_refusal(403, 4126);
-    // The rule is for another credential.
+    // The rule applies to another credential.
     let mut other = tool.connect(gateway.port(), NEW);
     other.ask(&ae("NAPP01", Some("Ctest"))).expect_refusal(403, 4126);
-    // And this is what the test is about.
+    // The registration that the interoperability test expects.
     let registered = light.ask(&ae("NAPP01", Some("Ctest"))).expect(201, 2001);
     assert_eq!(registered.json()["m2m:ae"]["aei"], "Ctest");
     light.ask(&Request::retrieve("/cse/app").from("Ctest")).expect(200, 2000);
     light.ask(&Request::retrieve("/cse/app").from("Cother")).expect_refusal(403, 4106);
 }
 
-/// 4128 comes before 4126, and both before an AE-ID that is taken and before the representation.
+/// 4128 takes precedence over 4126. Both take precedence over a taken AE-ID and over the check of
+/// the representation.
 #[test]
-fn without_a_subscription_nobody_registers() {
+fn registration_without_subscription_is_refused() {
     let of_another = RULES.replace("mn-cse-123456", "another-cse");
     for rules in [None, Some("# Nothing\n"), Some(of_another.as_str())] {
         let gateway = with_rules(rules).start();
         let mut light = Light::connect(gateway.port(), TEST).unwrap();
         light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4128);
-        // What is no registration is no business of it.
+        // The rules do not apply to other requests.
         light.ask(&Request::retrieve("/cse").from("Ctest")).unwrap().expect_refusal(403, 4106);
     }
-    // A node without links: no AE may register there.
+    // A node without links allows no registration.
     let without_links = RULES.replace("rule-links = [\"asar\"]", "rule-links = []");
     let gateway = with_rules(Some(&without_links)).start();
     let mut light = Light::connect(gateway.port(), TEST).unwrap();
     light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
-    // Impersonation comes first of all.
+    // Impersonation is checked first.
     light.ask(&Request::retrieve("/cse").from("Ctest")).unwrap().expect_refusal(403, 4106);
 }
 
-fn registers(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Option<u16> {
+fn registration_rsc(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Option<u16> {
     let mut light = Light::connect(gateway.port(), credential).unwrap();
     let rsc = light.ask(&ae("NAPP01", Some(from))).unwrap().rsc();
     light.close();
@@ -107,16 +108,16 @@ fn registers(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Optio
 }
 
 #[test]
-fn rules_come_into_force_and_go() {
+fn changed_rules_take_effect() {
     let gateway = with_rules(Some(RULES)).start();
-    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(4126));
+    assert_eq!(registration_rsc(&gateway, NEW, "Cnew"), Some(4126));
     let more = RULES.replace("rule-links = [\"asar\"]", "rule-links = [\"asar\", \"new\"]")
         + "[[rule]]\nname = \"new\"\napplicable-cred-ids = [\"12-*\"]\nallowed-app-ids = [\"*\"]\n\
            allowed-aes = [\"Cn*\"]\n";
     gateway.in_force_after(|g| g.replace(FILE, &more));
-    assert_eq!(registers(&gateway, NEW, "Cother"), Some(4126));
-    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(2001));
-    // A file with mistakes changes nothing, and each is told with its place.
+    assert_eq!(registration_rsc(&gateway, NEW, "Cother"), Some(4126));
+    assert_eq!(registration_rsc(&gateway, NEW, "Cnew"), Some(2001));
+    // An invalid file changes nothing, and the error states its position.
     let bad = more.replace("\"*\"", "\"light\"");
     let refused = gateway.refused_after("is no App-ID: it starts with R, N or an asterisk", |g| {
         g.replace(FILE, &bad);
@@ -126,28 +127,32 @@ fn rules_come_into_force_and_go() {
     gateway.refused_after("unknown field `rulelinks`", |g| {
         g.replace(FILE, RULES.replace("rule-links", "rulelinks"));
     });
-    assert_eq!(registers(&gateway, TEST, "Ctest"), Some(4105), "the name of the resource is taken");
-    // Without the file nobody registers any more; who is registered stays so.
+    assert_eq!(
+        registration_rsc(&gateway, TEST, "Ctest"),
+        Some(4105),
+        "the name of the resource is taken"
+    );
+    // Without the file no AE can register. Registered AEs keep their registration.
     gateway.in_force_after(|g| g.remove(FILE));
     let mut light = Light::connect(gateway.port(), NEW).unwrap();
     light.ask(&Request::retrieve("/cse/app").from("Cnew")).unwrap().expect(200, 2000);
     light.ask(&ae("NAPP01", Some("Cnew"))).unwrap().expect_refusal(403, 4128);
 }
 
-/// Rules without a module that checks them would let everybody register: there is no such
-/// generation.
+/// Rules without a module that enforces them would allow every registration, so the gateway refuses
+/// such a generation.
 #[test]
-fn rules_that_nobody_checks_are_refused() {
+fn rules_without_checking_module_are_refused() {
     let gateway = with_rules(Some(RULES)).start();
     gateway.refused_after("no module exports registration-check", |g| {
         fs::remove_file(g.path("policies/modules/app-rules.wasm")).unwrap();
     });
-    assert_eq!(registers(&gateway, NEW, "Cnew"), Some(4126));
+    assert_eq!(registration_rsc(&gateway, NEW, "Cnew"), Some(4126));
 }
 
-/// A hundred thousand rules that are for others.
+/// A hundred thousand rules for other credentials.
 #[test]
-fn very_many_rules_are_no_burden() {
+fn hundred_thousand_rules_are_supported() {
     const RULES: usize = 100_000;
     let mut text = String::from("[[node]]\ncse-id = \"mn-cse-123456\"\nrule-links = [");
     (0..RULES).for_each(|n| text.push_str(&format!("\"r{n}\",")));
@@ -172,7 +177,7 @@ const ADMIN: Credential<'static> =
 const MN: Credential<'static> =
     Credential { identity: "mn@onem2m.com", key: "b0112233445566778899aabbccddeeff" };
 
-/// An IN-CSE whose administrator keeps the service subscription among its resources.
+/// Starts an IN-CSE that stores the service subscription as resources of its administrator.
 fn in_cse() -> Gateway {
     let rows = format!(
         "ae_id,cse_id,kpsa,kpsa_id\nCadmin,,{},{}\n,,{},{}\n,/mn-cse-123456,{},{}\n",
@@ -186,7 +191,7 @@ fn in_cse() -> Gateway {
         .start()
 }
 
-/// The administrator registers before there is any rule, and before there is a check.
+/// Registers the administrator before there is any rule or check.
 fn with_administrator(gateway: &Gateway) -> Light {
     let mut admin = Light::connect(gateway.port(), ADMIN).unwrap();
     let own = json!({ "m2m:ae": { "rn": "admin", "api": "Nadmin", "rr": false } });
@@ -196,7 +201,7 @@ fn with_administrator(gateway: &Gateway) -> Light {
     admin
 }
 
-/// What the administrator makes: a profile, a rule, and a node of a CSE that links to it.
+/// Creates a profile, a rule, and a node of a CSE that links to the rule.
 fn provision(gateway: &Gateway, cse: &str, credential: &str) {
     let mut admin = Light::connect(gateway.port(), ADMIN).unwrap();
     let mut make = |path: &str, ty: u16, content: serde_json::Value| {
@@ -219,25 +224,26 @@ fn provision(gateway: &Gateway, cse: &str, credential: &str) {
     make("/cse/mssp", 20, node);
 }
 
-/// Waits until a registration is answered so: what changes at a registrar is in force in a moment.
-fn answered(gateway: &Gateway, credential: Credential<'_>, rsc: u16) {
+/// Waits until a registration gets this response. Changes at the CSE take effect after a short
+/// delay.
+fn wait_for_registration_rsc(gateway: &Gateway, credential: Credential<'_>, rsc: u16) {
     eventually(|| {
-        let got = registers(gateway, credential, "Ctest");
+        let got = registration_rsc(gateway, credential, "Ctest");
         if got == Some(rsc) { Ok(()) } else { Err(got) }
     });
 }
 
 #[test]
-fn an_in_cse_has_its_rules_among_its_resources() {
+fn rules_are_read_from_cse_resources() {
     let gateway = in_cse();
     let mut admin = with_administrator(&gateway);
-    answered(&gateway, TEST, 4128);
+    wait_for_registration_rsc(&gateway, TEST, 4128);
     provision(&gateway, "/in-cse", "12-other@onem2m.com");
-    answered(&gateway, TEST, 4126);
+    wait_for_registration_rsc(&gateway, TEST, 4126);
     let change = json!({ "m2m:asar": { "apci": ["12-test@onem2m.com"] } });
     admin.ask(&Request::update("/cse/asar", &change).from("Cadmin")).unwrap().expect(200, 2004);
-    answered(&gateway, TEST, 2001);
-    // Nobody but the administrator changes them.
+    wait_for_registration_rsc(&gateway, TEST, 2001);
+    // Only the administrator can change the rules.
     let mut light = Light::connect(gateway.port(), TEST).unwrap();
     let open = json!({ "m2m:asar": { "apci": ["*"] } });
     light
@@ -246,9 +252,9 @@ fn an_in_cse_has_its_rules_among_its_resources() {
         .expect_refusal(403, 4103);
 }
 
-/// The rules of the home gateway are at the IN-CSE, which may be out of reach for a while.
+/// The gateway fetches its rules from the IN-CSE, which may be unreachable for a while.
 #[test]
-fn rules_are_fetched_from_a_remote_in_cse() {
+fn rules_are_fetched_from_remote_in_cse() {
     let far = in_cse();
     with_administrator(&far);
     provision(&far, "/mn-cse-123456", "12-test@onem2m.com");
@@ -269,19 +275,19 @@ fn rules_are_fetched_from_a_remote_in_cse() {
             ),
         )
         .start();
-    // At first it may ask before it is registered.
+    // The first fetch may precede the registration.
     near.log().wait("service-subscription.fetched");
     let mut light = Light::connect(near.port(), TEST).unwrap();
     light.ask(&ae("NAPP02", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
     light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect(201, 2001);
-    // It is out of reach: what it said is good for a time.
+    // The IN-CSE is unreachable, and the cached rules stay valid for a while.
     drop(far);
     near.log().wait("service-subscription.fetch-failed");
-    // After a start too.
+    // They are valid after a restart as well.
     drop(light);
-    let near = near.stop_and_start();
+    let near = near.restart();
     let mut light = Light::connect(near.port(), TEST).unwrap();
     light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4117);
-    answered(&near, TEST, 4128);
+    wait_for_registration_rsc(&near, TEST, 4128);
     light.ask(&Request::retrieve("/cse/app").from("Ctest")).unwrap().expect(200, 2000);
 }

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use saegis_test_ca::{Example, ExampleNames, Name, Request};
-use saegis_tests::{Gateway, Ran, Setup, saegis};
+use saegis_tests::{CommandOutput, Gateway, Setup, saegis};
 
 /// The MAF's domain name.
 pub const FQDN: &str = "maf.in.provider.com";
@@ -168,7 +168,7 @@ impl Scene {
     }
 
     /// Has the smartphone do something.
-    pub fn phone(&self, verb: &[&str]) -> Ran {
+    pub fn phone(&self, verb: &[&str]) -> CommandOutput {
         let arguments = [&["ae", "--config", "phone.toml"], verb].concat();
         saegis(&self.infrastructure.path(""), &arguments)
     }
@@ -185,11 +185,11 @@ impl Scene {
 
     /// The IN-CSE comes anew, with nothing in hand.
     pub fn with_new_infrastructure(self) -> Self {
-        Self { infrastructure: self.infrastructure.stop_and_start(), ..self }
+        Self { infrastructure: self.infrastructure.restart(), ..self }
     }
 
     /// The MAF dies, and comes back.
     pub fn with_maf_that_died(self) -> Self {
-        Self { maf: self.maf.cut_and_start(), ..self }
+        Self { maf: self.maf.kill_and_restart(), ..self }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use saegis_tests::{Gateway, Ran, Setup, Tool, saegis};
+use saegis_tests::{CommandOutput, Gateway, Setup, Tool, saegis};
 
 use super::clients::{KEY, MafClient, Wanted};
 use super::scene::{FQDN, IN_CSE, IN_KM, PHONE, PHONE_KM, Settings};
@@ -43,7 +43,7 @@ fn does_not_start(folder: &Path, names: &str, why: &str) {
     }
 }
 
-fn reencrypt(folder: &Path) -> Ran {
+fn reencrypt(folder: &Path) -> CommandOutput {
     saegis(folder, &["maf", "--config", "saegis.toml", "--reencrypt", "new.key"])
 }
 
@@ -79,7 +79,7 @@ fn a_store_opens_with_its_own_key_only() {
     does_not_start(&folder, "store.key", "can't be opened");
     // In base64 it is the same, and nothing has happened to the store.
     write(&file, "Xl9eX15fXl9eX15fXl9eX15fXl9eX15fXl9eX15fXl8=\n", 0o600);
-    let maf = maf.start_again();
+    let maf = maf.start_in_same_folder();
     retrieve(&maf, &relative);
 }
 
@@ -102,7 +102,7 @@ fn a_store_gets_another_key() {
     reencrypt(&folder).expect(0);
     does_not_start(&folder, "maf.redb", "under another key");
     write(&file, &digits(NEW), 0o600);
-    let mut maf = maf.start_again();
+    let mut maf = maf.start_in_same_folder();
     retrieve(&maf, &relative);
     // While it runs, its store is its own.
     let ran = reencrypt(&folder).expect(2);

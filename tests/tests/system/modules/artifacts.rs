@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use liar::{Answer, Liar, digest, manifest};
 use registry::{Registry, certify, log_in};
-use saegis_tests::{Gateway, LIGHT1, LIGHT2, Mark, Ran, Setup, Signer, Tool, component, saegis};
+use saegis_tests::{
+    CommandOutput, Gateway, LIGHT1, LIGHT2, Mark, Setup, Signer, Tool, component, saegis,
+};
 
 const TABLE: &str = "policies/modules/psk-table";
 
@@ -31,7 +33,7 @@ fn shipped(setup: &Setup) -> std::path::PathBuf {
     setup.path(&format!("{TABLE}.wasm"))
 }
 
-fn check(setup: &Setup) -> Ran {
+fn check(setup: &Setup) -> CommandOutput {
     setup.configuration();
     saegis(&setup.path(""), &["check"])
 }
@@ -63,7 +65,7 @@ fn module_stays_after_registry_is_gone() {
     let modules = saegis(&gateway.path(""), &["modules", "--json"]).expect(0).json();
     assert_eq!(modules["modules"][1]["source"], source);
     registry.stop();
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     lets_light_in(&gateway);
     for password in ["secret", "c2VjcmV0"] {
         assert!(!gateway.log().text().contains(password), "{}", gateway.log().text());
@@ -220,7 +222,7 @@ fn what_a_registry_makes_up_is_refused() {
     ] {
         let source = |host: &str| format!("oci://{host}/modules/psk-table:1@{pinned}");
         let (setup, liar) = with_liar(source, answers);
-        let ran = setup.run_to_its_end().expect(2);
+        let ran = setup.run_until_exit().expect(2);
         assert!(ran.err.contains(why), "{why}\n{}", ran.err);
         assert!(ran.err.contains("psk-table.toml: source: oci://localhost:"), "{}", ran.err);
         // Of what comes without end no more is taken than may come, and what is under way by then.
@@ -424,7 +426,7 @@ fn what_nothing_has_named_for_long_is_deleted() {
         let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
         fs::File::open(kept.join(file)).unwrap().set_modified(changed).unwrap();
     }
-    let gateway = gateway.start_again();
+    let gateway = gateway.start_in_same_folder();
     let told = gateway.log().wait("artifact.deleted");
     // Two of `faulty`, the manifest of `same`, and what was left of a fetch.
     assert_eq!(told.number("files"), 4);

@@ -199,7 +199,7 @@ fn the_last_module_of_a_needed_hook_stays() {
 #[test]
 fn a_required_module_stays() {
     let setup = Setup::new().with("modules", "required = [\"psk-table\", \"faulty\"]");
-    let ran = setup.run_to_its_end();
+    let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("faulty.wasm: is required (modules.required)"), "{}", ran.err);
     let gateway = setup.module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();

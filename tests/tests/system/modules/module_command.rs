@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, component_that_imports};
-use saegis_tests::{Ran, component, repository, saegis};
+use saegis_tests::{CommandOutput, component, repository, saegis};
 use tempfile::TempDir;
 
 /// Modules that have a file of cases in the folder of their source.
@@ -24,7 +24,7 @@ fn folder() -> TempDir {
 }
 
 /// Tests a module with the text of a file of cases.
-fn test_with(module: &str, cases: &str, more: &[&str]) -> Ran {
+fn test_with(module: &str, cases: &str, more: &[&str]) -> CommandOutput {
     let folder = folder();
     fs::write(folder.path().join("cases.toml"), cases).unwrap();
     let module = component(module);

@@ -335,7 +335,7 @@ fn what_was_signed_too_early_is_refused() {
     let why = "psk-table.wasm.minisig: was made at 20261031T235959, before \
                modules.require-signature.not-before, 20261101T000000";
     assert!(checked.err.contains(why), "{checked:?}");
-    let ran = setup.run_to_its_end().expect(2);
+    let ran = setup.run_until_exit().expect(2);
     assert!(ran.err.contains(why), "{ran:?}");
 }
 

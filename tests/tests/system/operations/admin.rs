@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use saegis_tests::{Gateway, LIGHT1, LIGHT2, Ran, Request, Setup, Tool, saegis};
+use saegis_tests::{CommandOutput, Gateway, LIGHT1, LIGHT2, Request, Setup, Tool, saegis};
 
-fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
+fn ask(gateway: &Gateway, arguments: &[&str]) -> CommandOutput {
     saegis(&gateway.path(""), arguments)
 }
 

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use saegis_tests::{
-    BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Ran, Request, Setup, Tool, connect_from,
-    saegis, wait_until,
+    BOUND, CommandOutput, Credential, Gateway, LIGHT1, LIGHT2, Light, Request, Setup, Tool,
+    connect_from, saegis, wait_until,
 };
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ fn summed(lines: &[Value], event: &str, credential: Credential<'_>) -> u64 {
     sums.filter(|line| line["of"] == event).map(|line| line["count"].as_u64().unwrap()).sum()
 }
 
-fn verify(gateway: &Gateway, arguments: &[&str]) -> Ran {
+fn verify(gateway: &Gateway, arguments: &[&str]) -> CommandOutput {
     saegis(&gateway.path(""), &[&["audit", "verify"], arguments].concat())
 }
 
@@ -372,7 +372,7 @@ fn chain_continues_after_kill_and_torn_line() {
     let status = saegis(&gateway.path(""), &["status", "--json"]).expect(0).json();
     let head = status["audit_head"].as_str().unwrap().to_string();
     verify(&gateway, &["--head", &head]).expect(0);
-    let mut gateway = gateway.cut_and_start();
+    let mut gateway = gateway.kill_and_restart();
     verify(&gateway, &["--head", &head]).expect(0);
     gateway.signal("KILL");
     gateway.wait();
@@ -385,7 +385,7 @@ fn chain_continues_after_kill_and_torn_line() {
         let torn = verify(&gateway, &["--json"]).expect(0).json();
         let note = &torn["trails"][0]["notes"][0];
         assert!(note["what"].as_str().unwrap().contains("breaks off"), "{torn}");
-        gateway = gateway.start_again();
+        gateway = gateway.start_in_same_folder();
         gateway.stop();
         let ran = verify(&gateway, &[]).expect(0);
         assert!(ran.out.contains("breaks off"), "{ran:?}");
@@ -402,7 +402,7 @@ fn chain_continues_after_kill_and_torn_line() {
 
     // Rotated away and gone on with: the new file's first line names the last of the old one.
     fs::rename(&file, file.with_extension("jsonl.1")).unwrap();
-    let mut gateway = gateway.start_again();
+    let mut gateway = gateway.start_in_same_folder();
     gateway.stop();
     let found = verify(&gateway, &["--json", "--head", &head]).expect(0).json();
     assert_eq!(found["trails"][0]["files"].as_array().unwrap().len(), 2);
@@ -421,7 +421,7 @@ fn a_long_line_keeps_no_gateway_from_its_start() {
     wait_until("a line about it", || refused(&lines(&file)));
     assert!(lines(&file).iter().all(|line| line.len() < 20_000));
     gateway.remove("policies/service-subscription.toml");
-    let mut gateway = gateway.cut_and_start();
+    let mut gateway = gateway.kill_and_restart();
     gateway.stop();
     verify(&gateway, &[]).expect(0);
     // A former version has written it whole, or was killed at it.
@@ -433,7 +433,7 @@ fn a_long_line_keeps_no_gateway_from_its_start() {
         text += &format!("{{\"chain\":\"{digest}\",\"event\":\"x\",\"why\":\"{why}\"}}{end}");
         fs::write(&file, &text).unwrap();
         verify(&gateway, &[]).expect(0);
-        gateway = gateway.start_again();
+        gateway = gateway.start_in_same_folder();
         gateway.stop();
         verify(&gateway, &[]).expect(0);
         // It is part of the chain.

@@ -10,7 +10,7 @@ use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::x509::{X509, X509Builder};
-use saegis_tests::{Ran, Request, Setup, Tool, openssl, saegis};
+use saegis_tests::{CommandOutput, Request, Setup, Tool, openssl, saegis};
 use serde_json::{Value, json};
 
 /// A gateway's folder, with what `saegis certs init` makes in its folder `trial`.
@@ -20,7 +20,7 @@ fn trial() -> Setup {
     setup
 }
 
-fn run(setup: &Setup, arguments: &[&str]) -> Ran {
+fn run(setup: &Setup, arguments: &[&str]) -> CommandOutput {
     saegis(&setup.path(""), &[&["certs"], arguments].concat())
 }
 

@@ -94,7 +94,7 @@ fn what_was_confirmed_survives_a_hundred_power_cuts() {
                 assert!(Instant::now() < deadline, "round {round}: nothing is confirmed");
                 thread::sleep(Duration::from_micros(200));
             }
-            gateway.cut_and_start()
+            gateway.kill_and_restart()
         });
         assert!(!gateway.log().text().contains("cse.store-failed"), "round {round}");
     }
@@ -130,7 +130,7 @@ fn with_a_small_disk(setup: Setup, options: &str) -> Setup {
         "mount -t tmpfs -o size=24m,mode=700 tmpfs '{0}' && {options} exec \"$@\"",
         state.display()
     );
-    setup.through(&["unshare", flags, "--mount", "sh", "-c", &script, "sh"])
+    setup.started_through(&["unshare", flags, "--mount", "sh", "-c", &script, "sh"])
 }
 
 /// The gateway's folder `state`, as the gateway sees it.
@@ -208,7 +208,7 @@ fn a_full_disk_is_told_and_recovered_from() {
 #[test]
 fn a_store_that_can_only_be_read_is_told_at_the_start() {
     let setup = with_a_small_disk(Setup::new(), "mount -o remount,ro \"$PWD/state\" &&");
-    let ran = setup.run_to_its_end();
+    let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("Read-only file system"), "{ran:?}");
 }
@@ -260,7 +260,7 @@ fn a_clock_that_is_set_back_is_told_and_nothing_ends() {
     ];
     let env: Vec<_> =
         std::iter::once("env").chain(environment.iter().map(String::as_str)).collect();
-    let mut gateway = setup.through(&env).start();
+    let mut gateway = setup.started_through(&env).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
     let lamp = Request::create_container("/cse/light1", "lamp").from("Clight-AE1");
@@ -273,11 +273,11 @@ fn a_clock_that_is_set_back_is_told_and_nothing_ends() {
         assert_eq!(latest["m2m:cin"]["con"], value);
     };
     latest("before");
-    for (offset, way) in [("-1d", "back"), ("+1d", "ahead"), ("-400d", "back")] {
+    for (offset, profile) in [("-1d", "back"), ("+1d", "ahead"), ("-400d", "back")] {
         let mark = gateway.log().mark();
         fs::write(&clock, offset).unwrap();
         let jumped = gateway.log().wait_after(mark, "clock.jumped");
-        assert_eq!(jumped.text("way"), way, "{jumped:?}");
+        assert_eq!(jumped.text("way"), profile, "{jumped:?}");
         latest(&format!("after {offset}"));
         Light::connect(gateway.port(), LIGHT2).unwrap().close();
     }

@@ -62,7 +62,7 @@ fn with_all_files(setup: Setup) -> Setup {
 
 #[test]
 fn whatever_the_umask_files_are_the_owners_alone() {
-    let gateway = with_all_files(Setup::new()).through(&OPEN).start();
+    let gateway = with_all_files(Setup::new()).started_through(&OPEN).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
     let state = gateway.path("state");
@@ -93,17 +93,17 @@ fn notification_key_and_maf_store_are_private() {
         .without_state()
         .upstream(1)
         .with("upstream", "notification-listen = \"127.0.0.1:0\"")
-        .through(&OPEN)
+        .started_through(&OPEN)
         .start();
     assert!(behind.path("state/notifications.key").exists());
     is_private(&behind.path("state"));
-    let mut maf = Setup::maf("maf.in.provider.com").without_state().through(&OPEN).start();
+    let mut maf = Setup::maf("maf.in.provider.com").without_state().started_through(&OPEN).start();
     let store = maf.path("state/maf.redb");
     assert_eq!(mode(&store), 0o600);
     is_private(&maf.path("state"));
     maf.stop();
     set(&store, 0o644);
-    let maf = maf.start_again();
+    let maf = maf.start_in_same_folder();
     assert_eq!(mode(&store), 0o600);
     let changed = maf.log().wait("state.mode-changed");
     assert!(changed.text("path").ends_with("state/maf.redb"), "{changed:?}");
@@ -121,7 +121,7 @@ fn readable_state_files_are_made_private() {
     for path in &before {
         set(path, if path.is_dir() { 0o755 } else { 0o644 });
     }
-    let gateway = gateway.start_again();
+    let gateway = gateway.start_in_same_folder();
     is_private(&state);
     let reported = gateway.log().all(Mark::START, "state.mode-changed", before.len());
     assert_eq!(reported.len(), before.len(), "{reported:?}");
@@ -130,7 +130,7 @@ fn readable_state_files_are_made_private() {
     let own = Request::retrieve("/cse/light1").from("Clight-AE1");
     light.ask(&own).unwrap().expect(200, 2000);
     // There is nothing to report a second time.
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     assert_eq!(gateway.log().all(Mark::START, "state.mode-changed", 0).len(), 0);
 }
 
@@ -182,7 +182,7 @@ const SAME_USER: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all
 
 #[test]
 fn process_is_not_dumpable() {
-    let gateway = Setup::new().through(&SAME_USER).start();
+    let gateway = Setup::new().started_through(&SAME_USER).start();
     let of = |pid: u32, file: &str| {
         let [program, arguments @ ..] = SAME_USER;
         let file = format!("/proc/{pid}/{file}");
@@ -217,7 +217,7 @@ fn with_locked_memory_limit(limit: &str) -> Setup {
     let limit = format!("--memlock={limit}");
     let without_right = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
     let right: &[&str] = if is_root() { &without_right } else { &[] };
-    Setup::new().through(&[right, &["prlimit", &limit]].concat())
+    Setup::new().started_through(&[right, &["prlimit", &limit]].concat())
 }
 
 /// KiB of memory that a gateway has locked.

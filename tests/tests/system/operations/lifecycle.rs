@@ -50,7 +50,7 @@ fn a_signal_ends_idle_associations(tool: Tool) {
 }
 
 fn a_request_under_way_is_finished(tool: Tool) {
-    let upstream = Upstream::start(Reply::Held);
+    let upstream = Upstream::start(Reply::Pending);
     let mut gateway = Setup::new().upstream(upstream.port()).start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     let request = own();
@@ -69,7 +69,7 @@ fn a_request_under_way_is_finished(tool: Tool) {
 
 #[test]
 fn the_drain_has_a_bound() {
-    let upstream = Upstream::start(Reply::Held);
+    let upstream = Upstream::start(Reply::Pending);
     let setup = Setup::new().upstream(upstream.port()).with("limits", "drain-seconds = 1");
     let mut gateway = setup.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -85,7 +85,7 @@ fn the_drain_has_a_bound() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let upstream = Upstream::start(Reply::Held);
+    let upstream = Upstream::start(Reply::Pending);
     let setup = Setup::new().upstream(upstream.port()).with("limits", "drain-seconds = 3600");
     let mut gateway = setup.with("limits", "upstream-seconds = 3600").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -112,7 +112,7 @@ fn what_was_confirmed_outlives_a_power_cut(tool: Tool) {
         let instance = Request::create_instance("/cse/light1/lamp", value).from("Clight-AE1");
         light.ask(&instance).expect(201, 2001);
     }
-    let gateway = gateway.cut_and_start();
+    let gateway = gateway.kill_and_restart();
     light.ended();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     let latest = Request::retrieve("/cse/light1/lamp/la").from("Clight-AE1");

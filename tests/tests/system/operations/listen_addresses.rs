@@ -40,7 +40,7 @@ fn what_is_no_address_is_told_with_the_remedy() {
         assert!(ran.err.contains(what), "{ran:?}");
         assert!(ran.err.starts_with("error: saegis.toml:6:11: "), "{ran:?}");
     }
-    let ran = Setup::new().listening_at("nobody.invalid:0").run_to_its_end();
+    let ran = Setup::new().listening_at("nobody.invalid:0").run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("listen.address: nobody.invalid:0 can't be listened on"), "{ran:?}");
 }

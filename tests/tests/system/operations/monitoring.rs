@@ -244,7 +244,7 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
 
 #[test]
 fn health_is_told_and_nothing_else() {
-    let upstream = Upstream::start(Reply::Held);
+    let upstream = Upstream::start(Reply::Pending);
     let mut gateway = Setup::new().upstream(upstream.port()).with_metrics().start();
     assert_eq!(gateway.monitor("/healthz").status, 200);
     assert_eq!(gateway.monitor("/readyz").status, 200);

@@ -36,7 +36,7 @@ fn a_restart_refuses_no_connection() {
             let before = served.load(Ordering::Relaxed);
             let what = format!("restart {restart}: somebody is served");
             wait_until(&what, || served.load(Ordering::Relaxed) >= before + 20);
-            gateway = gateway.stop_and_start();
+            gateway = gateway.restart();
         }
         over.store(true, Ordering::Relaxed);
         gateway
@@ -48,19 +48,19 @@ fn a_restart_refuses_no_connection() {
 /// The variables of a socket are for the process that they name.
 #[test]
 fn a_socket_of_somebody_else_is_not_taken() {
-    let gateway = Setup::new().through(&["env", "LISTEN_PID=1", "LISTEN_FDS=1"]).start();
+    let gateway = Setup::new().started_through(&["env", "LISTEN_PID=1", "LISTEN_FDS=1"]).start();
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
 }
 
 #[test]
 fn what_is_no_listening_socket_is_refused() {
     let (one, _other) = UnixDatagram::pair().unwrap();
-    let ran = Setup::new().with_descriptor(one).run_to_its_end();
+    let ran = Setup::new().with_descriptor(one).run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("can't be listened on"), "{ran:?}");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let ran = Setup::new().with_descriptor(connected).run_to_its_end();
+    let ran = Setup::new().with_descriptor(connected).run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("can't be listened on"), "{ran:?}");
 }
@@ -73,7 +73,7 @@ fn the_service_manager_is_told_of_start_and_end() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(BOUND)).unwrap();
     let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let mut gateway = setup.through(&["env", &variable]).start();
+    let mut gateway = setup.started_through(&["env", &variable]).start();
     let mut told = [0; 64];
     let length = manager.recv(&mut told).unwrap();
     assert_eq!(&told[..length], b"READY=1\n");

@@ -91,7 +91,7 @@ fn the_light_is_not_told_what_it_does_not_let() {
         .body("{\"m2m:sgn\":{}}");
     phone.ask(&notify.clone().from("Cphone")).expect_refusal(403, 4103);
     phone.ask(&notify.from("/in-cse")).expect_refusal(400, 4000);
-    assert!(!ae.has_been_asked(), "{}", ae.said());
+    assert!(!ae.has_received_request(), "{}", ae.said());
 }
 
 /// `/S…` names no CSE: whoever assigned it knows where it is.

@@ -31,7 +31,7 @@ fn it_is_renewed_before_it_ends() {
     assert_eq!(peer(&home)["saef"], "certificate");
     // Over a new association, for the IN-CSE is started anew.
     let first = peer(&home)["until"].clone();
-    let infrastructure = infrastructure.stop_and_start();
+    let infrastructure = infrastructure.restart();
     wait_for(&home, "renewed", |now| is_registered(now) && now["until"] != first);
     drop(infrastructure);
 }

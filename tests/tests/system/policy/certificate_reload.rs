@@ -1,5 +1,5 @@
-//! Certificates, trust anchors, revocation lists and what is said of them change while the gateway
-//! runs: what is good is in force at once, for live associations too, and what is not changes nothing.
+//! Changes of certificates, trust anchors, revocation lists and mappings at run time. Valid changes
+//! take effect at once, also on associations, and invalid ones change nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use saegis_test_ca::{Authority, Issued, Name, Request as Certificate, Validity};
 use saegis_tests::certificates::{
-    CERTIFICATE_TABLE, CERTIFICATES, GATEWAY_NAME, Identity, Pki, Way, anchor, credential,
+    CERTIFICATE_TABLE, CERTIFICATES, GATEWAY_NAME, Identity, Pki, TlsProfile, anchor, credential,
     write_key,
 };
 use saegis_tests::{
@@ -17,28 +17,27 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    an_anchor_that_is_removed_ends_its_associations_and_no_others,
-    a_revocation_list_ends_who_is_on_it,
-    a_row_that_is_changed_or_removed_ends_its_association,
+    removed_anchor_ends_its_associations_only,
+    revocation_list_ends_listed_associations,
+    changed_certificate_row_ends_association,
 );
 
-/// A way by each engine.
-const ENGINES: [Way; 2] = [Way::Tls13, Way::Mandated];
+/// One profile for each engine.
+const ENGINES: [TlsProfile; 2] = [TlsProfile::Tls13, TlsProfile::Mandated];
 
 fn toml(gateway: &Gateway) -> String {
     fs::read_to_string(gateway.path(CERTIFICATES)).unwrap()
 }
 
-/// A certificate of an AE of this CSE.
+/// Returns the certificate request of an AE at this CSE.
 fn of_ae(stem: &str) -> Certificate {
     let id = format!("//in.provider.com/mn-cse-123456/{stem}");
     Certificate::new(stem).name(Name::uri(id))
 }
 
-/// Makes sure that the associations of a credential end, and that it was for a reason with these
-/// words in it.
+/// Asserts that the associations of a credential end for a reason with these words.
 #[track_caller]
-fn end(
+fn assert_revoked(
     gateway: &Gateway,
     clients: impl IntoIterator<Item = Client>,
     credential_id: &str,
@@ -54,55 +53,56 @@ fn end(
     assert_eq!(ended.text("why"), "revoked");
 }
 
-/// Makes sure that nobody comes in with a certificate, by either engine.
+/// Asserts that both engines refuse a certificate.
 #[track_caller]
-fn refused(pki: &Pki, tool: Tool, gateway: &Gateway, identity: &Identity, alert: u8) {
-    for way in ENGINES {
-        let refused = pki.refused(tool, gateway.port(), Some(identity), way);
-        assert_eq!(refused.alert, Some(alert), "{way:?}: {refused:?}");
+fn assert_refused(pki: &Pki, tool: Tool, gateway: &Gateway, identity: &Identity, alert: u8) {
+    for profile in ENGINES {
+        let refused = pki.refused(tool, gateway.port(), Some(identity), profile);
+        assert_eq!(refused.alert, Some(alert), "{profile:?}: {refused:?}");
     }
 }
 
-fn an_anchor_that_is_removed_ends_its_associations_and_no_others(tool: Tool) {
+fn removed_anchor_ends_its_associations_only(tool: Tool) {
     let pki = Pki::new();
     let gateway = pki.setup().start();
     let (light, peer) = (pki.identity(&pki.example.ae), pki.identity(&pki.example.in_cse));
-    let lights = ENGINES.map(|way| pki.connect(tool, gateway.port(), &light, way));
-    let mut peers = ENGINES.map(|way| pki.connect(tool, gateway.port(), &peer, way));
+    let lights = ENGINES.map(|profile| pki.connect(tool, gateway.port(), &light, profile));
+    let mut peers = ENGINES.map(|profile| pki.connect(tool, gateway.port(), &peer, profile));
     let mut with_key = tool.connect(gateway.port(), LIGHT2);
     gateway.log().all(Mark::START, "association.established", 5);
     let text = toml(&gateway);
     let without = text.replace(&anchor("aes.pem", &["ae-id"]), "");
     assert_ne!(text, without);
     gateway.in_force_after(|g| g.replace(CERTIFICATES, without));
-    end(&gateway, lights, credential::AE, "no trust anchor has issued the certificate");
-    refused(&pki, tool, &gateway, &light, 48);
-    peers.iter_mut().for_each(|peer| peer.alive("/in-cse"));
-    with_key.alive("Clight-AE2");
-    // Another authority in the file of one that is believed, and the policy file without all.
+    assert_revoked(&gateway, lights, credential::AE, "no trust anchor has issued the certificate");
+    assert_refused(&pki, tool, &gateway, &light, 48);
+    peers.iter_mut().for_each(|peer| peer.assert_served_as("/in-cse"));
+    with_key.assert_served_as("Clight-AE2");
+    // The file of a trusted authority gets another certificate, and then the policy file is
+    // removed.
     let other = Authority::new(&Certificate::new("Another")).unwrap();
     gateway.in_force_after(|g| g.replace_anchor("cses.pem", &other));
-    end(&gateway, peers, credential::CSE, "no trust anchor has issued the certificate");
-    refused(&pki, tool, &gateway, &peer, 48);
+    assert_revoked(&gateway, peers, credential::CSE, "no trust anchor has issued the certificate");
+    assert_refused(&pki, tool, &gateway, &peer, 48);
     gateway.in_force_after(|g| g.remove(CERTIFICATES));
-    refused_at_once(&pki, tool, &gateway, &peer);
-    with_key.alive("Clight-AE2");
+    assert_refused_by_server_hello(&pki, tool, &gateway, &peer);
+    with_key.assert_served_as("Clight-AE2");
     gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
-    pki.connect(tool, gateway.port(), &light, Way::Mandated).close();
+    pki.connect(tool, gateway.port(), &light, TlsProfile::Mandated).close();
 }
 
-/// As by a gateway that is not set up for certificates, which says so before TLS 1.3 lets anybody
-/// believe that he is in.
+/// Asserts the alert of a gateway without certificates, which arrives before a TLS 1.3 handshake is
+/// complete.
 #[track_caller]
-fn refused_at_once(pki: &Pki, tool: Tool, gateway: &Gateway, identity: &Identity) {
-    for way in ENGINES {
-        let offers = way.offers(tool);
+fn assert_refused_by_server_hello(pki: &Pki, tool: Tool, gateway: &Gateway, identity: &Identity) {
+    for profile in ENGINES {
+        let offers = profile.offers(tool);
         let refused = pki.try_connect(tool, gateway.port(), Some(identity), &offers);
-        assert_eq!(refused.err().unwrap().alert, Some(40), "{way:?}");
+        assert_eq!(refused.err().unwrap().alert, Some(40), "{profile:?}");
     }
 }
 
-fn a_revocation_list_ends_who_is_on_it(tool: Tool) {
+fn revocation_list_ends_listed_associations(tool: Tool) {
     let pki = Pki::new();
     let authority = &pki.example.ae_authority;
     let setup = pki.setup();
@@ -115,26 +115,31 @@ fn a_revocation_list_ends_who_is_on_it(tool: Tool) {
     let first = &pki.example.ae;
     let second = authority.issue(&of_ae("Cother")).unwrap();
     let (light, other) = (pki.identity(first), pki.identity(&second));
-    let lights = ENGINES.map(|way| pki.connect(tool, gateway.port(), &light, way));
-    let mut others = ENGINES.map(|way| pki.connect(tool, gateway.port(), &other, way));
+    let lights = ENGINES.map(|profile| pki.connect(tool, gateway.port(), &light, profile));
+    let mut others = ENGINES.map(|profile| pki.connect(tool, gateway.port(), &other, profile));
     gateway.log().all(Mark::START, "association.established", 4);
     let list = authority.revoke(&[first.serial()]).unwrap();
     gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
-    end(&gateway, lights, credential::AE, "is revoked");
-    refused(&pki, tool, &gateway, &light, 44);
-    others.iter_mut().for_each(|other| other.alive("Cother"));
-    // A list that is out of date says nothing any more, and nobody is believed.
+    assert_revoked(&gateway, lights, credential::AE, "is revoked");
+    assert_refused(&pki, tool, &gateway, &light, 44);
+    others.iter_mut().for_each(|other| other.assert_served_as("Cother"));
+    // With an outdated list, no certificate of the authority is accepted.
     let past = SystemTime::now() - Duration::from_secs(60);
     let old = Validity { from: past - Duration::from_secs(3600), until: past };
     let list = authority.revoke_for(&[], old).unwrap();
     gateway.in_force_after(|g| g.replace("policies/aes.crl", list.pem()));
-    end(&gateway, others, "33-//in.provider.com/mn-cse-123456/Cother", "list is out of date");
-    refused(&pki, tool, &gateway, &other, 48);
+    assert_revoked(
+        &gateway,
+        others,
+        "33-//in.provider.com/mn-cse-123456/Cother",
+        "list is out of date",
+    );
+    assert_refused(&pki, tool, &gateway, &other, 48);
     gateway.in_force_after(|g| g.replace("policies/aes.crl", authority.revoke(&[]).unwrap().pem()));
-    pki.connect(tool, gateway.port(), &light, Way::Tls12).close();
+    pki.connect(tool, gateway.port(), &light, TlsProfile::Tls12).close();
 }
 
-fn a_row_that_is_changed_or_removed_ends_its_association(tool: Tool) {
+fn changed_certificate_row_ends_association(tool: Tool) {
     let pki = Pki::new();
     let rows = |node: &str, device: &str| {
         let (of_node, of_device) = (credential::NODE, credential::DEVICE);
@@ -144,26 +149,26 @@ fn a_row_that_is_changed_or_removed_ends_its_association(tool: Tool) {
     };
     let gateway = pki.setup().file("certificate-table.csv", &rows("Cnode", "Cone Ctwo")).start();
     let (node, device) = (pki.identity(&pki.example.node), pki.identity(&pki.example.device));
-    let nodes = ENGINES.map(|way| pki.connect(tool, gateway.port(), &node, way));
-    let mut devices = ENGINES.map(|way| pki.connect(tool, gateway.port(), &device, way));
+    let nodes = ENGINES.map(|profile| pki.connect(tool, gateway.port(), &node, profile));
+    let mut devices = ENGINES.map(|profile| pki.connect(tool, gateway.port(), &device, profile));
     gateway.log().all(Mark::START, "association.established", 4);
     gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "Cone Ctwo")));
-    end(&gateway, nodes, credential::NODE, "the credential stands for another entity");
-    devices.iter_mut().for_each(|device| device.alive("Ctwo"));
-    for way in ENGINES {
-        let mut node = pki.connect(tool, gateway.port(), &node, way);
-        node.alive("Cother");
+    assert_revoked(&gateway, nodes, credential::NODE, "the credential stands for another entity");
+    devices.iter_mut().for_each(|device| device.assert_served_as("Ctwo"));
+    for profile in ENGINES {
+        let mut node = pki.connect(tool, gateway.port(), &node, profile);
+        node.assert_served_as("Cother");
         node.close();
     }
     gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "")));
-    end(&gateway, devices, credential::DEVICE, "no module and no rule says");
+    assert_revoked(&gateway, devices, credential::DEVICE, "no module and no rule says");
     let mark = gateway.log().mark();
-    let refused = pki.refused(tool, gateway.port(), Some(&device), Way::Mandated);
+    let refused = pki.refused(tool, gateway.port(), Some(&device), TlsProfile::Mandated);
     assert_eq!(refused.alert, Some(49), "{refused:?}");
     assert_eq!(gateway.handshake_refused(mark).text("cause"), "certificate-unmapped");
 }
 
-/// The identifier of a public key as GnuTLS does not write it, but in base64.
+/// Returns the identifier of the raw public key in base64, which GnuTLS does not print.
 fn pin(pki: &Pki) -> String {
     let public = pki.write("public.pem", pki.example.raw_key.public_pem());
     let digest = "openssl pkey -pubin -in \"$0\" -outform DER | openssl dgst -sha256 -binary | basenc --base64url";
@@ -173,7 +178,7 @@ fn pin(pki: &Pki) -> String {
 }
 
 #[test]
-fn a_key_that_is_pinned_no_more_ends_its_association() {
+fn unpinned_public_key_ends_association() {
     let pki = Pki::new();
     let setup = pki.setup();
     let pin = pin(&pki);
@@ -188,35 +193,35 @@ fn a_key_that_is_pinned_no_more_ends_its_association() {
     let arguments = [&arguments[..], &["--rawpkfile", public, "--rawpkkeyfile", key]].concat();
     let connect = || Tool::GnuTls.try_with(gateway.port(), None, &arguments).ok().unwrap();
     let mut raw = connect();
-    raw.alive("Craw");
+    raw.assert_served_as("Craw");
     gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));
-    end(&gateway, [raw], &format!("30-{pin}"), "is not pinned");
-    assert_eq!(connect().turned_away().alert, Some(48));
+    assert_revoked(&gateway, [raw], &format!("30-{pin}"), "is not pinned");
+    assert_eq!(connect().rejected_after_handshake().alert, Some(48));
 }
 
-/// The certificate that the gateway shows, in PEM.
-fn shown(pki: &Pki, gateway: &Gateway, way: Way) -> String {
+/// Returns the gateway's certificate in PEM.
+fn presented_certificate(pki: &Pki, gateway: &Gateway, profile: TlsProfile) -> String {
     let light = pki.identity(&pki.example.ae);
     let (certificate, key) = (light.certificate.to_str().unwrap(), light.key.to_str().unwrap());
     let port = format!("127.0.0.1:{}", gateway.port());
     let anchor = pki.anchor();
-    let offers = way.offers(Tool::OpenSsl);
+    let offers = profile.offers(Tool::OpenSsl);
     let mut arguments = vec!["s_client", "-connect", &port, "-cert", certificate, "-key", key];
     arguments.extend(["-CAfile", anchor.to_str().unwrap(), "-verify_return_error"]);
     arguments.extend(offers.iter().map(String::as_str));
     let out = openssl(&arguments).expect(0).out;
     let (_, rest) = out.split_once("-----BEGIN").unwrap();
-    plain(rest.split_once("-----END").unwrap().0)
+    pem_body(rest.split_once("-----END").unwrap().0)
 }
 
-/// What is between the lines of a certificate in PEM, which may end in this way or that.
-fn plain(pem: &str) -> String {
+/// Returns the base64 body of a PEM certificate without line breaks.
+fn pem_body(pem: &str) -> String {
     let body = pem.split_once("-----END").map_or(pem, |(body, _)| body);
     let body = body.rsplit_once("-----").map_or(body, |(_, body)| body);
     body.split_whitespace().collect()
 }
 
-/// A new certificate of the gateway with the key that it has, issued by another program.
+/// Returns a new certificate for the gateway's existing key, issued by OpenSSL.
 fn renewed(pki: &Pki) -> String {
     let authority = pki.write("authority.key", pki.example.cse_authority.key_pem());
     let key = pki.identity(&pki.example.mn_cse).key;
@@ -233,44 +238,54 @@ fn renewed(pki: &Pki) -> String {
     fs::read_to_string(new).unwrap()
 }
 
-/// A certificate of the gateway with a key of its own.
-fn new_own(pki: &Pki) -> Issued {
+/// Returns a certificate of the gateway with a new key.
+fn new_gateway_certificate(pki: &Pki) -> Issued {
     let request = Certificate::new("mn-cse-123456").name(Name::dns(GATEWAY_NAME));
     pki.example.cse_authority.issue(&request).unwrap()
 }
 
 #[test]
-fn the_gateways_certificate_is_replaced_and_its_key() {
+fn gateway_certificate_and_key_are_replaced() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
     let light = pki.identity(&pki.example.ae);
-    let mut live = Way::ALL.map(|way| pki.connect(Tool::OpenSsl, gateway.port(), &light, way));
-    let first = plain(pki.example.mn_cse.chain_pem());
-    for way in Way::ALL {
-        assert_eq!(shown(&pki, &gateway, way), first, "{way:?}");
+    let mut association =
+        TlsProfile::ALL.map(|profile| pki.connect(Tool::OpenSsl, gateway.port(), &light, profile));
+    let first = pem_body(pki.example.mn_cse.chain_pem());
+    for profile in TlsProfile::ALL {
+        assert_eq!(presented_certificate(&pki, &gateway, profile), first, "{profile:?}");
     }
     let renewed = renewed(&pki);
     gateway.in_force_after(|g| g.replace("policies/gw.pem", &renewed));
-    for way in Way::ALL {
-        assert_eq!(shown(&pki, &gateway, way), plain(&renewed), "{way:?}");
+    for profile in TlsProfile::ALL {
+        assert_eq!(
+            presented_certificate(&pki, &gateway, profile),
+            pem_body(&renewed),
+            "{profile:?}"
+        );
     }
-    // The key first: until the certificate is there too, the last generation stays.
-    let own = new_own(&pki);
+    // The key is replaced first. The previous generation stays in force until the certificate
+    // follows.
+    let own = new_gateway_certificate(&pki);
     gateway.refused_after("gw.pem: the key is not that of the certificate", |g| {
         write_key(&g.path("policies/gw.key"), &own.key_pem());
     });
-    assert_eq!(shown(&pki, &gateway, Way::Mandated), plain(&renewed));
+    assert_eq!(presented_certificate(&pki, &gateway, TlsProfile::Mandated), pem_body(&renewed));
     gateway.in_force_after(|g| g.replace("policies/gw.pem", own.chain_pem()));
-    for way in Way::ALL {
-        assert_eq!(shown(&pki, &gateway, way), plain(own.chain_pem()), "{way:?}");
+    for profile in TlsProfile::ALL {
+        assert_eq!(
+            presented_certificate(&pki, &gateway, profile),
+            pem_body(own.chain_pem()),
+            "{profile:?}"
+        );
     }
-    live.iter_mut().for_each(|live| live.alive("Clight-AE1"));
+    association.iter_mut().for_each(|association| association.assert_served_as("Clight-AE1"));
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
 }
 
-/// Its end is a figure all the time, and a warning from thirty days ahead on.
+/// The expiry is a metric at any time, and a warning in the last thirty days.
 #[test]
-fn the_end_of_the_gateways_certificate_is_told_ahead() {
+fn gateway_certificate_expiry_is_reported_early() {
     let pki = Pki::new();
     let gateway = pki.setup().with_metrics().start();
     let figure = || {
@@ -287,7 +302,7 @@ fn the_end_of_the_gateways_certificate_is_told_ahead() {
             .name(Name::dns(GATEWAY_NAME))
             .valid(Validity::days(days));
         let issued = pki.example.cse_authority.issue(&request).unwrap();
-        gateway.in_force_after(|g| g.replace_own("gw", &issued));
+        gateway.in_force_after(|g| g.replace_gateway_certificate("gw", &issued));
         let ahead = figure().duration_since(SystemTime::now()).unwrap();
         let day = Duration::from_secs(24 * 3600);
         assert!(ahead <= day * days && ahead > day * (days - 1), "{days}: {ahead:?}");
@@ -301,26 +316,26 @@ fn the_end_of_the_gateways_certificate_is_told_ahead() {
     assert!(warned.message().contains("is valid until"), "{warned:?}");
 }
 
-/// Who shows a new certificate of the same authority, with another key, is the same.
+/// A client with a renewed certificate of the same authority and another key is the same entity.
 #[test]
-fn a_client_comes_with_a_renewed_certificate() {
+fn renewed_client_certificate_keeps_identity() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
     let before = pki.identity(&pki.example.ae);
     let renewed = pki.example.ae_authority.issue(&of_ae("Clight-AE1")).unwrap();
     let after = pki.identity(&renewed);
-    let mut old = pki.connect(Tool::OpenSsl, gateway.port(), &before, Way::Mandated);
+    let mut old = pki.connect(Tool::OpenSsl, gateway.port(), &before, TlsProfile::Mandated);
     old.ask(&Request::create_ae("light").from("Clight-AE1")).expect(201, 2001);
-    for way in Way::ALL {
-        let mut new = pki.connect(Tool::OpenSsl, gateway.port(), &after, way);
+    for profile in TlsProfile::ALL {
+        let mut new = pki.connect(Tool::OpenSsl, gateway.port(), &after, profile);
         new.ask(&Request::retrieve("/cse/light").from("Clight-AE1")).expect(200, 2000);
         new.close();
     }
-    old.alive("Clight-AE1");
+    old.assert_served_as("Clight-AE1");
 }
 
 #[test]
-fn an_association_ends_when_its_certificate_does() {
+fn association_ends_when_certificate_expires() {
     let pki = Pki::new();
     let gateway = pki.setup().start();
     let now = SystemTime::now();
@@ -328,26 +343,31 @@ fn an_association_ends_when_its_certificate_does() {
     let validity = Validity { from: now - seconds(60), until: now + seconds(6) };
     let short = pki.example.ae_authority.issue(&of_ae("Clight-AE1").valid(validity)).unwrap();
     let short = pki.identity(&short);
-    let mut long =
-        pki.connect(Tool::OpenSsl, gateway.port(), &pki.identity(&pki.example.ae), Way::Tls13);
-    let mut live = ENGINES.map(|way| pki.connect(Tool::OpenSsl, gateway.port(), &short, way));
-    for client in &mut live {
-        client.alive("Clight-AE1");
+    let mut long = pki.connect(
+        Tool::OpenSsl,
+        gateway.port(),
+        &pki.identity(&pki.example.ae),
+        TlsProfile::Tls13,
+    );
+    let mut association =
+        ENGINES.map(|profile| pki.connect(Tool::OpenSsl, gateway.port(), &short, profile));
+    for client in &mut association {
+        client.assert_served_as("Clight-AE1");
     }
-    for mut client in live {
+    for mut client in association {
         client.ended();
     }
     for ended in gateway.log().all(Mark::START, "association.ended", 2) {
         assert_eq!(ended.text("why"), "credential expired");
     }
-    refused(&pki, Tool::OpenSsl, &gateway, &short, 45);
-    long.alive("Clight-AE1");
+    assert_refused(&pki, Tool::OpenSsl, &gateway, &short, 45);
+    long.assert_served_as("Clight-AE1");
 }
 
-/// Own certificate, key and revocation list are replaced one upon the other while clients come, each
-/// of which is good in every generation.
+/// Certificate, key and revocation list change in turn while clients connect. The clients are valid
+/// in every generation.
 #[test]
-fn nobody_is_turned_away_while_certificates_change() {
+fn handshakes_succeed_while_certificates_change() {
     const CLIENTS: usize = 4;
     const CHANGES: usize = 15;
     let pki = Pki::new();
@@ -360,7 +380,7 @@ fn nobody_is_turned_away_while_certificates_change() {
     setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
     let gateway = setup.start();
     let light = pki.identity(&pki.example.ae);
-    let mut live = pki.connect(Tool::OpenSsl, gateway.port(), &light, Way::Mandated);
+    let mut association = pki.connect(Tool::OpenSsl, gateway.port(), &light, TlsProfile::Mandated);
     let others: Vec<_> = (0..CHANGES).map(|_| authority.issue(&of_ae("Cgone")).unwrap()).collect();
     let serials: Vec<_> = others.iter().map(Issued::serial).collect();
     let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -369,20 +389,20 @@ fn nobody_is_turned_away_while_certificates_change() {
         for nth in 0..CLIENTS {
             let (light, anchor, stop, handshakes) = (&light, &anchor, &stop, &handshakes);
             scope.spawn(move || {
-                let way = Way::ALL[nth % Way::ALL.len()];
+                let profile = TlsProfile::ALL[nth % TlsProfile::ALL.len()];
                 while !stop.load(Ordering::Relaxed) {
-                    handshake(port, anchor, light, way);
+                    handshake(port, anchor, light, profile);
                     handshakes.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 0..CHANGES {
-                let own = new_own(&pki);
-                gateway.in_force_after(|g| g.replace_own("gw", &own));
+                let own = new_gateway_certificate(&pki);
+                gateway.in_force_after(|g| g.replace_gateway_certificate("gw", &own));
                 let list = authority.revoke(&serials[..=round]).unwrap();
                 gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
-                live.alive("Clight-AE1");
+                association.assert_served_as("Clight-AE1");
             }
         }));
         stop.store(true, Ordering::Relaxed);
@@ -394,29 +414,29 @@ fn nobody_is_turned_away_while_certificates_change() {
     assert!(handshakes.into_inner() > CHANGES, "there was no load");
 }
 
-/// A handshake of `openssl s_client` and one request, which must work.
-fn handshake(port: u16, anchor: &std::path::Path, identity: &Identity, way: Way) {
-    let offers = way.offers(Tool::OpenSsl);
+/// Performs a handshake with `openssl s_client` and one request, and panics on a failure.
+fn handshake(port: u16, anchor: &std::path::Path, identity: &Identity, profile: TlsProfile) {
+    let offers = profile.offers(Tool::OpenSsl);
     let mut arguments: Vec<&str> = offers.iter().map(String::as_str).collect();
     let files = [anchor, &identity.certificate, &identity.key].map(|path| path.to_str().unwrap());
     arguments.extend(["-nocommands", "-CAfile", files[0], "-verify_return_error"]);
     arguments.extend(["-verify_hostname", GATEWAY_NAME, "-cert", files[1], "-key", files[2]]);
     let client = Tool::OpenSsl.try_with(port, None, &arguments);
-    let mut client = client.unwrap_or_else(|refused| panic!("{way:?}: {refused:?}"));
-    client.alive("Clight-AE1");
+    let mut client = client.unwrap_or_else(|refused| panic!("{profile:?}: {refused:?}"));
+    client.assert_served_as("Clight-AE1");
     client.close();
 }
 
-/// Each is told with its file, in TOML with line and column, by a check and by the gateway, for which
-/// the last generation stays in force.
+/// The check command and the gateway report each fault with file, line and column. The previous
+/// generation stays in force.
 #[test]
-fn a_bad_policy_file_changes_nothing() {
+fn invalid_certificate_policy_changes_nothing() {
     let pki = Pki::new();
     let setup = pki.setup();
-    let another = new_own(&pki);
+    let another = new_gateway_certificate(&pki);
     setup.write("policies/rubbish.pem", b"rubbish");
-    let everybody = fs::Permissions::from_mode(0o644);
-    fs::set_permissions(setup.path("policies/rubbish.pem"), everybody).unwrap();
+    let world_readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(setup.path("policies/rubbish.pem"), world_readable).unwrap();
     setup.write(
         "policies/broken.pem",
         b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
@@ -424,13 +444,13 @@ fn a_bad_policy_file_changes_nothing() {
     setup.write("policies/light.pem", pki.example.ae.chain_pem().as_bytes());
     write_key(&setup.path("policies/another.key"), &another.key_pem());
     write_key(&setup.path("policies/open.key"), &pki.example.mn_cse.key_pem());
-    let open = fs::Permissions::from_mode(0o644);
-    fs::set_permissions(setup.path("policies/open.key"), open).unwrap();
+    let world_readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(setup.path("policies/open.key"), world_readable).unwrap();
     let gateway = setup.start();
     let light = pki.identity(&pki.example.ae);
-    let mut live = pki.connect(Tool::OpenSsl, gateway.port(), &light, Way::Mandated);
+    let mut association = pki.connect(Tool::OpenSsl, gateway.port(), &light, TlsProfile::Mandated);
     let good = toml(&gateway);
-    // The first entry, of the gateway's own certificate, has three lines, and so has that of AEs.
+    // The first entry, the gateway's certificate, has three lines, and so has the entry of AEs.
     let mistakes = [
         ("\"gw.pem\"", "\"none.pem\"", "none.pem: can't be opened: "),
         ("\"gw.key\"", "\"open.key\"", "open.key: is a private key that every user"),
@@ -473,17 +493,17 @@ fn a_bad_policy_file_changes_nothing() {
             gateway.refused_after(&format!("policies/{why}"), |g| g.replace(CERTIFICATES, bad));
         assert_eq!(event.number("in_force"), 1, "{event:?}");
         let checked = saegis(&gateway.path(""), &["check"]).expect(2);
-        let told = format!("error: policies/{why}");
-        assert!(checked.err.lines().any(|line| line.starts_with(&told)), "{checked:?}");
+        let start = format!("error: policies/{why}");
+        assert!(checked.err.lines().any(|line| line.starts_with(&start)), "{checked:?}");
         assert!(!checked.err.contains("PRIVATE KEY"), "{checked:?}");
-        live.alive("Clight-AE1");
+        association.assert_served_as("Clight-AE1");
     }
-    for way in Way::ALL {
-        pki.connect(Tool::OpenSsl, gateway.port(), &light, way).close();
+    for profile in TlsProfile::ALL {
+        pki.connect(Tool::OpenSsl, gateway.port(), &light, profile).close();
     }
-    // Put right, nothing has changed; and then something may.
+    // The corrected file equals the previous one. A later change takes effect.
     gateway.replace(CERTIFICATES, &good);
-    let event = gateway.in_force_after(|g| g.replace_own("gw", &another));
+    let event = gateway.in_force_after(|g| g.replace_gateway_certificate("gw", &another));
     assert_eq!(event.number("generation"), 2);
-    live.alive("Clight-AE1");
+    association.assert_served_as("Clight-AE1");
 }

@@ -1,20 +1,21 @@
-//! `saegis check` says before a start what is wrong, and where; a start says the same.
+//! `saegis check` reports the faults of a configuration with their positions, and a start reports
+//! the same.
 
 use std::net::TcpListener;
 
 use saegis_tests::wasm::CORE_MODULE;
-use saegis_tests::{LIGHT1, LIGHT2, Ran, Setup, saegis};
+use saegis_tests::{CommandOutput, LIGHT1, LIGHT2, Setup, saegis};
 use serde_json::{Value, json};
 
-/// Runs a command of `saegis` over a setup, from its folder.
-fn run(setup: &Setup, arguments: &[&str]) -> Ran {
+/// Runs a `saegis` command in the folder of a setup.
+fn run(setup: &Setup, arguments: &[&str]) -> CommandOutput {
     let file = setup.configuration();
     saegis(file.parent().unwrap(), arguments)
 }
 
-/// Makes sure that check and run both refuse a setup, for the same reasons.
+/// Asserts that the check command and a start refuse a setup with these faults.
 #[track_caller]
-fn refused(setup: &Setup, faults: &[&str]) {
+fn assert_refused(setup: &Setup, faults: &[&str]) {
     let checked = run(setup, &["check"]).expect(2);
     let lines: Vec<_> = checked.err.lines().collect();
     assert_eq!(lines.len(), faults.len(), "{checked:?}");
@@ -27,12 +28,12 @@ fn refused(setup: &Setup, faults: &[&str]) {
     assert_eq!(last, lines, "{ran:?}");
     assert!(ran.out.is_empty(), "{ran:?}");
     for key in [LIGHT1.key, LIGHT2.key] {
-        assert!(!checked.err.contains(key) && !ran.err.contains(key), "a key is told");
+        assert!(!checked.err.contains(key) && !ran.err.contains(key), "the output contains a key");
     }
 }
 
 #[test]
-fn what_is_good_is_told() {
+fn valid_setup_is_summarized() {
     let setup = Setup::new();
     let checked = run(&setup, &["check"]).expect(0);
     assert_eq!(
@@ -46,14 +47,15 @@ fn what_is_good_is_told() {
              whoever records a handshake; the first is in line 2",
         ]
     );
-    // From anywhere: paths in the configuration are relative to its own folder.
+    // Relative paths in the configuration are resolved in its folder, whatever the working
+    // directory is.
     let file = setup.path("saegis.toml");
     let elsewhere = saegis("/".as_ref(), &["check", "--config", file.to_str().unwrap()]);
     assert!(elsewhere.expect(0).out.starts_with(&format!("{}: good, with", file.display())));
 }
 
 #[test]
-fn what_is_good_at_a_maf_is_told_too() {
+fn valid_maf_setup_is_summarized() {
     let setup = Setup::maf("maf.in.provider.com");
     let checked = run(&setup, &["check"]).expect(0);
     assert_eq!(
@@ -70,15 +72,15 @@ fn what_is_good_at_a_maf_is_told_too() {
 }
 
 #[test]
-fn what_is_wrong_at_a_maf_is_told_with_its_place() {
+fn invalid_maf_setup_is_reported_with_position() {
     let setup = Setup::maf("maf.in.provider.com").with("maf", "longest = 1").with("cse", "a = 1");
-    refused(
+    assert_refused(
         &setup,
         &["saegis.toml:5:1: unknown field `longest`", "saegis.toml:16:2: unknown field `cse`"],
     );
-    refused(&Setup::maf("maf_1"), &["saegis.toml:2:8: \"maf_1\" "]);
+    assert_refused(&Setup::maf("maf_1"), &["saegis.toml:2:8: \"maf_1\" "]);
     let setup = Setup::maf("maf.in.provider.com").file("km-table.csv", "km_id\nx\n");
-    refused(
+    assert_refused(
         &setup,
         &[
             "policies/km-table.csv:1:1: a table with a column km_id needs a column km",
@@ -87,11 +89,11 @@ fn what_is_wrong_at_a_maf_is_told_with_its_place() {
     );
     let setup = Setup::maf("maf.in.provider.com");
     setup.write("store.key", b"5f5f");
-    refused(&setup, &["store.key: "]);
+    assert_refused(&setup, &["store.key: "]);
 }
 
 #[test]
-fn a_maf_and_a_gateway_are_not_run_as_one_another() {
+fn maf_and_gateway_configurations_are_distinguished() {
     let maf = Setup::maf("maf.in.provider.com");
     let ran = run(&maf, &["run"]).expect(2);
     assert_eq!(ran.err, "error: this is the configuration of a MAF; it runs as saegis maf\n");
@@ -100,21 +102,21 @@ fn a_maf_and_a_gateway_are_not_run_as_one_another() {
 }
 
 #[test]
-fn what_is_good_is_told_to_programs() {
-    let told = run(&Setup::new(), &["check", "--json"]).expect(0).json();
-    let modules = told["modules"].as_array().unwrap();
+fn valid_setup_is_summarized_in_json() {
+    let report = run(&Setup::new(), &["check", "--json"]).expect(0).json();
+    let modules = report["modules"].as_array().unwrap();
     let names: Vec<_> = modules.iter().map(|m| m["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["originator-check", "psk-table"]);
     assert_eq!(modules[1]["hooks"], json!(["credential-lookup"]));
     assert_eq!(modules[1]["capabilities"], json!(["policy-tables"]));
     assert_eq!(modules[1]["sha256"].as_str().unwrap().len(), 64);
-    let table = &told["tables"][0];
+    let table = &report["tables"][0];
     assert_eq!((&table["name"], &table["rows"]), (&json!("psk-lookup-table"), &json!(2)));
     assert_eq!(table["short_keys"], 2);
 }
 
 #[test]
-fn a_check_opens_neither_port_nor_store() {
+fn check_opens_neither_port_nor_store() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let setup = Setup::new();
@@ -131,8 +133,8 @@ fn a_check_opens_neither_port_nor_store() {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_with_its_place() {
-    // What is added to [listen] stands in line 7.
+fn invalid_configuration_is_reported_with_position() {
+    // Lines added to [listen] start at line 7.
     for (line, fault) in [
         ("adress = \"127.0.0.1:1\"", "7:1: unknown field `adress`, expected `address` or `suites`"),
         ("suites = [\"TLS_RSA\"]", "7:10: \"TLS_RSA\" is no cipher suite for pre-shared keys"),
@@ -140,20 +142,23 @@ fn a_wrong_configuration_is_told_with_its_place() {
         ("suites = 5", "7:10: invalid type"),
         ("address = \"127.0.0.1:1\"", "7:1: duplicate key"),
     ] {
-        refused(&Setup::new().with("listen", line), &[&format!("saegis.toml:{fault}")]);
+        assert_refused(&Setup::new().with("listen", line), &[&format!("saegis.toml:{fault}")]);
     }
-    refused(&Setup::new().with("lsiten", "address = 1"), &["saegis.toml:11:2: unknown field"]);
+    assert_refused(
+        &Setup::new().with("lsiten", "address = 1"),
+        &["saegis.toml:11:2: unknown field"],
+    );
 }
 
 #[test]
-fn all_that_no_type_can_say_is_told_at_once() {
+fn invalid_values_are_reported_in_one_run() {
     let setup = Setup::new()
         .with("limits", "connections = 0")
         .with("limits", "idle-seconds = 0")
         .with("modules", "memory-bytes = 1")
         .with("upstream", "url = \"https://cse:8080/path\"")
         .with("cse", "csebase-name = \"-\"");
-    refused(
+    assert_refused(
         &setup,
         &[
             "saegis.toml:4:16: cse.csebase-name: \"-\" is no resource name",
@@ -165,10 +170,10 @@ fn all_that_no_type_can_say_is_told_at_once() {
     );
 }
 
-/// What is no TOML, what is unknown, what is of the wrong type, what no type can say, a manifest, a
-/// table and a module: one run finds them all.
+/// Syntax errors, unknown keys, wrong types, invalid values, a manifest, a table and a module: one
+/// run reports all faults.
 #[test]
-fn all_that_is_wrong_anywhere_is_found_in_one_run() {
+fn faults_in_several_files_are_reported_in_one_run() {
     let setup = Setup::new()
         .with("listen", "suites = 5")
         .with("listen", "adress = \"127.0.0.1:1\"")
@@ -201,7 +206,7 @@ fn all_that_is_wrong_anywhere_is_found_in_one_run() {
 }
 
 #[test]
-fn a_configuration_that_is_not_there_is_told() {
+fn missing_configuration_is_reported() {
     let setup = Setup::new();
     let ran = saegis(&setup.path(""), &["check", "--config", "none.toml"]).expect(2);
     assert!(ran.err.starts_with("error: none.toml: can't be read: "), "{ran:?}");
@@ -210,30 +215,30 @@ fn a_configuration_that_is_not_there_is_told() {
 }
 
 #[test]
-fn a_wrong_table_is_told_with_its_places() {
+fn invalid_table_is_reported_with_positions() {
     let setup = Setup::new().file(
         "psk-lookup-table.csv",
         "ae_id,kpsa,kpsa_id\n# the lights\nClight-AE1,1a2b3c,light@a.b\n\nlight,1a2b3x,light@a.b\n\
          Clight-AE2,1a2b3c,light@a.b\n",
     );
     let file = "policies/psk-lookup-table.csv";
-    refused(
+    assert_refused(
         &setup,
         &[
             &format!("{file}:5:1: ae_id is not an AE-ID-Stem"),
             &format!("{file}:6:19: kpsa_id \"light@a.b\" stands in line 3 already"),
         ],
     );
-    let told = run(&setup, &["check", "--json"]).expect(2).json();
-    let faults = told["faults"].as_array().unwrap();
+    let report = run(&setup, &["check", "--json"]).expect(2).json();
+    let faults = report["faults"].as_array().unwrap();
     assert_eq!(faults.len(), 2);
     assert_eq!((&faults[1]["file"], &faults[1]["line"]), (&json!(file), &json!(6)));
     assert_eq!(faults[1]["column"], 19);
     assert!(faults[1]["what"].as_str().unwrap().contains("line 3"));
 }
 
-/// What anybody can guess, in tables and in the configuration, with its place; short and regular keys are only
-/// warned about.
+/// Guessable keys in tables and in the configuration are faults with a position. Short and regular
+/// keys are only warnings.
 #[test]
 fn guessable_key_is_reported_with_line() {
     let setup = Setup::new()
@@ -241,7 +246,7 @@ fn guessable_key_is_reported_with_line() {
         .file("enrolled.csv", "ke_id,ke\na@a.b,1a2b\n")
         .file("clients.csv", "km_id,km,client_id\na@a.b,1a2b3c4d5e6f7a,//a.b/Ca\n");
     let short = "so that it can be tried out";
-    refused(
+    assert_refused(
         &setup,
         &[
             &format!("policies/clients.csv:2:7: km has fewer than 8 bytes, {short}"),
@@ -258,26 +263,26 @@ fn guessable_key_is_reported_with_line() {
     for bad in ["00", &"ab".repeat(16)] {
         let ran = run(&peer(bad), &["check"]).expect(2);
         assert!(ran.err.contains("saegis.toml:") && ran.err.contains("the key "), "{ran:?}");
-        assert!(!ran.err.contains(&"ab".repeat(16)), "the key is told");
+        assert!(!ran.err.contains(&"ab".repeat(16)), "the output contains the key");
     }
     run(&peer("1a2b3c"), &["check"]).expect(0);
 }
 
-/// As far from now as a m2m:timestamp can be written, which people do who mean "for ever".
+/// The latest m2m:timestamp that can be written, which operators use for "never".
 #[test]
-fn the_last_second_that_can_be_written_is_taken() {
+fn latest_timestamp_is_accepted() {
     let rows = "ae_id,kpsa,kpsa_id,expires\nClight-AE1,1a2b3c,light@a.b,99991231T235959\n";
     let setup = Setup::new().file("psk-lookup-table.csv", rows);
     run(&setup, &["check"]).expect(0);
 }
 
 #[test]
-fn a_wrong_module_is_told_by_name() {
+fn invalid_module_is_reported_by_name() {
     let setup = Setup::new();
     setup.write("policies/modules/core.wasm", CORE_MODULE);
     setup.write("policies/modules/broken.wasm", b"rubbish");
     setup.write("policies/modules/originator-check.toml", b"order = -1\n");
-    refused(
+    assert_refused(
         &setup,
         &[
             "policies/modules/broken.wasm: is no WebAssembly component",
@@ -285,23 +290,23 @@ fn a_wrong_module_is_told_by_name() {
             "policies/modules/originator-check.toml:1:9: invalid value",
         ],
     );
-    let told = run(&setup, &["check", "--json"]).expect(2).json();
-    assert_eq!(told["faults"][1]["line"], Value::Null);
-    assert_eq!(told["faults"][2]["line"], 1);
+    let report = run(&setup, &["check", "--json"]).expect(2).json();
+    assert_eq!(report["faults"][1]["line"], Value::Null);
+    assert_eq!(report["faults"][2]["line"], 1);
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_told() {
+fn missing_policy_folder_is_reported() {
     let setup = Setup::new().with("policy", "folder = \"elsewhere\"");
-    refused(&setup, &["elsewhere: the folder can't be read: "]);
+    assert_refused(&setup, &["elsewhere: the folder can't be read: "]);
 }
 
 #[test]
-fn the_version_is_told() {
+fn version_command_prints_version() {
     let setup = Setup::new();
     let words = run(&setup, &["version"]).expect(0).out;
-    let told = run(&setup, &["--json", "version"]).expect(0).json();
-    assert_eq!(words.trim(), format!("saegis {}", told["version"].as_str().unwrap()));
+    let report = run(&setup, &["--json", "version"]).expect(0).json();
+    assert_eq!(words.trim(), format!("saegis {}", report["version"].as_str().unwrap()));
 }
 
 #[test]
@@ -316,7 +321,7 @@ fn former_option_is_refused_with_present_name() {
         .with("upstream", "notifications = \"127.0.0.1:0\"")
         .with("upstream", "notifications-key = \"state/notifications.key\"")
         .with("upstream", "notifications-uid = 1");
-    let ran = setup.run_to_its_end();
+    let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     let present = [
         "bindings: is called ae-ids now",
@@ -332,7 +337,7 @@ fn former_option_is_refused_with_present_name() {
         assert!(ran.err.contains(text), "{text}: {ran:?}");
     }
     assert_eq!(ran.err.matches("is called").count(), present.len(), "{ran:?}");
-    // The present names are read.
+    // The current names are accepted.
     let setup = Setup::new()
         .with("ae-ids", "store = \"state/bindings.redb\"")
         .with("limits", "cse-requests-per-credential = 4")

@@ -1,14 +1,14 @@
-//! Decisions are recorded, without keys, and asked again of other modules and policy files.
+//! Decisions are recorded without keys, and replayed with other modules and policy files.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use saegis_tests::certificates::{Pki, Way, credential};
+use saegis_tests::certificates::{Pki, TlsProfile, credential};
 use saegis_tests::{
-    Credential, Gateway, LIGHT1, LIGHT2, Ran, Request, Setup, Tool, derived_by_openssl, eventually,
-    saegis, wait_until,
+    CommandOutput, Credential, Gateway, LIGHT1, LIGHT2, Request, Setup, Tool, derived_by_openssl,
+    eventually, saegis, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn recording() -> Setup {
     Setup::new().with("decisions", &format!("record = \"{RECORDING}\""))
 }
 
-/// The decisions of a recording, once there are so many that fit.
+/// Waits until `count` recorded decisions satisfy `fits`, and returns them.
 #[track_caller]
 fn recorded(file: &Path, count: usize, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
     eventually(|| {
@@ -35,8 +35,8 @@ fn of_hook(hook: &str) -> impl Fn(&Value) -> bool {
     move |decision: &Value| decision["question"]["hook"] == hook
 }
 
-/// Light 1 registers and asks for what it may, and in another's name; a stranger is refused.
-fn day(gateway: &Gateway) {
+/// Registers light 1, sends allowed and impersonating requests, and tries an unknown credential.
+fn send_sample_requests(gateway: &Gateway) {
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
     light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
@@ -46,15 +46,15 @@ fn day(gateway: &Gateway) {
     Tool::OpenSsl.refused(gateway.port(), Credential { identity: "no@a.b", key: "0011" });
 }
 
-fn replay(gateway: &Gateway, more: &[&str]) -> Ran {
+fn replay(gateway: &Gateway, more: &[&str]) -> CommandOutput {
     saegis(&gateway.path(""), &[&["decisions", "replay", RECORDING], more].concat())
 }
 
 #[test]
-fn each_hook_is_recorded_with_its_question_and_answer() {
+fn hook_decisions_are_recorded() {
     let gateway = recording().module("faulty", "capabilities = [\"log\"]").start();
     let file = gateway.path(RECORDING);
-    day(&gateway);
+    send_sample_requests(&gateway);
     let lookups = recorded(&file, 3, of_hook("credential-lookup"));
     assert_eq!(lookups[0]["contract"], "0.1.0");
     assert_eq!(lookups[0]["generation"], 1);
@@ -79,19 +79,19 @@ fn each_hook_is_recorded_with_its_question_and_answer() {
     assert_eq!(registered[0]["answer"], json!({ "outcome": "allowed", "scope": "this-request" }));
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Asked again, nothing is otherwise.
+    // A replay with the same policy changes no decision.
     let ran = replay(&gateway, &[]).expect(0);
     assert!(ran.out.contains("none would change"), "{ran:?}");
 }
 
 #[test]
-fn a_mapping_of_a_certificate_is_recorded() {
+fn certificate_mapping_is_recorded() {
     let pki = Pki::new();
     let node = pki.identity(&pki.example.node);
     let rows = format!("credential_id,ae_id,cse_id\n{},Cnode,\n", credential::NODE);
     let setup = pki.setup().file("certificate-table.csv", &rows);
     let gateway = setup.with("decisions", &format!("record = \"{RECORDING}\"")).start();
-    pki.connect(Tool::OpenSsl, gateway.port(), &node, Way::ALL[0]).close();
+    pki.connect(Tool::OpenSsl, gateway.port(), &node, TlsProfile::ALL[0]).close();
     let mapped = recorded(&gateway.path(RECORDING), 1, of_hook("certificate-mapping"));
     assert_eq!(mapped[0]["question"]["credential_id"], credential::NODE);
     assert_eq!(mapped[0]["question"]["flavour"], "node-id");
@@ -103,9 +103,10 @@ fn a_mapping_of_a_certificate_is_recorded() {
     assert!(ran.out.contains("after:  found AE Cother"), "{ran:?}");
 }
 
-/// Neither stored keys, nor derived ones, nor what a module says that may read them.
+/// The recording contains neither stored nor derived keys, nor reasons of modules that may read
+/// keys.
 #[test]
-fn no_key_is_recorded() {
+fn keys_are_not_recorded() {
     const KE: &str = "000102030405060708090a0b0c0d0e0f";
     let needed = "policy-tables\", \"read-stored-keys\", \"supply-key-bytes";
     let gateway = recording()
@@ -113,12 +114,12 @@ fn no_key_is_recorded() {
         .module("psk-derived", &format!("order = 200\ncapabilities = [\"{needed}\"]"))
         .file("enrolment-keys.csv", &format!("ke_id,ke\nfleet1@in.provider.com,{KE}\n"))
         .start();
-    day(&gateway);
+    send_sample_requests(&gateway);
     let label = "oneM2M Enrolment Key to Provisioned Secure Connection Key derivation";
     let key = derived_by_openssl(&gateway.path("derivation"), KE, &format!("{label}Clamp-7"));
     let lamp = Credential { identity: "Clamp-7.fleet1@in.provider.com", key: &key };
     Tool::OpenSsl.connect(gateway.port(), lamp).close();
-    // A module that may read keys refuses, and gives a reason.
+    // A module that may read keys refuses with a reason.
     let refused = Credential { identity: "Cl_amp.fleet1@in.provider.com", key: &key };
     Tool::OpenSsl.refused(gateway.port(), refused);
     recorded(&gateway.path(RECORDING), 1, |d| {
@@ -142,11 +143,11 @@ fn no_key_is_recorded() {
 }
 
 #[test]
-fn a_replay_says_what_would_change_in_groups() {
+fn replay_groups_changed_decisions() {
     let gateway = recording().start();
-    day(&gateway);
+    send_sample_requests(&gateway);
     recorded(&gateway.path(RECORDING), 3, of_hook("credential-lookup"));
-    // Another set of modules and policy files, beside the gateway's.
+    // Another set of modules and policy files, outside the gateway's folder.
     let other = Setup::new();
     let table = fs::read_to_string(other.table()).unwrap();
     let without: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT2.identity)).collect();
@@ -160,21 +161,21 @@ fn a_replay_says_what_would_change_in_groups() {
     assert!(ran.out.contains("1  credential-lookup: found → found, but otherwise\n"), "{ran:?}");
     assert!(ran.out.contains(&format!("{RECORDING}:1: {}", LIGHT1.identity)), "{ran:?}");
     assert!(ran.out.contains("after:  found AE Clight-AE9"), "{ran:?}");
-    let told = replay(&gateway, &["--config", config, "--json"]).expect(1).json();
-    assert_eq!((&told["changed"], &told["wrong_lines"]), (&json!(2), &json!(0)));
-    let group = &told["groups"][0];
+    let report = replay(&gateway, &["--config", config, "--json"]).expect(1).json();
+    assert_eq!((&report["changed"], &report["wrong_lines"]), (&json!(2), &json!(0)));
+    let group = &report["groups"][0];
     assert_eq!((&group["count"], &group["hook"]), (&json!(1), &json!("credential-lookup")));
     assert_eq!(group["examples"].as_array().unwrap().len(), 1);
-    // It was asked, and nothing of it is recorded.
+    // The replayed decisions are not recorded.
     assert_eq!(recorded(&gateway.path(RECORDING), 3, of_hook("credential-lookup")).len(), 3);
     assert!(!other.path(RECORDING).exists());
 }
 
-/// A rule of the time of day is asked as of the time of the decision.
+/// A decision is replayed with its own time.
 #[test]
-fn a_replay_is_of_the_time_of_the_decision() {
+fn replay_uses_time_of_decision() {
     let gateway = recording().start();
-    day(&gateway);
+    send_sample_requests(&gateway);
     let lookups = recorded(&gateway.path(RECORDING), 3, of_hook("credential-lookup"));
     let mut light = lookups[0].clone();
     let table = format!(
@@ -197,7 +198,7 @@ fn a_replay_is_of_the_time_of_the_decision() {
 #[test]
 fn replay_reports_bad_lines_and_continues() {
     let gateway = recording().start();
-    day(&gateway);
+    send_sample_requests(&gateway);
     let good = recorded(&gateway.path(RECORDING), 1, |_| true)[0].clone();
     let mut other_contract = good.clone();
     other_contract["contract"] = json!("0.2.0");
@@ -239,7 +240,7 @@ fn replay_reports_bad_lines_and_continues() {
     assert!(ran.out.contains("2 decisions; none would change"), "{ran:?}");
     assert!(ran.out.contains("the last line breaks off"), "{ran:?}");
     assert!(!ran.err.contains('\u{1b}'), "{ran:?}");
-    // What is wrong with very many lines is told of the first of them.
+    // Only the first faulty lines are printed.
     gateway.write("bad.jsonl", "rubbish\n".repeat(5000));
     let ran = saegis(&gateway.path(""), &["decisions", "replay", "bad.jsonl"]).expect(2);
     assert!(ran.err.contains("and 4990 more lines that can't be replayed"), "{ran:?}");
@@ -258,7 +259,7 @@ fn recording_is_sampled_and_rotated() {
         .with_metrics()
         .start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    // Each is asked about, for an impersonation is never kept.
+    // The module is called for each request, because a denial of this hook is not cached.
     for _ in 0..800 {
         light.ask(&Request::retrieve("/cse").from("Clight-AE2")).expect_refusal(403, 4106);
     }
@@ -269,7 +270,7 @@ fn recording_is_sampled_and_rotated() {
         names.filter(|n| n.starts_with("decisions.jsonl")).count()
     };
     wait_until("three files", || files() >= 3);
-    // Where the disk takes no more, decisions go on, and what is lost is counted.
+    // If the disk is not writable, decisions continue, and lost records are counted.
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "in the way").unwrap();
     for _ in 0..10 {
@@ -281,19 +282,19 @@ fn recording_is_sampled_and_rotated() {
 }
 
 #[test]
-fn a_sample_is_a_part_and_off_is_off() {
+fn recording_respects_sample_rate() {
     let gateway = recording().with("decisions", "sample = 0.2").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     for _ in 0..400 {
         light.ask(&Request::retrieve("/cse").from("Clight-AE2")).expect_refusal(403, 4106);
     }
-    // Of 400 that are each taken with a chance of one in five, 80 are to be expected; that they are
-    // under 20 or over 200 comes about less often than once in 10^14 runs.
+    // With a probability of one in five, 80 of 400 are expected. Fewer than 20 or more than 200
+    // occur less often than once in 10^14 runs.
     let found = recorded(&gateway.path(RECORDING), 20, of_hook("impersonation-check"));
     assert!(found.len() <= 200, "{}", found.len());
 
     let silent = Setup::new().start();
-    day(&silent);
+    send_sample_requests(&silent);
     assert!(!silent.path(RECORDING).exists());
     for (line, why) in [
         ("sample = 0.0", "must be above 0"),
@@ -302,18 +303,19 @@ fn a_sample_is_a_part_and_off_is_off() {
         ("old-files = 0", "must be from 1 to 1000"),
         ("color = 1", "unknown field"),
     ] {
-        let ran = recording().with("decisions", line).run_to_its_end().expect(2);
+        let ran = recording().with("decisions", line).run_until_exit().expect(2);
         assert!(ran.err.contains(why) && ran.err.contains("saegis.toml:"), "{ran:?}");
     }
-    let ran = Setup::new().with("decisions", "record = \"policies\"").run_to_its_end().expect(2);
+    let ran = Setup::new().with("decisions", "record = \"policies\"").run_until_exit().expect(2);
     assert!(ran.err.contains("decisions.record: can't be written"), "{ran:?}");
 }
 
-/// A module is tried in a copy of the policy: what it would change is told, and nothing is changed.
+/// The command evaluates a module with a copy of the policy, reports changed decisions, and changes
+/// nothing.
 #[test]
-fn a_module_is_tried_before_it_is_installed() {
+fn module_is_tried_before_installation() {
     let gateway = recording().start();
-    day(&gateway);
+    send_sample_requests(&gateway);
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     light.ask(&Request::retrieve("/cse/fault-rsc").from("Clight-AE1"));
     recorded(&gateway.path(RECORDING), 1, |d| {
@@ -341,10 +343,11 @@ fn a_module_is_tried_before_it_is_installed() {
         ran.out.contains("impersonation-check: allowed for the originator → failed in faulty"),
         "{ran:?}"
     );
-    let told = run(&["new/faulty.wasm", "--json"]).expect(1).json();
-    assert_eq!(told["module"], "faulty");
-    assert!(told["replay"]["changed"].as_u64() >= Some(1), "{told}");
-    // Under the name of one that is installed it takes that one's place, and is seen not to fill it.
+    let report = run(&["new/faulty.wasm", "--json"]).expect(1).json();
+    assert_eq!(report["module"], "faulty");
+    assert!(report["replay"]["changed"].as_u64() >= Some(1), "{report}");
+    // A module with the name of an installed one replaces it in the trial, and changes its
+    // decisions.
     component("psk-table");
     let ran = run(&["new/psk-table.wasm"]).expect(2);
     assert!(ran.err.contains("imports the capability log"), "{ran:?}");
@@ -352,7 +355,7 @@ fn a_module_is_tried_before_it_is_installed() {
     let ran = run(&["new/psk-table.wasm"]).expect(1);
     assert!(ran.out.contains("in the place of psk-table"), "{ran:?}");
     assert!(ran.out.contains("credential-lookup: found → unclaimed"), "{ran:?}");
-    // What can't be tried.
+    // Modules that cannot be tried.
     gateway.write("new/rubbish.wasm", "rubbish");
     gateway.write("new/faulty.toml", "capabilities = [\"log\", \"supply-key-bytes\"]\n");
     for (file, why) in [
@@ -371,9 +374,9 @@ fn a_module_is_tried_before_it_is_installed() {
     assert_eq!(status["generation"], 1);
 }
 
-/// Without a recording it is still told whether it would be taken.
+/// Without a recording, the command still reports whether the module is valid.
 #[test]
-fn a_module_is_tried_without_a_recording() {
+fn module_is_tried_without_recording() {
     let setup = Setup::new();
     setup.configuration();
     let folder = setup.path("");

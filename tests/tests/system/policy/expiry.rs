@@ -1,5 +1,5 @@
-//! What ends by itself is told ahead: by the log, `saegis check`, `saegis status` and the metrics, and not
-//! only to those who are locked out.
+//! Upcoming expiry is reported in advance by the log, `saegis check`, `saegis status` and the
+//! metrics.
 
 use std::fs;
 use std::process::Command;
@@ -12,8 +12,8 @@ use saegis_tests::{Gateway, LIGHT1, Mark, Setup, Tool, saegis};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const LIST: &str = "policies/aes.crl";
 
-/// A gateway for certificates with a revocation list of its AEs' authority.
-fn with_a_list(pki: &Pki, list: Validity) -> Setup {
+/// Returns a gateway for certificates with a revocation list of the AEs' authority.
+fn with_revocation_list(pki: &Pki, list: Validity) -> Setup {
     let setup = pki.setup().with_metrics();
     let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
     let entry = anchor("aes.pem", &["ae-id"]);
@@ -35,23 +35,23 @@ fn warnings(gateway: &Gateway) -> String {
 }
 
 #[test]
-fn a_revocation_list_is_warned_about_before_it_ends() {
+fn expiring_revocation_list_is_warned_about() {
     let pki = Pki::new();
-    // Of ten days, one is left.
-    let setup = with_a_list(&pki, around_now(9 * DAY, DAY));
+    // One of ten days is left.
+    let setup = with_revocation_list(&pki, around_now(9 * DAY, DAY));
     let folder = setup.path("");
     setup.configuration();
     let good_until = "the revocation list aes.crl is good until 20";
     let checked = saegis(&folder, &["check"]).expect(0);
     assert!(checked.out.contains(&format!("  warning     {good_until}")), "{checked:?}");
     let gateway = setup.start();
-    let told = gateway.log().wait("policy.expires");
+    let warned = gateway.log().wait("policy.expires");
     assert_eq!(
-        (told.text("kind"), told.text("file")),
+        (warned.text("kind"), warned.text("file")),
         ("revocation-list".into(), "aes.crl".into())
     );
-    assert_eq!(told.text("level"), "WARN");
-    assert!(told.message().starts_with(good_until), "{told:?}");
+    assert_eq!(warned.text("level"), "WARN");
+    assert!(warned.message().starts_with(good_until), "{warned:?}");
     assert!(warnings(&gateway).contains(good_until));
     let metric = "saegis_expiry_seconds{kind=\"revocation-list\",file=\"aes.crl\"}";
     let ends = gateway.monitor("/metrics").value(metric);
@@ -61,7 +61,7 @@ fn a_revocation_list_is_warned_about_before_it_ends() {
     let anchor = "saegis_expiry_seconds{kind=\"anchor\",file=\"aes.pem\"}";
     assert!(gateway.monitor("/metrics").value(anchor) > ends);
 
-    // With most of its time before it, it is no reason to say anything.
+    // With most of its validity left, a list causes no warning.
     let mark = gateway.log().mark();
     let list = pki.example.ae_authority.revoke_for(&[], around_now(DAY, 9 * DAY)).unwrap();
     gateway.in_force_after(|g| g.replace(LIST, list.pem()));
@@ -70,10 +70,10 @@ fn a_revocation_list_is_warned_about_before_it_ends() {
 }
 
 #[test]
-fn a_revocation_list_that_has_ended_is_called_so() {
+fn expired_revocation_list_is_reported_as_expired() {
     let pki = Pki::new();
     let now = SystemTime::now();
-    let setup = with_a_list(&pki, Validity { from: now - 2 * DAY, until: now - DAY });
+    let setup = with_revocation_list(&pki, Validity { from: now - 2 * DAY, until: now - DAY });
     let folder = setup.path("");
     setup.configuration();
     let expired = "the revocation list aes.crl has expired, at 20";
@@ -86,7 +86,7 @@ fn a_revocation_list_that_has_ended_is_called_so() {
     assert!(gateway.log().wait("policy.expires").message().starts_with(expired));
 }
 
-/// A timestamp so many seconds from now.
+/// Returns the timestamp of this many seconds from now.
 fn in_seconds(seconds: i64) -> String {
     let when = format!("{seconds} seconds");
     let date = Command::new("date").args(["-u", "-d", &when, "+%Y%m%dT%H%M%S"]).output();
@@ -94,7 +94,7 @@ fn in_seconds(seconds: i64) -> String {
 }
 
 #[test]
-fn rows_are_warned_about_before_they_end() {
+fn expiring_rows_are_warned_about() {
     let key = "0f1e2d3c4b5a69788796a5b4c3d2e1f7".to_string();
     let row =
         |name: &str, expires: &str| format!("C{name},{key},{name}@in.provider.com,{expires}\n");
@@ -103,13 +103,13 @@ fn rows_are_warned_about_before_they_end() {
     let table =
         header.clone() + &row("a", &past) + &row("b", &soon) + &row("c", &later) + &row("d", "");
     let gateway = Setup::new().with_metrics().file("psk-lookup-table.csv", &table).start();
-    let told = gateway.log().wait("policy.rows-expire");
-    assert_eq!((told.number("expired"), told.number("expiring")), (1, 1), "{told:?}");
+    let warned = gateway.log().wait("policy.rows-expire");
+    assert_eq!((warned.number("expired"), warned.number("expiring")), (1, 1), "{warned:?}");
     let what = format!(
         "1 row of psk-lookup-table.csv expired already; 1 row of psk-lookup-table.csv will within a \
          week, the first at {soon}"
     );
-    assert!(told.message().starts_with(&what), "{told:?}");
+    assert!(warned.message().starts_with(&what), "{warned:?}");
     assert!(warnings(&gateway).contains(&what));
     let metrics = gateway.monitor("/metrics");
     let expired = metrics.value("saegis_expired_rows{file=\"psk-lookup-table.csv\"}");
@@ -123,7 +123,7 @@ fn rows_are_warned_about_before_they_end() {
     });
     assert!(gateway.log().all(mark, "policy.rows-expire", 0).is_empty());
     assert!(!warnings(&gateway).contains("expire"));
-    // Those who have no end are let in, as ever.
+    // Rows without an expiry are accepted.
     let light = saegis_tests::Credential { identity: "d@in.provider.com", key: &key };
     Tool::OpenSsl.connect(gateway.port(), light).close();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));

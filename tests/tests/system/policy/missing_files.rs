@@ -1,16 +1,16 @@
-//! Policy files that are gone: their content goes on to count, everything says that they are missed, and
-//! what other files withdraw is withdrawn at once.
+//! Missing policy files. Their content stays in force, every interface reports them as missing, and
+//! revocations in other files take effect at once.
 
 use std::fs;
 
 use saegis_test_ca::{Name, Request as Certificate};
-use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, Way, anchor};
-use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Mark, Ran, Setup, Tool, saegis};
+use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, TlsProfile, anchor};
+use saegis_tests::{CommandOutput, Credential, Gateway, LIGHT1, LIGHT2, Mark, Setup, Tool, saegis};
 use serde_json::Value;
 
 const TABLE: &str = "policies/psk-lookup-table.csv";
 
-fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
+fn ask(gateway: &Gateway, arguments: &[&str]) -> CommandOutput {
     saegis(&gateway.path(""), arguments)
 }
 
@@ -18,9 +18,9 @@ fn status(gateway: &Gateway) -> Value {
     ask(gateway, &["status", "--json"]).expect(0).json()
 }
 
-/// A table is emptied, not removed, to revoke all that is in it.
+/// Emptying a table, instead of removing the file, revokes all its rows.
 #[test]
-fn a_table_without_rows_is_a_decision() {
+fn emptied_table_revokes_its_rows() {
     let gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, "ae_id,kpsa,kpsa_id\n"));
@@ -29,9 +29,9 @@ fn a_table_without_rows_is_a_decision() {
     assert_eq!(status(&gateway)["policy"], "in force");
 }
 
-/// In one look a table is gone and a row of another is taken out.
+/// One file disappears and a row of another file is removed in the same scan.
 #[test]
-fn a_file_that_is_missed_holds_no_revocation_up() {
+fn missing_file_does_not_delay_revocation() {
     let setup = Setup::new().with_metrics();
     let gateway = setup.file("second.csv", "credential_id,ae_id\n12-X,C1\n").start();
     let [mut light1, mut light2] =
@@ -43,13 +43,13 @@ fn a_file_that_is_missed_holds_no_revocation_up() {
         g.replace(TABLE, table);
     });
     light1.ended();
-    light2.alive("Clight-AE2");
+    light2.assert_served_as("Clight-AE2");
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));
-    // What is gone goes on to count, and everything says that it is missed.
-    let missed = gateway.log().wait_after(mark, "policy.file-missing");
-    assert_eq!(missed.text("level"), "ERROR");
-    assert!(missed.text("file").ends_with("policies/second.csv"), "{missed:?}");
-    assert!(missed.message().contains("saegis reload --accept-removals"), "{missed:?}");
+    // The missing file stays in force, and every interface reports it.
+    let missing = gateway.log().wait_after(mark, "policy.file-missing");
+    assert_eq!(missing.text("level"), "ERROR");
+    assert!(missing.text("file").ends_with("policies/second.csv"), "{missing:?}");
+    assert!(missing.message().contains("saegis reload --accept-removals"), "{missing:?}");
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     let tables = modules["tables"].to_string();
     assert!(tables.contains("\"second\""), "{tables}");
@@ -61,7 +61,7 @@ fn a_file_that_is_missed_holds_no_revocation_up() {
     assert!(gateway.monitor("/metrics").value("saegis_policy_behind") > 0.0);
     let reload = ask(&gateway, &["reload"]).expect(4);
     assert!(reload.err.contains("second.csv: is gone"), "{reload:?}");
-    // A fault elsewhere is told with it, and refuses all.
+    // A fault in another file is reported as well, and refuses the whole generation.
     let good = gateway.table();
     let refused = gateway.refused_after("kpsa has", |g| {
         g.replace(TABLE, "ae_id,kpsa,kpsa_id\nCx,0g,x@y.z\n");
@@ -74,12 +74,12 @@ fn a_file_that_is_missed_holds_no_revocation_up() {
     assert!(gateway.monitor("/metrics").value("saegis_policy_behind").abs() < 0.1);
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     assert!(!modules["tables"].to_string().contains("\"second\""), "{modules}");
-    light2.alive("Clight-AE2");
+    light2.assert_served_as("Clight-AE2");
 }
 
-/// The command puts in force what it can, and says what is missed.
+/// The command loads the valid changes and reports the missing file.
 #[test]
-fn a_reload_says_what_is_missed() {
+fn reload_reports_missing_file() {
     let gateway = Setup::new().file("second.csv", "credential_id,ae_id\n").start();
     let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| {
@@ -93,9 +93,9 @@ fn a_reload_says_what_is_missed() {
     gateway.log().wait_after(mark, "generation.recovered");
 }
 
-/// It would be another module without it.
+/// Without its file the module would behave differently.
 #[test]
-fn a_module_keeps_a_file_that_is_missed() {
+fn module_keeps_missing_file() {
     let capabilities = "[\"policy-files\", \"policy-tables\", \"log\", \"clock\", \"supply-key-bytes\", \"read-stored-keys\"]";
     let manifest = format!("order = 1\ncapabilities = {capabilities}\nfiles = [\"probe.txt\"]\n");
     let gateway = Setup::new()
@@ -116,12 +116,12 @@ fn a_module_keeps_a_file_that_is_missed() {
     let probe = Credential { identity: &identity, ..LIGHT1 };
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), probe).alert, Some(20));
-    let told = gateway.handshake_refused(mark).message();
-    assert!(told.contains("file Some(5), other file None"), "{told}");
+    let reason = gateway.handshake_refused(mark).message();
+    assert!(reason.contains("file Some(5), other file None"), "{reason}");
 }
 
-/// Each kind of file that has to do with certificates is gone, one by one, and a revocation list still
-/// comes into force, and so does a key that is taken out.
+/// Files of the certificate policy disappear one by one. A revocation list and the removal of a key
+/// still take effect.
 #[test]
 fn certificates_are_revoked_despite_missing_files() {
     let pki = Pki::new();
@@ -138,7 +138,8 @@ fn certificates_are_revoked_despite_missing_files() {
         authority.issue(&Certificate::new("gone").name(Name::uri(id))).unwrap()
     };
     let all = [0, 1, 2, 3].map(of_ae);
-    let connect = |light: &Identity| pki.connect(Tool::OpenSsl, gateway.port(), light, Way::Tls13);
+    let connect =
+        |light: &Identity| pki.connect(Tool::OpenSsl, gateway.port(), light, TlsProfile::Tls13);
     let mut stays = connect(&pki.identity(&pki.example.ae));
     let (mut serials, mut revoked) = (Vec::new(), Vec::new());
     let key = "policies/gw.key";
@@ -147,9 +148,9 @@ fn certificates_are_revoked_despite_missing_files() {
         let identity = pki.identity(issued);
         let mut light = connect(&identity);
         revoked.push(identity);
-        let aside = gateway.path("aside");
+        let moved = gateway.path("aside");
         let refused = gateway.refused_after("is gone, and the generation in force has it", |g| {
-            fs::rename(g.path(file), &aside).unwrap();
+            fs::rename(g.path(file), &moved).unwrap();
         });
         assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
         serials.push(issued.serial());
@@ -157,10 +158,10 @@ fn certificates_are_revoked_despite_missing_files() {
         gateway.in_force_after(|g| g.replace("policies/aes.crl", list.der()));
         light.ended();
         let mark = gateway.log().mark();
-        fs::rename(&aside, gateway.path(file)).unwrap();
+        fs::rename(&moved, gateway.path(file)).unwrap();
         gateway.log().wait_after(mark, "generation.recovered");
     }
-    // What a list has revoked stays so without the list.
+    // Certificates on a missing list stay revoked.
     let table = gateway.table_without(LIGHT1);
     let mut light1 = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.in_force_after(|g| {
@@ -168,11 +169,11 @@ fn certificates_are_revoked_despite_missing_files() {
         g.replace(TABLE, table);
     });
     light1.ended();
-    let refused = pki.refused(Tool::OpenSsl, gateway.port(), revoked.first(), Way::Tls13);
+    let refused = pki.refused(Tool::OpenSsl, gateway.port(), revoked.first(), TlsProfile::Tls13);
     assert_eq!(refused.alert, Some(44), "{refused:?}");
     assert_eq!(gateway.log().all(Mark::START, "association.revoked", 5).len(), 5);
-    // It is named by another file, so nobody can accept that it is gone.
+    // Another file names the list, so its removal cannot be accepted.
     let reload = ask(&gateway, &["reload", "--accept-removals"]).expect(4);
     assert!(reload.err.contains("aes.crl: can't be opened"), "{reload:?}");
-    stays.alive("Clight-AE1");
+    stays.assert_served_as("Clight-AE1");
 }

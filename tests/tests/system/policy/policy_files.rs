@@ -1,19 +1,20 @@
-//! What is on disk is not what is in force: files that can't be read, that never answer, or that are
-//! gone. The last good generation stays, and the operator sees that it is not what is on disk.
+//! Differences between the policy on disk and the policy in force: unreadable, hanging or missing
+//! files. The last valid generation stays, and the operator sees the difference.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use saegis_tests::{
-    Gateway, LIGHT1, LIGHT2, Mark, Ran, Request, Setup, Tool, eventually, saegis, wait_until,
+    CommandOutput, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, eventually, saegis,
+    wait_until,
 };
 use serde_json::Value;
 
 const TABLE: &str = "policies/psk-lookup-table.csv";
 const RULES: &str = "policies/service-subscription.toml";
 
-fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
+fn ask(gateway: &Gateway, arguments: &[&str]) -> CommandOutput {
     saegis(&gateway.path(""), arguments)
 }
 
@@ -25,7 +26,7 @@ fn pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Waits until `saegis status` shows something.
+/// Waits until `saegis status` satisfies a condition.
 #[track_caller]
 fn wait_for_status(gateway: &Gateway, fits: impl Fn(&Value) -> bool) -> Value {
     eventually(|| {
@@ -34,7 +35,7 @@ fn wait_for_status(gateway: &Gateway, fits: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-fn policy_says(status: &Value, start: &str) -> bool {
+fn policy_starts_with(status: &Value, start: &str) -> bool {
     status["policy"].as_str().unwrap().starts_with(start)
 }
 
@@ -45,7 +46,7 @@ fn refused_policy_is_reported_until_recovery() {
     assert_eq!(gateway.monitor("/readyz").text, "ready\n");
     gateway.refused_after("is not a file but a named pipe", |g| pipe(&g.path("policies/z.csv")));
     let refused = status(&gateway);
-    assert!(policy_says(&refused, "refused since 20"), "{refused}");
+    assert!(policy_starts_with(&refused, "refused since 20"), "{refused}");
     let fault = refused["policy_faults"][0].as_str().unwrap();
     assert!(fault.ends_with("policies/z.csv: is not a file but a named pipe"), "{refused}");
     let words = ask(&gateway, &["status"]).expect(0);
@@ -55,7 +56,7 @@ fn refused_policy_is_reported_until_recovery() {
     assert_eq!(ready.status, 200, "{ready:?}");
     assert!(ready.text.starts_with("ready; the policy on disk is refused since 20"), "{ready:?}");
     assert!((gateway.monitor("/metrics").value("saegis_policy_behind") - 1.0).abs() < 0.1);
-    // Asked again, it says so again, and since when does not change.
+    // Another reload reports the same fault, and the start time does not change.
     let reload = ask(&gateway, &["reload"]).expect(4);
     assert!(reload.err.contains("policies/z.csv: is not a file but a named pipe"), "{reload:?}");
     assert_eq!(status(&gateway)["policy"], refused["policy"]);
@@ -77,16 +78,16 @@ fn refused_policy_is_reported_until_recovery() {
     );
 }
 
-/// The command is the first to find out.
+/// The reload command detects the recovery first.
 #[test]
-fn a_reload_says_that_what_is_on_disk_is_good_again() {
+fn reload_reports_recovered_policy() {
     let gateway = Setup::new().start();
     let good = gateway.table();
     gateway.refused_after("kpsa", |g| g.replace(TABLE, "ae_id,kpsa,kpsa_id\nCx,0g,x@y.z\n"));
     gateway.replace(TABLE, good);
     let mut said = Vec::new();
     wait_until("good again", || {
-        let good = policy_says(&status(&gateway), "in force");
+        let good = policy_starts_with(&status(&gateway), "in force");
         if !good {
             said.push(ask(&gateway, &["reload"]).out);
         }
@@ -94,7 +95,7 @@ fn a_reload_says_that_what_is_on_disk_is_good_again() {
     });
     gateway.log().wait("generation.recovered");
     assert_eq!(gateway.log().all(Mark::START, "generation.recovered", 1).len(), 1);
-    // The gateway may have found out by itself in between.
+    // The gateway may have detected the recovery by itself.
     let again = "what is on disk is good again: it is generation 1, which is in force\n";
     let unchanged = "nothing has changed since generation 1\n";
     assert!(said.iter().all(|out| out == again || out == unchanged), "{said:?}");
@@ -117,20 +118,20 @@ fn gateway_is_unready_while_policy_is_refused() {
     assert_eq!(gateway.monitor("/readyz").status, 200);
 }
 
-/// A pipe and a table take each other's place all the time, so that between a look at the name and
-/// the opening of the file it is often the other.
+/// A named pipe and a table replace each other repeatedly, so the file often changes between the
+/// check of its name and its opening.
 #[test]
-fn a_pipe_that_is_swapped_in_holds_no_reload_up() {
+fn swapped_in_pipe_does_not_block_reload() {
     let gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    let (name, aside) = (gateway.path("policies/z.csv"), gateway.path("aside.csv"));
+    let (name, moved) = (gateway.path("policies/z.csv"), gateway.path("aside.csv"));
     std::thread::scope(|scope| {
         let swapping = scope.spawn(|| {
             for _ in 0..3000 {
-                pipe_or_table(&aside, true);
-                fs::rename(&aside, &name).unwrap();
-                pipe_or_table(&aside, false);
-                fs::rename(&aside, &name).unwrap();
+                pipe_or_table(&moved, true);
+                fs::rename(&moved, &name).unwrap();
+                pipe_or_table(&moved, false);
+                fs::rename(&moved, &name).unwrap();
             }
         });
         while !swapping.is_finished() {
@@ -154,9 +155,9 @@ fn pipe_or_table(path: &Path, is_pipe: bool) {
     }
 }
 
-/// A library in front of the C library, by which opening a file of that name takes as long as another
-/// file is there: what a network file system does whose server has gone.
-fn with_a_hanging_file(setup: Setup, name: &str) -> Setup {
+/// Preloads a library that delays opening a file of this name while another file exists, like a
+/// network file system whose server is down.
+fn with_hanging_file(setup: Setup, name: &str) -> Setup {
     const SOURCE: &str = r#"
         #define _GNU_SOURCE
         #include <dlfcn.h>
@@ -189,24 +190,23 @@ fn with_a_hanging_file(setup: Setup, name: &str) -> Setup {
     ];
     let env: Vec<_> =
         std::iter::once("env").chain(environment.iter().map(String::as_str)).collect();
-    setup.through(&env)
+    setup.started_through(&env)
 }
 
 #[test]
 fn hanging_file_system_costs_one_reload() {
     let setup = Setup::new().with_metrics().with("policy", "load-seconds = 4");
-    let gateway = with_a_hanging_file(setup, "/z.csv").start();
+    let gateway = with_hanging_file(setup, "/z.csv").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.write("hang", "");
     let refused = gateway.refused_after("reading it takes longer than 4 s", |g| {
         g.write("policies/z.csv", "credential_id,ae_id\n");
     });
     assert!(refused.message().contains("policies/z.csv: "), "{refused:?}");
-    assert!(policy_says(&status(&gateway), "refused since"));
-    light.alive("Clight-AE1");
+    assert!(policy_starts_with(&status(&gateway), "refused since"));
+    light.assert_served_as("Clight-AE1");
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
-    // As long as it hangs each reload comes to an end and says why, and there is a bound on the
-    // threads that hang.
+    // While it hangs, each reload ends with an error, and the number of blocked threads is bounded.
     for _ in 0..3 {
         let reload = ask(&gateway, &["reload"]).expect(4);
         assert!(reload.err.contains("policies/z.csv: "), "{reload:?}");
@@ -216,7 +216,7 @@ fn hanging_file_system_costs_one_reload() {
     let names: Vec<_> = threads.flatten().flat_map(|task| name(&task)).collect();
     let stuck = names.iter().filter(|name| name.starts_with("policy-tables")).count();
     assert!((1..=16).contains(&stuck), "{names:?}");
-    // It answers again: all threads end, and what is on disk comes into force.
+    // When the file system responds again, all threads end and the policy on disk is loaded.
     let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| {
         g.replace(TABLE, table);
@@ -228,14 +228,14 @@ fn hanging_file_system_costs_one_reload() {
     });
 }
 
-/// Also before the time is up.
+/// The state is visible before the timeout.
 #[test]
-fn a_load_that_takes_long_is_seen() {
+fn slow_load_is_reported() {
     let setup = Setup::new().with_metrics().with("policy", "load-seconds = 60");
-    let gateway = with_a_hanging_file(setup, "/z.csv").start();
+    let gateway = with_hanging_file(setup, "/z.csv").start();
     gateway.write("hang", "");
     gateway.write("policies/z.csv", "credential_id,ae_id\n");
-    wait_for_status(&gateway, |status| policy_says(status, "being loaded since 20"));
+    wait_for_status(&gateway, |status| policy_starts_with(status, "being loaded since 20"));
     let loading = "ready; the policy on disk is being loaded since 20";
     eventually(|| {
         let ready = gateway.monitor("/readyz");
@@ -246,11 +246,11 @@ fn a_load_that_takes_long_is_seen() {
     assert_eq!(gateway.monitor("/readyz").text, "ready\n");
 }
 
-/// The file that hangs is taken away, and its threads stay.
+/// The hanging file is removed while its threads are still blocked.
 #[test]
-fn a_reload_is_possible_while_threads_of_others_hang() {
+fn reload_succeeds_while_other_threads_hang() {
     let setup = Setup::new().with("policy", "load-seconds = 4");
-    let gateway = with_a_hanging_file(setup, "/z.csv").start();
+    let gateway = with_hanging_file(setup, "/z.csv").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.write("hang", "");
     gateway.refused_after("reading it takes longer than 4 s", |g| {
@@ -266,34 +266,34 @@ fn a_reload_is_possible_while_threads_of_others_hang() {
 }
 
 #[test]
-fn a_start_does_not_wait_for_a_file_system_that_hangs() {
+fn start_fails_on_hanging_file_system() {
     let setup = Setup::new().with("policy", "load-seconds = 1");
-    let setup = with_a_hanging_file(setup, "/psk-lookup-table.csv");
+    let setup = with_hanging_file(setup, "/psk-lookup-table.csv");
     setup.write("hang", b"");
-    let ran = setup.run_to_its_end();
+    let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("psk-lookup-table.csv: reading it takes longer than 1 s"), "{ran:?}");
 }
 
 #[test]
-fn a_table_that_vanishes_is_no_decision() {
+fn missing_table_revokes_nothing() {
     let gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    let aside = gateway.path("elsewhere.csv");
+    let moved = gateway.path("elsewhere.csv");
     let refused = gateway.refused_after("is gone, and the generation in force has it", |g| {
-        fs::rename(g.path(TABLE), &aside).unwrap();
+        fs::rename(g.path(TABLE), &moved).unwrap();
     });
     assert!(refused.message().contains("psk-lookup-table.csv: "), "{refused:?}");
     assert!(refused.message().contains("saegis reload --accept-removals"), "{refused:?}");
     let reload = ask(&gateway, &["reload"]).expect(4);
     assert!(reload.err.contains("is gone"), "{reload:?}");
-    light.alive("Clight-AE1");
+    light.assert_served_as("Clight-AE1");
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
-    // It comes back, and all is as it was.
+    // The file returns, and nothing has changed.
     let mark = gateway.log().mark();
-    fs::rename(&aside, gateway.path(TABLE)).unwrap();
+    fs::rename(&moved, gateway.path(TABLE)).unwrap();
     gateway.log().wait_after(mark, "generation.recovered");
-    light.alive("Clight-AE1");
+    light.assert_served_as("Clight-AE1");
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
 }
 
@@ -310,7 +310,7 @@ fn accepted_removal_reports_ended_associations() {
     assert_eq!(ended.text("level"), "WARN");
     assert!(ended.text("why").starts_with("2: "), "{ended:?}");
     assert_eq!(status(&gateway)["policy"], "in force");
-    // It was accepted for good.
+    // The removal stays accepted.
     assert_eq!(
         ask(&gateway, &["reload"]).expect(0).out,
         "nothing has changed since generation 2\n"
@@ -318,9 +318,9 @@ fn accepted_removal_reports_ended_associations() {
     gateway.in_force_after(|g| g.write(TABLE, "ae_id,kpsa,kpsa_id\n"));
 }
 
-/// The kinds of files that would end something, or allow something, by not being there.
+/// Each kind of file whose absence would revoke or allow something.
 #[test]
-fn no_policy_file_vanishes_unnoticed() {
+fn missing_policy_file_of_each_kind_is_reported() {
     let rules = fs::read_to_string(saegis_tests::repository().join(RULES)).unwrap();
     let setup = Setup::new()
         .module("app-rules", "capabilities = [\"service-subscription\", \"log\"]")
@@ -335,53 +335,53 @@ fn no_policy_file_vanishes_unnoticed() {
         "policies/artifacts.toml",
         "policies/certificates.toml",
         "policies/second.csv",
-        // A module whose manifest says more than its file.
+        // A module whose manifest differs from the default.
         "policies/modules/psk-table.toml",
     ] {
-        let aside = gateway.path("aside");
+        let moved = gateway.path("aside");
         let refused = gateway.refused_after("is gone, and", |g| {
-            fs::rename(g.path(file), &aside).unwrap();
+            fs::rename(g.path(file), &moved).unwrap();
         });
         assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
-        // It holds nothing else up.
+        // The missing file does not delay other changes.
         let table = gateway.table_without(LIGHT1);
         let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
         let mark = gateway.log().mark();
         gateway.in_force_after(|g| g.replace(TABLE, table));
         light.ended();
-        let missed = gateway.log().wait_after(mark, "policy.file-missing");
-        assert!(missed.text("file").ends_with(file), "{file}: {missed:?}");
+        let missing = gateway.log().wait_after(mark, "policy.file-missing");
+        assert!(missing.text("file").ends_with(file), "{file}: {missing:?}");
         let mark = gateway.log().mark();
-        fs::rename(&aside, gateway.path(file)).unwrap();
+        fs::rename(&moved, gateway.path(file)).unwrap();
         gateway.log().wait_after(mark, "generation.recovered");
         gateway.in_force_after(|g| g.replace(TABLE, &good));
     }
 }
 
-/// A shadow without its manifest would decide.
+/// Without its manifest, a shadow module would decide.
 #[test]
-fn a_shadow_whose_manifest_vanishes_does_not_decide() {
+fn shadow_without_manifest_does_not_decide() {
     let manifest = "mode = \"shadow\"\n";
     let gateway = Setup::new().module("faulty", manifest).start();
-    let aside = gateway.path("aside");
+    let moved = gateway.path("aside");
     let refused = gateway.refused_after("is gone, and without it faulty.wasm would be", |g| {
-        fs::rename(g.path("policies/modules/faulty.toml"), &aside).unwrap();
+        fs::rename(g.path("policies/modules/faulty.toml"), &moved).unwrap();
     });
     assert!(refused.text("file").ends_with("modules/faulty.toml"), "{refused:?}");
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
-    // With its file gone too, it is taken out.
+    // With both files gone, the module is removed.
     gateway.in_force_after(|g| fs::remove_file(g.path("policies/modules/faulty.wasm")).unwrap());
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
 #[test]
-fn a_configuration_that_changes_is_told() {
+fn changed_configuration_is_reported() {
     let gateway = Setup::new().with_metrics().start();
     assert_eq!(status(&gateway)["configuration"], "in force");
     let before = fs::read(gateway.path("saegis.toml")).unwrap();
     gateway.write("saegis.toml", [before.as_slice(), b"# changed\n"].concat());
-    let told = gateway.log().wait("config.changed");
-    assert!(told.message().contains("saegis.toml has changed since the start"), "{told:?}");
+    let warned = gateway.log().wait("config.changed");
+    assert!(warned.message().contains("saegis.toml has changed since the start"), "{warned:?}");
     let changed = status(&gateway);
     assert!(changed["configuration"].as_str().unwrap().starts_with("changed since the start"));
     let reload = ask(&gateway, &["reload"]).expect(0);
@@ -394,15 +394,16 @@ fn a_configuration_that_changes_is_told() {
     wait_for_status(&gateway, |status| status["configuration"] == "in force");
 }
 
-/// A user has only so many inotify instances, and other programs may have them all.
+/// inotify instances are limited for each user, and other programs may use all of them.
 #[test]
 fn gateway_without_inotify_polls() {
     let none = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
     let setup = Setup::new();
-    let gateway =
-        setup.through(&["unshare", "--user", "--map-root-user", "sh", "-c", none, "sh"]).start();
-    let told = gateway.log().wait("policy.watch-failed");
-    assert!(told.message().contains("raise fs.inotify.max_user_instances"), "{told:?}");
+    let gateway = setup
+        .started_through(&["unshare", "--user", "--map-root-user", "sh", "-c", none, "sh"])
+        .start();
+    let warned = gateway.log().wait("policy.watch-failed");
+    assert!(warned.message().contains("raise fs.inotify.max_user_instances"), "{warned:?}");
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, table));
@@ -411,7 +412,7 @@ fn gateway_without_inotify_polls() {
 }
 
 #[test]
-fn a_table_that_no_module_reads_is_warned_about() {
+fn unused_table_is_warned_about() {
     let setup = Setup::new()
         .file("fleet2.csv", "ae_id,kpsa,kpsa_id\nC2,0f1e2d3c4b5a69788796a5b4c3d2e1f7,f@x.y\n");
     let folder = setup.path("");
@@ -426,15 +427,15 @@ fn a_table_that_no_module_reads_is_warned_about() {
     assert!(json["warnings"].to_string().contains(warning), "{json}");
 
     let gateway = setup.start();
-    let told = gateway.log().wait("policy.table-unused");
-    assert_eq!((told.text("table"), told.number("rows")), ("fleet2".into(), 1));
+    let warned = gateway.log().wait("policy.table-unused");
+    assert_eq!((warned.text("table"), warned.number("rows")), ("fleet2".into(), 1));
     assert!(status(&gateway)["warnings"].to_string().contains(warning));
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     assert_eq!(modules["tables"][0]["read_by"], Value::Array(vec![]));
     assert_eq!(modules["tables"][1]["read_by"][0], "psk-table");
     let words = ask(&gateway, &["modules"]).expect(0);
     assert!(words.out.contains("READ-BY"), "{words:?}");
-    // With the name that the module looks for it counts.
+    // With the name that the module reads, the table has an effect.
     let table = fs::read(gateway.path("policies/fleet2.csv")).unwrap();
     let mark = gateway.log().mark();
     gateway.in_force_after(|g| g.replace(TABLE, table));
@@ -445,7 +446,7 @@ fn a_table_that_no_module_reads_is_warned_about() {
 }
 
 #[test]
-fn the_longest_key_identifier_that_loads_can_connect() {
+fn longest_key_identifier_can_connect() {
     let id = |length: usize| format!("{}@in.provider.com", "a".repeat(length - 16));
     let row = |length: usize| format!("ae_id,kpsa,kpsa_id\nC1,{},{}\n", LIGHT1.key, id(length));
     let gateway = Setup::new().start();

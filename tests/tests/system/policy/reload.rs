@@ -1,5 +1,5 @@
-//! Policy is changed while the gateway runs: what is good is in force at once, what is not is told
-//! with its place and changes nothing.
+//! Policy changes at run time. Valid changes take effect at once; invalid ones are reported with
+//! their position and change nothing.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,11 +12,11 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    an_added_row_admits_a_third_light,
-    a_removed_row_ends_its_association_and_no_other,
-    a_changed_key_ends_the_association,
-    a_changed_ae_id_ends_the_association,
-    a_broken_table_changes_nothing,
+    added_row_admits_credential,
+    removed_row_ends_its_association_only,
+    changed_key_ends_association,
+    changed_ae_id_ends_association,
+    invalid_table_changes_nothing,
 );
 
 const TABLE: &str = "policies/psk-lookup-table.csv";
@@ -30,7 +30,7 @@ fn registered(tool: Tool, gateway: &Gateway, of: Credential<'_>, stem: &str) -> 
     light
 }
 
-fn alive(light: &mut Client, stem: &str) {
+fn assert_registered(light: &mut Client, stem: &str) {
     let own = Request::retrieve(&format!("/cse/{stem}")).from(stem);
     light.ask(&own).expect(200, 2000);
 }
@@ -39,7 +39,7 @@ fn with_light3(gateway: &Gateway) -> String {
     format!("{}Clight-AE3,{},{}\n", gateway.table(), LIGHT3.key, LIGHT3.identity)
 }
 
-fn an_added_row_admits_a_third_light(tool: Tool) {
+fn added_row_admits_credential(tool: Tool) {
     let mut gateway = Setup::new().start();
     let process = gateway.id();
     tool.refused(gateway.port(), LIGHT3);
@@ -50,9 +50,9 @@ fn an_added_row_admits_a_third_light(tool: Tool) {
     assert_eq!(event.number("generation"), 2);
     assert!(event.message().contains("psk-lookup-table (3 rows)"), "{}", event.message());
     let mut light = registered(tool, &gateway, LIGHT3, "Clight-AE3");
-    alive(&mut light, "Clight-AE3");
+    assert_registered(&mut light, "Clight-AE3");
     assert!(gateway.runs() && gateway.id() == process);
-    // Writing the same once more is no change.
+    // Rewriting the same content does not create a generation.
     let mark = gateway.log().mark();
     let same = gateway.table();
     gateway.write(TABLE, same);
@@ -61,7 +61,7 @@ fn an_added_row_admits_a_third_light(tool: Tool) {
     assert_eq!(gateway.log().all(mark, "generation.in-force", 1).len(), 1);
 }
 
-fn a_removed_row_ends_its_association_and_no_other(tool: Tool) {
+fn removed_row_ends_its_association_only(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light1 = registered(tool, &gateway, LIGHT1, "Clight-AE1");
     let mut light2 = registered(tool, &gateway, LIGHT2, "Clight-AE2");
@@ -76,15 +76,15 @@ fn a_removed_row_ends_its_association_and_no_other(tool: Tool) {
     assert_eq!(ended.number("association"), revoked.number("association"));
     assert_eq!(ended.text("why"), "revoked");
 
-    alive(&mut light2, "Clight-AE2");
+    assert_registered(&mut light2, "Clight-AE2");
     let mark = gateway.log().mark();
     assert_eq!(tool.refused(gateway.port(), LIGHT1).alert, Some(20));
     assert_eq!(gateway.handshake_refused(mark).text("cause"), "identity");
-    alive(&mut light2, "Clight-AE2");
+    assert_registered(&mut light2, "Clight-AE2");
     assert_eq!(gateway.log().all(Mark::START, "association.revoked", 1).len(), 1);
 }
 
-fn a_changed_key_ends_the_association(tool: Tool) {
+fn changed_key_ends_association(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light1 = registered(tool, &gateway, LIGHT1, "Clight-AE1");
     let mut light2 = registered(tool, &gateway, LIGHT2, "Clight-AE2");
@@ -98,11 +98,11 @@ fn a_changed_key_ends_the_association(tool: Tool) {
     assert_eq!(tool.refused(gateway.port(), LIGHT1).alert, Some(20));
     assert_eq!(gateway.handshake_refused(mark).text("cause"), "wrong-key");
     let mut light1 = tool.connect(gateway.port(), renewed);
-    alive(&mut light1, "Clight-AE1");
-    alive(&mut light2, "Clight-AE2");
+    assert_registered(&mut light1, "Clight-AE1");
+    assert_registered(&mut light2, "Clight-AE2");
 }
 
-fn a_changed_ae_id_ends_the_association(tool: Tool) {
+fn changed_ae_id_ends_association(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light1 = registered(tool, &gateway, LIGHT1, "Clight-AE1");
     let table = gateway.table().replace("Clight-AE1", "Clight-AE9");
@@ -114,8 +114,9 @@ fn a_changed_ae_id_ends_the_association(tool: Tool) {
     light9.ask(&Request::create_ae("light9").from("Clight-AE9")).expect(201, 2001);
 }
 
-/// Breaks the table in several ways, each told with its place; the lights notice nothing.
-fn a_broken_table_changes_nothing(tool: Tool) {
+/// Breaks the table in several ways. Each fault is reported with its position, and the lights stay
+/// connected.
+fn invalid_table_changes_nothing(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light1 = registered(tool, &gateway, LIGHT1, "Clight-AE1");
     let good = gateway.table();
@@ -140,47 +141,47 @@ fn a_broken_table_changes_nothing(tool: Tool) {
         assert!(message.ends_with("generation 1 stays in force"), "{message}");
         assert_eq!(refused.number("in_force"), 1);
         assert!(!message.contains(LIGHT3.key) && !message.contains("1a2"), "a key: {message}");
-        alive(&mut light1, "Clight-AE1");
+        assert_registered(&mut light1, "Clight-AE1");
     }
     tool.connect(gateway.port(), LIGHT2).close();
-    // Put right, it is good again: nothing has changed, or the next row comes.
+    // A corrected table takes effect.
     let event = gateway.in_force_after(|g| {
         g.replace(TABLE, row3(&format!("Clight-AE3,{},{}", LIGHT3.key, LIGHT3.identity)));
     });
     assert_eq!(event.number("generation"), 2);
-    alive(&mut light1, "Clight-AE1");
+    assert_registered(&mut light1, "Clight-AE1");
     tool.connect(gateway.port(), LIGHT3);
 }
 
 #[test]
 fn world_readable_table_is_refused() {
-    // As git puts it there.
+    // The mode of a file that git checks out.
     let setup = Setup::new();
-    permit(&setup.table(), 0o644);
+    set_mode(&setup.table(), 0o644);
     let what = "psk-lookup-table.csv: has keys, and every user of this machine may read it";
-    let ran = setup.run_to_its_end();
+    let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains(what) && ran.err.contains("chmod o="), "{ran:?}");
-    // The group may be the gateway's own.
-    permit(&setup.table(), 0o640);
+    // The group may be that of the gateway.
+    set_mode(&setup.table(), 0o640);
     let gateway = setup.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    // Its text need not change for that.
+    // A change of the mode alone is detected.
     gateway.refused_after(what, |g| {
         g.write(TABLE, with_light3(g));
-        permit(&g.path(TABLE), 0o644);
+        set_mode(&g.path(TABLE), 0o644);
     });
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
-    gateway.in_force_after(|g| permit(&g.path(TABLE), 0o600));
+    gateway.in_force_after(|g| set_mode(&g.path(TABLE), 0o600));
     Tool::OpenSsl.connect(gateway.port(), LIGHT3).close();
-    // What has no keys may be read.
+    // A table without keys may be readable.
     gateway.in_force_after(|g| {
         g.write("policies/certificate-table.csv", "credential_id,ae_id\n");
-        permit(&g.path("policies/certificate-table.csv"), 0o644);
+        set_mode(&g.path("policies/certificate-table.csv"), 0o644);
     });
 }
 
-fn permit(file: &Path, mode: u32) {
+fn set_mode(file: &Path, mode: u32) {
     fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -192,33 +193,33 @@ fn world_readable_table_is_accepted_if_allowed() {
     assert!(!gateway.log().text().contains("policy.exposed"));
     gateway.in_force_after(|g| {
         g.write(TABLE, with_light3(g));
-        permit(&table, 0o644);
+        set_mode(&table, 0o644);
     });
-    let told = gateway.log().wait("policy.exposed");
-    assert_eq!(told.text("table"), "psk-lookup-table");
+    let warned = gateway.log().wait("policy.exposed");
+    assert_eq!(warned.text("table"), "psk-lookup-table");
 }
 
-/// What is no text, and what is no table but a disk's worth of nothing.
+/// A table that is not UTF-8, and a sparse file that is too large.
 #[test]
-fn bytes_that_are_no_table_change_nothing() {
+fn binary_or_oversized_table_changes_nothing() {
     let gateway = Setup::new().start();
     let mut light1 = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
     let row = [gateway.table().as_bytes(), b"Cx,1a2b3c,\xff\xfe@a.b\n"].concat();
     let refused = gateway.refused_after("not UTF-8", |g| g.replace(TABLE, &row));
     assert!(refused.message().contains(&format!("{TABLE}:4:11: ")), "{refused:?}");
-    alive(&mut light1, "Clight-AE1");
+    assert_registered(&mut light1, "Clight-AE1");
     let refused = gateway.refused_after("is larger than 536870912 bytes", |g| {
-        let aside = g.path("policies/large.new");
-        fs::File::create(&aside).unwrap().set_len(2 << 30).unwrap();
-        fs::rename(aside, g.path(TABLE)).unwrap();
+        let large = g.path("policies/large.new");
+        fs::File::create(&large).unwrap().set_len(2 << 30).unwrap();
+        fs::rename(large, g.path(TABLE)).unwrap();
     });
     assert!(refused.message().contains(TABLE), "{refused:?}");
-    alive(&mut light1, "Clight-AE1");
+    assert_registered(&mut light1, "Clight-AE1");
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
 }
 
 #[test]
-fn several_faults_are_told_at_once() {
+fn several_faults_are_reported_at_once() {
     let gateway = Setup::new().start();
     let bad = "ae_id,kpsa,kpsa_id\nlamp,zz,x@a.b\nCx,,y@a.b\n";
     let mark = gateway.log().mark();
@@ -239,7 +240,7 @@ fn removed_table_is_reported_missing() {
 }
 
 #[test]
-fn files_that_are_nobodys_change_nothing() {
+fn unrelated_files_are_ignored() {
     let gateway = Setup::new().start();
     let mark = gateway.log().mark();
     for name in [".psk-lookup-table.csv.swp", ".#x.csv", "notes.txt", "psk-lookup-table.csv~"] {
@@ -253,7 +254,7 @@ fn files_that_are_nobodys_change_nothing() {
 }
 
 #[test]
-fn a_manifest_is_policy_too() {
+fn changed_manifest_is_reloaded() {
     let gateway = Setup::new().start();
     let manifest = "policies/modules/psk-table.toml";
     for (text, why) in [
@@ -275,18 +276,18 @@ fn a_manifest_is_policy_too() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
-/// The table with light 1 alone, whose key holds until then.
-fn until(expires: &str) -> String {
+/// Returns the table with light 1 only and this expiry.
+fn table_expiring_at(expires: &str) -> String {
     let Credential { identity, key } = LIGHT1;
     format!("ae_id,kpsa,kpsa_id,expires\nClight-AE1,{key},{identity},{expires}\n")
 }
 
 #[test]
-fn a_row_past_its_time_is_refused_and_ends_what_lives() {
+fn expired_row_ends_association() {
     let gateway = Setup::new().start();
-    gateway.in_force_after(|g| g.replace(TABLE, until("20990101T000000")));
+    gateway.in_force_after(|g| g.replace(TABLE, table_expiring_at("20990101T000000")));
     let mut light = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
-    gateway.in_force_after(|g| g.replace(TABLE, until("20200101T000000")));
+    gateway.in_force_after(|g| g.replace(TABLE, table_expiring_at("20200101T000000")));
     light.ended();
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));
@@ -294,11 +295,11 @@ fn a_row_past_its_time_is_refused_and_ends_what_lives() {
 }
 
 #[test]
-fn an_association_ends_when_its_credential_does() {
+fn association_ends_when_row_expires() {
     let gateway = Setup::new().start();
     let date = Command::new("date").args(["-u", "-d", "3 seconds", "+%Y%m%dT%H%M%S"]).output();
     let soon = String::from_utf8(date.unwrap().stdout).unwrap();
-    gateway.in_force_after(|g| g.replace(TABLE, until(soon.trim())));
+    gateway.in_force_after(|g| g.replace(TABLE, table_expiring_at(soon.trim())));
     let mut light = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
     light.ended();
     assert_eq!(gateway.log().wait("association.ended").text("why"), "credential expired");
@@ -306,7 +307,7 @@ fn an_association_ends_when_its_credential_does() {
 }
 
 #[test]
-fn handshakes_go_on_while_policy_changes() {
+fn handshakes_succeed_while_policy_changes() {
     let gateway = Setup::new().start();
     let good = gateway.table();
     let mut light = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
@@ -314,19 +315,19 @@ fn handshakes_go_on_while_policy_changes() {
         let mark = gateway.log().mark();
         gateway
             .replace(TABLE, format!("{good}Cother,1a2b{round:02},other-{round}@in.provider.com\n"));
-        // Before, while or after the generation comes into force.
+        // Before, during or after the generation change.
         for _ in 0..3 {
             Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
-            alive(&mut light, "Clight-AE1");
+            assert_registered(&mut light, "Clight-AE1");
         }
         gateway.log().wait_after(mark, "generation.in-force");
     }
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
 }
 
-/// Puts a table beside the gateway's own, in a folder that is then put in the place of the first.
+/// Replaces the policy folder with another one by renames.
 #[test]
-fn a_folder_that_is_replaced_is_watched_on() {
+fn replaced_policy_folder_is_watched() {
     let gateway = Setup::new().start();
     let (policies, old, new) =
         (gateway.path("policies"), gateway.path("policies.old"), gateway.path("policies.new"));
@@ -338,7 +339,7 @@ fn a_folder_that_is_replaced_is_watched_on() {
         fs::rename(&new, &policies).unwrap();
     });
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT3);
-    // And what is changed there afterwards.
+    // Changes in the new folder are detected.
     let table = gateway.table_without(LIGHT1);
     gateway.in_force_after(|g| g.replace(TABLE, &table));
     let table: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT3.identity)).collect();
@@ -347,9 +348,9 @@ fn a_folder_that_is_replaced_is_watched_on() {
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));
 }
 
-/// As container platforms mount configuration: links into a folder, which is a link that is turned.
+/// Container platforms mount configuration this way: links through a folder link that is switched.
 #[test]
-fn a_link_that_is_turned_is_noticed() {
+fn switched_folder_link_is_detected() {
     let gateway = Setup::new().start();
     let folder = gateway.path("policies");
     for (name, table) in [("v1", gateway.table()), ("v2", with_light3(&gateway))] {
@@ -367,9 +368,9 @@ fn a_link_that_is_turned_is_noticed() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT3);
 }
 
-/// As services do that do not look by themselves. It is no reason to end.
+/// SIGHUP means reload, and does not end the gateway.
 #[test]
-fn a_hangup_is_no_end() {
+fn hangup_signal_reloads_policy() {
     let mut gateway = Setup::new().start();
     let mut light = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
     gateway.signal("HUP");
@@ -379,12 +380,12 @@ fn a_hangup_is_no_end() {
         g.signal("HUP");
     });
     Tool::OpenSsl.connect(gateway.port(), LIGHT3);
-    alive(&mut light, "Clight-AE1");
+    assert_registered(&mut light, "Clight-AE1");
     assert!(gateway.runs());
 }
 
 #[test]
-fn a_folder_is_no_table() {
+fn directory_named_as_table_is_refused() {
     let gateway = Setup::new().start();
     gateway.refused_after("lights.csv: is not a file", |g| {
         fs::create_dir(g.path("policies/lights.csv")).unwrap();

@@ -53,7 +53,7 @@ fn a_secret_that_changes_is_a_change_of_policy() {
 
 #[test]
 fn world_readable_secret_prevents_start() {
-    let refused = with_secret(0o644).run_to_its_end().expect(2);
+    let refused = with_secret(0o644).run_until_exit().expect(2);
     let why = "token: is a secret that every user of the machine may read; chmod 600";
     assert!(refused.err.contains(why), "{refused:?}");
     assert!(!refused.err.contains(SECRET), "{refused:?}");

@@ -59,7 +59,7 @@ fn key_of_key_server_is_cached() {
     // It is kept, also over a restart, when the server is not asked.
     server.reply_with(answer(503, ""));
     Tool::GnuTls.connect(gateway.port(), LAMP).close();
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     Tool::OpenSsl.connect(gateway.port(), LAMP).close();
     assert_eq!(server.requests().len(), 1);
     // Who is not kept is refused by a server that fails, and looks like an unknown one.
@@ -100,7 +100,7 @@ fn trace_log_contains_no_token_or_key() {
 
 #[test]
 fn key_server_outage_affects_only_its_clients() {
-    let gateway = lamps(Upstream::nobody()).start();
+    let gateway = lamps(Upstream::closed_port()).start();
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LAMP).alert, Some(20));
     let told = gateway.handshake_refused(mark).message();
@@ -134,7 +134,7 @@ fn quota_limits_requests_per_window() {
     // Two associations and a restart make no difference.
     let _first = ask(&gateway, LIGHT1, "Clight-AE1");
     ask(&gateway, LIGHT1, "Clight-AE1").close();
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     let mut light = ask(&gateway, LIGHT1, "Clight-AE1");
     let nothing = || Request::retrieve("/cse/nothing").from("Clight-AE1");
     light.ask(&nothing()).unwrap().expect_refusal(404, 4004);

@@ -94,19 +94,19 @@ fn requests_and_answers_are_bounded_in_size() {
     tells(&gateway, &get, "failed ErrorCode::HttpResponseBodySize(Some(1001))");
     // Without a length that is told beforehand.
     let endless = format!("HTTP/1.1 200 X\r\n\r\n{}", "x".repeat(100_000));
-    server.reply_with(Reply::Last(endless.into()));
+    server.reply_with(Reply::BytesThenClose(endless.into()));
     tells(&gateway, &get, "status 200, failed HTTP response body size");
     let chunked = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_string()
         + &format!("64\r\n{}\r\n", "x".repeat(100)).repeat(11);
-    server.reply_with(Reply::Last(chunked.into()));
+    server.reply_with(Reply::BytesThenClose(chunked.into()));
     tells(&gateway, &get, "status 200, failed HTTP response body size");
     let head = format!("HTTP/1.1 200 X\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(20_000));
-    server.reply_with(Reply::Last(head.into()));
+    server.reply_with(Reply::BytesThenClose(head.into()));
     tells(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
     let head = format!("HTTP/1.1 200 X\r\n{}Content-Length: 0\r\n\r\n", "X: y\r\n".repeat(101));
-    server.reply_with(Reply::Last(head.into()));
+    server.reply_with(Reply::BytesThenClose(head.into()));
     tells(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
-    server.reply_with(Reply::Last(b"rubbish\r\n\r\n".to_vec()));
+    server.reply_with(Reply::BytesThenClose(b"rubbish\r\n\r\n".to_vec()));
     tells(&gateway, &get, "failed ErrorCode::HttpProtocolError");
 
     server.reply_with(answer(200, ""));
@@ -118,8 +118,8 @@ fn requests_and_answers_are_bounded_in_size() {
 
 #[test]
 fn slow_server_delays_only_its_module() {
-    let server = Upstream::start(Reply::Held);
-    let down = Upstream::nobody();
+    let server = Upstream::start(Reply::Pending);
+    let down = Upstream::closed_port();
     let hosts = [host(server.port()), host(down)];
     let gateway = setup(&hosts, "milliseconds = 500").start();
     let begin = Instant::now();
@@ -129,7 +129,9 @@ fn slow_server_delays_only_its_module() {
     // The head comes, and then nothing.
     server.reply_with(Reply::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
     tells(&gateway, &get, "status 200, failed HTTP response timeout");
-    server.reply_with(Reply::Last(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
+    server.reply_with(Reply::BytesThenClose(
+        b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec(),
+    ));
     tells(&gateway, &get, "status 200, failed incomplete HTTP response");
     tells(
         &gateway,
@@ -158,7 +160,7 @@ fn only_so_many_requests_are_under_way() {
 #[test]
 fn io_call_ends_at_deadline() {
     let slow = Slow::start(Duration::from_millis(60));
-    let server = Upstream::start(Reply::Held);
+    let server = Upstream::start(Reply::Pending);
     let hosts = [host(server.port()), host(slow.port())];
     let gateway = setup(&hosts, "milliseconds = 60000")
         .with("modules", "waiting-milliseconds = 1000\ndeadline-milliseconds = 50")
@@ -204,14 +206,14 @@ fn a_host_proves_who_it_is() {
         ("rubbish.pem", "rubbish.pem: has no certificates in PEM"),
         ("missing.pem", "missing.pem: can't be opened"),
     ] {
-        let refused = setup(&ca(file), server).run_to_its_end().expect(2);
+        let refused = setup(&ca(file), server).run_until_exit().expect(2);
         assert!(refused.err.contains(why), "{refused:?}");
     }
 }
 
 #[test]
 fn what_goes_wrong_is_not_logged_without_end() {
-    let down = Upstream::nobody();
+    let down = Upstream::closed_port();
     let gateway = setup(&[host(down)], "").start();
     let mark = gateway.log().mark();
     say(gateway.port(), "again|200|http://127.0.0.1:1/");

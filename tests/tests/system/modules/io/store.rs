@@ -17,10 +17,10 @@ fn what_is_stored_survives_a_restart_and_a_power_cut() {
     for n in 1..=3 {
         tells(&gateway, "increment|n", &format!("is {n}"));
     }
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     tells(&gateway, "read|a", "Some(7)");
     tells(&gateway, "increment|n", "is 4");
-    let gateway = gateway.cut_and_start();
+    let gateway = gateway.kill_and_restart();
     tells(&gateway, "increment|n", "is 5");
     tells(&gateway, "exists|a", "true");
     tells(&gateway, "keys", "[\"a\", \"n\"]");
@@ -44,7 +44,7 @@ fn the_quota_is_the_stores_bound() {
     tells(&gateway, "increment|new", "quota of 1000 bytes is reached");
     tells(&gateway, "delete|fill0000", "deleted");
     tells(&gateway, "increment|new", "is 1");
-    let gateway = gateway.stop_and_start();
+    let gateway = gateway.restart();
     tells(&gateway, "set|fill0000|60", "quota of 1000 bytes is reached");
 }
 

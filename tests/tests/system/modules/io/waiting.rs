@@ -14,7 +14,7 @@ const MANY: usize = 200;
 
 #[test]
 fn decisions_proceed_while_io_calls_wait() {
-    let server = Upstream::start(Reply::Held);
+    let server = Upstream::start(Reply::Pending);
     // Far fewer slots than calls that wait, and ordinary decisions have all of these.
     let gateway = setup(&[host(server.port())], "milliseconds = 9000")
         .with("modules", "concurrent-decisions = 2\nwaiting-milliseconds = 9000")
@@ -43,7 +43,7 @@ fn decisions_proceed_while_io_calls_wait() {
 
 #[test]
 fn calls_that_wait_are_bounded_in_number() {
-    let server = Upstream::start(Reply::Held);
+    let server = Upstream::start(Reply::Pending);
     let gateway = setup(&[host(server.port())], "milliseconds = 9000")
         // Half of them are for handshakes, and half of those for one address: two.
         .with("modules", "waiting-decisions = 8\nwaiting-milliseconds = 9000")
@@ -67,10 +67,10 @@ fn calls_that_wait_are_bounded_in_number() {
 #[test]
 fn the_time_to_wait_is_no_longer_than_a_handshake() {
     let too_long = setup(&[host(1)], "").with("modules", "waiting-milliseconds = 10001");
-    let refused = too_long.run_to_its_end().expect(2);
+    let refused = too_long.run_until_exit().expect(2);
     assert!(refused.err.contains("waiting-milliseconds: must be from 1 to 10000"), "{refused:?}");
     // If nothing is said, it is as long as that may be.
-    let server = Upstream::start(Reply::Held);
+    let server = Upstream::start(Reply::Pending);
     let gateway = setup(&[host(server.port())], "milliseconds = 60000")
         .with("limits", "handshake-seconds = 2")
         .start();

@@ -3,16 +3,27 @@
 //! Each message is parsed once. Only the primitive leaves this module, so an unparsed part of a
 //! request cannot reach an upstream CSE.
 
-use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Method, StatusCode, Uri, Version};
+mod error;
+mod headers;
+mod query;
 
-use crate::parameter::{Parameter, Parameters};
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
+
+use crate::parameter::Parameter;
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
+pub use error::BindingError;
+use error::bad;
+pub use headers::JSON;
+use headers::{
+    MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single, unsupported,
+};
+pub use query::{MAX_QUERY, read_query};
 
 /// Header field of From.
 pub const ORIGIN: &str = "x-m2m-origin";
@@ -22,12 +33,6 @@ pub const REQUEST_ID: &str = "x-m2m-ri";
 pub const RELEASE: &str = "x-m2m-rvi";
 /// Header field of Response Status Code.
 pub const STATUS: &str = "x-m2m-rsc";
-
-/// Media type of content in JSON.
-pub const JSON: &str = "application/json";
-/// Media types of JSON content that oneM2M registered.
-const RES_JSON: &str = "application/vnd.onem2m-res+json";
-const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
 
 /// Header fields of request parameters (TS-0009 clause 6.4).
 const REQUEST_PARAMETERS: [(&str, Parameter); 11] = [
@@ -58,31 +63,6 @@ const RESPONSE_PARAMETERS: [(&str, Parameter); 7] = [
 /// Returns the header field of a parameter.
 fn field(of: &[(&'static str, Parameter)], parameter: Parameter) -> Option<&'static str> {
     of.iter().find(|(_, p)| *p == parameter).map(|(field, _)| *field)
-}
-
-/// Maximum length of the header field value of a parameter, in bytes.
-const MAX_VALUE: usize = 1024;
-/// Maximum length of a query string, in bytes.
-pub const MAX_QUERY: usize = 2048;
-/// The filter criterion that has media types (contentType).
-const MEDIA_TYPES: &str = "cty";
-/// Maximum number of parameters in a query string.
-const MAX_QUERY_PARAMETERS: usize = 32;
-
-/// The error for a message that is not a primitive.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct BindingError {
-    /// Response Status Code of the refusal.
-    pub rsc: Rsc,
-    /// Request Identifier, if it could be read.
-    pub request_id: Option<String>,
-    /// Reason.
-    pub why: String,
-}
-
-fn bad(why: impl Into<String>) -> BindingError {
-    BindingError { rsc: Rsc::BadRequest, request_id: None, why: why.into() }
 }
 
 /// Parses a request.
@@ -120,67 +100,16 @@ fn request_parts(
     let media = single(headers, CONTENT_TYPE.as_str())?.map(MediaType::read).transpose()?;
     let post = *method == Method::POST;
     let resource_type = media.as_ref().and_then(|m| m.resource_type).filter(|_| post);
-    let operation = match *method {
-        Method::POST if resource_type.is_some() => Operation::Create,
-        Method::POST => Operation::Notify,
-        Method::GET => Operation::Retrieve,
-        Method::PUT => Operation::Update,
-        Method::DELETE => Operation::Delete,
-        _ => {
-            return Err(BindingError {
-                rsc: Rsc::OperationNotAllowed,
-                ..bad(format!("the method {method} is not mapped to an operation"))
-            });
-        }
-    };
+    let operation = read_operation(method, resource_type)?;
     accept(headers)?;
     let content = match (body.is_empty(), media) {
         (true, _) => None,
         (false, None) => return Err(unsupported("content without a Content-Type")),
         (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
     };
-    // Policy decides by the resource type, and the CSE creates the content. The two must agree.
-    let differs = |kind: ResourceType, content: &Content| {
-        content.is_of(kind) != (resource_type == Some(kind.number()))
-    };
-    if let Some(content) = &content
-        && operation == Operation::Create
-        && [ResourceType::Ae, ResourceType::AeAnnc].into_iter().any(|kind| differs(kind, content))
-    {
-        return Err(bad("the content is not of the resource type in ty"));
-    }
-    // A create without a type must not reach an AE as a notification and be answered with 2000. The
-    // originators in a notification are not checked, because it creates nothing.
-    let is_notified = content.as_ref().is_some_and(Content::is_notified);
-    if operation == Operation::Notify && content.is_some() && !is_notified {
-        return Err(bad("a POST without a resource type (;ty= in the Content-Type, as in \
-             application/json;ty=3) is a notification: its content is m2m:sgn, m2m:agn, m2m:seci \
-             or m2m:rsp"));
-    }
-    if operation != Operation::Notify && is_notified {
-        return Err(bad(
-            "m2m:sgn, m2m:agn, m2m:seci and m2m:rsp are contents of notifications, not \
-             resources",
-        ));
-    }
-    match (operation, content.is_some()) {
-        (Operation::Create | Operation::Update | Operation::Notify, false) => {
-            return Err(bad(format!("a {} needs content", operation.name())));
-        }
-        (Operation::Retrieve | Operation::Delete, true) => {
-            return Err(bad(format!("a {} has no content", operation.name())));
-        }
-        _ => {}
-    }
-    let options = read_query(uri.query().unwrap_or_default())?;
-    // A POST has its resource type in the Content-Type and its creator in the content. It has no
-    // filter criteria, in which the same names would be conditions.
-    let elsewhere = |name: &str| NOT_IN_QUERY_OF_POST.iter().any(|n| n.eq_ignore_ascii_case(name));
-    if post && let Some((name, _)) = options.iter().find(|(name, _)| elsewhere(name)) {
-        return Err(bad(format!(
-            "the query string of a POST has {name}, which belongs in the Content-Type or the content"
-        )));
-    }
+    check_content(operation, resource_type, content.as_ref())?;
+    let query = uri.query().unwrap_or_default();
+    let options = if post { query::read_of_post(query) } else { read_query(query) }?;
     let parameters = named(headers, &REQUEST_PARAMETERS)?;
     Ok(RequestPrimitive {
         operation,
@@ -195,6 +124,62 @@ fn request_parts(
         source_address: None,
         credential: None,
     })
+}
+
+/// Returns the operation of a method. A POST with a resource type is a create.
+fn read_operation(method: &Method, resource_type: Option<u16>) -> Result<Operation, BindingError> {
+    match *method {
+        Method::POST if resource_type.is_some() => Ok(Operation::Create),
+        Method::POST => Ok(Operation::Notify),
+        Method::GET => Ok(Operation::Retrieve),
+        Method::PUT => Ok(Operation::Update),
+        Method::DELETE => Ok(Operation::Delete),
+        _ => Err(BindingError {
+            rsc: Rsc::OperationNotAllowed,
+            ..bad(format!("the method {method} is not mapped to an operation"))
+        }),
+    }
+}
+
+/// Checks that the content belongs to the operation and to the resource type.
+fn check_content(
+    operation: Operation,
+    resource_type: Option<u16>,
+    content: Option<&Content>,
+) -> Result<(), BindingError> {
+    // Policy decides by the resource type, and the CSE creates the content. The two must agree.
+    let differs = |kind: ResourceType, content: &Content| {
+        content.is_of(kind) != (resource_type == Some(kind.number()))
+    };
+    if let Some(content) = content
+        && operation == Operation::Create
+        && [ResourceType::Ae, ResourceType::AeAnnc].into_iter().any(|kind| differs(kind, content))
+    {
+        return Err(bad("the content is not of the resource type in ty"));
+    }
+    // A create without a type must not reach an AE as a notification and be answered with 2000. The
+    // originators in a notification are not checked, because it creates nothing.
+    let is_notified = content.is_some_and(Content::is_notified);
+    if operation == Operation::Notify && content.is_some() && !is_notified {
+        return Err(bad("a POST without a resource type (;ty= in the Content-Type, as in \
+             application/json;ty=3) is a notification: its content is m2m:sgn, m2m:agn, m2m:seci \
+             or m2m:rsp"));
+    }
+    if operation != Operation::Notify && is_notified {
+        return Err(bad(
+            "m2m:sgn, m2m:agn, m2m:seci and m2m:rsp are contents of notifications, not \
+             resources",
+        ));
+    }
+    match (operation, content.is_some()) {
+        (Operation::Create | Operation::Update | Operation::Notify, false) => {
+            Err(bad(format!("a {} needs content", operation.name())))
+        }
+        (Operation::Retrieve | Operation::Delete, true) => {
+            Err(bad(format!("a {} has no content", operation.name())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Parses a request as a server receives it, and checks its Host.
@@ -228,11 +213,11 @@ pub fn write_request(
     let mut path = request.to.to_path(at);
     for (i, (name, value)) in request.options.iter().enumerate() {
         path.push(if i == 0 { '?' } else { '&' });
-        path.extend(percent_encoding::utf8_percent_encode(name, QUERY));
+        path.extend(percent_encoding::utf8_percent_encode(name, query::QUERY));
         path.push('=');
         for (i, element) in value.iter().enumerate() {
             path.push_str(if i == 0 { "" } else { "+" });
-            path.extend(percent_encoding::utf8_percent_encode(element, QUERY));
+            path.extend(percent_encoding::utf8_percent_encode(element, query::QUERY));
         }
     }
     let mut builder = http::Request::builder()
@@ -346,178 +331,6 @@ pub fn write_server_response(
     response
 }
 
-/// Returns the value of a header field that may occur once: visible ASCII and spaces, bounded.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, BindingError> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(bad(format!("the header {name} occurs more than once")));
-    }
-    if value.len() > MAX_VALUE {
-        return Err(bad(format!("the header {name} is longer than {MAX_VALUE} bytes")));
-    }
-    match value.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(bad(format!("the header {name} has a character outside ASCII"))),
-    }
-}
-
-fn named(
-    headers: &HeaderMap,
-    fields: &[(&'static str, Parameter)],
-) -> Result<Parameters, BindingError> {
-    let mut found = Parameters::default();
-    for &(field, parameter) in fields {
-        if let Some(value) = single(headers, field)? {
-            found.set(parameter, value);
-        }
-    }
-    Ok(found)
-}
-
-/// Rejects header fields with underscores. A server behind the gateway may read `X_M2M_Origin` as
-/// `X-M2M-Origin`. The gateway never forwards such a field, and only an attacker has a reason to
-/// send it.
-fn refuse_lookalikes(headers: &HeaderMap) -> Result<(), BindingError> {
-    let lookalike = |name: &&HeaderName| {
-        let name = name.as_str();
-        name.contains('_') && name.replace('_', "-").starts_with("x-m2m-")
-    };
-    match headers.keys().find(lookalike) {
-        Some(name) => Err(bad(format!("the header {name} looks like a oneM2M parameter"))),
-        None => Ok(()),
-    }
-}
-
-struct MediaType {
-    resource_type: Option<u16>,
-}
-
-impl MediaType {
-    fn read(text: &str) -> Result<Self, BindingError> {
-        let mut parts = text.split(';').map(str::trim);
-        let essence = parts.next().unwrap_or_default();
-        if ![JSON, RES_JSON, NTFY_JSON].iter().any(|m| essence.eq_ignore_ascii_case(m)) {
-            return Err(unsupported(&format!("content of the type {essence}; use {JSON}")));
-        }
-        let mut resource_type = None;
-        for parameter in parts {
-            match parameter.split_once('=').map(|(n, v)| (n.trim(), v.trim())) {
-                Some((name, value)) if name.eq_ignore_ascii_case("ty") => {
-                    let number = value.parse().map_err(|_| bad("ty is not a resource type"))?;
-                    if resource_type.replace(number).is_some() {
-                        return Err(bad("ty occurs more than once"));
-                    }
-                }
-                Some((name, value))
-                    if name.eq_ignore_ascii_case("charset")
-                        && value.trim_matches('"').eq_ignore_ascii_case("utf-8") => {}
-                _ => return Err(unsupported(&format!("content with the parameter {parameter}"))),
-            }
-        }
-        Ok(Self { resource_type })
-    }
-}
-
-fn unsupported(why: &str) -> BindingError {
-    BindingError { rsc: Rsc::UnsupportedMediaType, ..bad(why) }
-}
-
-fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
-    let mut any = false;
-    for value in headers.get_all(ACCEPT) {
-        any = true;
-        let text = value.to_str().unwrap_or_default();
-        let fits = |range: &str| {
-            let essence = range.split(';').next().unwrap_or_default().trim();
-            ["*/*", "application/*", JSON, RES_JSON, NTFY_JSON]
-                .iter()
-                .any(|m| essence.eq_ignore_ascii_case(m))
-        };
-        if text.split(',').any(fits) {
-            return Ok(());
-        }
-    }
-    if any {
-        return Err(BindingError {
-            rsc: Rsc::NotAcceptable,
-            ..bad(format!("responses are only available as {JSON}"))
-        });
-    }
-    Ok(())
-}
-
-/// Characters that are escaped in a written query string: all but the unreserved ones. A `+` in a
-/// value is escaped too, because a bare one separates the elements of a list.
-const QUERY: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Parameters that are carried in header fields or in the path. A CSE could prefer the value in the
-/// query string to the checked one. `op` and `pc` are also attributes of `<request>`, `fr` and `to`
-/// of `<authorizationDecision>`, so filters cannot name these.
-const NOT_IN_QUERY: [&str; 6] = ["fr", "to", "op", "rqi", "rvi", "pc"];
-
-/// Attributes that are filter conditions in other requests (TS-0009 clause 6.2.2.2). In a POST, a
-/// CSE could use them as the creator, the name or the type of the new resource.
-const NOT_IN_QUERY_OF_POST: [&str; 3] = ["ty", "cr", "aei"];
-
-/// Parses a query string into names and values, each a list with the separator `+` (TS-0009 clause
-/// 6.2.2.2).
-///
-/// The string is split before it is decoded, so an escaped `+` belongs to an element. A list has at
-/// least one element, which may be empty.
-///
-/// # Errors
-/// Returns an error if the query string is too long, is not UTF-8, or has a parameter that belongs
-/// in a header field.
-pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError> {
-    if text.len() > MAX_QUERY {
-        return Err(bad(format!("the query string is longer than {MAX_QUERY} bytes")));
-    }
-    let decode = |part: &str| {
-        let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
-        decoded.map(String::from).map_err(|_| bad("the query string is not UTF-8"))
-    };
-    // XML text, such as a SPARQL query, has line breaks and tabs. `write_request` escapes them.
-    let is_text = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
-    let mut pairs = Vec::new();
-    for pair in text.split('&').filter(|p| !p.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decode(name)?;
-        let value: Vec<String> = value.split('+').map(decode).collect::<Result<_, _>>()?;
-        if name.contains(char::is_control) || !value.iter().all(|v| v.chars().all(is_text)) {
-            return Err(bad("the query string has a control character"));
-        }
-        if NOT_IN_QUERY.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
-            return Err(bad(format!(
-                "the query string has {name}, which belongs in a header field or the path"
-            )));
-        }
-        let value = if name == MEDIA_TYPES { whole_media_types(value) } else { value };
-        pairs.push((name, value));
-    }
-    if pairs.len() > MAX_QUERY_PARAMETERS {
-        return Err(bad(format!("the query string has over {MAX_QUERY_PARAMETERS} parameters")));
-    }
-    Ok(pairs)
-}
-
-/// Rejoins media types that were split as lists, because many clients do not escape the `+`, as in
-/// `image/svg+xml`. A part without a slash continues the one before it.
-fn whole_media_types(parts: Vec<String>) -> Vec<String> {
-    let mut whole: Vec<String> = Vec::new();
-    for part in parts {
-        match whole.last_mut() {
-            Some(before) if !part.contains('/') => {
-                before.push('+');
-                before.push_str(&part);
-            }
-            _ => whole.push(part),
-        }
-    }
-    whole
-}
-
 /// Creates the HTTP request that carries a notification to a URL (TS-0009 clause 6.2).
 ///
 /// # Errors
@@ -538,34 +351,6 @@ pub fn write_notification(
         .header(ACCEPT, JSON)
         .header(CONTENT_TYPE, JSON)
         .body(content)
-}
-
-/// Checks that a request of HTTP/1.1 has one valid Host (RFC 9112 clause 3.2).
-fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError> {
-    match single(headers, HOST.as_str())? {
-        None if version < Version::HTTP_11 => Ok(()),
-        None => Err(bad("the header Host is missing, which HTTP/1.1 requires (RFC 9112)")),
-        // A target without an authority has an empty Host.
-        Some("") => Ok(()),
-        Some(host) => match host.parse::<http::uri::Authority>() {
-            Ok(authority) if !authority.as_str().contains('@') => Ok(()),
-            _ => {
-                Err(bad("the header Host is not a host name or an address, with or without a port"))
-            }
-        },
-    }
-}
-
-/// Returns the value of the header field Allow (RFC 9110 clause 15.5.6) of a response with the
-/// status 405: the methods of the binding, without that of the refused operation.
-fn allowed_methods(refused: Option<Operation>) -> HeaderValue {
-    HeaderValue::from_static(match refused {
-        None => "GET, POST, PUT, DELETE",
-        Some(Operation::Create | Operation::Notify) => "GET, PUT, DELETE",
-        Some(Operation::Retrieve) => "POST, PUT, DELETE",
-        Some(Operation::Update) => "GET, POST, DELETE",
-        Some(Operation::Delete) => "GET, POST, PUT",
-    })
 }
 
 #[cfg(test)]

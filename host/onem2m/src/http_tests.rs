@@ -1,5 +1,7 @@
 use super::*;
 use crate::id::CseId;
+use http::Version;
+use http::header::HOST;
 use proptest::prelude::*;
 
 fn read(

@@ -1,0 +1,159 @@
+//! Header fields of the HTTP binding.
+
+use http::Version;
+use http::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue};
+
+use crate::http::error::{BindingError, bad};
+use crate::parameter::{Parameter, Parameters};
+use crate::primitive::Operation;
+use crate::rsc::Rsc;
+
+/// Media type of content in JSON.
+pub const JSON: &str = "application/json";
+/// Media types of JSON content that oneM2M registered.
+const RES_JSON: &str = "application/vnd.onem2m-res+json";
+const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
+
+/// Maximum length of the header field value of a parameter, in bytes.
+const MAX_VALUE: usize = 1024;
+
+/// Returns the value of a header field that may occur once: visible ASCII and spaces, bounded.
+pub(super) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+) -> Result<Option<&'a str>, BindingError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(format!("the header {name} occurs more than once")));
+    }
+    if value.len() > MAX_VALUE {
+        return Err(bad(format!("the header {name} is longer than {MAX_VALUE} bytes")));
+    }
+    match value.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(bad(format!("the header {name} has a character outside ASCII"))),
+    }
+}
+
+/// Returns the parameters of the header fields.
+pub(super) fn named(
+    headers: &HeaderMap,
+    fields: &[(&'static str, Parameter)],
+) -> Result<Parameters, BindingError> {
+    let mut found = Parameters::default();
+    for &(field, parameter) in fields {
+        if let Some(value) = single(headers, field)? {
+            found.set(parameter, value);
+        }
+    }
+    Ok(found)
+}
+
+/// Rejects header fields with underscores. A server behind the gateway may read `X_M2M_Origin` as
+/// `X-M2M-Origin`. The gateway never forwards such a field, and only an attacker has a reason to
+/// send it.
+pub(super) fn refuse_lookalikes(headers: &HeaderMap) -> Result<(), BindingError> {
+    let lookalike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && name.replace('_', "-").starts_with("x-m2m-")
+    };
+    match headers.keys().find(lookalike) {
+        Some(name) => Err(bad(format!("the header {name} looks like a oneM2M parameter"))),
+        None => Ok(()),
+    }
+}
+
+/// Content-Type of a primitive's content.
+pub(super) struct MediaType {
+    /// Resource type of the new resource.
+    pub(super) resource_type: Option<u16>,
+}
+
+impl MediaType {
+    /// Parses the value of a Content-Type.
+    ///
+    /// # Errors
+    /// Returns an error if it is not a media type of a primitive's content.
+    pub(super) fn read(text: &str) -> Result<Self, BindingError> {
+        let mut parts = text.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default();
+        if ![JSON, RES_JSON, NTFY_JSON].iter().any(|m| essence.eq_ignore_ascii_case(m)) {
+            return Err(unsupported(&format!("content of the type {essence}; use {JSON}")));
+        }
+        let mut resource_type = None;
+        for parameter in parts {
+            match parameter.split_once('=').map(|(n, v)| (n.trim(), v.trim())) {
+                Some((name, value)) if name.eq_ignore_ascii_case("ty") => {
+                    let number = value.parse().map_err(|_| bad("ty is not a resource type"))?;
+                    if resource_type.replace(number).is_some() {
+                        return Err(bad("ty occurs more than once"));
+                    }
+                }
+                Some((name, value))
+                    if name.eq_ignore_ascii_case("charset")
+                        && value.trim_matches('"').eq_ignore_ascii_case("utf-8") => {}
+                _ => return Err(unsupported(&format!("content with the parameter {parameter}"))),
+            }
+        }
+        Ok(Self { resource_type })
+    }
+}
+
+/// Returns the error for an unsupported media type.
+pub(super) fn unsupported(why: &str) -> BindingError {
+    BindingError { rsc: Rsc::UnsupportedMediaType, ..bad(why) }
+}
+
+/// Checks that the client accepts JSON.
+pub(super) fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
+    let mut any = false;
+    for value in headers.get_all(ACCEPT) {
+        any = true;
+        let text = value.to_str().unwrap_or_default();
+        let fits = |range: &str| {
+            let essence = range.split(';').next().unwrap_or_default().trim();
+            ["*/*", "application/*", JSON, RES_JSON, NTFY_JSON]
+                .iter()
+                .any(|m| essence.eq_ignore_ascii_case(m))
+        };
+        if text.split(',').any(fits) {
+            return Ok(());
+        }
+    }
+    if any {
+        return Err(BindingError {
+            rsc: Rsc::NotAcceptable,
+            ..bad(format!("responses are only available as {JSON}"))
+        });
+    }
+    Ok(())
+}
+
+/// Checks that a request of HTTP/1.1 has one valid Host (RFC 9112 clause 3.2).
+pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), BindingError> {
+    match single(headers, HOST.as_str())? {
+        None if version < Version::HTTP_11 => Ok(()),
+        None => Err(bad("the header Host is missing, which HTTP/1.1 requires (RFC 9112)")),
+        // A target without an authority has an empty Host.
+        Some("") => Ok(()),
+        Some(host) => match host.parse::<http::uri::Authority>() {
+            Ok(authority) if !authority.as_str().contains('@') => Ok(()),
+            _ => {
+                Err(bad("the header Host is not a host name or an address, with or without a port"))
+            }
+        },
+    }
+}
+
+/// Returns the value of the header field Allow (RFC 9110 clause 15.5.6) of a response with the
+/// status 405: the methods of the binding, without that of the refused operation.
+pub(super) fn allowed_methods(refused: Option<Operation>) -> HeaderValue {
+    HeaderValue::from_static(match refused {
+        None => "GET, POST, PUT, DELETE",
+        Some(Operation::Create | Operation::Notify) => "GET, PUT, DELETE",
+        Some(Operation::Retrieve) => "POST, PUT, DELETE",
+        Some(Operation::Update) => "GET, POST, DELETE",
+        Some(Operation::Delete) => "GET, POST, PUT",
+    })
+}

@@ -181,82 +181,67 @@ impl Options {
 
 impl RawOptions {
     fn take(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
-        use Condition as C;
-        let one = |name| match value {
-            [one] => Ok(one.as_str()),
-            _ => Err(OptionError::Value(name)),
-        };
-        let number = |name| one(name)?.parse::<u64>().map_err(|_| OptionError::Value(name));
-        let time = |name| parse_timestamp(one(name)?).ok_or(OptionError::Value(name));
-        let once = |slot: &mut Option<u64>, name| match slot.replace(number(name)?) {
-            None => Ok(()),
-            Some(_) => Err(OptionError::Twice(name)),
-        };
-        let condition = match name {
-            "rcn" => return once(&mut self.content, "rcn"),
-            "fu" => return once(&mut self.usage, "fu"),
-            "rt" => return once(&mut self.response, "rt"),
-            "drt" => return once(&mut self.result_type, "drt"),
-            "fo" => return once(&mut self.operation, "fo"),
-            "lim" => return once(&mut self.limit, "lim"),
-            "ofst" => return once(&mut self.offset, "ofst"),
-            "lvl" => return once(&mut self.level, "lvl"),
+        match name {
+            "rcn" => once(&mut self.content, number("rcn", value)?, "rcn"),
+            "fu" => once(&mut self.usage, number("fu", value)?, "fu"),
+            "rt" => once(&mut self.response, number("rt", value)?, "rt"),
+            "drt" => once(&mut self.result_type, number("drt", value)?, "drt"),
+            "fo" => once(&mut self.operation, number("fo", value)?, "fo"),
+            "lim" => once(&mut self.limit, number("lim", value)?, "lim"),
+            "ofst" => once(&mut self.offset, number("ofst", value)?, "ofst"),
+            "lvl" => once(&mut self.level, number("lvl", value)?, "lvl"),
             // How long a deferred answer is to be kept: there are none.
-            "rp" => return Ok(()),
-            "ty" => {
-                // A list of the element type may be written with spaces too.
-                for part in value.iter().flat_map(|v| v.split(' ')) {
-                    let number = part.parse().map_err(|_| OptionError::Value("ty"))?;
-                    self.filter.types.push(number);
-                }
-                return Ok(());
-            }
+            "rp" => Ok(()),
+            "ty" => self.take_types(value),
             "lbl" => {
                 self.filter.labels.extend_from_slice(value);
-                return Ok(());
+                Ok(())
             }
             "cty" => {
                 self.filter.content_types.extend_from_slice(value);
-                return Ok(());
+                Ok(())
             }
-            "atr" => {
-                for part in value {
-                    let wanted = AttributeMatch::parse(part).ok_or(OptionError::Value("atr"))?;
-                    self.filter.attributes.push(wanted);
-                }
-                return Ok(());
-            }
+            "atr" => self.take_attribute_matches(value),
             "arp" => {
-                let path = relative_path(one("arp")?).ok_or(OptionError::Value("arp"))?;
-                return match self.relative.replace(path) {
-                    None => Ok(()),
-                    Some(_) => Err(OptionError::Twice("arp")),
-                };
+                let path = relative_path(one("arp", value)?).ok_or(OptionError::Value("arp"))?;
+                once(&mut self.relative, path, "arp")
             }
-            "atrl" => {
-                let list = self.attributes.get_or_insert_default();
-                list.extend(value.iter().flat_map(|v| v.split(' ')).map(Into::into));
-                let named = |n: &String| (1..=32).contains(&n.len());
-                return if list.len() <= MAX_ATTRIBUTES && list.iter().all(named) {
+            "atrl" => self.take_attribute_list(value),
+            _ => match condition(name, value)? {
+                Some(condition) => {
+                    self.filter.conditions.push(condition);
                     Ok(())
-                } else {
-                    Err(OptionError::Value("atrl"))
-                };
-            }
-            "crb" => C::CreatedBefore(time("crb")?),
-            "cra" => C::CreatedAfter(time("cra")?),
-            "ms" => C::ModifiedSince(time("ms")?),
-            "us" => C::UnmodifiedSince(time("us")?),
-            "exb" => C::ExpiresBefore(time("exb")?),
-            "exa" => C::ExpiresAfter(time("exa")?),
-            "sts" => C::StateSmaller(number("sts")?),
-            "stb" => C::StateBigger(number("stb")?),
-            "sza" => C::SizeAbove(number("sza")?),
-            "szb" => C::SizeBelow(number("szb")?),
-            _ => return self.take_attribute(name, value),
-        };
-        self.filter.conditions.push(condition);
+                }
+                None => self.take_attribute(name, value),
+            },
+        }
+    }
+
+    fn take_types(&mut self, value: &[String]) -> Result<(), OptionError> {
+        // A list of the element type may be written with spaces too.
+        for part in value.iter().flat_map(|v| v.split(' ')) {
+            self.filter.types.push(part.parse().map_err(|_| OptionError::Value("ty"))?);
+        }
         Ok(())
+    }
+
+    fn take_attribute_matches(&mut self, value: &[String]) -> Result<(), OptionError> {
+        for part in value {
+            let wanted = AttributeMatch::parse(part).ok_or(OptionError::Value("atr"))?;
+            self.filter.attributes.push(wanted);
+        }
+        Ok(())
+    }
+
+    fn take_attribute_list(&mut self, value: &[String]) -> Result<(), OptionError> {
+        let list = self.attributes.get_or_insert_default();
+        list.extend(value.iter().flat_map(|v| v.split(' ')).map(Into::into));
+        let is_name = |n: &String| (1..=32).contains(&n.len());
+        if list.len() <= MAX_ATTRIBUTES && list.iter().all(is_name) {
+            Ok(())
+        } else {
+            Err(OptionError::Value("atrl"))
+        }
     }
 
     /// Takes what is no parameter for a condition on an attribute of that name, one of whose values
@@ -308,6 +293,34 @@ impl RawOptions {
             Some(_) => return Err(OptionError::Value("fo")),
         };
         let content = result_content(self.content, operation, discovery)?;
+        self.check_criteria(operation, content, discovery)?;
+        let positive = |value: Option<u64>, name| match value {
+            Some(0) => Err(OptionError::Value(name)),
+            other => Ok(other),
+        };
+        let limit = positive(self.limit, "lim")?.map_or(MAX_RESULTS, saturating);
+        let skip = positive(self.offset, "ofst")?.map_or(0, |n| saturating(n - 1));
+        let levels = positive(self.level, "lvl")?.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        Ok(Options {
+            content,
+            discovery,
+            unstructured,
+            filter: self.filter,
+            limit: limit.min(MAX_RESULTS),
+            skip,
+            levels,
+            relative: self.relative,
+            attributes: self.attributes,
+        })
+    }
+
+    /// Checks that the conditions and the attribute list fit the operation and its result content.
+    fn check_criteria(
+        &self,
+        operation: Operation,
+        content: ResultContent,
+        discovery: bool,
+    ) -> Result<(), OptionError> {
         let criteria = self.limit.is_some()
             || self.offset.is_some()
             || self.level.is_some()
@@ -336,25 +349,47 @@ impl RawOptions {
         if self.attributes.is_some() && !partial {
             return Err(OptionError::Value("atrl"));
         }
-        let positive = |value: Option<u64>, name| match value {
-            Some(0) => Err(OptionError::Value(name)),
-            other => Ok(other),
-        };
-        let limit = positive(self.limit, "lim")?.map_or(MAX_RESULTS, saturating);
-        let skip = positive(self.offset, "ofst")?.map_or(0, |n| saturating(n - 1));
-        let levels = positive(self.level, "lvl")?.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
-        Ok(Options {
-            content,
-            discovery,
-            unstructured,
-            filter: self.filter,
-            limit: limit.min(MAX_RESULTS),
-            skip,
-            levels,
-            relative: self.relative,
-            attributes: self.attributes,
-        })
+        Ok(())
     }
+}
+
+/// The only value of a parameter.
+fn one<'a>(name: &'static str, value: &'a [String]) -> Result<&'a str, OptionError> {
+    match value {
+        [one] => Ok(one),
+        _ => Err(OptionError::Value(name)),
+    }
+}
+
+fn number(name: &'static str, value: &[String]) -> Result<u64, OptionError> {
+    one(name, value)?.parse().map_err(|_| OptionError::Value(name))
+}
+
+/// Sets a parameter that can stand once.
+fn once<T>(option: &mut Option<T>, value: T, name: &'static str) -> Result<(), OptionError> {
+    match option.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(OptionError::Twice(name)),
+    }
+}
+
+/// The condition of that name.
+fn condition(name: &str, value: &[String]) -> Result<Option<Condition>, OptionError> {
+    use Condition as C;
+    let time = |name| parse_timestamp(one(name, value)?).ok_or(OptionError::Value(name));
+    Ok(Some(match name {
+        "crb" => C::CreatedBefore(time("crb")?),
+        "cra" => C::CreatedAfter(time("cra")?),
+        "ms" => C::ModifiedSince(time("ms")?),
+        "us" => C::UnmodifiedSince(time("us")?),
+        "exb" => C::ExpiresBefore(time("exb")?),
+        "exa" => C::ExpiresAfter(time("exa")?),
+        "sts" => C::StateSmaller(number("sts", value)?),
+        "stb" => C::StateBigger(number("stb", value)?),
+        "sza" => C::SizeAbove(number("sza", value)?),
+        "szb" => C::SizeBelow(number("szb", value)?),
+        _ => return Ok(None),
+    }))
 }
 
 /// A path from one resource to another: names, and `..` for the parent of what is before.

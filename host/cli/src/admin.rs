@@ -1,5 +1,7 @@
 //! The command line's end.
 
+mod report;
+
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -12,6 +14,9 @@ use saegis_gateway::admin::protocol::{
     Deleted, Ended, Failed, MAX_LINE, Released, ReloadOutcome, ReloadReport, Request,
 };
 use saegis_gateway::config::Config;
+
+use crate::output::print;
+use crate::table::table;
 
 /// Timeout for an answer. A reload of many rows takes a while, and one may be under way; the removal of an
 /// AE waits for what is under way at the CSE.
@@ -71,6 +76,24 @@ pub enum Command {
     },
 }
 
+impl Command {
+    fn into_request(self) -> (Args, Request) {
+        match self {
+            Self::Status(args) => (args, Request::Status),
+            Self::Associations(args) => (args, Request::Associations),
+            Self::Modules(args) => (args, Request::Modules),
+            Self::Reload { accept_removals, args } => (args, Request::Reload { accept_removals }),
+            Self::AeIds(args) => (args, Request::AeIds),
+            Self::Peers(args) => (args, Request::Peers),
+            Self::ReleaseAeId { credential_id, args } => {
+                (args, Request::ReleaseAeId { credential_id })
+            }
+            Self::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
+            Self::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -107,138 +130,62 @@ impl AdminError {
 /// # Errors
 /// Why there is none.
 pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
-    let (args, request) = match command {
-        Command::Status(args) => (args, Request::Status),
-        Command::Associations(args) => (args, Request::Associations),
-        Command::Modules(args) => (args, Request::Modules),
-        Command::Reload { accept_removals, args } => (args, Request::Reload { accept_removals }),
-        Command::AeIds(args) => (args, Request::AeIds),
-        Command::Peers(args) => (args, Request::Peers),
-        Command::ReleaseAeId { credential_id, args } => {
-            (args, Request::ReleaseAeId { credential_id })
-        }
-        Command::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
-        Command::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
-    };
+    let (args, request) = command.into_request();
     let config = Config::load(&args.config)?;
     let timeout = timeout(&config);
     let socket = config.admin.socket;
     let answer = ask(&socket, &request, timeout);
     let answer = answer.map_err(|error| AdminError::NoAnswer { socket, error })?;
     if as_json {
-        crate::output::print(&answer.to_string());
+        print(&answer.to_string());
     }
-    let print = |line: &str| {
-        if !as_json {
-            crate::output::print(line);
-        }
-    };
     if let Ok(Failed { error }) = read(&answer) {
         return Err(AdminError::Failed(error));
     }
-    match request {
-        Request::Status => {
-            for (name, value) in answer.as_object().into_iter().flatten() {
-                let name = name.replace('_', "-");
-                let print = |value| print(&format!("{name:13} {}", text(value)));
-                match value {
-                    // Each may be long.
-                    Value::Array(lines) => lines.iter().for_each(print),
-                    value => print(value),
-                }
-            }
+    let show = |lines: Vec<String>| {
+        if !as_json {
+            lines.iter().for_each(|line| print(line));
         }
+    };
+    match request {
+        Request::Status => show(report::status(&answer)),
         Request::Associations => {
             let columns = ["id", "entity", "credential_id", "peer", "suite", "established"];
-            table(answer.get("associations"), &columns).iter().for_each(|line| print(line));
+            show(table(answer.get("associations"), &columns));
         }
-        Request::Modules => {
-            let generation = answer.get("generation").map(text).unwrap_or_default();
-            print(&format!("generation {generation}"));
-            let modules = ["name", "hooks", "capabilities", "signed_by", "sha256"];
-            table(answer.get("modules"), &modules).iter().for_each(|line| print(line));
-            if answer.get("shadows").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
-                let columns = [
-                    "name",
-                    "replaces",
-                    "hooks",
-                    "agreed",
-                    "disagreed",
-                    "not_compared",
-                    "dropped",
-                    "faults",
-                ];
-                print("shadows");
-                table(answer.get("shadows"), &columns).iter().for_each(|line| print(line));
-            }
-            if answer.get("kept").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
-                print(&format!("kept: {}", answer.get("kept").map(text).unwrap_or_default()));
-            }
-            table(answer.get("tables"), &["name", "rows", "read_by"])
-                .iter()
-                .for_each(|line| print(line));
-        }
+        Request::Modules => show(report::modules(&answer)),
         Request::Reload { .. } => {
-            let report: ReloadReport = read(&answer)?;
-            let generation = report.generation;
-            if report.configuration_changed {
-                let file = args.config.display();
-                print(&format!(
-                    "{file} has changed since the start; it counts from the next start"
-                ));
-            }
-            match report.outcome {
-                ReloadOutcome::Unchanged if report.recovered == Some(true) => print(&format!(
-                    "what is on disk is good again: it is generation {generation}, which is in force"
-                )),
-                ReloadOutcome::Unchanged => {
-                    print(&format!("nothing has changed since generation {generation}"))
-                }
-                ReloadOutcome::InForce => {
-                    print(&format!("generation {generation} is in force"));
-                    let missed = faults(&report);
-                    if !missed.is_empty() {
-                        return Err(AdminError::Failed(missed));
-                    }
-                }
-                ReloadOutcome::Refused => {
-                    let stays = format!("generation {generation} stays in force");
-                    return Err(AdminError::Failed(format!("{}\n{stays}", faults(&report))));
-                }
-            }
+            let (lines, failure) = report::reload(&read(&answer)?, &args.config);
+            show(lines);
+            failure.map_or(Ok(()), |why| Err(AdminError::Failed(why)))?;
         }
         Request::AeIds => {
-            let columns = ["credential_id", "ae_id", "since"];
-            table(answer.get("ae_ids"), &columns).iter().for_each(|line| print(line));
+            show(table(answer.get("ae_ids"), &["credential_id", "ae_id", "since"]));
         }
         Request::Peers => {
             let columns = ["cse_id", "address", "saef", "registration", "until", "why"];
-            table(answer.get("peers"), &columns).iter().for_each(|line| print(line));
+            show(table(answer.get("peers"), &columns));
         }
         Request::ReleaseAeId { credential_id } => {
             if !read::<Released>(&answer)?.freed {
                 let what = format!("{credential_id} has no AE-ID by registering");
                 return Err(AdminError::Failed(what));
             }
-            print(&format!("{credential_id} has no AE-ID any more"));
+            show(vec![report::released(&credential_id)]);
         }
         Request::DeleteAe { ae_id } => {
             let Deleted { deleted, freed } = read(&answer)?;
             if !deleted && freed.is_none() {
                 return Err(AdminError::Failed(format!("there is no AE {ae_id}")));
             }
-            if deleted {
-                print(&format!("the AE {ae_id} is deleted"));
-            }
-            if let Some(credential_id) = freed {
-                print(&format!("{credential_id} has no AE-ID any more"));
-            }
+            let deleted = deleted.then(|| format!("the AE {ae_id} is deleted"));
+            show(deleted.into_iter().chain(freed.as_deref().map(report::released)).collect());
         }
         Request::EndAssociation { id } => {
             if !read::<Ended>(&answer)?.ended {
                 return Err(AdminError::Failed(format!("there is no association {id}")));
             }
-            print(&format!("association {id} ends"));
+            show(vec![format!("association {id} ends")]);
         }
     }
     Ok(())
@@ -261,14 +208,9 @@ pub fn reload(config: &Config) -> io::Result<Reloaded> {
     let answer = ask(&config.admin.socket, &request, timeout(config))?;
     let report: ReloadReport = serde_json::from_value(answer)?;
     Ok(match report.outcome {
-        ReloadOutcome::Refused => Reloaded::Refused(faults(&report)),
+        ReloadOutcome::Refused => Reloaded::Refused(report::faults(&report)),
         ReloadOutcome::Unchanged | ReloadOutcome::InForce => Reloaded::InForce(report.generation),
     })
-}
-
-/// The faults of a reload, a line each.
-fn faults(report: &ReloadReport) -> String {
-    report.faults.as_deref().unwrap_or_default().join("\n")
 }
 
 /// Reads an answer as what its request is answered with.
@@ -287,33 +229,4 @@ fn ask(socket: &std::path::Path, request: &Request, timeout: Duration) -> io::Re
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => "-".into(),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
-        Value::Null => "-".into(),
-        other => other.to_string(),
-    }
-}
-
-/// Rows of objects as lines, each column as wide as its widest cell.
-pub fn table(rows: Option<&Value>, columns: &[&str]) -> Vec<String> {
-    let rows = rows.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let head = columns.iter().map(|c| c.replace('_', "-").to_uppercase()).collect();
-    let mut cells: Vec<Vec<String>> = vec![head];
-    for row in rows {
-        cells.push(columns.iter().map(|c| row.get(c).map(text).unwrap_or_default()).collect());
-    }
-    let width = |at: usize| {
-        cells.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns.len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
-    };
-    cells.iter().map(line).collect()
 }

@@ -9,6 +9,7 @@ mod decisions;
 mod maf;
 mod module;
 mod output;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use saegis_gateway::backend::maf_store;
 use saegis_gateway::config::{self, private_state};
 use saegis_gateway::telemetry::{decision_log, logging};
 use saegis_gateway::{hardening, server};
+use tokio::runtime::{self, Runtime};
 
 use crate::output::{BAD_INPUT, print, print_error};
 
@@ -84,75 +86,80 @@ fn main() -> ExitCode {
         return print_error(&format!("core dumps cannot be forbidden: {e}"), 1);
     }
     hardening::raise_locked_memory_limit();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return print_error(&format!("no threads: {e}"), 1),
     };
-    let code = match cli.command {
+    let code = carry_out(cli.command, cli.json, &runtime);
+    // Nothing that is still under way after the drain may keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// Carries out a command, and returns the process's exit code.
+fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
+    match command {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
             Ok(config) if config.role.is_maf() => {
                 print_error("this is the configuration of a MAF; it runs as saegis maf", BAD_INPUT)
             }
-            Ok(config) => serve(&runtime, &gateway.config, config),
+            Ok(config) => serve(runtime, &gateway.config, config),
         },
-        Command::Maf(args) => match config::Config::load(&args.config) {
-            Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
-            Ok(config) => match (&args.reencrypt, config.role.maf()) {
-                (_, None) => {
-                    print_error("this is no MAF's configuration: it has no [maf]", BAD_INPUT)
-                }
-                (Some(new), Some(authority)) => match maf_store::reencrypt(authority, new) {
-                    Ok(()) => {
-                        print("the store has the new key; configure it before the next start");
-                        ExitCode::SUCCESS
-                    }
-                    Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
-                },
-                (None, Some(_)) => serve(&runtime, &args.config, config),
-            },
-        },
-        Command::Check(gateway) => runtime.block_on(check::check(&gateway.config, cli.json)),
-        Command::Ae(args) => match runtime.block_on(ae::run(args, cli.json)) {
+        Command::Maf(args) => run_maf(&args, runtime),
+        Command::Check(gateway) => runtime.block_on(check::check(&gateway.config, as_json)),
+        Command::Ae(args) => match runtime.block_on(ae::run(args, as_json)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => print_error(&e.to_string(), e.exit_code()),
         },
-        Command::Certs(args) => match runtime.block_on(certs::run(args, cli.json)) {
-            Ok(code) => ExitCode::from(code),
-            Err(e) => print_error(&e.to_string(), BAD_INPUT),
-        },
-        Command::Audit(args) => match audit::run(args, cli.json) {
-            Ok(code) => ExitCode::from(code),
-            Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
-        },
-        Command::Decisions(args) => match runtime.block_on(decisions::run(args, cli.json)) {
-            Ok(code) => ExitCode::from(code),
-            Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
-        },
-        Command::Module(args) => match runtime.block_on(module::run(args, cli.json)) {
-            Ok(code) => ExitCode::from(code),
-            Err(e) => print_error(&e.to_string(), BAD_INPUT),
-        },
-        Command::Admin(command) => match admin::run(command, cli.json) {
+        Command::Admin(command) => match admin::run(command, as_json) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => print_error(&e.to_string(), e.exit_code()),
         },
+        Command::Certs(args) => exit_code(runtime.block_on(certs::run(args, as_json))),
+        Command::Audit(args) => exit_code(audit::run(args, as_json)),
+        Command::Decisions(args) => exit_code(runtime.block_on(decisions::run(args, as_json))),
+        Command::Module(args) => exit_code(runtime.block_on(module::run(args, as_json))),
         Command::Version => {
-            if cli.json {
+            if as_json {
                 print(&serde_json::json!({ "version": VERSION }).to_string());
             } else {
                 print(&format!("saegis {VERSION}"));
             }
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// The exit code of a command whose failures are all faults of its input.
+fn exit_code(result: Result<u8, impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => print_error(&e.to_string(), BAD_INPUT),
+    }
+}
+
+/// Runs a MAF, or re-encrypts the store of one that does not run.
+fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
+    let config = match config::Config::load(&args.config) {
+        Ok(config) => config,
+        Err(faults) => return print_error(&faults.to_string(), BAD_INPUT),
     };
-    // Nothing that is still under way after the drain may keep the process.
-    runtime.shutdown_background();
-    code
+    match (&args.reencrypt, config.role.maf()) {
+        (_, None) => print_error("this is no MAF's configuration: it has no [maf]", BAD_INPUT),
+        (Some(new), Some(maf)) => match maf_store::reencrypt(maf, new) {
+            Ok(()) => {
+                print("the store has the new key; configure it before the next start");
+                ExitCode::SUCCESS
+            }
+            Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
+        },
+        (None, Some(_)) => serve(runtime, &args.config, config),
+    }
 }
 
 /// Runs a gateway, or a MAF, to its end.
-fn serve(runtime: &tokio::runtime::Runtime, file: &Path, config: config::Config) -> ExitCode {
+fn serve(runtime: &Runtime, file: &Path, config: config::Config) -> ExitCode {
     // Before the first file is opened, the audit trail.
     let exposed = match private_state::make_private(file, &config) {
         Ok(exposed) => exposed,

@@ -12,7 +12,7 @@ use saegis_policy::{Document, Faults, Limits, ModuleHarness, Used};
 use serde_json::json;
 
 use super::error::ModuleError;
-use crate::admin::table;
+use crate::table::table;
 
 /// Arguments of `saegis module test`.
 #[derive(clap::Args)]

@@ -131,7 +131,7 @@ pub struct Metrics {
     maf_keys: Family<ByMaf, Gauge>,
     peers: Family<ByCse, Gauge>,
     reloads: Family<ByOutcome, Counter>,
-    policy_behind: Gauge,
+    policy_outdated: Gauge,
     configuration_changed: Gauge,
     disk_threads: Gauge,
     lost_log: Counter,
@@ -168,7 +168,7 @@ impl Metrics {
             maf_keys: Family::default(),
             peers: Family::default(),
             reloads: Family::default(),
-            policy_behind: Gauge::default(),
+            policy_outdated: Gauge::default(),
             configuration_changed: Gauge::default(),
             disk_threads: Gauge::default(),
             lost_log: Counter::default(),
@@ -183,13 +183,22 @@ impl Metrics {
             written,
             lost_decisions,
         };
-        metrics.register_metrics()
+        metrics.register()
     }
 
-    fn register_metrics(mut self) -> Self {
-        let to = &mut self.registry;
+    fn register(mut self) -> Self {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-        to.register("build", "The version that runs", Info::new(version));
+        self.registry.register("build", "The version that runs", Info::new(version));
+        self.register_traffic();
+        self.register_credentials();
+        self.register_policy();
+        self.register_calls();
+        self.register_losses();
+        self
+    }
+
+    fn register_traffic(&mut self) {
+        let to = &mut self.registry;
         to.register("associations", "Live associations by SAEF", self.associations.clone());
         to.register(
             "handshakes",
@@ -213,7 +222,15 @@ impl Metrics {
             Unit::Seconds,
             self.upstream_time.clone(),
         );
-        to.register("generation", "The generation of policy in force", self.generation.clone());
+        to.register(
+            "peer_registered",
+            "Whether this CSE is registered with another",
+            self.peers.clone(),
+        );
+    }
+
+    fn register_credentials(&mut self) {
+        let to = &mut self.registry;
         to.register_with_unit(
             "own_certificate_expiry",
             "When the gateway's own certificates end, in seconds since 1970",
@@ -237,16 +254,16 @@ impl Metrics {
             Unit::Seconds,
             self.maf_keys.clone(),
         );
-        to.register(
-            "peer_registered",
-            "Whether this CSE is registered with another",
-            self.peers.clone(),
-        );
+    }
+
+    fn register_policy(&mut self) {
+        let to = &mut self.registry;
+        to.register("generation", "The generation of policy in force", self.generation.clone());
         to.register("reloads", "Reloads of policy by outcome", self.reloads.clone());
         to.register(
-            "policy_behind",
+            "policy_outdated",
             "Whether an older policy is in force than the one on disk, which was refused or is loading",
-            self.policy_behind.clone(),
+            self.policy_outdated.clone(),
         );
         to.register(
             "configuration_changed",
@@ -258,6 +275,10 @@ impl Metrics {
             "Threads that read policy files, those among them that a file system holds up",
             self.disk_threads.clone(),
         );
+    }
+
+    fn register_calls(&mut self) {
+        let to = &mut self.registry;
         to.register(
             "decisions",
             "Calls of modules by module, hook and outcome",
@@ -275,6 +296,10 @@ impl Metrics {
             "Decisions compared with those of shadow modules, by module, hook and outcome",
             self.calls.shadows.clone(),
         );
+    }
+
+    fn register_losses(&mut self) {
+        let to = &mut self.registry;
         to.register(
             "decisions_not_recorded",
             "Decisions that were to be recorded and could not be",
@@ -286,7 +311,6 @@ impl Metrics {
             "Lines of the audit trail that were lost",
             self.lost_trail.clone(),
         );
-        self
     }
 
     /// What is told of modules' calls.
@@ -379,7 +403,7 @@ impl Metrics {
     /// # Errors
     /// None, as far as a text can be written to memory.
     pub fn text(&self, policy: &Policy) -> Result<String, fmt::Error> {
-        self.policy_behind.set(policy.disk_state().behind().is_some().into());
+        self.policy_outdated.set(policy.disk_state().behind().is_some().into());
         self.configuration_changed.set(policy.configuration_changed().is_some().into());
         self.disk_threads.set(i64::try_from(policy.busy_threads()).unwrap_or(i64::MAX));
         self.lost_log.inner().store(self.written.lost_of_log(), Ordering::Relaxed);

@@ -58,7 +58,7 @@ fn missing_file_does_not_delay_revocation() {
     assert!(state["policy_faults"][0].as_str().unwrap().contains("second.csv: is gone"), "{state}");
     let ready = gateway.monitor("/readyz");
     assert!(ready.text.starts_with("ready; the policy on disk is refused since 20"), "{ready:?}");
-    assert!(gateway.monitor("/metrics").value("saegis_policy_behind") > 0.0);
+    assert!(gateway.monitor("/metrics").value("saegis_policy_outdated") > 0.0);
     let reload = ask(&gateway, &["reload"]).expect(4);
     assert!(reload.err.contains("second.csv: is gone"), "{reload:?}");
     // A fault in another file is reported as well, and refuses the whole generation.
@@ -71,7 +71,7 @@ fn missing_file_does_not_delay_revocation() {
     gateway.replace(TABLE, good);
     ask(&gateway, &["reload", "--accept-removals"]).expect(0);
     assert_eq!(status(&gateway)["policy"], "in force");
-    assert!(gateway.monitor("/metrics").value("saegis_policy_behind").abs() < 0.1);
+    assert!(gateway.monitor("/metrics").value("saegis_policy_outdated").abs() < 0.1);
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     assert!(!modules["tables"].to_string().contains("\"second\""), "{modules}");
     light2.assert_served_as("Clight-AE2");

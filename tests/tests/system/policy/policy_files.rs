@@ -55,7 +55,7 @@ fn refused_policy_is_reported_until_recovery() {
     let ready = gateway.monitor("/readyz");
     assert_eq!(ready.status, 200, "{ready:?}");
     assert!(ready.text.starts_with("ready; the policy on disk is refused since 20"), "{ready:?}");
-    assert!((gateway.monitor("/metrics").value("saegis_policy_behind") - 1.0).abs() < 0.1);
+    assert!((gateway.monitor("/metrics").value("saegis_policy_outdated") - 1.0).abs() < 0.1);
     // Another reload reports the same fault, and the start time does not change.
     let reload = ask(&gateway, &["reload"]).expect(4);
     assert!(reload.err.contains("policies/z.csv: is not a file but a named pipe"), "{reload:?}");
@@ -71,7 +71,7 @@ fn refused_policy_is_reported_until_recovery() {
         (&"in force".into(), &Value::Array(vec![]))
     );
     assert_eq!(gateway.monitor("/readyz").text, "ready\n");
-    assert!(gateway.monitor("/metrics").value("saegis_policy_behind").abs() < 0.1);
+    assert!(gateway.monitor("/metrics").value("saegis_policy_outdated").abs() < 0.1);
     assert_eq!(
         ask(&gateway, &["reload"]).expect(0).out,
         "nothing has changed since generation 1\n"
@@ -241,7 +241,7 @@ fn slow_load_is_reported() {
         let ready = gateway.monitor("/readyz");
         if ready.text.starts_with(loading) { Ok(()) } else { Err(ready) }
     });
-    assert!(gateway.monitor("/metrics").value("saegis_policy_behind") > 0.0);
+    assert!(gateway.monitor("/metrics").value("saegis_policy_outdated") > 0.0);
     gateway.in_force_after(|g| fs::remove_file(g.path("hang")).unwrap());
     assert_eq!(gateway.monitor("/readyz").text, "ready\n");
 }

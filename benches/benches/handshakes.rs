@@ -116,11 +116,11 @@ struct InIt;
 impl CertificateMapping for InIt {
     fn identify(&self, shown: Shown) -> Identifying {
         Box::pin(async move {
-            let identity = shown.vouched.identity;
+            let identity = shown.verified.identity;
             Identified::As(Mapped {
                 entity: identity.entity().expect("an entity"),
                 credential_id: identity.credential_id().expect("a Credential-ID"),
-                expires: shown.vouched.until,
+                expires: shown.verified.until,
             })
         })
     }

@@ -35,7 +35,7 @@ pub fn client_hello(input: &[u8]) {
 }
 
 fn is_for_more(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Refused { why, .. } if why.contains("something follows"))
+    matches!(outcome, Outcome::Refused { why, .. } if why.contains("is followed by"))
 }
 
 /// What becomes of the flight at the start of `input`, and how many bytes are read of it.

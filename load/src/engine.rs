@@ -121,7 +121,7 @@ struct NamedInCertificate;
 impl CertificateMapping for NamedInCertificate {
     fn identify(&self, shown: Shown) -> Identifying {
         Box::pin(async move {
-            let (identity, until) = (shown.vouched.identity, shown.vouched.until);
+            let (identity, until) = (shown.verified.identity, shown.verified.until);
             match (identity.entity(), identity.credential_id()) {
                 (Some(entity), Some(credential_id)) => {
                     Identified::As(Mapped { entity, credential_id, expires: until })

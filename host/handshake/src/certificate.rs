@@ -1,8 +1,8 @@
-//! Associations with certificates and raw public keys, both ends (TS-0003 clause 8.2.2.2).
+//! Associations with certificates and raw public keys, on both sides (TS-0003 clause 8.2.2.2).
 //!
-//! Most clients belong to rustls. One that offers nothing but what TS-0003 mandates, CBC with
-//! SHA-256 or CCM, belongs to OpenSSL. Whatever a peer shows, both ask the one verification of
-//! `saegis-certificate`, and send the same alert for what that rejects.
+//! rustls serves most clients. OpenSSL serves clients that offer only the suites that TS-0003
+//! mandates: CBC with SHA-256, or CCM. Both engines use the verification of `saegis-certificate`,
+//! and send the same alert for a rejected certificate.
 
 mod agreed;
 mod client;
@@ -27,7 +27,7 @@ pub use client::{Client, Expected};
 pub use mapping::{CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown};
 use mapping::{Gate, Outcome, Slot};
 
-/// The engines of the server's end.
+/// The server side of handshakes with certificates.
 pub struct Server {
     trust: Arc<Trust>,
     own: Vec<Own>,
@@ -35,25 +35,25 @@ pub struct Server {
     exports: bool,
 }
 
-/// A certificate of our own, ready for each engine.
+/// A server certificate, prepared for each engine.
 struct Own {
     certificate: Arc<OwnCertificate>,
-    current: rustls_engine::Shows,
+    current: rustls_engine::ServerCredentials,
     mandated: openssl::ssl::SslContext,
 }
 
 impl Server {
-    /// Sets the engines up. The first certificate is for clients that ask for no server by name, or
-    /// for one that is none of ours.
+    /// Creates a server. It presents the first certificate to clients that indicate no server name
+    /// or an unknown one.
     ///
     /// # Errors
-    /// When there is no certificate, or an engine does not take one.
+    /// Returns an error if an engine does not support a certificate.
     pub fn new(trust: Arc<Trust>, own: &[Arc<OwnCertificate>]) -> Result<Self, EngineError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let ready = |certificate: &Arc<OwnCertificate>| {
             Ok(Own {
                 certificate: certificate.clone(),
-                current: rustls_engine::Shows::new(certificate),
+                current: rustls_engine::ServerCredentials::new(certificate),
                 mandated: openssl_engine::context(certificate, &trust)?,
             })
         };
@@ -61,18 +61,18 @@ impl Server {
         Ok(Self { trust, own, provider, exports: false })
     }
 
-    /// With a key exported from each session, which must have extended master secret then.
+    /// Exports key material from each session. The session must then have extended master secret.
     #[must_use]
     pub fn exporting(self) -> Self {
         Self { exports: true, ..self }
     }
 
-    /// Takes a connection whose first flight has been read, to an association of the number `id`.
-    /// The caller bounds the time.
+    /// Performs the handshake of a connection whose first flight has been read, and establishes the
+    /// association `id`. The caller bounds the time.
     ///
     /// # Errors
-    /// Why there is no association. The engine has sent the alert, if the refusal has none of its
-    /// own.
+    /// Returns the reason why no association was established. The engine has sent the alert, unless
+    /// the refusal has its own.
     pub async fn accept<S>(
         &self,
         id: u64,
@@ -90,7 +90,7 @@ impl Server {
         let slot = Slot::new(self.trust.clone(), server_name, mapping, offered.current);
         let mut gate = Gate::new(socket, first, slot.clone());
         if offered.tls13 {
-            // The server does not speak last, so there is nothing to hold back.
+            // The server does not send the last message, so the gate has nothing to hold back.
             gate.open();
         }
         let done = if offered.current {
@@ -107,7 +107,8 @@ impl Server {
             (_, Outcome::Rejected(rejection)) => Err(Refusal::Certificate(rejection)),
             (_, Outcome::Unmapped { identity, why }) => Err(Refusal::Unmapped { identity, why }),
             (Err(refusal), Outcome::Nothing | Outcome::Mapped(_)) => Err(refusal),
-            // Not reached while clients must show a certificate; and if it were, no entity.
+            // Unreachable as long as clients must present a certificate. If reached, there is no
+            // entity.
             (Ok(_), Outcome::Nothing) => {
                 Err(Refusal::Protocol("the handshake finished without a certificate".into()))
             }
@@ -130,7 +131,7 @@ impl Server {
         }
     }
 
-    /// The certificate for a server of that name (RFC 6066; TS-0003 clause 10.2.1).
+    /// Returns the certificate for a server name (RFC 6066; TS-0003 clause 10.2.1).
     fn own_for(&self, name: Option<&str>) -> Option<&Own> {
         let named =
             |own: &&Own| name.is_some_and(|name| own.certificate.names().iter().any(|n| n == name));

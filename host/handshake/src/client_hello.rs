@@ -1,4 +1,4 @@
-//! The first flight: read whole, bounded, and classified by the suites that it offers.
+//! The first flight of a client: read completely, bounded, and classified by its cipher suites.
 
 use tls_parser::{TlsExtension, TlsVersion, parse_tls_client_hello_extensions};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -6,13 +6,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::refusal::Refusal;
 use crate::suite::{CURRENT, MANDATED, TLS13, is_psk};
 
-/// Largest first flight, in bytes, the headers of its records included. A ClientHello of a browser with
-/// one post-quantum key share has below 2,000, one with three of them, ECH, tickets and padding below
-/// 9,000; cut into records of one byte that is six times as much.
+/// Maximum size of a first flight with its record headers, in bytes. The ClientHello of a browser
+/// with one post-quantum key share has less than 2,000 bytes. One with three of them, ECH, tickets
+/// and padding has less than 9,000 bytes, and six times as many in records of one byte.
 pub const MAX_FLIGHT: usize = 64 << 10;
 /// Length of a handshake message's header.
 const MESSAGE_HEADER: usize = 4;
-/// Largest content of a record (RFC 5246 clause 6.2.1).
+/// Maximum size of a record's content (RFC 5246 clause 6.2.1).
 const MAX_RECORD: usize = 1 << 14;
 /// Content types of records.
 const CHANGE_CIPHER_SPEC: u8 = 20;
@@ -26,7 +26,7 @@ const CLIENT_HELLO: u8 = 1;
 const CLIENT_CERTIFICATE_TYPE: u16 = 19;
 const SERVER_CERTIFICATE_TYPE: u16 = 20;
 
-/// What a client offers, and so which engine it belongs to.
+/// The kind of credentials that a client offers, which selects the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
     /// At least one suite with a pre-shared key, and TLS 1.2.
@@ -35,31 +35,33 @@ pub enum Offer {
     Certificates,
 }
 
-/// What a client offers of certificates.
+/// The certificate-related part of a client's offer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Certificates {
-    /// TLS 1.3, with a suite of it.
+    /// Whether the client offers TLS 1.3 and one of its suites.
     pub tls13: bool,
-    /// A suite of today: TLS 1.3, or TLS 1.2 with ECDHE and authenticated encryption.
+    /// Whether the client offers a suite of rustls: TLS 1.3, or TLS 1.2 with ECDHE and
+    /// authenticated encryption.
     pub current: bool,
-    /// One that TS-0003 clause 10.2.3 has and few others do, with TLS 1.2: CBC or CCM.
+    /// Whether the client offers TLS 1.2 and a suite of TS-0003 clause 10.2.3 that rustls does not
+    /// have: CBC or CCM.
     pub mandated: bool,
-    /// It would rather show a raw public key than a certificate (RFC 7250).
+    /// Whether the client prefers to present a raw public key (RFC 7250) instead of a certificate.
     pub shows_key: bool,
-    /// It would rather be shown a raw public key than a certificate.
+    /// Whether the client prefers to receive a raw public key instead of a certificate.
     pub wants_key: bool,
-    /// It offers a pre-shared key of TLS 1.3, and no suite with one of TLS 1.2. No session is resumed
-    /// here, so that is one of its own.
+    /// Whether the client offers a pre-shared key of TLS 1.3, and no PSK suite of TLS 1.2. The
+    /// servers do not resume sessions, so the key is an external one.
     pub psk_of_tls13: bool,
 }
 
-/// A first flight that was read and understood.
+/// A first flight with a valid ClientHello.
 pub struct FirstFlight {
     bytes: Vec<u8>,
     hello: Hello,
 }
 
-/// What a ClientHello says.
+/// The parsed ClientHello.
 #[derive(Debug, PartialEq, Eq)]
 struct Hello {
     offer: Offer,
@@ -71,79 +73,80 @@ impl FirstFlight {
     /// Reads a first flight. The caller bounds the time.
     ///
     /// # Errors
-    /// When what comes is no ClientHello of a version that may be used.
+    /// Returns an error if the flight is not a ClientHello of a supported version.
     pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<Self, Refusal> {
         let mut bytes = Vec::with_capacity(1024);
         let mut assembly = Assembly::default();
         loop {
-            if assembly.go_on(&bytes)? {
+            if assembly.process(&bytes)? {
                 let hello = classify(&assembly.message)?;
                 return Ok(Self { bytes, hello });
             }
             if bytes.len() >= MAX_FLIGHT {
                 return Err(Refusal::TooLarge);
             }
-            let room = (MAX_FLIGHT - bytes.len()) as u64;
-            let read = (&mut *socket).take(room).read_buf(&mut bytes).await;
+            let remaining = (MAX_FLIGHT - bytes.len()) as u64;
+            let read = (&mut *socket).take(remaining).read_buf(&mut bytes).await;
             if read.map_err(Refusal::Connection)? == 0 {
                 return Err(Refusal::Connection(std::io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
 
-    /// What the client offers.
+    /// Returns the kind of credentials that the client offers.
     #[must_use]
     pub fn offer(&self) -> Offer {
         self.hello.offer
     }
 
-    /// What the client offers of certificates.
+    /// Returns the certificate-related part of the offer.
     #[must_use]
     pub fn certificates(&self) -> Certificates {
         self.hello.certificates
     }
 
-    /// The server name that the client indicated (RFC 6066), in lower case.
+    /// Returns the server name that the client indicated (RFC 6066), in lower case.
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.hello.server_name.as_deref()
     }
 
-    /// All that was read, byte for byte.
+    /// Returns all bytes that were read.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// All that was read, for the engine.
+    /// Returns all bytes that were read, and the server name.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Option<String>) {
         (self.bytes, self.hello.server_name)
     }
 }
 
-/// The ClientHello as far as its records have come. Each byte is looked at once, in however many
-/// segments they come.
+/// The ClientHello as far as its records have arrived. Each byte is processed once, independently
+/// of the number of TCP segments.
 #[derive(Default)]
 struct Assembly {
     message: Vec<u8>,
-    /// How much of what has come is in the message.
-    taken: usize,
+    /// Number of input bytes that were processed.
+    processed: usize,
 }
 
 impl Assembly {
-    /// Looks at what has come, all of it from the first byte on. False when more is to come.
-    fn go_on(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
+    /// Processes the new part of `bytes`, the input from its first byte on. Returns `false` if the
+    /// message is not complete.
+    fn process(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         loop {
-            let rest = bytes.get(self.taken..).unwrap_or_default();
+            let rest = bytes.get(self.processed..).unwrap_or_default();
             let Some((record, after)) = record(rest)? else { return Ok(false) };
-            self.taken = bytes.len() - after.len();
+            self.processed = bytes.len() - after.len();
             if record.is_empty() {
                 return Err(Refusal::Unexpected("a handshake record is empty"));
             }
             self.message.extend_from_slice(record);
             let [kind, a, b, c, ..] = self.message.as_slice() else { continue };
             if *kind != CLIENT_HELLO {
-                return Err(Refusal::Unexpected("the first message is no ClientHello"));
+                return Err(Refusal::Unexpected("the first message is not a ClientHello"));
             }
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize + MESSAGE_HEADER;
             if length > MAX_FLIGHT {
@@ -151,10 +154,12 @@ impl Assembly {
             }
             match self.message.len() {
                 have if have < length => {}
-                // Another message in the ClientHello's record would come past whoever looks at the
-                // records that follow.
+                // A second message in the record of the ClientHello would bypass the code that
+                // inspects the later records.
                 have if have > length || !after.is_empty() => {
-                    return Err(Refusal::Unexpected("something follows the ClientHello at once"));
+                    return Err(Refusal::Unexpected(
+                        "the ClientHello is followed by another message or record",
+                    ));
                 }
                 _ => return Ok(true),
             }
@@ -165,12 +170,13 @@ impl Assembly {
 type Content<'a> = &'a [u8];
 type Rest<'a> = &'a [u8];
 
-/// The content of the first handshake record, and what follows it; `None` when more is to come.
+/// Returns the content of the first handshake record and the bytes after it, or `None` if the
+/// record is not complete.
 fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, Rest<'_>)>, Refusal> {
     match bytes {
         [] | [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
         [HANDSHAKE, 3, ..] => {}
-        // To whom nothing is said, for it is the end: an alert is not answered.
+        // An alert is not answered, because it ends the connection.
         [ALERT, ..] => return Err(Refusal::NotTls),
         [CHANGE_CIPHER_SPEC | APPLICATION_DATA] => return Ok(None),
         [CHANGE_CIPHER_SPEC | APPLICATION_DATA, 3, ..] => {
@@ -187,18 +193,18 @@ fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, Rest<'_>)>, Refusal> {
     Ok(rest.split_at_checked(length))
 }
 
-/// Reads a ClientHello.
+/// Parses a ClientHello.
 fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     let body = message.get(MESSAGE_HEADER..).unwrap_or_default();
     let (rest, hello) = tls_parser::parse_tls_handshake_client_hello(body)
-        .map_err(|_| Refusal::Malformed("its fields can't be read"))?;
+        .map_err(|_| Refusal::Malformed("its fields cannot be parsed"))?;
     if !rest.is_empty() {
-        return Err(Refusal::Malformed("it has bytes behind its end"));
+        return Err(Refusal::Malformed("it has trailing bytes"));
     }
     let (rest, extensions) = parse_tls_client_hello_extensions(hello.ext.unwrap_or_default())
-        .map_err(|_| Refusal::Malformed("its extensions can't be read"))?;
+        .map_err(|_| Refusal::Malformed("its extensions cannot be parsed"))?;
     if !rest.is_empty() {
-        return Err(Refusal::Malformed("its extensions can't be read"));
+        return Err(Refusal::Malformed("its extensions cannot be parsed"));
     }
     let mut versions = None;
     let mut server_name = None;
@@ -221,7 +227,8 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
         Some(list) => list.iter().filter(|v| v.0 >> 8 == 3).map(|v| v.0).max().unwrap_or(0),
         None => hello.version.0,
     };
-    // SSL 3.0 in the version field is refused whatever the extension says (RFC 8446 clause D.5).
+    // SSL 3.0 in the version field is rejected even if the extension offers TLS (RFC 8446 clause
+    // D.5).
     if newest < TlsVersion::Tls12.0 || hello.version.0 <= TlsVersion::Ssl30.0 {
         return Err(Refusal::OldVersion);
     }
@@ -232,7 +239,7 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     let offers = |suites: &[u16]| hello.ciphers.iter().any(|suite| suites.contains(&suite.0));
     certificates.tls13 = tls13 && offers(TLS13);
     certificates.current = certificates.tls13 || tls12 && offers(CURRENT);
-    // rustls has them in TLS 1.3 alone.
+    // rustls supports raw public keys in TLS 1.3 only.
     certificates.shows_key &= certificates.tls13;
     certificates.wants_key &= certificates.tls13;
     certificates.mandated = tls12 && offers(MANDATED);
@@ -241,23 +248,23 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     Ok(Hello { offer, certificates, server_name })
 }
 
-/// Whether the first certificate type of a list is that of raw public keys (RFC 7250).
+/// Returns whether the first certificate type of a list is raw public key (RFC 7250).
 fn prefers_raw_key(list: &[u8]) -> Result<bool, Refusal> {
     const RAW_PUBLIC_KEY: u8 = 2;
     match list {
         [length, types @ ..] if usize::from(*length) == types.len() && !types.is_empty() => {
             Ok(types.first() == Some(&RAW_PUBLIC_KEY))
         }
-        _ => Err(Refusal::Malformed("its certificate types can't be read")),
+        _ => Err(Refusal::Malformed("its certificate types cannot be parsed")),
     }
 }
 
-/// A name as it stands in DNS, underscores included: hosts that are no host names exist.
+/// Parses a name as in DNS. Underscores are accepted, because hosts with such names exist.
 fn host_name(bytes: &[u8]) -> Result<String, Refusal> {
     let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     if text.is_empty() || text.len() > 255 || !bytes.iter().all(allowed) {
-        return Err(Refusal::Malformed("the server name is none"));
+        return Err(Refusal::Malformed("its server name is invalid"));
     }
     Ok(text.to_ascii_lowercase())
 }

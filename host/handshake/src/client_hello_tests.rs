@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A ClientHello as a message: version, suites, extensions as (type, content).
+/// Returns a ClientHello message with a version, suites, and extensions as (type, content).
 fn hello(version: u16, suites: &[u16], extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let short = |n: usize| u16::try_from(n).unwrap().to_be_bytes();
     let mut body = version.to_be_bytes().to_vec();
@@ -64,7 +64,7 @@ fn versions(list: &[u8]) -> (u16, Vec<u8>) {
     (43, [&[u8::try_from(list.len()).unwrap()][..], list].concat())
 }
 
-/// A list of certificate types (RFC 7250).
+/// Returns a list of certificate types (RFC 7250).
 fn types(extension: u16, list: &[u8]) -> (u16, Vec<u8>) {
     (extension, [&[u8::try_from(list.len()).unwrap()][..], list].concat())
 }
@@ -85,7 +85,7 @@ async fn the_engine_is_told_by_suites_and_versions() {
         (&[0xC0AC], vec![], false, true),
         (&[0xC023, 0xC02B], vec![], true, true),
         (&[0xC023, 0xC0AC, 0x00FF], vec![], false, true),
-        // What neither has: CBC with SHA-1, with SHA-384, CCM_8, RSA key exchange.
+        // Unsupported by both engines: CBC with SHA-1, with SHA-384, CCM_8, RSA key exchange.
         (&[0xC009, 0xC024, 0xC0AE, 0x003C], vec![], false, false),
         (&[], vec![], false, false),
         // A suite of TLS 1.3 without TLS 1.3, and those of TLS 1.2 without TLS 1.2.
@@ -96,7 +96,7 @@ async fn the_engine_is_told_by_suites_and_versions() {
         (&[0x1304, 0x1305], tls13(), false, false),
         (&[0x1304, 0xC023], both(), false, true),
         (&[0x1303, 0xC023], both(), true, true),
-        // Beside a pre-shared key, which goes first.
+        // Beside a pre-shared key, which takes precedence.
         (&[0x00AE, 0xC023], vec![], false, true),
         (&[0x00AE, 0x1301], both(), true, false),
     ] {
@@ -118,7 +118,7 @@ async fn a_raw_public_key_is_shown_or_wanted_by_who_prefers_it() {
         (vec![types(WANTS, &[RAW])], false, true),
         (vec![types(SHOWS, &[RAW, X509]), types(WANTS, &[RAW, X509])], true, true),
         (vec![types(SHOWS, &[X509, RAW]), types(WANTS, &[X509])], false, false),
-        // OpenPGP, and what nobody knows.
+        // OpenPGP, and an unassigned type.
         (vec![types(SHOWS, &[1, RAW]), types(WANTS, &[255])], false, false),
     ] {
         let all = [&[versions(&[3, 4])], &*extensions].concat();
@@ -207,7 +207,7 @@ async fn old_versions_are_refused_with_their_alert() {
         (0x0301, vec![]),
         (0x0302, vec![]),
         (0x0303, vec![versions(&[3, 2, 3, 1])]),
-        // SSL 3.0, whatever the extension says (RFC 8446 clause D.5).
+        // SSL 3.0, independently of the extension (RFC 8446 clause D.5).
         (0x0300, vec![versions(&[3, 4])]),
         (0x0300, vec![versions(&[3, 4, 3, 3])]),
         (0x0002, vec![versions(&[3, 4])]),
@@ -216,7 +216,7 @@ async fn old_versions_are_refused_with_their_alert() {
         let refusal = read(&wire).await.err().unwrap();
         assert_eq!(refusal.alert(), Some(crate::Alert::ProtocolVersion), "{version:x}");
     }
-    // Others do not count where the extension is (RFC 8446 clause 4.2.1).
+    // Other versions do not matter if the extension is present (RFC 8446 clause 4.2.1).
     for version in [0x0301, 0x0302, 0x0304] {
         let wire = records(&hello(version, &[0x1301], &[versions(&[3, 4])]), 4000);
         assert!(read(&wire).await.is_ok(), "{version:x}");
@@ -230,14 +230,14 @@ async fn a_key_of_tls_1_3_is_told() {
     let all = |list: &[u8]| [versions(list), key.clone()];
     assert!(certificates(&[0x1301], &all(&[3, 4])).await.psk_of_tls13);
     assert!(certificates(&[0x1301, 0xC02B], &all(&[3, 4, 3, 3])).await.psk_of_tls13);
-    // Nor where there is a suite for keys in TLS 1.2, or no TLS 1.3 at all.
+    // Not with a PSK suite of TLS 1.2, and not without TLS 1.3.
     assert!(!certificates(&[0x1301, 0x00AE], &all(&[3, 4, 3, 3])).await.psk_of_tls13);
     assert!(!certificates(&[0xC02B], &all(&[3, 3])).await.psk_of_tls13);
     assert!(!certificates(&[0x1301], &[versions(&[3, 4])]).await.psk_of_tls13);
 }
 
-/// The largest that a client of today sends, and more: three post-quantum key shares beside the usual
-/// ones, GREASE, ECH, tickets of other servers, and padding; each record has one byte.
+/// The largest hello of a current client, and more: three post-quantum key shares beside the usual
+/// ones, GREASE, ECH, tickets of other servers, and padding. Each record has one byte.
 #[tokio::test]
 async fn a_post_quantum_hello_is_read_however_it_is_cut() {
     let extension = |kind: u16, length: usize| (kind, vec![7; length]);
@@ -276,7 +276,7 @@ async fn a_post_quantum_hello_is_read_however_it_is_cut() {
         assert_eq!(flight.server_name(), Some("in.provider.com"));
         assert!(flight.certificates().current);
     }
-    // It ends somewhere.
+    // The size is bounded.
     let padded = hello(0x0303, &[0x1301], &[extension(21, 60_000), extension(22, 5_520)]);
     assert_eq!(cause(&records(&padded, 1 << 14)).await, "too-large");
     let cut = hello(0x0303, &[0x1301], &[extension(21, 12_000)]);
@@ -306,7 +306,7 @@ proptest! {
     fn no_bytes_panic(wire in prop::collection::vec(any::<u8>(), 0..300), from in 0usize..60) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _ = runtime.block_on(read(&wire));
-        // A good start, then garbage.
+        // A valid start, followed by garbage.
         let mut mixed = records(&hello(0x0303, &[0x00AE], &[sni(b"a.b")]), 4000);
         mixed.truncate(from);
         mixed.extend(&wire);

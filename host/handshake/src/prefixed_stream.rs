@@ -1,4 +1,4 @@
-//! A stream from which something has been read, as if it had not.
+//! A stream that replays bytes that were read from it before.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that gives what was read of it once more.
+/// A stream that yields a prefix before the bytes of its socket.
 pub struct PrefixedStream<S> {
     socket: S,
     first: Vec<u8>,
@@ -14,7 +14,7 @@ pub struct PrefixedStream<S> {
 }
 
 impl<S> PrefixedStream<S> {
-    /// A stream that gives `first` before what comes from the socket.
+    /// Creates a stream that yields `first` before the bytes of the socket.
     #[must_use]
     pub fn new(socket: S, first: Vec<u8>) -> Self {
         Self { socket, first, read: 0 }

@@ -1,7 +1,7 @@
-//! Associations with pre-shared keys: TLS 1.2 by OpenSSL, both ends (TS-0003 clause 8.2.2.1).
+//! Associations with pre-shared keys, on both sides: TLS 1.2 on OpenSSL (TS-0003 clause 8.2.2.1).
 
 mod client;
-// Public for its fuzz target alone.
+// Public only for its fuzz target.
 #[doc(hidden)]
 pub mod client_key_exchange_gate;
 mod lookup;

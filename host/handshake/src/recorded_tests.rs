@@ -1,4 +1,5 @@
-//! What real clients sent; `testdata` has the recordings and says how they were made.
+//! Recorded messages of real clients. `testdata` has the recordings and describes how they were
+//! made.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,16 +10,16 @@ use tokio::io::AsyncReadExt;
 use crate::client_hello::{FirstFlight, Offer};
 use crate::psk::client_key_exchange_gate::{ClientKeyExchangeGate, LookupFuture};
 
-/// The server name that every client was told, but those that were told none.
+/// The server name of the clients that indicate one.
 const NAME: Option<&str> = Some("in.provider.com");
-/// The identity that every client was given.
+/// The identity of every client.
 const IDENTITY: &[u8] = b"AE123456789012-Light@in.provider.com";
 
 const PSK: &str = "psk";
 const CERTIFICATES: &str = "certificates";
 const OLD: &str = "old-version";
 
-/// What each client offers, or why it is refused, and the server name.
+/// The offer of each client, or the cause of its refusal, and the server name.
 const CLIENT_HELLOS: [(&str, &str, Option<&str>); 26] = [
     ("curl", CERTIFICATES, NAME),
     ("curl-tls12", CERTIFICATES, NAME),
@@ -26,7 +27,7 @@ const CLIENT_HELLOS: [(&str, &str, Option<&str>); 26] = [
     ("gnutls-psk", PSK, NAME),
     ("gnutls-psk-and-certificates", PSK, NAME),
     ("gnutls-psk-cbc", PSK, NAME),
-    // Of TLS 1.3 alone, whose pre-shared keys are not those of its suites.
+    // Only TLS 1.3, whose pre-shared keys do not depend on its suites.
     ("gnutls-psk-tls13", CERTIFICATES, NAME),
     ("gnutls-tls11", OLD, None),
     ("java", CERTIFICATES, NAME),
@@ -49,12 +50,12 @@ const CLIENT_HELLOS: [(&str, &str, Option<&str>); 26] = [
     ("rustls-post-quantum", CERTIFICATES, NAME),
 ];
 
-/// Clients with certificates that do not offer the suites that TS-0003 mandates, for they have no
-/// TLS 1.2, or no suites without authenticated encryption.
+/// Clients with certificates that do not offer the suites that TS-0003 mandates, because they have
+/// no TLS 1.2, or only suites with authenticated encryption.
 const WITHOUT_MANDATED: [&str; 5] =
     ["gnutls-psk-tls13", "openssl-psk-tls13", "openssl-tls13", "rustls", "rustls-post-quantum"];
 
-/// Those whose flight behind the server's was recorded.
+/// The clients whose second flight was recorded.
 const CLIENT_KEY_EXCHANGES: [&str; 7] = [
     "gnutls-ecdhe-psk-cbc",
     "gnutls-psk-cbc",
@@ -69,7 +70,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
 
-/// The recordings of a folder, by name. None is forgotten: they are those that are `expected`.
+/// Returns the recordings of a folder, by name, and checks that they are the `expected` ones.
 fn recordings(name: &str, expected: &[&'static str]) -> Vec<(&'static str, Vec<u8>)> {
     let names = std::fs::read_dir(folder(name)).unwrap().filter_map(|entry| {
         let path = entry.unwrap().path();
@@ -89,7 +90,7 @@ async fn every_recorded_client_hello_is_classified_and_read_to_its_end() {
     let recordings = recordings("client-hellos", &names);
     for ((client, offer, name), (_, bytes)) in CLIENT_HELLOS.into_iter().zip(&recordings) {
         let bytes = bytes.as_slice();
-        // What would be the engine's comes behind it, and stays where it is.
+        // Bytes after the first flight belong to the engine, and stay in the socket.
         let mut socket = bytes.chain(&b"more"[..]);
         match FirstFlight::read(&mut socket).await {
             Ok(flight) => {

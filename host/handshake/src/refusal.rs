@@ -1,4 +1,5 @@
-//! Why there is no association: precise for the log, alike from outside.
+//! The reasons why a server refuses a handshake: precise in the log, indistinguishable for the
+//! client.
 
 use std::io;
 
@@ -6,84 +7,84 @@ use rustls::CertificateError;
 use saegis_certificate::Rejection;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-/// Why a handshake came to nothing.
+/// The reason why a server established no association.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The peer closed the connection, or it broke.
+    /// The peer closed the connection, or the connection broke.
     #[error("the connection ended: {0}")]
     Connection(#[source] io::Error),
-    /// The first bytes are a request in plain HTTP.
+    /// The first bytes are an HTTP request without TLS.
     #[error("the peer speaks HTTP without TLS")]
     PlainHttp,
-    /// The first bytes are not those of TLS.
+    /// The first bytes are not TLS.
     #[error("the peer does not speak TLS")]
     NotTls,
-    /// The first flight is larger than one may be.
+    /// The first flight is too large.
     #[error("the ClientHello is too large")]
     TooLarge,
-    /// The first flight is no ClientHello.
+    /// The first flight is not a valid ClientHello.
     #[error("the ClientHello is malformed: {0}")]
     Malformed(&'static str),
-    /// The first flight has a record or a message that does not belong there.
+    /// The first flight has an unexpected record or message.
     #[error("the ClientHello is malformed: {0}")]
     Unexpected(&'static str),
-    /// A record of the first flight is longer than records may be.
-    #[error("the ClientHello is malformed: a record is longer than records may be")]
+    /// A record of the first flight is too long.
+    #[error("the ClientHello is malformed: a record is too long")]
     LongRecord,
-    /// The client speaks no version that may be used.
+    /// The client does not support TLS 1.2 or later.
     #[error("the client offers no TLS version from 1.2 on")]
     OldVersion,
-    /// The client offers certificates only, and there is nothing to show it.
+    /// The client offers certificates only, and the server has none configured.
     #[error(
-        "the client offers no suite with a pre-shared key, and for certificates nothing is set up \
+        "the client offers no suite with a pre-shared key, and no certificates are configured \
          (policies/certificates.toml)"
     )]
     CertificatesOnly,
-    /// The client offers a pre-shared key in TLS 1.3, and shows no certificate.
+    /// The client offers a pre-shared key in TLS 1.3, and presents no certificate.
     #[error(
         "the client offers a pre-shared key in TLS 1.3, which is not supported: pre-shared keys are \
-         taken in TLS 1.2; set its highest version to 1.2"
+         supported in TLS 1.2; set its highest version to 1.2"
     )]
     PskOfTls13,
-    /// The client offers no suite that either engine for certificates has.
-    #[error("the client offers no cipher suite that can be used")]
+    /// The client offers no supported certificate suite.
+    #[error("the client offers no supported cipher suite")]
     NoCommonSuite,
-    /// The peer's certificate, or its raw public key, is not accepted.
+    /// The peer's certificate or raw public key was rejected.
     #[error("{0}")]
     Certificate(#[source] Rejection),
-    /// The peer's certificate is good, and policy says of nobody that it stands for.
+    /// The peer's certificate is valid, but policy maps it to no entity.
     #[error("{identity} was refused: {why}")]
     Unmapped {
-        /// Whom the certificate names.
+        /// Identity in the certificate.
         identity: String,
-        /// Why it stands for nobody.
+        /// Reason of the policy.
         why: String,
     },
-    /// The identity can't be one: empty, too long, not UTF-8, or with a NUL in it.
+    /// The psk_identity is malformed: empty, too long, not UTF-8, or with a NUL.
     #[error("the psk_identity is malformed: {0}")]
     MalformedIdentity(&'static str),
-    /// No credential for the identity. The peer sees the same as with a wrong key.
+    /// The identity has no credential. The peer sees the same as with a wrong key.
     #[error("the psk_identity {identity:?} was refused: {why}")]
     Identity {
-        /// The identity, as claimed.
+        /// Claimed identity.
         identity: String,
-        /// Why the look-up gave no credential.
+        /// Reason of the lookup.
         why: String,
     },
-    /// The peer's key is not the credential's.
+    /// The peer's key differs from the credential's.
     #[error("the peer of the psk_identity {identity:?} has another key")]
     WrongKey {
-        /// The identity, as claimed.
+        /// Claimed identity.
         identity: String,
     },
-    /// Anything else that the protocol does not allow.
+    /// Any other violation of the protocol.
     #[error("the handshake failed: {0}")]
     Protocol(String),
 }
 
 impl Refusal {
-    /// A short name, for logs and counters.
+    /// Returns a short name for logs and counters.
     #[must_use]
     pub fn cause(&self) -> &'static str {
         match self {
@@ -105,7 +106,7 @@ impl Refusal {
         }
     }
 
-    /// The alert to send for a refusal made before an engine had the connection.
+    /// Returns the alert for a refusal before an engine handled the connection.
     #[must_use]
     pub fn alert(&self) -> Option<Alert> {
         match self {
@@ -133,34 +134,34 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Alert {
-    /// A message that does not belong there.
+    /// An unexpected message.
     UnexpectedMessage = 10,
     /// A record that is too long.
     RecordOverflow = 22,
     /// No common suite.
     HandshakeFailure = 40,
-    /// A certificate that can't be read, or that names nobody who may come.
+    /// A certificate that cannot be parsed, or with an unacceptable name.
     BadCertificate = 42,
-    /// A certificate for something else, or with a key of another kind.
+    /// A certificate for another purpose, or with an unsupported kind of key.
     UnsupportedCertificate = 43,
-    /// A certificate that was revoked.
+    /// A revoked certificate.
     CertificateRevoked = 44,
-    /// A certificate that is valid no more, or not yet.
+    /// A certificate that has expired or is not valid yet.
     CertificateExpired = 45,
-    /// A certificate of an authority that is not believed.
+    /// A certificate of an untrusted authority.
     UnknownCa = 48,
-    /// The certificate is good, and stands for nobody here.
+    /// A valid certificate without an entity.
     AccessDenied = 49,
-    /// A message that can't be read.
+    /// A message that cannot be parsed.
     DecodeError = 50,
-    /// A signature that is wrong.
+    /// An invalid signature.
     DecryptError = 51,
     /// No common version.
     ProtocolVersion = 70,
 }
 
 impl Alert {
-    /// The alert for a certificate: that which rustls sends by itself.
+    /// Returns the alert for a rejected certificate, the same that rustls sends.
     #[must_use]
     pub fn of(rejection: &Rejection) -> Self {
         match rejection.as_error() {
@@ -173,7 +174,7 @@ impl Alert {
         }
     }
 
-    /// Its registered name.
+    /// Returns the registered name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -192,16 +193,16 @@ impl Alert {
         }
     }
 
-    /// Sends the alert in a record of its own.
+    /// Sends the alert in its own record.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// Returns an error if the connection is closed.
     pub async fn send(self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         socket.write_all(&self.record()).await?;
         socket.flush().await
     }
 
-    /// The record.
+    /// Returns the encoded record.
     pub(crate) fn record(self) -> [u8; 7] {
         const ALERT: u8 = 21;
         const FATAL: u8 = 2;

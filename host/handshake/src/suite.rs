@@ -6,27 +6,27 @@ use std::str::FromStr;
 
 macro_rules! suites {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $iana:literal, $openssl:literal;)*) => {
-        /// A cipher suite that an association with a pre-shared key may use.
+        /// A cipher suite of TLS-PSK.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Suite { $($(#[$doc])* $name,)* }
 
         impl Suite {
-            /// All of them.
+            /// All supported suites.
             pub const ALL: &'static [Suite] = &[$(Suite::$name,)*];
 
-            /// The number on the wire.
+            /// Returns the number on the wire.
             #[must_use]
             pub fn id(self) -> u16 {
                 match self { $(Suite::$name => $id,)* }
             }
 
-            /// The registered name, as in `TLS_PSK_WITH_AES_128_CBC_SHA256`.
+            /// Returns the registered name, such as `TLS_PSK_WITH_AES_128_CBC_SHA256`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Suite::$name => $iana,)* }
             }
 
-            /// The engine's name for it.
+            /// Returns OpenSSL's name.
             #[must_use]
             pub fn openssl_name(self) -> &'static str {
                 match self { $(Suite::$name => $openssl,)* }
@@ -36,7 +36,7 @@ macro_rules! suites {
 }
 
 suites! {
-    /// Forward secrecy, authenticated encryption.
+    /// Forward secrecy and authenticated encryption.
     EcdhePskChacha20Poly1305 = 0xCCAC, "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-PSK-CHACHA20-POLY1305";
     /// Forward secrecy.
     EcdhePskAes128Cbc = 0xC037, "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256", "ECDHE-PSK-AES128-CBC-SHA256";
@@ -46,14 +46,14 @@ suites! {
     PskChacha20Poly1305 = 0xCCAB, "TLS_PSK_WITH_CHACHA20_POLY1305_SHA256", "PSK-CHACHA20-POLY1305";
     /// Authenticated encryption.
     PskAes128Gcm = 0x00A8, "TLS_PSK_WITH_AES_128_GCM_SHA256", "PSK-AES128-GCM-SHA256";
-    /// For the smallest devices; its tag has 8 bytes.
+    /// Authenticated encryption with a tag of 8 bytes, for constrained devices.
     PskAes128Ccm8 = 0xC0A8, "TLS_PSK_WITH_AES_128_CCM_8", "PSK-AES128-CCM8";
-    /// The one that TS-0003 mandates for TLS.
+    /// The suite that TS-0003 mandates for TLS.
     PskAes128Cbc = 0x00AE, "TLS_PSK_WITH_AES_128_CBC_SHA256", "PSK-AES128-CBC-SHA256";
 }
 
 impl Suite {
-    /// What is offered and preferred unless configured otherwise: forward secrecy first, then
+    /// Suites that are offered by default, in order of preference: forward secrecy first, then
     /// authenticated encryption, the mandated suite last.
     pub const DEFAULT: &'static [Suite] = &[
         Suite::EcdhePskChacha20Poly1305,
@@ -64,11 +64,11 @@ impl Suite {
         Suite::PskAes128Cbc,
     ];
 
-    /// The suites in the order given, as the engine wants them told.
+    /// Returns the suites as a cipher list of OpenSSL, in the given order.
     pub(crate) fn openssl_list(suites: &[Suite]) -> String {
         let mut list: Vec<_> = suites.iter().map(|s| s.openssl_name()).collect();
         if suites.contains(&Suite::PskAes128Ccm8) {
-            // OpenSSL counts the 8-byte tag below what its default level takes.
+            // OpenSSL's default security level rejects the 8-byte tag.
             list.push("@SECLEVEL=0");
         }
         list.join(":")
@@ -81,9 +81,9 @@ impl fmt::Display for Suite {
     }
 }
 
-/// A name of no suite that can be used.
+/// The error for a name that is not a supported suite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no cipher suite for pre-shared keys; there are: {all}", all = names())]
+#[error("{0:?} is not a cipher suite for pre-shared keys; supported: {all}", all = names())]
 pub struct SuiteError(String);
 
 fn names() -> String {
@@ -93,14 +93,15 @@ fn names() -> String {
 impl FromStr for Suite {
     type Err = SuiteError;
 
-    /// Reads the registered name.
+    /// Parses the registered name.
     fn from_str(text: &str) -> Result<Self, SuiteError> {
         Self::ALL.iter().copied().find(|s| s.name() == text).ok_or_else(|| SuiteError(text.into()))
     }
 }
 
-/// Whether a suite's key exchange uses a pre-shared key, be it one of ours or not: those of
-/// RFC 4279, 4785, 5487, 5489, 5932, 6209, 6367, 6655, 7905 and 8442.
+/// Returns whether the key exchange of a suite uses a pre-shared key. The list includes suites that
+/// this crate does not support: those of RFC 4279, 4785, 5487, 5489, 5932, 6209, 6367, 6655, 7905
+/// and 8442.
 pub(crate) fn is_psk(id: u16) -> bool {
     matches!(id,
         0x002C..=0x002E
@@ -118,31 +119,33 @@ pub(crate) fn is_psk(id: u16) -> bool {
 /// Suites of TLS 1.3: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
 pub(crate) const TLS13: &[u16] = &[0x1301, 0x1302, 0x1303];
 
-/// Suites of TLS 1.2 that rustls has: ECDHE with ECDSA or RSA, and authenticated encryption.
+/// TLS 1.2 suites of rustls: ECDHE with ECDSA or RSA, and authenticated encryption.
 pub(crate) const CURRENT: &[u16] = &[0xC02B, 0xC02C, 0xCCA9, 0xC02F, 0xC030, 0xCCA8];
 
 /// TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, which TS-0003 clause 10.2.3 mandates for TLS, and
 /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM.
 pub(crate) const MANDATED: &[u16] = &[0xC023, 0xC0AC];
 
-/// The same as OpenSSL wants them told.
+/// The same suites as a cipher list of OpenSSL.
 pub(crate) const MANDATED_OPENSSL: &str = "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-CCM";
 
-/// Deserializes a list of cipher suites, which must not be empty or name one twice.
+/// Deserializes a list of cipher suites, which must not be empty or name a suite twice.
 ///
 /// # Errors
-/// Where a name is no suite of this crate, or the list is empty or has a suite twice.
+/// Returns an error if a name is not a supported suite, or the list is empty or has a duplicate.
 pub fn suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Suite>, D::Error> {
     let mut suites = Vec::new();
     for name in Vec::<String>::deserialize(deserializer)? {
         let suite = name.parse().map_err(D::Error::custom)?;
         if suites.contains(&suite) {
-            return Err(D::Error::custom(format!("{name} stands twice")));
+            return Err(D::Error::custom(format!("duplicate cipher suite {name}")));
         }
         suites.push(suite);
     }
     if suites.is_empty() {
-        return Err(D::Error::custom("no cipher suite; leave the list out for the default"));
+        return Err(D::Error::custom(
+            "the list of cipher suites is empty; omit it for the default",
+        ));
     }
     Ok(suites)
 }

@@ -1,4 +1,5 @@
-//! A certificate is public: whoever shows one learns nothing by it, before it has proved the key.
+//! A certificate is public. A client that presents one must not learn anything before it has proved
+//! possession of the key.
 #![allow(clippy::expect_used, reason = "tests")]
 
 use std::future::poll_fn;
@@ -22,21 +23,21 @@ use saegis_onem2m::id::CseId;
 use saegis_test_ca::{Example, ExampleNames};
 use tokio::io::DuplexStream;
 
-/// Each engine, by what a client offers.
+/// A client configuration for each engine.
 const ENGINES: [(SslVersion, &str); 3] = [
     (SslVersion::TLS1_3, "ECDHE-ECDSA-AES128-GCM-SHA256"),
     (SslVersion::TLS1_2, "ECDHE-ECDSA-AES128-GCM-SHA256"),
     (SslVersion::TLS1_2, "ECDHE-ECDSA-AES128-SHA256"),
 ];
 
-/// Counts how often policy would have been asked.
+/// A mapping that counts its calls.
 #[derive(Default)]
 struct Counting(Arc<AtomicUsize>);
 
 impl CertificateMapping for Counting {
     fn identify(&self, shown: Shown) -> Identifying {
         let asked = self.0.clone();
-        let mut identity = Some(shown.vouched.identity);
+        let mut identity = Some(shown.verified.identity);
         Box::pin(poll_fn(move |_| {
             asked.fetch_add(1, Ordering::SeqCst);
             let mapped = identity.take().and_then(|identity| {
@@ -61,8 +62,8 @@ fn server(example: &Example) -> Server {
     Server::new(trust, &[Arc::new(own)]).expect("engines")
 }
 
-/// Another private key, under the name of the public one that is in the certificate: OpenSSL refuses
-/// to show a certificate with a key that does not say it belongs to it.
+/// Returns another private key that claims the public key of the certificate. OpenSSL refuses to
+/// present a certificate with a key that does not match.
 fn forged(certificate: &X509, real: &PKey<Private>) -> PKey<Private> {
     let public = certificate.public_key().and_then(|key| key.ec_key()).expect("a P-256 key");
     let real = real.ec_key().expect("a P-256 key");
@@ -86,7 +87,7 @@ fn client(example: &Example, (version, suites): (SslVersion, &str), forge: bool)
     builder.build()
 }
 
-/// One handshake: what came of it at the server, and how often policy was asked.
+/// Performs one handshake. Returns the server's refusal, if any, and the number of mappings.
 async fn handshake(server: &Server, client: &SslContext) -> (Option<Refusal>, usize) {
     let (near, mut far): (DuplexStream, DuplexStream) = tokio::io::duplex(16 << 10);
     let mapping = Arc::new(Counting::default());
@@ -99,7 +100,7 @@ async fn handshake(server: &Server, client: &SslContext) -> (Option<Refusal>, us
     let connect = async {
         let ssl = Ssl::new(client).expect("a client");
         let mut stream = Box::pin(tokio_openssl::SslStream::new(ssl, near).expect("a stream"));
-        // In TLS 1.3 this succeeds before the server has judged; what counts is the server's end.
+        // In TLS 1.3 this succeeds before the server has verified. Only the server's result counts.
         let _ = stream.as_mut().connect().await;
         stream
     };

@@ -57,7 +57,7 @@ enum CredentialEvidence {
 /// given up: a module under load may be late once.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Why a credential is not vouched for.
+/// Why a credential is not verified for.
 pub enum RevalidationError {
     /// Policy does not give it any more, or gives another, or a module fails at it.
     Gone(String),
@@ -130,8 +130,8 @@ impl CredentialRevalidation {
                 self.is_good_in(generation).await?;
                 let certificates = generation.certificates().ok_or(NotFound::NoCertificates);
                 let certificates = certificates.map_err(|e| e.to_string())?;
-                let vouched = asked.evidence.verify(&certificates.trust, SystemTime::now());
-                match vouched.map_err(|e| e.to_string())?.identity {
+                let verified = asked.evidence.verify(&certificates.trust, SystemTime::now());
+                match verified.map_err(|e| e.to_string())?.identity {
                     Identity::PublicKey(_) => Err("it has a raw public key".into()),
                     identity => Ok(ClientCredential::Certificate(identity)),
                 }
@@ -275,7 +275,7 @@ impl PolicyMapping {
 impl CertificateMapping for PolicyMapping {
     fn identify(&self, shown: Shown) -> Identifying {
         let (generation, place) = (self.generation.clone(), self.evidence.clone());
-        let Shown { vouched, evidence, server_name } = shown;
+        let Shown { verified, evidence, server_name } = shown;
         let asked = PresentedCertificate {
             evidence,
             server_name,
@@ -283,7 +283,7 @@ impl CertificateMapping for PolicyMapping {
             rules: self.rules.clone(),
         };
         Box::pin(async move {
-            match asked.map(&generation, vouched, Occasion::Handshake).await {
+            match asked.map(&generation, verified, Occasion::Handshake).await {
                 Err(why) => Identified::Refused(why.to_string()),
                 Ok(mapped) => {
                     let evidence = CredentialRevalidation {
@@ -322,18 +322,18 @@ impl PresentedCertificate {
     /// Verifies and maps anew.
     async fn retry_revalidation(&self, generation: &Generation) -> Result<Mapped, NotFound> {
         let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
-        let vouched = self.evidence.verify(&certificates.trust, SystemTime::now())?;
-        self.map(generation, vouched, Occasion::Revalidation).await
+        let verified = self.evidence.verify(&certificates.trust, SystemTime::now())?;
+        self.map(generation, verified, Occasion::Revalidation).await
     }
 
     /// Whom what was shown stands for: itself, or whom policy says.
     async fn map(
         &self,
         generation: &Generation,
-        vouched: VerifiedPeer,
+        verified: VerifiedPeer,
         occasion: Occasion,
     ) -> Result<Mapped, NotFound> {
-        let VerifiedPeer { identity, until, .. } = vouched;
+        let VerifiedPeer { identity, until, .. } = verified;
         let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
         if generation.is_maf() {
             // Whoever may be a client of a MAF is so under its whole name.

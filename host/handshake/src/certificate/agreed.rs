@@ -2,7 +2,7 @@
 
 use saegis_onem2m::exported::Exported;
 
-/// What an engine tells of a finished handshake.
+/// The stream and the negotiated parameters of a finished handshake.
 pub(super) struct Agreed<S> {
     pub(super) stream: std::pin::Pin<Box<dyn crate::TlsStream<S>>>,
     pub(super) protocol: &'static str,

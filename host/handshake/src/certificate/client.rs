@@ -1,4 +1,4 @@
-//! The client's end: what an AE, or a CSE that registers, does.
+//! Client side with certificates, for an AE or a registering CSE.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -19,16 +19,16 @@ use tokio_rustls::TlsConnector;
 use super::rustls_engine::{exported, negotiated, schemes};
 use crate::accepted::{ConnectError, Connected, EngineError};
 
-/// Whom a server's certificate must prove.
+/// The identity that a server's certificate must prove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// The server of the domain name, by a certificate of that flavour.
+    /// The server of the domain name, with a certificate of this flavor.
     Named(Flavour),
-    /// Whom we know as a client.
+    /// An entity that is known as a client.
     Known(Identity),
 }
 
-/// The engine of the client's end, for one certificate.
+/// The client side of handshakes with one certificate.
 pub struct Client {
     trust: Arc<Trust>,
     own: Arc<CertifiedKey>,
@@ -36,18 +36,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// Sets the engine up for a certificate, and those whom it believes.
+    /// Creates a client with its own certificate and its trust anchors.
     #[must_use]
     pub fn new(trust: Arc<Trust>, own: &OwnCertificate) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
         Self { trust, own: own.certified().clone(), provider }
     }
 
-    /// Does the handshake with the server of that domain name, or at that address, whose certificate must
-    /// prove whom is expected; a domain name is indicated too. The caller bounds the time.
+    /// Performs the handshake with a server, whose certificate must prove the `expected` identity.
+    /// `name` is the server's domain name or address; a domain name is also sent as server name
+    /// indication. The caller bounds the time.
     ///
     /// # Errors
-    /// Why there is no association.
+    /// Returns the reason why no association was established.
     pub async fn connect<S>(
         &self,
         socket: S,
@@ -58,45 +59,45 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let server = ServerName::try_from(name.to_string())
-            .map_err(|_| ConnectError::Failed(format!("{name:?} is no domain name")))?;
+            .map_err(|_| ConnectError::Failed(format!("{name:?} is not a domain name")))?;
         let verdict = Arc::new(Mutex::new(None));
-        let asker = Asker {
+        let verifier = ServerVerifier {
             trust: self.trust.clone(),
             provider: self.provider.clone(),
             name: name.into(),
             expected,
             verdict: verdict.clone(),
         };
-        let config = self.config(asker).map_err(|e| ConnectError::Failed(e.to_string()))?;
+        let config = self.config(verifier).map_err(|e| ConnectError::Failed(e.to_string()))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(server, socket).await;
         let stream = connected.map_err(|error| {
-            match verdict.lock().ok().and_then(|mut place| place.take()) {
+            match verdict.lock().ok().and_then(|mut verdict| verdict.take()) {
                 Some(Err(rejection)) => ConnectError::Server(rejection),
                 Some(Ok(_)) | None => refused(&error),
             }
         })?;
-        let vouched = verdict.lock().ok().and_then(|mut place| place.take()?.ok());
-        let until = vouched.and_then(|vouched| vouched.until);
+        let verified = verdict.lock().ok().and_then(|mut verdict| verdict.take()?.ok());
+        let until = verified.and_then(|verified| verified.until);
         let (_, connection) = stream.get_ref();
         let (protocol, suite) = negotiated(connection);
         let exported = exported(connection);
         Ok(Connected { stream: Box::pin(stream), protocol, suite, exported, until })
     }
 
-    fn config(&self, asker: Asker) -> Result<ClientConfig, EngineError> {
+    fn config(&self, verifier: ServerVerifier) -> Result<ClientConfig, EngineError> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?;
         let mut config = builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(asker))
-            .with_client_cert_resolver(Arc::new(Shows(self.own.clone())));
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(FixedCertificate(self.own.clone())));
         config.resumption = Resumption::disabled();
         config.require_ems = true;
         Ok(config)
     }
 }
 
-/// Why a handshake came to nothing, as far as the other end has told.
+/// Classifies a failed handshake by the alert of the server.
 fn refused(error: &std::io::Error) -> ConnectError {
     let text = error.to_string();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
@@ -119,9 +120,9 @@ fn refused(error: &std::io::Error) -> ConnectError {
 }
 
 #[derive(Debug)]
-struct Shows(Arc<CertifiedKey>);
+struct FixedCertificate(Arc<CertifiedKey>);
 
-impl ResolvesClientCert for Shows {
+impl ResolvesClientCert for FixedCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
     }
@@ -131,8 +132,8 @@ impl ResolvesClientCert for Shows {
     }
 }
 
-/// Asks the one verification for the server's certificate.
-struct Asker {
+/// The rustls verifier that delegates to [`Trust::verify`].
+struct ServerVerifier {
     trust: Arc<Trust>,
     provider: Arc<CryptoProvider>,
     name: String,
@@ -140,13 +141,13 @@ struct Asker {
     verdict: Arc<Mutex<Option<Result<VerifiedPeer, Rejection>>>>,
 }
 
-impl std::fmt::Debug for Asker {
+impl std::fmt::Debug for ServerVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Asker({})", self.name)
+        write!(f, "ServerVerifier({})", self.name)
     }
 }
 
-impl ServerCertVerifier for Asker {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         own: &CertificateDer<'_>,
@@ -166,8 +167,8 @@ impl ServerCertVerifier for Asker {
             Ok(_) => Ok(ServerCertVerified::assertion()),
             Err(rejection) => Err(Error::InvalidCertificate(rejection.as_error())),
         };
-        if let Ok(mut place) = self.verdict.lock() {
-            *place = Some(verdict);
+        if let Ok(mut slot) = self.verdict.lock() {
+            *slot = Some(verdict);
         }
         answer
     }

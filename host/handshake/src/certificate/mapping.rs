@@ -1,9 +1,10 @@
-//! From what a peer shows to whom it stands for.
+//! The way from a peer's certificate to an entity.
 //!
-//! An engine verifies a certificate at once, and policy's answer may take its time. In TLS 1.2 the
-//! server speaks last: the stream between engine and socket holds that back until the answer is
-//! there, so that a peer which stands for nobody gets an alert and no association. In TLS 1.3 the
-//! client speaks last, and the answer is awaited after it.
+//! An engine verifies a certificate immediately, but the mapping by policy may take time. In TLS
+//! 1.2 the server sends the last message. [`Gate`], the stream between engine and socket, holds
+//! this message back until the mapping has finished. A peer without an entity then gets an alert
+//! and no association. In TLS 1.3 the client sends the last message, and the server awaits the
+//! mapping after it.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -21,30 +22,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::prefixed_stream::PrefixedStream;
 use crate::refusal::Alert;
 
-/// What a peer has shown.
+/// The certificate or key that a peer presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// A certificate, and the chain that came with it.
+    /// A certificate, followed by the other certificates that were sent.
     Chain(Vec<CertificateDer<'static>>),
     /// A raw public key: its SubjectPublicKeyInfo in DER.
     Key(Vec<u8>),
 }
 
 impl Evidence {
-    /// The certificates at these places alone: what else was sent with them is nobody's to keep.
-    fn only(self, places: &[usize]) -> Self {
+    /// Retains only the certificates at these positions. Other certificates that the peer sent are
+    /// dropped.
+    fn retain_path(self, positions: &[usize]) -> Self {
         match self {
             Self::Chain(chain) => {
-                Self::Chain(places.iter().filter_map(|at| chain.get(*at).cloned()).collect())
+                Self::Chain(positions.iter().filter_map(|at| chain.get(*at).cloned()).collect())
             }
             key @ Self::Key(_) => key,
         }
     }
 
-    /// Asks the one verification.
+    /// Verifies the certificate or key.
     ///
     /// # Errors
-    /// Why it is not believed.
+    /// Returns the reason why it is rejected.
     pub fn verify(&self, trust: &Trust, now: SystemTime) -> Result<VerifiedPeer, Rejection> {
         match self {
             Self::Chain(chain) => trust.verify(chain, Purpose::Client, now),
@@ -53,69 +55,70 @@ impl Evidence {
     }
 }
 
-/// What a mapping is asked: a peer that we believe.
+/// A verified peer, the input of a mapping.
 #[derive(Debug, Clone)]
 pub struct Shown {
-    /// Whom it names, and until when.
-    pub vouched: VerifiedPeer,
-    /// What it has shown.
+    /// Verified identity, and the end of its validity.
+    pub verified: VerifiedPeer,
+    /// Certificate or key that proves it.
     pub evidence: Evidence,
-    /// The server name indicated, in lower case.
+    /// Indicated server name, in lower case.
     pub server_name: Option<String>,
 }
 
-/// What an association is to be bound to.
+/// The entity and credential of a new association.
 #[derive(Debug)]
 pub struct Mapped {
-    /// Whom it stands for.
+    /// Entity of the peer.
     pub entity: Entity,
-    /// Its Credential-ID.
+    /// Credential-ID.
     pub credential_id: CredentialId,
-    /// From when on it no longer holds.
+    /// End of the credential's validity.
     pub expires: Option<SystemTime>,
 }
 
-/// What a mapping answers.
+/// The result of a mapping.
 pub enum Identified {
-    /// The peer stands for that entity.
+    /// The peer is this entity.
     As(Mapped),
-    /// It stands for nobody; why, for the log.
+    /// The peer has no entity, for this reason in the log.
     Refused(String),
 }
 
-/// A mapping under way.
+/// The future of a mapping.
 pub type Identifying = Pin<Box<dyn Future<Output = Identified> + Send>>;
 
-/// Whom an engine asks for the entity that a certificate stands for.
+/// The interface through which a server maps certificates to entities.
 pub trait CertificateMapping {
-    /// Finds it.
+    /// Starts the mapping of a verified peer.
     fn identify(&self, shown: Shown) -> Identifying;
 }
 
-/// What came of a peer's certificate.
+/// The result for a peer's certificate.
 pub(super) enum Outcome {
-    /// None was shown.
+    /// The peer presented no certificate.
     Nothing,
-    /// It is not believed.
+    /// The certificate was rejected.
     Rejected(Rejection),
-    /// It stands for an entity.
+    /// The certificate has an entity.
     Mapped(Mapped),
-    /// It stands for nobody.
+    /// The certificate has no entity.
     Unmapped { identity: String, why: String },
 }
 
 enum State {
-    Asking { identity: String, identifying: Identifying },
+    Pending { identity: String, identifying: Identifying },
     Known(Outcome),
 }
 
-/// Where the engine's verifier leaves what it saw, and the gate and whoever waits find the answer.
+/// The shared state of a handshake: the engine's verifier stores the certificate, the gate and the
+/// server read the result of its mapping.
 pub(super) struct Slot {
     state: Mutex<State>,
     trust: Arc<Trust>,
     server_name: Option<String>,
     mapping: Arc<dyn CertificateMapping + Send + Sync>,
-    /// Whether the engine itself refuses what is rejected, and sends the alert.
+    /// Whether the engine itself rejects the certificate and sends the alert.
     engine_rejects: bool,
 }
 
@@ -144,17 +147,17 @@ impl Slot {
         &self.trust
     }
 
-    /// Verifies what a peer shows, and starts the mapping.
-    pub fn show(&self, evidence: Evidence, now: SystemTime) -> Result<(), Rejection> {
-        let verified = evidence.verify(&self.trust, now);
+    /// Verifies a peer's certificate or key, and starts the mapping.
+    pub fn present(&self, evidence: Evidence, now: SystemTime) -> Result<(), Rejection> {
+        let result = evidence.verify(&self.trust, now);
         let mut state = self.state();
-        match verified {
-            Ok(vouched) => {
-                let identity = vouched.identity.to_string();
-                let evidence = evidence.only(&vouched.chain);
+        match result {
+            Ok(verified) => {
+                let identity = verified.identity.to_string();
+                let evidence = evidence.retain_path(&verified.chain);
                 let server_name = self.server_name.clone();
-                let shown = Shown { vouched, evidence, server_name };
-                *state = State::Asking { identity, identifying: self.mapping.identify(shown) };
+                let shown = Shown { verified, evidence, server_name };
+                *state = State::Pending { identity, identifying: self.mapping.identify(shown) };
                 Ok(())
             }
             Err(rejection) => {
@@ -164,15 +167,15 @@ impl Slot {
         }
     }
 
-    /// Takes what was shown for what can't be believed.
+    /// Marks the certificate as rejected.
     pub fn reject(&self, rejection: Rejection) {
         *self.state() = State::Known(Outcome::Rejected(rejection));
     }
 
-    /// The alert for what was shown, if it is refused, once that is known.
+    /// Polls the mapping, and returns the alert if the peer is refused.
     fn poll_refused(&self, cx: &mut Context<'_>) -> Poll<Option<Alert>> {
         let mut state = self.state();
-        if let State::Asking { identity, identifying } = &mut *state {
+        if let State::Pending { identity, identifying } = &mut *state {
             let outcome = match ready!(identifying.as_mut().poll(cx)) {
                 Identified::As(mapped) => Outcome::Mapped(mapped),
                 Identified::Refused(why) => {
@@ -186,32 +189,32 @@ impl Slot {
             State::Known(Outcome::Rejected(rejection)) if !self.engine_rejects => {
                 Some(Alert::of(rejection))
             }
-            State::Known(_) | State::Asking { .. } => None,
+            State::Known(_) | State::Pending { .. } => None,
         })
     }
 
-    /// What came of it, once that is known.
+    /// Waits for the mapping, and returns the result.
     pub async fn outcome(&self) -> Outcome {
         poll_fn(|cx| self.poll_refused(cx)).await;
         self.outcome_so_far()
     }
 
-    /// What has come of it. A mapping that nobody has waited for yet is not asked any more: the peer
-    /// has not proved that what it showed is its own.
+    /// Returns the present result. A mapping that was not polled yet is dropped: the peer has not
+    /// proved that it has the private key.
     pub fn outcome_so_far(&self) -> Outcome {
         match std::mem::replace(&mut *self.state(), State::Known(Outcome::Nothing)) {
             State::Known(outcome) => outcome,
-            State::Asking { .. } => Outcome::Nothing,
+            State::Pending { .. } => Outcome::Nothing,
         }
     }
 
-    /// The alert for what is rejected already, where the engine does not send it itself.
+    /// Returns the alert for a rejected certificate, unless the engine sends it.
     fn rejected(&self) -> Option<Alert> {
         match &*self.state() {
             State::Known(Outcome::Rejected(rejection)) if !self.engine_rejects => {
                 Some(Alert::of(rejection))
             }
-            State::Known(_) | State::Asking { .. } => None,
+            State::Known(_) | State::Pending { .. } => None,
         }
     }
 }
@@ -219,8 +222,8 @@ impl Slot {
 /// Content type of alerts.
 const ALERT: u8 = 21;
 
-/// The stream between engine and socket: it lets nothing out while an answer is awaited, and an
-/// alert where the peer is refused.
+/// The stream between engine and socket. It holds all output back while a mapping is pending, and
+/// sends an alert if the peer is refused.
 pub(super) struct Gate<S> {
     socket: PrefixedStream<S>,
     slot: Option<Arc<Slot>>,
@@ -232,7 +235,7 @@ impl<S> Gate<S> {
         Self { socket: PrefixedStream::new(socket, first_flight), slot: Some(slot), refused: false }
     }
 
-    /// Lets everything through from now on, for the engine has finished.
+    /// Passes everything through from now on, because the engine has finished.
     pub fn open(&mut self) {
         self.slot = None;
     }
@@ -259,7 +262,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         if this.refused {
             return Poll::Ready(Err(denied()));
         }
-        // The engine's own alert waits for nothing: whoever gets it has not proved to be anybody.
+        // The engine's own alert does not wait for the mapping: its recipient has not
+        // authenticated.
         let is_alert = bytes.first() == Some(&ALERT);
         let refused = match &this.slot {
             None => None,
@@ -268,7 +272,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         };
         if let Some(alert) = refused {
             this.refused = true;
-            // Seven bytes; where the socket does not take them, the peer sees the connection end.
+            // The alert has seven bytes. If the socket does not accept them, the peer sees the end
+            // of the connection.
             let _ = Pin::new(&mut this.socket).poll_write(cx, &alert.record());
             return Poll::Ready(Err(denied()));
         }

@@ -1,5 +1,5 @@
-//! The server's end by OpenSSL: TLS 1.2 with the suites that TS-0003 clause 10.2.3 has and rustls
-//! has not.
+//! Server side on OpenSSL: TLS 1.2 with the suites of TS-0003 clause 10.2.3 that rustls does not
+//! have.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +21,7 @@ use crate::psk;
 use crate::refusal::Refusal;
 use crate::suite::MANDATED_OPENSSL;
 
-/// Sets the engine up for a certificate of our own.
+/// Creates the OpenSSL context for a server certificate.
 pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext, EngineError> {
     let mut builder = openssl_server(MANDATED_OPENSSL)?;
     let mut signatures = vec!["ECDSA+SHA256"];
@@ -47,7 +47,7 @@ pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext,
     Ok(builder.build())
 }
 
-/// Does a handshake. What the peer showed is in the slot.
+/// Performs a handshake. The slot receives the client's certificate.
 pub(super) async fn accept<S>(
     context: &SslContext,
     exports: bool,
@@ -60,21 +60,22 @@ where
     let engine = |e: ErrorStack| Refusal::Protocol(e.to_string());
     let mut ssl = Ssl::new(context).map_err(engine)?;
     let trust = slot.trust();
-    let judged = Arc::new(AtomicUsize::new(0));
-    let (slot, answer, count) = (slot.clone(), OnceLock::new(), judged.clone());
+    let verified_count = Arc::new(AtomicUsize::new(0));
+    let (slot, answer, count) = (slot.clone(), OnceLock::new(), verified_count.clone());
     let verify = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
     ssl.set_verify_callback(verify, move |_, chain| {
-        let answer = *answer.get_or_init(|| ask(&slot, &count, chain));
-        // What it was wrong about stays behind on this thread, and whoever reads next would be told.
+        let answer = *answer.get_or_init(|| verify_chain(&slot, &count, chain));
+        // The verification leaves errors in the thread's queue, where the next reader would find
+        // them.
         drop(ErrorStack::get());
         answer
     });
     let mut stream = Box::pin(SslStream::new(ssl, gate).map_err(engine)?);
     stream.as_mut().accept().await.map_err(failed)?;
-    // What was judged is the chain that OpenSSL made of what was sent. Where more was sent, all of it is
-    // judged, as the other engine does, so that both take the same.
+    // OpenSSL passes on only the chain that it built. If the client sent more certificates, all of
+    // them are verified, as in the rustls engine, so that both engines accept the same input.
     let sent = sent(stream.ssl()).map_err(Refusal::Certificate)?;
-    if sent.len() != judged.load(Ordering::Relaxed) {
+    if sent.len() != verified_count.load(Ordering::Relaxed) {
         let verified = Evidence::Chain(sent).verify(trust, SystemTime::now());
         verified.map_err(Refusal::Certificate)?;
     }
@@ -86,38 +87,40 @@ where
 
 fn failed(error: openssl::ssl::Error) -> Refusal {
     let reasons = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
-    let said = |what| reasons.iter().any(|e| e.reason().is_some_and(|r| r.contains(what)));
-    if said("peer did not return a certificate") {
+    let has_reason = |what| reasons.iter().any(|e| e.reason().is_some_and(|r| r.contains(what)));
+    if has_reason("peer did not return a certificate") {
         Refusal::Certificate(Rejection::Missing)
-    } else if said("no shared cipher") {
+    } else if has_reason("no shared cipher") {
         Refusal::NoCommonSuite
     } else {
         psk::server::failed(error)
     }
 }
 
-/// Asks the one verification for a client's certificate, once. OpenSSL calls for each thing that it
-/// finds wrong, and there is much, for it knows no trust anchor: what it thinks is passed over. What is
-/// rejected it fails at once, before it looks at anything that a stranger has sent with it; the gate puts
-/// the alert that the other engine sends in the place of its own.
-fn ask(slot: &Slot, count: &AtomicUsize, context: &mut X509StoreContextRef) -> bool {
+/// Verifies a client's certificate once, and returns whether it is accepted.
+///
+/// OpenSSL calls back for each error that it finds. It has no trust anchors, so it finds many, and
+/// its result is ignored. A rejected certificate fails the handshake at once, before OpenSSL parses
+/// anything else from an unauthenticated client. The gate then replaces OpenSSL's alert with the
+/// one that the rustls engine sends.
+fn verify_chain(slot: &Slot, count: &AtomicUsize, context: &mut X509StoreContextRef) -> bool {
     let made = context.chain().into_iter().flatten();
     let chain = made.map(|x| x.to_der().map(CertificateDer::from)).collect::<Result<Vec<_>, _>>();
     count.store(chain.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
     match chain {
-        Ok(chain) => slot.show(Evidence::Chain(chain), SystemTime::now()).is_ok(),
+        Ok(chain) => slot.present(Evidence::Chain(chain), SystemTime::now()).is_ok(),
         Err(_) => {
-            slot.reject(Rejection::Malformed("it can't be written down"));
+            slot.reject(Rejection::Malformed("it cannot be encoded"));
             false
         }
     }
 }
 
-/// All that the client has sent, its own certificate first.
+/// Returns all certificates that the client sent, its own first.
 fn sent(ssl: &SslRef) -> Result<Vec<CertificateDer<'static>>, Rejection> {
     let own = ssl.peer_certificate().ok_or(Rejection::Missing)?;
     let others = ssl.peer_cert_chain().into_iter().flatten().map(|x| x.to_der());
     let all = std::iter::once(own.to_der()).chain(others);
     let all = all.map(|der| der.map(CertificateDer::from)).collect::<Result<_, _>>();
-    all.map_err(|_| Rejection::Malformed("it can't be written down"))
+    all.map_err(|_| Rejection::Malformed("it cannot be encoded"))
 }

@@ -1,4 +1,4 @@
-//! The server's end by rustls: TLS 1.3, and TLS 1.2 with authenticated encryption.
+//! Server side on rustls: TLS 1.3, and TLS 1.2 with authenticated encryption.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,14 +23,14 @@ use super::mapping::{Evidence, Gate, Slot};
 use crate::client_hello::Certificates;
 use crate::refusal::Refusal;
 
-/// What a certificate of our own is shown as.
+/// The server's credentials: its certificate, and its public key for RFC 7250.
 #[derive(Debug, Clone)]
-pub(super) struct Shows {
+pub(super) struct ServerCredentials {
     certificate: Arc<CertifiedKey>,
     key: Option<Arc<CertifiedKey>>,
 }
 
-impl Shows {
+impl ServerCredentials {
     pub fn new(own: &OwnCertificate) -> Self {
         let certificate = own.certified().clone();
         let key = certificate.key.public_key().map(|spki| {
@@ -40,23 +40,23 @@ impl Shows {
         Self { certificate, key }
     }
 
-    fn resolver(&self, as_key: bool) -> Shown {
+    fn resolver(&self, as_key: bool) -> Resolver {
         match &self.key {
-            Some(key) if as_key => Shown { shows: key.clone(), is_key: true },
-            _ => Shown { shows: self.certificate.clone(), is_key: false },
+            Some(key) if as_key => Resolver { credential: key.clone(), is_key: true },
+            _ => Resolver { credential: self.certificate.clone(), is_key: false },
         }
     }
 }
 
 #[derive(Debug)]
-struct Shown {
-    shows: Arc<CertifiedKey>,
+struct Resolver {
+    credential: Arc<CertifiedKey>,
     is_key: bool,
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.shows.clone())
+        Some(self.credential.clone())
     }
 
     fn only_raw_public_keys(&self) -> bool {
@@ -64,16 +64,16 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// What a handshake needs of the engine.
+/// The settings of a handshake.
 pub(super) struct Setup<'a> {
     pub provider: &'a Arc<CryptoProvider>,
     pub exports: bool,
 }
 
-/// Does a handshake. What the peer showed is in the slot.
+/// Performs a handshake. The slot receives the client's certificate or raw public key.
 pub(super) async fn accept<S>(
     setup: &Setup<'_>,
-    own: &Shows,
+    own: &ServerCredentials,
     offered: Certificates,
     gate: Gate<S>,
     slot: &Arc<Slot>,
@@ -82,15 +82,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Setup { provider, exports } = *setup;
-    let asker =
-        Asker { provider: provider.clone(), slot: slot.clone(), takes_keys: offered.shows_key };
+    let verifier = ClientVerifier {
+        provider: provider.clone(),
+        slot: slot.clone(),
+        takes_keys: offered.shows_key,
+    };
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(protocol)?;
     let mut config = builder
-        .with_client_cert_verifier(Arc::new(asker))
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(own.resolver(offered.wants_key)));
-    // Nothing is resumed: each handshake is vouched for afresh.
+    // Sessions are not resumed, so every handshake verifies the credential.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.require_ems = exports;
@@ -103,7 +106,7 @@ where
     Ok(Agreed { stream: Box::pin(stream), protocol, suite, exported })
 }
 
-/// The version and the suite of a finished handshake, at either end.
+/// Returns the version and the suite of a finished handshake, on either side.
 pub(super) fn negotiated<D>(connection: &ConnectionCommon<D>) -> (&'static str, String) {
     let protocol = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -114,15 +117,15 @@ pub(super) fn negotiated<D>(connection: &ConnectionCommon<D>) -> (&'static str, 
     (protocol, suite)
 }
 
-/// What the session exports, at either end.
+/// Returns the exported key material of a session, on either side.
 pub(super) fn exported<D>(connection: &ConnectionCommon<D>) -> Option<Exported> {
-    let export = |place: &mut [u8]| {
-        connection.export_keying_material(place, LABEL.as_bytes(), None).map(drop)
+    let export = |buffer: &mut [u8]| {
+        connection.export_keying_material(buffer, LABEL.as_bytes(), None).map(drop)
     };
     Exported::by(export).ok()
 }
 
-/// The registered name of a suite: rustls writes `TLS13_` where the registry has `TLS_`.
+/// Returns the registered name of a suite: rustls writes `TLS13_`, the registry `TLS_`.
 fn registered(name: &str) -> String {
     match name.strip_prefix("TLS13_") {
         Some(rest) => format!("TLS_{rest}"),
@@ -134,7 +137,7 @@ fn protocol(error: Error) -> Refusal {
     Refusal::Protocol(error.to_string())
 }
 
-/// Why there is no association. A client that offers a key of its own in TLS 1.3 may have left out what
+/// Classifies a failed handshake. A client that offers an external key of TLS 1.3 may omit what
 /// certificates need.
 fn failed(error: std::io::Error, offers_psk: bool) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
@@ -147,16 +150,16 @@ fn failed(error: std::io::Error, offers_psk: bool) -> Refusal {
     }
 }
 
-/// Asks the one verification for a client's certificate.
+/// The rustls verifier that delegates to the verification of [`Slot`].
 #[derive(Debug)]
-struct Asker {
+struct ClientVerifier {
     provider: Arc<CryptoProvider>,
     slot: Arc<Slot>,
     takes_keys: bool,
 }
 
-impl ClientCertVerifier for Asker {
-    /// Which authorities we trust is nobody's business who has not shown a certificate of one.
+impl ClientCertVerifier for ClientVerifier {
+    /// The trust anchors are not disclosed to unauthenticated clients.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -174,7 +177,7 @@ impl ClientCertVerifier for Asker {
             Evidence::Chain(all.map(|der| der.clone().into_owned()).collect())
         };
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        match self.slot.show(evidence, now) {
+        match self.slot.present(evidence, now) {
             Ok(()) => Ok(ClientCertVerified::assertion()),
             Err(rejection) => Err(Error::InvalidCertificate(rejection.as_error())),
         }
@@ -218,7 +221,7 @@ impl ClientCertVerifier for Asker {
     }
 }
 
-/// The signatures that may be made with keys of the kinds that are allowed.
+/// Returns the signature schemes of the allowed kinds of keys.
 pub(super) fn schemes(allowed: impl Fn(KeyKind) -> bool) -> Vec<SignatureScheme> {
     use SignatureScheme as S;
     let mut schemes = vec![S::ECDSA_NISTP256_SHA256];

@@ -1,4 +1,4 @@
-//! The client's end: what an AE, or a CSE that registers, does.
+//! Client side with a pre-shared key, for an AE or a registering CSE.
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslVersion};
@@ -10,16 +10,16 @@ use tokio_openssl::SslStream;
 use crate::accepted::{ConnectError, Connected, EngineError, export};
 use crate::suite::Suite;
 
-/// The engine of the client's end, for one credential.
+/// The client side of handshakes with one credential.
 pub struct Client {
     context: SslContext,
 }
 
 impl Client {
-    /// Sets the engine up for a KpsaID and its Kpsa.
+    /// Creates a client with a KpsaID and its Kpsa.
     ///
     /// # Errors
-    /// When OpenSSL does not take the suites.
+    /// Returns an error if OpenSSL does not support the suites.
     pub fn new(suites: &[Suite], id: KpsaId, key: PresharedKey) -> Result<Self, EngineError> {
         let mut builder = SslContext::builder(SslMethod::tls_client())?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
@@ -30,25 +30,25 @@ impl Client {
             SslOptions::NO_TICKET | SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION,
         );
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        builder.set_psk_client_callback(move |_, _hint, identity, place| {
+        builder.set_psk_client_callback(move |_, _hint, identity, key_buffer| {
             let (id, key) = (id.as_str().as_bytes(), key.expose());
-            // Room for the identity and the NUL that ends it; the buffer comes zeroed or not.
+            // The buffer must hold the identity and its terminating NUL. It may not be zeroed.
             let Some(whole) = identity.get_mut(..=id.len()) else { return Ok(0) };
-            let Some(place) = place.get_mut(..key.len()) else { return Ok(0) };
+            let Some(key_buffer) = key_buffer.get_mut(..key.len()) else { return Ok(0) };
             for (to, from) in whole.iter_mut().zip(id.iter().chain(&[0])) {
                 *to = *from;
             }
-            place.copy_from_slice(key);
-            Ok(place.len())
+            key_buffer.copy_from_slice(key);
+            Ok(key_buffer.len())
         });
         Ok(Self { context: builder.build() })
     }
 
-    /// Does the handshake. `server_name` is indicated where it is a domain name (TS-0003 clause
-    /// 10.2.1). The caller bounds the time.
+    /// Performs the handshake. A domain name in `server_name` is sent as server name indication
+    /// (TS-0003 clause 10.2.1). The caller bounds the time.
     ///
     /// # Errors
-    /// Why there is no association.
+    /// Returns the reason why no association was established.
     pub async fn connect<S>(
         &self,
         socket: S,
@@ -74,10 +74,14 @@ impl Client {
 fn refused(error: openssl::ssl::Error) -> ConnectError {
     let text = error.to_string();
     let reasons = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
-    let said = |alert: &str| reasons.iter().any(|e| e.reason().is_some_and(|r| r.contains(alert)));
-    if said("bad record mac") || said("unknown psk identity") || said("decrypt error") {
+    let has_reason =
+        |alert: &str| reasons.iter().any(|e| e.reason().is_some_and(|r| r.contains(alert)));
+    if has_reason("bad record mac")
+        || has_reason("unknown psk identity")
+        || has_reason("decrypt error")
+    {
         ConnectError::Refused(text)
-    } else if said("handshake failure") || said("insufficient security") {
+    } else if has_reason("handshake failure") || has_reason("insufficient security") {
         ConnectError::NoCommonSuite(text)
     } else {
         ConnectError::Failed(text)

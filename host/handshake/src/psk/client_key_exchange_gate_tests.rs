@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncReadExt;
 
-/// A ClientKeyExchange that names `identity`.
+/// Returns a ClientKeyExchange that names `identity`.
 fn exchange(identity: &[u8]) -> Vec<u8> {
     let len = u16::try_from(identity.len()).unwrap();
     let body = [&len.to_be_bytes()[..], identity].concat();
@@ -16,8 +16,8 @@ fn record_of(content_type: u8, content: &[u8]) -> Vec<u8> {
     [&[content_type, 3, 3, len[0], len[1]][..], content].concat()
 }
 
-/// Sends `wire` in pieces of `piece` bytes through a held stream: what comes out, and which
-/// identities were asked for.
+/// Sends `wire` in pieces of `piece` bytes through a gate. Returns its output, and the identities
+/// that were looked up.
 async fn run(wire: &[u8], piece: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = asked.clone();
@@ -32,9 +32,9 @@ async fn run(wire: &[u8], piece: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
         seen.lock().unwrap().push(identity.to_vec());
         Box::pin(tokio::task::yield_now())
     };
-    let mut held = ClientKeyExchangeGate::new(near, b"HELLO".to_vec(), ask);
+    let mut gate = ClientKeyExchangeGate::new(near, b"HELLO".to_vec(), ask);
     let mut out = Vec::new();
-    held.read_to_end(&mut out).await.unwrap();
+    gate.read_to_end(&mut out).await.unwrap();
     let asked = asked.lock().unwrap().clone();
     (out, asked)
 }
@@ -76,7 +76,8 @@ async fn what_names_no_identity_passes_without_a_look_up() {
     }
 }
 
-/// A known identity's look-up takes longer than an unknown one's, and nobody can see it.
+/// The lookup of a known identity takes longer than that of an unknown one. A client must not be
+/// able to measure it.
 #[tokio::test]
 async fn an_alert_does_not_tell_how_long_the_look_up_took() {
     let at = Instant::now();
@@ -89,42 +90,42 @@ async fn an_alert_does_not_tell_how_long_the_look_up_took() {
         let ask = move |_: &[u8]| -> LookupFuture {
             Box::pin(tokio::time::sleep(Duration::from_millis(took)))
         };
-        let mut held = ClientKeyExchangeGate::new(near, Vec::new(), ask);
+        let mut gate = ClientKeyExchangeGate::new(near, Vec::new(), ask);
         far.write_all(&record_of(22, &exchange(b"me@x.y"))).await.unwrap();
         let begun = Instant::now();
         let mut out = [0; 5];
-        held.read_exact(&mut out).await.unwrap();
-        held.write_all(&record_of(ALERT, &[2, 20])).await.unwrap();
-        held.write_all(&record_of(ALERT, &[1, 0])).await.unwrap();
-        held.send_alert().await;
+        gate.read_exact(&mut out).await.unwrap();
+        gate.write_all(&record_of(ALERT, &[2, 20])).await.unwrap();
+        gate.write_all(&record_of(ALERT, &[1, 0])).await.unwrap();
+        gate.send_alert().await;
         assert!(begun.elapsed() >= Duration::from_millis(least), "{took}");
-        drop(held);
-        let mut told = Vec::new();
-        far.read_to_end(&mut told).await.unwrap();
-        assert_eq!(told, [record_of(ALERT, &[2, 20]), record_of(ALERT, &[1, 0])].concat());
+        drop(gate);
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, [record_of(ALERT, &[2, 20]), record_of(ALERT, &[1, 0])].concat());
     }
 }
 
 #[tokio::test]
 async fn nothing_else_is_kept() {
     let (mut far, near) = tokio::io::duplex(1024);
-    let mut held = ClientKeyExchangeGate::new(near, Vec::new(), |_: &[u8]| -> LookupFuture {
+    let mut gate = ClientKeyExchangeGate::new(near, Vec::new(), |_: &[u8]| -> LookupFuture {
         Box::pin(async {})
     });
-    // Before a look-up, what the server says, and after the handshake.
-    held.write_all(&record_of(ALERT, &[2, 40])).await.unwrap();
+    // Before a lookup, a message of the server, and after the handshake.
+    gate.write_all(&record_of(ALERT, &[2, 40])).await.unwrap();
     far.write_all(&record_of(22, &exchange(b"me@x.y"))).await.unwrap();
-    held.read_exact(&mut [0; 5]).await.unwrap();
-    held.write_all(&record_of(22, &[20, 0, 0, 0])).await.unwrap();
-    held.finished();
-    held.write_all(&record_of(ALERT, &[1, 0])).await.unwrap();
-    held.send_alert().await;
-    drop(held);
-    let mut told = Vec::new();
-    far.read_to_end(&mut told).await.unwrap();
+    gate.read_exact(&mut [0; 5]).await.unwrap();
+    gate.write_all(&record_of(22, &[20, 0, 0, 0])).await.unwrap();
+    gate.finished();
+    gate.write_all(&record_of(ALERT, &[1, 0])).await.unwrap();
+    gate.send_alert().await;
+    drop(gate);
+    let mut received = Vec::new();
+    far.read_to_end(&mut received).await.unwrap();
     let all =
         [record_of(ALERT, &[2, 40]), record_of(22, &[20, 0, 0, 0]), record_of(ALERT, &[1, 0])];
-    assert_eq!(told, all.concat());
+    assert_eq!(received, all.concat());
 }
 
 proptest! {

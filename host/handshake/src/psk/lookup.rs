@@ -1,40 +1,40 @@
-//! Look-ups of credentials, which the engine asks for.
+//! The lookup of credentials by psk_identity.
 
 use std::pin::Pin;
 
 use saegis_onem2m::credential::Credential;
 
-/// Longest psk_identity, in bytes.
+/// Maximum length of a psk_identity, in bytes.
 pub const MAX_IDENTITY: usize = 256;
 
-/// What a look-up is asked.
+/// The input of a lookup.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// The psk_identity: 1 to [`MAX_IDENTITY`] bytes without a NUL.
     pub psk_identity: String,
-    /// The server name indicated, in lower case.
+    /// Indicated server name, in lower case.
     pub server_name: Option<String>,
 }
 
-/// What a look-up answers.
+/// The result of a lookup.
 pub enum Answer {
-    /// The identity's credential.
+    /// Credential of the identity.
     Found(Credential),
-    /// There is none; why, for the log.
+    /// No credential, for this reason in the log.
     Refused(String),
 }
 
-/// A look-up under way.
+/// The future of a lookup.
 pub type Looking = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// Whom an engine asks for the credential of an identity. The answer may take its time; the
-/// handshake waits, no thread does.
+/// The interface through which a server looks up credentials. A lookup may take time: the handshake
+/// waits, but no thread blocks.
 pub trait CredentialLookup {
-    /// Looks an identity up.
+    /// Starts the lookup of an identity.
     fn lookup(&self, query: Query) -> Looking;
 }
 
-/// The registered name of the cipher suite agreed on.
+/// Returns the registered name of the negotiated cipher suite.
 pub(crate) fn suite_name(ssl: &openssl::ssl::SslRef) -> String {
     let cipher = ssl.current_cipher();
     cipher.and_then(|c| c.standard_name().or(Some(c.name()))).unwrap_or_default().into()

@@ -1,4 +1,4 @@
-//! The server's end.
+//! Server side with pre-shared keys.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -19,69 +19,72 @@ use crate::client_hello::FirstFlight;
 use crate::refusal::Refusal;
 use crate::suite::Suite;
 
-/// The engine of the server's end.
+/// The server side of handshakes with pre-shared keys.
 #[derive(Clone)]
 pub struct Server {
     context: SslContext,
     exports: bool,
 }
 
-/// Where the look-up leaves its answer and the engine's callback finds it.
+/// The shared state of a handshake: the lookup stores its result for OpenSSL's callback.
 #[derive(Default)]
 struct Slot(Mutex<State>);
 
 #[derive(Default)]
 enum State {
-    /// No identity has been seen.
+    /// No identity has arrived.
     #[default]
     Nothing,
-    /// The identity can't be one.
+    /// The identity is malformed.
     Malformed(&'static str),
-    /// There is no credential.
+    /// The identity has no credential.
     Refused { identity: String, why: String },
-    /// There is one.
+    /// The identity has a credential.
     Found { identity: String, credential: Credential },
 }
 
 impl Slot {
     fn set(&self, state: State) {
-        if let Ok(mut place) = self.0.lock() {
-            *place = state;
+        if let Ok(mut current) = self.0.lock() {
+            *current = state;
         }
     }
 
     fn take(&self) -> State {
-        self.0.lock().map(|mut place| std::mem::take(&mut *place)).unwrap_or_default()
+        self.0.lock().map(|mut state| std::mem::take(&mut *state)).unwrap_or_default()
     }
 }
 
 impl Server {
-    /// Sets the engine up: TLS 1.2, the suites in their order of preference, no resumption, no
-    /// renegotiation, no compression; extended master secret and encrypt-then-MAC wherever the
-    /// client has them.
+    /// Creates a server with the suites in their order of preference.
+    ///
+    /// It uses TLS 1.2 without resumption, renegotiation and compression, and with extended master
+    /// secret and encrypt-then-MAC if the client offers them.
     ///
     /// # Errors
-    /// When OpenSSL does not take the suites.
+    /// Returns an error if OpenSSL does not support the suites.
     pub fn new(suites: &[Suite]) -> Result<Self, EngineError> {
         let mut builder = openssl_server(&Suite::openssl_list(suites))?;
-        builder.set_psk_server_callback(|ssl, identity, place| Ok(give_key(ssl, identity, place)));
+        builder.set_psk_server_callback(|ssl, identity, key_buffer| {
+            Ok(provide_key(ssl, identity, key_buffer))
+        });
         Ok(Self { context: builder.build(), exports: false })
     }
 
-    /// With a key exported from each session.
+    /// Exports key material from each session.
     #[must_use]
     pub fn exporting(self) -> Self {
         Self { exports: true, ..self }
     }
 
-    /// Takes a connection whose first flight has been read, to an association of the number `id`.
-    /// The caller bounds the time.
+    /// Performs the handshake of a connection whose first flight has been read, and establishes the
+    /// association `id`. The caller bounds the time.
     ///
-    /// An identity without a credential gets a random key, so that from outside it can't be told
+    /// An identity without a credential gets a random key, so that a client cannot distinguish it
     /// from a wrong key (RFC 4279 clause 5.4).
     ///
     /// # Errors
-    /// Why there is no association. The engine has sent the alert.
+    /// Returns the reason why no association was established. OpenSSL has sent the alert.
     pub async fn accept<S>(
         &self,
         id: u64,
@@ -99,14 +102,14 @@ impl Server {
         ssl.set_ex_data(slot_index().map_err(engine)?, slot.clone());
         let (bytes, server_name) = flight.into_parts();
         let answers = slot.clone();
-        let ask = move |identity: &[u8]| ask(identity, server_name, &lookup, answers);
-        let held = ClientKeyExchangeGate::new(socket, bytes, ask);
-        let mut stream = Box::pin(SslStream::new(ssl, held).map_err(engine)?);
+        let ask = move |identity: &[u8]| start_lookup(identity, server_name, &lookup, answers);
+        let gate = ClientKeyExchangeGate::new(socket, bytes, ask);
+        let mut stream = Box::pin(SslStream::new(ssl, gate).map_err(engine)?);
         let outcome = stream.as_mut().accept().await;
-        let held = stream.as_mut().get_pin_mut().get_mut();
+        let gate = stream.as_mut().get_pin_mut().get_mut();
         match &outcome {
-            Ok(()) => held.finished(),
-            Err(_) => held.send_alert().await,
+            Ok(()) => gate.finished(),
+            Err(_) => gate.send_alert().await,
         }
         match (outcome, slot.take()) {
             (Ok(()), State::Found { credential, .. }) => {
@@ -126,7 +129,8 @@ impl Server {
                 let exported = self.exports.then(|| export(stream.ssl())).flatten();
                 Ok(Accepted { association, stream, exported })
             }
-            // Not reached while keys come from credentials alone; and if it were, no entity.
+            // Unreachable as long as keys come from credentials only. If reached, there is no
+            // entity.
             (Ok(()), _) => Err(Refusal::Protocol("the handshake finished without a key".into())),
             (Err(_), State::Malformed(why)) => Err(Refusal::MalformedIdentity(why)),
             (Err(_), State::Refused { identity, why }) => Err(Refusal::Identity { identity, why }),
@@ -149,8 +153,7 @@ pub(crate) fn failed(error: openssl::ssl::Error) -> Refusal {
     }
 }
 
-/// The first record under a wrong key fails its MAC; with CBC suites OpenSSL says the one or the
-/// other.
+/// The first record under a wrong key fails its MAC. For CBC suites OpenSSL reports either reason.
 fn is_bad_mac(error: &openssl::ssl::Error) -> bool {
     let reasons = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
     reasons
@@ -170,8 +173,8 @@ fn slot_index() -> Result<Index<Ssl, Arc<Slot>>, ErrorStack> {
     }
 }
 
-/// Starts the look-up of an identity, if it can be one.
-fn ask(
+/// Starts the lookup of a well-formed identity.
+fn start_lookup(
     identity: &[u8],
     server_name: Option<String>,
     lookup: &Arc<dyn CredentialLookup + Send + Sync>,
@@ -194,35 +197,35 @@ fn ask(
     })
 }
 
-/// OpenSSL hands identities over as C strings, and so would cut one with a NUL in it.
+/// Checks an identity. OpenSSL passes identities as C strings, so a NUL would truncate one.
 fn well_formed(identity: &[u8]) -> Result<&str, &'static str> {
     match std::str::from_utf8(identity) {
         _ if identity.is_empty() => Err("it is empty"),
         _ if identity.len() > MAX_IDENTITY => Err("it is longer than 256 bytes"),
-        _ if identity.contains(&0) => Err("it has a NUL in it"),
+        _ if identity.contains(&0) => Err("it has a NUL byte"),
         Err(_) => Err("it is not UTF-8"),
         Ok(text) => Ok(text),
     }
 }
 
-/// The engine's question for the key of an identity. The credential's key goes out only for the
-/// very identity that was looked up; all else gets a key that nobody has.
-fn give_key(ssl: &mut SslRef, identity: Option<&[u8]>, place: &mut [u8]) -> usize {
+/// Provides the key of an identity to OpenSSL. The credential's key is provided only for the
+/// identity that was looked up. Any other identity gets a random key.
+fn provide_key(ssl: &mut SslRef, identity: Option<&[u8]>, key_buffer: &mut [u8]) -> usize {
     let slot = slot_index().ok().and_then(|index| ssl.ex_data(index)).cloned();
     if let Some(slot) = slot
         && let Ok(state) = slot.0.lock()
         && let State::Found { identity: looked_up, credential } = &*state
         && identity == Some(looked_up.as_bytes())
-        && let Some(place) = place.get_mut(..credential.key.expose().len())
+        && let Some(buffer) = key_buffer.get_mut(..credential.key.expose().len())
     {
-        place.copy_from_slice(credential.key.expose());
-        return place.len();
+        buffer.copy_from_slice(credential.key.expose());
+        return buffer.len();
     }
     let decoy: [u8; PresharedKey::MAX_LEN / 2] = rand::rng().random();
-    match place.get_mut(..decoy.len()) {
-        Some(place) => {
-            place.copy_from_slice(&decoy);
-            place.len()
+    match key_buffer.get_mut(..decoy.len()) {
+        Some(buffer) => {
+            buffer.copy_from_slice(&decoy);
+            buffer.len()
         }
         None => 0,
     }

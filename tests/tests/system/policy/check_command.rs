@@ -137,8 +137,8 @@ fn invalid_configuration_is_reported_with_position() {
     // Lines added to [listen] start at line 7.
     for (line, fault) in [
         ("adress = \"127.0.0.1:1\"", "7:1: unknown field `adress`, expected `address` or `suites`"),
-        ("suites = [\"TLS_RSA\"]", "7:10: \"TLS_RSA\" is no cipher suite for pre-shared keys"),
-        ("suites = []", "7:10: no cipher suite; leave the list out for the default"),
+        ("suites = [\"TLS_RSA\"]", "7:10: \"TLS_RSA\" is not a cipher suite for pre-shared keys"),
+        ("suites = []", "7:10: the list of cipher suites is empty; omit it for the default"),
         ("suites = 5", "7:10: invalid type"),
         ("address = \"127.0.0.1:1\"", "7:1: duplicate key"),
     ] {

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use anyhow::{Context, Result, bail};
-use openssl::ssl::{
-    Ssl, SslContext, SslFiletype, SslMethod, SslOptions, SslVerifyMode, SslVersion,
-};
+use anyhow::{Context, Result, bail, ensure};
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode, SslVersion};
+use openssl::x509::X509;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::credentials::{self, Identity};
+use crate::credentials::{self, CLIENT_CERTIFICATES, CLIENT_KEYS, Identity};
 
 /// Whom to connect to, and how.
 #[derive(clap::Args)]
@@ -26,10 +26,13 @@ pub struct Target {
     /// The folder of `saegis-load credentials`.
     #[arg(long)]
     folder: PathBuf,
-    /// How many identities there are; each connection takes another. Of certificates there are at
-    /// most 16.
+    /// Number of identities: of keys as many as in the server's table, of certificates at most.
     #[arg(long, default_value_t = 1)]
     identities: u64,
+    /// Number of devices, one for each identity by default. Each connection is that of the next
+    /// device. The devices return once all have connected.
+    #[arg(long)]
+    devices: Option<u64>,
 }
 
 /// How to connect.
@@ -57,10 +60,12 @@ impl Way {
 /// Connects.
 pub struct Client {
     address: SocketAddr,
-    /// One for each certificate, and one for all keys.
-    contexts: Vec<SslContext>,
-    way: Way,
+    /// Absent without TLS.
+    context: Option<SslContext>,
+    /// Empty without certificates.
+    certificates: Vec<Certificate>,
     identities: u64,
+    devices: u64,
 }
 
 /// A connection.
@@ -73,16 +78,18 @@ impl Client {
     /// # Errors
     /// When a file is missing, or OpenSSL does not take what is in it.
     pub fn new(target: &Target) -> Result<Self> {
-        let Target { address, way, ref folder, identities } = *target;
-        let contexts = match way {
-            Way::Plain => Vec::new(),
-            Way::PskCbc | Way::PskGcm => vec![context(way, folder, 1)?],
-            Way::Tls12 | Way::Tls13 => {
-                let aes = 1..=identities.clamp(1, credentials::AES);
-                aes.map(|ae| context(way, folder, ae)).collect::<Result<_>>()?
-            }
+        let Target { address, way, ref folder, identities, devices } = *target;
+        let context = (way != Way::Plain).then(|| context(way, folder)).transpose()?;
+        let mut number = devices.unwrap_or(identities).max(1);
+        let certificates = match way {
+            Way::Tls12 | Way::Tls13 => Certificate::read(folder, number)?,
+            Way::Plain | Way::PskCbc | Way::PskGcm => Vec::new(),
         };
-        Ok(Self { address, contexts, way, identities })
+        if !certificates.is_empty() && (certificates.len() as u64) < number {
+            ensure!(devices.is_none(), "{} certificates, {number} devices", certificates.len());
+            number = certificates.len() as u64;
+        }
+        Ok(Self { address, context, certificates, identities, devices: number })
     }
 
     /// A connection, and in whose name one may ask there. Nothing is resumed.
@@ -92,15 +99,20 @@ impl Client {
     pub async fn connect(&self, number: u64) -> Result<(Pin<Box<dyn Connection>>, String)> {
         let socket = TcpStream::connect(self.address).await.context("no connection")?;
         socket.set_nodelay(true)?;
-        let nth = number % (self.contexts.len().max(1) as u64);
-        let identity = Identity::of(spread(number, self.identities));
-        let originator = match self.way {
-            Way::PskCbc | Way::PskGcm => identity.originator.clone(),
-            Way::Plain | Way::Tls12 | Way::Tls13 => credentials::ae(nth + 1),
+        let device = number % self.devices;
+        let Some(context) = &self.context else {
+            return Ok((Box::pin(socket), credentials::ae(1)));
         };
-        let context = usize::try_from(nth).ok().and_then(|nth| self.contexts.get(nth));
-        let Some(context) = context else { return Ok((Box::pin(socket), originator)) };
-        let ssl = session(context, self.way, identity)?;
+        let certificate =
+            usize::try_from(device).ok().and_then(|device| self.certificates.get(device));
+        let (ssl, originator) = match certificate {
+            Some(certificate) => (certificate.session(context)?, credentials::ae(device + 1)),
+            None => {
+                let identity = Identity::of(spread(device, self.identities));
+                let originator = identity.originator.clone();
+                (key_session(context, identity)?, originator)
+            }
+        };
         let mut stream = Box::pin(SslStream::new(ssl, socket)?);
         stream.as_mut().connect().await.context("the handshake fails")?;
         if stream.ssl().session_reused() {
@@ -123,12 +135,11 @@ fn spread(number: u64, over: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) % over.max(1)
 }
 
-/// What the client's ends of sessions are made of: a way to connect, with the certificate of an AE
-/// where it is one with certificates.
+/// Configures the client's end of a way to connect.
 ///
 /// # Errors
 /// When a file is missing, or OpenSSL does not take what is in it.
-pub fn context(way: Way, folder: &Path, ae: u64) -> Result<SslContext> {
+pub fn context(way: Way, folder: &Path) -> Result<SslContext> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_options(SslOptions::NO_TICKET | SslOptions::NO_COMPRESSION);
     let version = if way == Way::Tls13 { SslVersion::TLS1_3 } else { SslVersion::TLS1_2 };
@@ -163,9 +174,6 @@ pub fn context(way: Way, folder: &Path, ae: u64) -> Result<SslContext> {
         builder.set_groups_list("X25519:P-256")?;
         builder.set_ca_file(folder.join("server-ca.pem"))?;
         builder.set_verify(SslVerifyMode::PEER);
-        builder.set_certificate_chain_file(folder.join(format!("client-{ae}.pem")))?;
-        let key = folder.join(format!("client-{ae}.key"));
-        builder.set_private_key_file(key, SslFiletype::PEM)?;
     }
     Ok(builder.build())
 }
@@ -180,16 +188,50 @@ fn index() -> Result<openssl::ex_data::Index<Ssl, Identity>, openssl::error::Err
     Ok(*INDEX.get_or_init(|| index))
 }
 
-/// The client's end of a session.
+/// The client's end of a session with the key of an identity.
 ///
 /// # Errors
-/// When OpenSSL has no memory for it.
-pub fn session(context: &SslContext, way: Way, identity: Identity) -> Result<Ssl> {
+/// If OpenSSL has no memory for it.
+pub fn key_session(context: &SslContext, identity: Identity) -> Result<Ssl> {
     let mut ssl = Ssl::new(context)?;
-    if way.has_key() {
-        ssl.set_ex_data(index()?, identity);
-    } else {
-        ssl.set_hostname(credentials::SERVER)?;
-    }
+    ssl.set_ex_data(index()?, identity);
     Ok(ssl)
+}
+
+/// The certificate of an AE, with its key.
+pub struct Certificate {
+    certificate: X509,
+    key: PKey<Private>,
+}
+
+impl Certificate {
+    /// Reads the first `number` certificates, or all if there are fewer.
+    ///
+    /// # Errors
+    /// If there are none, or if OpenSSL refuses a file.
+    pub fn read(folder: &Path, number: u64) -> Result<Vec<Self>> {
+        let read = |name| std::fs::read_to_string(folder.join(name)).context(name);
+        let number = usize::try_from(number)?;
+        let certificates = X509::stack_from_pem(read(CLIENT_CERTIFICATES)?.as_bytes())?;
+        let keys = read(CLIENT_KEYS)?;
+        let keys = keys.split_inclusive("-----END PRIVATE KEY-----\n");
+        let read = certificates.into_iter().zip(keys).take(number).map(|(certificate, key)| {
+            Ok(Self { certificate, key: PKey::private_key_from_pem(key.as_bytes())? })
+        });
+        let read = read.collect::<Result<Vec<_>>>()?;
+        ensure!(!read.is_empty(), "there are no certificates");
+        Ok(read)
+    }
+
+    /// The client's end of a session.
+    ///
+    /// # Errors
+    /// If OpenSSL has no memory for it.
+    pub fn session(&self, context: &SslContext) -> Result<Ssl> {
+        let mut ssl = Ssl::new(context)?;
+        ssl.set_hostname(credentials::SERVER)?;
+        ssl.set_certificate(&self.certificate)?;
+        ssl.set_private_key(&self.key)?;
+        Ok(ssl)
+    }
 }

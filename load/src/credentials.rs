@@ -10,9 +10,10 @@ use saegis_test_ca::{Authority, Example, ExampleNames, Name, Request};
 
 /// What the servers' certificate names.
 pub const SERVER: &str = "mn-cse-123456.in-cse.in.provider.com";
-/// How many AEs have a certificate. The gateway bounds the associations of one credential, so whoever
-/// holds many takes several.
-pub const AES: u64 = 16;
+/// Files with the certificates of AEs, and with their keys in the same order.
+pub const CLIENT_CERTIFICATES: &str = "clients.pem";
+/// See [`CLIENT_CERTIFICATES`].
+pub const CLIENT_KEYS: &str = "clients.key";
 
 /// The AE that a certificate names, by the certificate's number from 1.
 pub fn ae(number: u64) -> String {
@@ -28,6 +29,9 @@ pub struct Args {
     /// How many identities with keys; the files of several numbers are beside one another.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     identities: Vec<u64>,
+    /// Number of AEs with a certificate.
+    #[arg(long, default_value_t = 16)]
+    certificates: u64,
 }
 
 /// An identity with its key.
@@ -76,10 +80,10 @@ pub fn make(args: &Args) -> Result<()> {
         put(&args.folder, &format!("{number}.csv"), table)?;
         put(&args.folder, &format!("{number}.psk"), pairs)?;
     }
-    certificates(&args.folder)
+    certificates(&args.folder, args.certificates)
 }
 
-fn certificates(folder: &Path) -> Result<()> {
+fn certificates(folder: &Path, number: u64) -> Result<()> {
     let names = ExampleNames {
         service_provider: "in.provider.com".into(),
         in_cse: "in-cse".into(),
@@ -90,12 +94,15 @@ fn certificates(folder: &Path) -> Result<()> {
     // Without a constraint of URIs: peers refuse an AE-ID under one, for it has no scheme.
     let aes = Authority::new(&Request::new("Authority of AEs"))?;
     put(folder, "client-ca.pem", aes.pem().into())?;
-    for number in 1..=AES {
+    let (mut chains, mut keys) = (String::new(), String::new());
+    for number in 1..=number {
         let names = ExampleNames { ae: ae(number), ..names.clone() };
         let own = aes.issue(&Request::new(&names.ae).name(Name::uri(names.absolute_ae_id())))?;
-        put(folder, &format!("client-{number}.pem"), own.chain_pem().into())?;
-        put(folder, &format!("client-{number}.key"), own.key_pem())?;
+        chains.push_str(own.chain_pem());
+        keys.push_str(&own.key_pem());
     }
+    put(folder, CLIENT_CERTIFICATES, chains)?;
+    put(folder, CLIENT_KEYS, keys)?;
     put(folder, "server.pem", made.mn_cse.chain_pem().into())?;
     put(folder, "server.key", made.mn_cse.key_pem())?;
     // One file with both, as haproxy has it.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use saegis_certificate::{Anchor, Flavour, KeyKind, Names, OwnCertificate, TrustBuilder, pem};
 use saegis_handshake::certificate::{
     self, CertificateMapping, Identified, Identifying, Mapped, Shown,
@@ -18,10 +18,9 @@ use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
 use saegis_onem2m::saef::Saef;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::client::Way;
 use crate::credentials::Identity;
 
-/// An engine for one way to connect.
+/// One engine.
 pub enum Engine {
     /// Pre-shared keys, by OpenSSL.
     Key(psk::Server, Arc<dyn CredentialLookup + Send + Sync>),
@@ -30,34 +29,49 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Sets an engine up with the first `identities` keys, or with the authority of the
-    /// certificates in `folder`.
+    /// Configures an engine for the first `identities` keys.
     ///
     /// # Errors
-    /// If a file is missing, or if there is no TLS in `way`.
-    pub fn new(way: Way, folder: &Path, identities: u64) -> Result<Self> {
-        let suite = match way {
-            Way::PskCbc => Suite::PskAes128Cbc,
-            Way::PskGcm => Suite::PskAes128Gcm,
-            Way::Tls12 | Way::Tls13 => {
-                return Ok(Self::Certificate(certificates(folder)?, Arc::new(NamedInCertificate)));
-            }
-            Way::Plain => bail!("without TLS there is no handshake"),
-        };
+    /// If OpenSSL refuses the suites.
+    pub fn keys(suites: &[Suite], identities: u64) -> Result<Self> {
         let identities = (0..identities).map(Identity::of);
         let keys = identities.map(|i| (i.psk_identity, (i.key, i.originator))).collect();
-        Ok(Self::Key(psk::Server::new(&[suite])?, Arc::new(Keys(Arc::new(keys)))))
+        Ok(Self::Key(psk::Server::new(suites)?, Arc::new(Keys(Arc::new(keys)))))
     }
 
-    /// Does the server's side of one handshake.
+    /// Configures an engine with the certificates in `folder`, as those of the benchmarked gateway.
+    ///
+    /// # Errors
+    /// If a file is missing or malformed.
+    pub fn certificates(folder: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read(&path).with_context(|| path.display().to_string())
+        };
+        let own = Names::of(CseId::parse("mn-cse-123456")?, Some("in.provider.com".into()));
+        let mut trust = TrustBuilder::new(own);
+        for authority in pem::certificates(&read("client-ca.pem")?)? {
+            trust.add_anchor(Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[])?);
+        }
+        let chain = pem::certificates(&read("server.pem")?)?;
+        let own = OwnCertificate::new(chain, pem::private_key(&read("server.key")?)?)?;
+        let server = certificate::Server::new(Arc::new(trust.build()), &[Arc::new(own)])?;
+        Ok(Self::Certificate(server, Arc::new(NamedInCertificate)))
+    }
+
+    /// Does the server's side of one handshake, whose first flight has been read.
     ///
     /// # Errors
     /// If the handshake fails.
-    pub async fn accept<S>(&self, peer: SocketAddr, mut socket: S) -> Result<Stream<S>>
+    pub async fn accept<S>(
+        &self,
+        peer: SocketAddr,
+        socket: S,
+        flight: FirstFlight,
+    ) -> Result<Stream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let flight = FirstFlight::read(&mut socket).await?;
         let accepted = match self {
             Self::Key(server, lookup) => {
                 server.accept(1, peer, socket, flight, lookup.clone()).await?
@@ -72,22 +86,6 @@ impl Engine {
 
 /// A stream over an established association.
 pub type Stream<S> = Pin<Box<dyn TlsStream<S>>>;
-
-/// Configures the certificate engine as the benchmarked gateway is configured.
-fn certificates(folder: &Path) -> Result<certificate::Server> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read(&path).with_context(|| path.display().to_string())
-    };
-    let own = Names::of(CseId::parse("mn-cse-123456")?, Some("in.provider.com".into()));
-    let mut trust = TrustBuilder::new(own);
-    for authority in pem::certificates(&read("client-ca.pem")?)? {
-        trust.add_anchor(Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[])?);
-    }
-    let chain = pem::certificates(&read("server.pem")?)?;
-    let own = OwnCertificate::new(chain, pem::private_key(&read("server.key")?)?)?;
-    Ok(certificate::Server::new(Arc::new(trust.build()), &[Arc::new(own)])?)
-}
 
 /// Keys and originators by psk_identity.
 struct Keys(Arc<HashMap<String, ([u8; 16], String)>>);

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
+use saegis_handshake::{FirstFlight, Offer, Suite};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use crate::client::Way;
 use crate::engine::Engine;
 
 /// Maximum size of a message, in bytes.
@@ -24,12 +24,9 @@ const MAX_FIELDS: usize = 32;
 /// Arguments of `saegis-load floor`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Address to listen on.
-    #[arg(long)]
+    /// Address to listen on, which is printed. Port 0 means a free port.
+    #[arg(long, default_value = "127.0.0.1:0")]
     address: SocketAddr,
-    /// How clients connect.
-    #[arg(long, value_enum)]
-    way: Way,
     /// The folder of `saegis-load credentials`.
     #[arg(long)]
     folder: PathBuf,
@@ -46,33 +43,60 @@ pub struct Args {
 /// # Errors
 /// If the engine cannot be set up, or if the address cannot be bound.
 pub async fn serve(args: &Args) -> Result<()> {
-    let engine = Rc::new(Engine::new(args.way, &args.folder, args.identities)?);
-    let pool = Rc::new(Pool { upstream: args.upstream, idle: RefCell::default() });
+    let suites = [Suite::PskAes128Cbc, Suite::PskAes128Gcm];
+    let proxy = Rc::new(Proxy {
+        keys: Engine::keys(&suites, args.identities)?,
+        certificates: Engine::certificates(&args.folder)?,
+        upstream: args.upstream,
+        idle: RefCell::default(),
+    });
     let listener = TcpListener::bind(args.address).await?;
+    println!("{}", listener.local_addr()?);
     let local = LocalSet::new();
     local
         .run_until(async {
             loop {
                 let (socket, peer) = listener.accept().await?;
                 socket.set_nodelay(true)?;
-                let (engine, pool) = (engine.clone(), pool.clone());
+                let proxy = proxy.clone();
                 tokio::task::spawn_local(async move {
                     // The generator reports what it did not get.
-                    let _ = forward(&engine, &pool, peer, socket).await;
+                    let _ = proxy.forward(peer, socket).await;
                 });
             }
         })
         .await
 }
 
-/// Idle connections to the CSE behind.
-struct Pool {
+struct Proxy {
+    keys: Engine,
+    certificates: Engine,
     upstream: SocketAddr,
+    /// Idle connections to the CSE behind.
     idle: RefCell<Vec<TcpStream>>,
 }
 
-impl Pool {
-    async fn take(&self) -> Result<TcpStream> {
+impl Proxy {
+    async fn forward(&self, peer: SocketAddr, mut socket: TcpStream) -> Result<()> {
+        let flight = FirstFlight::read(&mut socket).await?;
+        let engine = match flight.offer() {
+            Offer::Psk => &self.keys,
+            Offer::Certificates => &self.certificates,
+        };
+        let mut client = engine.accept(peer, socket, flight).await?;
+        let mut message = Vec::with_capacity(1024);
+        while read_message(&mut client, &mut message, Kind::Request).await? {
+            let mut upstream = self.connect().await?;
+            upstream.write_all(&message).await?;
+            let answered = read_message(&mut upstream, &mut message, Kind::Response).await?;
+            ensure!(answered, "the CSE behind closes the connection");
+            self.idle.borrow_mut().push(upstream);
+            client.write_all(&message).await?;
+        }
+        client.shutdown().await.context("cannot close the connection")
+    }
+
+    async fn connect(&self) -> Result<TcpStream> {
         let idle = self.idle.borrow_mut().pop();
         if let Some(idle) = idle {
             return Ok(idle);
@@ -81,19 +105,6 @@ impl Pool {
         stream.set_nodelay(true)?;
         Ok(stream)
     }
-}
-
-async fn forward(engine: &Engine, pool: &Pool, peer: SocketAddr, socket: TcpStream) -> Result<()> {
-    let mut client = engine.accept(peer, socket).await?;
-    let mut message = Vec::with_capacity(1024);
-    while read_message(&mut client, &mut message, Kind::Request).await? {
-        let mut upstream = pool.take().await?;
-        upstream.write_all(&message).await?;
-        ensure!(read_message(&mut upstream, &mut message, Kind::Response).await?, "no response");
-        pool.idle.borrow_mut().push(upstream);
-        client.write_all(&message).await?;
-    }
-    client.shutdown().await.context("cannot close")
 }
 
 #[derive(Clone, Copy)]

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use openssl::ssl::SslContext;
 use rustix::time::{ClockId, clock_gettime};
+use saegis_handshake::{FirstFlight, Suite};
 use serde_json::{Value, json};
 use tokio_openssl::SslStream;
 
-use crate::client::{self, Way};
+use crate::client::{self, Certificate, Way};
 use crate::credentials::Identity;
 use crate::engine::Engine;
 
@@ -46,15 +47,11 @@ pub struct Args {
 /// # Errors
 /// When anything was wrong.
 pub fn run(args: &Args) -> Result<Value> {
-    let shared = Arc::new(Engine::new(args.way, &args.folder, 1)?);
+    let shared = Arc::new(engine(args)?);
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(args.seconds);
     let begin = |_| {
-        let engine = if args.apart {
-            Arc::new(Engine::new(args.way, &args.folder, 1)?)
-        } else {
-            shared.clone()
-        };
+        let engine = if args.apart { Arc::new(engine(args)?) } else { shared.clone() };
         let args = args.clone();
         Ok(thread::spawn(move || handshakes(&engine, &args, until)))
     };
@@ -78,24 +75,41 @@ pub fn run(args: &Args) -> Result<Value> {
 /// One thread's handshakes: how many, and the processor time of the server's side.
 fn handshakes(engine: &Engine, args: &Args, until: Instant) -> Result<(u32, Duration)> {
     // A context each: what the clients have to wait for one another is no matter of the server's.
-    let context = client::context(args.way, &args.folder, 1)?;
+    let client = Client {
+        context: client::context(args.way, &args.folder)?,
+        certificate: match args.way.has_key() {
+            true => None,
+            false => Certificate::read(&args.folder, 1)?.pop(),
+        },
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let (mut done, mut used) = (0, Duration::ZERO);
     runtime.block_on(async {
         while Instant::now() < until {
-            used += handshake(engine, &context, args.way).await?;
+            used += handshake(engine, &client).await?;
             done += 1;
         }
         Ok((done, used))
     })
 }
 
+/// The client's end.
+struct Client {
+    context: SslContext,
+    /// Absent with keys.
+    certificate: Option<Certificate>,
+}
+
 /// One handshake, and the processor time of the server's side: from the first flight's first byte until
 /// nothing is left of the session.
-async fn handshake(engine: &Engine, context: &SslContext, way: Way) -> Result<Duration> {
+async fn handshake(engine: &Engine, client: &Client) -> Result<Duration> {
     let (near, far) = tokio::io::duplex(ROOM);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let mut serve = Box::pin(async { engine.accept(peer, far).await.map(drop) });
+    let mut serve = Box::pin(async {
+        let mut far = far;
+        let flight = FirstFlight::read(&mut far).await?;
+        engine.accept(peer, far, flight).await.map(drop)
+    });
     let mut used = Duration::ZERO;
     let serve = poll_fn(|cx| {
         let start = processor_time();
@@ -104,7 +118,10 @@ async fn handshake(engine: &Engine, context: &SslContext, way: Way) -> Result<Du
         polled
     });
     let connect = async {
-        let ssl = client::session(context, way, Identity::of(0))?;
+        let ssl = match &client.certificate {
+            Some(certificate) => certificate.session(&client.context)?,
+            None => client::key_session(&client.context, Identity::of(0))?,
+        };
         let mut stream = Box::pin(SslStream::new(ssl, near)?);
         stream.as_mut().connect().await.context("the handshake fails")?;
         Ok::<_, anyhow::Error>(stream)
@@ -123,4 +140,14 @@ fn processor_time() -> Duration {
     // Neither is negative.
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// Returns the gateway's engine for the way to connect.
+fn engine(args: &Args) -> Result<Engine> {
+    match args.way {
+        Way::PskCbc => Engine::keys(&[Suite::PskAes128Cbc], 1),
+        Way::PskGcm => Engine::keys(&[Suite::PskAes128Gcm], 1),
+        Way::Tls12 | Way::Tls13 => Engine::certificates(&args.folder),
+        Way::Plain => bail!("without TLS there is no handshake"),
+    }
 }

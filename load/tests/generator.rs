@@ -40,7 +40,12 @@ fn credentials() -> TempDir {
 
 /// The CSE behind, and its port.
 fn behind() -> (Running, u16) {
-    let running = Running::start(generator().arg("upstream"));
+    listening(generator().arg("upstream"))
+}
+
+/// A server of the generator's, and its port.
+fn listening(command: &mut Command) -> (Running, u16) {
+    let running = Running::start(command);
     let port = running.out.wait(saegis_tests::BOUND, |bytes, _| {
         let line = String::from_utf8_lossy(bytes);
         line.strip_suffix('\n')?.strip_prefix("127.0.0.1:")?.parse().ok()
@@ -118,6 +123,22 @@ fn each_mode_has_figures() {
     for way in ["psk-cbc", "tls13"] {
         let held = figures(&run(HOLD, way, &gateway, credentials.path()));
         assert_eq!(held["connections"], 20);
+    }
+}
+
+#[test]
+fn floor_forwards_requests_over_each_suite() {
+    let credentials = credentials();
+    let (_behind, upstream) = behind();
+    let mut floor = generator();
+    floor.args(["floor", "--identities", IDENTITIES, "--folder"]).arg(credentials.path());
+    let (floor, port) = listening(floor.args(["--upstream", &format!("127.0.0.1:{upstream}")]));
+    for way in ["psk-cbc", "psk-gcm", "tls12", "tls13"] {
+        for mode in [&FRESH[..5], PERSISTENT] {
+            let load = start(mode, way, port, floor.id(), credentials.path());
+            let figures = figures(&load.wait_with_output().unwrap());
+            assert!(figures["operations"].as_f64().unwrap() >= 1.0, "{figures}");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Saegis beside its peers, doing the same work.
 
+mod against;
 mod contender;
 mod cores;
 mod peers;
@@ -52,6 +53,12 @@ pub struct Args {
     /// One short round with fewer identities, to see that it works
     #[arg(long)]
     quick: bool,
+    /// Measure this checkout beside another commit, and nothing else
+    #[arg(long, value_name = "REV", conflicts_with_all = ["only", "quick"])]
+    against: Option<String>,
+    /// Rounds beside another commit
+    #[arg(long, value_name = "N", default_value_t = 9, requires = "against")]
+    rounds: usize,
 }
 
 impl Args {
@@ -76,15 +83,14 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     if cores < 2 {
         bail!("the server has one core and the generator another; here is one in all");
     }
+    if let Some(revision) = &args.against {
+        return against::run(project, revision, args);
+    }
     let envoy = peers::install()?;
     modules::build(project, None, false)?;
     let filter = peers::filter(project)?;
     let out = project.host_target.join("bench");
-    let work = out.join("work");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
-    fs::create_dir_all(&work)?;
+    let work = empty_folder(out.join("work"))?;
     let without_wasm = without_wasm(project, &work)?;
     for package in ["saegis", "saegis-load"] {
         let arguments = ["build", "--release", "--locked", "--package", package];
@@ -96,6 +102,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let place = Place {
         saegis: project.gateway_binary("release"),
         without_wasm,
+        // Measured by --against alone.
+        before: PathBuf::new(),
+        modules_before: PathBuf::new(),
         modules: project.root.join("policies/modules"),
         work,
         load,
@@ -104,10 +113,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         upstream,
     };
     let identities: &[u64] = if args.quick { &[1, 1000] } else { &[1, 10_000, 100_000, 1_000_000] };
-    let list = identities.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let mut make = Command::new(&place.load);
-    make.arg("credentials").arg("--folder").arg(place.credentials());
-    process::run(make.args(["--identities", &list]))?;
+    make_credentials(&place, identities)?;
 
     let mut bench = Bench { place, args, report: Report::default() };
     bench.all(identities)?;
@@ -122,6 +128,25 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     }
     fs::remove_dir_all(out.join("work"))?;
     Ok(())
+}
+
+fn empty_folder(folder: PathBuf) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Certificates for first contacts: more than there are connections in a round.
+const CERTIFICATES: u64 = 10_000;
+
+fn make_credentials(place: &Place, identities: &[u64]) -> Result<()> {
+    let list = identities.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let mut make = Command::new(&place.load);
+    make.arg("credentials").arg("--folder").arg(place.credentials());
+    make.args(["--certificates", &CERTIFICATES.to_string()]);
+    process::run(make.args(["--identities", &list]))
 }
 
 /// Builds a gateway that decides natively. It is moved away at once, and before the one that ships is
@@ -150,6 +175,70 @@ fn behind(load: &Path) -> Result<(Behind, SocketAddr)> {
     Ok((behind, line.trim().parse().context("the CSE behind tells no address")?))
 }
 
+/// The work of the generator.
+#[derive(Clone, Copy)]
+struct Work {
+    mode: &'static str,
+    way: &'static str,
+    /// Size of the server's table.
+    identities: u64,
+    /// Number of devices that connect in turn, if not all that have an identity.
+    devices: Option<u64>,
+}
+
+/// Devices that connect again and again: one for each of the generator's connections and more.
+const RETURNING: u64 = 16;
+
+impl Work {
+    fn fresh(way: &'static str, identities: u64) -> Self {
+        Self { mode: "fresh", way, identities, devices: None }
+    }
+
+    fn persistent(way: &'static str, identities: u64) -> Self {
+        Self { mode: "persistent", ..Self::fresh(way, identities) }
+    }
+
+    /// The same devices again and again.
+    fn returning(self) -> Self {
+        Self { devices: Some(RETURNING.min(self.identities)), ..self }
+    }
+}
+
+impl Place {
+    /// Starts a contender, and lets the generator measure it.
+    fn round(&self, contender: Contender, work: Work, seconds: &str) -> Result<Value> {
+        // Certificates need no table.
+        let rows = if work.way.starts_with("psk") { work.identities } else { 1 };
+        let server = contender.start(self, rows, SERVER_CORE)?;
+        let mut load = self.generator(work, &server);
+        load.args(["--seconds", seconds]);
+        if contender.checks_originators() {
+            load.arg("--checks-originators");
+        }
+        if contender == Contender::GnuTls {
+            load.args(["--expected", "status"]);
+        }
+        let figures = figures(&mut load)?;
+        if number(&figures, "server_cpu_us") <= 0.0 {
+            bail!("the server took no time: another process served");
+        }
+        Ok(figures)
+    }
+
+    fn generator(&self, work: Work, server: &contender::Running) -> Command {
+        let pids = server.family().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let mut load = Command::new("taskset");
+        load.args(["-c", LOAD_CORE]).arg(&self.load).arg(work.mode).arg("--folder");
+        load.arg(self.credentials()).args(["--way", work.way, "--pid", &pids]);
+        load.args(["--address", &server.address.to_string()]);
+        load.args(["--identities", &work.identities.to_string()]);
+        if let Some(devices) = work.devices {
+            load.args(["--devices", &devices.to_string()]);
+        }
+        load
+    }
+}
+
 struct Bench<'a> {
     place: Place,
     args: &'a Args,
@@ -170,30 +259,36 @@ impl Bench<'_> {
                     let mut peers = vec![C::Saegis, C::Stunnel];
                     // GnuTLS reads its file from the start at each handshake.
                     peers.extend((number == 1).then_some(C::GnuTls));
-                    if way == "psk-cbc" && number == many {
-                        peers.splice(1..1, [C::SaegisWithoutWasm, C::SaegisReusing]);
-                    }
                     let what = format!("handshake: {suite}, {number} identities");
-                    self.discipline(&what, &peers, "fresh", way, number);
+                    let work = Work::fresh(way, number);
+                    if way == "psk-cbc" && number == many {
+                        peers.splice(1..1, [C::SaegisWithoutWasm, C::SaegisReusing, C::Floor]);
+                        let returning = format!("{what}, returning devices");
+                        self.discipline(&returning, &peers, work.returning());
+                    }
+                    self.discipline(&what, &peers, work);
                 }
             }
         }
-        let peers = [C::Saegis, C::Nginx, C::Haproxy, C::Envoy, C::EnvoyFilter];
+        let peers = [C::Saegis, C::Floor, C::Nginx, C::Haproxy, C::Envoy, C::EnvoyFilter];
         if self.args.wants(Part::Certificates) {
             for (way, version) in [("tls12", "1.2"), ("tls13", "1.3")] {
                 let what = format!("handshake: mutual P-256, TLS {version}");
-                self.discipline(&what, &peers, "fresh", way, 1);
+                let work = Work::fresh(way, CERTIFICATES);
+                self.discipline(&what, &peers, work.returning());
+                self.discipline(&format!("{what}, first contacts"), &peers, work);
             }
         }
         if self.args.wants(Part::KeepAlive) {
-            let own = [C::Saegis, C::SaegisWithoutWasm, C::Stunnel];
-            self.discipline("keep-alive: PSK CBC", &own, "persistent", "psk-cbc", many);
-            self.discipline("keep-alive: mutual P-256, TLS 1.3", &peers, "persistent", "tls13", 1);
+            let own = [C::Saegis, C::SaegisWithoutWasm, C::Floor, C::Stunnel];
+            self.discipline("keep-alive: PSK CBC", &own, Work::persistent("psk-cbc", many));
+            let work = Work::persistent("tls13", 1);
+            self.discipline("keep-alive: mutual P-256, TLS 1.3", &peers, work);
         }
         if self.args.wants(Part::Limits) {
             let both = [C::Upstream, C::NginxPlain];
-            self.discipline("no TLS, connection and request", &both, "fresh", "plain", 1);
-            self.discipline("no TLS, keep-alive", &both, "persistent", "plain", 1);
+            self.discipline("no TLS, connection and request", &both, Work::fresh("plain", 1));
+            self.discipline("no TLS, keep-alive", &both, Work::persistent("plain", 1));
             self.attempt("handshakes in memory", Self::in_memory);
         }
         if self.args.wants(Part::Scale) {
@@ -265,14 +360,7 @@ impl Bench<'_> {
     }
 
     /// All rounds of some contenders, interleaved. Who fails in one has no figure.
-    fn discipline(
-        &mut self,
-        what: &str,
-        contenders: &[Contender],
-        mode: &str,
-        way: &str,
-        identities: u64,
-    ) {
+    fn discipline(&mut self, what: &str, contenders: &[Contender], work: Work) {
         println!("\n{what}");
         let row = |contender: &Contender| Row {
             discipline: what.to_owned(),
@@ -283,7 +371,7 @@ impl Bench<'_> {
         for _ in 0..self.rounds() {
             rows.retain_mut(|row| {
                 let name = row.contender.name();
-                match self.round(row.contender, mode, way, identities) {
+                match self.place.round(row.contender, work, self.seconds()) {
                     Ok(figures) => {
                         println!("  {name:32} {:8.1} µs", number(&figures, "server_cpu_us"));
                         row.rounds.push(figures);
@@ -297,39 +385,6 @@ impl Bench<'_> {
             });
         }
         self.report.rows.append(&mut rows);
-    }
-
-    fn round(&self, contender: Contender, mode: &str, way: &str, identities: u64) -> Result<Value> {
-        let server = contender.start(&self.place, identities, SERVER_CORE)?;
-        let mut load = self.generator(mode, way, identities, &server);
-        load.args(["--seconds", self.seconds()]);
-        if contender.checks_originators() {
-            load.arg("--checks-originators");
-        }
-        if contender == Contender::GnuTls {
-            load.args(["--expected", "status"]);
-        }
-        let figures = figures(&mut load)?;
-        if number(&figures, "server_cpu_us") <= 0.0 {
-            bail!("the server took no time: another process served");
-        }
-        Ok(figures)
-    }
-
-    fn generator(
-        &self,
-        mode: &str,
-        way: &str,
-        identities: u64,
-        server: &contender::Running,
-    ) -> Command {
-        let pids = server.family().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let mut load = Command::new("taskset");
-        load.args(["-c", LOAD_CORE]).arg(&self.place.load).arg(mode).arg("--folder");
-        load.arg(self.place.credentials()).args(["--way", way, "--pid", &pids]);
-        load.args(["--address", &server.address.to_string()]);
-        load.args(["--identities", &identities.to_string()]);
-        load
     }
 
     fn single(&mut self, section: &'static str, what: &str, value: f64, unit: &'static str) {

@@ -29,6 +29,10 @@ pub enum Contender {
     SaegisWithoutWasm,
     /// With instances that are used again, which an operator may allow, to show what fresh ones cost.
     SaegisReusing,
+    /// A build of another commit.
+    SaegisBefore,
+    /// A proxy with the same TLS engines that checks and logs nothing.
+    Floor,
     Stunnel,
     GnuTls,
     Nginx,
@@ -47,6 +51,10 @@ pub struct Place {
     pub work: PathBuf,
     pub saegis: PathBuf,
     pub without_wasm: PathBuf,
+    /// The build of another commit, and its policy modules.
+    pub before: PathBuf,
+    /// See [`Place::before`].
+    pub modules_before: PathBuf,
     pub load: PathBuf,
     pub envoy: PathBuf,
     /// Envoy's filter.
@@ -125,6 +133,8 @@ impl Contender {
             Self::Saegis => "Saegis",
             Self::SaegisWithoutWasm => "Saegis without WASM",
             Self::SaegisReusing => "Saegis, instances reused",
+            Self::SaegisBefore => "Saegis before",
+            Self::Floor => "the floor: engines, no checks",
             Self::Stunnel => "stunnel",
             Self::GnuTls => "gnutls-serv (answers itself)",
             Self::Nginx => "nginx",
@@ -138,7 +148,10 @@ impl Contender {
 
     /// Whether it is Saegis, as it ships or not.
     pub fn is_saegis(self) -> bool {
-        matches!(self, Self::Saegis | Self::SaegisWithoutWasm | Self::SaegisReusing)
+        matches!(
+            self,
+            Self::Saegis | Self::SaegisWithoutWasm | Self::SaegisReusing | Self::SaegisBefore
+        )
     }
 
     /// Whether it refuses a request in another's name.
@@ -151,12 +164,13 @@ impl Contender {
         let (program, argument) = match self {
             Self::Saegis | Self::SaegisReusing => (place.saegis.clone(), "version"),
             Self::SaegisWithoutWasm => (place.without_wasm.clone(), "version"),
+            Self::SaegisBefore => (place.before.clone(), "version"),
             Self::Stunnel => ("stunnel".into(), "-version"),
             Self::GnuTls => ("gnutls-serv".into(), "--version"),
             Self::Nginx | Self::NginxPlain => ("nginx".into(), "-v"),
             Self::Haproxy => ("haproxy".into(), "-v"),
             Self::Envoy | Self::EnvoyFilter => (place.envoy.clone(), "--version"),
-            Self::Upstream => return "hyper, of this checkout".into(),
+            Self::Upstream | Self::Floor => return "of this checkout".into(),
         };
         let output = Command::new(program).arg(argument).stdin(Stdio::null()).output();
         let text = output.map(|o| [o.stdout, o.stderr].concat()).unwrap_or_default();

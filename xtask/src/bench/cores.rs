@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
-    Bench,
+    Bench, Work,
     contender::{Contender, LOAD_CORE, SERVER_CORE},
     figures, median, number,
 };
@@ -76,13 +76,13 @@ impl Bench<'_> {
 
     /// A gateway with two workers beside one with one, by what a handshake takes it: the generator has
     /// to be on one of the cores too, so that the rate says nothing.
-    fn workers(&mut self, way: &str, name: &str, identities: u64) -> Result<()> {
+    fn workers(&mut self, way: &'static str, name: &str, identities: u64) -> Result<()> {
         let mut gains = Vec::new();
         for _ in 0..self.rounds() {
             let mut took = [0.0; 2];
             for (cores, took) in [SERVER_CORE, "0,1"].into_iter().zip(&mut took) {
                 let server = Contender::Saegis.start(&self.place, identities, cores)?;
-                let mut load = self.generator("fresh", way, identities, &server);
+                let mut load = self.place.generator(Work::fresh(way, identities), &server);
                 load.args(["--seconds", self.seconds(), "--checks-originators"]);
                 *took = number(&figures(&mut load)?, "server_cpu_us");
             }

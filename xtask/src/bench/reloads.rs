@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{
-    Bench,
+    Bench, Work,
     contender::{Contender, Running},
     figures, median, number,
 };
@@ -76,14 +76,14 @@ impl Bench<'_> {
     /// Requests and handshakes at the same time.
     fn load(&self, server: &Running, rows: u64) -> Result<Load> {
         let seconds = if self.args.quick { "2" } else { "10" };
-        let of = |mode: &str, pace: f64| {
-            let mut load = self.generator(mode, "psk-cbc", rows, server);
+        let of = |work: Work, pace: f64| {
+            let mut load = self.place.generator(work, server);
             load.args(["--seconds", seconds, "--pace", &pace.to_string(), "--checks-originators"]);
             figures(&mut load)
         };
         thread::scope(|scope| {
-            let handshakes = scope.spawn(|| of("fresh", HANDSHAKES));
-            let requests = of("persistent", REQUESTS);
+            let handshakes = scope.spawn(|| of(Work::fresh("psk-cbc", rows), HANDSHAKES));
+            let requests = of(Work::persistent("psk-cbc", rows), REQUESTS);
             let Ok(handshakes) = handshakes.join() else { bail!("a generator's thread panicked") };
             Ok(Load { requests: requests?, handshakes: handshakes? })
         })

@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Bench,
+    Bench, Work,
     contender::{Contender, SERVER_CORE},
     figures, number,
 };
@@ -27,10 +27,11 @@ impl Bench<'_> {
         }
     }
 
-    fn idle(&mut self, way: &str, what: &str, rows: u64) -> Result<()> {
+    fn idle(&mut self, way: &'static str, what: &str, rows: u64) -> Result<()> {
         let associations = if self.args.quick { 1_500 } else { 10_000 };
         let server = Contender::Saegis.start(&self.place, rows, SERVER_CORE)?;
-        let mut load = self.generator("hold", way, rows, &server);
+        let work = Work { mode: "hold", ..Work::fresh(way, rows) };
+        let mut load = self.place.generator(work, &server);
         load.args(["--connections", &associations.to_string()]);
         let held = figures(&mut load)?;
         self.single(SCALE, what, number(&held, "bytes_each"), "bytes");

@@ -20,6 +20,8 @@ impl Contender {
             Self::SaegisReusing => {
                 "as it ships, but instances of psk-table and originator-check make 1,000 calls each"
             }
+            Self::SaegisBefore => "as Saegis",
+            Self::Floor => "one thread; connections to the CSE kept; no log",
             Self::Stunnel => "TCP_NODELAY, no tickets, a cache of one session; logs errors",
             Self::GnuTls => "no cache, no tickets; answers itself",
             Self::Nginx | Self::NginxPlain => {
@@ -55,11 +57,23 @@ impl Contender {
         let config = folder.join("config").display().to_string();
         let put = |text: String| fs::write(folder.join("config"), text);
         Ok(match self {
-            Self::Saegis | Self::SaegisWithoutWasm | Self::SaegisReusing => {
-                saegis(place, folder, identities, address, self == Self::SaegisReusing)?;
-                let without = self == Self::SaegisWithoutWasm;
-                let program = if without { &place.without_wasm } else { &place.saegis };
+            Self::Saegis | Self::SaegisReusing | Self::SaegisWithoutWasm | Self::SaegisBefore => {
+                saegis(self, place, folder, identities, address)?;
+                let program = match self {
+                    Self::SaegisWithoutWasm => &place.without_wasm,
+                    Self::SaegisBefore => &place.before,
+                    _ => &place.saegis,
+                };
                 vec![program.display().to_string(), "run".into()]
+            }
+            Self::Floor => {
+                let words = ["floor", "--address", &address.to_string()].map(String::from);
+                let mut all = vec![place.load.display().to_string()];
+                all.extend(words);
+                all.extend(["--upstream".into(), upstream.to_string()]);
+                all.extend(["--folder".into(), credentials.display().to_string()]);
+                all.extend(["--identities".into(), identities.to_string()]);
+                all
             }
             Self::Stunnel => {
                 let secrets = at(&format!("{identities}.psk"));
@@ -140,21 +154,22 @@ impl Contender {
 /// A gateway with the modules that ship, as in production: the audit trail goes to a file, the log
 /// to another, and every limit is on.
 fn saegis(
+    contender: Contender,
     place: &Place,
     folder: &Path,
     identities: u64,
     address: SocketAddr,
-    reuses: bool,
 ) -> Result<()> {
     let policies = folder.join("policies");
     let modules = policies.join("modules");
     fs::create_dir_all(&modules)?;
-    for entry in fs::read_dir(&place.modules)? {
+    let before = contender == Contender::SaegisBefore;
+    for entry in fs::read_dir(if before { &place.modules_before } else { &place.modules })? {
         let entry = entry?;
         fs::copy(entry.path(), modules.join(entry.file_name()))?;
     }
     let mut reuse = String::new();
-    if reuses {
+    if contender == Contender::SaegisReusing {
         reuse.push_str("[modules.reuse]\n");
         for name in ["psk-table", "originator-check"] {
             let manifest = modules.join(format!("{name}.toml"));

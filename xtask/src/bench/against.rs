@@ -1,0 +1,139 @@
+//! `cargo xtask bench --against REV`: this checkout beside another commit, in interleaved rounds.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use super::{
+    Args, CERTIFICATES, Work, behind,
+    contender::{Contender, Place},
+    empty_folder, make_credentials, number,
+};
+use crate::{modules, process, project::Project};
+
+/// Rows of the table of pre-shared keys.
+const IDENTITIES: u64 = 100_000;
+/// Seconds of a round that count.
+const SECONDS: &str = "2";
+
+/// The same profile for both commits, of which one may not have it.
+const PROFILE: [&str; 8] = [
+    "--profile",
+    "trial",
+    "--config",
+    "profile.trial.inherits=\"release\"",
+    "--config",
+    "profile.trial.lto=false",
+    "--config",
+    "profile.trial.codegen-units=16",
+];
+
+/// Measures, and prints ratios of processor time.
+pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
+    let out = project.host_target.join("bench");
+    let work = empty_folder(out.join("work"))?;
+    let modules_before = work.join("modules-before");
+    let before = before(project, revision, &work, &modules_before)?;
+    modules::build(project, None, false)?;
+    for package in ["saegis", "saegis-load"] {
+        let arguments = ["build", "--locked", "--package", package];
+        process::run(project.host_cargo().args(arguments).args(PROFILE))?;
+    }
+    let built = |name: &str| project.host_target.join("trial").join(name);
+    let (behind, upstream) = behind(&built("saegis-load"))?;
+    let _behind = behind;
+    let place = Place {
+        saegis: built("saegis"),
+        without_wasm: PathBuf::new(),
+        before,
+        modules_before,
+        modules: project.root.join("policies/modules"),
+        work,
+        load: built("saegis-load"),
+        envoy: PathBuf::new(),
+        filter: PathBuf::new(),
+        upstream,
+    };
+    make_credentials(&place, &[1, IDENTITIES])?;
+    let keys = Work::fresh("psk-cbc", IDENTITIES);
+    let (tls12, tls13) = (Work::fresh("tls12", CERTIFICATES), Work::fresh("tls13", CERTIFICATES));
+    let disciplines = [
+        ("handshake: PSK CBC, first contacts", keys),
+        ("handshake: PSK CBC, returning", keys.returning()),
+        ("handshake: mutual P-256, TLS 1.2, first contacts", tls12),
+        ("handshake: mutual P-256, TLS 1.2, returning", tls12.returning()),
+        ("handshake: mutual P-256, TLS 1.3, first contacts", tls13),
+        ("handshake: mutual P-256, TLS 1.3, returning", tls13.returning()),
+        ("keep-alive: PSK CBC", Work::persistent("psk-cbc", IDENTITIES)),
+        ("keep-alive: mutual P-256, TLS 1.3", Work::persistent("tls13", 1)),
+    ];
+    println!(
+        "\nServer CPU of an operation, as a multiple of that of {revision}; {} rounds",
+        args.rounds
+    );
+    println!("{:52} {:>8} {:>8} {:>8} {:>10}", "", "median", "least", "most", "µs now");
+    for (name, work) in disciplines {
+        let mut ratios = Vec::with_capacity(args.rounds);
+        let mut now = Vec::with_capacity(args.rounds);
+        for round in 0..args.rounds {
+            let pair = [Contender::Saegis, Contender::SaegisBefore];
+            let mut took = [0.0; 2];
+            // Each goes first in every second round, for the machine may grow busier.
+            for nth in [round % 2, 1 - round % 2] {
+                if let (Some(contender), Some(took)) = (pair.get(nth), took.get_mut(nth)) {
+                    let figures = place.round(*contender, work, SECONDS)?;
+                    *took = number(&figures, "server_cpu_us");
+                }
+            }
+            let [own, before] = took;
+            ratios.push(own / before);
+            now.push(own);
+        }
+        ratios.sort_by(f64::total_cmp);
+        now.sort_by(f64::total_cmp);
+        let at = |of: &[f64], nth: usize| of.get(nth).copied().unwrap_or(f64::NAN);
+        let last = args.rounds.saturating_sub(1);
+        let middle = args.rounds / 2;
+        println!(
+            "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
+            at(&ratios, middle),
+            at(&ratios, 0),
+            at(&ratios, last),
+            at(&now, middle)
+        );
+    }
+    fs::remove_dir_all(out.join("work"))?;
+    Ok(())
+}
+
+/// Builds the gateway and the policy modules of another commit. Dependencies are shared with this
+/// checkout as far as both lock the same versions.
+fn before(project: &Project, revision: &str, work: &Path, modules: &Path) -> Result<PathBuf> {
+    let tree = work.join("before");
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(&project.root).args(arguments);
+        git
+    };
+    // A tree of an earlier run may be registered still.
+    process::run(&mut git(&["worktree", "prune"]))?;
+    process::run(git(&["worktree", "add", "--quiet", "--detach"]).arg(&tree).arg(revision))?;
+    let built = build_before(project, &tree, modules, &work.join("saegis-before"));
+    process::run(git(&["worktree", "remove", "--force"]).arg(&tree))?;
+    built
+}
+
+fn build_before(project: &Project, tree: &Path, modules: &Path, to: &Path) -> Result<PathBuf> {
+    let arguments = ["build", "--locked", "--package", "saegis"];
+    let mut cargo = project.host_cargo();
+    process::run(cargo.current_dir(tree).args(arguments).args(PROFILE))?;
+    fs::rename(project.host_target.join("trial/saegis"), to)?;
+    let mut xtask = project.host_cargo();
+    xtask.current_dir(tree).args(["run", "--quiet", "--locked", "--package", "xtask", "--"]);
+    process::run(xtask.args(["modules", "--out"]).arg(modules))?;
+    Ok(to.to_owned())
+}

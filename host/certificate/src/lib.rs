@@ -19,6 +19,7 @@ mod public_key;
 mod rejection;
 mod summary;
 mod trust;
+mod verified_chains;
 mod verify;
 
 pub use flavour::Flavour;

@@ -2,7 +2,7 @@
 //! and pinned public keys.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
@@ -13,6 +13,8 @@ use crate::key_kind::KeyKind;
 use crate::parsed::ParsedCertificate;
 use crate::public_key::PublicKeyId;
 use crate::rejection::Rejection;
+use crate::summary::list_times;
+use crate::verified_chains::VerifiedChains;
 
 /// A trust anchor that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +46,8 @@ pub struct Anchor {
     pub(crate) crls: Vec<CertRevocationList<'static>>,
     subject: Vec<u8>,
     not_after: SystemTime,
+    /// The earliest time at which one of the revocation lists ends. Absent without lists.
+    pub(crate) crls_until: Option<SystemTime>,
 }
 
 impl Anchor {
@@ -75,6 +79,9 @@ impl Anchor {
         let anchor = webpki::anchor_from_trusted_cert(&der)
             .map_err(|e| AnchorError::Unreadable(e.into()))?;
         let anchor = TrustAnchor { name_constraints: None, ..anchor.to_owned() };
+        // A list without an end is one that no result may rest on for longer than one handshake.
+        let until = |der: &Vec<u8>| list_times(der).map_or(UNIX_EPOCH, |(_, until)| until);
+        let crls_until = crls.iter().map(until).min();
         let crls = crls.iter().map(|der| {
             let crl = OwnedCertRevocationList::from_der(der);
             crl.map(CertRevocationList::Owned).map_err(|e| AnchorError::Crl(e.to_string()))
@@ -88,6 +95,7 @@ impl Anchor {
             crls,
             subject,
             not_after,
+            crls_until,
         })
     }
 
@@ -126,7 +134,12 @@ impl TrustBuilder {
     /// Believes nobody yet, for a CSE of those names.
     #[must_use]
     pub fn new(own: Names) -> Self {
-        Self(Trust { own, anchors: Vec::new(), keys: HashSet::new() })
+        Self(Trust {
+            own,
+            anchors: Vec::new(),
+            keys: HashSet::new(),
+            verified: VerifiedChains::default(),
+        })
     }
 
     /// Believes a trust anchor.
@@ -151,6 +164,7 @@ pub struct Trust {
     pub(crate) own: Names,
     pub(crate) anchors: Vec<Anchor>,
     pub(crate) keys: HashSet<PublicKeyId>,
+    pub(crate) verified: VerifiedChains,
 }
 
 impl Trust {

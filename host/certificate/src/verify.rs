@@ -9,11 +9,12 @@ use x509_parser::extensions::GeneralName;
 
 use crate::flavour::Flavour;
 use crate::identity::{self, Identity};
-use crate::limits::MAX_CHAIN;
+use crate::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 use crate::parsed::ParsedCertificate;
 use crate::public_key::PublicKeyId;
 use crate::rejection::Rejection;
 use crate::trust::{Anchor, Trust};
+use crate::verified_chains::{ChainDigest, VerifiedChain};
 
 /// What a certificate is to be good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,29 @@ impl Trust {
         if chain.len() > MAX_CHAIN {
             return Err(Rejection::TooLong(chain.len()));
         }
+        if let Some(der) = chain.iter().find(|der| der.len() > MAX_CERTIFICATE) {
+            return Err(Rejection::TooLarge(der.len()));
+        }
+        if purpose != Purpose::Client {
+            return Ok(self.verify_chain(chain, purpose, now)?.peer);
+        }
+        let digest = ChainDigest::of(chain);
+        if let Some(peer) = self.verified.get(&digest, now) {
+            return Ok(peer);
+        }
+        let verified = self.verify_chain(chain, purpose, now)?;
+        let peer = verified.peer.clone();
+        self.verified.insert(digest, verified);
+        Ok(peer)
+    }
+
+    /// Verifies a chain of at least one and at most [`MAX_CHAIN`] certificates.
+    fn verify_chain(
+        &self,
+        chain: &[CertificateDer<'_>],
+        purpose: Purpose<'_>,
+        now: SystemTime,
+    ) -> Result<VerifiedChain, Rejection> {
         let sent =
             chain.iter().map(|der| ParsedCertificate::new(der)).collect::<Result<Vec<_>, _>>()?;
         if self.anchors.is_empty() {
@@ -75,7 +99,10 @@ impl Trust {
                 let chain = path.clone();
                 let path: Vec<_> = path.iter().filter_map(pick).collect();
                 match self.verify_path(&path, anchor, purpose, now) {
-                    Ok(vouched) => return Ok(VerifiedPeer { chain, ..vouched }),
+                    Ok(mut verified) => {
+                        verified.peer.chain = chain;
+                        return Ok(verified);
+                    }
                     Err(rejection) => why = rejection,
                 }
             }
@@ -119,7 +146,7 @@ impl Trust {
         anchor: &Anchor,
         purpose: Purpose<'_>,
         now: SystemTime,
-    ) -> Result<VerifiedPeer, Rejection> {
+    ) -> Result<VerifiedChain, Rejection> {
         let [(der, end), above @ ..] = path else { return Err(Rejection::Missing) };
         let root = ParsedCertificate::new(&anchor.der)?;
         for read in path.iter().map(|(_, read)| *read).chain([&root]) {
@@ -142,7 +169,8 @@ impl Trust {
         if until <= now {
             return Err(Rejection::Expired);
         }
-        if chain.iter().any(|read| read.not_before() > now) {
+        let from = chain.iter().map(|read| read.not_before()).max().unwrap_or(now);
+        if from > now {
             return Err(Rejection::NotYetValid);
         }
         // Nor whether the key of an issuer may sign certificates.
@@ -171,7 +199,9 @@ impl Trust {
                 identity
             }
         };
-        Ok(VerifiedPeer { identity, until: Some(until), chain: Vec::new() })
+        let peer = VerifiedPeer { identity, until: Some(until), chain: Vec::new() };
+        let until = anchor.crls_until.map_or(until, |crls_until| until.min(crls_until));
+        Ok(VerifiedChain { peer, holds: from..until })
     }
 }
 

@@ -12,6 +12,7 @@ mod constraints;
 mod identities;
 mod keys;
 mod malformed;
+mod remembered;
 mod revocation;
 mod servers;
 

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use saegis_onem2m::binding::MAX_OPTION_BYTES;
 use saegis_onem2m::http::{
-    MAX_QUERY, REQUEST_ID, STATUS, read_request, read_response, write_request, write_response,
+    REQUEST_ID, STATUS, read_request, read_response, write_request, write_response,
 };
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
@@ -86,7 +87,7 @@ fn request(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) {
         // The one form is longer: SP-relative, and with escapes.
         Err(refusal) => {
             let query = parts.uri.query().unwrap_or_default();
-            let longer = parts.uri.path().len() > MAX_PATH || query.len() > MAX_QUERY;
+            let longer = parts.uri.path().len() > MAX_PATH || query.len() > MAX_OPTION_BYTES;
             assert!(longer, "what was written is refused: {refusal}");
             return;
         }

@@ -3,7 +3,6 @@
 //! Each message is parsed once. Only the primitive leaves this module, so an unparsed part of a
 //! request cannot reach an upstream CSE.
 
-mod error;
 mod headers;
 mod query;
 
@@ -12,18 +11,15 @@ use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 
+pub use crate::binding::BindingError;
+use crate::binding::{bad, check_content, unsupported};
 use crate::parameter::Parameter;
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
-use crate::resource::ResourceType;
 use crate::rsc::Rsc;
 use crate::target::Target;
-pub use error::BindingError;
-use error::bad;
 pub use headers::JSON;
-use headers::{
-    MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single, unsupported,
-};
-pub use query::{MAX_QUERY, read_query};
+use headers::{MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single};
+pub use query::read_query;
 
 /// Header field of From.
 pub const ORIGIN: &str = "x-m2m-origin";
@@ -107,6 +103,13 @@ fn request_parts(
         (false, None) => return Err(unsupported("content without a Content-Type")),
         (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
     };
+    // A create without a type must not reach an AE as a notification and be answered with 2000. The
+    // originators in a notification are not checked, because it creates nothing.
+    if operation == Operation::Notify && content.as_ref().is_some_and(|c| !c.is_notified()) {
+        return Err(bad("a POST without a resource type (;ty= in the Content-Type, as in \
+             application/json;ty=3) is a notification: its content is m2m:sgn, m2m:agn, m2m:seci \
+             or m2m:rsp"));
+    }
     check_content(operation, resource_type, content.as_ref())?;
     let query = uri.query().unwrap_or_default();
     let options = if post { query::read_of_post(query) } else { read_query(query) }?;
@@ -138,47 +141,6 @@ fn read_operation(method: &Method, resource_type: Option<u16>) -> Result<Operati
             rsc: Rsc::OperationNotAllowed,
             ..bad(format!("the method {method} is not mapped to an operation"))
         }),
-    }
-}
-
-/// Checks that the content belongs to the operation and to the resource type.
-fn check_content(
-    operation: Operation,
-    resource_type: Option<u16>,
-    content: Option<&Content>,
-) -> Result<(), BindingError> {
-    // Policy decides by the resource type, and the CSE creates the content. The two must agree.
-    let differs = |kind: ResourceType, content: &Content| {
-        content.is_of(kind) != (resource_type == Some(kind.number()))
-    };
-    if let Some(content) = content
-        && operation == Operation::Create
-        && [ResourceType::Ae, ResourceType::AeAnnc].into_iter().any(|kind| differs(kind, content))
-    {
-        return Err(bad("the content is not of the resource type in ty"));
-    }
-    // A create without a type must not reach an AE as a notification and be answered with 2000. The
-    // originators in a notification are not checked, because it creates nothing.
-    let is_notified = content.is_some_and(Content::is_notified);
-    if operation == Operation::Notify && content.is_some() && !is_notified {
-        return Err(bad("a POST without a resource type (;ty= in the Content-Type, as in \
-             application/json;ty=3) is a notification: its content is m2m:sgn, m2m:agn, m2m:seci \
-             or m2m:rsp"));
-    }
-    if operation != Operation::Notify && is_notified {
-        return Err(bad(
-            "m2m:sgn, m2m:agn, m2m:seci and m2m:rsp are contents of notifications, not \
-             resources",
-        ));
-    }
-    match (operation, content.is_some()) {
-        (Operation::Create | Operation::Update | Operation::Notify, false) => {
-            Err(bad(format!("a {} needs content", operation.name())))
-        }
-        (Operation::Retrieve | Operation::Delete, true) => {
-            Err(bad(format!("a {} has no content", operation.name())))
-        }
-        _ => Ok(()),
     }
 }
 

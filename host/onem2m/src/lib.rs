@@ -29,6 +29,8 @@ pub mod association;
 #[cfg(feature = "host")]
 pub mod attribute;
 #[cfg(feature = "host")]
+pub mod binding;
+#[cfg(feature = "host")]
 pub mod credential;
 #[cfg(feature = "host")]
 pub mod cse;
@@ -36,8 +38,6 @@ pub mod cse;
 pub mod exported;
 #[cfg(feature = "host")]
 pub mod http;
-#[cfg(feature = "host")]
-pub mod json;
 #[cfg(feature = "host")]
 pub mod parameter;
 #[cfg(feature = "host")]
@@ -54,6 +54,8 @@ pub mod saef;
 pub mod schedule;
 #[cfg(feature = "host")]
 pub mod serde;
+#[cfg(feature = "host")]
+pub mod serialization;
 #[cfg(feature = "host")]
 pub mod target;
 #[cfg(feature = "host")]

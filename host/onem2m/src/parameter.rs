@@ -39,6 +39,94 @@ pub enum Parameter {
     AssignedTokenIds,
 }
 
+/// The type of a parameter's value in a serialized primitive (TS-0004 clauses 6.3.3, 6.3.5 and 8.4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// A string.
+    Text,
+    /// A non-negative integer.
+    Number,
+    /// A Boolean.
+    Boolean,
+    /// A timestamp, or a duration in milliseconds, which may be an integer.
+    Time,
+    /// A list of strings.
+    Texts,
+    /// A list of non-negative integers.
+    Numbers,
+    /// A list of attributes with their values: objects of `nm` and `val`.
+    Attributes,
+}
+
+/// The parameters of a request that a serialized primitive has besides its operation, addresses and
+/// content, and that HTTP has header fields for. The Response Type (`rt`) is an object of its own.
+pub const REQUEST_PARAMETERS: [Parameter; 9] = [
+    Parameter::OriginatingTimestamp,
+    Parameter::ResultExpiration,
+    Parameter::RequestExpiration,
+    Parameter::ExecutionTime,
+    Parameter::EventCategory,
+    Parameter::GroupRequestId,
+    Parameter::VendorInformation,
+    Parameter::AuthorizationSignatures,
+    Parameter::SignatureRequest,
+];
+
+/// The parameters of a response besides its status, addresses and content.
+pub const RESPONSE_PARAMETERS: [Parameter; 6] = [
+    Parameter::OriginatingTimestamp,
+    Parameter::ResultExpiration,
+    Parameter::EventCategory,
+    Parameter::ContentStatus,
+    Parameter::ContentOffset,
+    Parameter::VendorInformation,
+];
+
+/// The parameters of a request that HTTP and CoAP write into the query string, without the Response
+/// Type and the Filter Criteria.
+pub const OPTIONS: [(&str, ValueType); 11] = [
+    ("rcn", ValueType::Number),
+    ("rp", ValueType::Time),
+    ("da", ValueType::Boolean),
+    ("drt", ValueType::Number),
+    ("rids", ValueType::Texts),
+    ("tids", ValueType::Texts),
+    ("ltids", ValueType::Texts),
+    ("tqi", ValueType::Boolean),
+    ("asi", ValueType::Boolean),
+    ("auri", ValueType::Boolean),
+    ("sqi", ValueType::Boolean),
+];
+
+/// The members of the Filter Criteria (`fc`, TS-0004 clause 6.3.5.8).
+pub const FILTER_CRITERIA: [(&str, ValueType); 25] = [
+    ("crb", ValueType::Text),
+    ("cra", ValueType::Text),
+    ("ms", ValueType::Text),
+    ("us", ValueType::Text),
+    ("sts", ValueType::Number),
+    ("stb", ValueType::Number),
+    ("exb", ValueType::Text),
+    ("exa", ValueType::Text),
+    ("lbl", ValueType::Texts),
+    ("clbl", ValueType::Texts),
+    ("palb", ValueType::Texts),
+    ("lbq", ValueType::Text),
+    ("ty", ValueType::Numbers),
+    ("chty", ValueType::Numbers),
+    ("pty", ValueType::Numbers),
+    ("sza", ValueType::Number),
+    ("szb", ValueType::Number),
+    ("cty", ValueType::Texts),
+    ("atr", ValueType::Attributes),
+    ("fu", ValueType::Number),
+    ("lim", ValueType::Number),
+    ("fo", ValueType::Number),
+    ("lvl", ValueType::Number),
+    ("ofst", ValueType::Number),
+    ("arp", ValueType::Text),
+];
+
 impl Parameter {
     /// Returns the short name.
     #[must_use]
@@ -58,6 +146,24 @@ impl Parameter {
             Self::ContentStatus => "cnst",
             Self::ContentOffset => "cnot",
             Self::AssignedTokenIds => "ati",
+        }
+    }
+
+    /// The type of the value in a serialized primitive.
+    #[must_use]
+    pub fn value_type(self) -> ValueType {
+        match self {
+            Self::EventCategory | Self::ContentStatus | Self::ContentOffset => ValueType::Number,
+            Self::RequestExpiration | Self::ResultExpiration | Self::ExecutionTime => {
+                ValueType::Time
+            }
+            Self::ResponseTargets | Self::Tokens => ValueType::Texts,
+            Self::OriginatingTimestamp
+            | Self::GroupRequestId
+            | Self::VendorInformation
+            | Self::AuthorizationSignatures
+            | Self::SignatureRequest
+            | Self::AssignedTokenIds => ValueType::Text,
         }
     }
 

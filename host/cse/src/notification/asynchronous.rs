@@ -230,7 +230,9 @@ fn reachable(target: Route) -> Result<Route, Refusal> {
 
 /// Writes a response primitive as the content of a notification (TS-0004 clause 8.4).
 fn written(from: &str, to: &str, response: &ResponsePrimitive) -> Bytes {
-    json!({ "m2m:rsp": saegis_onem2m::json::response(response, from, Some(to)) }).to_string().into()
+    json!({ "m2m:rsp": saegis_onem2m::serialization::json_response(response, from, Some(to)) })
+        .to_string()
+        .into()
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use saegis_onem2m::json;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::serialization::json_response;
 use saegis_onem2m::target::{Scope, Target};
 
 use crate::access::decision::{Originator, require};
@@ -77,7 +77,7 @@ impl Continuation {
             self.parts.push(',');
         }
         self.parts
-            .push_str(&json::response(&response, &from, self.request.from.as_deref()).to_string());
+            .push_str(&json_response(&response, &from, self.request.from.as_deref()).to_string());
         self.notifications.extend(notifications);
         outbox::cut(&mut self.notifications);
     }

@@ -3,7 +3,7 @@
 use http::Version;
 use http::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue};
 
-use crate::http::error::{BindingError, bad};
+use crate::binding::{BindingError, MAX_VALUE, bad, unsupported};
 use crate::parameter::{Parameter, Parameters};
 use crate::primitive::Operation;
 use crate::rsc::Rsc;
@@ -13,9 +13,6 @@ pub const JSON: &str = "application/json";
 /// Media types of JSON content that oneM2M registered.
 const RES_JSON: &str = "application/vnd.onem2m-res+json";
 const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
-
-/// Maximum length of the header field value of a parameter, in bytes.
-const MAX_VALUE: usize = 1024;
 
 /// Returns the value of a header field that may occur once: visible ASCII and spaces, bounded.
 pub(super) fn single<'a>(
@@ -79,7 +76,7 @@ impl MediaType {
         let mut parts = text.split(';').map(str::trim);
         let essence = parts.next().unwrap_or_default();
         if ![JSON, RES_JSON, NTFY_JSON].iter().any(|m| essence.eq_ignore_ascii_case(m)) {
-            return Err(unsupported(&format!("content of the type {essence}; use {JSON}")));
+            return Err(unsupported(format!("content of the type {essence}; use {JSON}")));
         }
         let mut resource_type = None;
         for parameter in parts {
@@ -93,16 +90,11 @@ impl MediaType {
                 Some((name, value))
                     if name.eq_ignore_ascii_case("charset")
                         && value.trim_matches('"').eq_ignore_ascii_case("utf-8") => {}
-                _ => return Err(unsupported(&format!("content with the parameter {parameter}"))),
+                _ => return Err(unsupported(format!("content with the parameter {parameter}"))),
             }
         }
         Ok(Self { resource_type })
     }
-}
-
-/// Returns the error for an unsupported media type.
-pub(super) fn unsupported(why: &str) -> BindingError {
-    BindingError { rsc: Rsc::UnsupportedMediaType, ..bad(why) }
 }
 
 /// Checks that the client accepts JSON.

@@ -1,13 +1,9 @@
 //! Query strings of the HTTP binding (TS-0009 clause 6.2.2.2).
 
-use crate::http::error::{BindingError, bad};
+use crate::binding::{BindingError, MAX_OPTION_BYTES, MAX_OPTIONS, bad};
 
-/// Maximum length of a query string, in bytes.
-pub const MAX_QUERY: usize = 2048;
 /// The filter criterion that has media types (contentType).
 const MEDIA_TYPES: &str = "cty";
-/// Maximum number of parameters in a query string.
-const MAX_QUERY_PARAMETERS: usize = 32;
 
 /// Characters that are escaped in a written query string: all but the unreserved ones. A `+` in a
 /// value is escaped too, because a bare one separates the elements of a list.
@@ -33,8 +29,8 @@ const NOT_IN_QUERY_OF_POST: [&str; 3] = ["ty", "cr", "aei"];
 /// Returns an error if the query string is too long, is not UTF-8, or has a parameter that belongs
 /// in a header field.
 pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError> {
-    if text.len() > MAX_QUERY {
-        return Err(bad(format!("the query string is longer than {MAX_QUERY} bytes")));
+    if text.len() > MAX_OPTION_BYTES {
+        return Err(bad(format!("the query string is longer than {MAX_OPTION_BYTES} bytes")));
     }
     let decode = |part: &str| {
         let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
@@ -58,8 +54,8 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
         let value = if name == MEDIA_TYPES { whole_media_types(value) } else { value };
         pairs.push((name, value));
     }
-    if pairs.len() > MAX_QUERY_PARAMETERS {
-        return Err(bad(format!("the query string has over {MAX_QUERY_PARAMETERS} parameters")));
+    if pairs.len() > MAX_OPTIONS {
+        return Err(bad(format!("the query string has over {MAX_OPTIONS} parameters")));
     }
     Ok(pairs)
 }

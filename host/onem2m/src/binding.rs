@@ -1,0 +1,80 @@
+//! Rules that all bindings share when they decode a primitive.
+
+use crate::primitive::{Content, Operation};
+use crate::resource::ResourceType;
+use crate::rsc::Rsc;
+
+/// Maximum length of a parameter's value, in bytes.
+pub const MAX_VALUE: usize = 1024;
+
+/// Maximum number of options of a request: parameters that HTTP has in its query string.
+pub const MAX_OPTIONS: usize = 32;
+/// Maximum length of the options of a request, in bytes.
+pub const MAX_OPTION_BYTES: usize = 2048;
+
+/// The error for a message that is not a primitive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BindingError {
+    /// Response Status Code of the refusal.
+    pub rsc: Rsc,
+    /// Request Identifier, if it could be read.
+    pub request_id: Option<String>,
+    /// Reason.
+    pub why: String,
+}
+
+/// Returns the error for a bad request.
+pub(crate) fn bad(why: impl Into<String>) -> BindingError {
+    BindingError { rsc: Rsc::BadRequest, request_id: None, why: why.into() }
+}
+
+/// Returns the error for an unsupported media type.
+pub(crate) fn unsupported(why: impl Into<String>) -> BindingError {
+    BindingError { rsc: Rsc::UnsupportedMediaType, ..bad(why) }
+}
+
+/// Whether every binding can carry a value: visible ASCII, spaces and tabs, as in a header field.
+pub(crate) fn is_portable(value: &str) -> bool {
+    value.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'))
+}
+
+/// Checks that the content belongs to the operation and to the resource type.
+///
+/// # Errors
+/// Returns an error if it does not.
+pub(crate) fn check_content(
+    operation: Operation,
+    resource_type: Option<u16>,
+    content: Option<&Content>,
+) -> Result<(), BindingError> {
+    // Policy decides by the resource type, and the CSE creates the content. The two must agree.
+    let differs = |kind: ResourceType, content: &Content| {
+        content.is_of(kind) != (resource_type == Some(kind.number()))
+    };
+    if let Some(content) = content
+        && operation == Operation::Create
+        && [ResourceType::Ae, ResourceType::AeAnnc].into_iter().any(|kind| differs(kind, content))
+    {
+        return Err(bad("the content is not of the resource type in ty"));
+    }
+    let is_notified = content.is_some_and(Content::is_notified);
+    if operation == Operation::Notify && content.is_some() && !is_notified {
+        return Err(bad("the content of a notification is m2m:sgn, m2m:agn, m2m:seci or m2m:rsp"));
+    }
+    if operation != Operation::Notify && is_notified {
+        return Err(bad(
+            "m2m:sgn, m2m:agn, m2m:seci and m2m:rsp are contents of notifications, not \
+             resources",
+        ));
+    }
+    match (operation, content.is_some()) {
+        (Operation::Create | Operation::Update | Operation::Notify, false) => {
+            Err(bad(format!("a {} needs content", operation.name())))
+        }
+        (Operation::Retrieve | Operation::Delete, true) => {
+            Err(bad(format!("a {} has no content", operation.name())))
+        }
+        _ => Ok(()),
+    }
+}

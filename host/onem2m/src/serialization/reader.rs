@@ -1,0 +1,255 @@
+//! Reads primitives in JSON.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::Primitive;
+use super::members::{Members, list, parse, portable, texts, time};
+use crate::binding::{BindingError, MAX_OPTION_BYTES, MAX_OPTIONS, MAX_VALUE, bad, check_content};
+use crate::parameter::{
+    FILTER_CRITERIA, OPTIONS, Parameter, Parameters, REQUEST_PARAMETERS, RESPONSE_PARAMETERS,
+    ValueType,
+};
+use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use crate::rsc::Rsc;
+use crate::target::Target;
+
+/// Parameters with a member of their own. The name of an attribute in a filter is none of them.
+const OWN_MEMBERS: [&str; 9] = ["op", "to", "fr", "rqi", "rvi", "pc", "rt", "fc", "rsc"];
+
+type Read<T> = Result<T, BindingError>;
+
+/// Reads a primitive.
+///
+/// # Errors
+/// Why it is not one, with the code to answer.
+pub(super) fn read(bytes: &Bytes) -> Read<Primitive> {
+    let text = std::str::from_utf8(bytes).map_err(|_| bad("the primitive is not UTF-8"))?;
+    let mut members = Members::read(text, "the primitive")?;
+    // Read first: every refusal that follows repeats it (TS-0004 clause 7.3.2).
+    let id = match members.text("rqi")? {
+        Some(id) if !id.is_empty() => id,
+        _ => return Err(bad("the Request Identifier (rqi) is missing")),
+    };
+    let with_id = |e: BindingError| BindingError { request_id: Some(id.clone()), ..e };
+    match (members.has("op"), members.has("rsc")) {
+        (true, false) => {
+            let request = request(bytes, &mut members).map_err(with_id)?;
+            Ok(Primitive::Request(Box::new(RequestPrimitive { request_id: id, ..request })))
+        }
+        (false, true) => {
+            let response = response(bytes, &mut members).map_err(with_id)?;
+            Ok(Primitive::Response(ResponsePrimitive { request_id: id, ..response }))
+        }
+        (true, true) => Err(with_id(bad("a primitive has op or rsc, not both"))),
+        (false, false) => Err(with_id(bad("a primitive has an operation (op) or a status (rsc)"))),
+    }
+}
+
+fn request(bytes: &Bytes, members: &mut Members<'_>) -> Read<RequestPrimitive> {
+    let operation = match members.number("op")? {
+        Some(1) => Operation::Create,
+        Some(2) => Operation::Retrieve,
+        Some(3) => Operation::Update,
+        Some(4) => Operation::Delete,
+        Some(5) => Operation::Notify,
+        _ => return Err(bad("op is not the number of an operation, 1 to 5")),
+    };
+    let to = members.take("to").ok_or_else(|| bad("the target (to) is missing"))?;
+    let to: String = parse("to", to, "a string")?;
+    let to = Target::from_address(&to).map_err(|e| bad(e.to_string()))?;
+    let from = members.text("fr")?;
+    let release = members.text("rvi")?;
+    let resource_type = match members.number("ty")? {
+        None => None,
+        Some(_) if operation != Operation::Create => {
+            return Err(bad("a resource type (ty) is of a create alone; a filter has its own"));
+        }
+        Some(number) => Some(u16::try_from(number).map_err(|_| bad("ty is not a resource type"))?),
+    };
+    if operation == Operation::Create && resource_type.is_none() {
+        return Err(bad("a create has a resource type (ty)"));
+    }
+    let content = members.take("pc").map(|raw| {
+        Content::parse(bytes.slice_ref(raw.get().as_bytes())).map_err(|e| bad(e.to_string()))
+    });
+    let content = content.transpose()?;
+    check_content(operation, resource_type, content.as_ref())?;
+    let mut parameters = parameters(members, &REQUEST_PARAMETERS)?;
+    let mut options = Options::default();
+    if let Some(raw) = members.take("rt") {
+        response_type(raw, &mut options, &mut parameters)?;
+    }
+    for (name, value_type) in OPTIONS {
+        if let Some(raw) = members.take(name) {
+            options.put(name, texts(name, value_type, raw)?)?;
+        }
+    }
+    if let Some(raw) = members.take("fc") {
+        if matches!(operation, Operation::Create | Operation::Notify) {
+            return Err(bad(format!("a {} has no filter criteria (fc)", operation.name())));
+        }
+        filter_criteria(raw, &mut options)?;
+    }
+    for name in ["tkns", "tqf", "grtm", "omr", "prpi", "msu"] {
+        if members.has(name) {
+            let why = format!("the parameter {name} is not supported in a serialized primitive");
+            return Err(BindingError { rsc: Rsc::NotImplemented, ..bad(why) });
+        }
+    }
+    members.end("a request")?;
+    Ok(RequestPrimitive {
+        operation,
+        to,
+        from,
+        request_id: String::new(),
+        release,
+        resource_type,
+        content,
+        options: options.all,
+        parameters,
+        source_address: None,
+        credential: None,
+    })
+}
+
+fn response(bytes: &Bytes, members: &mut Members<'_>) -> Read<ResponsePrimitive> {
+    let rsc = members.number("rsc")?.and_then(|code| u16::try_from(code).ok());
+    let rsc = rsc.ok_or_else(|| bad("rsc is not a status code"))?;
+    let from = members.text("fr")?;
+    let _to = members.text("to")?;
+    let release = members.text("rvi")?;
+    let content = members.take("pc").map(|raw| bytes.slice_ref(raw.get().as_bytes()));
+    let mut parameters = parameters(members, &RESPONSE_PARAMETERS)?;
+    if let Some(raw) = members.take("ati") {
+        parameters.set(Parameter::AssignedTokenIds, assigned_token_ids(raw)?);
+    }
+    // The signature that an originator is asked for is not supported, and a request without it fails.
+    let _ = members.take("asri");
+    members.end("a response")?;
+    Ok(ResponsePrimitive {
+        rsc: Rsc::from_code(rsc),
+        from,
+        request_id: String::new(),
+        release,
+        content,
+        content_location: None,
+        parameters,
+    })
+}
+
+fn parameters(members: &mut Members<'_>, known: &[Parameter]) -> Read<Parameters> {
+    let mut parameters = Parameters::default();
+    for &parameter in known {
+        let name = parameter.short_name();
+        if let Some(raw) = members.take(name) {
+            let value = match parameter.value_type() {
+                ValueType::Number => parse::<u64>(name, raw, "a non-negative integer")?.to_string(),
+                ValueType::Time => time(name, raw)?,
+                _ => portable(name, raw)?,
+            };
+            parameters.set(parameter, value);
+        }
+    }
+    Ok(parameters)
+}
+
+/// The options of a request, bounded as a query string is.
+#[derive(Default)]
+struct Options {
+    all: Vec<(String, Vec<String>)>,
+    bytes: usize,
+}
+
+impl Options {
+    fn put(&mut self, name: &str, value: Vec<String>) -> Read<()> {
+        self.bytes += name.len() + value.iter().map(|v| v.len() + 1).sum::<usize>();
+        if self.bytes > MAX_OPTION_BYTES || self.all.len() >= MAX_OPTIONS {
+            return Err(bad(format!(
+                "the options and filter criteria are more than {MAX_OPTIONS}, or longer than \
+                 {MAX_OPTION_BYTES} bytes"
+            )));
+        }
+        self.all.push((name.into(), value));
+        Ok(())
+    }
+}
+
+/// Reads the Response Type: `{"rtv": 2, "nu": ["…"]}`.
+fn response_type(raw: &RawValue, options: &mut Options, parameters: &mut Parameters) -> Read<()> {
+    let mut members = Members::read(raw.get(), "rt")?;
+    let value = members.number("rtv")?.ok_or_else(|| bad("rt has no rtv"))?;
+    options.put("rt", vec![value.to_string()])?;
+    if let Some(raw) = members.take("nu") {
+        let targets: Vec<String> =
+            list("nu", raw)?.into_iter().map(|raw| portable("nu", raw)).collect::<Read<_>>()?;
+        // HTTP joins them with `&`, which is then in none of them.
+        if targets.iter().any(|target| target.contains('&')) {
+            return Err(bad("a notification target of rt has the character &"));
+        }
+        let joined = targets.join("&");
+        if joined.len() > MAX_VALUE {
+            return Err(bad(format!("the targets of rt are longer than {MAX_VALUE} bytes")));
+        }
+        parameters.set(Parameter::ResponseTargets, joined);
+    }
+    members.end("rt")
+}
+
+fn filter_criteria(raw: &RawValue, options: &mut Options) -> Read<()> {
+    let mut members = Members::read(raw.get(), "fc")?;
+    for (name, value_type) in FILTER_CRITERIA {
+        let Some(raw) = members.take(name) else { continue };
+        if value_type == ValueType::Attributes {
+            for element in list(name, raw)? {
+                attribute_condition(element, options)?;
+            }
+        } else {
+            options.put(name, texts(name, value_type, raw)?)?;
+        }
+    }
+    members.end("fc")
+}
+
+/// Reads a condition on an attribute, which HTTP writes as `name=value`. So its name cannot be that of
+/// a parameter, which a CSE behind would take it for.
+fn attribute_condition(raw: &RawValue, options: &mut Options) -> Read<()> {
+    let mut members = Members::read(raw.get(), "atr")?;
+    let name = members.text("nm")?.ok_or_else(|| bad("a condition in atr has no nm"))?;
+    let value = members.take("val").ok_or_else(|| bad("a condition in atr has no val"))?;
+    members.end("atr")?;
+    let is_attribute = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is = |known: &str| known.eq_ignore_ascii_case(&name);
+    let is_parameter = OWN_MEMBERS.into_iter().any(is)
+        || OPTIONS.iter().chain(&FILTER_CRITERIA).any(|(known, _)| is(known));
+    if !is_attribute || is_parameter {
+        return Err(bad(format!("atr has a condition on {name:?}, which is not an attribute")));
+    }
+    let value_type = match value.get().as_bytes().first() {
+        Some(b'"') => ValueType::Text,
+        Some(b't' | b'f') => ValueType::Boolean,
+        _ => ValueType::Number,
+    };
+    options.put(&name, texts("val", value_type, value)?)
+}
+
+/// Reads Assigned Token Identifiers into the form that HTTP has: `lti:tkid`, joined with `+`.
+fn assigned_token_ids(raw: &RawValue) -> Read<String> {
+    let mut members = Members::read(raw.get(), "ati")?;
+    let all = members.take("ltia").ok_or_else(|| bad("ati has no ltia"))?;
+    members.end("ati")?;
+    let mut pairs = Vec::new();
+    for element in list("ltia", all)? {
+        let mut members = Members::read(element.get(), "ltia")?;
+        let both = (members.text("lti")?, members.text("tkid")?);
+        members.end("ltia")?;
+        let (Some(local), Some(token)) = both else {
+            return Err(bad("an element of ltia has lti and tkid"));
+        };
+        if local.contains([':', '+']) || token.contains('+') {
+            return Err(bad("a token identifier has the character : or +"));
+        }
+        pairs.push(format!("{local}:{token}"));
+    }
+    Ok(pairs.join("+"))
+}

@@ -1,0 +1,151 @@
+//! Writes primitives in JSON.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::parameter::{FILTER_CRITERIA, OPTIONS, Parameter, Parameters, ValueType};
+use crate::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+
+/// A response as a value that stands in another primitive, with its From and To.
+#[must_use]
+pub fn response(response: &ResponsePrimitive, from: &str, to: Option<&str>) -> Value {
+    let mut members = response_members(response);
+    members.insert("fr".into(), from.into());
+    if let Some(to) = to {
+        members.insert("to".into(), to.into());
+    }
+    let content = response.content.as_deref().and_then(|c| serde_json::from_slice(c).ok());
+    if let Some(content) = content {
+        members.insert("pc".into(), content);
+    }
+    Value::Object(members)
+}
+
+/// Writes a response.
+pub(super) fn write_response(response: &ResponsePrimitive) -> Bytes {
+    with_content(response_members(response), response.content.as_deref())
+}
+
+/// Writes a request.
+pub(super) fn write_request(request: &RequestPrimitive) -> Bytes {
+    let mut members = Map::new();
+    let operation = match request.operation {
+        Operation::Create => 1,
+        Operation::Retrieve => 2,
+        Operation::Update => 3,
+        Operation::Delete => 4,
+        Operation::Notify => 5,
+    };
+    members.insert("op".into(), operation.into());
+    members.insert("to".into(), request.to.to_string().into());
+    if let Some(from) = &request.from {
+        members.insert("fr".into(), from.as_str().into());
+    }
+    members.insert("rqi".into(), request.request_id.as_str().into());
+    if let Some(release) = &request.release {
+        members.insert("rvi".into(), release.as_str().into());
+    }
+    if let Some(resource_type) = request.resource_type {
+        members.insert("ty".into(), resource_type.into());
+    }
+    put_parameters(&mut members, &request.parameters);
+    put_options(&mut members, request);
+    with_content(members, request.content.as_ref().map(|content| &**content.bytes()))
+}
+
+fn response_members(response: &ResponsePrimitive) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("rsc".into(), response.rsc.code().into());
+    members.insert("rqi".into(), response.request_id.as_str().into());
+    if let Some(release) = &response.release {
+        members.insert("rvi".into(), release.as_str().into());
+    }
+    put_parameters(&mut members, &response.parameters);
+    members
+}
+
+/// Serializes members, and behind them the content as it is.
+fn with_content(members: Map<String, Value>, content: Option<&[u8]>) -> Bytes {
+    let mut out = Value::Object(members).to_string().into_bytes();
+    if let Some(content) = content {
+        out.pop();
+        out.extend_from_slice(b",\"pc\":");
+        out.extend_from_slice(content);
+        out.push(b'}');
+    }
+    out.into()
+}
+
+fn put_parameters(members: &mut Map<String, Value>, parameters: &Parameters) {
+    for (parameter, value) in parameters.iter() {
+        let name = parameter.short_name();
+        match parameter {
+            // The others of Response Type are options.
+            Parameter::ResponseTargets => {
+                let targets: Vec<Value> = value.split('&').map(Into::into).collect();
+                let rt = members.entry("rt").or_insert_with(|| Value::Object(Map::new()));
+                if let Some(rt) = rt.as_object_mut() {
+                    rt.insert("nu".into(), targets.into());
+                }
+            }
+            Parameter::AssignedTokenIds => {
+                let pairs = value.split('+').filter_map(|pair| pair.split_once(':'));
+                let pairs: Vec<Value> = pairs
+                    .map(|(local, token)| serde_json::json!({"lti": local, "tkid": token}))
+                    .collect();
+                members.insert(name.into(), serde_json::json!({ "ltia": pairs }));
+            }
+            // What HTTP carries for them is no list of tokens.
+            Parameter::Tokens => {}
+            _ => {
+                members.insert(name.into(), one(parameter.value_type(), value));
+            }
+        }
+    }
+}
+
+fn put_options(members: &mut Map<String, Value>, request: &RequestPrimitive) {
+    let mut criteria = Map::new();
+    for (name, value) in &request.options {
+        let first = value.first().map(String::as_str).unwrap_or_default();
+        if name == "rt" {
+            let rt = members.entry("rt").or_insert_with(|| Value::Object(Map::new()));
+            if let Some(rt) = rt.as_object_mut() {
+                rt.insert("rtv".into(), one(ValueType::Number, first));
+            }
+        } else if let Some((_, value_type)) = OPTIONS.iter().find(|(known, _)| known == name) {
+            members.insert(name.clone(), many(*value_type, value));
+        } else if let Some((_, value_type)) =
+            FILTER_CRITERIA.iter().find(|(known, _)| known == name)
+        {
+            criteria.insert(name.clone(), many(*value_type, value));
+        } else {
+            let conditions = criteria.entry("atr").or_insert_with(|| Value::Array(Vec::new()));
+            if let Some(conditions) = conditions.as_array_mut() {
+                conditions.extend(
+                    value.iter().map(|value| serde_json::json!({"nm": name, "val": value})),
+                );
+            }
+        }
+    }
+    if !criteria.is_empty() {
+        members.insert("fc".into(), criteria.into());
+    }
+}
+
+fn many(value_type: ValueType, values: &[String]) -> Value {
+    match value_type {
+        ValueType::Texts => values.iter().map(|v| one(ValueType::Text, v)).collect(),
+        ValueType::Numbers => values.iter().map(|v| one(ValueType::Number, v)).collect(),
+        _ => one(value_type, values.first().map(String::as_str).unwrap_or_default()),
+    }
+}
+
+/// A value of that type; what cannot be one stays a text.
+fn one(value_type: ValueType, text: &str) -> Value {
+    match value_type {
+        ValueType::Number => text.parse::<u64>().map_or_else(|_| text.into(), Into::into),
+        ValueType::Boolean => text.parse::<bool>().map_or_else(|_| text.into(), Into::into),
+        _ => text.into(),
+    }
+}

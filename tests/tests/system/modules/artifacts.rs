@@ -1,7 +1,7 @@
-//! Modules and policy files of OCI registries: of Debian's, and of ones that lie, stall and send
-//! without end.
+//! Modules and policy files of OCI registries: a real registry, and fake ones that send wrong data,
+//! stall, or send endless data.
 
-mod liar;
+mod fake_registry;
 mod registry;
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use liar::{Answer, Liar, digest, manifest};
+use fake_registry::{FakeRegistry, Response, digest, manifest};
 use registry::{Registry, certify, log_in};
 use saegis_tests::{
     CommandOutput, Gateway, LIGHT1, LIGHT2, Mark, Setup, Signer, Tool, component, saegis,
@@ -17,19 +17,19 @@ use saegis_tests::{
 
 const TABLE: &str = "policies/modules/psk-table";
 
-/// A gateway's folder in which psk-table has no file, and its manifest names a source.
-fn from(setup: Setup, source: &str) -> Setup {
+/// Returns a setup in which psk-table has no file and its manifest names a source.
+fn with_source(setup: Setup, source: &str) -> Setup {
     fs::remove_file(setup.path(&format!("{TABLE}.wasm"))).unwrap();
-    name(&setup.path(&format!("{TABLE}.toml")), source);
+    write_manifest(&setup.path(&format!("{TABLE}.toml")), source);
     setup
 }
 
-fn name(manifest: &Path, source: &str) {
+fn write_manifest(manifest: &Path, source: &str) {
     let lines = "order = 100\ncapabilities = [\"policy-tables\"]";
     fs::write(manifest, format!("{lines}\nsource = \"{source}\"\n")).unwrap();
 }
 
-fn shipped(setup: &Setup) -> std::path::PathBuf {
+fn shipped_module(setup: &Setup) -> std::path::PathBuf {
     setup.path(&format!("{TABLE}.wasm"))
 }
 
@@ -38,14 +38,14 @@ fn check(setup: &Setup) -> CommandOutput {
     saegis(&setup.path(""), &["check"])
 }
 
-/// Makes sure that a generation is refused for this, at a check and at a start.
+/// Asserts that the check command and a start refuse the setup with this reason.
 #[track_caller]
-fn refused(setup: &Setup, why: &str) {
+fn assert_refused(setup: &Setup, why: &str) {
     let checked = check(setup).expect(2);
     assert!(checked.err.contains(why), "{why}\n{}", checked.err);
 }
 
-fn lets_light_in(gateway: &Gateway) {
+fn assert_light_can_connect(gateway: &Gateway) {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
@@ -53,20 +53,20 @@ fn lets_light_in(gateway: &Gateway) {
 fn module_stays_after_registry_is_gone() {
     let mut registry = Registry::start();
     let setup = registry.allow(Setup::new());
-    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
-    let setup = from(setup, &source);
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped_module(&setup));
+    let setup = with_source(setup, &source);
     let checked = check(&setup).expect(0);
     let line = format!("psk-table: credential-lookup; may use policy-tables; from {source}");
     assert!(checked.out.contains(&line), "{checked:?}");
     fs::remove_dir_all(setup.path("state/artifacts")).unwrap();
 
     let gateway = setup.start();
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
     let modules = saegis(&gateway.path(""), &["modules", "--json"]).expect(0).json();
     assert_eq!(modules["modules"][1]["source"], source);
     registry.stop();
     let gateway = gateway.restart();
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
     for password in ["secret", "c2VjcmV0"] {
         assert!(!gateway.log().text().contains(password), "{}", gateway.log().text());
     }
@@ -76,25 +76,26 @@ fn module_stays_after_registry_is_gone() {
 fn module_of_registry_is_loaded_at_reload() {
     let mut registry = Registry::start();
     let setup = registry.allow(Setup::new());
-    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped_module(&setup));
     let gateway = setup.start();
     let second = gateway.path("policies/modules/second.toml");
-    let event = gateway.in_force_after(|_| name(&second, &source));
+    let event = gateway.in_force_after(|_| write_manifest(&second, &source));
     assert!(event.message().contains("second"), "{event:?}");
-    // One that the registry does not have changes nothing.
+    // A digest that the registry does not have changes nothing.
     let other = source.replace(&source[source.len() - 64..], &"ab".repeat(32));
     let why = format!(
         "second.toml: source: {other} could not be fetched, and is not kept here: it \
                        has no such artifact"
     );
-    gateway.refused_after(&why, |_| name(&second, &other));
-    lets_light_in(&gateway);
-    // Neither does one that is not there when the registry is gone; and to go back needs nobody.
+    gateway.refused_after(&why, |_| write_manifest(&second, &other));
+    assert_light_can_connect(&gateway);
+    // An artifact that is not cached cannot be loaded after the registry is gone. A return to the
+    // cached one works.
     registry.stop();
     let gone = source.replace(&source[source.len() - 64..], &"cd".repeat(32));
-    gateway.refused_after("Connection refused", |_| name(&second, &gone));
-    lets_light_in(&gateway);
-    name(&second, &source);
+    gateway.refused_after("Connection refused", |_| write_manifest(&second, &gone));
+    assert_light_can_connect(&gateway);
+    write_manifest(&second, &source);
     saegis(&gateway.path(""), &["reload"]).expect(0);
     let event = gateway.in_force_after(|g| {
         let table = g.table();
@@ -104,7 +105,7 @@ fn module_of_registry_is_loaded_at_reload() {
 }
 
 #[test]
-fn policy_files_come_from_a_registry() {
+fn policy_files_are_loaded_from_registry() {
     let registry = Registry::start();
     let setup = registry.allow(Setup::new());
     let table = fs::read_to_string(setup.table()).unwrap();
@@ -112,27 +113,27 @@ fn policy_files_come_from_a_registry() {
     let source = registry.publish_files("policies/home:1", &both);
     let file = |source: &str| format!("[[artifact]]\nsource = \"{source}\"\n");
     let setup = setup.file("artifacts.toml", &file(&source));
-    refused(&setup, "psk-lookup-table.csv is in the folder too; take one of them away");
+    assert_refused(&setup, "psk-lookup-table.csv is in the folder too; take one of them away");
     fs::remove_file(setup.table()).unwrap();
     let gateway = setup.start();
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
     let mut light2 = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
 
-    // A broken one changes nothing, and says where it is broken.
+    // An invalid file changes nothing and is reported with its position.
     let broken =
         registry.publish_files("policies/home:2", &[("psk-lookup-table.csv", "kpsa\n1\n")]);
     gateway.refused_after(&format!("{broken} psk-lookup-table.csv:"), |g| {
         g.replace("policies/artifacts.toml", file(&broken));
     });
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
 
-    // What a new version does not have is gone.
+    // Files that the new version lacks are removed.
     let rows: Vec<_> = table.lines().filter(|line| !line.contains("789015")).collect();
     let fewer = rows.join("\n") + "\n";
     let next = registry.publish_files("policies/home:3", &[("psk-lookup-table.csv", &fewer)]);
     gateway.in_force_after(|g| g.replace("policies/artifacts.toml", file(&next)));
     light2.ended();
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
 
     for (name, why) in [
         ("certificates.toml", "certificates.toml is taken from the folder alone"),
@@ -143,7 +144,7 @@ fn policy_files_come_from_a_registry() {
         let bad = registry.publish_files("policies/bad:1", &[(name, "x\n")]);
         gateway.refused_after(why, |g| g.replace("policies/artifacts.toml", file(&bad)));
     }
-    // Two of one name are none.
+    // Two artifacts must not contain the same file.
     let twice = format!("{}{}", file(&source), file(&next));
     gateway.refused_after("psk-lookup-table.csv is in two artifacts", |g| {
         g.replace("policies/artifacts.toml", &twice);
@@ -151,23 +152,27 @@ fn policy_files_come_from_a_registry() {
     gateway.refused_after("artifacts.toml:1:", |g| {
         g.replace("policies/artifacts.toml", "artifacts = []\n");
     });
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
 }
 
-/// A registry that is made up, and a gateway that may ask it.
-fn with_liar(source: impl FnOnce(&str) -> String, answers: Vec<(String, Answer)>) -> (Setup, Liar) {
+/// Starts a fake registry, and returns a setup that may fetch from it.
+fn with_fake_registry(
+    source: impl FnOnce(&str) -> String,
+    answers: Vec<(String, Response)>,
+) -> (Setup, FakeRegistry) {
     let setup = Setup::new();
     certify(&setup.path(""));
-    let liar = Liar::start(&setup.path(""), answers);
-    let lines = format!("host = \"{}\"\nca-file = \"ca.pem\"\ntimeout-seconds = 2", liar.host());
+    let registry = FakeRegistry::start(&setup.path(""), answers);
+    let lines =
+        format!("host = \"{}\"\nca-file = \"ca.pem\"\ntimeout-seconds = 2", registry.host());
     let setup = setup.with_another("[artifacts.registry]", &lines);
-    let source = source(liar.host());
-    (from(setup, &source), liar)
+    let source = source(registry.host());
+    (with_source(setup, &source), registry)
 }
 
 #[test]
-fn what_a_registry_makes_up_is_refused() {
-    let module = fs::read(shipped(&Setup::new())).unwrap();
+fn invalid_registry_response_is_refused() {
+    let module = fs::read(shipped_module(&Setup::new())).unwrap();
     let of_module = manifest(&digest(&module), module.len() as u64);
     let large = manifest(&digest(&module), 10 << 30);
     let blob = format!("blobs/{}", digest(&module));
@@ -177,36 +182,36 @@ fn what_a_registry_makes_up_is_refused() {
         let layer = layer.strip_suffix("]}").unwrap();
         format!("{head}\"layers\":[{}]}}", vec![layer; n].join(",")).into_bytes()
     };
-    let of = |manifest: &[u8], answer: Answer| {
+    let of = |manifest: &[u8], answer: Response| {
         let pinned = digest(manifest);
         let at = format!("manifests/{pinned}");
-        (pinned, vec![(at, Answer::Whole(manifest.to_vec())), (blob.clone(), answer)])
+        (pinned, vec![(at, Response::Complete(manifest.to_vec())), (blob.clone(), answer)])
     };
-    let whole = || Answer::Whole(module.clone());
-    let first = |answer: Answer| (digest(&of_module), vec![("manifests".to_owned(), answer)]);
-    let other = Answer::Whole(large.clone());
+    let whole = || Response::Complete(module.clone());
+    let first = |answer: Response| (digest(&of_module), vec![("manifests".to_owned(), answer)]);
+    let other = Response::Complete(large.clone());
     let came = format!("what came is {}", digest(&large));
     for ((pinned, answers), why) in [
         (first(other), came.as_str()),
-        (first(Answer::Endless(Some(10 << 30))), "it has more than 1048576 bytes for us"),
-        (first(Answer::Endless(None)), "it has more than 1048576 bytes for us"),
-        (first(Answer::Silence), "it took longer than 2 s (timeout-seconds)"),
-        (first(Answer::Dribble), "it took longer than 2 s (timeout-seconds)"),
-        (first(Answer::Status("500 No", "x: y".into())), "it answers with the status 500"),
+        (first(Response::Endless(Some(10 << 30))), "it has more than 1048576 bytes for us"),
+        (first(Response::Endless(None)), "it has more than 1048576 bytes for us"),
+        (first(Response::Stall), "it took longer than 2 s (timeout-seconds)"),
+        (first(Response::SlowBytes), "it took longer than 2 s (timeout-seconds)"),
+        (first(Response::Status("500 No", "x: y".into())), "it answers with the status 500"),
         (
-            first(Answer::Status("401 No", "www-authenticate: Magic".into())),
+            first(Response::Status("401 No", "www-authenticate: Magic".into())),
             "it asks for a password in a way that is not known here",
         ),
         (
-            first(Answer::Status("401 No", "www-authenticate: Basic realm=\"x\"".into())),
+            first(Response::Status("401 No", "www-authenticate: Basic realm=\"x\"".into())),
             "it asks for a password, and none is configured (credentials-file)",
         ),
         (
-            first(Answer::Status("302 There", "location: http://localhost:1/x".into())),
+            first(Response::Status("302 There", "location: http://localhost:1/x".into())),
             "it sends us elsewhere, too often or without HTTPS",
         ),
         (
-            first(Answer::Status("302 There", "location: /v2/manifests".into())),
+            first(Response::Status("302 There", "location: /v2/manifests".into())),
             "it sends us elsewhere, too often or without HTTPS",
         ),
         (of(b"{}", whole()), "is not described as OCI artifacts are: missing field"),
@@ -214,43 +219,48 @@ fn what_a_registry_makes_up_is_refused() {
         (of(&files(65), whole()), "it has more than 64 files"),
         (of(&files(2), whole()), "is no WebAssembly artifact"),
         (of(&large, whole()), "has 10737418240 bytes, and may have 67108864"),
-        (of(&of_module, Answer::Whole(vec![0; module.len()])), "it sent something else: what was"),
-        (of(&of_module, Answer::Endless(None)), "bytes for us"),
-        (of(&of_module, Answer::Endless(Some(10 << 30))), "bytes for us"),
-        (of(&of_module, Answer::Silence), "it took longer than 2 s (timeout-seconds)"),
-        (of(&of_module, Answer::Status("404 No", "x: y".into())), "it has no such artifact"),
+        (
+            of(&of_module, Response::Complete(vec![0; module.len()])),
+            "it sent something else: what was",
+        ),
+        (of(&of_module, Response::Endless(None)), "bytes for us"),
+        (of(&of_module, Response::Endless(Some(10 << 30))), "bytes for us"),
+        (of(&of_module, Response::Stall), "it took longer than 2 s (timeout-seconds)"),
+        (of(&of_module, Response::Status("404 No", "x: y".into())), "it has no such artifact"),
     ] {
         let source = |host: &str| format!("oci://{host}/modules/psk-table:1@{pinned}");
-        let (setup, liar) = with_liar(source, answers);
+        let (setup, registry) = with_fake_registry(source, answers);
         let ran = setup.run_until_exit().expect(2);
         assert!(ran.err.contains(why), "{why}\n{}", ran.err);
         assert!(ran.err.contains("psk-table.toml: source: oci://localhost:"), "{}", ran.err);
-        // Of what comes without end no more is taken than may come, and what is under way by then.
-        assert!(liar.sent() < 16 << 20, "{why}: {} bytes were taken", liar.sent());
-        // Nothing of a manifest is kept that is not whole.
+        // The gateway stops reading an endless response soon after the limit.
+        assert!(registry.sent() < 16 << 20, "{why}: {} bytes were taken", registry.sent());
+        // An incomplete manifest is not cached.
         let kept = setup.path(&format!("state/artifacts/sha256/{}", &pinned["sha256:".len()..]));
         assert!(why.contains("no WebAssembly artifact") || !kept.exists(), "{why}");
     }
-    // The same that does what it should is taken.
+    // The same fake registry works with correct responses.
     let (pinned, answers) = of(&of_module, whole());
     let source = |host: &str| format!("oci://{host}/modules/psk-table:1@{pinned}");
-    lets_light_in(&with_liar(source, answers).0.start());
+    assert_light_can_connect(&with_fake_registry(source, answers).0.start());
 }
 
-/// A registry that stalls holds up no change that does without it.
+/// A stalling registry does not delay changes that do not need it.
 #[test]
-fn a_stalling_registry_holds_up_nobody_else() {
+fn stalling_registry_does_not_delay_reload() {
     let pinned = digest(b"x");
     let setup = Setup::new();
     certify(&setup.path(""));
-    let liar = Liar::start(&setup.path(""), vec![("manifests".into(), Answer::Silence)]);
-    let lines = format!("host = \"{}\"\nca-file = \"ca.pem\"\ntimeout-seconds = 3600", liar.host());
+    let registry =
+        FakeRegistry::start(&setup.path(""), vec![("manifests".into(), Response::Stall)]);
+    let lines =
+        format!("host = \"{}\"\nca-file = \"ca.pem\"\ntimeout-seconds = 3600", registry.host());
     let gateway = setup.with_another("[artifacts.registry]", &lines).start();
     let second = gateway.path("policies/modules/second.toml");
     let mut light2 = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
-    name(&second, &format!("oci://{}/x:1@{pinned}", liar.host()));
+    write_manifest(&second, &format!("oci://{}/x:1@{pinned}", registry.host()));
     gateway.log().wait("artifact.fetching");
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
     gateway.in_force_after(|g| {
         fs::remove_file(&second).unwrap();
         let table = g.table();
@@ -263,22 +273,23 @@ fn a_stalling_registry_holds_up_nobody_else() {
 
 #[test]
 fn registry_credentials_go_to_registry_only() {
-    let module = fs::read(shipped(&Setup::new())).unwrap();
+    let module = fs::read(shipped_module(&Setup::new())).unwrap();
     let of_module = manifest(&digest(&module), module.len() as u64);
     let setup = Setup::new();
     certify(&setup.path(""));
-    let elsewhere = Liar::start(&setup.path(""), vec![("/stored".into(), Answer::Whole(module))]);
+    let elsewhere =
+        FakeRegistry::start(&setup.path(""), vec![("/stored".into(), Response::Complete(module))]);
     let there = format!("location: https://{}/stored", elsewhere.host());
-    let tokens = Liar::start(
+    let tokens = FakeRegistry::start(
         &setup.path(""),
         vec![
             (
                 "/token?scope=repository%3Amodules%2Fpsk%2Dtable%3Apull&service=reg|authorization: \
                  Basic dGVzdGVyOnNlY3JldA=="
                     .into(),
-                Answer::Whole(b"{\"token\":\"t0ken\"}".to_vec()),
+                Response::Complete(b"{\"token\":\"t0ken\"}".to_vec()),
             ),
-            ("/token".into(), Answer::Status("401 No", "x: y".into())),
+            ("/token".into(), Response::Status("401 No", "x: y".into())),
         ],
     );
     let asks = |host: &str, scheme: &str| {
@@ -286,90 +297,95 @@ fn registry_credentials_go_to_registry_only() {
     };
     let answers = |challenge: String| {
         vec![
-            ("manifests|Bearer t0ken".into(), Answer::Whole(of_module.clone())),
-            ("blobs|Bearer t0ken".into(), Answer::Status("307 There", there.clone())),
-            ("/v2/".into(), Answer::Status("401 Who?", challenge)),
+            ("manifests|Bearer t0ken".into(), Response::Complete(of_module.clone())),
+            ("blobs|Bearer t0ken".into(), Response::Status("307 There", there.clone())),
+            ("/v2/".into(), Response::Status("401 Who?", challenge)),
         ]
     };
     let with = |challenge: String, password: &str| {
         let source = format!("modules/psk-table:1@{}", digest(&of_module));
-        let liar = Liar::start(&setup.path(""), answers(challenge));
+        let registry = FakeRegistry::start(&setup.path(""), answers(challenge));
         let own = Setup::new();
         fs::copy(setup.path("ca.pem"), own.path("ca.pem")).unwrap();
-        log_in(&own.path("credentials.json"), liar.host(), password);
+        log_in(&own.path("credentials.json"), registry.host(), password);
         let files = "ca-file = \"ca.pem\"\ncredentials-file = \"credentials.json\"";
-        let own = own
-            .with_another("[artifacts.registry]", &format!("host = \"{}\"\n{files}", liar.host()));
-        let source = format!("oci://{}/{source}", liar.host());
-        (from(own, &source), liar)
+        let own = own.with_another(
+            "[artifacts.registry]",
+            &format!("host = \"{}\"\n{files}", registry.host()),
+        );
+        let source = format!("oci://{}/{source}", registry.host());
+        (with_source(own, &source), registry)
     };
     let (wrong, _liar) = with(asks(tokens.host(), "https"), "guess");
-    refused(&wrong, "it does not let us in with what is in credentials-file");
-    let asked = tokens.asked().len();
-    let (plain, liar) = with(asks(tokens.host(), "http"), "secret");
-    refused(&plain, "it sends us elsewhere, too often or without HTTPS");
-    assert_eq!(tokens.asked().len(), asked, "a password went over HTTP");
-    assert!(liar.asked().iter().all(|request| !request.contains("authorization")));
+    assert_refused(&wrong, "it does not let us in with what is in credentials-file");
+    let asked = tokens.requests().len();
+    let (plain, registry) = with(asks(tokens.host(), "http"), "secret");
+    assert_refused(&plain, "it sends us elsewhere, too often or without HTTPS");
+    assert_eq!(tokens.requests().len(), asked, "a password went over HTTP");
+    assert!(registry.requests().iter().all(|request| !request.contains("authorization")));
     let (good, _liar) = with(asks(tokens.host(), "https"), "secret");
-    lets_light_in(&good.start());
-    assert_eq!(elsewhere.asked().len(), 1);
-    assert!(!elsewhere.asked()[0].contains("authorization"), "{:?}", elsewhere.asked());
+    assert_light_can_connect(&good.start());
+    assert_eq!(elsewhere.requests().len(), 1);
+    assert!(!elsewhere.requests()[0].contains("authorization"), "{:?}", elsewhere.requests());
 }
 
 #[test]
-fn whom_we_do_not_know_and_who_does_not_know_us() {
+fn unknown_registry_or_credential_is_refused() {
     let registry = Registry::start();
     let setup = registry.allow(Setup::new());
-    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
-    let setup = from(setup, &source);
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped_module(&setup));
+    let setup = with_source(setup, &source);
     let credentials = setup.path("credentials.json");
     log_in(&credentials, registry.host(), "guess");
-    refused(&setup, "it does not let us in with what is in credentials-file");
+    assert_refused(&setup, "it does not let us in with what is in credentials-file");
     log_in(&credentials, "elsewhere.example", "secret");
-    refused(&setup, "credentials.json: has no password for localhost:");
+    assert_refused(&setup, "credentials.json: has no password for localhost:");
     fs::write(&credentials, "{\"auths\": \"secret\"}").unwrap();
-    refused(&setup, "credentials.json: is not as `docker login`");
+    assert_refused(&setup, "credentials.json: is not as `docker login`");
     log_in(&credentials, registry.host(), "secret");
     fs::set_permissions(&credentials, fs::Permissions::from_mode(0o640)).unwrap();
-    refused(&setup, "holds a password, and others on this machine may read it; chmod 600");
+    assert_refused(&setup, "holds a password, and others on this machine may read it; chmod 600");
     fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
     let authority = fs::read(setup.path("ca.pem")).unwrap();
     certify(&setup.path(""));
-    refused(&setup, "invalid peer certificate");
+    assert_refused(&setup, "invalid peer certificate");
     fs::write(setup.path("ca.pem"), "rubbish").unwrap();
-    refused(&setup, "ca.pem: has no certificates in PEM");
+    assert_refused(&setup, "ca.pem: has no certificates in PEM");
     fs::write(setup.path("ca.pem"), authority).unwrap();
     for (bad, why) in [
         ("oci://elsewhere.example/x:1@", "elsewhere.example is no registry that may be asked"),
         ("https://localhost/x@", "is no reference of the form oci://host:port/name:tag@sha256:"),
     ] {
         let bad = format!("{bad}sha256:{}", "ab".repeat(32));
-        name(&setup.path(&format!("{TABLE}.toml")), &bad);
-        refused(&setup, why);
+        write_manifest(&setup.path(&format!("{TABLE}.toml")), &bad);
+        assert_refused(&setup, why);
     }
     let (unpinned, _) = source.split_once('@').unwrap();
-    name(&setup.path(&format!("{TABLE}.toml")), unpinned);
-    refused(&setup, "pins no digest; a tag can be moved, so @sha256: and 64 digits must follow");
-    name(&setup.path(&format!("{TABLE}.toml")), &source);
+    write_manifest(&setup.path(&format!("{TABLE}.toml")), unpinned);
+    assert_refused(
+        &setup,
+        "pins no digest; a tag can be moved, so @sha256: and 64 digits must follow",
+    );
+    write_manifest(&setup.path(&format!("{TABLE}.toml")), &source);
     check(&setup).expect(0);
     setup.install("psk-table", &fs::read_to_string(setup.path(&format!("{TABLE}.toml"))).unwrap());
-    refused(&setup, "says where the module comes from, and psk-table.wasm is here too");
+    assert_refused(&setup, "says where the module comes from, and psk-table.wasm is here too");
 }
 
-/// Whoever can write what is kept can't put another module in place.
+/// A modified cache file cannot replace a module.
 #[test]
-fn what_is_kept_is_held_against_its_digest() {
+fn cached_artifact_is_verified_by_digest() {
     let mut registry = Registry::start();
     let setup = registry.allow(Setup::new());
-    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped_module(&setup));
     let other = fs::read(setup.path("policies/modules/originator-check.wasm")).unwrap();
-    let setup = from(setup, &source);
+    let setup = with_source(setup, &source);
     check(&setup).expect(0);
     let kept: Vec<_> = fs::read_dir(setup.path("state/artifacts/sha256")).unwrap().collect();
     assert_eq!(kept.len(), 2, "{kept:?}");
     for file in &kept {
         fs::write(file.as_ref().unwrap().path(), &other).unwrap();
-        // It is fetched again.
+        // The gateway fetches the file again.
         check(&setup).expect(0);
         let now = fs::read(file.as_ref().unwrap().path()).unwrap();
         assert_ne!(now, other);
@@ -379,22 +395,22 @@ fn what_is_kept_is_held_against_its_digest() {
     for file in kept {
         fs::write(file.unwrap().path(), &other).unwrap();
     }
-    refused(&setup, "could not be fetched, and is not kept here");
+    assert_refused(&setup, "could not be fetched, and is not kept here");
 }
 
-/// What nothing names any more is kept for thirty days, and what something names as long as it does.
+/// Unreferenced files are deleted after thirty days, and referenced files are never deleted.
 #[test]
-fn what_nothing_has_named_for_long_is_deleted() {
+fn unreferenced_artifacts_are_deleted_after_a_month() {
     let registry = Registry::start();
     let setup = registry.allow(Setup::new());
-    let table = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let table = registry.publish_module("modules/psk-table:1.0", &shipped_module(&setup));
     let other = registry.publish_module("modules/faulty:1.0", &component("faulty"));
     let young = registry.publish_module("modules/km-table:1.0", &component("km-table"));
-    // It is of the same file as the table's module, and has a manifest of its own.
-    let same = registry.publish_module("modules/same:1.0", &shipped(&setup));
+    // This artifact has the same file as the table's module, and its own manifest.
+    let same = registry.publish_module("modules/same:1.0", &shipped_module(&setup));
     let rows = registry.publish_files("policies/more:1", &[("notes.txt", "for people\n")]);
-    let setup =
-        from(setup, &table).file("artifacts.toml", &format!("[[artifact]]\nsource = \"{rows}\"\n"));
+    let setup = with_source(setup, &table)
+        .file("artifacts.toml", &format!("[[artifact]]\nsource = \"{rows}\"\n"));
     let manifest = |name: &str| setup.path(&format!("policies/modules/{name}.toml"));
     let capability = |name| if name == "faulty" { "log" } else { "policy-tables" };
     for (name, source) in [("faulty", &other), ("km-table", &young), ("same", &same)] {
@@ -419,42 +435,45 @@ fn what_nothing_has_named_for_long_is_deleted() {
     for stray in [".new-abc", "README"] {
         fs::write(kept.join(stray), "stray").unwrap();
     }
-    let young_ones =
+    let recent_files =
         [manifest_of(&young), digest(&fs::read(component("km-table")).unwrap())[7..].into()];
     for file in files() {
-        let days = if young_ones.contains(&file) { 29 } else { 31 };
+        let days = if recent_files.contains(&file) { 29 } else { 31 };
         let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
         fs::File::open(kept.join(file)).unwrap().set_modified(changed).unwrap();
     }
     let gateway = gateway.start_in_same_folder();
     let told = gateway.log().wait("artifact.deleted");
-    // Two of `faulty`, the manifest of `same`, and what was left of a fetch.
+    // Two files of `faulty`, the manifest of `same`, and a temporary file of a fetch.
     assert_eq!(told.number("files"), 4);
     let left = files();
     assert_eq!(left.len(), 7, "{left:?}");
-    for there in [&manifest_of(&table), &manifest_of(&rows), &young_ones[0], &"README".to_owned()] {
+    for there in [&manifest_of(&table), &manifest_of(&rows), &recent_files[0], &"README".to_owned()]
+    {
         assert!(left.contains(there), "{there} is not in {left:?}");
     }
-    // What is in use is marked as such, and so is not old when it is in use no more.
+    // The gateway updates the modification time of used files, so they are not old when they become
+    // unreferenced.
     let meta = fs::metadata(kept.join(manifest_of(&table))).unwrap();
     assert!(meta.modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
-    lets_light_in(&gateway);
+    assert_light_can_connect(&gateway);
 }
 
-/// A manifest that names a source is what is signed; nothing is fetched on the word of one that is not.
+/// A signature covers a manifest that names a source. The gateway fetches nothing for an unsigned
+/// manifest.
 #[test]
-fn nothing_is_fetched_that_nobody_signed() {
+fn unsigned_source_is_not_fetched() {
     let registry = Registry::start();
     let setup = registry.allow(Setup::new());
-    let source = registry.publish_module("modules/psk-table:1.0", &shipped(&setup));
+    let source = registry.publish_module("modules/psk-table:1.0", &shipped_module(&setup));
     let signer = Signer::new(&setup.path(""), "release");
     let other = |e: &str| setup.path(&format!("policies/modules/originator-check.{e}"));
     let pinned = digest(&fs::read(other("wasm")).unwrap());
     fs::write(other("toml"), format!("digest = \"{pinned}\"\n")).unwrap();
     ["wasm", "toml"].iter().for_each(|e| signer.sign(&other(e)));
-    let setup =
-        from(setup, &source).with("modules.require-signature", "key-files = [\"release.pub\"]");
-    refused(&setup, "psk-table.toml: is not signed, and only signed modules are taken");
+    let setup = with_source(setup, &source)
+        .with("modules.require-signature", "key-files = [\"release.pub\"]");
+    assert_refused(&setup, "psk-table.toml: is not signed, and only signed modules are taken");
     assert!(!setup.path("state/artifacts").exists());
     signer.sign(&setup.path(&format!("{TABLE}.toml")));
     let checked = check(&setup).expect(0);
@@ -462,5 +481,5 @@ fn nothing_is_fetched_that_nobody_signed() {
         checked.out.contains(&format!("signed by {}; from oci://", signer.id())),
         "{checked:?}"
     );
-    lets_light_in(&setup.start());
+    assert_light_can_connect(&setup.start());
 }

@@ -1,11 +1,11 @@
-//! What each capability gives a module, and that it gives no more.
+//! The effect of each capability, and its limits.
 
 use saegis_tests::{Credential, LIGHT1, Mark, Setup, Tool};
 
 const ALL: &str = "policy-tables\", \"policy-files\", \"log\", \"clock\", \"supply-key-bytes\", \"read-stored-keys";
 
 #[test]
-fn each_capability_gives_what_it_should() {
+fn granted_capabilities_have_documented_effect() {
     let manifest = format!("order = 1\ncapabilities = [\"{ALL}\"]\nfiles = [\"probe.txt\"]\n");
     let gateway = Setup::new()
         .with("modules.grants", &format!("capability-probe = [\"{ALL}\"]"))
@@ -16,7 +16,7 @@ fn each_capability_gives_what_it_should() {
     let identity = format!("probe-{}", LIGHT1.identity);
     let probe = Credential { identity: &identity, ..LIGHT1 };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), probe).alert, Some(20));
-    let told = gateway.handshake_refused(Mark::START).message();
+    let message = gateway.handshake_refused(Mark::START).message();
     for part in [
         "missing table refused true",
         "AE Some(\"Clight-AE1\")",
@@ -28,13 +28,14 @@ fn each_capability_gives_what_it_should() {
         "file Some(5), other file None, outside [None, None, None]",
         "keys of 0 false, 2 false, 3 true, 64 true, 65 false, zeros false",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(message.contains(part), "{part}: {message}");
     }
-    let time: u64 = told.split("time ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
+    let time: u64 =
+        message.split("time ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     assert!(now.abs_diff(time) < 60, "{time} is about {now}");
     assert!(gateway.log().text().contains("the probe was asked"));
-    assert!(!told.contains(LIGHT1.key), "{told}");
+    assert!(!message.contains(LIGHT1.key), "{message}");
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 

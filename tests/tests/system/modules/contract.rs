@@ -1,12 +1,12 @@
-//! Modules that were built when the contract was younger are loaded by every later gateway of the same
-//! line, and answer as they did. The files are kept as they were built, and never made anew.
+//! Modules built for an older version of the contract. Every later gateway of the same line loads
+//! them with unchanged decisions. The files are never rebuilt.
 
 use std::fs;
 use std::path::PathBuf;
 
 use saegis_tests::{LIGHT1, Request, Setup, Tool, repository, saegis};
 
-/// The modules of contract 0.1.0, which every hook is among.
+/// Modules of contract 0.1.0, which cover every hook.
 const OF_0_1_0: [&str; 7] = [
     "app-rules",
     "certificate-table",
@@ -17,28 +17,28 @@ const OF_0_1_0: [&str; 7] = [
     "psk-table",
 ];
 
-fn kept(file: &str) -> PathBuf {
+fn contract_file(file: &str) -> PathBuf {
     repository().join("tests/contract/0.1.0").join(file)
 }
 
 #[test]
-fn modules_of_contract_0_1_0_answer_as_they_did() {
+fn modules_of_contract_0_1_0_pass_their_cases() {
     for name in OF_0_1_0 {
         let (module, cases) = (format!("{name}.wasm"), format!("{name}.cases.toml"));
-        let folder = kept("");
-        let told = saegis(&folder, &["module", "inspect", &module, "--json"]).expect(0).json();
-        assert_eq!(told["contract"], serde_json::json!(["0.1.0"]), "{name}");
-        let told = saegis(&folder, &["module", "test", &module, "--cases", &cases, "--json"]);
-        assert_eq!(told.expect(0).json()["failed"], 0, "{name}");
+        let folder = contract_file("");
+        let report = saegis(&folder, &["module", "inspect", &module, "--json"]).expect(0).json();
+        assert_eq!(report["contract"], serde_json::json!(["0.1.0"]), "{name}");
+        let report = saegis(&folder, &["module", "test", &module, "--cases", &cases, "--json"]);
+        assert_eq!(report.expect(0).json()["failed"], 0, "{name}");
     }
 }
 
 #[test]
-fn a_gateway_runs_with_modules_of_contract_0_1_0() {
+fn gateway_runs_modules_of_contract_0_1_0() {
     let setup = Setup::new();
     for name in ["psk-table", "originator-check"] {
         let file = format!("{name}.wasm");
-        fs::copy(kept(&file), setup.path("policies/modules").join(&file)).unwrap();
+        fs::copy(contract_file(&file), setup.path("policies/modules").join(&file)).unwrap();
     }
     let gateway = setup.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);

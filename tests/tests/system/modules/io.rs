@@ -1,4 +1,4 @@
-//! Modules with I/O: what they can reach, that it is bounded, and that nobody else waits for it.
+//! Modules with I/O: permitted targets, limits, and isolation from other decisions.
 
 mod config;
 mod examples;

@@ -1,6 +1,6 @@
-//! Policy modules come and go while the gateway runs. A good one decides at the next handshake, a
-//! bad one is told by name and reason, and one that misbehaves harms the decision at hand and
-//! nothing else.
+//! Loading and unloading of policy modules at run time. A valid module decides at the next
+//! handshake, an invalid one is reported by name and reason, and a fault affects only the decision
+//! at hand.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,25 +12,25 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    a_module_that_is_dropped_in_answers_the_next_handshake,
-    a_bad_module_is_refused_by_name_and_reason,
-    a_lookup_that_misbehaves_fails_its_handshake_alone,
-    a_check_that_misbehaves_fails_its_request_alone,
-    a_registration_is_checked_by_app_id,
-    a_check_that_is_dropped_in_is_asked_at_once,
+    installed_module_answers_next_handshake,
+    invalid_module_is_refused_with_reason,
+    faulty_lookup_fails_only_its_handshake,
+    faulty_check_fails_only_its_request,
+    registration_is_checked_by_app_id,
+    installed_check_applies_to_next_request,
 );
 
 const KE: &str = "000102030405060708090a0b0c0d0e0f";
 const LAMP: &str = "Clamp-7.fleet1@in.provider.com";
 const DERIVED: &str = "policy-tables\", \"read-stored-keys\", \"supply-key-bytes";
 
-/// Kpsa by TS-0003 clause 10.3.7, calculated by OpenSSL.
+/// Returns the Kpsa of TS-0003 clause 10.3.7, calculated by OpenSSL.
 fn derived_key(gateway: &Gateway, enrolee: &str) -> String {
     let label = "oneM2M Enrolment Key to Provisioned Secure Connection Key derivation";
     derived_by_openssl(&gateway.path("derivation"), KE, &format!("{label}{enrolee}"))
 }
 
-fn a_module_that_is_dropped_in_answers_the_next_handshake(tool: Tool) {
+fn installed_module_answers_next_handshake(tool: Tool) {
     let grants = format!("psk-derived = [\"{DERIVED}\"]");
     let gateway = Setup::new().with("modules.grants", &grants).start();
     let key = derived_key(&gateway, "Clamp-7");
@@ -54,10 +54,10 @@ fn a_module_that_is_dropped_in_answers_the_next_handshake(tool: Tool) {
     assert!(established.text("entity").contains("Clamp-7"));
     client.ask(&Request::create_ae("lamp").from("Clamp-8")).expect_refusal(403, 4106);
     client.ask(&Request::create_ae("lamp").from("Clamp-7")).expect(201, 2001);
-    // Each lamp has a key of its own.
+    // Each lamp has its own key.
     let other = Credential { identity: "Clamp-8.fleet1@in.provider.com", key: &key };
     assert_eq!(tool.refused(gateway.port(), other).alert, Some(20));
-    // Those who were there before were not disturbed.
+    // Existing associations continue.
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
 
     gateway.in_force_after(|g| {
@@ -68,20 +68,20 @@ fn a_module_that_is_dropped_in_answers_the_next_handshake(tool: Tool) {
     light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
 }
 
-fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
+fn invalid_module_is_refused_with_reason(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     let whole = fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap();
     let half = &whole[..whole.len() / 2];
-    let mut spoilt = whole.clone();
-    for byte in &mut spoilt[whole.len() / 2..][..64] {
+    let mut damaged = whole.clone();
+    for byte in &mut damaged[whole.len() / 2..][..64] {
         *byte = !*byte;
     }
     for (bytes, why) in [
         (b"rubbish".as_slice(), "is no WebAssembly component"),
         (b"", "is no WebAssembly component"),
         (half, "is no WebAssembly component"),
-        (&spoilt, "is no WebAssembly component"),
+        (&damaged, "is no WebAssembly component"),
         (LARGE_MEMORY, "wants more than modules may have (modules.memory-bytes)"),
         (CORE_MODULE, "is a core module, not a component"),
         (EMPTY_COMPONENT, "exports no hook of the contract"),
@@ -104,7 +104,7 @@ fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
         assert!(message.ends_with("generation 1 stays in force"), "{message}");
         tool.connect(gateway.port(), LIGHT2).close();
     }
-    // What it asks for is not granted, whether it uses it or not.
+    // A capability that is not granted is refused, even if the module does not use it.
     for capability in ["read-stored-keys", "supply-key-bytes", "policy-files"] {
         let manifest = format!("capabilities = [\"policy-tables\", \"{capability}\"]");
         let why = format!("bad.wasm: its manifest asks for the capability {capability}, which the");
@@ -113,7 +113,7 @@ fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
             g.replace("policies/modules/bad.wasm", &whole);
         });
     }
-    // With a good manifest it is a good module.
+    // The module is valid with a valid manifest.
     let event = gateway.in_force_after(|g| {
         g.replace("policies/modules/bad.toml", "capabilities = [\"policy-tables\"]");
     });
@@ -121,10 +121,10 @@ fn a_bad_module_is_refused_by_name_and_reason(tool: Tool) {
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
 }
 
-/// What is put into the folder by copying is under the folder's rights; what a link leads to is
-/// not. Links within it are how container platforms put files in place.
+/// A file in the folder has the permissions of the folder, the target of a link may not. Links
+/// within the folder are allowed, because container platforms use them.
 #[test]
-fn a_link_out_of_the_folder_is_no_module() {
+fn link_out_of_folder_is_refused() {
     let gateway = Setup::new().start();
     let outside = gateway.path("outside.wasm");
     let module = gateway.path("policies/modules/psk-table.wasm");
@@ -143,7 +143,7 @@ fn a_link_out_of_the_folder_is_no_module() {
         symlink("..v1", g.path("policies/modules/..data")).unwrap();
         symlink("..data/linked.wasm", &link).unwrap();
     });
-    // So it is with a manifest.
+    // The same holds for a manifest.
     fs::copy(gateway.path("policies/modules/linked.toml"), gateway.path("outside.toml")).unwrap();
     gateway.refused_after("is a link to a file outside of the folder", |g| {
         fs::remove_file(g.path("policies/modules/linked.toml")).unwrap();
@@ -152,9 +152,9 @@ fn a_link_out_of_the_folder_is_no_module() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
 }
 
-/// Most languages' builds import WASI. They get one in which there is nothing.
+/// Most toolchains import WASI, so the gateway provides an empty one.
 #[test]
-fn a_module_with_wasi_finds_nothing_there() {
+fn wasi_module_gets_empty_environment() {
     let gateway = Setup::new().module("wasi-probe", "order = 1\n").start();
     let probe = Credential { identity: "wasi-probe@in.provider.com", ..LIGHT1 };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), probe).alert, Some(20));
@@ -165,9 +165,9 @@ fn a_module_with_wasi_finds_nothing_there() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
-/// An instance lives for one call, so what one device left behind no other finds.
+/// An instance lives for one call, so it cannot pass data from one device to another.
 #[test]
-fn a_module_remembers_nothing_from_call_to_call() {
+fn module_state_is_reset_between_calls() {
     let gateway = with_faulty();
     let asked = Credential { identity: "fault-remember@in.provider.com", ..LIGHT1 };
     for _ in 0..3 {
@@ -179,7 +179,7 @@ fn a_module_remembers_nothing_from_call_to_call() {
 }
 
 #[test]
-fn the_last_module_of_a_needed_hook_stays() {
+fn last_module_of_needed_hook_cannot_be_removed() {
     let gateway = Setup::new().start();
     for (module, hook) in
         [("psk-table", "credential-lookup"), ("originator-check", "impersonation-check")]
@@ -195,9 +195,10 @@ fn the_last_module_of_a_needed_hook_stays() {
     }
 }
 
-/// Others that are not needed go without a word; of this the configuration says that it is.
+/// A module of a hook that is not needed can be removed. The configuration prevents this for
+/// required modules.
 #[test]
-fn a_required_module_stays() {
+fn required_module_cannot_be_removed() {
     let setup = Setup::new().with("modules", "required = [\"psk-table\", \"faulty\"]");
     let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
@@ -207,17 +208,17 @@ fn a_required_module_stays() {
     gateway.refused_after("faulty.wasm: is required (modules.required)", |g| {
         fs::remove_file(g.path("policies/modules/faulty.wasm")).unwrap();
     });
-    // It is asked still.
+    // The module is still called.
     let request = Request::retrieve("/cse/fault-trap").from("Clight-AE1");
     light.ask(&request).expect_refusal(500, 5000);
 }
 
-/// A gateway at which a module that does wrong on request is asked first.
+/// Starts a gateway with a first module that fails on request.
 fn with_faulty() -> Gateway {
     Setup::new().module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start()
 }
 
-fn a_lookup_that_misbehaves_fails_its_handshake_alone(tool: Tool) {
+fn faulty_lookup_fails_only_its_handshake(tool: Tool) {
     let gateway = with_faulty();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
@@ -239,11 +240,11 @@ fn a_lookup_that_misbehaves_fails_its_handshake_alone(tool: Tool) {
         light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
         tool.connect(gateway.port(), LIGHT2).close();
     }
-    check_lines(gateway.log());
+    assert_log_is_limited(gateway.log());
 }
 
-/// What a module logs stays within bounds, and each line is one line.
-fn check_lines(log: &Log) {
+/// Asserts that a module's log lines are limited in number, and contain no line breaks.
+fn assert_log_is_limited(log: &Log) {
     let text = log.text();
     let written: Vec<_> = text.lines().filter(|l| l.contains("forged line")).collect();
     assert!(!written.is_empty() && written.len() <= 60, "{} lines", written.len());
@@ -255,7 +256,7 @@ fn check_lines(log: &Log) {
     assert!(text.contains("module writes too much"), "{text}");
 }
 
-fn a_check_that_misbehaves_fails_its_request_alone(tool: Tool) {
+fn faulty_check_fails_only_its_request(tool: Tool) {
     let gateway = with_faulty();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
@@ -269,24 +270,24 @@ fn a_check_that_misbehaves_fails_its_request_alone(tool: Tool) {
         let mark = gateway.log().mark();
         let request = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");
         let refused = light.ask(&request).expect_refusal(500, 5000);
-        // What went wrong inside is nothing to tell an originator.
+        // The originator does not receive the internal reason.
         assert_eq!(refused.debug(), "the request could not be carried out");
         let event = gateway.log().wait_after(mark, "module.failed");
         assert_eq!((event.text("module"), event.text("cause")), ("faulty".into(), cause.into()));
         light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
     }
-    // A module that allows what it is asked does not stand in for those behind it.
+    // An allowance of one module does not bypass the following modules.
     let request = Request::retrieve("/cse/light1").from("Clight-AE2");
     light.ask(&request).expect_refusal(403, 4106);
-    reason_stays_in_the_content(&mut light);
+    assert_reason_is_escaped(&mut light);
     light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
 }
 
-fn a_check_that_is_dropped_in_is_asked_at_once(tool: Tool) {
+fn installed_check_applies_to_next_request(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     let request = || Request::retrieve("/cse/fault-trap").from("Clight-AE1");
-    // Allowed for as long as the association and the generation last.
+    // The allowance is cached for the association and the generation.
     light.ask(&request()).expect_refusal(404, 4004);
     light.ask(&request()).expect_refusal(404, 4004);
     gateway.in_force_after(|g| g.install("faulty", "capabilities = [\"log\"]\n"));
@@ -297,8 +298,8 @@ fn a_check_that_is_dropped_in_is_asked_at_once(tool: Tool) {
     light.ask(&request()).expect_refusal(404, 4004);
 }
 
-/// A reason that would end a header, and is longer than a reason is.
-fn reason_stays_in_the_content(light: &mut Client) {
+/// Asserts that a long reason with line breaks cannot inject a header field.
+fn assert_reason_is_escaped(light: &mut Client) {
     let request = Request::retrieve("/cse/fault-reason").from("Clight-AE1");
     let refused = light.ask(&request).expect_refusal(403, 4103);
     let reason = refused.debug();
@@ -309,7 +310,7 @@ fn reason_stays_in_the_content(light: &mut Client) {
     }
 }
 
-fn a_registration_is_checked_by_app_id(tool: Tool) {
+fn registration_is_checked_by_app_id(tool: Tool) {
     let gateway = with_faulty();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     let register = |app_id: &str| {
@@ -318,7 +319,7 @@ fn a_registration_is_checked_by_app_id(tool: Tool) {
     };
     let refused = light.ask(&register("Nforbidden")).expect_refusal(403, 4126);
     assert_eq!(refused.debug(), "no rule allows it");
-    // It can't be asked without an App-ID, nor about one of two.
+    // A registration without an App-ID, or with two of them, cannot be checked.
     let none = serde_json::json!({ "m2m:ae": { "rr": false } });
     let request = Request::create("/cse", 2, &none).from("Clight-AE1");
     light.ask(&request).expect_refusal(400, 4000);

@@ -1,4 +1,4 @@
-//! `saegis module`: what people who write policy modules see of them, and of their mistakes.
+//! `saegis module`, the command for authors of policy modules.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, component_that_imports};
 use saegis_tests::{CommandOutput, component, repository, saegis};
 use tempfile::TempDir;
 
-/// Modules that have a file of cases in the folder of their source.
+/// Modules with a case file in their source folder.
 const WITH_CASES: [&str; 8] = [
     "app-rules",
     "certificate-table",
@@ -23,7 +23,7 @@ fn folder() -> TempDir {
     TempDir::with_prefix("saegis-test-").unwrap()
 }
 
-/// Tests a module with the text of a file of cases.
+/// Runs a module with the text of a case file.
 fn test_with(module: &str, cases: &str, more: &[&str]) -> CommandOutput {
     let folder = folder();
     fs::write(folder.path().join("cases.toml"), cases).unwrap();
@@ -32,9 +32,9 @@ fn test_with(module: &str, cases: &str, more: &[&str]) -> CommandOutput {
     saegis(folder.path(), &[&arguments, more].concat())
 }
 
-/// Makes sure that a file of cases is refused, for those reasons and no others.
+/// Asserts that a case file is refused with exactly these faults.
 #[track_caller]
-fn refused(module: &str, cases: &str, faults: &[&str]) {
+fn assert_refused(module: &str, cases: &str, faults: &[&str]) {
     let ran = test_with(module, cases, &[]).expect(2);
     let lines: Vec<_> = ran.err.lines().collect();
     assert_eq!(lines.len(), faults.len(), "{ran:?}");
@@ -48,16 +48,16 @@ const TABLE: &str = "[policy.tables]\npsk-lookup-table = \"\"\"\nae_id,kpsa,kpsa
                      Clight-AE1,1a2b3c4d5e6f7a8b,light@in.provider.com\n\"\"\"\n";
 
 #[test]
-fn the_modules_answer_as_their_files_of_cases_say() {
+fn shipped_modules_pass_their_cases() {
     for name in WITH_CASES {
         let cases = repository().join("guest-modules").join(name).join("cases.toml");
         let module = component(name);
         let arguments = [module.to_str().unwrap(), "--cases", cases.to_str().unwrap()];
         let ran = saegis(Path::new("/"), &[&["module", "test", "--json"], &arguments[..]].concat());
-        let told = ran.expect(0).json();
-        assert_eq!(told["failed"], 0, "{told}");
-        let cases = told["cases"].as_array().unwrap();
-        assert!(cases.len() >= 5, "{told}");
+        let report = ran.expect(0).json();
+        assert_eq!(report["failed"], 0, "{report}");
+        let cases = report["cases"].as_array().unwrap();
+        assert!(cases.len() >= 5, "{report}");
         for case in cases {
             assert_eq!(case["result"], "passed", "{case}");
             assert!(case["fuel"].as_u64().unwrap() > 0, "{case}");
@@ -94,24 +94,24 @@ fn failed_case_is_printed_and_sets_exit_code() {
         let ran = test_with("psk-table", &case(expect), &[]).expect(1);
         let lines: Vec<_> = ran.out.lines().collect();
         assert_eq!(lines[lines.len() - 2..], [&*wrong, "0 passed, 1 failed"], "{ran:?}");
-        assert!(!ran.out.contains("1a2b"), "a key is told: {ran:?}");
+        assert!(!ran.out.contains("1a2b"), "the output contains a key: {ran:?}");
     }
-    let told = test_with("psk-table", &case("\"not-mine\""), &["--json"]).expect(1).json();
-    assert_eq!((&told["passed"], &told["failed"]), (&0.into(), &1.into()));
-    assert_eq!(told["cases"][0]["wrong"], format!("answered {found}"));
+    let report = test_with("psk-table", &case("\"not-mine\""), &["--json"]).expect(1).json();
+    assert_eq!((&report["passed"], &report["failed"]), (&0.into(), &1.into()));
+    assert_eq!(report["cases"][0]["wrong"], format!("answered {found}"));
     test_with("psk-table", &case(found), &["--runs", "50"]).expect(0);
-    // More fuel than a case allows fails it, and how much it was is told.
+    // A case fails if it needs more fuel than allowed, and the report states the amount.
     let limited = case(found).replace("[[case]]", "[limits]\nfuel = 10\n[[case]]");
     let ran = test_with("psk-table", &limited, &[]).expect(1);
     assert!(ran.out.contains("of 10 fuel\n"), "{ran:?}");
 }
 
 const SHORT: &str = "deadline-milliseconds = 10";
-/// Which the deadline must not be faster than.
+/// The memory limit must be reached before the deadline.
 const SMALL: &str = "deadline-milliseconds = 10000, memory-bytes = 2097152";
 
 #[test]
-fn a_call_that_fails_can_be_what_is_expected() {
+fn failed_call_can_be_expected() {
     let case = |identity: &str, cause: &str, limit: &str| {
         format!(
             "[[case]]\nname = \"{identity}\"\nlookup = {{ psk-identity = \"{identity}\" }}\n\
@@ -133,15 +133,19 @@ fn invalid_case_file_is_reported_with_line() {
     let lookup = "lookup = { psk-identity = \"a\" }\n";
     let good = format!("[[case]]\nname = \"a\"\n{lookup}expect = \"not-mine\"\n");
     test_with("psk-table", &good, &[]).expect(1);
-    refused("psk-table", "", &[": case: there is none; each is a table [[case]]"]);
-    refused("psk-table", "[[case]\n", &[":1:8: "]);
-    refused(
+    assert_refused("psk-table", "", &[": case: there is none; each is a table [[case]]"]);
+    assert_refused("psk-table", "[[case]\n", &[":1:8: "]);
+    assert_refused(
         "psk-table",
         &good.replace("expect", "expected"),
         &[":1:1: missing field `expect`", ":4:1: unknown field `expected`"],
     );
-    refused("psk-table", &good.replace("name = \"a\"", "name = 1"), &[":2:8: invalid type"]);
-    refused("psk-table", &good.replace("\"not-mine\"", "\"mine\""), &[":4:10: unknown variant"]);
+    assert_refused("psk-table", &good.replace("name = \"a\"", "name = 1"), &[":2:8: invalid type"]);
+    assert_refused(
+        "psk-table",
+        &good.replace("\"not-mine\"", "\"mine\""),
+        &[":4:10: unknown variant"],
+    );
     let one_of = ":2:8: \"a\" must have one of lookup, certificate, request, registration and";
     for (of_another_type, place) in [
         ("case = 1\n", ":1:8: invalid type: integer"),
@@ -155,62 +159,69 @@ fn invalid_case_file_is_reported_with_line() {
         ("association = []\n", ":1:15: invalid"),
     ] {
         let cases = if of_another_type.starts_with("case") { "" } else { &good };
-        refused("psk-table", &format!("{of_another_type}{cases}"), &[place]);
+        assert_refused("psk-table", &format!("{of_another_type}{cases}"), &[place]);
     }
-    refused(
+    assert_refused(
         "psk-table",
         &good.replace("{ psk-identity = \"a\" }", "\"a\""),
         &[one_of, ":3:10: invalid type"],
     );
-    refused(
+    assert_refused(
         "psk-table",
         &good.replace("\"not-mine\"", "[4106]"),
         &[":4:10: wanted string or table"],
     );
     let answers = ":4:10: credential-lookup answers with \"not-mine\", found, refused or failed";
-    refused("psk-table", &good.replace("\"not-mine\"", "{ allow = \"originator\" }"), &[answers]);
-    refused("psk-table", &good.replace(lookup, ""), &[one_of]);
+    assert_refused(
+        "psk-table",
+        &good.replace("\"not-mine\"", "{ allow = \"originator\" }"),
+        &[answers],
+    );
+    assert_refused("psk-table", &good.replace(lookup, ""), &[one_of]);
     let two = format!("{good}registration = {{ app-id = \"N\" }}\n");
-    refused("psk-table", &two, &[one_of]);
+    assert_refused("psk-table", &two, &[one_of]);
     let other = "[[case]]\nname = \"b\"\nregistration = { app-id = \"N\" }\n\
                  expect = { allow = \"this-request\" }\n";
-    refused("psk-table", other, &[":2:8: \"b\" needs an association.entity, here or above"]);
+    assert_refused("psk-table", other, &[":2:8: \"b\" needs an association.entity, here or above"]);
     let association =
         "association = { entity = \"not-yet-known\", credential-id = \"12-a@b.c\" }\n";
     let why = ":2:8: \"b\" asks registration-check, which";
-    refused("psk-table", &format!("{other}{association}"), &[why]);
+    assert_refused("psk-table", &format!("{other}{association}"), &[why]);
     let bad = format!("{other}{}", association.replace("12-a@b.c", "x"));
-    refused("psk-table", &bad, &[":5:59: \"x\": "]);
-    // What is wrong in a table is told at its place in the file of cases.
+    assert_refused("psk-table", &bad, &[":5:59: \"x\": "]);
+    // A fault in a table is reported at its position in the case file.
     let table = TABLE.replace("1a2b", "1g2b");
     let place = ":4:12: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
-    refused("psk-table", &format!("{table}{good}"), &[place]);
+    assert_refused("psk-table", &format!("{table}{good}"), &[place]);
 }
 
 #[test]
-fn a_module_that_cannot_be_tested_is_told() {
+fn untestable_module_is_reported() {
     let folder = folder();
     let cases =
         "[[case]]\nname = \"a\"\nlookup = { psk-identity = \"a\" }\nexpect = \"not-mine\"\n";
     fs::write(folder.path().join("cases.toml"), cases).unwrap();
-    let refused = |file: &str, why: &str| {
+    let assert_refused = |file: &str, why: &str| {
         let arguments = ["module", "test", file, "--cases", "cases.toml"];
         let ran = saegis(folder.path(), &arguments).expect(2);
         assert!(ran.err.starts_with(&format!("error: {file}: {why}")), "{ran:?}");
     };
     fs::write(folder.path().join("core.wasm"), CORE_MODULE).unwrap();
     fs::write(folder.path().join("empty.wasm"), EMPTY_COMPONENT).unwrap();
-    refused("none.wasm", "can't be opened");
-    refused("core.wasm", "is a core module, not a component; make one of it with `saegis module");
-    refused("empty.wasm", "exports no hook of the contract");
-    // The manifest beside a module counts.
+    assert_refused("none.wasm", "can't be opened");
+    assert_refused(
+        "core.wasm",
+        "is a core module, not a component; make one of it with `saegis module",
+    );
+    assert_refused("empty.wasm", "exports no hook of the contract");
+    // The manifest next to a module applies.
     fs::copy(component("psk-table"), folder.path().join("mine.wasm")).unwrap();
     fs::write(folder.path().join("mine.toml"), "order = 1\n").unwrap();
-    refused("mine.wasm", "imports the capability policy-tables, but its manifest mine.toml");
+    assert_refused("mine.wasm", "imports the capability policy-tables, but its manifest mine.toml");
 }
 
 #[test]
-fn a_module_is_described() {
+fn inspect_describes_module() {
     let file = component("psk-derived");
     let ran = saegis(Path::new("/"), &["module", "inspect", file.to_str().unwrap()]).expect(0);
     let lines: Vec<_> = ran.out.lines().map(str::trim).collect();
@@ -222,18 +233,18 @@ fn a_module_is_described() {
         assert!(lines.iter().any(|line| line.ends_with(&needs)), "{capability} {ran:?}");
     }
     let arguments = ["module", "inspect", "--json", file.to_str().unwrap()];
-    let told = saegis(Path::new("/"), &arguments).expect(0).json();
-    assert_eq!(told["kind"], "component");
-    assert_eq!(told["hooks"], serde_json::json!(["credential-lookup"]));
-    assert_eq!(told["size"], fs::metadata(&file).unwrap().len());
-    assert_eq!(told["memory"], 65536);
+    let report = saegis(Path::new("/"), &arguments).expect(0).json();
+    assert_eq!(report["kind"], "component");
+    assert_eq!(report["hooks"], serde_json::json!(["credential-lookup"]));
+    assert_eq!(report["size"], fs::metadata(&file).unwrap().len());
+    assert_eq!(report["memory"], 65536);
     let digest = saegis_tests::openssl(&["dgst", "-sha256", "-r", file.to_str().unwrap()]);
-    assert_eq!(digest.out.split(' ').next(), told["sha256"].as_str());
-    assert_eq!(told["misfits"], serde_json::json!([]));
+    assert_eq!(digest.out.split(' ').next(), report["sha256"].as_str());
+    assert_eq!(report["misfits"], serde_json::json!([]));
 }
 
 #[test]
-fn what_no_gateway_loads_is_told_and_is_the_exit_code() {
+fn inspect_reports_unloadable_module_in_exit_code() {
     let folder = folder();
     let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
     let inspect = |name: &str| saegis(folder.path(), &["module", "inspect", name]);
@@ -241,16 +252,16 @@ fn what_no_gateway_loads_is_told_and_is_the_exit_code() {
     put("future.wasm", &component_that_imports("saegis:policy/log@0.2.0"));
     put("core.wasm", CORE_MODULE);
     put("script.wasm", b"#!/bin/sh\n");
-    let refused = |name: &str, why: &str| {
+    let assert_refused = |name: &str, why: &str| {
         let ran = inspect(name).expect(4);
         assert!(
             ran.out.lines().any(|l| l.trim().starts_with(&format!("refused     {why}"))),
             "{ran:?}"
         );
     };
-    refused("empty.wasm", "exports no hook of the contract; the hooks are: ");
-    refused("future.wasm", "is of the contract saegis:policy/…@0.2.0; this gateway has 0.1");
-    refused("core.wasm", "is a core module that does not carry its contract");
+    assert_refused("empty.wasm", "exports no hook of the contract; the hooks are: ");
+    assert_refused("future.wasm", "is of the contract saegis:policy/…@0.2.0; this gateway has 0.1");
+    assert_refused("core.wasm", "is a core module that does not carry its contract");
     let ran = inspect("script.wasm").expect(2);
     assert!(ran.err.starts_with("error: script.wasm: is no WebAssembly: "), "{ran:?}");
     let ran =
@@ -263,7 +274,7 @@ fn what_no_gateway_loads_is_told_and_is_the_exit_code() {
 }
 
 #[test]
-fn a_folder_for_a_module_has_all_that_it_builds_with() {
+fn new_module_folder_is_complete() {
     let folder = folder();
     let new = |name: &str, lang: &str, hook: &str| {
         saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])
@@ -275,7 +286,7 @@ fn a_folder_for_a_module_has_all_that_it_builds_with() {
     assert!(read("README.md").contains("\n    make\n"));
     assert!(read("my-lookup.toml").contains("capabilities = [\"policy-tables\"]"));
     assert!(read("cases.toml").contains("[[case]]"));
-    // The contract is that of the repository, whole.
+    // The template contains the complete contract of the repository.
     let contract = fs::read_dir(repository().join("wit")).unwrap().map(|e| e.unwrap().path());
     for file in contract.filter(|path| path.is_file()) {
         let name = file.file_name().unwrap().to_str().unwrap();
@@ -289,7 +300,7 @@ fn a_folder_for_a_module_has_all_that_it_builds_with() {
 }
 
 #[test]
-fn a_folder_that_is_there_or_cannot_be_is_refused() {
+fn existing_or_invalid_module_folder_is_refused() {
     let folder = folder();
     let new = |name: &str, lang: &str, hook: &str| {
         saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])

@@ -1,5 +1,4 @@
-//! Where modules come from: digests that manifests pin, and signatures that the configuration asks
-//! for, made by minisign itself.
+//! Digests pinned in manifests, and required signatures, made by minisign itself.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +7,13 @@ use saegis_tests::{Gateway, LIGHT1, Mark, Setup, Signer, Tool, openssl as openss
 
 const MODULES: &str = "policies/modules";
 
-/// The digest of a file, calculated by OpenSSL.
+/// Returns the digest of a file, calculated by OpenSSL.
 fn digest(file: &Path) -> String {
     let ran = openssl_tool(&["dgst", "-sha256", "-r", file.to_str().unwrap()]).expect(0);
     format!("sha256:{}", ran.out.split(' ').next().unwrap())
 }
 
-/// A setup whose modules and manifests are signed, and which takes no others.
+/// Returns a setup with signed modules and manifests that accepts no unsigned ones.
 fn signed() -> (Setup, Signer) {
     let setup = Setup::new();
     let signer = Signer::new(&setup.path(""), "release");
@@ -25,7 +24,7 @@ fn signed() -> (Setup, Signer) {
     (setup, signer)
 }
 
-/// Pins a module's digest in its manifest, and signs both.
+/// Adds a module's digest to its manifest, and signs both.
 fn pin_and_sign(setup: &Setup, signer: &Signer, name: &str) {
     let module = setup.path(&format!("{MODULES}/{name}.wasm"));
     let manifest = setup.path(&format!("{MODULES}/{name}.toml"));
@@ -35,15 +34,15 @@ fn pin_and_sign(setup: &Setup, signer: &Signer, name: &str) {
     signer.sign(&manifest);
 }
 
-/// Nothing but the first generation was ever in force, and it works.
-fn unshaken(gateway: &Gateway) {
+/// Asserts that no second generation came into force, and that handshakes succeed.
+fn assert_first_generation_in_force(gateway: &Gateway) {
     assert!(gateway.log().all(Mark::START, "generation.in-force", 0).is_empty());
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
-/// What a gateway with signed modules does when a file of the folder is changed, and when it is put
-/// back. Nothing else changes meanwhile.
-fn refused_and_mended(gateway: &Gateway, file: &str, bytes: &[u8], why: &str) {
+/// Asserts that the gateway refuses a changed file, and restores the file. Nothing else changes
+/// meanwhile.
+fn assert_refused_and_restored(gateway: &Gateway, file: &str, bytes: &[u8], why: &str) {
     let path = format!("{MODULES}/{file}");
     let good = fs::read(gateway.path(&path)).unwrap();
     let refused = gateway.refused_after(why, |g| g.replace(&path, bytes));
@@ -56,7 +55,7 @@ fn refused_and_mended(gateway: &Gateway, file: &str, bytes: &[u8], why: &str) {
 }
 
 #[test]
-fn a_file_with_another_digest_is_refused_with_both() {
+fn mismatching_digest_is_refused_with_both_digests() {
     let gateway = Setup::new().start();
     let module = gateway.path(&format!("{MODULES}/psk-table.wasm"));
     let manifest = format!("{MODULES}/psk-table.toml");
@@ -84,7 +83,7 @@ fn a_file_with_another_digest_is_refused_with_both() {
 }
 
 #[test]
-fn who_signed_is_told() {
+fn signer_is_reported() {
     let (setup, signer) = signed();
     let folder = setup.path("");
     let gateway = setup.start();
@@ -101,44 +100,54 @@ fn who_signed_is_told() {
 }
 
 #[test]
-fn a_module_that_is_not_as_it_was_signed_is_refused() {
+fn module_with_invalid_signature_is_refused() {
     let (setup, signer) = signed();
     let stranger = Signer::new(&setup.path(""), "stranger");
     let gateway = setup.start();
     let file = |name: &str| gateway.path(&format!("{MODULES}/{name}"));
     let read = |name: &str| fs::read(file(name)).unwrap();
     let other = read("originator-check.wasm");
-    refused_and_mended(&gateway, "psk-table.wasm", &other, "and does not fit psk-table.wasm");
-    refused_and_mended(&gateway, "psk-table.wasm.minisig", b"x", "is no signature in minisign's");
+    assert_refused_and_restored(
+        &gateway,
+        "psk-table.wasm",
+        &other,
+        "and does not fit psk-table.wasm",
+    );
+    assert_refused_and_restored(
+        &gateway,
+        "psk-table.wasm.minisig",
+        b"x",
+        "is no signature in minisign's",
+    );
 
-    // Of another file, by the same key.
+    // A signature of another file by the same key.
     let of_other = read("originator-check.wasm.minisig");
     let why =
         format!("says that it is by the key {}, and does not fit psk-table.wasm", signer.id());
-    refused_and_mended(&gateway, "psk-table.wasm.minisig", &of_other, &why);
+    assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", &of_other, &why);
 
-    // By an unknown key.
-    let aside = gateway.path("psk-table.wasm");
-    fs::copy(file("psk-table.wasm"), &aside).unwrap();
-    stranger.sign(&aside);
+    // A signature by an unknown key.
+    let copy = gateway.path("psk-table.wasm");
+    fs::copy(file("psk-table.wasm"), &copy).unwrap();
+    stranger.sign(&copy);
     let of_stranger = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
     let unknown = format!("is by the key {}, which is none of those that count", stranger.id());
-    refused_and_mended(&gateway, "psk-table.wasm.minisig", &of_stranger, &unknown);
+    assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", &of_stranger, &unknown);
 
-    // By one that borrows the number of a key that counts.
+    // A signature by a foreign key that claims the number of a trusted key.
     let text = String::from_utf8(of_stranger).unwrap();
     let ours = String::from_utf8(read("psk-table.wasm.minisig")).unwrap();
     let (mine, theirs) = (ours.lines().nth(1).unwrap(), text.lines().nth(1).unwrap());
     let bytes = |line: &str| openssl::base64::decode_block(line).unwrap();
     let borrowed = [&bytes(mine)[..10], &bytes(theirs)[10..]].concat();
     let borrowed = text.replace(theirs, &openssl::base64::encode_block(&borrowed));
-    refused_and_mended(&gateway, "psk-table.wasm.minisig", borrowed.as_bytes(), &why);
+    assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", borrowed.as_bytes(), &why);
 
-    // Malformed, too large, no text, in the old format.
+    // Malformed, too large, not UTF-8, and in the legacy format.
     let malformed = "psk-table.wasm.minisig: is no signature in minisign's format";
-    refused_and_mended(&gateway, "psk-table.wasm.minisig", b"rubbish", malformed);
-    // The gateway tells what it has told before only if it saw it mended in between, so that these are
-    // asked of the command.
+    assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", b"rubbish", malformed);
+    // The gateway repeats a report only after it has seen the restored file, so the check command
+    // tests these.
     for bad in ["", "a\nb\nc\nd\n", &ours[..ours.len() / 2]] {
         gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), bad);
         let ran = saegis(&gateway.path(""), &["check"]).expect(2);
@@ -146,28 +155,38 @@ fn a_module_that_is_not_as_it_was_signed_is_refused() {
     }
     gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), &ours);
     let name = "psk-table.wasm.minisig";
-    // With another trusted comment, which is signed too.
+    // Another trusted comment, which the signature covers as well.
     let later = ours.replace("timestamp:", "timestamp:4");
-    refused_and_mended(&gateway, name, later.as_bytes(), &why);
-    refused_and_mended(&gateway, name, &vec![b'a'; 5000], "is larger than 4096 bytes");
-    refused_and_mended(&gateway, name, b"\xff\xfe", "psk-table.wasm.minisig: is not UTF-8");
-    signer.sign_as(&aside, &["-l"]);
+    assert_refused_and_restored(&gateway, name, later.as_bytes(), &why);
+    assert_refused_and_restored(&gateway, name, &vec![b'a'; 5000], "is larger than 4096 bytes");
+    assert_refused_and_restored(
+        &gateway,
+        name,
+        b"\xff\xfe",
+        "psk-table.wasm.minisig: is not UTF-8",
+    );
+    signer.sign_as(&copy, &["-l"]);
     let legacy = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
-    refused_and_mended(&gateway, name, &legacy, "is in minisign's legacy format; sign without -l");
+    assert_refused_and_restored(
+        &gateway,
+        name,
+        &legacy,
+        "is in minisign's legacy format; sign without -l",
+    );
 
-    // For a file of another name, and of none.
-    signer.sign_as(&aside, &["-t", "timestamp:1795539612\tfile:km-table.wasm"]);
+    // A signature for another file name, and for none.
+    signer.sign_as(&copy, &["-t", "timestamp:1795539612\tfile:km-table.wasm"]);
     let misnamed = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
     let why = "is for a file of the name \"km-table.wasm\", and not for psk-table.wasm";
-    refused_and_mended(&gateway, name, &misnamed, why);
-    signer.sign_as(&aside, &["-t", "our release"]);
+    assert_refused_and_restored(&gateway, name, &misnamed, why);
+    signer.sign_as(&copy, &["-t", "our release"]);
     let nameless = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
-    refused_and_mended(&gateway, name, &nameless, "does not say for which file it is");
-    unshaken(&gateway);
+    assert_refused_and_restored(&gateway, name, &nameless, "does not say for which file it is");
+    assert_first_generation_in_force(&gateway);
 }
 
 #[test]
-fn what_is_not_signed_is_refused() {
+fn unsigned_module_is_refused() {
     let (setup, _) = signed();
     let gateway = setup.start();
     let signature = gateway.path(&format!("{MODULES}/psk-table.wasm.minisig"));
@@ -175,7 +194,7 @@ fn what_is_not_signed_is_refused() {
     let why = "psk-table.wasm: is not signed, and only signed modules are taken";
     gateway.refused_after(why, |_| fs::remove_file(&signature).unwrap());
     gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), kept);
-    // Another module that nobody signed, and one with a manifest that nobody signed.
+    // An unsigned module, and a module with an unsigned manifest.
     gateway.refused_after("km-table.toml: is not signed", |g| {
         g.install("km-table", "capabilities = [\"policy-tables\"]");
     });
@@ -183,24 +202,24 @@ fn what_is_not_signed_is_refused() {
         fs::remove_file(g.path(&format!("{MODULES}/km-table.toml"))).unwrap();
     });
     fs::remove_file(gateway.path(&format!("{MODULES}/km-table.wasm"))).unwrap();
-    unshaken(&gateway);
+    assert_first_generation_in_force(&gateway);
 }
 
-/// A manifest grants capabilities and a place in the chain: whoever can write the folder, and has no
-/// key, must not be able to exchange it.
+/// A manifest grants capabilities and sets the order of modules, so write access to the folder must
+/// not suffice to change it.
 #[test]
-fn a_manifest_is_covered_by_a_signature_too() {
+fn manifest_is_covered_by_signature() {
     let (setup, signer) = signed();
     let gateway = setup.start();
     let read = |name: &str| fs::read(gateway.path(&format!("{MODULES}/{name}"))).unwrap();
     let manifest = String::from_utf8(read("psk-table.toml")).unwrap();
     let altered = manifest.replace("order = 100", "order = 1");
     let why = format!("by the key {}, and does not fit psk-table.toml", signer.id());
-    refused_and_mended(&gateway, "psk-table.toml", altered.as_bytes(), &why);
-    // One that pins nothing fits any module that is signed, and so is refused.
-    let aside = gateway.path("psk-table.toml");
-    fs::write(&aside, "order = 100\ncapabilities = [\"policy-tables\"]\n").unwrap();
-    signer.sign(&aside);
+    assert_refused_and_restored(&gateway, "psk-table.toml", altered.as_bytes(), &why);
+    // A manifest without a digest would fit any signed module, so it is refused.
+    let copy = gateway.path("psk-table.toml");
+    fs::write(&copy, "order = 100\ncapabilities = [\"policy-tables\"]\n").unwrap();
+    signer.sign(&copy);
     gateway.refused_after("psk-table.toml: pins no digest, as each signed manifest must", |g| {
         for name in ["psk-table.toml.minisig", "psk-table.toml"] {
             g.replace(&format!("{MODULES}/{name}"), fs::read(g.path(name)).unwrap());
@@ -208,9 +227,10 @@ fn a_manifest_is_covered_by_a_signature_too() {
     });
 }
 
-/// A manifest says whether a module is a shadow, and what it replaces: who takes it away decides that.
+/// A manifest sets the mode of a module and the module that it replaces, so its removal would
+/// change both.
 #[test]
-fn a_signed_module_has_a_manifest() {
+fn signed_module_without_manifest_is_refused() {
     let (setup, _) = signed();
     let gateway = setup.start();
     gateway.refused_after(
@@ -219,12 +239,12 @@ fn a_signed_module_has_a_manifest() {
             fs::remove_file(g.path(&format!("{MODULES}/originator-check.toml"))).unwrap();
         },
     );
-    unshaken(&gateway);
+    assert_first_generation_in_force(&gateway);
 }
 
-/// Two signed modules can't stand for each other, with their signatures and manifests or without.
+/// Two signed modules cannot replace each other, with or without their signatures and manifests.
 #[test]
-fn signed_modules_do_not_change_names() {
+fn swapped_signed_modules_are_refused() {
     let (setup, _) = signed();
     let gateway = setup.start();
     let path = |name: &str| format!("{MODULES}/{name}");
@@ -234,7 +254,7 @@ fn signed_modules_do_not_change_names() {
         let read = |of: &str, e: &str| fs::read(g.path(&path(&format!("{of}.{e}")))).unwrap();
         let both = all.map(|e| (e, read("psk-table", e), read("originator-check", e)));
         for (e, table, check) in both {
-            // Without their manifests, of which the names are told first.
+            // Without the manifests, whose names are reported first.
             if e.starts_with("toml") {
                 for of in ["psk-table", "originator-check"] {
                     fs::remove_file(g.path(&path(&format!("{of}.{e}")))).unwrap();
@@ -248,10 +268,10 @@ fn signed_modules_do_not_change_names() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
-/// Who may write the folder and has no key does not say who decides; whoever has the key does, and it is
-/// one generation.
+/// Promotion requires the signing key, not only write access to the folder, and creates one
+/// generation.
 #[test]
-fn a_signed_shadow_is_promoted_by_who_can_sign() {
+fn signed_shadow_is_promoted_with_signing_key_only() {
     let (setup, signer) = signed();
     let file = |e: &str| format!("{MODULES}/psk-table-2.{e}");
     fs::copy(setup.path(&format!("{MODULES}/psk-table.wasm")), setup.path(&file("wasm"))).unwrap();
@@ -278,7 +298,7 @@ fn a_signed_shadow_is_promoted_by_who_can_sign() {
             assert!(ran.err.contains(what), "{ran:?}");
         }
         assert_eq!(fs::read_to_string(gateway.path(&file("toml"))).unwrap(), before);
-        // As it says.
+        // The steps of the error message.
         gateway.write(
             "psk-table-2.toml",
             before.replace(&format!("\"{other}\""), &format!("\"{mode}\"")),
@@ -292,7 +312,7 @@ fn a_signed_shadow_is_promoted_by_who_can_sign() {
         assert_eq!(in_force(), now);
         Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
     }
-    // Nobody else's changes count, be they ever so small.
+    // Any other change is refused.
     let altered =
         fs::read_to_string(gateway.path(&file("toml"))).unwrap().replace("shadow", "in-force");
     gateway
@@ -300,9 +320,9 @@ fn a_signed_shadow_is_promoted_by_who_can_sign() {
     assert_eq!(in_force(), "psk-table");
 }
 
-/// What a module would change is known before it is signed; it is not taken for that.
+/// A module can be tried before it is signed. The report states that it is unsigned.
 #[test]
-fn a_module_is_tried_before_it_is_signed() {
+fn unsigned_module_can_be_tried() {
     let (setup, _) = signed();
     setup.configuration();
     fs::create_dir(setup.path("new")).unwrap();
@@ -315,15 +335,15 @@ fn a_module_is_tried_before_it_is_signed() {
         "{ran:?}"
     );
     assert!(ran.out.contains("it was tried without a signature"), "{ran:?}");
-    // Those that are installed are held to it.
+    // Installed modules must be signed.
     fs::remove_file(setup.path(&format!("{MODULES}/originator-check.wasm.minisig"))).unwrap();
     let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(2);
     assert!(ran.err.contains("originator-check.wasm: is not signed"), "{ran:?}");
 }
 
-/// An older version that was signed too can be kept out.
+/// Older signed versions can be excluded.
 #[test]
-fn what_was_signed_too_early_is_refused() {
+fn signature_before_not_before_is_refused() {
     let (setup, signer) = signed();
     let setup = setup.with("modules.require-signature", "not-before = \"20261101T000000\"");
     let checked = saegis(setup.configuration().parent().unwrap(), &["check"]).expect(0);
@@ -340,7 +360,7 @@ fn what_was_signed_too_early_is_refused() {
 }
 
 #[test]
-fn keys_that_are_none_are_told_with_their_place() {
+fn invalid_signature_keys_are_reported_with_position() {
     let setup = Setup::new();
     let signer = Signer::new(&setup.path(""), "release");
     for name in ["psk-table", "originator-check"] {

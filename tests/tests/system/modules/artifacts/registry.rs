@@ -1,4 +1,4 @@
-//! Debian's registry, with TLS by an authority of its own and a password, and those who publish in it.
+//! Debian's registry with a private authority and a password, and functions that publish artifacts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +16,12 @@ use saegis_test_ca::{Authority, Name, Request};
 use saegis_tests::{BOUND, Running, Setup};
 use tempfile::TempDir;
 
-/// Who may come in, and the line of `htpasswd -B` for it.
+/// The registry's user, and the output of `htpasswd -B` for it.
 const USER: &str = "tester";
 const PASSWORD: &str = "secret";
-const LINE: &str = "tester:$2y$05$8I2xqm92ESETafmOweVEHeutLkG36zIXJjNro6XoP.iNs3.Kgs6m2\n";
+const HTPASSWD_LINE: &str = "tester:$2y$05$8I2xqm92ESETafmOweVEHeutLkG36zIXJjNro6XoP.iNs3.Kgs6m2\n";
 
-/// The authority that a registry's certificate is of, as files in a folder: `ca.pem`, `tls.pem`,
-/// `tls.key`.
+/// Writes the files `ca.pem`, `tls.pem` and `tls.key` of a registry's certificate into a folder.
 pub fn certify(folder: &Path) {
     let authority = Authority::new(&Request::new("Registries")).unwrap();
     let name = Name::dns("localhost");
@@ -39,7 +38,7 @@ pub fn log_in(file: &Path, host: &str, password: &str) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// The registry, which ends with this value.
+/// The registry. Dropping the value ends it.
 pub struct Registry {
     folder: TempDir,
     running: Option<Running>,
@@ -50,7 +49,7 @@ impl Registry {
     pub fn start() -> Self {
         let folder = TempDir::with_prefix("saegis-registry-").unwrap();
         certify(folder.path());
-        fs::write(folder.path().join("htpasswd"), LINE).unwrap();
+        fs::write(folder.path().join("htpasswd"), HTPASSWD_LINE).unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
             "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
@@ -75,29 +74,29 @@ impl Registry {
         Self { folder, running: Some(running), host }
     }
 
-    /// `host:port`.
+    /// Returns `host:port`.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// It ends, and what it has stays.
+    /// Ends the registry. Its files remain.
     pub fn stop(&mut self) {
         self.running = None;
     }
 
-    /// Where a file of what it has lies.
+    /// Returns the path of the authority's certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// A gateway that may ask it.
+    /// Allows a gateway to fetch from the registry.
     pub fn allow(&self, setup: Setup) -> Setup {
         log_in(&setup.path("credentials.json"), &self.host, PASSWORD);
         fs::copy(self.authority(), setup.path("ca.pem")).unwrap();
         setup.with_another("[artifacts.registry]", &self.lines())
     }
 
-    /// What a gateway's configuration says of it.
+    /// Returns the registry's lines in a gateway configuration.
     pub fn lines(&self) -> String {
         let files = "ca-file = \"ca.pem\"\ncredentials-file = \"credentials.json\"";
         format!("host = \"{}\"\n{files}\ntimeout-seconds = 5", self.host)
@@ -126,7 +125,7 @@ impl Registry {
         format!("oci://{}/{name}@{digest}", self.host)
     }
 
-    /// Publishes a module, by the library for WebAssembly in registries, and gives its reference.
+    /// Publishes a module with the library for WebAssembly artifacts, and returns its reference.
     pub fn publish_module(&self, name: &str, file: &Path) -> String {
         self.publish(name, async |client, reference, auth| {
             let (config, layer) = WasmConfig::from_component(file, None).await.unwrap();
@@ -135,7 +134,7 @@ impl Registry {
         })
     }
 
-    /// Publishes files, as `oras push` does, and gives their reference.
+    /// Publishes files like `oras push`, and returns their reference.
     pub fn publish_files(&self, name: &str, files: &[(&str, &str)]) -> String {
         let layers = files.iter().map(|(title, text)| {
             let title = ("org.opencontainers.image.title".to_owned(), (*title).to_owned());

@@ -1,11 +1,11 @@
-//! `config`: values and secrets for one module.
+//! `config`: values and secrets of one module.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use saegis_tests::Setup;
 
-use super::probe::{setup, tells, told};
+use super::probe::{assert_outcome, outcome, setup};
 
 const SECRET: &str = "s3cr3t-of-the-suite";
 
@@ -20,21 +20,20 @@ fn with_secret(mode: u32) -> Setup {
 #[test]
 fn secrets_are_readable_by_their_module_only() {
     let gateway = with_secret(0o600).with("decisions", "record = \"decisions.jsonl\"").start();
-    tells(&gateway, "config|color", "Ok(Some(\"green\"))");
-    tells(&gateway, "config|other", "Ok(None)");
+    assert_outcome(&gateway, "config|color", "Ok(Some(\"green\"))");
+    assert_outcome(&gateway, "config|other", "Ok(None)");
     let before = gateway.log().text();
-    tells(&gateway, "config", "(\"color\", \"green\"), (\"token\",");
-    // The probe has told it as its reason: that is in the log, for the module has put it there, and in
-    // no recording.
+    assert_outcome(&gateway, "config", "(\"color\", \"green\"), (\"token\",");
+    // The probe returned the secret as its reason, which is in the log but not in the recording.
     assert!(!before.contains(SECRET) && !gateway.printed().contains(SECRET));
     let recorded = fs::read_to_string(gateway.path("decisions.jsonl")).unwrap_or_default();
     assert!(!recorded.contains(SECRET), "{recorded}");
 }
 
 #[test]
-fn a_secret_that_changes_is_a_change_of_policy() {
+fn changed_secret_creates_generation() {
     let gateway = with_secret(0o600).start();
-    tells(&gateway, "config|token", SECRET);
+    assert_outcome(&gateway, "config|token", SECRET);
     let event = gateway.in_force_after(|g| g.write("token", "another"));
     assert_eq!(event.number("generation"), 2);
     gateway.refused_after("token: is a secret that every user of the machine may read", |g| {
@@ -46,7 +45,7 @@ fn a_secret_that_changes_is_a_change_of_policy() {
         fs::write(g.path("token"), "a third one").unwrap();
     });
     assert_eq!(event.number("generation"), 3);
-    let told = told(&gateway, "config|token");
+    let told = outcome(&gateway, "config|token");
     assert!(told.contains("Ok(Some(\"a third one\"))"), "{told}");
     gateway.refused_after("token: can't be opened", |g| fs::remove_file(g.path("token")).unwrap());
 }

@@ -1,4 +1,4 @@
-//! The examples of the cookbook, in a gateway.
+//! The examples of the cookbook, run by a gateway.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ const LAMP: Credential<'static> =
     Credential { identity: "lamp-7@lamps.example.com", key: "00112233445566778899aabbccddeeff" };
 
 #[test]
-fn the_cases_of_the_examples_hold() {
+fn example_modules_pass_their_cases() {
     for name in ["http-lookup", "quota"] {
         let cases = repository().join(format!("guest-modules/{name}/cases.toml"));
         let (module, cases) = (component(name), cases.display().to_string());
@@ -56,19 +56,20 @@ fn key_of_key_server_is_cached() {
     let arrived = server.wait(1);
     assert_eq!(arrived[0].line, "GET /v1/lamp-7%40lamps.example.com HTTP/1.1");
     assert_eq!(arrived[0].values("authorization"), ["Bearer a-token"]);
-    // It is kept, also over a restart, when the server is not asked.
+    // The key is cached across a restart, and the server is not queried again.
     server.reply_with(answer(503, ""));
     Tool::GnuTls.connect(gateway.port(), LAMP).close();
     let gateway = gateway.restart();
     Tool::OpenSsl.connect(gateway.port(), LAMP).close();
     assert_eq!(server.requests().len(), 1);
-    // Who is not kept is refused by a server that fails, and looks like an unknown one.
+    // A failing server refuses a credential that is not cached, with the same alert as an unknown
+    // one.
     let mark = gateway.log().mark();
     let other = Credential { identity: "lamp-8@lamps.example.com", ..LAMP };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), other).alert, Some(20));
     let told = gateway.handshake_refused(mark).message();
     assert!(told.contains("the key server answers 503"), "{told}");
-    // A wrong key is as wrong as ever, and the lights are nobody's business there.
+    // A wrong key is refused as usual, and the module does not query the server for the lights.
     let wrong = Credential { key: "00", ..LAMP };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), wrong).alert, Some(20));
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
@@ -81,7 +82,7 @@ fn key_of_key_server_is_cached() {
 fn trace_log_contains_no_token_or_key() {
     let known = format!("{{ \"ae-id\": \"Clamp-7\", \"key\": \"{}\" }}", LAMP.key);
     let server = Upstream::start(answer(200, &known));
-    // Everything but what the compiler has to say, which is too much for anybody.
+    // All targets except the compiler's.
     let all =
         ["wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_wasi_io", "hyper", "rustls", "saegis"];
     let all = all.map(|target| format!("{target}=trace")).join(",");
@@ -89,7 +90,7 @@ fn trace_log_contains_no_token_or_key() {
     Tool::OpenSsl.connect(gateway.port(), LAMP).close();
     gateway.log().wait("association.ended");
     let text = gateway.log().text();
-    // As text, and as the bytes that it is.
+    // As text and as a list of bytes.
     for secret in [LAMP.key, "a-token"] {
         let bytes = format!("{:?}", secret.as_bytes());
         let bytes = bytes.trim_matches(['[', ']']);
@@ -121,7 +122,7 @@ fn counting(quota: &str) -> Setup {
         .module("quota", &format!("capabilities = {capabilities}\n"))
 }
 
-fn ask(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Light {
+fn assert_allowed(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Light {
     let mut light = Light::connect(gateway.port(), credential).unwrap();
     let ask = Request::retrieve("/cse/nothing").from(from);
     light.ask(&ask).unwrap().expect_refusal(404, 4004);
@@ -131,11 +132,11 @@ fn ask(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Light {
 #[test]
 fn quota_limits_requests_per_window() {
     let gateway = counting("quota-bytes = 65536").start();
-    // Two associations and a restart make no difference.
-    let _first = ask(&gateway, LIGHT1, "Clight-AE1");
-    ask(&gateway, LIGHT1, "Clight-AE1").close();
+    // The count includes other associations, and survives a restart.
+    let _first = assert_allowed(&gateway, LIGHT1, "Clight-AE1");
+    assert_allowed(&gateway, LIGHT1, "Clight-AE1").close();
     let gateway = gateway.restart();
-    let mut light = ask(&gateway, LIGHT1, "Clight-AE1");
+    let mut light = assert_allowed(&gateway, LIGHT1, "Clight-AE1");
     let nothing = || Request::retrieve("/cse/nothing").from("Clight-AE1");
     light.ask(&nothing()).unwrap().expect_refusal(404, 4004);
     light.ask(&nothing()).unwrap().expect_refusal(404, 4004);
@@ -143,11 +144,11 @@ fn quota_limits_requests_per_window() {
         let told = light.ask(&nothing()).unwrap().expect_refusal(403, 4103).debug();
         assert!(told.contains("more than 5 requests"), "{told}");
     }
-    ask(&gateway, LIGHT2, "Clight-AE2").close();
+    assert_allowed(&gateway, LIGHT2, "Clight-AE2").close();
 }
 
 #[test]
-fn who_can_not_be_counted_is_not_let_through() {
+fn request_that_cannot_be_counted_is_refused() {
     let gateway = counting("quota-bytes = 64").start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let ask = Request::retrieve("/cse/nothing").from("Clight-AE1");

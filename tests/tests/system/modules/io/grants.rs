@@ -1,16 +1,16 @@
-//! What has limits is granted by name, with its limits, and mistakes are told with their place. And what a
-//! module with I/O is never asked for.
+//! Capabilities with limits are granted by name, and faults are reported with their position.
+//! Modules with I/O are excluded from shadow mode and replay.
 
 use std::fs;
 
 use saegis_tests::{LIGHT1, Light, Mark, Setup, Upstream, component, saegis};
 
 use super::http::answer;
-use super::probe::{MANIFEST, host, say, setup, tells};
+use super::probe::{MANIFEST, assert_outcome, host, send_command, setup};
 
-/// Makes sure that `saegis check` refuses a setup for this, and only this.
+/// Asserts that `saegis check` refuses a setup for exactly this reason.
 #[track_caller]
-fn refused(setup: &Setup, why: &str) {
+fn assert_refused(setup: &Setup, why: &str) {
     let file = setup.configuration();
     let ran = saegis(file.parent().unwrap(), &["check"]).expect(2);
     assert!(ran.err.contains(why), "{why}: {ran:?}");
@@ -18,7 +18,7 @@ fn refused(setup: &Setup, why: &str) {
 }
 
 #[test]
-fn mistakes_in_limits_are_told_with_their_place() {
+fn invalid_limits_are_reported_with_position() {
     let http = |lines: &str| {
         Setup::new()
             .with("modules.grants", "m = [\"outgoing-http\"]")
@@ -35,30 +35,36 @@ fn mistakes_in_limits_are_told_with_their_place() {
         ("hosts = [\"https://a\"]\nconcurrent-requests = 0", "must be from 1 to 10000"),
     ] {
         let setup = http(lines);
-        refused(&setup, why);
-        refused(&setup, "saegis.toml:");
+        assert_refused(&setup, why);
+        assert_refused(&setup, "saegis.toml:");
         let text = fs::read_to_string(setup.path("saegis.toml")).unwrap();
         let line = 1 + text.lines().position(|l| l.starts_with("hosts")).unwrap();
         let told = if lines.contains('\n') { line + 1 } else { line };
-        refused(&setup, &format!("saegis.toml:{told}:"));
+        assert_refused(&setup, &format!("saegis.toml:{told}:"));
     }
     let grant = |grants: &str| Setup::new().with("modules.grants", grants);
-    refused(&grant("m = [\"key-value\"]"), "modules.grants.m: key-value has limits, and nothing");
-    refused(&grant("m = [\"config\"]"), "add [modules.config.m]");
+    assert_refused(
+        &grant("m = [\"key-value\"]"),
+        "modules.grants.m: key-value has limits, and nothing",
+    );
+    assert_refused(&grant("m = [\"config\"]"), "add [modules.config.m]");
     let every = grant("\"*\" = [\"policy-tables\", \"outgoing-http\"]");
-    refused(&every, "outgoing-http is granted to a module by its name only");
+    assert_refused(&every, "outgoing-http is granted to a module by its name only");
     let stranger = Setup::new().with("modules.key-value.m", "quota-bytes = 1000");
-    refused(&stranger, "modules.key-value.m: m is not granted key-value");
+    assert_refused(&stranger, "modules.key-value.m: m is not granted key-value");
     let quota = |bytes: &str| {
         grant("m = [\"key-value\"]").with("modules.key-value.m", &format!("quota-bytes = {bytes}"))
     };
-    refused(&quota("1"), "modules.key-value.m.quota-bytes: must be from 64");
-    refused(&grant("m = [\"key-value\"]").with("modules.key-value.m", ""), "quota-bytes");
+    assert_refused(&quota("1"), "modules.key-value.m.quota-bytes: must be from 64");
+    assert_refused(&grant("m = [\"key-value\"]").with("modules.key-value.m", ""), "quota-bytes");
     let twice = grant("m = [\"config\"]")
         .with("modules.config.m", "values = { a = \"1\" }\nsecrets = { a = \"file\" }");
-    refused(&twice, "modules.config.m.secrets.a: is a value as well");
-    refused(&Setup::new().with("modules.reuse", "m = 0"), "modules.reuse.m: must be at least 1");
-    refused(&Setup::new().with("modules.reuse", "\"*\" = 5"), "by its name only");
+    assert_refused(&twice, "modules.config.m.secrets.a: is a value as well");
+    assert_refused(
+        &Setup::new().with("modules.reuse", "m = 0"),
+        "modules.reuse.m: must be at least 1",
+    );
+    assert_refused(&Setup::new().with("modules.reuse", "\"*\" = 5"), "by its name only");
 }
 
 #[test]
@@ -72,7 +78,7 @@ fn io_module_without_grant_or_request_is_refused() {
 }
 
 #[test]
-fn a_module_tells_which_capabilities_its_imports_need() {
+fn inspect_lists_capabilities_of_imports() {
     let file = component("io-probe");
     let ran = saegis("/".as_ref(), &["module", "inspect", file.to_str().unwrap()]).expect(0);
     for (import, capability) in [
@@ -96,8 +102,8 @@ fn io_module_cannot_be_shadow_or_replayed() {
     let gateway =
         setup(&[host(server.port())], "").with("decisions", "record = \"decisions.jsonl\"").start();
     let words = format!("get|http://127.0.0.1:{}/", server.port());
-    tells(&gateway, &words, "status 200");
-    tells(&gateway, "increment|n", "is 1");
+    assert_outcome(&gateway, &words, "status 200");
+    assert_outcome(&gateway, "increment|n", "is 1");
     Light::connect(gateway.port(), LIGHT1).unwrap().close();
     gateway.log().wait_after(Mark::START, "association.established");
     let file = gateway.path("decisions.jsonl");
@@ -106,7 +112,8 @@ fn io_module_cannot_be_shadow_or_replayed() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let asked = server.requests().len();
-    // The probe comes first in the chain, so it would have to be asked for each.
+    // The probe is the first module of the chain, so a replay would have to call it for each
+    // decision.
     let ran = saegis(&gateway.path(""), &["decisions", "replay", "decisions.jsonl"]).expect(0);
     assert!(ran.out.contains("3 were not compared"), "{ran:?}");
     fs::create_dir(gateway.path("try")).unwrap();
@@ -115,7 +122,7 @@ fn io_module_cannot_be_shadow_or_replayed() {
     let ran = saegis(&gateway.path(""), &arguments).expect(0);
     assert!(ran.out.contains("3 were not compared"), "{ran:?}");
     assert_eq!(server.requests().len(), asked, "nothing was asked");
-    tells(&gateway, "increment|n", "is 2");
+    assert_outcome(&gateway, "increment|n", "is 2");
 
     gateway.in_force_after(|g| {
         g.write("policies/modules/io-probe.toml", format!("{MANIFEST}mode = \"shadow\"\n"));
@@ -123,6 +130,6 @@ fn io_module_cannot_be_shadow_or_replayed() {
     let told = gateway.log().wait("shadow.refused").message();
     assert!(told.contains("has the capability outgoing-http"), "{told}");
     assert!(told.contains("can't be a shadow"), "{told}");
-    say(gateway.port(), &words);
+    send_command(gateway.port(), &words);
     assert_eq!(server.requests().len(), asked, "nothing was asked");
 }

@@ -1,14 +1,14 @@
-//! `outgoing-http`: to whom requests go, and what bounds them.
+//! `outgoing-http`: allowed hosts and limits.
 
 use std::time::{Duration, Instant};
 
 use saegis_test_ca::{Authority, Name, Request};
 use saegis_tests::{Reply, Upstream};
 
-use super::probe::{host, logged, say, setup, tells, told};
+use super::probe::{assert_outcome, host, outcome, send_command, setup, wait_for_log};
 use super::servers::{Slow, Tls};
 
-/// An answer of HTTP with a content.
+/// Returns an HTTP response with content.
 pub fn answer(status: u16, content: &str) -> Reply {
     let length = content.len();
     Reply::Bytes(format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{content}").into())
@@ -19,7 +19,7 @@ fn outgoing_request_to_unlisted_host_is_refused() {
     let (named, other) = (Upstream::start(answer(200, "hello")), Upstream::start(answer(200, "")));
     let gateway = setup(&[host(named.port())], "").start();
     let (good, bad) = (named.port(), other.port());
-    tells(&gateway, &format!("get|http://127.0.0.1:{good}/a?b=c"), "status 200, 5 bytes");
+    assert_outcome(&gateway, &format!("get|http://127.0.0.1:{good}/a?b=c"), "status 200, 5 bytes");
     let arrived = named.wait(1);
     assert_eq!(arrived[0].line, "GET /a?b=c HTTP/1.1");
     assert_eq!(arrived[0].values("host"), [format!("127.0.0.1:{good}")]);
@@ -32,11 +32,11 @@ fn outgoing_request_to_unlisted_host_is_refused() {
         "http://127.0.0.1/".into(),
         "https://example.com/".into(),
     ] {
-        tells(&gateway, &format!("get|{url}"), denied);
+        assert_outcome(&gateway, &format!("get|{url}"), denied);
     }
-    // What the log says of it.
-    logged(&gateway, &format!("a request to http://127.0.0.1:{bad} was not sent"));
-    // What only looks like the host.
+    // The refusal is logged.
+    wait_for_log(&gateway, &format!("a request to http://127.0.0.1:{bad} was not sent"));
+    // URLs that only resemble an allowed host.
     for url in [
         format!("http://127.0.0.1:{good}@127.0.0.1:{bad}/"),
         format!("http://user@127.0.0.1:{good}/"),
@@ -44,7 +44,7 @@ fn outgoing_request_to_unlisted_host_is_refused() {
         format!("http://127.0.0.1:{good}#@127.0.0.1:{bad}/"),
         format!("ftp://127.0.0.1:{good}/"),
     ] {
-        let told = told(&gateway, &format!("get|{url}"));
+        let told = outcome(&gateway, &format!("get|{url}"));
         assert!(told.contains("failed ErrorCode::"), "{url}: {told}");
     }
     assert_eq!((named.requests().len(), other.text().len()), (1, 0));
@@ -55,14 +55,18 @@ fn outgoing_host_field_is_set_by_gateway() {
     let server = Upstream::start(answer(200, ""));
     let gateway = setup(&[format!("http://LocalHost:{}", server.port())], "").start();
     let url = format!("http://LOCALHOST:{}/", server.port());
-    tells(&gateway, &format!("get|{url}"), "status 200");
+    assert_outcome(&gateway, &format!("get|{url}"), "status 200");
     for name in ["host", "Host", "transfer-encoding", "connection"] {
-        tells(&gateway, &format!("header|{name}|{url}"), "set false, status 200");
+        assert_outcome(&gateway, &format!("header|{name}|{url}"), "set false, status 200");
     }
-    tells(&gateway, &format!("header|x-own|{url}"), "set true, status 200");
+    assert_outcome(&gateway, &format!("header|x-own|{url}"), "set true, status 200");
     assert!(!server.text().to_lowercase().contains("host: evil.example"), "{}", server.text());
-    tells(&gateway, &format!("method|CONNECT|{url}"), "failed ErrorCode::HttpRequestMethodInvalid");
-    tells(&gateway, &format!("method|BREW|{url}"), "status 200");
+    assert_outcome(
+        &gateway,
+        &format!("method|CONNECT|{url}"),
+        "failed ErrorCode::HttpRequestMethodInvalid",
+    );
+    assert_outcome(&gateway, &format!("method|BREW|{url}"), "status 200");
 }
 
 #[test]
@@ -76,44 +80,44 @@ fn redirect_is_not_followed_without_check() {
     let server = Upstream::start(to(&forbidden));
     let gateway = setup(&[host(server.port())], "").start();
     let url = format!("http://127.0.0.1:{}/", server.port());
-    tells(&gateway, &format!("get|{url}"), "status 302");
-    tells(&gateway, &format!("follow|{url}"), "then failed ErrorCode::HttpRequestDenied");
+    assert_outcome(&gateway, &format!("get|{url}"), "status 302");
+    assert_outcome(&gateway, &format!("follow|{url}"), "then failed ErrorCode::HttpRequestDenied");
     assert!(elsewhere.text().is_empty());
     server.reply_with(to(&url));
-    tells(&gateway, &format!("follow|{url}"), "then status 302");
+    assert_outcome(&gateway, &format!("follow|{url}"), "then status 302");
 }
 
 #[test]
-fn requests_and_answers_are_bounded_in_size() {
+fn outgoing_messages_are_limited_in_size() {
     let server = Upstream::start(answer(200, &"x".repeat(1000)));
     let gateway =
         setup(&[host(server.port())], "response-bytes = 1000\nrequest-bytes = 1000").start();
     let get = format!("get|http://127.0.0.1:{}/", server.port());
-    tells(&gateway, &get, "status 200, 1000 bytes");
+    assert_outcome(&gateway, &get, "status 200, 1000 bytes");
     server.reply_with(answer(200, &"x".repeat(1001)));
-    tells(&gateway, &get, "failed ErrorCode::HttpResponseBodySize(Some(1001))");
-    // Without a length that is told beforehand.
+    assert_outcome(&gateway, &get, "failed ErrorCode::HttpResponseBodySize(Some(1001))");
+    // Responses without a Content-Length.
     let endless = format!("HTTP/1.1 200 X\r\n\r\n{}", "x".repeat(100_000));
     server.reply_with(Reply::BytesThenClose(endless.into()));
-    tells(&gateway, &get, "status 200, failed HTTP response body size");
+    assert_outcome(&gateway, &get, "status 200, failed HTTP response body size");
     let chunked = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_string()
         + &format!("64\r\n{}\r\n", "x".repeat(100)).repeat(11);
     server.reply_with(Reply::BytesThenClose(chunked.into()));
-    tells(&gateway, &get, "status 200, failed HTTP response body size");
+    assert_outcome(&gateway, &get, "status 200, failed HTTP response body size");
     let head = format!("HTTP/1.1 200 X\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(20_000));
     server.reply_with(Reply::BytesThenClose(head.into()));
-    tells(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
+    assert_outcome(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
     let head = format!("HTTP/1.1 200 X\r\n{}Content-Length: 0\r\n\r\n", "X: y\r\n".repeat(101));
     server.reply_with(Reply::BytesThenClose(head.into()));
-    tells(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
+    assert_outcome(&gateway, &get, "failed ErrorCode::HttpResponseHeaderSectionSize(None)");
     server.reply_with(Reply::BytesThenClose(b"rubbish\r\n\r\n".to_vec()));
-    tells(&gateway, &get, "failed ErrorCode::HttpProtocolError");
+    assert_outcome(&gateway, &get, "failed ErrorCode::HttpProtocolError");
 
     server.reply_with(answer(200, ""));
     let post = |bytes: u32| format!("post|{bytes}|http://127.0.0.1:{}/", server.port());
-    tells(&gateway, &post(1000), "status 200");
-    tells(&gateway, &post(1001), "failed ErrorCode::HttpRequestBodySize(None)");
-    tells(&gateway, &post(1_000_000), "failed ErrorCode::HttpRequestBodySize(None)");
+    assert_outcome(&gateway, &post(1000), "status 200");
+    assert_outcome(&gateway, &post(1001), "failed ErrorCode::HttpRequestBodySize(None)");
+    assert_outcome(&gateway, &post(1_000_000), "failed ErrorCode::HttpRequestBodySize(None)");
 }
 
 #[test]
@@ -124,16 +128,16 @@ fn slow_server_delays_only_its_module() {
     let gateway = setup(&hosts, "milliseconds = 500").start();
     let begin = Instant::now();
     let get = format!("get|http://127.0.0.1:{}/", server.port());
-    tells(&gateway, &get, "failed ErrorCode::HttpResponseTimeout");
+    assert_outcome(&gateway, &get, "failed ErrorCode::HttpResponseTimeout");
     assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
-    // The head comes, and then nothing.
+    // The response stops after its head.
     server.reply_with(Reply::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
-    tells(&gateway, &get, "status 200, failed HTTP response timeout");
+    assert_outcome(&gateway, &get, "status 200, failed HTTP response timeout");
     server.reply_with(Reply::BytesThenClose(
         b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec(),
     ));
-    tells(&gateway, &get, "status 200, failed incomplete HTTP response");
-    tells(
+    assert_outcome(&gateway, &get, "status 200, failed incomplete HTTP response");
+    assert_outcome(
         &gateway,
         &format!("get|http://127.0.0.1:{down}/"),
         "failed ErrorCode::ConnectionRefused",
@@ -141,20 +145,20 @@ fn slow_server_delays_only_its_module() {
 }
 
 #[test]
-fn only_so_many_requests_are_under_way() {
+fn concurrent_outgoing_requests_are_limited() {
     let server = Upstream::start(answer(200, "hello"));
     let gateway = setup(&[host(server.port())], "concurrent-requests = 3").start();
     let url = format!("http://127.0.0.1:{}/", server.port());
     server.reply_with(Reply::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()));
     let held = "3 held, then ErrorCode::ConnectionLimitReached";
-    tells(&gateway, &format!("hold|10|{url}"), held);
-    // What a call has held is gone with it, or a moment later: who sees to it is told when it ends.
+    assert_outcome(&gateway, &format!("hold|10|{url}"), held);
+    // The slots of a call are released shortly after it ends.
     let begin = Instant::now();
-    while !told(&gateway, &format!("hold|10|{url}")).contains(held) {
-        assert!(begin.elapsed() < Duration::from_secs(5), "its places are never free");
+    while !outcome(&gateway, &format!("hold|10|{url}")).contains(held) {
+        assert!(begin.elapsed() < Duration::from_secs(5), "the slots are never released");
     }
     server.reply_with(answer(200, "hello"));
-    tells(&gateway, &format!("get|{url}"), "status 200, 5 bytes");
+    assert_outcome(&gateway, &format!("get|{url}"), "status 200, 5 bytes");
 }
 
 #[test]
@@ -167,19 +171,19 @@ fn io_call_ends_at_deadline() {
         .start();
     let begin = Instant::now();
     let deadline = "took longer than a call may";
-    tells(&gateway, &format!("get|http://127.0.0.1:{}/", server.port()), deadline);
+    assert_outcome(&gateway, &format!("get|http://127.0.0.1:{}/", server.port()), deadline);
     assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
-    // To wait ten times the computing time is no computing.
+    // Waiting does not count as computing time.
     let url = format!("http://127.0.0.1:{}/", slow.port());
-    tells(&gateway, &format!("again|10|{url}"), "status 200");
+    assert_outcome(&gateway, &format!("again|10|{url}"), "status 200");
     let begin = Instant::now();
-    tells(&gateway, &format!("spin|{url}"), deadline);
+    assert_outcome(&gateway, &format!("spin|{url}"), deadline);
     assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
-    tells(&gateway, &format!("again|1000|{url}"), deadline);
+    assert_outcome(&gateway, &format!("again|1000|{url}"), deadline);
 }
 
 #[test]
-fn a_host_proves_who_it_is() {
+fn outgoing_https_host_is_authenticated() {
     let setup = |limits: &str, port: u16| setup(&[format!("https://localhost:{port}")], limits);
     let folder = tempfile::tempdir().unwrap();
     let name = || Name::dns("localhost");
@@ -200,7 +204,7 @@ fn a_host_proves_who_it_is() {
         (String::new(), "failed ErrorCode::TlsCertificateError"),
     ] {
         let gateway = setup(&limits, server).start();
-        tells(&gateway, &format!("get|https://localhost:{server}/"), told);
+        assert_outcome(&gateway, &format!("get|https://localhost:{server}/"), told);
     }
     for (file, why) in [
         ("rubbish.pem", "rubbish.pem: has no certificates in PEM"),
@@ -212,28 +216,32 @@ fn a_host_proves_who_it_is() {
 }
 
 #[test]
-fn what_goes_wrong_is_not_logged_without_end() {
+fn failed_outgoing_requests_are_logged_sparingly() {
     let down = Upstream::closed_port();
     let gateway = setup(&[host(down)], "").start();
     let mark = gateway.log().mark();
-    say(gateway.port(), "again|200|http://127.0.0.1:1/");
+    send_command(gateway.port(), "again|200|http://127.0.0.1:1/");
     gateway.log().wait_after(mark, "handshake.refused");
     let lines = gateway.log().text().matches("was not sent").count();
     assert!((1..=40).contains(&lines), "{lines} lines");
-    // The library refuses this one by itself, and would tell it each time.
+    // The WASI library refuses this request by itself, and would log each one.
     let mark = gateway.log().mark();
-    say(gateway.port(), "pathless|200|127.0.0.1:1");
+    send_command(gateway.port(), "pathless|200|127.0.0.1:1");
     gateway.log().wait_after(mark, "handshake.refused");
     let told = gateway.log().text().matches("http request error").count();
     assert_eq!(told, 0, "{told} lines");
 }
 
 #[test]
-fn a_call_makes_so_many_requests_and_no_more() {
+fn outgoing_requests_per_call_are_limited() {
     let server = Upstream::start(answer(200, ""));
     let gateway = setup(&[host(server.port())], "").start();
     let url = format!("http://127.0.0.1:{}/", server.port());
-    tells(&gateway, &format!("again|40|{url}"), "failed ErrorCode::ConnectionLimitReached");
+    assert_outcome(
+        &gateway,
+        &format!("again|40|{url}"),
+        "failed ErrorCode::ConnectionLimitReached",
+    );
     assert_eq!(server.requests().len(), 32);
-    tells(&gateway, &format!("again|32|{url}"), "status 200");
+    assert_outcome(&gateway, &format!("again|32|{url}"), "status 200");
 }

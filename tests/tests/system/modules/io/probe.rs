@@ -1,15 +1,16 @@
-//! A gateway with the module `io-probe`, which does what an identity says and tells what came of it.
+//! A gateway with the module `io-probe`, which executes the command in an identity and returns the
+//! outcome as its reason.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use saegis_tests::{BOUND, Credential, Gateway, LIGHT1, Light, Setup};
 
-/// What the probe's manifest asks for.
+/// Manifest of the probe.
 pub const MANIFEST: &str =
     "order = 1\ncapabilities = [\"outgoing-http\", \"key-value\", \"config\"]\n";
 
-/// A gateway whose probe may send requests to these hosts, with limits as TOML.
+/// Returns a gateway whose probe may send requests to these hosts, with limits as TOML.
 pub fn setup(hosts: &[String], limits: &str) -> Setup {
     Setup::new()
         .with("modules.grants", "io-probe = [\"outgoing-http\", \"key-value\", \"config\"]")
@@ -23,36 +24,36 @@ pub fn setup(hosts: &[String], limits: &str) -> Setup {
         .module("io-probe", MANIFEST)
 }
 
-/// A host of this machine.
+/// Returns the URL of a local port.
 pub fn host(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// A client that says words to the probe. It is never let in.
-pub fn say(port: u16, words: &str) {
+/// Sends a command to the probe, which always refuses the handshake.
+pub fn send_command(port: u16, words: &str) {
     let identity = format!("probe|{words}");
     let credential = Credential { identity: &identity, ..LIGHT1 };
-    assert!(Light::connect(port, credential).is_err(), "the probe lets nobody in");
+    assert!(Light::connect(port, credential).is_err(), "the probe refuses every handshake");
 }
 
-/// What the probe says to words.
+/// Sends a command to the probe, and returns its outcome.
 #[track_caller]
-pub fn told(gateway: &Gateway, words: &str) -> String {
+pub fn outcome(gateway: &Gateway, words: &str) -> String {
     let mark = gateway.log().mark();
-    say(gateway.port(), words);
+    send_command(gateway.port(), words);
     gateway.handshake_refused(mark).message()
 }
 
-/// Makes sure that the probe says something to words.
+/// Asserts that the outcome of a command contains this text.
 #[track_caller]
-pub fn tells(gateway: &Gateway, words: &str, what: &str) {
-    let told = told(gateway, words);
+pub fn assert_outcome(gateway: &Gateway, words: &str, what: &str) {
+    let told = outcome(gateway, words);
     assert!(told.contains(what), "{words}: {told}");
 }
 
-/// Waits until a text is in the gateway's log.
+/// Waits until the gateway's log contains a text.
 #[track_caller]
-pub fn logged(gateway: &Gateway, text: &str) {
+pub fn wait_for_log(gateway: &Gateway, text: &str) {
     let begin = Instant::now();
     while !gateway.log().text().contains(text) {
         assert!(begin.elapsed() < BOUND, "{text:?} is not in the log");

@@ -1,4 +1,4 @@
-//! `reuse`: instances that live for several calls, where the operator allows it.
+//! `reuse`: instances that live for several calls, if the operator allows it.
 
 use saegis_tests::{Credential, Gateway, LIGHT1, Light, Request, Setup};
 
@@ -12,23 +12,23 @@ fn manifest(calls: u32) -> String {
     format!("order = 1\nreuse = {calls}\ncapabilities = [\"log\"]\n")
 }
 
-fn told(gateway: &Gateway, identity: &str) -> String {
+fn outcome(gateway: &Gateway, identity: &str) -> String {
     let mark = gateway.log().mark();
     assert!(Light::connect(gateway.port(), Credential { identity, ..LIGHT1 }).is_err());
     gateway.handshake_refused(mark).message()
 }
 
 #[track_caller]
-fn remembers(gateway: &Gateway, calls: u32) {
-    let told = told(gateway, LOOKUP);
+fn assert_previous_calls(gateway: &Gateway, calls: u32) {
+    let told = outcome(gateway, LOOKUP);
     assert!(told.contains(&format!("remembers {calls} calls")), "{told}");
 }
 
 #[test]
-fn an_instance_lives_for_so_many_calls() {
+fn instance_is_reused_for_allowed_calls() {
     let gateway = setup(5).module("faulty", &manifest(3)).start();
     for calls in [0, 1, 2, 0, 1, 2, 0] {
-        remembers(&gateway, calls);
+        assert_previous_calls(&gateway, calls);
     }
 }
 
@@ -36,16 +36,16 @@ fn an_instance_lives_for_so_many_calls() {
 fn instance_ends_with_fault_or_generation() {
     let gateway = setup(1000).module("faulty", &manifest(1000)).start();
     for fault in ["fault-trap", "fault-loop", "fault-memory", "fault-recurse"] {
-        remembers(&gateway, 0);
-        remembers(&gateway, 1);
-        let told = told(&gateway, &format!("{fault}@in.provider.com"));
+        assert_previous_calls(&gateway, 0);
+        assert_previous_calls(&gateway, 1);
+        let told = outcome(&gateway, &format!("{fault}@in.provider.com"));
         assert!(!told.contains("remembers"), "{told}");
     }
-    remembers(&gateway, 0);
-    remembers(&gateway, 1);
+    assert_previous_calls(&gateway, 0);
+    assert_previous_calls(&gateway, 1);
     gateway.in_force_after(|g| g.replace("policies/other.csv", "ae_id,kpsa,kpsa_id\n"));
-    remembers(&gateway, 0);
-    // It works as ever: with another hook, and for others.
+    assert_previous_calls(&gateway, 0);
+    // Other hooks and other modules work as before.
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     for _ in 0..3 {
         let ask = Request::retrieve("/cse/nothing").from("Clight-AE1");
@@ -58,7 +58,7 @@ fn instance_ends_with_fault_or_generation() {
 }
 
 #[test]
-fn reuse_is_the_operators_to_allow() {
+fn reuse_without_operator_permission_is_refused() {
     let gateway = Setup::new().start();
     let why = "faulty.toml: asks for reuse = 3, which the configuration does not allow";
     gateway.refused_after(why, |g| g.install("faulty", &manifest(3)));
@@ -69,14 +69,14 @@ fn reuse_is_the_operators_to_allow() {
         g.write("policies/modules/faulty.toml", manifest(0));
     });
     gateway.in_force_after(|g| g.write("policies/modules/faulty.toml", manifest(5)));
-    remembers(&gateway, 0);
-    remembers(&gateway, 1);
+    assert_previous_calls(&gateway, 0);
+    assert_previous_calls(&gateway, 1);
 }
 
 #[test]
 fn module_without_reuse_keeps_no_state() {
     let gateway = setup(5).module("faulty", "order = 1\ncapabilities = [\"log\"]\n").start();
     for _ in 0..3 {
-        remembers(&gateway, 0);
+        assert_previous_calls(&gateway, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that a module asks: one that takes its time, and one over TLS.
+//! Servers for outgoing requests: a slow one, and one with TLS.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
 
-/// A server that answers each request after a while, however many there are.
+/// A server that responds to each request after a delay.
 pub struct Slow {
     port: u16,
     most: Arc<AtomicUsize>,
@@ -23,7 +23,7 @@ impl Slow {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let told = most.clone();
+        let shared = most.clone();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let (now, most) = (now.clone(), most.clone());
@@ -36,14 +36,14 @@ impl Slow {
                 served.unwrap();
             }
         });
-        Self { port, most: told }
+        Self { port, most: shared }
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The most requests that were there at a time.
+    /// Returns the maximum number of concurrent requests.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
@@ -59,15 +59,15 @@ fn answer(mut socket: TcpStream, pause: Duration) {
         }
     }
     thread::sleep(pause);
-    // Who has asked may have gone.
+    // The client may have disconnected.
     let _ = socket.write_all(ANSWER);
 }
 
-/// A server over TLS.
+/// A server with TLS.
 pub struct Tls;
 
 impl Tls {
-    /// Starts it with `tls.pem` and `tls.key` of a folder, and tells its port.
+    /// Starts the server with `tls.pem` and `tls.key` of a folder, and returns its port.
     pub fn start(folder: &Path) -> u16 {
         let mut tls = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
         tls.set_certificate_chain_file(folder.join("tls.pem")).unwrap();

@@ -1,4 +1,4 @@
-//! Who waits holds up nobody else.
+//! Calls that wait for I/O do not delay other decisions.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use saegis_tests::{Gateway, LIGHT1, LIGHT2, Light, Mark, Reply, Request, Upstream};
 
 use super::http::answer;
-use super::probe::{host, say, setup, tells};
+use super::probe::{assert_outcome, host, send_command, setup};
 use super::servers::Slow;
 
-/// Calls that wait at the same time.
-const MANY: usize = 200;
+/// Number of concurrent waiting calls.
+const WAITING_CALLS: usize = 200;
 
 #[test]
 fn decisions_proceed_while_io_calls_wait() {
     let server = Upstream::start(Reply::Pending);
-    // Far fewer slots than calls that wait, and ordinary decisions have all of these.
+    // There are far fewer slots than waiting calls, and all of them are for ordinary decisions.
     let gateway = setup(&[host(server.port())], "milliseconds = 9000")
         .with("modules", "concurrent-decisions = 2\nwaiting-milliseconds = 9000")
         .start();
     let port = gateway.port();
     let words = format!("get|http://127.0.0.1:{}/", server.port());
     thread::scope(|scope| {
-        for _ in 0..MANY {
-            scope.spawn(|| say(port, &words));
+        for _ in 0..WAITING_CALLS {
+            scope.spawn(|| send_command(port, &words));
         }
-        server.wait(MANY);
+        server.wait(WAITING_CALLS);
         let begin = Instant::now();
         let mut light = Light::connect(port, LIGHT1).unwrap();
         for n in 0..50 {
@@ -36,13 +36,13 @@ fn decisions_proceed_while_io_calls_wait() {
         assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
         server.reply_with(answer(200, "hello"));
     });
-    let refused = gateway.log().all(Mark::START, "handshake.refused", MANY);
+    let refused = gateway.log().all(Mark::START, "handshake.refused", WAITING_CALLS);
     let answered = refused.iter().filter(|e| e.message().contains("status 200, 5 bytes")).count();
-    assert_eq!(answered, MANY, "{:?}", refused.first());
+    assert_eq!(answered, WAITING_CALLS, "{:?}", refused.first());
 }
 
 #[test]
-fn calls_that_wait_are_bounded_in_number() {
+fn waiting_calls_are_limited() {
     let server = Upstream::start(Reply::Pending);
     let gateway = setup(&[host(server.port())], "milliseconds = 9000")
         // Half of them are for handshakes, and half of those for one address: two.
@@ -52,10 +52,10 @@ fn calls_that_wait_are_bounded_in_number() {
     let words = format!("get|http://127.0.0.1:{}/", server.port());
     thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| say(port, &words));
+            scope.spawn(|| send_command(port, &words));
         }
         server.wait(2);
-        // It is another module's, but the probe has to be asked first.
+        // Another module decides about this identity, but the probe is called first.
         assert!(Light::connect(port, LIGHT1).is_err());
         let busy = |e: &saegis_tests::Event| e.message().contains("too many calls are under way");
         gateway.log().wait_for(Mark::START, "handshake.refused", busy);
@@ -65,38 +65,37 @@ fn calls_that_wait_are_bounded_in_number() {
 }
 
 #[test]
-fn the_time_to_wait_is_no_longer_than_a_handshake() {
+fn waiting_timeout_is_limited_by_handshake_timeout() {
     let too_long = setup(&[host(1)], "").with("modules", "waiting-milliseconds = 10001");
     let refused = too_long.run_until_exit().expect(2);
     assert!(refused.err.contains("waiting-milliseconds: must be from 1 to 10000"), "{refused:?}");
-    // If nothing is said, it is as long as that may be.
+    // The default is the maximum.
     let server = Upstream::start(Reply::Pending);
     let gateway = setup(&[host(server.port())], "milliseconds = 60000")
         .with("limits", "handshake-seconds = 2")
         .start();
     let begin = Instant::now();
-    say(gateway.port(), &format!("get|http://127.0.0.1:{}/", server.port()));
+    send_command(gateway.port(), &format!("get|http://127.0.0.1:{}/", server.port()));
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
-/// Handshakes at the same time whose look-up waits 100 ms. Most of what they take is for a thousand
-/// clients, on the same processors; what the look-ups take by themselves `host/policy/tests/waiting.rs`
-/// tells.
+/// Concurrent handshakes with a look-up that waits 100 ms. Most of the time goes to a thousand
+/// clients on the same processors; `host/policy/tests/waiting.rs` measures the look-ups alone.
 #[test]
 #[ignore = "a measurement; cargo xtask load runs it"]
-fn load_a_thousand_lookups_that_wait() {
-    const TIMES: usize = 1000;
+fn load_of_thousand_waiting_lookups() {
+    const LOOKUPS: usize = 1000;
     let slow = Slow::start(Duration::from_millis(100));
     let gateway = setup(&[host(slow.port())], "milliseconds = 9000")
         // Half of them are for handshakes, and half of those for one address.
         .with("modules", "waiting-milliseconds = 9000\nwaiting-decisions = 4096")
         .start();
     let words = format!("get|http://127.0.0.1:{}/", slow.port());
-    tells(&gateway, &words, "status 200");
-    let (one, _) = took(&gateway, &words, 1);
-    let (all, longest) = took(&gateway, &words, TIMES);
+    assert_outcome(&gateway, &words, "status 200");
+    let (one, _) = measure_lookups(&gateway, &words, 1);
+    let (all, longest) = measure_lookups(&gateway, &words, LOOKUPS);
     println!(
-        "1 look-up that waits 100 ms: {one:.0?}; {TIMES} at the same time: {all:.0?}, from the first \
+        "1 look-up that waits 100 ms: {one:.0?}; {LOOKUPS} at the same time: {all:.0?}, from the first \
          ClientHello to the last refusal, {longest:.0?} the longest; {} were at the server at a time",
         slow.most()
     );
@@ -105,8 +104,8 @@ fn load_a_thousand_lookups_that_wait() {
     assert!(answered.iter().all(|e| e.message().contains("status 200")), "{:?}", answered.first());
 }
 
-/// How long it takes until so many look-ups are over that begin at the same time, and the longest.
-fn took(gateway: &Gateway, words: &str, times: usize) -> (Duration, Duration) {
+/// Returns the time for this many concurrent look-ups, and the longest of them.
+fn measure_lookups(gateway: &Gateway, words: &str, times: usize) -> (Duration, Duration) {
     let port = gateway.port();
     let begin = Instant::now();
     let longest = thread::scope(|scope| {
@@ -115,7 +114,7 @@ fn took(gateway: &Gateway, words: &str, times: usize) -> (Duration, Duration) {
                 let small = thread::Builder::new().stack_size(256 << 10);
                 let call = move || {
                     let begin = Instant::now();
-                    say(port, words);
+                    send_command(port, words);
                     begin.elapsed()
                 };
                 small.spawn_scoped(scope, call).unwrap()
@@ -126,7 +125,7 @@ fn took(gateway: &Gateway, words: &str, times: usize) -> (Duration, Duration) {
     (begin.elapsed(), longest.unwrap_or_default())
 }
 
-/// Resident memory of the gateway, in MiB.
+/// Returns the resident memory of the gateway in MiB.
 fn resident(gateway: &Gateway) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

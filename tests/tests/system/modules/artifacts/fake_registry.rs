@@ -1,4 +1,4 @@
-//! A registry that does not do what it should: what it answers is made up.
+//! A fake registry that sends configured, usually invalid, responses.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
@@ -11,50 +11,50 @@ use std::time::Duration;
 use openssl::sha::sha256;
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod, SslStream};
 
-/// What is sent.
-pub enum Answer {
-    /// This, whole.
-    Whole(Vec<u8>),
-    /// A status, with a header.
+/// A response of the fake registry.
+pub enum Response {
+    /// A complete response with this content.
+    Complete(Vec<u8>),
+    /// A status and a header field.
     Status(&'static str, String),
-    /// Bytes without end, after a length that is told, or none.
+    /// Endless content, with or without a Content-Length.
     Endless(Option<u64>),
-    /// The beginning of an answer, and then nothing.
-    Silence,
-    /// An answer that comes byte by byte, a long time.
-    Dribble,
+    /// The beginning of a response, without the rest.
+    Stall,
+    /// A response that arrives slowly, byte by byte.
+    SlowBytes,
 }
 
-pub struct Liar {
+pub struct FakeRegistry {
     host: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     sent: Arc<AtomicU64>,
 }
 
-impl Liar {
-    /// Listens, with the certificate in a folder, until the test ends. A request has the first answer
-    /// of which all words, with `|` between them, are in its head.
-    pub fn start(folder: &Path, answers: Vec<(String, Answer)>) -> Self {
+impl FakeRegistry {
+    /// Listens until the test ends, with the certificate of a folder. A request gets the first response
+    /// whose words, separated by `|`, all occur in its head.
+    pub fn start(folder: &Path, answers: Vec<(String, Response)>) -> Self {
         let mut tls = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
         tls.set_certificate_chain_file(folder.join("tls.pem")).unwrap();
         tls.set_private_key_file(folder.join("tls.key"), SslFiletype::PEM).unwrap();
         let (tls, answers) = (Arc::new(tls.build()), Arc::new(answers));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = format!("localhost:{}", listener.local_addr().unwrap().port());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = asked.clone();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let recorded = requests.clone();
         let sent = Arc::new(AtomicU64::new(0));
         let counted = sent.clone();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                let (tls, answers, heard) = (tls.clone(), answers.clone(), heard.clone());
+                let (tls, answers, recorded) = (tls.clone(), answers.clone(), recorded.clone());
                 let sent = counted.clone();
                 thread::spawn(move || {
                     let Ok(mut stream) = tls.accept(socket) else { return };
                     while let Some(request) = request(&mut stream) {
                         let fits = |needles: &str| needles.split('|').all(|n| request.contains(n));
                         let found = answers.iter().find(|(needles, _)| fits(needles));
-                        heard.lock().unwrap().push(request.clone());
+                        recorded.lock().unwrap().push(request.clone());
                         let found = found.map(|(_, answer)| answer);
                         if answer(&mut stream, found, &sent).is_err() {
                             return;
@@ -63,21 +63,21 @@ impl Liar {
                 });
             }
         });
-        Self { host, asked, sent }
+        Self { host, requests, sent }
     }
 
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// How many bytes were taken of what has no end.
+    /// Returns the number of bytes that were sent of endless content.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// The requests so far, with their headers.
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the requests so far, with their headers.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -94,25 +94,25 @@ fn request(stream: &mut SslStream<std::net::TcpStream>) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-fn answer(to: &mut impl Write, answer: Option<&Answer>, sent: &AtomicU64) -> std::io::Result<()> {
+fn answer(to: &mut impl Write, answer: Option<&Response>, sent: &AtomicU64) -> std::io::Result<()> {
     match answer {
         None => write!(to, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
-        Some(Answer::Status(status, header)) => {
+        Some(Response::Status(status, header)) => {
             write!(to, "HTTP/1.1 {status}\r\n{header}\r\ncontent-length: 0\r\n\r\n")
         }
-        Some(Answer::Whole(bytes)) => {
+        Some(Response::Complete(bytes)) => {
             write!(to, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes.len())?;
             to.write_all(bytes)
         }
-        Some(Answer::Silence) => {
+        Some(Response::Stall) => {
             write!(to, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{{")?;
-            // Until the other end gives up: the stream stays open as long as this thread.
+            // The stream stays open as long as this thread.
             to.flush()?;
             loop {
                 thread::park();
             }
         }
-        Some(Answer::Dribble) => {
+        Some(Response::SlowBytes) => {
             write!(to, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
             (0..1000).try_for_each(|_| {
                 thread::sleep(Duration::from_millis(50));
@@ -120,13 +120,13 @@ fn answer(to: &mut impl Write, answer: Option<&Answer>, sent: &AtomicU64) -> std
                 to.flush()
             })
         }
-        Some(Answer::Endless(told)) => {
-            let length = match told {
-                Some(told) => format!("content-length: {told}"),
+        Some(Response::Endless(length_field)) => {
+            let length = match length_field {
+                Some(length_field) => format!("content-length: {length_field}"),
                 None => "connection: close".into(),
             };
             write!(to, "HTTP/1.1 200 OK\r\n{length}\r\n\r\n")?;
-            // Ten gibibytes, if they are taken.
+            // At most ten gibibytes.
             let block = vec![b' '; 1 << 20];
             (0..10 << 10).try_for_each(|_| {
                 to.write_all(&block)?;
@@ -137,13 +137,13 @@ fn answer(to: &mut impl Write, answer: Option<&Answer>, sent: &AtomicU64) -> std
     }
 }
 
-/// The digest of bytes, as references have it.
+/// Returns the digest of bytes in the form of references.
 pub fn digest(bytes: &[u8]) -> String {
     let digits: String = sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{digits}")
 }
 
-/// A manifest of a module's artifact, with a file of that digest and size.
+/// Returns the manifest of a module's artifact, with a file of this digest and size.
 pub fn manifest(file: &str, size: u64) -> Vec<u8> {
     let config = "\"mediaType\":\"application/vnd.wasm.config.v0+json\"";
     let empty = digest(b"{}");

@@ -131,7 +131,7 @@ fn both_lights_are_walked_through(tool: Tool) {
 }
 
 #[test]
-fn a_subscriber_is_told() {
+fn subscriber_is_notified() {
     let (acme, gateway) = start();
     let mut light = Light::one(Tool::OpenSsl, &gateway);
     light.move_in();

@@ -153,7 +153,7 @@ fn inside(bench: &Bench, query: &str) -> (String, Vec<(Parameter, String)>) {
 }
 
 #[test]
-fn a_match_comes_with_what_it_is_below() {
+fn filtered_retrieve_includes_ancestors() {
     let bench = bench();
     let all = |query: &str| {
         let (found, marks) = inside(&bench, query);

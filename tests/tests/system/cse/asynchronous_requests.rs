@@ -1,5 +1,5 @@
-//! A request with `rt=2` is acknowledged at once, and its result is sent later. One whose result cannot
-//! be sent is refused, and nothing of it is carried out.
+//! Asynchronous requests (`rt=2`). The CSE acknowledges them at once and sends the result later. A
+//! request whose result cannot be sent is refused and has no effect.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn allowed() -> Setup {
     Setup::new().with("notifications", "targets = [\"127.0.0.1\"]")
 }
 
-/// Registers a light with further attributes.
+/// Registers a light with additional attributes.
 fn register(gateway: &Gateway, which: usize, further: Value) -> Light {
     let (credential, from) = if which == 1 { (LIGHT1, OWN) } else { (LIGHT2, OTHER) };
     let mut ae = json!({"rn": format!("light{which}"), "api": "Nlight", "rr": true, "srv": ["3"]});
@@ -41,21 +41,21 @@ fn url(target: &Upstream, path: &str) -> String {
 }
 
 #[track_caller]
-fn is_acknowledged(light: &mut Light, request: &Request) {
+fn assert_acknowledged(light: &mut Light, request: &Request) {
     let answer = light.ask(request).unwrap().expect(202, 1002);
     assert_eq!(answer.header("x-m2m-ri"), Some(request.id()), "{answer:?}");
-    assert_eq!(answer.text(), "", "the result comes later");
+    assert_eq!(answer.text(), "", "the response has no content");
 }
 
 #[track_caller]
-fn is_refused(light: &mut Light, request: &Request, rsc: u16, why: &str) -> Response {
+fn assert_refused(light: &mut Light, request: &Request, rsc: u16, why: &str) -> Response {
     let answer = light.ask(request).unwrap();
     assert_eq!(answer.rsc(), Some(rsc), "{answer:?}");
     assert!(answer.debug().contains(why), "{answer:?}");
     answer
 }
 
-/// The response primitive that a notification carries, which answers that request.
+/// Asserts that a notification carries the response primitive of a request, and returns it.
 #[track_caller]
 fn result(notification: &Message, of: &Request) -> Value {
     assert_eq!(notification.values("x-m2m-origin"), ["/mn-cse-123456"]);
@@ -72,10 +72,10 @@ fn result_is_sent_to_point_of_access() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let gateway = allowed().start();
     let mut light = register(&gateway, 1, json!({"poa": [ae.url()]}));
-    // The second one fails, which is told in its result.
+    // The second create fails, which its result reports.
     for rsc in [2001, 4105] {
         let create = container("lamp");
-        is_acknowledged(&mut light, &create);
+        assert_acknowledged(&mut light, &create);
         let told = ae.request();
         let result = result(&told, &create);
         assert_eq!(result["rsc"], rsc, "{result}");
@@ -94,7 +94,7 @@ fn result_is_sent_to_all_named_targets() {
     let targets = [1, 2].map(|_| Upstream::start(Reply::answer(200, 2000, "")));
     let gateway = allowed().start();
     let mut light = register(&gateway, 1, json!({}));
-    // It takes them from light 1.
+    // Light 2 accepts notifications from light 1.
     let mut other = register(&gateway, 2, json!({"poa": [url(&targets[1], "/other")]}));
     let rules = json!([{"acor": [OWN], "acop": 16}]);
     let acp = json!({"m2m:acp": {"rn": "acp", "pv": {"acr": rules},
@@ -103,12 +103,12 @@ fn result_is_sent_to_all_named_targets() {
     let to = |target: &str| retrieve.clone().without("X-M2M-RTU").header("X-M2M-RTU", target);
     let first = url(&targets[0], "/told?me=1");
     let both = to(&format!("{first}&cse/light2&{first}"));
-    // Not before it may notify light 2.
-    is_refused(&mut light, &both, 4103, "notify");
+    // Light 1 has no permission to notify light 2 yet.
+    assert_refused(&mut light, &both, 4103, "notify");
     other.ask(&Request::create("/cse/light2", 1, &acp).from(OTHER)).unwrap().expect(201, 2001);
     let change = json!({"m2m:ae": {"acpi": ["cse/light2/acp"]}});
     other.ask(&Request::update("/cse/light2", &change).from(OTHER)).unwrap().expect(200, 2004);
-    is_acknowledged(&mut light, &both);
+    assert_acknowledged(&mut light, &both);
     for (target, line) in targets.iter().zip(["POST /told?me=1 HTTP/1.1", "POST /other HTTP/1.1"]) {
         let told = &target.wait(1)[0];
         assert_eq!(told.line, line);
@@ -118,34 +118,35 @@ fn result_is_sent_to_all_named_targets() {
             (&json!(2000), &json!("light1"))
         );
     }
-    // A group answers too, and none of its members does so by itself.
+    // A group sends one aggregated result, and its members send none.
     let group = json!({"m2m:grp": {"rn": "all", "mnm": 2, "mid": ["cse/light1"]}});
     light.ask(&Request::create("/cse/light1", 9, &group).from(OWN)).unwrap().expect(201, 2001);
     let fan_out = own("/cse/light1/all/fopt?rt=2").header("X-M2M-RTU", &first);
-    is_acknowledged(&mut light, &fan_out);
+    assert_acknowledged(&mut light, &fan_out);
     let result = result(&targets[0].wait(2)[1], &fan_out);
     assert_eq!(result["pc"]["m2m:agr"]["m2m:rsp"][0]["rsc"], 2000, "{result}");
-    // Each has got each result once.
+    // Each target received each result once.
     assert_eq!((targets[0].requests().len(), targets[1].requests().len()), (2, 1));
 }
 
 #[test]
-fn the_result_comes_through_a_polling_channel() {
+fn result_is_sent_through_polling_channel() {
     let gateway = Setup::new().start();
     let mut light = register(&gateway, 1, json!({"rr": false}));
     let channel = json!({"m2m:pch": {"rn": "polls"}});
     light.ask(&Request::create("/cse/light1", 15, &channel).from(OWN)).unwrap().expect(201, 2001);
     let create = container("lamp");
-    is_acknowledged(&mut light, &create);
+    assert_acknowledged(&mut light, &create);
     let got = light.ask(&own("/cse/light1/polls/pcu")).unwrap().expect(200, 2000).json();
     let result = &got["m2m:rqp"]["pc"]["m2m:rsp"];
     assert_eq!((&result["rsc"], &result["rqi"]), (&json!(2001), &json!(create.id())), "{got}");
-    // The channel itself is not asked so: its message would go into the channel again.
-    is_refused(&mut light, &own("/cse/light1/polls/pcu?rt=2"), 5001, "polling channel");
+    // A request to the channel itself cannot be asynchronous, because its result would return to
+    // the channel.
+    assert_refused(&mut light, &own("/cse/light1/polls/pcu?rt=2"), 5001, "polling channel");
 }
 
 #[test]
-fn a_request_whose_result_cannot_be_sent_is_refused() {
+fn request_with_undeliverable_result_is_refused() {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let port = target.port();
     let rule = format!("targets = [\"127.0.0.1:{port}\"]");
@@ -153,10 +154,10 @@ fn a_request_whose_result_cannot_be_sent_is_refused() {
     let elsewhere = format!("https://127.0.0.1:{}/", if port == 1 { 2 } else { 1 });
     let mut light = register(&gateway, 1, json!({}));
     let _other = register(&gateway, 2, json!({}));
-    is_refused(&mut light, &container("lost"), 5103, "no point of access");
+    assert_refused(&mut light, &container("lost"), 5103, "no point of access");
     let poa = json!({"m2m:ae": {"poa": [elsewhere]}});
     light.ask(&Request::update("/cse/light1", &poa).from(OWN)).unwrap().expect(200, 2004);
-    is_refused(&mut light, &container("lost"), 5103, "no rule of this CSE allows that address");
+    assert_refused(&mut light, &container("lost"), 5103, "no rule of this CSE allows that address");
     let good = format!("http://127.0.0.1:{port}/");
     let many = [good.as_str(); 17].join("&");
     for (to, rsc, why) in [
@@ -172,9 +173,9 @@ fn a_request_whose_result_cannot_be_sent_is_refused() {
         ("/another-cse/Cother", 5103, "can't be reached"),
         ("cse/light2", 4103, "notify"),
     ] {
-        is_refused(&mut light, &container("lost").header("X-M2M-RTU", to), rsc, why);
+        assert_refused(&mut light, &container("lost").header("X-M2M-RTU", to), rsc, why);
     }
-    // Nor is one that is wrong in itself.
+    // Invalid requests are refused as well.
     for (request, rsc, why) in [
         (own("/cse/light1?rt=2&rt=2"), 4000, "rt"),
         (own("/cse/light1?rt=2&rcn=7"), 4000, "result content 7"),
@@ -184,11 +185,11 @@ fn a_request_whose_result_cannot_be_sent_is_refused() {
         (own("/cse/light1?rt=2").header("X-M2M-RET", "-1000"), 4008, ""),
         (own("/cse/light1?rt=2").without("X-M2M-RVI").header("X-M2M-RVI", "99"), 4001, "99"),
     ] {
-        is_refused(&mut light, &request.header("X-M2M-RTU", &good), rsc, why);
+        assert_refused(&mut light, &request.header("X-M2M-RTU", &good), rsc, why);
     }
-    // Nobody else's name is spoken in, and no AE registers so.
+    // Impersonation is refused, and an AE cannot register asynchronously.
     let claim = Request::retrieve("/cse/light2?rt=2").from(OTHER).header("X-M2M-RTU", &good);
-    is_refused(&mut light, &claim, 4106, "");
+    assert_refused(&mut light, &claim, 4106, "");
     let ae = json!({"m2m:ae": {"api": "Nx", "rr": true}});
     let again = Request::create("/cse?rt=2", 2, &ae).from(OWN).header("X-M2M-RTU", &good);
     assert!(light.ask(&again).unwrap().rsc().unwrap() >= 4000);
@@ -204,7 +205,7 @@ fn registration_cannot_be_asynchronous() {
     let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nx", "rr": true}});
     let create = Request::create("/cse?rt=2", 2, &ae).from(OWN);
     let create = create.header("X-M2M-RTU", &url(&target, "/"));
-    is_refused(&mut light, &create, 5001, "registers");
+    assert_refused(&mut light, &create, 5001, "registers");
     light.ask(&own("/cse/light1")).unwrap().expect_refusal(404, 4004);
     assert!(target.requests().is_empty());
 }
@@ -216,9 +217,9 @@ fn acknowledged_request_outlives_association() {
     let gateway = allowed().start();
     let mut light = register(&gateway, 1, json!({}));
     let subscribe = subscription(&target, &result_at);
-    is_acknowledged(&mut light, &subscribe);
+    assert_acknowledged(&mut light, &subscribe);
     target.wait(1);
-    // It waits for the target of the subscription; the association goes meanwhile.
+    // The request waits for the target of the subscription while the association ends.
     light.close();
     target.reply_with(Reply::answer(200, 2000, ""));
     assert_eq!(result(&result_at.wait(1)[0], &subscribe)["rsc"], 2001);
@@ -227,7 +228,7 @@ fn acknowledged_request_outlives_association() {
     light.ask(&own("/cse/light1/told")).unwrap().expect(200, 2000);
 }
 
-/// A subscription, which waits until `target` has answered.
+/// Returns a subscription request that completes when `target` has responded.
 fn subscription(target: &Upstream, result_at: &Upstream) -> Request {
     let content = json!({"m2m:sub": {"rn": "told", "nu": [url(target, "/")]}});
     let request = Request::create("/cse/light1?rt=2", 23, &content).from(OWN);
@@ -235,17 +236,17 @@ fn subscription(target: &Upstream, result_at: &Upstream) -> Request {
 }
 
 #[test]
-fn what_is_acknowledged_ends_with_the_credential() {
-    for goes in [false, true] {
+fn acknowledged_request_ends_with_its_credential() {
+    for disconnect in [false, true] {
         let target = Upstream::start(Reply::Pending);
         let result_at = Upstream::start(Reply::answer(200, 2000, ""));
         let setup = allowed().with("notifications", "timeout-seconds = 60");
         let gateway = setup.start();
         let mut light = register(&gateway, 1, json!({}));
         let mut other = register(&gateway, 2, json!({}));
-        is_acknowledged(&mut light, &subscription(&target, &result_at));
+        assert_acknowledged(&mut light, &subscription(&target, &result_at));
         target.wait(1);
-        let light = if goes {
+        let light = if disconnect {
             light.close();
             None
         } else {
@@ -276,12 +277,12 @@ fn acknowledged_requests_are_limited_by_credential() {
         Request::retrieve(path).from(from).header("X-M2M-RTU", &url(&target, "/"))
     };
     for n in 1..=2 {
-        is_acknowledged(&mut light, &of("/cse/light1?rt=2", OWN));
+        assert_acknowledged(&mut light, &of("/cse/light1?rt=2", OWN));
         target.wait(n);
     }
-    is_refused(&mut light, &of("/cse/light1?rt=2", OWN), 5207, "too many results");
-    // Others have theirs, and it has its other requests.
-    is_acknowledged(&mut other, &of("/cse/light2?rt=2", OTHER));
+    assert_refused(&mut light, &of("/cse/light1?rt=2", OWN), 5207, "too many results");
+    // Other credentials have their own limit, and blocking requests are not affected.
+    assert_acknowledged(&mut other, &of("/cse/light2?rt=2", OTHER));
     light.ask(&own("/cse/light1")).unwrap().expect(200, 2000);
     target.reply_with(Reply::answer(200, 2000, ""));
     let again = of("/cse/light1?rt=2", OWN);
@@ -292,18 +293,18 @@ fn acknowledged_requests_are_limited_by_credential() {
         }
         answer.rsc() == Some(1002)
     });
-    assert!(taken, "what is sent still counts");
+    assert!(taken, "a sent result still counts");
 }
 
 #[test]
-fn a_cse_behind_is_asked_for_it() {
+fn asynchronous_request_is_forwarded_to_upstream() {
     let cse = Upstream::start(Reply::answer(202, 1002, ""));
     let gateway = Setup::new().upstream(cse.port()).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let retrieve = own("/cse/light1?rt=2").header("X-M2M-RTU", "http://a.example/");
     light.ask(&retrieve).unwrap().expect(202, 1002);
-    let passed_on = cse.wait(1);
-    let passed_on = passed_on.last().unwrap();
-    assert!(passed_on.line.contains("rt=2"), "{}", passed_on.line);
-    assert_eq!(passed_on.values("x-m2m-rtu"), ["http://a.example/"]);
+    let forwarded = cse.wait(1);
+    let forwarded = forwarded.last().unwrap();
+    assert!(forwarded.line.contains("rt=2"), "{}", forwarded.line);
+    assert_eq!(forwarded.values("x-m2m-rtu"), ["http://a.example/"]);
 }

@@ -1,4 +1,4 @@
-//! The HTTP binding (TS-0009) as seen from outside: filters, notifications, times, and the rules of HTTP.
+//! The HTTP binding (TS-0009): filters, notifications, timestamps, and the rules of HTTP.
 
 use saegis_tests::{Gateway, LIGHT1, LIGHT2, Light, Reply, Request, Setup, Upstream};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const OWN: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 
-/// A gateway with both lights; light 1 has two containers, one with an instance.
+/// Starts a gateway with both lights. Light 1 has two containers, one of them with an instance.
 fn start() -> (Gateway, Light) {
     let gateway = Setup::new().start();
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
@@ -26,7 +26,7 @@ fn own(path: &str) -> Request {
 
 /// `?ty=3&cr=Sam&fu=1` is the example of TS-0009 clause 6.2.2.2.
 #[test]
-fn a_discovery_filters_by_attributes() {
+fn discovery_filters_by_attributes() {
     let (_gateway, mut light) = start();
     let mut found = |query: &str| -> Vec<String> {
         let answer = light.ask(&own(&format!("/cse/light1?fu=1&{query}"))).unwrap();
@@ -41,10 +41,10 @@ fn a_discovery_filters_by_attributes() {
     assert_eq!(found("cni=1"), ["temp"]);
     assert_eq!(found("cni=0"), ["hall"]);
     assert_eq!(found("con=21&ty=4").len(), 1);
-    // It is another's name, and nobody's claim.
+    // A filter may name another AE, because it is not an originator.
     assert_eq!(found("cr=Clight-AE2"), [""; 0]);
     assert_eq!(found("cr=CAdmin"), [""; 0]);
-    // Which no type has here that hosts it.
+    // No type that this CSE hosts has this attribute.
     assert_eq!(found("api=N*"), [""; 0]);
     for (query, code, named) in [
         ("nonsense=1", 4000, "nonsense"),
@@ -59,7 +59,7 @@ fn a_discovery_filters_by_attributes() {
         assert_eq!(refused.rsc(), Some(code), "{query} {refused:?}");
         assert!(refused.debug().contains(named), "{query} {refused:?}");
     }
-    // From is checked as ever, whatever a filter names.
+    // The originator is checked as usual, whatever a filter names.
     let as_other = Request::retrieve("/cse/light1?fu=1&cr=Clight-AE2").from(OTHER);
     light.ask(&as_other).unwrap().expect_refusal(403, 4106);
 }
@@ -88,9 +88,9 @@ fn escaped_line_breaks_are_forwarded_unchanged() {
     assert_eq!(upstream.requests().len(), queries.len());
 }
 
-/// It went to the AE's own server as a notification, and was answered with 2000.
+/// Such a request used to go to the AE's server as a notification, with a success response.
 #[test]
-fn a_create_without_its_type_is_refused() {
+fn create_without_resource_type_is_refused() {
     let (_gateway, mut light) = start();
     let post = |path: &str, body: &Value| {
         let request = Request::new("POST", path).header("Content-Type", "application/json");
@@ -107,7 +107,7 @@ fn a_create_without_its_type_is_refused() {
             assert!(refused.debug().contains(";ty="), "{refused:?}");
         }
     }
-    // What a Notify carries is one: to an AE that takes none.
+    // A valid notification is forwarded, here to an AE without a point of access.
     for root in ["m2m:sgn", "m2m:agn", "m2m:rsp"] {
         let notify = post("/cse/light1", &json!({root: {}}));
         let answer = light.ask(&notify).unwrap();
@@ -141,7 +141,7 @@ fn times_are_absolute_or_relative() {
         let answer = light.ask(&own("/cse/light1").header(name, value)).unwrap();
         assert_eq!(answer.rsc(), Some(code), "{name}: {value} {answer:?}");
     }
-    // Nor is one sent on to another CSE.
+    // An expired request is not forwarded to another CSE.
     for name in ["X-M2M-RET", "X-M2M-RST", "X-M2M-OET"] {
         let late = own("/~/mn-cse-654321/cse").header(name, "-1000");
         light.ask(&late).unwrap().expect_refusal(504, 4008);

@@ -1,5 +1,5 @@
-//! What the CSE behind the gateway sends to AEs goes to them over associations, by the addresses that the
-//! gateway has given that CSE.
+//! The notification relay. The CSE behind the gateway sends notifications to relay addresses, and
+//! the gateway sends them to AEs over associations.
 
 use std::thread;
 
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 const OWN: &str = "Clight-AE1";
 
-/// A gateway with a CSE behind, and the address that the CSE has got of light 1.
+/// Starts a gateway with a CSE behind it, and returns the relay address of light 1.
 fn start(poa: &str) -> (Gateway, saegis_tests::Client, String) {
     start_with(poa, "")
 }
 
-/// The same, with more lines about the CSE behind.
+/// Starts the same gateway with additional upstream options.
 fn start_with(poa: &str, upstream: &str) -> (Gateway, saegis_tests::Client, String) {
     let cse = Upstream::start(Reply::answer(201, 2001, "{\"m2m:ae\":{\"aei\":\"Clight-AE1\"}}"));
     let gateway = Setup::new()
@@ -26,12 +26,12 @@ fn start_with(poa: &str, upstream: &str) -> (Gateway, saegis_tests::Client, Stri
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nlight", "rr": true, "poa": [poa]}});
     light.ask(&Request::create("/cse", 2, &ae).from(OWN)).expect(201, 2001);
-    let told: Value = serde_json::from_slice(&cse.wait(1)[0].body).unwrap();
-    let address = told["m2m:ae"]["poa"][0].as_str().unwrap().to_string();
+    let notification_request: Value = serde_json::from_slice(&cse.wait(1)[0].body).unwrap();
+    let address = notification_request["m2m:ae"]["poa"][0].as_str().unwrap().to_string();
     (gateway, light, address)
 }
 
-/// The port and the path of an address.
+/// Returns the port and the path of an address.
 fn split(address: &str) -> (u16, String) {
     let (port, path) = address.strip_prefix("http://127.0.0.1:").unwrap().split_once('/').unwrap();
     (port.parse().unwrap(), format!("/{path}"))
@@ -44,7 +44,7 @@ fn notification(path: &str, from: &str) -> Request {
         .body("{\"m2m:sgn\":{\"nev\":{\"net\":3}}}")
 }
 
-/// The CSE sends, and waits for the answer.
+/// Sends a notification as the CSE on a separate thread.
 fn send(address: &str, from: &str) -> thread::JoinHandle<Response> {
     let (port, path) = split(address);
     let request = notification(&path, from);
@@ -52,25 +52,25 @@ fn send(address: &str, from: &str) -> thread::JoinHandle<Response> {
 }
 
 #[test]
-fn what_the_cse_sends_comes_over_an_association() {
+fn upstream_notification_is_relayed_to_ae() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (_gateway, _light, address) = start(&ae.url());
     let sent = send(&address, "/mn-cse-123456");
-    let told = ae.request();
-    assert_eq!(told.line, "POST /told HTTP/1.1");
-    assert_eq!(told.values("x-m2m-origin"), ["/mn-cse-123456"]);
-    assert_eq!(told.body, b"{\"m2m:sgn\":{\"nev\":{\"net\":3}}}");
-    ae.answer(&told, 2000, "X-M2M-Origin: Clight-AE1\r\n");
+    let notification_request = ae.request();
+    assert_eq!(notification_request.line, "POST /told HTTP/1.1");
+    assert_eq!(notification_request.values("x-m2m-origin"), ["/mn-cse-123456"]);
+    assert_eq!(notification_request.body, b"{\"m2m:sgn\":{\"nev\":{\"net\":3}}}");
+    ae.answer(&notification_request, 2000, "X-M2M-Origin: Clight-AE1\r\n");
     sent.join().unwrap().expect(200, 2000);
-    // Nobody else's answer is the CSE's.
+    // A response with another originator is discarded.
     let sent = send(&address, "/mn-cse-123456");
-    let told = ae.request();
-    ae.answer(&told, 2000, "X-M2M-Origin: Clight-AE2\r\n");
+    let notification_request = ae.request();
+    ae.answer(&notification_request, 2000, "X-M2M-Origin: Clight-AE2\r\n");
     sent.join().unwrap().expect_refusal(404, 5103);
 }
 
 #[test]
-fn whoever_is_there_without_the_key_gets_nothing() {
+fn server_without_key_receives_no_notification() {
     let impostor = ListeningAe::with_key(LIGHT2);
     let (_gateway, _light, address) = start(&impostor.url());
     send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
@@ -78,7 +78,7 @@ fn whoever_is_there_without_the_key_gets_nothing() {
 }
 
 #[test]
-fn what_is_no_notification_for_an_ae_goes_nowhere() {
+fn invalid_notification_is_not_relayed() {
     let ae = ListeningAe::with_key(LIGHT1);
     let (gateway, _light, address) = start(&ae.url());
     let (port, path) = split(&address);
@@ -99,28 +99,28 @@ fn what_is_no_notification_for_an_ae_goes_nowhere() {
     for nowhere in ["/", "/metrics", "/12-nobody%40in.provider.com", "/~/mn-cse-123456/cse"] {
         refused(notification(nowhere, "/mn-cse-123456"), 404, 4004);
     }
-    // Another's credential and another place: nobody but the gateway makes addresses.
+    // The CSE cannot make up an address with another credential or another target.
     let other = path.replace("AE123456789012", "AE123456789015");
     refused(notification(&other, "/mn-cse-123456"), 404, 4004);
-    let away = path.replace("127.0.0.1%3A", "192.0.2.1%3A");
-    assert_ne!(away, path);
-    refused(notification(&away, "/mn-cse-123456"), 404, 4004);
+    let elsewhere = path.replace("127.0.0.1%3A", "192.0.2.1%3A");
+    assert_ne!(elsewhere, path);
+    refused(notification(&elsewhere, "/mn-cse-123456"), 404, 4004);
     gateway.log().wait("notification.failed");
     assert!(!ae.has_received_request(), "{}", ae.said());
 }
 
-/// An address that no rule allows is not gone to, though it is the gateway's own.
+/// The rules for targets apply to relay addresses as well.
 #[test]
-fn a_place_that_is_not_allowed_is_not_gone_to() {
+fn target_without_rule_is_not_contacted() {
     let (gateway, _light, address) = start("https://192.0.2.1:8443/told");
     send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
     let failed = gateway.log().wait("notification.failed").message();
     assert!(failed.contains("no rule allows it"), "{failed}");
 }
 
-/// An address is good after a start, and leads to who has come since.
+/// A relay address stays valid after a restart, and leads to the AE's next association.
 #[test]
-fn an_address_outlasts_a_start() {
+fn relay_address_survives_restart() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, light, address) = start(&ae.url());
     let (_, path) = split(&address);
@@ -134,19 +134,20 @@ fn an_address_outlasts_a_start() {
     let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.log().wait_after(mark, "association.established");
     let sent = send(&address, "/mn-cse-123456");
-    let told = ae.request();
-    ae.answer(&told, 2000, "");
+    let notification_request = ae.request();
+    ae.answer(&notification_request, 2000, "");
     sent.join().unwrap().expect(200, 2000);
 }
 
-/// Who runs this.
+/// Returns the user ID of this process.
 fn own_user() -> u32 {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
 }
 
-/// Where only the user of the CSE behind may send, another learns nothing, not even with an address.
+/// If only one user may send notifications, the gateway sends others no response, even with a valid
+/// address.
 #[test]
-fn another_user_does_not_speak_as_the_cse() {
+fn notification_of_other_user_is_refused() {
     use std::io::{Read as _, Write as _};
     let ae = ListeningAe::with_key(LIGHT1);
     let user = format!("notification-uid = {}", own_user() + 1);
@@ -155,7 +156,7 @@ fn another_user_does_not_speak_as_the_cse() {
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     let _ = socket.write_all(&notification(&path, "/mn-cse-123456").bytes());
     let mut answer = Vec::new();
-    // It may be closed before it has taken the request.
+    // The connection may be closed before the request is read.
     let _ = socket.read_to_end(&mut answer);
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     let refused = gateway.log().wait("notification.user-refused");
@@ -170,13 +171,13 @@ fn another_user_does_not_speak_as_the_cse() {
 }
 
 #[test]
-fn the_user_of_the_cse_speaks_as_the_cse() {
+fn notification_of_configured_user_is_relayed() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let user = format!("notification-uid = {}", own_user());
     let (_gateway, _light, address) = start_with(&ae.url(), &user);
     let sent = send(&address, "/mn-cse-123456");
-    let told = ae.request();
-    ae.answer(&told, 2000, "");
+    let notification_request = ae.request();
+    ae.answer(&notification_request, 2000, "");
     sent.join().unwrap().expect(200, 2000);
     let (gateway, ..) = start(&ae.url());
     gateway.log().wait("notification.listener-unrestricted");

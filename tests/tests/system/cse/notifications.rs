@@ -1,4 +1,4 @@
-//! The embedded registrar tells of changes: over HTTP where it may, and through polling channels.
+//! Notifications of the embedded CSE, over HTTP and through polling channels.
 
 use saegis_tests::{
     Client, Credential, Gateway, LIGHT1, LIGHT2, Light, Message, Reply, Request, Setup, Tool,
@@ -6,11 +6,11 @@ use saegis_tests::{
 };
 use serde_json::{Value, json};
 
-with_each_client!(a_subscriber_is_told, a_target_that_is_not_allowed_is_sent_nothing);
+with_each_client!(subscriber_is_notified, target_without_rule_gets_no_notification);
 
 const OWN: &str = "Clight-AE1";
 
-fn answers(request: &Message) -> &str {
+fn request_id(request: &Message) -> &str {
     request.values("x-m2m-ri")[0]
 }
 
@@ -33,7 +33,7 @@ fn subscription(target: &str) -> Request {
     Request::create("/cse/light1/lamp", 23, &content).from(OWN)
 }
 
-fn a_subscriber_is_told(tool: Tool) {
+fn subscriber_is_notified(tool: Tool) {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let allowed = format!("targets = [\"127.0.0.1:{}\"]", target.port());
     let (_gateway, mut light) = with_lamp(tool, Setup::new().with("notifications", &allowed));
@@ -47,15 +47,15 @@ fn a_subscriber_is_told(tool: Tool) {
         let instance = Request::create_instance("/cse/light1/lamp", value).from(OWN);
         light.ask(&instance).expect(201, 2001);
     }
-    let told = target.wait(3);
-    for (notification, value) in told[1..].iter().zip(["on", "off"]) {
+    let notified = target.wait(3);
+    for (notification, value) in notified[1..].iter().zip(["on", "off"]) {
         let sgn = &content(notification)["m2m:sgn"];
         assert_eq!(sgn["nev"]["rep"]["m2m:cin"]["con"], value, "{sgn}");
         assert!(sgn["sur"].as_str().unwrap().starts_with("/mn-cse-123456/"), "{sgn}");
         assert_eq!(notification.values("host"), [format!("127.0.0.1:{}", target.port())]);
-        assert!(!answers(notification).is_empty());
+        assert!(!request_id(notification).is_empty());
     }
-    // Its end is told too, and then nothing more.
+    // The deletion of the subscription is notified, and nothing after it.
     light.ask(&Request::delete("/cse/light1/lamp/told").from(OWN)).expect(200, 2002);
     assert_eq!(content(&target.wait(4)[3])["m2m:sgn"]["sud"], true);
     light.ask(&Request::create_instance("/cse/light1/lamp", "on").from(OWN)).expect(201, 2001);
@@ -63,8 +63,8 @@ fn a_subscriber_is_told(tool: Tool) {
     assert_eq!(target.requests().len(), 4);
 }
 
-/// Whoever can create a subscription does not get to have requests sent where it likes.
-fn a_target_that_is_not_allowed_is_sent_nothing(tool: Tool) {
+/// A subscription cannot make the gateway send requests to arbitrary hosts.
+fn target_without_rule_gets_no_notification(tool: Tool) {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let port = target.port();
     let other = format!("127.0.0.1:{}", if port == 1 { 2 } else { 1 });
@@ -81,9 +81,9 @@ fn a_target_that_is_not_allowed_is_sent_nothing(tool: Tool) {
     assert!(target.requests().is_empty());
 }
 
-/// What was taken back is told no more, nor what is closed below what is open.
+/// Neither content whose access was withdrawn nor inaccessible children are notified.
 #[test]
-fn a_subscriber_is_told_what_it_may_see() {
+fn notification_respects_access_of_subscriber() {
     let target = Upstream::start(Reply::answer(200, 2000, ""));
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
     let (gateway, mut light) = with_lamp(Tool::OpenSsl, setup);
@@ -109,19 +109,19 @@ fn a_subscriber_is_told_what_it_may_see() {
     target.wait(1);
     make("/cse/light1/shared", 3, &container("secret", "closed"));
     make("/cse/light1/shared", 3, &container("seen", "open"));
-    let told = target.wait(2);
-    assert_eq!(content(&told[1])["m2m:sgn"]["nev"]["rep"]["m2m:cnt"]["rn"], "seen");
+    let notified = target.wait(2);
+    assert_eq!(content(&notified[1])["m2m:sgn"]["nev"]["rep"]["m2m:cnt"]["rn"], "seen");
     let closed = json!({ "m2m:cnt": { "acpi": ["cse/light1/closed"] } });
     let close = Request::update("/cse/light1/shared", &closed).from(OWN);
     light.ask(&close).expect(200, 2004);
     light.ask(&Request::create_instance("/cse/light1/shared", "on").from(OWN)).expect(201, 2001);
     light.ask(&Request::retrieve("/cse/light1/shared/la").from(OWN)).expect(200, 2000);
-    assert_eq!(target.requests().len(), 2, "what it may not see it is not told");
+    assert_eq!(target.requests().len(), 2, "inaccessible content is not notified");
 }
 
-/// A target that answers late, or that it does not want it, makes no subscription.
+/// A target that responds late or with an error prevents the subscription.
 #[test]
-fn a_target_that_does_not_want_it_is_not_subscribed() {
+fn refusing_target_prevents_subscription() {
     let target = Upstream::start(Reply::answer(403, 4103, ""));
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
     let setup = setup.with("notifications", "timeout-seconds = 1");
@@ -132,14 +132,14 @@ fn a_target_that_does_not_want_it_is_not_subscribed() {
     light.ask(&subscription(&address)).expect_refusal(500, 5204);
     target.reply_with(Reply::Bytes(b"rubbish".to_vec()));
     light.ask(&subscription(&address)).expect_refusal(500, 5204);
-    let nobody = format!("http://127.0.0.1:{}/", Upstream::closed_port());
-    light.ask(&subscription(&nobody)).expect_refusal(500, 5204);
+    let unreachable = format!("http://127.0.0.1:{}/", Upstream::closed_port());
+    light.ask(&subscription(&unreachable)).expect_refusal(500, 5204);
     light.ask(&Request::retrieve("/cse/light1/lamp/told").from(OWN)).expect_refusal(404, 4004);
 }
 
-/// An AE that nobody can reach asks for what is sent to it; while it waits others are served.
+/// An AE without a point of access retrieves its notifications. Others are served while it waits.
 #[test]
-fn an_ae_polls_for_what_is_sent_to_it() {
+fn polling_ae_receives_notifications() {
     let (gateway, mut light) = with_lamp(Tool::OpenSsl, Setup::new());
     let channel = Request::create("/cse/light1", 15, &json!({ "m2m:pch": { "rn": "polls" } }));
     light.ask(&channel.clone().from(OWN)).expect(201, 2001);
@@ -149,7 +149,7 @@ fn an_ae_polls_for_what_is_sent_to_it() {
         let poll = Request::retrieve("/cse/light1/polls/pcu").from(OWN);
         poller.ask(&poll).unwrap()
     });
-    // Nobody else may.
+    // Other AEs have no access to the channel.
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
     other.ask(&Request::create_ae("light2").from("Clight-AE2")).unwrap().expect(201, 2001);
     let poll = Request::retrieve("/cse/light1/polls/pcu").from("Clight-AE2");
@@ -159,9 +159,9 @@ fn an_ae_polls_for_what_is_sent_to_it() {
     assert!(got.contains("m2m:sgn") && got.contains("\"con\":\"on\""), "{got}");
 }
 
-/// Silent targets of many AEs cost the notifications of no other.
+/// Silent targets of many AEs do not delay the notifications of another AE.
 #[test]
-fn silent_targets_cost_others_no_notification() {
+fn silent_targets_do_not_delay_other_notifications() {
     const SILENT: usize = 8;
     const BATCHES: usize = 40;
     let target = Upstream::start(Reply::answer(200, 2000, ""));
@@ -210,9 +210,9 @@ fn silent_targets_cost_others_no_notification() {
             light.ask(&instance(stem)).unwrap().expect(201, 2001);
         }
     }
-    // Its own verification came first.
-    for told in 2..5 {
+    // The first request was its own verification.
+    for notified in 2..5 {
         good.ask(&instance(OWN)).unwrap().expect(201, 2001);
-        target.wait(told);
+        target.wait(notified);
     }
 }

@@ -1,5 +1,5 @@
-//! What clients of other CSEs stumbled over in the embedded CSE: what it has to take, what it has to
-//! refuse, and what it enters by itself.
+//! Primitives that clients of other CSEs had problems with: accepted values, refused values, and
+//! default attributes.
 
 use saegis_tests::{
     Gateway, LIGHT1, LIGHT2, Light, Mark, Message, Reply, Request, Response, Setup, Upstream,
@@ -10,7 +10,7 @@ const OWN: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 const LAMP: &str = "/cse/light1/lamp";
 
-/// Light 1 with its container `lamp`.
+/// Returns light 1 with its container `lamp`.
 fn with_lamp(setup: Setup) -> (Gateway, Light) {
     let gateway = setup.start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
@@ -32,7 +32,7 @@ fn retrieve(light: &mut Light, path: &str) -> Value {
 }
 
 #[test]
-fn a_content_is_any_value() {
+fn content_may_be_any_json_value() {
     let (_gateway, mut light) = with_lamp(Setup::new());
     for con in [
         json!({"temperature": 0.30000000000000004, "on": true, "cr": "Cother"}),
@@ -54,7 +54,7 @@ fn a_content_is_any_value() {
     deep.expect_refusal(400, 4000);
 }
 
-/// A server that does not know oneM2M.
+/// Returns a response of a server without oneM2M support.
 fn plain(status: &str) -> Reply {
     let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok");
     Reply::Bytes(answer.into())
@@ -69,7 +69,7 @@ fn content(request: &Message) -> Value {
 }
 
 #[test]
-fn a_url_need_not_know_onem2m() {
+fn plain_http_target_is_notified() {
     let target = Upstream::start(plain("200"));
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
     let (gateway, mut light) = with_lamp(setup);
@@ -80,9 +80,9 @@ fn a_url_need_not_know_onem2m() {
         assert_eq!(content(&target.wait(n + 1)[n])["m2m:sgn"]["vrq"], true);
     }
     create(&mut light, LAMP, 4, json!({"m2m:cin": {"con": "on"}})).expect(201, 2001);
-    let told = target.wait(6);
-    assert!(told[3..].iter().all(|t| content(t)["m2m:sgn"]["nev"]["net"] == 3), "{told:?}");
-    // Each was taken, so none has failed: what fails next is the first.
+    let notified = target.wait(6);
+    assert!(notified[3..].iter().all(|t| content(t)["m2m:sgn"]["nev"]["net"] == 3), "{notified:?}");
+    // All notifications were delivered, so the next failure is the first.
     target.reply_with(plain("404"));
     let refused = create(&mut light, LAMP, 23, subscription(&url)).expect_refusal(500, 5204);
     assert!(refused.debug().contains(&url), "{refused:?}");
@@ -91,7 +91,7 @@ fn a_url_need_not_know_onem2m() {
 }
 
 #[test]
-fn a_subscriber_learns_why_a_target_is_not_taken() {
+fn refused_subscription_states_reason_of_target() {
     let target = Upstream::start(plain("200"));
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1\"]");
     let setup = setup.with("notifications", "timeout-seconds = 2");
@@ -106,7 +106,7 @@ fn a_subscriber_learns_why_a_target_is_not_taken() {
         assert!(debug.starts_with(&format!("the target {nu} of the subscription")), "{debug}");
         debug.rsplit_once(": ").unwrap().1.to_string()
     };
-    // An AE answers as oneM2M has it, wherever it is.
+    // An AE must send a oneM2M response, at any address.
     assert_eq!(why(OTHER), "it answered 200 without X-M2M-RSC");
     target.reply_with(plain("404"));
     assert_eq!(why(OTHER), "it answered 404 without X-M2M-RSC");
@@ -121,18 +121,19 @@ fn a_subscriber_learns_why_a_target_is_not_taken() {
     }
     target.reply_with(Reply::Pending);
     assert_eq!(why(&url), "it did not answer in time");
-    let nobody = format!("http://127.0.0.1:{}/", Upstream::closed_port());
-    assert_eq!(why(&nobody), "it can't be reached");
-    // Where no rule lets it send, it does not say what is there.
+    let unreachable = format!("http://127.0.0.1:{}/", Upstream::closed_port());
+    assert_eq!(why(&unreachable), "it can't be reached");
+    // Without a rule for the target, the error does not reveal whether it exists.
     let unknown = why("http://nothing.invalid/");
     assert_eq!(why("http://127.0.0.2:1/"), unknown);
     assert_eq!(unknown, "no rule of this CSE allows that address, or it can't be resolved");
-    // An AE that polls its channel can't be asked, and no poa is shown to a subscriber.
+    // An AE with a polling channel cannot be verified, and the error does not contain its point of
+    // access.
     assert!(!why("cse/light2").contains("127.0.0.1"));
 }
 
 #[test]
-fn a_match_comes_with_what_it_is_below() {
+fn filtered_retrieve_includes_ancestors() {
     let (_gateway, mut light) = with_lamp(Setup::new());
     for con in ["a", "b", "c"] {
         create(&mut light, LAMP, 4, json!({"m2m:cin": {"con": con}})).expect(201, 2001);
@@ -152,7 +153,7 @@ fn a_match_comes_with_what_it_is_below() {
     }
     let none = retrieve(&mut light, "/cse/light1?rcn=8&ty=9");
     assert_eq!(none, json!({"m2m:ae": {}}));
-    // What does not fit is asked for with an offset.
+    // The remaining resources are retrieved with an offset.
     let part = ask(&mut light, Request::retrieve("/cse/light1/lamp?rcn=8&lim=2"));
     let part = part.expect(200, 2000);
     assert_eq!((part.header("x-m2m-cts"), part.header("x-m2m-cto")), (Some("1"), Some("3")));
@@ -163,7 +164,7 @@ fn a_match_comes_with_what_it_is_below() {
 }
 
 #[test]
-fn another_does_not_touch_a_polling_channel() {
+fn polling_channel_is_private_to_its_ae() {
     let (gateway, mut light) = with_lamp(Setup::new());
     let all = json!({"acr": [{"acor": ["all"], "acop": 63}]});
     let acp = json!({"m2m:acp": {"rn": "open", "pv": all, "pvs": all}});
@@ -192,13 +193,13 @@ fn another_does_not_touch_a_polling_channel() {
     }
     let group = json!({"m2m:grp": {"rn": "all", "mnm": 1, "mid": ["cse/light1/pch"]}});
     other(Request::create("/cse/light2", 9, &group)).expect_refusal(403, 5105);
-    // It is still its AE's.
+    // The AE itself still has access.
     ask(&mut light, Request::update(path, &change)).expect(200, 2004);
     ask(&mut light, Request::delete(path)).expect(200, 2002);
 }
 
 #[test]
-fn the_cse_enters_what_is_not_given() {
+fn missing_attributes_get_defaults() {
     let target = Upstream::start(plain("200"));
     let setup = Setup::new()
         .with("registrar", "administrators = [\"Clight-AE1\"]")
@@ -226,7 +227,7 @@ fn the_cse_enters_what_is_not_given() {
 }
 
 #[test]
-fn what_an_attribute_cannot_be_is_refused() {
+fn invalid_attribute_value_is_refused() {
     let (_gateway, mut light) = with_lamp(Setup::new());
     for (ty, path, content, names) in [
         (4, LAMP, json!({"m2m:cin": {"con": "x", "cnf": "text/plain"}}), "cnf"),
@@ -255,7 +256,7 @@ fn what_an_attribute_cannot_be_is_refused() {
 }
 
 #[test]
-fn what_asks_for_nothing_is_taken() {
+fn disabled_unsupported_feature_is_accepted() {
     let (_gateway, mut light) = with_lamp(Setup::new());
     for (ty, path, root, attributes, unsupported) in [
         (15, "/cse/light1", "m2m:pch", json!({"rn": "pch", "rqag": false}), "rqag"),
@@ -269,7 +270,7 @@ fn what_asks_for_nothing_is_taken() {
         let made = create(&mut light, path, ty, json!({ root: attributes }));
         assert_eq!(made.expect(201, 2001).json()[root][unsupported], false);
     }
-    // A content of a type with its encoding, and what earlier releases call a serialization.
+    // A media type with an encoding, and a serialization of earlier releases.
     let instance = json!({"m2m:cin": {"con": {"on": true}, "cnf": "application/json:0"}});
     create(&mut light, LAMP, 4, instance).expect(201, 2001);
     let found = retrieve(&mut light, "/cse/light1?fu=1&cty=application/json");

@@ -1,5 +1,5 @@
-//! What a request may use: time, work and the authority of its association. Who uses up its own
-//! leaves others theirs, and what has ended changes nothing any more.
+//! The budget of a request: time, work, and the authority of its association. A credential that
+//! exhausts its budget does not affect others, and an ended association changes nothing.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const EVIL: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 const TABLE: &str = "policies/psk-lookup-table.csv";
 
-/// Containers of the group that is written to.
+/// Number of containers in the group that is written to.
 const CONTAINERS: usize = 64;
 
 fn evil(gateway: &Gateway) -> Light {
@@ -31,7 +31,7 @@ fn create(light: &mut Light, from: &str, parent: &str, ty: u16, resource: Value)
     ask(light, from, Request::create(parent, ty, &resource)).expect(201, 2001);
 }
 
-/// Both lights, registered.
+/// Returns both lights after their registration.
 fn registered(gateway: &Gateway) -> (Light, Light) {
     let mut evil = evil(gateway);
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
@@ -40,7 +40,7 @@ fn registered(gateway: &Gateway) -> (Light, Light) {
     (evil, other)
 }
 
-/// Light 1's containers, which light 2 may see, and a group of them for each.
+/// Creates containers of light 1 that light 2 may read, and a group of them for each light.
 fn with_groups(gateway: &Gateway) -> (Light, Light) {
     let (mut evil, mut other) = registered(gateway);
     let rules = |who: &[&str]| json!({"acr": [{"acor": who, "acop": 63}]});
@@ -58,7 +58,7 @@ fn with_groups(gateway: &Gateway) -> (Light, Light) {
     (evil, other)
 }
 
-/// How many instances there are, and when the last was made.
+/// Returns the number of instances.
 #[track_caller]
 fn instances(other: &mut Light) -> u64 {
     let all = ask(other, OTHER, Request::retrieve("/cse/light2/all/fopt")).expect(200, 2000);
@@ -68,11 +68,11 @@ fn instances(other: &mut Light) -> u64 {
     parts.iter().map(|part| part["pc"]["m2m:cnt"]["cni"].as_u64().unwrap()).sum()
 }
 
-/// Waits until there are more than so many instances.
+/// Waits until there are more instances than this.
 fn wait_for_more(other: &mut Light, than: u64) {
     let start = Instant::now();
     while instances(other) <= than {
-        assert!(start.elapsed() < BOUND, "nothing is written");
+        assert!(start.elapsed() < BOUND, "no instance was written");
     }
 }
 
@@ -81,7 +81,7 @@ fn large_instance() -> Request {
     Request::create("/cse/light1/all/fopt", 4, &content).from(EVIL)
 }
 
-/// So many associations of light 1, each of which writes to all containers, until it ends.
+/// Starts associations of light 1 that write to all containers until they end.
 fn write_to_all(gateway: &Gateway, associations: usize) -> Vec<JoinHandle<()>> {
     let lights: Vec<_> = (0..associations).map(|_| evil(gateway)).collect();
     let write =
@@ -89,7 +89,7 @@ fn write_to_all(gateway: &Gateway, associations: usize) -> Vec<JoinHandle<()>> {
     lights.into_iter().map(write).collect()
 }
 
-fn a_revoked_credential_writes_nothing_more(associations: usize) {
+fn assert_revoked_credential_writes_nothing(associations: usize) {
     let gateway = Setup::new().start();
     let (_evil, mut other) = with_groups(&gateway);
     let writing = write_to_all(&gateway, associations);
@@ -99,47 +99,46 @@ fn a_revoked_credential_writes_nothing_more(associations: usize) {
     let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
     gateway.replace(TABLE, kept.join("\n") + "\n");
     gateway.log().all(mark, "association.revoked", associations + 1);
-    // Light 2 was answered all the time, and is now.
+    // Light 2 is served at all times.
     let at_the_end = instances(&mut other);
     for light in writing {
         light.join().unwrap();
     }
     thread::sleep(Duration::from_millis(500));
-    assert_eq!(instances(&mut other), at_the_end, "something was written after the line");
+    assert_eq!(instances(&mut other), at_the_end, "an instance was written after the revocation");
 }
 
 #[test]
-fn revoked_credential_of_few_writes_nothing() {
-    a_revoked_credential_writes_nothing_more(6);
+fn revoked_credential_with_few_writes_nothing() {
+    assert_revoked_credential_writes_nothing(6);
 }
 
 #[test]
-fn revoked_credential_of_many_writes_nothing() {
-    a_revoked_credential_writes_nothing_more(32);
+fn revoked_credential_with_many_writes_nothing() {
+    assert_revoked_credential_writes_nothing(32);
 }
 
 #[test]
-fn a_client_that_has_gone_writes_nothing_more() {
+fn disconnected_client_writes_nothing() {
     let gateway = Setup::new().start();
     let (_evil, mut other) = with_groups(&gateway);
     let mut gone = evil(&gateway);
     let mark = gateway.log().mark();
-    // An answer that it does not read: the end is a reset then, which nobody takes for a half-closed
-    // connection.
+    // The client does not read a response, so its close is a reset and not a half-close.
     gone.send(&Request::retrieve("/cse/light1").from(EVIL).bytes()).unwrap();
     gone.send(&large_instance().bytes()).unwrap();
     wait_for_more(&mut other, 3);
     drop(gone);
     gateway.log().wait_after(mark, "association.ended");
     let at_the_end = instances(&mut other);
-    assert!(at_the_end < CONTAINERS as u64, "it was too fast to be stopped");
+    assert!(at_the_end < CONTAINERS as u64, "the request was complete before the disconnect");
     thread::sleep(Duration::from_millis(500));
-    assert_eq!(instances(&mut other), at_the_end, "something was written after the end");
+    assert_eq!(instances(&mut other), at_the_end, "an instance was written after the end");
 }
 
-/// A group names the same ancestors in many ways, and each is searched for what leads back up.
+/// The group names the same ancestors in many spellings, and each discovery follows `arp` upwards.
 #[test]
-fn a_fan_out_has_one_budget_for_all_members() {
+fn fan_out_members_share_one_budget() {
     let gateway = Setup::new().with("limits", "request-steps = 3000").start();
     let (mut evil_light, mut other) = registered(&gateway);
     let mut path = "cse/light1".to_string();
@@ -170,7 +169,7 @@ fn a_fan_out_has_one_budget_for_all_members() {
     let attack = |mut light: Light| {
         thread::spawn(move || {
             for _ in 0..3 {
-                // On a loaded machine its own requests may wait for each other to the end of their time.
+                // On a loaded machine, the requests may wait for each other until their timeout.
                 let rsc = light.ask(&all()).unwrap().rsc();
                 assert!(matches!(rsc, Some(5207 | 4008)), "{rsc:?}");
             }
@@ -189,10 +188,10 @@ fn a_fan_out_has_one_budget_for_all_members() {
     assert!(n > 0);
 }
 
-/// The niceness of each thread of a process that has a name.
+/// Returns the niceness of each thread of a process with this name.
 fn niceness(process: u32, name: &str) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    // One may end meanwhile.
+    // A thread may end meanwhile.
     let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
     let of = |stat: String| {
         let (start, rest) = stat.rsplit_once(") ")?;
@@ -201,9 +200,9 @@ fn niceness(process: u32, name: &str) -> Vec<i32> {
     stats.filter_map(of).collect()
 }
 
-/// What takes long is done beside all else, with a lower priority, and completely.
+/// Long requests run in separate threads with a lower priority, and complete.
 #[test]
-fn a_long_retrieve_gives_way_to_others() {
+fn long_retrieve_runs_at_low_priority() {
     const COUNT: usize = 300;
     let gateway = Setup::new().start();
     let (mut evil_light, mut other) = registered(&gateway);
@@ -227,10 +226,10 @@ fn a_long_retrieve_gives_way_to_others() {
     let usual = niceness(gateway.id(), "saegis")[0];
     let start = Instant::now();
     loop {
-        // A short one is answered meanwhile.
+        // Short requests are served meanwhile.
         ask(&mut other, OTHER, Request::retrieve("/cse/light2")).expect(200, 2000);
         let long = niceness(gateway.id(), "long-request");
-        // A thread begins as the others are.
+        // A thread starts with the normal priority.
         if long.contains(&(usual + 10).min(19)) {
             break;
         }
@@ -242,7 +241,7 @@ fn a_long_retrieve_gives_way_to_others() {
     }
 }
 
-/// Policies that are not there cost their owner's subtree, and nobody else's discovery.
+/// Dangling policy references count for the discoveries of their owner only.
 #[test]
 fn dangling_policies_do_not_delay_others() {
     let gateway = Setup::new().start();
@@ -266,9 +265,9 @@ fn dangling_policies_do_not_delay_others() {
     }
 }
 
-/// Each resource of a discovery is compared with each value, so there are so many and no more.
+/// A discovery compares each resource with each value, so the number of values is limited.
 #[test]
-fn a_filter_has_so_many_values() {
+fn filter_values_are_limited() {
     let gateway = Setup::new().start();
     let (mut evil, _) = registered(&gateway);
     let filter = |name: &str, value: &str, count: usize| {
@@ -281,9 +280,9 @@ fn a_filter_has_so_many_values() {
     }
 }
 
-/// What others may see of an AE costs them nothing of their own.
+/// The accessible resources of another AE do not consume the requester's own budget.
 #[test]
-fn a_large_open_subtree_costs_others_nothing() {
+fn open_subtree_does_not_exhaust_other_budget() {
     let gateway = Setup::new().with("limits", "request-steps = 300").start();
     let (mut evil, mut other) = registered(&gateway);
     let rules = |who: &[&str]| json!({"acr": [{"acor": who, "acop": 63}]});
@@ -307,7 +306,7 @@ fn a_large_open_subtree_costs_others_nothing() {
 }
 
 #[test]
-fn an_ae_has_a_quota_of_resources() {
+fn resource_quota_per_ae_is_enforced() {
     let gateway = Setup::new().with("registrar.quota", "resources = 4").start();
     let (mut evil, mut other) = registered(&gateway);
     let container = |name: &str| Request::create_container("/cse/light1", name);
@@ -320,14 +319,14 @@ fn an_ae_has_a_quota_of_resources() {
     ask(&mut other, OTHER, others).expect(201, 2001);
     ask(&mut evil, EVIL, Request::delete("/cse/light1/a")).expect(200, 2002);
     ask(&mut evil, EVIL, container("d")).expect(201, 2001);
-    // It counts the same after a start.
+    // The count is the same after a restart.
     let gateway = gateway.restart();
     let mut evil = self::evil(&gateway);
     ask(&mut evil, EVIL, container("e")).expect_refusal(406, 5207);
 }
 
 #[test]
-fn an_ae_has_a_quota_of_bytes() {
+fn byte_quota_per_ae_is_enforced() {
     let gateway = Setup::new().with("registrar.quota", "bytes = 90000").start();
     let (mut evil, mut other) = registered(&gateway);
     let large = "x".repeat(40_000);
@@ -337,20 +336,20 @@ fn an_ae_has_a_quota_of_bytes() {
     ask(&mut evil, EVIL, instance()).expect(201, 2001);
     let refused = ask(&mut evil, EVIL, instance()).expect_refusal(406, 5207);
     assert!(refused.debug().contains("as many bytes as it may"), "{refused:?}");
-    // Nor by what it says of itself.
+    // Attributes count as well.
     let labels: Vec<_> = (0..60).map(|n| format!("{n}{}", "x".repeat(240))).collect();
     let update = json!({"m2m:cnt": {"lbl": labels}});
     ask(&mut evil, EVIL, Request::update("/cse/light1/state", &update)).expect_refusal(406, 5207);
-    // A container that keeps one makes room by itself.
+    // A container with a limit deletes old instances by itself.
     let one = json!({"m2m:cnt": {"mni": 1}});
     ask(&mut evil, EVIL, Request::update("/cse/light1/state", &one)).expect(200, 2004);
     ask(&mut evil, EVIL, instance()).expect(201, 2001);
     ask(&mut other, OTHER, Request::create_container("/cse/light2", "state")).expect(201, 2001);
 }
 
-/// A large subtree is gone with the answer, others write meanwhile, and its AE may come again.
+/// The subtree is gone with the response, other AEs write meanwhile, and the AE can register again.
 #[test]
-fn a_large_subtree_is_deleted_while_others_write() {
+fn large_subtree_is_deleted_during_other_writes() {
     let gateway = Setup::new().start();
     let (mut evil_light, mut other) = with_groups(&gateway);
     for n in 0..10 {

@@ -1,5 +1,5 @@
-//! What is for an AE goes to it over a second association, in which the gateway is the client: with the
-//! AE's own credential, to nobody else, and nobody else's answer is taken.
+//! Notifications over a second association, in which the gateway is the client. The gateway
+//! authenticates the AE by its credential, and discards responses with another originator.
 
 use saegis_tests::certificates::{Pki, TlsProfile};
 use saegis_tests::{
@@ -26,13 +26,13 @@ fn notification(path: &str, content: &str) -> Request {
     Request::new("POST", path).header("Content-Type", "application/json").body(content)
 }
 
-/// Registers as light 1, with that point of access, and subscribes to its own lamp.
+/// Registers light 1 with a point of access, and subscribes it to its own lamp.
 fn register(light: &mut Client, poa: &str) {
     let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"]}});
     light.ask(&Request::create("/cse", 2, &ae).from(OWN)).expect(201, 2001);
     light.ask(&Request::create_container("/cse/light1", "lamp").from(OWN)).expect(201, 2001);
-    let told = json!({"m2m:sub": {"rn": "told", "nu": [OWN], "enc": {"net": [3]}}});
-    light.ask(&Request::create(LAMP, 23, &told).from(OWN)).expect(201, 2001);
+    let notified = json!({"m2m:sub": {"rn": "told", "nu": [OWN], "enc": {"net": [3]}}});
+    light.ask(&Request::create(LAMP, 23, &notified).from(OWN)).expect(201, 2001);
 }
 
 fn switch(light: &mut Client, value: &str) {
@@ -46,9 +46,9 @@ fn with_key(setup: Setup, poa: &str) -> (Gateway, Client) {
     (gateway, light)
 }
 
-/// Nothing comes to the AE, for that reason.
+/// Asserts that a notification fails for this reason.
 #[track_caller]
-fn is_not_told(gateway: &Gateway, mark: Mark, why: &str) {
+fn assert_not_notified(gateway: &Gateway, mark: Mark, why: &str) {
     let failed = gateway.log().wait_after(mark, "notification.failed").message();
     assert!(failed.contains(why), "{failed}");
 }
@@ -59,13 +59,13 @@ fn ae_is_notified_over_psk_association() {
     let (gateway, mut light) = with_key(allowed(), &ae.url());
     for value in ["on", "off"] {
         switch(&mut light, value);
-        let told = ae.request();
-        assert_eq!(told.line, "POST /told HTTP/1.1");
-        assert_eq!(told.values("x-m2m-origin"), ["/mn-cse-123456"]);
-        assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], value);
-        ae.answer(&told, 2000, "X-M2M-Origin: Clight-AE1\r\n");
+        let notified = ae.request();
+        assert_eq!(notified.line, "POST /told HTTP/1.1");
+        assert_eq!(notified.values("x-m2m-origin"), ["/mn-cse-123456"]);
+        assert_eq!(content(&notified)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], value);
+        ae.answer(&notified, 2000, "X-M2M-Origin: Clight-AE1\r\n");
     }
-    // It is kept.
+    // The association is reused.
     assert_eq!(ae.associations(), 1);
     let event = gateway.log().wait("ae.association-established");
     assert_eq!(event.text("credential"), "12-AE123456789012-Light@in.provider.com");
@@ -82,10 +82,10 @@ fn ae_is_notified_over_certificate_association() {
     let mut light = pki.connect(Tool::OpenSsl, gateway.port(), &identity, TlsProfile::Tls13);
     register(&mut light, &ae.url());
     switch(&mut light, "on");
-    let told = ae.request();
-    assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
-    ae.answer(&told, 2000, "");
-    // Somebody with a good certificate of another AE's, at the same address as it says.
+    let notified = ae.request();
+    assert_eq!(content(&notified)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+    ae.answer(&notified, 2000, "");
+    // A server at the registered address with a valid certificate of another AE.
     let name = saegis_test_ca::Name::uri("//in.provider.com/mn-cse-123456/Clight-AE2");
     let request = saegis_test_ca::Request::new("light 2").name(name);
     let other = pki.example.ae_authority.issue(&request);
@@ -94,37 +94,37 @@ fn ae_is_notified_over_certificate_association() {
     light.ask(&Request::update("/cse/light1", &moved).from(OWN)).expect(200, 2004);
     let mark = gateway.log().mark();
     switch(&mut light, "off");
-    is_not_told(&gateway, mark, "no association with the holder of 33-");
+    assert_not_notified(&gateway, mark, "no association with the holder of 33-");
     assert!(!other.has_received_request(), "{}", other.said());
 }
 
-/// Whoever is at the address that an AE says and has not its key is told nothing.
+/// A server at the AE's address without its key receives no notification.
 #[test]
-fn nobody_is_told_in_place_of_the_ae() {
+fn server_without_ae_credential_is_not_notified() {
     let wrong = Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
     for impostor in [ListeningAe::with_key(wrong), ListeningAe::with_key(LIGHT2)] {
         let (gateway, mut light) = with_key(allowed(), &impostor.url());
         let mark = gateway.log().mark();
         switch(&mut light, "on");
-        is_not_told(&gateway, mark, "no association with the holder of 12-AE123456789012");
+        assert_not_notified(&gateway, mark, "no association with the holder of 12-AE123456789012");
         assert!(!impostor.has_received_request(), "{}", impostor.said());
     }
 }
 
 #[test]
-fn an_address_that_is_not_allowed_is_not_gone_to() {
+fn ae_address_without_rule_is_not_contacted() {
     let ae = ListeningAe::with_key(LIGHT1);
     let setup = Setup::new().with("notifications", "targets = [\"127.0.0.1:1\"]");
     let (gateway, mut light) = with_key(setup, &ae.url());
     let mark = gateway.log().mark();
     switch(&mut light, "on");
-    is_not_told(&gateway, mark, "no rule allows it");
+    assert_not_notified(&gateway, mark, "no rule allows it");
     assert_eq!(ae.associations(), 0);
 }
 
-/// An answer in another's name is none.
+/// A response with another originator is discarded.
 #[test]
-fn nobody_answers_in_anothers_name() {
+fn response_of_other_originator_is_discarded() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, mut light) = with_key(allowed(), &ae.url());
     for (from, own) in [
@@ -139,30 +139,30 @@ fn nobody_answers_in_anothers_name() {
         ("?", false),
     ] {
         let mark = gateway.log().mark();
-        // Somebody who waits for the answer: light 1 itself, which may notify itself.
+        // Light 1 notifies itself, so it receives the response.
         let notify = notification("/Clight-AE1", "{\"m2m:sgn\":{}}").from(OWN);
         light.send(&notify.bytes());
-        let told = ae.request();
-        ae.answer(&told, 2000, &format!("X-M2M-Origin: {from}\r\n"));
+        let notified = ae.request();
+        ae.answer(&notified, 2000, &format!("X-M2M-Origin: {from}\r\n"));
         let answer = light.read();
         if own {
             answer.expect(200, 2000);
         } else {
             answer.expect_refusal(404, 5103);
-            is_not_told(&gateway, mark, "in the name of");
+            assert_not_notified(&gateway, mark, "in the name of");
         }
     }
 }
 
-/// A credential that policy takes back is not used to go to the AE either, even if it is live.
+/// A revoked credential is not used for notifications, even on an existing association.
 #[test]
-fn a_credential_that_was_taken_back_is_not_used() {
+fn revoked_credential_is_not_used_for_notifications() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, mut light) = with_key(allowed(), &ae.url());
     switch(&mut light, "on");
-    let told = ae.request();
-    ae.answer(&told, 2000, "");
-    // Light 2 may write to the lamp too.
+    let notified = ae.request();
+    ae.answer(&notified, 2000, "");
+    // Light 2 may write to the lamp as well.
     let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
     other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
     let policy = json!({"m2m:acp": {
@@ -181,13 +181,13 @@ fn a_credential_that_was_taken_back_is_not_used() {
     });
     let mark = gateway.log().mark();
     other.ask(&Request::create_instance(LAMP, "off").from(OTHER)).expect(201, 2001);
-    is_not_told(&gateway, mark, "its credential no longer holds");
+    assert_not_notified(&gateway, mark, "its credential no longer holds");
     assert!(!ae.said().contains("\"off\""), "{}", ae.said());
 }
 
-/// After a start the gateway goes to an AE once that has come itself.
+/// After a restart, the gateway contacts an AE only after the AE has connected.
 #[test]
-fn an_ae_comes_first() {
+fn ae_is_contacted_after_its_first_association() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, light) = with_key(allowed(), &ae.url());
     light.close();
@@ -198,7 +198,7 @@ fn an_ae_comes_first() {
     let ask = Request::create("/cse/light2", 23, &ask).from(OTHER);
     let mark = gateway.log().mark();
     other.ask(&ask).expect_refusal(500, 5204);
-    is_not_told(&gateway, mark, "no association of its own since the gateway started");
+    assert_not_notified(&gateway, mark, "no association of its own since the gateway started");
     let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.log().wait_after(mark, "association.established");
     other.send(&ask.bytes());
@@ -208,9 +208,9 @@ fn an_ae_comes_first() {
     other.read().expect(201, 2001);
 }
 
-/// One AE's notification for another is passed on as far as the other lets it.
+/// A notification from another AE is forwarded if access control allows it.
 #[test]
-fn a_notification_is_passed_on_to_an_ae_that_lets_it() {
+fn notification_between_aes_respects_access_control() {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (gateway, mut light) = with_key(allowed(), &ae.url());
     let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
@@ -226,22 +226,22 @@ fn a_notification_is_passed_on_to_an_ae_that_lets_it() {
     let open = json!({"m2m:ae": {"acpi": ["cse/light1/door"]}});
     light.ask(&Request::update("/cse/light1", &open).from(OWN)).expect(200, 2004);
     other.send(&notify.bytes());
-    let told = ae.request();
-    assert_eq!(told.values("x-m2m-origin"), [OTHER]);
-    assert_eq!(content(&told), json!({"m2m:sgn": {"x": 1}}));
-    ae.answer(&told, 2000, "");
+    let notified = ae.request();
+    assert_eq!(notified.values("x-m2m-origin"), [OTHER]);
+    assert_eq!(content(&notified), json!({"m2m:sgn": {"x": 1}}));
+    ae.answer(&notified, 2000, "");
     let answer: Response = other.read();
     assert_eq!(answer.header("x-m2m-ri"), Some(notify.id()));
     answer.expect(200, 2000);
-    // Nobody says that it is somebody else's.
+    // The originator cannot be forged.
     let forged = notification("/cse/light1", "{\"m2m:sgn\":{}}").from(OWN);
     other.ask(&forged).expect_refusal(403, 4106);
 }
 
-/// Who had got an AE-ID that policy gives to another since is not told what is that other's, even before
-/// the other has come.
+/// After policy has assigned an AE-ID to another credential, its former holder receives no
+/// notifications, even before the new holder has connected.
 #[test]
-fn the_former_holder_of_an_ae_id_is_told_nothing() {
+fn former_holder_of_ae_id_is_not_notified() {
     const NEW: Credential<'static> =
         Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
     let mut ae = ListeningAe::with_key(NEW);
@@ -258,10 +258,10 @@ fn the_former_holder_of_an_ae_id_is_told_nothing() {
     let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
     other.ask(&Request::create_ae("light2").from(OTHER)).expect(201, 2001);
     let ask = |name: &str| {
-        let told = json!({"m2m:sub": {"rn": name, "nu": ["Cnew"]}});
-        Request::create("/cse/light2", 23, &told).from(OTHER)
+        let notified = json!({"m2m:sub": {"rn": name, "nu": ["Cnew"]}});
+        Request::create("/cse/light2", 23, &notified).from(OTHER)
     };
-    // As long as it is its own it is told.
+    // The current holder is notified.
     other.send(&ask("first").bytes());
     let asked = ae.request();
     ae.answer(&asked, 2000, "");
@@ -271,6 +271,6 @@ fn the_former_holder_of_an_ae_id_is_told_nothing() {
     new.ended();
     let mark = gateway.log().mark();
     other.ask(&ask("second")).expect_refusal(500, 5204);
-    is_not_told(&gateway, mark, "no association of its own since the gateway started");
+    assert_not_notified(&gateway, mark, "no association of its own since the gateway started");
     assert_eq!(ae.said().matches("POST ").count(), 1, "{}", ae.said());
 }

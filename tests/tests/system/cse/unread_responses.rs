@@ -1,4 +1,4 @@
-//! A peer that does not read its answers takes a bounded part of the gateway's memory, for a bounded time.
+//! Limits on the memory and the time of responses that a client does not read.
 
 use std::fs;
 use std::thread;
@@ -9,8 +9,8 @@ use saegis_tests::{BOUND, Gateway, LIGHT1, LIGHT2, Light, Request, Setup};
 const OWN: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 
-/// A gateway at which light 1 has 3.9 MB below it.
-fn with_much(setup: Setup) -> Gateway {
+/// Returns a gateway with 3.9 MB of content below light 1.
+fn with_large_content(setup: Setup) -> Gateway {
     let gateway = setup.start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from(OWN)).unwrap().expect(201, 2001);
@@ -26,11 +26,11 @@ fn with_much(setup: Setup) -> Gateway {
     gateway
 }
 
-fn much() -> Request {
+fn large_retrieve() -> Request {
     Request::retrieve("/cse/light1/log?rcn=4").from(OWN)
 }
 
-/// What the gateway has in memory, in MiB.
+/// Returns the resident memory of the gateway in MiB.
 fn resident(gateway: &Gateway) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -40,17 +40,17 @@ fn resident(gateway: &Gateway) -> u64 {
 #[test]
 fn unread_responses_are_bounded() {
     let setup = Setup::new().with("limits", "answer-seconds = 2\nupstream-seconds = 4");
-    let gateway = with_much(setup);
+    let gateway = with_large_content(setup);
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
     other.ask(&Request::create_ae("light2").from(OTHER)).unwrap().expect(201, 2001);
     let connect = |_| Light::connect(gateway.port(), LIGHT1).unwrap();
     let mut crowd: Vec<_> = (0..63).map(connect).collect();
-    // One that is read whole: what it takes is not of those that are not.
-    assert!(crowd[0].ask(&much()).unwrap().expect(200, 2000).text().len() > 3_900_000);
+    // A response that is read completely does not count.
+    assert!(crowd[0].ask(&large_retrieve()).unwrap().expect(200, 2000).text().len() > 3_900_000);
     let (idle, mark) = (resident(&gateway), gateway.log().mark());
-    // More than the kernel's own buffers take of an answer.
+    // More than the socket buffers of the kernel hold.
     for light in &mut crowd {
-        light.send(&much().bytes().repeat(6)).unwrap();
+        light.send(&large_retrieve().bytes().repeat(6)).unwrap();
     }
     let (begun, mut most) = (Instant::now(), idle);
     while begun.elapsed() < Duration::from_secs(6) {
@@ -62,23 +62,23 @@ fn unread_responses_are_bounded() {
     assert!(most - idle <= 64, "{idle} MiB idle, {most} MiB at the most");
     let ended = gateway.log().all(mark, "association.ended", 2);
     assert!(ended.iter().all(|e| e.text("why") == "answer not read"), "{ended:?}");
-    // Some had no room, and are told so.
+    // Requests above the limit are refused.
     gateway.log().wait_for(mark, "request.refused", |e| e.number("rsc") == 4008);
-    // Their room comes back, when what they have asked for has found nobody.
+    // The memory is released after the responses are dropped.
     drop(crowd);
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let begun = Instant::now();
-    while light.ask(&much()).unwrap().rsc() != Some(2000) {
-        assert!(begun.elapsed() < 3 * BOUND, "the room does not come back");
+    while light.ask(&large_retrieve()).unwrap().rsc() != Some(2000) {
+        assert!(begun.elapsed() < 3 * BOUND, "the memory is not released");
     }
 }
 
-/// Slow is not stuck.
+/// A slow reader is not a stalled one.
 #[test]
-fn an_answer_that_is_read_slowly_comes_whole() {
-    let gateway = with_much(Setup::new().with("limits", "answer-seconds = 1"));
+fn slowly_read_response_is_complete() {
+    let gateway = with_large_content(Setup::new().with("limits", "answer-seconds = 1"));
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    light.send(&much().bytes()).unwrap();
+    light.send(&large_retrieve().bytes()).unwrap();
     let (mut read, mut chunk) = (0, vec![0; 16 << 10]);
     let begun = Instant::now();
     while read < 3_900_000 {
@@ -93,7 +93,7 @@ fn an_answer_that_is_read_slowly_comes_whole() {
 }
 
 #[test]
-fn room_for_less_than_one_answer_is_refused() {
+fn limit_below_one_response_is_refused() {
     for line in
         ["answer-bytes = 1000000", "answer-bytes-per-credential = 1000000", "answer-seconds = 0"]
     {

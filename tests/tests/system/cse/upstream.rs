@@ -1,5 +1,5 @@
-//! With another CSE behind the gateway: what arrives there is what the gateway has understood and
-//! checked, in one form, and nothing else; and whatever that CSE does, the AE gets an answer.
+//! Another CSE behind the gateway. It receives only parsed, checked and normalized requests, and
+//! each request gets a response.
 
 use saegis_tests::{
     Client, Gateway, LIGHT1, LIGHT2, Mark, Message, Reply, Request, Setup, Tool, Upstream,
@@ -7,11 +7,11 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    only_what_was_understood_arrives,
-    every_spelling_arrives_in_one_form,
-    what_can_be_read_in_two_ways_does_not_arrive,
-    whatever_the_cse_does_there_is_an_answer,
-    pipelined_requests_are_each_checked,
+    upstream_receives_known_parameters_only,
+    upstream_address_is_normalized,
+    ambiguous_request_is_not_forwarded,
+    upstream_fault_is_answered,
+    pipelined_requests_are_checked_separately,
 );
 
 const OWN: &str = "Clight-AE1";
@@ -33,8 +33,8 @@ fn own(path: &str) -> Request {
     Request::retrieve(path).from(OWN)
 }
 
-/// The header fields that a CSE may get.
-const PASSED: [&str; 18] = [
+/// Header fields that the gateway may forward.
+const FORWARDED_FIELDS: [&str; 18] = [
     "host",
     "accept",
     "content-type",
@@ -55,11 +55,11 @@ const PASSED: [&str; 18] = [
     "x-m2m-asri",
 ];
 
-/// Makes sure that a request is one that the gateway has written.
+/// Asserts that the gateway has written the request itself.
 #[track_caller]
-fn is_ours(request: &Message) {
+fn assert_normalized(request: &Message) {
     for (name, _) in &request.headers {
-        assert!(PASSED.contains(&name.as_str()), "{name} in {request:?}");
+        assert!(FORWARDED_FIELDS.contains(&name.as_str()), "{name} in {request:?}");
         assert_eq!(request.values(name).len(), 1, "{name} in {request:?}");
     }
     assert_eq!(request.values("x-m2m-origin"), [OWN], "{request:?}");
@@ -68,7 +68,7 @@ fn is_ours(request: &Message) {
     assert!(request.line.ends_with(" HTTP/1.1"), "{request:?}");
 }
 
-fn only_what_was_understood_arrives(tool: Tool) {
+fn upstream_receives_known_parameters_only(tool: Tool) {
     let (upstream, _gateway, mut light) = start(tool, good());
     let request = Request::create_instance("/cse/light1/lamp?rcn=1&x=a%26b%20c", "on")
         .from(OWN)
@@ -87,10 +87,10 @@ fn only_what_was_understood_arrives(tool: Tool) {
         .header("Authorization", "token-1+token-2")
         .header("Connection", "keep-alive, X-M2M-Origin, X-M2M-RI");
     let response = light.ask(&request).expect(200, 2000);
-    // Not the one that the CSE answered with.
+    // The request identifier is the client's, not that of the upstream response.
     assert_eq!(response.header("x-m2m-ri"), Some(request.id()));
     let [arrived] = &upstream.wait(1)[..] else { panic!("more than one request arrived") };
-    is_ours(arrived);
+    assert_normalized(arrived);
     let line = "POST /~/mn-cse-123456/cse/light1/lamp?rcn=1&x=a%26b%20c HTTP/1.1";
     assert_eq!(arrived.line, line);
     for (name, value) in [
@@ -104,7 +104,7 @@ fn only_what_was_understood_arrives(tool: Tool) {
         assert_eq!(arrived.values(name), [value], "{arrived:?}");
     }
     assert_eq!(arrived.body, br#"{"m2m:cin":{"con":"on"}}"#);
-    // Content in pieces arrives whole, with its length.
+    // Chunked content arrives complete, with its length.
     let body = "{\"m2m:cin\":{\"con\":\"on\"}}";
     let chunked = format!(
         "5;ext=1\r\n{}\r\n13\r\n{}\r\n0\r\nX-M2M-Origin: {OTHER}\r\n\r\n",
@@ -117,12 +117,12 @@ fn only_what_was_understood_arrives(tool: Tool) {
         .from(OWN);
     light.ask(&request).expect(200, 2000);
     let arrived = &upstream.wait(2)[1];
-    is_ours(arrived);
+    assert_normalized(arrived);
     assert_eq!(arrived.body, body.as_bytes());
     assert!(!upstream.text().contains(OTHER));
 }
 
-fn every_spelling_arrives_in_one_form(tool: Tool) {
+fn upstream_address_is_normalized(tool: Tool) {
     let (upstream, _gateway, mut light) = start(tool, good());
     let spellings = [
         "/cse/x",
@@ -138,13 +138,13 @@ fn every_spelling_arrives_in_one_form(tool: Tool) {
     for (number, path) in spellings.iter().enumerate() {
         light.ask(&own(path)).expect(200, 2000);
         let arrived = &upstream.wait(number + 1)[number];
-        is_ours(arrived);
+        assert_normalized(arrived);
         assert_eq!(arrived.line, "GET /~/mn-cse-123456/cse/x HTTP/1.1", "{path}");
     }
     assert_eq!(upstream.requests().len(), spellings.len());
 }
 
-fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
+fn ambiguous_request_is_not_forwarded(tool: Tool) {
     let (upstream, _gateway, mut light) = start(tool, good());
     for path in [
         "//x",
@@ -173,7 +173,8 @@ fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
     ] {
         light.ask(&own(path)).expect_refusal(400, 4000);
     }
-    // What has a place of its own and was checked there, in a query string that a CSE may read.
+    // Parameters in the query string that have a checked place elsewhere, because a CSE may read
+    // both.
     for query in ["fr=Clight-AE2", "FR=Clight-AE1", "to=cse/y", "op=4", "rqi=1", "%66r=x", "pc=x"] {
         light.ask(&own(&format!("/cse/x?{query}"))).expect_refusal(400, 4000);
     }
@@ -181,7 +182,7 @@ fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
     for query in ["ty=2", "cr=Clight-AE2", "aei=Clight-AE2"] {
         light.ask(&container(&format!("/cse/x?{query}"))).expect_refusal(400, 4000);
     }
-    // A content of another type than the header says.
+    // Content whose type differs from the header.
     let ae = container("/cse/x").body("{\"m2m:ae\":{\"api\":\"Nx\",\"rr\":false}}");
     light.ask(&ae).expect_refusal(400, 4000);
     let cnt = Request::create_ae("x").body("{\"m2m:cnt\":{\"rn\":\"x\"}}").from(OWN);
@@ -197,7 +198,7 @@ fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
     ] {
         light.ask(&container("/cse/x").body(content)).expect_refusal(400, 4000);
     }
-    // Other CSEs are no business of this one.
+    // The gateway does not forward requests for other CSEs.
     for path in ["/~/mn-cse-654321/cse/x", "/_/elsewhere.example/mn-cse-123456/cse/x"] {
         light.ask(&own(path)).expect_refusal(404, 5103);
     }
@@ -215,7 +216,7 @@ fn what_can_be_read_in_two_ways_does_not_arrive(tool: Tool) {
     assert_eq!(upstream.requests().len(), 1, "{}", upstream.text());
 }
 
-fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
+fn upstream_fault_is_answered(tool: Tool) {
     let (upstream, gateway, mut light) = start(tool, good());
     let answer = |head: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes();
     let large = format!("\"{}\"", "x".repeat(300 << 10));
@@ -233,7 +234,7 @@ fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
         ("no JSON", Reply::answer(200, 2000, "{\"m2m:cnt\":")),
         ("too much", Reply::answer(200, 2000, &large)),
     ] {
-        // Over a connection that has been good before.
+        // The connection has worked before.
         upstream.reply_with(good());
         light.ask(&own("/cse/x")).expect(200, 2000);
         upstream.reply_with(reply);
@@ -241,10 +242,10 @@ fn whatever_the_cse_does_there_is_an_answer(tool: Tool) {
         let before = upstream.requests().len();
         let refused = light.ask(&own("/cse/x"));
         assert_eq!((refused.status(), refused.rsc()), (404, Some(5103)), "{what}: {refused:?}");
-        // What the CSE sent, and where it is, is nothing to tell an originator.
+        // The originator does not receive the reason.
         assert_eq!(refused.debug(), "the CSE can't be reached", "{what}");
         gateway.log().wait_after(mark, "upstream.failed");
-        assert_eq!(upstream.requests().len(), before + 1, "{what}: asked once, and no more");
+        assert_eq!(upstream.requests().len(), before + 1, "{what}: one request");
     }
     upstream.reply_with(Reply::Pending);
     light.ask(&own("/cse/x")).expect_refusal(504, 4008);
@@ -268,7 +269,7 @@ fn restarted_upstream_is_reached_again() {
 }
 
 #[test]
-fn a_cse_that_keeps_no_connection_is_asked_anew() {
+fn closed_upstream_connection_is_reopened() {
     let answer = "HTTP/1.1 200 OK\r\nX-M2M-RSC: 2000\r\nConnection: close\r\n\r\n";
     let (upstream, _gateway, mut light) =
         start(Tool::OpenSsl, Reply::BytesThenClose(answer.into()));
@@ -279,7 +280,7 @@ fn a_cse_that_keeps_no_connection_is_asked_anew() {
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_nobodys() {
+fn unsolicited_upstream_response_is_discarded() {
     let answer = |of: &str| {
         let body = format!("{{\"m2m:cnt\":{{\"rn\":\"{of}\"}}}}");
         let length = body.len();
@@ -297,7 +298,7 @@ fn an_answer_that_nobody_asked_for_is_nobodys() {
 }
 
 #[test]
-fn of_an_answer_only_the_primitive_is_passed_on() {
+fn only_response_primitive_is_forwarded() {
     let body = "{\"m2m:dbg\":\"no\"}";
     let answer = format!(
         "HTTP/1.1 200 Fine\r\nX-M2M-RSC: 4103\r\nX-M2M-RI: other\r\nX-M2M-RVI: 4\r\n\
@@ -307,7 +308,7 @@ fn of_an_answer_only_the_primitive_is_passed_on() {
         body.len()
     );
     let (_upstream, _gateway, mut light) = start(Tool::OpenSsl, Reply::Bytes(answer.into()));
-    // The HTTP status is the one of the Response Status Code, whatever the CSE's was.
+    // The HTTP status follows from the Response Status Code, whatever the upstream status is.
     let refused = light.ask(&own("/cse/x")).expect_refusal(403, 4103);
     let names: Vec<_> = refused.headers().iter().map(|(name, _)| name.as_str()).collect();
     for name in &names {
@@ -320,7 +321,7 @@ fn of_an_answer_only_the_primitive_is_passed_on() {
     light.ask(&own("/cse/x")).expect_refusal(403, 4103);
 }
 
-fn pipelined_requests_are_each_checked(tool: Tool) {
+fn pipelined_requests_are_checked_separately(tool: Tool) {
     let (upstream, _gateway, mut light) = start(tool, good());
     let requests = [
         own("/cse/a"),
@@ -340,17 +341,17 @@ fn pipelined_requests_are_each_checked(tool: Tool) {
     let paths: Vec<_> = arrived.iter().map(|r| r.line.split(' ').nth(1).unwrap()).collect();
     let expected = ["a", "c", "f"].map(|name| format!("/~/mn-cse-123456/cse/{name}"));
     assert_eq!(paths, expected);
-    arrived.iter().for_each(is_ours);
+    arrived.iter().for_each(assert_normalized);
 }
 
-/// What would be a request of the other light, if somebody behind the gateway read it as one.
+/// Returns a request of the other light for a server that parses the message differently.
 fn hidden() -> String {
     let request = Request::delete("/cse/hidden").from(OTHER);
     String::from_utf8(request.bytes()).unwrap()
 }
 
 #[test]
-fn nothing_is_smuggled() {
+fn request_smuggling_is_prevented() {
     let (upstream, gateway, light) = start(Tool::OpenSsl, good());
     light.close();
     let hidden = hidden();
@@ -431,7 +432,8 @@ fn nothing_is_smuggled() {
     for (what, bytes) in cases {
         let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
         light.send(&bytes);
-        // Whatever it was, it is over when this is answered, or the association has ended.
+        // The gateway has processed the bytes when this request is answered or the association has
+        // ended.
         let last = own("/cse/last");
         light.send(&last.bytes());
         while let Some(response) = light.try_read() {
@@ -445,12 +447,12 @@ fn nothing_is_smuggled() {
         assert!(!text.contains(OTHER) && !text.contains("hidden"), "{what}:\n{text}");
     }
     let arrived = upstream.requests();
-    arrived.iter().for_each(is_ours);
+    arrived.iter().for_each(assert_normalized);
     for request in &arrived {
         let body = String::from_utf8_lossy(&request.body);
         assert!(body.is_empty() || body == json, "{request:?}");
     }
-    // Nothing arrived that is no whole request.
+    // No incomplete request arrived.
     let whole: usize = arrived.iter().map(|r| r.line.len()).sum();
     assert!(whole > 0 && upstream.text().matches(" HTTP/1.1\r\n").count() == arrived.len());
     assert!(Tool::OpenSsl.connect(gateway.port(), LIGHT2).runs());
@@ -471,7 +473,8 @@ fn oversized_or_missing_content_is_not_forwarded() {
     assert!(upstream.requests().is_empty());
 }
 
-/// A notification tells who subscribed, and claims nothing; a resource that looks like one would.
+/// The creator in a notification is not an originator, but in a resource of the same form it would
+/// be.
 #[test]
 fn creator_in_fake_notification_is_refused() {
     let (upstream, _gateway, mut light) = start(Tool::OpenSsl, good());

@@ -122,26 +122,7 @@ fn build_now(
     let Assignment { in_force: modules, replaced, shadows } =
         replacement::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
-        for name in &settings.required {
-            if !modules.iter().any(|i| replacement::is_in_force_as(i, name)) {
-                let file = settings.modules.join(format!("{name}.wasm"));
-                faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
-            }
-        }
-        let checks = |i: &Installed| i.module.has(Hook::RegistrationCheck);
-        if subscription.is_some() && !modules.iter().any(checks) {
-            let what = "says who may register, but no module exports registration-check, as \
-                        app-rules does; install it, or take the file away";
-            faults.push(Fault::of(&settings.policies.join(service_subscription::FILE), what));
-        }
-        let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
-        for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck].into_iter().chain(of_maf) {
-            if !modules.iter().any(|i| i.module.has(hook)) {
-                let whose = if settings.is_maf { "MAF" } else { "gateway" };
-                let what = format!("no module exports {hook}; a {whose} needs at least one");
-                faults.push(Fault::of(&settings.modules, what));
-            }
-        }
+        check_completeness(settings, &modules, subscription.is_some(), &mut faults);
     }
     if !faults.is_empty() {
         missing.add_to(&mut faults);
@@ -169,6 +150,35 @@ fn build_now(
         maf_keys: settings.maf_keys.clone(),
         is_maf: settings.is_maf,
     })
+}
+
+/// Checks that a generation has all modules that its settings and its files require.
+fn check_completeness(
+    settings: &Settings,
+    modules: &[Installed],
+    has_subscription: bool,
+    faults: &mut Vec<Fault>,
+) {
+    for name in &settings.required {
+        if !modules.iter().any(|i| replacement::is_in_force_as(i, name)) {
+            let file = settings.modules.join(format!("{name}.wasm"));
+            faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
+        }
+    }
+    let checks = |i: &Installed| i.module.has(Hook::RegistrationCheck);
+    if has_subscription && !modules.iter().any(checks) {
+        let what = "says who may register, but no module exports registration-check, as \
+                    app-rules does; install it, or take the file away";
+        faults.push(Fault::of(&settings.policies.join(service_subscription::FILE), what));
+    }
+    let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
+    for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck].into_iter().chain(of_maf) {
+        if !modules.iter().any(|i| i.module.has(hook)) {
+            let whose = if settings.is_maf { "MAF" } else { "gateway" };
+            let what = format!("no module exports {hook}; a {whose} needs at least one");
+            faults.push(Fault::of(&settings.modules, what));
+        }
+    }
 }
 
 /// Whether two generations were made from the same files.

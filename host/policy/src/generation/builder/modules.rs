@@ -1,7 +1,7 @@
 //! Loads the modules of a generation, each with its manifest and the files that it lists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -56,11 +56,48 @@ pub(super) fn load_modules(
         files.entry(name).or_insert(manifest);
     }
     files.extend(settings.changes.modules.clone());
-    let mut manifests = BTreeMap::new();
-    let mut signatures = BTreeMap::new();
     // What is wrong is told in the order of the modules' names.
     let mut wrong = BTreeMap::new();
-    for (name, path) in &files {
+    let manifests = read_manifests(settings, &files, trust, missing, &mut wrong);
+    let context = Context { settings, policies, trust, sandbox, last, runtime, tables };
+    for (name, manifest) in &manifests.all {
+        let Some(path) = files.get(name) else { continue };
+        match install(&context, missing, &manifests, (name, path, manifest)) {
+            Ok(one) => loaded.all.push(one),
+            // A shadow changes nothing, and so it keeps nothing from coming into force.
+            Err(faults) if manifest.is_shadow() => {
+                loaded.unloaded.push(UnloadedShadow { name: name.clone(), faults });
+            }
+            Err(found) => {
+                wrong.insert(name.clone(), found);
+            }
+        }
+    }
+    loaded.with_manifest = manifests.present;
+    faults.extend(wrong.into_values().flatten());
+    loaded
+}
+
+/// The manifests of the modules that are on disk.
+#[derive(Default)]
+struct Manifests {
+    /// That of each module; an empty one, where it has none.
+    all: BTreeMap<String, Manifest>,
+    /// The signatures of those that are signed.
+    signatures: BTreeMap<String, Signed>,
+    /// The names of those that have a manifest, or whose manifest is missed.
+    present: BTreeSet<String>,
+}
+
+fn read_manifests(
+    settings: &Settings,
+    files: &BTreeMap<String, PathBuf>,
+    trust: Option<&Trust>,
+    missing: &mut MissingFiles<'_>,
+    wrong: &mut BTreeMap<String, Vec<Fault>>,
+) -> Manifests {
+    let mut manifests = Manifests::default();
+    for (name, path) in files {
         let mut found = manifest_of(settings, name, path, trust);
         // A signature counts for the file alone: a signed module without its manifest is refused.
         if matches!(&found, Ok(None)) && !is_manifest(path) && trust.is_none() {
@@ -69,61 +106,53 @@ pub(super) fn load_modules(
             found = carried.map_err(Vec::from);
         }
         if matches!(&found, Ok(Some(_))) {
-            loaded.with_manifest.insert(name.clone());
+            manifests.present.insert(name.clone());
         }
         match found.map(Option::unwrap_or_default) {
             // A manifest of which there is no module, here or elsewhere, is nobody's.
             Ok((manifest, _)) if is_manifest(path) && manifest.source.is_none() => {}
             Ok((manifest, signed)) => {
-                manifests.insert(name.clone(), manifest);
-                signatures.insert(name, signed);
+                manifests.all.insert(name.clone(), manifest);
+                manifests.signatures.extend(signed.map(|signed| (name.clone(), signed)));
             }
             Err(found) => {
-                wrong.insert(name, found);
+                wrong.insert(name.clone(), found);
             }
         }
     }
-    let context = Context { settings, policies, trust, sandbox, last, runtime, tables };
-    for (name, manifest) in &manifests {
-        let Some(path) = files.get(name) else { continue };
-        let lineage = replacement::replaced_names(name, &manifests)
-            .map_err(|what| vec![Fault::of(&path.with_extension("toml"), what)]);
-        let installed = lineage.and_then(|lineage| {
-            // What is not there leaves nobody anything.
-            let there = lineage.iter().filter(|name| manifests.contains_key(*name));
-            let of: Vec<_> = there.map(String::as_str).collect();
-            let grants = settings.grants.with_heir(name, &of);
-            let order = replacement::order(name, &lineage, &manifests);
-            let signed = signatures.get(name).copied().flatten();
-            let LoadedModule { module, files, signed, tables } =
-                load_module(&context, missing, (name, path, manifest), signed, &grants)?;
-            let instances = reuse(&module, path, &grants)?;
-            let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == *name));
-            let last = last.map(|last| &*last.io);
-            let io = IoCapabilities::of(
-                (name, path),
-                &module.capabilities,
-                &lineage,
-                &grants,
-                &settings.stores,
-                last,
-            )?;
-            let (io, instances) = (Arc::new(io), instances.map(Arc::new));
-            Ok(Installed { module, files, order, lineage, signed, tables, io, instances })
-        });
-        match installed {
-            Ok(one) => loaded.all.push(one),
-            // A shadow changes nothing, and so it keeps nothing from coming into force.
-            Err(faults) if manifest.is_shadow() => {
-                loaded.unloaded.push(UnloadedShadow { name: name.clone(), faults });
-            }
-            Err(found) => {
-                wrong.insert(name, found);
-            }
-        }
-    }
-    faults.extend(wrong.into_values().flatten());
-    loaded
+    manifests
+}
+
+/// Loads a module, and gives it what it keeps of the last generation and of those that it replaces.
+fn install(
+    context: &Context<'_>,
+    missing: &mut MissingFiles<'_>,
+    manifests: &Manifests,
+    (name, path, manifest): (&str, &Path, &Manifest),
+) -> Result<Installed, Vec<Fault>> {
+    let &Context { settings, last, .. } = context;
+    let lineage = replacement::replaced_names(name, &manifests.all)
+        .map_err(|what| vec![Fault::of(&path.with_extension("toml"), what)])?;
+    // What is not there leaves nobody anything.
+    let there = lineage.iter().filter(|name| manifests.all.contains_key(*name));
+    let of: Vec<_> = there.map(String::as_str).collect();
+    let grants = settings.grants.with_heir(name, &of);
+    let order = replacement::order(name, &lineage, &manifests.all);
+    let signed = manifests.signatures.get(name).copied();
+    let LoadedModule { module, files, signed, tables } =
+        load_module(context, missing, (name, path, manifest), signed, &grants)?;
+    let instances = reuse(&module, path, &grants)?;
+    let last = last.and_then(|last| last.modules.iter().find(|i| i.module.name == name));
+    let io = IoCapabilities::of(
+        (name, path),
+        &module.capabilities,
+        &lineage,
+        &grants,
+        &settings.stores,
+        last.map(|last| &*last.io),
+    )?;
+    let (io, instances) = (Arc::new(io), instances.map(Arc::new));
+    Ok(Installed { module, files, order, lineage, signed, tables, io, instances })
 }
 
 /// The inputs of loading a module.

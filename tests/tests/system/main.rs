@@ -8,6 +8,7 @@ mod handshake {
     mod closing;
     mod idle;
     mod limits;
+    mod malformed_certificates;
     mod psk;
 }
 
@@ -65,6 +66,7 @@ mod peers;
 mod operations {
     mod admin;
     mod audit;
+    mod audit_chain;
     mod certs_command;
     mod event_names;
     mod faults;

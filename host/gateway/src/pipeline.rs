@@ -231,18 +231,24 @@ impl Handler {
             .any(|kind| request.creates(kind));
         let is_covered = request.content.as_ref().is_none_or(names_nobody) && !registers;
         let cacheable = request.from.as_deref().filter(|_| is_covered);
-        if let Some(from) = cacheable
-            && let Ok(allowances) = self.session.allowances.lock()
-            && allowances.allows(generation.number, from)
-        {
-            return Ok(());
-        }
         let association = &self.session.active.association;
+        if let Some(from) = cacheable
+            && let Ok(mut allowances) = self.session.allowances.lock()
+        {
+            if allowances.allows(generation.number, from) {
+                return Ok(());
+            }
+            if generation.allows_again(association, from) {
+                allowances.insert(generation.number, from);
+                return Ok(());
+            }
+        }
         let verdict = generation.check_originator(association, request).await;
         if let (Verdict::Allow(Allowance::Originator), Some(from)) = (&verdict, cacheable)
             && let Ok(mut allowances) = self.session.allowances.lock()
         {
             allowances.insert(generation.number, from);
+            generation.remember_allowance(association, from);
         }
         allowed(verdict)
     }

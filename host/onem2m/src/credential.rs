@@ -111,7 +111,7 @@ impl KeyStrength {
 }
 
 /// The AE or CSE that a credential stands for (TS-0003 clause 8.2.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Entity {
     /// An AE whose AE-ID is not known until it registers.
     NotYetKnown,

@@ -78,6 +78,7 @@ mod decision {
     pub mod answer;
     pub mod chain;
     pub mod evaluate;
+    pub mod originator_allowances;
     pub mod question;
     pub mod record;
     pub mod shadow;

@@ -13,6 +13,7 @@ use crate::data::fault::{Fault, Faults};
 use crate::data::files;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
+use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadows::Shadows;
 use crate::generation::generation::{Generation, PresentFiles};
 use crate::host::capabilities::IoCapabilities;
@@ -146,6 +147,7 @@ impl ModuleHarness {
             shadows: Shadows::none(),
             artifacts: Vec::new(),
             recorder: None,
+            allowances: OriginatorAllowances::default(),
             tables: Arc::new(around.tables),
             table_digests: BTreeMap::new(),
             exposed: Vec::new(),

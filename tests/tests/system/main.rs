@@ -31,6 +31,7 @@ mod policy {
     mod missing_files;
     mod policy_files;
     mod reload;
+    mod repeated_allowances;
     mod rollout;
     mod shadows;
 }

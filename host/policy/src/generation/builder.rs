@@ -14,6 +14,7 @@ use crate::data::files::{self, Digest};
 use crate::data::service_subscription::{self, Subscription};
 use crate::data::table::Table;
 use crate::data::text;
+use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadow_queue::ShadowQueue;
 use crate::generation::certificate_file;
 use crate::generation::generation::{Generation, PresentFiles};
@@ -135,6 +136,7 @@ fn build_now(
         shadows,
         artifacts: policies.sources,
         recorder: settings.recorder.clone(),
+        allowances: OriginatorAllowances::default(),
         tables: Arc::new(tables),
         table_digests,
         exposed,

@@ -21,6 +21,7 @@ use crate::data::table::Table;
 use crate::decision::answer::Answer;
 use crate::decision::chain::{Chain, primitive_record};
 use crate::decision::evaluate::{self, ChainContext, ChainOutcome, Trace};
+use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::question::{Asked, NoQuestion, Question};
 use crate::decision::record::{Decision, Recorder, ReplayOutcome};
 use crate::decision::shadow::{ShadowJob, ShadowSummary};
@@ -51,6 +52,8 @@ pub struct Generation {
     /// The artifacts of which policy files are.
     pub(crate) artifacts: Vec<String>,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    /// The originators that pure impersonation checks have allowed.
+    pub(crate) allowances: OriginatorAllowances,
     pub(crate) tables: Arc<Tables>,
     /// The digests of the tables' files, by name.
     pub(crate) table_digests: BTreeMap<String, Digest>,
@@ -390,6 +393,30 @@ impl Generation {
         let asked = || Asked::Originator(association, primitive);
         self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
         verdict
+    }
+
+    /// Whether an association with the same properties was allowed the originator, so that no module
+    /// need be called. It applies to the requests that an allowance with the scope `originator` covers.
+    ///
+    /// Always `false` unless all impersonation checks are pure, and if decisions are recorded or put
+    /// to a shadow module.
+    #[must_use]
+    pub fn allows_again(&self, association: &SecurityAssociation, originator: &str) -> bool {
+        self.repeats_allowances() && self.allowances.contains(association, originator)
+    }
+
+    /// Remembers an allowance with the scope `originator` for further associations with the same
+    /// properties.
+    pub fn remember_allowance(&self, association: &SecurityAssociation, originator: &str) {
+        if self.repeats_allowances() {
+            self.allowances.insert(association, originator);
+        }
+    }
+
+    fn repeats_allowances(&self) -> bool {
+        self.recorder.is_none()
+            && !self.shadows.concern(Hook::ImpersonationCheck)
+            && self.chain(Hook::ImpersonationCheck).all(Installed::is_pure)
     }
 
     /// Asks every registration-check module whether an AE may register.

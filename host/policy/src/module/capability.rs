@@ -99,6 +99,23 @@ impl Capability {
         matches!(self, Self::OutgoingHttp | Self::KeyValue)
     }
 
+    /// Whether it only reads constant parts of a generation.
+    #[must_use]
+    pub fn is_pure(self) -> bool {
+        match self {
+            Self::PolicyFiles | Self::ServiceSubscription | Self::Config => true,
+            // Rows of tables can expire.
+            Self::PolicyTables
+            | Self::SupplyKeyBytes
+            | Self::ReadStoredKeys
+            | Self::Log
+            | Self::Clock
+            | Self::MafKeys
+            | Self::OutgoingHttp
+            | Self::KeyValue => false,
+        }
+    }
+
     /// The capability of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -47,6 +47,15 @@ impl Installed {
         Self { order, module, files, lineage, signed: None, tables, io, instances }
     }
 
+    /// Whether the answer of a call depends on nothing but its input and the generation, and whether
+    /// the call has no effect but its answer.
+    pub fn is_pure(&self) -> bool {
+        // WASI has clocks and random numbers, and an instance that is reused has a memory.
+        !self.module.wasi
+            && self.instances.is_none()
+            && self.module.capabilities.iter().all(|capability| capability.is_pure())
+    }
+
     /// Whether two generations have the same here.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.module, &other.module)

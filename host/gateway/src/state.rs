@@ -175,7 +175,13 @@ impl Gateway {
         }
         let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
         // A MAF's clients may have it register what the session exports.
-        let engine = if self.config.role.is_maf() { engine.exporting() } else { engine };
+        let engine = if self.config.role.is_maf() {
+            engine.exporting()
+        } else if self.config.listen.resumption {
+            engine.resuming()?
+        } else {
+            engine
+        };
         let engine = Arc::new(engine);
         *kept = Some((certificates.clone(), engine.clone()));
         Ok(Some(engine))

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::ProducesTickets;
 use saegis_certificate::{OwnCertificate, Trust};
 use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::saef::Saef;
@@ -32,6 +33,8 @@ pub struct Server {
     trust: Arc<Trust>,
     own: Vec<Own>,
     provider: Arc<CryptoProvider>,
+    /// Encrypts session tickets. Absent if sessions are not resumed.
+    ticketer: Option<Arc<dyn ProducesTickets>>,
     exports: bool,
 }
 
@@ -58,13 +61,26 @@ impl Server {
             })
         };
         let own = own.iter().map(ready).collect::<Result<Vec<_>, EngineError>>()?;
-        Ok(Self { trust, own, provider, exports: false })
+        Ok(Self { trust, own, provider, ticketer: None, exports: false })
     }
 
     /// Exports key material from each session. The session must then have extended master secret.
+    /// Sessions are not resumed, so each exported key is that of a session of its own.
     #[must_use]
     pub fn exporting(self) -> Self {
-        Self { exports: true, ..self }
+        Self { exports: true, ticketer: None, ..self }
+    }
+
+    /// Resumes sessions of TLS 1.3 (RFC 8446 clause 2.2). The tickets hold the client's chain, under
+    /// keys that only this server has and that it replaces regularly. A resumed handshake still has
+    /// an ephemeral key exchange, verifies the chain, and asks for the mapping, so a credential that
+    /// no longer holds is refused.
+    ///
+    /// # Errors
+    /// Returns an error if there are no random bytes for the keys.
+    pub fn resuming(self) -> Result<Self, EngineError> {
+        let ticketer = if self.exports { None } else { Some(aws_lc_rs::Ticketer::new()?) };
+        Ok(Self { ticketer, ..self })
     }
 
     /// Performs the handshake of a connection whose first flight has been read, and establishes the
@@ -94,7 +110,11 @@ impl Server {
             gate.open();
         }
         let done = if offered.current {
-            let setup = rustls_engine::Setup { provider: &self.provider, exports: self.exports };
+            let setup = rustls_engine::Setup {
+                provider: &self.provider,
+                ticketer: self.ticketer.as_ref(),
+                exports: self.exports,
+            };
             rustls_engine::accept(&setup, &own.current, offered, gate, &slot).await
         } else {
             openssl_engine::accept(&own.mandated, self.exports, gate, &slot).await
@@ -122,6 +142,7 @@ impl Server {
                         peer,
                         protocol: agreed.protocol,
                         suite: agreed.suite,
+                        resumed: agreed.resumed,
                         expires: mapped.expires,
                     },
                 );

@@ -24,6 +24,8 @@ pub struct SecurityAssociation {
     pub protocol: &'static str,
     /// Negotiated cipher suite, by its registered name.
     pub suite: String,
+    /// Whether the handshake resumed a session. The credential was then proved in an earlier one.
+    pub resumed: bool,
     /// End of the handshake.
     pub established: SystemTime,
     /// End of the credential's validity.
@@ -54,6 +56,8 @@ pub struct Established {
     pub protocol: &'static str,
     /// Negotiated cipher suite.
     pub suite: String,
+    /// Whether a session was resumed.
+    pub resumed: bool,
     /// End of the credential's validity.
     pub expires: Option<SystemTime>,
 }
@@ -69,6 +73,7 @@ impl SecurityAssociation {
             peer: of.peer,
             protocol: of.protocol,
             suite: of.suite,
+            resumed: of.resumed,
             established: SystemTime::now(),
             expires: of.expires,
             entity: of.entity,
@@ -119,6 +124,7 @@ mod tests {
                 peer: SocketAddr::from(([127, 0, 0, 1], 1)),
                 protocol: "TLSv1.2",
                 suite: "PSK-AES128-CBC-SHA256".into(),
+                resumed: false,
                 expires: None,
             },
         )

@@ -10,6 +10,7 @@ mod handshake {
     mod limits;
     mod malformed_certificates;
     mod psk;
+    mod resumption;
 }
 
 /// Identity of entities: originators, AE-IDs, registrations.

@@ -39,12 +39,15 @@ pub struct Listen {
     /// The cipher suites for pre-shared keys, the preferred first, by their registered names.
     #[serde(deserialize_with = "suites")]
     pub suites: Vec<Suite>,
+    /// Whether sessions of TLS 1.3 with certificates are resumed. Each resumed handshake is checked
+    /// against the policy of the moment. A MAF resumes none.
+    pub resumption: bool,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         let address = ListenAddress::At(SocketAddr::from(([127, 0, 0, 1], 8443)));
-        Self { address, suites: Suite::DEFAULT.to_vec() }
+        Self { address, suites: Suite::DEFAULT.to_vec(), resumption: true }
     }
 }
 

@@ -131,6 +131,7 @@ pub fn established(association: &SecurityAssociation) {
         entity = %association.entity(),
         protocol = association.protocol,
         suite = association.suite,
+        resumed = association.resumed.then_some(true),
         "association established with {}", association.entity()
     );
 }

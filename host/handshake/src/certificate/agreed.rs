@@ -7,5 +7,6 @@ pub(super) struct Agreed<S> {
     pub(super) stream: std::pin::Pin<Box<dyn crate::TlsStream<S>>>,
     pub(super) protocol: &'static str,
     pub(super) suite: String,
+    pub(super) resumed: bool,
     pub(super) exported: Option<Exported>,
 }

@@ -82,7 +82,7 @@ where
     stream.as_mut().get_pin_mut().get_mut().open();
     let (protocol, suite) = (stream.ssl().version_str(), psk::suite_name(stream.ssl()));
     let exported = exports.then(|| export(stream.ssl())).flatten();
-    Ok(Agreed { stream, protocol, suite, exported })
+    Ok(Agreed { stream, protocol, suite, resumed: false, exported })
 }
 
 fn failed(error: openssl::ssl::Error) -> Refusal {

@@ -1,7 +1,7 @@
 //! Server side on rustls: TLS 1.3, and TLS 1.2 with authenticated encryption.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -10,9 +10,14 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+};
 use rustls::sign::CertifiedKey;
-use rustls::{ConnectionCommon, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    ConnectionCommon, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind,
+    SignatureScheme,
+};
 use saegis_certificate::{KeyKind, OwnCertificate, Rejection};
 use saegis_onem2m::exported::{Exported, LABEL};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -67,6 +72,7 @@ impl ResolvesServerCert for Resolver {
 /// The settings of a handshake.
 pub(super) struct Setup<'a> {
     pub provider: &'a Arc<CryptoProvider>,
+    pub ticketer: Option<&'a Arc<dyn ProducesTickets>>,
     pub exports: bool,
 }
 
@@ -81,7 +87,7 @@ pub(super) async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Setup { provider, exports } = *setup;
+    let Setup { provider, ticketer, exports } = *setup;
     let verifier = ClientVerifier {
         provider: provider.clone(),
         slot: slot.clone(),
@@ -93,17 +99,26 @@ where
     let mut config = builder
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(own.resolver(offered.wants_key)));
-    // Sessions are not resumed, so every handshake verifies the credential.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    // In TLS 1.2 the server speaks last when a session is resumed, before policy has answered.
+    if let Some(ticketer) = ticketer.filter(|_| offered.tls13 && !offered.shows_key) {
+        config.ticketer = ticketer.clone();
+        config.send_tls13_tickets = 1;
+    }
     config.require_ems = exports;
     let accepting = TlsAcceptor::from(Arc::new(config)).accept(gate);
     let mut stream = accepting.await.map_err(|e| failed(e, offered.psk_of_tls13))?;
     let (gate, connection) = stream.get_mut();
     gate.open();
     let (protocol, suite) = negotiated(connection);
+    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    if resumed && let Some(chain) = connection.peer_certificates() {
+        // rustls verifies no chain of a resumed session. A rejection is found in the slot.
+        let _ = slot.present(Evidence::Chain(chain.to_vec()), SystemTime::now());
+    }
     let exported = exports.then(|| exported(connection)).flatten();
-    Ok(Agreed { stream: Box::pin(stream), protocol, suite, exported })
+    Ok(Agreed { stream: Box::pin(stream), protocol, suite, resumed, exported })
 }
 
 /// Returns the version and the suite of a finished handshake, on either side.

@@ -123,6 +123,7 @@ impl Server {
                         peer,
                         protocol: ssl.version_str(),
                         suite: super::lookup::suite_name(ssl),
+                        resumed: false,
                         expires: credential.expires,
                     },
                 );

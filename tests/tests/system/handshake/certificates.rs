@@ -481,13 +481,12 @@ fn foreign_session(pki: &Pki, gateway: &Gateway, profile: TlsProfile) -> PathBuf
     session
 }
 
-/// Each handshake is authenticated anew. The gateway neither issues nor accepts tickets and
-/// sessions.
+/// Without resumption, the gateway neither issues nor accepts tickets and sessions.
 #[test]
 fn certificate_session_is_not_resumed() {
     let pki = Pki::new();
     let light = pki.identity(&pki.example.ae);
-    let gateway = pki.setup().start();
+    let gateway = pki.setup().with("listen", "resumption = false").start();
     let port = format!("127.0.0.1:{}", gateway.port());
     let files = [&light.certificate, &light.key].map(|path| path.to_str().unwrap());
     for profile in TlsProfile::ALL {

@@ -262,6 +262,7 @@ impl Reader<'_, '_> {
                 peer: (peer, 0).into(),
                 protocol: "TLSv1.2",
                 suite: String::new(),
+                resumed: false,
                 expires: None,
             },
         ))

@@ -20,6 +20,7 @@ mod rejection;
 mod summary;
 mod trust;
 mod verified_chains;
+mod verified_peer;
 mod verify;
 
 pub use flavour::Flavour;
@@ -31,4 +32,5 @@ pub use public_key::{PublicKeyId, PublicKeyIdError};
 pub use rejection::Rejection;
 pub use summary::{Summary, list_times, summary};
 pub use trust::{Anchor, AnchorError, Trust, TrustBuilder};
-pub use verify::{Purpose, VerifiedPeer};
+pub use verified_peer::VerifiedPeer;
+pub use verify::Purpose;

@@ -16,7 +16,7 @@ use lru::LruCache;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use crate::verify::VerifiedPeer;
+use crate::verified_peer::VerifiedPeer;
 
 /// Maximum number of chains that a `Trust` remembers, of a few hundred bytes each.
 const MAX_CHAINS: usize = 4096;

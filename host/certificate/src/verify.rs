@@ -15,6 +15,7 @@ use crate::public_key::PublicKeyId;
 use crate::rejection::Rejection;
 use crate::trust::{Anchor, Trust};
 use crate::verified_chains::{ChainDigest, VerifiedChain};
+use crate::verified_peer::VerifiedPeer;
 
 /// What a certificate is to be good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,6 @@ pub enum Purpose<'a> {
     /// To be, as a server, whom we know as a client: an AE to which its registrar goes (SA2 of TS-0003
     /// clause 8.2).
     Known(&'a Identity),
-}
-
-/// A certificate, or a raw public key, that we believe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedPeer {
-    /// Whom it names.
-    pub identity: Identity,
-    /// From when on the first certificate of its chain is valid no more; a key has no end.
-    pub until: Option<SystemTime>,
-    /// Which certificates of what was shown made the chain, by their places in it.
-    pub chain: Vec<usize>,
 }
 
 impl Trust {

@@ -54,6 +54,7 @@ fn decisions(c: &mut Criterion) {
                 peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
                 protocol: "TLSv1.2",
                 suite: String::new(),
+                resumed: false,
                 expires: None,
             },
         )

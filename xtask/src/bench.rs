@@ -6,25 +6,23 @@ mod cores;
 mod peers;
 mod reloads;
 mod report;
+mod round;
 mod scale;
 mod settings;
 
 use std::{
     fs::{self, Permissions},
-    io::{BufRead, BufReader},
-    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
-use serde_json::Value;
 
 use self::contender::{Contender, LOAD_CORE, Place, SERVER_CORE};
 use self::report::{Report, Row, Single};
+use self::round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number};
 use crate::{modules, process, project::Project};
 
 /// A part of the benchmark.
@@ -67,16 +65,6 @@ impl Args {
     }
 }
 
-/// The CSE behind; it ends when dropped.
-struct Behind(Child);
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Measures. What fails is told in the report and loses nothing of the rest.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let cores = thread::available_parallelism()?.get();
@@ -84,7 +72,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         bail!("the server has one core and the generator another; here is one in all");
     }
     if let Some(revision) = &args.against {
-        return against::run(project, revision, args);
+        return against::run(project, revision, args.rounds);
     }
     let envoy = peers::install()?;
     modules::build(project, None, false)?;
@@ -130,25 +118,6 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn empty_folder(folder: PathBuf) -> Result<PathBuf> {
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
-/// Certificates for first contacts: more than there are connections in a round.
-const CERTIFICATES: u64 = 10_000;
-
-fn make_credentials(place: &Place, identities: &[u64]) -> Result<()> {
-    let list = identities.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let mut make = Command::new(&place.load);
-    make.arg("credentials").arg("--folder").arg(place.credentials());
-    make.args(["--certificates", &CERTIFICATES.to_string()]);
-    process::run(make.args(["--identities", &list]))
-}
-
 /// Builds a gateway that decides natively. It is moved away at once, and before the one that ships is
 /// built: where gateways are looked for, this one is never found.
 fn without_wasm(project: &Project, work: &Path) -> Result<PathBuf> {
@@ -162,81 +131,6 @@ fn without_wasm(project: &Project, work: &Path) -> Result<PathBuf> {
     let aside = work.join("saegis-without-wasm");
     fs::rename(project.gateway_binary("release"), &aside)?;
     Ok(aside)
-}
-
-fn behind(load: &Path) -> Result<(Behind, SocketAddr)> {
-    let mut command = Command::new("taskset");
-    command.args(["-c", LOAD_CORE]).arg(load).arg("upstream");
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut behind = Behind(child);
-    let mut line = String::new();
-    let output = behind.0.stdout.take().context("it has an output")?;
-    BufReader::new(output).read_line(&mut line)?;
-    Ok((behind, line.trim().parse().context("the CSE behind tells no address")?))
-}
-
-/// The work of the generator.
-#[derive(Clone, Copy)]
-struct Work {
-    mode: &'static str,
-    way: &'static str,
-    /// Size of the server's table.
-    identities: u64,
-    /// Number of devices that connect in turn, if not all that have an identity.
-    devices: Option<u64>,
-}
-
-/// Devices that connect again and again: one for each of the generator's connections and more.
-const RETURNING: u64 = 16;
-
-impl Work {
-    fn fresh(way: &'static str, identities: u64) -> Self {
-        Self { mode: "fresh", way, identities, devices: None }
-    }
-
-    fn persistent(way: &'static str, identities: u64) -> Self {
-        Self { mode: "persistent", ..Self::fresh(way, identities) }
-    }
-
-    /// The same devices again and again.
-    fn returning(self) -> Self {
-        Self { devices: Some(RETURNING.min(self.identities)), ..self }
-    }
-}
-
-impl Place {
-    /// Starts a contender, and lets the generator measure it.
-    fn round(&self, contender: Contender, work: Work, seconds: &str) -> Result<Value> {
-        // Certificates need no table.
-        let rows = if work.way.starts_with("psk") { work.identities } else { 1 };
-        let server = contender.start(self, rows, SERVER_CORE)?;
-        let mut load = self.generator(work, &server);
-        load.args(["--seconds", seconds]);
-        if contender.checks_originators() {
-            load.arg("--checks-originators");
-        }
-        if contender == Contender::GnuTls {
-            load.args(["--expected", "status"]);
-        }
-        let figures = figures(&mut load)?;
-        if number(&figures, "server_cpu_us") <= 0.0 {
-            bail!("the server took no time: another process served");
-        }
-        Ok(figures)
-    }
-
-    fn generator(&self, work: Work, server: &contender::Running) -> Command {
-        let pids = server.family().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let mut load = Command::new("taskset");
-        load.args(["-c", LOAD_CORE]).arg(&self.load).arg(work.mode).arg("--folder");
-        load.arg(self.credentials()).args(["--way", work.way, "--pid", &pids]);
-        load.args(["--address", &server.address.to_string()]);
-        load.args(["--identities", &work.identities.to_string()]);
-        if let Some(devices) = work.devices {
-            load.args(["--devices", &devices.to_string()]);
-        }
-        load
-    }
 }
 
 struct Bench<'a> {
@@ -391,25 +285,4 @@ impl Bench<'_> {
         println!("  {what:56} {value:10.1} {unit}");
         self.report.singles.push(Single { section, what: what.to_owned(), value, unit });
     }
-}
-
-/// What a generator tells, or what it complains of.
-fn figures(load: &mut Command) -> Result<Value> {
-    let output = load.stdin(Stdio::null()).output().with_context(|| process::line(load))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", why.trim());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// A figure.
-fn number(figures: &Value, name: &str) -> f64 {
-    figures.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
-}
-
-/// The one in the middle.
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -9,9 +9,8 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    Args, CERTIFICATES, Work, behind,
     contender::{Contender, Place},
-    empty_folder, make_credentials, number,
+    round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number},
 };
 use crate::{modules, process, project::Project};
 
@@ -33,7 +32,7 @@ const PROFILE: [&str; 8] = [
 ];
 
 /// Measures, and prints ratios of processor time.
-pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
+pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
     let out = project.host_target.join("bench");
     let work = empty_folder(out.join("work"))?;
     let modules_before = work.join("modules-before");
@@ -73,13 +72,13 @@ pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
     ];
     println!(
         "\nServer CPU of an operation, as a multiple of that of {revision}; {} rounds",
-        args.rounds
+        rounds
     );
     println!("{:52} {:>8} {:>8} {:>8} {:>10}", "", "median", "least", "most", "µs now");
     for (name, work) in disciplines {
-        let mut ratios = Vec::with_capacity(args.rounds);
-        let mut now = Vec::with_capacity(args.rounds);
-        for round in 0..args.rounds {
+        let mut ratios = Vec::with_capacity(rounds);
+        let mut now = Vec::with_capacity(rounds);
+        for round in 0..rounds {
             let pair = [Contender::Saegis, Contender::SaegisBefore];
             let mut took = [0.0; 2];
             // Each goes first in every second round, for the machine may grow busier.
@@ -96,8 +95,8 @@ pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
         ratios.sort_by(f64::total_cmp);
         now.sort_by(f64::total_cmp);
         let at = |of: &[f64], nth: usize| of.get(nth).copied().unwrap_or(f64::NAN);
-        let last = args.rounds.saturating_sub(1);
-        let middle = args.rounds / 2;
+        let last = rounds.saturating_sub(1);
+        let middle = rounds / 2;
         println!(
             "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
             at(&ratios, middle),

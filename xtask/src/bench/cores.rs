@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
-    Bench, Work,
+    Bench,
     contender::{Contender, LOAD_CORE, SERVER_CORE},
-    figures, median, number,
+    round::{Work, figures, median, number},
 };
 
 /// The ways to connect, by their names in the report.

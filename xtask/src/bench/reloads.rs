@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{
-    Bench, Work,
+    Bench,
     contender::{Contender, Running},
-    figures, median, number,
+    round::{Work, figures, median, number},
 };
 
 /// How long a reload may take.

@@ -5,9 +5,9 @@ use std::{fs, thread, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Bench, Work,
+    Bench,
     contender::{Contender, SERVER_CORE},
-    figures, number,
+    round::{Work, figures, number},
 };
 
 const SCALE: &str = "Scale";

@@ -1,0 +1,140 @@
+//! One round: a contender at work, and what the generator measures.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::contender::{Contender, LOAD_CORE, Place, Running, SERVER_CORE};
+use crate::process;
+
+/// The work of the generator.
+#[derive(Clone, Copy)]
+pub struct Work {
+    pub mode: &'static str,
+    pub way: &'static str,
+    /// Size of the server's table.
+    pub identities: u64,
+    /// Number of devices that connect in turn, if not all that have an identity.
+    pub devices: Option<u64>,
+}
+
+/// Devices that connect again and again: one for each of the generator's connections and more.
+const RETURNING: u64 = 16;
+
+impl Work {
+    pub fn fresh(way: &'static str, identities: u64) -> Self {
+        Self { mode: "fresh", way, identities, devices: None }
+    }
+
+    pub fn persistent(way: &'static str, identities: u64) -> Self {
+        Self { mode: "persistent", ..Self::fresh(way, identities) }
+    }
+
+    /// The same devices again and again.
+    pub fn returning(self) -> Self {
+        Self { devices: Some(RETURNING.min(self.identities)), ..self }
+    }
+}
+
+impl Place {
+    /// Starts a contender, and lets the generator measure it.
+    pub fn round(&self, contender: Contender, work: Work, seconds: &str) -> Result<Value> {
+        // Certificates need no table.
+        let rows = if work.way.starts_with("psk") { work.identities } else { 1 };
+        let server = contender.start(self, rows, SERVER_CORE)?;
+        let mut load = self.generator(work, &server);
+        load.args(["--seconds", seconds]);
+        if contender.checks_originators() {
+            load.arg("--checks-originators");
+        }
+        if contender == Contender::GnuTls {
+            load.args(["--expected", "status"]);
+        }
+        let figures = figures(&mut load)?;
+        if number(&figures, "server_cpu_us") <= 0.0 {
+            bail!("the server took no time: another process served");
+        }
+        Ok(figures)
+    }
+
+    pub fn generator(&self, work: Work, server: &Running) -> Command {
+        let pids = server.family().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let mut load = Command::new("taskset");
+        load.args(["-c", LOAD_CORE]).arg(&self.load).arg(work.mode).arg("--folder");
+        load.arg(self.credentials()).args(["--way", work.way, "--pid", &pids]);
+        load.args(["--address", &server.address.to_string()]);
+        load.args(["--identities", &work.identities.to_string()]);
+        if let Some(devices) = work.devices {
+            load.args(["--devices", &devices.to_string()]);
+        }
+        load
+    }
+}
+
+pub fn empty_folder(folder: PathBuf) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Certificates for first contacts: more than there are connections in a round.
+pub const CERTIFICATES: u64 = 10_000;
+
+pub fn make_credentials(place: &Place, identities: &[u64]) -> Result<()> {
+    let list = identities.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let mut make = Command::new(&place.load);
+    make.arg("credentials").arg("--folder").arg(place.credentials());
+    make.args(["--certificates", &CERTIFICATES.to_string()]);
+    process::run(make.args(["--identities", &list]))
+}
+
+/// The CSE behind; it ends when dropped.
+pub struct Behind(Child);
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn behind(load: &Path) -> Result<(Behind, SocketAddr)> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", LOAD_CORE]).arg(load).arg("upstream");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut behind = Behind(child);
+    let mut line = String::new();
+    let output = behind.0.stdout.take().context("it has an output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    Ok((behind, line.trim().parse().context("the CSE behind tells no address")?))
+}
+
+/// What a generator tells, or what it complains of.
+pub fn figures(load: &mut Command) -> Result<Value> {
+    let output = load.stdin(Stdio::null()).output().with_context(|| process::line(load))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", why.trim());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// A figure.
+pub fn number(figures: &Value, name: &str) -> f64 {
+    figures.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+}
+
+/// The one in the middle.
+pub fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}

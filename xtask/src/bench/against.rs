@@ -76,36 +76,42 @@ pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
     );
     println!("{:52} {:>8} {:>8} {:>8} {:>10}", "", "median", "least", "most", "µs now");
     for (name, work) in disciplines {
-        let mut ratios = Vec::with_capacity(rounds);
-        let mut now = Vec::with_capacity(rounds);
-        for round in 0..rounds {
-            let pair = [Contender::Saegis, Contender::SaegisBefore];
-            let mut took = [0.0; 2];
-            // Each goes first in every second round, for the machine may grow busier.
-            for nth in [round % 2, 1 - round % 2] {
-                if let (Some(contender), Some(took)) = (pair.get(nth), took.get_mut(nth)) {
-                    let figures = place.round(*contender, work, SECONDS)?;
-                    *took = number(&figures, "server_cpu_us");
-                }
-            }
-            let [own, before] = took;
-            ratios.push(own / before);
-            now.push(own);
-        }
-        ratios.sort_by(f64::total_cmp);
-        now.sort_by(f64::total_cmp);
-        let at = |of: &[f64], nth: usize| of.get(nth).copied().unwrap_or(f64::NAN);
-        let last = rounds.saturating_sub(1);
-        let middle = rounds / 2;
-        println!(
-            "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
-            at(&ratios, middle),
-            at(&ratios, 0),
-            at(&ratios, last),
-            at(&now, middle)
-        );
+        measure(&place, rounds, name, work)?;
     }
     fs::remove_dir_all(out.join("work"))?;
+    Ok(())
+}
+
+/// Measures one kind of work in interleaved rounds, and prints the ratios.
+fn measure(place: &Place, rounds: usize, name: &str, work: Work) -> Result<()> {
+    let mut ratios = Vec::with_capacity(rounds);
+    let mut now = Vec::with_capacity(rounds);
+    for round in 0..rounds {
+        let pair = [Contender::Saegis, Contender::SaegisBefore];
+        let mut took = [0.0; 2];
+        // Each goes first in every second round, for the machine may grow busier.
+        for nth in [round % 2, 1 - round % 2] {
+            if let (Some(contender), Some(took)) = (pair.get(nth), took.get_mut(nth)) {
+                let figures = place.round(*contender, work, SECONDS)?;
+                *took = number(&figures, "server_cpu_us");
+            }
+        }
+        let [own, before] = took;
+        ratios.push(own / before);
+        now.push(own);
+    }
+    ratios.sort_by(f64::total_cmp);
+    now.sort_by(f64::total_cmp);
+    let at = |of: &[f64], nth: usize| of.get(nth).copied().unwrap_or(f64::NAN);
+    let last = rounds.saturating_sub(1);
+    let middle = rounds / 2;
+    println!(
+        "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
+        at(&ratios, middle),
+        at(&ratios, 0),
+        at(&ratios, last),
+        at(&now, middle)
+    );
     Ok(())
 }
 

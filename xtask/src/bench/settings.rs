@@ -53,7 +53,6 @@ impl Contender {
         let credentials = place.credentials();
         let at = |name: &str| credentials.join(name).display().to_string();
         let (port, upstream) = (address.port(), place.upstream);
-        let here = folder.display();
         let config = folder.join("config").display().to_string();
         let put = |text: String| fs::write(folder.join("config"), text);
         Ok(match self {
@@ -76,13 +75,7 @@ impl Contender {
                 all
             }
             Self::Stunnel => {
-                let secrets = at(&format!("{identities}.psk"));
-                put(format!(
-                    "foreground = yes\npid =\ndebug = err\nsocket = l:TCP_NODELAY=1\n\
-                     socket = r:TCP_NODELAY=1\n[psk]\naccept = {address}\nconnect = {upstream}\n\
-                     ciphers = PSK\nsslVersionMax = TLSv1.2\noptions = NO_TICKET\n\
-                     sessionCacheSize = 1\nPSKsecrets = {secrets}\n"
-                ))?;
+                put(stunnel(address, upstream, &at(&format!("{identities}.psk"))))?;
                 vec!["stunnel".into(), config]
             }
             Self::GnuTls => {
@@ -96,41 +89,11 @@ impl Contender {
                 words
             }
             Self::Nginx | Self::NginxPlain => {
-                let tls = format!(
-                    "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {};\n\
-                     ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off;\n\
-                     ssl_session_tickets off; ssl_ecdh_curve X25519:prime256v1;",
-                    at("server.pem"),
-                    at("server.key"),
-                    at("client-ca.pem")
-                );
-                let with = self == Self::Nginx;
-                let (ssl, tls) = if with { (" ssl", tls) } else { ("", String::new()) };
-                put(format!(
-                    "worker_processes 1; daemon off; pid {here}/pid; error_log stderr;\n\
-                     events {{ worker_connections 16384; }}\n\
-                     http {{ access_log off; client_body_temp_path {here}/body;\n\
-                     proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;\n\
-                     uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
-                     upstream cse {{ server {upstream}; keepalive 64;\n\
-                     keepalive_requests 100000000; }}\n\
-                     server {{ listen {address}{ssl} backlog=4096; keepalive_requests 100000000;\n\
-                     {tls}\nlocation / {{ proxy_pass http://cse; proxy_http_version 1.1;\n\
-                     proxy_set_header Connection \"\"; }} }} }}\n"
-                ))?;
+                put(nginx(self == Self::Nginx, folder, address, upstream, at))?;
                 vec!["nginx".into(), "-e".into(), "stderr".into(), "-c".into(), config]
             }
             Self::Haproxy => {
-                put(format!(
-                    "global\n  nbthread 1\n  maxconn 8000\n  tune.ssl.cachesize 0\n\
-                     defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  \
-                     timeout connect 5s\n  http-reuse always\n\
-                     frontend in\n  bind {address} ssl crt {} ca-file {} verify required \
-                     no-tls-tickets curves X25519:P-256\n  default_backend out\n\
-                     backend out\n  server cse {upstream}\n",
-                    at("server-both.pem"),
-                    at("client-ca.pem")
-                ))?;
+                put(haproxy(address, upstream, at))?;
                 vec!["haproxy".into(), "-f".into(), config]
             }
             Self::Envoy | Self::EnvoyFilter => {
@@ -149,6 +112,62 @@ impl Contender {
             }
         })
     }
+}
+
+/// The configuration of stunnel.
+fn stunnel(address: SocketAddr, upstream: SocketAddr, secrets: &str) -> String {
+    format!(
+        "foreground = yes\npid =\ndebug = err\nsocket = l:TCP_NODELAY=1\n\
+         socket = r:TCP_NODELAY=1\n[psk]\naccept = {address}\nconnect = {upstream}\n\
+         ciphers = PSK\nsslVersionMax = TLSv1.2\noptions = NO_TICKET\n\
+         sessionCacheSize = 1\nPSKsecrets = {secrets}\n"
+    )
+}
+
+/// The configuration of nginx.
+fn nginx(
+    with_tls: bool,
+    folder: &Path,
+    address: SocketAddr,
+    upstream: SocketAddr,
+    at: impl Fn(&str) -> String,
+) -> String {
+    let here = folder.display();
+    let tls = format!(
+        "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {};\n\
+         ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off;\n\
+         ssl_session_tickets off; ssl_ecdh_curve X25519:prime256v1;",
+        at("server.pem"),
+        at("server.key"),
+        at("client-ca.pem")
+    );
+    let (ssl, tls) = if with_tls { (" ssl", tls) } else { ("", String::new()) };
+    format!(
+        "worker_processes 1; daemon off; pid {here}/pid; error_log stderr;\n\
+         events {{ worker_connections 16384; }}\n\
+         http {{ access_log off; client_body_temp_path {here}/body;\n\
+         proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;\n\
+         uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
+         upstream cse {{ server {upstream}; keepalive 64;\n\
+         keepalive_requests 100000000; }}\n\
+         server {{ listen {address}{ssl} backlog=4096; keepalive_requests 100000000;\n\
+         {tls}\nlocation / {{ proxy_pass http://cse; proxy_http_version 1.1;\n\
+         proxy_set_header Connection \"\"; }} }} }}\n"
+    )
+}
+
+/// The configuration of haproxy.
+fn haproxy(address: SocketAddr, upstream: SocketAddr, at: impl Fn(&str) -> String) -> String {
+    format!(
+        "global\n  nbthread 1\n  maxconn 8000\n  tune.ssl.cachesize 0\n\
+         defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  \
+         timeout connect 5s\n  http-reuse always\n\
+         frontend in\n  bind {address} ssl crt {} ca-file {} verify required \
+         no-tls-tickets curves X25519:P-256\n  default_backend out\n\
+         backend out\n  server cse {upstream}\n",
+        at("server-both.pem"),
+        at("client-ca.pem")
+    )
 }
 
 /// A gateway with the modules that ship, as in production: the audit trail goes to a file, the log

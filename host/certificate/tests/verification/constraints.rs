@@ -34,6 +34,7 @@ fn constrained(
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn constraints_bind_wherever_they_stand() {
     const OK: bool = true;
     const NO: bool = false;

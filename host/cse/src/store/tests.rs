@@ -1,6 +1,6 @@
 use std::collections::{BTreeSet, HashMap};
 
-use redb::ReadableTableMetadata;
+use redb::{ReadTransaction, ReadableTableMetadata, TableDefinition};
 
 use super::tables::{AWAITS, USAGE};
 use super::*;
@@ -60,50 +60,50 @@ impl Store {
         }
         assert_eq!(transaction.open_table(NAMES).unwrap().len().unwrap(), children);
         assert_eq!(transaction.open_table(CHILDREN).unwrap().len().unwrap(), children);
-        let indexed: BTreeSet<_> = transaction
-            .open_table(EXPIRY)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|e| e.unwrap().0)
-            .map(|k| (k.value().0, k.value().1.to_owned()))
-            .collect();
+        let indexed = entries(&transaction, EXPIRY, |(at, ri), ()| (at, ri.to_owned()));
         assert_eq!(indexed, expiring);
-        let indexed: BTreeSet<_> = transaction
-            .open_table(AGING)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|e| e.unwrap())
-            .map(|(k, size)| (k.value().0.into(), k.value().1, k.value().2.into(), size.value()))
-            .collect();
+        let indexed =
+            entries(&transaction, AGING, |(c, at, ri), size| (c.into(), at, ri.into(), size));
         assert_eq!(indexed, aging);
-        let indexed: BTreeSet<_> = transaction
-            .open_table(AWAITS)
-            .unwrap()
-            .iter()
-            .unwrap()
-            .map(|e| e.unwrap().0)
-            .map(|k| (k.value().0.to_owned(), k.value().1, k.value().2.to_owned()))
-            .collect();
-        assert_eq!(indexed, awaited);
-        // Who ended a wait is known for as long as somebody asks, and one wait at most is open: the last.
-        for entry in transaction.open_table(FIRSTS).unwrap().iter().unwrap() {
-            let (key, _) = entry.unwrap();
-            let (stem, wait) = key.value();
-            assert!(awaited.iter().any(|(s, w, _)| (s.as_str(), *w) == (stem, wait)), "{stem}");
-        }
-        let firsts = transaction.open_table(FIRSTS).unwrap();
-        for (stem, wait, _) in &awaited {
-            let is_last = !awaited.iter().any(|(s, w, _)| s == stem && w > wait);
-            assert!(is_last || firsts.get((stem.as_str(), *wait)).unwrap().is_some(), "{stem}");
-        }
+        assert_waits_are_consistent(&transaction, &awaited);
         let counted = transaction.open_table(USAGE).unwrap();
         let counted = counted.iter().unwrap().map(|entry| entry.unwrap());
         let counted: HashMap<_, _> =
             counted.map(|(owner, used)| (owner.value().to_owned(), used.value())).collect();
         assert_eq!(counted, usage);
     }
+}
+
+/// Checks the index of waits.
+fn assert_waits_are_consistent(
+    transaction: &ReadTransaction,
+    awaited: &BTreeSet<(String, u64, String)>,
+) {
+    let indexed =
+        entries(transaction, AWAITS, |(stem, wait, ri), ()| (stem.to_owned(), wait, ri.to_owned()));
+    assert_eq!(indexed, *awaited);
+    // Who ended a wait is known for as long as somebody asks, and one wait at most is open: the last.
+    let firsts = transaction.open_table(FIRSTS).unwrap();
+    for entry in firsts.iter().unwrap() {
+        let (key, _) = entry.unwrap();
+        let (stem, wait) = key.value();
+        assert!(awaited.iter().any(|(s, w, _)| (s.as_str(), *w) == (stem, wait)), "{stem}");
+    }
+    for (stem, wait, _) in awaited {
+        let is_last = !awaited.iter().any(|(s, w, _)| s == stem && w > wait);
+        assert!(is_last || firsts.get((stem.as_str(), *wait)).unwrap().is_some(), "{stem}");
+    }
+}
+
+/// Returns the entries of a table.
+fn entries<K: redb::Key + 'static, V: redb::Value + 'static, E: Ord>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+    entry: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> E,
+) -> BTreeSet<E> {
+    let table = transaction.open_table(table).unwrap();
+    let entries = table.iter().unwrap().map(|entry| entry.unwrap());
+    entries.map(|(key, value)| entry(key.value(), value.value())).collect()
 }
 
 impl Writer<'_> {

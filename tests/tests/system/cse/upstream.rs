@@ -351,6 +351,7 @@ fn hidden() -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn request_smuggling_is_prevented() {
     let (upstream, gateway, light) = start(Tool::OpenSsl, good());
     light.close();

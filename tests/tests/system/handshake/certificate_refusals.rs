@@ -132,6 +132,7 @@ fn long_chain(root: &Authority, length: usize) -> Issued {
 }
 
 /// Returns a case for each kind of invalid certificate.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
     use ExtendedKeyUsagePurpose::ServerAuth;
     let example = &pki.example;

@@ -430,6 +430,7 @@ fn handshake(port: u16, anchor: &std::path::Path, identity: &Identity, profile: 
 /// The check command and the gateway report each fault with file, line and column. The previous
 /// generation stays in force.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn invalid_certificate_policy_changes_nothing() {
     let pki = Pki::new();
     let setup = pki.setup();

@@ -23,9 +23,9 @@ use saegis_policy::{
 use toml::Spanned;
 
 use crate::module::test::cases::{
-    Association, Case, Entity, Expect, File, Http, Limits, Maf, MafKey, Policy,
+    Association, Case, Certificate, Entity, Expect, File, Http, Limits, Maf, MafKey, Operation,
+    Policy, Request, Saef,
 };
-use crate::module::test::cases::{Operation, Saef};
 
 /// A case, ready to be asked.
 pub struct Question {
@@ -156,52 +156,12 @@ impl Reader<'_, '_> {
             return Some((Hook::CredentialLookup, Ask::Lookup(query)));
         }
         if let Some(certificate) = &case.certificate {
-            let credential_id = self.parsed(&certificate.credential_id, CredentialId::parse)?;
-            let flavour = match credential_id.kind().number() {
-                30 => Flavour::RawPublicKey,
-                31 => Flavour::Device,
-                34 => Flavour::NodeId,
-                _ => {
-                    let what = "is of no certificate that a module is asked about: those are 30- \
-                                (raw public keys), 31- (devices) and 34- (nodes)";
-                    self.document.add_fault_of(&certificate.credential_id, what);
-                    return None;
-                }
-            };
-            let query = CertificateQuery {
-                flavour,
-                credential_id,
-                server_name: certificate.server_name.clone(),
-                peer: certificate.peer.unwrap_or(PEER),
-                rules: Rules::OfGeneration,
-            };
+            let query = self.certificate(certificate)?;
             return Some((Hook::CertificateMapping, Ask::Certificate(query)));
         }
         let association = self.association(file, case);
         if let Some(request) = &case.request {
-            let to = self.parsed(&request.to, Target::from_address)?;
-            let content = match &request.content {
-                None => None,
-                Some(content) => {
-                    let parse = |text: &str| Content::parse(text.to_string().into());
-                    Some(self.parsed(content, parse)?)
-                }
-            };
-            let mut primitive = RequestPrimitive::own(
-                match request.operation {
-                    Operation::Create => primitive::Operation::Create,
-                    Operation::Retrieve => primitive::Operation::Retrieve,
-                    Operation::Update => primitive::Operation::Update,
-                    Operation::Delete => primitive::Operation::Delete,
-                    Operation::Notify => primitive::Operation::Notify,
-                },
-                to,
-                String::new(),
-                "case".into(),
-            );
-            primitive.from.clone_from(&request.from);
-            primitive.resource_type = request.resource_type;
-            primitive.content = content;
+            let primitive = self.request(request)?;
             let ask = Ask::Request(Box::new(association?), Box::new(primitive));
             return Some((Hook::ImpersonationCheck, ask));
         }
@@ -223,6 +183,51 @@ impl Reader<'_, '_> {
         let registration = saegis_policy::KeyRegistration { suid: registration.suid, targets };
         let ask = Ask::KeyRegistration(Box::new(association?), registration);
         Some((Hook::KeyRegistrationCheck, ask))
+    }
+
+    fn certificate(&mut self, certificate: &Certificate) -> Option<CertificateQuery> {
+        let credential_id = self.parsed(&certificate.credential_id, CredentialId::parse)?;
+        let flavour = match credential_id.kind().number() {
+            30 => Flavour::RawPublicKey,
+            31 => Flavour::Device,
+            34 => Flavour::NodeId,
+            _ => {
+                let what = "is of no certificate that a module is asked about: those are 30- \
+                            (raw public keys), 31- (devices) and 34- (nodes)";
+                self.document.add_fault_of(&certificate.credential_id, what);
+                return None;
+            }
+        };
+        Some(CertificateQuery {
+            flavour,
+            credential_id,
+            server_name: certificate.server_name.clone(),
+            peer: certificate.peer.unwrap_or(PEER),
+            rules: Rules::OfGeneration,
+        })
+    }
+
+    fn request(&mut self, request: &Request) -> Option<RequestPrimitive> {
+        let to = self.parsed(&request.to, Target::from_address)?;
+        let content = match &request.content {
+            None => None,
+            Some(content) => {
+                let parse = |text: &str| Content::parse(text.to_string().into());
+                Some(self.parsed(content, parse)?)
+            }
+        };
+        let operation = match request.operation {
+            Operation::Create => primitive::Operation::Create,
+            Operation::Retrieve => primitive::Operation::Retrieve,
+            Operation::Update => primitive::Operation::Update,
+            Operation::Delete => primitive::Operation::Delete,
+            Operation::Notify => primitive::Operation::Notify,
+        };
+        let mut primitive = RequestPrimitive::own(operation, to, String::new(), "case".into());
+        primitive.from.clone_from(&request.from);
+        primitive.resource_type = request.resource_type;
+        primitive.content = content;
+        Some(primitive)
     }
 
     fn association(&mut self, file: &File, case: &Case) -> Option<SecurityAssociation> {

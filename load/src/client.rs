@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::credentials::{self, CLIENT_CERTIFICATES, CLIENT_KEYS, Identity};
+use crate::resuming::ResumingDevices;
 
 /// Whom to connect to, and how.
 #[derive(clap::Args)]
@@ -48,6 +49,8 @@ pub enum Way {
     Tls12,
     /// The same with TLS 1.3.
     Tls13,
+    /// The same with a session of TLS 1.3 that is resumed.
+    Tls13Resumed,
 }
 
 impl Way {
@@ -66,6 +69,8 @@ pub struct Client {
     certificates: Vec<Certificate>,
     identities: u64,
     devices: u64,
+    /// Present if sessions are resumed.
+    resuming: Option<ResumingDevices>,
 }
 
 /// A connection.
@@ -79,24 +84,35 @@ impl Client {
     /// When a file is missing, or OpenSSL does not take what is in it.
     pub fn new(target: &Target) -> Result<Self> {
         let Target { address, way, ref folder, identities, devices } = *target;
-        let context = (way != Way::Plain).then(|| context(way, folder)).transpose()?;
         let mut number = devices.unwrap_or(identities).max(1);
+        if way == Way::Tls13Resumed {
+            let resuming = Some(ResumingDevices::read(address, folder, number)?);
+            let (context, certificates) = (None, Vec::new());
+            return Ok(Self { address, context, certificates, identities, devices: 1, resuming });
+        }
+        let context = (way != Way::Plain).then(|| context(way, folder)).transpose()?;
         let certificates = match way {
             Way::Tls12 | Way::Tls13 => Certificate::read(folder, number)?,
-            Way::Plain | Way::PskCbc | Way::PskGcm => Vec::new(),
+            Way::Plain | Way::PskCbc | Way::PskGcm | Way::Tls13Resumed => Vec::new(),
         };
         if !certificates.is_empty() && (certificates.len() as u64) < number {
             ensure!(devices.is_none(), "{} certificates, {number} devices", certificates.len());
             number = certificates.len() as u64;
         }
-        Ok(Self { address, context, certificates, identities, devices: number })
+        let resuming = None;
+        Ok(Self { address, context, certificates, identities, devices: number, resuming })
     }
 
-    /// A connection, and in whose name one may ask there. Nothing is resumed.
+    /// A connection, and in whose name one may ask there. A session is resumed only by
+    /// [`Way::Tls13Resumed`].
     ///
     /// # Errors
     /// When the handshake fails, or comes to another suite.
     pub async fn connect(&self, number: u64) -> Result<(Pin<Box<dyn Connection>>, String)> {
+        if let Some(devices) = &self.resuming {
+            let (stream, originator) = devices.connect().await?;
+            return Ok((Box::pin(stream), originator));
+        }
         let socket = TcpStream::connect(self.address).await.context("no connection")?;
         socket.set_nodelay(true)?;
         let device = number % self.devices;
@@ -150,7 +166,7 @@ pub fn context(way: Way, folder: &Path) -> Result<SslContext> {
         Way::PskGcm => builder.set_cipher_list("PSK-AES128-GCM-SHA256")?,
         Way::Tls12 => builder.set_cipher_list("ECDHE-ECDSA-AES128-GCM-SHA256")?,
         Way::Tls13 => builder.set_ciphersuites("TLS_AES_128_GCM_SHA256")?,
-        Way::Plain => {}
+        Way::Plain | Way::Tls13Resumed => {}
     }
     if way.has_key() {
         builder.set_psk_client_callback(|ssl, _, identity, key| {

@@ -15,6 +15,7 @@ mod floor;
 mod fresh;
 mod held;
 mod in_memory;
+mod resuming;
 mod server;
 mod upstream;
 

@@ -106,7 +106,7 @@ fn each_mode_has_figures() {
     let (_behind, port) = behind();
     let gateway = gateway(credentials.path(), port);
     let paced = [PERSISTENT, &["--pace", "50"]].concat();
-    for way in ["psk-cbc", "psk-gcm", "tls12", "tls13"] {
+    for way in ["psk-cbc", "psk-gcm", "tls12", "tls13", "tls13-resumed"] {
         for mode in [FRESH, PERSISTENT, &paced] {
             let figures = figures(&run(mode, way, &gateway, credentials.path()));
             let figure = |name: &str| figures[name].as_f64().unwrap();

@@ -172,6 +172,9 @@ impl Bench<'_> {
                 self.discipline(&what, &peers, work.returning());
                 self.discipline(&format!("{what}, first contacts"), &peers, work);
             }
+            let both = [C::Saegis, C::EnvoyResuming];
+            let work = Work::fresh("tls13-resumed", CERTIFICATES).returning();
+            self.discipline("handshake: mutual P-256, TLS 1.3, resumed", &both, work);
         }
         if self.args.wants(Part::KeepAlive) {
             let own = [C::Saegis, C::SaegisWithoutWasm, C::Floor, C::Stunnel];
@@ -225,6 +228,7 @@ impl Bench<'_> {
             C::Haproxy,
             C::Envoy,
             C::EnvoyFilter,
+            C::EnvoyResuming,
             C::Upstream,
         ];
         self.report.versions =

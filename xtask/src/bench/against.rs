@@ -67,6 +67,10 @@ pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
         ("handshake: mutual P-256, TLS 1.2, returning", tls12.returning()),
         ("handshake: mutual P-256, TLS 1.3, first contacts", tls13),
         ("handshake: mutual P-256, TLS 1.3, returning", tls13.returning()),
+        (
+            "handshake: mutual P-256, TLS 1.3, resumed",
+            Work::fresh("tls13-resumed", CERTIFICATES).returning(),
+        ),
         ("keep-alive: PSK CBC", Work::persistent("psk-cbc", IDENTITIES)),
         ("keep-alive: mutual P-256, TLS 1.3", Work::persistent("tls13", 1)),
     ];
@@ -76,43 +80,53 @@ pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
     );
     println!("{:52} {:>8} {:>8} {:>8} {:>10}", "", "median", "least", "most", "µs now");
     for (name, work) in disciplines {
-        measure(&place, rounds, name, work)?;
+        match ratios(&place, work, rounds) {
+            Ok((ratio, now)) => println!(
+                "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
+                ratio.median, ratio.least, ratio.most, now.median
+            ),
+            Err(error) => println!("{name:52} failed: {error:#}"),
+        }
     }
     fs::remove_dir_all(out.join("work"))?;
     Ok(())
 }
 
-/// Measures one kind of work in interleaved rounds, and prints the ratios.
-fn measure(place: &Place, rounds: usize, name: &str, work: Work) -> Result<()> {
-    let mut ratios = Vec::with_capacity(rounds);
-    let mut now = Vec::with_capacity(rounds);
-    for round in 0..rounds {
-        let pair = [Contender::Saegis, Contender::SaegisBefore];
-        let mut took = [0.0; 2];
+/// Figures of several rounds.
+struct Figures {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Figures {
+    fn of(mut rounds: Vec<f64>) -> Self {
+        rounds.sort_by(f64::total_cmp);
+        let at = |nth: usize| rounds.get(nth).copied().unwrap_or(f64::NAN);
+        Self { median: at(rounds.len() / 2), least: at(0), most: at(rounds.len() - 1) }
+    }
+}
+
+/// Measures both commits in turn. Returns the ratios of processor time, and this checkout's time of an
+/// operation in microseconds.
+fn ratios(place: &Place, work: Work, rounds: usize) -> Result<(Figures, Figures)> {
+    let (mut ratios, mut now) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    for round in 0..rounds.max(1) {
+        let time = |contender| -> Result<f64> {
+            Ok(number(&place.round(contender, work, SECONDS)?, "server_cpu_us"))
+        };
         // Each goes first in every second round, for the machine may grow busier.
-        for nth in [round % 2, 1 - round % 2] {
-            if let (Some(contender), Some(took)) = (pair.get(nth), took.get_mut(nth)) {
-                let figures = place.round(*contender, work, SECONDS)?;
-                *took = number(&figures, "server_cpu_us");
-            }
-        }
-        let [own, before] = took;
+        let (own, before) = if round % 2 == 0 {
+            let own = time(Contender::Saegis)?;
+            (own, time(Contender::SaegisBefore)?)
+        } else {
+            let before = time(Contender::SaegisBefore)?;
+            (time(Contender::Saegis)?, before)
+        };
         ratios.push(own / before);
         now.push(own);
     }
-    ratios.sort_by(f64::total_cmp);
-    now.sort_by(f64::total_cmp);
-    let at = |of: &[f64], nth: usize| of.get(nth).copied().unwrap_or(f64::NAN);
-    let last = rounds.saturating_sub(1);
-    let middle = rounds / 2;
-    println!(
-        "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
-        at(&ratios, middle),
-        at(&ratios, 0),
-        at(&ratios, last),
-        at(&now, middle)
-    );
-    Ok(())
+    Ok((Figures::of(ratios), Figures::of(now)))
 }
 
 /// Builds the gateway and the policy modules of another commit. Dependencies are shared with this

@@ -41,6 +41,8 @@ pub enum Contender {
     Envoy,
     /// Envoy with a proxy-wasm filter that checks originators.
     EnvoyFilter,
+    /// The same, resuming sessions.
+    EnvoyResuming,
     /// The CSE behind, by itself.
     Upstream,
 }
@@ -142,6 +144,7 @@ impl Contender {
             Self::Haproxy => "haproxy",
             Self::Envoy => "Envoy, no filter",
             Self::EnvoyFilter => "Envoy, filter",
+            Self::EnvoyResuming => "Envoy, filter, tickets",
             Self::Upstream => "the CSE behind, no TLS",
         }
     }
@@ -156,7 +159,7 @@ impl Contender {
 
     /// Whether it refuses a request in another's name.
     pub fn checks_originators(self) -> bool {
-        self.is_saegis() || self == Self::EnvoyFilter
+        self.is_saegis() || matches!(self, Self::EnvoyFilter | Self::EnvoyResuming)
     }
 
     /// What it says of its version.
@@ -169,7 +172,9 @@ impl Contender {
             Self::GnuTls => ("gnutls-serv".into(), "--version"),
             Self::Nginx | Self::NginxPlain => ("nginx".into(), "-v"),
             Self::Haproxy => ("haproxy".into(), "-v"),
-            Self::Envoy | Self::EnvoyFilter => (place.envoy.clone(), "--version"),
+            Self::Envoy | Self::EnvoyFilter | Self::EnvoyResuming => {
+                (place.envoy.clone(), "--version")
+            }
             Self::Upstream | Self::Floor => return "of this checkout".into(),
         };
         let output = Command::new(program).arg(argument).stdin(Stdio::null()).output();

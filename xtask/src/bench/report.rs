@@ -109,6 +109,9 @@ impl Report {
                 format!("mutual P-256, TLS {version}, returning: times Envoy with its filter");
             add(&what, 1.2, envoy, false);
         }
+        let resumed = "handshake: mutual P-256, TLS 1.3, resumed";
+        let envoy = self.times(resumed, Contender::EnvoyResuming);
+        add("mutual P-256, TLS 1.3, resumed: times Envoy with its filter", 1.0, envoy, false);
         let kept = "keep-alive: mutual P-256, TLS 1.3";
         for (peer, name) in [(Contender::Nginx, "nginx"), (Contender::Haproxy, "haproxy")] {
             let what = format!("keep-alive, mutual P-256: times {name}");

@@ -25,8 +25,8 @@ pub struct Work {
     pub devices: Option<u64>,
 }
 
-/// Devices that connect again and again: one for each of the generator's connections and more.
-const RETURNING: u64 = 16;
+/// Devices that connect again and again, more than the generator has connections at a time.
+const RETURNING: u64 = 32;
 
 impl Work {
     pub fn fresh(way: &'static str, identities: u64) -> Self {

@@ -38,6 +38,7 @@ impl Contender {
                 "the same, with a proxy-wasm filter in Rust in V8: X-M2M-Origin against the \
                  certificate's URI SAN"
             }
+            Self::EnvoyResuming => "the same, and sessions of TLS 1.3 are resumed by tickets",
             Self::Upstream => "one thread",
         }
     }
@@ -96,9 +97,10 @@ impl Contender {
                 put(haproxy(address, upstream, at))?;
                 vec!["haproxy".into(), "-f".into(), config]
             }
-            Self::Envoy | Self::EnvoyFilter => {
-                let filter = (self == Self::EnvoyFilter).then_some(place.filter.as_path());
-                put(envoy(port, upstream, filter, at))?;
+            Self::Envoy | Self::EnvoyFilter | Self::EnvoyResuming => {
+                let filter = (self != Self::Envoy).then_some(place.filter.as_path());
+                let resumes = self == Self::EnvoyResuming;
+                put(envoy(port, upstream, filter, resumes, at))?;
                 let words = ["--concurrency", "1", "--log-level", "error", "--config-yaml"];
                 let mut all = vec![place.envoy.display().to_string()];
                 all.extend(words.map(String::from));
@@ -238,6 +240,7 @@ fn envoy(
     port: u16,
     upstream: SocketAddr,
     filter: Option<&Path>,
+    resumes: bool,
     at: impl Fn(&str) -> String,
 ) -> String {
     let (certificate, key, anchor) = (at("server.pem"), at("server.key"), at("client-ca.pem"));
@@ -262,7 +265,7 @@ runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: "{}"}}}}}}}}}}}}, "#,
 listeners: [{{name: in, address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}},
 filter_chains: [{{
 transport_socket: {{name: tls, typed_config: {{"@type": {tls},
-require_client_certificate: true, disable_stateless_session_resumption: true,
+require_client_certificate: true, disable_stateless_session_resumption: {full},
 disable_stateful_session_resumption: true,
 common_tls_context: {{tls_params: {{tls_minimum_protocol_version: TLSv1_2,
 tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [X25519, P-256]}},
@@ -276,6 +279,7 @@ http_filters: [{filter}{{name: router, typed_config: {{"@type": {router}}}}}]}}}
 clusters: [{{name: cse, type: STATIC, load_assignment: {{cluster_name: cse,
 endpoints: [{{lb_endpoints: [{{endpoint: {endpoint}}}]}}]}}}}]}}}}
 "#,
-        endpoint = address(upstream)
+        endpoint = address(upstream),
+        full = !resumes,
     )
 }

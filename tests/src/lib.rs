@@ -22,6 +22,7 @@ mod source;
 mod upstream;
 mod waiting;
 pub mod wasm;
+mod websocket;
 
 pub use ae::Ae;
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, RefusedHandshake, Tool};
@@ -40,6 +41,7 @@ pub use setup::Setup;
 pub use source::connect_from;
 pub use upstream::{Reply, Upstream};
 pub use waiting::{eventually, seconds_from_now, wait_until};
+pub use websocket::WebSocket;
 
 /// Creates an OpenSSL test and a GnuTLS test for each function that takes a [`Tool`].
 #[macro_export]

@@ -11,6 +11,7 @@ use crate::certificates::{Identity, TlsProfile};
 use crate::client::Credential;
 use crate::http::{Message, Request, Response};
 use crate::process::BOUND;
+use crate::websocket::{self, WebSocket};
 
 /// A light with an association.
 pub struct Light {
@@ -160,6 +161,20 @@ impl Light {
             0 => Ok(()),
             _ => Err(io::Error::other("unexpected data")),
         }
+    }
+
+    /// Asks for a WebSocket with these header fields besides those that every client sends.
+    ///
+    /// # Errors
+    /// Returns the response of a gateway that refuses.
+    pub fn websocket(mut self, fields: &[(&str, &str)]) -> Result<WebSocket, Response> {
+        let request = fields.iter().fold(websocket::opening(), |r, (n, v)| r.header(n, v));
+        self.send(&request.bytes()).expect("the request can be sent");
+        let response = self.read().expect("the gateway answers");
+        if response.status() != 101 {
+            return Err(response);
+        }
+        Ok(WebSocket::new(self.stream, self.read, response))
     }
 
     /// Closes the association.

@@ -15,6 +15,7 @@ mod renamed;
 mod sections;
 mod server_config;
 mod signature;
+mod websocket;
 
 pub use listen_address::ListenAddress;
 pub use load::{Loaded, read};
@@ -27,3 +28,4 @@ pub use sections::{
     Upstream, shared_if_there,
 };
 pub use server_config::{Config, Role};
+pub use websocket::WebSocket;

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
-use crate::config::Limits;
+use crate::config::{Limits, WebSocket};
 use crate::session::Session;
 use crate::session::registry::Revalidation;
 use crate::session::response_memory::{NoRoom, Reserved, Room};
@@ -67,6 +67,16 @@ impl Pipeline {
     /// The limits that a binding applies while it reads a request.
     pub fn limits(&self) -> &Limits {
         &self.gateway.config.limits
+    }
+
+    /// Settings of the WebSocket binding.
+    pub fn websocket(&self) -> &WebSocket {
+        &self.gateway.config.websocket
+    }
+
+    /// Whether a connection may become a WebSocket. A MAF has no binding but HTTP.
+    pub fn takes_websockets(&self) -> bool {
+        !self.gateway.config.role.is_maf()
     }
 
     /// Handles one request primitive of an established association. Always returns a response.

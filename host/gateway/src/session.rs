@@ -8,9 +8,11 @@ pub mod revalidation;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use saegis_onem2m::exported::Exported;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +59,22 @@ impl Session {
             evicted: CancellationToken::new(),
             acknowledged: TaskTracker::new(),
             _permit: permit,
+        }
+    }
+
+    /// Waits until the association ends by itself, and returns why: it is revoked, its credential
+    /// expires, or its peer does not read a response whose memory others need.
+    pub async fn ended(&self) -> &'static str {
+        let expiry = async {
+            match self.active.association.expires {
+                Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.active.ended() => "revoked",
+            () = expiry => "credential expired",
+            () = self.evicted.cancelled() => "answer not read",
         }
     }
 

@@ -61,6 +61,11 @@ mod cse {
     mod upstream;
 }
 
+/// The WebSocket binding.
+mod websocket {
+    mod primitives;
+}
+
 mod maf;
 mod peers;
 

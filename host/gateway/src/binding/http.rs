@@ -6,4 +6,4 @@ mod progress;
 mod server;
 
 pub use exchange::Exchange;
-pub use server::{HttpTimeouts, serve};
+pub use server::{HttpTimeouts, Served, serve};

@@ -19,6 +19,7 @@ impl Config {
         super::peer::check(&self.peer, &self.cse, document);
         self.modules.check(self.limits.handshake(), document);
         self.check_limits(document);
+        self.websocket.check(document);
         self.check_files(document);
         self.check_log_and_metrics(document);
     }

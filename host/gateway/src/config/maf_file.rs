@@ -80,6 +80,7 @@ impl MafConfig {
             peer: Vec::new(),
             maf_peer: Vec::new(),
             role: Role::Maf(maf),
+            websocket: Default::default(),
             registrar: Default::default(),
             notifications: Default::default(),
             service_subscription: Default::default(),

@@ -12,6 +12,7 @@ use super::sections::{
     Admin, AeIds, Audit, Decisions, Limits, Listen, Log, Metrics, Notifications, Policy, Registrar,
     ServiceSubscription, Upstream,
 };
+use super::websocket::WebSocket;
 
 /// The configuration of a gateway. Paths in it are relative to its own folder.
 #[derive(Deserialize)]
@@ -60,6 +61,9 @@ pub struct Config {
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
+    /// The WebSocket binding.
+    #[serde(default)]
+    pub websocket: WebSocket,
     /// The log.
     #[serde(default)]
     pub log: Log,

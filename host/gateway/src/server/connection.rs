@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::binding::http::{self, Exchange, HttpTimeouts};
+use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
+use crate::binding::websocket;
 use crate::listener::peer_limits::UnderWay;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
@@ -139,12 +140,22 @@ impl Begun {
         gateway.aes.note(&listed.live);
         let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
         let session = Arc::new(Session::new(listed.live.clone(), exported, memory, place));
-        let exchange = Arc::new(Exchange::new(Pipeline::new(gateway.clone()), session.clone()));
+        let pipeline = Pipeline::new(gateway.clone());
+        let exchange = Arc::new(Exchange::new(pipeline.clone(), session.clone()));
         let timeouts = HttpTimeouts {
             idle: Duration::from_secs(gateway.config.limits.idle_seconds),
             answer: Duration::from_secs(gateway.config.limits.answer_seconds),
         };
-        let why = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
+        let served = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
+        let why = match served {
+            Served::Ended(why) => why,
+            Served::Upgraded(serialization, read) => {
+                drop(exchange);
+                let connection =
+                    websocket::Connection::new(pipeline, session.clone(), serialization);
+                websocket::serve(&mut stream, read, &connection, &stop).await
+            }
+        };
         if session.has_acknowledged() {
             lingering_close(&mut stream).await;
             session.acknowledged_are_done().await;

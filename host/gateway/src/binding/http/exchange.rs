@@ -1,6 +1,6 @@
 //! HTTP requests of one association: decoded, handed to the pipeline, and answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +9,11 @@ use hyper::{Request, Response};
 use saegis_onem2m::http::{read_server_request, write_server_response};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::serialization::Serialization;
 
 use super::body::ResponseBody;
 use super::progress::Progress;
+use crate::binding::websocket::opening;
 use crate::listener::http_body::{NotCollected, collect};
 use crate::pipeline::Pipeline;
 use crate::session::Session;
@@ -22,12 +24,14 @@ pub struct Exchange {
     pipeline: Pipeline,
     session: Arc<Session>,
     progress: Arc<Progress>,
+    /// The serialization of the WebSocket that the connection has become.
+    upgraded: OnceLock<Serialization>,
 }
 
 impl Exchange {
     /// The exchanges of a session.
     pub fn new(pipeline: Pipeline, session: Arc<Session>) -> Self {
-        Self { pipeline, session, progress: Arc::default() }
+        Self { pipeline, session, progress: Arc::default(), upgraded: OnceLock::new() }
     }
 
     /// The progress of the exchange at hand.
@@ -35,14 +39,22 @@ impl Exchange {
         &self.progress
     }
 
-    /// Waits until a response of this association has to make room for others.
-    pub async fn response_evicted(&self) {
-        self.session.evicted.cancelled().await;
+    /// Waits until the association ends by itself, and returns why.
+    pub async fn ended(&self) -> &'static str {
+        self.session.ended().await
+    }
+
+    /// The serialization of the WebSocket that the connection has become, if it has.
+    pub fn upgraded(&self) -> Option<Serialization> {
+        self.upgraded.get().copied()
     }
 
     /// Answers one request.
     pub async fn respond(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         self.progress.begin();
+        if self.pipeline.takes_websockets() && opening::is_wanted(request.headers()) {
+            return self.open_websocket(request);
+        }
         let (operation, response, memory) = match self.read(request).await {
             Ok(request) => {
                 let operation = request.operation;
@@ -56,6 +68,28 @@ impl Exchange {
         };
         write_server_response(response, operation)
             .map(|content| ResponseBody::new(content, self.progress.clone(), memory))
+    }
+
+    /// Answers a request for a WebSocket.
+    fn open_websocket(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.progress.content_arrived(true);
+        let body = |content| ResponseBody::new(content, self.progress.clone(), None);
+        match opening::open(&request.into_parts().0) {
+            Ok((response, serialization)) => {
+                // There is one such request: the connection takes no other.
+                let _ = self.upgraded.set(serialization);
+                response.map(body)
+            }
+            Err(refused) => {
+                let (rsc, why) = (Rsc::BadRequest, refused.why);
+                audit::request_refused(&self.session.active.association, "", None, rsc, why);
+                let refusal = ResponsePrimitive::refusal("", None, rsc, why);
+                self.pipeline.count_undecoded(&refusal);
+                let mut response = write_server_response(refusal, None).map(body);
+                opening::complete_refusal(&mut response, &refused);
+                response
+            }
+        }
     }
 
     /// Reads a request whole, bounded in size and time.

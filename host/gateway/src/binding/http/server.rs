@@ -10,12 +10,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use saegis_handshake::PrefixedStream;
+use saegis_onem2m::serialization::Serialization;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -49,30 +50,27 @@ pub struct HttpTimeouts {
     pub answer: Duration,
 }
 
-/// Serves requests until the association ends, and says why it did.
+/// How the requests of an association come to an end.
+pub enum Served {
+    /// The association ends, for that reason.
+    Ended(&'static str),
+    /// The connection becomes a WebSocket, whose messages are in that serialization. What has been read
+    /// of them.
+    Upgraded(Serialization, Vec<u8>),
+}
+
+/// Serves requests until the association ends or becomes a WebSocket.
 pub async fn serve<S>(
     stream: &mut S,
     live: &Arc<ActiveAssociation>,
     exchange: &Arc<Exchange>,
     timeouts: HttpTimeouts,
     stop: &CancellationToken,
-) -> &'static str
+) -> Served
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let ended = async {
-        let expiry = async {
-            match live.association.expires {
-                Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = live.ended() => "revoked",
-            () = expiry => "credential expired",
-            () = exchange.response_evicted() => "answer not read",
-        }
-    };
+    let ended = exchange.ended();
     tokio::pin!(ended);
     let stop = async {
         stop.cancelled().await;
@@ -95,10 +93,13 @@ where
         ));
         let outcome = tokio::select! {
             outcome = serving => outcome,
-            why = &mut ended => return why,
+            why = &mut ended => return Served::Ended(why),
         };
         (read, head_by) = match outcome {
-            ServeOutcome::Ended(why) => return why,
+            ServeOutcome::Ended(why) => return Served::Ended(why),
+            ServeOutcome::Upgraded(serialization, read) => {
+                return Served::Upgraded(serialization, read);
+            }
             ServeOutcome::Idle(read, head_by) => (read, head_by),
         };
         if read.is_empty() {
@@ -107,13 +108,13 @@ where
             let more = timeout_at(head_by, stream.read(&mut first));
             let more = tokio::select! {
                 more = more => more,
-                why = &mut ended => return why,
-                () = &mut stop => return "gateway stopping",
+                why = &mut ended => return Served::Ended(why),
+                () = &mut stop => return Served::Ended("gateway stopping"),
             };
             match more {
                 Ok(Ok(1..)) => read.extend(first),
-                Ok(_) => return "closed",
-                Err(_) => return "idle",
+                Ok(_) => return Served::Ended("closed"),
+                Err(_) => return Served::Ended("idle"),
             }
         }
     }
@@ -123,6 +124,8 @@ where
 enum ServeOutcome {
     /// The association is.
     Ended(&'static str),
+    /// The connection becomes a WebSocket.
+    Upgraded(Serialization, Vec<u8>),
     /// Nothing comes. What has come of the next request, and by when its header must be whole.
     Idle(Vec<u8>, Instant),
 }
@@ -164,7 +167,15 @@ where
     let (mut answered, mut stopping) = (false, false);
     loop {
         tokio::select! {
-            result = &mut connection => return ServeOutcome::Ended(ended(&result, stopping)),
+            result = &mut connection => {
+                return match exchange.upgraded() {
+                    Some(serialization) if result.is_ok() => {
+                        let read = connection.into_parts().read_buf.to_vec();
+                        ServeOutcome::Upgraded(serialization, read)
+                    }
+                    _ => ServeOutcome::Ended(ended(&result, stopping)),
+                };
+            }
             () = &mut look => {
                 let (came, went) = activity.moved();
                 let now = Instant::now();

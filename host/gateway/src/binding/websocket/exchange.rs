@@ -1,0 +1,148 @@
+//! Primitives of one connection: decoded, handed to the pipeline or to whoever waits for them, and
+//! encoded.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use saegis_onem2m::binding::BindingError;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::serialization::{Primitive, Serialization};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::pipeline::{HeldResponse, Pipeline};
+use crate::session::Session;
+use crate::session::response_memory::Room;
+use crate::telemetry::audit;
+
+/// Maximum size of the parameters of a primitive, beside its content, in bytes.
+const MAX_PARAMETERS: usize = 32 << 10;
+
+/// The exchanges of one connection.
+pub struct Exchange {
+    pub(super) pipeline: Pipeline,
+    pub(super) session: Arc<Session>,
+    pub(super) serialization: Serialization,
+    /// Request Identifiers of the requests that are carried out.
+    under_way: Mutex<HashSet<String>>,
+}
+
+/// A primitive that is to be sent.
+pub(super) struct Encoded {
+    pub(super) bytes: Bytes,
+    /// What is held until it is sent.
+    _held: Held,
+}
+
+/// Memory of a large response, and the permit of its request.
+type Held = (Option<Room>, Option<OwnedSemaphorePermit>);
+
+/// What a message is.
+pub(super) enum Incoming {
+    /// A request.
+    Request(Box<RequestPrimitive>),
+    /// A response.
+    Response(ResponsePrimitive),
+    /// Not a primitive.
+    Bad(BindingError),
+}
+
+impl Exchange {
+    /// The exchanges of a session.
+    pub fn new(pipeline: Pipeline, session: Arc<Session>, serialization: Serialization) -> Self {
+        Self { pipeline, session, serialization, under_way: Mutex::default() }
+    }
+
+    /// Maximum size of a message, in bytes.
+    pub(super) fn max_message(&self) -> usize {
+        self.pipeline.limits().content_bytes.saturating_add(MAX_PARAMETERS)
+    }
+
+    /// Decodes a message.
+    pub(super) fn read(&self, message: Bytes) -> Incoming {
+        match self.serialization.read(message, self.max_message()) {
+            Ok(Primitive::Request(request)) => {
+                let length = request.content.as_ref().map_or(0, |content| content.bytes().len());
+                let most = self.pipeline.limits().content_bytes;
+                if length > most {
+                    return Incoming::Bad(BindingError {
+                        rsc: Rsc::BadRequest,
+                        request_id: Some(request.request_id),
+                        why: format!("the content is larger than {most} bytes"),
+                    });
+                }
+                Incoming::Request(request)
+            }
+            Ok(Primitive::Response(response)) => Incoming::Response(response),
+            Err(error) => Incoming::Bad(error),
+        }
+    }
+
+    /// Answers a request. The permit is held until the response is sent.
+    pub(super) async fn respond(
+        &self,
+        request: Box<RequestPrimitive>,
+        permit: OwnedSemaphorePermit,
+    ) -> Encoded {
+        let id = request.request_id.clone();
+        if !self.under_way().insert(id.clone()) {
+            let why = "another request with that Request Identifier is being carried out";
+            let error =
+                BindingError { rsc: Rsc::BadRequest, request_id: Some(id), why: why.into() };
+            return self.refuse(error, permit);
+        }
+        let _under_way = UnderWay { exchange: self, id };
+        let HeldResponse { response, memory } = self.pipeline.handle(&self.session, *request).await;
+        self.encode(&response, (memory, Some(permit)))
+    }
+
+    /// Refuses a message that is not a primitive, or not one that may be carried out.
+    pub(super) fn refuse(&self, error: BindingError, permit: OwnedSemaphorePermit) -> Encoded {
+        let BindingError { rsc, request_id, why } = error;
+        let id = request_id.unwrap_or_default();
+        audit::request_refused(&self.session.active.association, &id, None, rsc, &why);
+        let refusal = ResponsePrimitive::refusal(&id, None, rsc, &why);
+        self.pipeline.count_undecoded(&refusal);
+        self.encode(&refusal, (None, Some(permit)))
+    }
+
+    fn encode(&self, response: &ResponsePrimitive, held: Held) -> Encoded {
+        let written = self.serialization.write_response(response).map_err(|e| e.to_string());
+        // What a CSE behind answers is JSON, whose strings need not be UTF-8.
+        let checked = written.and_then(|bytes| match self.serialization {
+            Serialization::Json if std::str::from_utf8(&bytes).is_err() => {
+                Err("it is not UTF-8".into())
+            }
+            _ => Ok(bytes),
+        });
+        let bytes = checked.or_else(|error| {
+            tracing::warn!(event = "response.not-encoded", "a response cannot be encoded: {error}");
+            let why = "the response cannot be encoded";
+            let (id, release) = (&response.request_id, response.release.as_deref());
+            self.serialization.write_response(&ResponsePrimitive::refusal(
+                id,
+                release,
+                Rsc::InternalServerError,
+                why,
+            ))
+        });
+        Encoded { bytes: bytes.unwrap_or_default(), _held: held }
+    }
+
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lists a request for as long as it is carried out.
+struct UnderWay<'a> {
+    exchange: &'a Exchange,
+    id: String,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.exchange.under_way().remove(&self.id);
+    }
+}

@@ -1,0 +1,363 @@
+//! The messages of one connection.
+//!
+//! Messages are read for as long as fewer requests than the bound are under way, a response that is not
+//! sent yet included. One future writes them, so a peer that does not read delays nobody else.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use saegis_onem2m::serialization::Serialization;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_util::sync::CancellationToken;
+
+use super::activity::{Activity, Noted};
+use super::exchange::{Encoded, Exchange, Incoming};
+use crate::config::WebSocket;
+use crate::pipeline::Pipeline;
+use crate::session::Session;
+
+/// Size of the buffer for what is read, in bytes.
+const READ_BUFFER: usize = 4 << 10;
+
+/// Maximum size of a frame that is sent, in bytes. Larger messages are sent in fragments, because the
+/// buffer for a frame lasts as long as the connection.
+const MAX_FRAME: usize = 32 << 10;
+
+/// Time for the peer to take the close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Minimum rate at which a peer reads, in bytes a second, beyond the time for the first part.
+const MIN_READ_RATE: u64 = 1024;
+
+/// A connection that has become a WebSocket.
+pub struct Connection {
+    exchange: Exchange,
+    settings: WebSocket,
+    /// Timeout for a message to come whole.
+    message_timeout: Duration,
+    /// Timeout for the peer to read the next part of a message.
+    read_timeout: Duration,
+}
+
+/// Something that is to be sent.
+enum Outgoing {
+    Primitive(Encoded),
+    Ping,
+}
+
+/// Why a connection ends, and the close frame that says so, if the peer is to have one.
+struct Ending {
+    why: &'static str,
+    close: Option<CloseCode>,
+}
+
+impl Ending {
+    fn new(why: &'static str, close: CloseCode) -> Self {
+        Self { why, close: Some(close) }
+    }
+
+    /// The peer does not need to know, or cannot.
+    fn silent(why: &'static str) -> Self {
+        Self { why, close: None }
+    }
+}
+
+/// Serves the messages of a connection until it ends, and returns why it did. `read` has been read from
+/// the stream already.
+pub async fn serve<S>(
+    stream: &mut S,
+    read: Vec<u8>,
+    connection: &Connection,
+    stop: &CancellationToken,
+) -> &'static str
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let activity = Activity::new(read.len());
+    let max_message = connection.exchange.max_message();
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(4 * MAX_FRAME)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
+        .accept_unmasked_frames(false);
+    let stream = Noted { stream, activity: &activity };
+    let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config));
+    let (mut sink, mut messages) = socket.await.split();
+    let (outgoing, queue) = mpsc::channel(connection.settings.requests + 4);
+    let ending = {
+        let reading = pin!(connection.read(&mut messages, &outgoing, &activity, stop));
+        let writing = pin!(connection.write(&mut sink, queue, &activity));
+        tokio::select! {
+            ending = reading => ending,
+            why = writing => Ending::silent(why),
+            why = connection.exchange.session.ended() => Ending::new(why, CloseCode::Policy),
+        }
+    };
+    if let Some(code) = ending.close {
+        let reason = Utf8Bytes::from_static(ending.why);
+        let close = Message::Close(Some(CloseFrame { code, reason }));
+        // Whether the peer takes it is up to the peer.
+        let _ = timeout(CLOSE_TIMEOUT, sink.send(close)).await;
+    }
+    ending.why
+}
+
+impl Connection {
+    /// The connection of a session, whose messages are in that serialization.
+    pub fn new(pipeline: Pipeline, session: Arc<Session>, serialization: Serialization) -> Self {
+        let settings = *pipeline.websocket();
+        let limits = pipeline.limits();
+        let message_timeout = Duration::from_secs(limits.content_seconds);
+        let read_timeout = Duration::from_secs(limits.answer_seconds);
+        let exchange = Exchange::new(pipeline, session, serialization);
+        Self { exchange, settings, message_timeout, read_timeout }
+    }
+
+    /// Reads messages, and has them carried out.
+    async fn read<S>(
+        &self,
+        messages: &mut SplitStream<WebSocketStream<S>>,
+        outgoing: &mpsc::Sender<Outgoing>,
+        activity: &Activity,
+        stop: &CancellationToken,
+    ) -> Ending
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let most = self.settings.requests;
+        let slots = Arc::new(Semaphore::new(most));
+        let mut in_flight = FuturesUnordered::new();
+        let mut timers = Timers { pinged: None };
+        let mut stopping = false;
+        loop {
+            let next = async {
+                // The semaphore is never closed.
+                let permit = slots.clone().acquire_owned().await.ok();
+                (permit, messages.next().await)
+            };
+            tokio::select! {
+                (permit, message) = next, if !stopping => {
+                    let (Some(permit), Some(message)) = (permit, message) else {
+                        return Ending::silent("closed");
+                    };
+                    let bytes = match self.received(message, activity) {
+                        Ok(Some(bytes)) => bytes,
+                        Ok(None) => continue,
+                        Err(ending) => return ending,
+                    };
+                    match self.exchange.read(bytes) {
+                        Incoming::Request(request) => {
+                            in_flight.push(Box::pin(self.exchange.respond(request, permit)));
+                        }
+                        Incoming::Response(response) => {
+                            tracing::debug!(
+                                event = "response.unexpected",
+                                request_id = response.request_id,
+                                "a response to a request that was not sent is dropped"
+                            );
+                        }
+                        Incoming::Bad(error) => {
+                            let refusal = self.exchange.refuse(error, permit);
+                            send(outgoing, refusal).await;
+                        }
+                    }
+                }
+                Some(response) = in_flight.next() => send(outgoing, response).await,
+                () = sleep_until(timers.next(self, activity)) => {
+                    let is_busy = !in_flight.is_empty();
+                    let is_listening = slots.available_permits() > 0 && !stopping;
+                    match timers.check(self, activity, is_busy, is_listening) {
+                        Check::Fine => {}
+                        Check::Ping => {
+                            // A queue that is full has a writer whose own time runs.
+                            let _ = outgoing.try_send(Outgoing::Ping);
+                        }
+                        Check::End(ending) => return ending,
+                    }
+                }
+                () = stop.cancelled(), if !stopping => stopping = true,
+            }
+            if stopping && in_flight.is_empty() {
+                // Until the last response is sent.
+                let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
+                return Ending::new("gateway stopping", CloseCode::Away);
+            }
+        }
+    }
+
+    /// Returns the content of a data message; none for other messages.
+    fn received(
+        &self,
+        message: Result<Message, Error>,
+        activity: &Activity,
+    ) -> Result<Option<Bytes>, Ending> {
+        match (message, self.exchange.serialization) {
+            (Ok(Message::Text(text)), Serialization::Json) => {
+                activity.message();
+                Ok(Some(text.into()))
+            }
+            (Ok(Message::Binary(bytes)), Serialization::Cbor) => {
+                activity.message();
+                Ok(Some(bytes))
+            }
+            (Ok(Message::Text(_) | Message::Binary(_)), _) => {
+                Err(Ending::new("the frames are not of the subprotocol", CloseCode::Unsupported))
+            }
+            (Ok(Message::Ping(content) | Message::Pong(content)), _) => {
+                activity.control_frame(content.len());
+                Ok(None)
+            }
+            // The answer to it is sent with the next look at the stream, which then is over.
+            (Ok(Message::Close(_) | Message::Frame(_)), _) => Ok(None),
+            (Err(error), _) => Err(match error {
+                Error::Capacity(_) => Ending::new("message too large", CloseCode::Size),
+                Error::Utf8(_) => Ending::new("bad WebSocket", CloseCode::Invalid),
+                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                    Ending::silent("closed")
+                }
+                Error::Protocol(_) => Ending::new("bad WebSocket", CloseCode::Protocol),
+                _ => Ending::silent("broken"),
+            }),
+        }
+    }
+
+    /// Writes what is queued, and returns why it cannot.
+    async fn write<S>(
+        &self,
+        sink: &mut SplitSink<WebSocketStream<S>, Message>,
+        mut queue: mpsc::Receiver<Outgoing>,
+        activity: &Activity,
+    ) -> &'static str
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        while let Some(outgoing) = queue.recv().await {
+            let sent = match outgoing {
+                Outgoing::Ping => {
+                    timeout(self.read_timeout, sink.send(Message::Ping(Bytes::new()))).await
+                }
+                Outgoing::Primitive(encoded) => {
+                    let earned = Duration::from_secs(encoded.bytes.len() as u64 / MIN_READ_RATE);
+                    let time = self.read_timeout.saturating_add(earned);
+                    let sent = timeout(time, self.write_fragments(sink, &encoded.bytes)).await;
+                    activity.sent();
+                    sent
+                }
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(Error::Io(_))) => return "broken",
+                Ok(Err(_)) => return "closed",
+                Err(_) => return "answer not read",
+            }
+        }
+        "closed"
+    }
+
+    /// Writes a message, in fragments where it is large.
+    async fn write_fragments<S>(
+        &self,
+        sink: &mut SplitSink<WebSocketStream<S>, Message>,
+        message: &Bytes,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut rest = message.clone();
+        let mut opcode = match self.exchange.serialization {
+            Serialization::Json => OpCode::Data(Data::Text),
+            Serialization::Cbor => OpCode::Data(Data::Binary),
+        };
+        loop {
+            let fragment = rest.split_to(rest.len().min(MAX_FRAME));
+            let is_last = rest.is_empty();
+            sink.send(Message::Frame(Frame::message(fragment, opcode, is_last))).await?;
+            if is_last {
+                return Ok(());
+            }
+            opcode = OpCode::Data(Data::Continue);
+        }
+    }
+}
+
+async fn send(outgoing: &mpsc::Sender<Outgoing>, primitive: Encoded) {
+    // It is received for as long as the connection is served.
+    let _ = outgoing.send(Outgoing::Primitive(primitive)).await;
+}
+
+/// Timeouts of a connection on which nothing comes.
+struct Timers {
+    /// When the peer was sent a ping that it has not answered.
+    pinged: Option<Instant>,
+}
+
+/// What a look at the times comes to.
+enum Check {
+    Fine,
+    Ping,
+    End(Ending),
+}
+
+impl Timers {
+    /// When to look next.
+    fn next(&self, connection: &Connection, activity: &Activity) -> Instant {
+        let settings = &connection.settings;
+        let ping = self.pinged.unwrap_or_else(|| activity.last_read()) + settings.ping();
+        let idle = activity.last_primitive() + settings.idle();
+        let whole = activity.incomplete_since().map(|since| since + connection.message_timeout);
+        whole.into_iter().chain([idle]).fold(ping, Instant::min)
+    }
+
+    /// Looks at the times. `is_busy` says that requests are carried out, and `is_listening` that the peer
+    /// is read from.
+    fn check(
+        &mut self,
+        connection: &Connection,
+        activity: &Activity,
+        is_busy: bool,
+        is_listening: bool,
+    ) -> Check {
+        let settings = &connection.settings;
+        let now = Instant::now();
+        if !is_listening {
+            // What it may have sent is not read.
+            activity.resume();
+            self.pinged = None;
+        }
+        if is_busy {
+            activity.sent();
+        }
+        if is_listening && activity.is_incomplete_for(connection.message_timeout) {
+            let why = "the message did not come in time";
+            return Check::End(Ending::new(why, CloseCode::Policy));
+        }
+        if activity.last_primitive() + settings.idle() <= now {
+            return Check::End(Ending::new("idle", CloseCode::Normal));
+        }
+        if self.pinged.is_some_and(|at| activity.last_read() > at) {
+            self.pinged = None;
+        }
+        match self.pinged {
+            Some(at) if at + settings.ping() <= now => Check::End(Ending::silent("no pong")),
+            None if activity.last_read() + settings.ping() <= now => {
+                self.pinged = Some(now);
+                Check::Ping
+            }
+            _ => Check::Fine,
+        }
+    }
+}

@@ -131,8 +131,10 @@ fn relay_address_survives_restart() {
     let address = format!("http://127.0.0.1:{}{path}", at.split_once(',').unwrap().0);
     send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
     let mark = gateway.log().mark();
-    let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.log().wait_after(mark, "association.established");
+    // A response proves that the relay knows the association, which is logged slightly earlier.
+    light.ask(&Request::retrieve("/cse/light1").from(OWN));
     let sent = send(&address, "/mn-cse-123456");
     let notification_request = ae.request();
     ae.answer(&notification_request, 2000, "");

@@ -199,8 +199,10 @@ fn ae_is_contacted_after_its_first_association() {
     let mark = gateway.log().mark();
     other.ask(&ask).expect_refusal(500, 5204);
     assert_not_notified(&gateway, mark, "no association of its own since the gateway started");
-    let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.log().wait_after(mark, "association.established");
+    // A response proves that the gateway knows the association, which is logged slightly earlier.
+    light.assert_served_as(OWN);
     other.send(&ask.bytes());
     let asked = ae.request();
     assert_eq!(content(&asked)["m2m:sgn"]["vrq"], true);

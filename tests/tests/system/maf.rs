@@ -1,5 +1,5 @@
-//! Keys by way of a MAF (TS-0003 clause 7.1.4 of the worked example): the smartphone's AE and the IN-CSE
-//! share no key; both have an association with the MAF, which distributes one.
+//! Keys from a MAF (TS-0003 clause 7.1.4 of the worked example). The smartphone's AE and the IN-CSE
+//! share no key; the MAF distributes one to both.
 
 mod audit;
 mod clients;
@@ -19,7 +19,7 @@ use saegis_tests::{Credential, Offer, Request, Tool, eventually};
 use scene::{FQDN, PHONE, Scene};
 
 #[test]
-fn the_phone_and_the_in_cse_get_a_key() {
+fn phone_and_in_cse_get_shared_key() {
     let scene = Scene::start();
     let registered = scene.phone(&["register"]).expect(0);
     assert!(registered.out.contains("registered as Cphone"), "{}", registered.out);
@@ -31,7 +31,7 @@ fn the_phone_and_the_in_cse_get_a_key() {
         credential.starts_with("12-") && credential.ends_with(&format!("@{FQDN}")),
         "{credential}"
     );
-    // The key is kept for the next run, and no other is asked for.
+    // The key is reused by the next command, and no other key is requested.
     let mark = scene.maf.log().mark();
     scene.phone(&["create", "container", "lamp"]).expect(0);
     scene.phone(&["send", "lamp", "on"]).expect(0);
@@ -39,12 +39,12 @@ fn the_phone_and_the_in_cse_get_a_key() {
     assert!(scene.maf.log().all(mark, "association.established", 0).is_empty());
 }
 
-/// The key that the MAF gave out is a key like any other: OpenSSL's and GnuTLS's clients take it.
+/// The distributed key works with the clients of OpenSSL and GnuTLS.
 #[test]
-fn a_client_that_is_not_ours_takes_the_key() {
+fn openssl_and_gnutls_accept_distributed_key() {
     let scene = Scene::start();
     scene.phone(&["register"]).expect(0);
-    let (identity, key) = scene.key_in_hand();
+    let (identity, key) = scene.phone_key();
     for tool in [Tool::OpenSsl, Tool::GnuTls] {
         let credential = Credential { identity: &identity, key: &key };
         let mut phone = tool.connect(scene.infrastructure.port(), credential);
@@ -62,13 +62,14 @@ fn a_client_that_is_not_ours_takes_the_key() {
     );
 }
 
-/// What was registered survives the MAF's death, and its file shows neither keys nor names.
+/// A registered key survives a kill of the MAF. Its store contains neither keys nor names in plain
+/// text.
 #[test]
-fn what_the_maf_confirmed_survives_its_death() {
+fn registered_key_survives_kill_of_maf() {
     let scene = Scene::start();
     scene.phone(&["register"]).expect(0);
-    let (identity, key) = scene.key_in_hand();
-    let scene = scene.with_maf_that_died();
+    let (identity, key) = scene.phone_key();
+    let scene = scene.with_killed_maf();
     let bytes = fs::read(scene.maf.path("state/maf.redb")).unwrap();
     let has = |what: &[u8]| bytes.windows(what.len()).any(|w| w == what);
     let raw: Vec<u8> = (0..key.len())
@@ -84,20 +85,19 @@ fn what_the_maf_confirmed_survives_its_death() {
     ] {
         assert!(!has(text), "the store shows {what}");
     }
-    // A gateway that has not asked yet can ask now.
+    // A gateway without a cached key can retrieve it.
     let scene = scene.with_new_infrastructure();
     let credential = Credential { identity: &identity, key: &key };
     let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), credential);
     phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);
 }
 
-/// While the MAF is away, what is in hand goes on; what is not fails closed, and comes right without a
-/// restart.
+/// Without the MAF, cached keys still work and others are refused. No restart is needed afterwards.
 #[test]
-fn a_maf_that_is_away_keeps_nobody_who_has_a_key() {
+fn unreachable_maf_does_not_affect_cached_keys() {
     let scene = Scene::start();
     scene.phone(&["register"]).expect(0);
-    let (identity, key) = scene.key_in_hand();
+    let (identity, key) = scene.phone_key();
     let credential = Credential { identity: &identity, key: &key };
     scene.maf.signal("STOP");
     let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), credential);
@@ -131,7 +131,7 @@ fn maf_clients_authenticate_by_certificate() {
     assert!(association.text("credential_id").ends_with(FQDN));
 }
 
-/// Where the specification can be read in two ways, both ends are told which.
+/// The specification allows two readings, and both sides are configured with the same one.
 #[test]
 fn kc_is_first_half_where_configured() {
     let mut settings = scene::Settings::new();
@@ -139,13 +139,13 @@ fn kc_is_first_half_where_configured() {
     let scene = settings.start();
     let (id, km) = scene::PHONE_KM;
     let credential = format!("kpsa-id = \"{id}\"\nkpsa = \"{km}\"\n");
-    // An end that takes the whole key does not get in.
+    // A client that uses the whole key is refused.
     assert_eq!(scene.phone(&["register"]).code, 3);
     scene.write_phone(&credential, scene::IN_CSE, "key = \"first-half\"");
     scene.phone(&["register"]).expect(0);
     let association = scene.infrastructure.log().wait("association.established");
     assert_eq!(association.text("credential_id"), format!("11-{PHONE}"));
-    let (identity, key) = scene.key_in_hand();
+    let (identity, key) = scene.phone_key();
     let half = Credential { identity: &identity, key: &key[..key.len() / 2] };
     let mut phone = Tool::OpenSsl.connect(scene.infrastructure.port(), half);
     phone.ask(&Request::retrieve("/cse/phone").from("Cphone")).expect(200, 2000);

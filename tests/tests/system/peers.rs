@@ -1,6 +1,5 @@
-//! Two gateways, a home gateway (MN-CSE) and the IN-CSE that it registers with: requests go from one
-//! to the other, and nobody speaks in another's name on the way (TS-0003 clause 7.1.3 of the worked
-//! example).
+//! A home gateway (MN-CSE) and the IN-CSE that it registers with. Requests are forwarded between
+//! them, and impersonation is refused on the way (TS-0003 clause 7.1.3 of the worked example).
 
 mod announcement;
 mod forwarded_originators;
@@ -15,7 +14,7 @@ use serde_json::json;
 
 use pair::{LIGHT, MN, PHONE, Pair, Saef};
 
-/// The light at home, with a lamp that the phone may read and write.
+/// Registers the light at home with a lamp that the phone may read and write.
 fn light_at(home: &Gateway) -> Client {
     let mut light = Tool::OpenSsl.connect(home.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from(LIGHT)).expect(201, 2001);
@@ -41,26 +40,26 @@ fn phone_at(infrastructure: &Gateway) -> Client {
     phone
 }
 
-fn the_phone_reads_what_the_light_wrote(saef: Saef) {
+fn phone_reads_value_through_in_cse(saef: Saef) {
     let (infrastructure, home) = Pair::new(saef).start();
     let mut light = light_at(&home);
     let mut phone = phone_at(&infrastructure);
     let latest = format!("/~/{MN}/cse/light1/lamp/la");
     let read = phone.ask(&Request::retrieve(&latest).from("Cphone")).expect(200, 2000);
     assert_eq!(read.json()["m2m:cin"]["con"], "on");
-    // And switches it; the light sees who did.
+    // The phone switches the lamp, and the light sees the change.
     let switch = Request::create_instance(&format!("/~/{MN}/cse/light1/lamp"), "off");
     phone.ask(&switch.from("Cphone")).expect(201, 2001);
     let seen = light.ask(&Request::retrieve("/cse/light1/lamp/la").from(LIGHT)).expect(200, 2000);
     assert_eq!(seen.json()["m2m:cin"]["con"], "off");
-    // The absolute address is the same place.
+    // The absolute address names the same resource.
     let absolute = format!("/_/in.provider.com/{MN}/cse/light1/lamp/la");
     phone.ask(&Request::retrieve(&absolute).from("Cphone")).expect(200, 2000);
-    // What it may not, it may not there either.
+    // Access control applies to forwarded requests as well.
     let container = Request::create_container(&format!("/~/{MN}/cse/light1"), "mine");
     phone.ask(&container.from("Cphone")).expect_refusal(403, 4103);
     phone.ask(&Request::retrieve(&format!("/~/{MN}/cse/nothing")).from("Cphone")).expect(404, 4004);
-    // The other way: the light at home asks the IN-CSE, and is known there by its SP-relative AE-ID.
+    // In the other direction, the IN-CSE sees the light's SP-relative AE-ID.
     let base = light.ask(&Request::retrieve("/~/in-cse/cse").from(LIGHT));
     base.expect_refusal(403, 4103);
     let saef = if saef == Saef::Psk { "psk" } else { "certificate" };
@@ -69,7 +68,7 @@ fn the_phone_reads_what_the_light_wrote(saef: Saef) {
     assert_eq!(association.text("entity"), format!("CSE /{MN}"));
 }
 
-fn nobody_speaks_for_another_on_the_way(saef: Saef) {
+fn impersonation_across_cses_is_refused(saef: Saef) {
     let (infrastructure, home) = Pair::new(saef).start();
     let _light = light_at(&home);
     let mut phone = phone_at(&infrastructure);
@@ -81,7 +80,7 @@ fn nobody_speaks_for_another_on_the_way(saef: Saef) {
     for from in ["/in-cse/Cphone", &format!("/{MN}/{LIGHT}"), &format!("/{MN}"), "/in-cse"] {
         phone.ask(&Request::retrieve(&latest).from(from)).expect_refusal(400, 4000);
     }
-    // An AE registers where it is.
+    // An AE can register only at its registrar CSE.
     let elsewhere = Request::create(
         "/~/mn-cse-123456/cse",
         2,
@@ -95,9 +94,9 @@ fn nobody_speaks_for_another_on_the_way(saef: Saef) {
     drop(home);
 }
 
-/// The IN-CSE itself, or whoever has its credential, does not speak for the AEs that are at home.
+/// The IN-CSE cannot use originators of AEs at home.
 #[test]
-fn the_registrar_does_not_speak_for_those_at_home() {
+fn registrar_cse_cannot_impersonate_home_aes() {
     let pair = Pair::new(Saef::Psk);
     let infrastructure = pair.infrastructure.start();
     let home = pair.home.start();
@@ -110,7 +109,7 @@ fn the_registrar_does_not_speak_for_those_at_home() {
     for from in [&format!("/{MN}/{LIGHT}"), &format!("/{MN}"), LIGHT, "C", "S"] {
         peer.ask(&latest.clone().from(from)).expect_refusal(403, 4106);
     }
-    // It passes on what others ask, who are told apart by their own identifiers.
+    // It forwards requests of other entities, which are distinguished by their originators.
     peer.ask(&latest.clone().from("/in-cse/Cphone")).expect(200, 2000);
     peer.ask(&latest.clone().from("/mn-2/Cphone")).expect_refusal(403, 4103);
     peer.ask(&latest.from("/in-cse")).expect_refusal(403, 4103);
@@ -119,22 +118,22 @@ fn the_registrar_does_not_speak_for_those_at_home() {
 
 mod psk {
     #[test]
-    fn the_phone_reads_what_the_light_wrote() {
-        super::the_phone_reads_what_the_light_wrote(super::Saef::Psk);
+    fn phone_reads_value_through_in_cse() {
+        super::phone_reads_value_through_in_cse(super::Saef::Psk);
     }
     #[test]
-    fn nobody_speaks_for_another_on_the_way() {
-        super::nobody_speaks_for_another_on_the_way(super::Saef::Psk);
+    fn impersonation_across_cses_is_refused() {
+        super::impersonation_across_cses_is_refused(super::Saef::Psk);
     }
 }
 
 mod certificates {
     #[test]
-    fn the_phone_reads_what_the_light_wrote() {
-        super::the_phone_reads_what_the_light_wrote(super::Saef::Certificates);
+    fn phone_reads_value_through_in_cse() {
+        super::phone_reads_value_through_in_cse(super::Saef::Certificates);
     }
     #[test]
-    fn nobody_speaks_for_another_on_the_way() {
-        super::nobody_speaks_for_another_on_the_way(super::Saef::Certificates);
+    fn impersonation_across_cses_is_refused() {
+        super::impersonation_across_cses_is_refused(super::Saef::Certificates);
     }
 }

@@ -1,14 +1,14 @@
-//! Clients of a MAF that this project did not write, and what it tells of their requests.
+//! Clients of a MAF, based on OpenSSL and GnuTLS.
 
 use saegis_tests::{Client, Credential, Gateway, Offer, Request, Response, Tool, seconds_from_now};
 use serde_json::{Value, json};
 
 use super::scene::{FQDN, IN_CSE};
 
-/// A key that a client gives.
+/// A key that a client provides.
 pub const KEY: &str = "c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf";
 
-/// A client with a Km.
+/// A MAF client with a Km.
 pub struct MafClient {
     client: Client,
     id: &'static str,
@@ -37,7 +37,7 @@ impl MafClient {
         Self { client: client.unwrap(), id }
     }
 
-    /// Connects, and registers as a client.
+    /// Connects and registers as a client.
     #[track_caller]
     pub fn registered(tool: Tool, maf: &Gateway, km: (&str, &str), id: &'static str) -> Self {
         let mut client = Self::connect(tool, maf, km, id);
@@ -45,13 +45,13 @@ impl MafClient {
         client
     }
 
-    /// Sends a request in its own name.
+    /// Sends a request as its own originator.
     #[track_caller]
     pub fn ask(&mut self, request: Request) -> Response {
         self.ask_as(self.id, request)
     }
 
-    /// Sends a request in a name.
+    /// Sends a request as this originator.
     #[track_caller]
     pub fn ask_as(&mut self, from: &str, request: Request) -> Response {
         self.client.ask(&request.from(from))
@@ -65,46 +65,46 @@ impl MafClient {
         self.ask(Request::create("/~/maf/-", 61001, &content))
     }
 
-    /// Registers a key, which must work, and tells the identity that it gives at a MAF.
+    /// Registers a key, and returns its identity at a MAF.
     #[track_caller]
-    pub fn key_at(&mut self, fqdn: &str, wanted: &Wanted<'_>) -> String {
+    pub fn key_at(&mut self, fqdn: &str, wanted: &KeyRequest<'_>) -> String {
         let relative = self.key(wanted);
         format!("{relative}@{fqdn}")
     }
 
-    /// Registers a key, which must work, and tells its RelativeKeyID.
+    /// Registers a key, and returns its RelativeKeyID.
     #[track_caller]
-    pub fn key(&mut self, wanted: &Wanted<'_>) -> String {
+    pub fn key(&mut self, wanted: &KeyRequest<'_>) -> String {
         let registered = self.ask(wanted.request()).expect(201, 2001);
         let content = registered.json();
         let attributes = &content["maf:keyReg"];
-        assert_eq!(attributes["kval"], Value::Null, "the source is told the key");
+        assert_eq!(attributes["kval"], Value::Null, "the response contains the key");
         attributes["rkid"].as_str().unwrap().into()
     }
 
-    /// Asks for a key.
+    /// Retrieves a key.
     #[track_caller]
     pub fn retrieve(&mut self, relative: &str) -> Response {
         self.ask(Request::retrieve(&format!("/~/maf/{relative}")))
     }
 }
 
-/// A key registration that is asked for.
+/// A requested key registration.
 #[derive(Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct KeyRequest<'a> {
     pub suid: u8,
     pub targets: &'a [&'a str],
-    /// Without one, it is the session's.
+    /// The key. If absent, the MAF uses the session's key.
     pub value: Option<&'a str>,
     pub seconds: u64,
 }
 
-impl Wanted<'static> {
-    /// A key that is given, for associations with the IN-CSE.
+impl KeyRequest<'static> {
+    /// A provided key for associations with the IN-CSE.
     pub const USUAL: Self = Self { suid: 32, targets: &[IN_CSE], value: Some(KEY), seconds: 3600 };
 }
 
-impl Wanted<'_> {
+impl KeyRequest<'_> {
     pub fn request(self) -> Request {
         let mut attributes = json!({
             "et": seconds_from_now(self.seconds),
@@ -119,19 +119,19 @@ impl Wanted<'_> {
     }
 }
 
-/// The psk_identity of a key.
+/// Returns the psk_identity of a key.
 pub fn identity(relative: &str) -> String {
     format!("{relative}@{FQDN}")
 }
 
-/// How many requests a MAF has answered.
+/// Returns the number of requests that a MAF has answered.
 pub fn requests(maf: &Gateway) -> u64 {
     let all = maf.monitor("/metrics").text;
     let each = all.lines().filter(|line| line.starts_with("saegis_requests_total{"));
     each.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-/// How many retrievals a MAF has answered so.
+/// Returns the number of retrieves that a MAF has answered with this code.
 pub fn retrievals(maf: &Gateway, rsc: u16) -> f64 {
     let metric = format!("saegis_requests_total{{operation=\"retrieve\",rsc=\"{rsc}\"}}");
     maf.monitor("/metrics").value(&metric)

@@ -1,5 +1,5 @@
-//! Clients that are enrolled (TS-0003 clause 8.3.2): each has an enrolment key Ke, and what it shares with
-//! the MAF is derived from that (clause 10.3.7).
+//! Enrolled clients (TS-0003 clause 8.3.2). Each has an enrolment key Ke, from which the Km of a
+//! MAF is derived (clause 10.3.7).
 
 use saegis_tests::derived_by_openssl;
 
@@ -11,7 +11,7 @@ const KE_ID: &str = "phone7@mef.in.provider.com";
 const NEEDED: &str = "policy-tables\", \"read-stored-keys\", \"supply-key-bytes";
 
 #[test]
-fn a_client_that_is_enrolled_has_its_km_of_its_ke() {
+fn enrolled_client_authenticates_with_derived_km() {
     let mut settings = Settings::new();
     settings.maf = settings
         .maf
@@ -29,7 +29,7 @@ fn a_client_that_is_enrolled_has_its_km_of_its_ke() {
     let with = |km: &str| {
         scene.write_phone(&format!("kpsa-id = \"{KE_ID}\"\nkpsa = \"{km}\"\n"), IN_CSE, "");
     };
-    // Of another Ke, for another MAF, and Ke itself.
+    // The Km of another Ke, the Km of another MAF, and Ke itself.
     for km in [&derived(OTHER_KE, FQDN), &derived(KE, "maf.example"), KE] {
         with(km);
         assert_ne!(scene.phone(&["register"]).code, 0, "{km}");

@@ -1,28 +1,28 @@
-//! What a MAF refuses, and to whom. All clients are OpenSSL's and GnuTLS's.
+//! Requests that a MAF refuses. All clients are those of OpenSSL and GnuTLS.
 
 use saegis_tests::{Event, Mark, Request, Response, Tool};
 
-use super::clients::{KEY, MafClient, Wanted};
+use super::clients::{KEY, KeyRequest, MafClient};
 use super::refusals::rules_with_the_thief;
 use super::scene::{IN_CSE, IN_KM, OTHER_KM, PHONE, PHONE_KM, RULES, Scene, Settings, THIEF_KM};
 
 const OTHER: &str = "//in.provider.com/in-cse/Cother";
 const THIEF: &str = "//in.provider.com/mn-thief";
 
-/// What an answer says, but for the request identifier.
-fn said(answer: &Response) -> (u16, Vec<(String, String)>, String) {
+/// Returns a response without the request identifier and the date.
+fn comparable(answer: &Response) -> (u16, Vec<(String, String)>, String) {
     let headers = answer.headers().iter().filter(|(name, _)| name != "x-m2m-ri" && name != "date");
     (answer.status(), headers.cloned().collect(), answer.text())
 }
 
 #[test]
-fn a_key_goes_from_openssl_to_gnutls() {
+fn key_is_distributed_from_openssl_to_gnutls() {
     let scene = Scene::start();
     for (source, target) in [(Tool::OpenSsl, Tool::GnuTls), (Tool::GnuTls, Tool::OpenSsl)] {
         let scene = if source == Tool::OpenSsl { &scene } else { &Scene::start() };
         let mut phone = MafClient::registered(source, &scene.maf, PHONE_KM, PHONE);
         let mut in_cse = MafClient::registered(target, &scene.maf, IN_KM, IN_CSE);
-        let relative = phone.key(&Wanted::USUAL);
+        let relative = phone.key(&KeyRequest::USUAL);
         let found = in_cse.retrieve(&relative).expect(200, 2000).json();
         let attributes = &found["maf:keyReg"];
         assert_eq!(attributes["kval"].as_str().unwrap().to_lowercase(), KEY);
@@ -31,13 +31,13 @@ fn a_key_goes_from_openssl_to_gnutls() {
         let given = scene.maf.log().wait("maf.key.retrieved");
         assert_eq!(given.text("client"), IN_CSE);
         assert_eq!(given.text("relative_key_id"), relative);
-        // The session's own key is another, and the target gets it as well.
-        let of_session = phone.key(&Wanted { value: None, ..Wanted::USUAL });
+        // The session's key differs, and the target gets it as well.
+        let of_session = phone.key(&KeyRequest { value: None, ..KeyRequest::USUAL });
         let found = in_cse.retrieve(&of_session).expect(200, 2000).json();
         let value = found["maf:keyReg"]["kval"].as_str().unwrap();
         assert!(value.len() == 64 && value.to_lowercase() != KEY, "{found}");
         // Once for each session.
-        let again = Wanted { value: None, ..Wanted::USUAL };
+        let again = KeyRequest { value: None, ..KeyRequest::USUAL };
         phone.ask(again.request()).expect_refusal(409, 4105);
         let log = scene.maf.log().text().to_lowercase();
         assert!(!log.contains(KEY) && !log.contains(&value.to_lowercase()));
@@ -45,34 +45,34 @@ fn a_key_goes_from_openssl_to_gnutls() {
 }
 
 #[test]
-fn nobody_but_the_target_learns_that_there_is_a_key() {
+fn key_existence_is_visible_to_target_only() {
     let mut settings = Settings::new();
     settings.maf = settings.maf.file("maf-rules.toml", &rules_with_the_thief());
     let scene = settings.start();
     let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     let mut in_cse = MafClient::registered(Tool::OpenSsl, &scene.maf, IN_KM, IN_CSE);
     let mut thief = MafClient::registered(Tool::GnuTls, &scene.maf, THIEF_KM, THIEF);
-    let for_in = phone.key(&Wanted::USUAL);
-    let for_thief = phone.key(&Wanted { targets: &[THIEF], ..Wanted::USUAL });
+    let for_in = phone.key(&KeyRequest::USUAL);
+    let for_thief = phone.key(&KeyRequest { targets: &[THIEF], ..KeyRequest::USUAL });
     let unknown = "0".repeat(32);
-    let removed = phone.key(&Wanted::USUAL);
+    let removed = phone.key(&KeyRequest::USUAL);
     phone.ask(Request::delete(&format!("/~/maf/{removed}"))).expect(200, 2002);
     let mark = scene.maf.log().mark();
     let model = in_cse.retrieve(&unknown).expect_refusal(404, 4004);
     for (client, all) in [
         (&mut in_cse, &[&for_thief, &removed, &unknown][..]),
         (&mut thief, &[&for_in, &removed, &unknown]),
-        // Not even the source.
+        // Even the source cannot retrieve it.
         (&mut phone, &[&for_in, &for_thief, &removed, &unknown]),
     ] {
         for relative in all {
-            assert_eq!(said(&client.retrieve(relative)), said(&model));
+            assert_eq!(comparable(&client.retrieve(relative)), comparable(&model));
         }
     }
-    // Nor does the target change or take back what is the source's.
+    // The target can neither change nor delete the source's registration.
     for relative in [&for_in, &for_thief, &unknown] {
         let gone = in_cse.ask(Request::delete(&format!("/~/maf/{relative}")));
-        assert_eq!(said(&gone), said(&model));
+        assert_eq!(comparable(&gone), comparable(&model));
     }
     let refused = scene.maf.log().all(mark, "request.refused", 14);
     assert!(refused.iter().all(|event| event.number("rsc") == 4004), "{refused:?}");
@@ -85,7 +85,7 @@ fn unregistered_and_foreign_clients_get_no_key() {
     let scene = Scene::start();
     let mut phone = MafClient::connect(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     let mark = scene.maf.log().mark();
-    phone.ask(Wanted::USUAL.request()).expect_refusal(403, 4103);
+    phone.ask(KeyRequest::USUAL.request()).expect_refusal(403, 4103);
     phone.retrieve("A").expect_refusal(403, 4103);
     let refused = scene.maf.log().all(mark, "request.refused", 2);
     assert!(refused.iter().all(|e| e.message().contains("not registered")), "{refused:?}");
@@ -93,34 +93,34 @@ fn unregistered_and_foreign_clients_get_no_key() {
     for from in [IN_CSE, OTHER, "Cphone", "/in-cse/Cphone", "//IN.provider.com/in-cse/Cphone", "C"]
     {
         let mark = scene.maf.log().mark();
-        phone.ask_as(from, Wanted::USUAL.request()).expect_refusal(403, 4106);
+        phone.ask_as(from, KeyRequest::USUAL.request()).expect_refusal(403, 4106);
         let event = scene.maf.log().wait_after(mark, "request.refused");
         assert_eq!((event.text("from"), event.number("rsc")), (from.into(), 4106));
     }
-    // A key for associations is between two.
+    // A key for associations has one target.
     for targets in [&[IN_CSE, THIEF][..], &[]] {
         for suid in [32, 33] {
-            let wanted = Wanted { targets, suid, ..Wanted::USUAL };
+            let wanted = KeyRequest { targets, suid, ..KeyRequest::USUAL };
             phone.ask(wanted.request()).expect_refusal(400, 4000);
         }
     }
     assert!(scene.maf.log().all(mark, "maf.key.registered", 0).is_empty());
 }
 
-/// The rules are those in the file, as of now; who breaks the file registers nothing, and takes
-/// nothing from anybody.
+/// The current rules of the file apply. With an invalid file no key can be registered, and
+/// registered keys stay.
 #[test]
-fn the_rules_say_who_registers_for_whom() {
+fn key_registration_follows_rules() {
     let scene = Scene::start();
     let mut phone = MafClient::registered(Tool::GnuTls, &scene.maf, PHONE_KM, PHONE);
     let mut other = MafClient::registered(Tool::OpenSsl, &scene.maf, OTHER_KM, OTHER);
     let mut in_cse = MafClient::registered(Tool::OpenSsl, &scene.maf, IN_KM, IN_CSE);
-    let relative = phone.key(&Wanted::USUAL);
+    let relative = phone.key(&KeyRequest::USUAL);
     let mark = scene.maf.log().mark();
-    let for_thief = Wanted { targets: &[THIEF], ..Wanted::USUAL };
-    other.ask(Wanted::USUAL.request()).expect_refusal(403, 4103);
+    let for_thief = KeyRequest { targets: &[THIEF], ..KeyRequest::USUAL };
+    other.ask(KeyRequest::USUAL.request()).expect_refusal(403, 4103);
     phone.ask(for_thief.request()).expect_refusal(403, 4103);
-    phone.ask(Wanted { suid: 34, ..Wanted::USUAL }.request()).expect_refusal(403, 4103);
+    phone.ask(KeyRequest { suid: 34, ..KeyRequest::USUAL }.request()).expect_refusal(403, 4103);
     let refused = scene.maf.log().all(mark, "request.refused", 3);
     assert!(refused.iter().all(|event| event.message().contains("no rule")), "{refused:?}");
 
@@ -128,7 +128,7 @@ fn the_rules_say_who_registers_for_whom() {
         "{RULES}\n[[rule]]\nsources = [\"{OTHER}\"]\ntargets = [\"{IN_CSE}\"]\nsuids = [32]\n"
     );
     scene.maf.in_force_after(|maf| maf.replace("policies/maf-rules.toml", &allowed));
-    let others = other.key(&Wanted::USUAL);
+    let others = other.key(&KeyRequest::USUAL);
     in_cse.retrieve(&others).expect(200, 2000);
     phone.ask(for_thief.request()).expect_refusal(403, 4103);
 
@@ -136,42 +136,42 @@ fn the_rules_say_who_registers_for_whom() {
         scene.maf.in_force_after(|maf| maf.replace("policies/maf-rules.toml", broken));
         let mark = scene.maf.log().mark();
         for client in [&mut phone, &mut other] {
-            let refused = client.ask(Wanted::USUAL.request()).expect(500, 5000);
+            let refused = client.ask(KeyRequest::USUAL.request()).expect(500, 5000);
             assert_eq!(refused.json()["m2m:dbg"], "the request could not be carried out");
         }
         let refused = scene.maf.log().all(mark, "request.refused", 2);
-        let where_it_is = |event: &Event| event.message().contains("maf-rules.toml:");
-        assert!(refused.iter().all(where_it_is), "{refused:?}");
+        let names_file = |event: &Event| event.message().contains("maf-rules.toml:");
+        assert!(refused.iter().all(names_file), "{refused:?}");
         for relative in [&relative, &others] {
             in_cse.retrieve(relative).expect(200, 2000);
         }
     }
     scene.maf.in_force_after(|maf| maf.replace("policies/maf-rules.toml", RULES));
-    phone.key(&Wanted::USUAL);
-    other.ask(Wanted::USUAL.request()).expect_refusal(403, 4103);
-    // What was registered stays so.
+    phone.key(&KeyRequest::USUAL);
+    other.ask(KeyRequest::USUAL.request()).expect_refusal(403, 4103);
+    // Registered keys stay.
     in_cse.retrieve(&others).expect(200, 2000);
 }
 
-/// Without the extended master secret another session could export the same key.
+/// Without the extended master secret, another session could export the same key.
 #[test]
 fn session_without_ems_gives_no_key() {
     let scene = Scene::start();
     let mut phone = MafClient::without_extended_master_secret(&scene.maf, PHONE_KM, PHONE);
     phone.register().expect(201, 2001);
     let mark = scene.maf.log().mark();
-    let of_session = Wanted { value: None, ..Wanted::USUAL };
+    let of_session = KeyRequest { value: None, ..KeyRequest::USUAL };
     phone.ask(of_session.request()).expect_refusal(403, 4107);
     let event = scene.maf.log().wait_after(mark, "request.refused");
     assert!(event.message().contains("extended master secret"), "{event:?}");
-    phone.key(&Wanted::USUAL);
+    phone.key(&KeyRequest::USUAL);
     let mut phone = MafClient::connect(Tool::GnuTls, &scene.maf, PHONE_KM, PHONE);
     phone.key(&of_session);
 }
 
-/// A MAF has registrations and keys, and nothing else.
+/// A MAF has client and key registrations and no other resources.
 #[test]
-fn a_maf_is_no_cse() {
+fn maf_refuses_cse_requests() {
     let scene = Scene::start();
     let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     let ae = serde_json::json!({ "m2m:ae": { "rn": "phone", "api": "Nphone", "rr": false } });
@@ -195,28 +195,27 @@ fn a_maf_is_no_cse() {
     assert_eq!(own["maf:clientReg"]["mcid"], PHONE);
 }
 
-/// A session that lasts longer than its key was registered for gives it to nobody else afterwards.
+/// A session that outlives the registration of its key cannot register it again.
 #[test]
 fn session_key_is_registered_only_once() {
     let scene = Scene::start();
     let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
-    let short = Wanted { value: None, seconds: 2, ..Wanted::USUAL };
+    let short = KeyRequest { value: None, seconds: 2, ..KeyRequest::USUAL };
     let relative = phone.key(&short);
     let mut in_cse = MafClient::registered(Tool::GnuTls, &scene.maf, IN_KM, IN_CSE);
     in_cse.retrieve(&relative).expect(200, 2000);
     std::thread::sleep(std::time::Duration::from_secs(3));
     in_cse.retrieve(&relative).expect_refusal(404, 4004);
-    phone.ask(Wanted { value: None, ..Wanted::USUAL }.request()).expect_refusal(409, 4105);
-    // With a key that it gives, and in another session, it goes on.
-    phone.key(&Wanted::USUAL);
+    phone.ask(KeyRequest { value: None, ..KeyRequest::USUAL }.request()).expect_refusal(409, 4105);
+    // Another key, or another session, can be registered.
+    phone.key(&KeyRequest::USUAL);
     let mut anew = MafClient::connect(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
-    anew.key(&Wanted { value: None, ..Wanted::USUAL });
+    anew.key(&KeyRequest { value: None, ..KeyRequest::USUAL });
 }
 
-/// Short keys, and those that are one byte over and over, are no keys; what can be guessed with some effort is
-/// warned about.
+/// Short keys and keys of one repeated byte are refused. Other weak keys cause a warning.
 #[test]
-fn a_key_that_anybody_can_guess_is_not_registered() {
+fn guessable_key_is_not_registered() {
     let scene = Scene::start();
     let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
     for (value, why) in [
@@ -227,7 +226,7 @@ fn a_key_that_anybody_can_guess_is_not_registered() {
         (&"f5".repeat(64), "one byte over and over"),
     ] {
         let mark = scene.maf.log().mark();
-        let wanted = Wanted { value: Some(value), ..Wanted::USUAL };
+        let wanted = KeyRequest { value: Some(value), ..KeyRequest::USUAL };
         phone.ask(wanted.request()).expect_refusal(400, 4000);
         let refused = scene.maf.log().wait_after(mark, "request.refused");
         assert!(refused.message().contains(why), "{refused:?}");
@@ -237,12 +236,12 @@ fn a_key_that_anybody_can_guess_is_not_registered() {
     for (value, weak) in [
         ("1a2b3c4d5e6f7a8b", true),
         (&"abcd".repeat(16), true),
-        // It counts.
+        // The bytes of this key are consecutive.
         (KEY, true),
         ("9c36c8112163fa4d053d8e085ad303e1", false),
     ] {
         let mark = scene.maf.log().mark();
-        let relative = phone.key(&Wanted { value: Some(value), ..Wanted::USUAL });
+        let relative = phone.key(&KeyRequest { value: Some(value), ..KeyRequest::USUAL });
         scene.maf.log().wait_after(mark, "maf.key.registered");
         let warned = scene.maf.log().all(mark, "maf.weak-key", usize::from(weak));
         assert_eq!(warned.len(), usize::from(weak), "{value}");

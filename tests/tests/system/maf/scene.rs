@@ -1,4 +1,4 @@
-//! A MAF, the IN-CSE that is the target of its keys, and a smartphone.
+//! A MAF, the IN-CSE as the target of its keys, and a smartphone.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -6,28 +6,29 @@ use std::os::unix::fs::PermissionsExt;
 use saegis_test_ca::{Example, ExampleNames, Name, Request};
 use saegis_tests::{CommandOutput, Gateway, Setup, saegis};
 
-/// The MAF's domain name.
+/// Domain name of the MAF.
 pub const FQDN: &str = "maf.in.provider.com";
-/// The smartphone, as the MAF knows it.
+/// Identifier of the smartphone at the MAF.
 pub const PHONE: &str = "//in.provider.com/in-cse/Cphone";
-/// The IN-CSE, as the MAF knows it.
+/// Identifier of the IN-CSE at the MAF.
 pub const IN_CSE: &str = "//in.provider.com/in-cse";
 
-/// KmID and Km of each.
+/// KmIDs and Kms.
 pub const PHONE_KM: (&str, &str) =
     ("phone@maf.in.provider.com", "101112131415161718191a1b1c1d1e1f");
 pub const IN_KM: (&str, &str) = ("in@maf.in.provider.com", "202122232425262728292a2b2c2d2e2f");
-/// Another smartphone, with no rule, and another CSE.
+/// Another smartphone without a rule, and another CSE.
 pub const OTHER_KM: (&str, &str) =
     ("other@maf.in.provider.com", "303132333435363738393a3b3c3d3e3f");
 pub const THIEF_KM: (&str, &str) =
     ("thief@maf.in.provider.com", "404142434445464748494a4b4c4d4e4f");
 
-/// The rules: smartphones of the IN-CSE register keys for it, for security associations and ESPrim.
+/// Rules that allow smartphones of the IN-CSE to register keys for it, for security associations
+/// and ESPrim.
 pub const RULES: &str = "[[rule]]\nsources = [\"//in.provider.com/in-cse/Cphone*\"]\n\
     targets = [\"//in.provider.com/in-cse\"]\nsuids = [32, 33]\n";
 
-/// The three.
+/// The MAF and the IN-CSE. The smartphone has only files.
 pub struct Scene {
     /// The MAF.
     pub maf: Gateway,
@@ -35,13 +36,13 @@ pub struct Scene {
     pub infrastructure: Gateway,
 }
 
-/// The settings of the two services.
+/// Settings of the two services.
 pub struct Settings {
     pub maf: Setup,
     pub infrastructure: Setup,
-    /// What goes into `[[maf-peer]]` at the IN-CSE besides.
+    /// Additional lines of `[[maf-peer]]` at the IN-CSE.
     pub more: String,
-    /// Who has issued what.
+    /// The authorities and certificates, if any.
     pub certificates: Option<Example>,
 }
 
@@ -66,7 +67,7 @@ impl Settings {
         Self { maf, infrastructure, more: String::new(), certificates: None }
     }
 
-    /// Everybody has certificates and nobody a key.
+    /// Returns settings with certificates and without keys.
     pub fn with_certificates() -> Self {
         let mut settings = Self::new();
         let names = ExampleNames {
@@ -108,13 +109,13 @@ impl Settings {
         settings
     }
 
-    /// Another IN-CSE with a MAF that runs.
+    /// Returns another IN-CSE for a running MAF.
     pub fn infrastructure_of(self, maf: &Gateway) -> Setup {
         infrastructure_of(self.infrastructure, maf, self.certificates.is_some(), &self.more)
     }
 
     pub fn start(self) -> Scene {
-        // Where it is found again when it comes back.
+        // The socket keeps the port across restarts.
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let maf = self.maf.with_descriptor(socket).start();
         let certificates = self.certificates.is_some();
@@ -133,7 +134,7 @@ impl Settings {
     }
 }
 
-/// The IN-CSE with a MAF.
+/// Adds a MAF to the IN-CSE.
 fn infrastructure_of(setup: Setup, maf: &Gateway, certificates: bool, more: &str) -> Setup {
     let (id, key) = IN_KM;
     let credential = match certificates {
@@ -153,7 +154,7 @@ impl Scene {
         Settings::with_certificates().start()
     }
 
-    /// Writes the smartphone's configuration.
+    /// Writes the configuration of the smartphone.
     pub fn write_phone(&self, credential: &str, target: &str, more: &str) {
         let text = format!(
             "[registrar]\naddress = \"127.0.0.1:{}\"\ncse-id = \"in-cse\"\n\n\
@@ -167,14 +168,14 @@ impl Scene {
         self.infrastructure.write("phone.toml", text);
     }
 
-    /// Has the smartphone do something.
+    /// Runs a command of the smartphone.
     pub fn phone(&self, verb: &[&str]) -> CommandOutput {
         let arguments = [&["ae", "--config", "phone.toml"], verb].concat();
         saegis(&self.infrastructure.path(""), &arguments)
     }
 
-    /// The identity and the key that the smartphone has.
-    pub fn key_in_hand(&self) -> (String, String) {
+    /// Returns the identity and the key of the smartphone.
+    pub fn phone_key(&self) -> (String, String) {
         let text = fs::read_to_string(self.infrastructure.path("maf-key.toml")).unwrap();
         let value = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
@@ -183,13 +184,13 @@ impl Scene {
         (format!("{}@{FQDN}", value("relative-key-id")), value("key"))
     }
 
-    /// The IN-CSE comes anew, with nothing in hand.
+    /// Restarts the IN-CSE with an empty key cache.
     pub fn with_new_infrastructure(self) -> Self {
         Self { infrastructure: self.infrastructure.restart(), ..self }
     }
 
-    /// The MAF dies, and comes back.
-    pub fn with_maf_that_died(self) -> Self {
+    /// Kills and restarts the MAF.
+    pub fn with_killed_maf(self) -> Self {
         Self { maf: self.maf.kill_and_restart(), ..self }
     }
 }

@@ -1,4 +1,4 @@
-//! Several MAFs, and one that is not who it should be.
+//! Several MAFs, and a MAF with the wrong name.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -6,16 +6,16 @@ use std::os::unix::fs::PermissionsExt;
 use saegis_test_ca::{Name, Request};
 use saegis_tests::{Credential, Setup, Tool};
 
-use super::clients::{KEY, MafClient, Wanted, identity, requests};
+use super::clients::{KEY, KeyRequest, MafClient, identity, requests};
 use super::scene::{FQDN, IN_CSE, PHONE, RULES, Scene, Settings};
 
-/// The other MAF.
+/// Domain name of the second MAF.
 const SECOND: &str = "maf2.in.provider.com";
 const PHONE_KM2: (&str, &str) = ("phone@maf2.in.provider.com", "505152535455565758595a5b5c5d5e5f");
 const IN_KM2: (&str, &str) = ("in@maf2.in.provider.com", "606162636465666768696a6b6c6d6e6f");
 
 #[test]
-fn each_maf_is_asked_about_its_own_keys() {
+fn keys_are_retrieved_from_their_own_maf() {
     let row = |client: &str, (id, key): (&str, &str)| format!("{client},{key},{id}\n");
     let rows = [row(PHONE, PHONE_KM2), row(IN_CSE, IN_KM2)];
     let second = Setup::maf(SECOND)
@@ -39,13 +39,13 @@ fn each_maf_is_asked_about_its_own_keys() {
     let mut at_first =
         MafClient::registered(Tool::OpenSsl, &scene.maf, super::scene::PHONE_KM, PHONE);
     let mut at_second = MafClient::registered(Tool::OpenSsl, &second, PHONE_KM2, PHONE);
-    let first_id = at_first.key(&Wanted::USUAL);
-    let second_id = at_second.key(&Wanted { value, ..Wanted::USUAL });
+    let first_id = at_first.key(&KeyRequest::USUAL);
+    let second_id = at_second.key(&KeyRequest { value, ..KeyRequest::USUAL });
 
     for (identity, key) in [
         (identity(&first_id), KEY),
         (format!("{second_id}@{SECOND}"), &other_key),
-        // Domain names have no case.
+        // Domain names are not case-sensitive.
         (format!("{second_id}@{}", SECOND.to_uppercase()), &other_key),
     ] {
         let mark = scene.infrastructure.log().mark();
@@ -59,7 +59,7 @@ fn each_maf_is_asked_about_its_own_keys() {
         scene.infrastructure.log().wait_after(mark, "association.ended");
     }
 
-    // The other one has no such key, and this one is not asked.
+    // The second MAF has no such key, and the first is not queried.
     let asked = [requests(&scene.maf), requests(&second)];
     for (identity, key) in
         [(format!("{first_id}@{SECOND}"), KEY), (identity(&second_id), &other_key)]
@@ -73,17 +73,17 @@ fn each_maf_is_asked_about_its_own_keys() {
     }
     assert_eq!([requests(&scene.maf) - asked[0], requests(&second) - asked[1]], [1, 1]);
 
-    // One that is away does not keep the other from being asked.
+    // An unreachable MAF does not affect the other.
     second.signal("STOP");
-    let third = at_first.key_at(FQDN, &Wanted::USUAL);
+    let third = at_first.key_at(FQDN, &KeyRequest::USUAL);
     let credential = Credential { identity: &third, key: KEY };
     Tool::OpenSsl.connect(scene.infrastructure.port(), credential);
     second.signal("CONT");
 }
 
-/// A certificate of the right authority with another name does not make a MAF.
+/// A certificate of the right authority with another name does not authenticate a MAF.
 #[test]
-fn a_maf_with_another_name_is_asked_for_nothing() {
+fn maf_with_wrong_name_is_not_queried() {
     let settings = Settings::with_certificates();
     let example = settings.certificates.as_ref().unwrap();
     let name = format!("other.{FQDN}");
@@ -114,8 +114,8 @@ fn a_maf_with_another_name_is_asked_for_nothing() {
     );
 }
 
-/// The gateway that asks is who it says as well: without a certificate that the MAF believes, there is
-/// no association, and the phone's key is no use.
+/// The MAF authenticates the gateway as well. Without a trusted certificate there is no
+/// association, and the phone's key does not work.
 #[test]
 fn gateway_rejected_by_maf_gets_no_key() {
     let settings = Settings::with_certificates();
@@ -124,8 +124,8 @@ fn gateway_rejected_by_maf_gets_no_key() {
         .unwrap();
     let scene: Scene = settings.start();
     let phone = scene.phone(&["register"]).expect(3);
-    // The phone has its key, which the IN-CSE can't get.
-    let (identity, key) = scene.key_in_hand();
+    // The phone has its key, but the IN-CSE cannot retrieve it.
+    let (identity, key) = scene.phone_key();
     assert!(phone.err.contains("no association with /in-cse"), "{phone:?}");
     let failed = scene.infrastructure.log().wait("maf.failed");
     assert!(failed.message().contains(FQDN), "{failed:?}");

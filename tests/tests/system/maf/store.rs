@@ -1,4 +1,4 @@
-//! The MAF's store, and the key that it is written under.
+//! The store of the MAF and its encryption key.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -6,15 +6,15 @@ use std::path::Path;
 
 use saegis_tests::{CommandOutput, Gateway, Setup, Tool, saegis};
 
-use super::clients::{KEY, MafClient, Wanted};
+use super::clients::{KEY, KeyRequest, MafClient};
 use super::scene::{FQDN, IN_CSE, IN_KM, PHONE, PHONE_KM, Settings};
 
-/// The key that a store is written under, and others.
-const OLD: [u8; 32] = of_two(0x5e, 0x5f);
-const NEW: [u8; 32] = of_two(0x60, 0x61);
+/// The current encryption key, and a new one.
+const OLD: [u8; 32] = alternating_key(0x5e, 0x5f);
+const NEW: [u8; 32] = alternating_key(0x60, 0x61);
 
-/// A key that is not one byte over and over.
-const fn of_two(one: u8, other: u8) -> [u8; 32] {
+/// Returns a key of two alternating bytes.
+const fn alternating_key(one: u8, other: u8) -> [u8; 32] {
     let mut key = [one; 32];
     let mut at = 1;
     while at < key.len() {
@@ -33,9 +33,9 @@ fn write(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Tries to start the MAF of a folder, which must not work.
+/// Asserts that the MAF of a folder does not start.
 #[track_caller]
-fn does_not_start(folder: &Path, names: &str, why: &str) {
+fn assert_does_not_start(folder: &Path, names: &str, why: &str) {
     let ran = saegis(folder, &["maf", "--config", "saegis.toml"]).expect(2);
     assert!(ran.err.contains(names) && ran.err.contains(why), "{ran:?}");
     for key in [OLD, NEW] {
@@ -47,12 +47,12 @@ fn reencrypt(folder: &Path) -> CommandOutput {
     saegis(folder, &["maf", "--config", "saegis.toml", "--reencrypt", "new.key"])
 }
 
-/// A MAF with a key in its store, which has ended.
-fn ended() -> (Gateway, String) {
+/// Returns a stopped MAF with a key in its store.
+fn stopped_maf() -> (Gateway, String) {
     let mut maf = Settings::new().maf.start();
     let mut phone = MafClient::registered(Tool::OpenSsl, &maf, PHONE_KM, PHONE);
     MafClient::registered(Tool::OpenSsl, &maf, IN_KM, IN_CSE);
-    let relative = phone.key(&Wanted::USUAL);
+    let relative = phone.key(&KeyRequest::USUAL);
     drop(phone);
     maf.stop();
     (maf, relative)
@@ -66,45 +66,45 @@ fn retrieve(maf: &Gateway, relative: &str) {
 }
 
 #[test]
-fn a_store_opens_with_its_own_key_only() {
-    let (maf, relative) = ended();
+fn store_opens_with_its_own_key_only() {
+    let (maf, relative) = stopped_maf();
     let (folder, file) = (maf.path(""), maf.path("store.key"));
     write(&file, &digits(NEW), 0o600);
-    does_not_start(&folder, "maf.redb", "under another key");
+    assert_does_not_start(&folder, "maf.redb", "under another key");
     write(&file, "5f5f", 0o600);
-    does_not_start(&folder, "store.key", "32 bytes");
+    assert_does_not_start(&folder, "store.key", "32 bytes");
     write(&file, &digits(OLD), 0o644);
-    does_not_start(&folder, "store.key", "every user of the machine may read");
+    assert_does_not_start(&folder, "store.key", "every user of the machine may read");
     fs::remove_file(&file).unwrap();
-    does_not_start(&folder, "store.key", "can't be opened");
-    // In base64 it is the same, and nothing has happened to the store.
+    assert_does_not_start(&folder, "store.key", "can't be opened");
+    // The same key in base64. The store is unchanged.
     write(&file, "Xl9eX15fXl9eX15fXl9eX15fXl9eX15fXl9eX15fXl8=\n", 0o600);
     let maf = maf.start_in_same_folder();
     retrieve(&maf, &relative);
 }
 
 #[test]
-fn a_store_gets_another_key() {
-    let (maf, relative) = ended();
+fn store_is_reencrypted_with_new_key() {
+    let (maf, relative) = stopped_maf();
     let (folder, file) = (maf.path(""), maf.path("store.key"));
-    // Not by a key that is none, or that others can read.
+    // An invalid or readable key file is refused.
     for (text, mode) in [("x", 0o600), (&*digits(NEW), 0o644)] {
         write(&maf.path("new.key"), text, mode);
         let ran = reencrypt(&folder).expect(2);
         assert!(ran.err.contains("new.key"), "{ran:?}");
     }
     write(&maf.path("new.key"), &digits(NEW), 0o600);
-    // Nor by who does not have the old one.
-    write(&file, &digits(of_two(7, 8)), 0o600);
+    // The old key is required.
+    write(&file, &digits(alternating_key(7, 8)), 0o600);
     let ran = reencrypt(&folder).expect(2);
     assert!(ran.err.contains("maf.redb"), "{ran:?}");
     write(&file, &digits(OLD), 0o600);
     reencrypt(&folder).expect(0);
-    does_not_start(&folder, "maf.redb", "under another key");
+    assert_does_not_start(&folder, "maf.redb", "under another key");
     write(&file, &digits(NEW), 0o600);
     let mut maf = maf.start_in_same_folder();
     retrieve(&maf, &relative);
-    // While it runs, its store is its own.
+    // The command fails while the MAF runs.
     let ran = reencrypt(&folder).expect(2);
     assert!(ran.err.contains("maf.redb"), "{ran:?}");
     assert!(maf.runs());
@@ -112,12 +112,12 @@ fn a_store_gets_another_key() {
 }
 
 #[test]
-fn a_store_key_must_be_there() {
+fn missing_store_key_is_refused() {
     let setup = Setup::maf(FQDN);
     let text = fs::read_to_string(setup.configuration()).unwrap();
     let without = text.replace("store-key-file = \"store.key\"\n", "");
     assert_ne!(text, without);
     setup.write("saegis.toml", without.as_bytes());
-    does_not_start(&setup.path(""), "SAEGIS_MAF_STORE_KEY", "is not set");
-    assert!(!setup.path("state/maf.redb").exists(), "there is a store without a key");
+    assert_does_not_start(&setup.path(""), "SAEGIS_MAF_STORE_KEY", "is not set");
+    assert!(!setup.path("state/maf.redb").exists(), "the store exists without a key");
 }

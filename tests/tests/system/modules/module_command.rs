@@ -147,7 +147,7 @@ fn invalid_case_file_is_reported_with_line() {
         &[":4:10: unknown variant"],
     );
     let one_of = ":2:8: \"a\" must have one of lookup, certificate, request, registration and";
-    for (of_another_type, place) in [
+    for (of_another_type, position) in [
         ("case = 1\n", ":1:8: invalid type: integer"),
         ("policy = \"mine\"\n", ":1:10: invalid type: string"),
         ("[policy]\nnow = 5\n", ":2:7: invalid type: integer"),
@@ -159,7 +159,7 @@ fn invalid_case_file_is_reported_with_line() {
         ("association = []\n", ":1:15: invalid"),
     ] {
         let cases = if of_another_type.starts_with("case") { "" } else { &good };
-        assert_refused("psk-table", &format!("{of_another_type}{cases}"), &[place]);
+        assert_refused("psk-table", &format!("{of_another_type}{cases}"), &[position]);
     }
     assert_refused(
         "psk-table",
@@ -191,8 +191,8 @@ fn invalid_case_file_is_reported_with_line() {
     assert_refused("psk-table", &bad, &[":5:59: \"x\": "]);
     // A fault in a table is reported at its position in the case file.
     let table = TABLE.replace("1a2b", "1g2b");
-    let place = ":4:12: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
-    assert_refused("psk-table", &format!("{table}{good}"), &[place]);
+    let position = ":4:12: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
+    assert_refused("psk-table", &format!("{table}{good}"), &[position]);
 }
 
 #[test]

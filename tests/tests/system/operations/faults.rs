@@ -273,11 +273,11 @@ fn a_clock_that_is_set_back_is_told_and_nothing_ends() {
         assert_eq!(latest["m2m:cin"]["con"], value);
     };
     latest("before");
-    for (offset, profile) in [("-1d", "back"), ("+1d", "ahead"), ("-400d", "back")] {
+    for (offset, direction) in [("-1d", "back"), ("+1d", "ahead"), ("-400d", "back")] {
         let mark = gateway.log().mark();
         fs::write(&clock, offset).unwrap();
         let jumped = gateway.log().wait_after(mark, "clock.jumped");
-        assert_eq!(jumped.text("way"), profile, "{jumped:?}");
+        assert_eq!(jumped.text("way"), direction, "{jumped:?}");
         latest(&format!("after {offset}"));
         Light::connect(gateway.port(), LIGHT2).unwrap().close();
     }

@@ -1,4 +1,4 @@
-//! S-type AE-IDs: assigned by the service provider, announced at the IN-CSE (TS-0001 clause
+//! S-type AE-IDs, which the service provider assigns and the IN-CSE announces (TS-0001 clause
 //! 10.2.2.2).
 
 use saegis_tests::{Credential, Request, Tool, eventually, wait_until};
@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::pair::{LIGHT, MN, MN_CREDENTIAL, Pair, Saef};
 
-/// A credential of the home gateway that names no AE-ID.
+/// A credential of the home gateway without an AE-ID.
 pub const NEW: Credential<'static> =
     Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
 
-/// A pair at whose IN-CSE the rules say who may register at the home gateway.
+/// Returns a pair whose IN-CSE has rules for registrations at the home gateway.
 pub fn pair(rules: &str) -> Pair {
     let mut pair = Pair::new(Saef::Psk);
     let row = format!(",,{},{}\n", NEW.key, NEW.identity);
@@ -35,7 +35,7 @@ pub fn rules(app_id: &str, aes: &str) -> String {
 }
 
 #[test]
-fn the_service_provider_assigns_an_ae_id() {
+fn service_provider_assigns_s_type_ae_id() {
     let (infrastructure, home) = pair(&rules("Nlight*", "S*")).start();
     let mut light = Tool::OpenSsl.connect(home.port(), NEW);
     let content = json!({ "m2m:ae": {
@@ -46,7 +46,7 @@ fn the_service_provider_assigns_an_ae_id() {
     assert!(stem.starts_with('S') && stem.len() > 1, "{stem}");
     light.ask(&Request::retrieve("/cse/light").from(&stem)).expect(200, 2000);
     light.ask(&Request::retrieve("/cse/light").from("Sother")).expect_refusal(403, 4106);
-    // The IN-CSE knows where it is, and by which credential.
+    // The IN-CSE stores the AE's CSE and its credential.
     let own = format!("/{MN}");
     let mut same = Tool::OpenSsl.connect(infrastructure.port(), MN_CREDENTIAL);
     let find = Request::retrieve("/cse?fu=1&ty=10002").from(&own);
@@ -55,7 +55,7 @@ fn the_service_provider_assigns_an_ae_id() {
     let address = format!("/{}", all[0].as_str().unwrap());
     let announced = same.ask(&Request::retrieve(&address).from(&own)).expect(200, 2000).json();
     assert_eq!(announced["m2m:aeA"]["aei"], stem.as_str());
-    // It lasts as long as the AE.
+    // The announcement expires with the AE.
     let lasts =
         light.ask(&Request::retrieve("/cse/light").from(&stem)).json()["m2m:ae"]["et"].clone();
     eventually(|| {
@@ -63,13 +63,13 @@ fn the_service_provider_assigns_an_ae_id() {
         if now["m2m:aeA"]["et"] == lasts { Ok(()) } else { Err((now, lasts.clone())) }
     });
     assert_eq!(announced["m2m:aeA"]["lbl"], json!(["Credential-ID:12-new@in.provider.com"]));
-    // It stays the same AE over associations, and nobody else has the name.
+    // A new association is the same AE, and other credentials cannot use the AE-ID.
     light.close();
     let mut light = Tool::GnuTls.connect(home.port(), NEW);
     light.ask(&Request::retrieve("/cse/light").from(&stem)).expect(200, 2000);
     let mut again = light1_at(&home);
     again.ask(&Request::retrieve("/cse/light").from(&stem)).expect_refusal(403, 4106);
-    // With the AE its announcement goes.
+    // The announcement is deleted with the AE.
     light.ask(&Request::delete("/cse/light").from(&stem)).expect(200, 2002);
     wait_until("its announcement goes", || {
         same.ask(&find).json()["m2m:uril"].as_array().is_none_or(Vec::is_empty)
@@ -77,23 +77,23 @@ fn the_service_provider_assigns_an_ae_id() {
 }
 
 #[test]
-fn the_in_cse_refuses_what_no_rule_allows() {
+fn registration_without_rule_is_refused_by_in_cse() {
     let (_infrastructure, home) = pair(&rules("Nheater", "S*")).start();
     let mut light = Tool::OpenSsl.connect(home.port(), NEW);
     light.ask(&ae("light", "Nlight").from("S")).expect_refusal(403, 4126);
     light.ask(&ae("light", "Nlight").from("Slight")).expect_refusal(403, 4126);
-    // Nothing of it is left: it registers under an App-ID that is allowed.
+    // The refused registration has no effect, and an allowed App-ID can register.
     light.ask(&ae("light", "Nheater").from("Sheater")).expect(201, 2001);
     light.ask(&Request::retrieve("/cse/light").from("Sheater")).expect(200, 2000);
 }
 
 #[test]
-fn without_the_in_cse_no_s_type_ae_id_is_given() {
+fn s_type_registration_without_in_cse_is_refused() {
     let (infrastructure, home) = pair(&rules("*", "S*")).start();
     drop(infrastructure);
     let mut light = Tool::OpenSsl.connect(home.port(), NEW);
     light.ask(&ae("light", "Nlight").from("S")).expect_refusal(404, 5103);
-    // A C-type one is the home gateway's own to give.
+    // The home gateway assigns a C-type AE-ID by itself.
     light.ask(&ae("light", "Nlight").from("C")).expect(201, 2001);
 }
 
@@ -102,7 +102,7 @@ fn ae(name: &str, app_id: &str) -> Request {
     Request::create("/cse", 2, &content)
 }
 
-/// Light 1 of the worked example.
+/// Registers light 1 of the worked example.
 fn light1_at(home: &saegis_tests::Gateway) -> saegis_tests::Client {
     let mut light = Tool::OpenSsl.connect(home.port(), saegis_tests::LIGHT1);
     light.ask(&Request::create_ae("light1").from(LIGHT)).expect(201, 2001);

@@ -1,15 +1,15 @@
-//! A CSE as the peer: it speaks for itself and for the AEs behind it, and for nobody else
-//! (TS-0004 clause 7.3.2.1).
+//! Originators of a peer CSE. It may use its own CSE-ID and those of the AEs behind it (TS-0004
+//! clause 7.3.2.1).
 
 use saegis_tests::{Credential, LIGHT1, Request, Setup, Tool, with_each_client};
 use serde_json::json;
 
-with_each_client!(a_cse_speaks_for_itself_and_for_what_is_behind_it, a_cse_registers,);
+with_each_client!(cse_may_use_its_own_and_forwarded_originators, cse_registers_as_remote_cse,);
 
 const CSE: Credential<'static> =
     Credential { identity: "mn-2@in.provider.com", key: "0123456789abcdef0123456789abcdef" };
 
-fn a_cse_speaks_for_itself_and_for_what_is_behind_it(tool: Tool) {
+fn cse_may_use_its_own_and_forwarded_originators(tool: Tool) {
     let rows = format!(
         "ae_id,cse_id,kpsa,kpsa_id\n,/mn-2,{},{}\nClight-AE1,,1a2b3c,light@in.provider.com\n",
         CSE.key, CSE.identity
@@ -47,14 +47,14 @@ fn registration(cse_id: &str) -> Request {
     Request::create("/cse", 16, &content)
 }
 
-/// It creates, changes and deletes its <remoteCSE> (TS-0004 clause 7.4.4).
-fn a_cse_registers(tool: Tool) {
+/// The peer creates, updates and deletes its <remoteCSE> (TS-0004 clause 7.4.4).
+fn cse_registers_as_remote_cse(tool: Tool) {
     let rows = format!(
         "ae_id,cse_id,kpsa,kpsa_id\n,/mn-2,{},{}\nClight-AE1,,{},{}\n,,{},new@in.provider.com\n",
         CSE.key, CSE.identity, LIGHT1.key, LIGHT1.identity, CSE.key
     );
     let gateway = Setup::new().file("psk-lookup-table.csv", &rows).start();
-    // Credentials that are not for a CSE: of an AE, and of an AE that is not known yet.
+    // Credentials of an AE, and of an AE that is not registered yet.
     let new = Credential { identity: "new@in.provider.com", ..CSE };
     for credential in [LIGHT1, new] {
         let mut ae = tool.connect(gateway.port(), credential);

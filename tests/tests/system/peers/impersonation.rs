@@ -1,12 +1,12 @@
-//! Who speaks for whom on the way, tried more than once: who is registered changes, and what was allowed
-//! is remembered.
+//! Repeated impersonation attempts of peers, while registrations change and allowances are cached.
 
 use saegis_tests::{Credential, Gateway, LIGHT1, Request, Setup, Tool};
 use serde_json::json;
 
 use super::pair::{LIGHT, MN, Pair, Saef};
 
-/// A CSE that registers at the home gateway, and the credential that the home gateway's registrar has.
+/// A CSE that registers at the home gateway, and the credential of the home gateway's registrar
+/// CSE.
 const ASN: Credential<'static> =
     Credential { identity: "asn@in.provider.com", key: "a10e0d0c0b0a09080706050403020100" };
 const REGISTRAR: Credential<'static> =
@@ -28,13 +28,13 @@ fn register(gateway: &Gateway, cse: &str, credential: Credential<'_>) -> saegis_
 }
 
 #[test]
-fn registrar_cannot_speak_for_our_registrees() {
+fn registrar_cse_cannot_impersonate_registrees() {
     let pair = Pair::new(Saef::Psk);
     with_rows(&pair.home, &format!(",asn,{},{}\n", ASN.key, ASN.identity));
     let (_infrastructure, home) = pair.start();
     let mut registrar = Tool::OpenSsl.connect(home.port(), REGISTRAR);
     let base = Request::retrieve("/cse").from("/asn");
-    // Not known here yet, it is one of many behind the registrar; the allowance is remembered.
+    // An unknown CSE may be behind the registrar CSE, and the allowance is cached.
     registrar.ask(&base).expect(200, 2000);
     registrar.ask(&base).expect(200, 2000);
     let _asn = register(&home, "asn", ASN);
@@ -45,9 +45,9 @@ fn registrar_cannot_speak_for_our_registrees() {
     }
 }
 
-/// An S-type AE-ID names no CSE, and is somebody's all the same.
+/// An S-type AE-ID names no CSE, but it is assigned all the same.
 #[test]
-fn a_cse_speaks_for_its_own_s_type_aes_alone() {
+fn cse_may_use_its_own_s_type_originators_only() {
     let pair = Pair::new(Saef::Psk);
     with_rows(
         &pair.home,
@@ -55,13 +55,13 @@ fn a_cse_speaks_for_its_own_s_type_aes_alone() {
     );
     let (infrastructure, home) = pair.start();
     let mut asn = register(&home, "asn", ASN);
-    // What a row of the table has is its own, here and on the way to others.
+    // The table assigns this AE-ID, for local and forwarded requests.
     for to in ["/cse", "/~/in-cse/cse"] {
         for from in ["/Slight", "//in.provider.com/Slight"] {
             asn.ask(&Request::retrieve(to).from(from)).expect_refusal(403, 4106);
         }
     }
-    // The IN-CSE, which assigns them, believes of one that is announced only who announced it.
+    // The IN-CSE accepts an announced AE-ID only from the CSE that announced it.
     let mn = Credential { identity: "mn@in.provider.com", key: "0f0e0d0c0b0a09080706050403020100" };
     let mut mn = Tool::OpenSsl.connect(infrastructure.port(), mn);
     mn.ask(&Request::retrieve("/cse").from("/Snobody")).expect_refusal(403, 4106);
@@ -73,7 +73,7 @@ fn a_cse_speaks_for_its_own_s_type_aes_alone() {
 }
 
 #[test]
-fn who_is_not_registered_is_not_passed_on() {
+fn request_of_unregistered_ae_is_not_forwarded() {
     let (_infrastructure, home) = Pair::new(Saef::Psk).start();
     let mut light = Tool::GnuTls.connect(home.port(), LIGHT1);
     let base = Request::retrieve("/~/in-cse/cse").from(LIGHT);

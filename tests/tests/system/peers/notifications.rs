@@ -1,5 +1,5 @@
-//! What is for an AE at the other CSE: notifications go by way of it, as far as the AE lets them, and so do
-//! requests for an S-type AE-ID, which names no CSE.
+//! Notifications for AEs at another CSE, subject to access control, and requests for S-type AE-IDs,
+//! which name no CSE.
 
 use saegis_tests::{Client, Gateway, LIGHT1, ListeningAe, Message, Request, Tool};
 use serde_json::{Value, json};
@@ -12,15 +12,16 @@ fn content(request: &Message) -> Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-/// Two CSEs, of which the one at home may go to AEs on this machine.
+/// Starts two CSEs. The home gateway may contact AEs on this machine.
 fn start(saef: Saef) -> (Gateway, Gateway) {
     let mut pair = Pair::new(saef);
     pair.home = pair.home.with("notifications", "targets = [\"127.0.0.1\"]");
     pair.start()
 }
 
-/// The light at home, which takes requests, and lets these notify it.
-fn light_at(home: &Gateway, poa: &str, lets: &[&str]) -> Client {
+/// Registers the light at home with a point of access and permission for these originators to
+/// notify it.
+fn light_at(home: &Gateway, poa: &str, notifiers: &[&str]) -> Client {
     let mut light = Tool::OpenSsl.connect(home.port(), LIGHT1);
     let ae = json!({"m2m:ae": {
         "rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"],
@@ -28,7 +29,7 @@ fn light_at(home: &Gateway, poa: &str, lets: &[&str]) -> Client {
     light.ask(&Request::create("/cse", 2, &ae).from(LIGHT)).expect(201, 2001);
     let policy = json!({"m2m:acp": {
         "rn": "door",
-        "pv": {"acr": [{"acor": [LIGHT], "acop": 63}, {"acor": lets, "acop": 16}]},
+        "pv": {"acr": [{"acor": [LIGHT], "acop": 63}, {"acor": notifiers, "acop": 16}]},
         "pvs": {"acr": [{"acor": [LIGHT], "acop": 63}]},
     }});
     light.ask(&Request::create("/cse/light1", 1, &policy).from(LIGHT)).expect(201, 2001);
@@ -37,14 +38,15 @@ fn light_at(home: &Gateway, poa: &str, lets: &[&str]) -> Client {
     light
 }
 
-/// What the phone at the IN-CSE subscribes to for the light at home.
+/// Returns the phone's subscription at the IN-CSE for the light at home.
 fn subscription() -> Request {
     let target = format!("/{MN}/{LIGHT}");
-    let told = json!({"m2m:sub": {"rn": "told", "nu": [target], "cr": null, "enc": {"net": [3]}}});
-    Request::create("/cse/phone/scene", 23, &told).from("Cphone")
+    let notified =
+        json!({"m2m:sub": {"rn": "told", "nu": [target], "cr": null, "enc": {"net": [3]}}});
+    Request::create("/cse/phone/scene", 23, &notified).from("Cphone")
 }
 
-fn the_light_is_told_by_way_of_its_own_cse(saef: Saef) {
+fn assert_light_is_notified_through_its_cse(saef: Saef) {
     let mut ae = ListeningAe::with_key(LIGHT1);
     let (infrastructure, home) = start(saef);
     let _light = light_at(&home, &ae.url(), &["/in-cse"]);
@@ -58,34 +60,34 @@ fn the_light_is_told_by_way_of_its_own_cse(saef: Saef) {
     phone.read().expect(201, 2001);
     let evening = Request::create_instance("/cse/phone/scene", "evening").from("Cphone");
     phone.ask(&evening).expect(201, 2001);
-    let told = ae.request();
-    let sgn = &content(&told)["m2m:sgn"];
+    let notified = ae.request();
+    let sgn = &content(&notified)["m2m:sgn"];
     assert_eq!(sgn["nev"]["rep"]["m2m:cin"]["con"], "evening");
     assert_eq!(sgn["cr"], "/in-cse/Cphone");
     assert!(sgn["sur"].as_str().unwrap().starts_with("/in-cse/"), "{sgn}");
-    ae.answer(&told, 2000, "");
+    ae.answer(&notified, 2000, "");
 }
 
 #[test]
-fn the_light_is_told_by_way_of_its_own_cse_with_keys() {
-    the_light_is_told_by_way_of_its_own_cse(Saef::Psk);
+fn light_is_notified_through_its_cse_by_keys() {
+    assert_light_is_notified_through_its_cse(Saef::Psk);
 }
 
 #[test]
 fn light_is_notified_through_its_cse_by_certificates() {
-    the_light_is_told_by_way_of_its_own_cse(Saef::Certificates);
+    assert_light_is_notified_through_its_cse(Saef::Certificates);
 }
 
-/// Who is not let in by the light is not passed on, whatever CSE it comes from.
+/// A notification without permission is not forwarded, whatever CSE it comes from.
 #[test]
-fn the_light_is_not_told_what_it_does_not_let() {
+fn notification_without_permission_is_not_forwarded() {
     let ae = ListeningAe::with_key(LIGHT1);
     let (infrastructure, home) = start(Saef::Psk);
     let _light = light_at(&home, &ae.url(), &["/other-cse"]);
     let mut phone = phone_at(&infrastructure);
     phone.ask(&Request::create_container("/cse/phone", "scene").from("Cphone")).expect(201, 2001);
     phone.ask(&subscription()).expect_refusal(500, 5204);
-    // Nor the phone itself, which the IN-CSE passes on.
+    // The same holds for a notification of the phone, which the IN-CSE forwards.
     let notify = Request::new("POST", &format!("/~/{MN}/{LIGHT}"))
         .header("Content-Type", "application/json")
         .body("{\"m2m:sgn\":{}}");
@@ -94,9 +96,9 @@ fn the_light_is_not_told_what_it_does_not_let() {
     assert!(!ae.has_received_request(), "{}", ae.said());
 }
 
-/// `/S…` names no CSE: whoever assigned it knows where it is.
+/// `/S…` names no CSE. The IN-CSE finds the AE by its announcement.
 #[test]
-fn an_s_type_ae_id_is_found_by_its_announcement() {
+fn s_type_ae_id_is_resolved_by_announcement() {
     let (infrastructure, home) = pair(&rules("Nlight*", "S*")).start();
     let mut light = Tool::OpenSsl.connect(home.port(), NEW);
     let ae = json!({"m2m:ae": {"rn": "light", "api": "Nlight", "rr": false, "srv": ["3"]}});
@@ -116,11 +118,7 @@ fn an_s_type_ae_id_is_found_by_its_announcement() {
     let delete = Request::delete("/~/Slight").from("Cphone");
     phone.ask(&delete).expect_refusal(403, 4103);
     phone.ask(&Request::retrieve("/~/Slight").from("Slight")).expect_refusal(403, 4106);
-    // At home it is here, and itself.
+    // At the home gateway, the AE-ID is local.
     let own = light.ask(&Request::retrieve("/~/Slight").from("Slight"));
-    assert_eq!(
-        own.expect(403, 4103).status(),
-        403,
-        "its policy lets the phone read, and nobody else"
-    );
+    assert_eq!(own.expect(403, 4103).status(), 403, "its policy allows only the phone to read");
 }

@@ -10,52 +10,52 @@ use saegis_tests::{Credential, Gateway, LIGHT1, Setup};
 /// The phone, an AE of the IN-CSE.
 pub const PHONE: Credential<'static> =
     Credential { identity: "phone@in.provider.com", key: "00112233445566778899aabbccddeeff" };
-/// The home gateway, as the IN-CSE knows it where they have keys.
+/// The home gateway's credential at the IN-CSE, for pairs with keys.
 pub const MN_CREDENTIAL: Credential<'static> =
     Credential { identity: "mn@in.provider.com", key: "0f0e0d0c0b0a09080706050403020100" };
-/// The light's AE-ID.
+/// AE-ID of the light.
 pub const LIGHT: &str = "Clight-AE1";
-/// The home gateway's CSE-ID.
+/// CSE-ID of the home gateway.
 pub const MN: &str = "mn-cse-123456";
 
-/// How the two prove who they are.
+/// Credentials of the two CSEs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saef {
-    /// By keys that both have.
+    /// Pre-shared keys.
     Psk,
-    /// By certificates.
+    /// Certificates.
     Certificates,
 }
 
-/// What each shows the other.
+/// Credentials that the CSEs present to each other.
 const MN_KEY: &str =
     "kpsa-id = \"mn@in.provider.com\", kpsa = \"0f0e0d0c0b0a09080706050403020100\"";
 const IN_KEY: &str =
     "kpsa-id = \"in@in.provider.com\", kpsa = \"ff0e0d0c0b0a09080706050403020100\"";
 
-/// A place to listen at that is known before there is a gateway.
-pub fn place() -> (TcpListener, u16) {
+/// Returns a listening socket and its port, which is known before the gateway starts.
+pub fn listening_socket() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
-/// The settings of the two, each knowing where the other is.
+/// Settings of the two gateways, with each other's address.
 pub struct Pair {
     /// The IN-CSE.
     pub infrastructure: Setup,
     /// The home gateway.
     pub home: Setup,
-    /// The certificates of the two, where they have some.
+    /// Certificates of the two gateways, if any.
     pub example: Option<Example>,
-    /// Where the IN-CSE listens.
+    /// Port of the IN-CSE.
     pub in_port: u16,
 }
 
 impl Pair {
-    /// Two that prove who they are in that way.
+    /// Returns two gateways with these credentials.
     pub fn new(saef: Saef) -> Self {
-        let ((in_socket, in_port), (mn_socket, mn_port)) = (place(), place());
+        let ((in_socket, in_port), (mn_socket, mn_port)) = (listening_socket(), listening_socket());
         let peer = |cse: &str, port: u16, key: &str, more: &str| {
             let credential = match saef {
                 Saef::Psk => format!("credential = {{ {key} }}"),
@@ -114,7 +114,7 @@ impl Pair {
         pair
     }
 
-    /// Starts both, and waits until the one has registered with the other.
+    /// Starts both gateways and waits for the registration.
     pub fn start(self) -> (Gateway, Gateway) {
         let infrastructure = self.infrastructure.start();
         let home = self.home.start();

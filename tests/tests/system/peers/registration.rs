@@ -1,4 +1,4 @@
-//! How the registration of one CSE with another stands, and what it stands on.
+//! State of the registration of one CSE with another.
 
 use saegis_tests::{Gateway, LIGHT1, Request, Tool, eventually, saegis};
 use serde_json::Value;
@@ -10,7 +10,7 @@ fn peer(gateway: &Gateway) -> Value {
     saegis(&gateway.path(""), &["peers", "--json"]).expect(0).json()["peers"][0].clone()
 }
 
-/// Waits until a gateway's peer is as it should be.
+/// Waits until a gateway's peer satisfies a condition.
 #[track_caller]
 fn wait_for(gateway: &Gateway, what: &str, is: impl Fn(&Value) -> bool) {
     eventually(|| {
@@ -24,12 +24,12 @@ fn is_registered(peer: &Value) -> bool {
 }
 
 #[test]
-fn it_is_renewed_before_it_ends() {
+fn registration_is_renewed_before_expiry() {
     let (infrastructure, home) = Pair::new(Saef::Certificates).start();
     assert!(is_registered(&peer(&home)));
     assert_eq!(peer(&infrastructure)["registration"], "none");
     assert_eq!(peer(&home)["saef"], "certificate");
-    // Over a new association, for the IN-CSE is started anew.
+    // Over a new association, because the IN-CSE restarts.
     let first = peer(&home)["until"].clone();
     let infrastructure = infrastructure.restart();
     wait_for(&home, "renewed", |now| is_registered(now) && now["until"] != first);
@@ -37,7 +37,7 @@ fn it_is_renewed_before_it_ends() {
 }
 
 #[test]
-fn it_is_made_anew_when_it_is_lost() {
+fn lost_registration_is_created_again() {
     let (infrastructure, home) = Pair::new(Saef::Psk).start();
     let own = format!("/{MN}");
     let mut same = Tool::OpenSsl.connect(infrastructure.port(), MN_CREDENTIAL);
@@ -51,9 +51,9 @@ fn it_is_made_anew_when_it_is_lost() {
 }
 
 #[test]
-fn it_waits_for_an_in_cse_that_is_not_there_yet() {
+fn registration_is_retried_until_in_cse_is_reachable() {
     let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
-    // The place is taken and nobody answers there.
+    // The port is open, but connections get no response.
     let home = home.start();
     let failed = home.log().wait("peer.registration-failed");
     assert!(failed.message().contains("it is tried again"), "{failed:?}");
@@ -63,7 +63,7 @@ fn it_waits_for_an_in_cse_that_is_not_there_yet() {
     drop(infrastructure);
 }
 
-/// The server's certificate must prove the CSE-ID that is configured, and not another's of the same
+/// The server's certificate must prove the configured CSE-ID, not another one of the same
 /// authority.
 #[test]
 fn peer_with_other_cse_id_is_not_registered_with() {
@@ -80,7 +80,7 @@ fn peer_with_other_cse_id_is_not_registered_with() {
     assert!(failed.message().contains("does not prove in-cse.in.provider.com"), "{failed:?}");
     let refused = infrastructure.log().wait("handshake.refused");
     assert!(!refused.message().is_empty());
-    // With the right one it goes on, without a restart of either.
+    // With the right certificate the registration succeeds, without a restart.
     let example = pair.example.as_ref().unwrap();
     infrastructure.in_force_after(|gateway| {
         gateway.write("policies/own.key", example.in_cse.key_pem());
@@ -89,9 +89,9 @@ fn peer_with_other_cse_id_is_not_registered_with() {
     wait_for(&home, "registered", is_registered);
 }
 
-/// What this CSE is reached by is the policy's: who is believed no more is asked no more.
+/// Policy decides which peer certificates are trusted, also for requests to the peer.
 #[test]
-fn a_peer_is_believed_as_long_as_policy_does() {
+fn peer_is_trusted_until_anchor_is_removed() {
     let (infrastructure, home) = Pair::new(Saef::Certificates).start();
     let _light = light_at(&home);
     let mut phone = phone_at(&infrastructure);
@@ -110,9 +110,9 @@ fn a_peer_is_believed_as_long_as_policy_does() {
     phone.ask(&latest).expect(200, 2000);
 }
 
-/// A key of our own side alone proves nothing to the other.
+/// The keys of both sides must match.
 #[test]
-fn a_wrong_key_is_no_registration() {
+fn registration_with_wrong_key_fails() {
     let pair = Pair::new(Saef::Psk);
     let table =
         format!("ae_id,cse_id,kpsa,kpsa_id\n,{MN},{},mn@in.provider.com\n", "1a2b".repeat(8));

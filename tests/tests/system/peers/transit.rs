@@ -1,22 +1,22 @@
-//! From one home gateway to another, through the IN-CSE that both register with.
+//! Requests from one home gateway to another, through the IN-CSE that both register with.
 
 use saegis_tests::{Credential, LIGHT2, Request, Setup, Tool};
 use serde_json::json;
 
 use super::light_at;
-use super::pair::{LIGHT, MN, Pair, Saef, place};
+use super::pair::{LIGHT, MN, Pair, Saef, listening_socket};
 
 const KEY: &str = "aa0e0d0c0b0a09080706050403020100";
 const IN_KEY: &str = "ab0e0d0c0b0a09080706050403020100";
 
-/// A second home gateway at the IN-CSE of a pair: its settings, with those of the IN-CSE changed.
+/// Returns the settings of a second home gateway, and adds it to the IN-CSE of a pair.
 fn with_second(mut pair: Pair) -> (Pair, Setup) {
-    let (socket, port) = place();
+    let (socket, port) = listening_socket();
     let peer = format!(
         "cse-id = \"mn-2\"\naddress = \"127.0.0.1:{port}\"\n\
          credential = {{ kpsa-id = \"in2@in.provider.com\", kpsa = \"{IN_KEY}\" }}\n"
     );
-    // A table of its own for each peer.
+    // A separate table for each peer.
     pair.infrastructure = pair.infrastructure.with_another("[peer]", &peer);
     let row = format!(",mn-2,{KEY},mn2@in.provider.com\n");
     let table = std::fs::read_to_string(pair.infrastructure.table()).unwrap() + &row;
@@ -40,7 +40,7 @@ fn with_second(mut pair: Pair) -> (Pair, Setup) {
 }
 
 #[test]
-fn one_light_reads_another_through_the_in_cse() {
+fn light_reads_other_home_through_in_cse() {
     let (pair, second) = with_second(Pair::new(Saef::Psk));
     let (infrastructure, home) = pair.start();
     let second = second.start();
@@ -49,7 +49,7 @@ fn one_light_reads_another_through_the_in_cse() {
     let mut other = Tool::GnuTls.connect(second.port(), LIGHT2);
     other.ask(&Request::create_ae("light2").from("Clight-AE2")).expect(201, 2001);
     let lamp = format!("/~/{MN}/cse/light1/lamp/la");
-    // By its own name only, and that has no right yet.
+    // The request has the light's own originator, which has no permission yet.
     other.ask(&Request::retrieve(&lamp).from("Clight-AE2")).expect_refusal(403, 4103);
     let policy = json!({ "m2m:acp": { "pv": { "acr": [
         { "acor": [LIGHT], "acop": 63 },
@@ -58,13 +58,13 @@ fn one_light_reads_another_through_the_in_cse() {
     light.ask(&Request::update("/cse/light1/phone", &policy).from(LIGHT)).expect(200, 2004);
     let read = other.ask(&Request::retrieve(&lamp).from("Clight-AE2")).expect(200, 2000);
     assert_eq!(read.json()["m2m:cin"]["con"], "on");
-    // Whoever has mn-2's credential does not speak for what is at the first, nor the other way round.
+    // The credential of one home gateway does not allow originators of the other.
     let peer = Credential { identity: "mn2@in.provider.com", key: KEY };
     let mut peer = Tool::OpenSsl.connect(infrastructure.port(), peer);
     for from in [format!("/{MN}"), format!("/{MN}/{LIGHT}"), "/in-cse/Cphone".into()] {
         peer.ask(&Request::retrieve(&lamp).from(&from)).expect_refusal(403, 4106);
     }
-    // What came from the IN-CSE does not go back there.
+    // A request from the IN-CSE is not forwarded back to it.
     let registrar = Credential { identity: "in2@in.provider.com", key: IN_KEY };
     let mut registrar = Tool::OpenSsl.connect(second.port(), registrar);
     let back = Request::retrieve(&lamp).from("/in-cse/Cphone");

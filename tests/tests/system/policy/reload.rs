@@ -121,7 +121,7 @@ fn invalid_table_changes_nothing(tool: Tool) {
     let mut light1 = registered(tool, &gateway, LIGHT1, "Clight-AE1");
     let good = gateway.table();
     let row3 = |cells: &str| format!("{good}{cells}\n");
-    for (table, place, what) in [
+    for (table, position, what) in [
         (good.replace("1a2b", "1a2x"), ":2:12: ", "kpsa has a character that is no hexadecimal"),
         (good.replace("1a2b", "1a2"), ":2:12: ", "kpsa has an odd number of hexadecimal digits"),
         (row3(&format!("Cx,{},{}", LIGHT3.key, LIGHT1.identity)), ":4:21: ", "in line 2 already"),
@@ -137,7 +137,7 @@ fn invalid_table_changes_nothing(tool: Tool) {
         let refused = gateway.refused_after(what, |g| g.replace(TABLE, &table));
         let message = refused.message();
         let file = gateway.path(TABLE);
-        assert!(message.starts_with(&format!("{}{place}", file.display())), "{message}");
+        assert!(message.starts_with(&format!("{}{position}", file.display())), "{message}");
         assert!(message.ends_with("generation 1 stays in force"), "{message}");
         assert_eq!(refused.number("in_force"), 1);
         assert!(!message.contains(LIGHT3.key) && !message.contains("1a2"), "a key: {message}");

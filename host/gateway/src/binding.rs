@@ -1,4 +1,4 @@
-//! AeIdStore: each decodes request primitives from its protocol and encodes the responses.
+//! Protocol bindings: each decodes request primitives from its protocol, and encodes the responses.
 
 pub mod http;
 pub mod websocket;

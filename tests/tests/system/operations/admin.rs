@@ -1,4 +1,4 @@
-//! The administration of a running gateway: who may, and what it shows and does.
+//! The administration of a running gateway: access, state and commands.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ fn ask(gateway: &Gateway, arguments: &[&str]) -> CommandOutput {
 }
 
 #[test]
-fn it_shows_how_the_gateway_is() {
+fn status_commands_show_gateway_state() {
     let gateway = Setup::new().start();
     let status = ask(&gateway, &["status", "--json"]).expect(0).json();
     assert_eq!(status["cse_id"], "/mn-cse-123456");
@@ -34,13 +34,16 @@ fn it_shows_how_the_gateway_is() {
     assert_eq!(modules["tables"][0]["rows"], 2);
     let words = ask(&gateway, &["modules"]).expect(0);
     assert!(words.out.starts_with("generation 1\nNAME"), "{words:?}");
-    for told in [&words.out, &status.to_string(), &modules.to_string()] {
-        assert!(!told.contains(LIGHT1.key) && !told.contains(LIGHT2.key), "a key is told");
+    for output in [&words.out, &status.to_string(), &modules.to_string()] {
+        assert!(
+            !output.contains(LIGHT1.key) && !output.contains(LIGHT2.key),
+            "the output contains a key"
+        );
     }
 }
 
 #[test]
-fn it_reloads() {
+fn reload_command_reloads_policy() {
     let gateway = Setup::new().start();
     let unchanged = ask(&gateway, &["reload"]).expect(0);
     assert_eq!(unchanged.out, "nothing has changed since generation 1\n");
@@ -55,7 +58,7 @@ fn it_reloads() {
 }
 
 #[test]
-fn it_ends_an_association_and_no_other() {
+fn end_association_command_ends_one_association() {
     let gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let mut other = Tool::OpenSsl.connect(gateway.port(), LIGHT2);
@@ -72,7 +75,7 @@ fn it_ends_an_association_and_no_other() {
 }
 
 #[test]
-fn what_is_no_socket_is_not_removed() {
+fn file_at_admin_socket_path_is_not_removed() {
     let setup = Setup::new().with("admin", "socket = \"policies/psk-lookup-table.csv\"");
     let table = setup.path("policies/psk-lookup-table.csv");
     let before = std::fs::read(&table).unwrap();
@@ -88,7 +91,7 @@ fn admin_socket_is_for_the_owner_only() {
     let socket = gateway.path("state/admin.sock");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // What is no request is answered, and costs nothing.
+    // An invalid request gets an error or a close, and has no other effect.
     for line in ["rubbish\n", "{\"command\":\"all\"}\n", "\n", &format!("{}\n", "x".repeat(9000))] {
         use std::io::{Read as _, Write as _};
         let mut stream = UnixStream::connect(&socket).unwrap();
@@ -98,7 +101,7 @@ fn admin_socket_is_for_the_owner_only() {
         assert!(answer.is_empty() || answer.starts_with("{\"error\":"), "{answer}");
     }
     ask(&gateway, &["status"]).expect(0);
-    // A second gateway does not take the first one's place.
+    // A second gateway does not replace the socket of the first.
     let second = ask(&gateway, &["run"]).expect(2);
     assert!(!second.err.is_empty());
     ask(&gateway, &["status"]).expect(0);

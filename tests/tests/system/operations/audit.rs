@@ -1,4 +1,4 @@
-//! An audit trail that a flood of refusals cannot displace.
+//! An audit log that many refusals cannot displace.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use saegis_tests::{
 };
 use serde_json::Value;
 
-/// A gateway whose trails hold little: 128 KiB each.
+/// Returns a gateway whose audit logs hold 128 KiB each.
 pub(super) fn small() -> Setup {
     Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"")
@@ -17,7 +17,7 @@ pub(super) fn small() -> Setup {
         .with("audit", "old-files = 1")
 }
 
-/// The lines of a trail and its old files, the oldest first.
+/// Returns the lines of an audit log and its old files, oldest first.
 fn trail(gateway: &Gateway, name: &str) -> Vec<Value> {
     let newest = gateway.path(&format!("audit/{name}"));
     let mut lines = Vec::new();
@@ -33,7 +33,7 @@ fn of<'l>(lines: &'l [Value], event: &str, credential: Credential<'_>) -> Vec<&'
     lines.iter().filter(|l| l["event"] == event && l["credential_id"] == *id).collect()
 }
 
-/// How many events of a credential were summed up.
+/// Returns the number of summed events of a credential.
 fn summed(lines: &[Value], event: &str, credential: Credential<'_>) -> u64 {
     let sums = of(lines, "audit.repeated", credential).into_iter();
     sums.filter(|line| line["of"] == event).map(|line| line["count"].as_u64().unwrap()).sum()
@@ -50,15 +50,15 @@ pub(super) fn lines(file: &Path) -> Vec<String> {
 }
 
 #[test]
-fn refusals_drive_nothing_out_of_the_trail() {
-    const TIMES: u64 = 3000;
+fn refusals_do_not_displace_audit_lines() {
+    const ATTEMPTS: u64 = 3000;
     let mut gateway = small().start();
-    // The evidence: who was in, and what they tried.
+    // The evidence: an association and an attempted impersonation.
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::retrieve("/cse/x").from("Clight-AE2")).unwrap().expect_refusal(403, 4106);
-    // As much as would fill both files several times, in two ways that are refused.
+    // Enough refused requests of two kinds to fill both files several times.
     let mut flood = Light::connect(gateway.port(), LIGHT2).unwrap();
-    for _ in 0..TIMES {
+    for _ in 0..ATTEMPTS {
         let request = Request::retrieve("/cse/x").from("Clight-AE1");
         flood.ask(&request).unwrap().expect_refusal(403, 4106);
     }
@@ -73,12 +73,12 @@ fn refusals_drive_nothing_out_of_the_trail() {
         assert_eq!(of(&events, "association.established", credential).len(), 1);
         assert_eq!(of(&events, "association.ended", credential).len(), 1);
     }
-    assert!(of(&events, "request.refused", LIGHT1).is_empty(), "they have a file of their own");
+    assert!(of(&events, "request.refused", LIGHT1).is_empty(), "refusals have a separate file");
     assert_eq!(of(&refusals, "request.refused", LIGHT1).len(), 1);
-    // None is passed over: each was written, or is in a sum with its cause and its time.
+    // Each refusal is written, or counted in a sum with its cause and time.
     let written = of(&refusals, "request.refused", LIGHT2);
     assert!(written.len() < 1000, "{} lines", written.len());
-    assert_eq!(written.len() as u64 + summed(&refusals, "request.refused", LIGHT2), TIMES + 100);
+    assert_eq!(written.len() as u64 + summed(&refusals, "request.refused", LIGHT2), ATTEMPTS + 100);
     let sums = of(&refusals, "audit.repeated", LIGHT2);
     for cause in ["4000", "4106"] {
         let sum = sums.iter().find(|sum| sum["cause"] == cause).unwrap();
@@ -88,14 +88,14 @@ fn refusals_drive_nothing_out_of_the_trail() {
     assert!(ran.out.contains("trail.jsonl") && ran.out.contains("trail-refusals.jsonl"), "{ran:?}");
 }
 
-/// Nor does whoever may come in, by doing so again and again.
+/// Repeated associations of an authorized client do not displace other lines either.
 #[test]
-fn reconnecting_drives_nothing_out_of_the_trail() {
-    const TIMES: u64 = 700;
+fn reconnects_do_not_displace_audit_lines() {
+    const ATTEMPTS: u64 = 700;
     let mut gateway = small().start();
     let light = Light::connect(gateway.port(), LIGHT1).unwrap();
     gateway.log().wait("association.established");
-    for _ in 0..TIMES {
+    for _ in 0..ATTEMPTS {
         Light::connect(gateway.port(), LIGHT2).unwrap().close();
     }
     drop(light);
@@ -105,19 +105,19 @@ fn reconnecting_drives_nothing_out_of_the_trail() {
     for event in ["association.established", "association.ended"] {
         let written = of(&events, event, LIGHT2).len() as u64;
         assert!(written < 400, "{written} {event}");
-        assert_eq!(written + summed(&events, event, LIGHT2), TIMES, "{event}");
+        assert_eq!(written + summed(&events, event, LIGHT2), ATTEMPTS, "{event}");
     }
     verify(&gateway, &[]).expect(0);
 }
 
-/// Refused handshakes are summed up by the address that they come from.
+/// Refused handshakes are summed by peer address.
 #[test]
-fn refused_handshakes_drive_nothing_out_of_the_trail() {
-    const TIMES: u64 = 1500;
+fn refused_handshakes_do_not_displace_audit_lines() {
+    const ATTEMPTS: u64 = 1500;
     let mut gateway = small().with("limits", "failed-handshakes-per-minute = 100000").start();
     Light::connect(gateway.port(), LIGHT1).unwrap().close();
     let unknown = Credential { identity: "nobody@in.provider.com", ..LIGHT1 };
-    for _ in 0..TIMES {
+    for _ in 0..ATTEMPTS {
         assert!(Light::connect(gateway.port(), unknown).is_err());
     }
     gateway.stop();
@@ -132,23 +132,23 @@ fn refused_handshakes_drive_nothing_out_of_the_trail() {
             line["count"].as_u64().unwrap()
         })
         .sum();
-    assert_eq!(written as u64 + summed, TIMES);
+    assert_eq!(written as u64 + summed, ATTEMPTS);
 }
 
 /// A credential without an AE-ID in the table.
 const NEW: Credential<'static> =
     Credential { identity: "new-1@in.provider.com", key: "00112233445566778899aabbccddeeff" };
 
-/// Whoever takes an AE-ID is named, however many they took before; and how many they take is bounded.
+/// Each registered AE-ID is logged, and their number is limited.
 #[test]
-fn each_ae_id_that_a_credential_takes_is_in_the_trail() {
+fn registered_ae_ids_are_in_audit_log() {
     let rows = format!(
         "ae_id,kpsa,kpsa_id\nClight-AE1,{},{}\n,{},{}\n",
         LIGHT1.key, LIGHT1.identity, NEW.key, NEW.identity
     );
     let setup = Setup::new().with("audit", "file = \"audit/trail.jsonl\"");
     let mut gateway = setup.file("psk-lookup-table.csv", &rows).start();
-    // Lines about associations are summed up by then.
+    // By now the lines about associations are summed.
     for _ in 0..150 {
         Light::connect(gateway.port(), NEW).unwrap().close();
     }
@@ -162,7 +162,7 @@ fn each_ae_id_that_a_credential_takes_is_in_the_trail() {
         }
         light.ask(&Request::delete("/cse/junk").from(&name)).unwrap().expect(200, 2002);
         taken.push(name);
-        assert!(taken.len() < 500, "there is a bound");
+        assert!(taken.len() < 500, "the number of AE-IDs is limited");
     };
     refused.expect_refusal(406, 5207);
     gateway.stop();
@@ -175,9 +175,9 @@ fn each_ae_id_that_a_credential_takes_is_in_the_trail() {
     assert!(taken.iter().all(|name| learnt.iter().any(|l| l["entity"] == format!("AE {name}"))));
 }
 
-/// A flood in one name hides nobody else that a credential speaks as.
+/// Many refusals of one originator do not hide those of another originator on the same credential.
 #[test]
-fn another_from_is_news() {
+fn refusals_of_second_originator_are_logged() {
     let mut gateway = small().start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let mut ask = |from: &str| {
@@ -197,9 +197,9 @@ fn another_from_is_news() {
     assert_eq!(summed(&refusals, "request.refused", LIGHT1), 200 - 64 + 2);
 }
 
-/// A key in two hands shows by the addresses that it comes from.
+/// Two peer addresses of one credential may mean that its key is stolen.
 #[test]
-fn another_address_of_a_credential_is_news() {
+fn second_address_of_credential_is_logged() {
     let mut gateway = small().start();
     let from = |address: &str| {
         let socket = connect_from(address, gateway.port());
@@ -217,9 +217,9 @@ fn another_address_of_a_credential_is_news() {
     }
 }
 
-/// Who asked for what is in the trail, and a reload by SIGHUP goes on as before.
+/// Each command is logged with the user, and a reload by SIGHUP works as before.
 #[test]
-fn administration_is_in_the_trail() {
+fn admin_commands_are_in_audit_log() {
     let gateway = small().start();
     let file = gateway.path("audit/trail.jsonl");
     let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);

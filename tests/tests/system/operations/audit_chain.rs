@@ -1,4 +1,4 @@
-//! Detection of manipulated audit trails.
+//! Detection of manipulated audit logs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use saegis_tests::{
 
 use super::audit::{lines, small, verify};
 
-/// A gateway that has ended, with a trail of several files.
-fn with_a_trail() -> (Gateway, Vec<PathBuf>) {
+/// Returns a stopped gateway with an audit log of several files.
+fn stopped_with_audit_log() -> (Gateway, Vec<PathBuf>) {
     let mut gateway = small().with("limits", "associations-per-credential = 1000").start();
     let unknown = Credential { identity: "nobody@in.provider.com", ..LIGHT1 };
     for n in 0..80 {
@@ -25,7 +25,7 @@ fn with_a_trail() -> (Gateway, Vec<PathBuf>) {
     gateway.stop();
     let newest = gateway.path("audit/trail.jsonl");
     let files = vec![newest.with_extension("jsonl.1"), newest];
-    assert!(files.iter().all(|file| file.is_file()), "it was rotated");
+    assert!(files.iter().all(|file| file.is_file()), "the file was rotated");
     (gateway, files)
 }
 
@@ -33,7 +33,7 @@ fn write(file: &Path, lines: &[String]) {
     fs::write(file, lines.join("\n") + "\n").unwrap();
 }
 
-/// A manipulation of one of two files of a trail.
+/// A manipulation of one of two files of an audit log.
 struct Tampering {
     what: &'static str,
     file: usize,
@@ -67,16 +67,17 @@ fn tamperings(whole: &[Vec<String>], named: [&str; 2]) -> Vec<Tampering> {
 }
 
 #[test]
-fn what_was_done_to_a_trail_is_found_with_its_place() {
-    let (gateway, files) = with_a_trail();
+fn manipulated_audit_log_is_reported_with_position() {
+    let (gateway, files) = stopped_with_audit_log();
     let whole: Vec<_> = files.iter().map(|file| lines(file)).collect();
     let found = verify(&gateway, &["--json"]).expect(0).json();
     assert_eq!(found["whole"], true);
     let first = &found["trails"][0];
     assert_eq!(first["lines"], whole[0].len() + whole[1].len());
-    assert_eq!(first["begins"], true, "the first line is that of a chain");
+    assert_eq!(first["begins"], true, "the first line starts a chain");
     let named = ["audit/trail.jsonl.1", "audit/trail.jsonl"];
-    // By name, in whatever order, and without the older file, whose end the newer one names.
+    // The order of the arguments does not matter. Without the older file, the first digest cannot
+    // be checked.
     verify(&gateway, &[named[1], named[0]]).expect(0);
     let newer = verify(&gateway, &[named[1], "--json"]).expect(0).json();
     assert_eq!(newer["trails"][0]["begins"], false);
@@ -97,14 +98,14 @@ fn what_was_done_to_a_trail_is_found_with_its_place() {
     }
     verify(&gateway, &[]).expect(0);
 
-    // A cut at the end shows by a digest that was noted.
+    // Truncation at the end is detected by a noted digest.
     let head = first["head"].as_str().unwrap();
     verify(&gateway, &["--head", head]).expect(0);
     write(&files[1], &whole[1][..whole[1].len() - 1]);
     verify(&gateway, &[]).expect(0);
     let ran = verify(&gateway, &["--head", head]).expect(1);
     assert!(ran.err.contains("cut off at the end"), "{ran:?}");
-    // So does a chain that somebody has made anew.
+    // A recreated chain is detected by it as well.
     fs::remove_file(&files[0]).unwrap();
     verify(&gateway, &["--head", first["head"].as_str().unwrap()]).expect(1);
 
@@ -118,9 +119,9 @@ fn what_was_done_to_a_trail_is_found_with_its_place() {
     }
 }
 
-/// A rotated file that is gone is missed, be it the oldest or one between two others.
+/// A missing rotated file is detected, whether it is the oldest or between two others.
 #[test]
-fn a_rotated_file_that_is_gone_is_missed() {
+fn missing_rotated_audit_file_is_reported() {
     let setup = Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"\nfile-bytes = 65536\nold-files = 4")
         .with("limits", "associations-per-credential = 1000");
@@ -135,7 +136,7 @@ fn a_rotated_file_that_is_gone_is_missed() {
         assert!(Light::connect(gateway.port(), unknown).is_err());
     }
     gateway.stop();
-    assert!(old(3).is_file() && !old(4).is_file(), "it was rotated three times");
+    assert!(old(3).is_file() && !old(4).is_file(), "the file was rotated three times");
     verify(&gateway, &[]).expect(0);
     let hidden = gateway.path("hidden");
     for (gone, at) in [
@@ -167,7 +168,7 @@ fn chain_continues_after_kill_and_torn_line() {
     gateway.signal("KILL");
     gateway.wait();
 
-    // Cut off as a kill does it, at each kind of place.
+    // Truncated at different positions, as by a kill.
     let before = fs::read(&file).unwrap();
     for rest in [1, 40, 100] {
         let last = before[..before.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
@@ -179,18 +180,18 @@ fn chain_continues_after_kill_and_torn_line() {
         gateway.stop();
         let ran = verify(&gateway, &[]).expect(0);
         assert!(ran.out.contains("breaks off"), "{ran:?}");
-        // Behind a torn line that was changed the chain does not go on.
+        // A modified torn line breaks the chain.
         let text = fs::read(&file).unwrap();
         let mut changed = text.clone();
         changed[last] ^= 1;
         fs::write(&file, changed).unwrap();
         verify(&gateway, &[]).expect(1);
         fs::write(&file, text).unwrap();
-        // What is made shorter behind its back is no torn line.
+        // A file truncated between two runs is not a torn line.
         fs::write(&file, &before).unwrap();
     }
 
-    // Rotated away and gone on with: the new file's first line names the last of the old one.
+    // After a rotation, the first line of the new file names the last digest of the old one.
     fs::rename(&file, file.with_extension("jsonl.1")).unwrap();
     let mut gateway = gateway.start_in_same_folder();
     gateway.stop();
@@ -198,9 +199,10 @@ fn chain_continues_after_kill_and_torn_line() {
     assert_eq!(found["trails"][0]["files"].as_array().unwrap().len(), 2);
 }
 
-/// A long text in a policy file makes no long line, and a gateway starts after one of a former version.
+/// A long text in a policy file is truncated in the log. A gateway starts after a long line of an
+/// earlier version.
 #[test]
-fn a_long_line_keeps_no_gateway_from_its_start() {
+fn gateway_starts_after_long_audit_line() {
     let gateway = Setup::new().with("audit", "file = \"audit/trail.jsonl\"").start();
     let file = gateway.path("audit/trail.jsonl");
     let refused = |lines: &[String]| lines.iter().any(|l| l.contains("generation.refused"));
@@ -214,7 +216,7 @@ fn a_long_line_keeps_no_gateway_from_its_start() {
     let mut gateway = gateway.kill_and_restart();
     gateway.stop();
     verify(&gateway, &[]).expect(0);
-    // A former version has written it whole, or was killed at it.
+    // The earlier version has written the line completely, or was killed while writing it.
     for end in ["\n", ""] {
         let mut text = fs::read_to_string(&file).unwrap();
         let last = openssl::sha::sha256(text.lines().last().unwrap().as_bytes());
@@ -226,7 +228,7 @@ fn a_long_line_keeps_no_gateway_from_its_start() {
         gateway = gateway.start_in_same_folder();
         gateway.stop();
         verify(&gateway, &[]).expect(0);
-        // It is part of the chain.
+        // The long line is part of the chain.
         let whole = fs::read_to_string(&file).unwrap();
         fs::write(&file, whole.replacen("kkk\"}", "kkx\"}", 1)).unwrap();
         verify(&gateway, &[]).expect(1);
@@ -234,19 +236,20 @@ fn a_long_line_keeps_no_gateway_from_its_start() {
     }
 }
 
-/// What logrotate does with `create`, `compress` and a `postrotate` that sends SIGHUP.
+/// Rotates a file like logrotate with `create`, `compress` and a `postrotate` script that sends
+/// SIGHUP.
 fn logrotate(gateway: &Gateway, file: &Path, n: usize) -> PathBuf {
     let rotated = file.with_extension(format!("jsonl.r{n}"));
     fs::rename(file, &rotated).unwrap();
     fs::File::create(file).unwrap();
     gateway.signal("HUP");
-    // As long as a script behind a rotation takes.
+    // The duration of a script after a rotation.
     thread::sleep(Duration::from_millis(20));
     assert!(Command::new("gzip").arg(&rotated).status().unwrap().success());
     rotated
 }
 
-/// Whether the gateway has a file open.
+/// Returns whether the gateway has a file open.
 fn has_open(gateway: &Gateway, file: &Path) -> bool {
     let open = fs::read_dir(format!("/proc/{}/fd", gateway.id())).unwrap();
     let mut links = open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
@@ -255,21 +258,21 @@ fn has_open(gateway: &Gateway, file: &Path) -> bool {
 
 #[test]
 fn logrotate_loses_no_line() {
-    // Large enough that the gateway itself rotates nothing meanwhile.
+    // Large enough that the gateway does not rotate the file itself.
     let mut gateway = Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"")
         .with("decisions", "record = \"audit/decisions.jsonl\"")
         .with_metrics()
         .start();
     let file = gateway.path("audit/trail.jsonl");
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let mut rotated = Vec::new();
     thread::scope(|scope| {
         let port = gateway.port();
-        let over = &over;
+        let stop = &stop;
         let traffic = scope.spawn(move || {
             let mut times = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 Light::connect(port, if times % 2 == 0 { LIGHT1 } else { LIGHT2 }).unwrap().close();
                 times += 1;
             }
@@ -279,10 +282,10 @@ fn logrotate_loses_no_line() {
             thread::sleep(Duration::from_millis(60));
             rotated.push(logrotate(&gateway, &file, n));
         }
-        over.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         assert!(traffic.join().unwrap() > 0);
     });
-    // Nothing is written any more, and still a file that was moved away is let go.
+    // A moved file is closed even if nothing is written.
     for name in ["trail", "trail-refusals", "decisions"] {
         let file = gateway.path(&format!("audit/{name}.jsonl"));
         let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
@@ -292,7 +295,7 @@ fn logrotate_loses_no_line() {
         let moved = gateway.path(&format!("audit/{name}.moved"));
         fs::rename(&file, &moved).unwrap();
         gateway.signal("HUP");
-        wait_until("the file is let go", || !has_open(&gateway, &moved));
+        wait_until("the file is closed", || !has_open(&gateway, &moved));
     }
     assert_eq!(gateway.monitor("/metrics").value("saegis_audit_lines_lost_total"), 0.0);
     gateway.stop();

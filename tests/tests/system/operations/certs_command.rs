@@ -1,4 +1,5 @@
-//! `saegis certs` makes certificates for a trial that others take too, and says what is in a file.
+//! `saegis certs` creates certificates for a trial that other programs accept, and describes
+//! certificate files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,7 @@ use openssl::x509::{X509, X509Builder};
 use saegis_tests::{CommandOutput, Request, Setup, Tool, openssl, saegis};
 use serde_json::{Value, json};
 
-/// A gateway's folder, with what `saegis certs init` makes in its folder `trial`.
+/// Returns a gateway's folder, with the output of `saegis certs init` in its folder `trial`.
 fn trial() -> Setup {
     let setup = Setup::new();
     run(&setup, &["init", "--folder", "trial"]).expect(0);
@@ -24,8 +25,9 @@ fn run(setup: &Setup, arguments: &[&str]) -> CommandOutput {
     saegis(&setup.path(""), &[&["certs"], arguments].concat())
 }
 
-/// Drops the gateway's certificates into its policies folder, with the module that maps them.
-fn dropped_in(setup: Setup) -> Setup {
+/// Copies the gateway's certificates into its policy folder, and installs the module that maps
+/// them.
+fn with_certificates(setup: Setup) -> Setup {
     for entry in fs::read_dir(setup.path("trial/mn")).unwrap() {
         let from = entry.unwrap().path();
         fs::copy(&from, setup.path("policies").join(from.file_name().unwrap())).unwrap();
@@ -40,7 +42,7 @@ fn path(setup: &Setup, file: &str) -> String {
     setup.path(&format!("trial/{file}")).to_str().unwrap().into()
 }
 
-/// All files in a folder, with their modes.
+/// Returns all files of a folder with their modes.
 fn files(folder: &Path) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -56,7 +58,7 @@ fn files(folder: &Path) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn what_is_made_is_taken_by_openssl() {
+fn created_certificates_are_valid_for_openssl() {
     let setup = trial();
     for (authority, file, name) in [
         ("cse", "mn/mn-cse", "DNS:mn-cse-123456.in-cse.in.provider.com"),
@@ -69,7 +71,8 @@ fn what_is_made_is_taken_by_openssl() {
         let authority = path(&setup, &format!("authority/{authority}-authority.pem"));
         let file = path(&setup, &format!("{file}.pem"));
         if name.starts_with("URI://") {
-            // OpenSSL has no constraint on a URI without a scheme. The signature it can check.
+            // OpenSSL cannot check a name constraint on a URI without a scheme, but it can verify
+            // the signature.
             let issued = X509::from_pem(&fs::read(&file).unwrap()).unwrap();
             let issuer = X509::from_pem(&fs::read(&authority).unwrap()).unwrap();
             assert!(issued.verify(&issuer.public_key().unwrap()).unwrap());
@@ -77,25 +80,25 @@ fn what_is_made_is_taken_by_openssl() {
             openssl(&["verify", "-x509_strict", "-CAfile", &authority, &file]).expect(0);
         }
         let extensions = "subjectAltName,keyUsage,extendedKeyUsage,basicConstraints";
-        let told = openssl(&["x509", "-in", &file, "-noout", "-ext", extensions]).expect(0).out;
+        let output = openssl(&["x509", "-in", &file, "-noout", "-ext", extensions]).expect(0).out;
         let purposes = "TLS Web Client Authentication, TLS Web Server Authentication";
         for part in [name, "Key Usage: critical\n    Digital Signature\n", purposes, "CA:FALSE"] {
-            assert!(told.contains(part), "{file}: no {part:?} in {told}");
+            assert!(output.contains(part), "{file}: no {part:?} in {output}");
         }
         openssl(&["pkey", "-in", &file.replace(".pem", ".key"), "-noout"]).expect(0);
     }
     let authority = path(&setup, "authority/ae-authority.pem");
     let extensions = "nameConstraints,keyUsage,basicConstraints";
-    let told = openssl(&["x509", "-in", &authority, "-noout", "-ext", extensions]).expect(0).out;
+    let output = openssl(&["x509", "-in", &authority, "-noout", "-ext", extensions]).expect(0).out;
     for part in ["CA:TRUE", "Certificate Sign, CRL Sign", "URI:in.provider.com"] {
-        assert!(told.contains(part), "no {part:?} in {told}");
+        assert!(output.contains(part), "no {part:?} in {output}");
     }
     openssl(&["pkey", "-pubin", "-in", &path(&setup, "devices/raw-public-key.pem"), "-noout"])
         .expect(0);
 }
 
 #[test]
-fn keys_are_their_owners_alone() {
+fn created_keys_are_private() {
     let setup = trial();
     let found = files(&setup.path("trial"));
     assert_eq!(found.iter().filter(|(name, _)| name.ends_with(".key")).count(), 12);
@@ -107,7 +110,7 @@ fn keys_are_their_owners_alone() {
 }
 
 #[test]
-fn nothing_is_overwritten() {
+fn existing_files_are_not_overwritten() {
     let setup = trial();
     fs::remove_file(setup.path("trial/authority/cse-authority.pem")).unwrap();
     let before: Vec<_> = files(&setup.path("trial"));
@@ -118,7 +121,7 @@ fn nothing_is_overwritten() {
     assert!(ran.err.starts_with(why), "{ran:?}");
     assert_eq!(files(&setup.path("trial")), before);
     assert_eq!(fs::read(setup.path("trial/mn/mn-cse.key")).unwrap(), key);
-    // Not even what leads to nowhere.
+    // Not even a dangling link is overwritten.
     fs::create_dir_all(setup.path("other/maf")).unwrap();
     std::os::unix::fs::symlink("nowhere", setup.path("other/maf/maf.key")).unwrap();
     let ran = run(&setup, &["init", "--folder", "other"]).expect(2);
@@ -127,13 +130,13 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
-fn names_are_as_they_were_asked_for() {
+fn certificate_names_follow_options() {
     let setup = Setup::new();
     let arguments = ["--service-provider", "sp.org", "--in-cse", "in", "--mn-cse", "/mn-1"];
     let more = ["--ae", "Slamp", "--days", "30", "--json", "--node", "urn:x:1"];
     let all = [&["init", "--folder", "trial"], &arguments[..], &more].concat();
-    let told = run(&setup, &all).expect(0).json();
-    let made = told["files"].as_array().unwrap();
+    let output = run(&setup, &all).expect(0).json();
+    let made = output["files"].as_array().unwrap();
     assert_eq!(made.len(), files(&setup.path("trial")).len());
     for file in made {
         let secret = file["path"].as_str().unwrap().ends_with(".key");
@@ -141,14 +144,14 @@ fn names_are_as_they_were_asked_for() {
         assert!(!file["what"].as_str().unwrap().is_empty());
     }
     let names = |file: &str| {
-        let told = run(&setup, &["inspect", "--json", &path(&setup, file)]).expect(0).json();
-        told["items"][0]["names"][0].as_str().unwrap().to_string()
+        let output = run(&setup, &["inspect", "--json", &path(&setup, file)]).expect(0).json();
+        output["items"][0]["names"][0].as_str().unwrap().to_string()
     };
     assert_eq!(names("mn/mn-cse.pem"), "DNS mn-1.in.sp.org");
     assert_eq!(names("in/in-cse.pem"), "DNS in.sp.org");
     assert_eq!(names("devices/ae.pem"), "URI //sp.org/Slamp");
     assert_eq!(names("devices/node.pem"), "URI urn:x:1");
-    // Names that stand for nobody, and those that are none.
+    // Names that are valid but identify no entity, and invalid names.
     for (option, value) in [
         ("--mn-cse", "mn.1"),
         ("--in-cse", "Sin"),
@@ -165,8 +168,8 @@ fn names_are_as_they_were_asked_for() {
 }
 
 #[test]
-fn each_is_told_and_judged() {
-    let setup = dropped_in(trial());
+fn inspect_describes_and_judges_certificates() {
+    let setup = with_certificates(trial());
     let inspect = |file: &str| run(&setup, &["inspect", &path(&setup, file)]);
     let ae = inspect("devices/ae.pem").expect(0).out;
     for line in [
@@ -198,36 +201,36 @@ fn each_is_told_and_judged() {
             "refused: no trust anchor has issued the certificate (alert unknown_ca)",
         ),
     ] {
-        let told = inspect(file).expect(code).out;
-        assert!(told.lines().last().unwrap().contains(last), "{file}: {told}");
+        let output = inspect(file).expect(code).out;
+        assert!(output.lines().last().unwrap().contains(last), "{file}: {output}");
     }
-    // Without a gateway nothing is judged; with one that is not there, nothing is said.
+    // Without a gateway there is no verdict, and a missing configuration is an error.
     let file = path(&setup, "maf/maf.pem");
-    let told = saegis("/".as_ref(), &["certs", "inspect", &file]).expect(0).out;
-    assert!(!told.contains("refused"), "{told}");
+    let output = saegis("/".as_ref(), &["certs", "inspect", &file]).expect(0).out;
+    assert!(!output.contains("refused"), "{output}");
     let ran = run(&setup, &["inspect", &file, "--config", "none.toml"]).expect(2);
     assert!(ran.err.starts_with("error: none.toml: "), "{ran:?}");
 }
 
 #[test]
-fn each_is_told_to_programs() {
-    let setup = dropped_in(trial());
+fn inspect_prints_json() {
+    let setup = with_certificates(trial());
     let inspect = |file: &str, code| {
         run(&setup, &["inspect", "--json", &path(&setup, file)]).expect(code).json()
     };
-    let told = inspect("devices/ae.pem", 0);
-    let item = &told["items"][0];
+    let output = inspect("devices/ae.pem", 0);
+    let item = &output["items"][0];
     assert_eq!((&item["kind"], &item["validity"]), (&json!("certificate"), &json!("valid now")));
     assert_eq!(item["key_usage"], json!(["digitalSignature"]));
-    let verdict = &told["verdicts"][0];
+    let verdict = &output["verdicts"][0];
     let id = "33-//in.provider.com/mn-cse-123456/Clight-AE1";
     assert_eq!((&verdict["verdict"], &verdict["credential_id"]), (&json!("accepted"), &json!(id)));
     assert_eq!(verdict["entity"], "AE Clight-AE1");
-    let told = inspect("devices/raw-public-key.pem", 0);
-    let ids = told["items"][0]["ids"].as_array().unwrap();
+    let output = inspect("devices/raw-public-key.pem", 0);
+    let ids = output["items"][0]["ids"].as_array().unwrap();
     assert_eq!(ids.len(), 3);
-    assert_eq!(told["verdicts"][0]["credential_id"], format!("30-{}", ids[0].as_str().unwrap()));
-    assert_eq!(told["verdicts"][0]["until"], Value::Null);
+    assert_eq!(output["verdicts"][0]["credential_id"], format!("30-{}", ids[0].as_str().unwrap()));
+    assert_eq!(output["verdicts"][0]["until"], Value::Null);
     assert_eq!(inspect("mn/mn-cse.pem", 0)["verdicts"], json!([{ "verdict": "own" }]));
     let anchor = json!([{ "verdict": "trust-anchor", "flavours": ["cse-id"] }]);
     assert_eq!(inspect("mn/cse-authority.pem", 0)["verdicts"], anchor);
@@ -236,24 +239,24 @@ fn each_is_told_to_programs() {
 }
 
 #[test]
-fn private_keys_are_not_shown() {
-    let setup = dropped_in(trial());
+fn inspect_does_not_print_private_keys() {
+    let setup = with_certificates(trial());
     let key = fs::read_to_string(setup.path("trial/devices/ae.key")).unwrap();
     let chain = fs::read_to_string(setup.path("trial/devices/ae.pem")).unwrap();
     setup.write("both.pem", format!("{key}{chain}").as_bytes());
     let alone = run(&setup, &["inspect", "trial/devices/ae.key"]).expect(0);
     assert_eq!(alone.out, "a private key, which is not shown\n");
     for arguments in [&["inspect", "both.pem"][..], &["inspect", "both.pem", "--json"]] {
-        let told = run(&setup, arguments).expect(0);
+        let output = run(&setup, arguments).expect(0);
         for line in key.lines().filter(|line| !line.starts_with('-')) {
-            assert!(!told.out.contains(line) && !told.err.contains(line), "a key is shown");
+            assert!(!output.out.contains(line) && !output.err.contains(line), "a key is shown");
         }
-        assert!(told.out.contains("private") && told.out.contains("Clight-AE1"), "{told:?}");
+        assert!(output.out.contains("private") && output.out.contains("Clight-AE1"), "{output:?}");
     }
 }
 
-/// The AE's certificate, as it would be had it expired a day ago, and with a name that would move a
-/// terminal's cursor.
+/// Returns the AE's certificate with an expiry in the past, and with a name that contains a
+/// terminal escape.
 fn expired(setup: &Setup) -> Vec<u8> {
     let read = |file: &str| fs::read(setup.path(&format!("trial/{file}"))).unwrap();
     let issuer = X509::from_pem(&read("authority/ae-authority.pem")).unwrap();
@@ -277,19 +280,19 @@ fn expired(setup: &Setup) -> Vec<u8> {
 }
 
 #[test]
-fn what_has_expired_is_told() {
-    let setup = dropped_in(trial());
+fn inspect_reports_expired_certificate() {
+    let setup = with_certificates(trial());
     setup.write("expired.pem", &expired(&setup));
-    let told = run(&setup, &["inspect", "expired.pem"]).expect(4).out;
-    assert!(told.contains(", UTC: expired\n"), "{told}");
-    assert!(told.contains("light\\u{1b}[2J") && !told.contains('\u{1b}'), "{told}");
+    let output = run(&setup, &["inspect", "expired.pem"]).expect(4).out;
+    assert!(output.contains(", UTC: expired\n"), "{output}");
+    assert!(output.contains("light\\u{1b}[2J") && !output.contains('\u{1b}'), "{output}");
     let refused = "refused: the certificate has expired, or one of its chain has (alert \
                    certificate_expired)\n";
-    assert!(told.ends_with(refused), "{told}");
+    assert!(output.ends_with(refused), "{output}");
 }
 
 #[test]
-fn what_can_not_be_read_is_told() {
+fn inspect_reports_unreadable_file() {
     let setup = trial();
     let whole = fs::read(setup.path("trial/devices/ae.pem")).unwrap();
     let der = X509::from_pem(&whole).unwrap().to_der().unwrap();
@@ -317,27 +320,27 @@ fn what_can_not_be_read_is_told() {
     }
     run(&setup, &["inspect", "none.pem"]).expect(2);
     setup.write("good.der", &der);
-    let told = run(&setup, &["inspect", "good.der"]).expect(0).out;
-    assert!(told.contains("CN=Clight-AE1"), "{told}");
+    let output = run(&setup, &["inspect", "good.der"]).expect(0).out;
+    assert!(output.contains("CN=Clight-AE1"), "{output}");
 }
 
-/// A policy that is not good is told, whatever the certificate.
+/// An invalid policy is reported for any certificate.
 #[test]
-fn a_gateway_that_would_not_start_judges_nothing() {
-    let setup = dropped_in(trial());
+fn inspect_with_invalid_policy_fails() {
+    let setup = with_certificates(trial());
     fs::remove_file(setup.path("policies/ae-authority.pem")).unwrap();
     let ran = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(2);
     assert!(ran.err.starts_with("error: policies/ae-authority.pem: can't be opened"), "{ran:?}");
     let setup = Setup::new();
     run(&setup, &["init", "--folder", "trial"]).expect(0);
     setup.configuration();
-    let told = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(4).out;
-    assert!(told.contains("refused: the gateway takes no certificates"), "{told}");
+    let output = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(4).out;
+    assert!(output.contains("refused: the gateway takes no certificates"), "{output}");
 }
 
 #[test]
-fn what_is_made_is_good_for_gateways() {
-    let setup = dropped_in(trial());
+fn created_certificates_are_accepted_by_gateways() {
+    let setup = with_certificates(trial());
     let folder = setup.path("");
     let checked = saegis(&folder, &["check"]).expect(0).out;
     assert!(checked.contains("  table       certificate-table: 3 rows\n"), "{checked}");
@@ -349,13 +352,13 @@ fn what_is_made_is_good_for_gateways() {
     other.configuration();
     saegis(&other.path(""), &["check"]).expect(0);
     let mn = path(&setup, "mn/mn-cse.pem");
-    let told = saegis(&other.path(""), &["certs", "inspect", &mn]).expect(0).out;
-    assert!(told.contains("stands for CSE /mn-cse-123456, until "), "{told}");
+    let output = saegis(&other.path(""), &["certs", "inspect", &mn]).expect(0).out;
+    assert!(output.contains("stands for CSE /mn-cse-123456, until "), "{output}");
 }
 
 #[test]
-fn what_is_made_is_good_for_associations() {
-    let setup = dropped_in(trial());
+fn created_certificates_establish_associations() {
+    let setup = with_certificates(trial());
     let (ae, key) = (path(&setup, "devices/ae.pem"), path(&setup, "devices/ae.key"));
     let authority = path(&setup, "devices/cse-authority.pem");
     let gateway = setup.start();
@@ -378,11 +381,10 @@ fn what_is_made_is_good_for_associations() {
     }
 }
 
-/// The AE of the trial goes by the configuration that was made for it, and believes no other server
-/// of the same authority.
+/// The AE uses the generated configuration, and refuses another server of the same authority.
 #[test]
-fn the_ae_of_the_trial_registers() {
-    let gateway = dropped_in(trial()).start();
+fn trial_ae_registers_with_created_files() {
+    let gateway = with_certificates(trial()).start();
     let there = format!("127.0.0.1:{}", gateway.port());
     let made = fs::read_to_string(gateway.path("trial/devices/ae.toml")).unwrap();
     let text = made.replace("127.0.0.1:8443", &there);
@@ -394,14 +396,14 @@ fn the_ae_of_the_trial_registers() {
     let registered = ae(&["register"]).expect(0);
     assert!(registered.out.contains("registered as Clight-AE1"), "{}", registered.out);
     ae(&["create", "container", "lamp"]).expect(0);
-    let told = ae(&["--json", "send", "lamp", "on"]).expect(0).json();
-    assert_eq!(told["association"]["protocol"], "TLSv1.3");
-    assert!(told["association"]["certificate"].as_str().unwrap().ends_with("ae.pem"), "{told}");
+    let output = ae(&["--json", "send", "lamp", "on"]).expect(0).json();
+    assert_eq!(output["association"]["protocol"], "TLSv1.3");
+    assert!(output["association"]["certificate"].as_str().unwrap().ends_with("ae.pem"), "{output}");
     let other = text.replace("mn-cse-123456.in-cse", "mn-cse-2.in-cse");
     fs::write(gateway.path("trial/devices/ae.toml"), other).unwrap();
     let refused = ae(&["register"]).expect(3);
     assert!(refused.err.contains("does not prove mn-cse-2.in-cse"), "{}", refused.err);
-    // What is in the table goes together, and a certificate needs a name to hold it against.
+    // The options of the table depend on each other, and a certificate requires a name to verify.
     for (from, to, why) in [
         ("domain-name", "# domain-name", "registrar.domain-name is missing"),
         ("key = \"ae.key\"", "", "has either kpsa-id and kpsa"),

@@ -1,4 +1,4 @@
-//! The names of events: programs of operators rely on them, so they change only on purpose.
+//! Event names. Programs of operators rely on them, so changes must be deliberate.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use saegis_tests::repository;
 
-/// All names, a line each. One that is added, renamed or removed is also changed there.
+/// All names, one a line. Each change of a name must be repeated there.
 const NAMES: &str = include_str!("event_names.txt");
 
-/// What names of events follow in the sources.
+/// Text before an event name in the sources.
 const PREFIXES: [&str; 3] = ["event = \"", "failed: \"", "resumed: \""];
 
 #[test]
-fn event_names_are_those_of_the_list() {
+fn event_names_match_list() {
     let listed: Vec<_> = NAMES.lines().map(String::from).collect();
     let in_sources: Vec<_> = names_in_sources().into_iter().collect();
     assert_eq!(in_sources, listed, "tests/tests/system/operations/event_names.txt");
 }
 
 #[test]
-fn each_event_is_documented_and_exists() {
+fn documented_events_match_sources() {
     let text = fs::read_to_string(repository().join("docs/src/operations.md")).unwrap();
     let (_, text) = text.split_once("\n| event | fields |").unwrap();
     let (table, rest) = text.split_once("\n\nThe other events:\n").unwrap();
@@ -31,9 +31,9 @@ fn each_event_is_documented_and_exists() {
     assert_eq!(documented, names_in_sources(), "docs/src/operations.md");
 }
 
-/// Each line of the log has an event, and its name stands there.
+/// Each log call names its event.
 #[test]
-fn each_log_line_names_its_event() {
+fn log_calls_name_their_event() {
     let mut without = Vec::new();
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
@@ -65,7 +65,7 @@ fn is_name(text: &str) -> bool {
     text.contains('.') && text.bytes().all(|b| b.is_ascii_lowercase() || b"-.".contains(&b))
 }
 
-/// The files of the gateway's crates, without those of tests.
+/// Returns the source files of the gateway's crates, without tests.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(repository().join("host")).unwrap() {

@@ -1,4 +1,4 @@
-//! What a gateway stands on fails: the power, the disk, the folders, the clock.
+//! Faults of the environment: power, disk, folders, clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use saegis_tests::{
     saegis,
 };
 
-/// A light of many: its AE-ID, its KpsaID and its Kpsa.
-struct Many {
+/// One of many lights: its AE-ID, KpsaID and Kpsa.
+struct LightAccount {
     stem: String,
     identity: String,
     key: String,
 }
 
-impl Many {
+impl LightAccount {
     fn new(n: usize) -> Self {
         Self {
             stem: format!("Cmany{n}"),
@@ -37,12 +37,12 @@ impl Many {
     }
 }
 
-/// What was answered with 2001, by its address.
+/// Addresses and values that were confirmed with 2001.
 type Confirmed = Mutex<Vec<(String, String)>>;
 
-/// Registers, makes a container and instances in it, and notes what was confirmed, until the
-/// gateway dies.
-fn register(port: u16, light: &Many, confirmed: &Confirmed) -> std::io::Result<()> {
+/// Registers, creates a container and instances, and records confirmed creates, until the gateway
+/// dies.
+fn register(port: u16, light: &LightAccount, confirmed: &Confirmed) -> std::io::Result<()> {
     let mut association = Light::connect(port, light.credential())?;
     let stem = light.stem.as_str();
     let mut create = |request: Request, address: String, value: &str| {
@@ -68,15 +68,15 @@ fn register(port: u16, light: &Many, confirmed: &Confirmed) -> std::io::Result<(
     Ok(())
 }
 
-/// The power fails in the middle of registrations, a hundred times. What was confirmed is there
+/// The power fails during registrations, a hundred times. Each confirmed resource exists
 /// afterwards, and the store opens.
 #[test]
-fn what_was_confirmed_survives_a_hundred_power_cuts() {
+fn confirmed_resources_survive_hundred_power_cuts() {
     const ROUNDS: usize = 100;
-    const EACH: usize = 3;
-    let lights: Vec<_> = (0..ROUNDS * EACH).map(Many::new).collect();
+    const LIGHTS_PER_ROUND: usize = 3;
+    let lights: Vec<_> = (0..ROUNDS * LIGHTS_PER_ROUND).map(LightAccount::new).collect();
     let setup = Setup::new();
-    let rows: String = lights.iter().map(Many::row).collect();
+    let rows: String = lights.iter().map(LightAccount::row).collect();
     let table = fs::read_to_string(setup.table()).unwrap() + &rows;
     let mut gateway = setup.file("psk-lookup-table.csv", &table).start();
     let confirmed = Confirmed::default();
@@ -84,14 +84,14 @@ fn what_was_confirmed_survives_a_hundred_power_cuts() {
         let port = gateway.port();
         let before = confirmed.lock().unwrap().len();
         gateway = thread::scope(|scope| {
-            for light in &lights[round * EACH..][..EACH] {
-                // It ends with the gateway: nothing else stops it.
+            for light in &lights[round * LIGHTS_PER_ROUND..][..LIGHTS_PER_ROUND] {
+                // The thread ends with the gateway.
                 scope.spawn(|| register(port, light, &confirmed).unwrap_err());
             }
-            // Somewhere in the middle of it, and each time somewhere else.
+            // At a different moment in each round.
             let deadline = Instant::now() + BOUND;
             while confirmed.lock().unwrap().len() < before + 1 + round % 40 {
-                assert!(Instant::now() < deadline, "round {round}: nothing is confirmed");
+                assert!(Instant::now() < deadline, "round {round}: no create was confirmed");
                 thread::sleep(Duration::from_micros(200));
             }
             gateway.kill_and_restart()
@@ -99,7 +99,7 @@ fn what_was_confirmed_survives_a_hundred_power_cuts() {
         assert!(!gateway.log().text().contains("cse.store-failed"), "round {round}");
     }
     let confirmed = confirmed.into_inner().unwrap();
-    assert!(confirmed.len() > ROUNDS * 10, "{} were confirmed", confirmed.len());
+    assert!(confirmed.len() > ROUNDS * 10, "{} creates were confirmed", confirmed.len());
     for light in &lights {
         let mine = format!("/cse/{}", light.stem);
         let of = |(address, _): &&(String, String)| {
@@ -118,13 +118,13 @@ fn what_was_confirmed_survives_a_hundred_power_cuts() {
     }
 }
 
-/// Starts a gateway whose folder `state` is a small disk of its own, that goes with it.
-fn with_a_small_disk(setup: Setup, options: &str) -> Setup {
+/// Starts a gateway whose `state` folder is a small separate disk.
+fn with_small_disk(setup: Setup, options: &str) -> Setup {
     let state = setup.path("state");
     fs::create_dir(&state).unwrap();
     let own = fs::metadata(&state).unwrap();
     let root = std::os::unix::fs::MetadataExt::uid(&own) == 0;
-    // Whoever is not root is it in a namespace of their own.
+    // Without root, the mount happens in a user namespace.
     let flags = if root { "--mount" } else { "--map-root-user" };
     let script = format!(
         "mount -t tmpfs -o size=24m,mode=700 tmpfs '{0}' && {options} exec \"$@\"",
@@ -133,7 +133,7 @@ fn with_a_small_disk(setup: Setup, options: &str) -> Setup {
     setup.started_through(&["unshare", flags, "--mount", "sh", "-c", &script, "sh"])
 }
 
-/// The gateway's folder `state`, as the gateway sees it.
+/// Returns the gateway's `state` folder as the gateway sees it.
 fn small_disk(gateway: &Gateway) -> PathBuf {
     let path = gateway.path("state");
     Path::new(&format!("/proc/{}/root", gateway.id())).join(path.strip_prefix("/").unwrap())
@@ -147,15 +147,15 @@ fn create(light: &mut Light, n: usize) -> saegis_tests::Response {
 }
 
 #[test]
-fn a_full_disk_is_told_and_recovered_from() {
+fn full_disk_is_reported_and_recovered_from() {
     let setup = Setup::new().with("audit", "file = \"state/audit/trail.jsonl\"").with_metrics();
-    let gateway = with_a_small_disk(setup, "").start();
+    let gateway = with_small_disk(setup, "").start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
     let lamp = Request::create_container("/cse/light1", "lamp").from("Clight-AE1");
     light.ask(&lamp).unwrap().expect(201, 2001);
     create(&mut light, 0).expect(201, 2001);
-    // Something else fills the disk.
+    // Another file fills the disk.
     let filler = small_disk(&gateway).join("filler");
     let mut file = fs::File::create(&filler).unwrap();
     let full = std::io::copy(&mut std::io::repeat(0x5a), &mut file);
@@ -174,21 +174,21 @@ fn a_full_disk_is_told_and_recovered_from() {
     refused.expect_refusal(500, 5000);
     let failed = gateway.log().wait("cse.store-failed");
     assert!(failed.message().contains("No space left on device"), "{failed:?}");
-    // Nobody is let in as somebody else, and nobody is cut off.
+    // Impersonation is still refused, and associations stay.
     let other = Request::retrieve("/cse/light1").from("Clight-AE2");
     light.ask(&other).unwrap().expect_refusal(403, 4106);
     let mut second = Light::connect(gateway.port(), LIGHT2).unwrap();
     for _ in 0..5 {
         let response = create(&mut light, next);
-        assert_ne!(response.rsc(), Some(2001), "there is no room for it");
+        assert_ne!(response.rsc(), Some(2001), "the disk is full");
     }
-    // What was confirmed can be read meanwhile.
+    // Confirmed resources remain readable.
     let request = Request::retrieve("/cse/light1/lamp/i0").from("Clight-AE1");
     light.ask(&request).unwrap().expect(200, 2000);
     assert_eq!(gateway.monitor("/readyz").status, 503);
     drop(file);
     fs::remove_file(filler).unwrap();
-    // The gateway finds out by itself.
+    // The gateway detects the free space by itself.
     eventually(|| {
         let response = create(&mut light, next);
         if response.rsc() == Some(2001) { Ok(()) } else { Err(response) }
@@ -206,32 +206,32 @@ fn a_full_disk_is_told_and_recovered_from() {
 }
 
 #[test]
-fn a_store_that_can_only_be_read_is_told_at_the_start() {
-    let setup = with_a_small_disk(Setup::new(), "mount -o remount,ro \"$PWD/state\" &&");
+fn read_only_store_prevents_start() {
+    let setup = with_small_disk(Setup::new(), "mount -o remount,ro \"$PWD/state\" &&");
     let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("Read-only file system"), "{ran:?}");
 }
 
-/// Also while nothing else would make the gateway look.
+/// The gateway detects the change without any other event.
 #[test]
-fn a_policy_folder_that_goes_and_comes_back_is_no_end() {
+fn missing_policy_folder_does_not_end_gateway() {
     let mut gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    let (policies, aside) = (gateway.path("policies"), gateway.path("aside"));
+    let (policies, moved) = (gateway.path("policies"), gateway.path("aside"));
     let gone = gateway.refused_after("the folder can't be read", |_| {
-        fs::rename(&policies, &aside).unwrap();
+        fs::rename(&policies, &moved).unwrap();
     });
     assert!(gone.message().contains("generation 1 stays in force"), "{gone:?}");
-    // What was in force is.
+    // The generation stays in force.
     let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
     light.ask(&nothing).expect_refusal(404, 4004);
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
     let row = "Cthird,00112233445566778899aabbccddeeff,third@in.provider.com\n";
-    let table = fs::read_to_string(aside.join("psk-lookup-table.csv")).unwrap() + row;
+    let table = fs::read_to_string(moved.join("psk-lookup-table.csv")).unwrap() + row;
     gateway.in_force_after(|_| {
-        fs::write(aside.join("psk-lookup-table.csv"), table).unwrap();
-        fs::rename(&aside, &policies).unwrap();
+        fs::write(moved.join("psk-lookup-table.csv"), table).unwrap();
+        fs::rename(&moved, &policies).unwrap();
     });
     let third =
         Credential { identity: "third@in.provider.com", key: "00112233445566778899aabbccddeeff" };
@@ -239,19 +239,16 @@ fn a_policy_folder_that_goes_and_comes_back_is_no_end() {
     assert!(gateway.runs());
 }
 
-/// libfaketime stands between the gateway and the clock.
+/// libfaketime replaces the clock of the gateway.
 #[test]
-fn a_clock_that_is_set_back_is_told_and_nothing_ends() {
+fn clock_jump_is_reported_without_effect() {
     let setup = Setup::new();
     let clock = setup.path("clock");
     fs::write(&clock, "+0").unwrap();
     let mut find = Command::new("sh");
     let found = find.args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).output().unwrap();
     let library = String::from_utf8(found.stdout).unwrap();
-    assert!(
-        !library.is_empty(),
-        "Debian's libfaketime is not there; `cargo xtask test` installs it"
-    );
+    assert!(!library.is_empty(), "Debian's libfaketime is missing; `cargo xtask test` installs it");
     let environment = [
         format!("LD_PRELOAD={}", library.trim()),
         format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
@@ -287,7 +284,7 @@ fn a_clock_that_is_set_back_is_told_and_nothing_ends() {
     assert!(gateway.log().all(Mark::START, "association.revoked", 0).is_empty());
     gateway.signal("TERM");
     assert!(gateway.wait().unwrap().success());
-    // A store from the future opens.
+    // A store with timestamps in the future opens.
     let folder = gateway.path("");
     saegis(&folder, &["check"]).expect(0);
 }

@@ -1,4 +1,4 @@
-//! The gateway's files and its memory are its own: whatever the umask, and whatever was there before.
+//! The gateway's files and memory are private, whatever the umask and the previous modes are.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -7,8 +7,8 @@ use std::process::Command;
 
 use saegis_tests::{Gateway, LIGHT1, Light, Mark, Request, Setup, eventually, saegis};
 
-/// Has the gateway start with a umask that takes no right from anybody.
-const OPEN: [&str; 4] = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
+/// Starts the gateway with a umask that removes no permission.
+const WITHOUT_UMASK: [&str; 4] = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
@@ -18,7 +18,7 @@ fn set(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Everything in a folder, and the folder.
+/// Returns a folder and its whole content.
 fn all(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_path_buf()];
     let mut at = 0;
@@ -33,7 +33,7 @@ fn all(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn is_private(folder: &Path) {
+fn assert_private(folder: &Path) {
     for path in all(folder) {
         let mode = mode(&path);
         assert_eq!(mode & 0o077, 0, "{} has the mode {mode:o}", path.display());
@@ -44,7 +44,8 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// With all that it can write: stores, trail, recording, compiled code, keys and sockets.
+/// Enables every file that the gateway writes: stores, audit log, recording, compiled code, keys
+/// and sockets.
 fn with_all_files(setup: Setup) -> Setup {
     setup
         .without_state()
@@ -61,8 +62,8 @@ fn with_all_files(setup: Setup) -> Setup {
 }
 
 #[test]
-fn whatever_the_umask_files_are_the_owners_alone() {
-    let gateway = with_all_files(Setup::new()).started_through(&OPEN).start();
+fn files_are_private_with_any_umask() {
+    let gateway = with_all_files(Setup::new()).started_through(&WITHOUT_UMASK).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
     let state = gateway.path("state");
@@ -71,36 +72,37 @@ fn whatever_the_umask_files_are_the_owners_alone() {
         assert!(state.join(name).exists(), "{name}");
     }
     assert!(all(&state.join("code-cache")).iter().any(|path| path.is_file()));
-    is_private(&state);
+    assert_private(&state);
 }
 
-/// Other commands compile modules too, and the code is kept for the gateway.
+/// Other commands compile modules as well, and cache the code for the gateway.
 #[test]
-fn what_other_commands_leave_is_private_too() {
+fn files_of_other_commands_are_private() {
     let setup = Setup::new();
     setup.configuration();
     setup.write("none.jsonl", b"");
     for verb in [&["check"][..], &["decisions", "replay", "none.jsonl"]] {
         saegis(&setup.path(""), verb).expect(0);
-        is_private(&setup.path("state"));
+        assert_private(&setup.path("state"));
         fs::remove_dir_all(setup.path("state")).unwrap();
     }
 }
 
 #[test]
 fn notification_key_and_maf_store_are_private() {
-    let behind = Setup::new()
+    let gateway = Setup::new()
         .without_state()
         .upstream(1)
         .with("upstream", "notification-listen = \"127.0.0.1:0\"")
-        .started_through(&OPEN)
+        .started_through(&WITHOUT_UMASK)
         .start();
-    assert!(behind.path("state/notifications.key").exists());
-    is_private(&behind.path("state"));
-    let mut maf = Setup::maf("maf.in.provider.com").without_state().started_through(&OPEN).start();
+    assert!(gateway.path("state/notifications.key").exists());
+    assert_private(&gateway.path("state"));
+    let mut maf =
+        Setup::maf("maf.in.provider.com").without_state().started_through(&WITHOUT_UMASK).start();
     let store = maf.path("state/maf.redb");
     assert_eq!(mode(&store), 0o600);
-    is_private(&maf.path("state"));
+    assert_private(&maf.path("state"));
     maf.stop();
     set(&store, 0o644);
     let maf = maf.start_in_same_folder();
@@ -122,31 +124,31 @@ fn readable_state_files_are_made_private() {
         set(path, if path.is_dir() { 0o755 } else { 0o644 });
     }
     let gateway = gateway.start_in_same_folder();
-    is_private(&state);
+    assert_private(&state);
     let reported = gateway.log().all(Mark::START, "state.mode-changed", before.len());
     assert_eq!(reported.len(), before.len(), "{reported:?}");
     assert!(reported[0].message().contains("its mode was"), "{reported:?}");
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let own = Request::retrieve("/cse/light1").from("Clight-AE1");
     light.ask(&own).unwrap().expect(200, 2000);
-    // There is nothing to report a second time.
+    // A second start changes no mode.
     let gateway = gateway.restart();
     assert_eq!(gateway.log().all(Mark::START, "state.mode-changed", 0).len(), 0);
 }
 
-/// A gateway that has ended, and what is in its folder.
-fn ended() -> Gateway {
+/// Returns a stopped gateway.
+fn stopped_gateway() -> Gateway {
     let mut gateway = Setup::new().start();
     gateway.stop();
     gateway
 }
 
 #[track_caller]
-fn does_not_start(gateway: &Gateway, file: &str, why: &str) {
+fn assert_does_not_start(gateway: &Gateway, file: &str, why: &str) {
     for verb in ["run", "check"] {
         let ran = saegis(&gateway.path(""), &[verb]).expect(2);
-        let told = ran.err.lines().any(|line| line.contains(file) && line.contains(why));
-        assert!(told, "{verb}: {ran:?}");
+        let reported = ran.err.lines().any(|line| line.contains(file) && line.contains(why));
+        assert!(reported, "{verb}: {ran:?}");
     }
 }
 
@@ -159,25 +161,25 @@ fn writable_state_files_are_refused() {
         ("state", 0o777, written),
         ("state/code-cache", 0o770, written),
     ] {
-        let gateway = ended();
+        let gateway = stopped_gateway();
         let path = gateway.path(name);
         set(&path, bad);
-        does_not_start(&gateway, name, why);
+        assert_does_not_start(&gateway, name, why);
         assert_eq!(mode(&path), bad);
     }
 }
 
 #[test]
-fn what_is_another_users_is_refused() {
+fn state_file_of_other_user_is_refused() {
     if !is_root() {
         return;
     }
-    let gateway = ended();
+    let gateway = stopped_gateway();
     chown(gateway.path("state/registrar.redb"), Some(65534), None).unwrap();
-    does_not_start(&gateway, "state/registrar.redb", "belongs to another user");
+    assert_does_not_start(&gateway, "state/registrar.redb", "belongs to another user");
 }
 
-/// A program with the rights of the gateway's user, and not those of root.
+/// Runs a program as the gateway's user without root's capabilities.
 const SAME_USER: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
 #[test]
@@ -191,11 +193,11 @@ fn process_is_not_dumpable() {
     let limits = String::from_utf8(of(gateway.id(), "limits").stdout).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
-    // So it is for others of the same user.
+    // Other processes of the same user are dumpable.
     let [program, arguments @ ..] = SAME_USER;
     let mut other = Command::new(program).args(arguments).args(["sleep", "60"]).spawn().unwrap();
     let readable = |pid: u32| of(pid, "environ").status.success();
-    // The program is in its place once it has let go of its rights.
+    // The program becomes readable after it has dropped its capabilities.
     let begun = std::time::Instant::now();
     while !readable(other.id()) && begun.elapsed() < saegis_tests::BOUND {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -208,11 +210,11 @@ fn process_is_not_dumpable() {
         let read = of(gateway.id(), file);
         assert!(!read.status.success() && read.stdout.is_empty(), "{file}: {read:?}");
     }
-    // It works all the same.
+    // The gateway works as usual.
     Light::connect(gateway.port(), LIGHT1).unwrap().close();
 }
 
-/// Runs the gateway without the right to lock more memory than the limit says, which root has.
+/// Runs the gateway with a limit of locked memory, and without the capability to exceed it.
 fn with_locked_memory_limit(limit: &str) -> Setup {
     let limit = format!("--memlock={limit}");
     let without_right = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
@@ -220,7 +222,7 @@ fn with_locked_memory_limit(limit: &str) -> Setup {
     Setup::new().started_through(&[right, &["prlimit", &limit]].concat())
 }
 
-/// KiB of memory that a gateway has locked.
+/// Returns the locked memory of a gateway in KiB.
 fn locked_memory(gateway: &Gateway) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
     let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
@@ -234,10 +236,10 @@ fn wait_for_locked_memory(gateway: &Gateway, fits: impl Fn(usize) -> bool) {
     });
 }
 
-/// The keys of a table are in locked memory, of as many pages as they need, as long as the table is in force.
-/// The soft limit does not matter, for the gateway raises it to the hard one.
+/// The keys of a table are in locked memory while the table is in force, in as many pages as
+/// needed. The gateway raises the soft limit to the hard limit.
 #[test]
-fn the_keys_of_tables_are_in_locked_memory() {
+fn table_keys_are_in_locked_memory() {
     const ROWS: usize = 20_000;
     let gateway = with_locked_memory_limit("0:8388608").start();
     let table = gateway.table();
@@ -246,7 +248,7 @@ fn the_keys_of_tables_are_in_locked_memory() {
     let row = |n| format!("C{n:07},0011223344556677{n:016x},light{n:07}@in.provider.com\n");
     let many = table.clone() + &(0..ROWS).map(row).collect::<String>();
     gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", &many));
-    // Each row has 16 bytes of key, and no more than its text.
+    // Each row needs at least the 16 bytes of its key and at most the length of its text.
     let bounds = few + ROWS * 16 / 1024..=few + many.len() / 1024 + 1;
     wait_for_locked_memory(&gateway, |now| bounds.contains(&now));
     Light::connect(gateway.port(), LIGHT1).unwrap();
@@ -255,7 +257,7 @@ fn the_keys_of_tables_are_in_locked_memory() {
     assert!(gateway.log().all(Mark::START, "policy.key-lock-failed", 0).is_empty());
 }
 
-/// Where the system refuses to lock memory, the gateway works, and its log names the limit.
+/// If memory cannot be locked, the gateway works, and its log names the limit.
 #[test]
 fn failed_memory_lock_is_a_warning() {
     let gateway = with_locked_memory_limit("0:0").start();

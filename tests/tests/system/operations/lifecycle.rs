@@ -1,4 +1,4 @@
-//! A gateway ends as it is told, keeps what it has promised, and starts again where it was.
+//! Start and end of a gateway: orderly shutdown, durability, and restart.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -11,22 +11,22 @@ use saegis_tests::{
 };
 
 with_each_client!(
-    a_signal_ends_idle_associations,
-    a_request_under_way_is_finished,
-    what_was_confirmed_outlives_a_power_cut,
-    an_idle_association_is_ended,
+    signal_ends_idle_associations,
+    pending_request_is_finished_at_shutdown,
+    confirmed_resource_survives_power_cut,
+    idle_association_times_out,
 );
 
 fn own() -> Request {
     Request::retrieve("/cse/light1").from("Clight-AE1")
 }
 
-/// Nobody takes a connection there any more.
-fn closed(gateway: &Gateway) -> bool {
+/// Returns whether the listener is closed.
+fn listener_is_closed(gateway: &Gateway) -> bool {
     TcpStream::connect(("127.0.0.1", gateway.port())).is_err()
 }
 
-fn a_signal_ends_idle_associations(tool: Tool) {
+fn signal_ends_idle_associations(tool: Tool) {
     for signal in ["TERM", "INT"] {
         let mut gateway = Setup::new().start();
         let mut light = tool.connect(gateway.port(), LIGHT1);
@@ -39,7 +39,7 @@ fn a_signal_ends_idle_associations(tool: Tool) {
         assert_eq!(gateway.wait().unwrap().code(), Some(0));
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         for said in [light.said(), silent.said()] {
-            // The end is told, so that nobody takes it for a cut.
+            // The gateway sends close_notify, so that the end is not taken for a truncation.
             assert!(!said.contains("unexpected eof") && !said.contains("non-properly"), "{said}");
         }
         gateway.log().wait("gateway.stopped");
@@ -49,7 +49,7 @@ fn a_signal_ends_idle_associations(tool: Tool) {
     }
 }
 
-fn a_request_under_way_is_finished(tool: Tool) {
+fn pending_request_is_finished_at_shutdown(tool: Tool) {
     let upstream = Upstream::start(Reply::Pending);
     let mut gateway = Setup::new().upstream(upstream.port()).start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
@@ -58,7 +58,7 @@ fn a_request_under_way_is_finished(tool: Tool) {
     upstream.wait(1);
     gateway.signal("TERM");
     assert_eq!(gateway.log().wait("gateway.stopping").number("associations"), 1);
-    assert!(closed(&gateway) && gateway.runs());
+    assert!(listener_is_closed(&gateway) && gateway.runs());
     upstream.reply_with(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
     let response = light.read().expect(200, 2000);
     assert_eq!(response.header("x-m2m-ri"), Some(request.id()));
@@ -68,7 +68,7 @@ fn a_request_under_way_is_finished(tool: Tool) {
 }
 
 #[test]
-fn the_drain_has_a_bound() {
+fn shutdown_is_limited_by_drain_timeout() {
     let upstream = Upstream::start(Reply::Pending);
     let setup = Setup::new().upstream(upstream.port()).with("limits", "drain-seconds = 1");
     let mut gateway = setup.start();
@@ -84,7 +84,7 @@ fn the_drain_has_a_bound() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_ends_gateway_at_once() {
     let upstream = Upstream::start(Reply::Pending);
     let setup = Setup::new().upstream(upstream.port()).with("limits", "drain-seconds = 3600");
     let mut gateway = setup.with("limits", "upstream-seconds = 3600").start();
@@ -102,7 +102,7 @@ fn a_second_signal_ends_it_at_once() {
     light.ended();
 }
 
-fn what_was_confirmed_outlives_a_power_cut(tool: Tool) {
+fn confirmed_resource_survives_power_cut(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
@@ -124,7 +124,7 @@ fn what_was_confirmed_outlives_a_power_cut(tool: Tool) {
 }
 
 #[test]
-fn one_store_serves_one_gateway() {
+fn store_cannot_be_opened_twice() {
     let gateway = Setup::new().start();
     let folder = gateway.path("");
     let ran = saegis_tests::saegis(&folder, &["run"]).expect(2);
@@ -133,7 +133,7 @@ fn one_store_serves_one_gateway() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1);
 }
 
-fn an_idle_association_is_ended(tool: Tool) {
+fn idle_association_times_out(tool: Tool) {
     let gateway = Setup::new().with("limits", "idle-seconds = 1").start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
@@ -150,14 +150,15 @@ fn an_idle_association_is_ended(tool: Tool) {
 }
 
 #[test]
-fn past_the_bound_connections_wait_their_turn() {
+fn connections_over_limit_wait() {
     let gateway = Setup::new().with("limits", "connections = 1").start();
     let light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let waiting = std::thread::spawn({
         let port = gateway.port();
         move || Tool::OpenSsl.connect(port, LIGHT2)
     });
-    // The second is not let in before the first has gone, whichever way they are scheduled.
+    // The second connection is accepted after the end of the first, whichever way they are
+    // scheduled.
     light.close();
     let mut second = waiting.join().unwrap();
     let request = Request::create_ae("light2").from("Clight-AE2");
@@ -168,18 +169,18 @@ fn past_the_bound_connections_wait_their_turn() {
     assert!(established[1] > ended[0], "{text}");
 }
 
-/// That other hosts are not counted is shown beside the counting, in `host/gateway/src/listener/peer_limits.rs`.
+/// `host/gateway/src/listener/peer_limits.rs` tests that other hosts are not counted.
 #[test]
-fn one_host_has_so_many_handshakes_under_way() {
+fn concurrent_handshakes_per_host_are_limited() {
     use std::io::Read as _;
     let gateway = Setup::new().with("limits", "handshakes-per-peer = 2").start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    // Its client knows of the association before its handshake is over here.
+    // The client completes its handshake before the gateway does.
     gateway.log().wait("association.established");
     let stall = || TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
     let stalled = [stall(), stall()];
     let mut third = stall();
-    assert_eq!(third.read(&mut [0; 1]).unwrap_or(0), 0, "it is closed");
+    assert_eq!(third.read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
     let refused = gateway.handshake_refused(Mark::START);
     assert!(refused.message().contains("as many handshakes under way as it may"), "{refused:?}");
     let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
@@ -190,8 +191,8 @@ fn one_host_has_so_many_handshakes_under_way() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
 }
 
-/// On a device whose disk is full, or whose log's reader has gone.
-fn without_a_log(gateway: &mut Gateway) {
+/// Uses a gateway that cannot write its log, because the disk is full or the reader is gone.
+fn use_without_log(gateway: &mut Gateway) {
     for _ in 0..2 {
         let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
         let nothing = Request::retrieve("/cse/nothing").from("Clight-AE1");
@@ -200,34 +201,34 @@ fn without_a_log(gateway: &mut Gateway) {
         light.ask(&other).expect_refusal(403, 4106);
         light.close();
     }
-    // Policy still changes.
+    // Policy changes still take effect.
     let third = Credential { identity: "third@in.provider.com", key: "0011223344556677" };
     let table = format!("{}Cthird,{},{}\n", gateway.table(), third.key, third.identity);
     gateway.replace("policies/psk-lookup-table.csv", table);
-    // There is no log to wait on.
+    // There is no log to wait for.
     eventually(|| Tool::OpenSsl.try_connect(gateway.port(), third, Offer::MANDATED));
     gateway.signal("TERM");
     assert_eq!(gateway.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_log_that_can_not_be_written_stops_nothing() {
+fn gateway_runs_with_unwritable_log() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    without_a_log(&mut Setup::new().start_with_log_in(full));
+    use_without_log(&mut Setup::new().start_with_log_in(full));
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing() {
+fn gateway_runs_with_unread_log() {
     let setup = Setup::new();
     let pipe = setup.path("log");
     let made = Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
-    // Both ends are needed for the opening; the reading one then goes.
+    // Opening the pipe requires both ends. The reader closes afterwards.
     let reader = std::thread::spawn({
         let pipe = pipe.clone();
         move || File::open(pipe).unwrap()
     });
     let writer = File::options().write(true).open(&pipe).unwrap();
     drop(reader.join().unwrap());
-    without_a_log(&mut setup.start_with_log_in(writer));
+    use_without_log(&mut setup.start_with_log_in(writer));
 }

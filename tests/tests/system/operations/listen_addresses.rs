@@ -1,20 +1,20 @@
-//! Addresses to listen at, as people write them.
+//! Notations of listen addresses.
 
 use saegis_tests::{LIGHT1, Setup, Tool, saegis};
 
 #[test]
-fn a_name_and_all_interfaces_are_listened_at() {
+fn host_name_and_all_interfaces_are_accepted() {
     for address in ["localhost:0", ":0", "[::]:0", "0.0.0.0:0"] {
         let gateway = Setup::new().listening_at(address).start();
         Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
-        // Whom a rule or a bound by address is about does not depend on how the gateway listens.
+        // Rules and limits by address see the same peer address for each kind of listener.
         let established = gateway.log().wait("association.established");
         assert!(established.text("peer").starts_with("127.0.0.1:"), "{address}: {established:?}");
     }
 }
 
 #[test]
-fn metrics_are_at_a_name_of_the_loopback_interface() {
+fn metrics_address_may_be_loopback_name() {
     let gateway = Setup::new().with("metrics", "address = \"localhost:0\"").start();
     assert_eq!(gateway.monitor("/healthz").status, 200);
     for address in [":9464", "gateway.example:9464"] {
@@ -26,7 +26,7 @@ fn metrics_are_at_a_name_of_the_loopback_interface() {
 }
 
 #[test]
-fn what_is_no_address_is_told_with_the_remedy() {
+fn invalid_address_is_reported_with_remedy() {
     for (address, what) in [
         ("8443", "\"8443\" is a port alone; write 127.0.0.1:8443 for this machine, or :8443"),
         ("localhost", "\"localhost\" has no port; write localhost:8443"),

@@ -1,4 +1,4 @@
-//! What an operator sees of a running gateway: the audit trail, metrics and health.
+//! Monitoring of a running gateway: audit log, metrics and health.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,13 +11,13 @@ use saegis_tests::{
 };
 use serde_json::Value;
 
-/// The lines of an audit trail; each must be whole.
+/// Returns the lines of an audit log, which must be complete.
 fn trail(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Waits until the trail has so many events of a name.
+/// Waits until the audit log has this many events of a name, and returns them.
 fn events(file: &Path, event: &str, count: usize) -> Vec<Value> {
     eventually(|| {
         let all: Vec<_> = trail(file).into_iter().filter(|line| line["event"] == event).collect();
@@ -25,7 +25,7 @@ fn events(file: &Path, event: &str, count: usize) -> Vec<Value> {
     })
 }
 
-/// The names of an event's fields, but for those that every line has.
+/// Returns the names of an event's fields, without those of every line.
 fn fields(event: &Value) -> Vec<&str> {
     let names = event.as_object().unwrap().keys().map(String::as_str);
     let mut names: Vec<_> = names
@@ -36,12 +36,12 @@ fn fields(event: &Value) -> Vec<&str> {
 }
 
 fn audited() -> Gateway {
-    // What is logged does not bear on the trail.
+    // The log filter does not affect the audit log.
     let setup = Setup::new().with("audit", "file = \"audit/trail.jsonl\"");
     setup.with("log", "filter = \"info\"").start()
 }
 
-/// Each with the fields that docs/src/operations.md has.
+/// Each event has the fields that docs/src/operations.md lists.
 #[test]
 fn trail_has_associations_refusals_and_reloads() {
     let mut gateway = audited();
@@ -95,29 +95,29 @@ fn trail_has_associations_refusals_and_reloads() {
     events(&file, "gateway.stopped", 1);
     let text = fs::read_to_string(&file).unwrap();
     for key in [LIGHT1.key, LIGHT2.key, wrong.key] {
-        assert!(!text.to_lowercase().contains(key), "a key is in the trail");
+        assert!(!text.to_lowercase().contains(key), "a key is in the audit log");
     }
     let mode = fs::metadata(&file).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "nobody else reads who spoke with whom");
+    assert_eq!(mode & 0o777, 0o600, "the audit log is private");
 }
 
 #[test]
-fn what_is_logged_does_not_bear_on_the_trail() {
+fn log_filter_does_not_affect_audit_log() {
     let setup = Setup::new().with("audit", "file = \"trail.jsonl\"");
     let gateway = setup.start();
     let file = gateway.path("trail.jsonl");
     let ready = events(&file, "gateway.ready", 1);
     assert_eq!(ready[0]["level"], "INFO");
-    // Of what is no part of it there is nothing in it.
+    // Log lines that are not audit events are not in the audit log.
     gateway.in_force_after(|g| g.replace("policies/psk-lookup-table.csv", g.table() + "#\n"));
     events(&file, "generation.in-force", 1);
     assert!(trail(&file).iter().all(|line| line["event"] != "policy.short-keys"));
     assert!(gateway.log().text().contains("policy.short-keys"));
 }
 
-/// Somebody who is refused again and again fills neither the disk nor, with what he sends, a line.
+/// Repeated refusals fill neither the disk nor, with long values, a line.
 #[test]
-fn the_trail_is_bounded() {
+fn audit_log_is_limited_in_size() {
     let setup = Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"")
         .with("audit", "file-bytes = 65536")
@@ -131,7 +131,7 @@ fn the_trail_is_bounded() {
         let response = if n % 2 == 0 { &mut light } else { &mut light2 }.ask(&request);
         assert_eq!(response.rsc(), Some(4000), "request {n}");
     }
-    // Nor does what is repeated of a content.
+    // The same holds for quoted content.
     let content = format!("\"{}\"", "é".repeat(50_000));
     let request = Request::new("PUT", "/cse/light1").header("Content-Type", "application/json");
     let response = light.ask(&request.body(&content).from("Clight-AE1")).expect(400, 4000);
@@ -148,7 +148,7 @@ fn the_trail_is_bounded() {
 }
 
 #[test]
-fn a_trail_that_was_moved_away_is_begun_anew() {
+fn moved_audit_log_is_created_again() {
     let gateway = audited();
     let file = gateway.path("audit/trail.jsonl");
     events(&file, "gateway.ready", 1);
@@ -210,13 +210,13 @@ fn metrics_count_what_happens() {
     gateway.log().wait("association.ended");
     assert_eq!(gateway.monitor("/metrics").value("saegis_associations{saef=\"psk\"}"), 0.0);
     for secret in [LIGHT1.identity, LIGHT1.key, "Clight-AE1"] {
-        assert!(!metrics.text.contains(secret), "{secret} is nobody's business");
+        assert!(!metrics.text.contains(secret), "{secret} is in the metrics");
     }
 }
 
-/// A panel that asks for a metric that does not exist shows nothing, and nobody notices.
+/// A panel with a metric that does not exist is empty without an error.
 #[test]
-fn the_dashboard_asks_for_metrics_that_there_are() {
+fn dashboard_uses_existing_metrics() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/grafana/saegis.json");
     let dashboard: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let upstream = Upstream::start(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
@@ -243,7 +243,7 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
 }
 
 #[test]
-fn health_is_told_and_nothing_else() {
+fn metrics_listener_serves_known_paths_only() {
     let upstream = Upstream::start(Reply::Pending);
     let mut gateway = Setup::new().upstream(upstream.port()).with_metrics().start();
     assert_eq!(gateway.monitor("/healthz").status, 200);
@@ -251,7 +251,7 @@ fn health_is_told_and_nothing_else() {
     for path in ["/", "/cse", "/metrics/", "/~/mn-cse-123456/cse", "/healthz/../metrics/x"] {
         assert_eq!(gateway.monitor(path).status, 404, "{path}");
     }
-    // While it lets a request finish it is alive, and takes no more.
+    // During the drain the gateway is alive but not ready.
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     light.send(&Request::retrieve("/cse/light1").from("Clight-AE1").bytes());
     upstream.wait(1);
@@ -273,14 +273,14 @@ fn metrics_are_for_this_machine_only() {
         assert!(ran.err.contains("metrics.address: must be of the loopback interface"), "{ran:?}");
     }
     let gateway = Setup::new().start();
-    assert!(!gateway.printed().contains("metrics"), "there are none where none are asked for");
+    assert!(!gateway.printed().contains("metrics"), "there is no metrics listener by default");
     assert!(gateway.log().all(Mark::START, "gateway.ready", 1).len() == 1);
 }
 
-/// Asks where metrics and health are, with these header lines, and gives all of the answer.
-fn asked(gateway: &Gateway, request: &str) -> String {
+/// Sends a request to the metrics listener, and returns the whole response.
+fn send_raw(gateway: &Gateway, request: &str) -> String {
     use std::io::{Read as _, Write as _};
-    let mut socket = std::net::TcpStream::connect(monitor(gateway)).unwrap();
+    let mut socket = std::net::TcpStream::connect(metrics_address(gateway)).unwrap();
     socket.set_read_timeout(Some(BOUND)).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -288,8 +288,8 @@ fn asked(gateway: &Gateway, request: &str) -> String {
     answer
 }
 
-/// Where metrics and health are.
-fn monitor(gateway: &Gateway) -> String {
+/// Returns the address of the metrics listener.
+fn metrics_address(gateway: &Gateway) -> String {
     let printed = gateway.printed();
     let (_, rest) = printed.split_once("  metrics     http://").unwrap();
     rest.split_once("/metrics").unwrap().0.to_string()
@@ -300,10 +300,11 @@ fn get(path: &str, lines: &str) -> String {
 }
 
 #[test]
-fn each_scraper_gets_its_own_text() {
+fn metrics_format_follows_accept_header() {
     let gateway = Setup::new().with_metrics().start();
-    let metrics =
-        |accept: &str| asked(&gateway, &get("/metrics", &format!("Host: localhost\r\n{accept}")));
+    let metrics = |accept: &str| {
+        send_raw(&gateway, &get("/metrics", &format!("Host: localhost\r\n{accept}")))
+    };
     for accept in
         ["", "Accept: text/plain\r\n", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"]
     {
@@ -324,16 +325,19 @@ fn each_scraper_gets_its_own_text() {
         "{answer}"
     );
     assert!(answer.contains("# TYPE saegis_log_lines_lost counter\n"), "{answer}");
-    assert!(answer.ends_with("# EOF\n"), "it is whole");
+    assert!(answer.ends_with("# EOF\n"), "the text is complete");
 }
 
-/// A page of somebody else can't have a browser of this machine fetch what is here by a name of its own.
+/// A web page cannot read the metrics through a browser on this machine with a host name of its
+/// own.
 #[test]
-fn a_foreign_host_is_told_nothing() {
+fn metrics_request_with_foreign_host_is_refused() {
     let gateway = Setup::new().with_metrics();
     let gateway = gateway.with("metrics", "hosts = [\"Saegis.example\"]").start();
-    let (ours, port) =
-        (monitor(&gateway), monitor(&gateway).split_once(':').unwrap().1.to_string());
+    let (ours, port) = (
+        metrics_address(&gateway),
+        metrics_address(&gateway).split_once(':').unwrap().1.to_string(),
+    );
     for path in ["/metrics", "/healthz", "/readyz"] {
         for host in [
             &ours,
@@ -343,7 +347,7 @@ fn a_foreign_host_is_told_nothing() {
             "[::1]:1",
             "saegis.example",
         ] {
-            let answer = asked(&gateway, &get(path, &format!("Host: {host}\r\n")));
+            let answer = send_raw(&gateway, &get(path, &format!("Host: {host}\r\n")));
             assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
         }
         for host in [
@@ -353,29 +357,29 @@ fn a_foreign_host_is_told_nothing() {
             "192.0.2.1",
             "0.0.0.0",
         ] {
-            let answer = asked(&gateway, &get(path, &format!("Host: {host}\r\n")));
+            let answer = send_raw(&gateway, &get(path, &format!("Host: {host}\r\n")));
             assert!(answer.starts_with("HTTP/1.1 421 "), "{host}: {answer}");
             assert!(!answer.contains("saegis_") && !answer.contains("alive"), "{answer}");
         }
-        // Nor by a target that names another host than the header.
+        // An absolute target with another host than the header is refused as well.
         let absolute = format!(
             "GET http://evil.example{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         );
-        assert!(asked(&gateway, &absolute).starts_with("HTTP/1.1 421 "));
+        assert!(send_raw(&gateway, &absolute).starts_with("HTTP/1.1 421 "));
         for lines in ["", "Host: localhost\r\nHost: localhost\r\n", "Host: \r\n", "Host: a b\r\n"] {
-            let answer = asked(&gateway, &get(path, lines));
+            let answer = send_raw(&gateway, &get(path, lines));
             assert!(answer.starts_with("HTTP/1.1 400 "), "{lines:?}: {answer}");
         }
     }
-    assert!(asked(&gateway, "GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
+    assert!(send_raw(&gateway, "GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
 }
 
-/// Half requests hold no place that a probe needs.
+/// Incomplete requests do not occupy the slots that a probe needs.
 #[test]
-fn half_requests_do_not_hold_up_a_probe() {
+fn incomplete_requests_do_not_delay_probe() {
     use std::io::{Read as _, Write as _};
     let gateway = Setup::new().with_metrics().start();
-    let address = monitor(&gateway);
+    let address = metrics_address(&gateway);
     let mut halves = Vec::new();
     for n in 0..400 {
         let mut socket = std::net::TcpStream::connect(&address).unwrap();
@@ -388,7 +392,7 @@ fn half_requests_do_not_hold_up_a_probe() {
         assert_eq!(gateway.monitor(path).status, 200);
         assert!(start.elapsed() < Duration::from_secs(2), "{path}: {:?}", start.elapsed());
     }
-    // And the last ones have a short time.
+    // Incomplete requests have a short timeout.
     let mut last = halves.pop().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let start = Instant::now();
@@ -397,9 +401,9 @@ fn half_requests_do_not_hold_up_a_probe() {
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
-/// A CSE that answers what no specification has makes no series for each.
+/// Unspecified codes of a CSE do not create a series each.
 #[test]
-fn codes_that_are_made_up_are_counted_together() {
+fn unspecified_codes_share_one_series() {
     let upstream = Upstream::start(Reply::answer(200, 2000, "{\"m2m:ae\":{}}"));
     let gateway = Setup::new().upstream(upstream.port()).with_metrics().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -416,9 +420,9 @@ fn codes_that_are_made_up_are_counted_together() {
     assert_eq!(series.count(), 2, "{}", metrics.text);
 }
 
-/// A file whose name holds a line break writes no lines of its own.
+/// A line break in a file name does not create a log line.
 #[test]
-fn a_files_name_forges_no_line() {
+fn file_name_cannot_forge_log_line() {
     let forged = "policies/a\nERROR forged\r\u{1b}[2Kb.csv";
     for format in ["text", "json"] {
         let mut setup = Setup::new().with("audit", "file = \"trail.jsonl\"");
@@ -449,7 +453,7 @@ fn a_files_name_forges_no_line() {
         }
         assert!(log.contains("forged"), "{log}");
         assert!(check.err.contains("rename it"), "{check:?}");
-        // In JSON the name is whole, whatever it is.
+        // JSON contains the name unchanged.
         let check = saegis_tests::saegis(&folder, &["check", "--json"]).expect(2).json();
         assert!(
             check["faults"][0]["file"].as_str().unwrap().ends_with("\u{1b}[2Kb.csv"),

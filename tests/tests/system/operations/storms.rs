@@ -1,4 +1,4 @@
-//! Many things go wrong at once, beside others that must not notice.
+//! Many concurrent faults that must not affect other traffic.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -7,31 +7,31 @@ use saegis_tests::{
     BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, connect_from,
 };
 
-/// What a module can do wrong in a look-up and in a check.
+/// Faults of a module in look-ups and in checks.
 const FAULTS: [&str; 5] =
     ["fault-loop", "fault-trap", "fault-recurse", "fault-memory", "fault-log"];
 
-/// What only a check can do wrong.
-const ANSWERS: [&str; 2] = ["fault-rsc", "fault-reason"];
+/// Faults that only checks have.
+const CHECK_FAULTS: [&str; 2] = ["fault-rsc", "fault-reason"];
 
-/// Good traffic, until `over`: one association that is kept and one that is made anew each time.
-/// Each answer must be right. Gives how many requests and how many handshakes there were.
-fn good_traffic(gateway: &Gateway, over: &AtomicBool) -> (usize, usize) {
+/// Runs valid traffic until `over` is set: one permanent association and one that reconnects.
+/// Asserts each response, and returns the number of requests and of handshakes.
+fn good_traffic(gateway: &Gateway, stop: &AtomicBool) -> (usize, usize) {
     let port = gateway.port();
     let own = || Request::retrieve("/cse/light1").from("Clight-AE1");
     thread::scope(|scope| {
-        let kept = scope.spawn(move || {
+        let permanent = scope.spawn(move || {
             let mut light = Light::connect(port, LIGHT1).unwrap();
             let mut requests = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 light.ask(&own()).unwrap().expect(200, 2000);
                 requests += 1;
             }
             requests
         });
-        let anew = scope.spawn(move || {
+        let reconnecting = scope.spawn(move || {
             let mut handshakes = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let mut light = Light::connect(port, LIGHT2).unwrap();
                 let nothing = Request::retrieve("/cse/nothing").from("Clight-AE2");
                 light.ask(&nothing).unwrap().expect_refusal(404, 4004);
@@ -40,36 +40,36 @@ fn good_traffic(gateway: &Gateway, over: &AtomicBool) -> (usize, usize) {
             }
             handshakes
         });
-        (kept.join().unwrap(), anew.join().unwrap())
+        (permanent.join().unwrap(), reconnecting.join().unwrap())
     })
 }
 
-/// A thousand decisions go wrong in each way there is, and the decisions of others do not: their
-/// errors are 0, for each of them is checked.
+/// A thousand decisions fail in every possible way. All decisions of other traffic succeed, because
+/// each of its responses is asserted.
 #[test]
 fn module_faults_cost_only_their_decisions() {
     let gateway = Setup::new()
         .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
         .with("limits", "failed-handshakes-per-minute = 100000")
-        // Loops are let go on for so long, and a fifth of the faults are loops.
+        // A fifth of the faults are loops, so the deadline is short.
         .with("modules", "deadline-milliseconds = 10")
         .with_metrics()
         .start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
-    let (port, over) = (gateway.port(), AtomicBool::new(false));
+    let (port, stop) = (gateway.port(), AtomicBool::new(false));
     let (requests, handshakes) = thread::scope(|scope| {
         let bad = scope.spawn(|| {
             let lookups = scope.spawn(|| {
                 for n in 0..500 {
                     let identity = format!("{}@in.provider.com", FAULTS[n % FAULTS.len()]);
                     let credential = Credential { identity: &identity, ..LIGHT1 };
-                    assert!(Light::connect(port, credential).is_err(), "{identity} was let in");
+                    assert!(Light::connect(port, credential).is_err(), "{identity} was accepted");
                 }
             });
             let mut light = Light::connect(port, LIGHT1).unwrap();
             for n in 0..500 {
-                let all = FAULTS.iter().chain(&ANSWERS).filter(|f| **f != "fault-log");
+                let all = FAULTS.iter().chain(&CHECK_FAULTS).filter(|f| **f != "fault-log");
                 let fault = all.cycle().nth(n).unwrap();
                 let request = Request::retrieve(&format!("/cse/{fault}")).from("Clight-AE1");
                 let response = light.ask(&request).unwrap();
@@ -77,9 +77,9 @@ fn module_faults_cost_only_their_decisions() {
                 assert_eq!(response.rsc(), Some(rsc), "{fault}: {response:?}");
             }
             lookups.join().unwrap();
-            over.store(true, Ordering::Relaxed);
+            stop.store(true, Ordering::Relaxed);
         });
-        let good = good_traffic(&gateway, &over);
+        let good = good_traffic(&gateway, &stop);
         bad.join().unwrap();
         good
     });
@@ -90,12 +90,12 @@ fn module_faults_cost_only_their_decisions() {
             .value(&format!("saegis_sandbox_faults_total{{module=\"faulty\",cause=\"{cause}\"}}"))
     };
     let faults = of("deadline") + of("trap") + of("memory") + of("invalid-response");
-    // All but a fifth of the look-ups, which write too much and fail at nothing, and a sixth of
-    // the checks, whose reason is an answer.
+    // All but a fifth of the look-ups, whose excessive log lines are not a failure, and a sixth of
+    // the checks, whose reason is a valid denial.
     assert!(faults >= 800.0, "{faults}:\n{}", metrics.text);
 }
 
-/// What can be sent instead of a handshake: nothing, garbage, HTTP, or half of something.
+/// Invalid connections: silent, garbage, HTTP, or incomplete.
 #[test]
 fn bad_connections_cost_only_themselves() {
     use std::io::{Read as _, Write as _};
@@ -106,7 +106,7 @@ fn bad_connections_cost_only_themselves() {
         .start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
-    let (port, over, next) = (gateway.port(), AtomicBool::new(false), AtomicUsize::new(0));
+    let (port, stop, next) = (gateway.port(), AtomicBool::new(false), AtomicUsize::new(0));
     let (requests, handshakes) = thread::scope(|scope| {
         let bad = scope.spawn(|| {
             while let n @ 0..1000 = next.fetch_add(1, Ordering::Relaxed) {
@@ -118,26 +118,26 @@ fn bad_connections_cost_only_themselves() {
                     3 => &[0x5a; 4000],
                     _ => b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
                 };
-                // The gateway may close before it has read all.
+                // The gateway may close the connection before it has read all bytes.
                 let _ = socket.write_all(bytes);
                 if n % 2 == 0 {
                     let _ = socket.shutdown(std::net::Shutdown::Write);
                     let _ = socket.read(&mut [0; 64]);
                 }
             }
-            over.store(true, Ordering::Relaxed);
+            stop.store(true, Ordering::Relaxed);
         });
-        let good = good_traffic(&gateway, &over);
+        let good = good_traffic(&gateway, &stop);
         bad.join().unwrap();
         good
     });
     assert!(requests > 20 && handshakes > 10, "{requests} requests, {handshakes} handshakes");
 }
 
-/// Look-ups that loop take all the sandboxes that one address may have, for longer than others wait for one.
-/// Handshakes from elsewhere and requests do not wait for those.
+/// Looping look-ups occupy all sandboxes that one address may use, for longer than others wait.
+/// Handshakes from other addresses and requests are not delayed.
 #[test]
-fn looping_lookups_of_one_address_hold_up_nobody_else() {
+fn looping_lookups_of_one_address_do_not_delay_others() {
     let gateway = Setup::new()
         .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
         .with("limits", "failed-handshakes-per-minute = 100000\nhandshakes-per-peer = 2000")
@@ -146,16 +146,19 @@ fn looping_lookups_of_one_address_hold_up_nobody_else() {
     let port = gateway.port();
     let mut light = Light::connect(port, LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for n in 0..150 {
-            let over = &over;
+            let stop = &stop;
             scope.spawn(move || {
                 let identity = format!("fault-loop@{n}.in.provider.com");
                 let credential = Credential { identity: &identity, ..LIGHT1 };
-                while !over.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     let socket = connect_from("127.0.0.2", port);
-                    assert!(Light::over(socket, credential, BOUND).is_err(), "it was let in");
+                    assert!(
+                        Light::over(socket, credential, BOUND).is_err(),
+                        "the handshake succeeded"
+                    );
                 }
             });
         }
@@ -174,7 +177,7 @@ fn looping_lookups_of_one_address_hold_up_nobody_else() {
             }
         });
         let good = good.join();
-        over.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         good.unwrap();
     });
 }

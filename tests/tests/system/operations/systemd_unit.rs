@@ -1,5 +1,5 @@
-//! The unit for systemd: whoever follows its comment has a gateway that starts, and writes nothing where
-//! its configuration is.
+//! The systemd unit. A gateway configured as its comment describes starts, and writes nothing next
+//! to its configuration.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use saegis_tests::{LIGHT1, Reply, Request, Setup, Tool, Upstream, repository, saegis};
 
-/// The options that the comment lists.
+/// Returns the options that the comment lists.
 fn listed() -> BTreeSet<String> {
     let unit = fs::read_to_string(repository().join("examples/systemd/saegis.service")).unwrap();
     let options = unit.lines().filter_map(|line| line.strip_prefix("#   "));
     options.map(|option| option.trim().into()).collect()
 }
 
-/// The options of the documentation whose default is in the folder `state`, with that default.
+/// Returns the documented options with a default in the folder `state`, and these defaults.
 fn documented() -> Vec<(String, String)> {
     let text = fs::read_to_string(repository().join("docs/src/operations.md")).unwrap();
     let row = |line: &str| {
@@ -26,7 +26,7 @@ fn documented() -> Vec<(String, String)> {
     text.lines().filter_map(row).collect()
 }
 
-/// Adds the texts that start like that in a folder of sources.
+/// Adds the string literals of a source folder that start with `state/`.
 fn defaults_in(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -43,7 +43,7 @@ fn defaults_in(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_list_of_what_is_written_is_complete() {
+fn list_of_written_paths_is_complete() {
     let (listed, documented) = (listed(), documented());
     let mut in_sources = BTreeSet::new();
     defaults_in(&repository().join("host/gateway/src"), &mut in_sources);
@@ -51,14 +51,14 @@ fn the_list_of_what_is_written_is_complete() {
     assert!(in_sources.len() > 5, "{in_sources:?}");
     let missing: Vec<_> = in_sources.difference(&defaults).collect();
     assert!(missing.is_empty(), "docs/src/operations.md has no row for {missing:?}");
-    // Those without a default are written where they are said to be.
+    // The options without a default are configured explicitly.
     let without = ["audit.file", "decisions.record"].map(String::from);
     let wanted: BTreeSet<_> = documented.into_iter().map(|(o, _)| o).chain(without).collect();
     assert_eq!(listed, wanted, "examples/systemd/saegis.service");
 }
 
-/// A setup in which what the comment lists is elsewhere, but for the options of some tables.
-fn following_the_comment(mut setup: Setup, without: &[&str]) -> Setup {
+/// Returns a setup with the listed paths moved elsewhere, except for options of some tables.
+fn with_listed_paths(mut setup: Setup, without: &[&str]) -> Setup {
     setup = setup.without_state();
     for option in listed() {
         let (table, key) = option.split_once('.').unwrap();
@@ -70,7 +70,7 @@ fn following_the_comment(mut setup: Setup, without: &[&str]) -> Setup {
     setup
 }
 
-fn starts_and_writes_nothing_else(setup: Setup) {
+fn assert_writes_only_listed_paths(setup: Setup) {
     let folder = setup.path("");
     let mut gateway = setup.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -87,14 +87,14 @@ fn starts_and_writes_nothing_else(setup: Setup) {
 
 #[test]
 fn gateway_starts_with_documented_state_paths() {
-    let setup = following_the_comment(Setup::new(), &["upstream", "maf"]);
-    starts_and_writes_nothing_else(setup);
+    let setup = with_listed_paths(Setup::new(), &["upstream", "maf"]);
+    assert_writes_only_listed_paths(setup);
 }
 
 #[test]
-fn also_in_front_of_another_cse() {
+fn gateway_with_upstream_starts_with_state_paths() {
     let cse = Upstream::start(Reply::answer(200, 2000, "{}"));
     let setup =
         Setup::new().upstream(cse.port()).with("upstream", "notification-listen = \"localhost:0\"");
-    starts_and_writes_nothing_else(following_the_comment(setup, &["maf"]));
+    assert_writes_only_listed_paths(with_listed_paths(setup, &["maf"]));
 }

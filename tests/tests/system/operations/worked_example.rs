@@ -1,9 +1,9 @@
-//! The worked example: two lights register at the home gateway and tell it their state, with the
+//! The worked example. Two lights register at the home gateway and store their state, with the
 //! cipher suite that TS-0003 clause 10.2.2 mandates.
 
 use saegis_tests::{Ae, Client, LIGHT1, LIGHT2, Offer, Request, Setup, Tool, with_each_client};
 
-with_each_client!(a_light_registers_and_tells_its_state, two_lights_work_side_by_side);
+with_each_client!(light_registers_and_stores_its_state, two_lights_are_served_concurrently);
 
 fn register(client: &mut Client, stem: &str, name: &str) {
     let response = client.ask(&Request::create_ae(name).from(stem)).expect(201, 2001);
@@ -22,7 +22,7 @@ fn latest(client: &mut Client, stem: &str, container: &str) -> String {
     response.json()["m2m:cin"]["con"].as_str().unwrap().to_string()
 }
 
-fn a_light_registers_and_tells_its_state(tool: Tool) {
+fn light_registers_and_stores_its_state(tool: Tool) {
     let gateway = Setup::new().start();
     let mut light = tool.connect(gateway.port(), LIGHT1);
 
@@ -56,7 +56,7 @@ fn a_light_registers_and_tells_its_state(tool: Tool) {
     assert_eq!(gateway.log().wait("association.ended").text("why"), "closed");
 }
 
-fn two_lights_work_side_by_side(tool: Tool) {
+fn two_lights_are_served_concurrently(tool: Tool) {
     let gateway = Setup::new().start();
     let lights = [(LIGHT1, "Clight-AE1", "light1"), (LIGHT2, "Clight-AE2", "light2")];
     let mut clients = lights.map(|(credential, ..)| tool.connect(gateway.port(), credential));
@@ -66,7 +66,7 @@ fn two_lights_work_side_by_side(tool: Tool) {
         client.ask(&container).expect(201, 2001);
     }
     for round in 0..5 {
-        // Both requests are under way before either answer is read.
+        // Both requests are pending before a response is read.
         for (client, (_, stem, name)) in clients.iter_mut().zip(lights) {
             let value = format!("{name} {round}");
             let request = Request::create_instance(&format!("/cse/{name}/lamp"), &value);
@@ -80,13 +80,13 @@ fn two_lights_work_side_by_side(tool: Tool) {
             assert_eq!(value, format!("{name} {round}"));
         }
     }
-    // What is one light's own is none of the other's business, even in its own name.
+    // A light has no access to the resources of the other light.
     let other = Request::retrieve("/cse/light2/lamp/la").from("Clight-AE1");
     clients[0].ask(&other).expect_refusal(403, 4103);
 }
 
 #[test]
-fn the_gateway_tells_what_it_serves() {
+fn gateway_prints_what_it_serves() {
     let gateway = Setup::new().start();
     let printed = gateway.printed();
     for line in [
@@ -98,15 +98,15 @@ fn the_gateway_tells_what_it_serves() {
     ] {
         assert!(printed.lines().any(|l| l == line), "{line:?} is not in\n{printed}");
     }
-    // Keys of eight bytes work, and somebody is told.
+    // Keys of eight bytes work with a warning.
     assert_eq!(gateway.log().wait("policy.short-keys").number("keys"), 2);
 }
 
 #[test]
-fn our_own_client_does_the_same() {
+fn ae_command_registers_and_stores_state() {
     let gateway = Setup::new().start();
     let light = Ae::new(&gateway, "Clight-AE1", LIGHT1, "light1");
-    for (verb, says) in [
+    for (verb, line) in [
         (&["register"][..], "registered as Clight-AE1: -/light1"),
         (&["create", "container", "lamp"], "created: -/light1/lamp"),
         (&["send", "lamp", "on"], "sent to -/light1/lamp: on"),
@@ -115,7 +115,7 @@ fn our_own_client_does_the_same() {
         let ran = light.run(verb).expect(0);
         let lines: Vec<_> = ran.out.lines().collect();
         assert!(lines[0].starts_with("association: TLSv1.2 "), "{ran:?}");
-        assert_eq!(lines[1..], [says], "{ran:?}");
+        assert_eq!(lines[1..], [line], "{ran:?}");
     }
     let shown = light.run(&["show"]).expect(0).out;
     assert!(shown.contains("\"aei\": \"Clight-AE1\""), "{shown}");
@@ -140,21 +140,21 @@ fn ae_command_prints_address_of_its_help() {
 }
 
 #[test]
-fn our_own_client_tells_programs() {
+fn ae_command_prints_json() {
     let gateway = Setup::new().start();
     let light = Ae::new(&gateway, "Clight-AE2", LIGHT2, "light2");
-    let told = light.run_json(&["register"]).expect(0).json();
-    assert_eq!(told["rsc"], 2001);
-    assert_eq!(told["content"]["m2m:ae"]["aei"], "Clight-AE2");
-    assert_eq!(told["association"]["protocol"], "TLSv1.2");
-    assert_eq!(told["association"]["cse_id"], "/mn-cse-123456");
-    assert_eq!(told["association"]["kpsa_id"], LIGHT2.identity);
+    let output = light.run_json(&["register"]).expect(0).json();
+    assert_eq!(output["rsc"], 2001);
+    assert_eq!(output["content"]["m2m:ae"]["aei"], "Clight-AE2");
+    assert_eq!(output["association"]["protocol"], "TLSv1.2");
+    assert_eq!(output["association"]["cse_id"], "/mn-cse-123456");
+    assert_eq!(output["association"]["kpsa_id"], LIGHT2.identity);
     light.run_json(&["create", "container", "lamp"]).expect(0);
     light.run_json(&["send", "lamp", "21.5"]).expect(0);
-    let told = light.run_json(&["latest", "lamp"]).expect(0).json();
-    assert_eq!(told["content"]["m2m:cin"]["con"], "21.5");
-    let told = light.run_json(&["deregister"]).expect(0).json();
-    assert_eq!(told["rsc"], 2002);
+    let output = light.run_json(&["latest", "lamp"]).expect(0).json();
+    assert_eq!(output["content"]["m2m:cin"]["con"], "21.5");
+    let output = light.run_json(&["deregister"]).expect(0).json();
+    assert_eq!(output["rsc"], 2002);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn ae_command_exit_code_names_failure() {
     let ran = Ae::new(&gateway, "Clight-AE1", wrong_key, "wrong-key").run(&["register"]).expect(3);
     assert!(ran.err.contains("no association with /mn-cse-123456"), "{ran:?}");
     assert!(ran.out.is_empty(), "{ran:?}");
-    // The right key, and another light's name.
+    // The right key with the AE-ID of another light.
     let impostor = Ae::new(&gateway, "Clight-AE2", LIGHT1, "impostor");
     let ran = impostor.run(&["register"]).expect(4);
     assert!(ran.err.contains("refused with 4106 ORIGINATOR_NOT_AUTHENTICATED"), "{ran:?}");

@@ -39,6 +39,8 @@ pub mod exported;
 #[cfg(feature = "host")]
 pub mod http;
 #[cfg(feature = "host")]
+pub mod mqtt;
+#[cfg(feature = "host")]
 pub mod parameter;
 #[cfg(feature = "host")]
 pub mod point_of_access;

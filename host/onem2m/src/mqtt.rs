@@ -1,0 +1,302 @@
+//! Topics of the MQTT binding (TS-0010 clause 6.4), and the rights of a client to them (clause 7.4).
+//!
+//! A topic has the form `/oneM2M/<kind>/<originator>/<receiver>/<type>`. Its originator is the
+//! originator of the request, also in the topic of the response. An identifier stands in a topic
+//! without its leading `/`, and with `:` in place of each other `/`.
+//!
+//! The MQTT server of TS-0010 forwards messages between its clients. Here the CSE is the only peer
+//! of each client, so a client needs no more than the topics between itself and the CSE. All others
+//! are refused.
+
+use crate::credential::Entity;
+use crate::id::{self, CseId};
+use crate::serialization::Serialization;
+
+/// Prefix of all topics.
+const PREFIX: &str = "/oneM2M/";
+/// Maximum length of a topic, in bytes: two identifiers, and room for the rest.
+pub const MAX_TOPIC: usize = 2 * id::MAX_LEN + 64;
+
+const REQUEST: &str = "req";
+const RESPONSE: &str = "resp";
+const REGISTRATION_REQUEST: &str = "reg_req";
+const REGISTRATION_RESPONSE: &str = "reg_resp";
+
+/// A topic or a filter that the client has no right to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// The topic is longer than [`MAX_TOPIC`].
+    #[error("the topic is longer than {MAX_TOPIC} bytes")]
+    TooLong,
+    /// The topic does not have the form of oneM2M.
+    #[error("the topic is not /oneM2M/<kind>/<originator>/<receiver>/<type>")]
+    Form,
+    /// The topic names another client in place of this one.
+    #[error("the topic names another originator or receiver than this client")]
+    OtherClient,
+    /// The topic names another CSE than this one.
+    #[error("the topic names another CSE than this one")]
+    OtherCse,
+    /// The topic is one in which the CSE publishes.
+    #[error("a client does not publish in this topic")]
+    Direction,
+    /// The filter selects topics of other clients.
+    #[error("the filter selects topics of other clients")]
+    Wildcard,
+    /// The type is not `json`, `cbor` or `xml`.
+    #[error("the last level of the topic is not json, cbor or xml")]
+    Type,
+}
+
+/// A message that a client publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publication {
+    /// A request of a registered client, with the topic of its response.
+    Request(ResponseTopic),
+    /// A request of a client that is not registered, with the topic of its response.
+    Registration(ResponseTopic),
+    /// A response to a request that was sent to the client.
+    Response(PrimitiveType),
+}
+
+/// The topic of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseTopic {
+    /// Serialization of the request.
+    pub primitive_type: PrimitiveType,
+    /// The topic without its type.
+    stem: String,
+}
+
+impl ResponseTopic {
+    /// Returns the topic of a response in a serialization.
+    #[must_use]
+    pub fn in_serialization(&self, serialization: Serialization) -> String {
+        format!("{}/{}", self.stem, name(serialization))
+    }
+}
+
+/// The last level of a topic (TS-0010 clause 6.5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrimitiveType {
+    /// A supported serialization.
+    Supported(Serialization),
+    /// XML, which gets a response with the reason.
+    Xml,
+}
+
+impl PrimitiveType {
+    fn parse(level: &str) -> Result<Self, TopicError> {
+        match level {
+            "json" => Ok(Self::Supported(Serialization::Json)),
+            "cbor" => Ok(Self::Supported(Serialization::Cbor)),
+            "xml" => Ok(Self::Xml),
+            _ => Err(TopicError::Type),
+        }
+    }
+}
+
+fn name(serialization: Serialization) -> &'static str {
+    match serialization {
+        Serialization::Json => "json",
+        Serialization::Cbor => "cbor",
+    }
+}
+
+/// The topics that a client subscribes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Kind of the messages.
+    pub messages: Messages,
+    /// The client's identifier, in the form in which the filter has it.
+    pub client: String,
+    /// The type that the filter selects. Absent for all types.
+    pub serialization: Option<Serialization>,
+}
+
+/// Kinds of messages that the CSE publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Messages {
+    /// Requests to the client, such as notifications.
+    Requests,
+    /// Responses to the client's requests.
+    Responses,
+    /// Responses to requests before the registration.
+    RegistrationResponses,
+}
+
+/// The rights of one client: those of the entity that its association proves.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicRights<'a> {
+    /// This CSE.
+    pub cse: &'a CseId,
+    /// Domain name of the service provider, for topics with absolute identifiers.
+    pub service_provider: Option<&'a str>,
+    /// The client.
+    pub entity: &'a Entity,
+}
+
+impl TopicRights<'_> {
+    /// Classifies the topic of a message that the client publishes.
+    ///
+    /// # Errors
+    /// Returns the reason why the client must not publish in this topic.
+    pub fn publication(&self, topic: &str) -> Result<Publication, TopicError> {
+        let [kind, first, second, primitive_type] = levels(topic)?;
+        let primitive_type = PrimitiveType::parse(primitive_type)?;
+        let response = |kind: &str| ResponseTopic {
+            primitive_type,
+            stem: format!("{PREFIX}{kind}/{first}/{second}"),
+        };
+        match kind {
+            REQUEST => {
+                self.check_client(first)?;
+                self.check_cse(second)?;
+                Ok(Publication::Request(response(RESPONSE)))
+            }
+            REGISTRATION_REQUEST => {
+                // The Credential-ID is not read: the association has its own (clause 7.3).
+                check_level(first)?;
+                self.check_cse(second)?;
+                Ok(Publication::Registration(response(REGISTRATION_RESPONSE)))
+            }
+            RESPONSE => {
+                self.check_cse(first)?;
+                self.check_client(second)?;
+                Ok(Publication::Response(primitive_type))
+            }
+            REGISTRATION_RESPONSE => Err(TopicError::Direction),
+            _ => Err(TopicError::Form),
+        }
+    }
+
+    /// Classifies a filter that the client subscribes to.
+    ///
+    /// # Errors
+    /// Returns the reason why the client must not subscribe to it.
+    pub fn subscription(&self, filter: &str) -> Result<Subscription, TopicError> {
+        let (kind, levels) = filter_levels(filter)?;
+        let (messages, client, cse, kind_of_type) = match (kind, levels) {
+            (REQUEST, [cse, client, last]) => (Messages::Requests, client, cse, last),
+            (RESPONSE, [client, cse, last]) => (Messages::Responses, client, cse, last),
+            (REGISTRATION_RESPONSE, [client, cse, last]) => {
+                (Messages::RegistrationResponses, client, cse, last)
+            }
+            (REGISTRATION_REQUEST, _) => return Err(TopicError::Direction),
+            _ => return Err(TopicError::Form),
+        };
+        let Level::Exact(client) = client else { return Err(TopicError::Wildcard) };
+        match messages {
+            Messages::RegistrationResponses => check_level(client)?,
+            Messages::Requests | Messages::Responses => self.check_client(client)?,
+        }
+        if let Level::Exact(cse) = cse {
+            self.check_cse(cse)?;
+        }
+        let serialization = match kind_of_type {
+            Level::Any => None,
+            Level::Exact(level) => match PrimitiveType::parse(level)? {
+                PrimitiveType::Supported(serialization) => Some(serialization),
+                PrimitiveType::Xml => return Err(TopicError::Type),
+            },
+        };
+        Ok(Subscription { messages, client: client.into(), serialization })
+    }
+
+    /// Checks that a level of a topic is the identifier of the client: an AE-ID-Stem or
+    /// SP-relative AE-ID, or a CSE-ID.
+    fn check_client(&self, level: &str) -> Result<(), TopicError> {
+        check_level(level)?;
+        let at_cse = level.strip_prefix(self.cse.bare());
+        let relative = at_cse.and_then(|rest| rest.strip_prefix(':'));
+        let is_ae = |stem: &str| level == stem || relative == Some(stem);
+        let is_client = match self.entity {
+            Entity::Ae(_) | Entity::Aes(_) => {
+                self.entity.stems().iter().any(|stem| is_ae(stem.as_str()))
+            }
+            Entity::Cse(cse) => self.is_cse(level, cse),
+            Entity::NotYetKnown | Entity::MafClient(_) => false,
+        };
+        if is_client { Ok(()) } else { Err(TopicError::OtherClient) }
+    }
+
+    fn check_cse(&self, level: &str) -> Result<(), TopicError> {
+        check_level(level)?;
+        if self.is_cse(level, self.cse) { Ok(()) } else { Err(TopicError::OtherCse) }
+    }
+
+    /// Whether a level of a topic is a CSE-ID, SP-relative or absolute.
+    fn is_cse(&self, level: &str, cse: &CseId) -> bool {
+        let absolute = level.strip_prefix(':').and_then(|rest| rest.split_once(':'));
+        level == cse.bare()
+            || absolute.is_some_and(|(provider, bare)| {
+                Some(provider) == self.service_provider && bare == cse.bare()
+            })
+    }
+}
+
+/// Returns the topic of a request of the CSE to a client, whose identifier has the form that the
+/// client subscribed to.
+#[must_use]
+pub fn request_topic(cse: &CseId, client: &str, serialization: Serialization) -> String {
+    format!("{PREFIX}{REQUEST}/{}/{client}/{}", cse.bare(), name(serialization))
+}
+
+/// Splits a topic into its kind, its originator, its receiver and its type.
+fn levels(topic: &str) -> Result<[&str; 4], TopicError> {
+    let rest = bounded(topic)?.strip_prefix(PREFIX).ok_or(TopicError::Form)?;
+    let mut levels = rest.split('/');
+    let mut next = || levels.next().ok_or(TopicError::Form);
+    let found = [next()?, next()?, next()?, next()?];
+    if levels.next().is_some() { Err(TopicError::Form) } else { Ok(found) }
+}
+
+/// A level of a filter.
+#[derive(Debug, Clone, Copy)]
+enum Level<'a> {
+    Exact(&'a str),
+    /// `+`, or a level that `#` stands for.
+    Any,
+}
+
+/// Splits a filter into its kind and its further levels.
+fn filter_levels(filter: &str) -> Result<(&str, [Level<'_>; 3]), TopicError> {
+    let rest = bounded(filter)?.strip_prefix(PREFIX).ok_or(TopicError::Form)?;
+    let (kind, rest) = rest.split_once('/').ok_or(TopicError::Form)?;
+    let mut levels = [Level::Any; 3];
+    let mut written = rest.split('/');
+    let mut is_whole = false;
+    for level in &mut levels {
+        *level = match written.next() {
+            None => return Err(TopicError::Form),
+            Some("#") => {
+                is_whole = true;
+                break;
+            }
+            Some("+") => Level::Any,
+            Some(exact) if exact.contains(['+', '#']) => return Err(TopicError::Form),
+            Some(exact) => Level::Exact(exact),
+        };
+    }
+    // `#` also stands for no level at all.
+    match (is_whole, written.next(), written.next()) {
+        (_, None, _) | (false, Some("#"), None) => Ok((kind, levels)),
+        _ => Err(TopicError::Form),
+    }
+}
+
+fn bounded(topic: &str) -> Result<&str, TopicError> {
+    if topic.len() > MAX_TOPIC { Err(TopicError::TooLong) } else { Ok(topic) }
+}
+
+/// Checks a level of a topic that holds an identifier.
+fn check_level(level: &str) -> Result<(), TopicError> {
+    let is_identifier = !level.is_empty()
+        && level.len() <= id::MAX_LEN
+        && level.chars().all(|c| !c.is_control() && !matches!(c, '+' | '#'));
+    if is_identifier { Ok(()) } else { Err(TopicError::Form) }
+}
+
+#[cfg(test)]
+#[path = "mqtt_tests.rs"]
+mod tests;

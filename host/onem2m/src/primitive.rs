@@ -132,6 +132,15 @@ impl RequestPrimitive {
 /// Maximum length of a reason from another CSE in logs, in characters.
 const MAX_REASON: usize = 200;
 
+/// A request or response primitive (TS-0004 clause 6.4).
+#[derive(Debug, Clone)]
+pub enum Primitive {
+    /// An m2m:rqp.
+    Request(Box<RequestPrimitive>),
+    /// An m2m:rsp.
+    Response(ResponsePrimitive),
+}
+
 /// A response primitive.
 #[derive(Debug, Clone)]
 pub struct ResponsePrimitive {

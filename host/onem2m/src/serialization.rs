@@ -15,6 +15,8 @@ use bytes::Bytes;
 use crate::binding::{BindingError, bad};
 use crate::primitive::{RequestPrimitive, ResponsePrimitive};
 
+pub use crate::primitive::Primitive;
+
 pub use cbor::CborError;
 pub use writer::response as json_response;
 
@@ -26,15 +28,6 @@ pub enum Serialization {
     Json,
     /// CBOR.
     Cbor,
-}
-
-/// A primitive.
-#[derive(Debug, Clone)]
-pub enum Primitive {
-    /// An m2m:rqp.
-    Request(Box<RequestPrimitive>),
-    /// An m2m:rsp.
-    Response(ResponsePrimitive),
 }
 
 impl Serialization {

@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::Primitive;
 use super::members::{Members, list, parse, portable, texts, time};
 use crate::binding::{BindingError, MAX_OPTION_BYTES, MAX_OPTIONS, MAX_VALUE, bad, check_content};
 use crate::parameter::{
     FILTER_CRITERIA, OPTIONS, Parameter, Parameters, REQUEST_PARAMETERS, RESPONSE_PARAMETERS,
     ValueType,
 };
-use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use crate::primitive::{Content, Operation, Primitive, RequestPrimitive, ResponsePrimitive};
 use crate::rsc::Rsc;
 use crate::target::Target;
 

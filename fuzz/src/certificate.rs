@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_corpus_has_certificates_that_are_believed() {
+    fn corpus_contains_trusted_certificates() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/certificate");
         let day = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let (mut believed, mut refused) = (Vec::new(), 0);

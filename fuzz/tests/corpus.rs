@@ -36,44 +36,44 @@ fn seeds(name: &str) {
 }
 
 #[test]
-fn every_target_has_a_program_and_a_corpus() {
+fn target_has_program_and_corpus() {
     let names = TARGETS.map(|(name, _)| name.to_string());
     assert_eq!(names_in(&package().join("corpus")), names.clone().into());
     assert_eq!(names_in(&package().join("fuzz_targets")), names.map(|name| name + ".rs").into());
 }
 
 #[test]
-fn the_corpus_of_certificate_holds() {
+fn certificate_corpus_passes() {
     seeds("certificate");
 }
 
 #[test]
-fn the_corpus_of_client_hello_holds() {
+fn client_hello_corpus_passes() {
     seeds("client_hello");
 }
 
 #[test]
-fn the_corpus_of_client_key_exchange_holds() {
+fn client_key_exchange_corpus_passes() {
     seeds("client_key_exchange");
 }
 
 #[test]
-fn the_corpus_of_http_primitive_holds() {
+fn http_primitive_corpus_passes() {
     seeds("http_primitive");
 }
 
 #[test]
-fn the_corpus_of_ids_holds() {
+fn ids_corpus_passes() {
     seeds("ids");
 }
 
 #[test]
-fn the_corpus_of_policy_table_holds() {
+fn policy_table_corpus_passes() {
     seeds("policy_table");
 }
 
 #[test]
-fn the_recorded_flights_hold() {
+fn recorded_flights_pass() {
     let recordings = package().join("../host/handshake/testdata");
     replay(saegis_fuzz::client_hello, recordings.join("client-hellos"));
     replay(saegis_fuzz::client_key_exchange, recordings.join("client-key-exchanges"));

@@ -101,7 +101,7 @@ fn refused(output: &Output, why: &str) {
 }
 
 #[test]
-fn each_mode_has_figures() {
+fn mode_prints_figures() {
     let credentials = credentials();
     let (_behind, port) = behind();
     let gateway = gateway(credentials.path(), port);
@@ -143,7 +143,7 @@ fn floor_forwards_requests_over_each_suite() {
 }
 
 #[test]
-fn more_than_one_certificate_may_hold_are_held_by_several() {
+fn connections_are_spread_over_credentials() {
     let credentials = credentials();
     let (_behind, port) = behind();
     // Without more, 64 of one credential.
@@ -159,7 +159,7 @@ fn more_than_one_certificate_may_hold_are_held_by_several() {
 }
 
 #[test]
-fn there_is_no_figure_with_a_wrong_key() {
+fn wrong_key_yields_no_figure() {
     let credentials = credentials();
     let (_behind, port) = behind();
     let gateway = gateway(credentials.path(), port);
@@ -173,7 +173,7 @@ fn there_is_no_figure_with_a_wrong_key() {
 }
 
 #[test]
-fn there_is_no_figure_with_another_answer() {
+fn unexpected_response_yields_no_figure() {
     let credentials = credentials();
     let upstream = Upstream::start(Reply::answer(200, 2000, "{}"));
     let gateway = gateway(credentials.path(), upstream.port());
@@ -186,7 +186,7 @@ fn there_is_no_figure_with_another_answer() {
 }
 
 #[test]
-fn there_is_no_figure_of_a_server_that_ends_meanwhile() {
+fn server_that_ends_yields_no_figure() {
     let credentials = credentials();
     let (_behind, port) = behind();
     let idle = ["hold", "--connections", "4", "--idle", "5"];
@@ -202,7 +202,7 @@ fn there_is_no_figure_of_a_server_that_ends_meanwhile() {
 }
 
 #[test]
-fn there_is_no_figure_where_originators_are_not_checked() {
+fn server_without_originator_check_yields_no_figure() {
     let credentials = credentials();
     let (behind, port) = behind();
     let load = start(FRESH, "plain", port, behind.id(), credentials.path());

@@ -128,7 +128,7 @@ fn create_remote_cse(id: &str) -> Request {
 }
 
 #[test]
-fn a_home_gateway_registers_with_acme() {
+fn home_gateway_registers_with_acme() {
     let both = Both::start();
     let established = both.infrastructure.log().wait("association.established");
     assert_eq!(established.text("saef"), "certificate");
@@ -162,7 +162,7 @@ fn a_home_gateway_registers_with_acme() {
 }
 
 #[test]
-fn the_registration_is_renewed_at_acme() {
+fn registration_at_acme_is_renewed() {
     let both = Both::start();
     let first = both.remote_cse();
     let until = both.until().unwrap();
@@ -222,7 +222,7 @@ fn acme_that_asks_at_home_ends_the_registration() {
 }
 
 #[test]
-fn the_phone_at_acme_reads_and_writes_at_home() {
+fn phone_at_acme_reads_and_writes_at_home() {
     let both = Both::start();
     let (mut light, mut phone) = (both.light(), both.phone());
     let lamp = format!("/~/{MN}/cse/light1/lamp");
@@ -246,7 +246,7 @@ fn the_phone_at_acme_reads_and_writes_at_home() {
 }
 
 #[test]
-fn the_light_at_home_reads_and_writes_at_acme() {
+fn light_at_home_reads_and_writes_at_acme() {
     let both = Both::start();
     let (mut light, mut phone) = (both.light(), both.phone());
     let lamp = "/~/in-cse/cse/phone/lamp";

@@ -185,7 +185,7 @@ fn our_own_client_gets_along_with_acme() {
 }
 
 #[test]
-fn an_ae_id_that_acme_assigns_is_learnt() {
+fn ae_id_assigned_by_acme_is_bound() {
     let acme = Acme::start();
     let setup = Setup::new().upstream(acme.port());
     let mut table = fs::read_to_string(setup.table()).unwrap();
@@ -243,7 +243,7 @@ fn acme_dies_and_comes_back() {
 /// ACME goes to the point of access that it has of an AE, which is the gateway's: so what it sends comes
 /// over an association with the AE, and nobody without its key gets it.
 #[test]
-fn a_light_is_told_over_an_association() {
+fn acme_notification_is_relayed_over_association() {
     let acme = Acme::start();
     let gateway = Setup::new()
         .upstream(acme.port())

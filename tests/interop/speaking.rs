@@ -93,7 +93,7 @@ fn a_light_that_speaks_as_the_other_is_refused(tool: Tool) {
 }
 
 #[test]
-fn without_the_gateway_one_light_speaks_as_the_other() {
+fn impersonation_succeeds_without_gateway() {
     let acme = Acme::start();
     let at = |path: &str| format!("/~/mn-cse-123456{path}");
     for (id, name) in [(OWN, "light1"), (OTHER, "light2")] {

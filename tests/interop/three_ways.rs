@@ -136,7 +136,7 @@ fn through_a_gateway(profile: usize, setup: Setup) {
 }
 
 #[test]
-fn the_embedded_registrar() {
+fn embedded_cse_gives_expected_responses() {
     through_a_gateway(0, Setup::new());
 }
 

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_with_a_way_around_it() {
+    fn import_circle_is_found_with_its_path() {
         let imports =
             imports(&[("a", "b"), ("b", "c"), ("c", "a"), ("b", "a"), ("d", "a"), ("c", "e")]);
         let circles = find(&imports);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_has_no_circle() {
+    fn import_tree_has_no_circle() {
         assert!(find(&imports(&[("a", "b"), ("a", "c"), ("b", "c")])).is_empty());
     }
 }

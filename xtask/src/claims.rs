@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_tests_are_told_from_other_words() {
+    fn test_names_differ_from_other_words() {
         let line = "| x | `a::b::one_of_the_tests`, `…two_of_the_tests`, `saegis_a_b_c_d`, `Some_of_A_b` |";
         assert_eq!(
             claims(line).collect::<Vec<_>>(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_where_it_is_said_to_be() {
+    fn claimed_test_must_be_in_named_file() {
         let suites = tempfile::tempdir().unwrap();
         fs::write(suites.path().join("a.rs"), "").unwrap();
         let tests =

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_away_with_what_is_in_it() {
+    fn temporary_folder_is_removed_with_content() {
         let folder = Folder::new().unwrap();
         let path = folder.0.clone();
         fs::create_dir(path.join("in")).unwrap();

@@ -265,7 +265,7 @@ mod tests {
         stat::new_units_added:          33\n";
 
     #[test]
-    fn the_last_figures_count() {
+    fn last_figures_are_used() {
         let found = Found::read(LOG).unwrap();
         assert_eq!(found, Found { executions: 8192, coverage: 345, new_inputs: 33 });
         assert_eq!(found.to_string(), "8192 executions, coverage 345, 33 new inputs");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_its_input_and_what_to_do_with_it() {
+    fn failure_names_input_and_next_step() {
         let log = "INFO: Seed: 1\nthread '<unnamed>' panicked at src/x.rs:1:1:\nno\n\
                    artifact_prefix='a/'; Test unit written to a/crash-12\nBase64: AA==\n";
         assert!(finding(log).starts_with("thread '<unnamed>' panicked at src/x.rs:1:1:\nno\n"));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_of_the_package_are_the_targets() {
+    fn package_programs_are_fuzz_targets() {
         let metadata = json!({ "packages": [
             { "name": "saegis", "targets": [{ "kind": ["bin"], "name": "saegis" }] },
             {

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cdylib_is_a_module() {
+    fn cdylib_packages_are_modules() {
         let modules = members(&workspace(json!(["psk-table"]))).unwrap();
         let expected = [("allow-all", "allow_all", false), ("psk-table", "psk_table", true)];
         assert_eq!(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ships_must_be_a_module() {
+    fn shipped_name_must_be_module() {
         for listed in ["shared", "psk_table"] {
             let error = members(&workspace(json!([listed]))).unwrap_err();
             assert!(error.to_string().contains(listed), "{error}");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_for_small_modules() {
+    fn size_limit_applies_to_small_modules() {
         check_size("psk-table", SMALL_LIMIT - 1).unwrap();
         check_size("python-example", SMALL_LIMIT * 400).unwrap();
         let error = check_size("psk-table", SMALL_LIMIT).unwrap_err();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_component_is_left_alone() {
+    fn unchanged_component_is_not_rewritten() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new");
         let path = folder.join("m.wasm");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_cannot_be_written_leaves_nothing_behind() {
+    fn failed_write_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("m.wasm")).unwrap();
         let error = put(folder.path(), "m", b"one").unwrap_err();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_module_without_a_contract_is_refused() {
+    fn core_module_without_contract_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let core = folder.path().join("core.wasm");
         assert!(componentise(&core).is_err());

@@ -77,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_one_would_type_it() {
+    fn command_is_printed_in_shell_form() {
         let mut command = Command::new("/opt/rust/bin/cargo");
         command.args(["build", "--locked"]);
         assert_eq!(line(&command), "cargo build --locked");
     }
 
     #[test]
-    fn a_failure_names_the_command_and_its_status() {
+    fn failure_names_command_and_status() {
         let error = run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c exit 3` failed (exit status: 3)");
         let error = run(&mut Command::new("/no/such/program")).unwrap_err();

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_for_the_host_stays_with_it() {
+    fn host_variables_are_not_passed_on() {
         for leak in ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_PROFILE_RELEASE_LTO"] {
             assert!(is_for_the_host(leak), "{leak}");
         }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checkout_is_found() {
+    fn checkout_is_found() {
         let project = Project::find().unwrap();
         assert!(project.root.join("xtask/src/project.rs").is_file());
         assert!(project.gateway_binary("debug").is_absolute());

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_tells_what_passed_and_what_failed() {
+    fn summary_lists_passed_and_failed_steps() {
         let mut steps = Steps::default();
         steps.take("first", || Ok(())).unwrap();
         assert_eq!(steps.summary(), "    0.0 s  ok      first\n    0.0 s  ok      in all\n");

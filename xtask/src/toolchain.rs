@@ -237,7 +237,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_installed_is_taken_first() {
+    fn installed_toolchain_is_preferred() {
         assert_eq!(plan(None, ALL), Plan::Use(Way::Rustup));
         let facts = Facts { target_installed: false, ..ALL };
         assert_eq!(plan(None, facts), Plan::Use(Way::Debian));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forced_way_is_the_only_one() {
+    fn forced_toolchain_has_no_alternative() {
         assert_eq!(plan(Some(Way::Debian), ALL), Plan::Use(Way::Debian));
         let only_rustup = Facts { packages_installed: false, can_install_packages: false, ..ALL };
         assert_eq!(plan(Some(Way::Debian), only_rustup), Plan::Ask(Some(Way::Debian)));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_takes_two_values() {
+    fn toolchain_variable_accepts_two_values() {
         assert_eq!(forced(None).unwrap(), None);
         assert_eq!(forced(Some("rustup".as_ref())).unwrap(), Some(Way::Rustup));
         assert_eq!(forced(Some("debian".as_ref())).unwrap(), Some(Way::Debian));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_says_what_to_run() {
+    fn missing_toolchain_error_has_one_command() {
         assert!(request(Some(Way::Rustup)).ends_with("`rustup target add wasm32-unknown-unknown`"));
         assert!(!request(Some(Way::Debian)).contains("rustup"));
         assert!(request(None).contains("apt-get install rustc-web rust-web-src"));

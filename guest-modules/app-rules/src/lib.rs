@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_allows_by_all_three_of_its_lists() {
+    fn rule_requires_match_in_all_three_lists() {
         let registration = |from: Option<&str>| Registration {
             from: from.map(Into::into),
             app_id: "Nlight".into(),

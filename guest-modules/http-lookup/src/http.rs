@@ -77,7 +77,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn an_identity_is_one_segment_of_a_path() {
+    fn identity_is_escaped_as_path_segment() {
         assert_eq!(escaped("lamp-7@a.b"), "lamp-7%40a.b");
         assert_eq!(escaped("../x?y#z é"), "..%2Fx%3Fy%23z%20%C3%A9");
     }

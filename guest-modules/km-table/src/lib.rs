@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_relative_part_has_no_case() {
+    fn relative_key_id_is_case_insensitive() {
         assert_eq!(canonical("Phone-1@MAF.x").as_deref(), Some("phone-1@MAF.x"));
         assert_eq!(canonical("phone"), None);
     }

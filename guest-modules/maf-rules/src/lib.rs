@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_allows_sources_targets_and_purposes_together() {
+    fn rule_requires_source_target_and_purpose() {
         let text =
             "[[rule]]\nsources = [\"//sp.org/in/C*\"]\ntargets = [\"//sp.org/in\"]\nsuids = [32]\n";
         let rules: Rules = toml::from_str(text).unwrap();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_none() {
+    fn invalid_rule_is_refused() {
         for bad in ["[[rule]]\nsources = []\n", "[[rules]]\n", "rule = 1", "[[rule]]\nx = 1"] {
             assert!(toml::from_str::<Rules>(bad).is_err(), "{bad}");
         }

@@ -22,7 +22,7 @@ fn announce(peer: Peer<'_>, from: Option<&str>, named: &[&str]) -> Outcome {
 }
 
 #[test]
-fn a_cse_asks_for_an_ae_id_where_it_announces_an_ae() {
+fn cse_may_request_ae_id_for_announced_ae() {
     assert_eq!(announce(Cse("mn"), Some("/mn/S"), &[]), AllowOnce);
     for from in ["/mn/Sa", "/mn", "/Sa"] {
         assert_eq!(announce(Cse("mn"), Some(from), &[]), Allow, "{from}");
@@ -45,7 +45,7 @@ fn a_cse_asks_for_an_ae_id_where_it_announces_an_ae() {
 }
 
 #[test]
-fn who_asks_for_an_ae_id_asks_for_nothing_else() {
+fn ae_id_request_is_limited_to_announcement() {
     assert_eq!(row(Cse("mn"), Some("/mn/S"), false, &[]), Deny(Why::AsksForAeId));
     assert_eq!(row(Cse("mn"), Some("/mn/S"), true, &[]), Deny(Why::CseCreatesAe));
     assert_eq!(row(Cse("mn2"), Some("/mn/S"), false, &[]), Deny(Why::AnotherCse));
@@ -57,7 +57,7 @@ fn who_asks_for_an_ae_id_asks_for_nothing_else() {
 }
 
 #[test]
-fn a_cse_registers_with_a_credential_of_its_own() {
+fn cse_registers_with_its_own_credential() {
     let registers = |peer, from: &str| {
         check(&Request {
             peer,
@@ -118,7 +118,7 @@ fn rule_3_an_ae_speaks_as_itself() {
 }
 
 #[test]
-fn an_ae_without_ae_id_may_register_and_nothing_else() {
+fn ae_without_ae_id_may_only_register() {
     for from in [None, Some("C"), Some("S"), Some("Ca"), Some("Sa")] {
         assert_eq!(row(UnknownAe, from, true, &[]), AllowOnce, "{from:?}");
     }
@@ -128,7 +128,7 @@ fn an_ae_without_ae_id_may_register_and_nothing_else() {
 }
 
 #[test]
-fn rule_4_a_cse_speaks_for_itself_and_for_what_is_behind_it() {
+fn rule_4_cse_may_use_own_and_forwarded_originators() {
     for from in ["/mn", "/mn/Ca", "//sp.org/mn", "//sp.org/mn/Ca", "/Sa", "//sp.org/Sa"] {
         assert_eq!(row(Cse("mn"), Some(from), false, &[]), Allow, "{from}");
     }
@@ -152,7 +152,7 @@ fn rule_4_a_cse_speaks_for_itself_and_for_what_is_behind_it() {
 }
 
 #[test]
-fn a_registrar_passes_on_what_is_asked_behind_it() {
+fn registrar_cse_may_forward_other_originators() {
     let registrar = Peer::Registrar { cse: "in", own: "mn" };
     for from in [
         "/in",
@@ -178,7 +178,7 @@ fn a_registrar_passes_on_what_is_asked_behind_it() {
 }
 
 #[test]
-fn a_client_of_a_maf_is_who_it_is_in_full() {
+fn maf_client_uses_its_absolute_identifier() {
     let client = Peer::MafClient("//sp.org/in/Ca");
     assert_eq!(row(client, Some("//sp.org/in/Ca"), false, &[]), Allow);
     for from in ["//sp.org/in", "/in/Ca", "Ca", "//sp.org/in/Cb", "//SP.org/in/Ca", "//x.org/in/Ca"]
@@ -190,7 +190,7 @@ fn a_client_of_a_maf_is_who_it_is_in_full() {
 }
 
 #[test]
-fn one_of_several_aes_speaks_as_each_of_them() {
+fn credential_with_several_aes_may_use_each() {
     let both = ["Ca".to_string(), "Cb".to_string()];
     let peer = Peer::Aes(&both);
     for from in ["Ca", "Cb"] {

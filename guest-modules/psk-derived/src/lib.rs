@@ -112,7 +112,7 @@ mod tests {
     use super::split;
 
     #[test]
-    fn the_identity_names_the_ae_and_the_enrolment_key() {
+    fn identity_names_ae_and_enrolment_key() {
         assert_eq!(
             split("Clamp-7.fleet1@in.provider.com"),
             Some(("Clamp-7", "fleet1@in.provider.com"))

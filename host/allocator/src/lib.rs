@@ -143,7 +143,7 @@ mod tests {
     use super::LARGE;
 
     #[test]
-    fn a_block_keeps_its_content_across_the_sizes() {
+    fn block_content_survives_resizing() {
         super::return_large_blocks();
         let mut bytes: Vec<u8> = vec![1; 10];
         for size in [LARGE - 1, LARGE, 20 * LARGE, LARGE + 1, LARGE - 1, 100] {

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_is_compared_by_its_host() {
+    fn uri_is_compared_by_host() {
         let within = |uri, base| within(&GeneralName::URI(uri), &GeneralName::URI(base));
         for (uri, base, expected) in [
             ("//in.provider.com/mn/Ca", "in.provider.com", Some(true)),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dns_name_is_compared_by_labels() {
+    fn dns_name_is_compared_by_labels() {
         for (name, base, expected) in [
             ("mn-1.in.provider.com", "in.provider.com", Some(true)),
             ("in.provider.com", "in.provider.com", Some(true)),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_a_violation() {
+    fn unknown_name_form_is_violation() {
         let of = |permitted: &[_], excluded: &[_]| Constraints {
             permitted: permitted.to_vec(),
             excluded: excluded.to_vec(),

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn invalid_pem_is_refused() {
         let nothing = Err(PemError::Nothing("certificate or key"));
         assert_eq!(items(b""), nothing);
         assert_eq!(items(b"-----BEGIN X-----\nAAAA\n-----END X-----\n"), nothing);

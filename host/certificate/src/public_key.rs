@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn invalid_public_key_id_is_refused() {
         for bad in [
             "",
             "ni:///sha-256",

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_says_at_which_cse() {
+    fn address_determines_cse() {
         let own = CseId::parse("in-cse").unwrap();
         let home = CseId::parse("mn-cse-123456").unwrap();
         for (address, scope) in [

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_has_no_more_than_is_left_and_stops_with_the_whole() {
+    fn partial_budget_is_limited_by_whole() {
         let whole = budget(2);
         let part = whole.with_steps(100);
         part.step(0).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resources_of_others_have_steps_of_their_own() {
+    fn foreign_resources_have_separate_steps() {
         let budget = budget(10);
         for _ in 0..3 {
             budget.step(0).unwrap();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_try_is_short_whatever_it_looks_at() {
+    fn first_try_has_few_steps() {
         let whole = budget(1000);
         let first = whole.first_try();
         for _ in 0..FIRST_TRY_STEPS {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_stops_for_each_reason() {
+    fn work_stops_for_each_reason() {
         let late = budget(1).with_deadline(Instant::now());
         assert_eq!(late.check(), Err(Stop::Deadline));
         let dropped = budget(1);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_a_commit_and_lets_none_begin() {
+    fn end_waits_for_commit_and_prevents_next() {
         let authority = Arc::new(Authority::default());
         let budget = budget(1);
         let budget = RequestBudget { authority: authority.clone(), ..budget };

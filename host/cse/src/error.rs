@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_tells_no_more_than_it_should() {
+    fn reason_hides_internal_details() {
         let store = Refusal::from(StoreError::Corrupt("Clight-AE1".into()));
         assert_eq!(store.to_string(), "the CSE's store failed");
         assert_eq!(store.rsc().code(), 5000);

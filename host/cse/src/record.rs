@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_expires_now_is_gone() {
+    fn record_is_expired_at_its_expiry() {
         assert!(alive(None, 5));
         assert!(alive(Some(6), 5));
         assert!(!alive(Some(5), 5));

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_make_a_cse() {
+    fn default_settings_are_valid() {
         settings().check().unwrap();
         let named = Settings { service_provider: Some("in.provider.com".into()), ..settings() };
         named.check().unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_cse_is_refused() {
+    fn invalid_settings_are_refused() {
         use SettingsError as E;
         let bad = Settings { csebase_name: "la".into(), ..settings() };
         assert!(matches!(bad.check(), Err(E::Name(NameError::Reserved))));

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_its_own_share_and_gives_it_back() {
+    fn permits_are_separate_by_key_and_returned() {
         let shares = KeyedLimiter::new(2);
         let first = shares.take(&"a").unwrap();
         let _second = shares.take(&"a").unwrap();

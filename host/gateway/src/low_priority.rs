@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn its_threads_have_a_low_priority_and_no_others_have() {
+    async fn only_low_priority_threads_are_niced() {
         let niceness = || getpriority_process(None).unwrap();
         let before = niceness();
         let low = (before + NICENESS).min(19);

@@ -74,7 +74,7 @@ async fn certificates(suites: &[u16], extensions: &[(u16, Vec<u8>)]) -> Certific
 }
 
 #[tokio::test]
-async fn the_engine_is_told_by_suites_and_versions() {
+async fn engine_follows_suites_and_versions() {
     let tls13 = || vec![versions(&[3, 4])];
     let both = || vec![versions(&[3, 4, 3, 3])];
     for (suites, extensions, current, mandated) in [
@@ -107,7 +107,7 @@ async fn the_engine_is_told_by_suites_and_versions() {
 }
 
 #[tokio::test]
-async fn a_raw_public_key_is_shown_or_wanted_by_who_prefers_it() {
+async fn raw_public_key_preference_is_detected() {
     const SHOWS: u16 = 19;
     const WANTS: u16 = 20;
     const X509: u8 = 0;
@@ -136,7 +136,7 @@ async fn a_raw_public_key_is_shown_or_wanted_by_who_prefers_it() {
 }
 
 #[tokio::test]
-async fn a_hello_in_many_records_and_segments_is_read() {
+async fn fragmented_hello_is_parsed() {
     let message = hello(0x0303, &[0x00AE], &[sni(b"In.Provider.com")]);
     for size in [3, 40, 4000] {
         let wire = records(&message, size);
@@ -150,7 +150,7 @@ async fn a_hello_in_many_records_and_segments_is_read() {
 }
 
 #[tokio::test]
-async fn what_is_no_client_hello_is_named() {
+async fn invalid_hello_has_cause() {
     let good = hello(0x0303, &[0x00AE], &[]);
     assert_eq!(cause(b"").await, "connection");
     assert_eq!(cause(&records(&good, 4000)[..20]).await, "connection");
@@ -178,7 +178,7 @@ async fn what_is_no_client_hello_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_has_the_alert_that_says_how() {
+async fn malformed_hello_has_matching_alert() {
     use crate::Alert as A;
     let good = hello(0x0303, &[0x00AE], &[]);
     let two = [records(&good, 4000), records(&[16, 0, 0, 0], 4000)].concat();
@@ -224,7 +224,7 @@ async fn old_versions_are_refused_with_their_alert() {
 }
 
 #[tokio::test]
-async fn a_key_of_tls_1_3_is_told() {
+async fn tls13_psk_is_detected() {
     // One identity of one byte with an age, and one binder.
     let key = (41, [&[0, 7, 0, 1, 1, 0, 0, 0, 0, 0, 33, 32][..], &[0; 32]].concat());
     let all = |list: &[u8]| [versions(list), key.clone()];
@@ -239,7 +239,7 @@ async fn a_key_of_tls_1_3_is_told() {
 /// The largest hello of a current client, and more: three post-quantum key shares beside the usual
 /// ones, GREASE, ECH, tickets of other servers, and padding. Each record has one byte.
 #[tokio::test]
-async fn a_post_quantum_hello_is_read_however_it_is_cut() {
+async fn post_quantum_hello_is_parsed_in_any_fragments() {
     let extension = |kind: u16, length: usize| (kind, vec![7; length]);
     let shares = [(0x11EC, 1216), (0x11EB, 1249), (0x11ED, 1665), (29, 32), (23, 65), (24, 97)];
     let shares: Vec<u8> = shares
@@ -285,7 +285,7 @@ async fn a_post_quantum_hello_is_read_however_it_is_cut() {
 
 /// As recorded: each offers the key share X25519MLKEM768.
 #[tokio::test]
-async fn recorded_post_quantum_hellos_are_read_however_they_are_cut() {
+async fn recorded_post_quantum_hellos_are_parsed() {
     for (name, length, server) in
         [("chromium-156", 1976, "localhost"), ("openssl-3.5.2", 1543, "in.provider.com")]
     {
@@ -303,7 +303,7 @@ async fn recorded_post_quantum_hellos_are_read_however_they_are_cut() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(wire in prop::collection::vec(any::<u8>(), 0..300), from in 0usize..60) {
+    fn arbitrary_hello_does_not_panic(wire in prop::collection::vec(any::<u8>(), 0..300), from in 0usize..60) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _ = runtime.block_on(read(&wire));
         // A valid start, followed by garbage.

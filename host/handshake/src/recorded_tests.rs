@@ -85,7 +85,7 @@ fn recordings(name: &str, expected: &[&'static str]) -> Vec<(&'static str, Vec<u
 }
 
 #[tokio::test]
-async fn every_recorded_client_hello_is_classified_and_read_to_its_end() {
+async fn recorded_client_hellos_are_classified() {
     let names = CLIENT_HELLOS.map(|(client, ..)| client);
     let recordings = recordings("client-hellos", &names);
     for ((client, offer, name), (_, bytes)) in CLIENT_HELLOS.into_iter().zip(&recordings) {
@@ -116,7 +116,7 @@ async fn every_recorded_client_hello_is_classified_and_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn every_recorded_client_key_exchange_names_its_identity() {
+async fn recorded_client_key_exchanges_have_identity() {
     for (client, bytes) in recordings("client-key-exchanges", &CLIENT_KEY_EXCHANGES) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mandated_suite_comes_last() {
+    fn mandated_suite_is_last_in_default() {
         assert_eq!(Suite::DEFAULT.last().map(|s| s.id()), Some(0x00AE));
     }
 }

@@ -109,7 +109,7 @@ async fn handshake(server: &Server, client: &SslContext) -> (Option<Refusal>, us
 }
 
 #[tokio::test]
-async fn whoever_proves_its_key_is_asked_about() {
+async fn policy_is_called_after_proof_of_key() {
     let example = Example::new(&ExampleNames::default()).expect("certificates");
     let server = server(&example);
     for engine in ENGINES {
@@ -120,7 +120,7 @@ async fn whoever_proves_its_key_is_asked_about() {
 }
 
 #[tokio::test]
-async fn policy_is_not_asked_about_a_certificate_whose_key_is_not_proved() {
+async fn policy_is_not_called_without_proof_of_key() {
     let example = Example::new(&ExampleNames::default()).expect("certificates");
     let server = server(&example);
     for engine in ENGINES {

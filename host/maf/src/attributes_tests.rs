@@ -18,7 +18,7 @@ fn with<T>(
 }
 
 #[test]
-fn a_content_is_the_resource_that_is_asked_for() {
+fn content_must_have_expected_root() {
     for bad in
         ["", "{}", "[]", r#"{"maf:clientReg":{}}"#, r#"{"maf:keyReg":[]}"#, "{\"maf:keyReg\""]
     {
@@ -33,7 +33,7 @@ fn a_content_is_the_resource_that_is_asked_for() {
 }
 
 #[test]
-fn each_attribute_has_its_form() {
+fn attribute_values_are_validated() {
     assert_eq!(with(r#"{"et":"20261124T093000,5"}"#, |a| a.expiration()), Ok(Some(1_795_512_600)));
     assert_eq!(with("{}", |a| a.expiration()), Ok(None));
     for bad in ["1", "null", "\"tomorrow\"", "\"19691231T000000\""] {
@@ -65,7 +65,7 @@ fn each_attribute_has_its_form() {
 }
 
 #[test]
-fn a_key_is_hexadecimal_and_never_repeated() {
+fn key_is_hexadecimal_and_not_in_errors() {
     let read = |digits: &str| {
         with(&format!("{{\"kval\":{digits}}}"), |a| a.key())
             .map(|key| key.unwrap().expose().to_vec())
@@ -83,7 +83,7 @@ fn a_key_is_hexadecimal_and_never_repeated() {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_attributes_are_readable() {
     let key = PresharedKey::new(&[0xa5; 64]).unwrap();
     let mut attributes = Map::new();
     let empty = write(names::KEY_REGISTRATION, attributes.clone(), Some(&key));

@@ -34,7 +34,7 @@ fn requests_are_for_the_maf_in_the_clients_name() {
 }
 
 #[test]
-fn what_can_not_be_asked_is_told() {
+fn invalid_client_argument_is_reported() {
     let it = client(LIGHT);
     for bad in ["", "-", "_", ".", "..", "a/b", "é", &"x".repeat(65)] {
         assert!(it.retrieve_key("1", bad).is_err(), "{bad}");
@@ -50,7 +50,7 @@ fn what_can_not_be_asked_is_told() {
 }
 
 #[test]
-fn a_refusal_says_what_the_maf_says() {
+fn error_contains_reason_of_maf() {
     let refused = answer(Rsc::NotFound, r#"{"m2m:dbg":"not\u0007 here"}"#);
     let why = AnswerError::Refused { rsc: Rsc::NotFound, why: "not here".into() };
     assert_eq!(read_retrieved_key(&refused).err(), Some(why.clone()));
@@ -67,7 +67,7 @@ fn a_refusal_says_what_the_maf_says() {
 }
 
 #[test]
-fn a_wrong_answer_is_no_key() {
+fn invalid_response_yields_no_key() {
     let good = json!({
         "et": "20270115T080005", "scid": LIGHT, "adfq": "a.b", "suid": 32, "kval": "c0ffee",
     });
@@ -101,7 +101,7 @@ fn a_wrong_answer_is_no_key() {
 }
 
 #[test]
-fn a_key_of_another_session_is_told() {
+fn key_of_other_session_is_detected() {
     let own = session(0xab);
     let attributes = |id: &str| {
         json!({"maf:keyReg": {
@@ -116,7 +116,7 @@ fn a_key_of_another_session_is_told() {
 }
 
 #[test]
-fn a_registration_may_come_with_a_key_of_the_maf() {
+fn registration_may_contain_key_id_of_maf() {
     let content = json!({"maf:clientReg": {
         "crid": "mcr-1", "mcid": LIGHT, "et": "20270115T080005", "adfq": "a.b",
         "askid": "km1@maf.provider.com",

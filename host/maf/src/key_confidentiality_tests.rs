@@ -77,7 +77,7 @@ fn content() -> impl Strategy<Value = Option<Content>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn no_answer_has_a_key_that_is_not_for_the_caller(
+    fn responses_contain_no_foreign_key(
         operation in prop_oneof![
             Just(Operation::Create), Just(Operation::Retrieve), Just(Operation::Update),
             Just(Operation::Delete), Just(Operation::Notify),

@@ -12,7 +12,7 @@ use crate::{Maf, SweepOutcome, names};
 const OWN: &str = names::OWN_REGISTRATION;
 
 #[test]
-fn a_client_registers_once_and_sees_updates_and_ends_its_registration() {
+fn client_manages_its_registration() {
     let bench = Bench::new();
     let light = client(LIGHT);
     let labeled = Terms { labels: vec!["hall".into()], ..terms(100) };
@@ -60,7 +60,7 @@ fn a_client_registers_once_and_sees_updates_and_ends_its_registration() {
 }
 
 #[test]
-fn who_is_not_registered_may_do_nothing_else() {
+fn unregistered_client_may_only_register() {
     let bench = Bench::new();
     bench.registered(LIGHT, 400);
     let key = bench.key(LIGHT, OTHER, 7, 400).relative_key_id;
@@ -89,7 +89,7 @@ fn who_is_not_registered_may_do_nothing_else() {
 }
 
 #[test]
-fn a_target_fetches_its_key_and_nobody_else() {
+fn only_target_may_retrieve_key() {
     let bench = Bench::new();
     for who in [LIGHT, GATEWAY, OTHER] {
         bench.registered(who, 400);
@@ -127,7 +127,7 @@ fn a_target_fetches_its_key_and_nobody_else() {
 }
 
 #[test]
-fn a_key_for_esprim_carries_its_suid_and_has_one_target_as_well() {
+fn esprim_key_has_suid_and_one_target() {
     let bench = Bench::new();
     bench.registered(LIGHT, 400);
     bench.registered(GATEWAY, 400);
@@ -155,7 +155,7 @@ fn a_key_for_esprim_carries_its_suid_and_has_one_target_as_well() {
 }
 
 #[test]
-fn a_session_gives_one_key() {
+fn session_exports_one_key() {
     let bench = Bench::new();
     bench.registered(LIGHT, 400);
     bench.registered(GATEWAY, 400);
@@ -191,7 +191,7 @@ fn a_session_gives_one_key() {
 }
 
 #[test]
-fn a_key_is_the_sources_to_update_and_to_end() {
+fn only_source_may_update_or_delete_key() {
     let bench = Bench::new();
     for who in [LIGHT, GATEWAY, OTHER] {
         bench.registered(who, 400);
@@ -243,7 +243,7 @@ fn a_key_is_the_sources_to_update_and_to_end() {
 }
 
 #[test]
-fn a_key_ends_with_its_sources_registration_for_good() {
+fn key_ends_with_registration_of_source() {
     let bench = Bench::new();
     bench.registered(LIGHT, 100);
     bench.registered(GATEWAY, 400);
@@ -264,7 +264,7 @@ fn a_key_ends_with_its_sources_registration_for_good() {
 }
 
 #[test]
-fn there_are_bounds() {
+fn registrations_and_lifetimes_are_limited() {
     let bench = Bench::new();
     for who in [LIGHT, GATEWAY, OTHER] {
         bench.registered(who, 9000);
@@ -297,7 +297,7 @@ fn there_are_bounds() {
 }
 
 #[test]
-fn many_expired_entries_go_in_parts() {
+fn expired_entries_are_removed_in_parts() {
     let bench = Bench::with(roomy(1000));
     bench.registered(LIGHT, 9000);
     for n in 0..300 {
@@ -309,7 +309,7 @@ fn many_expired_entries_go_in_parts() {
 }
 
 #[test]
-fn from_is_the_caller() {
+fn originator_must_be_caller() {
     let bench = Bench::new();
     let good = client(LIGHT).register("1", &terms(100)).unwrap();
     for from in [
@@ -330,7 +330,7 @@ fn from_is_the_caller() {
 }
 
 #[test]
-fn what_is_no_request_to_this_maf_is_refused() {
+fn invalid_maf_request_is_refused() {
     let bench = Bench::new();
     bench.registered(LIGHT, 400);
     let good = client(LIGHT).retrieve("1", OWN).unwrap();
@@ -401,7 +401,7 @@ fn what_is_no_request_to_this_maf_is_refused() {
 }
 
 #[test]
-fn what_policy_is_asked_about_is_what_is_carried_out() {
+fn policy_sees_executed_registration() {
     let asked = Maf::asks(&give(LIGHT, GATEWAY, 1, 90)).unwrap();
     assert_eq!((asked.suid, asked.targets, asked.gives_key), (32, vec![id(GATEWAY)], true));
     assert_eq!((asked.expires, asked.admin_fqdn.as_str()), (at(90), "in.provider.com"));
@@ -418,7 +418,7 @@ fn what_policy_is_asked_about_is_what_is_carried_out() {
 }
 
 #[test]
-fn what_was_answered_outlives_a_restart() {
+fn confirmed_entries_survive_restart() {
     let bench = Bench::new();
     bench.registered(LIGHT, 400);
     bench.registered(GATEWAY, 400);

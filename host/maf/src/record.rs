@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_was_written() {
+    fn key_record_round_trips() {
         let record = KeyRecord {
             relative: "A".into(),
             source: "//a.b/c".into(),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_makes_it_panic() {
+    fn extreme_time_does_not_panic() {
         assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(1)), 0);
         let _ = time(u64::MAX);
         assert_eq!(seconds(time(5)), 5);

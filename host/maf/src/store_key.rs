@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_ways_to_write_a_key() {
+    fn store_key_may_be_hexadecimal_or_base64() {
         let bytes: [u8; 32] = std::array::from_fn(|n| u8::try_from(n).unwrap());
         let hexadecimal = hex::encode(bytes);
         let base64 = STANDARD.encode(bytes);

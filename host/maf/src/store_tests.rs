@@ -87,7 +87,7 @@ fn another_key_does_not_open_it_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_no_store_of_a_maf_is_left_alone() {
+fn foreign_database_is_refused_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other");
     for (n, name) in ["things", "about"].into_iter().enumerate() {
@@ -108,7 +108,7 @@ fn what_is_no_store_of_a_maf_is_left_alone() {
 }
 
 #[test]
-fn an_entry_that_is_tampered_with_is_no_key() {
+fn modified_entry_is_refused() {
     let (folder, path, keys) = closed();
     let vault = Vault::new(&store_key(1));
     let slots = keys.clone().map(|key| vault.slot(Kind::Key, &key));
@@ -157,7 +157,7 @@ fn entries_that_change_places_are_no_entries() {
 }
 
 #[test]
-fn a_store_is_written_anew_under_another_key() {
+fn store_is_reencrypted_under_new_key() {
     let (folder, path, keys) = closed();
     let bench = reopened(folder, &path, 1);
     let one = session(0x31);
@@ -194,7 +194,7 @@ fn a_store_is_written_anew_under_another_key() {
 }
 
 #[test]
-fn the_file_says_nobodys_name_and_no_key() {
+fn store_file_contains_no_name_or_key() {
     let (_folder, path, keys) = closed();
     let file = std::fs::read(&path).unwrap();
     let has = |needle: &[u8]| file.windows(needle.len()).any(|window| window == needle);
@@ -205,7 +205,7 @@ fn the_file_says_nobodys_name_and_no_key() {
 }
 
 #[test]
-fn after_a_failure_the_file_is_opened_anew() {
+fn store_is_reopened_after_failure() {
     let (folder, path, keys) = closed();
     let bench = reopened(folder, &path, 1);
     let store = &bench.maf.state.store;
@@ -229,7 +229,7 @@ fn after_a_failure_the_file_is_opened_anew() {
 }
 
 #[test]
-fn what_is_not_committed_never_was() {
+fn uncommitted_entry_is_not_stored() {
     let bench = Bench::new();
     let record = ClientRecord {
         id: LIGHT.into(),

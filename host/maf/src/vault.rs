@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_sealed_there_is_opened() {
+    fn entry_opens_only_in_its_slot() {
         let vault = Vault::new(&StoreKey::new(&[7; 32]));
         let slot = vault.slot(Kind::Key, "A");
         let sealed = vault.seal(Kind::Key, &slot, b"plain").unwrap();

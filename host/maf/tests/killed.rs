@@ -53,7 +53,7 @@ fn registers_keys_until_it_is_killed() {
 }
 
 #[test]
-fn nothing_that_was_acknowledged_is_lost() {
+fn acknowledged_keys_survive_kill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("maf");
     let mut child = Command::new(std::env::current_exe().unwrap())

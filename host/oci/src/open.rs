@@ -21,7 +21,7 @@ pub(crate) fn regular(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_pipe_is_not_waited_for() {
+    fn pipe_is_refused_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_names_its_registry_and_pins() {
+    fn reference_has_registry_and_digest() {
         let digest = format!("sha256:{}", "ab".repeat(32));
         let parsed: Reference =
             format!("oci://127.0.0.1:5000/modules/psk-table:1.2@{digest}").parse().unwrap();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_says_why() {
+    fn invalid_reference_states_reason() {
         let digest = format!("sha256:{}", "ab".repeat(32));
         let parse = |text: &str| text.parse::<Reference>();
         assert_eq!(parse("oci://registry.example:5000/x:1"), Err(ReferenceError::Unpinned));

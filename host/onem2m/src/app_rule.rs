@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn to_be_given_an_ae_id_takes_an_entry_for_all() {
+    fn assigned_ae_id_requires_wildcard_entry() {
         for (entry, from, allowed) in [
             ("Clight-AE1", Some("Clight-AE1"), true),
             ("Clight-AE1", Some("Clight-AE2"), false),

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ae_id_is_learnt_once() {
+    fn ae_id_is_assigned_once() {
         let stem = |s| AeIdStem::parse(s).unwrap();
         let open = association(Entity::NotYetKnown);
         assert_eq!(open.entity(), &Entity::NotYetKnown);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_anybody_can_guess_is_no_key() {
+    fn guessable_key_is_refused() {
         let of = |key: &[u8]| KeyStrength::of(key, PresharedKey::MIN_PROVISIONED);
         for len in 0..3 {
             let random = [0x1a, 0x2b, 0x3c].get(..len).unwrap_or_default();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_pattern_is_weak() {
+    fn regular_key_is_weak() {
         let of = |key: &[u8]| KeyStrength::of(key, PresharedKey::MIN_PROVISIONED);
         // The examples of TS-0013 and of the worked example.
         assert_eq!(of(&[0x12, 0x34, 0x56]), Ok(KeyStrength::Weak));

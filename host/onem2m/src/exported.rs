@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_16_bytes_are_the_identifier() {
+    fn first_16_bytes_are_relative_key_id() {
         let exported = Exported::by(|place| {
             place.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);
             Ok::<_, ()>(())

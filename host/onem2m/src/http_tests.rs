@@ -28,7 +28,7 @@ const RI: (&str, &str) = ("X-M2M-RI", "r1");
 const AE: (&str, &str) = ("Content-Type", "application/json;ty=2");
 
 #[test]
-fn a_create_is_read_whole() {
+fn create_request_is_parsed() {
     let r = read(
         Method::POST,
         "/cse?rcn=3",
@@ -59,7 +59,7 @@ fn a_create_is_read_whole() {
 /// A notification reports the creator of a subscription, who is not the originator. A resource of
 /// that name would claim one.
 #[test]
-fn a_notification_is_no_resource() {
+fn notification_creator_is_not_originator() {
     let json = ("Content-Type", "application/json");
     let container = ("Content-Type", "application/json;ty=3");
     for root in ["m2m:sgn", "M2M:SGN", "m2m:sg\\u006e", "m2m:agn", "m2m:seci", "m2m:rsp"] {
@@ -77,7 +77,7 @@ fn a_notification_is_no_resource() {
 
 /// The request would be forwarded to an AE, and answered as if a resource had been created.
 #[test]
-fn a_create_without_its_type_is_no_notification() {
+fn untyped_create_is_not_notification() {
     for root in
         ["m2m:cnt", "m2m:ae", "m2m:cin", "m2m:rqp", "m2m:uril", "hd:light", "sgn", "m2m:sgn2"]
     {
@@ -106,7 +106,7 @@ fn methods_stand_for_operations() {
 }
 
 #[test]
-fn what_is_ambiguous_is_refused() {
+fn ambiguous_request_is_refused() {
     let origin = |v| ("X-M2M-Origin", v);
     let get = |fields: &[_]| rsc(read(Method::GET, "/x", fields, ""));
     assert_eq!(get(&[RI, origin("Ca"), origin("Cb")]), Rsc::BadRequest);
@@ -141,7 +141,7 @@ fn what_is_ambiguous_is_refused() {
 
 /// A SPARQL query has line breaks. They are escaped again, so they cannot form header fields.
 #[test]
-fn line_breaks_of_a_value_are_text_and_are_escaped_again() {
+fn line_breaks_in_values_stay_escaped() {
     for text in ["smf=a%0Ab%0D%0AX-M2M-Origin%3A%20Cb%09c", "smf=%0A", "lbl=a%0A+%0Db"] {
         let r = read(Method::GET, &format!("/x?{text}"), &[RI], "").unwrap();
         let out = write_request(&r, &CseId::parse("c").unwrap()).unwrap();
@@ -158,7 +158,7 @@ fn line_breaks_of_a_value_are_text_and_are_escaped_again() {
 }
 
 #[test]
-fn a_request_of_http_1_1_has_one_host() {
+fn http_1_1_request_requires_one_host() {
     let check = |version, hosts: &[&str]| {
         let mut headers = HeaderMap::new();
         for host in hosts {
@@ -179,7 +179,7 @@ fn a_request_of_http_1_1_has_one_host() {
 }
 
 #[test]
-fn a_query_string_does_not_say_what_has_another_place() {
+fn query_cannot_set_header_parameters() {
     for query in ["fr=Cb", "FR=Cb", "%66r=Cb", "op=1", "rqi=x", "x=1&pc=Cb", "rvi=1", "To=x"] {
         assert_eq!(
             rsc(read(Method::GET, &format!("/x?{query}"), &[RI], "")),
@@ -199,7 +199,7 @@ fn a_query_string_does_not_say_what_has_another_place() {
 
 /// Filter conditions are attribute names (TS-0009 clause 6.2.2.2), and do not claim an originator.
 #[test]
-fn a_filter_names_attributes() {
+fn filter_condition_is_not_originator() {
     for query in
         ["ty=3&cr=Sam&fu=1", "fu=1&rn=temp", "fu=1&cni=1&aei=Cb", "fu=1&c.cr=Sam&p.rn=x%2A"]
     {
@@ -211,7 +211,7 @@ fn a_filter_names_attributes() {
 }
 
 #[test]
-fn a_plus_separates_and_an_escaped_one_does_not() {
+fn plus_separates_values_unless_escaped() {
     for (query, elements) in [
         ("lbl=a+b", &["a", "b"][..]),
         ("lbl=a%2Bb", &["a+b"]),
@@ -230,7 +230,7 @@ fn a_plus_separates_and_an_escaped_one_does_not() {
 }
 
 #[test]
-fn the_type_and_the_content_of_a_create_agree() {
+fn create_type_must_match_content() {
     let create = |ty, body| rsc(read(Method::POST, "/x", &[RI, ("Content-Type", ty)], body));
     assert_eq!(create("application/json;ty=2", "{\"m2m:ae\":{}}"), Rsc::Ok);
     assert_eq!(create("application/json;ty=3", "{\"m2m:cnt\":{}}"), Rsc::Ok);
@@ -247,7 +247,7 @@ fn the_type_and_the_content_of_a_create_agree() {
 }
 
 #[test]
-fn a_refusal_repeats_the_request_identifier() {
+fn error_response_has_request_id() {
     let e = read(Method::GET, "/x/../y", &[RI], "").unwrap_err();
     assert_eq!(e.request_id.as_deref(), Some("r1"));
     let response = write_response(ResponsePrimitive::refusal(
@@ -298,7 +298,7 @@ fn responses_of_other_cses_are_read_strictly() {
 }
 
 #[test]
-fn nothing_at_all_answers_where_no_response_is_wanted() {
+fn no_content_is_valid_without_response() {
     let mut headers = HeaderMap::new();
     let none = StatusCode::NO_CONTENT;
     let taken = read_response(none, &headers, Bytes::new()).unwrap();
@@ -316,7 +316,7 @@ fn nothing_at_all_answers_where_no_response_is_wanted() {
 
 proptest! {
     #[test]
-    fn a_primitive_survives_the_wire(
+    fn primitive_round_trips(
         from in "[CS][a-z0-9-]{1,20}",
         id in "[A-Za-z0-9/._-]{1,40}",
         value in prop::collection::vec("[ -~]{0,20}", 1..4),
@@ -338,7 +338,7 @@ proptest! {
     }
 
     #[test]
-    fn no_header_value_panics(name in "[xX][-_][mM]2[mM][-_][a-zA-Z]{1,6}", value in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn arbitrary_header_does_not_panic(name in "[xX][-_][mM]2[mM][-_][a-zA-Z]{1,6}", value in prop::collection::vec(any::<u8>(), 0..64)) {
         let mut headers = HeaderMap::new();
         if let (Ok(n), Ok(v)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(&value)) {
             headers.append(n, v);

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn the_worked_example_parses() {
+fn worked_example_ids_are_parsed() {
     assert_eq!(AeIdStem::parse("Clight-AE1").unwrap().as_str(), "Clight-AE1");
     assert_eq!(CseId::parse("mn-cse-123456").unwrap().to_string(), "/mn-cse-123456");
     let kpsa = KpsaId::parse("AE123456789012-Light@in.provider.com").unwrap();
@@ -11,7 +11,7 @@ fn the_worked_example_parses() {
 }
 
 #[test]
-fn a_credential_id_splits_at_the_first_hyphen() {
+fn credential_id_is_split_at_first_hyphen() {
     let id = CredentialId::parse("12-AE-1@a.b").unwrap();
     assert_eq!((id.kind(), id.value()), (CredentialType::Kpsa, "AE-1@a.b"));
     for bad in ["", "12", "12-", "1-x", "+1-x", "ab-x", "123-x", "12-a b"] {
@@ -36,7 +36,7 @@ fn kpsa_ids_keep_to_clause_10_5() {
 }
 
 #[test]
-fn each_form_of_from() {
+fn originator_forms_are_parsed() {
     assert_eq!(OriginatorId::parse("C"), Ok(OriginatorId::AssignByRegistrar));
     assert_eq!(OriginatorId::parse("S"), Ok(OriginatorId::AssignByServiceProvider));
     assert_eq!(OriginatorId::parse("Clight"), Ok(OriginatorId::Stem("Clight")));
@@ -88,20 +88,20 @@ fn each_form_of_from() {
 
 proptest! {
     #[test]
-    fn no_text_makes_a_parser_panic(text in ".{0,300}") {
+    fn arbitrary_id_does_not_panic(text in ".{0,300}") {
         let _ = (AeIdStem::parse(&text), CseId::parse(&text), KpsaId::parse(&text));
         let _ = (CredentialId::parse(&text), AppId::parse(&text), OriginatorId::parse(&text).is_ok());
     }
 
     #[test]
-    fn what_parses_is_written_back_the_same(text in "[CS][A-Za-z0-9._~-]{1,40}") {
+    fn parsed_stem_round_trips(text in "[CS][A-Za-z0-9._~-]{1,40}") {
         let stem = AeIdStem::parse(&text).unwrap();
         prop_assert_eq!(stem.as_str(), text.as_str());
         prop_assert_eq!(OriginatorId::parse(&text), Ok(OriginatorId::Stem(text.as_str())));
     }
 
     #[test]
-    fn a_credential_id_survives_writing(kind in 10u8..=99, value in "[A-Za-z0-9._@-]{1,40}") {
+    fn credential_id_round_trips(kind in 10u8..=99, value in "[A-Za-z0-9._@-]{1,40}") {
         let text = format!("{kind}-{value}");
         prop_assert_eq!(CredentialId::parse(&text).unwrap().to_string(), text);
     }

@@ -57,7 +57,7 @@ mod tests {
     /// Computed with Python in the same way: Ke, the purpose, then `b"maf.provider.com"`, and
     /// `b"22" + b"//in.provider.com/in-cse"`.
     #[test]
-    fn the_other_keys_as_another_implementation_computes_them() {
+    fn derived_keys_match_other_implementation() {
         let ke: Vec<u8> = (0..32).collect();
         assert_eq!(
             hex::encode(km(&ke, "maf.provider.com")),

@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mention_of_an_originator_is_found() {
+    fn originators_in_content_are_found() {
         assert_eq!(named(r#"{"m2m:cnt":{"rn":"x"}}"#), Some(vec![]));
         assert_eq!(
             named(r#"{"m2m:ae":{"cr":"Ca","rn":"x","aei":"Cb","fr":null}}"#),
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_representation_is_refused() {
+    fn invalid_representation_is_refused() {
         for bad in [
             "",
             "[]",

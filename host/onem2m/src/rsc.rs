@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_ts_0009_clause_6_3_2() {
+    fn http_status_follows_ts_0009_clause_6_3_2() {
         let http = |code| Rsc::from_code(code).http_status();
         for code in [4101, 4103, 4106, 4107, 4108, 4116, 4117, 4126, 4127, 4128, 5105, 5203, 5205] {
             assert_eq!(http(code), 403, "{code}");

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_clause() {
+    fn schedule_examples_of_clause_hold() {
         let first = "* 0-5 2,6,10 * * * *";
         for (at, expected) in [
             ("20261124T020000", true),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_field_has_its_place() {
+    fn schedule_fields_are_in_order() {
         // A Tuesday.
         let at = "20261124T093015";
         let right = ["15", "30", "9", "24", "11", "2", "2026"];
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_must_fit_the_month_and_the_week() {
+    fn day_must_match_month_and_week() {
         // A Friday the 13th, a Friday, and a 13th.
         let entry = "* * * 13 * 5 *";
         assert!(holds(entry, "20261113T120000"));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_day_comes_every_fourth_year() {
+    fn leap_day_is_matched() {
         let entry = "* * * 29 2 * *";
         for (at, expected) in [
             ("20280229T000000", true),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_goes_over_the_end_of_its_field() {
+    fn range_may_wrap_around() {
         for (entry, at, expected) in [
             ("* * 22-6 * * * *", "20261124T220000", true),
             ("* * 22-6 * * * *", "20261124T235959", true),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn invalid_schedule_entry_is_refused() {
         use ScheduleError as E;
         for (text, fields) in [
             ("", 0),
@@ -356,14 +356,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "[-0-9*,/ x]{0,40}", at in any::<u32>()) {
+        fn arbitrary_schedule_does_not_panic(text in "[-0-9*,/ x]{0,40}", at in any::<u32>()) {
             if let Ok(entry) = ScheduleEntry::parse(&text) {
                 let _ = entry.holds_at(UNIX_EPOCH + Duration::from_secs(u64::from(at)));
             }
         }
 
         #[test]
-        fn a_range_has_what_is_between_its_ends(
+        fn range_contains_values_between_ends(
             first in 0u16..60,
             last in 0u16..60,
             step in 1u16..70,

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_comes_to_one_form() {
+    fn address_spellings_are_normalized() {
         for path in [
             "/cse/light",
             "/~/mn-cse-123456/cse/light",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cse_id_alone_is_its_csebase() {
+    fn cse_id_alone_is_csebase() {
         assert_eq!(Target::from_path("/~/mn-cse-123456").unwrap().resource, "-");
     }
 
@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_one_form_reads_as_itself(path in "(/[A-Za-z0-9._~%-]{1,6}){1,6}") {
+        fn normalized_address_round_trips(path in "(/[A-Za-z0-9._~%-]{1,6}){1,6}") {
             if let Ok(target) = Target::from_path(&path) {
                 let written = target.to_path(&own());
                 let again = Target::from_path(&written).unwrap();
@@ -264,7 +264,7 @@ mod tests {
         }
 
         #[test]
-        fn no_path_panics(path in ".{0,200}") {
+        fn arbitrary_path_does_not_panic(path in ".{0,200}") {
             let _ = Target::from_path(&path);
         }
     }

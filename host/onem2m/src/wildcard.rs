@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_asterisk_stands_for_anything() {
+    fn asterisk_matches_any_characters() {
         for (pattern, fitting, others) in [
             ("C123*X", &["C123X", "C1234X", "C123XX"][..], &["C123", "C12X", "C123Xy", ""][..]),
             ("*", &["", "C", "x*y"], &[]),

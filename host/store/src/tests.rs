@@ -29,7 +29,7 @@ fn store() -> (tempfile::TempDir, PathBuf, Store) {
 }
 
 #[test]
-fn a_new_file_is_its_owners_alone() {
+fn new_store_file_is_private() {
     let (_folder, path, store) = store();
     let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "{mode:o}");
@@ -38,7 +38,7 @@ fn a_new_file_is_its_owners_alone() {
 }
 
 #[test]
-fn a_suspected_store_is_read_at_once_and_written_after_a_pause() {
+fn failed_store_is_read_at_once_and_written_later() {
     let (_folder, _path, store) = store();
     assert!(!store.fails() && !store.access().unwrap().reopened());
     store.suspect();
@@ -55,7 +55,7 @@ fn a_suspected_store_is_read_at_once_and_written_after_a_pause() {
 }
 
 #[test]
-fn a_file_that_has_gone_is_not_created_again() {
+fn missing_store_file_is_not_created_again() {
     let (_folder, path, store) = store();
     fs::remove_file(&path).unwrap();
     store.suspect();
@@ -81,7 +81,7 @@ fn another_file_in_its_place_is_rejected() {
 }
 
 #[test]
-fn a_file_of_something_else_is_left_as_it_is() {
+fn invalid_store_file_is_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     fs::write(&path, "no store").unwrap();
@@ -91,7 +91,7 @@ fn a_file_of_something_else_is_left_as_it_is() {
 }
 
 #[test]
-fn a_store_in_memory_that_has_failed_is_not_replaced_by_an_empty_one() {
+fn failed_memory_store_is_not_replaced() {
     let store = Store::in_memory(CACHE);
     set(&store, 1).unwrap();
     assert_eq!(get(&store).unwrap(), 1);
@@ -101,7 +101,7 @@ fn a_store_in_memory_that_has_failed_is_not_replaced_by_an_empty_one() {
 
 /// Two threads may have noted the same failure, and one of them after the file was opened again.
 #[test]
-fn a_failure_that_is_noted_late_holds_no_reader_up() {
+fn late_failure_does_not_block_readers() {
     let (_folder, _path, store) = store();
     store.suspect();
     assert_eq!(get(&store).unwrap(), 1);
@@ -112,7 +112,7 @@ fn a_failure_that_is_noted_late_holds_no_reader_up() {
 
 /// The pause begins with the failure, not with the next access.
 #[test]
-fn a_store_that_failed_long_ago_is_written_at_once() {
+fn store_is_writable_after_pause() {
     let (_folder, _path, store) = store();
     store.suspect();
     std::thread::sleep(PAUSE);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_has_those_between_it_and_the_root() {
+    fn chain_contains_intermediates_without_root() {
         let root = Authority::new(&Request::new("root")).unwrap();
         let middle = root.sub_authority(&Request::new("middle")).unwrap();
         let issued = middle.issue(&Request::new("end").key(Key::P384)).unwrap();

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ae_speaks_as_itself() {
+    fn originator_must_match_certificate() {
         let uri = b"//in.provider.com/mn-cse-123456/Clight-AE1";
         assert_eq!(refusal(uri, Some("Clight-AE1")), None);
         for from in ["Clight-AE2", "Clight-AE", "", "/mn-cse-123456/Clight-AE1"] {

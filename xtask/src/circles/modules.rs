@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_leads_to_the_file_that_defines_it() {
+    fn import_resolves_to_defining_file() {
         let found = imports(&[
             ("lib.rs", "mod a; mod b; pub use a::Thing;"),
             ("a.rs", "mod inner; pub use inner::Deep; pub struct Thing;"),
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reexport_that_the_file_uses_is_an_import() {
+    fn used_reexport_is_import() {
         let found = imports(&[
             ("lib.rs", "mod a; pub use a::{Thing, other as Other}; fn f(_: Thing) {}"),
             ("a.rs", "pub struct Thing; pub struct other;"),
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_module_is_what_it_has() {
+    fn glob_import_resolves_to_module_items() {
         let found = imports(&[
             ("lib.rs", "mod a; mod b; mod c;"),
             ("a.rs", "pub use crate::b::*;"),

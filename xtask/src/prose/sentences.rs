@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_comments_of_a_source_are_read() {
+    fn source_sentences_come_from_comments() {
         let source = "//! First one,\n//! with `a b c`. Second\n//! one.\n\n/// - item\n/// ```\n/// code\n/// ```\nfn f() {}\n    // Last.\n";
         let wanted =
             [(1, "First one, with `ccccc`."), (2, "Second one."), (5, "item"), (10, "Last.")];

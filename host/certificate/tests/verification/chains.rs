@@ -41,7 +41,7 @@ impl Chain {
 type Change = dyn Fn(Request) -> Request;
 
 #[test]
-fn each_certificate_of_a_chain_has_to_be_good() {
+fn invalid_certificate_in_chain_is_refused() {
     use KeyUsagePurpose::{CrlSign, DigitalSignature, KeyAgreement};
     let server = || vec![ExtendedKeyUsagePurpose::ServerAuth];
     let table: [(&str, &str, &Change, Result<&str, &str>); 27] = [
@@ -89,7 +89,7 @@ fn each_certificate_of_a_chain_has_to_be_good() {
 }
 
 #[test]
-fn each_link_has_to_be_signed() {
+fn unsigned_link_in_chain_is_refused() {
     for constrained in [false, true] {
         let chain = Chain::new(constrained, &|_, request| request);
         let [end, lower, upper] = chain.end.chain() else { panic!("three certificates") };
@@ -129,7 +129,7 @@ fn each_link_has_to_be_signed() {
 }
 
 #[test]
-fn who_has_a_certificate_can_issue_none() {
+fn end_entity_certificate_cannot_issue() {
     for constrained in [false, true] {
         let chain = Chain::new(constrained, &|_, request| request);
         // An AE whose certificate is good, and the AE that it would like to be.
@@ -162,7 +162,7 @@ fn who_has_a_certificate_can_issue_none() {
 }
 
 #[test]
-fn the_order_and_what_else_is_sent_do_not_matter() {
+fn order_and_extra_certificates_are_ignored() {
     for constrained in [false, true] {
         let chain = Chain::new(constrained, &|_, request| request);
         let stranger = root("stranger");
@@ -186,7 +186,7 @@ fn the_order_and_what_else_is_sent_do_not_matter() {
 }
 
 #[test]
-fn an_intermediate_may_be_the_anchor() {
+fn intermediate_may_be_trust_anchor() {
     let chain = Chain::new(true, &|_, request| request);
     for authority in [&chain.lower, &chain.upper] {
         let trust = trusting(authority, &[Flavour::AeId]);
@@ -216,7 +216,7 @@ fn long_chains_are_not_read() {
 }
 
 #[test]
-fn a_chain_of_one_name_is_soon_refused() {
+fn chain_with_equal_names_is_refused_early() {
     // All with the name of the anchor. webpki would try each order of them, a hundred signatures
     // in all, and then say that this was too much.
     let (ours, fake) = (root("root"), root("root"));
@@ -227,7 +227,7 @@ fn a_chain_of_one_name_is_soon_refused() {
 }
 
 #[test]
-fn without_trust_nobody_is_believed() {
+fn chain_without_trust_anchor_is_refused() {
     let root = root("root");
     let chain = root.issue(&ae()).unwrap();
     check("no anchors", &client(&trust([]), chain.chain()), Err("NoTrust"));
@@ -246,7 +246,7 @@ fn without_trust_nobody_is_believed() {
 }
 
 #[test]
-fn the_chain_ends_when_its_first_certificate_does() {
+fn chain_expires_with_earliest_certificate() {
     let now = SystemTime::now();
     for whom in ["root", "upper", "lower", "end"] {
         let short = Validity { from: now - DAY, until: now + 2 * DAY };
@@ -263,7 +263,7 @@ fn the_chain_ends_when_its_first_certificate_does() {
 }
 
 #[test]
-fn an_anchor_is_an_authority_that_vouches_for_something() {
+fn anchor_must_be_authority_with_flavour() {
     let root = root("root");
     let new = |der: &[u8], flavours: &[Flavour]| {
         Anchor::new(der.to_vec().into(), flavours, &[KeyKind::P256], &[]).err()

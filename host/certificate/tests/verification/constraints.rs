@@ -173,7 +173,7 @@ fn constraints_bind_wherever_they_stand() {
 }
 
 #[test]
-fn all_names_of_a_certificate_are_bound_and_all_issuers_bind() {
+fn constraints_of_each_issuer_apply_to_each_name() {
     let two = ae().name(Name::dns("x.other.com"));
     let root = Authority::new(&Request::new("root").permit(Name::dns("provider.com"))).unwrap();
     let trust = trusting(&root, &[Flavour::AeId]);
@@ -216,7 +216,7 @@ fn constraints_that_cannot_be_read_are_no_permission() {
 }
 
 #[test]
-fn a_summary_tells_names_and_constraints() {
+fn summary_lists_names_and_constraints() {
     let request =
         Request::new("root").permit(Name::uri("provider.com")).exclude(Name::dns("other.com"));
     let root = Authority::new(&request).unwrap();

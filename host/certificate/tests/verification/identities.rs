@@ -7,7 +7,7 @@ use saegis_test_ca::{Example, ExampleNames, Issued, Key, Name, RawKey, Request};
 use super::*;
 
 #[test]
-fn every_flavour_of_the_worked_example_is_who_it_is() {
+fn worked_example_certificates_have_identities() {
     let names = ExampleNames::default();
     let example = Example::new(&names).unwrap();
     let trust = trust([
@@ -62,7 +62,7 @@ fn names(flavours: &[Flavour], table: &[(&[Name], Result<&str, &str>)]) {
 }
 
 #[test]
-fn an_ae_id_certificate_names_an_ae_of_ours_exactly() {
+fn ae_id_certificate_must_name_local_ae() {
     let uri = |uri: &str| Name::uri(uri);
     let long = format!("//provider.com/mn-cse-123456/C{}", "x".repeat(225));
     assert_eq!(long.len(), 255);
@@ -110,7 +110,7 @@ fn an_ae_id_certificate_names_an_ae_of_ours_exactly() {
 }
 
 #[test]
-fn a_cse_id_certificate_names_a_cse_of_our_service_provider() {
+fn cse_id_certificate_must_name_cse_of_same_provider() {
     let dns = |name: &str| Name::dns(name);
     let long = format!("asn.{}.provider.com", "x".repeat(238));
     names(
@@ -147,7 +147,7 @@ fn a_cse_id_certificate_names_a_cse_of_our_service_provider() {
 }
 
 #[test]
-fn a_node_or_a_device_is_named_as_it_stands() {
+fn node_or_device_name_is_used_verbatim() {
     let long = format!("urn:{}", "x".repeat(250));
     names(
         &[Flavour::NodeId],
@@ -195,7 +195,7 @@ fn a_node_or_a_device_is_named_as_it_stands() {
 }
 
 #[test]
-fn the_common_name_is_nobodys_name() {
+fn common_name_is_not_an_identity() {
     let root = root("root");
     for (common_name, flavour) in
         [(AE, Flavour::AeId), ("asn-1.in.provider.com", Flavour::CseId), ("urn:x", Flavour::NodeId)]
@@ -212,7 +212,7 @@ fn the_common_name_is_nobodys_name() {
 }
 
 #[test]
-fn without_a_service_provider_nobody_is_of_it() {
+fn identity_without_service_provider_is_refused() {
     let root = root("root");
     for (name, flavour) in
         [(Name::uri(AE), Flavour::AeId), (Name::dns("in.provider.com"), Flavour::CseId)]
@@ -226,7 +226,7 @@ fn without_a_service_provider_nobody_is_of_it() {
 }
 
 #[test]
-fn a_flavour_is_what_the_anchor_vouches_for() {
+fn flavour_is_limited_by_anchor() {
     let (first, second) = (root("same name"), root("same name"));
     let trust = trust([anchor(&first, &[Flavour::AeId]), anchor(&second, &[Flavour::NodeId])]);
     let [ae, node] = [Name::uri(AE), Name::uri("urn:x")];
@@ -246,7 +246,7 @@ fn a_flavour_is_what_the_anchor_vouches_for() {
 }
 
 #[test]
-fn a_raw_public_key_is_who_is_pinned() {
+fn raw_public_key_must_be_pinned() {
     let (key, other) = (RawKey::new(Key::P256).unwrap(), RawKey::new(Key::P256).unwrap());
     let spki = key.public_der();
     for id in PublicKeyId::all_of(&spki) {

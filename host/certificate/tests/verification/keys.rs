@@ -21,7 +21,7 @@ impl PublicKeyData for Public {
 }
 
 #[test]
-fn a_key_is_of_a_kind_that_the_anchor_allows() {
+fn key_kind_is_limited_by_anchor() {
     const ALL: [(Key, KeyKind); 3] =
         [(Key::P256, KeyKind::P256), (Key::P384, KeyKind::P384), (Key::Rsa, KeyKind::Rsa)];
     for (authority_key, authority_kind) in ALL {
@@ -43,7 +43,7 @@ fn a_key_is_of_a_kind_that_the_anchor_allows() {
 }
 
 #[test]
-fn a_key_that_nobody_may_have() {
+fn weak_or_unknown_key_is_refused() {
     let root = root("root");
     let der = root.der().clone();
     let trust = trust([Anchor::new(der, &[Flavour::AeId], &KeyKind::ALL, &[]).unwrap()]);

@@ -16,7 +16,7 @@ fn chain() -> (Trust, Vec<CertificateDer<'static>>) {
 }
 
 #[test]
-fn no_bit_of_a_chain_can_be_changed() {
+fn chain_with_flipped_bit_is_refused() {
     let (trust, chain) = chain();
     check("as it is", &client(&trust, &chain), Ok(THE_AE));
     for at in 0..chain.len() {
@@ -34,7 +34,7 @@ fn no_bit_of_a_chain_can_be_changed() {
 }
 
 #[test]
-fn a_certificate_is_whole_and_nothing_else() {
+fn truncated_or_extended_certificate_is_refused() {
     let (trust, chain) = chain();
     for at in 0..chain.len() {
         let with = |der: Vec<u8>| {
@@ -72,7 +72,7 @@ fn too_much_is_not_read() {
 }
 
 #[test]
-fn an_extension_stands_once_and_can_be_read() {
+fn repeated_or_malformed_extension_is_refused() {
     let root = root("root");
     let trust = trusting(&root, &[Flavour::AeId]);
     let names = |uri: &str| {
@@ -102,7 +102,7 @@ fn an_extension_stands_once_and_can_be_read() {
 }
 
 #[test]
-fn a_rejection_is_one_of_a_few_alerts() {
+fn rejections_map_to_few_alerts() {
     use CertificateError as E;
     let text = || "x".to_string();
     let table = [
@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_changed_is_refused(
+    fn randomly_changed_chain_is_refused(
         at in 0_usize..2,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..3), 1..8),
     ) {

@@ -83,7 +83,7 @@ fn similar_chain_is_not_taken_for_remembered_one() {
 }
 
 #[test]
-fn chain_remembered_of_client_does_not_serve_as_server() {
+fn cached_client_chain_is_not_valid_for_server() {
     let setup = Setup::new();
     let trust = setup.trust(&[]);
     check_again(&trust, setup.end.chain(), SystemTime::now(), Ok(THE_AE));

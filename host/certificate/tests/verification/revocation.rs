@@ -19,7 +19,7 @@ fn with_lists(authority: &Authority, lists: &[Vec<u8>]) -> Trust {
 }
 
 #[test]
-fn what_is_revoked_is_refused() {
+fn revoked_certificate_is_refused() {
     each(|middle| {
         let root = root("root");
         let middle = root.sub_authority(&middle).unwrap();
@@ -50,7 +50,7 @@ fn what_is_revoked_is_refused() {
 }
 
 #[test]
-fn a_list_that_cannot_be_used_refuses_whom_it_is_for() {
+fn unusable_revocation_list_refuses_its_certificates() {
     each(|middle| {
         let root = root("root");
         let middle = root.sub_authority(&middle).unwrap();

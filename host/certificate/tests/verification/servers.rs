@@ -8,7 +8,7 @@ use super::*;
 const MAF: &str = "maf.provider.com";
 
 #[test]
-fn a_server_is_who_was_asked_for() {
+fn server_certificate_must_match_requested_name() {
     let root = root("root");
     let with = |name: &str| Request::new("x").name(Name::dns(name));
     let client_alone = || vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -58,7 +58,7 @@ fn a_server_is_who_was_asked_for() {
 }
 
 #[test]
-fn the_anchor_that_vouches_is_found_among_namesakes() {
+fn anchor_is_found_among_equal_names() {
     let (cses, mafs) = (root("same"), root("same"));
     let trust = trust([anchor(&cses, &[Flavour::CseId]), anchor(&mafs, &[Flavour::Fqdn])]);
     let request = Request::new("x").name(Name::dns(MAF));

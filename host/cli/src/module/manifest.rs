@@ -88,7 +88,7 @@ mod tests {
     const TEXT: &str = "# Ours.\norder = 10\nmode = \"shadow\" # until Friday\nreplaces = \"a\"\n";
 
     #[test]
-    fn nothing_but_the_mode_changes() {
+    fn promotion_changes_only_mode() {
         let promoted = in_force(TEXT).unwrap();
         assert_eq!(promoted, TEXT.replace("\"shadow\"", "\"in-force\""));
         assert_eq!(shadow(&promoted).unwrap(), TEXT);

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_template_for_each_hook_in_each_language() {
+    fn template_exists_for_hook_in_language() {
         for hook in Hook::ALL {
             for lang in [Language::Rust, Language::C, Language::Python, Language::Javascript] {
                 let files = files(&Args { name: "x".into(), lang, hook }).unwrap();

@@ -12,7 +12,7 @@ fn who<'a>(bench: &'a Bench, read: &'a dyn Read, from: &str) -> Originator<'a> {
 }
 
 #[test]
-fn a_subtree_is_its_aes() {
+fn ae_has_access_to_its_subtree() {
     let bench = Bench::with_lights();
     let snapshot = bench.snapshot();
     let read = snapshot.read();

@@ -144,7 +144,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_operation_has_its_bit() {
+    fn operation_has_its_own_bit() {
         for (at, access) in EACH.into_iter().take(6).enumerate() {
             let grants = grants(json!([{"acor": ["Clight-AE1"], "acop": 1 << at}]), true);
             for other in EACH {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_rule_is_enough() {
+    fn access_needs_one_matching_rule() {
         let grants = grants(
             json!([{"acor": ["Cother"], "acop": 63}, {"acor": ["Cother", "Clight*"], "acop": 2}]),
             true,
@@ -181,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn some_rules_hold_for_the_authenticated_only() {
+    fn rule_may_require_authentication() {
         let rule = json!([{"acor": ["all"], "acop": 63, "acaf": true}]);
         assert!(grants(rule.clone(), true).allow(Access::Retrieve, Container));
         assert!(!grants(rule, false).allow(Access::Retrieve, Container));
     }
 
     #[test]
-    fn what_can_not_be_evaluated_is_refused_and_grants_nothing() {
+    fn unsupported_rule_is_refused_and_grants_nothing() {
         for (rule, what) in [
             (json!({"acor": ["all"], "acop": 63, "acco": [{"aclr": {"accc": ["DE"]}}]}), "aclr"),
             (
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_holds_in_one_of_its_contexts() {
+    fn rule_needs_one_matching_context() {
         let (open, shut) = (json!({"actw": ["* * 9 * * * *"]}), json!({"actw": ["* * 8 * * * *"]}));
         let (near, far) =
             (json!({"acip": {"ipv4": ["10.0.0.0/8"]}}), json!({"acip": {"ipv4": ["11.0.0.0/8"]}}));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ae_is_named_in_each_of_its_forms() {
+    fn ae_matches_each_identifier_form() {
         let ae = Identity::of_ae(&settings(), "Clight-AE1", one());
         for entry in [
             "all",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stem_of_the_service_provider_names_no_cse() {
+    fn s_type_stem_has_no_cse() {
         let ae = Identity::of_ae(&settings(), "Slight", one());
         for entry in ["Slight", "S*", "/Slight", "/S*", "//in.provider.com/Slight"] {
             assert!(ae.is_named_by(entry, Some(ONE)), "{entry}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_same_name_is_another() {
+    fn equal_name_of_other_registrant_does_not_match() {
         let entries = ["Clight-AE1", "/mn-cse-123456/Clight-AE1"];
         for registrant in [Some("12-two".into()), None] {
             let other = Identity::of_ae(&settings(), "Clight-AE1", registrant);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_elsewhere_is_told_from_who_is_here() {
+    fn remote_entity_differs_from_local_one() {
         let cse = Identity::elsewhere(&settings(), None, "in-cse");
         let ae = Identity::elsewhere(&settings(), None, "in-cse/Capp");
         let other = Identity::elsewhere(&settings(), Some("b.com"), "in-cse");
@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_nobody_is_named_by_nothing() {
+    fn unknown_entity_matches_no_entry() {
         for entry in ["all", "C*", "/*", "//*/*", "a.b"] {
             assert!(!Identity::default().is_named_by(entry, Some(ONE)), "{entry}");
         }
     }
 
     #[test]
-    fn what_names_nobody_is_no_entry() {
+    fn invalid_originator_entry_is_refused() {
         for bad in [
             "",
             "*",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn one_form_of_an_identifier_is_kept() {
+    fn identifier_is_canonicalized() {
         let canonical = |text| settings().canonical_id(text);
         assert_eq!(canonical("//IN.provider.com/mn/Cx"), "/mn/Cx");
         assert_eq!(canonical("//in.provider.com/mn"), "/mn");
@@ -284,12 +284,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pattern_fits_what_it_was_made_of(parts in prop::collection::vec("[a-z]{0,4}", 1..6), between in "[a-z]{0,4}") {
+        fn originator_pattern_matches_its_expansion(parts in prop::collection::vec("[a-z]{0,4}", 1..6), between in "[a-z]{0,4}") {
             prop_assert!(wildcard::fits(&parts.join("*"), &parts.join(&between)));
         }
 
         #[test]
-        fn no_entry_panics(pattern in ".{0,40}", stem in "[CS][a-z/*]{1,20}") {
+        fn arbitrary_entry_does_not_panic(pattern in ".{0,40}", stem in "[CS][a-z/*]{1,20}") {
             let _ = check_originator_pattern(&pattern);
             let _ = Identity::of_ae(&settings(), &stem, one()).is_named_by(&pattern, Some(ONE));
         }

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_response_type_is_read_as_a_number_that_stands_once() {
+    fn response_type_is_single_number() {
         for (query, asynchronous) in [
             ("rt=2", true),
             ("rcn=1&rt=02", true),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_too_large_for_a_polling_channel_is_told_so() {
+    fn oversized_result_for_polling_channel_is_reported() {
         let bench = Bench::with_lights();
         let channel = json!({"m2m:pch": {"rn": "queue"}});
         assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 15, channel).code, 2001);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_criteria_are_refused() {
         for bad in [
             json!({"enc": {"net": []}}),
             json!({"enc": {"net": [0]}}),

@@ -118,7 +118,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_ae_says_where_it_is_reached() {
+    fn ae_is_reached_at_its_point_of_access() {
         let bench = Bench::with_lights();
         let to = |address: &str| {
             let snapshot = bench.snapshot();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_s_type_ae_has_an_address_of_its_own() {
+    fn s_type_ae_id_is_its_own_address() {
         let bench = Bench::with_lights();
         let ae = json!({"m2m:ae": {"api": "Nx", "rr": true, "poa": ["http://a.b/"]}});
         assert_eq!(bench.create(Some("Sthird"), "/cse", 2, ae).code, 2001);

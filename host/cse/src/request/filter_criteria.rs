@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn each_condition_holds_or_not() {
+    fn condition_holds_up_to_its_limit() {
         use Condition as C;
         for (holds, fails) in [
             (C::CreatedBefore(101), C::CreatedBefore(100)),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_name_and_all_names() {
+    fn values_are_alternatives_and_conditions_are_joined() {
         let settings = crate::testing::settings();
         let filter = |types: &[u16], labels: &[&str], content: &[&str]| Filter {
             any: false,
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_is_enough_where_the_operation_says_so() {
+    fn or_operation_needs_one_condition() {
         let settings = crate::testing::settings();
         let filter = |any| Filter {
             any,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn asterisk_matches_any_text() {
         for (pattern, good, bad) in [
             ("a", "a", "ab"),
             ("*", "", "x"),
@@ -321,7 +321,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_pattern_fits_what_it_was_made_of(parts in proptest::collection::vec("[ab]{0,3}", 1..5), filling in "[ab]{0,3}") {
+        fn filter_pattern_matches_its_expansion(parts in proptest::collection::vec("[ab]{0,3}", 1..5), filling in "[ab]{0,3}") {
             proptest::prop_assert!(fits(&parts.join("*"), &parts.join(&filling)));
         }
     }

@@ -12,7 +12,7 @@ fn read(operation: Operation, query: &str) -> Result<Options, E> {
 }
 
 #[test]
-fn each_operation_has_its_default() {
+fn operation_has_default_result_content() {
     for (operation, query, content) in [
         (Create, "", R::Attributes),
         (Retrieve, "", R::Attributes),
@@ -69,7 +69,7 @@ fn criteria_are_read() {
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn invalid_parameter_is_refused() {
     for (operation, query, why) in [
         (Retrieve, "x=1", E::Unknown("x".into())),
         (Retrieve, "fu=1&RN=x", E::Unknown("RN".into())),
@@ -121,7 +121,7 @@ fn what_is_wrong_is_refused() {
 }
 
 #[test]
-fn what_is_not_supported_says_so() {
+fn unsupported_parameter_is_reported() {
     for (operation, query) in [
         (Retrieve, "rt=1"),
         (Retrieve, "rt=2"),

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_the_windows_is_open() {
+    fn context_needs_one_open_window() {
         for (windows, open) in [
             (json!(["* * 8-17 * * 1-5 *"]), true),
             (json!(["* * 10-17 * * * *"]), false),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_the_addresses_is_the_originators() {
+    fn context_needs_one_matching_address() {
         let acip = json!({"ipv4": ["10.1.2.3", "192.168.7.9/16"],
             "ipv6": ["2001:DB8::/32", "fe80::1"]});
         for (source, holds_there) in [
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_context_says_must_be_so() {
+    fn context_requires_all_conditions() {
         let (open, shut) = (["* * * * * * *"], ["* * 10 * * * *"]);
         let (near, far) = (json!({"ipv4": ["10.0.0.0/8"]}), json!({"ipv4": ["11.0.0.0/8"]}));
         for (windows, addresses, expected) in
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_context_is_refused() {
+    fn invalid_context_is_refused() {
         let check = |contexts: Value| {
             let contexts: Vec<AccessContext> = serde_json::from_value(contexts).unwrap();
             check("pv", &contexts)

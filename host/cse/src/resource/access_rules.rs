@@ -151,7 +151,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_no_set_of_rules_is_refused() {
+    fn invalid_rule_set_is_refused() {
         let many = |n| json!({"acr": vec![json!({"acor": ["all"], "acop": 1}); n]});
         assert_eq!(check(PRIVILEGES, &many(MAX_RULES)), Ok(()));
         assert_eq!(check(PRIVILEGES, &json!({})), Ok(()));

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_address_leads_there() {
+    fn address_forms_resolve_to_same_resource() {
         let bench = Bench::with_lights();
         for path in ["/-", "/cse", "/mn-cse-123456", "/~/mn-cse-123456", "/~/mn-cse-123456/cse"] {
             assert_eq!(at(&bench, path).unwrap(), "cse", "{path}");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_nothing_is_found() {
+    fn unknown_address_is_not_found() {
         let bench = Bench::with_lights();
         for path in [
             "/light1",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_written_as_the_question() {
+    fn response_address_has_form_of_request() {
         let bench = Bench::with_lights();
         let write = |path| {
             let to = Target::from_path(path).unwrap();

@@ -19,7 +19,7 @@ fn update(ty: ResourceType, value: Value) -> Result<Change, E> {
 }
 
 #[test]
-fn a_representation_is_taken_apart() {
+fn representation_is_split_into_attributes() {
     let given = create(
         Ae,
         json!({"rn": "light", "et": "20261124T093001", "api": "Nlight", "rr": true, "lbl": ["a"]}),
@@ -44,7 +44,7 @@ fn mandatory_attributes_are_insisted_on() {
 }
 
 #[test]
-fn what_no_table_has_is_refused() {
+fn unknown_attribute_is_refused() {
     for (ty, name) in [
         (Ae, "mni"),
         (Container, "api"),
@@ -61,7 +61,7 @@ fn what_no_table_has_is_refused() {
 }
 
 #[test]
-fn what_the_cse_keeps_is_refused() {
+fn read_only_attribute_is_refused() {
     for name in ["ty", "ri", "pi", "ct", "lt"] {
         for ty in [Ae, Container, ContentInstance] {
             assert_eq!(create(ty, json!({name: "x"})), Err(E::NotPermitted(name)));
@@ -80,14 +80,14 @@ fn what_the_cse_keeps_is_refused() {
 }
 
 #[test]
-fn a_creator_is_asked_for_and_never_given() {
+fn creator_value_in_request_is_refused() {
     let Err(E::Value { name: "cr", .. }) = create(Container, json!({"cr": "Cother"})) else {
         panic!("a creator was taken from a representation");
     };
 }
 
 #[test]
-fn what_is_not_supported_says_so() {
+fn unsupported_attribute_is_reported() {
     for value in [json!(["x"]), json!(null)] {
         let e = create(Ae, json!({"daci": value})).unwrap_err();
         assert_eq!((e.rsc(), &e), (Rsc::NotImplemented, &E::Unsupported("daci")));
@@ -97,7 +97,7 @@ fn what_is_not_supported_says_so() {
 }
 
 #[test]
-fn what_is_not_asked_for_may_be_said() {
+fn disabled_unsupported_attribute_is_accepted() {
     use ResourceType::{PollingChannel, RemoteCse, Subscription};
     let (sub, csr) = (json!({"nu": ["Cx"]}), json!({"cb": "/a/b", "csi": "/a", "rr": true}));
     for (ty, base, name) in [
@@ -125,7 +125,7 @@ fn what_is_not_asked_for_may_be_said() {
 
 /// Which may be given when, where the tables of TS-0004 clause 7.4 tell more than the name.
 #[test]
-fn each_type_has_its_own_table() {
+fn type_has_its_own_attribute_table() {
     use ResourceType::{
         Group, Node, PollingChannel, RemoteCse, ServiceSubscribedNode, Subscription,
     };
@@ -159,7 +159,7 @@ fn each_type_has_its_own_table() {
 }
 
 #[test]
-fn an_expiration_time_lies_in_the_future() {
+fn expiration_time_must_be_in_future() {
     for past in ["20261124T093000", "20000101T000000"] {
         assert_eq!(
             create(Container, json!({"et": past})),
@@ -210,7 +210,7 @@ fn wrong_types_are_refused() {
 }
 
 #[test]
-fn no_attribute_stands_in_two_tables() {
+fn attribute_occurs_in_one_table() {
     for ty in ResourceType::ALL {
         let mut names: Vec<_> = rows(ty).map(|r| r.name).collect();
         let all = names.len();

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_created_can_be_subscribed_to() {
+    fn creatable_child_types_can_be_subscribed_to() {
         for parent in ResourceType::ALL {
             for child in ResourceType::ALL.into_iter().filter(|child| is_child(*child, parent)) {
                 assert!(may_have(parent, child.number().into()), "{parent:?} {child:?}");

@@ -30,7 +30,7 @@ mod tests {
     use crate::testing::{Bench, LIGHT1};
 
     #[test]
-    fn a_link_has_the_forms_of_an_address() {
+    fn link_accepts_address_forms() {
         let bench = Bench::with_lights();
         let snapshot = bench.snapshot();
         let find = |text: &str| {

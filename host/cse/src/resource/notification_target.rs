@@ -44,7 +44,7 @@ mod tests {
     use saegis_onem2m::rsc::Rsc;
 
     #[test]
-    fn an_address_is_a_url_or_a_resource() {
+    fn target_is_url_or_resource() {
         for url in
             ["http://a.b", "http://a.b:80/x?y=z", "http://[::1]:8080/", "HTTP://A/?ct=json&a=b"]
         {

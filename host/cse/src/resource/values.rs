@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_is_any_value_but_null() {
+    fn content_may_be_any_value_except_null() {
         for good in [
             json!({}),
             json!({"t": 21.5, "on": true}),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_info_is_a_media_type_with_an_encoding() {
+    fn content_info_is_media_type_with_encoding() {
         for (good, of) in [
             ("text/plain:0", "text/plain"),
             ("application/json:1", "application/json"),

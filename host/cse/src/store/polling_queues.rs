@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken() {
+    fn waiting_poll_is_woken() {
         let (channels, wakes) = (Arc::<PollingQueues>::default(), Arc::<Wakes>::default());
         let place = channels.wait("a".into());
         assert_eq!(look(&place, &wakes), Poll::Pending);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_who_comes_waits() {
+    fn latest_poll_replaces_earlier_one() {
         let (channels, wakes) = (Arc::<PollingQueues>::default(), Arc::<Wakes>::default());
         let first = channels.wait("a".into());
         assert_eq!(look(&first, &wakes), Poll::Pending);

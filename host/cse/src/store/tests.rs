@@ -214,7 +214,7 @@ fn children_come_by_type_and_age() {
 }
 
 #[test]
-fn a_tree_goes_in_parts_from_its_leaves() {
+fn tree_is_removed_in_parts_from_leaves() {
     let (_directory, store) = open();
     store.write(&RequestBudget::unlimited(), fill).unwrap();
     let remove =
@@ -234,7 +234,7 @@ fn a_tree_goes_in_parts_from_its_leaves() {
 }
 
 #[test]
-fn what_is_not_committed_never_was() {
+fn uncommitted_write_has_no_effect() {
     let (_directory, store) = open();
     let failed: Result<(), StoreError> = store.write(&RequestBudget::unlimited(), |writer| {
         fill(writer)?;

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_way_comes_last_and_now_and_then() {
+    fn low_priority_writer_is_served_occasionally() {
         assert_eq!(order(&[true, true, false, false]), [2, 3, 0, 1]);
         let many: Vec<_> = [true, true].into_iter().chain([false; 10]).collect();
         assert_eq!(order(&many), [2, 3, 4, 5, 6, 7, 8, 9, 0, 10, 11, 1]);

@@ -57,7 +57,7 @@ fn update(bench: &Bench, from: &str, path: &str, attributes: Value) -> Reply {
 }
 
 #[test]
-fn an_ae_is_given_an_ae_id_by_the_service_provider() {
+fn announced_ae_is_assigned_ae_id() {
     let bench = bench();
     let given = json!({"rn": "light", "lnk": "/mn-1/cse/light", "apn": "Light"});
     let reply = announce(&bench, "/mn-1/S", "/cse", given);
@@ -89,7 +89,7 @@ fn an_ae_is_given_an_ae_id_by_the_service_provider() {
 }
 
 #[test]
-fn an_ae_is_announced_as_it_wants_to_be_called() {
+fn requested_ae_id_is_announced() {
     let bench = bench();
     let reply = announce(&bench, "/mn-1/Slight", "/cse/mn", json!({"lbl": ["Credential-ID:"]}));
     assert_eq!((reply.code, &reply.attributes()["aei"]), (2001, &json!("Slight")));
@@ -114,7 +114,7 @@ fn an_ae_is_announced_as_it_wants_to_be_called() {
 }
 
 #[test]
-fn an_ae_id_is_one_ae_s_in_the_service_provider() {
+fn announced_ae_id_is_unique_in_provider() {
     let bench = bench();
     assert_eq!(announce(&bench, "/mn-1/Slight", "/cse", json!({})).code, 2001);
     assert_eq!(bench.register("Shere", "shere").code, 2001);
@@ -141,7 +141,7 @@ fn an_ae_id_is_one_ae_s_in_the_service_provider() {
 }
 
 #[test]
-fn who_announces_is_a_cse_that_is_registered() {
+fn only_registered_cse_may_announce() {
     let mut bench = bench();
     for from in ["/mn-3/S", "/mn-3/Slight", "/mn-cse-123456/S", "/mn-cse-123456/Slight"] {
         let reply = announce(&bench, from, "/cse", json!({}));
@@ -180,7 +180,7 @@ fn who_announces_is_a_cse_that_is_registered() {
 }
 
 #[test]
-fn an_in_cse_alone_has_announced_aes() {
+fn only_in_cse_accepts_announcements() {
     let bench = Bench::with_lights();
     register(&bench, MN, json!({"rn": "mn"}));
     for (from, path) in [("/mn-1/S", "/cse"), ("/mn-1/Slight", "/cse/mn"), ("/mn-3/S", "/cse")] {
@@ -193,7 +193,7 @@ fn an_in_cse_alone_has_announced_aes() {
 }
 
 #[test]
-fn an_announcement_says_what_is_checked() {
+fn announcement_requires_checked_attributes() {
     let bench = bench();
     for (extra, code) in [
         (json!({"lbl": null}), 4000),
@@ -243,7 +243,7 @@ fn an_announcement_says_what_is_checked() {
 }
 
 #[test]
-fn an_announcement_is_its_cse_s() {
+fn announcement_belongs_to_its_cse() {
     let mut bench = bench();
     assert_eq!(announce(&bench, "/mn-1/Slight", "/cse", json!({"rn": "light"})).code, 2001);
     let path = "/cse/light";
@@ -298,7 +298,7 @@ fn an_announcement_is_its_cse_s() {
 }
 
 #[test]
-fn what_is_below_a_cse_goes_with_it() {
+fn announcements_are_deleted_with_their_cse() {
     let mut bench = bench();
     assert_eq!(announce(&bench, "/mn-1/Sbelow", "/cse/mn", json!({})).code, 2001);
     assert_eq!(announce(&bench, "/mn-1/Sbeside", "/cse", json!({})).code, 2001);
@@ -324,7 +324,7 @@ fn create(from: Option<&str>, content: Value) -> RequestPrimitive {
 }
 
 #[test]
-fn what_has_to_be_asked_is_told_before_it_is_done() {
+fn announcement_names_required_checks() {
     let asked = Announcement::of(&create(Some("/mn-1/S"), content(json!({})))).unwrap();
     let told = |a: &Announcement| {
         let text = |id: Option<String>| id.unwrap_or_else(|| "none".into());
@@ -395,7 +395,7 @@ fn another_credential_has_to_be_asked_about_too() {
 }
 
 #[test]
-fn nobody_announces_by_way_of_a_group() {
+fn announcement_through_group_is_refused() {
     let bench = bench();
     let group = json!({"m2m:grp": {"rn": "group", "mnm": 2, "mid": ["/mn-cse-123456/cse"]}});
     assert_eq!(bench.create(Some(MN), "/cse/mn", 9, group).code, 2001);

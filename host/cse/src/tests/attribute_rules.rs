@@ -12,7 +12,7 @@ const STATE: &str = "/cse/light1/state";
 const ADMIN: &str = "Cadmin";
 
 #[test]
-fn a_content_is_given_back_as_it_was() {
+fn content_is_returned_unchanged() {
     let bench = Bench::with_lights();
     let mut bytes = 0;
     for con in [
@@ -52,7 +52,7 @@ fn a_content_is_given_back_as_it_was() {
 
 /// A number is written as it was, however many digits it has.
 #[test]
-fn a_number_loses_no_digit() {
+fn number_keeps_all_digits() {
     let bench = Bench::with_lights();
     for number in [
         "0.30000000000000004",
@@ -74,7 +74,7 @@ fn a_number_loses_no_digit() {
 
 /// Whatever an instance holds can be read where it is put into something else.
 #[test]
-fn a_deep_content_is_told_whole() {
+fn deeply_nested_content_is_notified() {
     let bench = Bench::with_lights();
     let channel = json!({"m2m:pch": {"rn": "pch"}});
     assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 15, channel).code, 2001);
@@ -101,7 +101,7 @@ fn a_deep_content_is_told_whole() {
 }
 
 #[test]
-fn what_is_below_the_csebase_has_an_end() {
+fn resources_below_csebase_expire() {
     let mut settings = Settings { administrators: vec![ADMIN.parse().unwrap()], ..settings() };
     settings.limits.max_lifetime = std::time::Duration::from_secs(86_400);
     settings.limits.lifetime = std::time::Duration::from_secs(3_600);
@@ -135,7 +135,7 @@ fn what_is_below_the_csebase_has_an_end() {
 }
 
 #[test]
-fn a_subscription_has_what_its_originator_does_not_give() {
+fn subscription_attributes_have_defaults() {
     let bench = Bench::with_lights();
     let own = bench.create(Some(LIGHT1), STATE, 23, json!({"m2m:sub": {"nu": [LIGHT1]}}));
     assert_eq!(
@@ -163,7 +163,7 @@ fn a_subscription_has_what_its_originator_does_not_give() {
 }
 
 #[test]
-fn the_csebase_says_no_more_than_it_is_asked_for() {
+fn csebase_omits_unset_attributes() {
     let bench = Bench::with_lights();
     let cb = bench.retrieve(LIGHT1, "/cse").attributes().clone();
     assert_eq!((cb.get("rr"), cb.get("poa"), &cb["csz"]), (None, None, &json!(["json"])));
@@ -174,7 +174,7 @@ fn the_csebase_says_no_more_than_it_is_asked_for() {
 }
 
 #[test]
-fn an_ae_says_on_which_node_it_is() {
+fn ae_may_name_its_node() {
     let bench = Bench::with_lights();
     let change =
         |value: Value| bench.update(LIGHT1, "/cse/light1", json!({"m2m:ae": {"nl": value}}));
@@ -187,7 +187,7 @@ fn an_ae_says_on_which_node_it_is() {
 }
 
 #[test]
-fn a_list_has_a_member_and_a_label_is_a_token() {
+fn empty_list_or_invalid_label_is_refused() {
     let bench = Bench::with_lights();
     let ae = |attributes: Value| bench.update(LIGHT1, "/cse/light1", json!({"m2m:ae": attributes}));
     for name in ["lbl", "poa", "csz", "srv", "acpi"] {
@@ -213,7 +213,7 @@ fn a_list_has_a_member_and_a_label_is_a_token() {
 
 /// Whatever the policies say, nobody else sees, changes or removes a polling channel.
 #[test]
-fn a_polling_channel_is_its_aes_alone() {
+fn polling_channel_is_private_whatever_the_policy() {
     let bench = Bench::with_lights();
     assert_eq!(policy(&bench, "open", rule(&["all"], 63)).code, 2001);
     let change = json!({"m2m:ae": {"acpi": ["cse/light1/open"]}});

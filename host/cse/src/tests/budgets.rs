@@ -58,7 +58,7 @@ fn instances(bench: &Bench) -> u64 {
 }
 
 #[test]
-fn a_request_to_a_group_has_one_budget() {
+fn group_request_has_one_budget() {
     let bench = bench();
     let authority = Arc::default();
     let find = |steps| {
@@ -88,7 +88,7 @@ fn a_request_to_a_group_has_one_budget() {
 }
 
 #[test]
-fn a_request_that_must_stop_changes_nothing() {
+fn canceled_request_changes_nothing() {
     let bench = bench();
     let authority = Arc::new(Authority::default());
     let canceled = budget(&authority, 20_000);
@@ -105,7 +105,7 @@ fn a_request_that_must_stop_changes_nothing() {
 }
 
 #[test]
-fn what_was_begun_stops_between_the_members() {
+fn group_request_stops_between_members() {
     let bench = bench();
     let authority = Arc::new(Authority::default());
     for end in [true, false] {
@@ -167,7 +167,7 @@ fn many_containers(bench: &Bench, count: u64, more: &Value) {
 }
 
 #[test]
-fn a_subtree_of_another_uses_up_no_more_than_its_allowance() {
+fn foreign_subtree_is_limited_to_its_allowance() {
     let own = ["cse/light2", "cse/light2/state"];
     let dangling: Vec<_> = (0..16).map(|n| format!("cse/light1/nothing/{n}")).collect();
     let open = json!({"cr": LIGHT2, "acpi": ["cse/light1/acp"]});
@@ -224,7 +224,7 @@ fn large_registree(bench: &Bench, ri: &str, containers: usize) {
 /// However many fill their subtrees, the originator's own is complete, and that of one who has little
 /// is found.
 #[test]
-fn many_large_subtrees_of_others_hide_no_small_one() {
+fn large_foreign_subtrees_do_not_hide_small_one() {
     const LARGE: usize = 150;
     let bench = Bench::with_lights();
     let large: Vec<_> = (0..6).map(|n| format!("Clarge{n}")).collect();
@@ -280,7 +280,7 @@ fn many_large_subtrees_of_others_hide_no_small_one() {
 }
 
 #[test]
-fn what_leads_to_the_same_is_followed_once() {
+fn equal_paths_are_followed_once() {
     let bench = Bench::with_lights();
     many_containers(&bench, 5_000, &json!({}));
     let found = bench.retrieve(LIGHT1, "/cse/light1?fu=1&ty=3&arp=..");
@@ -332,7 +332,7 @@ fn roomy() -> Bench {
 }
 
 #[test]
-fn what_is_deleted_in_parts_is_gone_at_once() {
+fn partially_deleted_subtree_is_not_found() {
     let bench = roomy();
     half_deleted(&bench);
     for path in ["/cse/light1", "/Clight-AE1", "/cse/light1/state", "/cse/light1/state/la"] {
@@ -355,7 +355,7 @@ fn what_is_deleted_in_parts_is_gone_at_once() {
 }
 
 #[test]
-fn an_ae_may_come_again_before_all_of_it_is_removed() {
+fn ae_may_register_during_its_deletion() {
     let bench = roomy();
     half_deleted(&bench);
     assert_eq!(bench.register(LIGHT1, "light1").code, 2001);
@@ -382,7 +382,7 @@ fn half_deleted_again(bench: &Bench) {
 
 /// What others have deleted is left to the sweeps.
 #[test]
-fn a_deletion_removes_its_own_alone() {
+fn deletion_removes_only_its_own_subtree() {
     let bench = roomy();
     half_deleted(&bench);
     let before = bench.snapshot().read().count().unwrap();
@@ -394,7 +394,7 @@ fn a_deletion_removes_its_own_alone() {
 }
 
 #[test]
-fn a_name_is_free_at_once() {
+fn name_of_deleted_resource_is_free_at_once() {
     let bench = roomy();
     let count = u64::try_from(4 * SWEEP_BATCH).unwrap();
     bench.fill(LIGHT1, "/cse/light1/state", count);
@@ -412,7 +412,7 @@ fn a_name_is_free_at_once() {
 }
 
 #[test]
-fn a_registree_has_a_quota() {
+fn resource_quota_of_registree_is_enforced() {
     let mut limits = settings();
     limits.limits.max_resources_per_registree = 4;
     let bench = Bench::lights(limits.clone());
@@ -442,7 +442,7 @@ fn a_registree_has_a_quota() {
 }
 
 #[test]
-fn a_quota_of_bytes_counts_all_that_is_stored() {
+fn byte_quota_counts_all_stored_values() {
     let mut limits = settings();
     limits.limits.max_bytes_per_registree = 20_000;
     let bench = Bench::lights(limits);
@@ -468,7 +468,7 @@ fn a_quota_of_bytes_counts_all_that_is_stored() {
 
 /// A store of a version that did not count is counted when it is opened.
 #[test]
-fn what_was_there_before_is_counted() {
+fn existing_resources_are_counted_at_open() {
     let bench = Bench::with_lights();
     let forget = |writer: &mut Writer<'_>| writer.forget_usage();
     bench.cse().store().write(&RequestBudget::unlimited(), forget).unwrap();

@@ -23,7 +23,7 @@ fn change(bench: &Bench, attributes: Value) -> u16 {
 }
 
 #[test]
-fn an_instance_is_what_was_put_in() {
+fn instance_is_returned_as_created() {
     let bench = Bench::with_lights();
     let given =
         json!({"rn": "first", "con": "on", "cnf": "text/plain:0", "lbl": ["x"], "cr": null});
@@ -73,7 +73,7 @@ fn la_and_ol_are_the_ends() {
 }
 
 #[test]
-fn the_oldest_make_room() {
+fn oldest_instances_are_removed_at_limit() {
     let bench = Bench::with_lights();
     assert_eq!(change(&bench, json!({"mni": 2, "mbs": 10})), 2004);
     let first = put(&bench, json!("aaa"));
@@ -163,7 +163,7 @@ fn instances_age() {
 }
 
 #[test]
-fn an_instance_may_ask_for_an_end() {
+fn instance_may_request_expiry() {
     let mut bench = Bench::with_lights();
     for (con, et) in [("a", "20261124T093020"), ("b", "20261124T093010"), ("c", "20991124T093010")]
     {
@@ -183,7 +183,7 @@ fn an_instance_may_ask_for_an_end() {
 }
 
 #[test]
-fn what_has_expired_is_in_nobodys_way() {
+fn expired_resources_do_not_block_names() {
     let mut bench = Bench::with_lights();
     let et = "20261124T093010";
     let reply = bench.container(LIGHT1, "/cse/light1", json!({"rn": "brief", "et": et}));
@@ -219,7 +219,7 @@ fn stored(bench: &Bench) -> u64 {
 }
 
 #[test]
-fn a_request_does_not_pay_for_what_expires() {
+fn expired_instances_cost_request_no_steps() {
     let steps = |count: u64| {
         let mut bench = Bench::with_lights();
         expired(&mut bench, count);
@@ -244,7 +244,7 @@ fn a_request_does_not_pay_for_what_expires() {
 
 /// The counters are exact before the next sweep, wherever they are shown.
 #[test]
-fn what_has_expired_does_not_count() {
+fn expired_instances_are_not_counted() {
     let mut bench = Bench::with_lights();
     put(&bench, json!("abc"));
     expired(&mut bench, 5);
@@ -267,7 +267,7 @@ fn what_has_expired_does_not_count() {
 }
 
 #[test]
-fn what_has_expired_pushes_nothing_out() {
+fn expired_instances_do_not_displace_others() {
     let mut bench = Bench::with_lights();
     put(&bench, json!("stays"));
     expired(&mut bench, 2);
@@ -285,7 +285,7 @@ fn what_has_expired_pushes_nothing_out() {
 
 /// A store of a version that did not index when instances expire is indexed when it is opened.
 #[test]
-fn what_was_there_before_expires_too() {
+fn existing_instances_are_indexed_at_open() {
     let mut bench = Bench::with_lights();
     expired(&mut bench, 3);
     let forget = |writer: &mut Writer<'_>| writer.forget_ages();
@@ -296,7 +296,7 @@ fn what_was_there_before_expires_too() {
 }
 
 #[test]
-fn a_container_is_created_and_changed() {
+fn container_is_created_and_updated() {
     let mut bench = Bench::with_lights();
     let reply = bench.container(LIGHT1, "/Clight-AE1", json!({"cr": null, "mni": 5}));
     let cnt = reply.attributes();
@@ -362,7 +362,7 @@ fn nesting_has_an_end() {
 }
 
 #[test]
-fn an_answer_holds_what_is_asked_for() {
+fn response_has_requested_result_content() {
     let bench = Bench::with_lights();
     let create = |query: &str, name: &str| {
         let to = format!("/cse/light1{query}");

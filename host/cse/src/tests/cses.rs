@@ -32,7 +32,7 @@ fn is_registered(bench: &Bench, cse: &str) -> bool {
 }
 
 #[test]
-fn a_cse_registers() {
+fn cse_registers_at_csebase() {
     let bench = Bench::with_lights();
     assert_eq!(registered(&bench), Vec::<String>::new());
     let reply = register(&bench, Some(ASN), json!({"rn": "asn", "poa": ["http://10.0.0.1"]}));
@@ -66,7 +66,7 @@ fn a_cse_registers() {
 }
 
 #[test]
-fn a_cse_registers_once() {
+fn cse_cannot_register_twice() {
     let mut bench = Bench::new(settings());
     assert_eq!(register(&bench, Some(ASN), json!({"et": "20261124T093010"})).code, 2001);
     let again = register(&bench, Some(ASN), json!({}));
@@ -84,7 +84,7 @@ fn a_cse_registers_once() {
 }
 
 #[test]
-fn who_is_no_cse_does_not_register_as_one() {
+fn only_cse_may_register_as_cse() {
     let bench = Bench::with_lights();
     assert_eq!(bench.register("Slight", "slight").code, 2001);
     for (from, code) in [
@@ -111,7 +111,7 @@ fn who_is_no_cse_does_not_register_as_one() {
 }
 
 #[test]
-fn a_registration_has_what_a_cse_has() {
+fn cse_registration_requires_attributes() {
     let bench = Bench::with_lights();
     for (extra, code) in [
         (json!({"csi": null}), 4000),
@@ -145,7 +145,7 @@ fn a_registration_has_what_a_cse_has() {
 }
 
 #[test]
-fn a_cse_has_a_subtree() {
+fn registered_cse_has_subtree() {
     let bench = Bench::with_lights();
     assert_eq!(register(&bench, Some(ASN), json!({"rn": "asn"})).code, 2001);
     assert_eq!(bench.container(ASN, "/cse/asn", json!({"rn": "log"})).code, 2001);
@@ -177,7 +177,7 @@ fn a_cse_has_a_subtree() {
 }
 
 #[test]
-fn a_cse_updates_and_leaves() {
+fn cse_updates_and_deletes_registration() {
     let mut bench = Bench::with_lights();
     assert_eq!(register(&bench, Some(ASN), json!({"rn": "asn"})).code, 2001);
     let update = |bench: &Bench, who, attributes| {
@@ -208,7 +208,7 @@ fn a_cse_updates_and_leaves() {
 }
 
 #[test]
-fn a_cse_and_an_ae_have_no_identifier_in_common() {
+fn cse_id_and_ae_id_cannot_be_equal() {
     let bench = Bench::with_lights();
     let cse = json!({"csi": "/Scse", "cb": "/Scse/cse"});
     assert_eq!(register(&bench, Some("/Scse"), cse).code, 2001);
@@ -223,7 +223,7 @@ fn a_cse_and_an_ae_have_no_identifier_in_common() {
 }
 
 #[test]
-fn some_rules_hold_for_registrees_only() {
+fn rule_may_be_limited_to_registrees() {
     let bench = Bench::with_lights();
     let acp = json!({"rn": "acp", "pvs": {"acr": [{"acor": [LIGHT1], "acop": 63}]},
         "pv": {"acr": [{"acor": ["all"], "acop": 2, "acaf": true}]}});

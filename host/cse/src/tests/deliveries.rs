@@ -54,7 +54,7 @@ fn refused(bench: &Bench, request: &RequestPrimitive) -> u16 {
 }
 
 #[test]
-fn a_notification_is_passed_on_to_the_ae_and_its_answer_back() {
+fn notification_and_response_are_forwarded() {
     let bench = Bench::with_lights();
     open(&bench, "https://light1:8443/in", &[OTHER]);
     for path in [LIGHT1_PATH, "/Clight-AE1", "/~/mn-cse-123456/Clight-AE1"] {
@@ -84,7 +84,7 @@ fn a_notification_is_passed_on_to_the_ae_and_its_answer_back() {
 }
 
 #[test]
-fn only_whom_the_ae_lets_in_is_passed_on() {
+fn notification_without_permission_is_refused() {
     let bench = Bench::with_lights();
     // Without a word of the AE's, nobody but itself.
     for from in [OTHER, LIGHT2, "/other-cse/Cphone"] {
@@ -111,7 +111,7 @@ fn only_whom_the_ae_lets_in_is_passed_on() {
 }
 
 #[test]
-fn it_waits_for_an_ae_with_a_polling_channel() {
+fn notification_is_queued_in_polling_channel() {
     let bench = Bench::with_lights();
     open(&bench, "mqtt://light1", &[OTHER]);
     let channel = json!({"m2m:pch": {"rn": "queue"}});
@@ -131,7 +131,7 @@ fn it_waits_for_an_ae_with_a_polling_channel() {
 
 /// What is subscribed to here for an AE elsewhere goes to its CSE, which is asked first.
 #[test]
-fn an_ae_at_another_cse_is_told_by_way_of_it() {
+fn ae_of_other_cse_is_notified_through_it() {
     let bench = Bench::with_lights();
     let subscription = json!({"nu": ["/other-cse/Cphone"], "cr": null, "enc": {"net": [3]}});
     let handled = subscribe(&bench, LIGHT1, "/cse/light1/state", subscription);
@@ -147,7 +147,7 @@ fn an_ae_at_another_cse_is_told_by_way_of_it() {
 
 /// An S-type AE-ID in its SP-relative form names no CSE: the announcement does, or it is here.
 #[test]
-fn an_s_type_ae_is_found_by_its_announcement() {
+fn s_type_ae_is_found_by_announcement() {
     let bench = Bench::new(Settings { cse_type: 1, ..settings() });
     let csr = json!({"m2m:csr": {"cb": "/mn-1/cse", "csi": "/mn-1", "rr": true}});
     assert_eq!(bench.create(Some("/mn-1"), "/-", 16, csr).code, 2001);

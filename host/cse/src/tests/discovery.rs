@@ -26,7 +26,7 @@ fn find(bench: &Bench, query: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_discovery_finds_what_is_below() {
+fn discovery_finds_descendants() {
     let bench = bench();
     assert_eq!(
         find(&bench, "drt=1"),
@@ -67,7 +67,7 @@ fn addresses_have_the_form_that_is_wanted() {
 }
 
 #[test]
-fn a_discovery_goes_no_further_than_privileges() {
+fn discovery_respects_privileges() {
     let bench = bench();
     let find = |who, path| {
         let reply = bench.retrieve(who, path);
@@ -242,7 +242,7 @@ fn too_much_is_not_answered() {
 }
 
 #[test]
-fn a_walk_comes_to_an_end() {
+fn discovery_is_limited_in_steps() {
     let mut settings = settings();
     settings.limits.max_instances = 30_000;
     let bench = Bench::lights(settings);
@@ -276,7 +276,7 @@ fn attributes_and_alternatives_are_looked_for() {
 }
 
 #[test]
-fn a_path_leads_on_from_what_matches() {
+fn discovery_applies_relative_path() {
     let bench = bench();
     assert_eq!(find(&bench, "ty=3&arp=la"), ["state/i3"]);
     assert_eq!(find(&bench, "ty=3&arp=ol&drt=1"), ["state/i1"]);
@@ -302,7 +302,7 @@ fn a_path_leads_on_from_what_matches() {
 }
 
 #[test]
-fn a_part_of_a_representation_is_enough() {
+fn retrieve_may_select_attributes() {
     let bench = bench();
     let part = |query: &str| bench.retrieve(LIGHT1, &format!("/cse/light1/log?{query}"));
     assert_eq!(
@@ -326,7 +326,7 @@ fn a_part_of_a_representation_is_enough() {
 }
 
 #[test]
-fn a_deletion_may_tell_what_went() {
+fn delete_may_return_deleted_resources() {
     let bench = bench();
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/log?rcn=4&lvl=1").code, 5001);
     assert_eq!(bench.delete(LIGHT2, "/cse/light1/log?rcn=4").code, 4103);

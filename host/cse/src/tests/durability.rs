@@ -11,7 +11,7 @@ use crate::testing::{Bench, LIGHT1, LIGHT2, request, settings};
 use crate::{EmbeddedCse, Handled, OpenError, RequestBudget};
 
 #[test]
-fn what_was_answered_is_there_when_the_store_is_opened_again() {
+fn confirmed_changes_survive_reopening() {
     let bench = Bench::with_lights();
     for n in 0..3 {
         bench.instance(LIGHT1, "/cse/light1/state", json!({"con": n}));
@@ -47,14 +47,14 @@ fn new_settings_hold_for_an_old_store() {
 }
 
 #[test]
-fn a_store_of_another_cse_is_refused() {
+fn store_of_other_cse_is_refused() {
     let other = Settings { cse_id: "other".parse().unwrap(), ..settings() };
     let error = Bench::with_lights().reopen_as(other).err().unwrap();
     assert_eq!(error.to_string(), "the store is that of the CSE /mn-cse-123456, not of /other");
 }
 
 #[test]
-fn an_unknown_layout_is_refused() {
+fn unknown_store_layout_is_refused() {
     let bench = Bench::with_lights();
     bench.cse().store().write(&RequestBudget::unlimited(), |w| w.note("schema", "3")).unwrap();
     let error = bench.reopen_as(settings()).err().unwrap();
@@ -62,7 +62,7 @@ fn an_unknown_layout_is_refused() {
 }
 
 #[test]
-fn what_is_no_store_is_refused() {
+fn invalid_store_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     std::fs::write(&path, "something else entirely").unwrap();
@@ -86,7 +86,7 @@ fn what_is_no_store_is_refused() {
 }
 
 #[test]
-fn a_store_is_open_once() {
+fn store_can_be_opened_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let first = EmbeddedCse::open(&path, settings()).unwrap();
@@ -96,7 +96,7 @@ fn a_store_is_open_once() {
 }
 
 #[test]
-fn a_large_subtree_goes_at_once_and_in_parts() {
+fn large_subtree_is_deleted_at_once_in_parts() {
     use crate::SWEEP_BATCH;
     let mut limits = settings();
     limits.limits.max_instances = 2 * u64::try_from(SWEEP_BATCH).unwrap();
@@ -123,7 +123,7 @@ fn a_large_subtree_goes_at_once_and_in_parts() {
 const STORE: &str = "SAEGIS_TEST_STORE_OF_THE_KILLED";
 
 #[test]
-fn what_was_answered_survives_a_kill() {
+fn confirmed_changes_survive_kill() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let mut child = Command::new(std::env::current_exe().unwrap())

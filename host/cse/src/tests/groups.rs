@@ -33,7 +33,7 @@ fn codes(reply: &Reply) -> Vec<u64> {
 }
 
 #[test]
-fn a_group_knows_its_members() {
+fn group_stores_its_members() {
     let bench = Bench::with_lights();
     let mid = json!(["cse/light1/state", "cse/light1", "cse/light1/state"]);
     let reply = make(&bench, json!({"mid": mid, "cr": null, "gn": "all"}));
@@ -67,7 +67,7 @@ fn members_are_of_the_groups_type() {
 }
 
 #[test]
-fn a_group_that_can_not_be_is_refused() {
+fn invalid_group_is_refused() {
     let bench = bench();
     let many: Vec<_> = (0..65).map(|n| format!("/other/c{n}")).collect();
     for (attributes, code) in [
@@ -95,7 +95,7 @@ fn a_group_that_can_not_be_is_refused() {
 }
 
 #[test]
-fn a_group_changes() {
+fn group_is_updated() {
     let bench = bench();
     let change = |attributes| bench.update(LIGHT1, GROUP, json!({ "m2m:grp": attributes }));
     let reply = change(json!({"mid": ["cse/light1"], "lbl": ["x"]}));
@@ -114,7 +114,7 @@ fn a_group_changes() {
 }
 
 #[test]
-fn a_request_goes_to_all_members() {
+fn fan_out_reaches_all_members() {
     let bench = bench();
     let fopt = "/cse/light1/group/fopt";
     let reply = bench.retrieve(LIGHT1, fopt);
@@ -154,7 +154,7 @@ fn members_elsewhere_are_told_apart() {
 }
 
 #[test]
-fn not_everyone_speaks_to_all() {
+fn fan_out_requires_privileges() {
     let bench = bench();
     let fopt = "/cse/light1/group/fopt";
     assert_eq!(bench.retrieve(LIGHT2, fopt).code, 4103);
@@ -174,7 +174,7 @@ fn not_everyone_speaks_to_all() {
 }
 
 #[test]
-fn what_members_tell_is_sent_and_nobody_is_asked() {
+fn members_notify_without_verification() {
     let bench = bench();
     for path in ["/cse/light1/state", "/cse/light1/log"] {
         let sub = json!({"nu": ["http://a.b/"], "enc": {"net": [3]}});
@@ -204,7 +204,7 @@ fn answers_together_have_a_bound() {
 }
 
 #[test]
-fn a_part_that_is_not_all_says_so() {
+fn partial_response_is_marked() {
     let bench = bench();
     for _ in 0..3 {
         let reply = bench.instance(LIGHT1, "/cse/light1/state", json!({"con": 1}));

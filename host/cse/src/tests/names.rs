@@ -52,7 +52,7 @@ pub(super) fn retrieve(bench: &Bench, path: &str) -> u16 {
 }
 
 #[test]
-fn a_policy_that_is_gone_is_nobodys_to_make_anew() {
+fn deleted_policy_cannot_be_replaced_by_name() {
     for how in WAYS {
         let mut bench = Bench::with_lights();
         hub(&bench, "one");
@@ -86,7 +86,7 @@ fn a_policy_that_is_gone_is_nobodys_to_make_anew() {
 
 /// One that was not there when it was named is named when it is named anew.
 #[test]
-fn a_policy_that_is_not_there_yet_is_none() {
+fn missing_policy_is_not_bound_later() {
     let bench = Bench::with_lights();
     hub(&bench, "one");
     let named = json!({"m2m:cnt": {"acpi": ["cse/hub/acp"]}});
@@ -107,7 +107,7 @@ pub(super) fn lights_policy(bench: &Bench, acor: &[&str]) {
 }
 
 #[test]
-fn an_ae_id_in_a_rule_is_its_registrants() {
+fn ae_id_in_rule_is_bound_to_registrant() {
     for form in [HUB, "/mn-cse-123456/Chub", "//in.provider.com/mn-cse-123456/Chub"] {
         for how in WAYS {
             let mut bench = Bench::with_lights();
@@ -139,7 +139,7 @@ fn an_ae_id_in_a_rule_is_its_registrants() {
 }
 
 #[test]
-fn a_pattern_names_whoever_it_fits() {
+fn pattern_in_rule_is_not_bound() {
     for form in ["C*", "/mn-cse-123456/Chu*", "all", "in.provider.com"] {
         let bench = Bench::with_lights();
         hub(&bench, "one");
@@ -151,7 +151,7 @@ fn a_pattern_names_whoever_it_fits() {
 }
 
 #[test]
-fn an_ae_id_that_nobody_has_is_whose_who_comes_first() {
+fn unregistered_ae_id_is_bound_to_first_registrant() {
     let bench = Bench::with_lights();
     lights_policy(&bench, &[HUB, "Cother"]);
     assert_eq!(retrieve(&bench, STATE), 4103);
@@ -181,7 +181,7 @@ pub(super) fn policy_for_hub(bench: &Bench, name: &str) {
 }
 
 #[test]
-fn a_registration_costs_the_same_however_many_await_it() {
+fn registration_cost_is_independent_of_waiting_rules() {
     let steps = |waiting: usize| {
         let bench = Bench::with_lights();
         for n in 0..waiting {
@@ -243,7 +243,7 @@ fn waits_for_one_ae_id_are_told_apart() {
 }
 
 #[test]
-fn a_custodian_may_be_awaited() {
+fn custodian_may_register_later() {
     let bench = Bench::with_lights();
     let kept = json!({"rn": "kept", "cstn": HUB});
     assert_eq!(bench.container(LIGHT1, "/cse/light1", kept).code, 2001);
@@ -257,7 +257,7 @@ fn a_custodian_may_be_awaited() {
 
 /// An S-type AE-ID has the form of a CSE-ID.
 #[test]
-fn an_ae_of_the_service_provider_is_bound_too() {
+fn s_type_ae_id_in_rule_is_bound() {
     let bench = Bench::with_lights();
     assert_eq!(register(&bench, "Shub", "hub", "one").code, 2001);
     lights_policy(&bench, &["/Shub"]);
@@ -270,7 +270,7 @@ fn an_ae_of_the_service_provider_is_bound_too() {
 }
 
 #[test]
-fn a_custodian_and_a_creator_are_who_they_were() {
+fn custodian_and_creator_are_bound() {
     for how in WAYS {
         let mut bench = Bench::with_lights();
         hub(&bench, "one");
@@ -300,7 +300,7 @@ fn a_custodian_and_a_creator_are_who_they_were() {
 
 /// The policies of the CSEBase are named in the settings, and are by name; but not of anybody.
 #[test]
-fn the_csebase_goes_by_no_policy_of_an_ae() {
+fn csebase_ignores_policies_of_aes() {
     let settings = Settings {
         administrators: vec!["Cadmin".parse().unwrap()],
         csebase_policies: vec!["cse/hub/acp".into(), "cse/admin/acp".into()],
@@ -318,7 +318,7 @@ fn the_csebase_goes_by_no_policy_of_an_ae() {
 
 /// A credential that policy gives the AE-ID of an AE that had got it by registering is another AE.
 #[test]
-fn what_policy_gives_away_is_given_without_what_it_had() {
+fn reassigned_ae_id_has_no_former_access() {
     let bench = Bench::with_lights();
     let ask = |credential: &str, learns_ae_id, operation, path, content: Option<Value>| {
         let mut request = request(operation, path, Some(HUB), content);

@@ -28,7 +28,7 @@ pub(super) fn open_container(bench: &Bench) {
 }
 
 #[test]
-fn a_member_of_a_group_is_the_resource_that_it_was() {
+fn group_member_is_bound_to_resource() {
     for how in WAYS {
         let mut bench = Bench::with_lights();
         hub(&bench, "one");
@@ -80,7 +80,7 @@ fn virtual_resources_and_aes_as_members() {
 }
 
 #[test]
-fn who_takes_the_name_of_a_target_is_told_nothing() {
+fn reused_target_name_is_not_notified() {
     for how in WAYS {
         for target in ["cse/hub", HUB, "/mn-cse-123456/Chub"] {
             let mut bench = Bench::with_lights();
@@ -113,7 +113,7 @@ fn who_takes_the_name_of_a_target_is_told_nothing() {
 
 /// What a subscriber may see is told on its word, and not on that of whoever has its name.
 #[test]
-fn who_takes_the_name_of_a_subscriber_subscribes_to_nothing() {
+fn reused_subscriber_name_has_no_subscription() {
     let bench = Bench::with_lights();
     hub(&bench, "one");
     // All may see it, so it is not for want of a privilege.

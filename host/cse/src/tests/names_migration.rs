@@ -10,7 +10,7 @@ use crate::store::{StoreError, Writer};
 use crate::testing::*;
 
 #[test]
-fn the_waits_of_a_store_of_before_are_open() {
+fn earlier_store_keeps_waiting_rules() {
     let bench = Bench::with_lights();
     lights_policy(&bench, &[HUB]);
     bench.cse().store().as_before_waits();
@@ -32,7 +32,7 @@ fn age(writer: &mut Writer<'_>) -> Result<(), StoreError> {
 }
 
 #[test]
-fn a_store_of_before_is_resolved_once() {
+fn earlier_store_is_resolved_once() {
     let bench = Bench::with_lights();
     hub(&bench, "one");
     hubs_policy(&bench);
@@ -66,7 +66,7 @@ fn a_store_of_before_is_resolved_once() {
 
 /// Who has registered may be known from elsewhere; then the AE can come back.
 #[test]
-fn a_store_of_before_may_be_told_who_registered() {
+fn earlier_store_accepts_known_registrants() {
     let bench = Bench::with_lights();
     hub(&bench, "one");
     lights_policy(&bench, &[HUB]);

@@ -30,7 +30,7 @@ fn one(reply: &Reply) -> Value {
 }
 
 #[test]
-fn a_new_child_is_told() {
+fn created_child_is_notified() {
     let bench = Bench::with_lights();
     let sur = watch(&bench, STATE, json!({"enc": {"net": [3], "chty": [4]}, "cr": null}));
     let reply = put(&bench, json!("on"));
@@ -51,7 +51,7 @@ fn a_new_child_is_told() {
 }
 
 #[test]
-fn an_update_is_told_whole_or_in_part() {
+fn update_is_notified_fully_or_partially() {
     let mut bench = Bench::with_lights();
     watch(&bench, STATE, json!({}));
     bench.pass(1);
@@ -79,7 +79,7 @@ fn an_update_is_told_whole_or_in_part() {
 }
 
 #[test]
-fn a_deletion_is_told_with_the_last_that_there_was() {
+fn deletion_is_notified_with_last_state() {
     let bench = Bench::with_lights();
     let above = watch(&bench, "/cse/light1", json!({"enc": {"net": [4]}}));
     let at = watch(&bench, STATE, json!({"enc": {"net": [2]}, "su": "http://a.b/end"}));
@@ -110,7 +110,7 @@ fn a_deletion_is_told_with_the_last_that_there_was() {
 }
 
 #[test]
-fn what_is_deleted_with_its_ancestor_is_told_too() {
+fn deletion_with_ancestor_is_notified() {
     let bench = Bench::with_lights();
     let at = watch(&bench, STATE, json!({"enc": {"net": [2]}}));
     let reply = bench.delete(LIGHT1, "/cse/light1");
@@ -124,7 +124,7 @@ fn what_is_deleted_with_its_ancestor_is_told_too() {
 }
 
 #[test]
-fn a_counter_comes_to_its_end() {
+fn expiration_counter_ends_subscription() {
     let bench = Bench::with_lights();
     let attributes = json!({
         "rn": "sub", "exc": 2, "enc": {"net": [3]}, "nu": ["http://a.b/", "http://c.d/"],
@@ -142,7 +142,7 @@ fn a_counter_comes_to_its_end() {
 }
 
 #[test]
-fn what_is_refused_is_not_told() {
+fn refused_change_is_not_notified() {
     let bench = Bench::with_lights();
     watch(&bench, STATE, json!({"rn": "sub", "enc": {"net": [1, 2, 3, 4]}, "exc": 1}));
     for reply in [
@@ -159,7 +159,7 @@ fn what_is_refused_is_not_told() {
 }
 
 #[test]
-fn a_subscription_is_told_of_its_siblings_and_not_of_itself() {
+fn subscription_is_notified_of_siblings_only() {
     let bench = Bench::with_lights();
     let first = watch(&bench, STATE, json!({"rn": "first", "enc": {"net": [3, 4]}}));
     let reply = agree(
@@ -178,7 +178,7 @@ fn a_subscription_is_told_of_its_siblings_and_not_of_itself() {
 }
 
 #[test]
-fn an_ae_is_told_where_it_is_reached_now() {
+fn ae_is_notified_at_current_point_of_access() {
     let bench = Bench::with_lights();
     let sub = json!({"m2m:sub": {"nu": [LIGHT1], "enc": {"net": [3]}}});
     assert_eq!(bench.create(Some(LIGHT1), STATE, 23, sub).code, 2001);
@@ -191,7 +191,7 @@ fn an_ae_is_told_where_it_is_reached_now() {
 }
 
 #[test]
-fn one_request_tells_no_more_than_so_much() {
+fn notifications_per_request_are_limited() {
     let bench = Bench::with_lights();
     let nu: Vec<_> = (0..16).map(|n| format!("http://a.b/{n}")).collect();
     for n in 0..2 {

@@ -24,7 +24,7 @@ fn release_versions_are_those_that_are_spoken() {
 }
 
 #[test]
-fn a_from_is_needed() {
+fn originator_is_required() {
     let bench = Bench::with_lights();
     for operation in [Operation::Retrieve, Operation::Delete] {
         for from in [None, Some("C"), Some("S"), Some("light")] {
@@ -37,7 +37,7 @@ fn a_from_is_needed() {
 }
 
 #[test]
-fn a_refusal_is_a_whole_answer() {
+fn error_response_is_complete() {
     let bench = Bench::with_lights();
     let reply = bench.retrieve("Cnobody", "/cse/light1");
     assert_eq!(reply.code, 4103);
@@ -47,7 +47,7 @@ fn a_refusal_is_a_whole_answer() {
 }
 
 #[test]
-fn what_is_asked_for_in_vain_is_refused() {
+fn unsupported_query_is_refused() {
     let bench = Bench::with_lights();
     for (path, code) in [
         ("/cse?rt=2", 5001),
@@ -67,7 +67,7 @@ fn what_is_asked_for_in_vain_is_refused() {
 }
 
 #[test]
-fn a_request_may_come_too_late() {
+fn expired_request_is_refused() {
     let bench = Bench::with_lights();
     for (value, code) in [
         ("20261124T093001", 2000),
@@ -94,7 +94,7 @@ fn a_request_may_come_too_late() {
 }
 
 #[test]
-fn the_content_is_one_resource() {
+fn content_must_be_one_resource() {
     let bench = Bench::with_lights();
     let send = |content| {
         let mut request = request(Operation::Create, "/cse/light1", Some(LIGHT1), content);

@@ -45,7 +45,7 @@ fn attempts(bench: &Bench, who: &str) -> [u16; 5] {
 }
 
 #[test]
-fn a_policy_lets_others_in_and_keeps_the_rest_out() {
+fn policy_grants_access_to_named_originators() {
     let bench = opened(rule(&[LIGHT1, LIGHT2], 63 - 8));
     assert_eq!(attempts(&bench, LIGHT2), [2001, 2000, 2004, 2000, 4103]);
     for other in [CSE, "/in-cse/Capp", "Cnobody", "/mn-cse-123456/Clight-AE2"] {
@@ -66,7 +66,7 @@ fn a_policy_lets_others_in_and_keeps_the_rest_out() {
 }
 
 #[test]
-fn a_policy_holds_for_the_owner_too() {
+fn policy_applies_to_owner() {
     let bench = opened(rule(&[LIGHT2], 63));
     assert_eq!(attempts(&bench, LIGHT1), [4103; 5]);
     // It can change the policy, and with it what it may do.
@@ -120,7 +120,7 @@ fn originators_are_named_in_every_form() {
 }
 
 #[test]
-fn an_instance_follows_its_container() {
+fn instance_inherits_policy_of_container() {
     let bench = opened(rule(&[LIGHT2], 2 + 1));
     let reply = bench.instance(LIGHT2, STATE, json!({"rn": "one", "con": 1, "cr": null}));
     assert_eq!(reply.attributes()["cr"], LIGHT2);
@@ -136,7 +136,7 @@ fn an_instance_follows_its_container() {
 }
 
 #[test]
-fn what_names_no_policy_follows_its_parent() {
+fn resource_without_policy_inherits_parent() {
     let bench = Bench::with_lights();
     assert_eq!(bench.container(LIGHT1, STATE, json!({"rn": "deep"})).code, 2001);
     assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
@@ -156,7 +156,7 @@ fn what_names_no_policy_follows_its_parent() {
 }
 
 #[test]
-fn a_policy_that_is_not_there_opens_nothing() {
+fn missing_policy_grants_nothing() {
     let bench = Bench::with_lights();
     assert_eq!(policy(&bench, "open", rule(&["all"], 63)).code, 2001);
     assert_eq!(govern(&bench, LIGHT1, "/cse/light1", &["cse/light1/open"]), 2004);
@@ -181,7 +181,7 @@ fn a_policy_that_is_not_there_opens_nothing() {
 }
 
 #[test]
-fn a_policy_ends_with_its_time() {
+fn expired_policy_grants_nothing() {
     let mut bench = Bench::with_lights();
     let acp = json!({"rn": "open", "et": "20261124T093010",
         "pv": rule(&[LIGHT2], 63), "pvs": rule(&[LIGHT1], 63)});
@@ -196,7 +196,7 @@ fn a_policy_ends_with_its_time() {
 }
 
 #[test]
-fn a_policy_goes_by_what_it_says_about_itself() {
+fn policy_is_governed_by_self_privileges() {
     let bench = Bench::with_lights();
     let acp = json!({"rn": "acp", "pv": rule(&["all"], 63),
         "pvs": {"acr": [{"acor": [LIGHT2], "acop": 2 + 4}, {"acor": [LIGHT1], "acop": 32}]}});
@@ -227,7 +227,7 @@ fn a_policy_goes_by_what_it_says_about_itself() {
 }
 
 #[test]
-fn who_may_change_the_policy_says_where_it_holds() {
+fn policy_use_requires_update_privilege() {
     let bench = Bench::with_lights();
     let acp = json!({"rn": "theirs", "pv": rule(&[LIGHT1], 63), "pvs": rule(&[LIGHT2], 4)});
     let acp = json!({ "m2m:acp": acp });
@@ -276,7 +276,7 @@ fn privileges_are_changed_alone() {
 }
 
 #[test]
-fn a_custodian_takes_the_place_of_the_owner() {
+fn custodian_replaces_owner() {
     let bench = Bench::with_lights();
     let hand = |who, to: Value| bench.update(who, STATE, json!({ "m2m:cnt": { "cstn": to } })).code;
     assert_eq!(bench.container(LIGHT1, STATE, json!({"rn": "deep"})).code, 2001);
@@ -307,7 +307,7 @@ fn a_custodian_takes_the_place_of_the_owner() {
 }
 
 #[test]
-fn what_is_created_in_a_subtree_is_its_creators_too() {
+fn creator_has_access_in_foreign_subtree() {
     let bench = opened(rule(&[LIGHT2], 1));
     let mine = json!({"rn": "mine", "cr": null});
     assert_eq!(bench.container(LIGHT2, STATE, mine).code, 2001);
@@ -323,7 +323,7 @@ fn what_is_created_in_a_subtree_is_its_creators_too() {
 }
 
 #[test]
-fn a_rule_may_say_what_is_created() {
+fn rule_may_limit_created_types() {
     let details =
         |detail: Value| opened(json!({"acr": [{"acor": [LIGHT2], "acop": 3, "acod": [detail]}]}));
     let bench = details(json!({"chty": [4]}));
@@ -341,7 +341,7 @@ fn a_rule_may_say_what_is_created() {
 }
 
 #[test]
-fn what_can_not_be_evaluated_is_not_taken() {
+fn unsupported_rule_is_refused() {
     let bench = Bench::with_lights();
     for extra in [
         json!({"acco": [{"aclr": {"accc": ["DE"]}}]}),
@@ -380,7 +380,7 @@ fn what_can_not_be_evaluated_is_not_taken() {
 }
 
 #[test]
-fn the_csebase_goes_by_the_policies_of_the_settings() {
+fn csebase_uses_configured_policies() {
     let admin = "Cadmin";
     let settings = Settings {
         administrators: vec![admin.parse().unwrap()],

@@ -41,7 +41,7 @@ fn retrieve(bench: &Bench, path: &str, source: Option<&str>) -> u16 {
 }
 
 #[test]
-fn a_rule_opens_and_shuts_with_the_time() {
+fn rule_follows_time_window() {
     // It is 09:30:00.
     let mut bench = opened(json!([{"actw": ["* 30-31 9 * * * *", "* * 22-6 * * * *"]}]));
     let codes = |bench: &Bench| [LIGHT1, LIGHT2].map(|who| bench.retrieve(who, STATE).code);
@@ -64,7 +64,7 @@ fn a_rule_opens_and_shuts_with_the_time() {
 }
 
 #[test]
-fn a_rule_holds_for_addresses() {
+fn rule_may_be_limited_to_addresses() {
     let bench = opened(json!([{"acip": {"ipv4": ["10.0.0.0/8"], "ipv6": ["2001:db8::/32"]}}]));
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).code, 2001);
     for (source, code) in [
@@ -96,7 +96,7 @@ fn a_rule_holds_for_addresses() {
 }
 
 #[test]
-fn one_context_is_enough_and_holds_as_a_whole() {
+fn rule_needs_one_complete_context() {
     // By day from one net, at night from anywhere that is known.
     let mut bench = opened(json!([
         {"actw": ["* * 8-19 * * * *"], "acip": {"ipv4": ["10.0.0.0/8"]}},
@@ -114,7 +114,7 @@ fn one_context_is_enough_and_holds_as_a_whole() {
 }
 
 #[test]
-fn a_policy_is_changed_from_where_it_says() {
+fn policy_update_respects_address_context() {
     let bench = Bench::with_lights();
     let own = json!({"acr": [
         {"acor": [LIGHT2], "acop": 63, "acco": [{"acip": {"ipv4": ["10.1.2.3"]}}]},
@@ -134,7 +134,7 @@ fn a_policy_is_changed_from_where_it_says() {
 }
 
 #[test]
-fn members_of_a_group_are_asked_from_where_the_originator_is() {
+fn group_members_see_address_of_originator() {
     let bench = opened(json!([{"acip": {"ipv4": ["10.1.2.3"]}}]));
     let group = json!({"m2m:grp": {"rn": "group", "mnm": 2, "mid": ["cse/light1/state"]}});
     // Whoever makes a group must see its members.
@@ -163,7 +163,7 @@ fn members_of_a_group_are_asked_from_where_the_originator_is() {
 }
 
 #[test]
-fn a_subscriber_hears_what_it_may_see_from_anywhere() {
+fn notification_ignores_address_context() {
     let subscribed = |contexts: Value| {
         let bench = opened(json!([{"actw": ["* * * * * * *"]}]));
         let sub = json!({"rn": "sub", "nu": ["http://10.1.2.3/x"], "enc": {"net": [3]}});
@@ -180,7 +180,7 @@ fn a_subscriber_hears_what_it_may_see_from_anywhere() {
 }
 
 #[test]
-fn what_is_no_context_is_not_taken() {
+fn invalid_context_is_refused() {
     let bench = Bench::with_lights();
     for (contexts, code, why) in [
         (json!([{"actw": ["* * 8-17 * * *"]}]), 4000, "7"),

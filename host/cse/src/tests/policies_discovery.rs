@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::testing::{Bench, LIGHT1, LIGHT2, listed, settings};
 
 #[test]
-fn a_discovery_finds_what_is_open_behind_what_is_not() {
+fn discovery_finds_accessible_child_of_closed_parent() {
     let bench = Bench::with_lights();
     let make = |path, attributes| {
         assert_eq!(bench.container(LIGHT1, path, attributes).code, 2001);
@@ -37,7 +37,7 @@ fn a_discovery_finds_what_is_open_behind_what_is_not() {
 }
 
 #[test]
-fn a_discovery_does_not_walk_through_what_is_closed() {
+fn discovery_skips_closed_subtree() {
     let bench = Bench::with_lights();
     let store = bench.cse().store();
     store
@@ -59,7 +59,7 @@ fn a_discovery_does_not_walk_through_what_is_closed() {
 }
 
 #[test]
-fn a_discovery_does_not_walk_through_instances_that_are_closed() {
+fn discovery_skips_closed_instances() {
     let mut settings = settings();
     settings.limits.max_instances = 30_000;
     settings.limits.max_resources_per_registree = 30_000;

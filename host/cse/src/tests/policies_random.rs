@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn no_policy_makes_the_registrar_fail(acor in ".{0,30}", acop in any::<i64>(), extra in "[a-z]{0,5}") {
+    fn arbitrary_policy_does_not_fail_cse(acor in ".{0,30}", acop in any::<i64>(), extra in "[a-z]{0,5}") {
         let bench = Bench::with_lights();
         let rule = json!({"acor": [acor], "acop": acop, extra: Value::Null});
         let acp = json!({"pv": {"acr": [rule]}, "pvs": {"acr": [{"acor": [LIGHT1], "acop": 63}]}});

@@ -46,7 +46,7 @@ fn ready(poll: &mut LongPoll) -> Option<Reply> {
 }
 
 #[test]
-fn an_ae_fetches_what_it_is_sent() {
+fn ae_polls_its_notifications() {
     let bench = bench();
     let mut first = poll(&bench);
     assert!(ready(&mut first).is_none());
@@ -74,7 +74,7 @@ fn an_ae_fetches_what_it_is_sent() {
 }
 
 #[test]
-fn nobody_else_polls() {
+fn poll_by_other_ae_is_refused() {
     let bench = bench();
     for from in [LIGHT2, "/in-cse", "Cnobody", "/mn-cse-123456/Clight-AE1"] {
         assert_eq!(bench.retrieve(from, PCU).code, 4103, "{from}");
@@ -94,7 +94,7 @@ fn nobody_else_polls() {
 }
 
 #[test]
-fn an_ae_has_a_channel_of_its_own() {
+fn ae_creates_its_own_channel() {
     let bench = bench();
     assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 4005);
     assert_eq!(channel(&bench, LIGHT1, "/cse/light2").code, 4103);
@@ -117,7 +117,7 @@ fn an_ae_has_a_channel_of_its_own() {
 }
 
 #[test]
-fn what_waits_ends_with_its_channel() {
+fn queued_notifications_end_with_channel() {
     let bench = bench();
     put(&bench, json!("secret"));
     assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
@@ -129,7 +129,7 @@ fn what_waits_ends_with_its_channel() {
 }
 
 #[test]
-fn an_ae_that_is_reached_is_not_made_to_ask() {
+fn reachable_ae_does_not_need_to_poll() {
     let bench = bench();
     let change = json!({"m2m:ae": {"rr": true, "poa": ["http://a.b/"]}});
     assert_eq!(bench.update(LIGHT1, "/cse/light1", change).code, 2004);
@@ -143,7 +143,7 @@ fn an_ae_that_is_reached_is_not_made_to_ask() {
 }
 
 #[test]
-fn the_last_poll_waits_and_no_longer_than_it_says() {
+fn latest_poll_waits_until_its_expiry() {
     let bench = bench();
     let mut first = poll(&bench);
     let mut second = poll(&bench);
@@ -164,7 +164,7 @@ fn the_last_poll_waits_and_no_longer_than_it_says() {
 }
 
 #[test]
-fn what_waits_may_wait_on_any_thread() {
+fn pending_results_are_send_and_sync() {
     fn is_sent<T: Send + Sync + Unpin + 'static>() {}
     is_sent::<Handled>();
     is_sent::<crate::Verified>();

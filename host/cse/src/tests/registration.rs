@@ -10,7 +10,7 @@ fn ae(extra: Value) -> Value {
 }
 
 #[test]
-fn an_ae_registers_with_its_stem() {
+fn ae_registers_with_its_stem() {
     let bench = Bench::new(settings());
     let reply = bench.create(Some(LIGHT1), "/cse", 2, ae(json!({"rn": "light1", "lbl": ["a"]})));
     assert_eq!(reply.code, 2001);
@@ -29,7 +29,7 @@ fn an_ae_registers_with_its_stem() {
 }
 
 #[test]
-fn an_ae_id_is_assigned_where_one_is_wanted() {
+fn ae_id_is_assigned_on_request() {
     let bench = Bench::new(settings());
     for from in [None, Some("C")] {
         let reply = bench.create(from, "/-", 2, ae(json!({})));
@@ -52,7 +52,7 @@ fn an_ae_id_is_assigned_where_one_is_wanted() {
 }
 
 #[test]
-fn an_ae_id_is_registered_once() {
+fn ae_id_cannot_be_registered_twice() {
     let mut bench = Bench::with_lights();
     let again = bench.register(LIGHT1, "other");
     assert_eq!((again.code, again.why()), (4117, "the originator is registered already"));
@@ -68,7 +68,7 @@ fn an_ae_id_is_registered_once() {
 }
 
 #[test]
-fn an_ae_id_that_is_taken_is_answered_as_the_settings_have_it() {
+fn taken_ae_id_is_answered_as_configured() {
     use saegis_onem2m::rsc::Rsc;
     for (ae_id_taken, code) in [(Rsc::OriginatorHasAlreadyRegistered, 4117), (Rsc::Conflict, 4105)]
     {
@@ -81,7 +81,7 @@ fn an_ae_id_that_is_taken_is_answered_as_the_settings_have_it() {
 }
 
 #[test]
-fn of_many_at_once_one_registers() {
+fn concurrent_registrations_admit_one() {
     let bench = Bench::new(settings());
     let bench = &bench;
     let codes: Vec<_> = std::thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn of_many_at_once_one_registers() {
 }
 
 #[test]
-fn who_can_be_no_ae_does_not_register() {
+fn non_ae_originator_cannot_register() {
     let bench = Bench::new(settings());
     for (from, code) in [
         ("/in-cse", 4005),
@@ -119,7 +119,7 @@ fn who_can_be_no_ae_does_not_register() {
 }
 
 #[test]
-fn a_registration_has_what_an_ae_has() {
+fn ae_registration_requires_attributes() {
     let bench = Bench::with_lights();
     for (content, code) in [
         (json!({"m2m:ae": {"rr": true}}), 4000),
@@ -145,7 +145,7 @@ fn a_registration_has_what_an_ae_has() {
 }
 
 #[test]
-fn a_small_r_is_of_early_releases() {
+fn lower_case_app_id_prefix_is_for_early_releases() {
     use crate::testing::request;
     use saegis_onem2m::primitive::Operation::Create;
     let bench = Bench::new(settings());
@@ -161,7 +161,7 @@ fn a_small_r_is_of_early_releases() {
 }
 
 #[test]
-fn an_ae_updates_and_leaves() {
+fn ae_updates_and_deletes_registration() {
     let mut bench = Bench::with_lights();
     bench.pass(5);
     let change = json!({"m2m:ae": {"apn": "lamp", "rr": true, "srv": null, "lbl": ["x"]}});
@@ -195,7 +195,7 @@ fn an_ae_updates_and_leaves() {
 }
 
 #[test]
-fn a_registration_ends_by_itself() {
+fn registration_expires() {
     let mut bench = Bench::with_lights();
     let et = |bench: &Bench, value: Value| {
         let reply = bench.update(LIGHT1, "/cse/light1", json!({"m2m:ae": {"et": value}}));
@@ -220,7 +220,7 @@ fn a_registration_ends_by_itself() {
 }
 
 #[test]
-fn the_csebase_is_there_to_be_seen() {
+fn csebase_can_be_retrieved() {
     let bench = Bench::with_lights();
     let reply = bench.retrieve(LIGHT1, "/cse");
     let cb = &reply.json["m2m:cb"];

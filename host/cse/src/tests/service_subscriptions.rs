@@ -43,7 +43,7 @@ fn app_rule(credentials: Option<&[&str]>, apps: Option<&[&str]>, aes: Option<&[&
 }
 
 #[test]
-fn what_is_said_about_a_cse_is_told() {
+fn subscription_of_cse_is_returned() {
     use ServiceSubscription as S;
     let mut bench = bench();
     assert_eq!(about(&bench, "/mn-1"), S::NoProfile);
@@ -88,7 +88,7 @@ fn what_is_said_about_a_cse_is_told() {
 }
 
 #[test]
-fn a_rule_is_written_as_ts_0004_has_it() {
+fn registration_rule_follows_ts_0004() {
     let bench = bench();
     let given = json!({"rn": "asar", "aci": ["00-test@onem2m.com", "30-x", "*"], "aai": ["NAPP01"],
         "aae": ["AE-ID"]});
@@ -109,7 +109,7 @@ fn a_rule_is_written_as_ts_0004_has_it() {
 }
 
 #[test]
-fn what_is_no_rule_is_refused() {
+fn invalid_registration_rule_is_refused() {
     let bench = bench();
     assert_eq!(make(&bench, ADMIN, "/cse", 19, json!({"rn": "rule"})).code, 2001);
     for bad in [
@@ -136,7 +136,7 @@ fn what_is_no_rule_is_refused() {
 }
 
 #[test]
-fn a_node_is_that_of_one_cse() {
+fn subscribed_node_belongs_to_one_cse() {
     let bench = bench();
     assert_eq!(make(&bench, ADMIN, "/cse", 11, json!({"rn": "a"})).code, 2001);
     assert_eq!(make(&bench, ADMIN, "/cse", 11, json!({"rn": "b"})).code, 2001);
@@ -238,7 +238,7 @@ fn service_subscriptions_are_on_an_in_cse() {
 }
 
 #[test]
-fn a_node_says_what_runs_on_it() {
+fn node_lists_hosted_entities() {
     let bench = bench();
     let node = json!({"rn": "node", "ni": "n-1", "hcl": "/mn-1/cse", "hael": ["cse/light1"]});
     let reply = make(&bench, ADMIN, "/cse", 14, node);

@@ -27,7 +27,7 @@ fn to_be_asked(handled: Handled) -> Verification {
 }
 
 #[test]
-fn an_originator_subscribes_for_itself() {
+fn originator_subscribes_without_verification() {
     let bench = Bench::with_lights();
     let reply = own(&bench, json!({"exc": 3, "nct": 1, "enc": {"net": [1, 3]}, "cr": null}));
     assert_eq!(reply.code, 2001, "{}", reply.why());
@@ -51,7 +51,7 @@ fn an_originator_subscribes_for_itself() {
 }
 
 #[test]
-fn a_target_is_asked_before_there_is_a_subscription() {
+fn target_is_verified_before_subscription() {
     let bench = Bench::with_lights();
     let nu = json!(["http://a.b/1", LIGHT1, "http://a.b/2", "http://a.b/1"]);
     let attributes = json!({"rn": "sub", "nu": nu, "su": "http://a.b/3"});
@@ -80,7 +80,7 @@ fn a_target_is_asked_before_there_is_a_subscription() {
 }
 
 #[test]
-fn a_verification_is_the_cses_own() {
+fn verification_has_originator_of_cse() {
     let bench = Bench::with_lights();
     let attributes = json!({"nu": ["http://a.b:8080/notify?x=y"]});
     let target = to_be_asked(subscribe(&bench, LIGHT1, STATE, attributes));
@@ -91,7 +91,7 @@ fn a_verification_is_the_cses_own() {
 }
 
 #[test]
-fn a_target_that_does_not_want_it_is_left_alone() {
+fn refused_verification_prevents_subscription() {
     let bench = Bench::with_lights();
     for (outcome, code) in [
         (None, 5204),
@@ -126,7 +126,7 @@ fn a_target_that_does_not_want_it_is_left_alone() {
 }
 
 #[test]
-fn what_changed_meanwhile_counts() {
+fn changes_during_verification_count() {
     let bench = Bench::with_lights();
     let begin = |attributes| {
         let target = to_be_asked(subscribe(&bench, LIGHT1, STATE, attributes));
@@ -172,7 +172,7 @@ fn another_ae_is_asked_where_it_is_reached() {
 }
 
 #[test]
-fn a_subscription_changes() {
+fn subscription_is_updated() {
     let mut bench = Bench::with_lights();
     assert_eq!(own(&bench, json!({"exc": 3, "lbl": ["a"]})).code, 2001);
     bench.pass(1);
@@ -222,7 +222,7 @@ fn a_subscription_changes() {
 }
 
 #[test]
-fn a_subscription_that_makes_no_sense_is_refused() {
+fn invalid_subscription_is_refused() {
     let bench = Bench::with_lights();
     let long = format!("http://a.b/{}", "x".repeat(MAX_ADDRESS));
     let many: Vec<_> = (0..=MAX_TARGETS).map(|n| format!("http://a.b/{n}")).collect();
@@ -257,7 +257,7 @@ fn a_subscription_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn not_everything_is_subscribed_to_by_everyone() {
+fn subscription_requires_privilege_and_type() {
     let bench = Bench::with_lights();
     let cin = bench.instance(LIGHT1, STATE, json!({"rn": "one", "con": 1}));
     assert_eq!(cin.code, 2001);
@@ -277,7 +277,7 @@ fn not_everything_is_subscribed_to_by_everyone() {
 }
 
 #[test]
-fn who_may_not_see_it_does_not_subscribe_to_it() {
+fn subscription_requires_retrieve_privilege() {
     let bench = Bench::with_lights();
     let sub = json!({"m2m:sub": {"nu": [LIGHT2], "enc": {"net": [3]}}});
     let subscribe = || bench.create(Some(LIGHT2), STATE, 23, sub.clone()).code;
@@ -291,7 +291,7 @@ fn who_may_not_see_it_does_not_subscribe_to_it() {
 }
 
 #[test]
-fn who_may_see_it_no_more_hears_the_end_of_the_subscription_alone() {
+fn withdrawn_access_limits_events_to_deletion() {
     for (named, events) in [(&[LIGHT1, LIGHT2][..], 2), (&[LIGHT1], 1)] {
         let bench = Bench::with_lights();
         assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
@@ -307,7 +307,7 @@ fn who_may_see_it_no_more_hears_the_end_of_the_subscription_alone() {
 }
 
 #[test]
-fn who_names_a_target_is_told_apart_from_whose_resource_it_is() {
+fn subscriber_and_owner_are_distinguished() {
     let bench = Bench::with_lights();
     assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
@@ -325,7 +325,7 @@ fn who_names_a_target_is_told_apart_from_whose_resource_it_is() {
 }
 
 #[test]
-fn a_resource_has_so_many_subscriptions() {
+fn subscriptions_per_resource_are_limited() {
     let mut bench = Bench::with_lights();
     let sub = |bench: &Bench, et: Option<&str>| {
         let mut attributes = json!({"nu": [LIGHT1]});

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_this_machine_and_those_that_are_listed_are_ours() {
+    fn loopback_and_configured_hosts_are_accepted() {
         let listed = ["Metrics.example.com".to_string()];
         for host in ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "metrics.example.com"] {
             assert!(is_ours(host, &listed), "{host}");

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_loopback_interface_is_loopback() {
+    fn loopback_address_is_recognized() {
         let is = |text: &str| text.parse::<ListenAddress>().unwrap().is_loopback();
         assert!(is("127.0.0.1:1") && is("[::1]:1") && is("localhost:1"));
         assert!(!is(":1") && !is("0.0.0.0:1") && !is("[::]:1") && !is("localhost.example:1"));

@@ -26,7 +26,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_folder_and_all_in_it_become_the_owners_alone() {
+fn state_folder_and_content_become_private() {
     let (folder, file, config) = configured("");
     let state = folder.path().join("state");
     for (name, mode) in [("registrar.redb", 0o644), ("key-value/a.redb", 0o664), ("mine", 0o600)] {
@@ -46,7 +46,7 @@ fn the_folder_and_all_in_it_become_the_owners_alone() {
 }
 
 #[test]
-fn files_elsewhere_are_found_by_their_names_and_their_neighbors_stay() {
+fn configured_files_elsewhere_become_private() {
     let more = "[registrar]\nstore = \"data/store\"\n[audit]\nfile = \"data/trail\"\n";
     let (folder, file, config) = configured(more);
     let data = folder.path().join("data");
@@ -69,7 +69,7 @@ fn files_elsewhere_are_found_by_their_names_and_their_neighbors_stay() {
 }
 
 #[test]
-fn what_others_may_have_written_is_refused_and_nothing_is_changed() {
+fn writable_file_is_refused_without_change() {
     for (name, bad) in [
         ("registrar.redb", 0o666),
         ("key-value/a.redb", 0o602),

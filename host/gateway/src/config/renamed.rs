@@ -29,7 +29,7 @@ mod tests {
 
     /// Each is refused by the new name, and in no other way. The new name is one that is read.
     #[test]
-    fn each_former_name_is_refused_with_the_new_one() {
+    fn former_option_name_is_refused_with_new_one() {
         for (old, new) in RENAMED {
             let (table, key) = old.rsplit_once('.').unwrap_or(("", old));
             let text = match table {

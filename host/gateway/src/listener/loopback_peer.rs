@@ -89,7 +89,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn a_line_is_read() {
+    fn proc_net_line_is_parsed() {
         let line = "   1: 0100007F:BBA4 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 8423";
         let at = |text: &str| text.parse().unwrap();
         let (local, remote) = (at("127.0.0.1:48036"), at("127.0.0.1:8080"));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_peer_is_found_until_it_has_closed() {
+    async fn user_of_peer_is_found_until_close() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             // There may be no IPv6.
             let Ok(listener) = TcpListener::bind(address).await else { continue };
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_was_reset_has_no_user() {
+    async fn reset_connection_has_no_user() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_has_so_many_under_way_and_no_more() {
+    fn handshakes_per_peer_are_limited() {
         let peers = Peers::new(BOUNDS);
         let first = peers.enter(address("192.0.2.1"));
         let second = peers.enter(address("::ffff:192.0.2.1"));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_of_a_site_count_together() {
+    fn networks_of_site_share_limit() {
         let peers = Peers::new(BOUNDS);
         let enter = |text: &str| peers.enter(address(text));
         // Four of one /56, over two /64; then four more of the /48.
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_the_most_make_room_for_others() {
+    fn peer_with_most_handshakes_is_displaced() {
         let peers = Peers::new(Bounds { all: 100, under_way: 60, failures: 1_000_000 });
         let take = |peer: &str| -> Vec<_> {
             (0..100).map_while(|_| peers.enter(address(peer)).ok()).collect()
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn where_each_has_one_the_oldest_goes() {
+    fn oldest_handshake_is_displaced_among_equals() {
         let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
         let all: Vec<_> =
             (1..=4).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn those_without_a_first_flight_go_first() {
+    fn handshake_without_first_flight_is_displaced_first() {
         let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
         let all: Vec<_> = (0..3).map(|_| peers.enter(address("192.0.2.1")).unwrap()).collect();
         all[0].has_begun();
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_bar_a_peer_until_they_are_old_and_no_other() {
+    fn failures_bar_only_their_peer_temporarily() {
         let (peers, start) = (Peers::new(BOUNDS), Instant::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for _ in 0..3 {
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_networks_are_limited() {
         let (peers, now) = (Peers::new(BOUNDS), Instant::now());
         for n in 0..u32::try_from(MAX_NETWORKS + MAX_NETWORKS / 2).unwrap() {
             let peer = IpAddr::from(n.to_be_bytes());

@@ -162,7 +162,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn made_up_identities_drive_out_no_key_and_the_newest_key_is_always_kept() {
+    fn refusals_do_not_displace_cached_keys() {
         let (mut kept, now) = (KeyCache::default(), SystemTime::now());
         kept.keep(of(0), Ok(key(1, now + HOUR)));
         for n in 1..=2 * MAX_REFUSALS.get() {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_there_for_its_time_and_then_wiped() {
+    fn cached_key_is_wiped_at_expiry() {
         let (mut kept, now) = (KeyCache::default(), SystemTime::now());
         for n in 0..2 {
             kept.keep(of(n), Ok(key(1, now + HOUR)));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_out_takes_the_place_of_what_was_known() {
+    fn new_result_replaces_cached_one() {
         let (mut kept, now) = (KeyCache::default(), SystemTime::now());
         kept.keep(of(0), Err(KeyUnavailable::Refused));
         kept.keep(of(0), Ok(key(1, now + HOUR)));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_for_another_where_all_but_a_later_end_is_the_same() {
+    fn equal_key_with_later_expiry_is_equivalent() {
         let now = SystemTime::now();
         let had = key(1, now);
         assert!(key(1, now).stands_for(&had) && key(1, now + HOUR).stands_for(&had));

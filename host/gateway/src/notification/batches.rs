@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_with_most_makes_way() {
+    fn sender_with_most_batches_is_displaced() {
         let batches = Batches::new(4, 3);
         let of_a: Vec<_> = (0..3).map(|_| batches.begin(ae("a")).unwrap()).collect();
         assert!(batches.begin(ae("a")).is_none());

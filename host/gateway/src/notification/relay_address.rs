@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_leads_back_to_where_the_ae_is() {
+    fn relay_address_resolves_to_point_of_access() {
         let json = r#"{"m2m:ae":{"POA":["https://a.b:1/x?y=z","http://c.d","https://[::1]"]}}"#;
         let changed: Value = serde_json::from_str(&entered(json)).unwrap();
         let places = changed["m2m:ae"]["POA"].as_array().unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_of_an_ae_s_place_stays_byte_for_byte() {
+    fn content_without_point_of_access_is_unchanged() {
         for json in [
             r#"{"m2m:ae": { "poa":["http://c.d"]}}"#,
             r#"{"m2m:ae": {"poa":null}}"#,
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_makes_an_address() {
+    fn forged_relay_address_is_refused() {
         let credential = CredentialId::parse("12-a@b.c").unwrap();
         let good = relay().of(&credential, "d:1/x");
         // A CSE may append whom it is for.
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_kept_and_a_damaged_one_is_told() {
+    fn relay_key_is_stored_and_damage_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let (file, address) = (folder.path().join("state/key"), relay().address);
         let made = RelayAddress::new(address, &file).unwrap();

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_allows_what_it_names_and_nothing_else() {
+    fn target_rule_allows_only_named_addresses() {
         for (rule, name, address, allowed) in [
             ("10.0.0.0/8", "lamp.example", "10.1.2.3:8080", true),
             ("10.0.0.0/8", "lamp.example", "11.1.2.3:8080", false),

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn any_success_of_http_will_do_at_a_url() {
+    fn any_http_success_is_accepted_from_url() {
         for (status, rsc) in [
             (200, None),
             (201, None),

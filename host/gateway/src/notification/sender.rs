@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_does_not_tell_what_is_in_the_network() {
+    fn failure_reason_hides_network_details() {
         let not_found = || std::io::Error::other("failed to lookup address information");
         let told: Vec<_> = [Failure::NotAllowed, Failure::NoSuchName(not_found()), Failure::Busy]
             .iter()

@@ -22,7 +22,7 @@ async fn bound(bindings: &AeIdStore, name: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_is_there_after_a_restart() {
+async fn confirmed_ae_ids_survive_restart() {
     let (_folder, path) = bindings();
     let first = AeIdStore::open(&path).unwrap();
     bound(&first, "a", "Cone").await;
@@ -37,7 +37,7 @@ async fn what_was_confirmed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_ae_id_is_one_credentials() {
+async fn ae_id_belongs_to_one_credential() {
     let (_folder, path) = bindings();
     let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
@@ -58,7 +58,7 @@ async fn an_ae_id_is_one_credentials() {
 }
 
 #[tokio::test]
-async fn a_credential_has_one_ae_id() {
+async fn credential_has_one_ae_id() {
     let (_folder, path) = bindings();
     let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
@@ -72,7 +72,7 @@ async fn a_credential_has_one_ae_id() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_is_nobody_elses_meanwhile() {
+async fn reserved_ae_id_is_not_available() {
     let (_folder, path) = bindings();
     let bindings = AeIdStore::open(&path).unwrap();
     let aside = bindings.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
@@ -91,14 +91,14 @@ async fn what_is_asked_for_is_nobody_elses_meanwhile() {
 }
 
 #[test]
-fn a_file_of_something_else_is_refused() {
+fn invalid_ae_id_store_is_refused() {
     let (_folder, path) = bindings();
     std::fs::write(&path, "no bindings").unwrap();
     assert!(AeIdStore::open(&path).is_err());
 }
 
 #[tokio::test]
-async fn a_file_that_has_gone_is_not_made_anew() {
+async fn missing_ae_id_store_is_not_recreated() {
     let (_folder, path) = bindings();
     let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "a", "Cone").await;
@@ -112,7 +112,7 @@ async fn a_file_that_has_gone_is_not_made_anew() {
 }
 
 #[tokio::test]
-async fn what_was_about_to_be_asked_is_known_after_a_restart() {
+async fn pending_registration_survives_restart() {
     let (_folder, path) = bindings();
     let asked = Intent::Register {
         stem: "Cone".into(),
@@ -142,7 +142,7 @@ async fn what_was_about_to_be_asked_is_known_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_credential_gets_so_many_ae_ids_and_no_more_until_they_are_old() {
+async fn ae_ids_per_credential_are_limited_for_a_time() {
     let (_folder, path) = bindings();
     let bindings = AeIdStore::open(&path).unwrap();
     bound(&bindings, "b", "Cother").await;

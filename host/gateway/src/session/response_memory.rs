@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_credential_waits_for_its_own_answers() {
+    async fn credential_waits_for_its_own_responses() {
         let answers = ResponseMemory::new(10 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
         let again = answers.share_of(&credential("a"));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_that_holds_most_makes_room() {
+    fn credential_with_most_memory_is_displaced() {
         let answers = ResponseMemory::new(2 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
         let tokens: [CancellationToken; 4] = std::array::from_fn(|_| CancellationToken::new());
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn each_spelling_of_a_number_is_a_listing() {
+    fn listing_is_recognized_in_each_spelling() {
         let request = |query: &str| {
             let uri = format!("/cse/log?{query}").parse().unwrap();
             let mut headers = http::HeaderMap::new();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_is_read_with_its_age_and_for_whom_it_was() {
+    fn cached_rules_keep_age_and_recipient() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/kept.json");
         let (of, at) = ((&id("in-cse"), &id("mn")), UNIX_EPOCH + Duration::from_secs(1_000));

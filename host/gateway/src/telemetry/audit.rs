@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_outside_is_cut() {
+    fn external_text_is_truncated_and_escaped() {
         assert_eq!(cut("Clight-AE1"), "Clight-AE1");
         assert_eq!(cut("a\nINFO b\u{1b}[0m"), "a\u{fffd}INFO b\u{fffd}[0m");
         let long = "é".repeat(MAX_TEXT + 1);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn all_lines_are_written_in_their_order_before_the_end() {
+    fn lines_are_written_in_order_before_exit() {
         let written = Arc::new(Mutex::new(Vec::new()));
         let (mut lines, rest) = NonBlockingWriter::to("test", Stuck(written.clone())).unwrap();
         let text: Vec<_> = (0..5000).map(|n| format!("line {n}\n")).collect();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_bounded_and_counted() {
+    fn unwritten_lines_are_limited_and_counted() {
         let written = Arc::new(Mutex::new(Vec::new()));
         let (mut lines, _rest) = NonBlockingWriter::to("test", Stuck(written.clone())).unwrap();
         let line = vec![b'x'; 1 << 20];
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_has_whole_lines_and_not_too_many() {
+    fn batch_has_complete_lines_up_to_limit() {
         let long = "y".repeat(3 * BATCH_BYTES) + "\n";
         let text = "short\n".repeat(3000) + &long + "end";
         let pieces: Vec<_> = chunks(text.as_bytes()).collect();

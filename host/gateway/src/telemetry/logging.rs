@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_one_line() {
+    fn event_is_one_line() {
         let text = |event: &str, colored| {
             String::from_utf8(one_line(event.as_bytes(), colored).into_owned()).unwrap()
         };

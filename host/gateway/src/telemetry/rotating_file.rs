@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_rotated_and_the_oldest_goes() {
+    fn full_file_is_rotated_and_oldest_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         let mut file = LineFile::open(&path, 10, 2, &TOLD).unwrap();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_or_replaced_gets_no_more_lines() {
+    fn moved_or_replaced_file_gets_no_lines() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("lines"), folder.path().join("moved"));
         let mut file = LineFile::open(&path, 1000, 1, &TOLD).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_ended() {
+    fn torn_line_is_terminated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         fs::write(&path, "one\nto").unwrap();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_and_lost_lines_are_counted() {
+    fn lines_lost_without_file_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         let mut file = LineFile::open(&path, 1000, 1, &TOLD).unwrap();

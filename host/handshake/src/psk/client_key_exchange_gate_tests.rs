@@ -40,7 +40,7 @@ async fn run(wire: &[u8], piece: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
 }
 
 #[tokio::test]
-async fn the_identity_is_asked_for_however_the_message_is_cut() {
+async fn identity_is_found_in_any_fragments() {
     let message = exchange(b"me@x.y");
     let tail = [record_of(20, &[1]), record_of(22, &[0; 40])].concat();
     let whole = [record_of(22, &message), tail.clone()].concat();
@@ -56,7 +56,7 @@ async fn the_identity_is_asked_for_however_the_message_is_cut() {
 }
 
 #[tokio::test]
-async fn what_names_no_identity_passes_without_a_look_up() {
+async fn message_without_identity_passes_unchecked() {
     let too_long = [&[16, 0, 0x20, 0][..], &[0; 64]].concat();
     let short_body = [&[16, 0, 0, 1][..], &[0]].concat();
     let beyond = [&[16, 0, 0, 3][..], &[0, 9, b'x']].concat();
@@ -79,7 +79,7 @@ async fn what_names_no_identity_passes_without_a_look_up() {
 /// The lookup of a known identity takes longer than that of an unknown one. A client must not be
 /// able to measure it.
 #[tokio::test]
-async fn an_alert_does_not_tell_how_long_the_look_up_took() {
+async fn alert_time_does_not_reveal_lookup_time() {
     let at = Instant::now();
     let after = |millis| next_alert(at, at + Duration::from_millis(millis)) - at;
     for (took, sent) in [(0, 20), (1, 20), (19, 20), (20, 40), (25, 40), (10_001, 10_020)] {
@@ -107,7 +107,7 @@ async fn an_alert_does_not_tell_how_long_the_look_up_took() {
 }
 
 #[tokio::test]
-async fn nothing_else_is_kept() {
+async fn other_messages_are_not_buffered() {
     let (mut far, near) = tokio::io::duplex(1024);
     let mut gate = ClientKeyExchangeGate::new(near, Vec::new(), |_: &[u8]| -> LookupFuture {
         Box::pin(async {})
@@ -130,7 +130,7 @@ async fn nothing_else_is_kept() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic_or_change(wire in prop::collection::vec(any::<u8>(), 0..200), piece in 1usize..50) {
+    fn arbitrary_bytes_pass_unchanged(wire in prop::collection::vec(any::<u8>(), 0..200), piece in 1usize..50) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (out, _) = runtime.block_on(run(&wire, piece));
         prop_assert!([b"HELLO", &wire[..]].concat().starts_with(&out));

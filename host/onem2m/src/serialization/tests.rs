@@ -242,7 +242,7 @@ fn primitives_are_bounded() {
 }
 
 #[test]
-fn parameters_without_a_place_elsewhere_are_not_implemented() {
+fn unsupported_parameters_are_not_implemented() {
     for members in [r#""tkns":["t"]"#, r#""tqf":{}"#, r#""grtm":["a"]"#, r#""omr":1"#] {
         let json = format!(r#"{{"op":2,"to":"x","rqi":"r",{members}}}"#);
         assert_eq!(refusal(&json).rsc, Rsc::NotImplemented, "{json}");
@@ -391,7 +391,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {
+    fn arbitrary_serialization_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {
         for serialization in [Serialization::Json, Serialization::Cbor] {
             let _ = serialization.read(bytes.clone().into(), MAX);
             let _ = serialization.read(text.clone().into(), MAX);

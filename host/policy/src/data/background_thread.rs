@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_gives_way_and_who_waits_for_it_does_not() {
+    fn only_background_work_has_low_priority() {
         let before = getpriority_process(None).unwrap();
         let meanwhile = run_at_low_priority(|| getpriority_process(None).unwrap()).unwrap();
         assert_eq!(meanwhile, (before + NICENESS).min(19));
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_aside_is_dropped_by_a_thread_that_gives_way() {
+    fn value_is_dropped_in_background_thread() {
         struct Tells(std::sync::mpsc::Sender<(Option<String>, i32)>);
         impl Drop for Tells {
             fn drop(&mut self) {

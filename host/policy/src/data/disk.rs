@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_result_comes_and_frees_the_thread() {
+    async fn disk_thread_is_free_after_result() {
         let threads = DiskThreads::new(Duration::from_secs(20));
         for n in 0..3 * MAX_THREADS {
             assert_eq!(threads.run(Urgency::Routine, move |_| n).await, Ok(n));
@@ -225,7 +225,7 @@ mod tests {
 
     /// Each reader hangs until its sender is gone, as on a file system that does not answer.
     #[tokio::test]
-    async fn readers_that_hang_are_bounded_and_the_next_is_possible_until_then() {
+    async fn hanging_readers_are_limited() {
         let threads = threads();
         let mut senders = Vec::new();
         let mut hang = || {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_fails_is_told_and_gone() {
+    async fn panicking_disk_thread_is_reported() {
         let threads = DiskThreads::new(Duration::from_secs(20));
         let failed = threads.run(Urgency::Routine, |_| -> () { panic!("as it should") }).await;
         assert_eq!(failed, Err(DiskError::Failed("it ended without a result".into())));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_is_waited_for_is_named() {
+    fn late_read_names_file() {
         let path = Path::new("/nowhere/slow.csv");
         under_way(path, || {
             std::thread::sleep(SLOW_AFTER);

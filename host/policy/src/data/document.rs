@@ -269,14 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_good_is_read_without_a_fault() {
+    fn valid_document_has_no_faults() {
         let (lamp, faults) = read("name = \"a\"\n[light]\nlumen = 3\n");
         assert_eq!(lamp.map(|l| l.light.lumen), Some(3));
         assert_eq!(faults, [""; 0]);
     }
 
     #[test]
-    fn all_faults_are_told_in_order_and_the_rest_is_read() {
+    fn faults_are_reported_in_order() {
         let (lamp, faults) = read(
             "nam = 1\nname = \"a\"\n[light]\nlumen = \"x\"\nlumens = 2\ncolors = [1, 2, 300]\n\
              [lihgt]\nlumen = 1\n",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_hides_nothing_else_and_is_told_once() {
+    fn syntax_error_does_not_hide_other_faults() {
         let (_, faults) = read("name = \n[light]\nlumens = 2\n");
         assert_eq!(faults.len(), 2, "{faults:?}");
         assert!(faults[0].starts_with("lamp.toml:1:"), "{faults:?}");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_and_what_is_wrong_is_not_missing() {
+    fn missing_field_differs_from_invalid_field() {
         let (lamp, faults) = read("[light]\nlumen = 3\n");
         assert!(lamp.is_none());
         assert_eq!(faults.len(), 1, "{faults:?}");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_a_place() {
+    fn added_fault_has_position() {
         let text = "name = \"a\"\n[light]\nlumen = 3\n";
         let mut document = Document::parse(Path::new("lamp.toml"), text);
         document.add_fault("light.lumen", "is too little");

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_are_read_and_no_other_holds_the_reader_up() {
+    fn non_regular_file_is_refused_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("file"), "text").unwrap();
@@ -231,7 +231,7 @@ mod tests {
 
     /// A name that is a table at one moment and a pipe at the next, as often as can be.
     #[test]
-    fn a_pipe_that_takes_a_files_place_holds_the_reader_up_at_no_moment() {
+    fn swapped_in_pipe_does_not_block_reader() {
         use std::sync::atomic::{AtomicBool, Ordering};
         let folder = tempfile::tempdir().unwrap();
         let (file, pipe, name) =

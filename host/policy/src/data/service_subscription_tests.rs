@@ -63,7 +63,7 @@ fn linked_rules_are_found_and_no_others() {
 }
 
 #[test]
-fn a_cse_without_a_node_has_no_rules() {
+fn cse_without_node_has_no_rules() {
     let stranger = CseId::parse("stranger").unwrap();
     let subscription = Subscription::parse(Path::new("s.toml"), GOOD, &stranger).unwrap();
     assert_eq!(subscription.find("12-a@b.c", "Nx", None), Err(NoNode));
@@ -74,7 +74,7 @@ fn a_cse_without_a_node_has_no_rules() {
 }
 
 #[test]
-fn all_that_is_wrong_is_told_with_its_place() {
+fn subscription_faults_have_positions() {
     let faults = parse(
         "[[node]]\ncse-id = \"mn-cse\"\nrule-links = [\"a\", \"none\"]\n[[node]]\n\
          cse-id = \"mn-cse\"\n[[rule]]\nname = \"a\"\nallowed-app-ids = [\"Nx\", \"light\"]\n\
@@ -98,7 +98,7 @@ fn all_that_is_wrong_is_told_with_its_place() {
 
 /// However the wildcards overlap, it is the same as looking at each rule.
 #[test]
-fn the_index_finds_what_a_walk_finds() {
+fn index_matches_linear_search() {
     use proptest::prelude::*;
     let word = "[ab*]{0,4}";
     let list = || prop::collection::vec(word, 0..3);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_forges_nothing() {
+    fn path_is_escaped_for_output() {
         let shown = |bytes: &[u8]| Shown(Path::new(OsStr::from_bytes(bytes))).to_string();
         assert_eq!(shown("policies/lights für 1.csv".as_bytes()), "policies/lights für 1.csv");
         assert_eq!(shown(b"a\nerror: b\r\x1b[2K\x7f"), "a\\nerror: b\\r\\u{1b}[2K\\u{7f}");

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_of_it_is_told_from_how_it_is_told() {
+    fn outcome_differs_from_wording() {
         let one = denied("a", 4103, Some("no"));
         assert_eq!(one.differs(&one), Difference::None);
         assert_eq!(one.differs(&denied("a", 4103, None)), Difference::None);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_see_keys_is_not_quoted() {
+    fn reason_of_key_reading_module_is_hidden() {
         let one = denied("psk-derived", 4103, Some("the key is 00ff"));
         assert_eq!(one.clone().without_reasons_of(|m| m == "other"), one);
         let told = one.without_reasons_of(|m| m == "psk-derived");

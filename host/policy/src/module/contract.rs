@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_that_of_the_contract() {
+    fn version_matches_wit_package() {
         let wit = include_str!("../../../../wit/types.wit");
         assert!(wit.starts_with(&format!("package saegis:policy@{CONTRACT};")));
         assert!(is_our_contract(CONTRACT) && is_our_contract("0.1.7"));

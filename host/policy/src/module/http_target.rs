@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_a_scheme_and_a_port() {
+    fn host_has_scheme_and_port() {
         for (text, target_of_it) in [
             ("https://keys.example.com", "https://keys.example.com:443"),
             ("HTTP://Keys.Example.COM", "http://keys.example.com:80"),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_more_or_less_than_a_host_is_none() {
+    fn invalid_host_is_refused() {
         for text in [
             "",
             "keys.example.com",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_is_not_the_other() {
+    fn different_hosts_do_not_match() {
         let of = |text: &str| Target::of(&text.parse().unwrap());
         let allowed: Target = "http://127.0.0.1:8080".parse().unwrap();
         assert_eq!(of("http://127.0.0.1:8080/a?b").as_ref(), Some(&allowed));

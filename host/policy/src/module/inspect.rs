@@ -178,14 +178,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_webassembly_is_told_so() {
+    fn non_webassembly_file_is_reported() {
         for bytes in [&b""[..], b"\0asm", b"#!/bin/sh\n", b"\0asm\x01\0\0\0\xff"] {
             assert!(Description::of(bytes).is_err(), "{bytes:?}");
         }
     }
 
     #[test]
-    fn an_empty_component_has_no_hook() {
+    fn empty_component_has_no_hook() {
         let found = Description::of(b"\0asm\x0d\0\x01\0").unwrap();
         assert_eq!((found.kind, found.memory), (Kind::Component, 0));
         assert_eq!(found.misfits.len(), 1);

@@ -87,14 +87,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_compute_are_as_many_as_there_are_places() {
+    async fn computing_calls_are_limited_by_slots() {
         let (places, at_it) = (one_slot(), AtomicU64::new(0));
         let one = || computes(&places, &at_it);
         tokio::join!(one(), one(), one(), one());
     }
 
     #[tokio::test]
-    async fn who_waits_has_no_place() {
+    async fn waiting_call_holds_no_slot() {
         let places = one_slot();
         let begun = Instant::now();
         let waits = || async {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_leaves_the_others_theirs() {
+    async fn slots_of_one_address_are_limited() {
         let slots = Slots::new(8, 2, None);
         let (flood, other) = (peer("192.0.2.1"), peer("192.0.2.2"));
         let _first = slots.take(flood).await.unwrap();
@@ -215,14 +215,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_too_long_is_refused() {
+    async fn slot_wait_times_out() {
         let slots = Slots::new(1, 1, None);
         let _held = slots.try_take(Caller::Association).unwrap();
         assert_eq!(slots.take(Caller::Association).await.err(), Some(ModuleFault::Busy));
     }
 
     #[tokio::test]
-    async fn an_address_without_calls_is_forgotten() {
+    async fn address_without_calls_is_forgotten() {
         let slots = Slots::new(4, 1, None);
         let held = slots.try_take(peer("192.0.2.1")).unwrap();
         let mut waiting = Box::pin(slots.take(peer("192.0.2.1")));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_many_wait_and_no_more() {
+    async fn waiting_callers_are_limited() {
         let slots = Slots::new(2, 4, Some(1));
         for caller in [Caller::Association, peer("192.0.2.1")] {
             let held = slots.try_take(caller).unwrap();

@@ -43,7 +43,7 @@ fn connection_serves_http_before_it_becomes_websocket() {
 }
 
 #[test]
-fn each_request_is_checked() {
+fn websocket_request_is_checked() {
     let gateway = Setup::new().start();
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
     other.ask(&Request::create_ae("light2").from("Clight-AE2")).unwrap().expect(201, 2001);

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_is_not_lost_with_one_who_waits_for_it() {
+    async fn permit_is_not_lost_with_canceled_waiter() {
         let places = Places::new(1);
         let place = places.take(&credential("a")).await;
         for _ in 0..3 {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_credential_has_so_many_under_way_and_is_forgotten_after_them() {
+    async fn pending_requests_per_credential_are_limited() {
         let under_way = UnderWay::new(2);
         let (evil, lamp) = (credential("evil"), credential("lamp"));
         let first = under_way.enter(&evil).await;

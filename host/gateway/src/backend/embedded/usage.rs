@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_uses_much_gives_way_for_a_while() {
+    fn heavy_credential_has_low_priority_for_a_while() {
         let credential = |name: &str| CredentialId::parse(&format!("12-{name}@b.c")).unwrap();
         let (usage, start) = (Usage::default(), Instant::now());
         let (busy, usual) = (credential("busy"), credential("usual"));

@@ -389,7 +389,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_is_not_read_gives_time_by_what_is_read() {
+    fn response_timeout_is_extended_by_progress() {
         let begun = Instant::now();
         let mut unread = Unread::default();
         let mut lasts = |second, is_unwritten, written| {

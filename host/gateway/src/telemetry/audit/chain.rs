@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_is_too_long_is_cut_and_remains_one() {
+    fn long_line_is_truncated_to_valid_json() {
         let usual = b"{\"event\":\"a\"}\n";
         assert_eq!(&*shortened(usual), usual);
         let long = serde_json::json!({ "event": "a", "why": "\u{1}é".repeat(20_000), "line": 3 });

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_written_or_counted_and_nobody_takes_anothers_lines() {
+    fn repeats_are_counted_separately_by_subject() {
         let (repeats, now) = (Repeats::default(), Instant::now());
         let (bad, good) =
             (refused(By::Credential("bad".into())), refused(By::Credential("good".into())));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_apart_is_bounded() {
+    fn distinct_sources_are_limited() {
         let (repeats, now) = (Repeats::default(), Instant::now());
         let mut written = 0;
         for n in 0..10_000 {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_hides_no_new_subject() {
+    fn flood_does_not_hide_new_subject() {
         let (repeats, now) = (Repeats::default(), Instant::now());
         let bad = refused(By::Credential("bad".into()));
         assert_eq!(singles(&repeats, &of(&bad, "Cjunk"), 1000, now), 64);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_bounded_and_have_their_room_again_when_they_are_old() {
+    fn old_subjects_release_their_slots() {
         let (repeats, now) = (Repeats::default(), Instant::now());
         let bad = refused(By::Credential("bad".into()));
         let many = |now| -> usize {

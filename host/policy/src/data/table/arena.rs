@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_arena_goes_on_as_before() {
+    fn locked_arena_works_as_before() {
         let mut arena = Arena::with_capacity(1 << 20).unwrap();
         arena.lock(Path::new("t.csv"));
         assert!(arena.lock.is_none());

@@ -17,7 +17,7 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_worked_example() {
+fn worked_example_table_is_parsed() {
     let table = parse(GOOD).ok().unwrap();
     assert_eq!(table.rows(), 2);
     assert_eq!(table.short_keys(), 2);
@@ -55,7 +55,7 @@ fn columns_in_any_order_quotes_comments_and_line_ends() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_line_and_column() {
+fn table_faults_have_line_and_column() {
     let head = "ae_id,kpsa,kpsa_id\n";
     for (row, fault) in [
         ("Clight,0g,a@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
@@ -112,7 +112,7 @@ fn what_is_wrong_is_told_with_line_and_column() {
 }
 
 #[test]
-fn keys_that_anybody_can_guess_are_refused_and_weak_ones_counted() {
+fn guessable_keys_are_refused_and_weak_ones_counted() {
     let head = "ae_id,kpsa,kpsa_id\n";
     let short = "kpsa has fewer than 3 bytes, so that it can be tried out";
     let constant = "kpsa is one byte over and over, such as zeros";
@@ -143,19 +143,19 @@ fn keys_that_anybody_can_guess_are_refused_and_weak_ones_counted() {
 }
 
 #[test]
-fn all_faults_are_told_up_to_a_bound() {
+fn reported_table_faults_are_limited() {
     let text = format!("ae_id,kpsa,kpsa_id\n{}", "Clight,0g,a@b.c\n".repeat(100));
     assert_eq!(faults(&text).len(), 20);
 }
 
 #[test]
-fn a_kpsa_id_that_stands_twice_names_both_lines() {
+fn repeated_kpsa_id_names_both_lines() {
     let text = "ae_id,kpsa,kpsa_id\n# c\nCa,1a2b3c,a@b.c\nCb,1a2b3c,b@b.c\nCc,4d5e6f,a@b.c\n";
     assert_eq!(faults(text), ["t.csv:5:11: kpsa_id \"a@b.c\" stands in line 3 already"]);
 }
 
 #[test]
-fn a_fault_of_one_row_is_none_of_the_rows_behind_it() {
+fn fault_of_row_does_not_affect_next_rows() {
     let head = "ae_id,kpsa,kpsa_id\n";
     let rows = "Ca,4b4c4b4b,a@b.c\nCb,4b4c4b4b,b@b.c\n";
     for (wrong, fault) in [
@@ -174,7 +174,7 @@ fn a_fault_of_one_row_is_none_of_the_rows_behind_it() {
 }
 
 #[test]
-fn a_quote_inside_a_field_opens_none() {
+fn quote_inside_field_is_literal() {
     let head = "comment,kpsa,kpsa_id,ae_id\n";
     let what = "kpsa has a character that is no hexadecimal digit";
     for (row, place) in [
@@ -187,14 +187,14 @@ fn a_quote_inside_a_field_opens_none() {
 }
 
 #[test]
-fn a_line_of_blanks_is_a_row() {
+fn blank_line_is_row() {
     let text = "ae_id,kpsa,kpsa_id\r\n\r\n  \r\nCa,1a2b3c,a@b.c\r\n \r\n";
     let what = "has 1 fields where the header has 3";
     assert_eq!(faults(text), [format!("t.csv:3:1: {what}"), format!("t.csv:5:1: {what}")]);
 }
 
 #[test]
-fn the_longest_identifier_of_a_key_is_one_that_can_be_used() {
+fn longest_key_identifier_is_accepted() {
     for column in ["kpsa_id", "ke_id", "km_id"] {
         let key = column.replace("_id", "");
         let others = if column == "km_id" { ",client_id" } else { "" };
@@ -212,7 +212,7 @@ fn the_longest_identifier_of_a_key_is_one_that_can_be_used() {
 
 /// Files that people save in another form than they think.
 #[test]
-fn a_text_in_another_form_is_called_by_its_name() {
+fn other_text_encoding_is_named() {
     let utf16 = |big: bool| -> Vec<u8> {
         let units = GOOD.encode_utf16();
         units.flat_map(|u| if big { u.to_be_bytes() } else { u.to_le_bytes() }).collect()
@@ -281,21 +281,21 @@ fn headers_are_checked() {
 }
 
 #[test]
-fn an_open_quote_at_the_end_is_refused() {
+fn unclosed_quote_is_refused() {
     for row in ["Ca,1a2b3c,\"a@b.c\n", "Ca,\"1a2b3c,a@b.c\n", "\"Ca,1a2b3c,a@b.c\n"] {
         assert_eq!(faults(&format!("ae_id,kpsa,kpsa_id\n{row}")).len(), 1, "{row}");
     }
 }
 
 #[test]
-fn the_ae_of_a_row_is_found() {
+fn ae_of_row_is_found() {
     let table = parse(GOOD).ok().unwrap();
     assert!(table.names_ae("Clight-AE1") && table.names_ae("Clight-AE2"));
     assert!(!table.names_ae("Clight-AE3") && !table.names_ae("Clight-AE"));
 }
 
 #[test]
-fn a_table_without_rows_is_a_table() {
+fn table_without_rows_is_valid() {
     assert_eq!(parse("ae_id,kpsa,kpsa_id\n").ok().unwrap().rows(), 0);
 }
 
@@ -309,13 +309,13 @@ fn unbounded_records_are_refused() {
 
 proptest! {
     #[test]
-    fn no_text_panics(text in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_table_does_not_panic(text in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = Table::parse(Path::new("t.csv"), &text);
         let _ = Table::parse(Path::new("t.csv"), &[b"ae_id,kpsa,kpsa_id\n", &text[..]].concat());
     }
 
     #[test]
-    fn every_row_is_found_and_no_other(keys in prop::collection::btree_map("[a-z0-9]{1,6}", prop::collection::vec(any::<u8>(), 3..=64), 0..60)) {
+    fn only_existing_rows_are_found(keys in prop::collection::btree_map("[a-z0-9]{1,6}", prop::collection::vec(any::<u8>(), 3..=64), 0..60)) {
         let mut text = String::from("ae_id,kpsa,kpsa_id\n");
         prop_assume!(keys.values().all(|key| key.iter().any(|byte| *byte != key[0])));
         for (name, key) in &keys {

@@ -24,7 +24,7 @@ async fn fails(store: &super::super::Store, question: Question) -> String {
 }
 
 #[tokio::test]
-async fn the_quota_is_counted_to_the_byte() {
+async fn quota_counts_each_byte() {
     let stores = Stores::in_memory();
     let store = stores.of("m", 2 * ONE);
     for (key, value) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", "")] {
@@ -66,7 +66,7 @@ async fn keys_come_in_pages_and_each_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_number_is_not_incremented() {
+async fn non_number_is_not_incremented() {
     let store = Stores::in_memory().of("m", 1 << 20);
     store.ask(set("a", "x")).await;
     assert!(fails(&store, Question::Increment("a".into(), 1)).await.contains("no number"));
@@ -75,7 +75,7 @@ async fn what_is_no_number_is_not_incremented() {
 }
 
 #[tokio::test]
-async fn a_store_is_on_disk_and_a_damaged_one_is_none() {
+async fn damaged_store_on_disk_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stores");
     {

@@ -1,9 +1,9 @@
-//! The flavours of certificates (TS-0003 clause 10.1).
+//! The flavors of certificates (TS-0003 clause 10.1).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What kind of certificate it is (TS-0003 clause 10.1).
+/// A flavor of certificates (TS-0003 clause 10.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Flavour {
     /// AE-ID certificate: a URI equal to the absolute AE-ID.
@@ -14,18 +14,18 @@ pub enum Flavour {
     NodeId,
     /// Device certificate: a globally unique hardware identifier.
     Device,
-    /// FQDN certificate, as MAFs and MEFs have: a domain name.
+    /// FQDN certificate of a MAF or MEF: a domain name.
     Fqdn,
     /// Raw public key (RFC 7250).
     RawPublicKey,
 }
 
 impl Flavour {
-    /// Those that a trust anchor can vouch for.
+    /// The flavors that a trust anchor can issue.
     pub const OF_ANCHORS: [Self; 5] =
         [Self::AeId, Self::CseId, Self::NodeId, Self::Device, Self::Fqdn];
 
-    /// Its name in configurations and logs.
+    /// Returns the name in configurations and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,11 +48,11 @@ impl fmt::Display for Flavour {
 impl FromStr for Flavour {
     type Err = String;
 
-    /// Reads the name of one that a trust anchor can vouch for.
+    /// Parses the name of a flavor that a trust anchor can issue.
     fn from_str(text: &str) -> Result<Self, String> {
         Self::OF_ANCHORS.into_iter().find(|f| f.name() == text).ok_or_else(|| {
             let all = Self::OF_ANCHORS.map(Self::name).join(", ");
-            format!("is no flavour of certificates; there are: {all}")
+            format!("is not a flavor of certificates; supported: {all}")
         })
     }
 }

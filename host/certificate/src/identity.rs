@@ -1,5 +1,5 @@
-//! Whom a certificate names: one identity out of its subject alternative names, of a flavour that
-//! its trust anchor vouches for (TS-0003 clauses 8.1.2.5 and 10.1.1).
+//! Identities: a certificate has one, in its subject alternative names, of a flavor that its trust
+//! anchor may issue (TS-0003 clauses 8.1.2.5 and 10.1.1).
 
 use std::fmt;
 
@@ -15,60 +15,60 @@ use crate::parsed::ParsedCertificate;
 use crate::public_key::PublicKeyId;
 use crate::rejection::Rejection;
 
-/// What this CSE knows of names: its own, and its service provider's.
+/// The names of this CSE, of its service provider and of other CSEs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Its CSE-ID.
+    /// CSE-ID of this CSE.
     pub cse: CseId,
-    /// The domain name of its service provider.
+    /// Domain name of the service provider.
     pub service_provider: Option<String>,
-    /// The CSE-ID of the service provider's IN-CSE, if that is known: its label is in the names of all
-    /// that register there.
+    /// CSE-ID of the service provider's IN-CSE, if known. Its label is part of the domain names of
+    /// all CSEs that register there.
     pub in_cse: Option<CseId>,
-    /// CSEs that are known by their CSE-IDs. Domain names have no case and CSE-IDs have: a name that
-    /// differs from one of these in case alone is that one's.
+    /// Known CSE-IDs. Domain names ignore case, but CSE-IDs do not, so a domain name that differs
+    /// from a known CSE-ID only in case stands for it.
     pub known: Vec<CseId>,
-    /// Whether AEs of any CSE may come, as to a MAF.
+    /// Whether AEs of any CSE are accepted, as at a MAF.
     pub of_any_cse: bool,
 }
 
 impl Names {
-    /// Nothing is known but the CSE itself and its service provider.
+    /// Creates names with the CSE and its service provider only.
     #[must_use]
     pub fn of(cse: CseId, service_provider: Option<String>) -> Self {
         Self { cse, service_provider, in_cse: None, known: Vec::new(), of_any_cse: false }
     }
 }
 
-/// Whom a certificate, or a raw public key, names.
+/// The identity in a certificate, or of a raw public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// An AE that may register at this CSE.
     Ae {
-        /// Its absolute AE-ID, as the certificate has it.
+        /// Absolute AE-ID, as in the certificate.
         absolute: String,
-        /// Its AE-ID-Stem.
+        /// AE-ID-Stem.
         stem: AeIdStem,
     },
     /// A CSE of this service provider.
     Cse {
-        /// Its public domain name, as the certificate has it.
+        /// Public domain name, as in the certificate.
         name: String,
-        /// Its CSE-ID.
+        /// CSE-ID.
         cse: CseId,
     },
     /// A node, by its M2M-Node-ID.
     Node(String),
     /// A device, by an object identifier or by a type and a serial number.
     Device(String),
-    /// A server, by the domain name that was asked for.
+    /// A server, by the requested domain name.
     Fqdn(String),
     /// A public key.
     PublicKey(PublicKeyId),
 }
 
 impl Identity {
-    /// The flavour of what named it.
+    /// Returns the flavor of the certificate.
     #[must_use]
     pub fn flavour(&self) -> Flavour {
         match self {
@@ -81,7 +81,7 @@ impl Identity {
         }
     }
 
-    /// The entity that it binds by itself; none, where that is for policy to say (TS-0003 clause
+    /// Returns the entity that the identity implies; `None` if policy must decide (TS-0003 clause
     /// 8.2.2.2).
     #[must_use]
     pub fn entity(&self) -> Option<Entity> {
@@ -92,7 +92,8 @@ impl Identity {
         }
     }
 
-    /// Its absolute AE-ID or CSE-ID, if it names an AE or a CSE of that service provider.
+    /// Returns the absolute AE-ID or CSE-ID, if the identity is an AE or a CSE of this service
+    /// provider.
     #[must_use]
     pub fn absolute(&self, service_provider: Option<&str>) -> Option<AbsoluteId> {
         match self {
@@ -104,8 +105,8 @@ impl Identity {
         }
     }
 
-    /// Its Credential-ID (TS-0003 clauses 10.4 and 12.3.2.1). FQDN certificates have none: who has
-    /// one is a MAF or a MEF, and no registree.
+    /// Returns the Credential-ID (TS-0003 clauses 10.4 and 12.3.2.1). FQDN certificates have none,
+    /// because they belong to MAFs and MEFs, which are not registrees.
     #[must_use]
     pub fn credential_id(&self) -> Option<CredentialId> {
         let (kind, value) = match self {
@@ -120,7 +121,7 @@ impl Identity {
     }
 }
 
-/// In words, for logs.
+/// Formats the identity for logs.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,9 +135,9 @@ impl fmt::Display for Identity {
     }
 }
 
-/// The one identity in a certificate's subject alternative names, of the flavours that its anchor
-/// vouches for. A name that could be no identity of those flavours is passed over; two that are
-/// different identities are none.
+/// Returns the identity in a certificate's subject alternative names, of the flavors that its
+/// anchor may issue. Names that are not identities of these flavors are ignored. Two different
+/// identities are an error.
 pub(crate) fn of(
     read: &ParsedCertificate<'_>,
     flavours: &[Flavour],
@@ -149,7 +150,7 @@ pub(crate) fn of(
         match identity(name, flavours, own) {
             Ok(None) => {}
             Ok(Some(identity)) => match &found {
-                // A device may have several identifiers, all of it: the first counts.
+                // A device may have several identifiers of the same device. The first one counts.
                 Some(Identity::Device(_)) if matches!(identity, Identity::Device(_)) => {}
                 Some(first) if *first != identity => {
                     return Err(Rejection::Conflict(first.to_string(), identity.to_string()));
@@ -167,14 +168,14 @@ pub(crate) fn of(
     }
 }
 
-/// Whether a certificate is that of the server with that domain name.
+/// Checks that a certificate is that of the server with this domain name.
 pub(crate) fn is_server(read: &ParsedCertificate<'_>, name: &str) -> Result<(), Rejection> {
     no_wildcards(read)?;
     let is = |n: &GeneralName<'_>| matches!(n, GeneralName::DNSName(dns) if dns.eq_ignore_ascii_case(name));
     if read.names.iter().any(is) { Ok(()) } else { Err(Rejection::AnotherServer(name.into())) }
 }
 
-/// No flavour may have wildcards (TS-0003 clause 10.1.1).
+/// Rejects wildcards, which no flavor may have (TS-0003 clause 10.1.1).
 fn no_wildcards(read: &ParsedCertificate<'_>) -> Result<(), Rejection> {
     for name in &read.names {
         if let GeneralName::DNSName(text) | GeneralName::URI(text) = name
@@ -191,23 +192,23 @@ fn identity(
     flavours: &[Flavour],
     own: &Names,
 ) -> Result<Option<Identity>, Rejection> {
-    let vouched = |flavour| flavours.contains(&flavour);
+    let is_allowed = |flavour| flavours.contains(&flavour);
     match name {
         GeneralName::URI(uri) if uri.starts_with("//") => {
-            if vouched(Flavour::AeId) {
+            if is_allowed(Flavour::AeId) {
                 ae(uri, own).map(Some)
             } else {
                 Ok(None)
             }
         }
-        GeneralName::URI(uri) if vouched(Flavour::NodeId) => node(uri).map(Some),
-        GeneralName::DNSName(name) if vouched(Flavour::CseId) => cse(name, own),
-        GeneralName::OtherName(kind, value) if vouched(Flavour::Device) => device(kind, value),
+        GeneralName::URI(uri) if is_allowed(Flavour::NodeId) => node(uri).map(Some),
+        GeneralName::DNSName(name) if is_allowed(Flavour::CseId) => cse(name, own),
+        GeneralName::OtherName(kind, value) if is_allowed(Flavour::Device) => device(kind, value),
         _ => Ok(None),
     }
 }
 
-/// The match is by the whole of it, each character as it is (TS-0003 clause 8.1.2.5).
+/// Parses an AE-ID, which must match completely and with case (TS-0003 clause 8.1.2.5).
 fn ae(uri: &str, own: &Names) -> Result<Identity, Rejection> {
     let not_ours = |why| Err(Rejection::NotOurs(format!("the AE-ID {uri}"), why));
     let Some(provider) = own.service_provider.as_deref() else {
@@ -216,24 +217,24 @@ fn ae(uri: &str, own: &Names) -> Result<Identity, Rejection> {
     let (sp, stem) = match OriginatorId::parse(uri) {
         Ok(OriginatorId::Absolute { sp, first, stem: Some(stem) }) if stem.starts_with('C') => {
             if first != own.cse.bare() && !own.of_any_cse {
-                return not_ours("it is of an AE at another CSE");
+                return not_ours("the AE belongs to another CSE");
             }
             (sp, stem)
         }
         Ok(OriginatorId::Absolute { sp, first, stem: None }) if first.starts_with('S') => {
             (sp, first)
         }
-        _ => return not_ours("it is no absolute AE-ID"),
+        _ => return not_ours("it is not an absolute AE-ID"),
     };
     if sp != provider {
-        return not_ours("it is of an AE of another service provider");
+        return not_ours("the AE belongs to another service provider");
     }
     if uri.len() > MAX_LEN - 3 {
         return not_ours("it is too long for a Credential-ID");
     }
     match AeIdStem::parse(stem) {
         Ok(stem) => Ok(Identity::Ae { absolute: uri.into(), stem }),
-        Err(_) => not_ours("it is no absolute AE-ID"),
+        Err(_) => not_ours("it is not an absolute AE-ID"),
     }
 }
 
@@ -245,8 +246,9 @@ fn node(uri: &str) -> Result<Identity, Rejection> {
     Ok(Identity::Node(uri.into()))
 }
 
-/// The public domain name of a CSE: `<CSE-ID>.<service provider>` of an IN-CSE, and one label more,
-/// the IN-CSE's, of the others (TS-0001 clause 6.5.1.1). Other domain names are those of servers.
+/// Parses the public domain name of a CSE: `<CSE-ID>.<service provider>` of an IN-CSE, with the
+/// label of the IN-CSE in between for other CSEs (TS-0001 clause 6.5.1.1). Other domain names
+/// belong to servers.
 fn cse(name: &str, own: &Names) -> Result<Option<Identity>, Rejection> {
     let Some(provider) = own.service_provider.as_deref() else {
         let why = "the gateway does not know its service provider (cse.service-provider)";
@@ -263,25 +265,25 @@ fn cse(name: &str, own: &Names) -> Result<Option<Identity>, Rejection> {
     if let (Some(label), Some(in_cse)) = (through_in, &own.in_cse)
         && !same(label, in_cse)
     {
-        return not_ours("it is of another IN-CSE than this service provider's");
+        return not_ours("it belongs to another IN-CSE than this service provider's");
     }
     let known = own.known.iter().find(|cse| same(first, cse)).cloned();
     match known.map_or_else(|| CseId::parse(first), Ok) {
-        Ok(cse) if same(first, &own.cse) || cse == own.cse => not_ours("it is this very CSE"),
+        Ok(cse) if same(first, &own.cse) || cse == own.cse => not_ours("it is this CSE itself"),
         Ok(_) if name.len() > MAX_LEN - 3 => not_ours("it is too long for a Credential-ID"),
         Ok(cse) if cse.could_be_an_ae_id() => not_ours("its CSE-ID could be an S-type AE-ID"),
         Ok(cse) => Ok(Some(Identity::Cse { name: name.into(), cse })),
-        Err(_) => not_ours("it is no CSE-ID"),
+        Err(_) => not_ours("it is not a CSE-ID"),
     }
 }
 
-/// id-on-hardwareModuleName (RFC 4108), which RFC 7252 clause 9.1.3.3 has devices named by.
+/// id-on-hardwareModuleName (RFC 4108), which RFC 7252 clause 9.1.3.3 specifies for devices.
 const HARDWARE_MODULE: &str = "1.3.6.1.5.5.7.8.4";
 
-/// A hardware identifier: a module's type and serial number, or the rest of an object identifier
-/// whose first part is the type of the name (TS-0001 Annex H).
+/// Parses a hardware identifier: the type and the serial number of a module, or the rest of an
+/// object identifier whose first part is the type of the name (TS-0001 Annex H).
 fn device(kind: &Oid<'_>, value: &[u8]) -> Result<Option<Identity>, Rejection> {
-    const BAD: Rejection = Rejection::Malformed("its hardware identifier can't be read");
+    const BAD: Rejection = Rejection::Malformed("its hardware identifier cannot be parsed");
     /// RELATIVE-OID.
     const RELATIVE_OID: u32 = 13;
     let whole = |bytes| match Any::from_der(bytes) {
@@ -305,13 +307,13 @@ fn device(kind: &Oid<'_>, value: &[u8]) -> Result<Option<Identity>, Rejection> {
     } else if inner.class() == Class::Universal && inner.tag().0 == RELATIVE_OID {
         format!("{kind}.{}", relative(inner.data).ok_or(BAD)?)
     } else {
-        // A name of another kind, such as a user's.
+        // A name of another kind, such as that of a user.
         return Ok(None);
     };
     if id.len() > MAX_LEN - 3 { Err(BAD) } else { Ok(Some(Identity::Device(id))) }
 }
 
-/// The arcs of a relative object identifier, seven bits a byte.
+/// Returns the arcs of a relative object identifier, seven bits a byte.
 fn relative(bytes: &[u8]) -> Option<String> {
     let mut arcs: Vec<String> = Vec::new();
     let mut arc: Option<u64> = None;
@@ -330,7 +332,7 @@ fn relative(bytes: &[u8]) -> Option<String> {
     (arc.is_none() && !arcs.is_empty()).then(|| arcs.join("."))
 }
 
-/// A name as text.
+/// Formats a name.
 pub(crate) fn text_of(name: &GeneralName<'_>) -> String {
     match name {
         GeneralName::DNSName(name) => format!("DNS {name}"),

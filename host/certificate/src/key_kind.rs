@@ -1,4 +1,4 @@
-//! The kinds of keys that certificates may have.
+//! The kinds of keys in certificates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// The kinds of keys that certificates may have. The profile wants P-256 (TS-0003 clause 10.1.1.1);
-/// makers of devices have others.
+/// A kind of key in certificates. The profile requires P-256 (TS-0003 clause 10.1.1.1); device
+/// makers also use others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// secp256r1.
@@ -22,7 +22,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// All of them.
+    /// All supported kinds.
     pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::Rsa];
 
     fn name(self) -> &'static str {
@@ -33,10 +33,11 @@ impl KeyKind {
         }
     }
 
-    /// The kind of a public key, its SubjectPublicKeyInfo in DER; none, where it is no key.
+    /// Returns the kind of a public key, given as SubjectPublicKeyInfo in DER; `None` if it is not
+    /// a key.
     ///
     /// # Errors
-    /// When it is of a kind that nobody may have.
+    /// Returns an error if the kind is not supported.
     pub fn of_key(spki: &[u8]) -> Option<Result<Self, UnsupportedKey>> {
         match SubjectPublicKeyInfo::from_der(spki) {
             Ok(([], key)) => Some(Self::of(&key)),
@@ -44,7 +45,7 @@ impl KeyKind {
         }
     }
 
-    /// The kind of a key. Points of curves must be uncompressed.
+    /// Returns the kind of a key. Curve points must be uncompressed.
     pub(crate) fn of(key: &SubjectPublicKeyInfo<'_>) -> Result<Self, UnsupportedKey> {
         const EC: &str = "1.2.840.10045.2.1";
         const RSA: &str = "1.2.840.113549.1.1.1";
@@ -89,7 +90,7 @@ impl KeyKind {
     }
 }
 
-/// How long an RSA key is; 0, if it can't be read.
+/// Returns the length of an RSA key in bits; 0 if it cannot be parsed.
 fn modulus_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
     let Ok(PublicKey::RSA(rsa)) = key.parsed() else { return 0 };
     let zeros = rsa.modulus.iter().take_while(|byte| **byte == 0).count();
@@ -109,12 +110,12 @@ impl FromStr for KeyKind {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
             let all = Self::ALL.map(Self::name).join(", ");
-            format!("is no kind of keys; there are: {all}")
+            format!("is not a kind of keys; supported: {all}")
         })
     }
 }
 
-/// A key of a kind that no certificate may have.
+/// The error for a key of an unsupported kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is neither P-256 or P-384 with an uncompressed point nor RSA of 2048 to 8192 bits")]
 pub struct UnsupportedKey;

@@ -1,6 +1,6 @@
-//! Bounds on what is read of a peer.
+//! Limits of input from peers.
 
-/// Largest certificate, in bytes.
+/// Maximum size of a certificate, in bytes.
 pub const MAX_CERTIFICATE: usize = 16 << 10;
-/// Most certificates of a chain, its anchor not counted.
+/// Maximum number of certificates in a chain, without its anchor.
 pub const MAX_CHAIN: usize = 6;

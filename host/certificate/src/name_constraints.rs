@@ -1,14 +1,14 @@
-//! Name constraints (RFC 5280 clause 4.2.1.10) on the names that the profile uses.
+//! Name constraints (RFC 5280 clause 4.2.1.10) for the names of the profile.
 //!
-//! The profile wants the issuers of AE-ID certificates to be constrained (TS-0003 clause 10.1.1),
-//! by the host of an identifier such as `//in.provider.com/mn-1/Clight`. webpki has no constraints
-//! of URIs, and so refuses every URI under one; what it refuses for that reason alone is judged here,
-//! by all names of the whole chain. Whatever is not understood is a violation.
+//! The profile constrains the issuers of AE-ID certificates (TS-0003 clause 10.1.1) by the host of
+//! an identifier such as `//in.provider.com/mn-1/Clight`. webpki does not support URI constraints,
+//! and rejects every URI under one. A certificate that it rejects for this reason alone is checked
+//! here, with all names of the whole chain. Unsupported constraints count as violations.
 
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, Tag};
 use x509_parser::extensions::GeneralName;
 
-/// The name constraints that a certificate imposes.
+/// The name constraints of a certificate.
 #[derive(Debug, Default)]
 pub(crate) struct Constraints<'a> {
     pub permitted: Vec<GeneralName<'a>>,
@@ -16,8 +16,8 @@ pub(crate) struct Constraints<'a> {
 }
 
 impl<'a> Constraints<'a> {
-    /// Reads them; none, if there is anything that RFC 5280 does not allow. x509-parser passes over
-    /// a list that it can't read, and what would be left is no constraint at all.
+    /// Parses the name constraints. Returns `None` if anything violates RFC 5280. x509-parser skips
+    /// an unreadable list, which would leave no constraint at all.
     pub fn read(der: &'a [u8]) -> Option<Self> {
         let mut found = Self::default();
         let mut last = None;
@@ -33,7 +33,7 @@ impl<'a> Constraints<'a> {
                 _ => return None,
             };
             for tree in elements(list.data)? {
-                // No minimum or maximum may be behind the name.
+                // The name must not be followed by a minimum or maximum.
                 match GeneralName::from_der(sequence(&tree)?) {
                     Ok(([], GeneralName::Invalid(..))) => return None,
                     Ok(([], name)) => names.push(name),
@@ -54,20 +54,20 @@ impl<'a> Constraints<'a> {
         let mut of_form = self.permitted.iter().filter(same_form).peekable();
         let allowed =
             of_form.peek().is_none() || of_form.any(|base| within(name, base) == Some(true));
-        // What can't be told to be outside counts as inside.
+        // An undecidable comparison counts as excluded.
         let forbidden =
             self.excluded.iter().filter(same_form).any(|base| within(name, base) != Some(false));
         allowed && !forbidden
     }
 }
 
-/// What is in a SEQUENCE.
+/// Returns the content of a SEQUENCE.
 fn sequence<'a>(any: &Any<'a>) -> Option<&'a [u8]> {
     let is = any.class() == Class::Universal && any.tag() == Tag::Sequence;
     is.then_some(any.data)
 }
 
-/// Elements one behind the other.
+/// Parses consecutive elements.
 fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
     let mut all = Vec::new();
     while !der.is_empty() {
@@ -78,7 +78,7 @@ fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
     Some(all)
 }
 
-/// Whether a name is within a constraint of its form; `None` where that can't be told.
+/// Returns whether a name is within a constraint of its form; `None` if that is undecidable.
 fn within(name: &GeneralName<'_>, constraint: &GeneralName<'_>) -> Option<bool> {
     match (name, constraint) {
         (GeneralName::DNSName(name), GeneralName::DNSName(base)) => dns_within(name, base),
@@ -87,7 +87,7 @@ fn within(name: &GeneralName<'_>, constraint: &GeneralName<'_>) -> Option<bool> 
     }
 }
 
-/// A DNS name fits a constraint if labels may be put in front of the constraint to make it.
+/// Returns whether a DNS name equals the constraint, or consists of further labels before it.
 fn dns_within(name: &str, base: &str) -> Option<bool> {
     if base.is_empty() {
         return Some(true);
@@ -97,14 +97,14 @@ fn dns_within(name: &str, base: &str) -> Option<bool> {
         return None;
     }
     if name.eq_ignore_ascii_case(end) {
-        // RFC 5280 has no dot in front of it: some readers take the name itself for within, others
-        // do not.
+        // RFC 5280 has no constraint with a leading dot. Implementations disagree whether it
+        // includes the name itself.
         return (end == base).then_some(true);
     }
     Some(ends_with_label(name, end))
 }
 
-/// A host fits a constraint that is a host by being it, and one that starts with a dot by being below.
+/// Returns whether a host is equal to a constraint, or is below one that starts with a dot.
 fn host_within(host: &str, base: &str) -> Option<bool> {
     let end = base.strip_prefix('.').unwrap_or(base);
     if !is_host(end) {
@@ -120,17 +120,17 @@ fn ends_with_label(name: &str, end: &str) -> bool {
     })
 }
 
-/// Whether it is a name of labels, which can be compared as such.
+/// Returns whether a text consists of labels, which can be compared.
 fn is_host(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     text.split('.').all(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
-/// The host of a URI, or of an absolute identifier of oneM2M, which has no scheme. None where there
-/// is no host that could be compared, such as an address.
+/// Returns the host of a URI, or of an absolute identifier of oneM2M, which has no scheme. Returns
+/// `None` if there is no comparable host, such as for an IP address.
 fn host(uri: &str) -> Option<&str> {
     let (scheme, rest) = uri.split_once("//")?;
-    // Elsewhere than behind a scheme, two slashes are part of a path, as in `urn:x//host`.
+    // Two slashes that do not follow a scheme belong to a path, as in `urn:x//host`.
     let is_scheme = |name: &str| {
         let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
         name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(letter)
@@ -223,19 +223,19 @@ mod tests {
         for bad in [
             &b""[..],
             b"\x30\x00",
-            // A byte behind it; an empty list; an empty subtree.
+            // A trailing byte; an empty list; an empty subtree.
             b"\x30\x09\xA0\x07\x30\x05\x86\x03a.b\x00",
             b"\x30\x02\xA0\x00",
             b"\x30\x04\xA0\x02\x30\x00",
-            // A name of the wrong class; one that is no text; a minimum behind the name.
+            // A name of the wrong class; one that is not text; a minimum after the name.
             b"\x30\x09\xA0\x07\x30\x05\x06\x03a.b",
             b"\x30\x09\xA0\x07\x30\x05\x86\x03\xFF.b",
             b"\x30\x0C\xA0\x0A\x30\x08\x86\x03a.b\x80\x01\x01",
-            // A list of another kind; the same list twice; the lists the other way round.
+            // A list of another kind; the same list twice; the lists in the wrong order.
             b"\x30\x09\xA2\x07\x30\x05\x86\x03a.b",
             b"\x30\x12\xA0\x07\x30\x05\x86\x03a.b\xA0\x07\x30\x05\x86\x03a.b",
             b"\x30\x12\xA1\x07\x30\x05\x86\x03a.b\xA0\x07\x30\x05\x86\x03a.b",
-            // Cut off.
+            // Truncated.
             b"\x30\x09\xA0\x07\x30\x05\x86\x03a.",
         ] {
             assert!(Constraints::read(bad).is_none(), "{bad:?}");

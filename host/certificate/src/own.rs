@@ -1,4 +1,4 @@
-//! A certificate of our own, with its key.
+//! The gateway's own certificates, with their keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use crate::parsed::ParsedCertificate;
 use crate::rejection::Rejection;
 
-/// A certificate of our own, the chain that it is shown with, and its key.
+/// A certificate of this process, its chain and its key.
 ///
-/// It has neither `Debug` nor `Clone`; the key's bytes are overwritten when it is dropped.
+/// It has neither `Debug` nor `Clone`. The bytes of the key are overwritten on drop.
 pub struct OwnCertificate {
     certified: Arc<CertifiedKey>,
     key: Zeroizing<Vec<u8>>,
@@ -23,28 +23,28 @@ pub struct OwnCertificate {
     not_after: SystemTime,
 }
 
-/// A certificate that can't be shown.
+/// The reason why a certificate cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OwnError {
-    /// There is none.
-    #[error("has no certificate in it")]
+    /// There is no certificate.
+    #[error("has no certificate")]
     NoCertificate,
-    /// It can't be read, or breaks the profile.
+    /// The certificate cannot be parsed, or violates the profile.
     #[error("{0}")]
     Certificate(Rejection),
-    /// The key can't be used.
-    #[error("the key can't be used: {0}")]
+    /// The key cannot be used.
+    #[error("the key cannot be used: {0}")]
     Key(String),
-    /// The key is another's.
-    #[error("the key is not that of the certificate")]
+    /// The key does not belong to the certificate.
+    #[error("the key does not belong to the certificate")]
     AnotherKey,
 }
 
 impl OwnCertificate {
-    /// Puts a chain, the own certificate first, and its key together.
+    /// Combines a chain, the own certificate first, and its key.
     ///
     /// # Errors
-    /// Why they can't be used.
+    /// Returns the reason why they cannot be used.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -70,31 +70,32 @@ impl OwnCertificate {
         Ok(Self { certified: Arc::new(certified), key: bytes, names, not_after })
     }
 
-    /// The chain, the own certificate first.
+    /// Returns the chain, the own certificate first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
     }
 
-    /// Chain and key, for the engine that takes them so.
+    /// Returns the chain and the key for rustls.
     #[must_use]
     pub fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
 
-    /// The key in DER, for the engine that takes it so.
+    /// Returns the key in DER for OpenSSL.
     #[must_use]
     pub fn expose_key(&self) -> &[u8] {
         &self.key
     }
 
-    /// The domain names in it, in lower case: who is asked for by one of them shows it.
+    /// Returns the domain names of the certificate, in lower case. A client that indicates one of
+    /// them gets this certificate.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// From when on it is valid no more.
+    /// Returns the end of the validity.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after

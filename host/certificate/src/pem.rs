@@ -1,4 +1,4 @@
-//! What files hold: certificates and keys in PEM, revocation lists in PEM or DER.
+//! Parses files: certificates and keys in PEM, revocation lists in PEM or DER.
 
 use rustls::pki_types::pem::{Error, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -7,34 +7,34 @@ use zeroize::Zeroize as _;
 use crate::key_kind::KeyKind;
 use crate::parsed::ParsedCertificate;
 
-/// A file that does not hold what it should.
+/// The error for a file without the expected content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// Nothing of the kind is in it.
+    /// The file has no item of this kind.
     #[error("has no {0} in it (PEM)")]
     Nothing(&'static str),
-    /// It is no PEM.
-    #[error("can't be read as PEM")]
+    /// The file is not PEM.
+    #[error("cannot be parsed as PEM")]
     Malformed,
 }
 
-/// First byte of what is written in DER.
+/// First byte of a structure in DER.
 const SEQUENCE: u8 = 0x30;
 
-/// The certificates of a file, in their order; never none.
+/// Returns the certificates of a file, at least one, in their order.
 ///
 /// # Errors
-/// When there is none, or it can't be read.
+/// Returns an error if there is no certificate, or the file cannot be parsed.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let all = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     let all = all.map_err(|_| PemError::Malformed)?;
     if all.is_empty() { Err(PemError::Nothing("certificate")) } else { Ok(all) }
 }
 
-/// The private key of a file.
+/// Returns the private key of a file.
 ///
 /// # Errors
-/// When there is none, or it can't be read.
+/// Returns an error if there is no private key, or the file cannot be parsed.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_slice(text).map_err(|e| match e {
         Error::NoItemsFound => PemError::Nothing("private key without a password"),
@@ -42,10 +42,10 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     })
 }
 
-/// The revocation lists of a file, in DER; never none.
+/// Returns the revocation lists of a file, at least one, in DER.
 ///
 /// # Errors
-/// When there is none, or it can't be read.
+/// Returns an error if there is no revocation list, or the file cannot be parsed.
 pub fn revocation_lists(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     if bytes.first() == Some(&SEQUENCE) {
         return Ok(vec![bytes.to_vec()]);
@@ -58,25 +58,25 @@ pub fn revocation_lists(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     Ok(all.iter().map(|crl| crl.to_vec()).collect())
 }
 
-/// Something that a file holds.
+/// An item of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// A certificate; that it is one is not said.
+    /// A certificate, by its label in PEM; its content was not parsed.
     Certificate(CertificateDer<'static>),
-    /// A public key, its SubjectPublicKeyInfo in DER; that it is one is not said.
+    /// A public key, by its label: a SubjectPublicKeyInfo in DER; its content was not parsed.
     PublicKey(Vec<u8>),
-    /// A private key, which was passed over.
+    /// A private key, which was skipped.
     PrivateKey,
-    /// A revocation list; that it is one is not said.
+    /// A revocation list, by its label; its content was not parsed.
     RevocationList,
-    /// Something else, which was passed over.
+    /// Any other item, which was skipped.
     Other,
 }
 
-/// All that a file holds, in PEM, or one thing in DER; never nothing.
+/// Returns all items of a file in PEM, or the one item of a file in DER; at least one.
 ///
 /// # Errors
-/// When there is nothing, or it can't be read.
+/// Returns an error if there is no item, or the file cannot be parsed.
 pub fn items(bytes: &[u8]) -> Result<Vec<Item>, PemError> {
     if bytes.first() == Some(&SEQUENCE) {
         return item_in_der(bytes).map(|item| vec![item]).ok_or(PemError::Malformed);
@@ -95,7 +95,7 @@ pub fn items(bytes: &[u8]) -> Result<Vec<Item>, PemError> {
             _ => Item::Other,
         });
     }
-    // One with a password is passed over by the reader.
+    // The PEM parser skips encrypted keys.
     const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
     if bytes.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
         all.push(Item::PrivateKey);

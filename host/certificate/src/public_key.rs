@@ -1,5 +1,4 @@
-//! Public key identifiers (TS-0003 clause 10.1.2, RFC 6920): how raw public keys are named and
-//! pinned.
+//! Public key identifiers (TS-0003 clause 10.1.2, RFC 6920), which name and pin raw public keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// A hash of a public key, of the lengths that the clause allows.
+/// The length of a public key's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Length {
     /// `sha-256`.
@@ -46,16 +45,16 @@ pub struct PublicKeyId {
     hash: Vec<u8>,
 }
 
-/// A text that is no public key identifier.
+/// The error for a text that is not a public key identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no public key identifier: it must have the form ni:///sha-256;HASH (or sha-256-128 or \
+    "is not a public key identifier: it must have the form ni:///sha-256;HASH (or sha-256-128 or \
      sha-256-120), the hash in base64 with - and _ and without ="
 )]
 pub struct PublicKeyIdError;
 
 impl PublicKeyId {
-    /// The identifiers that a key has, the longest first.
+    /// Returns the identifiers of a key, the longest first.
     #[must_use]
     pub fn all_of(spki: &[u8]) -> [Self; 3] {
         let whole = Sha256::digest(spki);
@@ -70,7 +69,7 @@ impl FromStr for PublicKeyId {
     type Err = PublicKeyIdError;
 
     fn from_str(text: &str) -> Result<Self, PublicKeyIdError> {
-        // The authority names where the key might be had, and is no part of the name.
+        // An authority would locate the key. It is not part of the identifier.
         let rest = text.strip_prefix("ni:///").ok_or(PublicKeyIdError)?;
         let (name, hash) = rest.split_once(';').ok_or(PublicKeyIdError)?;
         let length = Length::ALL.into_iter().find(|l| l.name() == name).ok_or(PublicKeyIdError)?;
@@ -94,7 +93,7 @@ mod tests {
         for id in PublicKeyId::all_of(b"key") {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
-        // The first bytes of SHA-256 of "Hello World!", of which RFC 6920 has the whole.
+        // The first bytes of SHA-256 of "Hello World!", the example of RFC 6920.
         let [whole, half, _] = PublicKeyId::all_of(b"Hello World!");
         assert_eq!(whole.to_string(), "ni:///sha-256;f4OxZX_x_FO5LcGBSKHWXfwtSx-j1ncoSt3SABJtkGk");
         assert_eq!(half.to_string(), "ni:///sha-256-128;f4OxZX_x_FO5LcGBSKHWXQ");

@@ -1,4 +1,4 @@
-//! Why a certificate is not accepted: precise for the log, one of a few alerts from outside.
+//! The reasons why a certificate is rejected: precise in the log, one of a few alerts for the peer.
 
 use rustls::CertificateError;
 
@@ -6,85 +6,87 @@ use crate::flavour::Flavour;
 use crate::key_kind::{KeyKind, UnsupportedKey};
 use crate::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 
-/// Why a certificate, or a raw public key, is not accepted.
+/// The reason why a certificate or raw public key is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// No certificate was shown.
-    #[error("the peer showed no certificate")]
+    /// The peer presented no certificate.
+    #[error("the peer presented no certificate")]
     Missing,
-    /// It can't be read.
+    /// The certificate cannot be parsed.
     #[error("the certificate is malformed: {0}")]
     Malformed(&'static str),
-    /// A certificate is larger than one may be.
-    #[error("the certificate has {0} bytes; at most {max} are read", max = MAX_CERTIFICATE)]
+    /// A certificate is too large.
+    #[error("the certificate has {0} bytes; the maximum is {max}", max = MAX_CERTIFICATE)]
     TooLarge(usize),
-    /// The chain has more certificates than one may have.
-    #[error("the chain has {0} certificates; at most {max} are read", max = MAX_CHAIN)]
+    /// The chain has too many certificates.
+    #[error("the chain has {0} certificates; the maximum is {max}", max = MAX_CHAIN)]
     TooLong(usize),
-    /// No trust anchor has issued it, directly or by what was sent with it.
+    /// No trust anchor issued the certificate, directly or through the certificates sent with it.
     #[error("no trust anchor has issued the certificate")]
     UnknownIssuer,
-    /// A certificate of the chain is valid no more.
-    #[error("the certificate has expired, or one of its chain has")]
+    /// A certificate of the chain has expired.
+    #[error("the certificate or one of its issuers has expired")]
     Expired,
     /// A certificate of the chain is not valid yet.
-    #[error("the certificate is not valid yet, or one of its chain is not")]
+    #[error("the certificate or one of its issuers is not valid yet")]
     NotYetValid,
     /// A certificate of the chain was revoked.
-    #[error("the certificate is revoked, or one of its chain is")]
+    #[error("the certificate or one of its issuers is revoked")]
     Revoked,
-    /// The trust anchor has revocation lists that can't be used: one is out of date, say.
-    #[error("it can't be known whether the certificate is revoked: {0}")]
+    /// A revocation list of the trust anchor cannot be used, for example because it is out of date.
+    #[error("the revocation status of the certificate is unknown: {0}")]
     RevocationUnknown(String),
-    /// A signature in the chain is wrong.
-    #[error("a signature in the certificate's chain is wrong")]
+    /// A signature in the chain is invalid.
+    #[error("a signature in the certificate's chain is invalid")]
     BadSignature,
-    /// It is for something else (extended key usage).
+    /// The certificate is for another purpose (extended key usage).
     #[error("the certificate is not for this purpose (extended key usage)")]
     Purpose,
-    /// Its key may not make signatures (TS-0003 clause 10.1.1.1).
+    /// The key must not be used for signatures (TS-0003 clause 10.1.1.1).
     #[error("the certificate's key usage lacks digitalSignature")]
     KeyUsage,
     /// A key of the chain is of a kind that the trust anchor does not allow.
     #[error("the chain has a key of the kind {0}; add it to the trust anchor's `keys` to allow it")]
     Key(KeyKind),
-    /// A key of the chain is of a kind that nobody may have.
+    /// A key of the chain is of an unsupported kind.
     #[error(
         "the chain has a key that is neither P-256 or P-384 with an uncompressed point nor RSA of 2048 to 8192 bits"
     )]
     OtherKey,
-    /// A name in the chain is not one that its issuers may give.
-    #[error("the certificate's names are not within the name constraints of its issuers")]
+    /// A name in the chain violates the name constraints of its issuers.
+    #[error("the certificate's names violate the name constraints of its issuers")]
     NameConstraints,
-    /// It breaks another rule of RFC 5280.
-    #[error("the certificate's chain breaks a rule of RFC 5280: {0}")]
+    /// The chain violates another rule of RFC 5280.
+    #[error("the certificate's chain violates RFC 5280: {0}")]
     Path(String),
-    /// Its subject alternative names hold no identity that the trust anchor vouches for.
-    #[error("no subject alternative name is an identity that its trust anchor vouches for ({0})")]
+    /// The subject alternative names have no identity of a flavor that the trust anchor may issue.
+    #[error(
+        "no subject alternative name is an identity of a flavor that the trust anchor may issue ({0})"
+    )]
     NoIdentity(String),
-    /// Its subject alternative names hold two identities.
-    #[error("the subject alternative names hold two identities, {0} and {1}")]
+    /// The subject alternative names have two identities.
+    #[error("the subject alternative names have two identities, {0} and {1}")]
     Conflict(String, String),
     /// A name has a wildcard.
     #[error("the name {0:?} has a wildcard")]
     Wildcard(String),
-    /// It is somebody's that has no business here.
+    /// The identity does not belong to this CSE or service provider.
     #[error("{0}: {1}")]
     NotOurs(String, &'static str),
-    /// The server is not who it should be.
+    /// The certificate does not prove the expected identity of the server.
     #[error("the certificate does not prove {0}")]
     AnotherServer(String),
     /// The raw public key is not pinned.
     #[error("the raw public key {0} is not pinned")]
     UnknownKey(String),
-    /// Neither a trust anchor nor a pinned key is there.
+    /// There is neither a trust anchor nor a pinned key.
     #[error("there are no trust anchors for this (policies/certificates.toml)")]
     NoTrust,
 }
 
 impl Rejection {
-    /// The same for an engine, which sends the alert that stands for it.
+    /// Returns the error for a TLS engine, which determines the alert.
     #[must_use]
     pub fn as_error(&self) -> CertificateError {
         match self {
@@ -136,7 +138,7 @@ impl From<webpki::Error> for Rejection {
             E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Self::Purpose,
             E::NameConstraintViolation => Self::NameConstraints,
             E::BadDer | E::BadDerTime | E::TrailingData(_) | E::MalformedExtensions => {
-                Self::Malformed("it is no X.509 certificate")
+                Self::Malformed("it is not an X.509 certificate")
             }
             other => Self::Path(other.to_string()),
         }

@@ -1,4 +1,4 @@
-//! What an operator wants to know of a certificate.
+//! Summaries of certificates and revocation lists for operators.
 
 use std::time::SystemTime;
 
@@ -13,47 +13,47 @@ use crate::key_kind::KeyKind;
 use crate::parsed::{ParsedCertificate, time};
 use crate::rejection::Rejection;
 
-/// When a revocation list was issued, and when the next one is due: then it says nothing any more. None
-/// where it does not say that, or can't be read.
+/// Returns the issue time of a revocation list, and that of the next one, after which this one
+/// expires. Returns `None` if the list has no such time or cannot be parsed.
 #[must_use]
 pub fn list_times(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (_, list) = CertificateRevocationList::from_der(der).ok()?;
     Some((time(list.last_update()), time(list.next_update()?)))
 }
 
-/// What whoever runs a gateway wants to know of a certificate.
+/// A summary of a certificate for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// The subject, as text.
+    /// Subject, as text.
     pub subject: String,
-    /// The issuer, as text.
+    /// Issuer, as text.
     pub issuer: String,
-    /// The serial number, in hexadecimal digits.
+    /// Serial number, in hexadecimal digits.
     pub serial: String,
-    /// From when on it is valid.
+    /// Start of the validity.
     pub not_before: SystemTime,
-    /// From when on it is valid no more.
+    /// End of the validity.
     pub not_after: SystemTime,
-    /// The kind of its key, if it is one that certificates may have.
+    /// Kind of the key, if supported.
     pub key: Option<KeyKind>,
-    /// Whether it is that of a certification authority.
+    /// Whether the certificate is that of a certification authority.
     pub is_ca: bool,
-    /// Whether its key usage has digitalSignature.
+    /// Whether the key usage has digitalSignature.
     pub may_sign: bool,
-    /// Its key usage, as text; nothing, where it has none.
+    /// Key usage, as text; empty if absent.
     pub usage: Vec<String>,
-    /// What it is for (extended key usage), as text; nothing, where it does not say.
+    /// Extended key usage, as text; empty if absent.
     pub purposes: Vec<String>,
-    /// Its subject alternative names, as text.
+    /// Subject alternative names, as text.
     pub names: Vec<String>,
-    /// The name constraints that it imposes, as text.
+    /// Name constraints, as text.
     pub constraints: Vec<String>,
 }
 
-/// Reads a certificate, without asking whether anybody vouches for it.
+/// Summarizes a certificate without verifying it.
 ///
 /// # Errors
-/// When it can't be read.
+/// Returns an error if the certificate cannot be parsed.
 pub fn summary(der: &CertificateDer<'_>) -> Result<Summary, Rejection> {
     let read = ParsedCertificate::new(der)?;
     let certificate = &read.certificate;

@@ -1,5 +1,4 @@
-//! Whom we believe: trust anchors, each with the flavours that it vouches for, revocation lists,
-//! and pinned public keys.
+//! Trust: anchors with the flavors that each may issue, revocation lists, and pinned public keys.
 
 use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,30 +15,32 @@ use crate::rejection::Rejection;
 use crate::summary::list_times;
 use crate::verified_chains::VerifiedChains;
 
-/// A trust anchor that can't be used.
+/// The reason why a trust anchor cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnchorError {
-    /// It can't be read.
+    /// The certificate cannot be parsed.
     #[error("{0}")]
     Unreadable(Rejection),
-    /// It is not that of a certification authority.
-    #[error("is no certificate of a certification authority (basic constraints: CA)")]
+    /// The certificate is not that of a certification authority.
+    #[error("is not the certificate of a certification authority (basic constraints: CA)")]
     NoAuthority,
-    /// Domain names of servers and of CSEs look alike.
-    #[error("can't vouch for cse-id and for fqdn, for the two look alike; use two authorities")]
+    /// The anchor is for CSEs and servers, whose domain names cannot be distinguished.
+    #[error(
+        "cannot issue both cse-id and fqdn, which cannot be distinguished; use two authorities"
+    )]
     LookAlike,
-    /// It vouches for nothing.
-    #[error("vouches for no flavour")]
+    /// The anchor may issue no flavor.
+    #[error("has no flavor that it may issue")]
     NoFlavour,
-    /// A revocation list can't be read.
-    #[error("a revocation list can't be read: {0}")]
+    /// A revocation list cannot be parsed.
+    #[error("a revocation list cannot be parsed: {0}")]
     Crl(String),
 }
 
 /// A trust anchor.
 pub struct Anchor {
     pub(crate) der: CertificateDer<'static>,
-    /// Without its name constraints, which are judged with all others.
+    /// Without its name constraints, which are checked together with all others.
     pub(crate) anchor: TrustAnchor<'static>,
     pub(crate) flavours: Vec<Flavour>,
     pub(crate) keys: Vec<KeyKind>,
@@ -51,11 +52,11 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// A trust anchor that vouches for those flavours, with keys of those kinds in the chain, and
-    /// with those revocation lists, if any.
+    /// Creates a trust anchor that may issue these flavors, with these kinds of keys in the chain,
+    /// and with these revocation lists.
     ///
     /// # Errors
-    /// Why it can't be used.
+    /// Returns the reason why the anchor cannot be used.
     pub fn new(
         der: CertificateDer<'static>,
         flavours: &[Flavour],
@@ -99,24 +100,24 @@ impl Anchor {
         })
     }
 
-    /// Whether it could be the issuer of that name, in DER.
+    /// Returns whether the anchor's subject is this issuer, in DER.
     pub(crate) fn is(&self, issuer: &[u8]) -> bool {
         self.subject == issuer
     }
 
-    /// Its certificate.
+    /// Returns the anchor's certificate.
     #[must_use]
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// The flavours that it vouches for.
+    /// Returns the flavors that the anchor may issue.
     #[must_use]
     pub fn flavours(&self) -> &[Flavour] {
         &self.flavours
     }
 
-    /// From when on it is valid no more.
+    /// Returns the end of the validity.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after
@@ -127,11 +128,11 @@ impl Anchor {
     }
 }
 
-/// Collects what is to be believed.
+/// A builder of [`Trust`].
 pub struct TrustBuilder(Trust);
 
 impl TrustBuilder {
-    /// Believes nobody yet, for a CSE of those names.
+    /// Creates a builder without anchors and keys, for a CSE with these names.
     #[must_use]
     pub fn new(own: Names) -> Self {
         Self(Trust {
@@ -142,7 +143,7 @@ impl TrustBuilder {
         })
     }
 
-    /// Believes a trust anchor.
+    /// Adds a trust anchor.
     pub fn add_anchor(&mut self, anchor: Anchor) {
         self.0.anchors.push(anchor);
     }
@@ -152,14 +153,14 @@ impl TrustBuilder {
         self.0.keys.insert(key);
     }
 
-    /// What was collected.
+    /// Returns the trust.
     #[must_use]
     pub fn build(self) -> Trust {
         self.0
     }
 }
 
-/// Whom we believe.
+/// The trust anchors and pinned keys of this process.
 pub struct Trust {
     pub(crate) own: Names,
     pub(crate) anchors: Vec<Anchor>,
@@ -168,25 +169,25 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// The trust anchors.
+    /// Returns the trust anchors.
     #[must_use]
     pub fn anchors(&self) -> &[Anchor] {
         &self.anchors
     }
 
-    /// How many public keys are pinned.
+    /// Returns the number of pinned public keys.
     #[must_use]
     pub fn pinned_keys(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether chains may have keys of that kind by the word of any anchor.
+    /// Returns whether any anchor allows this kind of key.
     #[must_use]
     pub fn allows(&self, kind: KeyKind) -> bool {
         kind == KeyKind::P256 || self.anchors.iter().any(|anchor| anchor.keys.contains(&kind))
     }
 
-    /// The subjects of the anchors, in DER, for clients that choose a certificate by them.
+    /// Returns the subjects of the anchors, in DER, by which clients select a certificate.
     #[must_use]
     pub fn subjects(&self) -> Vec<Vec<u8>> {
         self.anchors.iter().map(|anchor| anchor.subject.clone()).collect()

@@ -1,4 +1,4 @@
-//! The one verification.
+//! Verification of chains and raw public keys.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,20 +17,20 @@ use crate::trust::{Anchor, Trust};
 use crate::verified_chains::{ChainDigest, VerifiedChain};
 use crate::verified_peer::VerifiedPeer;
 
-/// What a certificate is to be good for.
+/// The purpose for which a certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose<'a> {
-    /// To come to us as a client.
+    /// The peer is a client of this process.
     Client,
-    /// To be the server with that domain name, of that flavour: a CSE's, or that of a MAF.
+    /// The peer is the server of a domain name, with a certificate of a flavor: a CSE or a MAF.
     Server {
-        /// The domain name.
+        /// Domain name.
         name: &'a str,
         /// `CseId` or `Fqdn`.
         flavour: Flavour,
     },
-    /// To be, as a server, whom we know as a client: an AE to which its registrar goes (SA2 of TS-0003
-    /// clause 8.2).
+    /// The peer is a server that is known as a client: an AE to which its registrar CSE connects
+    /// (SA2 of TS-0003 clause 8.2).
     Known(&'a Identity),
 }
 
@@ -38,7 +38,7 @@ impl Trust {
     /// Verifies a chain, the peer's own certificate first.
     ///
     /// # Errors
-    /// Why it is not believed.
+    /// Returns the reason why the chain is rejected.
     pub fn verify(
         &self,
         chain: &[CertificateDer<'_>],
@@ -79,7 +79,7 @@ impl Trust {
         if self.anchors.is_empty() {
             return Err(Rejection::NoTrust);
         }
-        // A chain goes one way: from the certificate to its issuer, until there is an anchor.
+        // Each step goes from a certificate to its issuer, until an anchor is found.
         let mut path = vec![0_usize];
         let mut why = Rejection::UnknownIssuer;
         while let Some(last) = path.last().and_then(|at| sent.get(*at)) {
@@ -96,8 +96,8 @@ impl Trust {
                     Err(rejection) => why = rejection,
                 }
             }
-            // Of one name there is one issuer: were there more, webpki would try all orders of
-            // them, and whoever sends such a chain would have us compute for nothing.
+            // Each name has one issuer in the path. With several, webpki would try all their
+            // orders, and a peer could cause needless work.
             let is_it =
                 |read: &ParsedCertificate<'_>| read.certificate.subject().as_raw() == issuer;
             if path.iter().skip(1).filter_map(|at| sent.get(*at)).any(is_it) {
@@ -112,10 +112,10 @@ impl Trust {
         Err(why)
     }
 
-    /// Verifies a raw public key, its SubjectPublicKeyInfo in DER.
+    /// Verifies a raw public key, given as SubjectPublicKeyInfo in DER.
     ///
     /// # Errors
-    /// When it is not pinned.
+    /// Returns an error if the key is not pinned.
     pub fn verify_key(&self, spki: &[u8]) -> Result<VerifiedPeer, Rejection> {
         let ids = PublicKeyId::all_of(spki);
         let [whole, ..] = &ids;
@@ -128,8 +128,8 @@ impl Trust {
         })
     }
 
-    /// Verifies a path: each certificate in it was issued by the next by name, the last by the
-    /// anchor.
+    /// Verifies a path, in which each certificate names the next as its issuer, and the last one
+    /// the anchor.
     fn verify_path(
         &self,
         path: &[(&CertificateDer<'_>, &ParsedCertificate<'_>)],
@@ -148,13 +148,14 @@ impl Trust {
         let issuers: Vec<_> = above.iter().map(|(der, _)| (*der).clone()).collect();
         match webpki_path(der, &issuers, anchor, purpose, now) {
             Ok(()) => {}
-            // It has no constraints of URIs, and refuses them all. They are judged below, with all
-            // the others; that the path is signed is not left to the order of its checks.
+            // webpki does not support URI constraints, and rejects all of them. They are checked
+            // below, with the others. The signatures are verified here, so that the result does not
+            // depend on the order of webpki's checks.
             Err(webpki::Error::NameConstraintViolation) => signed(path, anchor)?,
             Err(error) => return Err(error.into()),
         }
         let chain: Vec<_> = path.iter().map(|(_, read)| *read).chain([&root]).collect();
-        // webpki does not ask when an anchor is valid.
+        // webpki does not check the validity of an anchor.
         let until = chain.iter().map(|read| read.not_after()).min().unwrap_or(UNIX_EPOCH);
         if until <= now {
             return Err(Rejection::Expired);
@@ -163,7 +164,7 @@ impl Trust {
         if from > now {
             return Err(Rejection::NotYetValid);
         }
-        // Nor whether the key of an issuer may sign certificates.
+        // webpki does not check whether the key of an issuer may sign certificates.
         if !above.iter().all(|(_, read)| read.may_issue()) {
             return Err(Rejection::Path("an issuer's key usage lacks keyCertSign".into()));
         }
@@ -212,7 +213,7 @@ fn webpki_path(
     let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
         options
             .with_depth(RevocationCheckDepth::Chain)
-            // An authority in the chain that has issued no list says nothing.
+            // An authority of the chain without a revocation list revokes nothing.
             .with_status_policy(UnknownStatusPolicy::Allow)
             .with_expiration_policy(ExpirationPolicy::Enforce)
             .build()
@@ -222,7 +223,7 @@ fn webpki_path(
     Ok(())
 }
 
-/// Whether each certificate of a path is signed by the next.
+/// Verifies that each certificate of a path is signed by the next.
 fn signed(
     path: &[(&CertificateDer<'_>, &ParsedCertificate<'_>)],
     anchor: &Anchor,
@@ -232,7 +233,7 @@ fn signed(
     for ((_, read), issuer) in path.iter().zip(issuers) {
         let issuer = EndEntityCert::try_from(issuer)?;
         let certificate = &read.certificate;
-        // As bytes, the certificate itself would be the whole of it, its signature included.
+        // Slicing the certificate itself would include its signature.
         let signed = certificate.tbs_certificate.as_ref();
         let signature = &*certificate.signature_value.data;
         let by = |algorithm| issuer.verify_signature(algorithm, signed, signature).is_ok();
@@ -243,14 +244,14 @@ fn signed(
     Ok(())
 }
 
-/// Checks the names of a chain, the certificate first and its anchor last, by the constraints of
-/// each issuer in it.
+/// Checks the names of a chain, the peer's certificate first and the anchor last, against the
+/// constraints of each issuer in it.
 fn check_name_constraints(chain: &[&ParsedCertificate<'_>]) -> Result<(), Rejection> {
     for (at, issuer) in chain.iter().enumerate().skip(1) {
         let Some(constraints) = &issuer.constraints else { continue };
         let directory = |base: &GeneralName<'_>| matches!(base, GeneralName::DirectoryName(_));
         if constraints.permitted.iter().chain(&constraints.excluded).any(directory) {
-            // Each certificate has a subject, and comparing those is not done here.
+            // Each certificate has a subject, and directory names are not compared.
             return Err(Rejection::NameConstraints);
         }
         let names = chain.iter().take(at).flat_map(|read| &read.names);

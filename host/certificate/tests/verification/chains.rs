@@ -1,5 +1,5 @@
-//! Who issued it, and when; each with and without constraints of URIs, for under those webpki
-//! leaves the last word to us.
+//! Issuers and validity, with and without URI constraints, because this crate takes part of
+//! webpki's checks over under those.
 
 use saegis_certificate::{AnchorError, Flavour, MAX_CHAIN};
 use saegis_test_ca::{ExtendedKeyUsagePurpose, Issued, Key, KeyUsagePurpose};
@@ -15,7 +15,7 @@ struct Chain {
 }
 
 impl Chain {
-    /// Each as it should be, but for what is changed.
+    /// Creates a valid chain with one change.
     fn new(constrained: bool, change: &dyn Fn(&str, Request) -> Request) -> Self {
         let request = |name: &str| {
             let request = Request::new(name);
@@ -101,7 +101,7 @@ fn unsigned_link_in_chain_is_refused() {
         for at in 0..3 {
             check(&format!("tampered {at}"), &of_tampered(at), Err("BadSignature"));
         }
-        // The same names, and other keys.
+        // The same names with other keys.
         let fake = Chain::new(constrained, &|_, request| request);
         let [fake_end, fake_lower, fake_upper] = fake.end.chain() else { panic!("three") };
         let table: [(&str, &[&CertificateDer<'_>]); 9] = [
@@ -132,12 +132,12 @@ fn unsigned_link_in_chain_is_refused() {
 fn end_entity_certificate_cannot_issue() {
     for constrained in [false, true] {
         let chain = Chain::new(constrained, &|_, request| request);
-        // An AE whose certificate is good, and the AE that it would like to be.
+        // An AE with a valid certificate issues one in the name of another AE.
         let own = Request::new("evil").name(Name::uri("//provider.com/mn-cse-123456/Cevil"));
         let evil = chain.lower.sub_authority(&own.without_authority()).unwrap();
         let forged = evil.issue(&ae()).unwrap();
         check("forged", &chain.verify(forged.chain()), Err("Path"));
-        // The same under the name of an authority that there is.
+        // The same with the name of an existing authority.
         for name in ["root", "upper", "lower"] {
             let evil = chain.lower.sub_authority(&Request::new(name).without_authority()).unwrap();
             let forged = evil.issue(&ae()).unwrap();
@@ -179,7 +179,7 @@ fn order_and_extra_certificates_are_ignored() {
             let sent: Vec<_> = sent.iter().map(|der| (*der).clone()).collect();
             check("order", &chain.verify(&sent), Ok(THE_AE));
         }
-        // The peer's own comes first: its key is what the handshake proves.
+        // The peer's own certificate must be first: the handshake proves its key.
         let sent = [lower.clone(), end.clone(), upper.clone()];
         check("own comes second", &chain.verify(&sent), Err("Path"));
     }
@@ -192,7 +192,7 @@ fn intermediate_may_be_trust_anchor() {
         let trust = trusting(authority, &[Flavour::AeId]);
         check("anchor", &client(&trust, chain.end.chain()), Ok(THE_AE));
     }
-    // The first anchor that is reached counts, and then the next one.
+    // The first anchor on the path is tried, then the next one.
     let both =
         trust([anchor(&chain.lower, &[Flavour::NodeId]), anchor(&chain.root, &[Flavour::AeId])]);
     check("two anchors", &client(&both, chain.end.chain()), Ok(THE_AE));
@@ -217,8 +217,8 @@ fn long_chains_are_not_read() {
 
 #[test]
 fn chain_with_equal_names_is_refused_early() {
-    // All with the name of the anchor. webpki would try each order of them, a hundred signatures
-    // in all, and then say that this was too much.
+    // All certificates have the name of the anchor. webpki would try each order of them, with a
+    // hundred signatures in total, and then report that this was too much.
     let (ours, fake) = (root("root"), root("root"));
     let mut sent = vec![fake.issue(&ae()).unwrap().chain()[0].clone()];
     sent.extend((1..MAX_CHAIN).map(|_| root("root").der().clone()));

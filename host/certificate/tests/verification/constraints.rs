@@ -1,4 +1,4 @@
-//! Name constraints: fulfilled and violated, at the anchor and in between.
+//! Name constraints: satisfied and violated, at the anchor and at intermediate authorities.
 
 use saegis_certificate::{AnchorError, Flavour, summary};
 
@@ -6,7 +6,8 @@ use super::*;
 
 type Constrain = fn(Request) -> Request;
 
-/// Issues under a constraint of the anchor, of an authority below it, and of one further up.
+/// Issues a certificate under a constraint of the anchor, of the authority below it, and of one
+/// between.
 #[track_caller]
 fn constrained(
     what: &str,
@@ -141,7 +142,7 @@ fn constraints_bind_wherever_they_stand() {
             uri(AE),
             OK,
         ),
-        // An address, and a directory name, which no constraint of theirs is compared with.
+        // An address, and a directory name, with which constraints are not compared.
         ("directory", Flavour::AeId, |r| r.permit(Name::der([0xA4, 2, 0x30, 0])), uri(AE), NO),
         (
             "any hardware",
@@ -163,7 +164,7 @@ fn constraints_bind_wherever_they_stand() {
             if good {
                 assert!(result.is_ok(), "{what} {name:?} {place}: {result:?}");
             } else {
-                // webpki says of some that it is the constraint that is malformed.
+                // For some, webpki reports that the constraint is malformed.
                 let refused =
                     matches!(result, Err(Rejection::NameConstraints | Rejection::Path(_)));
                 assert!(refused, "{what} {name:?} {place}: {result:?}");
@@ -182,12 +183,13 @@ fn constraints_of_each_issuer_apply_to_each_name() {
         &client(&trust, root.issue(&two).unwrap().chain()),
         Err("NameConstraints"),
     );
-    // What one permits, another may exclude; and none can permit what those above it do not.
+    // An authority may exclude names that another permits, but cannot permit names that those above
+    // do not.
     let upper = root.sub_authority(&Request::new("upper").permit(Name::uri("other.com"))).unwrap();
     let lower =
         upper.sub_authority(&Request::new("lower").permit(Name::uri("provider.com"))).unwrap();
     check("widened", &client(&trust, lower.issue(&ae()).unwrap().chain()), Err("NameConstraints"));
-    // The names of authorities are bound too.
+    // Constraints also apply to the names of authorities.
     let named = Request::new("named").name(Name::dns("x.other.com"));
     let named = root.sub_authority(&named).unwrap();
     check(
@@ -199,14 +201,15 @@ fn constraints_of_each_issuer_apply_to_each_name() {
 
 #[test]
 fn constraints_that_cannot_be_read_are_no_permission() {
-    // A list whose only name is none: x509-parser takes that for no list at all.
+    // A list with one invalid name, which x509-parser treats as no list.
     let broken: &[u8] = b"\x30\x09\xA0\x07\x30\x05\x06\x03a.b";
     let request = || Request::new("broken").extension("2.5.29.30", true, broken);
     let anchor = Authority::new(&request()).unwrap();
     let refused = Anchor::new(anchor.der().clone(), &[Flavour::AeId], &[KeyKind::P256], &[]);
     assert!(matches!(refused.err(), Some(AnchorError::Unreadable(Rejection::Malformed(_)))));
     assert!(matches!(summary(anchor.der()), Err(Rejection::Malformed(_))));
-    // webpki stops at the first violation, the upper one's, and never looks at the lower one's.
+    // webpki stops at the first violation, that of the upper authority, and does not check the
+    // lower one.
     let root = root("root");
     let upper = Request::new("upper").permit(Name::uri("provider.com"));
     let upper = root.sub_authority(&upper).unwrap();
@@ -220,13 +223,13 @@ fn summary_lists_names_and_constraints() {
     let request =
         Request::new("root").permit(Name::uri("provider.com")).exclude(Name::dns("other.com"));
     let root = Authority::new(&request).unwrap();
-    let told = summary(root.der()).unwrap();
-    assert_eq!(told.constraints, ["permits URI provider.com", "excludes DNS other.com"]);
-    assert!(told.is_ca && !told.may_sign && told.names.is_empty());
-    assert_eq!(told.subject, "CN=root");
+    let found = summary(root.der()).unwrap();
+    assert_eq!(found.constraints, ["permits URI provider.com", "excludes DNS other.com"]);
+    assert!(found.is_ca && !found.may_sign && found.names.is_empty());
+    assert_eq!(found.subject, "CN=root");
     let named = ae().name(Name::device("0.2.481.1", "7")).name(Name::dns("a.b"));
-    let told = summary(&root.issue(&named).unwrap().chain()[0]).unwrap();
-    assert_eq!(told.names, [&format!("URI {AE}"), "hardware 0.2.481.1.7", "DNS a.b"]);
-    assert!(!told.is_ca && told.may_sign);
-    assert_eq!((told.issuer.as_str(), told.key), ("CN=root", Some(KeyKind::P256)));
+    let found = summary(&root.issue(&named).unwrap().chain()[0]).unwrap();
+    assert_eq!(found.names, [&format!("URI {AE}"), "hardware 0.2.481.1.7", "DNS a.b"]);
+    assert!(!found.is_ca && found.may_sign);
+    assert_eq!((found.issuer.as_str(), found.key), ("CN=root", Some(KeyKind::P256)));
 }

@@ -1,4 +1,4 @@
-//! Whom a certificate names.
+//! The identities in certificates.
 
 use saegis_certificate::{Flavour, Identity, Names, PublicKeyId, TrustBuilder};
 use saegis_onem2m::credential::Entity;
@@ -28,8 +28,8 @@ fn worked_example_certificates_have_identities() {
         (&example.device, Flavour::Device, "31-1.3.6.1.4.1.32473.1-000001", None),
     ];
     for (issued, flavour, credential, entity) in table {
-        let vouched = client(&trust, issued.chain()).unwrap();
-        let identity = vouched.identity;
+        let verified = client(&trust, issued.chain()).unwrap();
+        let identity = verified.identity;
         assert_eq!(identity.flavour(), flavour);
         assert_eq!(identity.credential_id().unwrap().to_string(), credential);
         let named = match identity.entity() {
@@ -38,17 +38,18 @@ fn worked_example_certificates_have_identities() {
             _ => None,
         };
         assert_eq!(named.as_deref(), entity, "{identity}");
-        let left = vouched.until.unwrap().duration_since(SystemTime::now()).unwrap();
+        let left = verified.until.unwrap().duration_since(SystemTime::now()).unwrap();
         assert!((364 * DAY..366 * DAY).contains(&left), "{left:?}");
     }
-    // Our own certificate is nobody else's, and that of a MAF is no registree's.
+    // The gateway does not accept its own certificate as that of a client, nor a MAF as a
+    // registree.
     check("our own", &client(&trust, example.mn_cse.chain()), Err("NotOurs"));
     check("the MAF", &client(&trust, example.maf.chain()), Err("UnknownIssuer"));
     let fqdn = trusting(&example.fqdn_authority, &[Flavour::Fqdn]);
     check("the MAF", &client(&fqdn, example.maf.chain()), Err("NoIdentity"));
 }
 
-/// Certificates with those names, under an authority that vouches for those flavours.
+/// Checks certificates with these names, under an authority that may issue these flavors.
 #[track_caller]
 fn names(flavours: &[Flavour], table: &[(&[Name], Result<&str, &str>)]) {
     let root = root("root");
@@ -72,7 +73,7 @@ fn ae_id_certificate_must_name_local_ae() {
             (&[uri(AE)], Ok(THE_AE)),
             (&[uri(AE), uri(AE)], Ok(THE_AE)),
             (&[Name::dns("x.y"), uri(AE), Name::ip([192, 0, 2, 1])], Ok(THE_AE)),
-            // Of another flavour, for which the anchor does not vouch.
+            // Names of flavors that the anchor may not issue.
             (&[uri(AE), uri("urn:x"), Name::dns("other.provider.com")], Ok(THE_AE)),
             (&[uri("//provider.com/Slight")], Ok("the AE-ID //provider.com/Slight")),
             (&[], Err("NoIdentity")),
@@ -206,7 +207,7 @@ fn common_name_is_not_an_identity() {
         let other = root.issue(&Request::new(common_name).name(Name::ip([192, 0, 2, 1]))).unwrap();
         check(common_name, &client(&trust, other.chain()), Err("NoIdentity"));
     }
-    // What the other way round is fine: a subject without a name.
+    // The reverse is valid: a subject without a name.
     let nameless = root.issue(&Request::new("").name(Name::uri(AE))).unwrap();
     check("nameless", &client(&trusting(&root, &[Flavour::AeId]), nameless.chain()), Ok(THE_AE));
 }
@@ -253,16 +254,16 @@ fn raw_public_key_must_be_pinned() {
         let mut builder = TrustBuilder::new(own());
         builder.add_key(id.to_string().parse().unwrap());
         let trust = builder.build();
-        let vouched = trust.verify_key(&spki).unwrap();
-        assert_eq!(vouched.identity, Identity::PublicKey(id.clone()));
-        assert_eq!(vouched.until, None);
-        let credential = vouched.identity.credential_id().unwrap();
+        let verified = trust.verify_key(&spki).unwrap();
+        assert_eq!(verified.identity, Identity::PublicKey(id.clone()));
+        assert_eq!(verified.until, None);
+        let credential = verified.identity.credential_id().unwrap();
         assert_eq!(credential.to_string(), format!("30-{id}"));
-        assert_eq!(vouched.identity.entity(), None);
+        assert_eq!(verified.identity.entity(), None);
         check("other", &trust.verify_key(&other.public_der()), Err("UnknownKey"));
         check("longer", &trust.verify_key(&[&spki[..], &[0]].concat()), Err("UnknownKey"));
         check("nothing", &trust.verify_key(&[]), Err("UnknownKey"));
-        // A key is no certificate, and what is in a certificate is not pinned by itself.
+        // A key is not a certificate, and the key of a certificate is not pinned.
         check("key", &client(&trust, &[spki.clone().into()]), Err("Malformed"));
     }
     check("none pinned", &trust([]).verify_key(&spki), Err("UnknownKey"));

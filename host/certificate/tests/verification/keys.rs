@@ -5,7 +5,7 @@ use saegis_test_ca::{Key, PublicKeyData};
 
 use super::*;
 
-/// A public key whose other half nobody has, in the name of an algorithm that there is.
+/// A public key of a given algorithm without a private key.
 struct Public(RawAlgorithm, Vec<u8>);
 
 type RawAlgorithm = &'static rcgen::SignatureAlgorithm;

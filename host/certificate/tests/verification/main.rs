@@ -1,4 +1,4 @@
-//! The one verification: what it accepts, as whom, and what it refuses.
+//! Tests of the verification: accepted certificates with their identities, and rejected ones.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -24,13 +24,13 @@ use saegis_certificate::{Trust, TrustBuilder, VerifiedPeer};
 use saegis_onem2m::id::CseId;
 use saegis_test_ca::{Authority, Name, Request, Validity};
 
-/// An AE that registers at our CSE.
+/// Absolute AE-ID of an AE at the gateway.
 const AE: &str = "//provider.com/mn-cse-123456/Clight-AE1";
-/// What is told of it.
+/// Identity of this AE.
 const THE_AE: &str = "the AE-ID //provider.com/mn-cse-123456/Clight-AE1";
 const DAY: Duration = Duration::from_secs(86400);
 
-/// The names of our CSE, the home gateway.
+/// Returns the names of the gateway's CSE.
 fn own() -> Names {
     Names::of(CseId::parse("mn-cse-123456").unwrap(), Some("provider.com".into()))
 }
@@ -41,12 +41,12 @@ fn trust(anchors: impl IntoIterator<Item = Anchor>) -> Trust {
     builder.build()
 }
 
-/// An anchor as the profile has it: P-256 alone, no revocation lists.
+/// Returns an anchor according to the profile: P-256 only, without revocation lists.
 fn anchor(authority: &Authority, flavours: &[Flavour]) -> Anchor {
     Anchor::new(authority.der().clone(), flavours, &[KeyKind::P256], &[]).unwrap()
 }
 
-/// Trust in one authority.
+/// Returns trust in one authority.
 fn trusting(authority: &Authority, flavours: &[Flavour]) -> Trust {
     trust([anchor(authority, flavours)])
 }
@@ -55,7 +55,7 @@ fn root(name: &str) -> Authority {
     Authority::new(&Request::new(name)).unwrap()
 }
 
-/// A request for the certificate of the AE.
+/// Returns a request for the certificate of the AE.
 fn ae() -> Request {
     Request::new("Clight-AE1").name(Name::uri(AE))
 }
@@ -64,7 +64,7 @@ fn client(trust: &Trust, chain: &[CertificateDer<'_>]) -> Result<VerifiedPeer, R
     trust.verify(chain, Purpose::Client, SystemTime::now())
 }
 
-/// The certificate with its signature changed.
+/// Returns the certificate with its signature changed.
 fn tampered(der: &CertificateDer<'_>) -> CertificateDer<'static> {
     let mut der = der.to_vec();
     *der.last_mut().unwrap() ^= 1;
@@ -81,10 +81,10 @@ fn future() -> Validity {
     Validity { from: now + DAY, until: now + 3 * DAY }
 }
 
-/// What came of it, in a form for tables: whom it names, or the name of the rejection.
+/// Converts a result for tables: the identity, or the name of the rejection.
 fn outcome(result: &Result<VerifiedPeer, Rejection>) -> Result<String, String> {
     match result {
-        Ok(vouched) => Ok(vouched.identity.to_string()),
+        Ok(verified) => Ok(verified.identity.to_string()),
         Err(rejection) => {
             let text = format!("{rejection:?}");
             Err(text.split(|c: char| !c.is_alphanumeric()).next().unwrap().into())

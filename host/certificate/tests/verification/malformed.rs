@@ -1,4 +1,4 @@
-//! What is no certificate, what is too much of one, and what is told about it.
+//! Malformed and oversized certificates, and their errors.
 
 use proptest::prelude::*;
 use rustls::CertificateError;
@@ -6,7 +6,7 @@ use saegis_certificate::{Flavour, MAX_CERTIFICATE, summary};
 
 use super::*;
 
-/// A root, an authority below it with a constraint of URIs, and the chain of an AE.
+/// Returns the trust in a root, and the chain of an AE below an authority with a URI constraint.
 fn chain() -> (Trust, Vec<CertificateDer<'static>>) {
     let root = root("root");
     let middle = Request::new("middle").permit(Name::uri("provider.com"));
@@ -61,7 +61,7 @@ fn too_much_is_not_read() {
         let expected = if good { Ok(THE_AE) } else { Err("TooLarge") };
         assert_eq!(good, issued.der().len() <= MAX_CERTIFICATE);
         check("padded", &client(&trust, issued.chain()), expected);
-        // Nor is one that is sent along.
+        // The same holds for a certificate that is sent along.
         let sent = [root.issue(&ae()).unwrap().chain(), issued.chain()].concat();
         check("sent along", &client(&trust, &sent), expected);
     }
@@ -147,13 +147,13 @@ fn rejections_map_to_few_alerts() {
     for (error, rejections) in table {
         for rejection in rejections {
             assert_eq!(rejection.as_error(), error, "{rejection:?}");
-            // What is told from outside is not what is in the log.
+            // The alert is coarser than the text in the log.
             assert!(!rejection.to_string().is_empty());
         }
     }
 }
 
-/// The chain and the trust of all cases: keys take time.
+/// Returns the chain and the trust of all cases, because generating keys takes time.
 fn shared() -> &'static (Trust, Vec<CertificateDer<'static>>) {
     static SHARED: std::sync::OnceLock<(Trust, Vec<CertificateDer<'static>>)> =
         std::sync::OnceLock::new();

@@ -7,7 +7,7 @@ use super::*;
 /// Revocation lists in DER.
 type Lists = Vec<Vec<u8>>;
 
-/// Under a constraint of URIs, and under none.
+/// Runs a test with and without a URI constraint.
 fn each(test: impl Fn(Request)) {
     test(Request::new("middle"));
     test(Request::new("middle").permit(Name::uri("provider.com")));
@@ -41,7 +41,7 @@ fn revoked_certificate_is_refused() {
         for (what, lists, expected) in table {
             check(what, &client(&with_lists(&root, &lists), end.chain()), expected);
         }
-        // Its serial number with another issuer is another certificate's.
+        // The same serial number with another issuer belongs to another certificate.
         let lists = [list(&root, &[end.serial()])];
         check("same number", &client(&with_lists(&root, &lists), end.chain()), Ok(THE_AE));
         let both = [revokes_end, list(&root, &[])];
@@ -62,7 +62,7 @@ fn unusable_revocation_list_refuses_its_certificates() {
         let wrong = namesake.revoke(&[]).unwrap().der().to_vec();
         let trust = with_lists(&root, &[wrong]);
         check("signed by another", &client(&trust, end.chain()), Err("RevocationUnknown"));
-        // One of an issuer that is not in the chain says nothing about it.
+        // A list of an issuer outside the chain has no effect on it.
         let stranger = Authority::new(&Request::new("stranger")).unwrap();
         let other = stranger.revoke(&[end.serial(), middle.serial()]).unwrap().der().to_vec();
         check("another's", &client(&with_lists(&root, &[other]), end.chain()), Ok(THE_AE));

@@ -1,4 +1,4 @@
-//! Servers, whose names are known before.
+//! Servers, whose names are known in advance.
 
 use saegis_certificate::{Flavour, Identity};
 use saegis_test_ca::ExtendedKeyUsagePurpose;

@@ -286,7 +286,7 @@ fn inspect_reports_expired_certificate() {
     let output = run(&setup, &["inspect", "expired.pem"]).expect(4).out;
     assert!(output.contains(", UTC: expired\n"), "{output}");
     assert!(output.contains("light\\u{1b}[2J") && !output.contains('\u{1b}'), "{output}");
-    let refused = "refused: the certificate has expired, or one of its chain has (alert \
+    let refused = "refused: the certificate or one of its issuers has expired (alert \
                    certificate_expired)\n";
     assert!(output.ends_with(refused), "{output}");
 }
@@ -409,7 +409,7 @@ fn trial_ae_registers_with_created_files() {
         ("key = \"ae.key\"", "", "has either kpsa-id and kpsa"),
         ("certificate =", "kpsa-id = \"a@b.c\"\ncertificate =", "has either kpsa-id and kpsa"),
         ("ae.pem", "nothing.pem", "can't be opened"),
-        ("ae.pem", "node.pem", "is not that of the certificate"),
+        ("ae.pem", "node.pem", "does not belong to the certificate"),
     ] {
         fs::write(gateway.path("trial/devices/ae.toml"), text.replacen(from, to, 1)).unwrap();
         let refused = ae(&["register"]).expect(2);

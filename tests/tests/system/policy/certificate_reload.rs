@@ -267,7 +267,7 @@ fn gateway_certificate_and_key_are_replaced() {
     // The key is replaced first. The previous generation stays in force until the certificate
     // follows.
     let own = new_gateway_certificate(&pki);
-    gateway.refused_after("gw.pem: the key is not that of the certificate", |g| {
+    gateway.refused_after("gw.pem: the key does not belong to the certificate", |g| {
         write_key(&g.path("policies/gw.key"), &own.key_pem());
     });
     assert_eq!(presented_certificate(&pki, &gateway, TlsProfile::Mandated), pem_body(&renewed));
@@ -455,15 +455,15 @@ fn invalid_certificate_policy_changes_nothing() {
     let mistakes = [
         ("\"gw.pem\"", "\"none.pem\"", "none.pem: can't be opened: "),
         ("\"gw.key\"", "\"open.key\"", "open.key: is a private key that every user"),
-        ("\"gw.key\"", "\"another.key\"", "gw.pem: the key is not that of the certificate"),
+        ("\"gw.key\"", "\"another.key\"", "gw.pem: the key does not belong to the certificate"),
         ("\"gw.pem\"", "\"rubbish.pem\"", "rubbish.pem: has no certificate in it (PEM)"),
-        ("\"gw.pem\"", "\"broken.pem\"", "broken.pem: can't be read as PEM"),
+        ("\"gw.pem\"", "\"broken.pem\"", "broken.pem: cannot be parsed as PEM"),
         ("\"gw.key\"", "\"rubbish.pem\"", "rubbish.pem: is a private key that every user"),
-        ("\"aes.pem\"", "\"light.pem\"", "light.pem: is no certificate of a certification"),
+        ("\"aes.pem\"", "\"light.pem\"", "light.pem: is not the certificate of a certification"),
         ("\"aes.pem\"", "\"rubbish.pem\"", "rubbish.pem: has no certificate in it (PEM)"),
-        ("[\"ae-id\"]", "[\"ae\"]", "certificates.toml:6:13: \"ae\" is no flavour of"),
-        ("[\"ae-id\"]", "[]", "aes.pem: vouches for no flavour"),
-        ("[\"ae-id\"]", "[\"cse-id\", \"fqdn\"]", "aes.pem: can't vouch for cse-id and for fqdn"),
+        ("[\"ae-id\"]", "[\"ae\"]", "certificates.toml:6:13: \"ae\" is not a flavor of"),
+        ("[\"ae-id\"]", "[]", "aes.pem: has no flavor that it may issue"),
+        ("[\"ae-id\"]", "[\"cse-id\", \"fqdn\"]", "aes.pem: cannot issue both cse-id and fqdn"),
         (
             "[\"ae-id\"]",
             "[\"ae-id\"]\nkeys = [\"P-521\"]",
@@ -484,7 +484,7 @@ fn invalid_certificate_policy_changes_nothing() {
         (
             "[[own]]",
             "[[public-key]]\nid = \"ni:///md5;AAAA\"\n[[own]]",
-            "certificates.toml:2:6: \"ni:///md5;AAAA\" is no public key identifier",
+            "certificates.toml:2:6: \"ni:///md5;AAAA\" is not a public key identifier",
         ),
     ];
     for (right, wrong, why) in mistakes {

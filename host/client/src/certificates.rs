@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use saegis_certificate::{OwnCertificate, Trust};
 
-/// The certificates that a client authenticates with and by.
+/// The certificates with which a client authenticates itself and the server.
 #[derive(Clone)]
 pub struct PeerCertificates {
-    /// The trust anchors and revocation lists for the other side.
+    /// Trust anchors and revocation lists for the server.
     pub trust: Arc<Trust>,
-    /// The certificate to show, where there is one.
+    /// Certificate of the client, if any.
     pub own: Option<Arc<OwnCertificate>>,
 }
 
@@ -24,5 +24,5 @@ impl PeerCertificates {
     }
 }
 
-/// Returns the certificates in force, where there are any.
+/// A function that returns the certificates in force, if any.
 pub type CertificateSource = Arc<dyn Fn() -> Option<PeerCertificates> + Send + Sync>;

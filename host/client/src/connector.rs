@@ -20,21 +20,21 @@ use crate::certificates::PeerCertificates;
 use crate::credential::Credential;
 use crate::endpoint::Endpoint;
 
-/// How this process authenticates, and the other side.
+/// The way in which both sides authenticate.
 #[derive(Clone)]
-pub(crate) enum Means {
-    /// A key that both have.
+pub(crate) enum Authentication {
+    /// Pre-shared key.
     Key(Arc<Credential>),
     /// Certificates.
     Certificates(PeerCertificates),
-    /// Nothing: there are no certificates.
+    /// Neither: no certificates are configured.
     None,
 }
 
 /// Waits for an association with the peer `who`, for at most `timeout`.
 ///
 /// # Errors
-/// Why there is none, and with which peer.
+/// Returns an error with the peer and the reason.
 pub async fn within(
     timeout: Duration,
     who: &str,
@@ -43,20 +43,20 @@ pub async fn within(
     let failed = |why: String| io::Error::other(format!("no association with {who}: {why}"));
     match tokio::time::timeout(timeout, associating).await {
         Ok(associated) => associated.map_err(failed),
-        Err(_) => Err(failed("it took too long".into())),
+        Err(_) => Err(failed("timed out".into())),
     }
 }
 
-/// Connects to one endpoint.
+/// A connector to one endpoint, for the HTTP client.
 #[derive(Clone)]
 pub(crate) struct Connector {
     endpoint: Arc<Endpoint>,
-    means: Means,
+    authentication: Authentication,
 }
 
 impl Connector {
-    pub fn new(endpoint: Arc<Endpoint>, means: Means) -> Self {
-        Self { endpoint, means }
+    pub fn new(endpoint: Arc<Endpoint>, authentication: Authentication) -> Self {
+        Self { endpoint, authentication }
     }
 
     async fn connect(self) -> io::Result<Stream> {
@@ -68,7 +68,7 @@ impl Connector {
             who,
             protocol = connected.protocol,
             suite = connected.suite,
-            "association established with {who}, as its client"
+            "association established as client: {who}"
         );
         Ok(Stream::over(connected))
     }
@@ -78,23 +78,23 @@ impl Connector {
         let socket = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
         // Primitives are small and answered one by one.
         let _ = socket.set_nodelay(true);
-        match self.means {
-            Means::Key(credential) => {
+        match self.authentication {
+            Authentication::Key(credential) => {
                 let key = PresharedKey::new(credential.kpsa.expose()).map_err(|e| e.to_string())?;
                 let id = credential.kpsa_id.clone();
                 let client = psk::Client::new(&credential.suites, id, key);
                 let client = client.map_err(|e| e.to_string())?;
                 client.connect(socket, name.as_deref()).await.map_err(|e| e.to_string())
             }
-            Means::Certificates(certificates) => {
+            Authentication::Certificates(certificates) => {
                 let own = certificates.own.as_ref();
-                let own = own.ok_or("policies/certificates.toml has no certificate of our own")?;
+                let own = own.ok_or("policies/certificates.toml has no own certificate")?;
                 let name = name.as_deref().ok_or("its domain name is not known")?;
                 let client = certificate::Client::new(certificates.trust.clone(), own);
                 let connected = client.connect(socket, name, Expected::Named(*flavour)).await;
                 connected.map_err(|e| e.to_string())
             }
-            Means::None => Err("there is no policies/certificates.toml".into()),
+            Authentication::None => Err("there is no policies/certificates.toml".into()),
         }
     }
 }
@@ -116,12 +116,12 @@ impl tower_service::Service<Uri> for Connector {
 /// An association as a connection of the HTTP client.
 pub struct Stream {
     io: TokioIo<Pin<Box<dyn TlsStream<TcpStream>>>>,
-    /// From when on the other's certificate is valid no more, and nothing is sent.
+    /// End of validity of the server's certificate, after which nothing is sent.
     until: Option<SystemTime>,
 }
 
 impl Stream {
-    /// Over an association.
+    /// Wraps an association.
     pub fn over(connected: Connected<TcpStream>) -> Self {
         Self { io: TokioIo::new(connected.stream), until: connected.until }
     }

@@ -1,4 +1,4 @@
-//! Provisioned symmetric keys, as configuration files state them.
+//! Pre-shared keys in configuration files.
 
 use saegis_handshake::{Suite, suites};
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
@@ -7,35 +7,35 @@ use saegis_onem2m::serde::parsed;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
 
-/// A provisioned symmetric key: Kpsa with its KpsaID (TS-0003 clause 8.2.2.1), or Km with its KmID
-/// toward a MAF (clause 8.8).
+/// A pre-shared key: Kpsa with its KpsaID (TS-0003 clause 8.2.2.1), or Km with its KmID for a MAF
+/// (clause 8.8).
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Credential {
-    /// The KpsaID; toward a MAF, the KmID.
+    /// KpsaID; for a MAF, KmID.
     #[serde(alias = "km-id", deserialize_with = "parsed")]
     pub kpsa_id: KpsaId,
-    /// The Kpsa, or Km, in hexadecimal digits.
+    /// Kpsa or Km, in hexadecimal digits.
     #[serde(alias = "km", deserialize_with = "key")]
     pub kpsa: PresharedKey,
-    /// The cipher suites to offer, the preferred first.
+    /// Cipher suites to offer, in order of preference.
     #[serde(default = "default_suites", deserialize_with = "suites")]
     pub suites: Vec<Suite>,
 }
 
-/// The cipher suites that are offered where none are configured.
+/// Returns the cipher suites that are offered by default.
 #[must_use]
 pub fn default_suites() -> Vec<Suite> {
     Suite::DEFAULT.to_vec()
 }
 
-/// Reads a key in hexadecimal digits.
+/// Deserializes a key in hexadecimal digits.
 ///
 /// # Errors
-/// Where they are no digits, or the key is too short, too long or trivially weak.
+/// Returns an error if the digits are invalid, or the key is too short, too long or trivially weak.
 pub fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PresharedKey, D::Error> {
     let digits = Zeroizing::new(String::deserialize(deserializer)?);
-    // The error of the decoder would show a digit of the key.
+    // The decoder's error would disclose a digit of the key.
     let bytes = hex::decode(&*digits)
         .map_err(|_| D::Error::custom("the key is not an even number of hexadecimal digits"))?;
     let bytes = Zeroizing::new(bytes);

@@ -1,4 +1,4 @@
-//! Whom a client connects to.
+//! The endpoint of a client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,31 +7,31 @@ use saegis_certificate::Flavour;
 
 use crate::credential::Credential;
 
-/// A CSE or MAF, and how both sides authenticate.
+/// A CSE or MAF, with the means of authentication.
 pub struct Endpoint {
-    /// Its name for logs and errors.
+    /// Name for logs and errors.
     pub name: String,
-    /// `host:port`.
+    /// Address, `host:port`.
     pub address: String,
-    /// The domain name that its certificate must prove; indicated in the handshake.
+    /// Domain name that the server's certificate must prove; also sent as server name indication.
     pub domain_name: Option<String>,
-    /// The flavour of that certificate.
+    /// Flavor of that certificate.
     pub flavour: Flavour,
-    /// A key that both have; without one, both show certificates.
+    /// Pre-shared key; if absent, both sides use certificates.
     pub credential: Option<Arc<Credential>>,
     /// Timeout for establishing an association.
     pub connect_timeout: Duration,
-    /// Largest content of a response, in bytes.
+    /// Maximum content of a response, in bytes.
     pub content_bytes: usize,
 }
 
-/// Why there was no response.
+/// The reason why there was no response.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// There is no association, or it broke.
+    /// No association could be established, or it broke.
     #[error("{0}")]
     Failed(String),
-    /// It took too long.
-    #[error("there was no answer in time")]
+    /// The timeout expired.
+    #[error("no response in time")]
     Late,
 }

@@ -1,6 +1,6 @@
-//! Errors in words.
+//! Formatting of errors.
 
-/// An error with its sources, joined by colons.
+/// Returns an error with its sources, joined by colons.
 #[must_use]
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

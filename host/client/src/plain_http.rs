@@ -1,8 +1,8 @@
 //! A pool of connections without TLS, each driven by the request that uses it.
 //!
-//! A client that runs each connection as a task wakes that task for each request, and is woken by it for
-//! the head of the response and again for its content. Here the task of the request writes and reads by
-//! itself, which saves these wake-ups.
+//! An HTTP client that spawns a task for each connection wakes this task for each request. The task
+//! in turn wakes the request for the head of the response and for its content. In this pool the
+//! task of the request writes and reads itself, which avoids these wake-ups.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -39,7 +39,7 @@ pub struct PlainHttp {
     idle: Arc<Idle>,
 }
 
-/// Those that are idle, the one that was used last at the back.
+/// Idle connections, the most recently used at the back.
 type Idle = Mutex<VecDeque<(Instant, PooledConnection)>>;
 
 struct PooledConnection {
@@ -47,46 +47,46 @@ struct PooledConnection {
     connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
 }
 
-/// Why there is no answer.
+/// The reason why a request on a connection failed.
 enum Failed {
     /// The connection had ended before anything was sent.
     NotSent(Box<Request<Full<Bytes>>>),
-    /// This, in words for the log.
+    /// The exchange failed for this reason.
     Broken(String),
 }
 
 impl PlainHttp {
-    /// Connections to the host of `url`; answers are read up to so many bytes of content. To be
-    /// called within a Tokio runtime.
+    /// Creates a pool of connections to the host of `url`. Responses may have up to `content_bytes`
+    /// bytes of content. Must be called within a Tokio runtime.
     pub fn new(url: &Uri, content_bytes: usize) -> Self {
         let host = url.host().unwrap_or_default();
-        // An address of IPv6 has brackets in an URI, and nowhere else.
+        // Only a URI has brackets around an IPv6 address.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let idle = Arc::new(Idle::default());
-        tokio::spawn(forget(Arc::downgrade(&idle)));
+        tokio::spawn(close_idle(Arc::downgrade(&idle)));
         Self { host, port: url.port_u16().unwrap_or(80), content_bytes, idle }
     }
 
-    /// Sends a request, and reads the answer whole.
+    /// Sends a request and returns the complete response.
     ///
     /// # Errors
-    /// Why there is none, in words for the log.
+    /// Returns the reason why there is no response, for the log.
     pub async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String> {
         loop {
-            let kept = lock(&self.idle).pop_back();
-            let is_new = kept.is_none();
-            let mut kept = match kept {
-                Some((_, kept)) => kept,
+            let pooled = lock(&self.idle).pop_back();
+            let is_new = pooled.is_none();
+            let mut connection = match pooled {
+                Some((_, connection)) => connection,
                 None => self.connect().await?,
             };
-            match kept.ask(request, self.content_bytes).await {
+            match connection.ask(request, self.content_bytes).await {
                 Ok(answer) => {
-                    self.put_back(kept);
+                    self.put_back(connection);
                     return Ok(answer);
                 }
-                // It was closed at the other end while it was idle; nothing of the request was sent.
+                // The peer closed the idle connection, and no part of the request was sent.
                 Err(Failed::NotSent(again)) if !is_new => request = *again,
-                Err(Failed::NotSent(_)) => return Err("the connection ends at once".into()),
+                Err(Failed::NotSent(_)) => return Err("the connection ended immediately".into()),
                 Err(Failed::Broken(why)) => return Err(why),
             }
         }
@@ -98,7 +98,7 @@ impl PlainHttp {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        let failed = |e: io::Error| format!("can't be connected to: {e}");
+        let failed = |e: io::Error| format!("cannot connect: {e}");
         let socket = socket.map_err(failed)?;
         socket.set_nodelay(true).map_err(failed)?;
         let made = http1::handshake(TokioIo::new(socket)).await;
@@ -106,13 +106,13 @@ impl PlainHttp {
         Ok(PooledConnection { sender, connection })
     }
 
-    fn put_back(&self, kept: PooledConnection) {
-        if kept.sender.is_closed() {
+    fn put_back(&self, connection: PooledConnection) {
+        if connection.sender.is_closed() {
             return;
         }
         let mut idle = lock(&self.idle);
         if idle.len() < MAX_IDLE {
-            idle.push_back((Instant::now(), kept));
+            idle.push_back((Instant::now(), connection));
         }
     }
 }
@@ -121,10 +121,11 @@ impl PooledConnection {
     async fn ask(
         &mut self,
         request: Request<Full<Bytes>>,
-        most: usize,
+        max_content: usize,
     ) -> Result<(Parts, Bytes), Failed> {
         let Self { sender, connection } = self;
-        // It has to read to the end of its last answer yet, and may find that the other end has gone.
+        // The connection may still have to read the end of its last response, or find that the peer
+        // closed it.
         let ready = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
             Poll::Ready(_) => Poll::Ready(false),
             Poll::Pending => sender.poll_ready(cx).map(|ready| ready.is_ok()),
@@ -138,12 +139,12 @@ impl PooledConnection {
                     Some(request) => Failed::NotSent(Box::new(request)),
                     None => Failed::Broken(error_chain(e.error())),
                 })?;
-            response::collect(response, most).await.map_err(Failed::Broken)
+            response::collect(response, max_content).await.map_err(Failed::Broken)
         });
         let mut ended = false;
         poll_fn(|cx| {
             let mut answer = asking.as_mut().poll(cx);
-            // Whatever is waited for, the connection has answered it before it ends.
+            // The connection completes a pending response before it ends.
             if answer.is_pending() && !ended {
                 ended = Pin::new(&mut *connection).poll(cx).is_ready();
                 answer = asking.as_mut().poll(cx);
@@ -158,8 +159,8 @@ fn lock(idle: &Idle) -> MutexGuard<'_, VecDeque<(Instant, PooledConnection)>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Closes what nobody has used for a while.
-async fn forget(idle: Weak<Idle>) {
+/// Closes connections that were idle for [`IDLE_TIMEOUT`].
+async fn close_idle(idle: Weak<Idle>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 2).await;
         let Some(idle) = idle.upgrade() else { return };

@@ -1,4 +1,5 @@
-//! Requests to one CSE or MAF, over a pool of security associations in which this process is the client.
+//! Requests to a CSE or MAF over a pool of security associations in which this process is the
+//! client.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 
 use crate::certificates::{CertificateSource, PeerCertificates};
-use crate::connector::{Connector, Means};
+use crate::connector::{Authentication, Connector};
 use crate::endpoint::{Endpoint, NoAnswer};
 use crate::error::error_chain;
 use crate::response;
@@ -19,13 +20,13 @@ use crate::response;
 /// Maximum number of idle connections in the pool.
 const MAX_IDLE: usize = 64;
 
-/// Timeout after which an idle connection is closed: shorter than the gateway's own default, so that
-/// the other end seldom closes first.
+/// Timeout after which an idle connection is closed. It is shorter than the default of the gateway,
+/// so that the other end rarely closes first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
 
 type Pool = Client<Connector, Full<bytes::Bytes>>;
 
-/// Sends requests to one endpoint, over associations that it establishes when there are none.
+/// A client of one endpoint, which establishes associations on demand.
 pub struct PeerClient {
     endpoint: Arc<Endpoint>,
     certificates: CertificateSource,
@@ -33,8 +34,8 @@ pub struct PeerClient {
 }
 
 impl PeerClient {
-    /// A client without any association yet. An endpoint without a credential is authenticated by what
-    /// `certificates` returns.
+    /// Creates a client without associations. An endpoint without a pre-shared key uses the result
+    /// of `certificates`.
     #[must_use]
     pub fn new(endpoint: Endpoint, certificates: CertificateSource) -> Self {
         Self { endpoint: Arc::new(endpoint), certificates, pool: Mutex::default() }
@@ -43,7 +44,7 @@ impl PeerClient {
     /// Sends a request whose target is at the CSE `at`, and waits for the response.
     ///
     /// # Errors
-    /// Why there is no response.
+    /// Returns the reason why there is no response.
     pub async fn ask(
         &self,
         request: &RequestPrimitive,
@@ -73,13 +74,13 @@ impl PeerClient {
         let response = self.pool().request(http).await.map_err(|e| error_chain(&e))?;
         let response = response::read(response, self.endpoint.content_bytes).await?;
         if response.request_id != request.request_id {
-            return Err("the answer is to another request".into());
+            return Err("the response belongs to another request".into());
         }
         Ok(response)
     }
 
-    /// The connections. A change of the certificates in force starts a new pool: the connections of the
-    /// old one end with the requests that they carry.
+    /// Returns the pool. A change of the certificates in force starts a new pool. The connections
+    /// of the old one end with their requests.
     fn pool(&self) -> Pool {
         let certificates = match &self.endpoint.credential {
             Some(_) => None,
@@ -96,16 +97,16 @@ impl PeerClient {
                 return pool.clone();
             }
         }
-        let means = match (&self.endpoint.credential, &certificates) {
-            (Some(credential), _) => Means::Key(credential.clone()),
-            (None, Some(certificates)) => Means::Certificates(certificates.clone()),
-            (None, None) => Means::None,
+        let authentication = match (&self.endpoint.credential, &certificates) {
+            (Some(credential), _) => Authentication::Key(credential.clone()),
+            (None, Some(certificates)) => Authentication::Certificates(certificates.clone()),
+            (None, None) => Authentication::None,
         };
         let pool = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(MAX_IDLE)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
-            .build(Connector::new(self.endpoint.clone(), means));
+            .build(Connector::new(self.endpoint.clone(), authentication));
         *current = Some((certificates, pool.clone()));
         pool
     }

@@ -1,4 +1,4 @@
-//! Reads responses of the HTTP binding within a bound.
+//! Reads responses of the HTTP binding with a bound on their size.
 
 use http::response::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -6,10 +6,10 @@ use hyper::body::Incoming;
 use saegis_onem2m::http::read_response;
 use saegis_onem2m::primitive::ResponsePrimitive;
 
-/// Reads a response whole, with at most `max_content` bytes of content.
+/// Reads a complete response with at most `max_content` bytes of content.
 ///
 /// # Errors
-/// Why it is not read, in words for the log.
+/// Returns the reason why the response cannot be read, for the log.
 pub async fn collect(
     response: http::Response<Incoming>,
     max_content: usize,
@@ -17,15 +17,15 @@ pub async fn collect(
     let (parts, body) = response.into_parts();
     match Limited::new(body, max_content).collect().await {
         Ok(body) => Ok((parts, body.to_bytes())),
-        Err(e) if e.is::<LengthLimitError>() => Err("the answer is too large".into()),
-        Err(e) => Err(format!("the answer breaks off: {e}")),
+        Err(e) if e.is::<LengthLimitError>() => Err("the response is too large".into()),
+        Err(e) => Err(format!("the response is incomplete: {e}")),
     }
 }
 
-/// Reads a response primitive, with at most `max_content` bytes of content.
+/// Reads a response primitive with at most `max_content` bytes of content.
 ///
 /// # Errors
-/// Why there is none, in words for the log.
+/// Returns the reason why there is no response primitive, for the log.
 pub async fn read(
     response: http::Response<Incoming>,
     max_content: usize,

@@ -24,47 +24,47 @@ use tokio::net::TcpStream;
 use crate::credential::Credential;
 use crate::response;
 
-/// Largest content of a response, in bytes.
+/// Maximum content of a response, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
 
-/// A registrar CSE, or a MAF.
+/// A registrar CSE or MAF.
 pub struct Peer {
-    /// `host:port`. A host name is indicated in the handshake.
+    /// Address, `host:port`. A host name is also sent as server name indication.
     pub address: String,
-    /// The CSE-ID that the association stands for (TS-0003 clause 8.2.2.1).
+    /// CSE-ID that the association stands for (TS-0003 clause 8.2.2.1).
     pub cse_id: CseId,
     /// Timeout for the association, and for each response.
     pub timeout: Duration,
 }
 
-/// The credential that an AE authenticates with.
+/// The credential with which an AE authenticates.
 pub enum Proof<'a> {
-    /// A key that both have.
+    /// Pre-shared key.
     Key(&'a Credential),
-    /// A certificate.
+    /// Certificate.
     Certificate {
-        /// The trust anchors of the peer.
+        /// Trust anchors for the peer.
         trust: Arc<Trust>,
-        /// The AE's own certificate.
+        /// AE's own certificate.
         own: &'a OwnCertificate,
-        /// The domain name that the peer's certificate must prove.
+        /// Domain name that the peer's certificate must prove.
         name: &'a str,
-        /// The flavour of the peer's certificate.
+        /// Flavor of the peer's certificate.
         flavour: Flavour,
     },
 }
 
-/// Why a session could not be established or used.
+/// The reason why a session could not be established or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// There is no association.
+    /// No association could be established.
     #[error("no association with {cse} at {address}: {why}")]
     Association {
-        /// The CSE-ID of the peer.
+        /// CSE-ID of the peer.
         cse: String,
-        /// Its address.
+        /// Address of the peer.
         address: String,
-        /// The cause.
+        /// Cause.
         why: String,
     },
     /// The association broke, or the peer sent no response primitive.
@@ -72,28 +72,28 @@ pub enum SessionError {
     Broken(String),
 }
 
-/// An association with a registrar.
+/// An association with a registrar CSE or MAF.
 pub struct Session {
-    /// The TLS protocol version.
+    /// TLS protocol version.
     pub protocol: &'static str,
-    /// The cipher suite.
+    /// Cipher suite.
     pub suite: String,
-    /// The CSE that the association stands for: what was configured for the credential (TS-0003
-    /// clause 8.2.2.1).
+    /// CSE that the association stands for, as configured for the credential (TS-0003 clause
+    /// 8.2.2.1).
     cse: CseId,
     from: String,
     host: String,
     timeout: Duration,
     sender: SendRequest<Full<Bytes>>,
-    /// What was exported from the session, where it has extended master secret.
+    /// Exported key material, if the session has extended master secret.
     pub exported: Option<Exported>,
 }
 
 impl Session {
-    /// Establishes an association, for requests whose originator is `from`.
+    /// Establishes an association for requests of the originator `from`.
     ///
     /// # Errors
-    /// Why there is no association.
+    /// Returns the reason why no association was established.
     pub async fn establish(peer: &Peer, by: Proof<'_>, from: String) -> Result<Self, SessionError> {
         let address = peer.address.clone();
         let failed = |why: String| SessionError::Association {
@@ -124,12 +124,12 @@ impl Session {
         };
         let connected = tokio::time::timeout(peer.timeout, connect)
             .await
-            .map_err(|_| failed("it took too long".into()))?
+            .map_err(|_| failed("timed out".into()))?
             .map_err(&failed)?;
         let (sender, connection) = handshake(TokioIo::new(connected.stream))
             .await
             .map_err(|e| SessionError::Broken(e.to_string()))?;
-        // It ends when the sender is dropped; its errors come out of the requests.
+        // The connection ends when the sender is dropped. Requests report its errors.
         tokio::spawn(connection);
         Ok(Self {
             protocol: connected.protocol,
@@ -146,7 +146,7 @@ impl Session {
     /// Sends a request to a resource, and waits for the response.
     ///
     /// # Errors
-    /// Why there is no response.
+    /// Returns the reason why there is no response.
     pub async fn ask(
         &mut self,
         operation: Operation,
@@ -160,18 +160,18 @@ impl Session {
         self.send(request).await
     }
 
-    /// A request without content. By the same rules as the registrar reads its To, so that a mistake
-    /// is told here.
+    /// Creates a request without content. The target is checked by the rules of the registrar CSE,
+    /// so that a mistake is reported before sending.
     fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, SessionError> {
         let to = target(to).map_err(broken)?;
         let id = format!("{:016x}", rand::rng().random::<u64>());
         Ok(RequestPrimitive::own(operation, to, self.from.clone(), id))
     }
 
-    /// Sends a request as it is, and waits for the response.
+    /// Sends a request unchanged, and waits for the response.
     ///
     /// # Errors
-    /// Why there is no response.
+    /// Returns the reason why there is no response.
     pub async fn send(
         &mut self,
         request: RequestPrimitive,
@@ -182,27 +182,28 @@ impl Session {
         };
         let sent = write_request(&request, at).map_err(|e| broken(e.to_string()))?;
         let (mut parts, body) = sent.into_parts();
-        let host = self.host.parse().map_err(|_| broken("the address is no Host".into()))?;
+        let host =
+            self.host.parse().map_err(|_| broken("the address is not a valid Host".into()))?;
         parts.headers.insert(http::header::HOST, host);
         let exchange = async {
             let request = http::Request::from_parts(parts, Full::new(body));
-            // After an answer the connection takes a moment until it can take the next request.
+            // The connection may not be ready for the next request immediately after a response.
             self.sender.ready().await.map_err(|e| e.to_string())?;
             let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
             response::read(response, MAX_CONTENT).await
         };
         let response = tokio::time::timeout(self.timeout, exchange)
             .await
-            .map_err(|_| broken("no answer in time".into()))?
+            .map_err(|_| broken("no response in time".into()))?
             .map_err(broken)?;
         if response.request_id != request.request_id {
-            return Err(broken("the answer is to another request".into()));
+            return Err(broken("the response belongs to another request".into()));
         }
         Ok(response)
     }
 }
 
-/// Reads an address: of the registrar's CSE, or of another of the same service provider.
+/// Parses an address at the registrar CSE, or at another CSE of the same service provider.
 fn target(address: &str) -> Result<Target, String> {
     let target = Target::from_address(address).map_err(|e| format!("{address}: {e}"))?;
     match target.scope {

@@ -1,38 +1,40 @@
-//! The allocator: mimalloc, for Rust and for OpenSSL, and the C library for large blocks.
+//! The memory allocator: mimalloc for Rust and OpenSSL, the C library for large blocks.
 //!
-//! A handshake allocates and frees some hundred times, most of it in OpenSSL. Whoever links this crate
-//! has mimalloc for what Rust allocates; OpenSSL takes it after [`serve_openssl`]. What else there
-//! is of C keeps the allocator of the C library: to replace that one for the whole process, as
-//! mimalloc's `override` does, ends where a library that is preloaded allocates while mimalloc starts.
+//! A handshake allocates and frees several hundred blocks, most of them in OpenSSL. A program that
+//! links this crate uses mimalloc for Rust. After [`serve_openssl`], OpenSSL uses it too. Other C
+//! code keeps the allocator of the C library. Replacing that one for the whole process, like
+//! mimalloc's `override`, crashes if a preloaded library allocates while mimalloc starts.
+//!
+//! [`return_large_blocks`] configures the C library for the large blocks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_char, c_int, c_void};
 
-// What has to be linked for the function to be there.
+// Linked for its functions.
 use mimalloc::MiMalloc;
 use openssl_sys as _;
 
 #[global_allocator]
 static GLOBAL: BySize = BySize;
 
-/// Size from which a block comes from the C library, in bytes: a multiple of the system's pages.
+/// Minimum size of a block from the C library, in bytes: a multiple of the system's page size.
 const LARGE: usize = 32 << 10;
 
-/// mimalloc for all but large blocks, which the C library maps one by one. A block that another thread
-/// frees stays with mimalloc until the thread that allocated it works again: with large answers that
-/// is hundreds of megabytes.
+/// An allocator that uses mimalloc, and the C library for large blocks, which are mapped one by
+/// one. mimalloc retains a block that another thread frees until the thread that allocated it works
+/// again. With large responses, that amounts to hundreds of megabytes.
 struct BySize;
 
-// SAFETY: each of the two is an allocator, and the size of a block says from which it came.
+// SAFETY: both are allocators, and the size of a block determines which one it belongs to.
 #[expect(unsafe_code, reason = "it is an allocator")]
 unsafe impl GlobalAlloc for BySize {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: the caller fulfills the contract of `GlobalAlloc`.
         unsafe { if layout.size() < LARGE { MiMalloc.alloc(layout) } else { System.alloc(layout) } }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: the caller fulfills the contract of `GlobalAlloc`.
         unsafe {
             if layout.size() < LARGE {
                 MiMalloc.alloc_zeroed(layout)
@@ -43,7 +45,8 @@ unsafe impl GlobalAlloc for BySize {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's, and the block has come from where its size says.
+        // SAFETY: the caller fulfills the contract, and the size determines the allocator of the
+        // block.
         unsafe {
             if layout.size() < LARGE {
                 MiMalloc.dealloc(block, layout);
@@ -54,7 +57,8 @@ unsafe impl GlobalAlloc for BySize {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's, and the block has come from where its size says.
+        // SAFETY: the caller fulfills the contract, and the size determines the allocator of the
+        // block.
         unsafe {
             match (layout.size() < LARGE, new_size < LARGE) {
                 (true, true) => MiMalloc.realloc(block, layout, new_size),
@@ -73,13 +77,13 @@ unsafe impl GlobalAlloc for BySize {
     }
 }
 
-/// Has the C library give large blocks back to the system as soon as they are freed. By itself it keeps
-/// blocks of a size that was freed before.
+/// Configures the C library to return freed large blocks to the system immediately. By default it
+/// retains blocks of a size that was freed before.
 pub fn return_large_blocks() {
     #[cfg(target_env = "gnu")]
     {
         let threshold = c_int::try_from(LARGE).unwrap_or(c_int::MAX);
-        // SAFETY: it sets a number. Where it is refused, memory is given back later.
+        // SAFETY: the call sets a number. If it fails, memory is returned later.
         #[expect(unsafe_code, reason = "a function of the C library's")]
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, threshold);
@@ -91,7 +95,7 @@ type Malloc = unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void, *const c_char, c_int);
 
-// SAFETY: as OpenSSL's crypto.h declares it; the binding has no declaration of it.
+// SAFETY: the declaration matches OpenSSL's crypto.h; the bindings do not declare it.
 #[expect(unsafe_code, reason = "a function of OpenSSL's")]
 unsafe extern "C" {
     fn CRYPTO_set_mem_functions(malloc: Malloc, realloc: Realloc, free: Free) -> c_int;
@@ -99,7 +103,7 @@ unsafe extern "C" {
 
 #[expect(unsafe_code, reason = "OpenSSL calls it")]
 unsafe extern "C" fn malloc(size: usize, _: *const c_char, _: c_int) -> *mut c_void {
-    // SAFETY: every size may be asked for.
+    // SAFETY: any size is allowed.
     unsafe { libmimalloc_sys::mi_malloc(size) }
 }
 
@@ -110,28 +114,28 @@ unsafe extern "C" fn realloc(
     _: *const c_char,
     _: c_int,
 ) -> *mut c_void {
-    // As OpenSSL's own does.
+    // Like OpenSSL's own function.
     if size == 0 {
         // SAFETY: as below.
         unsafe { libmimalloc_sys::mi_free(block) };
         return std::ptr::null_mut();
     }
-    // SAFETY: OpenSSL hands over what it has from these functions, or null.
+    // SAFETY: OpenSSL passes only blocks from these functions, or null.
     unsafe { libmimalloc_sys::mi_realloc(block, size) }
 }
 
 #[expect(unsafe_code, reason = "OpenSSL calls it")]
 unsafe extern "C" fn free(block: *mut c_void, _: *const c_char, _: c_int) {
-    // SAFETY: OpenSSL hands over what it has from these functions, or null.
+    // SAFETY: OpenSSL passes only blocks from these functions, or null.
     unsafe { libmimalloc_sys::mi_free(block) }
 }
 
-/// Has OpenSSL allocate with mimalloc. To be called before anything else of OpenSSL's: once it has
-/// allocated with the C library it stays with that, and the answer is false.
+/// Makes OpenSSL allocate with mimalloc. Returns `false` if OpenSSL has already allocated with the
+/// C library, and keeps doing so. Call it before any other function of OpenSSL.
 #[must_use]
 pub fn serve_openssl() -> bool {
-    // SAFETY: the three functions are a whole allocator, and OpenSSL takes them only as long as
-    // nothing has been allocated with others.
+    // SAFETY: the three functions form a complete allocator. OpenSSL accepts them only before its
+    // first allocation.
     #[expect(unsafe_code, reason = "a function of OpenSSL's")]
     unsafe {
         CRYPTO_set_mem_functions(malloc, realloc, free) == 1

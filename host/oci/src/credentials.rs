@@ -16,26 +16,26 @@ const MAX_SIZE: u64 = 64 << 10;
 
 /// A user name and a password for a registry.
 pub struct Credentials {
-    /// `user:password` in base64, as it is sent.
+    /// `user:password` in base64, as sent.
     auth: Zeroizing<String>,
 }
 
-/// Why there are no credentials in a file.
+/// The reason why a file yields no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// It can't be read.
-    #[error("can't be read: {0}")]
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
-    /// It is too large.
+    /// The file is too large.
     #[error("is larger than {MAX_SIZE} bytes")]
     TooLarge,
-    /// Others than its owner can read it.
+    /// Other users can read the file.
     #[error("holds a password, and others on this machine may read it; chmod 600")]
     Exposed,
-    /// It has another form. The message does not quote it.
+    /// The file has another form. The message does not quote it.
     #[error("is not as `docker login` and `skopeo login --authfile` write it (line {0})")]
     Form(usize),
-    /// The registry is not in it.
+    /// The file has no entry for the registry.
     #[error("has no password for {0}; `skopeo login --authfile` this file {0} writes it")]
     NotFound(String),
 }
@@ -54,7 +54,7 @@ impl Credentials {
     /// Reads the credentials for a registry.
     ///
     /// # Errors
-    /// When there are none for it.
+    /// Returns an error if the file has no usable credentials for it.
     pub fn read(file: &Path, registry: &str) -> Result<Self, CredentialsError> {
         let open = crate::open::regular(file)?;
         if open.metadata()?.permissions().mode() & 0o077 != 0 {

@@ -1,57 +1,57 @@
-//! Failures of pulling an artifact.
+//! The failures of pulling an artifact.
 
 use crate::reference::Digest;
 use crate::store::StoreError;
 
-/// Why an artifact was not fetched. Nothing of it is in use then.
+/// The reason why an artifact was not pulled. No part of it is used then.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// The registry can't be reached, or breaks off.
+    /// The registry is not reachable, or the connection broke.
     #[error("{0}")]
     Failed(String),
-    /// It takes too long.
+    /// The pull took too long.
     #[error("it took longer than {0} s (timeout-seconds)")]
     Timeout(u64),
-    /// It requires credentials, and none are configured.
-    #[error("it asks for a password, and none is configured (credentials-file)")]
+    /// The registry requires credentials, and none are configured.
+    #[error("it requires a password, and none is configured (credentials-file)")]
     NoCredentials,
-    /// It rejects the credentials.
-    #[error("it does not let us in with what is in credentials-file")]
+    /// The registry rejects the credentials.
+    #[error("it rejects the password in credentials-file")]
     BadCredentials,
-    /// It requires an authentication scheme that is not supported.
-    #[error("it asks for a password in a way that is not known here")]
+    /// The registry requires an unsupported authentication scheme.
+    #[error("it requires an authentication scheme that is not supported")]
     Challenge,
-    /// It has no such artifact.
+    /// The registry does not have the artifact.
     #[error("it has no such artifact")]
     NotFound,
-    /// It redirects too often, or to an address without HTTPS.
-    #[error("it sends us elsewhere, too often or without HTTPS")]
+    /// The registry redirects too often, or to an address without HTTPS.
+    #[error("it redirects too often, or to an address without HTTPS")]
     Redirect,
-    /// It answers with this status.
-    #[error("it answers with the status {0}")]
+    /// The registry responds with this status.
+    #[error("it responds with the status {0}")]
     Status(u16),
-    /// It sends more bytes than the limit.
-    #[error("it has more than {0} bytes for us")]
+    /// The registry sends more bytes than the limit.
+    #[error("it sends more than {0} bytes")]
     TooLarge(u64),
-    /// A file is larger than files may be.
-    #[error("{what} has {size} bytes, and may have {limit}")]
+    /// A file of the artifact is too large.
+    #[error("{what} has {size} bytes; the maximum is {limit}")]
     LargeFile {
-        /// The file.
+        /// Name of the file.
         what: String,
-        /// Its size.
+        /// Size of the file, in bytes.
         size: u64,
-        /// What it may have.
+        /// Maximum size, in bytes.
         limit: u64,
     },
-    /// What it sends has another digest than what was asked for.
-    #[error("it sent something else: what was asked for is {asked}, and what came is {came}")]
+    /// The content does not match the requested digest.
+    #[error("it sent content with another digest: requested {asked}, received {came}")]
     DigestMismatch {
-        /// The digest that was asked for.
+        /// Requested digest.
         asked: Digest,
-        /// The digest of what came.
+        /// Digest of the received content.
         came: Digest,
     },
-    /// What is pinned is not an artifact, or the store fails.
+    /// The content is not an artifact, or the store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
 }

@@ -1,4 +1,4 @@
-//! Opens files that an operator names. A pipe in the place of a file does not block.
+//! Opens files that an operator names. A pipe with the name of the file does not block.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 
 /// Opens a regular file for reading, without waiting for the other end of a pipe.
 pub(crate) fn regular(path: &Path) -> io::Result<File> {
-    // The bits are those of open(2), which fit.
+    // The flags are those of open(2), which fit.
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {

@@ -1,11 +1,11 @@
-//! Pulls an artifact: its manifest, and then each file that is not stored yet.
+//! Pulls an artifact: its manifest, then each file that is not stored yet.
 
 use crate::error::PullError;
 use crate::reference::{Digest, Reference};
 use crate::registry::{Authorization, Registry};
 use crate::store::{Artifact, MAX_MANIFEST, Store, digest_of};
 
-/// Accepted media types of manifests: of one artifact, not of an index.
+/// Accepted media types of manifests: of a single artifact, not of an index.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
@@ -13,7 +13,7 @@ impl Registry {
     /// Fetches the missing files of an artifact into the store.
     ///
     /// # Errors
-    /// When it could not be fetched whole.
+    /// Returns an error if the artifact could not be fetched completely.
     pub async fn pull(&self, reference: &Reference, store: &Store) -> Result<(), PullError> {
         let time = self.bounds.time;
         let pulled = tokio::time::timeout(time, self.pull_all(reference, store)).await;
@@ -44,7 +44,7 @@ impl Registry {
                 put(store, bytes).await?;
             }
         }
-        // Last: where the manifest is stored, so are the files.
+        // The manifest comes last, so a stored manifest implies stored files.
         put(store, manifest).await
     }
 }

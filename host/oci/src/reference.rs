@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// SHA-256 of something that a registry has.
+/// The SHA-256 digest of content in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
@@ -24,27 +24,27 @@ impl fmt::Display for Digest {
     }
 }
 
-/// What names an artifact, and pins it.
+/// A reference that names an artifact and pins its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
-    /// The registry, `host` or `host:port`.
+    /// Registry, `host` or `host:port`.
     pub registry: String,
-    /// The repository in it.
+    /// Repository in the registry.
     pub repository: String,
-    /// The digest of the artifact's manifest.
+    /// Digest of the artifact's manifest.
     pub digest: Digest,
 }
 
-/// What is no reference.
+/// The reason why a text is not a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// It is of another form.
-    #[error("is no reference of the form oci://host:port/name:tag@sha256:…")]
+    /// The text has another form.
+    #[error("is not a reference of the form oci://host:port/name:tag@sha256:…")]
     Form,
-    /// It pins no digest.
+    /// The reference pins no digest.
     #[error(
-        "pins no digest; a tag can be moved, so @sha256: and 64 digits must follow it, as whoever \
-         pushed it was told"
+        "pins no digest; a tag can be moved, so @sha256: and 64 digits must follow it, as the command \
+         that pushed it printed them"
     )]
     Unpinned,
 }
@@ -56,7 +56,7 @@ impl FromStr for Reference {
         let bare = text.strip_prefix("oci://").ok_or(ReferenceError::Form)?;
         let parsed: oci_spec::distribution::Reference =
             bare.parse().map_err(|_| ReferenceError::Form)?;
-        // Elsewhere a name without a host is one of a registry that is not written; not here.
+        // Other clients use a default registry for a name without a host. This one does not.
         let registry = parsed.registry().to_owned();
         if !bare.strip_prefix(&registry).is_some_and(|rest| rest.starts_with('/')) {
             return Err(ReferenceError::Form);

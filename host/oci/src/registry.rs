@@ -27,55 +27,55 @@ use crate::error::PullError;
 const MAX_AUTHORITIES: u64 = 4 << 20;
 /// Maximum size of a response with a token, in bytes.
 const MAX_TOKEN: usize = 64 << 10;
-/// Maximum number of redirects of a request: most registries keep files on other hosts.
+/// Maximum number of redirects of a request. Most registries store files on other hosts.
 const MAX_REDIRECTS: usize = 3;
 
-/// Bounds on what is fetched.
+/// Limits of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// For an artifact as a whole, from the first connection.
+    /// Timeout for an artifact as a whole, from the first connection.
     pub time: Duration,
-    /// For each file of an artifact, in bytes.
+    /// Maximum size of each file of an artifact, in bytes.
     pub file: u64,
 }
 
 /// A registry.
 pub struct Registry {
-    /// `host` or `host:port`.
+    /// Host name, `host` or `host:port`.
     pub(crate) host: String,
     pub(crate) bounds: Bounds,
     credentials: Option<Credentials>,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
-/// Why a registry can't be asked.
+/// The reason why a client of a registry cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The file of authorities is none.
+    /// The file of authorities is invalid.
     #[error("{}: {what}", .file.display())]
     Authorities {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Reason.
         what: String,
     },
-    /// The machine has no authorities of its own.
-    #[error("this machine has no certificate authorities (ca-certificates); name some by ca-file")]
+    /// The machine has no certificate authorities.
+    #[error("this machine has no certificate authorities (ca-certificates); set ca-file")]
     NoAuthorities,
-    /// TLS can't be set up.
-    #[error("TLS can't be set up: {0}")]
+    /// TLS cannot be configured.
+    #[error("cannot configure TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// The value of the Authorization header field that the registry has accepted.
+/// The value of the Authorization header field that the registry accepted.
 pub(crate) type Authorization = Option<HeaderValue>;
 
 impl Registry {
-    /// Returns a client of a registry. `authorities` is the file of the certificate authorities to trust;
-    /// without one, those of the machine.
+    /// Creates a client of a registry. `authorities` is the file of trusted certificate
+    /// authorities; without it, the client trusts those of the machine.
     ///
     /// # Errors
-    /// What is wrong with the authorities.
+    /// Returns the reason why the authorities cannot be used.
     pub fn new(
         host: String,
         credentials: Option<Credentials>,
@@ -103,8 +103,8 @@ impl Registry {
         Ok(Self { host, bounds, credentials, client })
     }
 
-    /// Fetches content of a repository, up to `limit` bytes. `authorization` is reused if the registry has
-    /// asked for it before.
+    /// Fetches content of a repository, up to `limit` bytes. `authorization` is reused if the
+    /// registry requested it before.
     pub(crate) async fn fetch(
         &self,
         repository: &str,
@@ -130,7 +130,7 @@ impl Registry {
             } else {
                 location.to_owned()
             };
-            // Without the authorization, which is for this registry alone.
+            // Without the authorization, which is only for this registry.
             response = self.get(&location, accept, None).await?;
         }
         match response.status() {
@@ -167,7 +167,7 @@ impl Registry {
         self.client.request(request).await.map_err(|e| PullError::Failed(error_chain(&e)))
     }
 
-    /// Returns the authorization that the registry asks for: the password, or a token for it.
+    /// Returns the authorization that the registry requests: the password, or a token for it.
     async fn authorize(
         &self,
         repository: &str,
@@ -219,8 +219,8 @@ struct Token {
     access_token: Option<Zeroizing<String>>,
 }
 
-/// Reads the content of a response, up to `limit` bytes. A declared length above it is rejected before
-/// anything is read.
+/// Reads the content of a response, up to `limit` bytes. A declared length above it is rejected
+/// before anything is read.
 async fn content(response: Response<Incoming>, limit: usize) -> Result<Bytes, PullError> {
     let declared =
         response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
@@ -236,16 +236,16 @@ async fn content(response: Response<Incoming>, limit: usize) -> Result<Bytes, Pu
 
 fn add_from(file: &Path, roots: &mut RootCertStore) -> Result<(), RegistryError> {
     let bad = |what: String| RegistryError::Authorities { file: file.into(), what };
-    let open = crate::open::regular(file).map_err(|e| bad(format!("can't be opened: {e}")))?;
+    let open = crate::open::regular(file).map_err(|e| bad(format!("cannot be opened: {e}")))?;
     let mut text = Vec::new();
     let read = open.take(MAX_AUTHORITIES + 1).read_to_end(&mut text);
-    read.map_err(|e| bad(format!("can't be read: {e}")))?;
+    read.map_err(|e| bad(format!("cannot be read: {e}")))?;
     if text.len() as u64 > MAX_AUTHORITIES {
         return Err(bad(format!("is larger than {MAX_AUTHORITIES} bytes")));
     }
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|e| bad(format!("is not PEM: {e}")))?;
-        roots.add(certificate).map_err(|e| bad(format!("has a certificate that is none: {e}")))?;
+        roots.add(certificate).map_err(|e| bad(format!("has an invalid certificate: {e}")))?;
     }
     if roots.is_empty() {
         return Err(bad("has no certificates in PEM".into()));

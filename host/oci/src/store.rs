@@ -1,4 +1,4 @@
-//! The files of artifacts on disk by digest: `sha256/…`, as in an OCI image layout's `blobs`.
+//! The files of artifacts on disk by digest: `sha256/…`, like the `blobs` of an OCI image layout.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -10,13 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::reference::{Digest, Reference};
 
-/// Maximum size of the manifest of an artifact, in bytes.
+/// Maximum size of an artifact's manifest, in bytes.
 pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
 /// Maximum number of files of an artifact.
 const MAX_FILES: usize = 64;
-/// Prefix of the names of files that are being written, or were when the power failed.
+/// Prefix of files that are being written, or were when the power failed.
 const TEMPORARY_PREFIX: &str = ".new-";
-/// The annotation that says a file's name, by which `oras` and others keep it.
+/// The annotation with a file's name, which `oras` and other tools set.
 const TITLE: &str = "org.opencontainers.image.title";
 
 /// A folder of artifacts.
@@ -25,41 +25,41 @@ pub struct Store {
     folder: PathBuf,
 }
 
-/// An artifact, by its manifest.
+/// An artifact, according to its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// The media type of its configuration, which says what kind of artifact it is.
+    /// Media type of its configuration, which identifies the kind of artifact.
     pub kind: String,
-    /// Its files.
+    /// Files of the artifact.
     pub files: Vec<File>,
 }
 
 /// A file of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Its name, if it has one.
+    /// Name, if any.
     pub title: Option<String>,
-    /// What it is.
+    /// Media type.
     pub media_type: String,
-    /// Its size, in bytes.
+    /// Size, in bytes.
     pub size: u64,
-    /// Its digest.
+    /// Digest.
     pub digest: Digest,
 }
 
-/// A store that can't be used, or a file in it that is not a manifest.
+/// The error of a store that cannot be used, or of a file in it that is not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The folder can't be read or written.
-    #[error("{} can't be read or written: {error}", .path.display())]
+    /// A file or folder cannot be read or written.
+    #[error("{} cannot be read or written: {error}", .path.display())]
     Io {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         error: std::io::Error,
     },
-    /// The manifest is none.
-    #[error("is not described as OCI artifacts are: {0}")]
+    /// The manifest is invalid.
+    #[error("is not a manifest of an OCI artifact: {0}")]
     Manifest(String),
 }
 
@@ -104,7 +104,7 @@ impl Store {
     /// Returns an artifact, if all its files are stored and unaltered.
     ///
     /// # Errors
-    /// When the folder can't be read, or what is pinned is no artifact.
+    /// Returns an error if the folder cannot be read, or the pinned content is not an artifact.
     pub fn find(&self, reference: &Reference) -> Result<Option<Artifact>, StoreError> {
         let Some(manifest) = self.read(&reference.digest, MAX_MANIFEST)? else { return Ok(None) };
         let artifact = Artifact::parse(&manifest)?;
@@ -121,7 +121,7 @@ impl Store {
         Ok(self.read(&file.digest, file.size)?.is_some_and(|b| b.len() as u64 == file.size))
     }
 
-    /// Reads the bytes of a digest, if they are stored and at most `limit`.
+    /// Reads the content of a digest, if it is stored and has at most `limit` bytes.
     fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(digest);
         let failed = |error| StoreError::Io { path: path.clone(), error };
@@ -138,7 +138,7 @@ impl Store {
         Ok(Some(bytes).filter(|bytes| digest_of(bytes) == *digest))
     }
 
-    /// Stores bytes under their digest, whole or not at all.
+    /// Stores content under its digest, atomically.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path(&digest_of(bytes));
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -156,11 +156,11 @@ impl Store {
 }
 
 impl Store {
-    /// Deletes what is of no artifact in use and has been of none since `before`. What is in use has
-    /// the present for its time of change from then on. Returns how many files were deleted.
+    /// Deletes files that belong to no artifact in use, and have not since `before`. Files in use
+    /// get the current time as their modification time. Returns the number of deleted files.
     ///
     /// # Errors
-    /// When the folder can't be read or written.
+    /// Returns an error if the folder cannot be read or written.
     pub fn remove_unused(
         &self,
         in_use: &[Reference],
@@ -169,7 +169,8 @@ impl Store {
         let mut used = BTreeSet::new();
         for Reference { digest, .. } in in_use {
             used.insert(*digest);
-            // Of what is not here, files may come at this moment; but then they are young.
+            // Files of an artifact without a manifest may be arriving now, but they are newer than
+            // `before`.
             if let Some(manifest) = self.read(digest, MAX_MANIFEST)? {
                 let files = Artifact::parse(&manifest).map(|artifact| artifact.files);
                 used.extend(files.unwrap_or_default().iter().map(|file| file.digest));
@@ -194,7 +195,7 @@ impl Store {
                 file.set_modified(SystemTime::now()).map_err(failed(&path))?;
             } else if digest.is_some() || name.starts_with(TEMPORARY_PREFIX) {
                 let meta = match path.symlink_metadata() {
-                    // What was being written has its name now.
+                    // The file was renamed after its write.
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                     meta => meta.map_err(failed(&path))?,
                 };

@@ -1,16 +1,19 @@
 //! Durable stores: redb files that are reopened after a failure.
 //!
-//! After a failed write redb refuses all further work with the database at hand, because nobody knows
-//! what is on disk. Opened anew, the file is repaired. So a failure makes the database suspected, and the
-//! next access closes it and opens the file again:
+//! After a failed write, redb rejects all further work with the open database, because the state on
+//! disk is unknown. Reopening the file repairs it. So [`Store`] suspects a database after a
+//! failure, closes it at the next access and reopens the file:
 //!
-//! - The file is never created a second time. An empty store in its place would look like one that has
-//!   forgotten everything.
-//! - After a failure nothing is written for [`PAUSE`], and a file that could not be opened is left alone for
-//!   as long: to open a large store after each of many failures, as on a full disk, would keep it from being
-//!   read too.
+//! - The file is never created a second time. An empty store would look like one that lost all its
+//!   content.
+//! - After a failure, writes pause for [`PAUSE`], and a file that could not be opened is not tried
+//!   again for the same time. Reopening a large store after each of many failures, as on a full
+//!   disk, would also block its readers.
 //!
-//! The file is readable by its owner alone.
+//! Only the owner of the file can read it.
+//!
+//! Read [`Store`] first, then [`Access`], which lends the database for transactions. [`Error`] has
+//! no content of the store.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,21 +25,21 @@ use std::time::{Duration, Instant};
 use redb::backends::InMemoryBackend;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-/// How long a store is neither written nor opened again after a failure.
+/// Time after a failure in which a store is neither written nor reopened.
 pub const PAUSE: Duration = Duration::from_secs(1);
 
-/// A store can't be opened, read or written. No variant holds content of the store.
+/// The error of a store that cannot be opened, read or written. It has no content of the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file can't be opened, read or written.
+    /// The file cannot be opened, read or written.
     #[error(transparent)]
     Database(Box<redb::Error>),
-    /// The file was replaced by another.
-    #[error("another file is in the place of the store")]
+    /// The file was replaced by another one.
+    #[error("the file was replaced by another one")]
     Replaced,
-    /// The store has failed a moment ago, and is not tried again yet.
-    #[error("{0}; it is not tried again yet")]
+    /// The store has failed recently, and is not tried again yet.
+    #[error("{0}; it is not retried yet")]
     Paused(String),
 }
 
@@ -47,31 +50,31 @@ impl<E: Into<redb::Error>> From<E> for Error {
 }
 
 impl Error {
-    /// Whether the store was not even tried.
+    /// Returns whether the store was not tried because of the pause.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         matches!(self, Self::Paused(_))
     }
 }
 
-/// A store in a file, or in memory.
+/// A store in a file or in memory.
 pub struct Store {
-    /// None, where the store is in memory.
+    /// Path of the file; `None` for a store in memory.
     path: Option<PathBuf>,
     /// Maximum memory that redb uses for pages, in bytes.
     cache: usize,
     slot: RwLock<Slot>,
-    /// Whether the database is to be opened before it is used.
+    /// Whether the database must be reopened before its next use.
     suspected: AtomicBool,
-    /// The last failure, until something is written.
+    /// Last failure, until a write succeeds.
     pause: Mutex<Option<Pause>>,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// None while the file is not open.
+    /// The open database; `None` while the file is closed.
     database: Option<Database>,
-    /// Whether the file was open before, and may not be created any more.
+    /// Whether the file was open before, and must not be created again.
     was_open: bool,
 }
 
@@ -107,40 +110,41 @@ impl Store {
     /// Opens the file, or creates it.
     ///
     /// # Errors
-    /// When it can't be opened or created.
+    /// Returns an error if the file cannot be opened or created.
     pub fn open(path: &Path, cache: usize) -> Result<Self, Error> {
         let store = Self::new(path, cache);
         store.access()?;
         Ok(store)
     }
 
-    /// Returns access to the database, after opening the file if that is due.
+    /// Returns access to the database, and reopens the file first if necessary.
     ///
     /// # Errors
-    /// When the file can't be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn access(&self) -> Result<Access<'_>, Error> {
         self.access_if(|_| true)
     }
 
-    /// Does the same, and rejects a file that is opened again and is not `ours` any more.
+    /// Returns access to the database, and rejects a reopened file for which `ours` returns
+    /// `false`.
     ///
     /// # Errors
-    /// When the file can't be opened, or was replaced.
+    /// Returns an error if the file cannot be opened, or was replaced.
     pub fn access_if(&self, ours: impl FnOnce(&Database) -> bool) -> Result<Access<'_>, Error> {
         let reopened = self.is_suspected() && self.reopen(ours)?;
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         Ok(Access { store: self, slot, reopened })
     }
 
-    /// Marks the database as not to be trusted, as after an error in a transaction. The pause of writes
-    /// begins now, for the file may not be opened again until much later.
+    /// Marks the database as suspected, for example after an error in a transaction. The pause of
+    /// writes starts immediately, because the file may be reopened much later.
     pub fn suspect(&self) {
         if !self.suspected.swap(true, Ordering::AcqRel) {
-            self.pause("the store has failed a moment ago".into());
+            self.pause("the store has failed recently".into());
         }
     }
 
-    /// Whether the store has failed and has not been written since.
+    /// Returns whether the store has failed and no write has succeeded since.
     #[must_use]
     pub fn fails(&self) -> bool {
         self.paused().is_some() || self.is_suspected()
@@ -165,15 +169,16 @@ impl Store {
         }
     }
 
-    /// Opens the file again. Returns whether it was open before; false, where another thread did it.
+    /// Reopens the file. Returns whether it was open before, and `false` if another thread reopened
+    /// it.
     fn reopen(&self, ours: impl FnOnce(&Database) -> bool) -> Result<bool, Error> {
-        // Waits until nobody uses the database.
+        // Waits until the database is not in use.
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         if !self.is_suspected() {
             return Ok(false);
         }
-        // A file can't be opened twice. One that could be opened last time is opened at once: only
-        // writes are held up.
+        // A file cannot be opened twice. A file that was open until now is reopened immediately;
+        // only writes pause.
         if slot.database.take().is_none() {
             self.check_pause()?;
         }
@@ -190,7 +195,7 @@ impl Store {
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache);
         let Some(path) = &self.path else {
-            // One that has failed has lost its content.
+            // A failed store in memory has lost its content.
             let lost = was_open.then(|| std::io::Error::other("it was in memory"));
             return match lost {
                 Some(lost) => Err(redb::Error::Io(lost).into()),
@@ -206,7 +211,7 @@ impl Store {
     }
 }
 
-/// Access to the database of a store, which stays open for as long as this is held.
+/// Access to the database of a store, which stays open while this value exists.
 pub struct Access<'s> {
     store: &'s Store,
     slot: RwLockReadGuard<'s, Slot>,
@@ -214,7 +219,7 @@ pub struct Access<'s> {
 }
 
 impl Access<'_> {
-    /// Whether this access has opened the file again after a failure.
+    /// Returns whether this access reopened the file after a failure.
     #[must_use]
     pub fn reopened(&self) -> bool {
         self.reopened
@@ -224,24 +229,25 @@ impl Access<'_> {
         &self,
         work: impl FnOnce(&Database) -> Result<T, E>,
     ) -> Result<T, Error> {
-        // Another thread may have failed to open it between.
+        // Another thread may have failed to open it in between.
         let database = self.slot.database.as_ref();
         let database = database.ok_or_else(|| Error::Paused("the store is closed".into()))?;
         Ok(work(database).inspect_err(|_| self.store.suspect())?)
     }
 
-    /// Begins to read the store as it is now.
+    /// Begins a read transaction.
     ///
     /// # Errors
-    /// When the database fails, which is then suspected.
+    /// Returns an error if the database fails; it is then suspected.
     pub fn begin_read(&self) -> Result<ReadTransaction, Error> {
         self.run(Database::begin_read)
     }
 
-    /// Begins a transaction that is on disk once it is committed.
+    /// Begins a write transaction, which is durable after its commit.
     ///
     /// # Errors
-    /// When the store has failed a moment ago, or the database fails, which is then suspected.
+    /// Returns an error if the store has failed recently, or the database fails; it is then
+    /// suspected.
     pub fn begin_write(&self) -> Result<WriteTransaction, Error> {
         self.store.check_pause()?;
         self.run(|database| {
@@ -254,7 +260,7 @@ impl Access<'_> {
     /// Commits a transaction.
     ///
     /// # Errors
-    /// When nothing of it holds; the database is then suspected.
+    /// Returns an error if nothing was committed; the database is then suspected.
     pub fn commit(&self, transaction: WriteTransaction) -> Result<(), Error> {
         self.run(|_| transaction.commit())?;
         *self.store.paused() = None;

@@ -60,7 +60,7 @@ fn missing_store_file_is_not_created_again() {
     fs::remove_file(&path).unwrap();
     store.suspect();
     assert!(matches!(get(&store), Err(Error::Database(_))));
-    // It is not looked for each time.
+    // The file is not checked at each access.
     assert!(get(&store).unwrap_err().is_paused());
     assert!(set(&store, 2).unwrap_err().is_paused());
     std::thread::sleep(PAUSE);
@@ -99,7 +99,7 @@ fn failed_memory_store_is_not_replaced() {
     assert!(get(&store).is_err());
 }
 
-/// Two threads may have noted the same failure, and one of them after the file was opened again.
+/// Two threads may report the same failure, one of them after the file was reopened.
 #[test]
 fn late_failure_does_not_block_readers() {
     let (_folder, _path, store) = store();
@@ -110,7 +110,7 @@ fn late_failure_does_not_block_readers() {
     assert!(set(&store, 2).unwrap_err().is_paused());
 }
 
-/// The pause begins with the failure, not with the next access.
+/// The pause starts with the failure, not with the next access.
 #[test]
 fn store_is_writable_after_pause() {
     let (_folder, _path, store) = store();

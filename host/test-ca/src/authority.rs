@@ -1,4 +1,4 @@
-//! The authority.
+//! The certification authority.
 
 use rcgen::{Certificate, RevokedCertParams, SerialNumber};
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, PublicKeyData};
@@ -8,22 +8,22 @@ use crate::TrialError;
 use crate::issued::{Issued, RevocationList};
 use crate::request::{Request, Validity};
 
-/// An authority: a root, or one below another.
+/// A root authority, or one below another.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     pem: String,
     serial: Vec<u8>,
-    /// Its own certificate and those above it, the root's not among them; and the same in PEM.
+    /// Its own certificate and those above it, without the root's; and the same in PEM.
     chain: Vec<CertificateDer<'static>>,
     chain_pem: String,
 }
 
 impl Authority {
-    /// A root, which signs itself.
+    /// Creates a root, which signs itself.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the certificate cannot be created.
     pub fn new(request: &Request) -> Result<Self, TrialError> {
         let params = request.params(true)?;
         let key = request.key.generate()?;
@@ -38,10 +38,10 @@ impl Authority {
         })
     }
 
-    /// An authority below this one.
+    /// Creates an authority below this one.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the certificate cannot be created.
     pub fn sub_authority(&self, request: &Request) -> Result<Self, TrialError> {
         let params = request.params(true)?;
         let key = request.key.generate()?;
@@ -60,7 +60,7 @@ impl Authority {
     /// Issues a certificate with a new key.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the certificate cannot be created.
     pub fn issue(&self, request: &Request) -> Result<Issued, TrialError> {
         let params = request.params(false)?;
         let key = request.key.generate()?;
@@ -68,11 +68,11 @@ impl Authority {
         Ok(Issued { chain, pem, key, serial: serial(&params) })
     }
 
-    /// Issues a certificate for a public key that somebody else has, and returns its chain. The kind
-    /// of the key is as it is there.
+    /// Issues a certificate for an existing public key, and returns its chain. The kind of key in
+    /// the request is ignored.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the certificate cannot be created.
     pub fn certify(
         &self,
         request: &Request,
@@ -82,18 +82,19 @@ impl Authority {
         Ok(self.below(&certificate).0)
     }
 
-    /// A revocation list with those serial numbers, for a year.
+    /// Issues a revocation list with these serial numbers, for a year.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the list cannot be created.
     pub fn revoke(&self, serials: &[&[u8]]) -> Result<RevocationList, TrialError> {
         self.revoke_for(serials, Validity::default())
     }
 
-    /// A revocation list with those serial numbers, for that time: this and the next update.
+    /// Issues a revocation list with these serial numbers. `validity` has the times of this and the
+    /// next update.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the list cannot be created.
     pub fn revoke_for(
         &self,
         serials: &[&[u8]],
@@ -117,31 +118,31 @@ impl Authority {
         Ok(RevocationList { pem: list.pem()?, list })
     }
 
-    /// Its own certificate in DER.
+    /// Returns the authority's certificate in DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// Its own certificate in PEM.
+    /// Returns the authority's certificate in PEM.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// Its key in PEM (PKCS #8).
+    /// Returns the authority's key in PEM (PKCS #8).
     #[must_use]
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// The serial number of its certificate.
+    /// Returns the serial number of the authority's certificate.
     #[must_use]
     pub fn serial(&self) -> &[u8] {
         &self.serial
     }
 
-    /// The chain of what it has issued.
+    /// Returns the chain of an issued certificate.
     fn below(&self, certificate: &Certificate) -> (Vec<CertificateDer<'static>>, String) {
         let chain = [std::slice::from_ref(certificate.der()), &self.chain].concat();
         (chain, certificate.pem() + &self.chain_pem)

@@ -1,4 +1,4 @@
-//! The little DER that the maker of certificates does not write by itself.
+//! DER encodings that rcgen does not provide.
 
 use crate::TrialError;
 
@@ -6,12 +6,12 @@ pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const RELATIVE_OID: u8 = 0x0D;
 pub(crate) const SEQUENCE: u8 = 0x30;
-/// A tag of the context, `[0]` and up.
+/// Tag of a context-specific element, `[0]` and up.
 pub(crate) const CONTEXT: u8 = 0x80;
-/// What consists of others has this bit.
+/// Bit of constructed elements.
 pub(crate) const CONSTRUCTED: u8 = 0x20;
 
-/// One element: its tag, its length, what is in it.
+/// Encodes an element: tag, length, content.
 pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut der = vec![tag];
     match u8::try_from(content.len()) {
@@ -19,7 +19,7 @@ pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
         _ => {
             let length = content.len().to_be_bytes();
             let length: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
-            // A length has eight bytes at the most.
+            // A length has at most eight bytes.
             der.push(0x80 | u8::try_from(length.len()).unwrap_or(8));
             der.extend(length);
         }
@@ -28,13 +28,13 @@ pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     der
 }
 
-/// The arcs of an object identifier, or of the rest of one.
+/// Parses the arcs of an object identifier, or of the rest of one.
 pub(crate) fn arcs(text: &str) -> Result<Vec<u64>, TrialError> {
     let arcs: Result<Vec<u64>, _> = text.split('.').map(str::parse).collect();
     arcs.map_err(|_| TrialError::Oid(text.into()))
 }
 
-/// An object identifier.
+/// Encodes an object identifier.
 pub(crate) fn oid(text: &str) -> Result<Vec<u8>, TrialError> {
     match *arcs(text)?.as_slice() {
         [top @ 0..=2, second, ref rest @ ..] if top == 2 || second < 40 => {
@@ -46,12 +46,12 @@ pub(crate) fn oid(text: &str) -> Result<Vec<u8>, TrialError> {
     }
 }
 
-/// The rest of an object identifier.
+/// Encodes the rest of an object identifier.
 pub(crate) fn relative_oid(text: &str) -> Result<Vec<u8>, TrialError> {
     Ok(element(RELATIVE_OID, &base128(&arcs(text)?)))
 }
 
-/// Arcs, seven bits a byte, all bytes of an arc but the last marked.
+/// Encodes arcs with seven bits a byte. All bytes of an arc but the last are marked.
 fn base128(arcs: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for arc in arcs {
@@ -59,7 +59,7 @@ fn base128(arcs: &[u64]) -> Vec<u8> {
         for at in (0..significant).rev() {
             let more = if at == 0 { 0 } else { 0x80 };
             let low = arc >> (7 * at) & 0x7F;
-            // Seven bits are no more than a byte has.
+            // Seven bits fit into a byte.
             bytes.push(more | u8::try_from(low).unwrap_or_default());
         }
     }

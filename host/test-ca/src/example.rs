@@ -6,20 +6,20 @@ use crate::issued::{Issued, RawKey};
 use crate::name::Name;
 use crate::request::{Key, Request, Validity};
 
-/// Who is who in the worked example.
+/// The names of the worked example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExampleNames {
-    /// The domain name of the service provider.
+    /// Domain name of the service provider.
     pub service_provider: String,
-    /// The CSE-ID of the IN-CSE, without a slash.
+    /// CSE-ID of the IN-CSE, without a slash.
     pub in_cse: String,
-    /// The CSE-ID of the MN-CSE, without a slash. The AE registers there.
+    /// CSE-ID of the MN-CSE, the registrar CSE of the AE, without a slash.
     pub mn_cse: String,
-    /// The AE-ID-Stem of the AE.
+    /// AE-ID-Stem of the AE.
     pub ae: String,
-    /// The M2M-Node-ID of the node, a URI.
+    /// M2M-Node-ID of the node, a URI.
     pub node: String,
-    /// The object identifier of the device's type, and its serial number.
+    /// Object identifier of the device's type, and its serial number.
     pub device: (String, Vec<u8>),
 }
 
@@ -31,32 +31,32 @@ impl Default for ExampleNames {
             mn_cse: "mn-cse-123456".into(),
             ae: "Clight-AE1".into(),
             node: "urn:gsma:imei:90420156-025763-0".into(),
-            // The arc that is set aside for documentation.
+            // The arc that is reserved for documentation.
             device: ("1.3.6.1.4.1.32473.1".into(), vec![0, 0, 1]),
         }
     }
 }
 
 impl ExampleNames {
-    /// The public domain name of the IN-CSE.
+    /// Returns the public domain name of the IN-CSE.
     #[must_use]
     pub fn in_cse_domain(&self) -> String {
         format!("{}.{}", self.in_cse, self.service_provider)
     }
 
-    /// The public domain name of the MN-CSE.
+    /// Returns the public domain name of the MN-CSE.
     #[must_use]
     pub fn mn_cse_domain(&self) -> String {
         format!("{}.{}", self.mn_cse, self.in_cse_domain())
     }
 
-    /// The domain name of the MAF.
+    /// Returns the domain name of the MAF.
     #[must_use]
     pub fn maf_domain(&self) -> String {
         format!("maf.{}", self.service_provider)
     }
 
-    /// The absolute AE-ID of the AE. One that the service provider has given names no CSE.
+    /// Returns the absolute AE-ID of the AE. An S-type AE-ID contains no CSE-ID.
     #[must_use]
     pub fn absolute_ae_id(&self) -> String {
         let Self { service_provider, mn_cse, ae, .. } = self;
@@ -68,54 +68,54 @@ impl ExampleNames {
     }
 }
 
-/// The certificates of the worked example, each flavour under an authority of its own, which may
-/// give names of the service provider and no others.
+/// The certificates of the worked example. Each flavor has its own authority, which may issue names
+/// of the service provider only.
 pub struct Example {
-    /// Issues CSE-ID certificates.
+    /// Authority for CSE-ID certificates.
     pub cse_authority: Authority,
-    /// Issues AE-ID certificates.
+    /// Authority for AE-ID certificates.
     pub ae_authority: Authority,
-    /// Issues Node-ID certificates.
+    /// Authority for Node-ID certificates.
     pub node_authority: Authority,
-    /// Issues device certificates, as a maker of devices does.
+    /// Authority for device certificates, as a device maker runs it.
     pub device_authority: Authority,
-    /// Issues FQDN certificates.
+    /// Authority for FQDN certificates.
     pub fqdn_authority: Authority,
-    /// The IN-CSE's CSE-ID certificate.
+    /// CSE-ID certificate of the IN-CSE.
     pub in_cse: Issued,
-    /// The MN-CSE's CSE-ID certificate.
+    /// CSE-ID certificate of the MN-CSE.
     pub mn_cse: Issued,
-    /// The AE's AE-ID certificate.
+    /// AE-ID certificate of the AE.
     pub ae: Issued,
-    /// The node's Node-ID certificate.
+    /// Node-ID certificate of the node.
     pub node: Issued,
-    /// The device's certificate.
+    /// Certificate of the device.
     pub device: Issued,
-    /// The MAF's FQDN certificate.
+    /// FQDN certificate of the MAF.
     pub maf: Issued,
-    /// A key pair without a certificate.
+    /// Key pair without a certificate.
     pub raw_key: RawKey,
 }
 
 impl Example {
-    /// Makes the certificates, for a year.
+    /// Creates the certificates, for a year.
     ///
     /// # Errors
-    /// When one can't be made.
+    /// Returns an error if one of them cannot be created.
     pub fn new(names: &ExampleNames) -> Result<Self, TrialError> {
         Self::valid(names, Validity::default())
     }
 
-    /// Makes the certificates, for that time; the authorities' own are for as long.
+    /// Creates the certificates with this validity, which also applies to the authorities.
     ///
     /// # Errors
-    /// When one can't be made.
+    /// Returns an error if one of them cannot be created.
     pub fn valid(names: &ExampleNames, validity: Validity) -> Result<Self, TrialError> {
         let provider = names.service_provider.as_str();
         let of = |common_name: String| Request::new(common_name).valid(validity);
         let root = |what: &str| of(format!("Trial authority for {what} of {provider}"));
         let domains = |name: &str| Name::dns(name);
-        // The empty name has all domain names below it.
+        // All domain names are below the empty name.
         let no_domain = || Name::dns("");
         let cse_authority = Authority::new(&root("CSEs").permit(domains(provider)))?;
         let ae_authority =

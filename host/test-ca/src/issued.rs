@@ -1,4 +1,4 @@
-//! What an authority has issued.
+//! Issued certificates, revocation lists and keys.
 
 use rcgen::{CertificateRevocationList, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -15,37 +15,37 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// The certificate in DER.
+    /// Returns the certificate in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         self.chain.first().map(AsRef::as_ref).unwrap_or_default()
     }
 
-    /// The certificate and those of the authorities between it and its root, in that order.
+    /// Returns the certificate, followed by those of the authorities between it and its root.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The chain in PEM.
+    /// Returns the chain in PEM.
     #[must_use]
     pub fn chain_pem(&self) -> &str {
         &self.pem
     }
 
-    /// The key in PEM (PKCS #8).
+    /// Returns the key in PEM (PKCS #8).
     #[must_use]
     pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }
 
-    /// The key in DER (PKCS #8).
+    /// Returns the key in DER (PKCS #8).
     #[must_use]
     pub fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
 
-    /// The serial number, by which it can be revoked.
+    /// Returns the serial number, by which the certificate can be revoked.
     #[must_use]
     pub fn serial(&self) -> &[u8] {
         &self.serial
@@ -59,13 +59,13 @@ pub struct RevocationList {
 }
 
 impl RevocationList {
-    /// The list in DER.
+    /// Returns the list in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         self.list.der()
     }
 
-    /// The list in PEM.
+    /// Returns the list in PEM.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
@@ -76,33 +76,33 @@ impl RevocationList {
 pub struct RawKey(KeyPair);
 
 impl RawKey {
-    /// A new key pair.
+    /// Generates a key pair.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// Returns an error if the key cannot be generated.
     pub fn new(key: Key) -> Result<Self, TrialError> {
         Ok(Self(key.generate()?))
     }
 
-    /// The public key, a SubjectPublicKeyInfo in DER.
+    /// Returns the public key, a SubjectPublicKeyInfo in DER.
     #[must_use]
     pub fn public_der(&self) -> Vec<u8> {
         rcgen::PublicKeyData::subject_public_key_info(&self.0)
     }
 
-    /// The public key, a SubjectPublicKeyInfo in PEM.
+    /// Returns the public key, a SubjectPublicKeyInfo in PEM.
     #[must_use]
     pub fn public_pem(&self) -> String {
         self.0.public_key_pem()
     }
 
-    /// The key in PEM (PKCS #8).
+    /// Returns the key in PEM (PKCS #8).
     #[must_use]
     pub fn key_pem(&self) -> String {
         self.0.serialize_pem()
     }
 
-    /// The key in DER (PKCS #8).
+    /// Returns the key in DER (PKCS #8).
     #[must_use]
     pub fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()

@@ -1,8 +1,11 @@
-//! A certification authority for trials and tests: certificates of every flavour of TS-0003 clause
+//! A certification authority for trials and tests: certificates of every flavor of TS-0003 clause
 //! 10.1, with their chains, keys and revocation lists.
 //!
-//! It keeps keys in memory and nothing anywhere else; who wants files writes them. It is no
-//! authority to run a service with: nobody watches over its keys.
+//! It holds keys in memory and writes no files. Do not run a service with it: its keys are not
+//! protected.
+//!
+//! Start with [`Authority`], which turns a [`Request`] with its [`Name`]s into an [`Issued`]
+//! certificate. [`Example`] has the certificates of the worked example.
 //!
 //! ```
 //! use saegis_test_ca::{Authority, Name, Request};
@@ -32,13 +35,13 @@ pub use name::Name;
 pub use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose, PublicKeyData};
 pub use request::{Key, Request, Validity};
 
-/// What can't be made.
+/// The reason why a certificate or list cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
-    /// A text that is no object identifier.
-    #[error("{0:?} is no object identifier, such as 1.3.6.1.4.1.9999.1")]
+    /// A text is not an object identifier.
+    #[error("{0:?} is not an object identifier, such as 1.3.6.1.4.1.9999.1")]
     Oid(String),
-    /// What the maker of certificates says.
-    #[error("the certificate can't be made: {0}")]
+    /// rcgen failed.
+    #[error("cannot create the certificate: {0}")]
     Certificate(#[from] rcgen::Error),
 }

@@ -1,4 +1,4 @@
-//! Names: those of a subject, and those that an authority may give or may not.
+//! Subject alternative names, and name constraints.
 
 use std::net::IpAddr;
 
@@ -23,46 +23,46 @@ enum Form {
 }
 
 impl Name {
-    /// A domain name; as a constraint, that name and all below it.
+    /// Creates a domain name; as a constraint, it covers that name and all below it.
     #[must_use]
     pub fn dns(name: impl Into<String>) -> Self {
         Self(Form::Dns(name.into()))
     }
 
-    /// A URI, or an absolute identifier of oneM2M such as `//in.provider.com/mn-1/Clight`. As a
-    /// constraint it is a host, or with a dot in front all hosts below it.
+    /// Creates a URI, or an absolute identifier of oneM2M such as `//in.provider.com/mn-1/Clight`.
+    /// As a constraint it is a host, or with a leading dot all hosts below it.
     #[must_use]
     pub fn uri(uri: impl Into<String>) -> Self {
         Self(Form::Uri(uri.into()))
     }
 
-    /// An IP address. There is no such constraint.
+    /// Creates an IP address, which cannot be a constraint.
     #[must_use]
     pub fn ip(address: impl Into<IpAddr>) -> Self {
         Self(Form::Ip(address.into()))
     }
 
-    /// The name of a hardware module (RFC 4108): the object identifier of its type, and its serial
-    /// number.
+    /// Creates the name of a hardware module (RFC 4108): the object identifier of its type, and its
+    /// serial number.
     #[must_use]
     pub fn hardware(kind: impl Into<String>, serial: impl Into<Vec<u8>>) -> Self {
         Self(Form::Hardware(kind.into(), serial.into()))
     }
 
-    /// An M2M device identifier (TS-0001 Annex H): the object identifier of its M2M Device
+    /// Creates an M2M device identifier (TS-0001 Annex H): the object identifier of its M2M Device
     /// Indication, such as `0.2.481.1`, and the rest of it.
     #[must_use]
     pub fn device(indication: impl Into<String>, rest: impl Into<String>) -> Self {
         Self(Form::Device(indication.into(), rest.into()))
     }
 
-    /// A GeneralName in DER, whatever it is.
+    /// Creates any GeneralName from its DER.
     #[must_use]
     pub fn der(der: impl Into<Vec<u8>>) -> Self {
         Self(Form::Der(der.into()))
     }
 
-    /// A GeneralName (RFC 5280 clause 4.2.1.6).
+    /// Encodes the GeneralName (RFC 5280 clause 4.2.1.6).
     pub(crate) fn to_der(&self) -> Result<Vec<u8>, TrialError> {
         Ok(match &self.0 {
             Form::Dns(name) => element(CONTEXT | 2, name.as_bytes()),
@@ -84,13 +84,13 @@ fn other(kind: &str, value: &[u8]) -> Result<Vec<u8>, TrialError> {
     Ok(element(CONTEXT | CONSTRUCTED, &[der::oid(kind)?, value].concat()))
 }
 
-/// The subject alternative names (RFC 5280 clause 4.2.1.6).
+/// Encodes subject alternative names (RFC 5280 clause 4.2.1.6).
 pub(crate) fn alternatives(names: &[Name]) -> Result<Vec<u8>, TrialError> {
     let names: Vec<_> = names.iter().map(Name::to_der).collect::<Result<_, _>>()?;
     Ok(element(SEQUENCE, &names.concat()))
 }
 
-/// The name constraints (RFC 5280 clause 4.2.1.10).
+/// Encodes name constraints (RFC 5280 clause 4.2.1.10).
 pub(crate) fn constraints(permitted: &[Name], excluded: &[Name]) -> Result<Vec<u8>, TrialError> {
     let mut lists = Vec::new();
     for (tag, names) in [(0, permitted), (1, excluded)] {

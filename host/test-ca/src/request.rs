@@ -1,4 +1,4 @@
-//! What a certificate is to say.
+//! Requests for certificates.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::{TrialError, der};
 /// The kind of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Key {
-    /// secp256r1, which the profile wants.
+    /// secp256r1, which the profile requires.
     #[default]
     P256,
     /// secp384r1.
@@ -23,7 +23,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// A new key.
+    /// Generates a key.
     pub(crate) fn generate(self) -> Result<KeyPair, TrialError> {
         let algorithm = match self {
             Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -34,19 +34,20 @@ impl Key {
     }
 }
 
-/// From when until when something is valid.
+/// The validity of a certificate or list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// From when on.
+    /// Start.
     pub from: SystemTime,
-    /// Until when.
+    /// End.
     pub until: SystemTime,
 }
 
 impl Validity {
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// So many days from now on, and for the hour before: clocks differ.
+    /// Returns a validity of this many days from now on. It starts an hour ago, because clocks
+    /// differ.
     #[must_use]
     pub fn days(days: u32) -> Self {
         let now = SystemTime::now();
@@ -55,13 +56,13 @@ impl Validity {
 }
 
 impl Default for Validity {
-    /// A year.
+    /// Returns a validity of a year.
     fn default() -> Self {
         Self::days(365)
     }
 }
 
-/// What a certificate is to say. What is left open is as the profile has it: a P-256 key, a year,
+/// A request for a certificate. The defaults follow the profile: a P-256 key, a year,
 /// digitalSignature for both ends of TLS, and for an authority keyCertSign and cRLSign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -79,7 +80,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A certificate for a subject with that common name, or with no name where it is empty.
+    /// Creates a request for a subject with this common name, or without a name if it is empty.
     #[must_use]
     pub fn new(common_name: impl Into<String>) -> Self {
         Self {
@@ -97,71 +98,71 @@ impl Request {
         }
     }
 
-    /// With one more subject alternative name.
+    /// Adds a subject alternative name.
     #[must_use]
     pub fn name(mut self, name: Name) -> Self {
         self.names.push(name);
         self
     }
 
-    /// With a key of that kind.
+    /// Sets the kind of the key.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = key;
         self
     }
 
-    /// Valid for that time.
+    /// Sets the validity.
     #[must_use]
     pub fn valid(mut self, validity: Validity) -> Self {
         self.validity = validity;
         self
     }
 
-    /// With that key usage; with none of it where the list is empty.
+    /// Sets the key usage; an empty list omits the extension.
     #[must_use]
     pub fn usages(mut self, usages: impl Into<Vec<KeyUsagePurpose>>) -> Self {
         self.usages = Some(usages.into());
         self
     }
 
-    /// With that extended key usage; with none of it where the list is empty.
+    /// Sets the extended key usage; an empty list omits the extension.
     #[must_use]
     pub fn extended_usages(mut self, usages: impl Into<Vec<ExtendedKeyUsagePurpose>>) -> Self {
         self.extended = Some(usages.into());
         self
     }
 
-    /// For an authority that may give such names, and no others of that form.
+    /// Permits an authority to issue these names, and no others of their form.
     #[must_use]
     pub fn permit(mut self, name: Name) -> Self {
         self.permitted.push(name);
         self
     }
 
-    /// For an authority that may not give such names.
+    /// Forbids an authority to issue these names.
     #[must_use]
     pub fn exclude(mut self, name: Name) -> Self {
         self.excluded.push(name);
         self
     }
 
-    /// For an authority with so many authorities below it in a chain, at the most.
+    /// Sets the maximum number of authorities below this one in a chain.
     #[must_use]
     pub fn path_length(mut self, length: u8) -> Self {
         self.path_length = Some(length);
         self
     }
 
-    /// For an authority whose certificate does not say that it is one, as a test may want it.
+    /// Omits the CA flag from the certificate of an authority, for tests.
     #[must_use]
     pub fn without_authority(mut self) -> Self {
         self.authority = false;
         self
     }
 
-    /// With one more extension: its object identifier, whether it is critical, and its content in
-    /// DER. It comes behind all others, even behind one of the same kind.
+    /// Adds an extension: its object identifier, whether it is critical, and its content in DER. It
+    /// follows all others, even one of the same kind.
     #[must_use]
     pub fn extension(
         mut self,
@@ -173,7 +174,7 @@ impl Request {
         self
     }
 
-    /// The same for the maker of certificates, with a serial number by chance.
+    /// Returns the parameters for rcgen, with a random serial number.
     pub(crate) fn params(&self, authority: bool) -> Result<CertificateParams, TrialError> {
         const NAMES: &str = "2.5.29.17";
         const CONSTRAINTS: &str = "2.5.29.30";
@@ -208,7 +209,7 @@ impl Request {
             Ok::<_, TrialError>(())
         };
         if !self.names.is_empty() {
-            // Where the subject has no name, these are what names it (RFC 5280 clause 4.1.2.6).
+            // A subject without a name is identified by these (RFC 5280 clause 4.1.2.6).
             add(NAMES, self.common_name.is_empty(), name::alternatives(&self.names)?)?;
         }
         if !self.permitted.is_empty() || !self.excluded.is_empty() {

@@ -190,41 +190,41 @@ fn invalid_registry_response_is_refused() {
     let whole = || Response::Complete(module.clone());
     let first = |answer: Response| (digest(&of_module), vec![("manifests".to_owned(), answer)]);
     let other = Response::Complete(large.clone());
-    let came = format!("what came is {}", digest(&large));
+    let came = format!("received {}", digest(&large));
     for ((pinned, answers), why) in [
         (first(other), came.as_str()),
-        (first(Response::Endless(Some(10 << 30))), "it has more than 1048576 bytes for us"),
-        (first(Response::Endless(None)), "it has more than 1048576 bytes for us"),
+        (first(Response::Endless(Some(10 << 30))), "it sends more than 1048576 bytes"),
+        (first(Response::Endless(None)), "it sends more than 1048576 bytes"),
         (first(Response::Stall), "it took longer than 2 s (timeout-seconds)"),
         (first(Response::SlowBytes), "it took longer than 2 s (timeout-seconds)"),
-        (first(Response::Status("500 No", "x: y".into())), "it answers with the status 500"),
+        (first(Response::Status("500 No", "x: y".into())), "it responds with the status 500"),
         (
             first(Response::Status("401 No", "www-authenticate: Magic".into())),
-            "it asks for a password in a way that is not known here",
+            "it requires an authentication scheme that is not supported",
         ),
         (
             first(Response::Status("401 No", "www-authenticate: Basic realm=\"x\"".into())),
-            "it asks for a password, and none is configured (credentials-file)",
+            "it requires a password, and none is configured (credentials-file)",
         ),
         (
             first(Response::Status("302 There", "location: http://localhost:1/x".into())),
-            "it sends us elsewhere, too often or without HTTPS",
+            "it redirects too often, or to an address without HTTPS",
         ),
         (
             first(Response::Status("302 There", "location: /v2/manifests".into())),
-            "it sends us elsewhere, too often or without HTTPS",
+            "it redirects too often, or to an address without HTTPS",
         ),
-        (of(b"{}", whole()), "is not described as OCI artifacts are: missing field"),
-        (of(b"rubbish", whole()), "is not described as OCI artifacts are: expected value"),
+        (of(b"{}", whole()), "is not a manifest of an OCI artifact: missing field"),
+        (of(b"rubbish", whole()), "is not a manifest of an OCI artifact: expected value"),
         (of(&files(65), whole()), "it has more than 64 files"),
         (of(&files(2), whole()), "is no WebAssembly artifact"),
-        (of(&large, whole()), "has 10737418240 bytes, and may have 67108864"),
+        (of(&large, whole()), "has 10737418240 bytes; the maximum is 67108864"),
         (
             of(&of_module, Response::Complete(vec![0; module.len()])),
-            "it sent something else: what was",
+            "it sent content with another digest",
         ),
-        (of(&of_module, Response::Endless(None)), "bytes for us"),
-        (of(&of_module, Response::Endless(Some(10 << 30))), "bytes for us"),
+        (of(&of_module, Response::Endless(None)), "it sends more than "),
+        (of(&of_module, Response::Endless(Some(10 << 30))), "it sends more than "),
         (of(&of_module, Response::Stall), "it took longer than 2 s (timeout-seconds)"),
         (of(&of_module, Response::Status("404 No", "x: y".into())), "it has no such artifact"),
     ] {
@@ -317,10 +317,10 @@ fn registry_credentials_go_to_registry_only() {
         (with_source(own, &source), registry)
     };
     let (wrong, _liar) = with(asks(tokens.host(), "https"), "guess");
-    assert_refused(&wrong, "it does not let us in with what is in credentials-file");
+    assert_refused(&wrong, "it rejects the password in credentials-file");
     let asked = tokens.requests().len();
     let (plain, registry) = with(asks(tokens.host(), "http"), "secret");
-    assert_refused(&plain, "it sends us elsewhere, too often or without HTTPS");
+    assert_refused(&plain, "it redirects too often, or to an address without HTTPS");
     assert_eq!(tokens.requests().len(), asked, "a password went over HTTP");
     assert!(registry.requests().iter().all(|request| !request.contains("authorization")));
     let (good, _liar) = with(asks(tokens.host(), "https"), "secret");
@@ -337,7 +337,7 @@ fn unknown_registry_or_credential_is_refused() {
     let setup = with_source(setup, &source);
     let credentials = setup.path("credentials.json");
     log_in(&credentials, registry.host(), "guess");
-    assert_refused(&setup, "it does not let us in with what is in credentials-file");
+    assert_refused(&setup, "it rejects the password in credentials-file");
     log_in(&credentials, "elsewhere.example", "secret");
     assert_refused(&setup, "credentials.json: has no password for localhost:");
     fs::write(&credentials, "{\"auths\": \"secret\"}").unwrap();
@@ -354,7 +354,7 @@ fn unknown_registry_or_credential_is_refused() {
     fs::write(setup.path("ca.pem"), authority).unwrap();
     for (bad, why) in [
         ("oci://elsewhere.example/x:1@", "elsewhere.example is no registry that may be asked"),
-        ("https://localhost/x@", "is no reference of the form oci://host:port/name:tag@sha256:"),
+        ("https://localhost/x@", "is not a reference of the form oci://host:port/name:tag@sha256:"),
     ] {
         let bad = format!("{bad}sha256:{}", "ab".repeat(32));
         write_manifest(&setup.path(&format!("{TABLE}.toml")), &bad);

@@ -1,6 +1,7 @@
-//! Attributes in the content of a request or an answer: read strictly, within bounds, and written.
+//! Attributes in the content of requests and responses: parsed strictly, within bounds, and
+//! written.
 //!
-//! A text that is wrong is never repeated, for it could be a key that stands in the wrong place.
+//! Error messages never repeat an invalid text, because it could be a misplaced key.
 
 use std::collections::HashMap;
 
@@ -17,68 +18,68 @@ use zeroize::Zeroizing;
 use crate::names;
 use crate::record::{Seconds, seconds};
 
-/// Longest content, in bytes.
+/// Maximum size of a content, in bytes.
 pub const MAX_CONTENT: usize = 16 << 10;
-/// Most labels.
+/// Maximum number of labels.
 pub const MAX_LABELS: usize = 16;
-/// Longest label, in bytes.
+/// Maximum length of a label, in bytes.
 pub const MAX_LABEL: usize = 128;
-/// Most targets of a key.
+/// Maximum number of targets of a key.
 pub const MAX_TARGETS: usize = 16;
-/// Longest RelativeKeyID or mafClientRegID, in bytes.
+/// Maximum length of a RelativeKeyID or mafClientRegID, in bytes.
 pub const MAX_RELATIVE_ID: usize = 64;
 
-/// What is wrong with a content.
+/// The reason why a content is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttributeError {
-    /// There is none.
+    /// There is no content.
     #[error("there is no content")]
     None,
-    /// It is longer than [`MAX_CONTENT`].
+    /// The content is longer than [`MAX_CONTENT`].
     #[error("the content is longer than {MAX_CONTENT} bytes")]
     TooLong,
-    /// It is no JSON object with one resource of the root that is asked for.
+    /// The content is not a JSON object with one resource of the expected root.
     #[error("the content must be one resource, a JSON object named {0}")]
     Root(&'static str),
-    /// An attribute that does not belong there.
-    #[error("the content has an attribute that {0} does not take there")]
+    /// The resource does not have this attribute.
+    #[error("the content has an attribute that is not allowed in {0}")]
     Unknown(&'static str),
-    /// An attribute that must be there.
+    /// A mandatory attribute is missing.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
-    /// An attribute is wrong.
+    /// The value of an attribute is invalid.
     #[error("the attribute {0} {1}")]
     Wrong(&'static str, ValueError),
 }
 
-/// Why an attribute is wrong.
+/// The reason why a value is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueError {
-    /// It is of another JSON type than it should be.
-    #[error("is no {0}")]
+    /// The value has another JSON type.
+    #[error("is not a {0}")]
     Type(&'static str),
-    /// It is no timestamp.
+    /// The value is not a timestamp.
     #[error(transparent)]
     Time(#[from] timestamp::TimestampError),
-    /// It is no identifier of its kind.
+    /// The value is not an identifier of its kind.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// It has more elements than it may.
+    /// The list has too many elements.
     #[error("has more than {0} elements")]
     TooMany(usize),
-    /// It has an element that is empty, or longer than it may be, or has a control character.
+    /// An element of the list is empty, too long, or has a control character.
     #[error("has an element that is empty, has over {0} bytes, or has a control character")]
     Element(usize),
-    /// It names something twice.
-    #[error("names the same twice")]
+    /// The list has a duplicate.
+    #[error("has a duplicate")]
     Twice,
-    /// It is no RelativeKeyID or mafClientRegID.
-    #[error("is no identifier of 1 to {MAX_RELATIVE_ID} letters, digits, '.', '_' and '-'")]
+    /// The value is not a RelativeKeyID or mafClientRegID.
+    #[error("is not an identifier of 1 to {MAX_RELATIVE_ID} letters, digits, '.', '_' and '-'")]
     RelativeId,
-    /// It is no key.
-    #[error("is no key of 1 to 64 bytes in hexadecimal digits")]
+    /// The value is not a key.
+    #[error("is not a key of 1 to 64 bytes in hexadecimal digits")]
     Key,
 }
 
@@ -86,12 +87,12 @@ pub enum ValueError {
 #[serde(transparent)]
 struct Outer<'c>(#[serde(borrow)] HashMap<String, HashMap<String, &'c RawValue>>);
 
-/// The attributes of a representation, by their short names, each as it stands there.
+/// The attributes of a representation, by their short names, as unparsed JSON.
 pub(crate) struct Attributes<'c>(HashMap<String, &'c RawValue>);
 
 impl<'c> Attributes<'c> {
-    /// Reads the one resource of a content, whose root is known and which has no attribute but
-    /// `known` ones. No name stands twice in it, for the content was parsed as one before.
+    /// Parses a content with one resource of the given root, whose attributes are all `known`. The
+    /// content was parsed as a representation before, so no name occurs twice.
     pub(crate) fn read(
         content: &'c [u8],
         root: &'static str,
@@ -121,7 +122,7 @@ impl<'c> Attributes<'c> {
         self.0.contains_key(name)
     }
 
-    /// Whether an attribute is there and says that it is to be removed.
+    /// Returns whether an attribute is `null`, which requests its removal.
     pub(crate) fn is_null(&self, name: &'static str) -> bool {
         self.raw(name) == Some("null")
     }
@@ -164,12 +165,12 @@ impl<'c> Attributes<'c> {
         self.checked(name, |text| AbsoluteId::parse(&text))
     }
 
-    /// A RelativeKeyID or a mafClientRegID.
+    /// Returns a RelativeKeyID or mafClientRegID.
     pub(crate) fn relative_id(&self, name: &'static str) -> Result<Option<String>, AttributeError> {
         self.checked(name, |text| check_relative_id(&text).map(|()| text))
     }
 
-    /// A KmID.
+    /// Returns a KmID.
     pub(crate) fn key_id(&self, name: &'static str) -> Result<Option<KpsaId>, AttributeError> {
         self.checked(name, |text| KpsaId::parse(&text))
     }
@@ -178,7 +179,7 @@ impl<'c> Attributes<'c> {
         self.value(names::SUID, "number of an SUID")
     }
 
-    /// The labels; none where there is no such attribute.
+    /// Returns the labels; an empty list if the attribute is absent.
     pub(crate) fn labels(&self) -> Result<Vec<String>, AttributeError> {
         let wrong = |why| AttributeError::Wrong(names::LABELS, why);
         let labels: Vec<String> = self.value(names::LABELS, "list of texts")?.unwrap_or_default();
@@ -186,7 +187,7 @@ impl<'c> Attributes<'c> {
         Ok(labels)
     }
 
-    /// The targets; none where there is no such attribute.
+    /// Returns the targets; an empty list if the attribute is absent.
     pub(crate) fn targets(&self) -> Result<Vec<AbsoluteId>, AttributeError> {
         let wrong = |why| AttributeError::Wrong(names::TARGET_IDS, why);
         let texts: Vec<String> =
@@ -205,20 +206,20 @@ impl<'c> Attributes<'c> {
         Ok(targets)
     }
 
-    /// The key, read from where it stands: nothing has a copy of it but what is returned.
+    /// Returns the key, decoded directly from the content, so that no other copy of it is made.
     pub(crate) fn key(&self) -> Result<Option<PresharedKey>, AttributeError> {
         let wrong = || AttributeError::Wrong(names::KEY_VALUE, ValueError::Key);
         let Some(raw) = self.raw(names::KEY_VALUE) else { return Ok(None) };
         let digits = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         let digits = digits.ok_or_else(wrong)?;
         let mut bytes = Zeroizing::new([0; PresharedKey::MAX_LEN]);
-        let place = bytes.get_mut(..digits.len() / 2).ok_or_else(wrong)?;
-        hex::decode_to_slice(digits, place).map_err(|_| wrong())?;
-        PresharedKey::new(place).map(Some).map_err(|_| wrong())
+        let buffer = bytes.get_mut(..digits.len() / 2).ok_or_else(wrong)?;
+        hex::decode_to_slice(digits, buffer).map_err(|_| wrong())?;
+        PresharedKey::new(buffer).map(Some).map_err(|_| wrong())
     }
 }
 
-/// What must be there.
+/// Returns the value of a mandatory attribute.
 pub(crate) fn required<T>(name: &'static str, value: Option<T>) -> Result<T, AttributeError> {
     value.ok_or(AttributeError::Missing(name))
 }
@@ -238,8 +239,8 @@ pub(crate) fn check_relative_id(text: &str) -> Result<(), ValueError> {
     if good { Ok(()) } else { Err(ValueError::RelativeId) }
 }
 
-/// Writes the attributes of a resource, and a key among them, where there is one. The text with a
-/// key is overwritten when the last who holds it is done.
+/// Serializes the attributes of a resource, and its key if given. A text with a key is overwritten
+/// when its last reference is dropped.
 pub(crate) fn write(
     root: &'static str,
     attributes: Map<String, Value>,
@@ -249,19 +250,19 @@ pub(crate) fn write(
     let Some(key) = key else { return format!("{{\"{root}\":{rest}}}").into() };
     let key = key.expose();
     let front = format!("{{\"{root}\":{{\"{}\":\"", names::KEY_VALUE);
-    // Room for all, so that no part of a key is left behind where it grew.
-    let room = front.len() + 2 * key.len() + rest.len() + 4;
-    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    // The capacity suffices for everything, so that growing leaves no part of a key behind.
+    let capacity = front.len() + 2 * key.len() + rest.len() + 4;
+    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
     text.extend_from_slice(front.as_bytes());
     let at = text.len();
     text.resize(at + 2 * key.len(), b'0');
-    if let Some(place) = text.get_mut(at..) {
-        // There are two digits for each byte, so it fits.
-        let _ = hex::encode_to_slice(key, place);
+    if let Some(digits) = text.get_mut(at..) {
+        // The buffer has two digits for each byte.
+        let _ = hex::encode_to_slice(key, digits);
     }
     text.push(b'"');
     match rest.get(1..) {
-        // It is `{}`.
+        // The object is empty, `{}`.
         None | Some("" | "}") => text.push(b'}'),
         Some(rest) => {
             text.push(b',');
@@ -272,12 +273,12 @@ pub(crate) fn write(
     Bytes::from_owner(text)
 }
 
-/// An attribute to write.
+/// Adds an attribute.
 pub(crate) fn put(attributes: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
     attributes.insert(name.into(), value.into());
 }
 
-/// The labels to write, where there are any.
+/// Adds the labels, if any.
 pub(crate) fn put_labels(attributes: &mut Map<String, Value>, labels: &[String]) {
     if !labels.is_empty() {
         put(attributes, names::LABELS, labels);

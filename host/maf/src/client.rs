@@ -1,8 +1,8 @@
-//! The client's side of the interface: requests to send, and readers of the answers. It sends
-//! nothing itself.
+//! The client side of the interface: creates requests and parses responses. It sends nothing
+//! itself.
 //!
-//! The requests are for the absolute address of the MAF. Where a binding writes SP-relative ones,
-//! [`names::BASE`] stands in the place of the CSE-ID.
+//! The requests have the absolute address of the MAF. If a binding writes SP-relative addresses,
+//! [`names::BASE`] takes the position of the CSE-ID.
 
 use std::time::SystemTime;
 
@@ -26,86 +26,86 @@ pub struct Client {
     fqdn: String,
 }
 
-/// What a registration says for as long as it lasts.
+/// The properties of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// How long it is to last. The MAF may make it shorter.
+    /// Requested expiration time, which the MAF may shorten.
     pub expires: SystemTime,
-    /// Its labels.
+    /// Labels.
     pub labels: Vec<String>,
-    /// The domain name of the administrating stakeholder.
+    /// Domain name of the administrating stakeholder.
     pub admin_fqdn: String,
 }
 
 impl Terms {
-    /// Terms without labels.
+    /// Returns terms without labels.
     #[must_use]
     pub fn until(expires: SystemTime, admin_fqdn: &str) -> Self {
         Self { expires, labels: Vec::new(), admin_fqdn: admin_fqdn.into() }
     }
 }
 
-/// What a key registration says.
+/// The properties of a key registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyTerms {
-    /// What each registration says.
+    /// Properties that each registration has.
     pub terms: Terms,
-    /// What the key is for (TS-0004 clause 6.3.4.2.39).
+    /// Purpose of the key (TS-0004 clause 6.3.4.2.39).
     pub suid: u8,
-    /// Who may fetch it: exactly one with the SUIDs 32 and 33.
+    /// Clients that may fetch the key: exactly one with the SUIDs 32 and 33.
     pub targets: Vec<AbsoluteId>,
 }
 
-/// What an update changes; None stays as it is.
+/// The changes of an update; `None` leaves a property unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// How long the registration is to last.
+    /// New expiration time.
     pub expires: Option<SystemTime>,
-    /// The labels, in place of those it has.
+    /// New labels, which replace the old ones.
     pub labels: Option<Vec<String>>,
 }
 
-/// Why there is no such request.
+/// The reason why a request cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// A part of it is wrong.
+    /// An attribute is invalid.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
-    /// The RelativeKeyID or mafClientRegID is none.
+    /// The RelativeKeyID or mafClientRegID is invalid.
     #[error("the resource's name {0}")]
     Name(ValueError),
-    /// The content is none.
+    /// The content is invalid.
     #[error(transparent)]
     Content(#[from] ContentError),
 }
 
 impl Client {
-    /// The client with that identifier at the MAF with that domain name.
+    /// Creates the client with this identifier at the MAF with this domain name.
     ///
     /// # Errors
-    /// When it is no domain name.
+    /// Returns an error if `maf_fqdn` is not a domain name.
     pub fn new(id: AbsoluteId, maf_fqdn: &str) -> Result<Self, IdError> {
         check_fqdn(maf_fqdn)?;
         Ok(Self { id, fqdn: maf_fqdn.to_ascii_lowercase() })
     }
 
-    /// The client's identifier.
+    /// Returns the client's identifier.
     #[must_use]
     pub fn id(&self) -> &AbsoluteId {
         &self.id
     }
 
-    /// The MAF-FQDN, in lower case.
+    /// Returns the MAF-FQDN, in lower case.
     #[must_use]
     pub fn maf_fqdn(&self) -> &str {
         &self.fqdn
     }
 
-    /// MAF client registration (clause 8.8.2.3).
+    /// Creates a MAF client registration request (clause 8.8.2.3).
     ///
     /// # Errors
-    /// When the terms can't be written.
+    /// Returns an error if the terms are invalid.
     pub fn register(
         &self,
         request_id: &str,
@@ -115,19 +115,19 @@ impl Client {
         self.create(request_id, Root::Client, attributes, None)
     }
 
-    /// MAF client configuration retrieval (clause 8.8.2.4). The registration is named by its
+    /// Creates a MAF client configuration retrieval request (clause 8.8.2.4). `id` is the
     /// mafClientRegID, or [`names::OWN_REGISTRATION`].
     ///
     /// # Errors
-    /// When the identifier is none.
+    /// Returns an error if the identifier is invalid.
     pub fn retrieve(&self, request_id: &str, id: &str) -> Result<RequestPrimitive, RequestError> {
         self.request(request_id, Operation::Retrieve, id)
     }
 
-    /// MAF client registration update (clause 8.8.2.5).
+    /// Creates a MAF client registration update request (clause 8.8.2.5).
     ///
     /// # Errors
-    /// When the identifier or the changes can't be written.
+    /// Returns an error if the identifier or the changes are invalid.
     pub fn update(
         &self,
         request_id: &str,
@@ -137,19 +137,19 @@ impl Client {
         self.change(request_id, Root::Client, id, changes)
     }
 
-    /// MAF client de-registration (clause 8.8.2.6).
+    /// Creates a MAF client de-registration request (clause 8.8.2.6).
     ///
     /// # Errors
-    /// When the identifier is none.
+    /// Returns an error if the identifier is invalid.
     pub fn deregister(&self, request_id: &str, id: &str) -> Result<RequestPrimitive, RequestError> {
         self.request(request_id, Operation::Delete, id)
     }
 
-    /// MAF key registration (clause 8.8.2.7). Without a value, the key is what the very TLS session
-    /// exports that the request is sent over.
+    /// Creates a MAF key registration request (clause 8.8.2.7). Without a value, the key is
+    /// exported from the TLS session that carries the request.
     ///
     /// # Errors
-    /// When the terms can't be written.
+    /// Returns an error if the terms are invalid.
     pub fn register_key(
         &self,
         request_id: &str,
@@ -168,10 +168,10 @@ impl Client {
         self.create(request_id, Root::Key, attributes, value)
     }
 
-    /// MAF key retrieval (clause 8.8.2.8).
+    /// Creates a MAF key retrieval request (clause 8.8.2.8).
     ///
     /// # Errors
-    /// When the RelativeKeyID is none.
+    /// Returns an error if the RelativeKeyID is invalid.
     pub fn retrieve_key(
         &self,
         request_id: &str,
@@ -180,10 +180,10 @@ impl Client {
         self.request(request_id, Operation::Retrieve, relative_key_id)
     }
 
-    /// MAF key registration update (clause 8.8.2.9).
+    /// Creates a MAF key registration update request (clause 8.8.2.9).
     ///
     /// # Errors
-    /// When the RelativeKeyID or the changes can't be written.
+    /// Returns an error if the RelativeKeyID or the changes are invalid.
     pub fn update_key(
         &self,
         request_id: &str,
@@ -193,10 +193,10 @@ impl Client {
         self.change(request_id, Root::Key, relative_key_id, changes)
     }
 
-    /// MAF key de-registration (clause 8.8.2.10).
+    /// Creates a MAF key de-registration request (clause 8.8.2.10).
     ///
     /// # Errors
-    /// When the RelativeKeyID is none.
+    /// Returns an error if the RelativeKeyID is invalid.
     pub fn deregister_key(
         &self,
         request_id: &str,
@@ -245,7 +245,7 @@ impl Client {
         name: &str,
     ) -> Result<RequestPrimitive, RequestError> {
         check_relative_id(name).map_err(RequestError::Name)?;
-        // It would be the MAF's base, or no resource at all in an address.
+        // In an address, these names mean the MAF's base or are invalid.
         if matches!(name, "-" | "_" | "." | "..") {
             return Err(RequestError::Name(ValueError::RelativeId));
         }

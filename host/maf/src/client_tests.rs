@@ -26,7 +26,7 @@ fn requests_are_for_the_maf_in_the_clients_name() {
         "et": "20270115T080005", "adfq": "in.provider.com", "suid": 32, "tgids": [GATEWAY],
     }});
     assert_eq!(content, wanted);
-    // The binding of TS-0009 carries it, with the base in place of the CSE-ID.
+    // The binding of TS-0009 carries it, with the base in the position of the CSE-ID.
     let request = client(LIGHT).retrieve_key("8", "A1").unwrap();
     let base = CseId::parse(names::BASE).unwrap();
     let written = saegis_onem2m::http::write_request(&request, &base).unwrap();

@@ -34,7 +34,7 @@ pub(crate) fn register(
     state.store.write(|writer| {
         match writer.client(&slot)? {
             Some(old) if old.expires > now => return Err(Refusal::AlreadyRegistered),
-            // What has expired takes its keys with it, or they would come to life again.
+            // The keys of an expired registration must not become valid again.
             Some(old) => removal::remove_client(writer, &slot, &old, now)?,
             None => {}
         }
@@ -47,7 +47,7 @@ pub(crate) fn register(
         event = "maf.client.registered",
         client = %who.id,
         credential = %who.credential_id,
-        "a MAF client registered"
+        "MAF client registered"
     );
     let location = Some(state.address(&record.registration));
     Ok(Outcome { location, ..representation(Rsc::Created, &record) })
@@ -102,12 +102,12 @@ pub(crate) fn deregister(
         event = "maf.client.deregistered",
         client = %who.id,
         credential = %who.credential_id,
-        "a MAF client de-registered"
+        "MAF client de-registered"
     );
     Ok(Outcome::deleted())
 }
 
-/// A registration that is in force.
+/// Returns a registration that is in force.
 pub(crate) fn registered(
     record: Option<ClientRecord>,
     now: Seconds,
@@ -115,7 +115,8 @@ pub(crate) fn registered(
     record.filter(|record| record.expires > now).ok_or(Refusal::NotRegistered)
 }
 
-/// The caller's registration, if that is what is asked for. Another's looks as if there were none.
+/// Returns the caller's registration, if `id` is its identifier. The registration of another client
+/// looks as if it did not exist.
 fn own(record: Option<ClientRecord>, id: &str, now: Seconds) -> Result<ClientRecord, Refusal> {
     let record = registered(record, now)?;
     if id == names::OWN_REGISTRATION || id == record.registration {

@@ -1,4 +1,4 @@
-//! The caller of a request, and what an operation comes to.
+//! The caller of a request, and the result of an operation.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use saegis_onem2m::rsc::Rsc;
 use crate::error::Refusal;
 use crate::record::Seconds;
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Clone)]
 pub struct Caller<'s> {
-    /// The MAF client that the TLS association stands for.
+    /// MAF client that the TLS association stands for.
     pub id: AbsoluteId,
-    /// The credential that the association was established with.
+    /// Credential of the association.
     pub credential_id: CredentialId,
-    /// What this very TLS session exports; None where it has no extended master secret (RFC 7627),
-    /// without which another session could export the same.
+    /// Key material exported from the TLS session; `None` without extended master secret (RFC
+    /// 7627), because another session could then export the same.
     pub exported: Option<&'s Exported>,
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SweepOutcome {
-    /// How many entries it removed.
+    /// Number of removed entries.
     pub removed: usize,
-    /// Whether there is more to remove.
+    /// Whether more entries have expired.
     pub more: bool,
 }
 
-/// What an operation came to.
+/// The result of an operation.
 pub(crate) struct Outcome {
     pub(crate) rsc: Rsc,
     pub(crate) content: Option<Bytes>,
@@ -48,7 +48,7 @@ impl Outcome {
     }
 }
 
-/// The earlier of an expiration time and the end of what may be. One that is over is refused.
+/// Returns the requested expiration time, limited to the maximum. Rejects a time in the past.
 pub(crate) fn bounded(
     asked: Seconds,
     since: Seconds,

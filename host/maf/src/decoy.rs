@@ -1,4 +1,4 @@
-//! The entry that is opened where none is found, so that a look-up takes the same time.
+//! The entry that a failed lookup decrypts instead, so that it takes the same time.
 
 use saegis_onem2m::credential::PresharedKey;
 
@@ -6,7 +6,7 @@ use crate::record::{KeyRecord, Seconds, StoredKey};
 use crate::store::StoreError;
 use crate::vault::{Kind, Slot, Vault};
 
-/// An entry that a look-up which finds none opens in its place, so that it does the same work.
+/// An entry that a lookup without a result decrypts, so that it does the same work.
 pub(crate) struct Decoy {
     pub(crate) slot: Slot,
     pub(crate) sealed: Vec<u8>,
@@ -14,7 +14,7 @@ pub(crate) struct Decoy {
 
 impl Decoy {
     pub(crate) fn new(vault: &Vault) -> Result<Self, StoreError> {
-        // No RelativeKeyID has a slash.
+        // A RelativeKeyID has no slash.
         let relative = "/decoy";
         let slot = vault.slot(Kind::Key, relative);
         let record = KeyRecord {

@@ -1,4 +1,4 @@
-//! Why a request is refused: the Response Status Code, and the reason that the client is told.
+//! Refusals: the Response Status Code, and the reason that the client receives.
 
 use saegis_onem2m::credential::GuessableKey;
 use saegis_onem2m::rsc::Rsc;
@@ -13,69 +13,71 @@ pub(crate) enum Refusal {
     /// From is not the client of the association, in its absolute form.
     #[error("From is not the absolute identifier that this association stands for")]
     NotTheCaller,
-    /// A Release Version Indicator that is not spoken here.
+    /// The release version is not supported.
     #[error("the release version is not supported")]
     Release,
-    /// The request says that it is of no use any more, or a time that is none.
+    /// The request has expired, or has a malformed time.
     #[error(transparent)]
     Time(#[from] TimeFault),
-    /// A parameter that is not supported.
+    /// The parameter is not supported.
     #[error("the parameter {0} is not supported")]
     Parameter(saegis_onem2m::parameter::Parameter),
-    /// A Response Type, a Result Content or Filter Criteria.
+    /// The request has a Response Type, a Result Content or Filter Criteria.
     #[error("a request to a MAF has no response type, result content or filter criteria")]
     Options,
-    /// Nothing is there for this client. Unknown, expired, removed, and for somebody else are one.
+    /// The client has no access to such a resource: unknown, expired, removed or another client's.
     #[error("there is no such resource for the originator")]
     NotFound,
-    /// The operation makes no sense there.
-    #[error("the operation is not allowed there")]
+    /// The target does not allow the operation.
+    #[error("the target does not allow the operation")]
     NotAllowed,
-    /// A create of another type.
+    /// The create has another resource type.
     #[error("a MAF has no resources of that type")]
     ResourceType,
-    /// The content is wrong.
+    /// The content is invalid.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
-    /// An update of nothing.
-    #[error("there is nothing in the content that could be updated")]
+    /// The update changes nothing.
+    #[error("the content has nothing to update")]
     NothingToUpdate,
-    /// An SUID that no key of a MAF has.
+    /// The SUID is not one of a MAF's keys.
     #[error("a key that a MAF distributes has an SUID from 32 to 35")]
     Suid,
-    /// A key for one purpose that needs one target.
-    #[error("a key with the SUID {0} has exactly one target, and not {1}")]
+    /// The SUID requires exactly one target.
+    #[error("a key with the SUID {0} has exactly one target, not {1}")]
     Targets(u8, usize),
-    /// A key that anybody can guess.
+    /// Anybody can guess the key.
     #[error("the key value {0}")]
     GuessableKey(GuessableKey),
-    /// An expirationTime that is over.
-    #[error("the expirationTime is over")]
+    /// The expirationTime is in the past.
+    #[error("the expirationTime is in the past")]
     Over,
     /// The client is not registered.
     #[error("the originator is not registered as a MAF client, or its registration has expired")]
     NotRegistered,
-    /// The client is registered.
+    /// The client is registered already.
     #[error("the originator is registered as a MAF client already")]
     AlreadyRegistered,
-    /// No key can be had of the session.
+    /// The session cannot export a key.
     #[error(
-        "no key can be exported from this TLS session: it needs the extended master secret, or the request a key value"
+        "cannot export a key from this TLS session: use the extended master secret, or send a key value"
     )]
     NoExport,
-    /// The session's key was registered.
-    #[error("the key of this TLS session was registered already: another needs another session")]
+    /// The session's key was registered before.
+    #[error(
+        "the key of this TLS session was registered already; use another session for another key"
+    )]
     SameSession,
-    /// Over a limit.
-    #[error("there are as many {0} as there may be")]
+    /// A limit is reached.
+    #[error("the maximum number of {0} is reached")]
     Full(&'static str),
-    /// The store failed. The client learns no more than that.
+    /// The store failed. The client receives no details.
     #[error("the MAF's store failed")]
     Store(#[from] StoreError),
 }
 
 impl Refusal {
-    /// The code to answer with.
+    /// Returns the Response Status Code.
     pub(crate) fn rsc(&self) -> Rsc {
         match self {
             Self::NotTheCaller => Rsc::OriginatorNotAuthenticated,

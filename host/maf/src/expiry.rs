@@ -1,4 +1,4 @@
-//! What has expired makes room.
+//! The removal of expired entries.
 
 use crate::context::SweepOutcome;
 use crate::record::Seconds;
@@ -6,8 +6,8 @@ use crate::removal;
 use crate::store::{StoreError, Writer};
 use crate::vault::{Kind, Slot};
 
-/// Most entries of the index that one transaction takes up, and most keys that it removes with
-/// their clients, but for those of the last client.
+/// Maximum number of index entries that one transaction processes, and of keys that it removes with
+/// their clients, except for those of the last client.
 const BATCH: usize = 256;
 
 pub(crate) fn sweep(writer: &mut Writer<'_>, now: Seconds) -> Result<SweepOutcome, StoreError> {
@@ -23,9 +23,9 @@ pub(crate) fn sweep(writer: &mut Writer<'_>, now: Seconds) -> Result<SweepOutcom
     Ok(swept)
 }
 
-/// Removes what an entry of the index leads to, if that says the same. The index is not sealed, so
-/// it decides nothing; and an entry that is damaged holds nothing up: it stays, and nobody can use
-/// it.
+/// Removes the entry to which an index entry points, if it has really expired. The index is not
+/// encrypted, so it is not trusted. A damaged entry does not stop the sweep: it stays, and cannot
+/// be used.
 fn remove(
     writer: &mut Writer<'_>,
     entry: &(Seconds, u8, Slot),
@@ -56,13 +56,10 @@ fn remove(
     } else {
         None
     };
-    // Where it was removed, the index may have had it under another time all the same.
-    writer.forget_expiry(entry)?;
+    // The index may have listed a removed entry under another time too.
+    writer.remove_from_expiry(entry)?;
     Ok(removed.unwrap_or_else(|| {
-        tracing::error!(
-            event = "maf.entry-damaged",
-            "the MAF's store has an entry that is damaged"
-        );
+        tracing::error!(event = "maf.entry-damaged", "MAF store has a damaged entry");
         1
     }))
 }

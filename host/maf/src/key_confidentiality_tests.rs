@@ -1,4 +1,4 @@
-//! Whatever is asked, nothing panics, and no answer but a rightful retrieval has a key.
+//! No request causes a panic, and only a retrieval by a target returns a key.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use saegis_onem2m::target::Target;
 
 use crate::testing::*;
 
-/// A key that no text has by chance.
+/// Byte of a key that does not occur in texts.
 const SECRET: u8 = 0xd7;
 
 struct Stage {
@@ -16,7 +16,7 @@ struct Stage {
     key: String,
 }
 
-/// One for all cases: what a case does is of its own caller, or is refused.
+/// Shared by all cases: each case changes only its own caller's entries, or is refused.
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     let bench = Bench::with(roomy(60_000));
     for who in [LIGHT, GATEWAY, OTHER] {
@@ -61,7 +61,7 @@ fn content() -> impl Strategy<Value = Option<Content>> {
         Just("x")
     ];
     let attributes = prop::collection::btree_map(name, value(), 0..7);
-    // Much is wrong by chance, so some start whole.
+    // Most random attributes are invalid, so some cases start from valid ones.
     (root, attributes, any::<bool>()).prop_map(|(root, mut attributes, whole)| {
         if whole {
             attributes.insert("et", "\"20270115T080200\"".into());
@@ -97,7 +97,7 @@ proptest! {
     ) {
         let place = if place == "KEY" { format!("/~/maf/{}", STAGE.key) } else { place };
         let Ok(to) = Target::from_path(&place) else { return Ok(()) };
-        // The registration of the key's source stays.
+        // The registration of the key's source must stay.
         prop_assume!(!(who == LIGHT && matches!(operation, Operation::Delete | Operation::Update)));
         let request = RequestPrimitive {
             operation,
@@ -116,7 +116,7 @@ proptest! {
         let answer = STAGE.bench.ask(who, exported.as_ref(), &request, now);
         prop_assert!(!has_key(answer.content.as_deref().unwrap_or_default()), "{:?}", answer.rsc);
         prop_assert!(!has_key(answer.content_location.unwrap_or_default().as_bytes()));
-        // Nothing that others do takes the key from its target.
+        // No operation of other clients takes the key from its target.
         prop_assert!(STAGE.bench.fetch(GATEWAY, &STAGE.key, 50).is_ok());
         if now > 1900 {
             STAGE.bench.maf.sweep(at(60)).unwrap();

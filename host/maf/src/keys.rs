@@ -20,14 +20,14 @@ use crate::state::State;
 use crate::store::{StoreError, Writer, open_key};
 use crate::vault::{Kind, Slot};
 
-/// A key that is in force, and until when.
+/// A key in force, with its record and its end.
 struct ActiveKey {
     record: KeyRecord,
     key: PresharedKey,
     expires: Seconds,
 }
 
-/// Whose business a key is.
+/// The role of a client for a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Source,
@@ -35,7 +35,7 @@ enum Role {
 }
 
 impl Role {
-    fn fits(self, record: &KeyRecord, who: &AbsoluteId) -> bool {
+    fn matches(self, record: &KeyRecord, who: &AbsoluteId) -> bool {
         match self {
             Self::Source => record.source == who.as_str(),
             Self::Target => record.targets.iter().any(|target| target == who.as_str()),
@@ -50,7 +50,8 @@ pub(crate) fn register(
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
     let source = state.slot(&who.id);
-    // Asked first, so that who is no client learns nothing else and does not wait for the disk.
+    // Checked first, so that a caller that is not a client learns nothing else and does not wait
+    // for the disk.
     state.store.read(|snapshot| registered(snapshot.client(&source)?, now))?;
     let of_session = new.key.is_none();
     let (key, relative) = match new.key {
@@ -79,7 +80,7 @@ pub(crate) fn register(
         credential = %who.credential_id,
         relative_key_id = record.relative,
         suid = record.suid,
-        "a MAF client registered a key"
+        "MAF client registered a key"
     );
     if new.is_weak {
         tracing::warn!(
@@ -87,7 +88,7 @@ pub(crate) fn register(
             client = %who.id,
             credential = %who.credential_id,
             relative_key_id = record.relative,
-            "a MAF client registered a key of less than 16 bytes, or with a pattern, which can be \
+            "MAF client registered a key of less than 16 bytes, or with a pattern, which can be \
              guessed; let it register the key of its TLS session"
         );
     }
@@ -95,7 +96,7 @@ pub(crate) fn register(
     Ok(Outcome { location, ..registration(Rsc::Created, &record, record.expires) })
 }
 
-/// Stores a new key, where its source may have another.
+/// Stores a new key, if its source may have another one.
 fn insert(
     writer: &mut Writer<'_>,
     settings: &Settings,
@@ -106,7 +107,7 @@ fn insert(
 ) -> Result<KeyRecord, Refusal> {
     let client = registered(writer.client(source)?, now)?;
     record.expires = record.expires.min(client.expires);
-    // A RelativeKeyID is used once, as long as somebody may hold the key of before.
+    // A RelativeKeyID is not reused as long as a client may hold the former key.
     while let Some(old) = key_at(writer, &record.relative)? {
         if old.record.expires <= now {
             let slot = writer.vault().slot(Kind::Key, &record.relative);
@@ -117,8 +118,8 @@ fn insert(
         }
         record.relative = random_id();
     }
-    let most = usize::from(settings.max_keys_per_client);
-    if writer.owned(source, most)?.len() >= most {
+    let limit = usize::from(settings.max_keys_per_client);
+    if writer.owned(source, limit)?.len() >= limit {
         return Err(Refusal::Full("keys of this client"));
     }
     if writer.keys()? >= settings.max_keys {
@@ -147,7 +148,7 @@ pub(crate) fn retrieve(
         credential = %who.credential_id,
         relative_key_id = record.relative,
         suid = record.suid,
-        "a key was given to its target"
+        "MAF client retrieved a key"
     );
     let mut attributes = Map::new();
     put(&mut attributes, names::EXPIRATION_TIME, timestamp::format(time(active.expires)));
@@ -165,7 +166,7 @@ pub(crate) fn update(
     change: Change,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    // Those whose key it is not learn nothing, not even by waiting for the disk.
+    // A client other than the source learns nothing, not even from the time of a disk access.
     find(state, who, relative, Role::Source, now)?;
     let source = state.slot(&who.id);
     let record = state.store.write(|writer| {
@@ -179,7 +180,7 @@ pub(crate) fn update(
             let longest = state.settings.max_key_lifetime;
             record.expires = bounded(asked, record.created, longest, now)?;
         }
-        // It is not to come back when the registration that it was under is extended.
+        // The key must not become valid again when the registration of its source is extended.
         record.expires = record.expires.min(client.expires);
         if let Some(labels) = change.labels {
             record.labels = labels;
@@ -209,14 +210,15 @@ pub(crate) fn deregister(
         client = %who.id,
         credential = %who.credential_id,
         relative_key_id = relative,
-        "a MAF client de-registered a key"
+        "MAF client de-registered a key"
     );
     Ok(Outcome::deleted())
 }
 
-/// A key that is in force and the caller's business. Unknown, expired, removed and somebody
-/// else's come to the same refusal by the same steps: three entries are opened and two times
-/// compared, whatever was found.
+/// Returns a key that is in force, if the caller has this role for it.
+///
+/// The refusal of an unknown, expired or removed key, and of another client's key, is the same and
+/// takes the same steps: three entries are decrypted and two times compared.
 fn find(
     state: &State,
     who: &Caller<'_>,
@@ -235,12 +237,12 @@ fn find(
             None => open_key(vault, &state.decoy.slot, &state.decoy.sealed)?,
         };
         let source = vault.slot(Kind::Client, &stored.record.source);
-        // A decoy has no source: another registration is read for it, which there is.
+        // The decoy has no source. The caller's registration, which exists, is read instead.
         let source = snapshot.client(if sealed.is_some() { &source } else { &own })?;
         let end = source.map_or(0, |source| source.expires).min(stored.record.expires);
-        let fits = role.fits(&stored.record, &who.id);
+        let is_allowed = role.matches(&stored.record, &who.id);
         match stored.key {
-            Some(key) if fits && end > now && sealed.is_some() => {
+            Some(key) if is_allowed && end > now && sealed.is_some() => {
                 Ok(ActiveKey { record: stored.record, key, expires: end })
             }
             _ => Err(Refusal::NotFound),
@@ -248,17 +250,17 @@ fn find(
     })
 }
 
-/// Whether a key is there and has that source.
+/// Returns whether a key exists and the caller is its source.
 fn owns(stored: &StoredKey, who: &Caller<'_>) -> bool {
-    stored.key.is_some() && Role::Source.fits(&stored.record, &who.id)
+    stored.key.is_some() && Role::Source.matches(&stored.record, &who.id)
 }
 
-/// A RelativeKeyID that nobody has had: 16 random octets, written as those of sessions are.
+/// Returns a new RelativeKeyID: 16 random octets, in the format of session keys.
 fn random_id() -> String {
     hex::encode_upper(rand::rng().random::<[u8; 16]>())
 }
 
-/// What the source is told. Never the key.
+/// Returns the representation for the source, without the key.
 fn registration(rsc: Rsc, record: &KeyRecord, expires: Seconds) -> Outcome {
     let mut attributes = Map::new();
     put(&mut attributes, names::RELATIVE_KEY_ID, record.relative.as_str());

@@ -1,9 +1,18 @@
-//! An M2M Authentication Function (TS-0003 clause 8.8): clients register with it, register keys for
-//! others, and fetch the keys that are meant for them.
+//! An M2M Authentication Function (TS-0003 clause 8.8): clients register, register keys for other
+//! clients, and fetch the keys that are meant for them.
 //!
-//! There is no network here, and nothing asynchronous. A request comes to [`Maf::handle`] with the
-//! client that its TLS association stands for; the [`client`] module makes the requests and reads the
-//! answers. What things are called on the wire stands in [`names`], and is ours.
+//! The crate has no network code and is synchronous. [`Maf::handle`] takes a request with the
+//! client of its TLS association. The [`client`] module creates requests and parses responses.
+//! [`names`] defines the names on the wire, which are specific to this project.
+//!
+//! Read the parts in this order:
+//!
+//! 1. [`names`]: resources, types and attributes of the interface.
+//! 2. [`Maf`] and [`Settings`], with [`Caller`] and [`KeyRegistration`]: the operations of clauses
+//!    8.8.2.3 to 8.8.2.10.
+//! 3. The store: encrypted entries under a [`StoreKey`], which [`reencrypt()`] replaces;
+//!    [`OpenError`] and [`StoreError`] are its failures.
+//! 4. [`client`]: [`client::Client`] and the parsers of responses.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +27,7 @@
 //! let key = StoreKey::parse("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")?;
 //! let maf = Maf::open(&path, &key, Settings::new("maf.provider.com")?)?;
 //!
-//! // The source registers, and gives a key for the gateway.
+//! // The source registers, and registers a key for the gateway.
 //! let source = AbsoluteId::parse("//in.provider.com/mn-1/Clight")?;
 //! let gateway = AbsoluteId::parse("//in.provider.com/mn-cse-123456")?;
 //! let caller = |id: &AbsoluteId| Caller {
@@ -36,7 +45,7 @@
 //! let answer = maf.handle(&caller(&source), &request, now);
 //! let registered = read_registered_key(&answer, None)?;
 //!
-//! // The gateway registers, and fetches it.
+//! // The gateway registers, and fetches the key.
 //! let client = Client::new(gateway.clone(), "maf.provider.com")?;
 //! maf.handle(&caller(&gateway), &client.register("3", &terms)?, now);
 //! let request = client.retrieve_key("4", &registered.relative_key_id)?;

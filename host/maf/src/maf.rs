@@ -1,5 +1,4 @@
-//! The M2M Authentication Function: a request comes in with its authenticated client, an answer
-//! goes out.
+//! The M2M Authentication Function: handles requests of authenticated clients.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -19,10 +18,10 @@ use crate::store::{OpenError, Store, StoreError};
 use crate::store_key::StoreKey;
 use crate::{clients, expiry, keys};
 
-/// Release versions that are spoken, the last of which a refusal of others names.
+/// Supported release versions. The refusal of another version names the last one.
 const RELEASES: [&str; 4] = ["2a", "3", "4", "5"];
 
-/// Parameters that change nothing here.
+/// Parameters that are accepted and have no effect.
 const IGNORED: [Parameter; 3] =
     [Parameter::OriginatingTimestamp, Parameter::EventCategory, Parameter::VendorInformation];
 
@@ -32,28 +31,28 @@ pub struct Maf {
 }
 
 impl Maf {
-    /// Opens a MAF's store, or makes it.
+    /// Opens a MAF's store, or creates it.
     ///
     /// # Errors
-    /// When the file can't be had, holds something else, or was written under another key. Then
-    /// what is in it stays.
+    /// Returns an error if the file cannot be opened, has other content, or was written under
+    /// another key. The file is then unchanged.
     pub fn open(path: &Path, key: &StoreKey, settings: Settings) -> Result<Self, OpenError> {
         let store = Store::open(path, key)?;
         let decoy = Decoy::new(store.vault())?;
         Ok(Self { state: State { settings, store, decoy } })
     }
 
-    /// The key registration that a request asks for, so that policy can be asked before the request
-    /// is handled. None for every other request, and for one that [`handle`](Self::handle) refuses
-    /// for what it says.
+    /// Returns the key registration that a request contains, so that policy can decide before the
+    /// request is handled. Returns `None` for any other request, and for one that
+    /// [`handle`](Self::handle) refuses because of its content.
     #[must_use]
     pub fn asks(request: &RequestPrimitive) -> Option<KeyRegistration> {
         key_registration(request)
     }
 
-    /// Carries out a request. What is answered with CREATED, UPDATED or DELETED is on disk.
+    /// Handles a request. The changes of a response with CREATED, UPDATED or DELETED are on disk.
     ///
-    /// It blocks on the disk: an asynchronous caller puts it on a thread that may wait.
+    /// The function blocks on the disk: call it on a thread that may block.
     #[must_use]
     pub fn handle(
         &self,
@@ -61,7 +60,7 @@ impl Maf {
         request: &RequestPrimitive,
         now: SystemTime,
     ) -> ResponsePrimitive {
-        match self.carry_out(who, request, seconds(now)) {
+        match self.execute(who, request, seconds(now)) {
             Ok(done) => ResponsePrimitive {
                 content: done.content,
                 content_location: done.location,
@@ -69,7 +68,7 @@ impl Maf {
             },
             Err(refusal) => {
                 if let Refusal::Store(error) = &refusal {
-                    self.note(error);
+                    self.record_failure(error);
                 }
                 let release = match refusal {
                     Refusal::Release => RELEASES.last().copied(),
@@ -81,7 +80,7 @@ impl Maf {
         }
     }
 
-    fn carry_out(
+    fn execute(
         &self,
         who: &Caller<'_>,
         request: &RequestPrimitive,
@@ -107,11 +106,11 @@ impl Maf {
         }
     }
 
-    /// Removes what has expired, in one bounded transaction. It does not exist before, to anybody:
-    /// this only makes room.
+    /// Removes expired entries in one bounded transaction. Expired entries are invisible already;
+    /// this only frees space.
     ///
     /// # Errors
-    /// When the store failed.
+    /// Returns an error if the store failed.
     pub fn sweep(&self, now: SystemTime) -> Result<SweepOutcome, StoreError> {
         let now = seconds(now);
         let swept = (|| {
@@ -120,24 +119,24 @@ impl Maf {
             }
             self.state.store.write(|writer| expiry::sweep(writer, now))
         })();
-        swept.inspect_err(|error| self.note(error))
+        swept.inspect_err(|error| self.record_failure(error))
     }
 
-    /// Whether the store has failed, and has not been written since.
+    /// Returns whether the store has failed and no write has succeeded since.
     #[must_use]
     pub fn store_fails(&self) -> bool {
         self.state.store.fails()
     }
 
-    /// The settings.
+    /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.state.settings
     }
 
-    fn note(&self, error: &StoreError) {
-        tracing::error!(event = "maf.failed", "the MAF's store failed: {error}");
-        self.state.store.note(error);
+    fn record_failure(&self, error: &StoreError) {
+        tracing::error!(event = "maf.failed", "MAF store failed: {error}");
+        self.state.store.record_failure(error);
     }
 }
 

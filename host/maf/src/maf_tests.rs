@@ -1,4 +1,4 @@
-//! Every operation, done and refused.
+//! Every operation, successful and refused.
 
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::parameter::Parameter;
@@ -26,36 +26,36 @@ fn client_manages_its_registration() {
     assert_eq!(Target::from_address(&location).unwrap().resource, made.id);
     assert_eq!((answer.request_id, answer.release), ("1".into(), Some("3".into())));
 
-    assert_eq!(bench.told(LIGHT, &light.register("2", &labeled).unwrap(), 1).0, 4117);
+    assert_eq!(bench.code_and_text(LIGHT, &light.register("2", &labeled).unwrap(), 1).0, 4117);
     for name in [OWN, &made.id] {
         let answer = bench.ask(LIGHT, None, &light.retrieve("3", name).unwrap(), 1);
         assert_eq!(read_registration(&answer).unwrap(), made);
     }
-    // Another's is not there for anybody else.
+    // Another client does not see the registration.
     bench.registered(OTHER, 100);
     for request in [
         client(OTHER).retrieve("4", &made.id),
         client(OTHER).deregister("4", &made.id),
         client(OTHER).update("4", &made.id, &Changes { expires: Some(at(9)), labels: None }),
     ] {
-        assert_eq!(bench.told(OTHER, &request.unwrap(), 1).0, 4004);
+        assert_eq!(bench.code_and_text(OTHER, &request.unwrap(), 1).0, 4004);
     }
 
-    // It is bounded from when it is updated.
+    // The lifetime is limited from the update on.
     let changes = Changes { expires: Some(at(5000)), labels: Some(vec![]) };
     let answer = bench.ask(LIGHT, None, &light.update("5", OWN, &changes).unwrap(), 10);
     let updated = read_registration(&answer).unwrap();
     assert_eq!((updated.expires, updated.labels.len()), (at(1010), 0));
     let past = Changes { expires: Some(at(10)), labels: None };
-    assert_eq!(bench.told(LIGHT, &light.update("6", OWN, &past).unwrap(), 10).0, 4000);
+    assert_eq!(bench.code_and_text(LIGHT, &light.update("6", OWN, &past).unwrap(), 10).0, 4000);
     assert_eq!(
-        bench.told(LIGHT, &light.update("6", OWN, &Changes::default()).unwrap(), 10).0,
+        bench.code_and_text(LIGHT, &light.update("6", OWN, &Changes::default()).unwrap(), 10).0,
         4000
     );
 
     let gone = bench.ask(LIGHT, None, &light.deregister("7", OWN).unwrap(), 20);
     assert_eq!(read_deleted(&gone), Ok(()));
-    assert_eq!(bench.told(LIGHT, &light.retrieve("8", OWN).unwrap(), 20).0, 4103);
+    assert_eq!(bench.code_and_text(LIGHT, &light.retrieve("8", OWN).unwrap(), 20).0, 4103);
     bench.registered(LIGHT, 100);
 }
 
@@ -66,7 +66,7 @@ fn unregistered_client_may_only_register() {
     let key = bench.key(LIGHT, OTHER, 7, 400).relative_key_id;
     bench.registered(GATEWAY, 50);
     let changes = Changes { expires: Some(at(300)), labels: None };
-    // One that never registered, and one whose registration has expired.
+    // A client that never registered, and one whose registration has expired.
     for (who, now) in [(OTHER, 1), (GATEWAY, 50)] {
         let it = client(who);
         for request in [
@@ -80,11 +80,12 @@ fn unregistered_client_may_only_register() {
             it.update_key("1", &key, &changes),
             it.deregister_key("1", &key),
         ] {
-            assert_eq!(bench.told(who, &request.unwrap(), now).0, 4103, "{who}");
+            assert_eq!(bench.code_and_text(who, &request.unwrap(), now).0, 4103, "{who}");
         }
     }
-    // Then it may register again.
-    let again = bench.told(GATEWAY, &client(GATEWAY).register("2", &terms(100)).unwrap(), 50);
+    // It may register again then.
+    let again =
+        bench.code_and_text(GATEWAY, &client(GATEWAY).register("2", &terms(100)).unwrap(), 50);
     assert_eq!(again.0, 2001);
 }
 
@@ -103,9 +104,10 @@ fn only_target_may_retrieve_key() {
     assert_eq!((fetched.suid, fetched.expires, fetched.source.as_str()), (32, at(100), LIGHT));
     assert_eq!(fetched.admin_fqdn, "in.provider.com");
 
-    // Unknown, somebody else's, even one's own, and what has expired or is removed: all alike.
+    // Unknown, expired and removed keys, and those of other clients, even the caller's own: all are
+    // alike.
     let removed = bench.key(LIGHT, GATEWAY, 8, 100).relative_key_id;
-    let gone = bench.told(LIGHT, &client(LIGHT).deregister_key("d", &removed).unwrap(), 1);
+    let gone = bench.code_and_text(LIGHT, &client(LIGHT).deregister_key("d", &removed).unwrap(), 1);
     assert_eq!(gone, (2002, String::new()));
     let foreign = bench.key(OTHER, LIGHT, 9, 100).relative_key_id;
     let all: Vec<_> = [
@@ -121,7 +123,7 @@ fn only_target_may_retrieve_key() {
     .into();
     assert_eq!(all[0].0, 4004);
     assert!(all.iter().all(|told| *told == all[0]), "{all:?}");
-    // A source that is a target may.
+    // A source that is also a target may retrieve it.
     let own = bench.key(LIGHT, LIGHT, 3, 100).relative_key_id;
     assert!(bench.fetch(LIGHT, &own, 1).is_ok());
 }
@@ -141,12 +143,12 @@ fn esprim_key_has_suid_and_one_target() {
     assert_eq!((fetched.suid, fetched.key.expose().len()), (33, 64));
     for suid in [32, 33] {
         for targets in [&[][..], &[GATEWAY, OTHER]] {
-            let (rsc, why) = told(&made(suid, targets));
+            let (rsc, why) = code_and_text(&made(suid, targets));
             assert_eq!(rsc, 4000, "{suid} {targets:?}");
             assert!(why.contains("exactly one target"), "{why}");
         }
     }
-    // Data may be for many, or for nobody yet.
+    // Data keys may have many targets, or none yet.
     assert_eq!(made(34, &[GATEWAY, OTHER]).rsc.code(), 2001);
     assert_eq!(made(35, &[]).rsc.code(), 2001);
     for suid in [0, 12, 22, 30, 31, 36, 42, 255] {
@@ -160,7 +162,7 @@ fn session_exports_one_key() {
     bench.registered(LIGHT, 400);
     bench.registered(GATEWAY, 400);
     let request = export(LIGHT, GATEWAY, 100);
-    let (rsc, why) = bench.told(LIGHT, &request, 0);
+    let (rsc, why) = bench.code_and_text(LIGHT, &request, 0);
     assert_eq!(rsc, 4107);
     assert!(why.contains("extended master secret"), "{why}");
 
@@ -170,23 +172,23 @@ fn session_exports_one_key() {
     let fetched = bench.fetch(GATEWAY, &made.relative_key_id, 1).ok().unwrap();
     assert_eq!(fetched.key.expose(), one.key().unwrap().expose());
 
-    // Not again, be it for another, nor by de-registering something in between.
+    // Not again, not for another target, and not after a de-registration in between.
     let other = export(LIGHT, OTHER, 90);
     let again = |bench: &Bench, now| bench.ask(LIGHT, Some(&one), &other, now).rsc.code();
     assert_eq!(again(&bench, 1), 4105);
     let remove = client(LIGHT).deregister_key("d", &made.relative_key_id).unwrap();
-    assert_eq!(bench.told(LIGHT, &remove, 1).0, 2002);
+    assert_eq!(bench.code_and_text(LIGHT, &remove, 1).0, 2002);
     assert!(bench.fetch(GATEWAY, &made.relative_key_id, 1).is_err());
     assert_eq!(again(&bench, 2), 4105);
-    assert_eq!(bench.told(LIGHT, &remove, 2).0, 4004);
+    assert_eq!(bench.code_and_text(LIGHT, &remove, 2).0, 4004);
     let leave = client(LIGHT).deregister("l", OWN).unwrap();
-    assert_eq!(bench.told(LIGHT, &leave, 2).0, 2002);
+    assert_eq!(bench.code_and_text(LIGHT, &leave, 2).0, 2002);
     bench.registered(LIGHT, 400);
     assert_eq!(again(&bench, 3), 4105);
-    // Given keys are of no session, and another session has another.
+    // A given key belongs to no session, and another session has another key.
     assert_eq!(bench.ask(LIGHT, Some(&one), &give(LIGHT, GATEWAY, 1, 90), 3).rsc.code(), 2001);
     assert_eq!(bench.ask(LIGHT, Some(&session(0xa2)), &other, 3).rsc.code(), 2001);
-    // Nobody holds the first any more when its time is over.
+    // No client holds the first key after its end.
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, OTHER, 200), 100).rsc.code(), 2001);
 }
 
@@ -203,10 +205,14 @@ fn only_source_may_update_or_delete_key() {
         for request in
             [client(who).update_key("1", &key, &longer), client(who).deregister_key("1", &key)]
         {
-            told.push(bench.told(who, &request.unwrap(), 1));
+            told.push(bench.code_and_text(who, &request.unwrap(), 1));
         }
     }
-    told.push(bench.told(OTHER, &client(OTHER).update_key("1", "unknown", &longer).unwrap(), 1));
+    told.push(bench.code_and_text(
+        OTHER,
+        &client(OTHER).update_key("1", "unknown", &longer).unwrap(),
+        1,
+    ));
     told.push(bench.fetch(OTHER, "unknown", 1).err().unwrap());
     assert_eq!(told[0].0, 4004);
     assert!(told.iter().all(|t| *t == told[0]), "{told:?}");
@@ -217,16 +223,17 @@ fn only_source_may_update_or_delete_key() {
     };
     let updated = update(&longer, 1).unwrap();
     assert_eq!((updated.expires, updated.labels), (at(200), vec!["x".into()]));
-    // Not beyond its source's registration, nor beyond its longest time since it was registered.
+    // Neither beyond the registration of its source, nor beyond its maximum lifetime since
+    // registration.
     let far = Changes { expires: Some(at(9000)), labels: None };
     assert_eq!(update(&far, 1).unwrap().expires, at(400));
     let extend = client(LIGHT).update("3", OWN, &far).unwrap();
-    assert_eq!(bench.told(LIGHT, &extend, 2).0, 2004);
+    assert_eq!(bench.code_and_text(LIGHT, &extend, 2).0, 2004);
     assert_eq!(update(&far, 3).unwrap().expires, at(500));
     assert!(update(&Changes { expires: Some(at(3)), labels: None }, 3).is_err());
     assert!(update(&far, 500).is_err());
 
-    // Its targets and what it is for stay.
+    // Targets and purpose are unchanged.
     let mut request = client(LIGHT).update_key("4", &key, &longer).unwrap();
     for content in [
         r#"{"maf:keyReg":{"tgids":["//in.provider.com/Sother"]}}"#,
@@ -236,10 +243,10 @@ fn only_source_may_update_or_delete_key() {
         r#"{"maf:keyReg":{}}"#,
     ] {
         request.content = Some(Content::parse(content.into()).unwrap());
-        assert_eq!(bench.told(LIGHT, &request, 4).0, 4000, "{content}");
+        assert_eq!(bench.code_and_text(LIGHT, &request, 4).0, 4000, "{content}");
     }
     request.content = Some(Content::parse(r#"{"maf:keyReg":{"lbl":null}}"#.into()).unwrap());
-    assert_eq!(bench.told(LIGHT, &request, 4).0, 2004);
+    assert_eq!(bench.code_and_text(LIGHT, &request, 4).0, 2004);
 }
 
 #[test]
@@ -250,16 +257,22 @@ fn key_ends_with_registration_of_source() {
     let key = bench.key(LIGHT, GATEWAY, 7, 300);
     assert_eq!(key.expires, at(100));
     let sooner = Changes { expires: Some(at(50)), labels: None };
-    assert_eq!(bench.told(LIGHT, &client(LIGHT).update("1", OWN, &sooner).unwrap(), 1).0, 2004);
+    assert_eq!(
+        bench.code_and_text(LIGHT, &client(LIGHT).update("1", OWN, &sooner).unwrap(), 1).0,
+        2004
+    );
     let fetch = |now| bench.fetch(GATEWAY, &key.relative_key_id, now);
     assert_eq!(fetch(49).ok().unwrap().expires, at(50));
     assert!(fetch(50).is_err());
-    // Registered again, before anything was swept: the key does not come to life again.
+    // After a new registration before the sweep, the key is still invalid.
     let again = client(LIGHT).register("2", &terms(400)).unwrap();
-    assert_eq!(bench.told(LIGHT, &again, 60).0, 2001);
+    assert_eq!(bench.code_and_text(LIGHT, &again, 60).0, 2001);
     assert!(fetch(61).is_err());
     let other = bench.key(LIGHT, GATEWAY, 7, 300).relative_key_id;
-    assert_eq!(bench.told(LIGHT, &client(LIGHT).deregister("3", OWN).unwrap(), 62).0, 2002);
+    assert_eq!(
+        bench.code_and_text(LIGHT, &client(LIGHT).deregister("3", OWN).unwrap(), 62).0,
+        2002
+    );
     assert!(bench.fetch(GATEWAY, &other, 63).is_err());
 }
 
@@ -275,22 +288,25 @@ fn registrations_and_lifetimes_are_limited() {
     assert_eq!(bench.key(LIGHT, GATEWAY, 1, 9000).expires, at(500));
     bench.registered("//in.provider.com/Sfourth", 100);
     let fifth = "//in.provider.com/Sfifth";
-    let full = bench.told(fifth, &client(fifth).register("1", &terms(9)).unwrap(), 0);
+    let full = bench.code_and_text(fifth, &client(fifth).register("1", &terms(9)).unwrap(), 0);
     assert_eq!(full.0, 5207);
     for n in 0..3 {
         bench.key(LIGHT, GATEWAY, n, 90);
     }
-    assert_eq!(bench.told(LIGHT, &give(LIGHT, GATEWAY, 4, 90), 0).0, 5207);
+    assert_eq!(bench.code_and_text(LIGHT, &give(LIGHT, GATEWAY, 4, 90), 0).0, 5207);
     bench.key(OTHER, GATEWAY, 5, 90);
     bench.key(OTHER, GATEWAY, 6, 90);
-    assert_eq!(bench.told(OTHER, &give(OTHER, GATEWAY, 7, 90), 0).0, 5207);
-    // What has expired makes room.
+    assert_eq!(bench.code_and_text(OTHER, &give(OTHER, GATEWAY, 7, 90), 0).0, 5207);
+    // The sweep frees space.
     assert_eq!(bench.maf.sweep(at(89)).unwrap(), SweepOutcome::default());
     assert_eq!(bench.maf.sweep(at(90)).unwrap(), SweepOutcome { removed: 5, more: false });
-    assert_eq!(bench.told(OTHER, &give(OTHER, GATEWAY, 7, 190), 90).0, 2001);
+    assert_eq!(bench.code_and_text(OTHER, &give(OTHER, GATEWAY, 7, 190), 90).0, 2001);
     assert_eq!(bench.maf.sweep(at(100)).unwrap(), SweepOutcome { removed: 1, more: false });
-    assert_eq!(bench.told(fifth, &client(fifth).register("1", &terms(900)).unwrap(), 100).0, 2001);
-    // All is gone at the end.
+    assert_eq!(
+        bench.code_and_text(fifth, &client(fifth).register("1", &terms(900)).unwrap(), 100).0,
+        2001
+    );
+    // Nothing is left at the end.
     while bench.maf.sweep(at(1_000_000)).unwrap().more {}
     assert_eq!(bench.maf.sweep(at(1_000_000)).unwrap(), SweepOutcome::default());
     assert!(!bench.maf.store_fails());
@@ -324,9 +340,9 @@ fn originator_must_be_caller() {
             from: from.map(Into::into),
             ..good.clone()
         };
-        assert_eq!(bench.told(LIGHT, &request, 0).0, 4106, "{from:?}");
+        assert_eq!(bench.code_and_text(LIGHT, &request, 0).0, 4106, "{from:?}");
     }
-    assert_eq!(bench.told(OTHER, &good, 0).0, 4106);
+    assert_eq!(bench.code_and_text(OTHER, &good, 0).0, 4106);
 }
 
 #[test]
@@ -337,7 +353,7 @@ fn invalid_maf_request_is_refused() {
     let with = |change: &dyn Fn(&mut saegis_onem2m::primitive::RequestPrimitive)| {
         let mut request = good.clone();
         change(&mut request);
-        bench.told(LIGHT, &request, 10).0
+        bench.code_and_text(LIGHT, &request, 10).0
     };
     let path = |p: &str| {
         let to = Target::from_path(p).unwrap();
@@ -376,12 +392,12 @@ fn invalid_maf_request_is_refused() {
     ] {
         assert_eq!(with(&|r| r.parameters.set(Parameter::RequestExpiration, left)), rsc, "{left}");
     }
-    // Of what a create says.
+    // Faults in the content of a create.
     let create = |ty: Option<u16>, content: Option<&str>| {
         let mut request = client(OTHER).register("1", &terms(100)).unwrap();
         request.resource_type = ty;
         request.content = content.map(|c| Content::parse(c.to_owned().into()).unwrap());
-        bench.told(OTHER, &request, 10).0
+        bench.code_and_text(OTHER, &request, 10).0
     };
     let whole = r#"{"maf:clientReg":{"et":"20280101T000000","adfq":"a.b"}}"#;
     assert_eq!(create(Some(2), Some(whole)), 4108);
@@ -428,7 +444,10 @@ fn confirmed_entries_survive_restart() {
     let bench = bench.restarted();
     assert_eq!(bench.fetch(GATEWAY, &key, 2).ok().unwrap().key.expose(), key_of(7));
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, GATEWAY, 90), 3).rsc.code(), 4105);
-    assert_eq!(bench.told(LIGHT, &client(LIGHT).deregister_key("d", &key).unwrap(), 4).0, 2002);
+    assert_eq!(
+        bench.code_and_text(LIGHT, &client(LIGHT).deregister_key("d", &key).unwrap(), 4).0,
+        2002
+    );
     let bench = bench.restarted();
     assert!(bench.fetch(GATEWAY, &key, 5).is_err());
 }

@@ -1,12 +1,13 @@
-//! Every name of the MAF's interface: resources, types, attributes.
+//! The names of the MAF's interface: resources, types, attributes.
 //!
-//! **These names are ours.** TS-0003 clause 8.8 says what is exchanged; what it is called on the wire
-//! is in TS-0032, which was not at hand. So each name stands here and nowhere else, to be corrected
-//! in one place. Only [`EXPIRATION_TIME`] and [`LABELS`] are of TS-0004 clause 8.2.
+//! **These names are specific to this project.** TS-0003 clause 8.8 defines the content of the
+//! messages. TS-0032 defines their names on the wire, but was not available. So each name is
+//! defined only in this module, where it can be corrected. [`EXPIRATION_TIME`] and [`LABELS`] are
+//! from TS-0004 clause 8.2.
 //!
-//! | what TS-0003 speaks of | here |
+//! | TS-0003 | this project |
 //! |---|---|
-//! | the MAF | what `/maf` or `//MAF-FQDN/maf` addresses, [`BASE`] |
+//! | the MAF | the target of `/maf` or `//MAF-FQDN/maf`, [`BASE`] |
 //! | a MAF client registration | `maf:clientReg`, type 61001, at `/maf/<mafClientRegID>` |
 //! | a key registration | `maf:keyReg`, type 61002, at `/maf/<RelativeKeyID>` |
 //! | expirationTime | `et` |
@@ -21,23 +22,23 @@
 //! | RelativeKeyID | `rkid` |
 //! | Source MAF Client ID | `scid` |
 
-/// The MAF's base: it stands where an address of another kind has the CSE-ID, so that the binding of
-/// TS-0009 carries it as it is, `/~/maf/…` and `/_/MAF-FQDN/maf/…`.
+/// Base of the MAF, which takes the position of the CSE-ID in an address. The binding of TS-0009
+/// then carries the address unchanged, as `/~/maf/…` and `/_/MAF-FQDN/maf/…`.
 pub const BASE: &str = "maf";
 
-/// The root of a client registration.
+/// Root of a client registration.
 pub const CLIENT_REGISTRATION: &str = "maf:clientReg";
-/// The type of a client registration, far from those that TS-0004 assigns.
+/// Type of a client registration, far from the types that TS-0004 assigns.
 pub const CLIENT_REGISTRATION_TYPE: u16 = 61001;
-/// What each mafClientRegID starts with. No RelativeKeyID does: those of this MAF are hexadecimal.
+/// Prefix of each mafClientRegID. The RelativeKeyIDs of this MAF are hexadecimal, so none of them
+/// starts with it.
 pub const CLIENT_REGISTRATION_PREFIX: &str = "mcr-";
-/// What names the client's own registration to a client that does not know its mafClientRegID any
-/// more.
+/// Name of the client's own registration, for a client that does not know its mafClientRegID.
 pub const OWN_REGISTRATION: &str = "own";
 
-/// The root of a key registration.
+/// Root of a key registration.
 pub const KEY_REGISTRATION: &str = "maf:keyReg";
-/// The type of a key registration.
+/// Type of a key registration.
 pub const KEY_REGISTRATION_TYPE: u16 = 61002;
 
 /// expirationTime, a timestamp (TS-0004).
@@ -50,7 +51,7 @@ pub const ADMIN_FQDN: &str = "adfq";
 pub const CLIENT_REGISTRATION_ID: &str = "crid";
 /// MAF Client ID, an absolute identifier.
 pub const CLIENT_ID: &str = "mcid";
-/// assignedSymmKeyID, where the MAF has provisioned a Km. This MAF does not.
+/// assignedSymmKeyID, if the MAF has provisioned a Km. This MAF does not.
 pub const ASSIGNED_KEY_ID: &str = "askid";
 /// SUID, a number (TS-0004 clause 6.3.4.2.39).
 pub const SUID: &str = "suid";

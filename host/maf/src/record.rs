@@ -1,4 +1,4 @@
-//! What the store holds, and the times in it.
+//! The records of the store, and the times in them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,15 +6,15 @@ use saegis_onem2m::credential::PresharedKey;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// Seconds since 1970-01-01 UTC: a timestamp is written to the second.
+/// Seconds since 1970-01-01 UTC, the resolution of timestamps.
 pub(crate) type Seconds = u64;
 
-/// A time in whole seconds; one before 1970 counts as 1970.
+/// Converts a time to whole seconds. A time before 1970 counts as 1970.
 pub(crate) fn seconds(time: SystemTime) -> Seconds {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The time of so many seconds.
+/// Converts seconds to a time.
 pub(crate) fn time(at: Seconds) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH)
 }
@@ -22,13 +22,13 @@ pub(crate) fn time(at: Seconds) -> SystemTime {
 /// A client registration (TS-0003 clause 8.8.2.3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClientRecord {
-    /// The MAF Client ID.
+    /// MAF Client ID.
     pub(crate) id: String,
-    /// The mafClientRegID.
+    /// mafClientRegID.
     pub(crate) registration: String,
-    /// The Credential-ID that it was made with.
+    /// Credential-ID with which it was made.
     pub(crate) credential: String,
-    /// From when on it does not exist.
+    /// End of the registration.
     pub(crate) expires: Seconds,
     pub(crate) labels: Vec<String>,
     pub(crate) admin: String,
@@ -37,29 +37,29 @@ pub(crate) struct ClientRecord {
 /// A key registration (clause 8.8.2.7), without its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyRecord {
-    /// The RelativeKeyID.
+    /// RelativeKeyID.
     pub(crate) relative: String,
-    /// The Source MAF Client ID.
+    /// Source MAF Client ID.
     pub(crate) source: String,
     pub(crate) created: Seconds,
-    /// From when on it does not exist. It does not exist without its source's registration either.
+    /// End of the key registration, which also ends with the registration of its source.
     pub(crate) expires: Seconds,
     pub(crate) labels: Vec<String>,
     pub(crate) admin: String,
     pub(crate) suid: u8,
     pub(crate) targets: Vec<String>,
-    /// It was exported from a session, which could give it again.
+    /// Whether the key was exported from a session, which could export it again.
     pub(crate) of_session: bool,
 }
 
-/// A key registration with its key. One whose key is gone was removed: nothing but its RelativeKeyID
-/// counts, which is not given again until its time is over.
+/// A key registration with its key. A removed registration has no key: its RelativeKeyID stays
+/// reserved until the key would have expired.
 pub(crate) struct StoredKey {
     pub(crate) record: KeyRecord,
     pub(crate) key: Option<PresharedKey>,
 }
 
-/// An entry that is not what was written.
+/// The error for an entry that differs from what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Damaged;
 
@@ -74,7 +74,8 @@ impl ClientRecord {
 }
 
 impl StoredKey {
-    /// The key's length, the key, and then the rest: so no reader of JSON makes a copy of the key.
+    /// Serializes the key's length, the key, and the rest as JSON, so that no JSON parser copies
+    /// the key.
     pub(crate) fn write(&self) -> Result<Zeroizing<Vec<u8>>, Damaged> {
         let rest = serde_json::to_vec(&self.record).map_err(|_| Damaged)?;
         let key = self.key.as_ref().map_or(&[][..], PresharedKey::expose);

@@ -1,4 +1,4 @@
-//! The store's key is changed.
+//! Replacement of the store's key.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ use crate::vault::{Kind, Vault};
 const OLD_CLIENTS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old clients");
 const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys");
 
-/// Writes all entries of a store anew, under another key, in one transaction: the store is under the
-/// old key until it is under the new one. No MAF may have it open meanwhile.
+/// Re-encrypts all entries of a store under another key, in one transaction: the store is under the
+/// old key until it is under the new one. No MAF may have the file open meanwhile.
 ///
-/// It does not reach copies of the file, nor what a file system keeps of blocks that are free.
+/// Copies of the file, and free blocks of the file system, are not changed.
 ///
 /// # Errors
-/// When there is no such file, it was written under another key than the old one, an entry is
-/// damaged, or reading or writing failed. Then all is as it was.
+/// Returns an error if the file does not exist or was written under another key, an entry is
+/// damaged, or reading or writing failed. The store is then unchanged.
 pub fn reencrypt(path: &Path, old: &StoreKey, new: &StoreKey) -> Result<(), OpenError> {
     let (old, new) = (Vault::new(old), Vault::new(new));
     let mut database = builder().open(path)?;
@@ -52,7 +52,7 @@ pub fn reencrypt(path: &Path, old: &StoreKey, new: &StoreKey) -> Result<(), Open
     transaction.delete_table(OLD_CLIENTS)?;
     transaction.delete_table(OLD_KEYS)?;
     transaction.commit()?;
-    // The pages of the old entries are given back, as far as that goes: all is done without it.
+    // Returns the pages of the old entries as far as possible. A failure does not matter.
     let _ = database.compact();
     Ok(())
 }

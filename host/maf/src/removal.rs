@@ -1,10 +1,10 @@
-//! Clients and keys are removed, by a request or because they have expired.
+//! Removal of clients and keys, by request or after their expiry.
 
 use crate::record::{ClientRecord, Seconds, StoredKey};
 use crate::store::{StoreError, Writer};
 use crate::vault::Slot;
 
-/// Removes a registration with its keys. One whose entry is damaged is taken off all the same.
+/// Removes a registration with its keys, including keys with a damaged entry.
 pub(crate) fn remove_client(
     writer: &mut Writer<'_>,
     slot: &Slot,
@@ -17,9 +17,11 @@ pub(crate) fn remove_client(
     writer.remove_client(slot, record)
 }
 
-/// Removes a key of a source. The RelativeKeyID of a session's key stays taken until the key's time
-/// is over: the session could give the same key again, for another target, while the first one still
-/// holds it. It counts as a key until then. Whether an entry is damaged makes no difference here.
+/// Removes a key of a source.
+///
+/// The RelativeKeyID of a session's key stays reserved until the key expires, and counts as a key
+/// until then. Otherwise the session could register the same key again for another target, while
+/// the first target still holds it. A damaged entry is removed too.
 pub(crate) fn remove_key(
     writer: &mut Writer<'_>,
     source: &Slot,
@@ -31,7 +33,7 @@ pub(crate) fn remove_key(
             writer.put_key(&StoredKey { record: stored.record, key: None })
         }
         Ok(Some(stored)) => writer.remove_key(slot, &stored),
-        Ok(None) | Err(StoreError::Damaged) => writer.take_off(source, slot),
+        Ok(None) | Err(StoreError::Damaged) => writer.remove_damaged_key(source, slot),
         Err(other) => Err(other),
     }
 }

@@ -1,5 +1,5 @@
-//! The operation that a request asks for, read from it alone: neither the store nor the clock has a say here, so
-//! policy can be asked about the very thing that is carried out afterwards.
+//! The operation of a request, parsed without the store and the clock, so that policy decides on
+//! the same operation that is executed afterwards.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use crate::error::Refusal;
 use crate::names;
 use crate::record::{Seconds, time};
 
-/// An operation of a MAF, with what the request says.
+/// An operation of a MAF with its parameters.
 pub(crate) enum MafOperation<'r> {
     /// MAF client registration (clause 8.8.2.3).
     RegisterClient(NewClient),
@@ -33,14 +33,14 @@ pub(crate) enum MafOperation<'r> {
     DeregisterKey(&'r str),
 }
 
-/// What a client registration says.
+/// The content of a client registration.
 pub(crate) struct NewClient {
     pub(crate) expires: Seconds,
     pub(crate) labels: Vec<String>,
     pub(crate) admin: String,
 }
 
-/// What a key registration says.
+/// The content of a key registration.
 pub(crate) struct NewKey {
     pub(crate) expires: Seconds,
     pub(crate) labels: Vec<String>,
@@ -48,37 +48,37 @@ pub(crate) struct NewKey {
     pub(crate) suid: u8,
     pub(crate) targets: Vec<AbsoluteId>,
     pub(crate) key: Option<PresharedKey>,
-    /// Whether a key is given that is weak.
+    /// Whether the request has a key that is weak.
     pub(crate) is_weak: bool,
 }
 
-/// What an update changes: nothing else can be changed. Whoever has fetched a key keeps it, so other
-/// targets, another purpose or another key are another registration.
+/// The content of an update. Other attributes cannot be changed. A target that has fetched a key
+/// retains it, so other targets, another purpose or another key need another registration.
 pub(crate) struct Change {
     pub(crate) expires: Option<Seconds>,
     pub(crate) labels: Option<Vec<String>>,
 }
 
-/// A key registration that a client asks for, for policy to judge (clause 8.8.2.7).
+/// A key registration of a client, on which policy decides (clause 8.8.2.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyRegistration {
-    /// What the key is for (TS-0004 clause 6.3.4.2.39), 32 to 35.
+    /// Purpose of the key (TS-0004 clause 6.3.4.2.39), 32 to 35.
     pub suid: u8,
-    /// Who may fetch it.
+    /// Clients that may fetch the key.
     pub targets: Vec<AbsoluteId>,
-    /// How long it is to hold, before the MAF's bounds.
+    /// Requested expiration time, before the MAF limits it.
     pub expires: SystemTime,
-    /// Its labels.
+    /// Labels.
     pub labels: Vec<String>,
-    /// The domain name of the administrating stakeholder.
+    /// Domain name of the administrating stakeholder.
     pub admin_fqdn: String,
-    /// Whether the client gives the key, in place of the one of its TLS session.
+    /// Whether the request has a key, instead of using the one of its TLS session.
     pub gives_key: bool,
 }
 
-/// The key registration that a request asks for; None for every other request, and for one that is
-/// refused for what it says.
+/// Returns the key registration that a request contains; `None` for any other request, and for one
+/// that is refused because of its content.
 pub(crate) fn key_registration(request: &RequestPrimitive) -> Option<KeyRegistration> {
     match MafOperation::read(request) {
         Ok(MafOperation::RegisterKey(new)) => Some(KeyRegistration {
@@ -93,7 +93,7 @@ pub(crate) fn key_registration(request: &RequestPrimitive) -> Option<KeyRegistra
     }
 }
 
-/// Whether an address that names the MAF names this one.
+/// Returns whether an address of a MAF belongs to this one.
 pub(crate) fn is_at(target: &Target, fqdn: &str) -> bool {
     match &target.scope {
         Scope::CseRelative | Scope::SpRelative(_) => true,
@@ -101,7 +101,7 @@ pub(crate) fn is_at(target: &Target, fqdn: &str) -> bool {
     }
 }
 
-/// The resource below the base that a request is for; None for the base itself.
+/// Returns the resource below the base that a request addresses; `None` for the base itself.
 fn below_base(target: &Target) -> Result<Option<&str>, Refusal> {
     let resource = match &target.scope {
         Scope::SpRelative(base) | Scope::Absolute { cse: base, .. } => {
@@ -118,14 +118,15 @@ fn below_base(target: &Target) -> Result<Option<&str>, Refusal> {
     };
     match resource {
         "-" => Ok(None),
-        // What is longer is nobody's, and is answered like it, before anything is computed over it.
+        // An identifier that is too long cannot exist. It is answered like an unknown one, before
+        // it is hashed.
         name if crate::attributes::check_relative_id(name).is_err() => Err(Refusal::NotFound),
         name => Ok(Some(name)),
     }
 }
 
 impl<'r> MafOperation<'r> {
-    /// Reads the operation that a request asks for.
+    /// Parses the operation of a request.
     pub(crate) fn read(request: &'r RequestPrimitive) -> Result<Self, Refusal> {
         let Some(name) = below_base(&request.to)? else {
             return match (request.operation, request.resource_type) {
@@ -176,13 +177,13 @@ fn new_client(request: &RequestPrimitive) -> Result<NewClient, Refusal> {
     })
 }
 
-/// The SUID of a key for security association establishment, and of one for primitives that are
-/// protected end to end: each is between two, so it has one target (clause 8.8.2.7).
-const BETWEEN_TWO: [u8; 2] = [32, 33];
+/// SUIDs for security association establishment, and for primitives that are protected end to end.
+/// Each such key is between two entities, so it has one target (clause 8.8.2.7).
+const SINGLE_TARGET_SUIDS: [u8; 2] = [32, 33];
 
-/// The SUIDs of keys that a MAF distributes: the two above, and those for data that is protected
-/// end to end, which any number may read.
-const OF_A_MAF: std::ops::RangeInclusive<u8> = 32..=35;
+/// SUIDs of keys that a MAF distributes: the two above, and those for data that is protected end to
+/// end, which any number of targets may read.
+const MAF_SUIDS: std::ops::RangeInclusive<u8> = 32..=35;
 
 fn new_key(request: &RequestPrimitive) -> Result<NewKey, Refusal> {
     let known = [
@@ -195,11 +196,11 @@ fn new_key(request: &RequestPrimitive) -> Result<NewKey, Refusal> {
     ];
     let attributes = attributes(request, names::KEY_REGISTRATION, &known)?;
     let suid = required(names::SUID, attributes.suid()?)?;
-    if !OF_A_MAF.contains(&suid) {
+    if !MAF_SUIDS.contains(&suid) {
         return Err(Refusal::Suid);
     }
     let targets = attributes.targets()?;
-    if BETWEEN_TWO.contains(&suid) && targets.len() != 1 {
+    if SINGLE_TARGET_SUIDS.contains(&suid) && targets.len() != 1 {
         return Err(Refusal::Targets(suid, targets.len()));
     }
     let key = attributes.key()?;

@@ -1,31 +1,32 @@
-//! What an operator may set.
+//! The settings of a MAF.
 
 use std::time::Duration;
 
 use saegis_onem2m::id::{IdError, check_fqdn};
 
-/// Settings of a MAF.
+/// The settings of a MAF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     fqdn: String,
-    /// Longest time that a client registration lasts, from when it was made or last updated.
+    /// Maximum lifetime of a client registration, from its creation or last update.
     pub max_registration_lifetime: Duration,
-    /// Longest time that a key lasts, from when it was registered, however often it is updated.
+    /// Maximum lifetime of a key, from its registration on; updates do not extend it.
     pub max_key_lifetime: Duration,
-    /// Most client registrations. Each client has one.
+    /// Maximum number of client registrations. Each client has one.
     pub max_clients: u64,
-    /// Most keys of all clients.
+    /// Maximum number of keys of all clients.
     pub max_keys: u64,
-    /// Most keys of one client. All of them are removed in one transaction when it goes.
+    /// Maximum number of keys of one client. All of them are removed in one transaction with the
+    /// client.
     pub max_keys_per_client: u16,
 }
 
 impl Settings {
-    /// The settings of the MAF with that domain name: a year for a registration, 30 days for a key,
-    /// 100,000 clients, 1,000,000 keys, 1,000 of one client.
+    /// Returns the settings of the MAF with this domain name: a year for a registration, 30 days
+    /// for a key, 100,000 clients, 1,000,000 keys, 1,000 keys of one client.
     ///
     /// # Errors
-    /// When it is no domain name.
+    /// Returns an error if `fqdn` is not a domain name.
     pub fn new(fqdn: &str) -> Result<Self, IdError> {
         const DAY: u64 = 24 * 60 * 60;
         check_fqdn(fqdn)?;
@@ -39,7 +40,7 @@ impl Settings {
         })
     }
 
-    /// The MAF-FQDN, in lower case.
+    /// Returns the MAF-FQDN, in lower case.
     #[must_use]
     pub fn fqdn(&self) -> &str {
         &self.fqdn

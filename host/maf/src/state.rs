@@ -1,4 +1,4 @@
-//! The state that requests are carried out on.
+//! The state that operations use.
 
 use saegis_onem2m::id::AbsoluteId;
 
@@ -16,12 +16,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// What a client's entry stands under.
+    /// Returns the slot of a client's entry.
     pub(crate) fn slot(&self, client: &AbsoluteId) -> Slot {
         self.store.vault().slot(Kind::Client, client.as_str())
     }
 
-    /// The address of a resource below the base.
+    /// Returns the address of a resource below the base.
     pub(crate) fn address(&self, name: &str) -> String {
         format!("//{}/{}/{name}", self.settings.fqdn(), names::BASE)
     }

@@ -1,18 +1,19 @@
-//! The durable store: a redb file with sealed entries, and the indices that lead to them.
+//! The durable store: a redb file with encrypted entries and their indices.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `clients` | slot of the MAF Client ID | the sealed [`ClientRecord`] |
-//! | `keys` | slot of the RelativeKeyID | the sealed [`StoredKey`] |
-//! | `owned` | slot of the source, slot of the key | nothing |
-//! | `expiry` | expiration time, kind, slot | nothing |
-//! | `about` | `schema`, `proof` | the version of this layout; what only the right key opens |
+//! | `clients` | slot of the MAF Client ID | the encrypted [`ClientRecord`] |
+//! | `keys` | slot of the RelativeKeyID | the encrypted [`StoredKey`] |
+//! | `owned` | slot of the source, slot of the key | empty |
+//! | `expiry` | expiration time, kind, slot | empty |
+//! | `about` | `schema`, `proof` | version of this layout; proof of the right key |
 //!
-//! A slot is a keyed hash. So the file tells, without the store's key, how many entries there are,
-//! how long each is, when it expires and which keys have the same source; not whose they are. The
-//! indices are not sealed, and only say where to look: what holds is what is sealed.
+//! A slot is a keyed hash. Without the store's key, the file reveals the number of entries, their
+//! lengths and expiration times, and which keys have the same source, but not the clients. The
+//! indices are not encrypted, and only locate entries; the content of an entry is authoritative.
 //!
-//! A request sees one snapshot, or one transaction that is committed whole, to disk, or not at all.
+//! A request sees one snapshot, or one transaction, which is committed to disk completely or not at
+//! all.
 
 use std::path::Path;
 
@@ -38,28 +39,28 @@ pub(crate) const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(
 
 const SCHEMA: &str = "schema";
 const PROOF: &str = "proof";
-/// The version of this layout.
+/// Version of this layout.
 const VERSION: &[u8] = b"1";
-/// What the proof says, once opened.
+/// Plain text of the proof.
 const RIGHT_KEY: &[u8] = b"saegis MAF store";
-/// Where the proof stands: in no table of entries.
+/// Slot of the proof, which is in none of the entry tables.
 const PROOF_SLOT: Slot = [0; 32];
 
-/// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
+/// Maximum memory that redb uses for pages, in bytes. A larger transaction goes to disk.
 const CACHE: usize = 32 << 20;
 
-/// The store failed. None of the variants holds anything of an entry.
+/// The error of a failed store. It has no content of an entry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The file could not be opened, read or written.
     #[error(transparent)]
     File(saegis_store::Error),
-    /// An entry was not written by this program with this key at this place.
-    #[error("an entry of the store is damaged, or stands in another's place")]
+    /// An entry was not written by this program with this key in this slot.
+    #[error("an entry of the store is damaged or was moved")]
     Damaged,
-    /// An entry can't be sealed.
-    #[error("an entry of the store can't be sealed")]
+    /// An entry cannot be encrypted.
+    #[error("an entry of the store cannot be encrypted")]
     Seal,
 }
 
@@ -81,18 +82,18 @@ impl From<SealError> for StoreError {
     }
 }
 
-/// Why a store can't be opened.
+/// The reason why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// It was written under another store key. It is left as it is.
-    #[error("the store was written under another key than the one given")]
+    /// The store was written under another key. It is left unchanged.
+    #[error("the store was written with another key")]
     WrongKey,
-    /// It is a database, and not one of a MAF.
+    /// The file is a database, but not that of a MAF.
     #[error("the file is a database, but not the store of a MAF")]
     Foreign,
-    /// It has another layout.
-    #[error("the store has a layout that this program does not know")]
+    /// The store has another layout.
+    #[error("the layout of the store is not supported")]
     Schema,
     /// Reading or writing failed.
     #[error(transparent)]
@@ -105,7 +106,7 @@ impl<E: Into<saegis_store::Error>> From<E> for OpenError {
     }
 }
 
-/// The store.
+/// The store of a MAF.
 pub(crate) struct Store {
     vault: Vault,
     file: saegis_store::Store,
@@ -117,14 +118,14 @@ pub(crate) fn builder() -> redb::Builder {
     builder
 }
 
-/// Whether the database is a MAF's store, and was written under this key. False for an empty one.
+/// Returns whether the database is a MAF's store under this key, and `false` if it is empty.
 pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bool, OpenError> {
     let mut tables = transaction.list_tables()?;
     let Some(first) = tables.next() else { return Ok(false) };
     if first.name() != ABOUT.name() && !tables.any(|table| table.name() == ABOUT.name()) {
         return Err(OpenError::Foreign);
     }
-    // A table of that name and of other types is somebody else's too.
+    // A table with this name and other types belongs to another program.
     let about = transaction.open_table(ABOUT).map_err(|error| match error {
         redb::TableError::TableTypeMismatch { .. } => OpenError::Foreign,
         other => other.into(),
@@ -140,7 +141,7 @@ pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bo
     }
 }
 
-/// Writes what proves the key.
+/// Writes the version and the proof of the key.
 pub(crate) fn write_proof(
     transaction: &redb::WriteTransaction,
     vault: &Vault,
@@ -153,7 +154,7 @@ pub(crate) fn write_proof(
 }
 
 impl Store {
-    /// Opens the file, or makes it.
+    /// Opens the file, or creates it.
     pub(crate) fn open(path: &Path, key: &StoreKey) -> Result<Self, OpenError> {
         let vault = Vault::new(key);
         let file = saegis_store::Store::open(path, CACHE)?;
@@ -173,20 +174,20 @@ impl Store {
         &self.vault
     }
 
-    /// Has the file reopened before it is used, after an error of the database.
-    pub(crate) fn note(&self, error: &StoreError) {
+    /// Makes the next access reopen the file after an error of the database.
+    pub(crate) fn record_failure(&self, error: &StoreError) {
         if matches!(error, StoreError::File(error) if !error.is_paused()) {
             self.file.suspect();
         }
     }
 
-    /// Whether it has failed, and has not been written since.
+    /// Returns whether the store has failed and no write has succeeded since.
     pub(crate) fn fails(&self) -> bool {
         self.file.fails()
     }
 
     fn access(&self) -> Result<Access<'_>, StoreError> {
-        // Another file that was put in its place is rejected.
+        // A file that another one replaced is rejected.
         let ours = |database: &Database| {
             let transaction = database.begin_read().map_err(OpenError::from);
             transaction
@@ -195,15 +196,12 @@ impl Store {
         };
         let access = self.file.access_if(ours)?;
         if access.reopened() {
-            tracing::warn!(
-                event = "maf.store-reopened",
-                "the MAF's store was opened anew after a failure"
-            );
+            tracing::warn!(event = "maf.store-reopened", "MAF store reopened after a failure");
         }
         Ok(access)
     }
 
-    /// Looks at the store as it is now.
+    /// Reads from a snapshot of the store.
     pub(crate) fn read<T, E: From<StoreError>>(
         &self,
         work: impl FnOnce(&Snapshot<'_>) -> Result<T, E>,
@@ -218,15 +216,15 @@ impl Store {
         work(&snapshot)
     }
 
-    /// Whether something has expired and is still stored.
+    /// Returns whether an expired entry is still stored.
     pub(crate) fn has_expired(&self, now: Seconds) -> Result<bool, StoreError> {
         let access = self.access()?;
         let expiry = access.begin_read()?.open_table(EXPIRY)?;
         Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
     }
 
-    /// Changes the store: all that `work` does is on disk when this returns `Ok`, and none of it
-    /// holds when it returns `Err`.
+    /// Runs a write transaction. If it returns `Ok`, all changes are on disk; if it returns `Err`,
+    /// none of them is.
     pub(crate) fn write<T, E: From<StoreError>>(
         &self,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
@@ -239,7 +237,7 @@ impl Store {
     }
 }
 
-/// The store as it was at one moment.
+/// A snapshot of the store.
 pub(crate) struct Snapshot<'s> {
     vault: &'s Vault,
     clients: redb::ReadOnlyTable<Id, Sealed>,
@@ -251,7 +249,7 @@ impl Snapshot<'_> {
         client(self.vault, &self.clients, slot)
     }
 
-    /// The sealed entry of a key, if there is one.
+    /// Returns the encrypted entry of a key, if it exists.
     pub(crate) fn sealed_key(&self, slot: &Slot) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.keys.get(slot)?.map(|entry| entry.value().to_vec()))
     }
@@ -267,13 +265,13 @@ fn client(
     Ok(Some(ClientRecord::read(&plain)?))
 }
 
-/// Opens the sealed entry of a key.
+/// Decrypts the entry of a key.
 pub(crate) fn open_key(vault: &Vault, slot: &Slot, sealed: &[u8]) -> Result<StoredKey, StoreError> {
     let plain = vault.open(Kind::Key, slot, sealed).ok_or(StoreError::Damaged)?;
     Ok(StoredKey::read(&plain)?)
 }
 
-/// A transaction, which keeps the indices in step with the entries.
+/// A write transaction that maintains the indices.
 pub(crate) struct Writer<'t> {
     vault: &'t Vault,
     clients: Table<'t, Id, Sealed>,
@@ -309,20 +307,20 @@ impl<'t> Writer<'t> {
         open_key(self.vault, slot, entry.value()).map(Some)
     }
 
-    /// How many client registrations there are.
+    /// Returns the number of client registrations.
     pub(crate) fn clients(&self) -> Result<u64, StoreError> {
         Ok(self.clients.len()?)
     }
 
-    /// How many keys there are, with those whose RelativeKeyID only is kept.
+    /// Returns the number of keys, including removed ones with a reserved RelativeKeyID.
     pub(crate) fn keys(&self) -> Result<u64, StoreError> {
         Ok(self.keys.len()?)
     }
 
-    /// The keys of a source, `most` of them at most.
-    pub(crate) fn owned(&self, source: &Slot, most: usize) -> Result<Vec<Slot>, StoreError> {
+    /// Returns up to `limit` keys of a source.
+    pub(crate) fn owned(&self, source: &Slot, limit: usize) -> Result<Vec<Slot>, StoreError> {
         let range = (source, &[0; 32])..=(source, &[0xff; 32]);
-        let slots = self.owned.range::<(&Slot, &Slot)>(range)?.take(most);
+        let slots = self.owned.range::<(&Slot, &Slot)>(range)?.take(limit);
         slots.map(|entry| Ok(*entry?.0.value().1)).collect()
     }
 
@@ -350,7 +348,7 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// Removes a key with all that leads to it.
+    /// Removes a key with its index entries.
     pub(crate) fn remove_key(&mut self, slot: &Slot, stored: &StoredKey) -> Result<(), StoreError> {
         let source = self.vault.slot(Kind::Client, &stored.record.source);
         self.keys.remove(slot)?;
@@ -359,15 +357,19 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// Takes a key off that is damaged, or not there. Its entry in the index of expiry, whose place
-    /// nobody knows, leads nowhere then.
-    pub(crate) fn take_off(&mut self, source: &Slot, slot: &Slot) -> Result<(), StoreError> {
+    /// Removes a key that is damaged or missing. The time of its entry in the expiry index is
+    /// unknown, so this entry stays, and then points to nothing.
+    pub(crate) fn remove_damaged_key(
+        &mut self,
+        source: &Slot,
+        slot: &Slot,
+    ) -> Result<(), StoreError> {
         self.keys.remove(slot)?;
         self.owned.remove((source, slot))?;
         Ok(())
     }
 
-    /// Removes a client registration. Its keys are removed before.
+    /// Removes a client registration. The caller removes its keys first.
     pub(crate) fn remove_client(
         &mut self,
         slot: &Slot,
@@ -378,14 +380,14 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// What has expired, the oldest first, `most` entries at most.
+    /// Returns up to `limit` expired entries, the oldest first.
     pub(crate) fn expired(
         &self,
         now: Seconds,
-        most: usize,
+        limit: usize,
     ) -> Result<Vec<(Seconds, u8, Slot)>, StoreError> {
         let end = (now.saturating_add(1), 0, &[0; 32]);
-        let entries = self.expiry.range::<(Seconds, u8, &Slot)>(..end)?.take(most);
+        let entries = self.expiry.range::<(Seconds, u8, &Slot)>(..end)?.take(limit);
         entries
             .map(|entry| {
                 let key = entry?.0;
@@ -395,8 +397,11 @@ impl<'t> Writer<'t> {
             .collect()
     }
 
-    /// Removes an entry of the index of expiry that leads nowhere.
-    pub(crate) fn forget_expiry(&mut self, entry: &(Seconds, u8, Slot)) -> Result<(), StoreError> {
+    /// Removes an entry of the expiry index.
+    pub(crate) fn remove_from_expiry(
+        &mut self,
+        entry: &(Seconds, u8, Slot),
+    ) -> Result<(), StoreError> {
         self.expiry.remove((entry.0, entry.1, &entry.2))?;
         Ok(())
     }

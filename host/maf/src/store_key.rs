@@ -1,31 +1,31 @@
-//! The key that the store's entries are sealed under.
+//! The key that encrypts the entries of the store.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use saegis_onem2m::credential::{GuessableKey, KeyStrength};
 use zeroize::Zeroizing;
 
-/// The store's key: 32 bytes, of a random source, kept apart from the store.
+/// The store's key: 32 random bytes, stored apart from the store.
 ///
-/// It has neither `Debug` nor `Clone`, and its bytes are overwritten when it is dropped.
+/// It has neither `Debug` nor `Clone`, and its bytes are overwritten on drop.
 pub struct StoreKey(Box<Zeroizing<[u8; StoreKey::LEN]>>);
 
-/// A text that is no store key. It does not repeat the text.
+/// The error for a text that is not a store key. It does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreKeyError {
-    /// It has another form.
+    /// The text has another form.
     #[error("the store's key must be 32 bytes: 64 hexadecimal digits, or base64")]
     Form,
-    /// Anybody can guess it.
+    /// Anybody can guess the key.
     #[error("the store's key {0}")]
     Guessable(#[from] GuessableKey),
 }
 
 impl StoreKey {
-    /// Its length, in bytes.
+    /// Length of a store key, in bytes.
     pub const LEN: usize = 32;
 
-    /// Copies the key's bytes in. The caller's copy stays the caller's to erase.
+    /// Copies the bytes of a key. The caller must erase its own copy.
     #[must_use]
     pub fn new(bytes: &[u8; Self::LEN]) -> Self {
         let mut key = Self(Box::new(Zeroizing::new([0; Self::LEN])));
@@ -33,12 +33,12 @@ impl StoreKey {
         key
     }
 
-    /// Reads a key from the text of a file or a variable: 64 hexadecimal digits, or the base64 of 32
-    /// bytes, with blanks or an end of line around it. The two can't be confused: base64 has 44
+    /// Parses the text of a file or variable: 64 hexadecimal digits, or the base64 of 32 bytes,
+    /// surrounded by optional white space. The two cannot be confused, because base64 has 44
     /// characters.
     ///
     /// # Errors
-    /// When it is neither, or one byte over and over.
+    /// Returns an error if the text is neither, or the key is a repeated byte.
     pub fn parse(text: &str) -> Result<Self, StoreKeyError> {
         let text = text.trim_ascii();
         let mut key = Self(Box::new(Zeroizing::new([0; Self::LEN])));
@@ -47,15 +47,15 @@ impl StoreKey {
             KeyStrength::of(key.0.as_slice(), Self::LEN)?;
             return Ok(key);
         }
-        // The decoder wants room for what it can't know to be padding.
-        let mut room = Zeroizing::new([0; Self::LEN + 4]);
+        // The decoder needs space for what could be padding.
+        let mut buffer = Zeroizing::new([0; Self::LEN + 4]);
         let read = match text.len() {
-            44 => {
-                STANDARD.decode_slice(text, room.as_mut_slice()).map_err(|_| StoreKeyError::Form)?
-            }
+            44 => STANDARD
+                .decode_slice(text, buffer.as_mut_slice())
+                .map_err(|_| StoreKeyError::Form)?,
             _ => return Err(StoreKeyError::Form),
         };
-        let bytes = room.get(..read).filter(|bytes| bytes.len() == Self::LEN);
+        let bytes = buffer.get(..read).filter(|bytes| bytes.len() == Self::LEN);
         key.0.copy_from_slice(bytes.ok_or(StoreKeyError::Form)?);
         KeyStrength::of(key.0.as_slice(), Self::LEN)?;
         Ok(key)

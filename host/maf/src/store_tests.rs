@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use super::*;
 use crate::maf::Maf;
 use crate::testing::{
-    Bench, GATEWAY, LIGHT, OTHER, client, export, key_of, session, settings, store_key, told,
+    Bench, GATEWAY, LIGHT, OTHER, client, code_and_text, export, key_of, session, settings,
+    store_key,
 };
 
 type Entry = (Slot, Vec<u8>);
 
-/// Everything that the sealed tables hold.
+/// Returns all entries of an encrypted table.
 fn entries(path: &Path, table: TableDefinition<'_, Id, Sealed>) -> Vec<Entry> {
     let database = builder().open(path).unwrap();
     let table = database.begin_read().unwrap().open_table(table).unwrap();
@@ -24,7 +25,7 @@ fn overwrite(path: &Path, table: TableDefinition<'_, Id, Sealed>, slot: &Slot, s
     transaction.commit().unwrap();
 }
 
-/// A store with two sources, each of which has a key for the gateway; closed.
+/// Returns a closed store with two sources, each of which has a key for the gateway.
 fn closed() -> (tempfile::TempDir, PathBuf, [String; 2]) {
     let bench = Bench::new();
     for who in [LIGHT, OTHER, GATEWAY] {
@@ -42,7 +43,7 @@ fn reopened(folder: tempfile::TempDir, path: &Path, key: u8) -> Bench {
 }
 
 impl Store {
-    /// Checks that the indices say what the entries say, no more and no less.
+    /// Checks that the indices match the entries.
     fn assert_consistent(&self) {
         let access = self.access().unwrap();
         let transaction = access.begin_read().unwrap();
@@ -121,10 +122,10 @@ fn modified_entry_is_refused() {
     let (rsc, why) = bench.fetch(GATEWAY, &keys[0], 1).err().unwrap();
     assert_eq!((rsc, why.as_str()), (5000, r#"{"m2m:dbg":"the MAF's store failed"}"#));
     assert!(bench.fetch(GATEWAY, &keys[1], 1).is_ok());
-    // It is no failure of the file, and holds up neither its source nor the sweep.
+    // The file has not failed, and neither the source nor the sweep is blocked.
     assert!(!bench.maf.store_fails());
     let leave = client(LIGHT).deregister("1", crate::names::OWN_REGISTRATION).unwrap();
-    assert_eq!(bench.told(LIGHT, &leave, 1).0, 2002);
+    assert_eq!(bench.code_and_text(LIGHT, &leave, 1).0, 2002);
     while bench.maf.sweep(crate::testing::at(100_000)).unwrap().more {}
     bench.maf.state.store.assert_consistent();
 }
@@ -152,7 +153,7 @@ fn entries_that_change_places_are_no_entries() {
         let opened = open_key(&vault, slot, &read(slot).unwrap());
         assert!(matches!(opened.err(), Some(StoreError::Damaged)));
     }
-    // What is said of it tells nothing of it.
+    // The error does not reveal the content.
     assert!(!StoreError::Damaged.to_string().contains("provider"));
 }
 
@@ -163,8 +164,8 @@ fn store_is_reencrypted_under_new_key() {
     let one = session(0x31);
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, GATEWAY, 90), 1).rsc.code(), 2001);
     let remove = client(LIGHT).deregister_key("d", &one.relative_key_id()).unwrap();
-    assert_eq!(bench.told(LIGHT, &remove, 1).0, 2002);
-    // Not while somebody has it open.
+    assert_eq!(bench.code_and_text(LIGHT, &remove, 1).0, 2002);
+    // The file must not be open.
     assert!(crate::reencrypt(&path, &store_key(1), &store_key(2)).is_err());
     let Bench { folder, maf } = bench;
     drop(maf);
@@ -179,9 +180,9 @@ fn store_is_reencrypted_under_new_key() {
     for (key, value) in keys.iter().zip([0xe1, 0xe2]) {
         assert_eq!(bench.fetch(GATEWAY, key, 2).ok().unwrap().key.expose(), key_of(value));
     }
-    // What the session gave is still known.
+    // The session's key is still known.
     assert_eq!(bench.ask(LIGHT, Some(&one), &export(LIGHT, OTHER, 80), 2).rsc.code(), 4105);
-    // One entry that can't be read, and nothing is changed.
+    // With one unreadable entry, nothing is changed.
     let Bench { folder, maf } = bench;
     drop(maf);
     let slot = Vault::new(&store_key(2)).slot(Kind::Key, &keys[0]);
@@ -209,19 +210,19 @@ fn store_is_reopened_after_failure() {
     let (folder, path, keys) = closed();
     let bench = reopened(folder, &path, 1);
     let store = &bench.maf.state.store;
-    store.note(&saegis_store::Error::Replaced.into());
+    store.record_failure(&saegis_store::Error::Replaced.into());
     assert!(bench.maf.store_fails());
-    // It is read at once, and written after a while.
+    // It is read at once, and written after the pause.
     assert!(bench.fetch(GATEWAY, &keys[0], 1).is_ok());
     let paused = bench.ask(LIGHT, None, &crate::testing::give(LIGHT, GATEWAY, 1, 90), 1);
-    assert_eq!(told(&paused).0, 5000);
+    assert_eq!(code_and_text(&paused).0, 5000);
     assert!(bench.maf.store_fails());
     std::thread::sleep(saegis_store::PAUSE);
     bench.key(LIGHT, GATEWAY, 1, 90);
     assert!(!bench.maf.store_fails());
     store.assert_consistent();
-    // One in whose place another was put is not taken for it.
-    store.note(&saegis_store::Error::Replaced.into());
+    // A file that replaced the store is rejected.
+    store.record_failure(&saegis_store::Error::Replaced.into());
     std::fs::remove_file(&path).unwrap();
     drop(Maf::open(&path, &store_key(9), settings()).unwrap());
     assert_eq!(bench.fetch(GATEWAY, &keys[0], 1).err().unwrap().0, 5000);

@@ -1,4 +1,4 @@
-//! What tests share: a MAF in a folder of its own, and callers.
+//! Shared test helpers: a MAF in a temporary folder, and callers.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -31,8 +31,8 @@ pub(crate) fn store_key(byte: u8) -> StoreKey {
 }
 
 pub(crate) fn session(byte: u8) -> Exported {
-    Exported::by(|place| {
-        place.fill(byte);
+    Exported::by(|buffer| {
+        buffer.fill(byte);
         Ok::<_, ()>(())
     })
     .unwrap()
@@ -48,7 +48,7 @@ pub(crate) fn settings() -> Settings {
     settings
 }
 
-/// Settings with room for so many keys.
+/// Returns settings for this number of keys.
 pub(crate) fn roomy(keys: u16) -> Settings {
     let mut settings = settings();
     settings.max_keys = keys.into();
@@ -76,7 +76,7 @@ impl Bench {
         self.folder.path().join("maf")
     }
 
-    /// Closes the store and opens it anew, as a restart does.
+    /// Closes and reopens the store, like a restart.
     pub(crate) fn restarted(self) -> Self {
         let Self { folder, maf } = self;
         drop(maf);
@@ -94,14 +94,19 @@ impl Bench {
         self.maf.handle(&caller(who, exported), request, at(now))
     }
 
-    /// The code and the text of the answer.
-    pub(crate) fn told(&self, who: &str, request: &RequestPrimitive, now: u64) -> (u16, String) {
-        told(&self.ask(who, None, request, now))
+    /// Returns the code and the text of the response.
+    pub(crate) fn code_and_text(
+        &self,
+        who: &str,
+        request: &RequestPrimitive,
+        now: u64,
+    ) -> (u16, String) {
+        code_and_text(&self.ask(who, None, request, now))
     }
 
     pub(crate) fn registered(&self, who: &str, until: u64) {
         let request = client(who).register("r", &terms(until)).unwrap();
-        assert_eq!(self.told(who, &request, 0).0, 2001, "{who}");
+        assert_eq!(self.code_and_text(who, &request, 0).0, 2001, "{who}");
     }
 
     pub(crate) fn key(&self, source: &str, target: &str, value: u8, until: u64) -> RegisteredKey {
@@ -116,11 +121,11 @@ impl Bench {
         now: u64,
     ) -> Result<RetrievedKey, (u16, String)> {
         let answer = self.ask(who, None, &client(who).retrieve_key("g", key).unwrap(), now);
-        read_retrieved_key(&answer).map_err(|_| told(&answer))
+        read_retrieved_key(&answer).map_err(|_| code_and_text(&answer))
     }
 }
 
-pub(crate) fn told(answer: &ResponsePrimitive) -> (u16, String) {
+pub(crate) fn code_and_text(answer: &ResponsePrimitive) -> (u16, String) {
     let content = answer.content.as_deref().unwrap_or_default();
     (answer.rsc.code(), String::from_utf8(content.to_vec()).unwrap())
 }
@@ -145,18 +150,18 @@ pub(crate) fn key_terms(suid: u8, targets: &[&str], until: u64) -> KeyTerms {
     KeyTerms { terms: terms(until), suid, targets: targets.iter().map(|t| id(t)).collect() }
 }
 
-/// A key that is not one byte over and over.
+/// Returns a key that is not a repeated byte.
 pub(crate) fn key_of(value: u8) -> [u8; 32] {
     std::array::from_fn(|n| value.wrapping_add(u8::try_from(n * n % 251).unwrap()))
 }
 
-/// A registration of a key that is given.
+/// Returns the registration of a given key.
 pub(crate) fn give(source: &str, target: &str, value: u8, until: u64) -> RequestPrimitive {
     let key = PresharedKey::new(&key_of(value)).unwrap();
     client(source).register_key("k", &key_terms(32, &[target], until), Some(&key)).unwrap()
 }
 
-/// A registration of the session's key.
+/// Returns the registration of the session's key.
 pub(crate) fn export(source: &str, target: &str, until: u64) -> RequestPrimitive {
     client(source).register_key("k", &key_terms(32, &[target], until), None).unwrap()
 }

@@ -1,8 +1,8 @@
-//! How entries of the store are sealed, and what they are found by.
+//! Encryption and lookup of the store's entries.
 //!
-//! An entry is found by a keyed hash of its identifier, so the file tells nobody without the store's
-//! key whose entries are in it. What is in an entry is sealed with XChaCha20-Poly1305; the table and
-//! the hash it stands under are authenticated with it, so that no entry can be put in another's place.
+//! The slot of an entry is a keyed hash of its identifier, so the file does not reveal the clients
+//! without the store's key. The content is encrypted with XChaCha20-Poly1305. The table and the
+//! slot are authenticated with it, so one entry cannot replace another.
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
@@ -13,16 +13,16 @@ use zeroize::Zeroizing;
 
 use crate::store_key::StoreKey;
 
-/// What an entry stands under.
+/// The keyed hash under which an entry is stored.
 pub(crate) type Slot = [u8; 32];
 
-/// Length of a nonce. It is random: with 24 bytes no two will ever be the same under one key, so
-/// nothing has to be counted, over restarts and copies of the file.
+/// Length of a nonce. Nonces are random. With 24 bytes, two under one key are never equal, so no
+/// counter must survive restarts and copies of the file.
 const NONCE: usize = 24;
 /// Length of the authentication tag.
 const TAG: usize = 16;
 
-/// What kind of entry it is. The number is authenticated, and stands in the index of expiry.
+/// The kind of an entry. Its number is authenticated, and part of the expiry index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -30,16 +30,16 @@ pub(crate) enum Kind {
     Client = 1,
     /// A key registration.
     Key = 2,
-    /// What proves the store's key.
+    /// The proof of the store's key.
     Proof = 3,
 }
 
-/// An entry that can't be sealed, for want of memory that a cipher could use.
+/// The error for an entry that cannot be encrypted, for lack of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an entry can't be sealed")]
+#[error("an entry cannot be encrypted")]
 pub(crate) struct SealError;
 
-/// What seals and opens entries.
+/// The keys that encrypt, decrypt and locate entries.
 pub(crate) struct Vault {
     cipher: XChaCha20Poly1305,
     slots: Box<Zeroizing<[u8; 32]>>,
@@ -47,7 +47,7 @@ pub(crate) struct Vault {
 
 impl Vault {
     pub(crate) fn new(key: &StoreKey) -> Self {
-        // One key for each use, so that neither says anything of the other.
+        // Separate keys for each use, so that one does not reveal the other.
         let sealing = derive(key, "saegis MAF store: entries");
         Self {
             cipher: XChaCha20Poly1305::new(<&Key>::from(&*sealing)),
@@ -55,16 +55,17 @@ impl Vault {
         }
     }
 
-    /// What the entry of an identifier stands under.
+    /// Returns the slot of an identifier's entry.
     pub(crate) fn slot(&self, kind: Kind, id: &str) -> Slot {
         *mac(self.slots.as_slice(), &[&[kind as u8], id.as_bytes()])
     }
 
-    /// Seals an entry.
+    /// Encrypts an entry.
     pub(crate) fn seal(&self, kind: Kind, slot: &Slot, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let nonce: [u8; NONCE] = rand::rng().random();
-        // Room for all, so that no half of a plain text is left behind where it grew. What is in it
-        // at the end is sealed; only an error leaves it plain, and then it is overwritten.
+        // The capacity suffices for everything, so that growing leaves no copy of the plain text
+        // behind. On success the buffer holds the cipher text. On an error it holds plain text, and
+        // is overwritten.
         let mut sealed = Zeroizing::new(Vec::with_capacity(plain.len() + TAG + NONCE));
         sealed.extend_from_slice(plain);
         self.cipher
@@ -74,7 +75,7 @@ impl Vault {
         Ok(std::mem::take(&mut *sealed))
     }
 
-    /// Opens an entry. None when it is not as it was sealed, or stands in another's place.
+    /// Decrypts an entry. Returns `None` if it was changed, or belongs to another slot.
     pub(crate) fn open(
         &self,
         kind: Kind,
@@ -92,8 +93,8 @@ impl Vault {
 
 fn associated(kind: Kind, slot: &Slot) -> [u8; 33] {
     let mut bytes = [kind as u8; 33];
-    for (place, byte) in bytes.iter_mut().skip(1).zip(slot) {
-        *place = *byte;
+    for (target, byte) in bytes.iter_mut().skip(1).zip(slot) {
+        *target = *byte;
     }
     bytes
 }
@@ -137,7 +138,7 @@ mod tests {
         assert!(other.open(Kind::Key, &slot, &sealed).is_none());
         assert_ne!(other.slot(Kind::Key, "A"), slot);
         assert_ne!(vault.slot(Kind::Client, "A"), slot);
-        // The same twice looks different.
+        // Two encryptions of the same text differ.
         assert_ne!(vault.seal(Kind::Key, &slot, b"plain").unwrap(), sealed);
     }
 }

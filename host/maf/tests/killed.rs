@@ -1,4 +1,4 @@
-//! What was acknowledged outlives the process, however that ends.
+//! Acknowledged keys survive the end of the process.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
 const FQDN: &str = "maf.provider.com";
 const STORE: &str = "SAEGIS_TEST_MAF_STORE";
-/// How many keys are acknowledged before the process is killed, at least.
+/// Minimum number of keys that are acknowledged before the process is killed.
 const KEYS: usize = 40;
 
 fn open(path: &Path) -> Maf {
@@ -31,7 +31,7 @@ fn caller() -> Caller<'static> {
     Caller { id: source(), credential_id, exported: None }
 }
 
-/// Not a test but the process that is killed: it registers keys and says each that is acknowledged.
+/// The process that is killed, not a test: it registers keys and prints each acknowledged one.
 #[test]
 fn registers_keys_until_it_is_killed() {
     let Some(path) = std::env::var_os(STORE) else { return };
@@ -66,7 +66,7 @@ fn acknowledged_keys_survive_kill() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for line in lines.by_ref() {
         let line = line.unwrap();
-        // The harness writes in front of the first.
+        // The test harness prints text before the first line.
         if let Some((_, said)) = line.split_once("acknowledged ") {
             let (id, n) = said.split_once(' ').unwrap();
             acknowledged.push((id.to_owned(), n.parse::<u8>().unwrap()));

@@ -58,8 +58,7 @@ impl Handler {
         // A session may outlast the registration of its key. Targets that fetched the key still have
         // it, so it must not be registered for others too.
         if registers_session_key && self.session.key_is_registered.load(Ordering::Acquire) {
-            let why =
-                "the key of this TLS session was registered already: another needs another session";
+            let why = "the key of this TLS session was registered already; use another session for another key";
             return Err((Rsc::Conflict, why.into()));
         }
         let current = self.gateway.policy.current();

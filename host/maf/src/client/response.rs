@@ -1,4 +1,4 @@
-//! What a MAF answers, read strictly and within bounds.
+//! The parsers of a MAF's responses: strict and within bounds.
 
 use std::time::SystemTime;
 
@@ -12,94 +12,94 @@ use crate::attributes::{AttributeError, Attributes, MAX_CONTENT, required};
 use crate::names;
 use crate::record::time;
 
-/// A client registration as the MAF has it (clauses 8.8.2.3 to 8.8.2.5).
+/// A client registration in the view of the MAF (clauses 8.8.2.3 to 8.8.2.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientRegistration {
-    /// The mafClientRegID.
+    /// mafClientRegID.
     pub id: String,
-    /// The MAF Client ID.
+    /// MAF Client ID.
     pub client: AbsoluteId,
-    /// From when on it does not hold.
+    /// End of the registration.
     pub expires: SystemTime,
-    /// Its labels.
+    /// Labels.
     pub labels: Vec<String>,
-    /// The domain name of the administrating stakeholder.
+    /// Domain name of the administrating stakeholder.
     pub admin_fqdn: String,
-    /// The KmID, where the MAF has provisioned a Km.
+    /// KmID, if the MAF has provisioned a Km.
     pub assigned_key_id: Option<KpsaId>,
 }
 
-/// A key registration as its source sees it (clauses 8.8.2.7 and 8.8.2.9).
+/// A key registration in the view of its source (clauses 8.8.2.7 and 8.8.2.9).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegisteredKey {
-    /// The RelativeKeyID.
+    /// RelativeKeyID.
     pub relative_key_id: String,
-    /// From when on the key does not hold.
+    /// End of the key.
     pub expires: SystemTime,
-    /// The Source MAF Client ID.
+    /// Source MAF Client ID.
     pub source: AbsoluteId,
-    /// Its labels.
+    /// Labels.
     pub labels: Vec<String>,
-    /// The domain name of the administrating stakeholder.
+    /// Domain name of the administrating stakeholder.
     pub admin_fqdn: String,
-    /// What it is for.
+    /// Purpose of the key.
     pub suid: u8,
-    /// Who may fetch it.
+    /// Clients that may fetch the key.
     pub targets: Vec<AbsoluteId>,
 }
 
-/// A key as its target gets it (clause 8.8.2.8).
+/// A key in the view of its target (clause 8.8.2.8).
 ///
-/// It has neither `Debug` nor `Clone`, for it has a key.
+/// It has neither `Debug` nor `Clone`, because it contains a key.
 #[non_exhaustive]
 pub struct RetrievedKey {
-    /// The key.
+    /// Key.
     pub key: PresharedKey,
-    /// From when on it does not hold.
+    /// End of the key.
     pub expires: SystemTime,
-    /// The Source MAF Client ID: whom the key stands for.
+    /// Source MAF Client ID: the client that the key stands for.
     pub source: AbsoluteId,
-    /// Its labels.
+    /// Labels.
     pub labels: Vec<String>,
-    /// The domain name of the administrating stakeholder.
+    /// Domain name of the administrating stakeholder.
     pub admin_fqdn: String,
-    /// What it is for, and for nothing else.
+    /// Only purpose of the key.
     pub suid: u8,
 }
 
-/// Why an answer is none.
+/// The reason why a response is an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerError {
-    /// The MAF refused.
+    /// The MAF refused the request.
     #[error("the MAF answered {rsc}: {why}")]
     Refused {
-        /// The code.
+        /// Response Status Code.
         rsc: Rsc,
-        /// What it says about it, cut to a length that is fit for a log; empty if it says nothing.
+        /// Reason of the MAF, shortened for logs; empty if there is none.
         why: String,
     },
-    /// It is a success of another kind than that of the request.
-    #[error("the MAF answered {0}, which is no answer to this request")]
+    /// The response is a success of another operation.
+    #[error("the MAF answered {0}, which does not match the request")]
     Unexpected(Rsc),
-    /// What is in it is wrong.
-    #[error("the MAF's answer is wrong: {0}")]
+    /// An attribute of the response is invalid.
+    #[error("the MAF's response is invalid: {0}")]
     Attribute(#[from] AttributeError),
-    /// Its content has a name twice, or is none.
-    #[error("the MAF's answer is wrong: the content is no representation")]
+    /// The content has a duplicate name, or is not a representation.
+    #[error("the MAF's response is invalid: the content is not a representation")]
     Content,
-    /// The RelativeKeyID is not that of the key that the session exports: the two ends do not have
-    /// the same key, or not over the same session.
-    #[error("the MAF's RelativeKeyID is not the one that this TLS session exports")]
+    /// The RelativeKeyID differs from that of the exported key: the two ends have different keys or
+    /// different sessions.
+    #[error("the MAF's RelativeKeyID does not match the key exported from this TLS session")]
     OtherSession,
 }
 
-/// Reads the answer to a registration, a retrieval or an update of a client.
+/// Parses the response to a registration, a retrieval or an update of a client.
 ///
 /// # Errors
-/// When the MAF refused, or its answer is wrong.
+/// Returns an error if the MAF refused the request, or its response is invalid.
 pub fn read_registration(answer: &ResponsePrimitive) -> Result<ClientRegistration, AnswerError> {
     let known = [
         names::CLIENT_REGISTRATION_ID,
@@ -122,11 +122,12 @@ pub fn read_registration(answer: &ResponsePrimitive) -> Result<ClientRegistratio
     })
 }
 
-/// Reads the answer to a registration or an update of a key. Who registered the key that the session
-/// exports, without a value, gives what it exports at this end: then the MAF has the same.
+/// Parses the response to a registration or an update of a key. A client that registered the key of
+/// its session passes its own exported key material in `exported`, which proves that the MAF has
+/// the same key.
 ///
 /// # Errors
-/// When the MAF refused, its answer is wrong, or it has another key.
+/// Returns an error if the MAF refused the request, its response is invalid, or it has another key.
 pub fn read_registered_key(
     answer: &ResponsePrimitive,
     exported: Option<&Exported>,
@@ -157,11 +158,11 @@ pub fn read_registered_key(
     })
 }
 
-/// Reads the answer to a retrieval of a key. Whether its SUID is the one that is wanted, and its time
-/// not over, is for the reader to look at.
+/// Parses the response to a retrieval of a key. The caller must check the SUID and the end of the
+/// key.
 ///
 /// # Errors
-/// When the MAF refused, or its answer is wrong.
+/// Returns an error if the MAF refused the request, or its response is invalid.
 pub fn read_retrieved_key(answer: &ResponsePrimitive) -> Result<RetrievedKey, AnswerError> {
     let known = [
         names::EXPIRATION_TIME,
@@ -182,10 +183,10 @@ pub fn read_retrieved_key(answer: &ResponsePrimitive) -> Result<RetrievedKey, An
     })
 }
 
-/// Reads the answer to a de-registration of a client or a key.
+/// Parses the response to a de-registration of a client or a key.
 ///
 /// # Errors
-/// When the MAF refused, or its answer is wrong.
+/// Returns an error if the MAF refused the request, or its response is invalid.
 pub fn read_deleted(answer: &ResponsePrimitive) -> Result<(), AnswerError> {
     succeeded(answer, &[Rsc::Deleted])
 }
@@ -200,7 +201,7 @@ fn succeeded(answer: &ResponsePrimitive, success: &[Rsc]) -> Result<(), AnswerEr
     }
 }
 
-/// The debugging information of a refusal, fit for a log.
+/// Returns the debugging information of a refusal, sanitized for logs.
 fn reason(answer: &ResponsePrimitive) -> String {
     let short = answer.content.as_ref().is_some_and(|content| content.len() <= MAX_CONTENT);
     short.then(|| answer.reason()).flatten().unwrap_or_default()
@@ -217,7 +218,7 @@ fn read<'a>(
     if content.len() > MAX_CONTENT {
         return Err(AttributeError::TooLong.into());
     }
-    // So that no name stands twice in it. What it says is not repeated: it could be a key.
+    // Rejects duplicate names. The error is not repeated, because it could contain a key.
     Content::parse(content.clone()).map_err(|_| AnswerError::Content)?;
     Ok(Attributes::read(content, root, known)?)
 }

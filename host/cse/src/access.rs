@@ -1,4 +1,5 @@
-//! Access control: the originator, what policies grant it, and the names in resources.
+//! Access control: the originator, the privileges that policies grant it, and the names in
+//! resources.
 
 pub(crate) mod decision;
 pub(crate) mod grants;

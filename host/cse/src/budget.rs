@@ -1,8 +1,8 @@
-//! What one request may use: time, work, and the authority that it is carried out by.
+//! The limits of a request: time, work, and the authority under which it is executed.
 //!
-//! A request has one [`RequestBudget`], however many members of a group it goes to. Each look-up in
-//! the store takes a step of it, and each commit is made under its authority. So nothing that a
-//! request does can forget to ask: an exhausted budget ends the work at the next look-up.
+//! A request has one [`RequestBudget`], which all members of a group share. Each lookup in the
+//! store takes a step of it, and each commit requires its authority. So no code path can bypass the
+//! limits: an exhausted budget ends the work at the next lookup.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, TryLockError};
@@ -10,16 +10,16 @@ use std::time::Instant;
 
 use saegis_onem2m::rsc::Rsc;
 
-/// Bytes of a stored resource that count as one step.
+/// Number of bytes of a stored resource that count as one step.
 const BYTES_PER_STEP: usize = 4096;
 
-/// Steps after which work that gives way yields the processor.
+/// Number of steps after which low-priority work yields the processor.
 const STEPS_TO_YIELD: u64 = 16;
 
-/// Steps of a first try: most requests need fewer.
+/// Number of steps of a first attempt, which suffice for most requests.
 const FIRST_TRY_STEPS: u64 = 128;
 
-/// The authority that requests are carried out by, such as that of a security association.
+/// The authority under which requests are executed, such as a security association.
 ///
 /// A commit holds it. After [`end`](Self::end) has returned, no request under it changes anything.
 #[derive(Debug, Default)]
@@ -29,16 +29,16 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Ends the authority, and waits for a commit that is under way. Returns whether this call was
-    /// the one that ended it. Blocks for as long as a commit takes.
+    /// Ends the authority, and waits for a commit in progress. Returns whether this call ended it.
+    /// Blocks for the duration of a commit.
     pub fn end(&self) -> bool {
-        // First, so that no further commit begins.
+        // First, so that no further commit starts.
         let first = !self.ended.swap(true, Ordering::SeqCst);
         self.settle();
         first
     }
 
-    /// Ends the authority as [`end`](Self::end) does, if no commit is under way. Does not block.
+    /// Ends the authority like [`end`](Self::end), unless a commit is in progress. Does not block.
     #[must_use]
     pub fn try_end(&self) -> Option<bool> {
         let _held = match self.commits.try_write() {
@@ -49,12 +49,12 @@ impl Authority {
         Some(!self.ended.swap(true, Ordering::SeqCst))
     }
 
-    /// Waits for a commit that is under way. Blocks for as long as a commit takes.
+    /// Waits for a commit in progress. Blocks for the duration of a commit.
     pub fn settle(&self) {
         drop(self.commits.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whether the authority has ended.
+    /// Returns whether the authority has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
@@ -70,22 +70,22 @@ impl Authority {
 /// The reason why the work on a request stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// Nobody waits for the answer.
+    /// The caller no longer waits for the response.
     #[error("the request was canceled")]
     Canceled,
-    /// The originator has lost the authority that the request is carried out by.
+    /// The authority of the request has ended.
     #[error("the security association of the originator has ended")]
     AuthorityEnded,
     /// The deadline has passed.
-    #[error("the request takes longer than a request may: ask for less at a time")]
+    #[error("the request exceeds its time limit: request less at a time")]
     Deadline,
     /// All steps are used up.
-    #[error("the request takes more work than a request may: ask for less, or for fewer levels")]
+    #[error("the request exceeds its work limit: request less, or fewer levels")]
     Steps,
 }
 
 impl Stop {
-    /// Returns the code to answer with, if there is somebody to answer.
+    /// Returns the Response Status Code, for a caller that still waits.
     pub(crate) fn rsc(self) -> Rsc {
         match self {
             Self::Canceled | Self::Deadline | Self::Steps => Rsc::NotAcceptable,
@@ -99,7 +99,7 @@ impl Stop {
 pub struct RequestBudget {
     deadline: Option<Instant>,
     left: Arc<AtomicU64>,
-    /// Further steps, for the resources of others on a walk.
+    /// Additional steps for the resources of other originators on a walk.
     foreign: Arc<AtomicU64>,
     is_first_try: bool,
     gives_way: Arc<AtomicBool>,
@@ -108,9 +108,11 @@ pub struct RequestBudget {
 }
 
 impl RequestBudget {
-    /// Makes the budget of a request that is to be done by `deadline` and in `steps`, under an
-    /// authority. A step is a look-up in the store; a resource of more than 4 KiB takes one more for
-    /// each further 4 KiB. Half as many more are for the resources of others that a discovery passes.
+    /// Creates the budget of a request with a deadline and a number of steps, under an authority.
+    ///
+    /// A step is a lookup in the store. A resource of more than 4 KiB takes one more step for each
+    /// further 4 KiB. A discovery has half as many additional steps for resources of other
+    /// originators that it passes.
     #[must_use]
     pub fn new(authority: Arc<Authority>, deadline: Instant, steps: u64) -> Self {
         Self {
@@ -124,7 +126,7 @@ impl RequestBudget {
         }
     }
 
-    /// Makes a budget without bounds, for work that no originator asks for.
+    /// Creates a budget without limits, for internal work.
     #[must_use]
     pub fn unlimited() -> Self {
         Self {
@@ -138,94 +140,93 @@ impl RequestBudget {
         }
     }
 
-    /// Returns the same budget with another deadline, for a request that has waited for others.
+    /// Returns the same budget with another deadline, for a request that had to wait.
     #[must_use]
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self.clone() }
     }
 
-    /// Returns a budget for a first try of the request, in as few steps as most requests need. It
-    /// stops with this one, and takes nothing from it.
+    /// Returns a budget for a first attempt, with as few steps as most requests need. It stops
+    /// together with this budget, but does not consume its steps.
     #[must_use]
     pub fn first_try(&self) -> Self {
         let foreign = Arc::new(AtomicU64::new(self.foreign_left()));
         Self { foreign, is_first_try: true, ..self.with_steps(FIRST_TRY_STEPS) }
     }
 
-    /// Whether no step is left.
+    /// Returns whether no steps are left.
     #[must_use]
     pub fn is_used_up(&self) -> bool {
         self.left() == 0
     }
 
-    /// Returns a budget of at most so many of the steps that are left, which are not taken from this
-    /// one. It stops with this one.
+    /// Returns a budget with at most `steps` of the remaining steps, which are not subtracted from
+    /// this budget. It stops together with this budget.
     pub(crate) fn with_steps(&self, steps: u64) -> Self {
         Self { left: Arc::new(AtomicU64::new(steps.min(self.left()))), ..self.clone() }
     }
 
-    /// Returns the same budget without a bound on its steps, for work that is as large as it is and
-    /// gives way to others.
+    /// Returns the same budget without a limit on steps, for work of a fixed size that has a low
+    /// priority.
     pub(crate) fn unmetered(&self) -> Self {
         Self { left: Arc::new(AtomicU64::new(u64::MAX)), ..self.clone() }
     }
 
-    /// Lets others write before this work.
+    /// Gives other writes priority over this work.
     pub fn give_way(&self) {
         self.gives_way.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether others write before this work.
+    /// Returns whether other writes have priority over this work.
     pub(crate) fn gives_way(&self) -> bool {
         self.gives_way.load(Ordering::Relaxed)
     }
 
-    /// Stops the work: nobody waits for the answer.
+    /// Cancels the work, because the caller no longer waits.
     pub fn cancel(&self) {
         self.canceled.store(true, Ordering::SeqCst);
     }
 
-    /// Returns a guard that stops the work when it is dropped, as with a future that is not polled
-    /// to its end.
+    /// Returns a guard that cancels the work on drop, for example with a dropped future.
     pub fn cancel_on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(self.canceled.clone())
     }
 
-    /// Returns the deadline, if there is one.
+    /// Returns the deadline, if any.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Returns the steps that are left.
+    /// Returns the remaining steps.
     pub(crate) fn left(&self) -> u64 {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Returns the steps that are left for the resources of others.
+    /// Returns the remaining steps for resources of other originators.
     pub(crate) fn foreign_left(&self) -> u64 {
         self.foreign.load(Ordering::Relaxed)
     }
 
-    /// Takes `steps` that were made for the resources of others from the steps for those instead,
-    /// each `weight` times, as far as they go.
+    /// Charges `steps` on resources of other originators to their own budget, `weight` times each,
+    /// as far as that suffices, and refunds them here.
     pub(crate) fn charge_foreign(&self, steps: u64, weight: u64) {
         let cost = steps.saturating_mul(weight);
         let take = |left: u64| Some(left.saturating_sub(cost));
         let before = match self.foreign.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(before) | Err(before) => before,
         };
-        // A first try is short, whatever it looks at.
+        // A first attempt stays short, independently of the resources that it reads.
         if !self.is_first_try {
             let give_back = |left: u64| Some(left.saturating_add(steps.min(before)));
             let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back);
         }
     }
 
-    /// Checks that the work may go on.
+    /// Checks whether the work may continue.
     ///
     /// # Errors
-    /// The reason why it may not.
+    /// Returns the reason why it must stop.
     pub fn check(&self) -> Result<(), Stop> {
         if self.canceled.load(Ordering::SeqCst) {
             return Err(Stop::Canceled);
@@ -239,10 +240,10 @@ impl RequestBudget {
         }
     }
 
-    /// Takes one step, and more for a resource with so many bytes.
+    /// Takes one step, and additional ones for the size of a resource.
     pub(crate) fn step(&self, bytes: usize) -> Result<(), Stop> {
         self.check()?;
-        // The kernel lets a thread run for milliseconds, also one with a low priority.
+        // The kernel runs a thread for several milliseconds, even with a low priority.
         if self.gives_way() && self.left().is_multiple_of(STEPS_TO_YIELD) {
             std::thread::yield_now();
         }
@@ -251,7 +252,7 @@ impl RequestBudget {
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => Ok(()),
             Err(_) => {
-                // Nothing smaller fits later either: the work has ended.
+                // The work must end: a smaller resource must not succeed later.
                 self.left.store(0, Ordering::Relaxed);
                 Err(Stop::Steps)
             }
@@ -266,7 +267,7 @@ impl RequestBudget {
     }
 }
 
-/// Stops the work on a request when it is dropped.
+/// A guard that cancels the work on a request on drop.
 #[derive(Debug)]
 #[must_use]
 pub struct CancelOnDrop(Arc<AtomicBool>);

@@ -1,4 +1,4 @@
-//! The CSE as the gateway sees it: opened once, asked with request primitives.
+//! The interface of the CSE: opened once, and called with request primitives.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::settings::{Settings, SettingsError};
 use crate::state::State;
 use crate::store::{Store, StoreError, Writer};
 
-/// The version of the layout of the store, and the one that is brought to it when it is opened: there
-/// the names in resources were not resolved.
+/// Version of the layout of the store, and the former one, which is upgraded on opening: its names
+/// in resources were not resolved.
 const SCHEMA: &str = "2";
 const UNRESOLVED_SCHEMA: &str = "1";
 
-/// The fact that what is stored is counted for its owners.
+/// Entry that records that the stored resources are counted for their owners.
 const USAGE_COUNTED: &str = "usage";
 
 /// The embedded CSE.
@@ -48,20 +48,20 @@ impl std::fmt::Debug for EmbeddedCse {
     }
 }
 
-/// What a request comes to.
+/// The result of handling a request.
 #[derive(Debug)]
 #[must_use]
 pub enum Handled {
-    /// It is answered.
+    /// The request is answered.
     Done(Answer),
-    /// Nothing is done yet: the target of a subscription has to be asked first.
+    /// The request is not executed yet: the target of a subscription must be verified first.
     Verify(Verification),
-    /// It is a notification for an AE, whose answer is the originator's.
+    /// The request is a notification for an AE, whose response goes to the originator.
     Deliver(Delivery),
-    /// The originator polls its channel, and waits.
+    /// The originator waits for messages in its polling channel.
     Wait(LongPoll),
-    /// It is a request to a group, and not done yet: give it to
-    /// [`EmbeddedCse::proceed`](crate::EmbeddedCse::proceed), after others have had their turn.
+    /// The request to a group is not complete: pass it to
+    /// [`EmbeddedCse::proceed`](crate::EmbeddedCse::proceed) after other requests had their turn.
     Continue(Box<Continuation>),
 }
 
@@ -74,50 +74,51 @@ impl Handled {
     }
 }
 
-/// Why a CSE can't be opened.
+/// The reason why a CSE cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The settings make no CSE.
+    /// The settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The file can't be opened, read or written.
+    /// The file cannot be opened, read or written.
     #[error("the store: {0}")]
     Store(#[from] StoreError),
-    /// The file holds something else.
+    /// The file is not the store of a CSE.
     #[error("the file is a database, but not of a CSE")]
     Foreign,
-    /// The store has a layout that this version does not know.
-    #[error("the store has the layout version {0}; this CSE knows {SCHEMA}")]
+    /// The store has an unsupported layout.
+    #[error("the store has the layout version {0}; this CSE supports {SCHEMA}")]
     Schema(String),
-    /// The store is that of another CSE.
-    #[error("the store is that of the CSE {stored}, not of {wanted}")]
+    /// The store belongs to another CSE.
+    #[error("the store belongs to the CSE {stored}, not to {wanted}")]
     OtherCse {
-        /// Whose it is.
+        /// CSE-ID in the store.
         stored: String,
-        /// Who we are.
+        /// CSE-ID in the settings.
         wanted: String,
     },
-    /// The `<CSEBase>` is to be named with another resource's resource-ID, such as the AE-ID of a
-    /// registered AE: an address that starts with it would lead to two places.
-    #[error("the CSEBase can't be named {0}: that is the resource-ID of another resource")]
+    /// The name of the `<CSEBase>` is the resource-ID of another resource, such as the AE-ID of a
+    /// registered AE. An address that starts with it would be ambiguous.
+    #[error("the CSEBase cannot be named {0}: that is the resource-ID of another resource")]
     NameTaken(String),
 }
 
 impl EmbeddedCse {
-    /// Opens the store at `path`, or makes one where there is no file.
+    /// Opens the store at `path`, or creates it.
     ///
     /// # Errors
-    /// When the settings make no CSE, or the store can't be had or is not ours.
+    /// Returns an error if the settings are invalid, or the store cannot be opened or belongs to
+    /// another CSE.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, OpenError> {
         Self::open_knowing(path, settings, &|_| None)
     }
 
-    /// [`open`](Self::open), where `registrant` tells the Credential-ID with which an AE has registered
-    /// whose AE-ID-Stem it is given: a store of an earlier version does not say it.
+    /// Opens the store like [`open`](Self::open). `registrant` returns the Credential-ID that
+    /// registered an AE-ID-Stem, which a store of an earlier version does not contain.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// Returns the errors of [`open`](Self::open).
     pub fn open_knowing(
         path: &Path,
         settings: Settings,
@@ -137,16 +138,16 @@ impl EmbeddedCse {
         Ok(Self { state: State { store, settings, queues: Arc::default() } })
     }
 
-    /// Who this CSE is.
+    /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.state.settings
     }
 
-    /// Carries out a request whose originator is authentic, at the time `now`, and answers. A
-    /// change is on disk before it is answered with a success. A subscription with targets that
-    /// have to be asked is not carried out yet, and a request to a group is begun. Blocks on the
-    /// disk.
+    /// Handles a request with an authenticated originator at the time `now`.
+    ///
+    /// A change is on disk before a success is returned. A subscription with targets that must be
+    /// verified is not executed yet, and a request to a group is only started. Blocks on the disk.
     pub fn handle(
         &self,
         request: &RequestPrimitive,
@@ -186,25 +187,26 @@ impl EmbeddedCse {
         Ok(Handled::Done(execute(state, request, None, budget, seconds(now))?))
     }
 
-    /// Goes on with a request to a group, for a short while, at the time `now`. Blocks on the disk.
+    /// Continues a request to a group for a short while, at the time `now`. Blocks on the disk.
     pub fn proceed(&self, work: Continuation, now: SystemTime) -> Handled {
         Handled::of(fan_out::proceed(&self.state, work, seconds(now)), Handled::Continue)
     }
 
-    /// Carries out a subscription whose targets have been asked, at the time `now`, which is later:
-    /// what has changed meanwhile counts, so it may still be refused. The originator must still be
-    /// who it was when the request was handled. Blocks on the disk.
+    /// Executes a subscription whose targets were verified, at the later time `now`.
+    ///
+    /// Changes in the meantime count, so it may still be refused. The originator must be the same
+    /// as when the request was handled. Blocks on the disk.
     pub fn conclude(&self, verified: Verified, budget: &RequestBudget, now: SystemTime) -> Answer {
         let request = &verified.request;
         execute(&self.state, request, Some(&verified), budget, seconds(now))
             .unwrap_or_else(|error| self.state.refuse(request, &error.into_refusal()).into())
     }
 
-    /// Decides whether an asynchronous request is acknowledged, at the time `now`. Nothing of it is
-    /// carried out. Blocks on the disk.
+    /// Decides whether an asynchronous request is acknowledged, at the time `now`. The request is
+    /// not executed. Blocks on the disk.
     ///
     /// # Errors
-    /// The refusal.
+    /// Returns the refusal.
     pub fn accept(
         &self,
         request: RequestPrimitive,
@@ -214,8 +216,8 @@ impl EmbeddedCse {
         asynchronous::accept(&self.state, request, budget, seconds(now))
     }
 
-    /// Puts the result of an accepted request into the polling channels that it is for. Returns the
-    /// notifications that are to be sent to the other targets.
+    /// Puts the result of an accepted request into the polling channels of its targets. Returns the
+    /// notifications for the other targets.
     pub fn result(&self, to: Recipients, response: &ResponsePrimitive) -> Vec<Notification> {
         asynchronous::result(&self.state, to, response)
     }
@@ -228,16 +230,15 @@ impl EmbeddedCse {
         &self.state
     }
 
-    /// Removes resources that have expired, and what is left of those that were deleted, at most
-    /// [`SWEEP_BATCH`] of them. Gives how many: at the full number there may be more, and another
-    /// call is due. Nobody could see them before either; this gives back their room. Blocks on the
-    /// disk.
+    /// Removes up to [`SWEEP_BATCH`] expired resources and remains of deleted ones. Returns their
+    /// number; after the full number another call is due. Expired resources are invisible already;
+    /// this only frees space. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
         let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|expired| {
-            self.forget_channels()?;
+            self.drop_orphaned_queues()?;
             let budget = RequestBudget::unlimited();
             budget.give_way();
             Ok(expired + self.remove_detached(&budget, SWEEP_BATCH.saturating_sub(expired))?)
@@ -245,42 +246,43 @@ impl EmbeddedCse {
         swept.inspect_err(|error| self.state.suspect_store(error))
     }
 
-    /// Whether the store has failed and has not been written since, which the next change tries.
+    /// Returns whether the store has failed and no write has succeeded since.
     #[must_use]
     pub fn store_fails(&self) -> bool {
         self.state.store.fails()
     }
 
-    /// Forgets what waits in polling channels that are not there any more.
-    fn forget_channels(&self) -> Result<(), StoreError> {
+    /// Drops the queues of polling channels that do not exist.
+    fn drop_orphaned_queues(&self) -> Result<(), StoreError> {
         let snapshot = self.state.store.snapshot(&RequestBudget::unlimited())?;
-        // One that can't be read is kept.
+        // The queue of an unreadable channel is retained.
         self.state.queues.retain(|ri| !matches!(snapshot.read().get(ri), Ok(None)));
         Ok(())
     }
 
-    /// Removes what is left of deleted resources, but no more than `most`. Gives how many.
-    fn remove_detached(&self, budget: &RequestBudget, most: usize) -> Result<usize, StoreError> {
-        if most == 0 || !self.state.store.has_detached()? {
+    /// Removes up to `limit` remains of deleted resources. Returns their number.
+    fn remove_detached(&self, budget: &RequestBudget, limit: usize) -> Result<usize, StoreError> {
+        if limit == 0 || !self.state.store.has_detached()? {
             return Ok(0);
         }
-        self.state.store.write(budget, |writer| writer.remove_detached(most))
+        self.state.store.write(budget, |writer| writer.remove_detached(limit))
     }
 
-    fn sweep_some(&self, now: Seconds, most: usize) -> Result<usize, StoreError> {
+    fn sweep_some(&self, now: Seconds, limit: usize) -> Result<usize, StoreError> {
         if !self.state.store.has_expired(now)? {
             return Ok(0);
         }
         let budget = RequestBudget::unlimited();
         budget.give_way();
-        let removed = self.state.store.write(&budget, |writer| delete::sweep(writer, now, most))?;
-        tracing::debug!(event = "cse.expired", removed, "expired resources are removed");
+        let removed =
+            self.state.store.write(&budget, |writer| delete::sweep(writer, now, limit))?;
+        tracing::debug!(event = "cse.expired", removed, "expired resources removed");
         Ok(removed)
     }
 }
 
-/// Makes a new store, or makes sure that the one that is there is ours; brings the `<CSEBase>`
-/// in line with the settings. Tells whether the names in its resources are still to be resolved.
+/// Initializes a new store, or checks that an existing one belongs to this CSE, and updates the
+/// `<CSEBase>` to the settings. Returns whether the names in resources must still be resolved.
 fn prepare(
     writer: &mut Writer<'_>,
     in_use: bool,

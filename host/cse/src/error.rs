@@ -1,4 +1,4 @@
-//! Why a request is refused: the Response Status Code, and the reason that the originator is told.
+//! Refusals: the Response Status Code, and the reason that the originator receives.
 
 use saegis_onem2m::id::IdError;
 use saegis_onem2m::resource::ResourceType;
@@ -10,131 +10,133 @@ use crate::store::StoreError;
 /// A refusal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// A Release Version Indicator that is not spoken here.
+    /// The release version is not supported.
     #[error("the release version {0} is not supported")]
     Release(String),
-    /// No From, where only an AE that registers may leave it out, or one that names nobody.
-    #[error("the request has no From, or one that only asks for an AE-ID")]
+    /// From is absent, although only a registering AE may omit it, or does not name an entity.
+    #[error("the request has no From, or one that only requests an AE-ID")]
     NoOriginator,
-    /// A From in no known form.
+    /// The form of From is unknown.
     #[error("From {0}")]
     Originator(IdError),
-    /// An AE that registers with a From that is none of an AE's.
-    #[error("an AE that registers writes its AE-ID-Stem, C, S or nothing in From")]
+    /// A registering AE has a From that is not one of an AE.
+    #[error("the From of a registering AE must be its AE-ID-Stem, C, S or absent")]
     NoStem,
-    /// The request says that it is of no use any more, or a time that is none.
+    /// The request has expired, or has a malformed time.
     #[error(transparent)]
     Time(#[from] TimeFault),
-    /// A parameter or an attribute that is wrong or not supported.
+    /// A parameter or an attribute is invalid or not supported.
     #[error("{why}")]
     Invalid {
-        /// The code to answer with.
+        /// Response Status Code.
         rsc: Rsc,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
-    /// Nothing is there.
+    /// The resource does not exist.
     #[error("there is no such resource")]
     NotFound,
-    /// The access rule says no.
-    #[error("the originator has no privilege to {0} there")]
+    /// The access rule does not allow the operation.
+    #[error("the originator has no privilege to {0} at this resource")]
     NoPrivilege(&'static str),
-    /// The operation makes no sense on this resource.
+    /// The resource does not allow the operation.
     #[error("{0}")]
     NotAllowed(&'static str),
-    /// A create without a resource type.
+    /// A create has no resource type.
     #[error("a create needs a resource type")]
     NoResourceType,
-    /// A resource type that is not hosted here.
+    /// The resource type is not supported.
     #[error("resources of the type {0} are not supported")]
     ResourceType(u16),
-    /// The parent takes no such children.
+    /// The parent does not accept such children.
     #[error("a {} has no child of the type {}", .parent.root(), .child.root())]
     InvalidChild {
-        /// What was to be created.
+        /// Type of the child.
         child: ResourceType,
-        /// Where.
+        /// Type of the parent.
         parent: ResourceType,
     },
-    /// The representation is no JSON object with the one member that it should have.
+    /// The representation is not a JSON object with the expected member.
     #[error("the content must be one resource, a JSON object named {0}")]
     Content(&'static str),
     /// The name is in use.
-    #[error("there is a resource of that name already")]
+    #[error("a resource with this name exists already")]
     Conflict,
-    /// The identifier that the AE would get is that of another kind of resource.
-    #[error("that AE-ID can't be had at this CSE")]
+    /// The identifier for the AE is that of another kind of resource.
+    #[error("this AE-ID is not available at this CSE")]
     AeIdTaken,
-    /// The AE is registered. The settings say what it is answered.
+    /// The AE is registered. The settings define the Response Status Code.
     #[error("the originator is registered already")]
     AlreadyRegistered(Rsc),
     /// The CSE is registered.
-    #[error("a CSE of that CSE-ID is registered already")]
+    #[error("a CSE with this CSE-ID is registered already")]
     CseRegistered,
-    /// An AE is announced that is registered here, or announced, be it by the same CSE.
-    #[error("an AE of that AE-ID is registered or announced already: its CSE updates its AEAnnc")]
+    /// An announced AE is registered or announced already, possibly by the same CSE.
+    #[error("an AE with this AE-ID is registered or announced already: its CSE updates its AEAnnc")]
     AeAnnounced,
-    /// An announcement with a From that asks for no S-type AE-ID.
-    #[error("who announces an AE writes /CSE-ID/S, or the S-type AE-ID behind the CSE-ID, in From")]
+    /// The From of an announcement does not request an S-type AE-ID.
+    #[error(
+        "the From of an announcement must be /CSE-ID/S, or the CSE-ID followed by the S-type AE-ID"
+    )]
     NoAnnouncer,
-    /// An announcement by a CSE that is not registered.
-    #[error("the CSE in From is not registered here, which it must be to announce an AE")]
+    /// The announcing CSE is not registered.
+    #[error("the CSE in From must be registered here to announce an AE")]
     NoRegistree,
-    /// A CSE has one node in the service subscriptions.
-    #[error("there is a serviceSubscribedNode of that CSE-ID already")]
+    /// A CSE has only one node in the service subscriptions.
+    #[error("a serviceSubscribedNode with this CSE-ID exists already")]
     NodeTaken,
-    /// Something that the specification knows and this CSE does not.
+    /// The feature is specified, but not implemented.
     #[error("{0}")]
     NotImplemented(&'static str),
-    /// A subscription to something that takes none.
-    #[error("there are no subscriptions to that")]
+    /// The resource does not accept subscriptions.
+    #[error("the resource does not accept subscriptions")]
     NotSubscribable,
-    /// A subscription to something that its originator may not see.
-    #[error("the originator has no privilege to retrieve what it subscribes to")]
+    /// The originator of a subscription must not retrieve the subscribed-to resource.
+    #[error("the originator has no privilege to retrieve the subscribed-to resource")]
     SubscriberHasNoPrivilege,
-    /// A subscription whose targets cannot be asked whether they want it, where it is created.
-    #[error("the targets of the subscription could not be asked whether they want it")]
+    /// The targets of a subscription cannot be verified on this path of execution.
+    #[error("the targets of the subscription could not be verified")]
     Unverified,
-    /// A subscription with a target that can't be asked.
-    #[error("a target of the subscription can't be reached: {0}")]
+    /// A target of a subscription cannot be reached for verification.
+    #[error("a target of the subscription cannot be reached: {0}")]
     NoTarget(&'static str),
-    /// An AE that can't be reached.
-    #[error("the AE can't be reached: {0}")]
+    /// The AE cannot be reached.
+    #[error("the AE cannot be reached: {0}")]
     AeUnreachable(&'static str),
-    /// A result that cannot be sent to one of its targets.
-    #[error("a target of the result can't be reached: {0}")]
+    /// The result cannot be sent to one of its targets.
+    #[error("a target of the result cannot be reached: {0}")]
     NoResultTarget(&'static str),
-    /// More members than the group may have.
-    #[error("the group has more members than it may have")]
+    /// The group would exceed its maximum number of members.
+    #[error("the group exceeds its maximum number of members")]
     TooManyMembers,
-    /// A member of a type that is not the group's.
-    #[error("a member is not of the group's type")]
+    /// The type of a member differs from that of the group.
+    #[error("the type of a member differs from that of the group")]
     MemberType,
-    /// A member that the originator may not see.
+    /// The originator must not retrieve a member.
     #[error("the originator has no privilege to retrieve a member")]
     MemberHidden,
-    /// A request to the members of a group that has none.
+    /// A request to the members of a group without members.
     #[error("the group has no members")]
     NoMembers,
-    /// Something that is at another CSE.
-    #[error("it is at another CSE, to which no way is known")]
+    /// The target is at another CSE.
+    #[error("the target is at another CSE, to which no route is known")]
     OtherCse,
-    /// A polling channel of another.
-    #[error("a polling channel is its AE's alone")]
+    /// The polling channel belongs to another AE.
+    #[error("a polling channel belongs to its AE only")]
     NotOwnChannel,
-    /// Over a limit of the container, the store or the answer.
+    /// A limit of the container, the store or the response is exceeded.
     #[error("{0}")]
     NotAcceptable(&'static str),
-    /// What is left of a deleted resource with that resource-ID has to be removed first.
-    #[error("what was there before is still being removed: try again")]
+    /// The remains of a deleted resource with this resource-ID must be removed first.
+    #[error("a former resource is still being removed: try again")]
     Remains(String),
-    /// The store failed, and the originator learns no more than that; or the request had to stop.
+    /// The store failed, without further details for the originator; or the request had to stop.
     #[error("{}", of_store(.0))]
     Store(#[from] StoreError),
 }
 
 impl Refusal {
-    /// The code to answer with.
+    /// Returns the Response Status Code.
     pub(crate) fn rsc(&self) -> Rsc {
         match self {
             Self::Release(_) => Rsc::ReleaseVersionNotSupported,
@@ -180,7 +182,7 @@ fn of_store(error: &StoreError) -> String {
     }
 }
 
-/// What the originator wrote, cut to a length that is fit for an answer.
+/// Returns text of the originator, shortened for a response.
 pub(crate) fn quoted(text: &str) -> String {
     const MAX_QUOTED: usize = 64;
     if text.chars().count() <= MAX_QUOTED {

@@ -2,30 +2,30 @@
 
 use saegis_onem2m::id::{AeIdStem, MAX_LEN, OriginatorId, check_fqdn};
 
-/// Longest resource name, in bytes, so that the structured address of the deepest resource
-/// is still one that a request can carry.
+/// Maximum length of a resource name, in bytes, so that a request can carry the structured address
+/// of the deepest resource.
 pub(crate) const MAX_NAME: usize = 100;
 
-/// Names with a meaning of their own: virtual resources, the `<CSEBase>`, and what a path starts
-/// with when it is not CSE-relative.
+/// Reserved names: virtual resources, the `<CSEBase>`, and the prefixes of paths that are not
+/// CSE-relative.
 const RESERVED: [&str; 10] = ["-", "_", "~", ".", "..", "la", "ol", "fopt", "sfop", "pcu"];
 
-/// A text that is no resource name.
+/// The reason why a text is not a resource name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Empty, or longer than it may be.
+    /// The text is empty or too long.
     #[error("must have 1 to {MAX_NAME} characters")]
     Length,
-    /// A character that is not unreserved in RFC 3986.
-    #[error("has {0:?}, which no resource name has")]
+    /// The text has a character that is not unreserved in RFC 3986.
+    #[error("has the invalid character {0:?}")]
     Character(char),
-    /// A name with a meaning of its own.
+    /// The name is reserved.
     #[error("is a reserved name")]
     Reserved,
 }
 
-/// Checks that `text` can name a resource (TS-0001 clause 7.2).
+/// Checks that `text` is a valid resource name (TS-0001 clause 7.2).
 pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
     if text.is_empty() || text.len() > MAX_NAME {
         return Err(NameError::Length);
@@ -37,7 +37,7 @@ pub(crate) fn check_name(text: &str) -> Result<(), NameError> {
     if RESERVED.contains(&text) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
-/// The word for every originator.
+/// Entry that denotes all originators.
 pub(crate) const ALL: &str = "all";
 
 pub(crate) fn is_stem(text: &str) -> bool {
@@ -48,7 +48,7 @@ pub(crate) fn is_stem(text: &str) -> bool {
 /// its forms, with wildcards.
 ///
 /// # Errors
-/// What it should be.
+/// Returns a description of valid entries.
 pub(crate) fn check_originator_pattern(entry: &str) -> Result<(), String> {
     let wrong = || {
         Err("must name originators: all, a domain name, or an AE-ID or CSE-ID in one of its forms"
@@ -84,7 +84,7 @@ pub(crate) fn check_originator_pattern(entry: &str) -> Result<(), String> {
 /// Checks the identifier of one AE or CSE, without wildcards.
 ///
 /// # Errors
-/// What it should be.
+/// Returns a description of valid identifiers.
 pub(crate) fn check_id(text: &str) -> Result<(), String> {
     match OriginatorId::parse(text) {
         Ok(
@@ -97,7 +97,7 @@ pub(crate) fn check_id(text: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a part of an identifier could be an S-type AE-ID-Stem.
+/// Returns whether a part of an identifier could be an S-type AE-ID-Stem.
 pub(crate) fn may_be_ae(bare: &str) -> bool {
     bare.starts_with('S') && AeIdStem::check(bare).is_ok()
 }

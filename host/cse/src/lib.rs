@@ -1,27 +1,32 @@
-//! The embedded CSE: a small durable CSE, so that a gateway is of use without another one.
+//! The embedded CSE: a small, durable CSE, so that a gateway works without an upstream CSE.
 //!
-//! It hosts `<CSEBase>`, `<AE>`, `<container>` and `<contentInstance>`, `<subscription>`, `<group>`
-//! and `<pollingChannel>`, with the virtual resources `la` and `ol` of a container, `fopt` of a
-//! group and `pcu` of a polling channel; `<accessControlPolicy>`, `<remoteCSE>`, `<node>`, and on an
-//! IN-CSE the service subscriptions and `<AEAnnc>`, in one durable store. A response of CREATED,
-//! UPDATED or DELETED is returned after the commit to disk.
+//! It hosts `<CSEBase>`, `<AE>`, `<container>`, `<contentInstance>`, `<subscription>`, `<group>`,
+//! `<pollingChannel>`, `<accessControlPolicy>`, `<remoteCSE>` and `<node>`. The virtual resources
+//! are `la` and `ol` of a container, `fopt` of a group and `pcu` of a polling channel. An IN-CSE
+//! also hosts the service subscriptions and `<AEAnnc>`. A response of CREATED, UPDATED or DELETED
+//! is returned after the commit to disk.
 //!
 //! [`EmbeddedCse::handle`] takes a request primitive after the security checks, so its From is
-//! authentic. The request passes the steps of TS-0004 clause 7.2.2.2 in their order: release version,
-//! parameters, target, privilege, representation, operation. A step that refuses it returns a reason
-//! for the originator.
+//! authenticated. The request passes the steps of TS-0004 clause 7.2.2.2 in their order: release
+//! version, parameters, target, privilege, representation, operation. A step that refuses it
+//! returns a reason for the originator.
 //!
-//! The modules are layers. Each imports only from those before it:
+//! The modules are layers, in the order of reading. Each imports only from those before it:
 //!
-//! - `record`, `store`, `settings`, `error` and `state`: what is stored, and what requests run on;
-//! - `resource`: the resource types, their attributes, and look-ups of resources;
-//! - `access`: the originator, its privileges, and the names in resources;
+//! - `record`, `store`, `settings`, `error` and `state`: the stored data, and the state of the CSE;
+//! - `resource`: the resource types, their attributes, and lookups of resources (TS-0004 clause
+//!   7.4);
+//! - `access`: the originator, its privileges, and the names in resources (TS-0003 clause 7.1);
 //! - `request`: the parameters of a request, and its context;
-//! - `notification`: subscriptions, and the delivery of notifications and of late results;
+//! - `notification`: subscriptions, and the delivery of notifications and of late results (TS-0004
+//!   clause 7.5.1.2);
 //! - `operation`: create, retrieve, update, delete, discovery, and the fan-out of a group.
 //!
+//! The main types are [`EmbeddedCse`] with its [`Settings`], [`RequestBudget`] with its
+//! [`Authority`], and [`Handled`] with [`Answer`].
+//!
 //! The CSE sends nothing. An [`Answer`] has the notifications of a change, which the caller sends
-//! after the commit; a subscription whose targets must be asked first comes back as a
+//! after the commit. A subscription whose targets must be verified first is returned as a
 //! [`Verification`]:
 //!
 //! ```
@@ -30,9 +35,9 @@
 //! # use saegis_cse::RequestBudget;
 //! # use std::sync::Arc;
 //! # use std::time::{Duration, Instant, SystemTime};
-//! /// Sends a notification, if there is a rule that allows its address.
+//! /// Sends a notification, if a rule allows its address.
 //! # fn send(notification: &Notification) -> Option<ResponsePrimitive> { None }
-//! async fn carry_out(
+//! async fn execute(
 //!     cse: &EmbeddedCse,
 //!     request: &RequestPrimitive,
 //!     association: Arc<Authority>,
@@ -43,20 +48,20 @@
 //!     let answer = loop {
 //!         match handled {
 //!             Handled::Done(answer) => break answer,
-//!             // One of many members of a group is done. Others have their turn here.
+//!             // One of many members of a group is done. Other requests may run here.
 //!             Handled::Continue(work) => handled = cse.proceed(*work, SystemTime::now()),
-//!             // An AE that polls its channel. With a time-out, for it may take long.
+//!             // An AE polls its channel. Add a timeout, because this may take long.
 //!             Handled::Wait(poll) => break poll.await,
-//!             // A notification for an AE, whose answer is the originator's.
+//!             // A notification for an AE, whose response goes to the originator.
 //!             Handled::Deliver(delivery) => break match send(delivery.notification()) {
-//!                 Some(told) => delivery.answered(told),
+//!                 Some(response) => delivery.answered(response),
 //!                 None => delivery.unanswered(),
 //!             },
 //!             Handled::Verify(target) => {
-//!                 let Some(told) = send(target.notification()) else {
+//!                 let Some(response) = send(target.notification()) else {
 //!                     break target.unanswered("it did not answer");
 //!                 };
-//!                 match target.answered(told.rsc) {
+//!                 match target.answered(response.rsc) {
 //!                     Checked::Next(target) => handled = Handled::Verify(target),
 //!                     Checked::Refused(answer) => break answer,
 //!                     Checked::Ready(all) => break cse.conclude(all, &budget, SystemTime::now()),
@@ -65,7 +70,7 @@
 //!         }
 //!     };
 //!     for notification in &answer.notifications {
-//!         // Better elsewhere: the originator need not wait for it.
+//!         // Better in another task: the originator need not wait for it.
 //!         let _ = send(notification);
 //!     }
 //!     answer.response

@@ -122,7 +122,7 @@ fn only_target_may_retrieve_key() {
     .map(|(who, key, now)| bench.fetch(who, key, now).err().unwrap())
     .into();
     assert_eq!(all[0].0, 4004);
-    assert!(all.iter().all(|told| *told == all[0]), "{all:?}");
+    assert!(all.iter().all(|reply| *reply == all[0]), "{all:?}");
     // A source that is also a target may retrieve it.
     let own = bench.key(LIGHT, LIGHT, 3, 100).relative_key_id;
     assert!(bench.fetch(LIGHT, &own, 1).is_ok());
@@ -200,22 +200,22 @@ fn only_source_may_update_or_delete_key() {
     }
     let key = bench.key(LIGHT, GATEWAY, 7, 100).relative_key_id;
     let longer = Changes { expires: Some(at(200)), labels: Some(vec!["x".into()]) };
-    let mut told = Vec::new();
+    let mut replies = Vec::new();
     for who in [GATEWAY, OTHER] {
         for request in
             [client(who).update_key("1", &key, &longer), client(who).deregister_key("1", &key)]
         {
-            told.push(bench.code_and_text(who, &request.unwrap(), 1));
+            replies.push(bench.code_and_text(who, &request.unwrap(), 1));
         }
     }
-    told.push(bench.code_and_text(
+    replies.push(bench.code_and_text(
         OTHER,
         &client(OTHER).update_key("1", "unknown", &longer).unwrap(),
         1,
     ));
-    told.push(bench.fetch(OTHER, "unknown", 1).err().unwrap());
-    assert_eq!(told[0].0, 4004);
-    assert!(told.iter().all(|t| *t == told[0]), "{told:?}");
+    replies.push(bench.fetch(OTHER, "unknown", 1).err().unwrap());
+    assert_eq!(replies[0].0, 4004);
+    assert!(replies.iter().all(|t| *t == replies[0]), "{replies:?}");
 
     let update = |changes: &Changes, now| {
         let request = client(LIGHT).update_key("2", &key, changes).unwrap();

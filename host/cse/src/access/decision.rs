@@ -1,12 +1,13 @@
-//! Who may do what (TS-0001 clauses 9.6.1.3.2 and 9.6.2, TS-0003 clause 7.1).
+//! The access decision (TS-0001 clauses 9.6.1.3.2 and 9.6.2, TS-0003 clause 7.1).
 //!
-//! The policies in a resource's `acpi` say who may do what with it. A resource that has none follows
-//! its parent, up to the AE or the CSE that registered, and no further: what opens the `<CSEBase>`
-//! to others does not open what is below it. An instance always follows its container, and a policy
-//! goes by its own `pvs`. Where no policy applies, a subtree is its AE's or its CSE's, and what is
-//! in it also its creator's (`cr`), or, where one is named, its custodian's alone (`cstn`).
+//! The policies in a resource's `acpi` control access to it. A resource without policies inherits
+//! those of its parent, up to the registered AE or CSE but not beyond: the policies of the
+//! `<CSEBase>` do not apply to the resources below it. An instance always inherits from its
+//! container, and a policy is controlled by its own `pvs`. If no policy applies, a subtree belongs
+//! to its AE or CSE. A resource in it also belongs to its creator (`cr`), or only to its custodian
+//! (`cstn`) if it has one.
 //!
-//! [`allows`] is the whole rule.
+//! [`allows`] is the complete rule.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -36,43 +37,43 @@ use crate::resource::service_subscription;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError, Writer};
 
-/// What an originator is to this CSE.
+/// The relation of an originator to this CSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An AE that is registered here.
+    /// A registered AE.
     Ae,
-    /// An AE that is registered here, and that the settings name as an administrator.
+    /// A registered AE that the settings name as an administrator.
     Administrator,
-    /// A CSE. An AE of another CSE with an S-type stem writes its AE-ID in the same form, so
-    /// this gives no more than such an AE may have.
+    /// A CSE. An AE of another CSE with an S-type stem writes its AE-ID in the same form, so this
+    /// kind has only the rights that such an AE may have.
     Cse,
     /// An AE of another CSE.
     AeElsewhere,
-    /// Anybody else: an AE that is not registered, or a From that only we could write.
+    /// Any other originator: an unregistered AE, or a From in a form that only this CSE may write.
     Stranger,
 }
 
-/// Who asks, with what it takes to tell what that originator may do.
+/// The originator of a request, with the state on which its privileges depend.
 pub(crate) struct Originator<'a> {
     kind: Kind,
     identity: Identity,
-    /// Whether it is one that this CSE itself knows to be who it says (TS-0003 clause 7.1.2).
+    /// Whether this CSE itself has authenticated the originator (TS-0003 clause 7.1.2).
     is_authenticated: bool,
     read: &'a dyn Read,
     settings: &'a Settings,
     now: Seconds,
-    /// The address that the request came from, where that is known.
+    /// Source address of the request, if known.
     source: Option<IpAddr>,
-    /// What policies grant it, by their resource-IDs.
+    /// Cached grants of policies, by their resource-IDs.
     grants: RefCell<HashMap<String, Option<Rc<Grants>>>>,
 }
 
 impl<'a> Originator<'a> {
-    /// Finds out who asks.
+    /// Identifies an originator.
     ///
     /// # Errors
-    /// When there is no From, or one that only an AE that registers may write, or one in no known
-    /// form.
+    /// Returns an error if there is no From, only a registering AE may write it, or its form is
+    /// unknown.
     pub(crate) fn identify(
         read: &'a dyn Read,
         settings: &'a Settings,
@@ -93,8 +94,8 @@ impl<'a> Originator<'a> {
                 let registrant = registrant::registrant(read, stem, now)?;
                 (kind, Identity::of_ae(settings, stem, registrant))
             }
-            // An AE of this CSE writes its stem and nothing else, so what looks like one of
-            // ours, or like ourselves, in another form is somebody else's word.
+            // An AE of this CSE writes only its stem. Another form of its identifier, or of this
+            // CSE's own, comes from another entity.
             OriginatorId::Stem(_) => (Kind::Stranger, Identity::default()),
             OriginatorId::SpRelativeAe { cse, .. } if cse == settings.cse_id.bare() => {
                 (Kind::Stranger, Identity::default())
@@ -131,10 +132,10 @@ impl<'a> Originator<'a> {
         Ok(Self { kind, identity, is_authenticated, read, settings, now, source, grants })
     }
 
-    /// Finds out who asks with a request, and from where.
+    /// Identifies the originator of a request, with its source address.
     ///
     /// # Errors
-    /// Those of [`identify`](Self::identify).
+    /// Returns the errors of [`identify`](Self::identify).
     pub(crate) fn of_request(
         read: &'a dyn Read,
         settings: &'a Settings,
@@ -153,7 +154,7 @@ impl<'a> Originator<'a> {
         Ok(who.at_address(request.source_address))
     }
 
-    /// Who asks from that address. Without it, what is granted to some addresses is not granted.
+    /// Sets the source address. Without one, grants that are limited to addresses do not apply.
     pub(crate) fn at_address(self, source: Option<IpAddr>) -> Self {
         Self { source, ..self }
     }
@@ -163,15 +164,16 @@ impl<'a> Originator<'a> {
         self.kind
     }
 
-    /// Whether a record names this originator, by an identifier that nobody else can have.
+    /// Returns whether a record names this originator, by an identifier that no other originator
+    /// can have.
     pub(crate) fn is(&self, id: Option<&str>) -> bool {
         id.is_some_and(|id| self.identity.is(&self.settings.canonical_id(id)))
     }
 
-    /// Whether this originator is the one that an attribute of a record named when that was stored.
+    /// Returns whether an attribute of a record named this originator when it was stored.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub(crate) fn is_the(&self, named: &NamedOriginator) -> Result<bool, StoreError> {
         if !self.is(Some(&named.id)) {
             return Ok(false);
@@ -180,7 +182,7 @@ impl<'a> Originator<'a> {
         Ok(self.identity.is_registrant(registrant.as_deref()))
     }
 
-    /// The registrant that an attribute of a record knows for this originator's AE-ID.
+    /// Returns the registrant that an attribute of a record stores for this originator's AE-ID.
     fn registrant_in(&self, known: Option<&Registrants>) -> Result<Option<String>, StoreError> {
         match self.identity.stem_of_registrant() {
             Some(stem) => registrant::known(self.read, known, stem),
@@ -188,7 +190,7 @@ impl<'a> Originator<'a> {
         }
     }
 
-    /// What a policy grants, if it is still there.
+    /// Returns the grants of a policy, if it still exists.
     fn grants_of(&self, policy: &Reference) -> Result<Option<Rc<Grants>>, StoreError> {
         if let Some(known) = self.grants.borrow().get(&policy.ri) {
             return Ok(known.clone());
@@ -207,12 +209,12 @@ impl<'a> Originator<'a> {
         Ok(Grants::to(who, self.is_authenticated, &request, policy.attributes.get(set)))
     }
 
-    /// By which rule that resource goes.
+    /// Returns the access rule of a resource.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub(crate) fn rule(&self, on: &Record) -> Result<Rule, StoreError> {
-        // As deep as resources may be nested.
+        // The recursion is bounded by the maximum depth of resources.
         if let Some(own) = self.own_rule(on)? {
             return Ok(own);
         }
@@ -225,16 +227,17 @@ impl<'a> Originator<'a> {
         Ok(inherit(on, above))
     }
 
-    /// By which rule a child goes, where the parent, unless it is the `<CSEBase>`, goes by `above`.
+    /// Returns the access rule of a child. `above` is the rule of its parent, unless that is the
+    /// `<CSEBase>`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub(crate) fn rule_below(&self, above: &Rule, child: &Record) -> Result<Rule, StoreError> {
         Ok(self.own_rule(child)?.unwrap_or_else(|| inherit(child, above.clone())))
     }
 
-    /// The policies of the `<CSEBase>`, which the settings name: it is by name, for they may be created
-    /// later, and so only what is an administrator's counts.
+    /// Returns the policies of the `<CSEBase>` that the settings name. They are resolved by name
+    /// because they may be created later, so only policies of administrators are accepted.
     fn policies_of_csebase(&self, base: &Record) -> Result<Vec<Option<Reference>>, StoreError> {
         let is_administrators = |policy: &Record| match policy.owner.as_deref() {
             None => true,
@@ -248,7 +251,7 @@ impl<'a> Originator<'a> {
         Ok(policies)
     }
 
-    /// The rule of a resource that does not follow its parent.
+    /// Returns the rule of a resource that does not inherit from its parent.
     fn own_rule(&self, on: &Record) -> Result<Option<Rule>, StoreError> {
         match on.ty {
             ResourceType::ContentInstance => return Ok(None),
@@ -275,23 +278,23 @@ impl<'a> Originator<'a> {
     }
 }
 
-/// By which rule a resource goes.
+/// The access rule of a resource.
 #[derive(Clone)]
 pub(crate) enum Rule {
-    /// One of these policies must allow it; each has its resource-ID.
+    /// One of these policies must allow the access; each has its resource-ID.
     Policies(Rc<[(String, Rc<Grants>)]>),
-    /// The policy with that resource-ID must allow it, by what it says about itself.
+    /// The policy with this resource-ID must allow the access, by its `pvs`.
     Own(String),
     /// No policy applies.
     Default {
-        /// The custodian, if one is named for it or above it.
+        /// Custodian of the resource or of one above it.
         custodian: Option<NamedOriginator>,
-        /// The creator, if it is noted.
+        /// Creator, if stored.
         creator: Option<NamedOriginator>,
     },
 }
 
-/// An originator that an attribute of a resource names, and who it was when that was stored.
+/// An originator that an attribute names, with its registrant at the time of storing.
 #[derive(Clone)]
 pub(crate) struct NamedOriginator {
     id: Rc<str>,
@@ -299,7 +302,7 @@ pub(crate) struct NamedOriginator {
 }
 
 impl NamedOriginator {
-    /// The originator with that identifier in what `attribute` of a record says.
+    /// Returns the originator `id` in an attribute of a record.
     pub(crate) fn of(record: &Record, attribute: &str, id: &str) -> Self {
         Self { id: id.into(), registrants: record.names.registrants(attribute).cloned() }
     }
@@ -311,14 +314,14 @@ impl Default for Rule {
     }
 }
 
-/// The rule of a resource that follows its parent.
+/// Returns the rule of a resource that inherits from its parent.
 fn inherit(on: &Record, above: Rule) -> Rule {
     let named = |attribute: &str| {
         let id = on.attributes.get(attribute).and_then(Value::as_str)?;
         Some(NamedOriginator::of(on, attribute, id))
     };
     match above {
-        // An instance is its container's in every way: who created it does not matter.
+        // An instance has the rule of its container, independently of its creator.
         _ if on.ty == ResourceType::ContentInstance => above,
         Rule::Default { custodian, .. } => {
             Rule::Default { custodian: named(CUSTODIAN).or(custodian), creator: named(CREATOR) }
@@ -327,10 +330,10 @@ fn inherit(on: &Record, above: Rule) -> Rule {
     }
 }
 
-/// Notes in all that is above a resource that it does not simply follow its parent, if so.
+/// Marks all ancestors of a resource that has its own rule.
 ///
 /// # Errors
-/// When the store fails.
+/// Returns an error if the store fails.
 pub(crate) fn mark_ancestors(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
     let creator = record.attributes.get(CREATOR).and_then(Value::as_str);
     let differs = record.ty == ResourceType::AccessControlPolicy
@@ -348,23 +351,23 @@ pub(crate) fn mark_ancestors(writer: &mut Writer<'_>, record: &Record) -> Result
     Ok(())
 }
 
-/// The access rule: whether the originator may do that, where the resource goes by `rule`.
+/// Returns whether an originator has access to a resource whose rule is `rule`.
 pub(crate) fn allows(
     who: &Originator<'_>,
     access: Access,
     on: &Record,
     rule: &Rule,
 ) -> Result<bool, StoreError> {
-    // What is no registree's is the administrators', whatever policies say: they can lock
-    // themselves out of nothing. Who may register is theirs alone.
+    // Administrators may access all resources without an owner, independently of policies, so they
+    // cannot lock themselves out. Only they may change who may register.
     if who.kind == Kind::Administrator && on.owner.is_none() {
         return Ok(true);
     }
     if who.kind == Kind::Stranger || decision::is_change(access, on.ty) {
         return Ok(false);
     }
-    // A polling channel is its AE's alone, whoever else the policies let in (TS-0004 clause
-    // 7.4.21.2): what others are not shown, they do not find either.
+    // A polling channel belongs only to its AE, independently of policies (TS-0004 clause
+    // 7.4.21.2). Other originators cannot discover it either.
     if on.ty == ResourceType::PollingChannel && !who.is(on.owner.as_deref()) {
         return Ok(false);
     }
@@ -375,7 +378,7 @@ pub(crate) fn allows(
     };
     match rule {
         Rule::Own(ri) => own(ri, access),
-        // Who may change a policy may change where it applies.
+        // An originator that may change a policy may also change to which resources it applies.
         Rule::Policies(policies) if access == Access::UpdatePrivileges => {
             for (ri, _) in policies.iter() {
                 if own(ri, Access::Update)? {
@@ -390,7 +393,7 @@ pub(crate) fn allows(
             let looks = matches!(access, Access::Retrieve | Access::Discover)
                 && on.ty == ResourceType::CseBase
                 && matches!(who.kind, Kind::Ae | Kind::Administrator | Kind::Cse);
-            // A CSE speaks of an AE that it announces as that AE (TS-0001 clause 10.2.2.2).
+            // A CSE acts for an AE that it announces (TS-0001 clause 10.2.2.2).
             let announced = ae_announcement::ae_of(on);
             let owns = who.is(on.owner.as_deref()) || who.is(announced.as_deref());
             match creator {
@@ -401,17 +404,17 @@ pub(crate) fn allows(
     }
 }
 
-/// [`allows`], by the rule that the resource goes by.
+/// Returns whether an originator has access to a resource, by the resource's rule. See [`allows`].
 pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<bool, StoreError> {
     allows(who, access, on, &who.rule(on)?)
 }
 
-/// [`may`], as a refusal.
+/// Requires access to a resource. See [`may`].
 pub(crate) fn require(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
     if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access.name())) }
 }
 
-/// Whether that changes a service subscription.
+/// Returns whether an access changes a service subscription.
 fn is_change(access: Access, on: ResourceType) -> bool {
     match access {
         Access::Create(child) => service_subscription::is_part(child),

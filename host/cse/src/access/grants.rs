@@ -1,5 +1,5 @@
-//! What the access control rules of an `<accessControlPolicy>` grant to an originator (TS-0001 clause
-//! 9.6.2, TS-0003 clause 7.1).
+//! The privileges that the rules of an `<accessControlPolicy>` grant to an originator (TS-0001
+//! clause 9.6.2, TS-0003 clause 7.1).
 
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
@@ -8,27 +8,27 @@ use crate::access::originator::Identity;
 use crate::resource::access_contexts::{AccessContext, RequestContext};
 use crate::resource::access_rules::{ObjectDetails, Rule, RuleSet};
 
-/// What an originator wants to do with a resource.
+/// An operation on a resource that requires a privilege.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Create a child of that type.
+    /// Create a child of this type.
     Create(ResourceType),
-    /// Retrieve it.
+    /// Retrieve the resource.
     Retrieve,
-    /// Update it.
+    /// Update the resource.
     Update,
-    /// Delete it.
+    /// Delete the resource.
     Delete,
-    /// Notify it.
+    /// Notify the resource.
     Notify,
-    /// Find it.
+    /// Discover the resource.
     Discover,
-    /// Say who may do what with it.
+    /// Change the privileges of the resource.
     UpdatePrivileges,
 }
 
 impl Access {
-    /// The name of what is done.
+    /// Returns the name of the operation.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Create(_) => "create",
@@ -42,12 +42,12 @@ impl Access {
     }
 }
 
-/// The bit of an operation.
+/// Returns the bit of an operation.
 fn bit(access: Access) -> u8 {
     match access {
         Access::Create(_) => 1,
         Access::Retrieve => 2,
-        // To say who may do what is to update that.
+        // A change of privileges is an update.
         Access::Update | Access::UpdatePrivileges => 4,
         Access::Delete => 8,
         Access::Notify => 16,
@@ -55,7 +55,7 @@ fn bit(access: Access) -> u8 {
     }
 }
 
-/// What a set of rules grants to one originator.
+/// The privileges that a set of rules grants to one originator.
 #[derive(Debug)]
 pub(crate) struct Grants(Vec<Grant>);
 
@@ -66,8 +66,8 @@ struct Grant {
 }
 
 impl Grants {
-    /// What the rules in that attribute of a policy grant to `who`, as things are. What can't be
-    /// read grants nothing.
+    /// Returns the privileges that the rules in attribute `set` of a policy grant to `who` in the
+    /// context of `request`. Unreadable rules grant nothing.
     pub(crate) fn to(
         (who, registrant): (&Identity, Option<&str>),
         is_authenticated: bool,
@@ -76,28 +76,29 @@ impl Grants {
     ) -> Self {
         let set = set.and_then(RuleSet::read).unwrap_or_default();
         let holds = |rule: &Rule| {
-            let fits = |contexts: &Vec<AccessContext>| contexts.iter().any(|c| c.holds(request));
+            let in_context =
+                |contexts: &Vec<AccessContext>| contexts.iter().any(|c| c.holds(request));
             rule.aca.is_none()
                 && (is_authenticated || !rule.acaf)
                 && rule.acor.iter().any(|entry| who.is_named_by(entry, registrant))
-                && rule.acco.as_ref().is_none_or(fits)
+                && rule.acco.as_ref().is_none_or(in_context)
         };
         let rules = set.acr.into_iter().filter(holds);
         Self(rules.map(|r| Grant { operations: r.acop, details: r.acod }).collect())
     }
 
-    /// Whether one of them allows it on a resource of that type.
+    /// Returns whether a rule grants access to a resource of this type.
     pub(crate) fn allow(&self, access: Access, on: ResourceType) -> bool {
         self.0.iter().any(|grant| {
-            let named = |detail: &ObjectDetails| fits(detail, access, on);
+            let named = |detail: &ObjectDetails| applies(detail, access, on);
             grant.operations & bit(access) != 0
                 && (grant.details.is_empty() || grant.details.iter().any(named))
         })
     }
 }
 
-/// Whether a detail of a rule is about that. The types of children count for a create alone.
-fn fits(detail: &ObjectDetails, access: Access, on: ResourceType) -> bool {
+/// Returns whether a detail of a rule applies. The types of children matter only for a create.
+fn applies(detail: &ObjectDetails, access: Access, on: ResourceType) -> bool {
     let on_this = detail.spty.is_none() && detail.ty.is_none_or(|ty| ty == on.number());
     on_this
         && match access {
@@ -253,7 +254,7 @@ mod tests {
             assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{contexts}");
             assert!(!grants.allow(Access::Update, Container), "{contexts}");
         }
-        // Everything else in the rule has to be so too, and another rule is another rule.
+        // All parts of a rule must match, and one rule does not complete another.
         for (rules, expected) in [
             (json!([{"acor": ["Cother"], "acop": 63, "acco": [open]}]), false),
             (json!([{"acor": ["all"], "acop": 63, "acaf": true, "acco": [open]}]), false),

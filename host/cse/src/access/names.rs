@@ -1,19 +1,19 @@
-//! What a resource names, resolved when it is stored: authority follows identity, not names.
+//! The names in resources, resolved when they are stored: authority follows identity, not names.
 //!
-//! A structured address leads to whatever has the names in it, and an AE-ID-Stem is whose AE registers
-//! it: both can be taken by somebody else after their holder has left. So a record keeps, beside each
-//! attribute as it was written, what the names in it stood for when they were stored:
+//! A structured address denotes the resource that has the names in it, and an AE-ID-Stem the AE
+//! that registers it. Another originator can take over both after their holder has left. So a
+//! record stores the meaning of each name beside the attribute as it was written:
 //!
-//! - an address stands for the resource with that resource-ID. Resource-IDs are not used again, but for
-//!   those of AEs, which are AE-ID-Stems: there the registrant counts as well.
-//! - an AE-ID stands for its AE-ID-Stem together with its registrant: the credential that registered it.
-//!   The same credential that registers the stem again is the same AE, and another is another. An AE-ID that
-//!   nobody has registered yet stands for whoever is the first to register it: it is noted which wait for
-//!   the stem that is, and the store knows who ended it.
+//! - An address denotes the resource with a resource-ID. Resource-IDs are not reused, except for
+//!   those of AEs, which are AE-ID-Stems: for these the registrant counts as well.
+//! - An AE-ID denotes its AE-ID-Stem together with its registrant, the credential that registered
+//!   it. If the same credential registers the stem again, it is the same AE; another credential is
+//!   another AE. An AE-ID without a registrant denotes the first one to register it. The store
+//!   records the attributes that wait for the stem, and the registrant that ended the wait.
 //!
-//! What is gone stays gone, whoever takes its name: such a name stands for nothing. Patterns, `all` and
-//! domain names stand for sets, whoever is in them. An AE-ID of another CSE is that CSE's word: it alone
-//! knows who has it.
+//! A name whose resource or registrant is gone denotes nothing, even after another originator takes
+//! the name. Patterns, `all` and domain names denote sets with all their present members. Only its
+//! own CSE knows the holder of an AE-ID of another CSE.
 
 use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::resource::ResourceType;
@@ -36,17 +36,17 @@ use crate::resource::schema::{
 use crate::settings::Settings;
 use crate::store::{Edge, Read, StoreError, Writer};
 
-/// The attributes with addresses of resources.
+/// Attributes with addresses of resources.
 const ADDRESSES: [&str; 4] = [POLICIES, MEMBERS, TARGETS, SUBSCRIBER];
 
-/// The attributes with identifiers of AEs and CSEs.
+/// Attributes with identifiers of AEs and CSEs.
 const IDENTIFIERS: [&str; 3] = [PRIVILEGES, SELF_PRIVILEGES, CUSTODIAN];
 
-/// Resolves what those attributes of a resource name that is about to be stored. What it named `before`
-/// stands for what it stood for.
+/// Resolves the names in these attributes of a resource that is about to be stored. Names that it
+/// had `before` retain their meaning.
 ///
 /// # Errors
-/// When a name that stays stands for something else by now.
+/// Returns an error if a name that stays denotes another entity now.
 pub(crate) fn resolve<'n>(
     writer: &Writer<'_>,
     settings: &Settings,
@@ -89,7 +89,7 @@ fn addresses(
             let at = before.texts(attribute).position(|old| old == text)?;
             before.names.resources(attribute).get(at)?.clone()
         });
-        all.push(stays(attribute, text, old, new)?);
+        all.push(retained_meaning(attribute, text, old, new)?);
     }
     Ok(all)
 }
@@ -111,7 +111,7 @@ fn identifiers(
         }
         let new = registrant::registrant(writer.read(), &stem, now)?;
         let old = known(writer.read(), before, &stem)?;
-        let registrant = match stays(attribute, &text, old, new)? {
+        let registrant = match retained_meaning(attribute, &text, old, new)? {
             Some(registrant) => registrant,
             None => encode_wait(writer.open_wait(&stem)?),
         };
@@ -120,7 +120,7 @@ fn identifiers(
     Ok(all)
 }
 
-/// What a name stands for that stood for something before.
+/// Returns the meaning of a name that may have had one before.
 fn stays<T: PartialEq>(
     attribute: &'static str,
     name: &str,
@@ -131,8 +131,8 @@ fn stays<T: PartialEq>(
         (Some(old), Some(new)) if old != new => {
             let name = crate::error::quoted(name);
             let why = format!(
-                "names {name}, which is gone, and another has the name: take it out of {attribute} \
-                 first, and then name it anew if that one is meant"
+                "names {name}, which is gone, and another resource or AE has the name now: remove it from {attribute} \
+                 first, then add it again if the new one is meant"
             );
             Err(AttributeError::value(attribute, &why).into())
         }
@@ -141,7 +141,7 @@ fn stays<T: PartialEq>(
     }
 }
 
-/// The identifiers in an attribute.
+/// Returns the identifiers in an attribute.
 fn named(record: &Record, attribute: &str) -> Vec<String> {
     match record.attributes.get(attribute) {
         Some(Value::String(one)) => vec![one.clone()],
@@ -150,7 +150,7 @@ fn named(record: &Record, attribute: &str) -> Vec<String> {
     }
 }
 
-/// The resource of an address in an attribute.
+/// Returns the resource of an address in an attribute.
 fn reference(
     read: &dyn Read,
     settings: &Settings,
@@ -192,7 +192,7 @@ fn reference(
     }
 }
 
-/// The AE-ID-Stem in an identifier of one AE that may be registered here.
+/// Returns the AE-ID-Stem in an identifier of one AE that may be registered here.
 fn stem(settings: &Settings, text: &str) -> Option<String> {
     let text = settings.canonical_id(text);
     match OriginatorId::parse(&text).ok()? {
@@ -205,7 +205,7 @@ fn stem(settings: &Settings, text: &str) -> Option<String> {
     }
 }
 
-/// Notes who an originator is whose identifier is entered in a record.
+/// Stores the registrant of an originator whose identifier is entered in a record.
 pub(crate) fn note_registrant(
     read: &dyn Read,
     settings: &Settings,
@@ -223,7 +223,7 @@ pub(crate) fn note_registrant(
     Ok(())
 }
 
-/// An AE-ID-Stem is registered, and is its registrant's wherever it was awaited.
+/// Binds a registered AE-ID-Stem to its registrant in all attributes that wait for it.
 pub(crate) fn end_waits(
     writer: &mut Writer<'_>,
     stem: &str,
@@ -233,15 +233,15 @@ pub(crate) fn end_waits(
     writer.settle(stem, &registrant)
 }
 
-/// Resolves what the resources of a store name that was written before names were resolved. The
-/// registrant of an AE is what `known` says, or one who does not come back.
+/// Resolves the names in all resources of a store from before names were resolved. `known` returns
+/// the registrant of an AE. An AE without one gets a registrant that never returns.
 pub(crate) fn resolve_all(
     writer: &mut Writer<'_>,
     settings: &Settings,
     known: &dyn Fn(&str) -> Option<String>,
     now: Seconds,
 ) -> Result<(), StoreError> {
-    // Others name the AEs, which may name each other's policies.
+    // AEs come first: other resources name them, and they may name each other's policies.
     let mut after = None;
     while let Some(mut record) = writer.next_by_id(after.as_deref())? {
         if record.ty == ResourceType::Ae {

@@ -1,31 +1,31 @@
-//! The identifiers of an originator, and whether what a resource says names it (TS-0001 clause 7.2,
-//! TS-0003 clause 7.1.3).
+//! The identifiers of an originator, and their comparison with identifiers in resources (TS-0001
+//! clause 7.2, TS-0003 clause 7.1.3).
 //!
 //! One originator has several identifiers: an AE of this CSE is `Clight`, `/mn/Clight` and
-//! `//sp.com/mn/Clight`. What a resource says is compared with the form that it is written in.
+//! `//sp.com/mn/Clight`. An identifier in a resource is compared with the one of the same form.
 
 use saegis_onem2m::wildcard;
 
 use crate::identifiers::{ALL, is_stem};
 use crate::settings::Settings;
 
-/// The identifiers of an originator. One that has none is named by nothing.
+/// The identifiers of an originator. An originator without identifiers is never named.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Its AE-ID-Stem, where it is registered here.
+    /// AE-ID-Stem, if registered here.
     stem: Option<String>,
-    /// Its SP-relative identifier, where its service provider is ours.
+    /// SP-relative identifier, if the service provider is that of this CSE.
     sp_relative: Option<String>,
-    /// Its absolute identifier, where its service provider is known.
+    /// Absolute identifier, if the service provider is known.
     absolute: Option<String>,
-    /// Its service provider's domain name, where that is known.
+    /// Domain name of the service provider, if known.
     sp: Option<String>,
-    /// The AE-ID-Stem under which others would find its registrant, and who that is, where it is known.
+    /// AE-ID-Stem under which records store the registrant, and the registrant, if known.
     registered: Option<(String, Option<String>)>,
 }
 
 impl Identity {
-    /// An AE that is registered here by `registrant`.
+    /// Returns the identity of an AE that `registrant` registered here.
     pub(crate) fn of_ae(settings: &Settings, stem: &str, registrant: Option<String>) -> Self {
         let sp_relative = match stem.starts_with('S') {
             true => format!("/{stem}"),
@@ -35,15 +35,15 @@ impl Identity {
         Self { stem: Some(stem.into()), registered, ..Self::of_sp(settings, sp_relative) }
     }
 
-    /// A CSE, or an AE elsewhere with an S-type AE-ID-Stem, which is announced here if its registrant is
-    /// known.
+    /// Returns the identity of a CSE, or of an AE elsewhere with an S-type AE-ID-Stem. The AE is
+    /// announced here if its registrant is known.
     pub(crate) fn announced(settings: &Settings, stem: &str, registrant: Option<String>) -> Self {
         let registered = Some((stem.into(), registrant));
         Self { registered, ..Self::of_sp(settings, format!("/{stem}")) }
     }
 
-    /// A CSE or an AE of a CSE elsewhere, by what follows the service provider: ours, unless
-    /// another is named.
+    /// Returns the identity of a CSE elsewhere or of its AE. `rest` follows the service provider,
+    /// which is that of this CSE if `sp` is `None`.
     pub(crate) fn elsewhere(settings: &Settings, sp: Option<&str>, rest: &str) -> Self {
         match sp {
             None => Self::of_sp(settings, format!("/{rest}")),
@@ -61,13 +61,14 @@ impl Identity {
         Self { sp_relative: Some(sp_relative), absolute, sp, ..Self::default() }
     }
 
-    /// The AE-ID-Stem under which a record would know its registrant.
+    /// Returns the AE-ID-Stem under which records store the registrant.
     pub(crate) fn stem_of_registrant(&self) -> Option<&str> {
         self.registered.as_ref().map(|(stem, _)| stem.as_str())
     }
 
-    /// Whether it is the AE whose registrant a record knows: `known` is the one of its stem, if there is
-    /// one. Who is registered nowhere that is known here, as an AE of another CSE, is who its CSE says.
+    /// Returns whether the originator is the AE whose registrant a record stores. `known` is the
+    /// registrant of its stem in the record. If the originator is not registered here, like an AE
+    /// of another CSE, its CSE is trusted.
     pub(crate) fn is_registrant(&self, known: Option<&str>) -> bool {
         let Some((_, registrant)) = &self.registered else { return true };
         match known {
@@ -76,8 +77,8 @@ impl Identity {
         }
     }
 
-    /// Whether an entry that [`check`] has passed names this originator, where its AE-ID among the entries
-    /// is that registrant's.
+    /// Returns whether an entry that [`check`] has accepted names this originator. `known` is the
+    /// registrant that the record stores for its AE-ID.
     pub(crate) fn is_named_by(&self, entry: &str, known: Option<&str>) -> bool {
         let anybody = self.sp_relative.is_some() || self.absolute.is_some();
         let (form, is_absolute) = match entry {
@@ -87,19 +88,19 @@ impl Identity {
             _ if is_stem(entry) => (&self.stem, false),
             domain => return self.sp.as_ref().is_some_and(|sp| sp.eq_ignore_ascii_case(domain)),
         };
-        // A pattern stands for whoever it fits.
+        // A pattern denotes every originator that it matches.
         form.as_ref().is_some_and(|form| fits(entry, form, is_absolute))
             && (entry.contains('*') || self.is_registrant(known))
     }
 
-    /// Whether `id` is this originator's identifier; there it has no wildcards.
+    /// Returns whether `id` is an identifier of this originator. It has no wildcards.
     pub(crate) fn is(&self, id: &str) -> bool {
         [&self.stem, &self.sp_relative, &self.absolute].into_iter().flatten().any(|own| own == id)
     }
 }
 
-/// Whether an identifier with wildcards fits one without. A `*` ends at a `/`; a domain name is
-/// compared without regard to case.
+/// Returns whether an identifier with wildcards matches one without. A `*` does not match a `/`.
+/// Domain names are compared without case.
 fn fits(pattern: &str, id: &str, is_absolute: bool) -> bool {
     if pattern.split('/').count() != id.split('/').count() {
         return false;
@@ -121,7 +122,7 @@ mod tests {
     use proptest::prelude::*;
     use saegis_onem2m::id::MAX_LEN;
 
-    /// The registrant of the AEs here.
+    /// Registrant of the AEs in the tests.
     const ONE: &str = "12-one";
 
     fn one() -> Option<String> {
@@ -177,7 +178,7 @@ mod tests {
             assert!(ae.is_named_by(entry, Some(ONE)), "{entry}");
         }
         assert!(!ae.is_named_by("/mn-cse-123456/Slight", Some(ONE)));
-        // An AE elsewhere is none of ours, though its stem may look the same.
+        // An AE elsewhere is not an AE of this CSE, although its stem may look the same.
         let elsewhere = Identity::announced(&settings(), "Slight", None);
         assert!(elsewhere.is_named_by("/Slight", None));
         assert!(!elsewhere.is_named_by("/Slight", Some(ONE)));
@@ -200,7 +201,7 @@ mod tests {
                 assert!(other.is_named_by(set, Some(ONE)), "{set}");
             }
         }
-        // One that is awaited has not come yet.
+        // An awaited AE has not registered yet.
         let own = Identity::of_ae(&settings(), "Clight-AE1", one());
         assert!(!entries.iter().any(|entry| own.is_named_by(entry, None)));
     }
@@ -224,7 +225,7 @@ mod tests {
         for entry in ["//b.com/in-cse", "//*/in-cse", "b.com"] {
             assert!(other.is_named_by(entry, Some(ONE)), "{entry}");
         }
-        // Who the service provider is must be known for its name to name anybody.
+        // The name of the service provider must be known to match.
         let nameless = Settings { service_provider: None, ..settings() };
         let cse = Identity::elsewhere(&nameless, None, "in-cse");
         assert!(cse.is_named_by("/in-cse", Some(ONE)));

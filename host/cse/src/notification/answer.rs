@@ -1,17 +1,18 @@
-//! The answer to a request, with what is to be sent because of it.
+//! The answer to a request, with the notifications that it causes.
 
 use saegis_onem2m::primitive::ResponsePrimitive;
 
 use crate::notification::message::Notification;
 
-/// An answer, and what is to be sent.
+/// An answer with its notifications.
 #[derive(Debug)]
 #[must_use]
 pub struct Answer {
-    /// The answer to the originator.
+    /// Response to the originator.
     pub response: ResponsePrimitive,
-    /// What is to be sent now, in this order. What it tells of is on disk. Nobody waits for it: the
-    /// answer need not, and a notification that can't be sent is lost (there is no `pn` yet).
+    /// Notifications to send now, in this order. The changes that they report are on disk. The
+    /// response need not wait for them, and a notification that cannot be sent is lost (`pn` is not
+    /// supported).
     pub notifications: Vec<Notification>,
 }
 
@@ -21,10 +22,10 @@ impl From<ResponsePrimitive> for Answer {
     }
 }
 
-/// What a request that may take longer comes to.
+/// The result of a request that may take longer.
 pub(crate) enum Outcome<T> {
-    /// It is answered.
+    /// The request is answered.
     Done(Answer),
-    /// It is not answered yet.
+    /// The request is pending.
     Pending(T),
 }

@@ -1,7 +1,7 @@
-//! Requests that are acknowledged at once, and whose results are sent later (Response Type
-//! nonBlockingRequestAsynch, TS-0001 clause 8.2.2): who gets the result, and what it is written as.
+//! Requests that are acknowledged immediately and whose results are sent later (Response Type
+//! nonBlockingRequestAsynch, TS-0001 clause 8.2.2): the targets and the format of the result.
 //!
-//! A request is accepted only if there is a way to each target of its result. The targets are the
+//! A request is accepted only if each target of its result is reachable. The targets are the
 //! originator, or the notification targets of its Response Type.
 
 use bytes::Bytes;
@@ -29,15 +29,15 @@ use crate::resource::tables::MAX_TARGETS;
 use crate::state::State;
 use crate::store::Read;
 
-/// The short name of the Response Type, and its value nonBlockingRequestAsynch.
+/// Short name of the Response Type, and its value nonBlockingRequestAsynch.
 const RESPONSE_TYPE: &str = "rt";
 const ASYNCHRONOUS: u64 = 2;
 
-/// Whether a request asks to be acknowledged at once and to have its result sent later.
+/// Returns whether a request requires an immediate acknowledgment and a later result.
 #[must_use]
 pub fn is_asynchronous(request: &RequestPrimitive) -> bool {
     let mut found = request.options.iter().filter(|(name, _)| name == RESPONSE_TYPE);
-    // One that stands twice is refused with all others that do.
+    // A duplicate is refused later, together with those of other options.
     let (Some((_, value)), None) = (found.next(), found.next()) else { return false };
     matches!(value.as_slice(), [one] if one.parse() == Ok(ASYNCHRONOUS))
 }
@@ -54,13 +54,13 @@ pub struct Accepted {
 pub struct Recipients {
     targets: Vec<Route>,
     originator: String,
-    /// The address that the request was for.
+    /// Address of the request's target.
     about: String,
 }
 
 impl Accepted {
-    /// Returns the addresses to which the result is to be sent. The sender checks that it sends
-    /// there, before it acknowledges the request.
+    /// Returns the addresses to which the result will be sent. The sender checks that it may send
+    /// there before it acknowledges the request.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         self.recipients.targets.iter().filter_map(|target| match target {
             Route::Send(there, _) => Some(there),
@@ -68,19 +68,18 @@ impl Accepted {
         })
     }
 
-    /// Returns the request as one that is to be carried out and answered, and the targets of the
-    /// answer.
+    /// Returns the request in its blocking form, and the targets of the result.
     #[must_use]
     pub fn into_parts(self) -> (RequestPrimitive, Recipients) {
         (self.request, self.recipients)
     }
 }
 
-/// Decides whether an asynchronous request is acknowledged, at the time `now`. Nothing of it is
-/// carried out. Blocks on the disk.
+/// Decides whether an asynchronous request is acknowledged, at the time `now`. The request is not
+/// executed. Blocks on the disk.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the refusal.
 pub(crate) fn accept(
     state: &State,
     request: RequestPrimitive,
@@ -104,7 +103,7 @@ fn recipients(
     check_release(request, &state.settings)?;
     check_expiration(request, now)?;
     if long_poll::channel(&request.to).is_some() {
-        let why = "a polling channel is asked with a request that waits for the answer";
+        let why = "a polling channel requires a blocking request";
         return Err(Refusal::NotImplemented(why));
     }
     if request.operation != Operation::Notify {
@@ -138,7 +137,7 @@ fn result_targets(
     Ok(targets)
 }
 
-/// Returns where the originator is reached.
+/// Returns the route to the originator.
 fn route_to_originator(
     state: &State,
     read: &dyn Read,
@@ -160,8 +159,8 @@ fn route_to_originator(
     }
 }
 
-/// Returns where a notification target of the Response Type is reached. An AE that is not the originator is sent
-/// the result only if the originator may notify it.
+/// Returns the route to a notification target of the Response Type. An AE other than the originator
+/// receives the result only if the originator may notify it.
 fn route_to_target(
     state: &State,
     read: &dyn Read,
@@ -187,12 +186,12 @@ fn route_to_target(
             require(&who, Access::Notify, &ae.record)?;
             Ok(route_to_ae(read, now, ae.record)?)
         }
-        None => Ok(Route::Unreachable("rt.nu names http:// addresses and AEs that are here")),
+        None => Ok(Route::Unreachable("rt.nu must name http:// addresses or AEs of this CSE")),
     }
 }
 
-/// Puts the result of an accepted request into the polling channels that it is for. Returns the
-/// notifications that are to be sent to the other targets.
+/// Puts the result of an accepted request into the polling channels of its targets. Returns the
+/// notifications for the other targets.
 pub(crate) fn result(
     state: &State,
     to: Recipients,
@@ -208,8 +207,8 @@ pub(crate) fn result(
         let (sent, lost) = outbox.post(&state.queues);
         notifications.extend(sent);
         if is_channel && lost > 0 {
-            // So that the originator knows at least that it is done.
-            let why = "there is no room for the result in the queue of the polling channel";
+            // The originator then learns at least that the request is done.
+            let why = "the queue of the polling channel has no space for the result";
             let (id, release) = (&response.request_id, response.release.as_deref());
             let refusal = ResponsePrimitive::refusal(id, release, Rsc::NotAcceptable, why);
             let content = written(&settings.cse_id.to_string(), &to.originator, &refusal);
@@ -228,7 +227,7 @@ fn reachable(target: Route) -> Result<Route, Refusal> {
     }
 }
 
-/// Writes a response primitive as the content of a notification (TS-0004 clause 8.4).
+/// Serializes a response primitive as the content of a notification (TS-0004 clause 8.4).
 fn written(from: &str, to: &str, response: &ResponsePrimitive) -> Bytes {
     json!({ "m2m:rsp": saegis_onem2m::serialization::json_response(response, from, Some(to)) })
         .to_string()

@@ -1,5 +1,6 @@
-//! Of what a subscription notifies, and what it tells (m2m:eventNotificationCriteria and
-//! m2m:notificationContentType of TS-0004 clauses 6.3.5.8 and 6.3.4.2.19).
+//! The events that a subscription reports, and the content of its notifications
+//! (m2m:eventNotificationCriteria and m2m:notificationContentType of TS-0004 clauses 6.3.5.8 and
+//! 6.3.4.2.19).
 
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
@@ -9,26 +10,26 @@ use crate::record::Attributes;
 use crate::resource::children::may_have;
 use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT};
 
-/// Most entries in a list of the criteria.
+/// Maximum number of entries in a list of the criteria.
 const MAX_LIST: usize = 32;
 
-/// What may happen (m2m:notificationEventType).
+/// An event (m2m:notificationEventType).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// 1: the resource is updated.
+    /// 1: the resource was updated.
     Update,
-    /// 2: the resource is deleted.
+    /// 2: the resource was deleted.
     Delete,
-    /// 3: a direct child is created.
+    /// 3: a direct child was created.
     CreateOfChild,
-    /// 4: a direct child is deleted.
+    /// 4: a direct child was deleted.
     DeleteOfChild,
 }
 
 impl Event {
     const ALL: [Self; 4] = [Self::Update, Self::Delete, Self::CreateOfChild, Self::DeleteOfChild];
 
-    /// The number on the wire.
+    /// Returns the number on the wire.
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Update => 1,
@@ -50,26 +51,26 @@ impl Event {
     }
 }
 
-/// What a notification holds.
+/// The content of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
     /// 1: all attributes.
     All,
-    /// 2: those that were modified.
+    /// 2: the modified attributes.
     Modified,
     /// 3: the resource-ID.
     ResourceId,
 }
 
-/// What a subscription asks for.
+/// The criteria of a subscription.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Criteria {
     events: Vec<Event>,
-    /// The types of children that count; none for all.
+    /// Types of children that are reported; `None` for all.
     child_types: Option<Vec<u64>>,
-    /// The attributes whose update counts; none for all.
+    /// Attributes whose update is reported; `None` for all.
     attributes: Option<Vec<String>>,
-    /// What a notification holds.
+    /// Content of a notification.
     pub(crate) detail: ContentType,
 }
 
@@ -89,7 +90,7 @@ fn list<T>(
 }
 
 impl ContentType {
-    /// The number on the wire.
+    /// Returns the number on the wire.
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::All => 1,
@@ -100,10 +101,11 @@ impl ContentType {
 }
 
 impl Criteria {
-    /// Reads the criteria in the attributes of a subscription. Without any, it notifies of updates.
+    /// Parses the criteria in the attributes of a subscription. Without criteria, it reports
+    /// updates.
     ///
     /// # Errors
-    /// When there are some that make no sense, or are not supported.
+    /// Returns an error if they are invalid or not supported.
     pub(crate) fn read(attributes: &Attributes) -> Result<Self, Refusal> {
         let detail = match attributes.get(NOTIFICATION_CONTENT).map(Value::as_u64) {
             None | Some(Some(1)) => ContentType::All,
@@ -141,18 +143,18 @@ impl Criteria {
                         "of enc, only net, chty and atr are supported",
                     ));
                 }
-                _ => return Err(wrong("has something that it can't have")),
+                _ => return Err(wrong("has an unknown criterion")),
             }
         }
-        read.fit()?;
+        read.check_compatible()?;
         Ok(read)
     }
 
-    /// Checks that a resource of the subscribed-to type can have the children that count (TS-0004
-    /// clause 7.4.8.2.1).
+    /// Checks that a resource of the subscribed-to type can have the reported types of children
+    /// (TS-0004 clause 7.4.8.2.1).
     ///
     /// # Errors
-    /// When it can't.
+    /// Returns an error if it cannot.
     pub(crate) fn check_children(&self, of: ResourceType) -> Result<(), Refusal> {
         match self.child_types.iter().flatten().find(|child| !may_have(of, **child)) {
             None => Ok(()),
@@ -163,8 +165,8 @@ impl Criteria {
         }
     }
 
-    /// Whether the parts go together (TS-0004 clause 7.4.8.2.1).
-    fn fit(&self) -> Result<(), Refusal> {
+    /// Checks that the parts are compatible (TS-0004 clause 7.4.8.2.1).
+    fn check_compatible(&self) -> Result<(), Refusal> {
         let of_children = [Event::CreateOfChild, Event::DeleteOfChild];
         if self.child_types.is_some() && !self.events.iter().any(|e| of_children.contains(e)) {
             return Err(wrong("can have chty only with 3 or 4 in net"));
@@ -180,8 +182,8 @@ impl Criteria {
         Ok(())
     }
 
-    /// Whether it wants to know of this. `about` is the child, or the resource itself; `modified`
-    /// are the attributes that an update changed.
+    /// Returns whether the subscription reports an event. `about` is the type of the child, or of
+    /// the resource itself; `modified` are the attributes that an update changed.
     pub(crate) fn wants(&self, event: Event, about: ResourceType, modified: &Attributes) -> bool {
         let number = u64::from(about.number());
         self.events.contains(&event)

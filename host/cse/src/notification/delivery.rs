@@ -1,5 +1,5 @@
-//! A notification for an AE that is registered here is passed on to it: to its point of access, or into
-//! the queue of its polling channel. Who may have one passed on, the AE's access control says.
+//! The delivery of notifications to registered AEs: to their point of access, or into the queue of
+//! their polling channel. The AE's access control decides on the originator.
 
 use std::time::SystemTime;
 
@@ -22,9 +22,10 @@ use crate::resource::address::{self, Resolved};
 use crate::resource::ae_announcement;
 use crate::state::State;
 
-/// A notification that is passed on to an AE, whose answer is the originator's. Whoever has one sends
-/// [`notification`](Self::notification), and gives what came of it to [`answered`](Self::answered) or
-/// says that there is nothing, with [`unanswered`](Self::unanswered).
+/// A notification for an AE, whose response goes to the originator.
+///
+/// The caller sends [`notification`](Self::notification), and passes the response to
+/// [`answered`](Self::answered), or calls [`unanswered`](Self::unanswered).
 #[derive(Debug)]
 #[must_use]
 pub struct Delivery {
@@ -34,27 +35,28 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// What to send.
+    /// Returns the notification to send.
     #[must_use]
     pub fn notification(&self) -> &Notification {
         &self.notification
     }
 
-    /// The AE's answer as the originator gets it.
+    /// Converts the AE's response to the answer for the originator.
     pub fn answered(self, response: ResponsePrimitive) -> Answer {
         let Self { request_id, release, .. } = self;
         ResponsePrimitive { request_id, release, content_location: None, ..response }.into()
     }
 
-    /// The AE could not be reached, or did not answer in time. Gives the answer to the originator.
+    /// Returns the answer for the originator if the AE could not be reached or did not respond in
+    /// time.
     pub fn unanswered(self) -> Answer {
-        let why = "the AE can't be reached";
+        let why = "the AE cannot be reached";
         let release = self.release.as_deref();
         ResponsePrimitive::refusal(&self.request_id, release, Rsc::TargetNotReachable, why).into()
     }
 }
 
-/// Passes a notification on to the AE that it is for.
+/// Delivers a notification to its AE.
 pub(crate) fn deliver(
     state: &State,
     request: &RequestPrimitive,
@@ -95,15 +97,15 @@ pub(crate) fn deliver(
             let (request_id, release) = (request.request_id.clone(), request.release.clone());
             Ok(Outcome::Pending(Delivery { notification, request_id, release }))
         }
-        // Whoever is asked whether it wants something has to answer.
+        // A verification needs a response.
         Route::PollingChannel { .. } if is_verification(content.bytes()) => {
-            Err(Refusal::NoTarget("it has a polling channel, by which nobody can be asked"))
+            Err(Refusal::NoTarget("it has a polling channel, through which it cannot be verified"))
         }
         Route::PollingChannel { ri, ae } => {
             let id = &request.request_id;
             let message = outbox::primitive(&ae, &from, id, &release, content.bytes());
             if !state.queues.put(&ri, message) {
-                let why = "there is no room in the queues of polling channels";
+                let why = "the queues of polling channels are full";
                 return Err(Refusal::NotAcceptable(why));
             }
             Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Accepted).into()))
@@ -112,7 +114,7 @@ pub(crate) fn deliver(
     }
 }
 
-/// Whether it is the question that a target of a subscription is asked.
+/// Returns whether the content is the verification request to a target of a subscription.
 fn is_verification(content: &[u8]) -> bool {
     let content: Value = serde_json::from_slice(content).unwrap_or_default();
     content.pointer("/m2m:sgn/vrq") == Some(&Value::Bool(true))

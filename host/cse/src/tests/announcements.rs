@@ -145,7 +145,7 @@ fn only_registered_cse_may_announce() {
     let mut bench = bench();
     for from in ["/mn-3/S", "/mn-3/Slight", "/mn-cse-123456/S", "/mn-cse-123456/Slight"] {
         let reply = announce(&bench, from, "/cse", json!({}));
-        assert_eq!((reply.code, reply.why().contains("not registered")), (4103, true), "{from}");
+        assert_eq!((reply.code, reply.why().contains("must be registered")), (4103, true), "{from}");
     }
     for from in [
         "S",

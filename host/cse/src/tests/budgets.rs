@@ -70,7 +70,7 @@ fn group_request_has_one_budget() {
     assert_eq!(enough.code, 2000, "{}", enough.why());
     let too_few = find(200);
     assert_eq!(too_few.code, 5207);
-    assert!(too_few.why().contains("more work than a request may"), "{}", too_few.why());
+    assert!(too_few.why().contains("exceeds its work limit"), "{}", too_few.why());
     // What has been changed is told, and what has not.
     let reply = write_to_all(&bench, &budget(&authority, 300));
     assert_eq!(reply.code, 2000);
@@ -84,7 +84,7 @@ fn group_request_has_one_budget() {
     let late = budget(&authority, 300).with_deadline(Instant::now());
     let late = write_to_all(&bench, &late);
     assert_eq!(late.code, 5207);
-    assert!(late.why().contains("longer than a request may"), "{}", late.why());
+    assert!(late.why().contains("exceeds its time limit"), "{}", late.why());
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn cse_cannot_register_twice() {
     let mut bench = Bench::new(settings());
     assert_eq!(register(&bench, Some(ASN), json!({"et": "20261124T093010"})).code, 2001);
     let again = register(&bench, Some(ASN), json!({}));
-    assert_eq!((again.code, again.why()), (4117, "a CSE of that CSE-ID is registered already"));
+    assert_eq!((again.code, again.why()), (4117, "a CSE with this CSE-ID is registered already"));
     assert_eq!(register(&bench, Some("//in.provider.com/asn-1"), json!({})).code, 4117);
     let own = json!({"csi": "/mn-cse-123456"});
     assert_eq!(register(&bench, Some("/mn-cse-123456"), own).code, 4117);

@@ -50,7 +50,7 @@ fn new_settings_hold_for_an_old_store() {
 fn store_of_other_cse_is_refused() {
     let other = Settings { cse_id: "other".parse().unwrap(), ..settings() };
     let error = Bench::with_lights().reopen_as(other).err().unwrap();
-    assert_eq!(error.to_string(), "the store is that of the CSE /mn-cse-123456, not of /other");
+    assert_eq!(error.to_string(), "the store belongs to the CSE /mn-cse-123456, not to /other");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn unknown_store_layout_is_refused() {
     let bench = Bench::with_lights();
     bench.cse().store().write(&RequestBudget::unlimited(), |w| w.note("schema", "3")).unwrap();
     let error = bench.reopen_as(settings()).err().unwrap();
-    assert_eq!(error.to_string(), "the store has the layout version 3; this CSE knows 2");
+    assert_eq!(error.to_string(), "the store has the layout version 3; this CSE supports 2");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn deleted_policy_cannot_be_replaced_by_name() {
             assert_eq!(shown.attributes()["acpi"], json!(["cse/hub/acp"]));
             let again = bench.update(LIGHT1, STATE, named.clone());
             assert_eq!(again.code, 4000, "{}", again.why());
-            assert!(again.why().contains("take it out of acpi"), "{}", again.why());
+            assert!(again.why().contains("remove it from acpi"), "{}", again.why());
             assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
         }
         hub(&bench, "two");

@@ -155,7 +155,7 @@ fn reused_name_of_deleted_ae_inherits_nothing() {
     assert_eq!(shown["m2m:cnt"]["acpi"], json!(["cse/hub/acp"]));
     let again = json!({"m2m:cnt": {"acpi": ["cse/hub/acp", "cse/lamp/acp"]}});
     let (rsc, why) = ask(&mut lamp, Request::update("/cse/lamp/by-acpi", &again), LAMP);
-    assert!(rsc == 4000 && why.to_string().contains("take it out of acpi"), "{rsc} {why}");
+    assert!(rsc == 4000 && why.to_string().contains("remove it from acpi"), "{rsc} {why}");
     // The original hub returns as the same AE, but with a new policy and new resources.
     assert_eq!(ask(&mut evil, Request::delete("/cse/hub"), HUB).0, 2002);
     let mut hub = connect(&gateway, ONE);

@@ -121,7 +121,7 @@ fn identifiers(
 }
 
 /// Returns the meaning of a name that may have had one before.
-fn stays<T: PartialEq>(
+fn retained_meaning<T: PartialEq>(
     attribute: &'static str,
     name: &str,
     old: Option<T>,

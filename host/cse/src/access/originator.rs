@@ -77,7 +77,8 @@ impl Identity {
         }
     }
 
-    /// Returns whether an entry that [`check`] has accepted names this originator. `known` is the
+    /// Returns whether an entry names this originator. The entry was accepted by
+    /// [`check_originator_pattern`](crate::identifiers::check_originator_pattern). `known` is the
     /// registrant that the record stores for its AE-ID.
     pub(crate) fn is_named_by(&self, entry: &str, known: Option<&str>) -> bool {
         let anybody = self.sp_relative.is_some() || self.absolute.is_some();

@@ -1,7 +1,7 @@
-//! What a request changes, told to those who subscribed to it (TS-0004 clause 7.5.1.2).
+//! The notifications of the changes that a request makes (TS-0004 clause 7.5.1.2).
 //!
-//! Only what a request asks for is told. What goes by itself is not: what has expired, and the
-//! oldest instance of a container that is full.
+//! Only changes that a request asks for are reported. Automatic ones are not: the removal of
+//! expired resources, and of the oldest instance of a full container.
 
 use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
@@ -22,18 +22,18 @@ use crate::resource::representation::{attributes, rooted};
 use crate::resource::schema::{NAMED_BY, SUBSCRIBER, TARGETS};
 use crate::store::{Read, StoreError, Writer};
 
-/// Something that has happened to a resource.
+/// An event on a resource.
 struct ChangeEvent<'a> {
     event: Event,
     /// The resource, or its child.
     about: &'a Record,
-    /// When that expires.
+    /// Expiration time of that resource.
     expires: Option<Seconds>,
-    /// What of it was modified.
+    /// Its modified attributes.
     modified: Attributes,
 }
 
-/// A child was created.
+/// Reports the creation of a child.
 pub(crate) fn created(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -43,7 +43,7 @@ pub(crate) fn created(
     of_child(writer, context, outbox, Event::CreateOfChild, child)
 }
 
-/// A resource is about to be deleted, with all that is below it.
+/// Reports that a resource will be deleted with everything below it.
 pub(crate) fn ended(
     read: &dyn Read,
     context: &Context<'_>,
@@ -53,7 +53,7 @@ pub(crate) fn ended(
     end(read, context, outbox, &resource.record, resource.expires)
 }
 
-/// A resource is about to be deleted, which its parent's subscribers want to know.
+/// Reports to the parent's subscribers that a resource will be deleted.
 pub(crate) fn deleted(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -63,7 +63,7 @@ pub(crate) fn deleted(
     of_child(writer, context, outbox, Event::DeleteOfChild, resource)
 }
 
-/// A resource was updated.
+/// Reports the update of a resource.
 pub(crate) fn updated(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -79,7 +79,8 @@ pub(crate) fn updated(
     let old = attributes(context.settings, before, before.expires);
     let new = attributes(context.settings, after, expires);
     let mut modified: Attributes = Map::new();
-    // An expiration time is that of the ancestor that goes first.
+    // The representation has the expiration time of the ancestor that expires first, so the stored
+    // one is compared.
     let same = |name: &str, value: &Value| {
         if name == "et" { before.expires == after.expires } else { old.get(name) == Some(value) }
     };
@@ -99,7 +100,7 @@ fn of_child(
 ) -> Result<(), StoreError> {
     let Some(parent) = &child.record.parent else { return Ok(()) };
     let mut subscriptions = subscription::to(writer.read(), parent, context.now)?;
-    // A subscription is not told of itself.
+    // A subscription does not report itself.
     subscriptions.retain(|s| s.ri != child.record.ri);
     let happened = ChangeEvent {
         event,
@@ -110,9 +111,12 @@ fn of_child(
     notify_subscribers(writer, context, outbox, subscriptions, &happened)
 }
 
-/// Whether who named the targets of a subscription may see what it tells of: what was allowed when
-/// it was made may have been taken back, and a child may be closed where its parent is open. Where
-/// it is now is not known, so what is open to some addresses only is closed to it.
+/// Returns whether the originator that named the targets of a subscription may retrieve the
+/// reported resource.
+///
+/// The privilege at the creation of the subscription may have been withdrawn, and a child may be
+/// closed although its parent is open. The originator's present address is unknown, so rules that
+/// are limited to addresses do not apply.
 fn may_see(
     read: &dyn Read,
     context: &Context<'_>,
@@ -121,7 +125,7 @@ fn may_see(
 ) -> Result<bool, StoreError> {
     let from = subscription.named_by.as_deref();
     match Originator::identify(read, context.settings, from, context.now) {
-        // Not whoever has taken its name.
+        // Another originator may have taken the name.
         Ok(who)
             if !who.is_the(&NamedOriginator::of(
                 subscription,
@@ -137,7 +141,7 @@ fn may_see(
     }
 }
 
-/// Tells those who want to know. One whose counter comes to its end is removed.
+/// Notifies the interested subscribers. A subscription whose counter reaches its end is removed.
 fn notify_subscribers(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -167,7 +171,7 @@ fn notify_subscribers(
     Ok(())
 }
 
-/// Sends a subscription's notification. Gives whether there is one.
+/// Sends the notification of a subscription. Returns whether the subscription reports the event.
 fn notify(
     read: &dyn Read,
     context: &Context<'_>,
@@ -175,7 +179,7 @@ fn notify(
     subscription: &Record,
     happened: &ChangeEvent<'_>,
 ) -> Result<bool, StoreError> {
-    // They were read before they were stored; what can't be read any more is no reason to fail.
+    // The criteria were checked when they were stored. Unreadable ones must not fail the request.
     let Ok(criteria) = Criteria::read(&subscription.attributes) else { return Ok(false) };
     let about = happened.about;
     if !criteria.wants(happened.event, about.ty, &happened.modified) {
@@ -196,8 +200,8 @@ fn notify(
     Ok(true)
 }
 
-/// The end of a resource and of all that is below it: what is subscribed to is deleted, and so is
-/// each subscription.
+/// Reports the end of a resource and of everything below it: the subscribed-to resources and the
+/// subscriptions are deleted.
 fn end(
     read: &dyn Read,
     context: &Context<'_>,
@@ -219,7 +223,7 @@ fn end(
         }
         deletion(read, context, outbox, &subscription)?;
     }
-    // As deep as resources are nested, so the recursion ends.
+    // The recursion is bounded by the maximum depth of resources.
     for ty in ResourceType::ALL {
         if matches!(ty, ResourceType::ContentInstance | ResourceType::Subscription) {
             continue;
@@ -234,7 +238,7 @@ fn end(
     Ok(())
 }
 
-/// Tells the subscriber that there is no subscription any more.
+/// Notifies the subscriber that its subscription is deleted.
 fn deletion(
     read: &dyn Read,
     context: &Context<'_>,
@@ -249,17 +253,17 @@ fn deletion(
 }
 
 fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Value) -> Bytes {
-    let mut told = Map::new();
-    told.insert(what.into(), value);
-    told.insert("sur".into(), outbox::reference(context.settings, &subscription.ri).into());
+    let mut notification = Map::new();
+    notification.insert(what.into(), value);
+    notification.insert("sur".into(), outbox::reference(context.settings, &subscription.ri).into());
     if let Some(creator) = subscription.attributes.get("cr") {
-        told.insert("cr".into(), creator.clone());
+        notification.insert("cr".into(), creator.clone());
     }
-    json!({ "m2m:sgn": told }).to_string().into()
+    json!({ "m2m:sgn": notification }).to_string().into()
 }
 
-/// Sends to the address at that place in an attribute of a subscription. An AE that is gone is told
-/// nothing, nor is whoever has taken its name.
+/// Sends to the address at position `at` in an attribute of a subscription. An AE that is gone is
+/// not notified, and neither is another one that has taken its name.
 fn send(
     read: &dyn Read,
     context: &Context<'_>,
@@ -273,7 +277,7 @@ fn send(
     let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
     let found = named.map(|ae| ae.find(read, context.now)).transpose()?;
     let to = match found {
-        Some(None) => Route::Unreachable("the AE that it named is registered no more"),
+        Some(None) => Route::Unreachable("the AE that it named is no longer registered"),
         Some(Some(ae)) if ae.record.ty == ResourceType::Ae => {
             route_to_ae(read, context.now, ae.record)?
         }

@@ -1,5 +1,5 @@
-//! Polling channels: an AE that nobody can reach asks for what is sent to it, and waits (TS-0001
-//! clause 9.6.21, TS-0004 clause 7.4.22).
+//! Polling channels: an AE without a point of access fetches its notifications, and waits for them
+//! (TS-0001 clause 9.6.21, TS-0004 clause 7.4.22).
 
 use std::pin::Pin;
 use std::task::{self, Poll};
@@ -25,48 +25,49 @@ use crate::state::State;
 use crate::store::Read;
 use crate::store::polling_queues;
 
-/// The name of a polling channel's URI, which is polled.
+/// Name of a polling channel's URI, which is polled.
 const URI: &str = "pcu";
 
-/// A long poll: the answer to an AE that polls its channel. It is a future that is ready when there
-/// is something for the AE, and it needs no runtime.
+/// A long poll: a future of the answer to an AE that polls its channel. It completes when a message
+/// for the AE arrives, and needs no runtime.
 ///
-/// Whoever waits for it must not wait forever: no longer than [`until`](Self::until), and than is
-/// good for a connection. When that time is up, [`timed_out`](Self::timed_out) is the answer.
+/// The caller must limit the time: by [`until`](Self::until), and by a timeout that suits the
+/// connection. After that time, it answers with [`timed_out`](Self::timed_out).
 ///
 /// ```text
 /// let answer = match tokio::time::timeout(timeout, &mut poll).await {
-///     Ok(answer) => answer,
-///     Err(_) => poll.timed_out(),
+///    Ok(answer) => answer,
+///    Err(_) => poll.timed_out(),
 /// };
 /// ```
 ///
-/// One poll waits at a channel. Another takes its place, and then it is ready with the answer of
-/// [`timed_out`](Self::timed_out). What it is ready with has left the queue: a poll whose connection
-/// has gone should be dropped and not asked.
+/// Only one poll waits at a channel. A later poll replaces it, and the replaced one completes with
+/// the answer of [`timed_out`](Self::timed_out). A message that completes a poll has left the
+/// queue, so a poll whose connection has ended must be dropped without being polled.
 #[derive(Debug)]
 #[must_use]
 pub struct LongPoll {
-    place: polling_queues::Waiting,
+    waiting: polling_queues::Waiting,
     request_id: String,
     release: Option<String>,
     until: Option<SystemTime>,
 }
 
 impl LongPoll {
-    /// Until when the originator waits, if it says so (the Request Expiration Timestamp).
+    /// Returns the time until which the originator waits (the Request Expiration Timestamp), if
+    /// given.
     #[must_use]
     pub fn until(&self) -> Option<SystemTime> {
         self.until
     }
 
-    /// The answer when there is nothing for the AE in time.
+    /// Returns the answer for a poll without a message in time.
     pub fn timed_out(self) -> Answer {
         self.nothing()
     }
 
     fn nothing(&self) -> Answer {
-        let (rsc, why) = (Rsc::RequestTimeout, "there is nothing for the originator");
+        let (rsc, why) = (Rsc::RequestTimeout, "no message for the originator");
         ResponsePrimitive::refusal(&self.request_id, self.release.as_deref(), rsc, why).into()
     }
 }
@@ -75,7 +76,7 @@ impl Future for LongPoll {
     type Output = Answer;
 
     fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Answer> {
-        self.place.poll(context).map(|message| match message {
+        self.waiting.poll(context).map(|message| match message {
             None => self.nothing(),
             Some(message) => ResponsePrimitive {
                 rsc: Rsc::Ok,
@@ -91,16 +92,16 @@ impl Future for LongPoll {
     }
 }
 
-/// The polling channel whose URI a target is.
+/// Returns the polling channel of a URI.
 pub(crate) fn channel(to: &Target) -> Option<Target> {
     let resource = to.resource.strip_suffix(URI)?.strip_suffix('/')?;
     Some(Target { scope: to.scope.clone(), resource: resource.into() })
 }
 
-/// Makes sure that a polling channel there is its AE's own, and its only one.
+/// Checks that a polling channel is created by its own AE, and is its only one.
 ///
 /// # Errors
-/// When it is another's, or there is one.
+/// Returns an error if the AE is another one, or has a channel already.
 pub(crate) fn admit(
     read: &dyn Read,
     context: &Context<'_>,
@@ -115,13 +116,13 @@ pub(crate) fn admit(
     }
 }
 
-/// Whether a channel whose parent is that AE is the originator's, whatever privileges there are. An
-/// AE that is registered here writes its AE-ID-Stem, which is its resource-ID.
+/// Returns whether a channel of this AE belongs to the originator, independently of privileges. The
+/// From of a registered AE is its AE-ID-Stem, which is its resource-ID.
 fn is_own(request: &RequestPrimitive, ae: Option<&str>) -> bool {
     request.from.is_some() && request.from.as_deref() == ae
 }
 
-/// Carries out a request to the URI of a polling channel.
+/// Handles a request to the URI of a polling channel.
 pub(crate) fn poll(
     state: &State,
     request: &RequestPrimitive,
@@ -151,12 +152,12 @@ pub(crate) fn poll(
     }
     match request.operation {
         Operation::Retrieve => Ok(Outcome::Pending(LongPoll {
-            place: state.queues.wait(found.ri),
+            waiting: state.queues.wait(found.ri),
             request_id: request.request_id.clone(),
             release: request.release.clone(),
             until: until(request, now),
         })),
-        // The AE's answer to what it was sent. Nobody waits for it.
+        // The AE's response to a message. No request waits for it.
         Operation::Notify => Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Ok).into())),
         Operation::Create | Operation::Update | Operation::Delete => {
             Err(Refusal::NotAllowed("pcu can be retrieved and notified"))

@@ -1,29 +1,29 @@
-//! A notification that is to be sent, and where to.
+//! A notification to send, and its destination.
 
 use bytes::Bytes;
 use saegis_onem2m::point_of_access::PointOfAccess;
 use saegis_onem2m::target::Target;
 
-/// Who named the address that a notification goes to. Whatever they name, the CSE asks the
-/// sender to send there: which addresses are fit is the sender's to say.
+/// The entity that named the address of a notification. It may name any address; the sender decides
+/// to which addresses it sends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NamedBy {
-    /// The originator who created the subscription, or last changed its targets: the address
-    /// stands in its `nu` or its `su`.
+    /// The originator that created the subscription, or last changed its targets. The address is
+    /// from its `nu` or `su`.
     Subscriber(String),
-    /// The AE with that AE-ID-Stem: the address is one of its points of access.
+    /// The AE with this AE-ID-Stem. The address is one of its points of access.
     Ae(String),
 }
 
-/// Where a notification goes.
+/// The destination of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To a point of access. One over a security association is that of an AE, and the association is
-    /// with that very AE (SA2 of TS-0003 clause 8.2).
+    /// A point of access. One over a security association belongs to an AE, and the association is
+    /// with this AE (SA2 of TS-0003 clause 8.2).
     PointOfAccess(PointOfAccess),
-    /// To an AE that is registered at another CSE of this service provider, which that CSE passes it on
-    /// to. An S-type AE-ID in its SP-relative form has the place of a CSE-ID.
+    /// An AE that is registered at another CSE of this service provider, which forwards the
+    /// notification. An S-type AE-ID in its SP-relative form takes the position of a CSE-ID.
     Elsewhere(Target),
 }
 
@@ -36,28 +36,28 @@ impl std::fmt::Display for Destination {
     }
 }
 
-/// A notify request that is to be sent.
+/// A notify request to send.
 ///
-/// **The address comes from outside.** Someone who may create a resource can name any address that
-/// the sender can reach, in its own network too, and have it sent requests: server-side request
-/// forgery. So a sender must have a rule that says which addresses it sends to, that allows none by
-/// default, and that looks at [`to`](Self::to) and [`named_by`](Self::named_by); it must apply it
-/// to what the name in a URL resolves to, and follow no redirection.
+/// **The address is untrusted.** An originator that may create a resource can name any address that
+/// the sender can reach, including its internal network, and cause requests to it: server-side
+/// request forgery. So a sender must have an allowlist, empty by default, that checks
+/// [`to`](Self::to) and [`named_by`](Self::named_by). It must apply the allowlist to the resolved
+/// address of a host name, and must not follow redirects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
-    /// Where to.
+    /// Destination.
     pub to: Destination,
-    /// Whose word the address is.
+    /// Entity that named the destination.
     pub named_by: NamedBy,
-    /// What it is sent for: the SP-relative address of a subscription, as in the content (`sur`), or
-    /// that of the AE to which somebody else's notification is passed on.
+    /// Cause: the SP-relative address of the subscription, as in the content (`sur`), or that of
+    /// the AE to which another entity's notification is forwarded.
     pub about: String,
-    /// From: the CSE-ID of this CSE, or the originator of what is passed on.
+    /// From: the CSE-ID of this CSE, or the originator of a forwarded notification.
     pub from: String,
-    /// The Request Identifier, which the answer repeats.
+    /// Request Identifier, which the response repeats.
     pub request_id: String,
-    /// The Release Version Indicator.
+    /// Release Version Indicator.
     pub release: String,
-    /// The content in JSON, mostly an `m2m:sgn`.
+    /// Content in JSON, usually an `m2m:sgn`.
     pub content: Bytes,
 }

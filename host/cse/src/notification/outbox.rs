@@ -1,4 +1,4 @@
-//! What a request wants to be sent, until it is committed.
+//! The notifications of a request, collected until its commit.
 
 use std::cell::{Cell, RefCell};
 
@@ -12,73 +12,73 @@ use crate::notification::point_of_access::Route;
 use crate::settings::Settings;
 use crate::store::polling_queues::PollingQueues;
 
-/// Most notifications of one request. What is over goes unsent: a deletion may be that of a whole
-/// tree of subscriptions.
+/// Maximum number of notifications of one request. Further ones are dropped, because a deletion can
+/// affect a whole tree of subscriptions.
 pub(crate) const MAX_NOTIFICATIONS: usize = 256;
 
 /// Length of a request identifier.
 const REQUEST_ID_LEN: usize = 16;
 
-/// Something to be sent.
+/// An outgoing message.
 #[derive(Debug)]
 enum Outgoing {
-    /// By somebody who can send it.
+    /// A notification for the caller to send.
     Send(Notification),
-    /// Into the queue of a polling channel.
+    /// A message for the queue of a polling channel.
     Channel {
-        /// The polling channel's resource-ID.
+        /// Resource-ID of the polling channel.
         ri: String,
-        /// The request primitive, an `m2m:rqp`.
+        /// Request primitive, an `m2m:rqp`.
         request: Bytes,
     },
 }
 
-/// What is to be sent when the request that causes it is committed.
+/// The messages that are sent when their request is committed.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    letters: RefCell<Vec<Outgoing>>,
+    messages: RefCell<Vec<Outgoing>>,
     lost: Cell<usize>,
 }
 
 impl Outbox {
-    /// Whether nothing more goes in.
+    /// Returns whether further messages are dropped.
     pub(crate) fn is_full(&self) -> bool {
-        self.letters.borrow().len() >= MAX_NOTIFICATIONS
+        self.messages.borrow().len() >= MAX_NOTIFICATIONS
     }
 
-    /// Puts a letter in.
-    fn put(&self, letter: Outgoing) {
+    /// Adds a message.
+    fn put(&self, message: Outgoing) {
         if self.is_full() {
             self.lose();
         } else {
-            self.letters.borrow_mut().push(letter);
+            self.messages.borrow_mut().push(message);
         }
     }
 
-    /// Counts one that was not even looked for.
+    /// Counts a notification that was dropped before it was created.
     pub(crate) fn lose(&self) {
         self.lost.set(self.lost.get().saturating_add(1));
     }
 
-    /// Takes all out.
+    /// Takes out all messages.
     fn empty(self) -> Vec<Outgoing> {
         warn(self.lost.get());
-        self.letters.into_inner()
+        self.messages.into_inner()
     }
 
-    /// Puts what is for polling channels into their queues. Returns what is to be sent by others, and
-    /// how much had no room in a queue.
+    /// Puts the messages for polling channels into their queues. Returns the notifications for the
+    /// caller, and the number of messages that did not fit into a queue.
     pub(crate) fn post(self, queues: &PollingQueues) -> (Vec<Notification>, usize) {
         let (mut notifications, mut lost) = (Vec::new(), 0);
-        for letter in self.empty() {
-            match letter {
+        for message in self.empty() {
+            match message {
                 Outgoing::Send(notification) => notifications.push(notification),
                 Outgoing::Channel { ri, request } => {
                     if !queues.put(&ri, request) {
                         lost += 1;
                         tracing::warn!(
                             event = "cse.notifications-dropped",
-                            "there is no room in the queues of polling channels"
+                            "message dropped: the queues of polling channels are full"
                         );
                     }
                 }
@@ -87,13 +87,14 @@ impl Outbox {
         (notifications, lost)
     }
 
-    /// Puts in a notification with that content, for the subscription that `sur` names, if there is
-    /// a way to where it is to go.
+    /// Adds a notification with this content for the subscription `sur`, if its destination is
+    /// reachable.
     pub(crate) fn send(&self, settings: &Settings, to: Route, sur: &str, content: &Bytes) {
         match to {
             Route::Send(there, named_by) => {
-                let letter = notification(settings, (there, named_by), sur.into(), content.clone());
-                self.put(Outgoing::Send(letter));
+                let message =
+                    notification(settings, (there, named_by), sur.into(), content.clone());
+                self.put(Outgoing::Send(message));
             }
             Route::PollingChannel { ri, ae } => {
                 let from = settings.cse_id.to_string();
@@ -104,14 +105,14 @@ impl Outbox {
                 tracing::debug!(
                     event = "notification.no-target",
                     subscription = sur,
-                    "a notification goes nowhere: {why}"
+                    "notification dropped: {why}"
                 );
             }
         }
     }
 }
 
-/// Leaves no more notifications than one request may cause.
+/// Truncates notifications to the maximum number of one request.
 pub(crate) fn cut(notifications: &mut Vec<Notification>) {
     warn(notifications.len().saturating_sub(MAX_NOTIFICATIONS));
     notifications.truncate(MAX_NOTIFICATIONS);
@@ -122,12 +123,12 @@ fn warn(lost: usize) {
         tracing::warn!(
             event = "cse.notifications-dropped",
             lost,
-            "a request caused more than {MAX_NOTIFICATIONS} notifications"
+            "notifications dropped: a request caused more than {MAX_NOTIFICATIONS}"
         );
     }
 }
 
-/// The SP-relative address of the resource with that resource-ID.
+/// Returns the SP-relative address of the resource with this resource-ID.
 pub(crate) fn reference(settings: &Settings, ri: &str) -> String {
     format!("{}/{ri}", settings.cse_id)
 }
@@ -136,15 +137,15 @@ fn identifier() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), REQUEST_ID_LEN)
 }
 
-/// The release version of what this CSE asks by itself: the third, for all who have come since know
-/// it, or the latest that it speaks.
+/// Returns the release version of requests that this CSE originates: the third, which all later
+/// releases support, or else the latest supported one.
 pub(crate) fn release(settings: &Settings) -> String {
     let spoken = &settings.release_versions;
     let found = spoken.iter().find(|r| *r == "3").or(spoken.last());
     found.cloned().unwrap_or_default()
 }
 
-/// A notification of this CSE.
+/// Creates a notification of this CSE.
 pub(crate) fn notification(
     settings: &Settings,
     (to, named_by): (Destination, NamedBy),
@@ -153,7 +154,7 @@ pub(crate) fn notification(
 ) -> Notification {
     let content = match &to {
         Destination::PointOfAccess(_) => content,
-        Destination::Elsewhere(_) => outward(settings, content),
+        Destination::Elsewhere(_) => with_sp_relative_creator(settings, content),
     };
     Notification {
         to,
@@ -166,7 +167,7 @@ pub(crate) fn notification(
     }
 }
 
-/// A notify request as a primitive inside a primitive (TS-0004 clause 7.4.22.2.2).
+/// Serializes a notify request as a primitive inside a primitive (TS-0004 clause 7.4.22.2.2).
 pub(crate) fn primitive(
     ae: &str,
     from: &str,
@@ -186,14 +187,17 @@ pub(crate) fn primitive(
     request.to_string().into()
 }
 
-/// A notification's content for another CSE: there the stem of an AE of ours names another AE, or none.
-fn outward(settings: &Settings, content: Bytes) -> Bytes {
-    let Ok(mut told) = serde_json::from_slice::<Value>(&content) else { return content };
-    let Some(Value::String(creator)) = told.pointer_mut("/m2m:sgn/cr") else { return content };
+/// Converts the content of a notification for another CSE, where the stem of an AE of this CSE
+/// would name another AE.
+fn with_sp_relative_creator(settings: &Settings, content: Bytes) -> Bytes {
+    let Ok(mut notification) = serde_json::from_slice::<Value>(&content) else { return content };
+    let Some(Value::String(creator)) = notification.pointer_mut("/m2m:sgn/cr") else {
+        return content;
+    };
     match AeIdStem::parse(creator) {
         Ok(stem) if stem.as_str().starts_with('S') => *creator = format!("/{stem}"),
         Ok(stem) => *creator = reference(settings, stem.as_str()),
         Err(_) => return content,
     }
-    told.to_string().into()
+    notification.to_string().into()
 }

@@ -1,9 +1,10 @@
-//! From an address in an attribute to where a notification is sent.
+//! Routes from an address in an attribute to the destination of a notification.
 //!
-//! An address is an `http://` URL, or that of an AE. One that is registered here has a `poa` that says
-//! where, if its `rr` says that it takes requests, or else its polling channel does (TS-0001 clause
-//! 9.6.5, TS-0004 clause 7.5.1.2). A notification for an AE goes to its point of access as it is; of
-//! several, an `https://` one goes first. What is for an AE at another CSE goes to that CSE.
+//! An address is an `http://` URL, or that of an AE. A registered AE is reached through its `poa`
+//! if its `rr` allows requests, or else through its polling channel (TS-0001 clause 9.6.5, TS-0004
+//! clause 7.5.1.2). A notification for an AE is sent to the point of access unchanged. Of several
+//! points of access, an `https://` one is preferred. A notification for an AE at another CSE is
+//! sent to that CSE.
 
 use saegis_onem2m::point_of_access::{PointOfAccess, Scheme};
 use saegis_onem2m::resource::ResourceType;
@@ -19,23 +20,23 @@ use crate::resource::registrant;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
-/// Where a notification is sent.
+/// The route of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// There, on somebody's word.
+    /// Send to this destination, named by this entity.
     Send(Destination, NamedBy),
-    /// Into the queue of the polling channel with that resource-ID, for the AE with that AE-ID.
+    /// Put into the queue of a polling channel.
     PollingChannel {
-        /// The polling channel.
+        /// Resource-ID of the polling channel.
         ri: String,
-        /// Whose it is.
+        /// AE-ID of its AE.
         ae: String,
     },
-    /// Nowhere.
+    /// Unreachable, for this reason.
     Unreachable(&'static str),
 }
 
-/// Where what is addressed so is sent, on the word of `named_by`.
+/// Returns the route to an address that `named_by` named.
 pub(crate) fn route(
     read: &dyn Read,
     settings: &Settings,
@@ -53,7 +54,7 @@ pub(crate) fn route(
     }
 }
 
-/// Where what is addressed so is sent, unless it is an AE that is registered here.
+/// Returns the route to an address that is not that of a registered AE.
 pub(crate) fn route_to_others(
     read: &dyn Read,
     settings: &Settings,
@@ -75,11 +76,11 @@ pub(crate) fn route_to_others(
             let there = Destination::Elsewhere(there.clone());
             Ok(Route::Send(there, NamedBy::Subscriber(named_by.into())))
         }
-        _ => Ok(Route::Unreachable("it is no AE that is registered here")),
+        _ => Ok(Route::Unreachable("it is not an AE that is registered here")),
     }
 }
 
-/// Where an AE that is registered here is reached.
+/// Returns the route to a registered AE.
 pub(crate) fn route_to_ae(
     read: &dyn Read,
     now: Seconds,
@@ -96,11 +97,10 @@ pub(crate) fn route_to_ae(
     {
         return Ok(Route::PollingChannel { ri: child.ri, ae: record.ri });
     }
-    Ok(Route::Unreachable("it has no point of access that can be reached, and no polling channel"))
+    Ok(Route::Unreachable("it has neither a reachable point of access nor a polling channel"))
 }
 
-/// The first point of access of an AE that a notification can be sent to, one over a security
-/// association before all others.
+/// Returns the first usable point of access of an AE, preferably one over a security association.
 fn point_of_access(ae: &Record) -> Option<PointOfAccess> {
     let all = ae.attributes.get("poa").and_then(Value::as_array)?;
     let of = |scheme| {
@@ -131,7 +131,7 @@ mod tests {
         };
         assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
         change(json!({"poa": ["mqtt://a.b", "http://u@a.b/", "http://a.b:1/x", "http://c.d"]}));
-        // It says that it takes no requests.
+        // The AE does not accept requests.
         assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
         change(json!({"rr": true}));
         let at = |url: &str, named_by| {
@@ -156,7 +156,7 @@ mod tests {
             let there = Destination::Elsewhere(Target::from_address(elsewhere).unwrap());
             assert_eq!(to(elsewhere), Route::Send(there, subscriber()), "{elsewhere}");
         }
-        // Over a security association before all others.
+        // A point of access over a security association is preferred.
         change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
         assert_eq!(to("cse/light1"), at("https://a.b:2/y", NamedBy::Ae("Clight-AE1".into())));
         change(json!({"poa": ["mqtt://a.b"]}));

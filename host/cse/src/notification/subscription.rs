@@ -1,8 +1,8 @@
-//! Subscriptions: who may have one, to what, and whether its targets want it (TS-0004 clause
-//! 7.4.8.2).
+//! The rules of subscriptions: originators, subscribed-to resources, and verification of targets
+//! (TS-0004 clause 7.4.8.2).
 //!
-//! What a subscription names as a target that is not its originator is asked first, be it in `nu`
-//! or in `su`: nobody is sent anything that they did not ask for.
+//! A target other than the originator is verified first, in `nu` and in `su`, so no entity receives
+//! notifications that it does not want.
 
 use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::primitive::Operation;
@@ -27,10 +27,10 @@ use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT};
 use crate::resource::tables::MAX_TARGETS;
 use crate::store::{Read, StoreError};
 
-/// Most subscriptions to one resource.
+/// Maximum number of subscriptions to one resource.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 16;
 
-/// The subscriptions to a resource, by its resource-ID.
+/// Returns the subscriptions to a resource, by its resource-ID.
 pub(crate) fn to(read: &dyn Read, ri: &str, now: Seconds) -> Result<Vec<Record>, StoreError> {
     let mut found = Vec::new();
     let mut after = None;
@@ -44,10 +44,11 @@ pub(crate) fn to(read: &dyn Read, ri: &str, now: Seconds) -> Result<Vec<Record>,
     Ok(found)
 }
 
-/// Makes sure that `who`, who may create something there, may subscribe to it.
+/// Checks that `who`, who may create a child of the resource, may subscribe to it.
 ///
 /// # Errors
-/// When it takes no subscriptions, or none of this originator, or no more.
+/// Returns an error if the resource does not accept subscriptions, not from this originator, or has
+/// the maximum number of them.
 pub(crate) fn admit(
     read: &dyn Read,
     who: &Originator<'_>,
@@ -61,22 +62,23 @@ pub(crate) fn admit(
         return Err(Refusal::SubscriberHasNoPrivilege);
     }
     if to(read, &parent.ri, now)?.len() >= MAX_SUBSCRIPTIONS {
-        return Err(Refusal::NotAcceptable("the resource has as many subscriptions as it may"));
+        return Err(Refusal::NotAcceptable("the resource has the maximum number of subscriptions"));
     }
     Ok(())
 }
 
-/// The addresses that a subscription notifies.
+/// Returns the addresses that a subscription notifies.
 pub(crate) fn targets(attributes: &Attributes) -> impl Iterator<Item = &str> {
     let all = attributes.get("nu").and_then(Value::as_array).map(Vec::as_slice);
     all.unwrap_or_default().iter().filter_map(Value::as_str).take(MAX_TARGETS)
 }
 
-/// Enters what a new subscription has though its originator does not give it: what its notifications
-/// hold, and its creator where others than the originator are notified (TS-0004 clause 7.4.8.2.1).
+/// Adds the attributes that the CSE assigns to a new subscription: the content of its
+/// notifications, and its creator if targets other than the originator are notified (TS-0004 clause
+/// 7.4.8.2.1).
 ///
 /// # Errors
-/// When something in it makes no sense.
+/// Returns an error if an attribute is invalid.
 pub(crate) fn complete(
     read: &dyn Read,
     context: &Context<'_>,
@@ -93,11 +95,11 @@ pub(crate) fn complete(
     Ok(())
 }
 
-/// Checks a subscription that is to be stored. Returns the targets that are still to be asked: all but
-/// those that are `verified`, and those that it had `before` its update.
+/// Checks a subscription that is about to be stored. Returns the targets that must still be
+/// verified: all except the `verified` ones, and those that it had `before` its update.
 ///
 /// # Errors
-/// When something in it makes no sense.
+/// Returns an error if an attribute is invalid.
 pub(crate) fn check(
     read: &dyn Read,
     context: &Context<'_>,
@@ -115,7 +117,7 @@ pub(crate) fn check(
         return Err(AttributeError::value("exc", "must be a number from 1 upwards").into());
     }
     let subscriber = attributes.get("su").and_then(Value::as_str).map(|text| ("su", text));
-    let has_asked =
+    let is_verified =
         |to: &Destination| verified.is_some_and(|verified| verified.targets.contains(to));
     let mut ask: Vec<Question> = Vec::new();
     for (name, text) in targets(attributes).map(|text| ("nu", text)).chain(subscriber) {
@@ -130,13 +132,13 @@ pub(crate) fn check(
             match route(read, context.settings, context.now, &address, named_by)? {
                 Route::Send(there, named_by) => (there, named_by),
                 Route::PollingChannel { .. } => {
-                    let why = "it has a polling channel, by which nobody can be asked";
+                    let why = "it has a polling channel, through which it cannot be verified";
                     return Err(Refusal::NoTarget(why));
                 }
                 Route::Unreachable(why) => return Err(Refusal::NoTarget(why)),
             };
         let is_new = |question: &Question| question.notification.to != there;
-        if !has_asked(&there) && ask.iter().all(is_new) {
+        if !is_verified(&there) && ask.iter().all(is_new) {
             let notification = verification(context, record, (there, named_by));
             ask.push(Question { target: text.into(), notification });
         }
@@ -160,7 +162,7 @@ fn verification(
     outbox::notification(context.settings, to, sur, content.to_string().into())
 }
 
-/// Whether the address is that of the AE that asks.
+/// Returns whether an address is that of the originating AE.
 fn is_originator(
     read: &dyn Read,
     context: &Context<'_>,
@@ -176,7 +178,7 @@ fn is_originator(
     Ok(ae.is_some_and(|ae| ae.record.ri == stem))
 }
 
-/// Whether a change of a subscription puts its targets on another's word.
+/// Returns whether a change of a subscription makes the originator responsible for its targets.
 pub(crate) fn names_targets(context: &Context<'_>, record: &Record, given: &Attributes) -> bool {
     record.ty == ResourceType::Subscription
         && (context.request.operation == Operation::Create || given.contains_key("nu"))

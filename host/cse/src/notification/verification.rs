@@ -1,9 +1,8 @@
-//! What a request comes to, and how the targets of a subscription are asked before there is one
-//! (TS-0004 clause 7.4.8.2.1).
+//! The verification of a subscription's targets before it is created (TS-0004 clause 7.4.8.2.1).
 //!
-//! The order is in the types. A [`Verified`] is what it takes to make a subscription that needs
-//! verification, and it comes from the last [`Verification`] alone, which comes from the one before
-//! it: so each target has been answered for.
+//! The types enforce the order. A subscription that needs verification requires a [`Verified`],
+//! which only the last [`Verification`] yields, and each [`Verification`] only its predecessor. So
+//! every target has agreed.
 
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
@@ -12,10 +11,11 @@ use crate::error::quoted;
 use crate::notification::answer::Answer;
 use crate::notification::message::{Destination, Notification};
 
-/// A target that is to be asked whether it wants a subscription's notifications. Whoever has one
-/// sends [`notification`](Self::notification) and says what came of it, with
-/// [`answered`](Self::answered) or [`unanswered`](Self::unanswered). To let it go is to leave the
-/// request undone and unanswered.
+/// A target to verify.
+///
+/// The caller sends [`notification`](Self::notification), and reports the result to
+/// [`answered`](Self::answered) or [`unanswered`](Self::unanswered). If the value is dropped, the
+/// request is neither executed nor answered.
 #[derive(Debug)]
 #[must_use]
 pub struct Verification {
@@ -23,50 +23,51 @@ pub struct Verification {
     ri: String,
     asked: Vec<Destination>,
     now: Question,
-    /// The targets that follow, the next one last.
+    /// Remaining targets, the next one last.
     then: Vec<Question>,
 }
 
-/// What a target is asked.
+/// The verification request to a target.
 #[derive(Debug)]
 pub(crate) struct Question {
     /// The target as the subscription names it.
     pub(crate) target: String,
-    /// What to send.
+    /// Notification to send.
     pub(crate) notification: Notification,
 }
 
-/// What follows when a target has answered.
+/// The step after the response of a target.
 #[derive(Debug)]
 #[must_use]
 pub enum Checked {
-    /// Another target is to be asked.
+    /// Another target must be verified.
     Next(Verification),
-    /// All want it: give it to [`EmbeddedCse::conclude`](crate::EmbeddedCse::conclude).
+    /// All targets have agreed: pass this to
+    /// [`EmbeddedCse::conclude`](crate::EmbeddedCse::conclude).
     Ready(Verified),
-    /// One does not: this is the answer to the originator.
+    /// A target has not agreed: this is the answer to the originator.
     Refused(Answer),
 }
 
-/// A request whose targets have all been asked and want what they will get.
+/// A request whose targets have all agreed to their notifications.
 #[derive(Debug)]
 #[must_use]
 pub struct Verified {
     pub(crate) request: Box<RequestPrimitive>,
-    /// The resource-ID of the subscription, which the targets were told.
+    /// Resource-ID of the subscription, which the targets received.
     pub(crate) ri: String,
-    /// The addresses that were asked.
+    /// Verified addresses.
     pub(crate) targets: Vec<Destination>,
 }
 
-/// Targets that have not been asked yet.
+/// Targets that are not verified yet.
 #[derive(Debug)]
 pub(crate) struct Unverified {
-    /// The resource-ID of the subscription.
+    /// Resource-ID of the subscription.
     pub(crate) ri: String,
-    /// Whom to ask, at least one.
+    /// First target to verify.
     pub(crate) first: Question,
-    /// Whom to ask after it, in reverse order.
+    /// Further targets, in reverse order.
     pub(crate) then: Vec<Question>,
 }
 
@@ -76,13 +77,13 @@ impl Verification {
         Self { request: Box::new(request.clone()), ri, asked: Vec::new(), now: first, then }
     }
 
-    /// What to send.
+    /// Returns the notification to send.
     #[must_use]
     pub fn notification(&self) -> &Notification {
         &self.now.notification
     }
 
-    /// Goes on with the Response Status Code of the target's answer.
+    /// Continues with the Response Status Code of the target's response.
     pub fn answered(self, rsc: Rsc) -> Checked {
         let Self { request, ri, mut asked, now, mut then } = self;
         if !rsc.is_success() {
@@ -96,14 +97,14 @@ impl Verification {
         }
     }
 
-    /// The target could not be asked: no rule allows the address, it can't be reached, or there was
-    /// no answer in time, or none that will do. Gives the answer to the originator, with the reason.
+    /// Returns the answer to the originator if the target could not be verified: no rule allows its
+    /// address, it is unreachable, or its response is missing or invalid. `why` is the reason.
     pub fn unanswered(self, why: &str) -> Answer {
         refuse(&self.request, &self.now.target, why)
     }
 }
 
-/// Whatever a target answers that does not want it, the originator is told this code (TS-0004 clause
+/// Returns the refusal, whose code does not depend on the target's response (TS-0004 clause
 /// 7.4.8.2.1).
 fn refuse(request: &RequestPrimitive, target: &str, why: &str) -> Answer {
     let (id, release) = (&request.request_id, request.release.as_deref());

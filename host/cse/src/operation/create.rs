@@ -35,13 +35,13 @@ use crate::resource::representation::{self, rooted};
 use crate::resource::schema::{AttributeError, CREATOR, MEMBERS, NAMED_BY};
 use crate::store::{Read, StoreError, Writer};
 
-/// How far below the `<CSEBase>` a resource may be.
+/// Maximum depth of a resource below the `<CSEBase>`.
 pub(crate) const MAX_DEPTH: u16 = 16;
 
 /// Creates a resource.
 ///
 /// # Errors
-/// Why it is not created.
+/// Returns the reason why it is not created.
 pub(crate) fn create(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -61,11 +61,12 @@ pub(crate) fn create(
     complete(writer, context, ty, &mut given, &mut assigned)?;
     let before = quota::usage(writer, assigned.owner(&parent.record).as_deref())?;
     let mut created = insert(writer, context, parent, (ty, &assigned), given)?;
-    settle(writer, context, &mut created.record, &assigned)?;
+    finish(writer, context, &mut created.record, &assigned)?;
     let owner = created.record.owner.as_deref();
     quota::check(writer, &context.settings.limits, owner, before)?;
     if ty == ResourceType::Subscription {
-        // Last, for whoever is asked is asked for nothing if there is anything else in the way.
+        // The verification comes last, so that no target is notified of a subscription that is
+        // refused otherwise.
         let ask = subscription::check(writer.read(), context, &created.record, None, verified)?;
         if let Some(unverified) = ask {
             return Err(OperationError::Unverified(Box::new(unverified)));
@@ -75,9 +76,9 @@ pub(crate) fn create(
     Ok(answer(writer.read(), context, &created, &as_given)?)
 }
 
-/// The resource below which the originator may create one of type `ty`.
+/// Returns the resource below which the originator may create a child of type `ty`.
 fn parent(read: &dyn Read, context: &Context<'_>, ty: ResourceType) -> Result<Found, Refusal> {
-    // An originator that registers has no privilege yet, and needs none (TS-0004 clause 7.2.2.2).
+    // A registering originator has no privileges yet, and needs none (TS-0004 clause 7.2.2.2).
     let who = if registers(ty) { None } else { Some(context.originator(read)?) };
     let parent = match context.target(read)? {
         Resolved::Resource(found) => found,
@@ -95,7 +96,7 @@ fn parent(read: &dyn Read, context: &Context<'_>, ty: ResourceType) -> Result<Fo
     Ok(parent)
 }
 
-/// Checks what is given against what is assigned, and enters what the CSE knows by itself.
+/// Checks the given attributes against the assigned ones, and adds those that the CSE assigns.
 fn complete(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -128,15 +129,15 @@ fn complete(
     Ok(())
 }
 
-/// Checks a resource that is stored now, and notes what follows from it.
-fn settle(
+/// Checks a stored resource, and updates the state that depends on it.
+fn finish(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     record: &mut Record,
     assigned: &Assigned,
 ) -> Result<(), Refusal> {
     if writer.read().count()? > context.settings.limits.max_resources {
-        return Err(Refusal::NotAcceptable("the CSE has no room for more resources"));
+        return Err(Refusal::NotAcceptable("the CSE has the maximum number of resources"));
     }
     if record.ty == ResourceType::Group {
         group::check(writer.read(), context, record)?;
@@ -151,12 +152,12 @@ fn settle(
     Ok(())
 }
 
-/// Whether to create one is to register, or to announce a registration.
+/// Returns whether a create of this type is a registration, or announces one.
 fn registers(ty: ResourceType) -> bool {
     matches!(ty, ResourceType::Ae | ResourceType::RemoteCse | ResourceType::AeAnnc)
 }
 
-/// A lower-case `r` is of releases before 4.
+/// Checks an App-ID. Only releases before 4 allow a lower-case `r`.
 fn check_app_id(given: &Given, release: Option<&str>) -> Result<(), AttributeError> {
     let app_id = given.attributes.get("api").and_then(Value::as_str).unwrap_or_default();
     let number: String =
@@ -176,7 +177,7 @@ fn insert(
 ) -> Result<Found, Refusal> {
     let depth = parent.record.depth + 1;
     if depth > MAX_DEPTH {
-        return Err(Refusal::NotAcceptable("resources can't be nested any deeper"));
+        return Err(Refusal::NotAcceptable("the maximum depth of resources is exceeded"));
     }
     let ri = &assigned.ri;
     let name = match given.name {
@@ -224,8 +225,8 @@ fn insert(
     Ok(Found { expires: earlier(parent.expires, record.expires), record })
 }
 
-/// Notes what the names in a new resource stand for. The members of a group are resolved after their
-/// check.
+/// Stores the meaning of the names in a new resource. The members of a group are resolved after
+/// their check.
 fn resolve_names(
     writer: &Writer<'_>,
     context: &Context<'_>,
@@ -244,9 +245,10 @@ fn resolve_names(
     names::resolve(writer, settings, record, None, given, context.now)
 }
 
-/// When a resource expires by itself that asks for a time, or for none: no later than we let it.
-/// A registration has an end in any case, and so has what is below the `<CSEBase>`, which has none;
-/// what is below another resource has that one's.
+/// Returns the expiration time of a resource, for a requested time or none, within the limits.
+///
+/// A registration always has an expiration time. So has a child of the `<CSEBase>`, which itself
+/// has none. Other resources expire with their parent at the latest.
 pub(crate) fn lifetime(
     context: &Context<'_>,
     ty: ResourceType,
@@ -263,7 +265,7 @@ pub(crate) fn lifetime(
     asked.or(default).map(|at| at.min(latest))
 }
 
-/// Makes sure that a name below a parent is free, and removes what has expired and has it.
+/// Checks that a name below a parent is free, and removes an expired resource with this name.
 fn free_name(
     writer: &mut Writer<'_>,
     parent: &mut Record,
@@ -276,21 +278,22 @@ fn free_name(
         return Err(Refusal::Conflict);
     }
     delete::expired(writer, &there)?;
-    // It may have been in the parent's account.
+    // The removal may have changed the parent's counters.
     let again = writer.read().get(&parent.ri)?;
     *parent = again.ok_or_else(|| StoreError::Corrupt(parent.ri.clone()))?;
     Ok(())
 }
 
-/// A name for a resource whose originator gave none: its resource-ID, unless that names somebody.
+/// Returns a name for a resource whose originator gave none: its resource-ID, unless that reveals
+/// an entity.
 fn fresh_name(
     read: &dyn Read,
     parent: &str,
     ty: ResourceType,
     ri: &str,
 ) -> Result<String, StoreError> {
-    let tells = matches!(ty, ResourceType::Ae | ResourceType::AeAnnc) || ri.len() > MAX_NAME;
-    let mut name = if tells { String::new() } else { ri.to_owned() };
+    let reveals = matches!(ty, ResourceType::Ae | ResourceType::AeAnnc) || ri.len() > MAX_NAME;
+    let mut name = if reveals { String::new() } else { ri.to_owned() };
     while name.is_empty() || read.named(parent, &name)?.is_some() {
         let short = ty.root().trim_start_matches("m2m:");
         name = format!("{short}-{}", resource_id::random());
@@ -298,7 +301,7 @@ fn fresh_name(
     Ok(name)
 }
 
-/// The size of a content: the bytes of a text, or of what a number is written with.
+/// Returns the size of a content: the bytes of a text, or of another value's JSON.
 fn size(content: Option<&Value>) -> u64 {
     let bytes = match content {
         Some(Value::String(text)) => text.len(),
@@ -308,9 +311,9 @@ fn size(content: Option<&Value>) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// The answer. Its Content-Location is the SP-relative address with the resource-ID: it holds
-/// wherever the request came from, whatever names are given, and for an AE it tells the AE-ID
-/// even where the answer has no content.
+/// Returns the response. Its Content-Location is the SP-relative address with the resource-ID. It
+/// is valid independently of the request's origin and of names, and contains the AE-ID of an AE
+/// even if the response has no content.
 fn answer(
     read: &dyn Read,
     context: &Context<'_>,

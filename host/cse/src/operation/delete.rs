@@ -1,4 +1,4 @@
-//! Delete (TS-0004 clause 7.3.3), and what goes by itself when its time is up.
+//! Delete (TS-0004 clause 7.3.3), and the removal of expired resources.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,21 +22,21 @@ use crate::resource::content_instance::{self, RemovalReason};
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, Store, StoreError, Writer};
 
-/// Maximum number of resources that one call of [`EmbeddedCse::sweep`](crate::EmbeddedCse::sweep) removes,
-/// and one commit of a large deletion: others write in between.
+/// Maximum number of resources that one call of [`EmbeddedCse::sweep`](crate::EmbeddedCse::sweep)
+/// removes, and one commit of a large deletion. Other requests write in between.
 pub const SWEEP_BATCH: usize = 256;
 
-/// A subtree that is to be deleted, as it was when it was looked at.
+/// A subtree to delete, in its state before the deletion.
 pub(crate) struct Deletion {
     top: Found,
     listing: Option<Listing>,
 }
 
-/// Looks at what is to be deleted, where that is more than an instance: what is below it may be a
-/// lot, and nobody has to wait while it is listed.
+/// Prepares the deletion of a resource other than an instance. Its subtree may be large, so it is
+/// listed outside of a write transaction.
 ///
 /// # Errors
-/// Why it stays.
+/// Returns the reason why it is not deleted.
 pub(crate) fn prepare(read: &dyn Read, context: &Context<'_>) -> Result<Option<Deletion>, Refusal> {
     let who = context.originator(read)?;
     let top = match context.target(read)? {
@@ -45,24 +45,24 @@ pub(crate) fn prepare(read: &dyn Read, context: &Context<'_>) -> Result<Option<D
     };
     require(&who, Access::Delete, &top.record)?;
     if top.record.ty == ResourceType::CseBase {
-        return Err(Refusal::NotAllowed("a CSEBase can't be deleted"));
+        return Err(Refusal::NotAllowed("a CSEBase cannot be deleted"));
     }
-    // As it is before it goes.
+    // The response has the state before the deletion.
     let listing = discovery::list(read, context, who, &top)?;
     Ok(Some(Deletion { top, listing }))
 }
 
 impl Deletion {
-    /// The resource-ID of what is to be deleted.
+    /// Returns the resource-ID of the resource to delete.
     pub(crate) fn ri(&self) -> &str {
         &self.top.record.ri
     }
 
-    /// Puts into the outbox that all below is deleted. Of more than half of what the request may
-    /// still look at, the rest is not told.
+    /// Puts the notifications of the whole subtree's deletion into the outbox, with at limit half of
+    /// the request's remaining steps. Further notifications are dropped.
     ///
     /// # Errors
-    /// When the store fails, or the request has to stop.
+    /// Returns an error if the store fails, or the request must stop.
     pub(crate) fn announce(
         &self,
         store: &Store,
@@ -79,16 +79,16 @@ impl Deletion {
     }
 }
 
-/// Deletes a resource and all that is below it. To delete its `<AE>` is how an AE deregisters. Of a
-/// large subtree a first part is removed here, and the rest taken out of sight.
+/// Deletes a resource and everything below it. An AE deregisters by deleting its `<AE>`. Of a large
+/// subtree, a first part is removed, and the rest detached.
 ///
 /// # Errors
-/// Why it stays.
+/// Returns the reason why it is not deleted.
 pub(crate) fn delete(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     outbox: &Outbox,
-    going: Option<Deletion>,
+    deletion: Option<Deletion>,
 ) -> Result<ResponsePrimitive, Refusal> {
     let who = context.originator(writer.read())?;
     let mut found = match context.target(writer.read())? {
@@ -108,7 +108,7 @@ pub(crate) fn delete(
         _ => None,
     };
     events::deleted(writer, context, outbox, &found)?;
-    let listing = match (record.ty, going) {
+    let listing = match (record.ty, deletion) {
         (ResourceType::ContentInstance, _) => {
             content_instance::remove(writer, record, RemovalReason::Deleted(context.now))?;
             of_instance
@@ -117,7 +117,7 @@ pub(crate) fn delete(
             discard(writer, &record.ri)?;
             listing
         }
-        // What was looked at has gone meanwhile, and this is another of its name.
+        // The prepared resource was removed in the meantime, and another one has its name.
         _ => return Err(Refusal::NotFound),
     };
     if let Some(listing) = listing {
@@ -132,8 +132,8 @@ pub(crate) fn delete(
     Ok(context.answer(Rsc::Deleted, content))
 }
 
-/// Removes a resource and all that is below it; of a large subtree a first part, and the rest is
-/// detached.
+/// Removes a resource and everything below it. Of a large subtree, a first part is removed, and the
+/// rest detached.
 fn discard(writer: &mut Writer<'_>, ri: &str) -> Result<(), StoreError> {
     if writer.remove_tree(ri, SWEEP_BATCH)? < SWEEP_BATCH || writer.read().get(ri)?.is_none() {
         return Ok(());
@@ -141,7 +141,7 @@ fn discard(writer: &mut Writer<'_>, ri: &str) -> Result<(), StoreError> {
     writer.detach(ri)
 }
 
-/// Removes a resource that has expired by itself, and all that is below it.
+/// Removes an expired resource and everything below it.
 pub(crate) fn expired(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
     match record.ty {
         ResourceType::ContentInstance => {
@@ -151,10 +151,10 @@ pub(crate) fn expired(writer: &mut Writer<'_>, record: &Record) -> Result<(), St
     }
 }
 
-/// Removes what is left of a resource that is to have a successor with its resource-ID.
+/// Removes the remains of a resource whose resource-ID is needed again.
 ///
 /// # Errors
-/// [`Refusal::Remains`] where that is too much for one transaction.
+/// Returns [`Refusal::Remains`] if they are too large for one transaction.
 pub(crate) fn remove_remains(writer: &mut Writer<'_>, ri: &str) -> Result<(), Refusal> {
     if writer.remove_tree(ri, SWEEP_BATCH)? < SWEEP_BATCH || writer.read().get(ri)?.is_none() {
         return Ok(());
@@ -162,17 +162,17 @@ pub(crate) fn remove_remains(writer: &mut Writer<'_>, ri: &str) -> Result<(), Re
     Err(Refusal::Remains(ri.into()))
 }
 
-/// Removes what has expired, but no more than `most` resources. Gives how many: fewer than
-/// `most` means that nothing is left. What is below one of them is detached.
+/// Removes up to `limit` expired resources. Returns their number; a smaller number means that none
+/// is left. The resources below them are detached.
 pub(crate) fn sweep(
     writer: &mut Writer<'_>,
     now: Seconds,
-    most: usize,
+    limit: usize,
 ) -> Result<usize, StoreError> {
     let mut removed = 0;
-    // Each is stored once.
+    // Each container is stored once.
     let mut containers: HashMap<String, Record> = HashMap::new();
-    while removed < most {
+    while removed < limit {
         let Some(ri) = writer.first_expired(now)? else { break };
         let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
         if record.ty == ResourceType::ContentInstance {
@@ -188,7 +188,7 @@ pub(crate) fn sweep(
             };
             container.stock.get_or_insert_default().lose(&record);
         } else {
-            // One that is to be detached is stored by that.
+            // The detachment stores the container.
             if let Some(container) = containers.remove(&ri) {
                 writer.put(&container)?;
             }

@@ -1,8 +1,8 @@
-//! What is below a resource: as addresses, as references, or whole
-//! (TS-0001 clause 10.2.6).
+//! Discovery and listings: the resources below a resource as addresses, as references, or as nested
+//! representations (TS-0001 clause 10.2.6).
 //!
-//! The target itself is not among the results. Results that had to be cut off are marked as
-//! partial, with the offset to go on from (TS-0004, Content Status and Content Offset).
+//! The target itself is not among the results. Truncated results are marked as partial, with the
+//! offset of the next result (TS-0004, Content Status and Content Offset).
 
 use std::collections::HashSet;
 use std::iter::Peekable;
@@ -26,18 +26,18 @@ use crate::resource::content_instance;
 use crate::resource::representation::{attributes, rooted};
 use crate::store::{Read, StoreError};
 
-/// m2m:contentStatus: what was found is not all there is.
+/// m2m:contentStatus of a truncated result.
 const PARTIAL: &str = "1";
 
-/// Most bytes of nested children in an answer.
+/// Maximum size of nested children in a response, in bytes.
 const MAX_NESTED_BYTES: usize = 4 << 20;
 
-/// The resources that an answer lists.
+/// The resources in a response.
 struct Results {
     visits: Vec<Visit>,
-    /// The offset of the first that was cut off.
+    /// Offset of the first omitted resource.
     next: Option<usize>,
-    /// Whether others are missing as well.
+    /// Whether further resources were omitted.
     cut: bool,
 }
 
@@ -71,7 +71,7 @@ fn find(
             continue;
         }
         if let Some((who, path)) = &onward {
-            // Several may lead to the same, and then one is followed.
+            // Several resources may lead to the same address, which is followed once.
             let Some(to) = joined(&visit.path, path).filter(|to| followed.insert(to.clone()))
             else {
                 continue;
@@ -89,7 +89,8 @@ fn find(
             results.next = Some(matched);
             break;
         }
-        // Only its type and names are needed, and a thousand instances are a lot of content.
+        // Only the type and the names are needed. The content of a thousand instances would be
+        // large.
         visit.record.attributes = Attributes::new();
         results.visits.push(visit);
     }
@@ -97,7 +98,7 @@ fn find(
     Ok(results)
 }
 
-/// The address that a path from another leads to, if it stays below the `<CSEBase>`.
+/// Returns the address that a relative path leads to, if it stays below the `<CSEBase>`.
 fn joined(from: &str, path: &[String]) -> Option<String> {
     let mut segments: Vec<&str> = from.split('/').collect();
     for segment in path {
@@ -110,7 +111,8 @@ fn joined(from: &str, path: &[String]) -> Option<String> {
     if segments.is_empty() { None } else { Some(segments.join("/")) }
 }
 
-/// What an address leads to, if it leads anywhere (`arp`, TS-0001 clause 8.1.2).
+/// Returns the resource at an address that a relative path leads to, if it exists (`arp`, TS-0001
+/// clause 8.1.2).
 fn relative(
     read: &dyn Read,
     context: &Context<'_>,
@@ -135,11 +137,11 @@ fn relative(
     }
 }
 
-/// What an answer says of what is below a resource.
+/// A listing of the resources below a resource.
 pub(crate) struct Listing {
-    /// Its content.
+    /// Content of the response.
     pub(crate) content: Value,
-    /// Whether that is all, and where to go on.
+    /// Content Status and Content Offset.
     marks: Parameters,
 }
 
@@ -155,7 +157,7 @@ impl Listing {
         Self { content, marks }
     }
 
-    /// The answer that it is.
+    /// Converts the listing to a response.
     pub(crate) fn answer(self, context: &Context<'_>, rsc: Rsc) -> ResponsePrimitive {
         let mut response = context.answer(rsc, Some(self.content));
         response.parameters = self.marks;
@@ -163,10 +165,11 @@ impl Listing {
     }
 }
 
-/// Lists what is below a resource, in the form that is asked for; none where that is not.
+/// Lists the resources below a resource in the requested form; `None` if the request does not ask
+/// for them.
 ///
 /// # Errors
-/// When there is too much to look at, or to answer with.
+/// Returns an error if the work limit or the maximum size of a response is exceeded.
 pub(crate) fn list(
     read: &dyn Read,
     context: &Context<'_>,
@@ -203,10 +206,10 @@ fn reference(context: &Context<'_>, visit: &Visit) -> Value {
     })
 }
 
-/// Answers with the addresses of what is below, or with references to it.
+/// Lists the addresses of the resources, or references to them.
 ///
 /// # Errors
-/// When there is too much to look at.
+/// Returns an error if the work limit is exceeded.
 fn references(
     read: &dyn Read,
     context: &Context<'_>,
@@ -224,10 +227,10 @@ fn references(
     Ok(Listing::new(content, found.next, found.cut))
 }
 
-/// Answers with attributes of the target, and references to what is below.
+/// Lists the attributes of the target, with references to the resources below it.
 ///
 /// # Errors
-/// When there is too much to look at.
+/// Returns an error if the work limit is exceeded.
 fn with_references(
     read: &dyn Read,
     context: &Context<'_>,
@@ -243,11 +246,11 @@ fn with_references(
     Ok(Listing::new(rooted(from.record.ty, own), found.next, found.cut))
 }
 
-/// Answers with attributes of the target, and the resources below it that match, each inside its
-/// parent: whatever a match is below comes with it, and counts.
+/// Lists the attributes of the target, with the matching resources nested in their parents. The
+/// parents of a match are included and count.
 ///
 /// # Errors
-/// When there is too much to look at, or to answer with.
+/// Returns an error if the work limit or the maximum size of a response is exceeded.
 fn nested(
     read: &dyn Read,
     context: &Context<'_>,
@@ -258,7 +261,7 @@ fn nested(
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Retrieve), from)?;
     let mut branches = Branches::new(options.skip, options.limit);
-    // What the next match may be below.
+    // Possible ancestors of the next match.
     let mut above: Vec<Visit> = Vec::new();
     while let Some(visit) = walk.next()? {
         above.retain(|parent| parent.level < visit.level);
@@ -266,7 +269,7 @@ fn nested(
             break;
         }
         if !options.filter.matches(context.settings, &visit.record, visit.expires) {
-            // Nothing is below an instance.
+            // An instance has no children.
             if visit.record.ty != ResourceType::ContentInstance {
                 above.push(visit);
             }
@@ -286,9 +289,11 @@ fn nested(
     Ok(Listing::new(rooted(from.record.ty, own), next, walk.is_cut()))
 }
 
-/// Direct children of the target, each with what is below it. One that does not fit into the answer
-/// is left out, with those that follow it, and the answer says where to go on (TS-0001 clause
-/// 8.1.2). Of the first one there is as much as the originator's limit allows.
+/// The direct children of the target, each with the resources below it.
+///
+/// A child that does not fit into the response is omitted together with those that follow, and the
+/// response has the offset of the next one (TS-0001 clause 8.1.2). The first child is included as
+/// far as the originator's limit allows.
 struct Branches {
     skip: usize,
     limit: usize,
@@ -297,9 +302,9 @@ struct Branches {
     /// The branch that is being walked.
     branch: Vec<Node>,
     branch_bytes: usize,
-    /// Whether the branch goes on beyond the limit.
+    /// Whether the branch exceeds the limit.
     is_cut: bool,
-    /// Branches with something in them, without the one that is being walked.
+    /// Number of non-empty branches that are complete.
     ended: usize,
     next: Option<usize>,
 }
@@ -311,7 +316,7 @@ impl Branches {
         Self { skip, limit, nodes, bytes, branch, branch_bytes, is_cut: false, ended, next: None }
     }
 
-    /// Goes on to the next direct child. Gives whether there may be room for it.
+    /// Starts the next direct child. Returns whether it may fit into the response.
     fn begin(&mut self) -> Result<bool, Refusal> {
         if self.next.is_some() {
             return Ok(false);
@@ -330,7 +335,7 @@ impl Branches {
         let is_too_large = self.bytes.saturating_add(bytes) > MAX_NESTED_BYTES;
         if is_first && is_too_large {
             return Err(Refusal::NotAcceptable(
-                "that is too much for one answer: ask for less, with lim, lvl or a filter",
+                "the result is too large for one response: request less, with lim, lvl or a filter",
             ));
         }
         if !is_first && (is_too_large || self.nodes.len() + branch.len() > self.limit) {
@@ -345,20 +350,20 @@ impl Branches {
         Ok(self.next.is_none())
     }
 
-    /// Puts a resource into the branch that is being walked.
+    /// Adds a resource to the current branch.
     fn put(&mut self, level: u16, ty: ResourceType, attributes: Attributes) {
-        // Of one that is passed over it is enough to know that it is there.
-        let is_passed_over = self.ended < self.skip;
-        let most = if is_passed_over { 1 } else { self.limit };
-        if self.branch.len() >= most {
-            self.is_cut = !is_passed_over;
+        // For a skipped branch it suffices to know that it is not empty.
+        let is_skipped = self.ended < self.skip;
+        let limit = if is_skipped { 1 } else { self.limit };
+        if self.branch.len() >= limit {
+            self.is_cut = !is_skipped;
         } else if self.branch_bytes <= MAX_NESTED_BYTES {
             self.branch_bytes = self.branch_bytes.saturating_add(length(&attributes));
             self.branch.push(Node { level, root: ty.root(), attributes });
         }
     }
 
-    /// Whether what is still to come does not go into the answer.
+    /// Returns whether no further resource fits into the response.
     fn is_full(&self) -> bool {
         self.ended >= self.skip
             && (self.is_cut
@@ -366,7 +371,7 @@ impl Branches {
                 || self.bytes.saturating_add(self.branch_bytes) > MAX_NESTED_BYTES)
     }
 
-    /// What goes into the answer, and, unless that is all, where to go on.
+    /// Returns the nodes of the response, and the next offset unless it is complete.
     fn end(mut self) -> Result<(Vec<Node>, Option<usize>), Refusal> {
         self.begin()?;
         Ok((self.nodes, self.next))
@@ -383,8 +388,8 @@ struct Node {
     attributes: Attributes,
 }
 
-/// Puts the nodes of a level, and each one's own below it, into their parent: a list for each type.
-/// The levels are as many as resources may be nested, so the recursion ends.
+/// Nests the nodes of a level with their children into their parent, as one list for each type. The
+/// recursion is bounded by the maximum depth of resources.
 fn nest<I: Iterator<Item = Node>>(nodes: &mut Peekable<I>, level: u16, into: &mut Attributes) {
     let mut lists: Map<String, Value> = Map::new();
     while let Some(mut node) = nodes.next_if(|n| n.level == level) {

@@ -1,19 +1,19 @@
-//! Why a resource is not created, updated, deleted or retrieved.
+//! The reasons why an operation on a resource fails.
 
 use crate::error::Refusal;
 use crate::notification::verification::Unverified;
 
-/// The reason why an operation is not carried out.
+/// The reason why an operation is not executed.
 #[derive(Debug)]
 pub(crate) enum OperationError {
     /// The request is refused.
     Refused(Refusal),
-    /// The targets of a subscription have to be asked first.
+    /// The targets of a subscription must be verified first.
     Unverified(Box<Unverified>),
 }
 
 impl OperationError {
-    /// Returns the refusal where nobody can be asked.
+    /// Returns the refusal for a path of execution on which targets cannot be verified.
     pub(crate) fn into_refusal(self) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal,

@@ -1,4 +1,4 @@
-//! A request is carried out at one resource.
+//! Execution of a request at one resource.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,10 @@ use crate::request::parameters::Options;
 use crate::state::State;
 use crate::store::{Read, Store, StoreError, Writer};
 
-/// How long a deletion goes on removing what it has taken out of sight. The next sweeps do the rest.
+/// Time for which a deletion removes detached resources. Later sweeps remove the rest.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Carries out a request at one resource.
+/// Executes a request at one resource.
 pub(crate) fn execute(
     state: &State,
     request: &RequestPrimitive,
@@ -50,12 +50,12 @@ pub(crate) fn execute(
             retrieve::retrieve(state.store.snapshot(budget)?.read(), &context).map_err(Into::into)
         }
     }?;
-    // Only now, for all of it is on disk.
+    // Queues receive messages only after the commit.
     Ok(Answer { response, notifications: outbox.post(&state.queues).0 })
 }
 
-/// Creates a resource. What is left of one that was deleted and had the same resource-ID is
-/// removed first, in parts.
+/// Creates a resource. The remains of a deleted resource with the same resource-ID are removed
+/// first, in parts.
 fn create_resource(
     state: &State,
     context: &Context<'_>,
@@ -75,22 +75,22 @@ fn create_resource(
     }
 }
 
-/// Deletes a resource. What takes long is done while others write.
+/// Deletes a resource. Slow steps run outside of write transactions.
 fn delete_resource(
     state: &State,
     context: &Context<'_>,
     outbox: &Outbox,
 ) -> Result<ResponsePrimitive, OperationError> {
-    let going = delete::prepare(state.store.snapshot(context.budget)?.read(), context)?;
-    if let Some(going) = &going {
-        going.announce(&state.store, context, outbox)?;
+    let deletion = delete::prepare(state.store.snapshot(context.budget)?.read(), context)?;
+    if let Some(deletion) = &deletion {
+        deletion.announce(&state.store, context, outbox)?;
     }
-    let ri = going.as_ref().map(|going| going.ri().to_owned());
+    let ri = deletion.as_ref().map(|deletion| deletion.ri().to_owned());
     let response = state
         .store
-        .write(context.budget, |writer| delete::delete(writer, context, outbox, going))?;
+        .write(context.budget, |writer| delete::delete(writer, context, outbox, deletion))?;
     if let Some(ri) = ri {
-        // It is deleted, whatever becomes of this: what is left here is for the next sweep.
+        // The resource is deleted already. Whatever this does not remove is left to the next sweep.
         let budget = context.budget.unmetered();
         let until = Instant::now() + REMOVAL_TIMEOUT;
         while Instant::now() < until && matches!(remove_part(&state.store, &ri, &budget), Ok(true))
@@ -100,12 +100,11 @@ fn delete_resource(
     Ok(response)
 }
 
-/// Removes a part of what is left of that deleted resource, and of no other. Gives whether there may
-/// be more.
+/// Removes a part of a deleted resource's remains. Returns whether there may be more.
 fn remove_part(store: &Store, ri: &str, budget: &RequestBudget) -> Result<bool, StoreError> {
     let is_left = |read: &dyn Read| {
         Ok::<_, StoreError>(read.get(ri)?.is_some_and(|top| {
-            // Another that has the resource-ID by now is somewhere.
+            // A new resource with the same resource-ID has a parent.
             top.parent.is_none() && top.ty != ResourceType::CseBase
         }))
     };
@@ -120,7 +119,7 @@ fn remove_part(store: &Store, ri: &str, budget: &RequestBudget) -> Result<bool, 
 
 fn remove_in_parts(store: &Store, ri: &str, budget: &RequestBudget) -> Result<(), StoreError> {
     let budget = budget.unmetered();
-    // Out of sight first: nobody sees it in parts.
+    // Detached first, so that no request sees it in parts.
     store.write(&budget, |writer| match writer.read().get(ri)? {
         Some(top) if top.parent.is_some() => writer.detach(ri),
         _ => Ok::<_, StoreError>(()),

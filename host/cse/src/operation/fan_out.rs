@@ -1,5 +1,5 @@
-//! Groups: their members, checked when they are named (TS-0004 clause 7.4.13.2), and the fan-out
-//! point by which one request goes to all of them (clause 7.4.14).
+//! The fan-out point of a group, through which one request is sent to all members (TS-0004 clause
+//! 7.4.14).
 
 use std::time::{Duration, Instant};
 
@@ -26,44 +26,44 @@ use crate::resource::schema::MEMBERS;
 use crate::state::State;
 use crate::store::StoreError;
 
-/// Most bytes of the members' answers together.
+/// Maximum size of all members' responses, in bytes.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
-/// How long a request to a group is carried out until others have their turn; a member that is begun
-/// is finished.
+/// Time for which a request to a group is executed until other requests have their turn. A started
+/// member is completed.
 const TIME_SLICE: Duration = Duration::from_millis(5);
 
-/// A request to a group that is being carried out at its members, one after the other.
+/// A request to a group that is being executed at its members, one after the other.
 #[derive(Debug)]
 #[must_use]
 pub struct Continuation {
     request: RequestPrimitive,
     budget: RequestBudget,
-    /// What follows the fan-out point.
+    /// Segments after the fan-out point.
     below: Vec<String>,
-    /// The members that are still to come.
+    /// Remaining members.
     members: std::vec::IntoIter<(String, Option<Reference>)>,
-    /// The members' answers as JSON, separated by commas.
+    /// Responses of members as JSON, separated by commas.
     parts: String,
-    /// The bytes of their contents.
+    /// Total size of their contents, in bytes.
     bytes: usize,
     notifications: Vec<Notification>,
 }
 
 impl Continuation {
-    /// The request to a member, and the address that its answer comes from.
+    /// Returns the request to a member, and the address of its response.
     fn part(&self, member: String) -> Option<(RequestPrimitive, String)> {
         let target = Target::from_address(&member).ok()?;
         let to = Target { scope: target.scope, resource: self.below(target.resource) };
         Some((RequestPrimitive { to, ..self.request.clone() }, self.below(member)))
     }
 
-    /// The address behind the fan-out point, below a member.
+    /// Returns the address below a member that follows the fan-out point.
     fn below(&self, member: String) -> String {
         self.below.iter().fold(member, |below, name| format!("{below}/{name}"))
     }
 
-    /// Adds a member's answer.
+    /// Adds a member's response.
     fn add(&mut self, from: String, answer: Answer) {
         let Answer { mut response, notifications } = answer;
         self.bytes += response.content.as_ref().map_or(0, |content| content.len());
@@ -82,7 +82,7 @@ impl Continuation {
         outbox::cut(&mut self.notifications);
     }
 
-    /// The answer of all members.
+    /// Returns the aggregated answer of all members.
     fn answer(self) -> Answer {
         let mut response = ResponsePrimitive::to(&self.request, Rsc::Ok);
         let content = format!(r#"{{"m2m:agr":{{"m2m:rsp":[{}]}}}}"#, self.parts);
@@ -91,8 +91,8 @@ impl Continuation {
     }
 }
 
-/// Begins to carry a request out at each member of a group, each by itself: what one refuses,
-/// another may do. The answer is all their answers.
+/// Starts a request to the members of a group. Each member executes it independently, even if
+/// another one refuses it. The answer aggregates the responses.
 pub(crate) fn begin(
     state: &State,
     request: &RequestPrimitive,
@@ -101,10 +101,10 @@ pub(crate) fn begin(
     now: Seconds,
 ) -> Result<Outcome<Box<Continuation>>, Refusal> {
     if below.iter().any(|segment| segment == FAN_OUT) {
-        return Err(Refusal::NotImplemented("a fan-out point behind another"));
+        return Err(Refusal::NotImplemented("a fan-out point after another"));
     }
     if request.creates(ResourceType::Ae) || request.creates(ResourceType::AeAnnc) {
-        return Err(Refusal::NotAllowed("an AE does not register by way of a group"));
+        return Err(Refusal::NotAllowed("an AE cannot register through a group"));
     }
     let members = members(state, request, &group, budget, now)?;
     if members.is_empty() {
@@ -122,7 +122,7 @@ pub(crate) fn begin(
     Ok(proceed(state, work, now))
 }
 
-/// Carries a request to a group out at the next members.
+/// Executes a request to a group at the next members.
 pub(crate) fn proceed(
     state: &State,
     mut work: Continuation,
@@ -142,7 +142,7 @@ pub(crate) fn proceed(
     Outcome::Done(work.answer())
 }
 
-/// Carries a request to a group out at one member.
+/// Executes a request to a group at one member.
 fn answer_member(
     state: &State,
     part: RequestPrimitive,
@@ -153,7 +153,7 @@ fn answer_member(
     if !is_local(&part.to, &state.settings) {
         return Ok(state.refuse(&part, &Refusal::OtherCse).into());
     }
-    // What is answered is written as the request that came.
+    // Responses have the address form of the original request.
     let scope = match work.request.to.scope {
         Scope::CseRelative => Scope::CseRelative,
         _ => Scope::SpRelative(state.settings.cse_id.clone()),
@@ -166,8 +166,8 @@ fn answer_member(
     }
 }
 
-/// Ends a request to a group whose budget is used up at a member. What was retrieved until then
-/// is not answered. What was changed is, and that the other members were not asked.
+/// Ends a request to a group whose budget is exhausted. A retrieval is refused as a whole. For a
+/// change, the responses up to here are returned, and the remaining members are marked as refused.
 fn stop(state: &State, mut work: Continuation, from: String, reason: Stop) -> Answer {
     let refusal = Refusal::from(StoreError::from(reason));
     let changes = work.request.operation != Operation::Retrieve && !work.parts.is_empty();
@@ -184,7 +184,7 @@ fn stop(state: &State, mut work: Continuation, from: String, reason: Stop) -> An
     work.answer()
 }
 
-/// The members of a group, for one who may do with the group what is asked.
+/// Returns the members of a group, if the originator has the privilege for the group.
 fn members(
     state: &State,
     request: &RequestPrimitive,
@@ -218,7 +218,8 @@ fn members(
     Ok(members.map(|(at, text)| (text.into(), named.get(at).cloned().flatten())).collect())
 }
 
-/// Carries a request out at the resource that was made a member, whoever has its name now.
+/// Executes a request at the resource that was added as a member, independently of the present
+/// holder of its name.
 fn at_member(
     state: &State,
     member: Option<&Reference>,

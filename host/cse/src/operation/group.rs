@@ -1,4 +1,4 @@
-//! The members of a group, checked when they are named (TS-0004 clause 7.4.13.2).
+//! The members of a group, checked when they are stored (TS-0004 clause 7.4.13.2).
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
@@ -14,25 +14,24 @@ use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
 use crate::store::Read;
 
-/// The name of the fan-out point.
+/// Name of the fan-out point.
 pub(crate) const FAN_OUT: &str = "fopt";
 
-/// m2m:memberType: members of any types.
+/// m2m:memberType: members of any type.
 const MIXED: u64 = 0;
 
-/// What becomes of a group with a member of another type than the group's
-/// (m2m:consistencyStrategy).
+/// The treatment of a member whose type differs from that of the group (m2m:consistencyStrategy).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strategy {
-    /// 1: it is left out.
+    /// 1: the member is removed.
     AbandonMember,
-    /// 2: there is no such group.
+    /// 2: the group is refused.
     AbandonGroup,
-    /// 3: the group is one of any types.
+    /// 3: the type of the group becomes mixed.
     SetMixed,
 }
 
-/// The type of a member; none where it is at another CSE.
+/// Returns the type of a member; `None` if it is at another CSE.
 fn type_of(
     read: &dyn Read,
     context: &Context<'_>,
@@ -40,10 +39,9 @@ fn type_of(
     member: &str,
 ) -> Result<Option<ResourceType>, Refusal> {
     let wrong = |why| Refusal::from(AttributeError::value("mid", why));
-    let target = Target::from_address(member)
-        .map_err(|_| wrong("has something that is no address of a resource"))?;
+    let target = Target::from_address(member).map_err(|_| wrong("has an invalid address"))?;
     if fan_out_point(&target).is_some() {
-        return Err(Refusal::NotImplemented("a group's fan-out point can't be a member"));
+        return Err(Refusal::NotImplemented("a group's fan-out point cannot be a member"));
     }
     if !is_local(&target, context.settings) {
         return Ok(None);
@@ -55,7 +53,7 @@ fn type_of(
         Ok(Resolved::Instance { container, .. }) => {
             (may(who, Access::Retrieve, &container.record)?, ResourceType::ContentInstance)
         }
-        Err(Refusal::NotFound) => return Err(wrong("has an address where nothing is")),
+        Err(Refusal::NotFound) => return Err(wrong("has an address without a resource")),
         Err(refusal) => return Err(refusal),
     };
     if seen { Ok(Some(ty)) } else { Err(Refusal::MemberHidden) }
@@ -65,27 +63,28 @@ pub(crate) fn is_local(target: &Target, settings: &Settings) -> bool {
     target.is_at(&settings.cse_id, settings.service_provider.as_deref())
 }
 
-fn most(record: &Record) -> Result<u64, Refusal> {
+fn max_members(record: &Record) -> Result<u64, Refusal> {
     match record.attributes.get("mnm").and_then(Value::as_u64) {
-        Some(most @ 1..) => Ok(most),
+        Some(max @ 1..) => Ok(max),
         _ => Err(AttributeError::value("mnm", "must be a number from 1 upwards").into()),
     }
 }
 
-/// Checks that a group has no more members than it may have now.
+/// Checks the number of members of a group.
 ///
 /// # Errors
-/// When it has.
+/// Returns an error if it exceeds the maximum.
 pub(crate) fn check_count(record: &Record) -> Result<(), Refusal> {
     let members = record.attributes.get("cnm").and_then(Value::as_u64).unwrap_or(0);
-    if members > most(record)? { Err(Refusal::TooManyMembers) } else { Ok(()) }
+    if members > max_members(record)? { Err(Refusal::TooManyMembers) } else { Ok(()) }
 }
 
-/// Checks the members of a group that is to be stored, and enters what the CSE knows of them.
+/// Checks the members of a group that is about to be stored, and adds the attributes that the CSE
+/// assigns.
 ///
 /// # Errors
-/// When there are too many, or one that is not there, that the originator may not see, or that is
-/// of a wrong type.
+/// Returns an error if there are too many members, or one does not exist, is hidden from the
+/// originator, or has the wrong type.
 pub(crate) fn check(
     read: &dyn Read,
     context: &Context<'_>,
@@ -100,7 +99,7 @@ pub(crate) fn check(
         Some(3) => Strategy::SetMixed,
         Some(_) => return Err(AttributeError::value("csy", "must be 1, 2 or 3").into()),
     };
-    let most = most(record)?;
+    let max = max_members(record)?;
     let mut members: Vec<(String, Option<ResourceType>)> = Vec::new();
     for member in record.attributes.get("mid").and_then(Value::as_array).into_iter().flatten() {
         let member = member.as_str().unwrap_or_default();
@@ -108,7 +107,7 @@ pub(crate) fn check(
             members.push((member.into(), type_of(read, context, &who, member)?));
         }
     }
-    if u64::try_from(members.len()).unwrap_or(u64::MAX) > most {
+    if u64::try_from(members.len()).unwrap_or(u64::MAX) > max {
         return Err(Refusal::TooManyMembers);
     }
     let fits = |ty: &Option<ResourceType>| ty.is_none_or(|ty| u64::from(ty.number()) == wanted);
@@ -119,7 +118,7 @@ pub(crate) fn check(
             Strategy::SetMixed => wanted = MIXED,
         }
     }
-    // What is at another CSE has not been looked at.
+    // Members at other CSEs are not validated.
     let validated = members.iter().all(|(_, ty)| ty.is_some());
     let members: Vec<_> = members.into_iter().map(|(member, _)| member).collect();
     let mut put = |name: &str, value: Value| record.attributes.insert(name.into(), value);
@@ -138,7 +137,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// The address of a group whose fan-out point a target is, or is below, and what is behind it.
+/// Returns the address of the group of a fan-out point, and the segments after it.
 pub(crate) fn fan_out_point(to: &Target) -> Option<(Target, Vec<String>)> {
     let segments: Vec<_> = to.resource.split('/').collect();
     let at = segments.iter().position(|s| *s == FAN_OUT)?;

@@ -1,21 +1,21 @@
-//! How much an AE or a CSE may store: no registree fills the disk for the others.
+//! The quota of an AE or a CSE, so that one registree cannot fill the disk.
 //!
-//! What is in a registree's subtree counts for it, whoever created it there.
+//! All resources in a registree's subtree count for it, independently of their creator.
 
 use crate::error::Refusal;
 use crate::settings::Limits;
 use crate::store::{StoreError, Usage, Writer};
 
-/// What is stored for an owner.
+/// Returns the usage of an owner.
 pub(crate) fn usage(writer: &Writer<'_>, owner: Option<&str>) -> Result<Usage, StoreError> {
     owner.map_or(Ok(Usage::default()), |owner| writer.usage(owner))
 }
 
-/// Checks that an owner has no more than it may. One that has, since its quota is smaller now, may
-/// still make it less.
+/// Checks the quota of an owner. An owner above its quota, after the quota was reduced, may still
+/// decrease its usage.
 ///
 /// # Errors
-/// When the change that was made since `before` has made it too much.
+/// Returns an error if the change since `before` exceeds the quota.
 pub(crate) fn check(
     writer: &Writer<'_>,
     limits: &Limits,
@@ -23,13 +23,13 @@ pub(crate) fn check(
     before: Usage,
 ) -> Result<(), Refusal> {
     let after = usage(writer, owner)?;
-    let exceeds = |after: u64, before: u64, most: u64| after > most && after > before;
+    let exceeds = |after: u64, before: u64, max: u64| after > max && after > before;
     if exceeds(after.resources, before.resources, limits.max_resources_per_registree) {
-        let why = "the registree has as many resources as it may have here: delete some first";
+        let why = "the registree has the maximum number of resources: delete some first";
         return Err(Refusal::NotAcceptable(why));
     }
     if exceeds(after.bytes, before.bytes, limits.max_bytes_per_registree) {
-        let why = "the registree has as many bytes as it may have here: delete something first";
+        let why = "the registree has the maximum number of bytes: delete some resources first";
         return Err(Refusal::NotAcceptable(why));
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The resource-ID of a resource that is created: for one that registers, the identifier that it
-//! gets, if nobody has it (TS-0001 clauses 10.2.2.2 and 10.2.2.7).
+//! The resource-ID of a new resource. A registering entity gets an identifier that is not in use
+//! (TS-0001 clauses 10.2.2.2 and 10.2.2.7).
 
 use rand::distr::{Alphanumeric, SampleString};
 use saegis_onem2m::id::{CseId, OriginatorId};
@@ -21,34 +21,34 @@ use crate::resource::{
 use crate::settings::{INFRASTRUCTURE, Settings};
 use crate::store::{Read, StoreError, Writer};
 
-/// Length of the random part of an identifier: 95 bits, which nobody guesses.
+/// Length of the random part of an identifier: 95 bits, which cannot be guessed.
 const RANDOM_LEN: usize = 16;
 
-/// What is assigned to a resource that is created.
+/// The identity that is assigned to a new resource.
 pub(crate) struct Assigned {
-    /// Its resource-ID.
+    /// Resource-ID.
     pub(crate) ri: String,
-    /// The AE or the CSE that the resource registers or announces, if it does.
+    /// AE or CSE that the resource registers or announces, if any.
     pub(crate) registree: Option<Registree>,
 }
 
-/// An AE or a CSE that gets a resource of its own.
+/// An AE or a CSE that gets its own resource.
 pub(crate) enum Registree {
-    /// An AE that registers. Its AE-ID-Stem is the resource-ID.
+    /// A registering AE. Its AE-ID-Stem is the resource-ID.
     Ae,
-    /// A CSE that registers.
+    /// A registering CSE.
     Cse(CseId),
-    /// An AE that is registered at another CSE, which announces it.
+    /// An AE that its registrar CSE announces.
     AnnouncedAe {
-        /// The CSE.
+        /// The registrar CSE.
         cse: CseId,
-        /// The AE-ID-Stem.
+        /// AE-ID-Stem.
         stem: String,
     },
 }
 
 impl Assigned {
-    /// Returns the owner of the resource: whose subtree it is, or is in.
+    /// Returns the owner of the resource: the registree in whose subtree it is.
     pub(crate) fn owner(&self, parent: &Record) -> Option<String> {
         match &self.registree {
             None => parent.owner.clone(),
@@ -61,7 +61,7 @@ impl Assigned {
 /// Assigns a resource-ID to a resource of type `ty` that is created below `parent`.
 ///
 /// # Errors
-/// Why there can be no such resource.
+/// Returns the reason why the resource cannot be created.
 pub(crate) fn assign(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -70,10 +70,10 @@ pub(crate) fn assign(
     parent: &Record,
 ) -> Result<Assigned, Refusal> {
     match ty {
-        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be created")),
+        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase cannot be created")),
         // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
         _ if !representation::hosts(context.settings, ty) => {
-            return Err(Refusal::NotAllowed("a CSE of this type has no such resources"));
+            return Err(Refusal::NotAllowed("a CSE of this type does not host such resources"));
         }
         _ if !is_child(ty, parent.ty) => {
             return Err(Refusal::InvalidChild { child: ty, parent: parent.ty });
@@ -91,7 +91,7 @@ pub(crate) fn assign(
             (ae_announcement::ri_of(&stem), Some(Registree::AnnouncedAe { cse, stem }))
         }
         _ => match verified {
-            // Its targets know it by this.
+            // The targets received this resource-ID.
             Some(verified) => (verified.ri.clone(), None),
             None => {
                 let short = ty.root().trim_start_matches("m2m:");
@@ -107,29 +107,29 @@ pub(crate) fn random() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), RANDOM_LEN)
 }
 
-/// The AE-ID-Stem of an AE that registers: the one in From, or one that is assigned. It is the
-/// resource-ID as well.
+/// Returns the AE-ID-Stem of a registering AE, from its From or newly assigned. It is also the
+/// resource-ID.
 fn registering_ae(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<String, Refusal> {
     let from = context.request.from.as_deref().map(OriginatorId::parse).transpose();
     match from.map_err(Refusal::Originator)? {
-        // No preference: C-type, which the CSE may assign by itself.
+        // Without a preference, a C-type stem, which the CSE may assign itself.
         None | Some(OriginatorId::AssignByRegistrar) => Ok(fresh(writer.read(), "C")?),
         Some(OriginatorId::AssignByServiceProvider)
             if context.settings.cse_type == INFRASTRUCTURE =>
         {
             Ok(fresh_stem(writer.read(), context.settings, context.now)?)
         }
-        // Elsewhere the IN-CSE assigns it, by way of an announcement that this CSE has
-        // no means to send.
-        Some(OriginatorId::AssignByServiceProvider) => {
-            Err(Refusal::NotImplemented("an S-type AE-ID can't be assigned here: ask for a C-type"))
-        }
+        // At other CSEs, the IN-CSE assigns the stem through an announcement, which this CSE cannot
+        // send.
+        Some(OriginatorId::AssignByServiceProvider) => Err(Refusal::NotImplemented(
+            "an S-type AE-ID cannot be assigned here: request a C-type",
+        )),
         Some(OriginatorId::Stem(stem)) => {
             claim(writer, context, stem)?;
             Ok(stem.into())
         }
         Some(OriginatorId::SpRelative(_) | OriginatorId::Absolute { stem: None, .. }) => {
-            Err(Refusal::NotAllowed("a CSE does not register as an AE"))
+            Err(Refusal::NotAllowed("a CSE cannot register as an AE"))
         }
         Some(
             OriginatorId::SpRelativeAe { .. }
@@ -139,16 +139,16 @@ fn registering_ae(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<Stri
     }
 }
 
-/// Makes sure that nobody has the AE-ID.
+/// Checks that an AE-ID is free.
 ///
 /// # Errors
-/// When somebody has.
+/// Returns an error if it is in use.
 fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(), Refusal> {
     if stem == context.settings.csebase_name {
         return Err(Refusal::AeIdTaken);
     }
     if identifiers::may_be_ae(stem) {
-        // A CSE-ID and an S-type AE-ID look the same from elsewhere.
+        // From another CSE, a CSE-ID and an S-type AE-ID look the same.
         if is_cse(writer.read(), context.settings, stem, context.now)? {
             return Err(Refusal::AeIdTaken);
         }
@@ -172,7 +172,7 @@ fn claim(writer: &mut Writer<'_>, context: &Context<'_>, stem: &str) -> Result<(
     }
 }
 
-/// Whether that is the CSE-ID, without its slash, of a CSE that is registered.
+/// Returns whether a CSE-ID without its slash is that of a registered CSE.
 fn is_cse(
     read: &dyn Read,
     settings: &Settings,
@@ -182,7 +182,7 @@ fn is_cse(
     Ok(remote_cse::of(read, settings, &format!("/{bare}"), now)?.is_some())
 }
 
-/// An S-type AE-ID-Stem that nobody has at this service provider, whose IN-CSE we are.
+/// Returns a new S-type AE-ID-Stem, unique in this service provider, for its IN-CSE.
 fn fresh_stem(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<String, StoreError> {
     loop {
         let stem = fresh(read, "S")?;
@@ -193,7 +193,7 @@ fn fresh_stem(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<Stri
     }
 }
 
-/// An identifier that nobody has.
+/// Returns an unused identifier.
 fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
     loop {
         let id = format!("{prefix}{}", random());
@@ -203,10 +203,10 @@ fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
     }
 }
 
-/// The CSE that registers, if it may.
+/// Returns the registering CSE.
 ///
 /// # Errors
-/// Why it may not.
+/// Returns the reason why it must not register.
 fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<CseId, Refusal> {
     let settings = context.settings;
     let from = context.request.from.as_deref().ok_or(Refusal::NoOriginator)?;
@@ -218,12 +218,12 @@ fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<Cse
         | OriginatorId::SpRelativeAe { .. }
         | OriginatorId::SpRelativeAssign { .. }
         | OriginatorId::Absolute { stem: Some(_), .. } => {
-            return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
+            return Err(Refusal::NotAllowed("an AE cannot register as a CSE"));
         }
     }
     let cse = settings
         .own_cse(from)
-        .ok_or(Refusal::NotImplemented("a CSE of another service provider can't register here"))?;
+        .ok_or(Refusal::NotImplemented("a CSE of another service provider cannot register here"))?;
     if cse == settings.cse_id {
         return Err(Refusal::CseRegistered);
     }
@@ -231,7 +231,7 @@ fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<Cse
         && (registrant::registered_ae(writer.read(), cse.bare(), context.now)?.is_some()
             || ae_announcement::of(writer.read(), cse.bare(), context.now)?.is_some())
     {
-        return Err(Refusal::NotAllowed("an AE does not register as a CSE"));
+        return Err(Refusal::NotAllowed("an AE cannot register as a CSE"));
     }
     let ri = remote_cse::ri_of(&cse);
     if ri == settings.csebase_name {
@@ -246,12 +246,13 @@ fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<Cse
     Ok(cse)
 }
 
-/// Whether no AE of that AE-ID-Stem is announced. Removes what is left of one that was.
+/// Returns whether no AE with this AE-ID-Stem is announced. Removes the remains of a former
+/// announcement.
 fn free_announcement(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Result<bool, Refusal> {
     if ae_announcement::of(writer.read(), stem, now)?.is_some() {
         return Ok(false);
     }
-    // It has expired, or what it is below has.
+    // The announcement has expired, or its parent has.
     let ri = ae_announcement::ri_of(stem);
     if writer.read().get(&ri)?.is_some() {
         delete::remove_remains(writer, &ri)?;
@@ -259,10 +260,10 @@ fn free_announcement(writer: &mut Writer<'_>, stem: &str, now: Seconds) -> Resul
     Ok(true)
 }
 
-/// The AE that is announced, by its CSE and its AE-ID-Stem, if it may be announced below `parent`.
+/// Returns the announced AE, by its CSE and AE-ID-Stem, if it may be announced below `parent`.
 ///
 /// # Errors
-/// Why it may not.
+/// Returns the reason why it must not be announced.
 fn announced_ae(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -281,7 +282,7 @@ fn announced_ae(
         None => fresh_stem(writer.read(), settings, context.now)?,
         Some(stem) => {
             claim(writer, context, stem.as_str()).map_err(|refusal| match refusal {
-                // Whatever an AE is answered that registers here.
+                // The code for a registering AE does not apply to an announcement.
                 Refusal::AlreadyRegistered(_) => Refusal::AeAnnounced,
                 other => other,
             })?;
@@ -294,10 +295,10 @@ fn announced_ae(
     Ok((cse, stem))
 }
 
-/// The resource-ID that a node with a CSE-ID gets, if there is no other node of that CSE.
+/// Returns the resource-ID of a node with a CSE-ID, if the CSE has no other node.
 ///
 /// # Errors
-/// When there is, or the CSE is none of this service provider.
+/// Returns an error if it has one, or the CSE belongs to another service provider.
 pub(crate) fn subscribed_node(
     writer: &mut Writer<'_>,
     context: &Context<'_>,

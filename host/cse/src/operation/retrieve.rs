@@ -1,5 +1,5 @@
-//! Retrieve (TS-0004 clause 7.3.3): a resource, the instance behind `la` or `ol`, or, with a
-//! result content that says so, what is below.
+//! Retrieve (TS-0004 clause 7.3.3): a resource, the instance of `la` or `ol`, or, depending on the
+//! result content, the resources below.
 
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
@@ -16,10 +16,10 @@ use crate::resource::representation::{attributes, rooted};
 use crate::resource::schema::AttributeError;
 use crate::store::Read;
 
-/// Retrieves.
+/// Retrieves a resource.
 ///
 /// # Errors
-/// Why nothing is given.
+/// Returns the reason why it is not retrieved.
 pub(crate) fn retrieve(
     read: &dyn Read,
     context: &Context<'_>,
@@ -31,7 +31,7 @@ pub(crate) fn retrieve(
             require(&who, access, &found.record)?;
             found
         }
-        // An instance has no access control of its own: its container's holds.
+        // The access control of the container applies to its instances.
         Resolved::Instance { container, edge } => {
             require(&who, access, &container.record)?;
             address::instance(read, &container, edge, context.now)?

@@ -1,10 +1,10 @@
-//! A walk through what is below a resource, parents before their children, children of a type in
-//! the order in which they were created.
+//! A walk through the resources below a resource: parents before their children, children of a type
+//! in the order of their creation.
 //!
-//! It holds one place for each level and no list of resources. Each resource is a step of the
-//! request's budget. The resources of other registrees, above all those that are closed to the
-//! originator, have steps of their own in it, which the registrees share. So a registree that fills
-//! its subtree uses up neither the steps of the originator nor those for the others.
+//! The walk holds one frame for each level, and no list of resources. Each resource takes a step of
+//! the request's budget. The resources of other registrees have separate steps in it, which the
+//! registrees share. Those that are closed to the originator cost more. So a registree that fills
+//! its subtree exhausts neither the originator's steps nor those for other registrees.
 
 use saegis_onem2m::resource::ResourceType;
 
@@ -15,26 +15,26 @@ use crate::record::{Record, Seconds, alive, earlier};
 use crate::resource::address::Found;
 use crate::store::{Child, Read, StoreError};
 
-/// A registree's part of the steps that are left for all that follow, where many follow: one in so
-/// many. Where fewer follow, they have equal parts.
+/// Maximum number of parts into which the remaining steps for other registrees are divided. If
+/// fewer registrees follow, they get equal parts.
 const MAX_PARTS: u64 = 16;
 
-/// How much more a step costs that leads to something closed to the originator.
+/// Cost factor of a step to a resource that is closed to the originator.
 const CLOSED_WEIGHT: u64 = 10;
 
-/// A resource on the way.
+/// A visited resource.
 pub(crate) struct Visit {
-    /// The resource.
+    /// Resource.
     pub(crate) record: Record,
-    /// When it or an ancestor expires.
+    /// Expiration time of the resource or of an ancestor, whichever is first.
     pub(crate) expires: Option<Seconds>,
-    /// Its structured address.
+    /// Structured address.
     pub(crate) path: String,
-    /// How far below the start it is, from 1.
+    /// Level below the start, from 1.
     pub(crate) level: u16,
 }
 
-/// A walk.
+/// A walk through a subtree.
 pub(crate) struct Walk<'a> {
     read: &'a dyn Read,
     who: Originator<'a>,
@@ -44,19 +44,19 @@ pub(crate) struct Walk<'a> {
     frames: Vec<Frame>,
     /// Whether it starts above the subtrees of registrees.
     is_shared: bool,
-    /// The subtree of another registree that the walk is in.
+    /// Subtree of another registree that the walk is in.
     visited: Option<ForeignSubtree>,
-    /// Whether something was passed over because its subtree had used up its steps.
+    /// Whether resources were skipped because their subtree had exhausted its steps.
     cut: bool,
-    /// The steps that the budget had when they were last charged.
+    /// Remaining steps of the budget at the last charge.
     charged: u64,
 }
 
-/// The subtree of another registree than the originator, that a walk is in.
+/// The subtree of a registree other than the originator, which the walk is in.
 struct ForeignSubtree {
-    /// How many frames there are outside of it.
+    /// Number of frames outside of it.
     outside: usize,
-    /// The steps that are left for it.
+    /// Remaining steps for it.
     left: u64,
 }
 
@@ -66,18 +66,18 @@ struct Frame {
     expires: Option<Seconds>,
     level: u16,
     last: Option<Child>,
-    /// At least so many children follow, as far as they were counted.
+    /// Lower bound of the number of children that follow, as far as they were counted.
     following: u64,
-    /// By which rule the parent goes.
+    /// Access rule of the parent.
     rule: Rule,
-    /// Whether the parent was passed over, and so its instances, which follow it, will be.
+    /// Whether the parent was skipped. Its instances, which follow its rule, are then skipped too.
     hidden: bool,
 }
 
 impl<'a> Walk<'a> {
-    /// Starts below `from`, whose structured address is `path`. What `who` has no privilege of
-    /// `access` to is passed over. Something below it may be open to `who` all the same: that is
-    /// discovered, but retrieved it would have no place in the answer.
+    /// Starts a walk below `from`, whose structured address is `path`. Resources to which `who` has
+    /// no `access` are skipped. A resource below them may be open to `who`: it is discovered, but
+    /// not retrieved, because the response could not contain it.
     pub(crate) fn below(
         read: &'a dyn Read,
         (from, path): (&Found, String),
@@ -114,13 +114,13 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The next resource.
+    /// Returns the next resource.
     ///
     /// # Errors
-    /// When there is too much to look at.
+    /// Returns an error if the work limit is exceeded.
     pub(crate) fn next(&mut self) -> Result<Option<Visit>, Refusal> {
         loop {
-            // With what was looked up because of the last resource since then.
+            // Includes the lookups that the caller made for the last resource.
             self.charge(1);
             if self.visited.as_ref().is_some_and(|v| self.frames.len() <= v.outside) {
                 self.visited = None;
@@ -171,13 +171,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether something was passed over because there is too much of another registree's.
+    /// Returns whether resources were skipped because a subtree of another registree is too large.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// Enters the subtree of another registree, if the resource is the top of one. Returns false where
-    /// no steps are left for it.
+    /// Enters the subtree of another registree, if the resource is its top. Returns `false` if no
+    /// steps are left for it.
     fn enter(&mut self, record: &Record) -> Result<bool, StoreError> {
         let owner = record.owner.as_deref();
         if self.visited.is_some() || !self.is_shared || owner.is_none() || self.who.is(owner) {
@@ -193,7 +193,8 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    /// Returns how many parts to make of the steps that are left, one of which is for the last child.
+    /// Returns the number of parts into which the remaining steps are divided, one of them for the
+    /// last child.
     fn parts(&mut self) -> Result<u64, StoreError> {
         let Some(frame) = self.frames.last_mut() else { return Ok(1) };
         if frame.following >= MAX_PARTS {
@@ -201,7 +202,7 @@ impl<'a> Walk<'a> {
         } else {
             frame.following = 0;
             let mut next = frame.last.clone();
-            // Further than now needed, so that it is not counted again for each.
+            // Counts more children than needed now, to avoid counting them again for each child.
             while next.is_some() && frame.following < 2 * MAX_PARTS {
                 next = self.read.next_child(&frame.parent, next.as_ref())?;
                 frame.following += u64::from(next.is_some());
@@ -210,9 +211,9 @@ impl<'a> Walk<'a> {
         Ok((frame.following + 1).min(MAX_PARTS))
     }
 
-    /// Charges the steps since the last time to the subtree of another registree that the walk is in,
-    /// each `weight` times. Leaves the subtree when its steps are used up, and returns whether the walk
-    /// is still in it.
+    /// Charges the steps since the last call, `weight` times each, to the subtree of another
+    /// registree that the walk is in. Leaves the subtree when its steps are exhausted. Returns
+    /// whether the walk is still in it.
     fn charge(&mut self, weight: u64) -> bool {
         let budget = self.read.budget();
         let steps = self.charged.saturating_sub(budget.left());

@@ -154,7 +154,7 @@ fn request_with_undeliverable_result_is_refused() {
     let elsewhere = format!("https://127.0.0.1:{}/", if port == 1 { 2 } else { 1 });
     let mut light = register(&gateway, 1, json!({}));
     let _other = register(&gateway, 2, json!({}));
-    assert_refused(&mut light, &container("lost"), 5103, "no point of access");
+    assert_refused(&mut light, &container("lost"), 5103, "neither a reachable point of access");
     let poa = json!({"m2m:ae": {"poa": [elsewhere]}});
     light.ask(&Request::update("/cse/light1", &poa).from(OWN)).unwrap().expect(200, 2004);
     assert_refused(&mut light, &container("lost"), 5103, "no rule of this CSE allows that address");

@@ -131,7 +131,7 @@ impl EmbeddedCse {
             let is_old = prepare(writer, in_use, &settings, now)?;
             if is_old {
                 names::resolve_all(writer, &settings, registrant, now)?;
-                writer.note("schema", SCHEMA)?;
+                writer.set_about("schema", SCHEMA)?;
             }
             Ok::<_, OpenError>(())
         })?;
@@ -295,8 +295,8 @@ fn prepare(
     match schema {
         None if in_use => return Err(OpenError::Foreign),
         None => {
-            writer.note("schema", SCHEMA)?;
-            writer.note("cse", &own)?;
+            writer.set_about("schema", SCHEMA)?;
+            writer.set_about("cse", &own)?;
         }
         Some(schema) if schema != SCHEMA && !is_old => return Err(OpenError::Schema(schema)),
         Some(_) => {
@@ -308,7 +308,7 @@ fn prepare(
     }
     if writer.about(USAGE_COUNTED)?.is_none() {
         writer.count_all()?;
-        writer.note(USAGE_COUNTED, SCHEMA)?;
+        writer.set_about(USAGE_COUNTED, SCHEMA)?;
     }
     writer.index_ages()?;
     let ri = settings.cse_id.bare();

@@ -1,7 +1,7 @@
-//! A resource as it is stored, and the times in it.
+//! Stored resources, and the times in them.
 //!
-//! What an originator gave stands in the attributes, by their short names. What the CSE keeps by
-//! itself has fields of its own, so no attribute that is sent can overwrite it.
+//! The originator's values are in the attributes, by their short names. Values that the CSE
+//! maintains have separate fields, so a request cannot overwrite them.
 
 pub(crate) mod names;
 
@@ -13,62 +13,62 @@ use serde_json::{Map, Value};
 
 use crate::record::names::{Names, Registrant};
 
-/// Seconds since 1970-01-01 UTC: m2m:timestamp is written to the second.
+/// Seconds since 1970-01-01 UTC, the resolution of m2m:timestamp.
 pub(crate) type Seconds = u64;
 
-/// The attributes of a representation by their short names.
+/// The attributes of a representation, by their short names.
 pub(crate) type Attributes = Map<String, Value>;
 
-/// A resource.
+/// A stored resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// Its type.
+    /// Resource type.
     #[serde(with = "type_number")]
     pub(crate) ty: ResourceType,
-    /// Its resource-ID, unique in the CSE.
+    /// Resource-ID, unique in the CSE.
     pub(crate) ri: String,
-    /// Its name, unique below its parent.
+    /// Name, unique below the parent.
     pub(crate) name: String,
-    /// Its parent's resource-ID; the `<CSEBase>` has none.
+    /// Resource-ID of the parent; `None` for the `<CSEBase>`.
     pub(crate) parent: Option<String>,
-    /// Its place among its parent's children of the same type, ascending in order of creation.
+    /// Position among the parent's children of the same type, in order of creation.
     pub(crate) sequence: u64,
-    /// How far below the `<CSEBase>` it is.
+    /// Depth below the `<CSEBase>`.
     pub(crate) depth: u16,
-    /// The AE-ID-Stem of the AE, or the CSE-ID with its slash of the CSE, whose subtree it is in;
-    /// the `<CSEBase>` is nobody's.
+    /// Owner of the subtree: the AE-ID-Stem of an AE, or the CSE-ID with its slash of a CSE; `None`
+    /// for the `<CSEBase>`.
     pub(crate) owner: Option<String>,
-    /// Whose word the targets of a subscription are: who created it, or last changed them.
+    /// Originator that created a subscription, or last changed its targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) named_by: Option<String>,
-    /// Who registered it, where it is an `<AE>`.
+    /// Registrant of an `<AE>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) registrant: Option<Registrant>,
-    /// What the names in its attributes stand for.
+    /// Meaning of the names in the attributes.
     #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub(crate) names: Names,
-    /// When it was created.
+    /// Creation time.
     pub(crate) created: Seconds,
-    /// When it was last modified.
+    /// Time of the last modification.
     pub(crate) modified: Seconds,
-    /// When it expires by itself; an ancestor may expire before.
+    /// Own expiration time; an ancestor may expire earlier.
     pub(crate) expires: Option<Seconds>,
-    /// The state tag of a container or an instance.
+    /// State tag of a container or an instance.
     pub(crate) state: Option<u64>,
-    /// What a container holds.
+    /// Content of a container.
     pub(crate) stock: Option<Stock>,
-    /// The size of an instance's content, in bytes.
+    /// Size of an instance's content, in bytes.
     pub(crate) size: Option<u64>,
-    /// Whether something below it does not simply follow it, and may be open to somebody to whom it
-    /// is not.
+    /// Whether a resource below has its own access rule, and may be open to an originator to whom
+    /// this one is closed.
     #[serde(default)]
     pub(crate) opens: bool,
-    /// What its originator gave, and what was assigned for good when it was created.
+    /// Attributes of the originator, and values that were assigned permanently at the creation.
     pub(crate) attributes: Attributes,
 }
 
 impl Record {
-    /// The addresses in an attribute.
+    /// Returns the addresses in an attribute.
     pub(crate) fn texts(&self, attribute: &str) -> impl Iterator<Item = &str> {
         let value = self.attributes.get(attribute);
         let one = value.filter(|value| value.is_string());
@@ -77,12 +77,12 @@ impl Record {
     }
 }
 
-/// What a container holds directly.
+/// The number and size of a container's instances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stock {
-    /// How many instances.
+    /// Number of instances.
     pub(crate) count: u64,
-    /// How many bytes of content.
+    /// Size of their content, in bytes.
     pub(crate) bytes: u64,
 }
 
@@ -102,12 +102,12 @@ mod type_number {
     }
 }
 
-/// Whether something that expires then is still there.
+/// Returns whether a resource with this expiration time exists.
 pub(crate) fn alive(expires: Option<Seconds>, now: Seconds) -> bool {
     expires.is_none_or(|at| at > now)
 }
 
-/// The earlier of two expiration times.
+/// Returns the earlier of two expiration times.
 pub(crate) fn earlier(one: Option<Seconds>, other: Option<Seconds>) -> Option<Seconds> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -115,18 +115,18 @@ pub(crate) fn earlier(one: Option<Seconds>, other: Option<Seconds>) -> Option<Se
     }
 }
 
-/// A time in whole seconds; one before 1970 counts as 1970.
+/// Converts a time to whole seconds. A time before 1970 counts as 1970.
 pub(crate) fn seconds(time: SystemTime) -> Seconds {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The m2m:timestamp of a time.
+/// Formats a time as m2m:timestamp.
 pub(crate) fn timestamp(at: Seconds) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
     saegis_onem2m::timestamp::format(time)
 }
 
-/// The time of an m2m:timestamp.
+/// Parses an m2m:timestamp.
 pub(crate) fn parse_timestamp(text: &str) -> Option<Seconds> {
     saegis_onem2m::timestamp::parse(text).ok().map(seconds)
 }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(parse_timestamp("20261124T093000,9"), Some(1_795_512_600));
         assert_eq!(parse_timestamp("tomorrow"), None);
         assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(1)), 0);
-        // No time makes it panic.
+        // No time causes a panic.
         let _ = timestamp(u64::MAX);
     }
 }

@@ -1,4 +1,5 @@
-//! What the CSE knows about who may register and who is registered, for whoever decides that.
+//! Queries about registrees and registration rules, for the component that decides on
+//! registrations.
 
 use std::time::SystemTime;
 
@@ -22,37 +23,37 @@ use crate::store::{Read, StoreError};
 /// An AE that got its AE-ID by registering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnedAe {
-    /// Its AE-ID-Stem, which is its resource-ID.
+    /// AE-ID-Stem, which is its resource-ID.
     pub stem: String,
-    /// The Credential-ID that it registered with.
+    /// Credential-ID with which it registered.
     pub credential_id: String,
 }
 
 impl EmbeddedCse {
-    /// The CSE-IDs of the CSEs that are registered, in the order in which they registered. Blocks on
+    /// Returns the CSE-IDs of the registered CSEs, in the order of their registration. Blocks on
     /// the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn registree_cses(&self, now: SystemTime) -> Result<Vec<CseId>, StoreError> {
         self.read(|read| remote_cse::all(read, self.settings(), seconds(now)))
     }
 
-    /// Whether that CSE is registered. Blocks on the disk.
+    /// Returns whether a CSE is registered. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn is_registree_cse(&self, cse: &CseId, now: SystemTime) -> Result<bool, StoreError> {
         let id = cse.to_string();
         let found = self.read(|read| remote_cse::of(read, self.settings(), &id, seconds(now)))?;
         Ok(found.is_some())
     }
 
-    /// Which applications may register at that CSE, as far as the service subscriptions say
+    /// Returns the applications that may register at a CSE according to the service subscriptions
     /// (TS-0004 clause 7.3.2.7). Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn service_subscription(
         &self,
         cse: &CseId,
@@ -61,12 +62,12 @@ impl EmbeddedCse {
         self.read(|read| service_subscription::about(read, self.settings(), cse, seconds(now)))
     }
 
-    /// The CSE that an AE with an S-type AE-ID is registered at, as that CSE announced it to us: where
-    /// a request for the AE has to go. None for an AE that is registered here, or nowhere. Blocks on
-    /// the disk.
+    /// Returns the CSE that announced an AE with an S-type AE-ID: its registrar CSE, to which
+    /// requests for it are sent. Returns `None` for an AE that is registered here or not at all.
+    /// Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn announced_at(
         &self,
         stem: &AeIdStem,
@@ -78,22 +79,24 @@ impl EmbeddedCse {
         })
     }
 
-    /// Where an AE with an S-type AE-ID is, or what is below it, whose address has the AE-ID in the
-    /// place of a CSE-ID (TS-0001 clause 7.2): here, or at the CSE that announced it. None where the
-    /// address is no such one, or there is no such AE. Blocks on the disk.
+    /// Returns the local or remote address of an AE with an S-type AE-ID, or of a resource below
+    /// it.
+    ///
+    /// The address `to` has the AE-ID in the position of a CSE-ID (TS-0001 clause 7.2). Returns
+    /// `None` for any other address, and if the AE does not exist. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn locate(&self, to: &Target, now: SystemTime) -> Result<Option<Target>, StoreError> {
         self.read(|read| ae_announcement::locate(read, to, seconds(now)))
     }
 
-    /// What an update of an `<AEAnnc>` asks for that names the AE's credential: the AE as it would be
-    /// announced then, which the service subscription has to allow as it does a create's
-    /// ([`Announcement::of`]). None for any other request. Blocks on the disk.
+    /// Returns the announcement that results from an update of an `<AEAnnc>` with the AE's
+    /// credential. The service subscription must allow it like that of a create
+    /// ([`Announcement::of`]). Returns `None` for any other request. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn announced_anew(
         &self,
         request: &RequestPrimitive,
@@ -103,10 +106,11 @@ impl EmbeddedCse {
         self.read(|read| Announcement::of_update(read, self.settings(), request, now))
     }
 
-    /// The AE-ID-Stem of the AE that is the resource at an address, if an AE is. Blocks on the disk.
+    /// Returns the AE-ID-Stem of the AE at an address, if the resource is an AE. Blocks on the
+    /// disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn ae_at(&self, to: &Target, now: SystemTime) -> Result<Option<String>, StoreError> {
         self.read(|read| match address::resolve(read, self.settings(), to, seconds(now)) {
             Ok(Resolved::Resource(found)) if found.record.ty == ResourceType::Ae => {
@@ -117,20 +121,20 @@ impl EmbeddedCse {
         })
     }
 
-    /// Whether an AE with that AE-ID-Stem is registered here. Blocks on the disk.
+    /// Returns whether an AE with this AE-ID-Stem is registered here. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn is_ae(&self, stem: &AeIdStem, now: SystemTime) -> Result<bool, StoreError> {
         let is_ae = |r: Record| r.ty == ResourceType::Ae && alive(r.expires, seconds(now));
         self.read(|read| Ok(read.get(stem.as_str())?.is_some_and(is_ae)))
     }
 
-    /// The AEs that got their AE-ID by registering, each with the Credential-ID that registered it, but for
+    /// Returns the AEs that got their AE-ID by registering, with their Credential-IDs, except for
     /// those whose AE-ID-Stem is `known`. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn learned_aes(
         &self,
         known: &dyn Fn(&str) -> bool,
@@ -157,18 +161,17 @@ impl EmbeddedCse {
         })
     }
 
-    /// The AE with that AE-ID-Stem is not that credential's any more, if it was: it got its AE-ID by
-    /// registering, and has lost it. Blocks on the disk.
+    /// Records that a credential has lost the AE-ID that it got by registering. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn forget_credential(&self, stem: &str, credential_id: &str) -> Result<(), StoreError> {
         let is_its = |ae: &Record| {
             let its = ae.registrant.as_ref().filter(|registrant| registrant.id == credential_id);
             ae.ty == ResourceType::Ae
                 && its.is_some_and(|registrant| registrant.learnt && !registrant.freed)
         };
-        // Most of them have none.
+        // Most credentials have no such AE.
         if !self.read(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {
             return Ok(());
         }
@@ -182,12 +185,12 @@ impl EmbeddedCse {
         forgotten.inspect_err(|error| self.state().suspect_store(error))
     }
 
-    /// Removes the AE with that AE-ID-Stem and all that is below it, or where a Credential-ID is given, only
-    /// the AE that it registered. Subscribers are not told. Tells whether there was one. Blocks on the
-    /// disk.
+    /// Removes the AE with this AE-ID-Stem and everything below it. With a Credential-ID, removes
+    /// only an AE that this credential registered. Subscribers are not notified. Returns whether
+    /// the AE existed. Blocks on the disk.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub fn remove_ae(
         &self,
         stem: &AeIdStem,

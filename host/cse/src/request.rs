@@ -1,4 +1,4 @@
-//! A request: its parameters, the checks that every request passes, and its context.
+//! Requests: their parameters, common checks, and their context.
 
 pub(crate) mod checks;
 pub(crate) mod context;

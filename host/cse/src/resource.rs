@@ -1,4 +1,4 @@
-//! The resource types: their attributes, their rules, and look-ups of resources.
+//! The resource types: their attributes, their rules, and lookups of resources.
 
 pub(crate) mod access_contexts;
 pub(crate) mod access_rules;

@@ -1,4 +1,4 @@
-//! What an operator chooses: who the CSE is, and how much it keeps.
+//! The settings of a CSE: its identity and its limits.
 
 use std::time::Duration;
 
@@ -8,66 +8,66 @@ use saegis_onem2m::target::Target;
 
 use crate::identifiers::{self, NameError};
 
-/// The CSE type of an infrastructure node (m2m:CSETypeID of TS-0004 clause 6.3.4.2).
+/// CSE type of an infrastructure node (m2m:CSETypeID of TS-0004 clause 6.3.4.2).
 pub(crate) const INFRASTRUCTURE: u8 = 1;
 
-/// The CSE type of an application service node.
+/// CSE type of an application service node.
 pub(crate) const APPLICATION_NODE: u8 = 3;
 
-/// Most policies that a resource names, and most other links.
+/// Maximum number of policies, and of other links, that a resource names.
 pub(crate) const MAX_POLICIES: usize = 16;
 
-/// Who this CSE is.
+/// The settings of a CSE.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The CSE-ID. It is also the resource-ID of the `<CSEBase>`.
+    /// CSE-ID. It is also the resource-ID of the `<CSEBase>`.
     pub cse_id: CseId,
-    /// The resource name of the `<CSEBase>`, such as `cse`: the first segment of structured
-    /// addresses.
+    /// Resource name of the `<CSEBase>`, such as `cse`: the first segment of structured addresses.
     pub csebase_name: String,
-    /// The CSE type: 1 for an IN-CSE, 2 for an MN-CSE, 3 for an ASN-CSE.
+    /// CSE type: 1 for an IN-CSE, 2 for an MN-CSE, 3 for an ASN-CSE.
     pub cse_type: u8,
-    /// The service provider's domain name. Without one, absolute addresses lead nowhere.
+    /// Domain name of the service provider. Without it, absolute addresses cannot be resolved.
     pub service_provider: Option<String>,
-    /// The release versions that are spoken (`srv`), in ascending order. A request that names
-    /// another is refused; one that names none is of a release before 2a, and is taken.
+    /// Supported release versions (`srv`), in ascending order. A request with another version is
+    /// refused. A request without one belongs to a release before 2a, and is accepted.
     pub release_versions: Vec<String>,
-    /// Where the CSE can be reached (`poa`): URIs.
+    /// URIs at which the CSE is reachable (`poa`).
     pub points_of_access: Vec<String>,
-    /// The AEs that may do anything with what is no registree's: the `<CSEBase>`, and what is below
-    /// it but in no AE's or CSE's subtree. They alone may say who may register. An AE-ID that stands
-    /// here must be one that a credential names, or else it is whoever's comes first.
+    /// AEs with all privileges for resources without an owner: the `<CSEBase>`, and resources below
+    /// it outside of AE and CSE subtrees. Only administrators may change who may register. A
+    /// credential must name each of these AE-IDs, or else the first AE to register it is the
+    /// administrator.
     pub administrators: Vec<AeIdStem>,
-    /// The policies of the `<CSEBase>` (`acpi`): addresses of `<accessControlPolicy>`s, of which those
-    /// count that are in an administrator's subtree or in none. Without one
-    /// that is there, registered AEs and CSEs may retrieve it and discover from it.
+    /// Addresses of the `<accessControlPolicy>`s of the `<CSEBase>` (`acpi`), of which only those
+    /// in an administrator's subtree or in none apply. If none exists, registered AEs and CSEs may
+    /// retrieve the `<CSEBase>`, and start a discovery there.
     pub csebase_policies: Vec<String>,
-    /// What an AE is answered that asks for an AE-ID which is registered: 4117, or 4105 where
-    /// TS-0018 is followed.
+    /// Response to an AE that requests an AE-ID in use: 4117, or 4105 according to TS-0018.
     pub ae_id_taken: Rsc,
-    /// How much is kept, and for how long.
+    /// Limits.
     pub limits: Limits,
 }
 
-/// How much a CSE keeps, and for how long.
+/// The limits of stored data.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How long an AE's registration lasts that asks for no expiration time. What is below it
-    /// and asks for none lasts as long as its parent.
+    /// Lifetime of an AE's registration without a requested expiration time. Resources below it
+    /// without one expire with their parent.
     pub lifetime: Duration,
-    /// How long a resource may ask to last. Who asks for more gets this, and is told so.
+    /// Maximum lifetime that a resource may request. A longer one is shortened, which the response
+    /// shows.
     pub max_lifetime: Duration,
-    /// Most instances in a container, and the `mni` of one that asks for none.
+    /// Maximum number of instances in a container, and the default of `mni`.
     pub max_instances: u64,
-    /// Most bytes of content in a container, and the `mbs` of one that asks for none.
+    /// Maximum size of content in a container in bytes, and the default of `mbs`.
     pub max_container_bytes: u64,
-    /// Most bytes of content in one instance.
+    /// Maximum size of content in one instance, in bytes.
     pub max_content_bytes: u64,
-    /// Most resources in the store.
+    /// Maximum number of resources in the store.
     pub max_resources: u64,
-    /// Most resources in the subtree of one AE or CSE.
+    /// Maximum number of resources in the subtree of one AE or CSE.
     pub max_resources_per_registree: u64,
-    /// Most bytes of the resources in the subtree of one AE or CSE, as they are stored.
+    /// Maximum stored size of the resources in the subtree of one AE or CSE, in bytes.
     pub max_bytes_per_registree: u64,
 }
 
@@ -87,35 +87,35 @@ impl Default for Limits {
     }
 }
 
-/// Settings that make no CSE.
+/// The reason why settings are invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// The name of the `<CSEBase>` is no resource name.
+    /// The name of the `<CSEBase>` is not a resource name.
     #[error("the resource name of the CSEBase {0}")]
     Name(#[from] NameError),
-    /// No such CSE type.
+    /// The CSE type does not exist.
     #[error("the CSE type is {0}; it must be 1 (IN), 2 (MN) or 3 (ASN)")]
     CseType(u8),
-    /// The service provider's name is no domain name.
+    /// The service provider's name is not a domain name.
     #[error("the service provider's domain name {0}")]
     ServiceProvider(IdError),
-    /// No release version, so no request could be taken.
-    #[error("there is no supported release version")]
+    /// No release version is supported, so every request would be refused.
+    #[error("no release version is supported")]
     NoRelease,
-    /// A code that does not say that an AE-ID is taken.
-    #[error("an AE-ID that is taken can't be answered with {0}; it must be 4117 or 4105")]
+    /// The Response Status Code does not mean that an AE-ID is in use.
+    #[error("the response to an AE-ID in use cannot be {0}; it must be 4117 or 4105")]
     Taken(Rsc),
-    /// Something that is no address of a policy, or too many of them.
-    #[error("{0:?} can't be a policy of the CSEBase")]
+    /// The policy of the `<CSEBase>` has an invalid address, or exceeds the maximum number.
+    #[error("{0:?} cannot be a policy of the CSEBase")]
     Policy(String),
-    /// A limit under which nothing works.
+    /// The limit is zero.
     #[error("the limit {0} is zero")]
     Zero(&'static str),
 }
 
 impl Settings {
-    /// An MN-CSE of release versions 2a to 5, with the default limits.
+    /// Returns the settings of an MN-CSE for release versions 2a to 5, with the default limits.
     #[must_use]
     pub fn new(cse_id: CseId, csebase_name: &str) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Settings {
         }
     }
 
-    /// Brings the identifier of an AE or a CSE to the form in which it is compared.
+    /// Converts the identifier of an AE or a CSE to the form in which it is compared.
     pub(crate) fn canonical_id(&self, text: &str) -> String {
         let own = self.service_provider.as_deref();
         match OriginatorId::parse(text) {
@@ -147,7 +147,7 @@ impl Settings {
         }
     }
 
-    /// The CSE-ID in a text with its slash: one of our service provider's, or none.
+    /// Returns the CSE-ID in a text with a slash, if the CSE belongs to this service provider.
     pub(crate) fn own_cse(&self, text: &str) -> Option<CseId> {
         let canonical = self.canonical_id(text);
         match OriginatorId::parse(&canonical) {

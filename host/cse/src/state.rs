@@ -1,4 +1,4 @@
-//! The state that requests are carried out on.
+//! The state that requests use.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::store::{Store, StoreError};
 
 /// The state of a CSE.
 pub(crate) struct State {
-    /// The resources.
+    /// Resources.
     pub(crate) store: Store,
-    /// Who the CSE is.
+    /// Settings.
     pub(crate) settings: Settings,
-    /// The queues of the polling channels.
+    /// Queues of the polling channels.
     pub(crate) queues: Arc<PollingQueues>,
 }
 
 impl State {
-    /// Opens the store anew before it is used again, where the error leaves that open.
+    /// Makes the next access reopen the store after an error, if that can help.
     pub(crate) fn suspect_store(&self, error: &StoreError) {
         match error {
-            // Opening it anew would show the same.
+            // Reopening would not change the result.
             StoreError::Corrupt(_) | StoreError::Stopped(_) => {}
             StoreError::File(error) if error.is_paused() => {}
             _ => self.store.suspect(),
         }
     }
 
-    /// Returns the answer that refuses a request, and logs a failure of the store.
+    /// Creates the response that refuses a request, and logs a failure of the store.
     pub(crate) fn refuse(
         &self,
         request: &RequestPrimitive,
@@ -38,14 +38,14 @@ impl State {
     ) -> ResponsePrimitive {
         if let Refusal::Store(StoreError::Stopped(stop)) = refusal {
             let (operation, to) = (request.operation.name(), &request.to);
-            tracing::debug!(event = "request.stopped", operation, %to, "a request stops: {stop}");
+            tracing::debug!(event = "request.stopped", operation, %to, "request stopped: {stop}");
         } else if let Refusal::Store(error) = refusal {
             let (operation, to) = (request.operation.name(), &request.to);
             tracing::error!(event = "cse.store-failed", operation, %to,
-                "the CSE's store failed: {error}");
+                "CSE store failed: {error}");
             self.suspect_store(error);
         }
-        // A version that we don't speak is answered in the latest that we do.
+        // The refusal of an unsupported release version has the latest supported one.
         let release = match refusal {
             Refusal::Release(_) => self.settings.release_versions.last(),
             _ => request.release.as_ref(),

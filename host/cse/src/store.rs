@@ -1,20 +1,20 @@
-//! The durable store: a redb file with the resources and the indices that lead to them.
+//! The durable store: a redb file with the resources and their indices.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `resources` | resource-ID | the [`Record`] in JSON |
+//! | `resources` | resource-ID | the [`Record`](crate::record::Record) in JSON |
 //! | `names` | parent's resource-ID, name | resource-ID |
 //! | `children` | parent's resource-ID, type, sequence | resource-ID |
-//! | `expiry` | expiration time, resource-ID | nothing |
+//! | `expiry` | expiration time, resource-ID | empty |
 //! | `aging` | container's resource-ID, expiration time, resource-ID of an instance | its size |
-//! | `awaits` | AE-ID-Stem, number of a wait for its registrant, resource-ID of a resource that asks | nothing |
-//! | `firsts` | AE-ID-Stem, number of a wait that is over | the registrant |
-//! | `detached` | resource-ID | nothing: the top of a subtree that was deleted and is not removed yet |
-//! | `usage` | owner | how many resources are its, and their bytes |
+//! | `awaits` | AE-ID-Stem, number of a wait for its registrant, resource-ID of a waiting resource | empty |
+//! | `firsts` | AE-ID-Stem, number of a completed wait | the registrant |
+//! | `detached` | resource-ID of the top of a deleted subtree that is not removed yet | empty |
+//! | `usage` | owner | number of its resources, and their bytes |
 //! | `about` | `schema`, `cse` | the version of this layout, the CSE-ID |
 //!
-//! A request sees one snapshot, or one transaction that is committed whole, to disk, or not at
-//! all. Every look-up is a walk down one tree: the latest instance of a container is found as fast
+//! A request sees one snapshot, or one transaction, which is committed to disk completely or not at
+//! all. Every lookup is a walk down one tree: the latest instance of a container is found as fast
 //! as the oldest.
 
 mod aging;
@@ -42,10 +42,10 @@ pub(crate) use self::write::{Usage, Writer};
 use crate::budget::RequestBudget;
 use crate::record::Seconds;
 
-/// Memory that redb may use for pages, in bytes. A transaction larger than this goes to disk.
+/// Maximum memory that redb uses for pages, in bytes. A larger transaction goes to disk.
 const MAX_CACHE_BYTES: usize = 32 << 20;
 
-/// The tables of a snapshot, and those of a transaction.
+/// The tables of a snapshot.
 type Seen = Tables<
     ReadOnlyTable<Id, Bytes>,
     ReadOnlyTable<Name, Id>,
@@ -57,27 +57,27 @@ type Seen = Tables<
 /// A consistent view of the store.
 pub(crate) struct Snapshot<'s> {
     tables: Seen,
-    // Keeps the pages that the tables read from being used again.
+    // Protects the pages of the tables from reuse.
     _transaction: ReadTransaction,
     _access: Access<'s>,
 }
 
 impl Snapshot<'_> {
-    /// What can be looked up.
+    /// Returns the interface for lookups.
     pub(crate) fn read(&self) -> &dyn Read {
         &self.tables
     }
 }
 
-/// The store.
+/// The store of a CSE.
 pub(crate) struct Store {
     file: saegis_store::Store,
-    /// Those who write, one at a time and in the order in which they came.
+    /// The lock of writers, which get it in the order of their arrival.
     writers: TicketLock,
 }
 
 impl Store {
-    /// Opens the file, or makes it. Also tells whether it holds tables of its own already.
+    /// Opens the file, or creates it. Also returns whether it has tables already.
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
         let store = Self {
             file: saegis_store::Store::open(path, MAX_CACHE_BYTES)?,
@@ -90,12 +90,12 @@ impl Store {
         Ok((store, in_use))
     }
 
-    /// Has the file reopened before it is used, after an error of the database.
+    /// Makes the next access reopen the file after an error of the database.
     pub(crate) fn suspect(&self) {
         self.file.suspect();
     }
 
-    /// Whether it has failed, and has not been written since.
+    /// Returns whether the store has failed and no write has succeeded since.
     pub(crate) fn fails(&self) -> bool {
         self.file.fails()
     }
@@ -103,15 +103,12 @@ impl Store {
     fn access(&self) -> Result<Access<'_>, StoreError> {
         let access = self.file.access()?;
         if access.reopened() {
-            tracing::warn!(
-                event = "cse.store-reopened",
-                "the CSE's store was opened anew after a failure"
-            );
+            tracing::warn!(event = "cse.store-reopened", "CSE store reopened after a failure");
         }
         Ok(access)
     }
 
-    /// Looks at the store as it is now, with look-ups from a budget.
+    /// Returns a snapshot of the store, whose lookups take steps of a budget.
     pub(crate) fn snapshot(&self, budget: &RequestBudget) -> Result<Snapshot<'_>, StoreError> {
         let access = self.access()?;
         let transaction = access.begin_read()?;
@@ -129,23 +126,23 @@ impl Store {
         })
     }
 
-    /// Whether something has expired by itself and is still stored.
+    /// Returns whether an expired resource is still stored.
     pub(crate) fn has_expired(&self, now: Seconds) -> Result<bool, StoreError> {
         let access = self.access()?;
         let expiry = access.begin_read()?.open_table(EXPIRY)?;
         Ok(expiry.first()?.is_some_and(|(key, _)| key.value().0 <= now))
     }
 
-    /// Whether a subtree was deleted and is not removed yet.
+    /// Returns whether a deleted subtree is not removed yet.
     pub(crate) fn has_detached(&self) -> Result<bool, StoreError> {
         let access = self.access()?;
         let detached = access.begin_read()?.open_table(DETACHED)?;
         Ok(detached.first()?.is_some())
     }
 
-    /// Changes the store: all that `work` does is on disk when this returns `Ok`, and none of it
-    /// holds when it returns `Err`. The commit is made under the budget's authority, and not when
-    /// the request has to stop.
+    /// Runs a write transaction. If it returns `Ok`, all changes are on disk; if it returns `Err`,
+    /// none of them is. The commit requires the budget's authority, and fails if the request must
+    /// stop.
     pub(crate) fn write<T, E: From<StoreError>>(
         &self,
         budget: &RequestBudget,
@@ -153,7 +150,7 @@ impl Store {
     ) -> Result<T, E> {
         let _turn = self.writers.wait(budget.gives_way());
         let access = self.access()?;
-        // It may have had to stop while it waited.
+        // The request may have been stopped while it waited.
         budget.check().map_err(StoreError::from)?;
         let transaction = access.begin_write().map_err(StoreError::from)?;
         let done = {
@@ -171,7 +168,7 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
-    /// Makes the waits what a version left that rewrote the resources.
+    /// Converts the waits to the format of a version that rewrote the resources.
     pub(crate) fn as_before_waits(&self) {
         awaits::revert(&self.access().unwrap());
     }

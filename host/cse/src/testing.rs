@@ -1,4 +1,4 @@
-//! A CSE to try things on, with a clock that stands still until it is moved.
+//! A CSE for tests, with a manual clock.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,13 +20,13 @@ use crate::{Answer, Checked, EmbeddedCse, Handled, Notification, OpenError, Veri
 /// 2026-11-24, 09:30:00.
 pub(crate) const NOW: Seconds = 1_795_512_600;
 
-/// Steps that a request may take.
+/// Number of steps of a request.
 pub(crate) const STEPS: u64 = 20_000;
 
 pub(crate) const LIGHT1: &str = "Clight-AE1";
 pub(crate) const LIGHT2: &str = "Clight-AE2";
 
-/// A request of release 3. What follows a `?` in the path is the query string.
+/// Returns a request of release 3. The part of the path after a `?` is the query string.
 pub(crate) fn request(
     operation: Operation,
     path: &str,
@@ -65,7 +65,7 @@ impl Reply {
         Self { code: response.rsc.code(), json, response, notifications }
     }
 
-    /// The contents of the notifications, and where they go.
+    /// Returns the destinations and contents of the notifications.
     pub(crate) fn told(&self) -> Vec<(String, Value)> {
         let told = |n: &Notification| {
             let content: Value = serde_json::from_slice(&n.content).unwrap();
@@ -74,23 +74,23 @@ impl Reply {
         self.notifications.iter().map(told).collect()
     }
 
-    /// The attributes of the one resource in it.
+    /// Returns the attributes of the only resource in the response.
     pub(crate) fn attributes(&self) -> &Value {
         self.json.as_object().and_then(|o| o.values().next()).unwrap_or(&Value::Null)
     }
 
-    /// The reason of a refusal.
+    /// Returns the reason of a refusal.
     pub(crate) fn why(&self) -> &str {
         self.json["m2m:dbg"].as_str().unwrap_or_default()
     }
 
-    /// The addresses that a discovery found.
+    /// Returns the addresses that a discovery found.
     pub(crate) fn found(&self) -> Vec<&str> {
         self.json["m2m:uril"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect()
     }
 }
 
-/// Asks for a subscription.
+/// Requests a subscription.
 pub(crate) fn subscribe(bench: &Bench, from: &str, path: &str, attributes: Value) -> Handled {
     let content = json!({ "m2m:sub": attributes });
     let mut request = request(Operation::Create, path, Some(from), Some(content));
@@ -98,7 +98,7 @@ pub(crate) fn subscribe(bench: &Bench, from: &str, path: &str, attributes: Value
     bench.handle(&request)
 }
 
-/// All that are asked want it.
+/// Lets all targets agree.
 pub(crate) fn agree(bench: &Bench, mut handled: Handled) -> Reply {
     loop {
         match handled {
@@ -135,7 +135,7 @@ impl Bench {
         Self { cse, directory, now: UNIX_EPOCH + Duration::from_secs(NOW) }
     }
 
-    /// Two lights are registered, each with a container `state`.
+    /// Returns a CSE with two registered lights, each with a container `state`.
     pub(crate) fn with_lights() -> Self {
         Self::lights(settings())
     }
@@ -150,7 +150,7 @@ impl Bench {
         bench
     }
 
-    /// Closes the store and opens it again.
+    /// Closes and reopens the store.
     pub(crate) fn reopen(self) -> Self {
         let settings = self.cse.settings().clone();
         self.reopen_as(settings).unwrap()
@@ -163,7 +163,7 @@ impl Bench {
         Ok(Self { cse, directory, now })
     }
 
-    /// Closes the store and opens it again, where it is known who has registered.
+    /// Closes and reopens the store with known registrants.
     pub(crate) fn reopen_knowing(self, registrant: &dyn Fn(&str) -> Option<String>) -> Self {
         let Self { cse, directory, now } = self;
         let settings = cse.settings().clone();
@@ -185,7 +185,7 @@ impl Bench {
         self.now += Duration::from_secs(seconds);
     }
 
-    /// What a request may use.
+    /// Returns the budget of a request.
     pub(crate) fn budget(&self) -> RequestBudget {
         let deadline = Instant::now() + Duration::from_secs(600);
         RequestBudget::new(Arc::default(), deadline, STEPS)
@@ -203,8 +203,8 @@ impl Bench {
         self.cse.store().snapshot(&RequestBudget::unlimited()).unwrap()
     }
 
-    /// Puts so many instances of one byte into a container, straight into the store: a commit for
-    /// each would take its time.
+    /// Puts instances of one byte into a container, directly into the store, because separate
+    /// commits would take too long.
     pub(crate) fn fill(&self, from: &str, container: &str, count: u64) {
         let reply = self.instance(from, container, json!({"con": 0}));
         let first = reply.attributes()["ri"].as_str().unwrap();
@@ -282,7 +282,7 @@ impl Bench {
     }
 }
 
-/// Parameters as a list.
+/// Returns parameters as a list.
 pub(crate) fn listed(parameters: &Parameters) -> Vec<(Parameter, String)> {
     parameters.iter().map(|(parameter, value)| (parameter, value.to_owned())).collect()
 }

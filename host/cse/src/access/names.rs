@@ -206,7 +206,7 @@ fn stem(settings: &Settings, text: &str) -> Option<String> {
 }
 
 /// Stores the registrant of an originator whose identifier is entered in a record.
-pub(crate) fn note_registrant(
+pub(crate) fn store_registrant(
     read: &dyn Read,
     settings: &Settings,
     record: &mut Record,
@@ -264,7 +264,7 @@ pub(crate) fn resolve_all(
             let creator = text(CREATOR).map(ToOwned::to_owned);
             let named_by = record.named_by.clone();
             for (attribute, who) in [(CREATOR, creator), (NAMED_BY, named_by)] {
-                note_registrant(
+                store_registrant(
                     writer.read(),
                     settings,
                     &mut record,

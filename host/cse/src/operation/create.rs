@@ -234,11 +234,11 @@ fn resolve_names(
 ) -> Result<(), Refusal> {
     let (read, settings, from) = (writer.read(), context.settings, context.request.from.as_deref());
     if record.attributes.contains_key(CREATOR) {
-        names::note_registrant(read, settings, record, CREATOR, from, context.now)?;
+        names::store_registrant(read, settings, record, CREATOR, from, context.now)?;
     }
     if subscription::names_targets(context, record, &record.attributes) {
         record.named_by = from.map(Into::into);
-        names::note_registrant(read, settings, record, NAMED_BY, from, context.now)?;
+        names::store_registrant(read, settings, record, NAMED_BY, from, context.now)?;
     }
     let given: Vec<_> = record.attributes.keys().filter(|name| *name != MEMBERS).cloned().collect();
     let given = given.iter().map(String::as_str);

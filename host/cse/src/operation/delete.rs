@@ -101,7 +101,7 @@ pub(crate) fn delete(
             address::instance(writer.read(), &container, edge, context.now)?
         }
     };
-    content_instance::as_it_is(writer.read(), &mut found.record, context.now)?;
+    content_instance::without_expired(writer.read(), &mut found.record, context.now)?;
     let record = &found.record;
     let of_instance = match record.ty {
         ResourceType::ContentInstance => discovery::list(writer.read(), context, who, &found)?,

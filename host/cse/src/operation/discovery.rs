@@ -178,7 +178,7 @@ pub(crate) fn list(
 ) -> Result<Option<Listing>, Refusal> {
     let own = || {
         let mut record = from.record.clone();
-        content_instance::as_it_is(read, &mut record, context.now)?;
+        content_instance::without_expired(read, &mut record, context.now)?;
         Ok::<_, StoreError>(attributes(context.settings, &record, from.expires))
     };
     Ok(Some(match context.options.content {
@@ -276,7 +276,7 @@ fn nested(
             continue;
         }
         for mut resource in above.drain(..).chain([visit]) {
-            content_instance::as_it_is(read, &mut resource.record, context.now)?;
+            content_instance::without_expired(read, &mut resource.record, context.now)?;
             let attributes = attributes(context.settings, &resource.record, resource.expires);
             branches.put(resource.level, resource.record.ty, attributes);
         }

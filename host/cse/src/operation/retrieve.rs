@@ -40,7 +40,7 @@ pub(crate) fn retrieve(
     if let Some(listing) = discovery::list(read, context, who, &found)? {
         return Ok(listing.answer(context, Rsc::Ok));
     }
-    content_instance::as_it_is(read, &mut found.record, context.now)?;
+    content_instance::without_expired(read, &mut found.record, context.now)?;
     let mut own = attributes(context.settings, &found.record, found.expires);
     if let Some(wanted) = &context.options.attributes {
         let unknown = |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n);

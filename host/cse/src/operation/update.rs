@@ -1,4 +1,4 @@
-//! Update (TS-0004 clause 7.3.3): new values, and null for what is to be removed.
+//! Update (TS-0004 clause 7.3.3): new values, and null for attributes to remove.
 
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::resource::ResourceType;
@@ -30,7 +30,7 @@ use crate::store::{Read, StoreError, Writer};
 /// Updates a resource.
 ///
 /// # Errors
-/// Why it stays as it is.
+/// Returns the reason why it is not updated.
 pub(crate) fn update(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -62,16 +62,18 @@ pub(crate) fn update(
     Ok(answer(context, &record, expires, &as_given))
 }
 
-/// The resource that the originator may update, and the representation that it gives.
+/// Returns the resource that the originator may update, and the given representation.
 fn admit(read: &dyn Read, context: &Context<'_>) -> Result<(Record, Attributes), Refusal> {
     let who = context.originator(read)?;
     let record = match context.target(read)? {
         Resolved::Resource(found) => found.record,
-        Resolved::Instance { .. } => return Err(Refusal::NotAllowed("la and ol can't be updated")),
+        Resolved::Instance { .. } => {
+            return Err(Refusal::NotAllowed("la and ol cannot be updated"));
+        }
     };
     let representation = context.representation(record.ty);
-    // Who may do what is its own to change, and goes by privileges of its own (TS-0001 clause
-    // 9.6.1.3.2).
+    // The attributes that control access are updated separately, and require their own privilege
+    // (TS-0001 clause 9.6.1.3.2).
     let governs = representation
         .as_ref()
         .ok()
@@ -79,9 +81,9 @@ fn admit(read: &dyn Read, context: &Context<'_>) -> Result<(Record, Attributes),
     let access = if governs.is_some() { Access::UpdatePrivileges } else { Access::Update };
     require(&who, access, &record)?;
     match record.ty {
-        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase can't be updated")),
+        ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase cannot be updated")),
         ResourceType::ContentInstance => {
-            return Err(Refusal::NotAllowed("a contentInstance can't be updated"));
+            return Err(Refusal::NotAllowed("a contentInstance cannot be updated"));
         }
         _ => {}
     }
@@ -110,13 +112,14 @@ fn apply(
     if subscription::names_targets(context, record, &change.set) {
         record.named_by.clone_from(&context.request.from);
         let from = context.request.from.as_deref();
-        names::note_registrant(read, context.settings, record, NAMED_BY, from, context.now)?;
+        names::store_registrant(read, context.settings, record, NAMED_BY, from, context.now)?;
     }
     record.attributes.extend(change.set);
     Ok(())
 }
 
-/// Checks a record whose attributes in `set` have new values, and does what its type asks for then.
+/// Checks a record whose attributes in `set` have new values, and updates the state that depends on
+/// it.
 fn check(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
@@ -148,7 +151,7 @@ fn check(
     Ok(())
 }
 
-/// When a resource expires, itself or with what it is below.
+/// Returns the expiration time of a resource or of an ancestor, whichever is first.
 fn expiration(
     read: &dyn Read,
     context: &Context<'_>,

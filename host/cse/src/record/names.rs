@@ -1,7 +1,7 @@
-//! The names in the attributes of a resource, and what they stood for when they were stored.
+//! The names in the attributes of a resource, and their meaning when they were stored.
 //!
-//! A record keeps, beside each attribute as it was written, what the names in it stand for: an
-//! address a [`Reference`], an AE-ID its registrant.
+//! A record stores the meaning of each name beside the attribute as it was written: a [`Reference`]
+//! for an address, the registrant for an AE-ID.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,32 +9,31 @@ use rand::distr::{Alphanumeric, SampleString};
 use saegis_onem2m::primitive::RequestPrimitive;
 use serde::{Deserialize, Serialize};
 
-/// Begins what is noted in place of a registrant where a wait is not the first for its stem. No
-/// Credential-ID looks like this.
+/// Prefix of a wait that is stored instead of a registrant, unless the wait is the first for its
+/// stem. No Credential-ID has this form.
 const WAIT_PREFIX: char = '?';
 
 /// Length of the random part of a registrant without a credential.
 const RANDOM_LEN: usize = 16;
 
-/// The registrant of each AE-ID-Stem that an attribute names, or the wait for one where nobody had
-/// registered it.
+/// The registrant of each AE-ID-Stem in an attribute, or the wait for one that is not registered.
 pub(crate) type Registrants = BTreeMap<String, String>;
 
-/// Who registered an AE.
+/// The registrant of an AE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registrant {
-    /// The Credential-ID, or where none was seen a name that is used once.
+    /// Credential-ID, or a unique name if there was no credential.
     pub(crate) id: String,
-    /// Whether the credential got its AE-ID by this registration.
+    /// Whether the credential got its AE-ID through this registration.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) learnt: bool,
-    /// Whether the credential has lost it since.
+    /// Whether the credential has lost the AE-ID since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) freed: bool,
 }
 
 impl Registrant {
-    /// The registrant of an AE that is registered by a request.
+    /// Returns the registrant of an AE that a request registers.
     pub(crate) fn of(request: &RequestPrimitive) -> Self {
         match &request.credential {
             Some(credential) => Self::new(credential.id.to_string(), credential.learns_ae_id),
@@ -42,7 +41,7 @@ impl Registrant {
         }
     }
 
-    /// One of whom nothing is known, and who is nobody else. No Credential-ID looks like this.
+    /// Returns a unique registrant for an AE without a credential. No Credential-ID has this form.
     pub(crate) fn unknown() -> Self {
         let id = format!("#{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM_LEN));
         Self::new(id, false)
@@ -53,21 +52,21 @@ impl Registrant {
     }
 }
 
-/// The resource that an address stood for.
+/// The resource that an address denoted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {
-    /// Its resource-ID.
+    /// Resource-ID.
     pub(crate) ri: String,
-    /// Its registrant, where the resource-ID can be had again.
+    /// Registrant, if the resource-ID can be reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) registrant: Option<String>,
-    /// The virtual resource below it that was meant.
+    /// Virtual resource below it, if the address denoted one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) below: Option<String>,
 }
 
 impl Reference {
-    /// Its unstructured address, relative to this CSE.
+    /// Returns the unstructured address, relative to this CSE.
     pub(crate) fn address(&self) -> String {
         match &self.below {
             Some(below) => format!("{}/{below}", self.ri),
@@ -76,10 +75,10 @@ impl Reference {
     }
 }
 
-/// What the names in a resource's attributes stood for when they were stored.
+/// The meaning of the names in a resource's attributes when they were stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Names {
-    /// By attribute, the resource of each address in it, in their order.
+    /// By attribute, the resource of each address in it, in order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) resources: BTreeMap<String, Vec<Option<Reference>>>,
     /// By attribute, the registrants of the AE-IDs in it.
@@ -92,17 +91,17 @@ impl Names {
         self.resources.is_empty() && self.registrants.is_empty()
     }
 
-    /// The resources of the addresses in an attribute.
+    /// Returns the resources of the addresses in an attribute.
     pub(crate) fn resources(&self, attribute: &str) -> &[Option<Reference>] {
         self.resources.get(attribute).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The registrants of the AE-IDs in an attribute.
+    /// Returns the registrants of the AE-IDs in an attribute.
     pub(crate) fn registrants(&self, attribute: &str) -> Option<&Registrants> {
         self.registrants.get(attribute)
     }
 
-    /// The AE-ID-Stems that stand for whoever registers them first, each with the number of the wait.
+    /// Returns the AE-ID-Stems without a registrant, each with the number of its wait.
     pub(crate) fn awaited(&self) -> BTreeSet<(&str, u64)> {
         let all = self.registrants.values().flatten();
         all.filter_map(|(stem, registrant)| Some((stem.as_str(), decode_wait(registrant)?)))
@@ -110,7 +109,7 @@ impl Names {
     }
 }
 
-/// The number of the wait that is noted in place of a registrant.
+/// Returns the number of the wait that is stored instead of a registrant.
 pub(crate) fn decode_wait(registrant: &str) -> Option<u64> {
     match registrant.strip_prefix(WAIT_PREFIX) {
         Some(number) => number.parse().ok(),
@@ -118,7 +117,7 @@ pub(crate) fn decode_wait(registrant: &str) -> Option<u64> {
     }
 }
 
-/// Notes a wait. The first for a stem is empty.
+/// Encodes a wait. The first one for a stem is empty.
 pub(crate) fn encode_wait(wait: u64) -> String {
     if wait == 0 { String::new() } else { format!("{WAIT_PREFIX}{wait}") }
 }

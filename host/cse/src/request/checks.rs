@@ -1,4 +1,4 @@
-//! Checks that every request has to pass, whatever it asks for.
+//! Checks that apply to all requests.
 
 use std::time::Duration;
 use std::time::SystemTime;
@@ -22,7 +22,7 @@ pub(crate) fn check_release(
     }
 }
 
-/// The times of a request: when it expires, when its result does, when it is to be carried out.
+/// Checks the times of a request: its expiration, that of its result, and its execution time.
 pub(crate) fn check_expiration(request: &RequestPrimitive, now: Seconds) -> Result<(), Refusal> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
     Ok(check_times(&request.parameters, now)?)

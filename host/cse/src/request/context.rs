@@ -1,4 +1,4 @@
-//! A request on its way, with what every step of it needs.
+//! The context of a request during its execution.
 
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
@@ -14,22 +14,22 @@ use crate::resource::address::{self, Resolved};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
-/// A request, and what was read from it.
+/// A request with its parsed parts.
 pub(crate) struct Context<'a> {
-    /// Who we are.
+    /// Settings of the CSE.
     pub(crate) settings: &'a Settings,
-    /// The request.
+    /// Request.
     pub(crate) request: &'a RequestPrimitive,
-    /// What it asks for.
+    /// Parsed parameters.
     pub(crate) options: Options,
-    /// The time that holds for the whole of it.
+    /// Time at which the whole request is executed.
     pub(crate) now: Seconds,
-    /// What it may use.
+    /// Budget.
     pub(crate) budget: &'a RequestBudget,
 }
 
 impl<'a> Context<'a> {
-    /// Who asks.
+    /// Returns the originator.
     pub(crate) fn originator<'r>(&self, read: &'r dyn Read) -> Result<Originator<'r>, Refusal>
     where
         'a: 'r,
@@ -37,12 +37,12 @@ impl<'a> Context<'a> {
         Originator::of_request(read, self.settings, self.request, self.now)
     }
 
-    /// What the target leads to.
+    /// Returns the resource of the target.
     pub(crate) fn target(&self, read: &dyn Read) -> Result<Resolved, Refusal> {
         address::resolve(read, self.settings, &self.request.to, self.now)
     }
 
-    /// The representation in the content: the attributes of one resource of type `ty`.
+    /// Returns the representation in the content: the attributes of one resource of type `ty`.
     pub(crate) fn representation(&self, ty: ResourceType) -> Result<Attributes, Refusal> {
         let wrong = || Refusal::Content(ty.root());
         let content = self.request.content.as_ref().ok_or_else(wrong)?;
@@ -54,7 +54,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The representation as it was given, for the one kind of answer that is compared with it.
+    /// Returns the given representation for a response that is compared with it, or else no
+    /// attributes.
     pub(crate) fn to_compare_with(&self, representation: &Attributes) -> Attributes {
         if self.options.content == ResultContent::Modified {
             representation.clone()
@@ -63,18 +64,18 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The structured address of a resource, in the form of the target.
+    /// Returns the structured address of a resource, in the form of the target.
     pub(crate) fn structured(&self, read: &dyn Read, of: &Record) -> Result<String, StoreError> {
         let address = address::structured(read, of)?;
         Ok(self.in_scope(&address))
     }
 
-    /// A CSE-relative address in the form of the target.
+    /// Converts a CSE-relative address to the form of the target.
     pub(crate) fn in_scope(&self, address: &str) -> String {
         address::in_scope_of(&self.request.to, self.settings, address)
     }
 
-    /// The answer, with or without content.
+    /// Creates the response, with or without content.
     pub(crate) fn answer(&self, rsc: Rsc, content: Option<Value>) -> ResponsePrimitive {
         let mut response = ResponsePrimitive::to(self.request, rsc);
         response.content = content.map(|c| c.to_string().into());

@@ -1,6 +1,7 @@
-//! Conditions of a discovery (m2m:filterCriteria of TS-0004 clause 6.3.5): one of those of the same
-//! name must hold, and all names must, or one of them where the filter operation says so
-//! (TS-0001 clause 8.1.2).
+//! The conditions of a discovery (m2m:filterCriteria of TS-0004 clause 6.3.5).
+//!
+//! One of the conditions with the same name must hold. All names must hold, or one of them if the
+//! filter operation requests that (TS-0001 clause 8.1.2).
 
 use std::collections::BTreeMap;
 
@@ -17,21 +18,21 @@ use crate::settings::Settings;
 pub(crate) enum Condition {
     /// `crb`: created before.
     CreatedBefore(Seconds),
-    /// `cra`: created then or after.
+    /// `cra`: created at this time or later.
     CreatedAfter(Seconds),
-    /// `ms`: modified then or since.
+    /// `ms`: modified at this time or later.
     ModifiedSince(Seconds),
     /// `us`: not modified since.
     UnmodifiedSince(Seconds),
     /// `exb`: expires before.
     ExpiresBefore(Seconds),
-    /// `exa`: expires then or after.
+    /// `exa`: expires at this time or later.
     ExpiresAfter(Seconds),
     /// `sts`: the state tag is smaller.
     StateSmaller(u64),
-    /// `stb`: the state tag is that, or bigger.
+    /// `stb`: the state tag is equal or greater.
     StateBigger(u64),
-    /// `sza`: the content has that many bytes, or more.
+    /// `sza`: the content has at least this many bytes.
     SizeAbove(u64),
     /// `szb`: the content has fewer bytes.
     SizeBelow(u64),
@@ -54,24 +55,24 @@ impl Condition {
     }
 }
 
-/// A value that an attribute must have (`atr`), in which each `*` stands for any text.
+/// A required value of an attribute (`atr`), in which `*` stands for any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttributeMatch {
-    /// The attribute's short name.
+    /// Short name of the attribute.
     pub(crate) name: String,
-    /// The value, as it is written: a text without quotation marks.
+    /// Value as it is written; a text has no quotation marks.
     pub(crate) value: String,
 }
 
 impl AttributeMatch {
-    /// Reads `name,value`.
+    /// Parses `name,value`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, value) = text.split_once(',')?;
         let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
         named.then(|| Self { name: name.into(), value: value.into() })
     }
 
-    /// Whether a value is the one that is wanted. Of a list, one entry is enough.
+    /// Returns whether a value matches. Of a list, one entry suffices.
     fn is(&self, value: &Value) -> bool {
         match value {
             Value::String(text) => fits(&self.value, text),
@@ -83,10 +84,10 @@ impl AttributeMatch {
     }
 }
 
-/// Conditions.
+/// The conditions of a filter.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// `fo=2`: one name is enough.
+    /// `fo=2`: one name suffices.
     pub(crate) any: bool,
     /// `ty`: one of these resource types.
     pub(crate) types: Vec<u16>,
@@ -94,14 +95,14 @@ pub(crate) struct Filter {
     pub(crate) labels: Vec<String>,
     /// `cty`: one of these media types, with or without its encoding.
     pub(crate) content_types: Vec<String>,
-    /// `atr`: attributes, each name of them a name of its own.
+    /// `atr`: attributes, each of which counts as a separate name.
     pub(crate) attributes: Vec<AttributeMatch>,
-    /// The others.
+    /// Other conditions.
     pub(crate) conditions: Vec<Condition>,
 }
 
 impl Filter {
-    /// Whether there is no condition at all.
+    /// Returns whether there are no conditions.
     pub(crate) fn is_empty(&self) -> bool {
         self.types.is_empty()
             && self.labels.is_empty()
@@ -110,7 +111,7 @@ impl Filter {
             && self.conditions.is_empty()
     }
 
-    /// Returns how many values there are to compare a resource with.
+    /// Returns the number of values with which a resource is compared.
     pub(crate) fn values(&self) -> usize {
         self.types.len()
             + self.labels.len()
@@ -119,7 +120,7 @@ impl Filter {
             + self.conditions.len()
     }
 
-    /// Whether a resource that expires then fits.
+    /// Returns whether a resource with this expiration time matches.
     pub(crate) fn matches(
         &self,
         settings: &Settings,
@@ -157,7 +158,7 @@ impl Filter {
             let is = |wanted: &AttributeMatch| {
                 all.get(&wanted.name).is_some_and(|value| wanted.is(value))
             };
-            // Each value is compared once, however often its name is repeated.
+            // Each value is compared once, even if its name is repeated.
             let mut by_name = BTreeMap::new();
             for wanted in &self.attributes {
                 *by_name.entry(wanted.name.as_str()).or_insert(false) |= is(wanted);
@@ -271,7 +272,7 @@ mod tests {
         for bad in ["rn,cin", "st,70", "lbl,*x", "con,*", "cr,", "nonsense,*"] {
             assert!(!matches(false, &[bad]), "{bad}");
         }
-        // One of a name, and all names, or one of them.
+        // One value of a name, and all names or one of them.
         assert!(matches(false, &["st,8", "st,7", "ty,4"]));
         assert!(!matches(false, &["st,7", "ty,3"]));
         assert!(matches(true, &["st,8", "ty,4"]));
@@ -296,7 +297,7 @@ mod tests {
         assert!(!filter(false).matches(&settings, &record(), None));
         let none = Filter { labels: vec![], ..filter(true) };
         assert!(!none.matches(&settings, &record(), None));
-        // Without a condition everything fits.
+        // Without a condition, every resource matches.
         assert!(Filter { any: true, ..Filter::default() }.matches(&settings, &record(), None));
     }
 

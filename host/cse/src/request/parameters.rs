@@ -1,8 +1,8 @@
-//! What a request says besides its operation, target and content: its result content, its filter
-//! criteria, and its further parameters.
+//! The parameters of a request besides operation, target and content: result content, filter
+//! criteria, and others.
 //!
-//! Nothing is passed over in silence. What a request asks for and does not get is refused: with
-//! NOT_IMPLEMENTED where the specification knows it, with BAD_REQUEST where it does not.
+//! Unsupported parameters are never ignored. A request with one is refused, with NOT_IMPLEMENTED if
+//! the specification defines it, or else with BAD_REQUEST.
 
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
@@ -14,10 +14,10 @@ use crate::record::parse_timestamp;
 use crate::request::filter_criteria::{AttributeMatch, Condition, Filter};
 use crate::resource::attributes;
 
-/// Most resources in one answer.
+/// Maximum number of resources in one response.
 pub(crate) const MAX_RESULTS: usize = 1_000;
 
-/// What the answer holds (m2m:resultContent of TS-0004 clause 6.3.4.2).
+/// The content of the response (m2m:resultContent of TS-0004 clause 6.3.4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResultContent {
     /// 0: nothing.
@@ -36,48 +36,48 @@ pub(crate) enum ResultContent {
     References,
     /// 8: the children.
     Children,
-    /// 9: the attributes that are not as the originator gave them.
+    /// 9: the attributes that differ from the given ones.
     Modified,
     /// 11: the addresses that a discovery found.
     Discovered,
 }
 
-/// Parameters that are wrong or not supported.
+/// The reason why a parameter is invalid or not supported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OptionError {
-    /// No such parameter.
-    #[error("there is no parameter and no attribute {0}")]
+    /// The parameter does not exist.
+    #[error("unknown parameter or attribute {0}")]
     Unknown(String),
-    /// A value that the parameter can't have.
-    #[error("the parameter {0} can't have that value")]
+    /// The value is invalid for the parameter.
+    #[error("the parameter {0} has an invalid value")]
     Value(&'static str),
-    /// A parameter that can't stand twice, and does.
-    #[error("the parameter {0} stands more than once")]
+    /// A parameter that must occur once is repeated.
+    #[error("the parameter {0} occurs more than once")]
     Twice(&'static str),
-    /// A result content that makes no sense for the operation.
-    #[error("the result content {content} does not go with a {operation}")]
+    /// The result content is not allowed for the operation.
+    #[error("the result content {content} is not allowed for a {operation}")]
     ResultContent {
-        /// What was asked for.
+        /// Requested result content.
         content: u64,
-        /// The operation.
+        /// Operation.
         operation: &'static str,
     },
-    /// An attribute for which the filter criteria have parameters (TS-0004 clause 7.3.3.17.9).
+    /// The filter criteria have separate parameters for this attribute (TS-0004 clause 7.3.3.17.9).
     #[error("the attribute {0} is not a filter: use {1}")]
     OwnCriterion(&'static str, &'static str),
-    /// More values than each resource of a discovery may be compared with.
+    /// The filter has too many values to compare each resource with.
     #[error("the filter criteria have more than {MAX_CRITERIA} values")]
     TooManyCriteria,
-    /// Known to the specification, not supported here.
+    /// The parameter is specified, but not supported.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
-    /// An answer that is to be fetched from a `<request>`, which is not supported here.
-    #[error("an answer that is fetched later (rt=1) is not supported")]
+    /// A result that is fetched from a `<request>` is not supported.
+    #[error("a response that is fetched later (rt=1) is not supported")]
     NotFetched,
 }
 
 impl OptionError {
-    /// The code to answer with.
+    /// Returns the Response Status Code.
     pub(crate) fn rsc(&self) -> Rsc {
         match self {
             Self::Unsupported(_) => Rsc::NotImplemented,
@@ -98,38 +98,37 @@ impl From<OptionError> for Refusal {
     }
 }
 
-/// What a request asks for.
+/// The parsed parameters of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// What the answer holds.
+    /// Content of the response.
     pub(crate) content: ResultContent,
-    /// Whether this is a discovery (`fu=1`).
+    /// Whether the request is a discovery (`fu=1`).
     pub(crate) discovery: bool,
-    /// Whether addresses are to be unstructured (`drt=2`).
+    /// Whether addresses are unstructured (`drt=2`).
     pub(crate) unstructured: bool,
-    /// The conditions.
+    /// Conditions.
     pub(crate) filter: Filter,
-    /// Most resources wanted (`lim`).
+    /// Maximum number of resources (`lim`).
     pub(crate) limit: usize,
-    /// How many are passed over (`ofst`, which counts from 1): of those that match, or, where
-    /// children come nested, of the direct children, each with what is below it.
+    /// Number of skipped results (`ofst`, which counts from 1): of matching resources, or for
+    /// nested children of direct children, each with the resources below it.
     pub(crate) skip: usize,
-    /// How far below the target (`lvl`).
+    /// Maximum level below the target (`lvl`).
     pub(crate) levels: Option<u16>,
-    /// Where from each that matches the result is (`arp`): names, `..` for the parent.
+    /// Path from a matching resource to the result (`arp`): names, `..` for the parent.
     pub(crate) relative: Option<Vec<String>>,
-    /// The attributes that are wanted of the target (`atrl`); none for all.
+    /// Requested attributes of the target (`atrl`); `None` for all.
     pub(crate) attributes: Option<Vec<String>>,
 }
 
-/// Criteria and parameters that the specification knows and that are not supported, by their short
-/// names.
+/// Short names of criteria and parameters that are specified, but not supported.
 const UNSUPPORTED: [&str; 18] = [
     "asi", "auri", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "ltids", "patr", "plbl", "pty",
     "rids", "smf", "sqi", "tids", "tqi",
 ];
 
-/// Attributes that are no filters, and what is used for them.
+/// Attributes that are not filters, and the parameters that replace them.
 const OWN_CRITERIA: [(&str, &str); 6] = [
     ("ct", "crb and cra"),
     ("lt", "ms and us"),
@@ -139,7 +138,7 @@ const OWN_CRITERIA: [(&str, &str); 6] = [
     ("cnf", "cty"),
 ];
 
-/// Most names in a relative path, and most attributes that are asked for.
+/// Maximum number of names in a relative path, and of requested attributes.
 const MAX_SEGMENTS: usize = 16;
 const MAX_ATTRIBUTES: usize = 64;
 
@@ -162,10 +161,10 @@ struct RawOptions {
 }
 
 impl Options {
-    /// Reads the parameters of a request.
+    /// Parses the parameters of a request.
     ///
     /// # Errors
-    /// The first that is wrong or not supported.
+    /// Returns the first one that is invalid or not supported.
     pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
         let execution = request.parameters.get(Parameter::ExecutionTime);
         if execution.is_some_and(|at| !is_immediate(at)) {
@@ -190,7 +189,7 @@ impl RawOptions {
             "lim" => once(&mut self.limit, number("lim", value)?, "lim"),
             "ofst" => once(&mut self.offset, number("ofst", value)?, "ofst"),
             "lvl" => once(&mut self.level, number("lvl", value)?, "lvl"),
-            // How long a deferred answer is to be kept: there are none.
+            // The retention time of a deferred response, which is not supported.
             "rp" => Ok(()),
             "ty" => self.take_types(value),
             "lbl" => {
@@ -218,7 +217,7 @@ impl RawOptions {
     }
 
     fn take_types(&mut self, value: &[String]) -> Result<(), OptionError> {
-        // A list of the element type may be written with spaces too.
+        // A list of this type may also have spaces as separators.
         for part in value.iter().flat_map(|v| v.split(' ')) {
             self.filter.types.push(part.parse().map_err(|_| OptionError::Value("ty"))?);
         }
@@ -244,8 +243,8 @@ impl RawOptions {
         }
     }
 
-    /// Takes what is no parameter for a condition on an attribute of that name, one of whose values
-    /// is enough (TS-0009 clause 6.2.2.2).
+    /// Parses any other name as a condition on the attribute with this name, one of whose values
+    /// suffices (TS-0009 clause 6.2.2.2).
     fn take_attribute(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
         if let Some(known) = UNSUPPORTED.into_iter().find(|n| *n == name) {
             return Err(OptionError::Unsupported(known));
@@ -269,10 +268,10 @@ impl RawOptions {
 
     fn check(mut self, operation: Operation) -> Result<Options, OptionError> {
         match self.response {
-            // Blocking, or whatever the receiver can do.
+            // Blocking, or at the receiver's choice.
             None | Some(3 | 4) => {}
             Some(1) => return Err(OptionError::NotFetched),
-            Some(2 | 5) => return Err(OptionError::Unsupported("an answer that is deferred")),
+            Some(2 | 5) => return Err(OptionError::Unsupported("a deferred response")),
             Some(_) => return Err(OptionError::Value("rt")),
         }
         let discovery = match self.usage {
@@ -314,7 +313,8 @@ impl RawOptions {
         })
     }
 
-    /// Checks that the conditions and the attribute list fit the operation and its result content.
+    /// Checks that the conditions and the attribute list are allowed for the operation and its
+    /// result content.
     fn check_criteria(
         &self,
         operation: Operation,
@@ -344,7 +344,7 @@ impl RawOptions {
         if self.relative.is_some() && nests {
             return Err(OptionError::Unsupported("arp with nested children"));
         }
-        // A part of a representation is of one that is retrieved whole (TS-0001 clause 10.1.3).
+        // Only a retrieval of the whole representation can be partial (TS-0001 clause 10.1.3).
         let partial = operation == Operation::Retrieve && content == ResultContent::Attributes;
         if self.attributes.is_some() && !partial {
             return Err(OptionError::Value("atrl"));
@@ -353,7 +353,7 @@ impl RawOptions {
     }
 }
 
-/// The only value of a parameter.
+/// Returns the only value of a parameter.
 fn one<'a>(name: &'static str, value: &'a [String]) -> Result<&'a str, OptionError> {
     match value {
         [one] => Ok(one),
@@ -365,7 +365,7 @@ fn number(name: &'static str, value: &[String]) -> Result<u64, OptionError> {
     one(name, value)?.parse().map_err(|_| OptionError::Value(name))
 }
 
-/// Sets a parameter that can stand once.
+/// Sets a parameter that may occur once.
 fn once<T>(option: &mut Option<T>, value: T, name: &'static str) -> Result<(), OptionError> {
     match option.replace(value) {
         None => Ok(()),
@@ -373,7 +373,7 @@ fn once<T>(option: &mut Option<T>, value: T, name: &'static str) -> Result<(), O
     }
 }
 
-/// The condition of that name.
+/// Returns the condition with this name.
 fn condition(name: &str, value: &[String]) -> Result<Option<Condition>, OptionError> {
     use Condition as C;
     let time = |name| parse_timestamp(one(name, value)?).ok_or(OptionError::Value(name));
@@ -392,7 +392,7 @@ fn condition(name: &str, value: &[String]) -> Result<Option<Condition>, OptionEr
     }))
 }
 
-/// A path from one resource to another: names, and `..` for the parent of what is before.
+/// Parses a relative path: names, and `..` for the parent of the preceding resource.
 fn relative_path(text: &str) -> Option<Vec<String>> {
     let fits = |segment: &str| {
         let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
@@ -435,7 +435,7 @@ fn result_content(
         (5, Retrieve | Delete) if !discovery => R::AttributesAndReferences,
         (8, Retrieve | Delete) if !discovery => R::Children,
         (9, Create | Update) => R::Modified,
-        (10 | 12, Retrieve) => return Err(OptionError::Unsupported("that result content")),
+        (10 | 12, Retrieve) => return Err(OptionError::Unsupported("this result content")),
         _ => return Err(OptionError::ResultContent { content, operation: operation.name() }),
     })
 }

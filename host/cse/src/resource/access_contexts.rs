@@ -1,8 +1,8 @@
-//! Contexts of access control rules: when a rule holds, and from where (accessControlContexts of
-//! TS-0001 clause 9.6.2.3, TS-0003 clauses 7.1.2 and 7.1.3).
+//! The contexts of access control rules: the times and addresses at which a rule applies
+//! (accessControlContexts of TS-0001 clause 9.6.2.3, TS-0003 clauses 7.1.2 and 7.1.3).
 //!
-//! A rule with contexts holds where one of them does, and a context where all that it says is so.
-//! What is not known of a request fits nothing.
+//! A rule with contexts applies if one of them holds, and a context holds if all of its parts do. A
+//! part that needs unknown information about the request does not hold.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,18 +15,18 @@ use serde_json::Value;
 use crate::record::Seconds;
 use crate::resource::schema::AttributeError;
 
-/// Most contexts of a rule, windows of a context, and addresses of each kind in it. All of them may
-/// be looked at for each request.
+/// Maximum number of contexts of a rule, of windows of a context, and of addresses of each kind in
+/// it. Each request may evaluate all of them.
 const MAX_CONTEXTS: usize = 8;
 const MAX_WINDOWS: usize = 8;
 const MAX_ADDRESSES: usize = 32;
 
-/// What a request comes with beside who asks for what.
+/// The circumstances of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestContext {
-    /// When it is carried out.
+    /// Time of execution.
     pub(crate) at: Seconds,
-    /// The address that its packets came from, where that is known.
+    /// Source address of its packets, if known.
     pub(crate) source: Option<IpAddr>,
 }
 
@@ -34,15 +34,15 @@ pub(crate) struct RequestContext {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccessContext {
-    /// Time windows, of which one has to be open.
+    /// Time windows, one of which must be open.
     actw: Option<Vec<String>>,
-    /// Addresses, of which one has to be the originator's.
+    /// Addresses, one of which must be that of the originator.
     acip: Option<Addresses>,
-    /// Where the originator has to be, which nobody here knows.
+    /// Location of the originator, which this CSE does not know.
     aclr: Option<Value>,
 }
 
-/// Addresses, each with or without the length of a prefix behind a slash.
+/// Addresses, optionally with a prefix length after a slash.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Addresses {
@@ -53,7 +53,7 @@ struct Addresses {
 }
 
 impl AccessContext {
-    /// Whether it holds for a request.
+    /// Returns whether the context holds for a request.
     pub(crate) fn holds(&self, request: &RequestContext) -> bool {
         let Self { actw, acip, aclr } = self;
         let time = UNIX_EPOCH.checked_add(Duration::from_secs(request.at));
@@ -63,7 +63,7 @@ impl AccessContext {
         };
         let has =
             |addresses: &Addresses| request.source.is_some_and(|source| addresses.contain(source));
-        // One that says nothing is none that was taken.
+        // An empty context cannot be stored.
         (actw.is_some() || acip.is_some())
             && aclr.is_none()
             && actw.as_ref().is_none_or(|windows| windows.iter().any(open))
@@ -73,7 +73,7 @@ impl AccessContext {
 
 impl Addresses {
     fn contain(&self, source: IpAddr) -> bool {
-        // A socket for both kinds shows an IPv4 address as IPv6.
+        // A dual-stack socket reports an IPv4 address as IPv6.
         let (source, list, read): (_, _, fn(&str) -> Option<IpNet>) = match source.to_canonical() {
             source @ IpAddr::V4(_) => (source, &self.ipv4, ipv4),
             source @ IpAddr::V6(_) => (source, &self.ipv6, ipv6),
@@ -82,10 +82,10 @@ impl Addresses {
     }
 }
 
-/// An address and the length of its prefix, if there is one.
+/// Splits an address and the length of its prefix, if given.
 fn parts(text: &str) -> Option<(&str, Option<u8>)> {
     let Some((address, prefix)) = text.split_once('/') else { return Some((text, None)) };
-    // The reader of the library takes signs as well.
+    // Checked by character, because `parse` also accepts signs.
     let is_number = prefix.bytes().all(|b| b.is_ascii_digit());
     Some((address, Some(prefix.parse().ok().filter(|_| is_number)?)))
 }
@@ -96,7 +96,7 @@ fn ipv4(text: &str) -> Option<IpNet> {
     Some(Ipv4Net::new(address, prefix.unwrap_or(32)).ok()?.into())
 }
 
-/// One that stands for an IPv4 address has its place in the other list.
+/// Parses an IPv6 address. An IPv4-mapped one belongs in the other list.
 fn ipv6(text: &str) -> Option<IpNet> {
     let (address, prefix) = parts(text)?;
     let address: Ipv6Addr = address.parse().ok()?;
@@ -104,8 +104,8 @@ fn ipv6(text: &str) -> Option<IpNet> {
     address.to_ipv4_mapped().is_none().then(|| net.into())
 }
 
-/// Whether the contexts of a rule are objects, as far as they are there: a list would be taken for
-/// the members of an object, in their order.
+/// Returns whether the contexts of a rule, if given, are objects. serde would read a list as the
+/// members of an object, in order.
 pub(crate) fn are_objects(contexts: Option<&Value>) -> bool {
     let objects = |value: &Value| value.is_object() && value.get("acip").is_none_or(is_object);
     let list = contexts.and_then(Value::as_array);
@@ -119,16 +119,14 @@ fn is_object(value: &Value) -> bool {
 /// Checks the contexts of a rule in the attribute `name`.
 ///
 /// # Errors
-/// What is wrong with them, or can't be evaluated here.
+/// Returns an error if a context is invalid, or cannot be evaluated.
 pub(crate) fn check(name: &'static str, contexts: &[AccessContext]) -> Result<(), AttributeError> {
     let wrong = |why: &str| Err(AttributeError::value(name, why));
     if contexts.iter().any(|context| context.aclr.is_some()) {
         return Err(AttributeError::Unsupported("aclr"));
     }
     if contexts.is_empty() || contexts.len() > MAX_CONTEXTS {
-        return wrong(
-            "must have a context in acco, and no more of them than are taken, or no acco",
-        );
+        return wrong("must have 1 to 8 contexts in acco, or no acco");
     }
     for AccessContext { actw, acip, .. } in contexts {
         if actw.is_none() && acip.is_none() {
@@ -136,7 +134,7 @@ pub(crate) fn check(name: &'static str, contexts: &[AccessContext]) -> Result<()
         }
         if let Some(windows) = actw {
             if windows.is_empty() || windows.len() > MAX_WINDOWS {
-                return wrong("must have a window in actw, and no more of them than are taken");
+                return wrong("must have 1 to 8 windows in actw");
             }
             for window in windows {
                 ScheduleEntry::parse(window)
@@ -148,7 +146,7 @@ pub(crate) fn check(name: &'static str, contexts: &[AccessContext]) -> Result<()
                 return wrong("must have an address in acip, as ipv4 or ipv6");
             }
             if fours.len() > MAX_ADDRESSES || sixes.len() > MAX_ADDRESSES {
-                return wrong("has more addresses in acip than are taken");
+                return wrong("has too many addresses in acip");
             }
             if fours.iter().any(|text| ipv4(text).is_none()) {
                 return wrong("has an ipv4 in acip that is not like 10.0.0.1 or 10.0.0.0/8");
@@ -172,7 +170,7 @@ mod tests {
         serde_json::from_value(context).unwrap()
     }
 
-    /// On 2026-11-24, 09:30:00, a Tuesday.
+    /// At 2026-11-24, 09:30:00, a Tuesday.
     fn holds(context: Value, source: Option<&str>) -> bool {
         let source = source.map(|text| text.parse().unwrap());
         read(context).holds(&RequestContext { at: NOW, source })
@@ -187,7 +185,7 @@ mod tests {
             (json!(["* * * * * 0,6 *", "1 30 9 24 11 * *"]), false),
             (json!(["* * 22-9 * * * *"]), true),
             (json!([]), false),
-            // What can't be read is no window.
+            // An unreadable entry is not a window.
             (json!(["* * * * * *"]), false),
             (json!(["always"]), false),
             (json!(["always", "* * * * * * *"]), true),
@@ -213,7 +211,7 @@ mod tests {
             ("192.169.0.0", false),
             ("2001:db9::", false),
             ("fe80::2", false),
-            // The same bits, as IPv4 of old.
+            // The same bits as a deprecated IPv4-compatible address.
             ("::10.1.2.3", false),
         ] {
             assert_eq!(holds(json!({ "acip": acip }), Some(source)), holds_there, "{source}");
@@ -228,7 +226,7 @@ mod tests {
             assert!(!holds(json!({ "acip": all }), Some(outside)), "{all}");
             assert!(!holds(json!({ "acip": all }), None), "{all}");
         }
-        // What can't be read is nobody's address.
+        // An unreadable entry matches no address.
         for nobody in [json!({}), json!({"ipv4": ["10.1.2"]}), json!({"ipv4": ["::/0"]})] {
             assert!(!holds(json!({ "acip": nobody }), Some("10.1.2.3")), "{nobody}");
         }

@@ -1,8 +1,8 @@
 //! Sets of access control rules, the values of `pv` and `pvs` in an `<accessControlPolicy>`
 //! (m2m:setOfAcrs; TS-0001 clause 9.6.2, TS-0003 clause 7.1).
 //!
-//! A rule that says something which cannot be evaluated here grants nothing; so that nobody relies on
-//! it, it is refused when it is given, with NOT_IMPLEMENTED.
+//! A rule that cannot be evaluated grants nothing. It is refused with NOT_IMPLEMENTED when it is
+//! given, so that nobody relies on it.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,12 +12,12 @@ use crate::record::Attributes;
 use crate::resource::access_contexts::{self, AccessContext};
 use crate::resource::schema::AttributeError;
 
-/// The attributes with the rules for others' resources, and with those for the policy itself.
+/// Attributes with the rules for other resources, and with those for the policy itself.
 pub(crate) const PRIVILEGES: &str = "pv";
 
 pub(crate) const SELF_PRIVILEGES: &str = "pvs";
 
-/// Most rules in a set, originators in a rule, and details in a rule.
+/// Maximum number of rules in a set, of originators in a rule, and of details in a rule.
 const MAX_RULES: usize = 32;
 
 const MAX_ORIGINATORS: usize = 64;
@@ -39,37 +39,37 @@ pub(crate) struct RuleSet {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
-    /// Who.
+    /// Originators.
     pub(crate) acor: Vec<String>,
-    /// May do what.
+    /// Allowed operations.
     pub(crate) acop: u8,
-    /// Whether only an originator that is authenticated by this very CSE.
+    /// Whether the rule requires an originator that this CSE has authenticated.
     #[serde(default)]
     pub(crate) acaf: bool,
-    /// On what.
+    /// Target resources.
     #[serde(default)]
     pub(crate) acod: Vec<ObjectDetails>,
-    /// In which contexts: time and IP address. One is enough.
+    /// Contexts: time and IP address, one of which must hold.
     pub(crate) acco: Option<Vec<AccessContext>>,
-    /// On which attributes.
+    /// Attributes.
     pub(crate) aca: Option<Value>,
 }
 
-/// On what a rule grants something (m2m:accessControlObjectDetails).
+/// The resources to which a rule applies (m2m:accessControlObjectDetails).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ObjectDetails {
-    /// The type of the target.
+    /// Type of the target.
     pub(crate) ty: Option<u16>,
-    /// The types of children that may be created.
+    /// Types of children that may be created.
     pub(crate) chty: Vec<u16>,
-    /// The specialization of the target.
+    /// Specialization of the target.
     pub(crate) spty: Option<Value>,
 }
 
 impl RuleSet {
     pub(crate) fn read(value: &Value) -> Option<Self> {
-        // A list would be taken for the members of an object, in their order.
+        // serde would read a list as the members of an object, in order.
         let objects = |value: Option<&Value>| {
             let list = value.and_then(Value::as_array);
             list.is_none_or(|list| list.iter().all(Value::is_object))
@@ -87,23 +87,23 @@ impl RuleSet {
     }
 }
 
-/// The originators that a set of rules names.
+/// Returns the originators that a set of rules names.
 pub(crate) fn originators(set: &Value) -> Vec<String> {
     let rules = RuleSet::read(set).unwrap_or_default().acr;
     rules.into_iter().flat_map(|rule| rule.acor).collect()
 }
 
-/// Checks a set of rules that is given.
+/// Checks a given set of rules.
 ///
 /// # Errors
-/// What is wrong with it, or can't be evaluated here.
+/// Returns an error if it is invalid, or cannot be evaluated.
 pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeError> {
     let wrong = |why: &str| Err(AttributeError::value(name, why));
     let Some(set) = RuleSet::read(value) else {
         return wrong("must be a set of access control rules: acr, each with acor and acop");
     };
     if set.acr.len() > MAX_RULES {
-        return wrong("has more rules than are taken");
+        return wrong("has too many rules");
     }
     for rule in &set.acr {
         if let Some(contexts) = &rule.acco {
@@ -116,13 +116,13 @@ pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeEr
             return Err(AttributeError::Unsupported("spty"));
         }
         if rule.acor.is_empty() || rule.acor.len() > MAX_ORIGINATORS {
-            return wrong("must name originators in acor, and no more of them than are taken");
+            return wrong("must name 1 to 64 originators in acor");
         }
         if rule.acop > ALL_OPERATIONS {
             return wrong("must have a sum of operations in acop, 0 to 63");
         }
         if rule.acod.len() > MAX_DETAILS || rule.acod.iter().any(|d| d.chty.len() > MAX_RULES) {
-            return wrong("has more in acod than is taken");
+            return wrong("has too many entries in acod");
         }
         for entry in &rule.acor {
             identifiers::check_originator_pattern(entry)
@@ -132,10 +132,10 @@ pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeEr
     Ok(())
 }
 
-/// Checks a policy as a whole: somebody must be left to change it (TS-0001 clause 9.6.2.0).
+/// Checks a policy as a whole: at least one rule must allow to change it (TS-0001 clause 9.6.2.0).
 ///
 /// # Errors
-/// When it has no rule for itself.
+/// Returns an error if it has no rule for itself.
 pub(crate) fn check_whole(attributes: &Attributes) -> Result<(), AttributeError> {
     let own = attributes.get(SELF_PRIVILEGES).and_then(RuleSet::read);
     match own {

@@ -1,4 +1,4 @@
-//! The tables of attributes of the resource types that say who may do what, and who there is
+//! The attribute tables of the resource types for access control and for registered entities
 //! (TS-0004 clauses 7.4.2, 7.4.4, 7.4.18, 7.4.19, 7.4.20 and 7.4.29).
 
 use crate::resource::schema::Presence::{M, NP, O};
@@ -11,7 +11,7 @@ use crate::settings::MAX_POLICIES;
 
 const MAX_LINKS: usize = 256;
 
-/// `<accessControlPolicy>`. It has no `acpi`: it goes by itself.
+/// `<accessControlPolicy>`. It has no `acpi`, because it controls access to itself.
 pub(crate) const ACCESS_CONTROL_POLICY: &[Row] = &[
     row("pv", Rules, M, O),
     row("pvs", Rules, M, O),
@@ -20,7 +20,7 @@ pub(crate) const ACCESS_CONTROL_POLICY: &[Row] = &[
     row("airi", Unsupported, O, O),
 ];
 
-/// `<remoteCSE>`. As for an `<AE>`, `srv` is not insisted on.
+/// `<remoteCSE>`. As for an `<AE>`, `srv` is optional.
 pub(crate) const REMOTE_CSE: &[Row] = &[
     row("acpi", Links(MAX_POLICIES), O, O),
     row("daci", Unsupported, O, O),
@@ -44,8 +44,8 @@ pub(crate) const REMOTE_CSE: &[Row] = &[
     row("loc", Unsupported, O, O),
 ];
 
-/// `<AEAnnc>`. The App-ID goes with it because it is what was checked; what else an `<AE>` may have
-/// announced is of no use to whoever has to find the AE.
+/// `<AEAnnc>`. It has the App-ID because the service subscription was checked with it. Other
+/// announced attributes of an `<AE>` do not help to locate the AE.
 pub(crate) const AE_ANNC: &[Row] = &[
     row("acpi", Links(MAX_POLICIES), O, O),
     row("daci", Unsupported, O, O),

@@ -1,9 +1,9 @@
-//! From the To of a request to a resource, and from a resource to its addresses
-//! (TS-0001 clause 9.3).
+//! Resolution of the To of a request to a resource, and of a resource to its addresses (TS-0001
+//! clause 9.3).
 //!
 //! The first segment names the `<CSEBase>`, as `-` or by its name, or any resource by its
-//! resource-ID; the others are names. What has expired, or is below something that has, is not
-//! found, whether it was removed yet or not.
+//! resource-ID. The other segments are names. An expired resource and the resources below it are
+//! not found, even before their removal.
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
@@ -13,33 +13,33 @@ use crate::record::{Record, Seconds, alive, earlier};
 use crate::settings::Settings;
 use crate::store::{Edge, Read, StoreError};
 
-/// A resource that is there, and until when.
+/// An existing resource with its expiration time.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The resource.
+    /// Resource.
     pub(crate) record: Record,
-    /// When it or an ancestor expires, whichever is first.
+    /// Expiration time of the resource or of an ancestor, whichever is first.
     pub(crate) expires: Option<Seconds>,
 }
 
-/// What an address leads to.
+/// The result of resolving an address.
 #[derive(Debug)]
 pub(crate) enum Resolved {
     /// A resource.
     Resource(Found),
     /// The virtual resource `la` or `ol` of a container.
     Instance {
-        /// The container.
+        /// Container.
         container: Found,
-        /// Which of its instances is meant.
+        /// Denoted instance.
         edge: Edge,
     },
 }
 
-/// Finds what `to` leads to.
+/// Resolves an address.
 ///
 /// # Errors
-/// When nothing is there.
+/// Returns an error if there is no resource at the address.
 pub(crate) fn resolve(
     read: &dyn Read,
     settings: &Settings,
@@ -80,7 +80,7 @@ fn virtual_child(parent: &Record, name: &str) -> Option<Edge> {
     }
 }
 
-/// Finds a resource by its resource-ID.
+/// Returns the resource with this resource-ID.
 pub(crate) fn by_id(read: &dyn Read, ri: &str, now: Seconds) -> Result<Option<Found>, StoreError> {
     let Some(record) = read.get(ri)? else { return Ok(None) };
     let mut expires = record.expires;
@@ -93,10 +93,10 @@ pub(crate) fn by_id(read: &dyn Read, ri: &str, now: Seconds) -> Result<Option<Fo
     Ok(alive(expires, now).then_some(Found { record, expires }))
 }
 
-/// Finds the instance at the edge of a container.
+/// Returns the oldest or latest instance of a container.
 ///
 /// # Errors
-/// When the container has none.
+/// Returns an error if the container is empty.
 pub(crate) fn instance(
     read: &dyn Read,
     container: &Found,
@@ -115,7 +115,7 @@ pub(crate) fn instance(
     Err(Refusal::NotFound)
 }
 
-/// The structured address of a resource, CSE-relative: `cse/light/state`.
+/// Returns the structured address of a resource, CSE-relative: `cse/light/state`.
 pub(crate) fn structured(read: &dyn Read, record: &Record) -> Result<String, StoreError> {
     let mut names = vec![record.name.clone()];
     let mut above = record.parent.clone();
@@ -128,8 +128,8 @@ pub(crate) fn structured(read: &dyn Read, record: &Record) -> Result<String, Sto
     Ok(names.join("/"))
 }
 
-/// Writes a CSE-relative address, structured or not, in the form in which the originator wrote
-/// its own: whoever had to name the CSE can follow no address that does not.
+/// Converts a CSE-relative address, structured or not, to the form of the request's target: an
+/// originator that had to name the CSE cannot use an address that does not.
 pub(crate) fn in_scope_of(to: &Target, settings: &Settings, address: &str) -> String {
     match &to.scope {
         Scope::CseRelative => address.into(),

@@ -1,13 +1,13 @@
-//! AEs with an S-type AE-ID that register at another CSE, as their CSE announces them to the IN-CSE
-//! (TS-0001 clause 10.2.2.2).
+//! Announcements to the IN-CSE of AEs with an S-type AE-ID that register at another CSE (TS-0001
+//! clause 10.2.2.2).
 //!
-//! An S-type AE-ID-Stem is unique in the service provider, so the IN-CSE gives it away: one that it
-//! makes up, or the one that is wanted, if nobody has it. It keeps an `<AEAnnc>` with the stem in
-//! its resource-ID, so an AE is found by its name and announced once. The `<AEAnnc>` is the
-//! announcing CSE's, and stands below the `<CSEBase>` or below its own `<remoteCSE>`.
+//! An S-type AE-ID-Stem is unique in the service provider, so the IN-CSE assigns it: a generated
+//! one, or a requested one that is free. It stores an `<AEAnnc>` with the stem in its resource-ID,
+//! so an AE is found by its stem and announced once. The `<AEAnnc>` belongs to the announcing CSE,
+//! and is below the `<CSEBase>` or below the CSE's `<remoteCSE>`.
 //!
-//! That the originator is that CSE, and that the service subscription allows the AE there, is
-//! checked before the request comes here; [`Announcement`] says what has to be asked.
+//! The identity of the originator and the service subscription are checked before the request
+//! arrives here. [`Announcement`] has the input of these checks.
 
 use saegis_onem2m::id::{AeIdStem, AppId, CredentialId, CseId, OriginatorId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
@@ -25,29 +25,29 @@ use crate::store::{Read, StoreError};
 /// The attribute with the AE-ID-Stem.
 pub(crate) const AE_ID: &str = "aei";
 
-/// The attribute that leads to the AE's own resource.
+/// The attribute with the address of the AE's own resource.
 const LINK: &str = "lnk";
 
-/// What the label with the Credential-ID starts with.
+/// Prefix of the label with the Credential-ID.
 const CREDENTIAL: &str = "Credential-ID:";
 
-/// What a CSE asks of the service provider for an AE that registers with it. The service
-/// subscription of that CSE has to allow it, before the CSE is asked.
+/// A CSE's request to the service provider for an AE that registers with it. The service
+/// subscription of the CSE must allow it before it is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// The CSE that the AE registers at.
+    /// Registrar CSE of the AE.
     pub cse: CseId,
-    /// The AE-ID-Stem that it wants; none where the service provider is to assign one.
+    /// Requested AE-ID-Stem; `None` if the service provider assigns one.
     pub stem: Option<AeIdStem>,
-    /// Its App-ID.
+    /// App-ID.
     pub app_id: AppId,
-    /// The Credential-ID of its security association with that CSE; none where it has none.
+    /// Credential-ID of its security association with the registrar CSE, if any.
     pub credential_id: Option<CredentialId>,
 }
 
 impl Announcement {
-    /// What a create of an `<AEAnnc>` asks for. None for any other request, and for one that the
-    /// CSE refuses by its form.
+    /// Returns the announcement in a create of an `<AEAnnc>`; `None` for any other request, and for
+    /// a malformed one.
     #[must_use]
     pub fn of(request: &RequestPrimitive) -> Option<Self> {
         if !request.creates(ResourceType::AeAnnc) {
@@ -60,8 +60,8 @@ impl Announcement {
         Some(Self { cse, stem, app_id, credential_id })
     }
 
-    /// What an update of an `<AEAnnc>` asks for that says with which credential the AE is there now.
-    /// None for any other request, and for one that the CSE refuses by its form.
+    /// Returns the announcement that results from an update of an `<AEAnnc>` with the present
+    /// credential of the AE; `None` for any other request, and for a malformed one.
     pub(crate) fn of_update(
         read: &dyn Read,
         settings: &Settings,
@@ -94,7 +94,7 @@ impl Announcement {
     }
 }
 
-/// The attributes of an `<AEAnnc>` in a content.
+/// Returns the attributes of an `<AEAnnc>` in the content of a request.
 fn representation(request: &RequestPrimitive) -> Option<Attributes> {
     let mut content: Attributes = serde_json::from_slice(request.content.as_ref()?.bytes()).ok()?;
     match content.remove(ResourceType::AeAnnc.root())? {
@@ -103,7 +103,7 @@ fn representation(request: &RequestPrimitive) -> Option<Attributes> {
     }
 }
 
-/// Who announces, and the stem that it wants.
+/// Returns the announcing CSE, and the requested stem.
 pub(crate) fn announcer(request: &RequestPrimitive) -> Result<(CseId, Option<AeIdStem>), Refusal> {
     let from = request.from.as_deref().ok_or(Refusal::NoOriginator)?;
     let (cse, stem) = match OriginatorId::parse(from).map_err(Refusal::Originator)? {
@@ -120,7 +120,7 @@ pub(crate) fn announcer(request: &RequestPrimitive) -> Result<(CseId, Option<AeI
     Ok((cse, stem.map(AeIdStem::parse).transpose().map_err(Refusal::Originator)?))
 }
 
-/// The Credential-ID that the labels name.
+/// Returns the Credential-ID in the labels.
 fn credential(attributes: &Attributes) -> Result<Option<CredentialId>, AttributeError> {
     const LABELS: &str = "lbl";
     let labels = attributes.get(LABELS).and_then(Value::as_array);
@@ -136,37 +136,38 @@ fn credential(attributes: &Attributes) -> Result<Option<CredentialId>, Attribute
         }
         (None, _) => Err(AttributeError::value(
             LABELS,
-            "must have a label Credential-ID: with the AE's Credential-ID, or nothing, behind it",
+            "must have a label Credential-ID: followed by the AE's Credential-ID, or by nothing",
         )),
     }
 }
 
-/// The resource-ID of the `<AEAnnc>` of an AE-ID-Stem.
+/// Returns the resource-ID of the `<AEAnnc>` for an AE-ID-Stem.
 pub(crate) fn ri_of(stem: &str) -> String {
     format!("aeA-{stem}")
 }
 
-/// The `<AEAnnc>` of that AE-ID-Stem.
+/// Returns the `<AEAnnc>` for an AE-ID-Stem.
 pub(crate) fn of(read: &dyn Read, stem: &str, now: Seconds) -> Result<Option<Record>, StoreError> {
     let found = address::by_id(read, &ri_of(stem), now)?;
     Ok(found.map(|f| f.record).filter(|r| r.ty == ResourceType::AeAnnc))
 }
 
-/// The CSE that announced an AE.
+/// Returns the CSE that announced an AE.
 pub(crate) fn announced_by(record: &Record) -> Result<CseId, StoreError> {
     let owner = record.owner.as_deref().and_then(|id| CseId::parse(id).ok());
     owner.ok_or_else(|| StoreError::Corrupt(record.ri.clone()))
 }
 
-/// Where an AE with an S-type AE-ID is, or what is below it, whose address has the AE-ID in the place of
-/// a CSE-ID (TS-0001 clause 7.2): here, or at the CSE that announced it. None where the address is no
-/// such one, or there is no such AE.
+/// Returns the local or remote address of an AE with an S-type AE-ID, or of a resource below it.
+///
+/// The address `to` has the AE-ID in the position of a CSE-ID (TS-0001 clause 7.2). Returns `None`
+/// for any other address, and if the AE does not exist.
 pub(crate) fn locate(
     read: &dyn Read,
     to: &Target,
     now: Seconds,
 ) -> Result<Option<Target>, StoreError> {
-    let Some(stem) = stem_in_place_of_cse(to) else { return Ok(None) };
+    let Some(stem) = stem_in_cse_position(to) else { return Ok(None) };
     let below = to.resource.strip_prefix('-').unwrap_or(&to.resource).trim_start_matches('/');
     let resource = if below.is_empty() { stem.to_string() } else { format!("{stem}/{below}") };
     let here = address::by_id(read, stem.as_str(), now)?;
@@ -177,20 +178,21 @@ pub(crate) fn locate(
     Ok(Some(Target { scope: Scope::SpRelative(announced_by(&announced)?), resource }))
 }
 
-/// The `<AEAnnc>` of the AE whose AE-ID an address has in the place of a CSE-ID.
+/// Returns the `<AEAnnc>` of the AE whose AE-ID an address has in the position of a CSE-ID.
 pub(crate) fn at(read: &dyn Read, to: &Target, now: Seconds) -> Result<Option<Record>, StoreError> {
-    match stem_in_place_of_cse(to) {
+    match stem_in_cse_position(to) {
         Some(stem) => of(read, stem.as_str(), now),
         None => Ok(None),
     }
 }
 
-fn stem_in_place_of_cse(to: &Target) -> Option<AeIdStem> {
+fn stem_in_cse_position(to: &Target) -> Option<AeIdStem> {
     let Scope::SpRelative(id) = &to.scope else { return None };
     AeIdStem::parse(id.bare()).ok().filter(|stem| stem.as_str().starts_with('S'))
 }
 
-/// The AE of an `<AEAnnc>` at its CSE, `/CSE-ID/S…`: the From that its CSE announces it with.
+/// Returns the address of an announced AE at its CSE, `/CSE-ID/S…`, which is the From of its
+/// announcement.
 pub(crate) fn ae_of(record: &Record) -> Option<String> {
     if record.ty != ResourceType::AeAnnc {
         return None;
@@ -199,7 +201,8 @@ pub(crate) fn ae_of(record: &Record) -> Option<String> {
     Some(format!("{}/{stem}", record.owner.as_deref()?))
 }
 
-/// The registrant of an announced AE: its credential at its CSE, or that CSE where it has none.
+/// Returns the registrant of an announced AE: its credential at its CSE, or that CSE if it has
+/// none.
 pub(crate) fn registrant(record: &Record) -> Option<String> {
     match credential(&record.attributes).ok()? {
         Some(credential) => Some(credential.to_string()),
@@ -207,10 +210,11 @@ pub(crate) fn registrant(record: &Record) -> Option<String> {
     }
 }
 
-/// Checks an `<AEAnnc>` as a whole: with which credential the AE is there, and where it is.
+/// Checks an `<AEAnnc>` as a whole: the AE's credential and its address.
 ///
 /// # Errors
-/// When it does not say the one, or says that the AE is elsewhere than at its CSE.
+/// Returns an error if the label with the credential is missing or invalid, or the AE is not at its
+/// CSE.
 pub(crate) fn check(
     settings: &Settings,
     cse: &CseId,

@@ -1,6 +1,5 @@
-//! The attributes of each resource type: which may be given when it is created and when it is
-//! updated, and of what kind they are (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7; those
-//! of other types are in modules of their own).
+//! The attributes of each resource type: their presence in a create and an update, and their kinds
+//! (the tables of TS-0004 clauses 7.4.3, 7.4.5, 7.4.6, 7.4.7; other types have separate modules).
 
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
@@ -21,7 +20,7 @@ use Kind::{
 };
 use Presence::{M, NP, O};
 
-/// Universal attributes, and the common ones that all types here have (clause 7.4.1).
+/// Universal attributes, and the common ones of all supported types (clause 7.4.1).
 const COMMON: &[Row] = &[
     row("ty", ReadOnly, NP, NP),
     row("ri", ReadOnly, NP, NP),
@@ -33,12 +32,12 @@ const COMMON: &[Row] = &[
     row("lbl", Labels, O, O),
 ];
 
-/// What resources have besides that can be announced (the same clause).
+/// Additional attributes of resources that can be announced (same clause).
 const ANNOUNCEABLE: &[Row] =
     &[row("at", Unsupported, O, O), row("aa", Unsupported, O, O), row("ast", Unsupported, O, O)];
 
-/// `<AE>`. TS-0004 asks for `srv` at a creation; originators of earlier releases don't know it,
-/// so it is not insisted on.
+/// `<AE>`. TS-0004 requires `srv` in a create. It is optional here, because originators of earlier
+/// releases do not know it.
 const AE: &[Row] = &[
     row("acpi", Links(MAX_POLICIES), O, O),
     row("daci", Unsupported, O, O),
@@ -81,7 +80,7 @@ const CONTAINER: &[Row] = &[
     row("loc", Unsupported, O, O),
 ];
 
-/// `<contentInstance>`. It can't be updated, and it has no access control of its own.
+/// `<contentInstance>`. It cannot be updated, and has no access control of its own.
 const CONTENT_INSTANCE: &[Row] = &[
     row("st", ReadOnly, NP, NP),
     row("cr", Creator, O, NP),
@@ -103,7 +102,7 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::Subscription => tables::SUBSCRIPTION,
         ResourceType::Group => tables::GROUP,
         ResourceType::PollingChannel => tables::POLLING_CHANNEL,
-        // Nobody creates or updates one by a request.
+        // It is never created or updated by a request.
         ResourceType::CseBase => &[],
         ResourceType::AccessControlPolicy => access_tables::ACCESS_CONTROL_POLICY,
         ResourceType::AeAnnc => access_tables::AE_ANNC,
@@ -132,12 +131,12 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
     COMMON.iter().chain(announceable).chain(own)
 }
 
-/// Whether a resource of that type can have an attribute of that name.
+/// Returns whether a resource of this type can have an attribute.
 pub(crate) fn is_known(ty: ResourceType, name: &str) -> bool {
     rows(ty).any(|row| row.name == name)
 }
 
-/// Whether resources of any type can have an attribute of that name.
+/// Returns whether any resource type has an attribute with this name.
 pub(crate) fn is_name(name: &str) -> bool {
     ResourceType::ALL.into_iter().any(|ty| is_known(ty, name))
 }
@@ -148,7 +147,7 @@ fn find(of: ResourceType, name: &str) -> Result<&'static Row, AttributeError> {
         .ok_or_else(|| AttributeError::Unknown { of, name: quoted(name) })
 }
 
-/// Checks a value, other than null, that may be given.
+/// Checks a given value other than null.
 fn check(row: &Row, may: Presence, value: &Value) -> Result<(), AttributeError> {
     if row.kind == Unsupported {
         return Err(AttributeError::Unsupported(row.name));
@@ -166,7 +165,7 @@ fn check(row: &Row, may: Presence, value: &Value) -> Result<(), AttributeError> 
     row.kind.check(value).map_err(|why| AttributeError::Value { name: row.name, why })
 }
 
-/// Names and values of other times and places, brought to the ones that are kept.
+/// Converts names and values of other releases to the stored ones.
 fn canonical(ty: ResourceType, representation: Attributes) -> Result<Attributes, AttributeError> {
     match ty {
         ResourceType::ServiceSubscribedAppRule => service_subscription::canonical(representation),
@@ -174,10 +173,10 @@ fn canonical(ty: ResourceType, representation: Attributes) -> Result<Attributes,
     }
 }
 
-/// Checks what the attributes of a resource say together.
+/// Checks that the attributes of a resource are compatible.
 ///
 /// # Errors
-/// What does not go together.
+/// Returns an error if they are not.
 pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), AttributeError> {
     match ty {
         ResourceType::AccessControlPolicy => access_rules::check_whole(all),
@@ -186,7 +185,7 @@ pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), Attr
     }
 }
 
-/// An expiration time must lie in the future.
+/// Parses an expiration time, which must be in the future.
 fn future(value: &Value, now: Seconds) -> Result<Seconds, AttributeError> {
     match value.as_str().and_then(parse_timestamp) {
         Some(at) if at > now => Ok(at),
@@ -194,23 +193,23 @@ fn future(value: &Value, now: Seconds) -> Result<Seconds, AttributeError> {
     }
 }
 
-/// What was given for a new resource.
+/// The given representation of a new resource.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Given {
-    /// The name asked for.
+    /// Requested name.
     pub(crate) name: Option<String>,
-    /// The expiration time asked for.
+    /// Requested expiration time.
     pub(crate) expires: Option<Seconds>,
-    /// Whether the creator is to be entered.
+    /// Whether the creator is to be stored.
     pub(crate) creator: bool,
-    /// The rest, checked.
+    /// Other attributes, checked.
     pub(crate) attributes: Attributes,
 }
 
 /// Checks the representation of a new resource.
 ///
 /// # Errors
-/// The first attribute that is wrong.
+/// Returns the first invalid attribute.
 pub(crate) fn for_create(
     ty: ResourceType,
     representation: Attributes,
@@ -246,18 +245,18 @@ pub(crate) fn for_create(
 /// A change of a resource.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Change {
-    /// A new expiration time; `Some(None)` where the originator leaves it to the CSE.
+    /// New expiration time; `Some(None)` if the CSE chooses it.
     pub(crate) expires: Option<Option<Seconds>>,
     /// New values.
     pub(crate) set: Attributes,
-    /// What is removed.
+    /// Removed attributes.
     pub(crate) removed: Vec<&'static str>,
 }
 
 /// Checks the representation of an update.
 ///
 /// # Errors
-/// The first attribute that is wrong.
+/// Returns the first invalid attribute.
 pub(crate) fn for_update(
     ty: ResourceType,
     representation: Attributes,

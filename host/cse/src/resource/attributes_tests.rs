@@ -123,13 +123,13 @@ fn disabled_unsupported_attribute_is_accepted() {
     }
 }
 
-/// Which may be given when, where the tables of TS-0004 clause 7.4 tell more than the name.
+/// Presence of attributes, where the tables of TS-0004 clause 7.4 differ for one name.
 #[test]
 fn type_has_its_own_attribute_table() {
     use ResourceType::{
         Group, Node, PollingChannel, RemoteCse, ServiceSubscribedNode, Subscription,
     };
-    // Only what can be announced can be asked to be.
+    // Only resources that can be announced have these.
     for ty in [Subscription, PollingChannel, ServiceSubscribedNode] {
         for name in ["at", "aa", "ast"] {
             assert!(matches!(update(ty, json!({name: ["x"]})), Err(E::Unknown { .. })), "{name}");
@@ -173,7 +173,7 @@ fn expiration_time_must_be_in_future() {
         update(Container, json!({"et": "20261124T093001"})).unwrap().expires,
         Some(Some(NOW + 1))
     );
-    // Any other time may lie where it likes.
+    // Any other time may be in the past.
     assert!(create(ContentInstance, json!({"con": "", "dgt": "20000101T000000"})).is_ok());
 }
 

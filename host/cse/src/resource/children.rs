@@ -1,10 +1,10 @@
-//! Which resource types are children of which (the tables 7.4.x.1-4 of TS-0004).
+//! The child resource types of each resource type (tables 7.4.x.1-4 of TS-0004).
 
 use saegis_onem2m::resource::ResourceType;
 
 use crate::resource::children;
 
-/// Whether a resource of type `child` can be created here below one of type `parent`.
+/// Returns whether this CSE can create a resource of type `child` below one of type `parent`.
 pub(crate) fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     use ResourceType::{
         AccessControlPolicy, Ae, AeAnnc, Container, ContentInstance, CseBase, Group, Node,
@@ -25,14 +25,14 @@ pub(crate) fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     )
 }
 
-/// Whether the specification knows children of the type with that number below `parent`, be they
-/// hosted here or not.
+/// Returns whether the specification allows children of the type with this number below `parent`,
+/// even if this CSE does not host them.
 pub(crate) fn may_have(parent: ResourceType, child: u64) -> bool {
     let hosted = u16::try_from(child).ok().and_then(ResourceType::from_number);
     hosted.is_some_and(|child| is_child(child, parent)) || known(parent).contains(&child)
 }
 
-/// The numbers of the types in the table of a type, as in TS-0004 table 6.3.4.2.1-1.
+/// Returns the numbers of the child types in the table of a type, as in TS-0004 table 6.3.4.2.1-1.
 fn known(parent: ResourceType) -> &'static [u64] {
     use ResourceType as T;
     match parent {
@@ -59,7 +59,7 @@ fn known(parent: ResourceType) -> &'static [u64] {
     }
 }
 
-/// The resource types that can be subscribed to (TS-0001 clause 9.6).
+/// Returns whether a resource type can be subscribed to (TS-0001 clause 9.6).
 pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
     !matches!(
         ty,

@@ -1,15 +1,16 @@
-//! What a container keeps of its instances: how many, how much, how long
-//! (TS-0001 clause 9.6.6, TS-0004 clause 7.4.7). The oldest go first.
+//! The number, size and age of a container's instances (TS-0001 clause 9.6.6, TS-0004 clause
+//! 7.4.7). The oldest ones are removed first.
 
 use crate::error::Refusal;
 use crate::record::{Record, Seconds, Stock, alive, earlier};
 use crate::settings::Limits;
 use crate::store::{Edge, Read, StoreError, Writer};
 
-/// Maximum number of expired instances that a change of their container removes: others write in between.
+/// Maximum number of expired instances that a change of their container removes, so that other
+/// requests can write in between.
 const MAX_EXPIRED_AT_ONCE: usize = 64;
 
-/// What a container may hold: what it asks for, but no more than we give.
+/// Returns the capacity of a container: the requested one, within the limits.
 pub(crate) fn capacity(container: &Record, limits: &Limits) -> Stock {
     let asked = |name| container.attributes.get(name).and_then(serde_json::Value::as_u64);
     Stock {
@@ -18,33 +19,35 @@ pub(crate) fn capacity(container: &Record, limits: &Limits) -> Stock {
     }
 }
 
-/// When an instance created then is too old for its container.
+/// Returns the time at which an instance exceeds the maximum age of its container.
 fn too_old(container: &Record, created: Seconds) -> Option<Seconds> {
     let age = container.attributes.get("mia").and_then(serde_json::Value::as_u64)?;
     Some(created.saturating_add(age))
 }
 
-/// Stores a new instance, and removes as many of the oldest as it takes.
+/// Stores a new instance, and removes the oldest ones as needed.
 ///
 /// # Errors
-/// When there is no room for it even in an empty container.
+/// Returns an error if it does not even fit into an empty container.
 pub(crate) fn admit(
     writer: &mut Writer<'_>,
     limits: &Limits,
     container: &mut Record,
     instance: &mut Record,
 ) -> Result<(), Refusal> {
-    let most = capacity(container, limits);
+    let capacity = capacity(container, limits);
     let size = instance.size.unwrap_or(0);
     if size > limits.max_content_bytes {
-        return Err(Refusal::NotAcceptable("the content is larger than one instance may be"));
+        return Err(Refusal::NotAcceptable("the content exceeds the maximum size of an instance"));
     }
-    if most.count == 0 || size > most.bytes {
-        return Err(Refusal::NotAcceptable("the container has no room for such an instance"));
+    if capacity.count == 0 || size > capacity.bytes {
+        return Err(Refusal::NotAcceptable("the instance exceeds the capacity of the container"));
     }
     let too_old = too_old(container, instance.created);
     if too_old.is_some_and(|at| at <= instance.created) {
-        return Err(Refusal::NotAcceptable("the container keeps no instance for any time"));
+        return Err(Refusal::NotAcceptable(
+            "the maximum age of instances in the container is zero",
+        ));
     }
     instance.expires = earlier(instance.expires, too_old);
     drop_expired(writer, container, instance.created)?;
@@ -61,8 +64,8 @@ pub(crate) fn admit(
     Ok(())
 }
 
-/// Removes instances that have expired, which count for nothing, but not too many at once: the sweep does
-/// the rest. The container itself is not stored.
+/// Removes a limited number of expired instances, which count for nothing. The sweep removes the
+/// rest. The container itself is not stored.
 pub(crate) fn drop_expired(
     writer: &mut Writer<'_>,
     container: &mut Record,
@@ -77,9 +80,9 @@ pub(crate) fn drop_expired(
     Ok(())
 }
 
-/// A container as it is now: without what has expired and is not removed yet. It is to be looked at, not
-/// to be stored.
-pub(crate) fn as_it_is(
+/// Adjusts the counters of a container for expired instances that are not removed yet. The result
+/// is for responses, and must not be stored.
+pub(crate) fn without_expired(
     read: &dyn Read,
     container: &mut Record,
     now: Seconds,
@@ -92,23 +95,22 @@ pub(crate) fn as_it_is(
     Ok(())
 }
 
-/// Removes the oldest instances until the container holds no more than it may, without those that have
-/// expired. The container
-/// itself is not stored.
+/// Removes the oldest instances until the unexpired ones are within the capacity of the container.
+/// The container itself is not stored.
 pub(crate) fn trim(
     writer: &mut Writer<'_>,
     limits: &Limits,
     container: &mut Record,
     now: Seconds,
 ) -> Result<(), StoreError> {
-    let most = capacity(container, limits);
+    let capacity = capacity(container, limits);
     let expired = writer.read().expired_in(&container.ri, now)?;
     let stock = container.stock.get_or_insert_default();
     let mut counted = Stock {
         count: stock.count.saturating_sub(expired.count),
         bytes: stock.bytes.saturating_sub(expired.bytes),
     };
-    while counted.count > most.count || counted.bytes > most.bytes {
+    while counted.count > capacity.count || counted.bytes > capacity.bytes {
         let oldest = writer.read().instance(&container.ri, Edge::Oldest, None)?;
         let corrupt = || StoreError::Corrupt(container.ri.clone());
         let oldest = oldest.ok_or_else(corrupt)?;
@@ -122,9 +124,9 @@ pub(crate) fn trim(
     Ok(())
 }
 
-/// Applies a new maximum age to the instances that are there: what is too old goes, the others
-/// expire when they will be. An age that is longer than before holds for new instances only. The
-/// container itself is not stored.
+/// Applies a new maximum age to existing instances: those that are too old are removed, the others
+/// get a new expiration time. A greater age applies to new instances only. The container itself is
+/// not stored.
 pub(crate) fn shorten(
     writer: &mut Writer<'_>,
     container: &mut Record,
@@ -147,16 +149,16 @@ pub(crate) fn shorten(
     Ok(())
 }
 
-/// Why an instance goes.
+/// The reason for the removal of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RemovalReason {
-    /// An originator deleted it, then: that modifies the container.
+    /// An originator deleted it at this time, which modifies the container.
     Deleted(Seconds),
-    /// Its time is up.
+    /// The instance has expired.
     Expired,
 }
 
-/// Removes an instance and takes it out of its container's account.
+/// Removes an instance, and updates the counters of its container.
 pub(crate) fn remove(
     writer: &mut Writer<'_>,
     instance: &Record,

@@ -1,4 +1,4 @@
-//! Addresses in attributes: the resources that a resource points to (TS-0001 clause 9.4.2).
+//! Addresses in attributes: links from one resource to others (TS-0001 clause 9.4.2).
 
 use saegis_onem2m::target::Target;
 
@@ -8,7 +8,7 @@ use crate::resource::address::{self, Resolved};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
-/// The resource at an address, if it is here and there is one.
+/// Returns the resource at an address, if it exists at this CSE.
 pub(crate) fn resolve(
     read: &dyn Read,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! The targets that a subscription names, as `nu` and `su` hold them.
+//! The targets of subscriptions, in `nu` and `su`.
 
 use saegis_onem2m::point_of_access::{PointOfAccess, PointOfAccessError, Scheme};
 use saegis_onem2m::target::Target;
@@ -9,19 +9,19 @@ use crate::resource::schema::AttributeError;
 /// A notification target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotificationTarget {
-    /// A URI that the subscriber names.
+    /// A URI that the subscriber named.
     PointOfAccess(PointOfAccess),
     /// A resource.
     Resource(Target),
 }
 
 impl NotificationTarget {
-    /// Reads the address in the attribute or parameter `name`.
+    /// Parses the address in the attribute or parameter `name`.
     ///
     /// # Errors
-    /// When it is none, or one of a protocol that is not spoken here.
+    /// Returns an error if it is malformed, or its protocol is not supported.
     pub(crate) fn parse(name: &'static str, text: &str) -> Result<Self, Refusal> {
-        let malformed = || AttributeError::value(name, "has something that is no address");
+        let malformed = || AttributeError::value(name, "has an invalid address");
         if !text.contains("://") {
             return Ok(Self::Resource(Target::from_address(text).map_err(|_| malformed())?));
         }
@@ -29,10 +29,10 @@ impl NotificationTarget {
             Ok(there) => Ok(Self::PointOfAccess(there)),
             Err(PointOfAccessError::Malformed) => Err(malformed().into()),
             Err(PointOfAccessError::Scheme) => Err(Refusal::NotImplemented(
-                "notifications go to http:// addresses and to AEs only",
+                "notifications are sent to http:// addresses and AEs only",
             )),
             Err(PointOfAccessError::Serialization) => {
-                Err(Refusal::NotImplemented("notifications are written in JSON only"))
+                Err(Refusal::NotImplemented("notifications are available in JSON only"))
             }
         }
     }

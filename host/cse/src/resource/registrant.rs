@@ -1,4 +1,4 @@
-//! The registrants of AEs: which credential registered an AE-ID, and the AE that has it now.
+//! The registrants of AEs: the credential that registered an AE-ID, and the AE that has it.
 
 use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
@@ -18,14 +18,14 @@ impl Reference {
         Self { ri: record.ri.clone(), registrant: registrant_of(record), below: None }
     }
 
-    /// The resource, if it is still there.
+    /// Returns the resource, if it still exists.
     pub(crate) fn find(&self, read: &dyn Read, now: Seconds) -> Result<Option<Found>, StoreError> {
         let found = address::by_id(read, &self.ri, now)?;
         Ok(found.filter(|found| registrant_of(&found.record) == self.registrant))
     }
 }
 
-/// The registrant that an attribute knows for a stem, once there is one.
+/// Returns the registrant that an attribute stores for a stem, if there is one already.
 pub(crate) fn known(
     read: &dyn Read,
     registrants: Option<&Registrants>,
@@ -40,7 +40,7 @@ pub(crate) fn known(
     }
 }
 
-/// The registrant of what has a resource-ID that can be had again.
+/// Returns the registrant of a resource whose resource-ID can be reused.
 fn registrant_of(record: &Record) -> Option<String> {
     match record.ty {
         ResourceType::Ae => record.registrant.as_ref().map(|registrant| registrant.id.clone()),
@@ -49,8 +49,9 @@ fn registrant_of(record: &Record) -> Option<String> {
     }
 }
 
-/// Whether an AE got its AE-ID by registering and policy has given the AE-ID to another credential since,
-/// which a request comes with: that is another AE, which has to register.
+/// Returns whether a request comes from another AE with the same AE-ID: the AE got its AE-ID by
+/// registering, and policy has assigned it to the request's credential since. The other AE must
+/// register.
 pub(crate) fn belongs_to_another(ae: &Record, request: &RequestPrimitive) -> bool {
     match (&ae.registrant, &request.credential) {
         (Some(registrant), Some(credential)) => {
@@ -62,7 +63,7 @@ pub(crate) fn belongs_to_another(ae: &Record, request: &RequestPrimitive) -> boo
     }
 }
 
-/// The AE that is registered here with that AE-ID-Stem.
+/// Returns the registered AE with this AE-ID-Stem.
 pub(crate) fn registered_ae(
     read: &dyn Read,
     stem: &str,
@@ -71,7 +72,7 @@ pub(crate) fn registered_ae(
     Ok(read.get(stem)?.filter(|r| r.ty == ResourceType::Ae && alive(r.expires, now)))
 }
 
-/// The registrant of an AE that is registered here, or announced.
+/// Returns the registrant of a registered or announced AE.
 pub(crate) fn registrant(
     read: &dyn Read,
     stem: &str,
@@ -84,7 +85,7 @@ pub(crate) fn registrant(
     Ok(record.as_ref().and_then(registrant_of))
 }
 
-/// The AE that a target leads to.
+/// Returns the AE at a target.
 pub(crate) fn ae_at(
     read: &dyn Read,
     settings: &Settings,

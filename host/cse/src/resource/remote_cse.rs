@@ -1,7 +1,7 @@
 //! The registration of a CSE (TS-0001 clause 10.2.2.7, TS-0004 clause 7.4.4.2.1).
 //!
-//! A `<remoteCSE>` has its CSE-ID in its resource-ID, so a CSE is found by its name and registers
-//! once. That the originator is that CSE is checked before the request comes here.
+//! A `<remoteCSE>` has the CSE-ID in its resource-ID, so a CSE is found by its CSE-ID and registers
+//! once. The identity of the originator is checked before the request arrives here.
 
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::resource::ResourceType;
@@ -12,12 +12,12 @@ use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
 use crate::store::{Child, Read, StoreError};
 
-/// The resource-ID of the `<remoteCSE>` of a CSE.
+/// Returns the resource-ID of the `<remoteCSE>` for a CSE.
 pub(crate) fn ri_of(cse: &CseId) -> String {
     format!("csr-{}", cse.bare())
 }
 
-/// The `<remoteCSE>` of the CSE with that CSE-ID, in any of its forms.
+/// Returns the `<remoteCSE>` for a CSE-ID in any of its forms.
 pub(crate) fn of(
     read: &dyn Read,
     settings: &Settings,
@@ -29,7 +29,7 @@ pub(crate) fn of(
     Ok(found.map(|f| f.record).filter(|r| r.ty == ResourceType::RemoteCse))
 }
 
-/// The CSE-IDs of all that are registered.
+/// Returns the CSE-IDs of all registered CSEs.
 pub(crate) fn all(
     read: &dyn Read,
     settings: &Settings,
@@ -51,11 +51,11 @@ pub(crate) fn all(
     Ok(all)
 }
 
-/// Checks that a representation is that of the CSE that registers, and enters the CSE-ID where it is
-/// left out (TS-0004 clause 7.4.4.2.1).
+/// Checks that a representation is that of the registering CSE, and adds the CSE-ID if it is absent
+/// (TS-0004 clause 7.4.4.2.1).
 ///
 /// # Errors
-/// When it is another's.
+/// Returns an error if it is that of another CSE.
 pub(crate) fn check(
     settings: &Settings,
     attributes: &mut Attributes,

@@ -1,4 +1,4 @@
-//! A resource as an originator sees it: its attributes by their short names (TS-0004 clause 8.2).
+//! The representation of a resource: its attributes by their short names (TS-0004 clause 8.2).
 
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,8 @@ use crate::resource::content_instance;
 use crate::resource::schema::POLICIES;
 use crate::settings::{APPLICATION_NODE, INFRASTRUCTURE, Settings};
 
-/// The attributes of a resource that expires then, itself or with an ancestor.
+/// Returns the attributes of a resource. `expires` is the expiration time of the resource or an
+/// ancestor.
 pub(crate) fn attributes(
     settings: &Settings,
     record: &Record,
@@ -37,29 +38,29 @@ pub(crate) fn attributes(
         put("aei", record.ri.as_str().into());
     }
     if let Some(stock) = record.stock {
-        let most = content_instance::capacity(record, &settings.limits);
+        let capacity = content_instance::capacity(record, &settings.limits);
         put("cni", stock.count.into());
         put("cbs", stock.bytes.into());
-        put("mni", most.count.into());
-        put("mbs", most.bytes.into());
+        put("mni", capacity.count.into());
+        put("mbs", capacity.bytes.into());
     }
     all
 }
 
-/// What of `all` is not as the originator gave it.
+/// Returns the attributes that differ from the given ones.
 pub(crate) fn modified(mut all: Attributes, given: &Attributes) -> Attributes {
     all.retain(|name, value| given.get(name) != Some(value));
     all
 }
 
-/// The attributes under the root name of their type.
+/// Wraps attributes in the root name of their type.
 pub(crate) fn rooted(ty: ResourceType, attributes: Attributes) -> Value {
     let mut root = Map::new();
     root.insert(ty.root().into(), Value::Object(attributes));
     Value::Object(root)
 }
 
-/// The attributes that the `<CSEBase>` gets from the settings.
+/// Returns the attributes of the `<CSEBase>` from the settings.
 pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     let types: Vec<_> = {
         let hosted = ResourceType::ALL.into_iter().filter(|ty| hosts(settings, *ty));
@@ -77,7 +78,7 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     ] {
         all.insert(name.into(), value);
     }
-    // A list has a member, or there is none.
+    // An empty list is omitted.
     if !settings.points_of_access.is_empty() {
         all.insert("poa".into(), json!(settings.points_of_access));
     }
@@ -87,8 +88,8 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     all
 }
 
-/// Whether resources of that type are hosted: service subscriptions on an IN-CSE only (TS-0001
-/// clause 9.6.19), as are announced AEs, and an ASN-CSE registers no CSE.
+/// Returns whether this CSE hosts resources of a type: service subscriptions (TS-0001 clause
+/// 9.6.19) and announced AEs only on an IN-CSE, and no registered CSEs on an ASN-CSE.
 pub(crate) fn hosts(settings: &Settings, ty: ResourceType) -> bool {
     use ResourceType as T;
     match ty {

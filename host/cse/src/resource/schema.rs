@@ -1,5 +1,4 @@
-//! The schema of a resource type: the rows of its table of attributes, and what can be wrong with
-//! one that is given.
+//! The schema of a resource type: the rows of its attribute table, and errors of given attributes.
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -7,41 +6,42 @@ use saegis_onem2m::rsc::Rsc;
 use crate::error::Refusal;
 use crate::resource::values::Kind;
 
-/// The members of a group.
+/// Members of a group.
 pub(crate) const MEMBERS: &str = "mid";
 
-/// The targets of a subscription, and its subscriber.
+/// Targets of a subscription, and its subscriber.
 pub(crate) const TARGETS: &str = "nu";
 
 pub(crate) const SUBSCRIBER: &str = "su";
 
-/// Who named the targets of a subscription: no attribute, so no attribute has this name.
+/// Key of the originator that named the targets of a subscription. It is not an attribute, and no
+/// attribute has this name.
 pub(crate) const NAMED_BY: &str = "named-by";
 
-/// The attribute that names the policies of a resource.
+/// Policies of a resource.
 pub(crate) const POLICIES: &str = "acpi";
 
-/// The attribute that names the custodian of a resource.
+/// Custodian of a resource.
 pub(crate) const CUSTODIAN: &str = "cstn";
 
-/// The attribute that names the creator of a resource.
+/// Creator of a resource.
 pub(crate) const CREATOR: &str = "cr";
 
-/// An attribute that a subscription always has, though nobody has to give it.
+/// Content type of a subscription's notifications, which the CSE adds if it is absent.
 pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
 
-/// Whether an attribute may be given.
+/// The presence of an attribute in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// Must be given (M).
+    /// Mandatory (M).
     M,
-    /// May be given (O).
+    /// Optional (O).
     O,
-    /// Must not be given (NP).
+    /// Not present (NP).
     NP,
 }
 
-/// A row of a table.
+/// A row of an attribute table.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
@@ -53,47 +53,47 @@ pub(crate) const fn row(name: &'static str, kind: Kind, create: Presence, update
     Row { name, kind, create, update }
 }
 
-/// What is wrong with an attribute.
+/// The reason why an attribute is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AttributeError {
-    /// No such attribute.
+    /// The attribute does not exist.
     #[error("a {} has no attribute {name}", .of.root())]
     Unknown {
-        /// The type of the resource.
+        /// Type of the resource.
         of: ResourceType,
-        /// What was given.
+        /// Given name.
         name: String,
     },
-    /// One that must not be given.
+    /// The attribute must not be given.
     #[error("the attribute {0} must not be given")]
     NotPermitted(&'static str),
-    /// One that is missing.
+    /// A mandatory attribute is missing.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
-    /// One that can't be removed.
-    #[error("the attribute {0} can't be null")]
+    /// The attribute cannot be removed.
+    #[error("the attribute {0} cannot be null")]
     Null(&'static str),
-    /// A value of the wrong kind.
+    /// The value is invalid.
     #[error("the attribute {name} {why}")]
     Value {
-        /// The attribute.
+        /// Attribute.
         name: &'static str,
-        /// What it should be.
+        /// Description of a valid value.
         why: String,
     },
-    /// Known to the specification, not supported here.
+    /// The attribute is specified, but not supported.
     #[error("the attribute {0} is not supported yet")]
     Unsupported(&'static str),
 }
 
 impl AttributeError {
-    /// A value that is wrong for a reason that no table knows.
+    /// Creates the error of a value that violates a rule outside of the tables.
     pub(crate) fn value(name: &'static str, why: &str) -> Self {
         Self::Value { name, why: why.into() }
     }
 
-    /// The code to answer with (TS-0004 clause 7.3.3): the specification tells attributes that a
-    /// CSE does not support from those that are wrong.
+    /// Returns the Response Status Code (TS-0004 clause 7.3.3), which distinguishes unsupported
+    /// attributes from invalid ones.
     pub(crate) fn rsc(&self) -> Rsc {
         match self {
             Self::Unsupported(_) => Rsc::NotImplemented,

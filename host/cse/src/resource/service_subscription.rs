@@ -1,9 +1,9 @@
-//! Service subscriptions: which applications may register at which CSE (TS-0001 clauses 9.6.19,
+//! Service subscriptions: the applications that may register at each CSE (TS-0001 clauses 9.6.19,
 //! 9.6.20 and 9.6.29).
 //!
-//! They are on an IN-CSE only, and its administrators' alone to change. A `<serviceSubscribedNode>`
-//! has its CSE-ID in its resource-ID, so there is one for a CSE, and it is found by its name. This
-//! CSE keeps the rules; who asks it for them applies them.
+//! They exist on an IN-CSE only, and only its administrators may change them. A
+//! `<serviceSubscribedNode>` has the CSE-ID in its resource-ID, so a CSE has one node, which is
+//! found by the CSE-ID. This CSE stores the rules; the component that retrieves them applies them.
 
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::resource::ResourceType;
@@ -16,40 +16,39 @@ use crate::resource::schema::AttributeError;
 use crate::settings::Settings;
 use crate::store::{Child, Read, StoreError};
 
-/// The attribute of a node that names its rules.
+/// The attribute of a node with the addresses of its rules.
 const RULE_LINKS: &str = "rlk";
 
-/// The attribute of a rule with the Credential-IDs, and the name that it has in TS-0013.
+/// The attribute of a rule with the Credential-IDs, and its name in TS-0013.
 const CREDENTIALS: &str = "apci";
 const CREDENTIALS_IN_TESTS: &str = "aci";
 
-/// What is said about the applications of a CSE.
+/// The service subscription of a CSE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceSubscription {
     /// There is no service subscription.
     NoProfile,
-    /// None has a node with that CSE-ID.
+    /// No service subscription has a node with the CSE-ID.
     NoNode,
-    /// There is a node.
+    /// The CSE has a node.
     Node {
-        /// The rules that it links to. None where it says nothing about rules; where it has a list
-        /// without a rule, no application may register.
+        /// Linked rules; `None` if the node has no list of rules. With an empty list, no
+        /// application may register.
         rules: Option<Vec<AppRule>>,
     },
 }
 
-/// A rule: which combinations of credential, application and AE-ID may register. `*` stands for any
-/// characters, or none.
+/// A rule: combinations of credential, application and AE-ID that may register. `*` stands for zero
+/// or more characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppRule {
-    /// The Credential-IDs that it is about; none where it is about AEs without a security
-    /// association.
+    /// Credential-IDs to which the rule applies; `None` for AEs without a security association.
     pub credential_ids: Option<Vec<String>>,
-    /// The App-IDs that are allowed.
+    /// Allowed App-IDs.
     pub app_ids: Option<Vec<String>>,
-    /// The AE-ID-Stems that are allowed.
+    /// Allowed AE-ID-Stems.
     pub ae_ids: Option<Vec<String>>,
-    /// The Role-IDs that are allowed in requests.
+    /// Role-IDs allowed in requests.
     pub role_ids: Option<Vec<String>>,
 }
 
@@ -68,7 +67,7 @@ impl AppRule {
     }
 }
 
-/// Whether a resource of that type belongs to a service subscription.
+/// Returns whether resources of a type belong to a service subscription.
 pub(crate) fn is_part(ty: ResourceType) -> bool {
     use ResourceType as T;
     matches!(
@@ -77,7 +76,7 @@ pub(crate) fn is_part(ty: ResourceType) -> bool {
     )
 }
 
-/// What is said about the applications of that CSE.
+/// Returns the service subscription of a CSE.
 pub(crate) fn about(
     read: &dyn Read,
     settings: &Settings,
@@ -96,7 +95,7 @@ pub(crate) fn about(
     };
     let mut rules = Vec::new();
     for link in list.iter().filter_map(Value::as_str) {
-        // A link that leads nowhere is no rule.
+        // A link without a resource is ignored.
         let rule = links::resolve(read, settings, link, now)?;
         rules.extend(
             rule.filter(|r| r.ty == ResourceType::ServiceSubscribedAppRule)
@@ -120,7 +119,7 @@ fn has_profile(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<boo
     Ok(false)
 }
 
-/// The resource-ID of the node with that CSE-ID.
+/// Returns the resource-ID of the node with this CSE-ID.
 pub(crate) fn ri_of(cse: &CseId) -> String {
     format!("svsn-{}", cse.bare())
 }
@@ -128,25 +127,25 @@ pub(crate) fn ri_of(cse: &CseId) -> String {
 /// Checks a `<serviceSubscribedNode>` as a whole.
 ///
 /// # Errors
-/// When it has rules and no CSE that they are for.
+/// Returns an error if it has rules but no CSE.
 pub(crate) fn check_whole(attributes: &Attributes) -> Result<(), AttributeError> {
     if attributes.contains_key(RULE_LINKS) && !attributes.contains_key("csi") {
-        return Err(AttributeError::value(RULE_LINKS, "goes with a csi only"));
+        return Err(AttributeError::value(RULE_LINKS, "requires a csi"));
     }
     Ok(())
 }
 
-/// Brings the names and the Credential-IDs of TS-0013 clause 8.4 to those of TS-0004: `aci` for
-/// `apci`, and the type `00` for that of a pre-shared key, `12`.
+/// Converts the names and Credential-IDs of TS-0013 clause 8.4 to those of TS-0004: `aci` to
+/// `apci`, and the type `00` of a pre-shared key to `12`.
 ///
 /// # Errors
-/// When both names are there.
+/// Returns an error if both names are given.
 pub(crate) fn canonical(mut rule: Attributes) -> Result<Attributes, AttributeError> {
     const OLD_PREFIX: &str = "00-";
     if let Some(list) = rule.remove(CREDENTIALS_IN_TESTS)
         && rule.insert(CREDENTIALS.into(), list).is_some()
     {
-        return Err(AttributeError::value(CREDENTIALS, "stands twice: it is the same as aci"));
+        return Err(AttributeError::value(CREDENTIALS, "is a duplicate of aci"));
     }
     if let Some(Value::Array(list)) = rule.get_mut(CREDENTIALS) {
         for entry in list {

@@ -1,5 +1,5 @@
-//! The attributes of the resource types that act: subscriptions, groups, polling channels (the
-//! tables of TS-0004 clauses 7.4.8, 7.4.13 and 7.4.22).
+//! The attribute tables of subscriptions, groups and polling channels (TS-0004 clauses 7.4.8,
+//! 7.4.13 and 7.4.22).
 
 use crate::identifiers::MAX_NAME;
 use crate::resource::schema::Presence::{M, NP, O};
@@ -10,7 +10,7 @@ use crate::resource::values::Kind::{
 use crate::resource::values::MAX_ADDRESS;
 use crate::settings::MAX_POLICIES;
 
-/// Most targets of a subscription.
+/// Maximum number of targets of a subscription.
 pub(crate) const MAX_TARGETS: usize = 16;
 
 /// `<subscription>`.

@@ -1,4 +1,4 @@
-//! The kinds of values that attributes have (TS-0004 clause 6.3), with the bounds that are ours.
+//! The kinds of attribute values (TS-0004 clause 6.3), with bounds specific to this CSE.
 
 use std::ops::RangeInclusive;
 
@@ -10,23 +10,23 @@ use serde_json::Value;
 use crate::identifiers::{self, check_name};
 use crate::record::parse_timestamp;
 
-/// Longest entry in a list of texts, and most entries in it.
+/// Maximum length of an entry in a list of texts, and maximum number of entries.
 const MAX_ENTRY: usize = 256;
 const MAX_ENTRIES: usize = 64;
 
-/// Longest address, in bytes.
+/// Maximum length of an address, in bytes.
 pub(crate) const MAX_ADDRESS: usize = 512;
 
-/// Deepest nesting of objects and lists in the content of an instance: wherever it is put into a
-/// notification or an answer, that can be read again (`serde_json` reads 128 levels).
+/// Maximum nesting of objects and lists in the content of an instance. Notifications and responses
+/// add levels, and must still be readable (`serde_json` reads 128 levels).
 const MAX_CONTENT_DEPTH: usize = 64;
 
-/// Serializations of primitives (m2m:serializations of TS-0004 table 6.3.3-1), and the media types
-/// that stand for them in earlier releases.
+/// Serializations of primitives (m2m:serializations of TS-0004 table 6.3.3-1), and their media
+/// types in earlier releases.
 const SERIALIZATIONS: [&str; 6] =
     ["xml", "json", "cbor", "application/xml", "application/json", "application/cbor"];
 
-/// Whether that is a list of so many texts of the right kind.
+/// Returns whether a value is a list of an allowed size with valid texts.
 fn list(value: &Value, sizes: RangeInclusive<usize>, is_right: impl Fn(&str) -> bool) -> bool {
     let right = |v: &Value| v.as_str().is_some_and(&is_right);
     value.as_array().is_some_and(|list| sizes.contains(&list.len()) && list.iter().all(right))
@@ -40,7 +40,7 @@ fn is_visible(text: &str) -> bool {
     (1..=MAX_ENTRY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// Whether that is an xs:token of a length that is taken.
+/// Returns whether a text is an xs:token of an allowed length.
 fn is_token(text: &str) -> bool {
     (1..=MAX_ENTRY).contains(&text.len())
         && !text.contains(char::is_control)
@@ -49,7 +49,8 @@ fn is_token(text: &str) -> bool {
         && !text.contains("  ")
 }
 
-/// The media type in an m2m:contentInfo, `type/subtype:encoding[:security]` (TS-0004 table 6.3.3-1).
+/// Returns the media type in an m2m:contentInfo, `type/subtype:encoding[:security]` (TS-0004 table
+/// 6.3.3-1).
 pub(crate) fn media_type(content_info: &str) -> Option<&str> {
     let (before, last) = content_info.rsplit_once(':')?;
     // The security is optional, and a media type does not end with a colon and a digit.
@@ -73,7 +74,7 @@ pub(crate) fn media_type(content_info: &str) -> Option<&str> {
     fits.then_some(media_type)
 }
 
-/// Whether nothing in a value is nested deeper than that.
+/// Returns whether a value is nested no deeper than `levels`.
 fn is_nested_within(value: &Value, levels: usize) -> bool {
     let below = |v: &Value| levels > 0 && is_nested_within(v, levels - 1);
     match value {
@@ -90,42 +91,41 @@ pub(crate) enum Kind {
     Name,
     /// An m2m:timestamp.
     Time,
-    /// A text of at most that many bytes.
+    /// A text with this maximum length in bytes.
     Text(usize),
-    /// A list of texts: one at least.
+    /// A non-empty list of texts.
     Texts,
-    /// A list of labels: tokens, one at least.
+    /// A non-empty list of labels, which are tokens.
     Labels,
-    /// A list of points of access: URIs without spaces, one at least.
+    /// A non-empty list of points of access: URIs without spaces.
     PointsOfAccess,
-    /// A list of serializations: one at least.
+    /// A non-empty list of serializations.
     Serializations,
     /// A media type with an encoding (m2m:contentInfo).
     ContentInfo,
-    /// The addresses of a group's members, of which there may be none.
+    /// A list of the addresses of a group's members, which may be empty.
     Members,
-    /// An App-ID. Whether its first letter fits the release is the registration's business.
+    /// An App-ID. The registration checks whether its first letter is allowed in the release.
     AppId,
-    /// True or false.
+    /// A Boolean.
     Boolean,
-    /// A number from 0 upwards.
+    /// A non-negative integer.
     Count,
-    /// The content of an instance (xs:anyType): any value. Its size is bounded where it is stored.
+    /// The content of an instance (xs:anyType): any value. Its size is checked when it is stored.
     Any,
-    /// An object. What may be in it is checked where it is understood.
+    /// An object. Its users check its members.
     Object,
-    /// A list of addresses: one at least, and at most that many. What they are addresses of is
-    /// checked where it is understood.
+    /// A non-empty list of addresses with this maximum number. Its users check the addresses.
     Addresses(usize),
-    /// The creator: the originator asks for it by giving null, and may not give anything else.
+    /// The creator: the originator requests it with null, and must not give any other value.
     Creator,
     /// The address of a resource.
     Link,
-    /// Addresses of resources: one at least, and at most that many.
+    /// A non-empty list of resource addresses with this maximum number.
     Links(usize),
-    /// At most that many addresses of resources, of which there may be none.
+    /// A list of resource addresses with this maximum number, which may be empty.
     LinksOrNone(usize),
-    /// A set of access control rules. Whether it is one is the policy's business.
+    /// A set of access control rules, which is checked separately.
     Rules,
     /// An AE-ID or a CSE-ID.
     Entity,
@@ -133,7 +133,7 @@ pub(crate) enum Kind {
     CseId,
     /// 1 to 3: IN, MN or ASN.
     CseType,
-    /// The identifier of a node: a text that is not empty.
+    /// The identifier of a node: a non-empty text.
     NodeId,
     /// A list of patterns of Credential-IDs or Role-IDs.
     Patterns,
@@ -141,11 +141,11 @@ pub(crate) enum Kind {
     AppIds,
     /// A list of patterns of AE-ID-Stems.
     Stems,
-    /// Maintained by the CSE alone.
+    /// Maintained by the CSE only.
     ReadOnly,
-    /// Whether something is done that this CSE does not do: false may be given.
+    /// A switch of an unsupported feature, for which only false is allowed.
     FalseOnly,
-    /// Known to the specification and not to this CSE.
+    /// Specified, but not supported.
     Unsupported,
 }
 
@@ -153,7 +153,7 @@ impl Kind {
     /// Checks a value other than null.
     ///
     /// # Errors
-    /// What it should be.
+    /// Returns a description of valid values.
     pub(crate) fn check(self, value: &Value) -> Result<(), String> {
         let fits = match self {
             Self::Name => {
@@ -168,8 +168,8 @@ impl Kind {
                 return identifiers::check_id(value.as_str().ok_or("must be a text")?);
             }
             Self::Link => value.as_str().is_some_and(|t| Target::from_address(t).is_ok()),
-            Self::Links(most) => list(value, 1..=most, |t| Target::from_address(t).is_ok()),
-            Self::LinksOrNone(most) => list(value, 0..=most, |t| Target::from_address(t).is_ok()),
+            Self::Links(max) => list(value, 1..=max, |t| Target::from_address(t).is_ok()),
+            Self::LinksOrNone(max) => list(value, 0..=max, |t| Target::from_address(t).is_ok()),
             Self::CseId => value.as_str().is_some_and(|t| {
                 let form = OriginatorId::parse(t);
                 matches!(
@@ -189,7 +189,7 @@ impl Kind {
                 t.starts_with(['*', 'C', 'S']) && t.bytes().all(allowed)
             }),
             Self::Time => value.as_str().is_some_and(|t| parse_timestamp(t).is_some()),
-            Self::Text(most) => value.as_str().is_some_and(|t| t.len() <= most),
+            Self::Text(max) => value.as_str().is_some_and(|t| t.len() <= max),
             Self::Texts => list(value, 1..=MAX_ENTRIES, is_entry),
             Self::Members => list(value, 0..=MAX_ENTRIES, is_entry),
             Self::Labels => list(value, 1..=MAX_ENTRIES, is_token),
@@ -201,7 +201,7 @@ impl Kind {
             Self::Count => value.is_u64(),
             Self::Any => is_nested_within(value, MAX_CONTENT_DEPTH),
             Self::Object => value.is_object(),
-            Self::Addresses(most) => list(value, 1..=most, |t| t.len() <= MAX_ADDRESS),
+            Self::Addresses(max) => list(value, 1..=max, |t| t.len() <= MAX_ADDRESS),
             Self::FalseOnly => value == &Value::Bool(false),
             Self::Creator | Self::Rules | Self::ReadOnly | Self::Unsupported => false,
         };
@@ -211,8 +211,8 @@ impl Kind {
     fn wanted(self) -> String {
         match self {
             Self::Name | Self::AppId => "must be a text".into(),
-            Self::Time => "must be a time of the form 20261124T093000".into(),
-            Self::Text(most) => format!("must be a text of at most {most} bytes"),
+            Self::Time => "must be a time such as 20261124T093000".into(),
+            Self::Text(max) => format!("must be a text of at most {max} bytes"),
             Self::Texts => {
                 format!("must be a list of 1 to {MAX_ENTRIES} texts of 1 to {MAX_ENTRY} bytes each")
             }
@@ -224,7 +224,7 @@ impl Kind {
             ),
             Self::Labels => format!(
                 "must be a list of 1 to {MAX_ENTRIES} labels: tokens of 1 to {MAX_ENTRY} bytes \
-                 without control characters, spaces at an end, or two spaces in a row"
+                 without control characters, leading, trailing or double spaces"
             ),
             Self::Serializations => {
                 format!("must be a list of 1 to {MAX_ENTRIES} serializations: xml, json or cbor")
@@ -233,16 +233,16 @@ impl Kind {
                                   text/plain:0 or application/json:1"
                 .into(),
             Self::Boolean | Self::FalseOnly => "must be true or false".into(),
-            Self::Count => "must be a whole number from 0 upwards".into(),
+            Self::Count => "must be a non-negative integer".into(),
             Self::Any => format!("must not be nested deeper than {MAX_CONTENT_DEPTH} levels"),
             Self::Object => "must be an object".into(),
-            Self::Addresses(most) => format!(
-                "must be a list of 1 to {most} addresses of at most {MAX_ADDRESS} bytes each"
+            Self::Addresses(max) => format!(
+                "must be a list of 1 to {max} addresses of at most {MAX_ADDRESS} bytes each"
             ),
             Self::Link => "must be the address of a resource".into(),
-            Self::Links(most) => format!("must be a list of 1 to {most} addresses of resources"),
-            Self::LinksOrNone(most) => {
-                format!("must be a list of at most {most} addresses of resources")
+            Self::Links(max) => format!("must be a list of 1 to {max} addresses of resources"),
+            Self::LinksOrNone(max) => {
+                format!("must be a list of at most {max} addresses of resources")
             }
             Self::Entity => "must be an AE-ID or a CSE-ID".into(),
             Self::CseId => "must be a CSE-ID with its slash, such as /mn-cse-123456".into(),
@@ -259,8 +259,8 @@ impl Kind {
             Self::Stems => format!(
                 "must be a list of 1 to {MAX_ENTRIES} AE-ID-Stems, each starting with *, C or S"
             ),
-            Self::Creator => "must be null: the CSE enters the creator itself".into(),
-            Self::Rules | Self::ReadOnly | Self::Unsupported => "can't be given".into(),
+            Self::Creator => "must be null: the CSE assigns the creator".into(),
+            Self::Rules | Self::ReadOnly | Self::Unsupported => "must not be given".into(),
         }
     }
 }

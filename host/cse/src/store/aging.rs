@@ -1,4 +1,5 @@
-//! When the instances of a container expire: its counters are exact before they are removed.
+//! The index of the instances' expiration times, which makes the counters of a container exact
+//! before expired instances are removed.
 
 use redb::ReadableTable;
 use saegis_onem2m::resource::ResourceType;
@@ -8,11 +9,11 @@ use crate::store::error::StoreError;
 use crate::store::read::Read;
 use crate::store::write::Writer;
 
-/// The fact that the instances are in the index.
+/// Entry that records that the instances are in the index.
 const INDEXED: &str = "aging";
 
 impl Writer<'_> {
-    /// The resource-ID of an instance of a container that has expired.
+    /// Returns the resource-ID of an expired instance of a container.
     pub(crate) fn first_expired_in(
         &self,
         container: &str,
@@ -38,7 +39,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Indexes the instances of a store of a version that did not.
+    /// Indexes the instances of a store from a version without this index.
     pub(crate) fn index_ages(&mut self) -> Result<(), StoreError> {
         if self.about(INDEXED)?.is_some() {
             return Ok(());
@@ -51,11 +52,11 @@ impl Writer<'_> {
             let record = Read::get(&self.tables, &ri)?;
             self.add_age(&record.ok_or(StoreError::Corrupt(ri))?)?;
         }
-        self.note(INDEXED, "1")
+        self.set_about(INDEXED, "1")
     }
 }
 
-/// The container of an instance, and when that expires.
+/// Returns the container of an instance, and the instance's expiration time.
 fn ages(record: &Record) -> Option<(&str, Seconds)> {
     match (record.ty, &record.parent, record.expires) {
         (ResourceType::ContentInstance, Some(parent), Some(at)) => Some((parent, at)),

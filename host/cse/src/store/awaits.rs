@@ -1,9 +1,9 @@
-//! Who waits for the first registrant of an AE-ID-Stem, and who that was.
+//! The waits of resources for the first registrant of an AE-ID-Stem.
 //!
-//! A resource that names an AE-ID which nobody has registered notes a number with it: that of the
-//! wait. A registration ends the open wait of its stem by one entry with its registrant, however many
-//! resources wait, and the next resource that names the stem while nobody has it begins another wait.
-//! The registrant is looked up when it matters, and is forgotten with the last resource that asks.
+//! A resource that names an unregistered AE-ID stores the number of a wait. A registration ends the
+//! open wait of its stem with one entry, independently of the number of waiting resources. The next
+//! resource that names the stem while it is unregistered starts another wait. The registrant is
+//! looked up when it is needed, and removed with the last resource of the wait.
 
 use redb::{ReadableTable, TableDefinition, TableHandle};
 use saegis_store::Access;
@@ -12,11 +12,11 @@ use crate::store::error::StoreError;
 use crate::store::tables::{AWAITS, Name};
 use crate::store::write::Writer;
 
-/// The waits of a version that rewrote the resources: an AE-ID-Stem, and who waits.
+/// The waits of a version that rewrote the resources: AE-ID-Stem and waiting resource.
 const AWAITED: TableDefinition<'_, Name, ()> = TableDefinition::new("awaited");
 
 impl Writer<'_> {
-    /// The number of the wait for the next registrant of a stem that nobody has.
+    /// Returns the number of the wait for the next registrant of an unregistered stem.
     pub(crate) fn open_wait(&self, stem: &str) -> Result<u64, StoreError> {
         Ok(match self.last_wait(stem)? {
             Some((wait, is_open)) => wait + u64::from(!is_open),
@@ -24,7 +24,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Ends the open wait for a stem, if somebody waits: that is its registrant.
+    /// Ends the open wait for a stem, if any, with this registrant.
     pub(crate) fn settle(&mut self, stem: &str, registrant: &str) -> Result<(), StoreError> {
         if let Some((wait, true)) = self.last_wait(stem)? {
             self.tables.firsts.insert((stem, wait), registrant)?;
@@ -32,8 +32,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The last wait for a stem that a resource asks for, and whether it is open. Those before it are
-    /// not.
+    /// Returns the last wait for a stem, and whether it is open. Earlier ones are not.
     fn last_wait(&self, stem: &str) -> Result<Option<(u64, bool)>, StoreError> {
         let last =
             self.awaits.range((stem, 0, "")..(stem, u64::MAX, ""))?.next_back().transpose()?;
@@ -60,8 +59,7 @@ impl Writer<'_> {
     }
 }
 
-/// Brings the waits of a version that rewrote the resources into line, if there are any: all of them
-/// are open.
+/// Converts the waits of a version that rewrote the resources, if any. All of them are open.
 pub(super) fn convert(access: &Access<'_>) -> Result<(), StoreError> {
     let is_there = |table: redb::UntypedTableHandle| table.name() == AWAITED.name();
     if !access.begin_read()?.list_tables()?.any(is_there) {
@@ -81,7 +79,7 @@ pub(super) fn convert(access: &Access<'_>) -> Result<(), StoreError> {
     Ok(access.commit(transaction)?)
 }
 
-/// Makes the waits what a version left that rewrote the resources.
+/// Converts the waits to the format of a version that rewrote the resources.
 #[cfg(test)]
 pub(super) fn revert(access: &Access<'_>) {
     let transaction = access.begin_write().unwrap();

@@ -1,8 +1,8 @@
-//! Failures of the store.
+//! The errors of the store.
 
 use crate::budget::Stop;
 
-/// The store failed. None of the variants holds content of a resource.
+/// The error of a failed store. It has no content of a resource.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -15,10 +15,10 @@ pub enum StoreError {
     /// Reading or writing failed.
     #[error(transparent)]
     Storage(#[from] redb::StorageError),
-    /// What is stored under this resource-ID can't be read, or leads nowhere.
+    /// The entry with this resource-ID is unreadable, or refers to a missing one.
     #[error("the resource {0} in the store is damaged")]
     Corrupt(String),
-    /// The store is sound; the request has to stop.
+    /// The store is intact; the request must stop.
     #[error(transparent)]
     Stopped(#[from] Stop),
 }

@@ -1,8 +1,9 @@
-//! The queues of polling channels (TS-0001 clause 9.6.21): what waits for AEs that fetch it, and
-//! the AEs that wait.
+//! The queues of polling channels (TS-0001 clause 9.6.21): messages for AEs that fetch them, and
+//! the polls of these AEs.
 //!
-//! They are in memory: what has not been fetched when the CSE ends is lost, as is what an AE
-//! was sent and did not get. An AE that falls behind loses the oldest.
+//! The queues are in memory. Messages that were not fetched are lost when the CSE ends, as are
+//! those that were sent to an AE and not received. If a queue is full, its oldest messages are
+//! dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +11,15 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-/// Most that waits in one queue: messages, and bytes of them.
+/// Maximum number and total size of messages in one queue.
 pub(crate) const MAX_MESSAGES: usize = 100;
 const MAX_QUEUE_BYTES: usize = 256 << 10;
 
-/// Most bytes that wait in all queues.
+/// Maximum total size of messages in all queues, in bytes.
 const MAX_TOTAL_BYTES: usize = 16 << 20;
 
-/// All queues, by the resource-IDs of their channels. There is one for each channel in which
-/// something waits, or at which someone does.
+/// The queues by the resource-IDs of their channels. A channel has a queue while it has a message
+/// or a poll.
 #[derive(Debug, Default)]
 pub(crate) struct PollingQueues(Mutex<Queues>);
 
@@ -26,7 +27,7 @@ pub(crate) struct PollingQueues(Mutex<Queues>);
 struct Queues {
     queues: HashMap<String, Queue>,
     bytes: usize,
-    /// The number of the last who came to wait, at any channel.
+    /// Number of the last poll at any channel.
     last: u64,
 }
 
@@ -34,7 +35,7 @@ struct Queues {
 struct Queue {
     messages: VecDeque<Bytes>,
     bytes: usize,
-    /// Who waits: one at a time, the last who came.
+    /// Number of the only poll that waits, the last one.
     waits: Option<u64>,
     waker: Option<Waker>,
 }
@@ -60,8 +61,8 @@ impl PollingQueues {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a message into a channel's queue, and wakes who waits for it. Gives whether there was
-    /// room for it.
+    /// Puts a message into a channel's queue, and wakes its poll. Returns whether the message was
+    /// accepted.
     pub(crate) fn put(&self, channel: &str, message: Bytes) -> bool {
         let mut all = self.lock();
         if message.len() > MAX_QUEUE_BYTES {
@@ -88,9 +89,9 @@ impl PollingQueues {
         true
     }
 
-    /// Forgets the channels that are not there any more.
+    /// Drops the queues of channels that do not exist.
     pub(crate) fn retain(&self, mut is_there: impl FnMut(&str) -> bool) {
-        // Asked without the lock, for the answer may take its time.
+        // Called without the lock, because the lookup may take time.
         let known: Vec<_> = self.lock().queues.keys().cloned().collect();
         for channel in known.into_iter().filter(|c| !is_there(c)) {
             let mut all = self.lock();
@@ -101,7 +102,7 @@ impl PollingQueues {
         }
     }
 
-    /// Waits at a channel, in the place of whoever did before.
+    /// Waits at a channel, and replaces a former poll.
     pub(crate) fn wait(self: &Arc<Self>, channel: String) -> Waiting {
         let mut all = self.lock();
         all.last += 1;
@@ -117,7 +118,7 @@ impl PollingQueues {
     }
 }
 
-/// A place at a channel, until it is dropped.
+/// A poll at a channel, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     queues: Arc<PollingQueues>,
@@ -126,7 +127,7 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// The next message, when there is one; none when another has taken the place.
+    /// Polls for the next message. Completes with `None` if another poll has replaced this one.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut all = self.queues.lock();
         match all.queues.get(&self.channel) {
@@ -171,8 +172,8 @@ mod tests {
         }
     }
 
-    fn look(place: &Waiting, wakes: &Arc<Wakes>) -> Poll<Option<Bytes>> {
-        place.poll(&Context::from_waker(&wakes.clone().into()))
+    fn look(waiting: &Waiting, wakes: &Arc<Wakes>) -> Poll<Option<Bytes>> {
+        waiting.poll(&Context::from_waker(&wakes.clone().into()))
     }
 
     fn text(text: &'static str) -> Bytes {
@@ -182,18 +183,18 @@ mod tests {
     #[test]
     fn waiting_poll_is_woken() {
         let (channels, wakes) = (Arc::<PollingQueues>::default(), Arc::<Wakes>::default());
-        let place = channels.wait("a".into());
-        assert_eq!(look(&place, &wakes), Poll::Pending);
+        let waiting = channels.wait("a".into());
+        assert_eq!(look(&waiting, &wakes), Poll::Pending);
         assert!(channels.put("b", text("other")));
         assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
         assert!(channels.put("a", text("one")));
         assert!(channels.put("a", text("two")));
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
-        assert_eq!(look(&place, &wakes), Poll::Ready(Some(text("one"))));
-        drop(place);
-        let place = channels.wait("a".into());
-        assert_eq!(look(&place, &wakes), Poll::Ready(Some(text("two"))));
-        assert_eq!(look(&place, &wakes), Poll::Pending);
+        assert_eq!(look(&waiting, &wakes), Poll::Ready(Some(text("one"))));
+        drop(waiting);
+        let waiting = channels.wait("a".into());
+        assert_eq!(look(&waiting, &wakes), Poll::Ready(Some(text("two"))));
+        assert_eq!(look(&waiting, &wakes), Poll::Pending);
     }
 
     #[test]
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         assert_eq!(look(&first, &wakes), Poll::Ready(None));
         assert_eq!(look(&second, &wakes), Poll::Pending);
-        // To leave is to leave one's own place.
+        // Dropping a replaced poll does not affect its successor.
         drop(first);
         assert!(channels.put("a", text("one")));
         assert_eq!(look(&second, &wakes), Poll::Ready(Some(text("one"))));

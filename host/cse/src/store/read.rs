@@ -1,4 +1,4 @@
-//! Look-ups in the store.
+//! Lookups in the store.
 
 use redb::ReadableTable;
 use saegis_onem2m::resource::ResourceType;
@@ -8,59 +8,60 @@ use crate::record::{Record, Seconds, Stock};
 use crate::store::error::StoreError;
 use crate::store::tables::{Bytes, Id, Name, Slot, Timed, Wait};
 
-/// Where an instance is looked for in its container.
+/// The end of a container's list of instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edge {
-    /// The first created.
+    /// The first created instance.
     Oldest,
-    /// The last created.
+    /// The last created instance.
     Latest,
 }
 
 /// An entry in the index of children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Child {
-    /// The number of its type.
+    /// Number of its type.
     pub(crate) ty: u16,
-    /// Its place among those of its type.
+    /// Position among the children of its type.
     pub(crate) sequence: u64,
-    /// Its resource-ID.
+    /// Resource-ID.
     pub(crate) ri: String,
 }
 
-/// What can be looked up, in a snapshot as in a transaction.
+/// The lookups in a snapshot or a transaction.
 pub(crate) trait Read {
-    /// The resource with that resource-ID.
+    /// Returns the resource with this resource-ID.
     fn get(&self, ri: &str) -> Result<Option<Record>, StoreError>;
-    /// The resource-ID of the child with that name.
+    /// Returns the resource-ID of the child with this name.
     fn named(&self, parent: &str, name: &str) -> Result<Option<String>, StoreError>;
-    /// The first child, or the one behind `after`, by type and then by order of creation.
+    /// Returns the first child, or the one following `after`, by type and then by order of
+    /// creation.
     fn next_child(&self, parent: &str, after: Option<&Child>) -> Result<Option<Child>, StoreError>;
-    /// The first child of that type, or the one behind the sequence `after`.
+    /// Returns the first child of a type, or the one following the sequence `after`.
     fn next_of_type(
         &self,
         parent: &str,
         ty: ResourceType,
         after: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
-    /// The instance at the edge of a container, or the next further in from `beyond`.
+    /// Returns the oldest or latest instance of a container, or the next one after `beyond`.
     fn instance(
         &self,
         container: &str,
         edge: Edge,
         beyond: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
-    /// What instances of a container hold that have expired and are not removed yet.
+    /// Returns the number and size of a container's expired instances that are not removed yet.
     fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError>;
-    /// The registrant of an AE-ID-Stem that ended that wait for it, if it is over.
+    /// Returns the registrant that ended a wait for an AE-ID-Stem, if the wait has ended.
     fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError>;
-    /// How many resources there are.
+    /// Returns the number of resources.
     fn count(&self) -> Result<u64, StoreError>;
-    /// The budget that look-ups are taken from.
+    /// Returns the budget of the lookups.
     fn budget(&self) -> &RequestBudget;
 }
 
-/// The tables that are read, in either kind of transaction.
+/// The tables for lookups, in either kind of transaction.
 pub(super) struct Tables<R, N, C, F, A> {
     pub(super) budget: RequestBudget,
     pub(super) resources: R,
@@ -112,7 +113,7 @@ where
         self.budget.step(stored.value().len())?;
         match serde_json::from_slice(stored.value()) {
             Ok(record) => Ok(Some(record)),
-            // The error's text may quote content.
+            // The text of the error could quote content.
             Err(_) => Err(StoreError::Corrupt(ri.into())),
         }
     }
@@ -172,7 +173,7 @@ where
     }
 }
 
-/// What instances of a container hold that have expired.
+/// Returns the number and size of a container's expired instances.
 fn expired_in(
     aging: &impl ReadableTable<Timed, u64>,
     budget: &RequestBudget,
@@ -193,5 +194,5 @@ fn expired_in(
     Ok(stock)
 }
 
-/// Bytes of an entry, for the budget.
+/// Size of an entry in bytes, for the budget.
 const ENTRY_BYTES: usize = 64;

@@ -2,7 +2,7 @@
 
 use redb::TableDefinition;
 
-/// The keys and the values of the tables.
+/// The keys and values of the tables.
 pub(super) type Id = &'static str;
 pub(super) type Bytes = &'static [u8];
 pub(super) type Name = (&'static str, &'static str);

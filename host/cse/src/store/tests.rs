@@ -9,7 +9,7 @@ use crate::record::{Attributes, Record, Stock};
 use saegis_onem2m::resource::ResourceType;
 
 impl Store {
-    /// Checks that the indices say what the resources say, no more and no less.
+    /// Checks that the indices match the resources.
     pub(crate) fn assert_consistent(&self) {
         let transaction = self.access().unwrap().begin_read().unwrap();
         let snapshot = self.snapshot(&RequestBudget::unlimited()).unwrap();
@@ -82,7 +82,8 @@ fn assert_waits_are_consistent(
     let indexed =
         entries(transaction, AWAITS, |(stem, wait, ri), ()| (stem.to_owned(), wait, ri.to_owned()));
     assert_eq!(indexed, *awaited);
-    // Who ended a wait is known for as long as somebody asks, and one wait at most is open: the last.
+    // The registrant of a completed wait is stored as long as a resource needs it. At most one wait
+    // is open, the last.
     let firsts = transaction.open_table(FIRSTS).unwrap();
     for entry in firsts.iter().unwrap() {
         let (key, _) = entry.unwrap();
@@ -107,14 +108,14 @@ fn entries<K: redb::Key + 'static, V: redb::Value + 'static, E: Ord>(
 }
 
 impl Writer<'_> {
-    /// As a version left the store that did not index when instances expire.
+    /// Converts the store to the format of a version without the index of expiration times.
     pub(crate) fn forget_ages(&mut self) -> Result<(), StoreError> {
         self.about.remove("aging")?;
         self.tables.aging.retain(|_, _| false)?;
         Ok(())
     }
 
-    /// As a version left the store that did not count.
+    /// Converts the store to the format of a version without usage counters.
     pub(crate) fn forget_usage(&mut self) -> Result<(), StoreError> {
         self.about.remove("usage")?;
         self.usage.retain(|_, _| false)?;
@@ -195,7 +196,7 @@ fn instances_are_found_from_both_ends() {
     assert_eq!(at(Edge::Latest, Some(4)).as_deref(), Some("cin3"));
     assert_eq!(at(Edge::Latest, Some(0)), None);
     assert_eq!(snapshot.read().instance("inner", Edge::Latest, None).unwrap(), None);
-    // Of a name that the other starts with, too.
+    // Also for a resource-ID that starts with the other one.
     assert_eq!(snapshot.read().instance("bo", Edge::Latest, None).unwrap(), None);
 }
 

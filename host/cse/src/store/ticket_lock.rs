@@ -1,12 +1,12 @@
-//! A lock that is had in the order in which it was asked for, in two lanes: who gives way has it when
-//! nobody else waits, and now and then.
+//! A fair lock with two lanes. Waiters get it in the order of their arrival. Waiters with a low
+//! priority get it if no others wait, and otherwise after [`MAX_PASSED`] turns.
 //!
-//! Who writes again and again would otherwise take the lock anew before those who wait for it have
-//! woken up.
+//! Without fairness, a thread that writes repeatedly would take the lock again before the waiting
+//! threads have woken up.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Maximum number of turns that others have while somebody who gives way waits.
+/// Maximum number of turns of other waiters while one with a low priority waits.
 const MAX_PASSED: u32 = 8;
 
 /// The lock.
@@ -18,18 +18,18 @@ pub(crate) struct TicketLock {
 
 #[derive(Debug, Default)]
 struct State {
-    taken: bool,
+    locked: bool,
     usual: Lane,
     giving_way: Lane,
-    /// How many turns others have had while somebody who gives way waited.
+    /// Number of turns of other waiters since one with a low priority waits.
     passed: u32,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
-    /// The number of who comes next.
+    /// Number of the next arrival.
     coming: u64,
-    /// The number of whose turn it is.
+    /// Number of the next turn.
     served: u64,
 }
 
@@ -49,10 +49,10 @@ impl State {
         if gives_way { &mut self.giving_way } else { &mut self.usual }
     }
 
-    /// Whether the lock is free, and that lane has the next turn.
+    /// Returns whether the lock is free and this lane has the next turn.
     fn is_next(&self, gives_way: bool) -> bool {
         let last = self.usual.is_empty() || self.passed >= MAX_PASSED;
-        !self.taken && gives_way == (last && !self.giving_way.is_empty())
+        !self.locked && gives_way == (last && !self.giving_way.is_empty())
     }
 }
 
@@ -70,7 +70,7 @@ impl TicketLock {
         while !state.is_next(gives_way) || state.lane(gives_way).served != own {
             state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.taken = true;
+        state.locked = true;
         state.lane(gives_way).served += 1;
         state.passed = match gives_way || state.giving_way.is_empty() {
             true => 0,
@@ -82,7 +82,7 @@ impl TicketLock {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.state().taken = false;
+        self.0.state().locked = false;
         self.0.next.notify_all();
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    /// The order in which those have their turns who come while one has it.
+    /// Returns the order of turns of waiters that arrive while one has the lock.
     fn order(come: &[bool]) -> Vec<usize> {
         let lock = Arc::new(TicketLock::default());
         let order = Arc::new(Mutex::new(Vec::new()));

@@ -23,16 +23,16 @@ type Written<'t> = Tables<
     Table<'t, Timed, u64>,
 >;
 
-/// What is stored for an owner.
+/// The stored data of an owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// How many resources.
+    /// Number of resources.
     pub(crate) resources: u64,
-    /// Their bytes as they are stored.
+    /// Their stored size, in bytes.
     pub(crate) bytes: u64,
 }
 
-/// A transaction under way. It sees its own changes; nobody else does before the commit.
+/// A write transaction. Its changes are visible only to itself before the commit.
 pub(crate) struct Writer<'t> {
     pub(super) tables: Written<'t>,
     pub(super) expiry: Table<'t, Expiry, ()>,
@@ -40,35 +40,35 @@ pub(crate) struct Writer<'t> {
     pub(super) detached: Table<'t, Id, ()>,
     pub(super) usage: Table<'t, Id, (u64, u64)>,
     pub(super) about: Table<'t, Id, Id>,
-    /// The usage of the owners that this transaction has changed something of.
+    /// Usage of the owners whose data this transaction has changed.
     pub(super) used: HashMap<String, Usage>,
 }
 
 impl Writer<'_> {
-    /// What can be looked up.
+    /// Returns the interface for lookups.
     pub(crate) fn read(&self) -> &dyn Read {
         &self.tables
     }
 
-    /// A fact about the store itself.
+    /// Returns a property of the store itself.
     pub(crate) fn about(&self, what: &str) -> Result<Option<String>, StoreError> {
         Ok(self.about.get(what)?.map(|fact| fact.value().into()))
     }
 
-    /// Notes a fact about the store itself.
-    pub(crate) fn note(&mut self, what: &str, fact: &str) -> Result<(), StoreError> {
+    /// Sets a property of the store itself.
+    pub(crate) fn set_about(&mut self, what: &str, fact: &str) -> Result<(), StoreError> {
         self.about.insert(what, fact)?;
         Ok(())
     }
 
-    /// The sequence of the next child of that type.
+    /// Returns the sequence of the next child of a type.
     pub(crate) fn next_sequence(&self, parent: &str, ty: ResourceType) -> Result<u64, StoreError> {
         let ty = ty.number();
         let last = self.tables.edge(parent, ((ty, 0), (ty, u64::MAX)), Edge::Latest)?;
         Ok(last.map_or(0, |c| c.sequence.saturating_add(1)))
     }
 
-    /// Stores a resource: a new one, or new attributes of one whose name, type and parent stay.
+    /// Stores a resource: a new one, or a changed one with the same name, type and parent.
     pub(crate) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
         let ri = record.ri.as_str();
         let old = self.tables.get(ri)?;
@@ -96,8 +96,8 @@ impl Writer<'_> {
         }
         if let (None, Some(parent)) = (old, &record.parent) {
             self.tables.names.insert((parent.as_str(), record.name.as_str()), ri)?;
-            let place = (parent.as_str(), record.ty.number(), record.sequence);
-            self.tables.children.insert(place, ri)?;
+            let key = (parent.as_str(), record.ty.number(), record.sequence);
+            self.tables.children.insert(key, ri)?;
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Writer<'_> {
         self.count_for(record.owner.as_deref(), before, Some(bytes.len()))
     }
 
-    /// What is stored for an owner, with what this transaction changes.
+    /// Returns the usage of an owner, including the changes of this transaction.
     pub(crate) fn usage(&self, owner: &str) -> Result<Usage, StoreError> {
         if let Some(used) = self.used.get(owner) {
             return Ok(*used);
@@ -138,7 +138,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes the usage of the owners that this transaction has changed something of.
+    /// Writes the usage of the owners whose data this transaction has changed.
     pub(super) fn settle_usage(&mut self) -> Result<(), StoreError> {
         for (owner, used) in std::mem::take(&mut self.used) {
             if used.resources == 0 {
@@ -150,7 +150,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Counts all that is stored for its owners: a store of a version that did not count.
+    /// Counts all stored resources for their owners, for a store from a version without these
+    /// counters.
     pub(crate) fn count_all(&mut self) -> Result<(), StoreError> {
         let mut all: HashMap<String, Usage> = HashMap::new();
         for entry in self.tables.resources.iter()? {
@@ -167,13 +168,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Takes a resource, and so all that is below it, out of sight, however much that is. It is
-    /// removed in parts by [`remove_detached`](Self::remove_detached). Nothing may get its
-    /// resource-ID before that.
+    /// Detaches a resource of any size with everything below it, so that it is no longer found.
+    /// [`remove_detached`](Self::remove_detached) removes it in parts. Its resource-ID must not be
+    /// reused before.
     pub(crate) fn detach(&mut self, ri: &str) -> Result<(), StoreError> {
         let mut record = self.tables.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
         self.remove_from_indices(&record)?;
-        // What is below something that has expired is not found.
+        // Resources below an expired one are not found.
         record.parent = None;
         record.expires = Some(0);
         self.store(&record)?;
@@ -181,25 +182,25 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Removes what is detached, but no more than `most` resources. Gives how many: fewer than
-    /// `most` means that nothing is left.
-    pub(crate) fn remove_detached(&mut self, most: usize) -> Result<usize, StoreError> {
+    /// Removes up to `limit` detached resources. Returns their number; a smaller number means that
+    /// none is left.
+    pub(crate) fn remove_detached(&mut self, limit: usize) -> Result<usize, StoreError> {
         let mut removed = 0;
-        while removed < most {
+        while removed < limit {
             let first = self.detached.first()?.map(|(ri, _)| ri.value().to_owned());
             let Some(ri) = first else { break };
-            removed += self.remove_tree(&ri, most - removed)?;
+            removed += self.remove_tree(&ri, limit - removed)?;
         }
         Ok(removed)
     }
 
-    /// Removes a resource and all that is below it, leaves first, but no more than `most`
-    /// resources. Gives how many: fewer than `most` means that nothing is left.
-    pub(crate) fn remove_tree(&mut self, ri: &str, most: usize) -> Result<usize, StoreError> {
-        // Holds one resource-ID for each level, however many resources there are.
+    /// Removes up to `limit` resources of a subtree, leaves first. Returns their number; a smaller
+    /// number means that none is left.
+    pub(crate) fn remove_tree(&mut self, ri: &str, limit: usize) -> Result<usize, StoreError> {
+        // Holds one resource-ID for each level, independently of the number of resources.
         let mut path = vec![ri.to_owned()];
         let mut removed = 0;
-        while removed < most {
+        while removed < limit {
             let Some(last) = path.last() else { break };
             match self.tables.next_child(last, None)? {
                 Some(child) => path.push(child.ri),
@@ -237,13 +238,13 @@ impl Writer<'_> {
         }
         if let Some(parent) = &record.parent {
             self.tables.names.remove((parent.as_str(), record.name.as_str()))?;
-            let place = (parent.as_str(), record.ty.number(), record.sequence);
-            self.tables.children.remove(place)?;
+            let key = (parent.as_str(), record.ty.number(), record.sequence);
+            self.tables.children.remove(key)?;
         }
         Ok(())
     }
 
-    /// The resource behind `after` in the order of resource-IDs, or the first.
+    /// Returns the resource following `after` in the order of resource-IDs, or the first one.
     pub(crate) fn next_by_id(&self, after: Option<&str>) -> Result<Option<Record>, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let bounds: (Bound<&str>, Bound<&str>) = (from, Bound::Unbounded);
@@ -254,7 +255,7 @@ impl Writer<'_> {
         self.tables.get(ri.value())
     }
 
-    /// The resource-ID of a resource that has expired by itself.
+    /// Returns the resource-ID of an expired resource.
     pub(crate) fn first_expired(&self, now: Seconds) -> Result<Option<String>, StoreError> {
         match self.expiry.first()? {
             Some((key, _)) if key.value().0 <= now => Ok(Some(key.value().1.into())),

@@ -16,7 +16,7 @@ fn infrastructure() -> Settings {
     Settings { cse_type: 1, ..settings() }
 }
 
-/// An IN-CSE at which two MN-CSEs are registered.
+/// Returns an IN-CSE with two registered MN-CSEs.
 fn bench() -> Bench {
     let bench = Bench::lights(infrastructure());
     for (cse, name) in [(MN, "mn"), ("/mn-2", "other")] {
@@ -74,11 +74,11 @@ fn announced_ae_is_assigned_ae_id() {
         }})
     );
     assert_eq!(announced_at(&bench, &stem).as_deref(), Some(MN));
-    // Each time it is another.
+    // Each announcement gets another stem.
     let second = announce(&bench, "/mn-1/S", "/cse/mn", json!({}));
     assert_eq!(second.code, 2001, "{}", second.why());
     assert_ne!(second.attributes()["aei"], stem);
-    // A name that nobody gave does not tell the AE-ID.
+    // A generated name does not reveal the AE-ID.
     let name = second.attributes()["rn"].as_str().unwrap();
     assert!(!name.contains(second.attributes()["aei"].as_str().unwrap()), "{name}");
     let bench = bench.reopen();
@@ -96,7 +96,7 @@ fn requested_ae_id_is_announced() {
     assert_eq!(reply.attributes()["pi"], "csr-mn-1");
     assert_eq!(reply.response.content_location.as_deref(), Some("/mn-cse-123456/aeA-Slight"));
     assert_eq!(announced_at(&bench, "Slight").as_deref(), Some(MN));
-    // Once, by whomever and wherever.
+    // An AE is announced once, independently of the originator and the parent.
     for (from, path) in [
         ("/mn-1/Slight", "/cse/mn"),
         ("/mn-1/Slight", "/cse"),
@@ -119,16 +119,16 @@ fn announced_ae_id_is_unique_in_provider() {
     assert_eq!(announce(&bench, "/mn-1/Slight", "/cse", json!({})).code, 2001);
     assert_eq!(bench.register("Shere", "shere").code, 2001);
     register(&bench, "/Scse", json!({}));
-    // Not one that is announced, by an AE here or a CSE.
+    // An announced AE-ID is not available to a local AE or a CSE.
     let reply = bench.register("Slight", "slight");
     assert_eq!((reply.code, reply.why()), (4117, "the originator is registered already"));
     let csr = json!({"m2m:csr": {"cb": "/Slight/cse", "csi": "/Slight", "rr": true}});
     assert_eq!(bench.create(Some("/Slight"), "/cse", 16, csr).code, 4005);
-    // Not an AE's that is registered here, nor a CSE's, nor what leads elsewhere.
+    // Not an AE-ID that is registered here, of a CSE, or of another CSE's address.
     assert_eq!(announce(&bench, "/mn-1/Shere", "/cse", json!({})).code, 4117);
     assert_eq!(announce(&bench, "/mn-1/Scse", "/cse", json!({})).code, 4105);
     assert_eq!(announced_at(&bench, "Shere"), None);
-    // What an AE here is answered by the settings, a CSE is not.
+    // The setting for registering AEs does not apply to a CSE.
     let bench = Bench::new(Settings { ae_id_taken: Rsc::Conflict, ..infrastructure() });
     register(&bench, MN, json!({}));
     assert_eq!(announce(&bench, "/mn-1/Slight", "/cse", json!({})).code, 2001);
@@ -145,7 +145,11 @@ fn only_registered_cse_may_announce() {
     let mut bench = bench();
     for from in ["/mn-3/S", "/mn-3/Slight", "/mn-cse-123456/S", "/mn-cse-123456/Slight"] {
         let reply = announce(&bench, from, "/cse", json!({}));
-        assert_eq!((reply.code, reply.why().contains("must be registered")), (4103, true), "{from}");
+        assert_eq!(
+            (reply.code, reply.why().contains("must be registered")),
+            (4103, true),
+            "{from}"
+        );
     }
     for from in [
         "S",
@@ -164,12 +168,12 @@ fn only_registered_cse_may_announce() {
         assert_eq!(announce(&bench, from, "/cse", json!({})).code, 4000, "{from}");
     }
     assert_eq!(bench.create(None, "/cse", 10002, content(json!({}))).code, 4000);
-    // Not for another, and not just anywhere.
+    // Not below another CSE's resource, and not below any resource.
     assert_eq!(announce(&bench, "/mn-1/S", "/cse/other", json!({})).code, 4103);
     assert_eq!(announce(&bench, "/mn-1/S", "/cse/light1", json!({})).code, 4108);
     assert_eq!(announce(&bench, "/mn-1/S", "/cse/light1/state/la", json!({})).code, 4005);
     assert_eq!(announce(&bench, "/mn-1/S", "/cse/nowhere", json!({})).code, 4004);
-    // Not when it has gone.
+    // Not after the registration has ended.
     assert_eq!(bench.delete(MN, "/cse/mn").code, 2002);
     assert_eq!(announce(&bench, "/mn-1/S", "/cse", json!({})).code, 4103);
     register(&bench, MN, json!({"et": "20261124T093010"}));
@@ -231,7 +235,7 @@ fn announcement_requires_checked_attributes() {
         let reply = announce(&bench, "/mn-1/S", "/cse", json!({"lnk": lnk, "lbl": ["x", LABEL]}));
         assert_eq!(reply.code, 2001, "{lnk} {}", reply.why());
     }
-    // The App-ID goes by the rules of an AE's.
+    // The rules of an AE's App-ID apply.
     let with_release = |release: &str| {
         let content = content(json!({"api": "rlight"}));
         let mut request = request(Operation::Create, "/cse", Some("/mn-1/S"), Some(content));
@@ -286,7 +290,7 @@ fn announcement_belongs_to_its_cse() {
         assert_eq!(update(&bench, MN, path, bad.clone()).code, 4000, "{bad}");
     }
     assert_eq!(update(&bench, MN, path, json!({"lnk": null, "apn": null})).code, 2004);
-    // It has no children but subscriptions.
+    // It accepts only subscriptions as children.
     assert_eq!(bench.container(MN, path, json!({})).code, 4108);
     assert_eq!(update(&bench, MN, path, json!({"et": "20261124T093010"})).code, 2004);
     bench.pass(10);
@@ -304,7 +308,7 @@ fn announcements_are_deleted_with_their_cse() {
     assert_eq!(announce(&bench, "/mn-1/Sbeside", "/cse", json!({})).code, 2001);
     assert_eq!(bench.delete(MN, "/cse/mn").code, 2002);
     assert_eq!(announced_at(&bench, "Sbelow"), None);
-    // One beside it keeps its AE-ID for as long as it was told.
+    // An announcement outside of the registration has its own expiration time.
     assert_eq!(announced_at(&bench, "Sbeside").as_deref(), Some(MN));
     assert_eq!(announce(&bench, "/mn-2/Sbelow", "/cse/other", json!({})).code, 2001);
     let change = json!({"m2m:csr": {"et": "20261124T093010"}});
@@ -336,7 +340,7 @@ fn announcement_names_required_checks() {
     let unsecured = content(json!({"lbl": ["x", "Credential-ID:"]}));
     let asked = Announcement::of(&create(Some("/mn-1/Slight"), unsecured)).unwrap();
     assert_eq!(told(&asked), [MN, "Slight", "Nlight", "none"]);
-    // Whatever else it is, it is no such request, or the CSE refuses it by its form.
+    // Other requests, and announcements that the CSE refuses because of their form.
     let bench = bench();
     for (from, extra) in [
         (None, json!({})),

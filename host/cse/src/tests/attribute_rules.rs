@@ -1,4 +1,4 @@
-//! What attributes may be given, and what the CSE enters by itself.
+//! The attributes that may be given, and those that the CSE assigns.
 
 use saegis_onem2m::primitive::Operation;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn content_is_returned_unchanged() {
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": {"a": 12345}})).code, 5207);
 }
 
-/// A number is written as it was, however many digits it has.
+/// A number is stored as it was written, with any number of digits.
 #[test]
 fn number_keeps_all_digits() {
     let bench = Bench::with_lights();
@@ -72,7 +72,7 @@ fn number_keeps_all_digits() {
     }
 }
 
-/// Whatever an instance holds can be read where it is put into something else.
+/// The content of an instance remains readable inside of other content.
 #[test]
 fn deeply_nested_content_is_notified() {
     let bench = Bench::with_lights();
@@ -119,11 +119,11 @@ fn resources_below_csebase_expire() {
         assert_eq!(reply.code, 2001, "{root} {}", reply.why());
         assert_eq!(reply.attributes()["et"], "20261125T093000", "{root}");
     }
-    // What is below another resource has its end, and an AE that of a registration.
+    // A resource below another one has its expiration time, and an AE that of a registration.
     let below = bench.container(ADMIN, "/cse/common", json!({}));
     assert_eq!(below.attributes()["et"], "20261125T093000");
     assert_eq!(bench.retrieve(LIGHT1, STATE).attributes()["et"], "20261124T103000");
-    // To leave it to the CSE is to get what it gives.
+    // With null, the CSE chooses the time.
     bench.pass(10);
     let update = |et: Value| {
         let reply = bench.update(ADMIN, "/cse/common", json!({"m2m:cnt": {"et": et}}));
@@ -148,7 +148,7 @@ fn subscription_attributes_have_defaults() {
         (&asked.attributes()["nct"], &asked.attributes()["cr"]),
         (&json!(3), &json!(LIGHT1))
     );
-    // Who has others notified is named.
+    // The originator is named if it lets others be notified.
     assert_eq!(policy(&bench, "open", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
     for (from, nu) in [(LIGHT1, json!(["http://a.b/"])), (LIGHT2, json!([LIGHT2, "http://a.b/"]))] {
@@ -211,7 +211,7 @@ fn empty_list_or_invalid_label_is_refused() {
     }
 }
 
-/// Whatever the policies say, nobody else sees, changes or removes a polling channel.
+/// Independently of policies, no other originator sees, changes or removes a polling channel.
 #[test]
 fn polling_channel_is_private_whatever_the_policy() {
     let bench = Bench::with_lights();
@@ -238,7 +238,7 @@ fn polling_channel_is_private_whatever_the_policy() {
             assert_eq!(bench.delete(who, path).code, 4103, "{who}");
         }
     }
-    // Nor does it come to light below its AE.
+    // It is not visible in listings of its AE either.
     let shows = |who: &str, query: &str| {
         let reply = bench.retrieve(who, &format!("/cse/light1?{query}"));
         assert_eq!(reply.code, 2000, "{}", reply.why());
@@ -258,7 +258,7 @@ fn polling_channel_is_private_whatever_the_policy() {
     }
     let group = json!({"m2m:grp": {"rn": "all", "mnm": 1, "mid": ["cse/light1/pch"]}});
     assert_eq!(bench.create(Some(LIGHT2), "/cse/light2", 9, group.clone()).code, 5105);
-    // A group of its own AE's does not lend it either.
+    // A group of its own AE does not give access to it either.
     let reply = bench.create(Some(LIGHT1), "/cse/light1", 9, group);
     assert_eq!(reply.code, 2001, "{}", reply.why());
     let codes = |who| {

@@ -1,4 +1,4 @@
-//! What a request may use, what stops it, and what an AE may store.
+//! The limits of a request, the reasons for which it stops, and the quota of an AE.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -71,7 +71,7 @@ fn group_request_has_one_budget() {
     let too_few = find(200);
     assert_eq!(too_few.code, 5207);
     assert!(too_few.why().contains("exceeds its work limit"), "{}", too_few.why());
-    // What has been changed is told, and what has not.
+    // The response has the executed changes, and the members that were not reached.
     let reply = write_to_all(&bench, &budget(&authority, 300));
     assert_eq!(reply.code, 2000);
     let parts = reply.json["m2m:agr"]["m2m:rsp"].as_array().unwrap();
@@ -80,7 +80,7 @@ fn group_request_has_one_budget() {
     assert!(done > 0 && done < MEMBERS, "{done}");
     assert!(parts[done..].iter().all(|part| part["rsc"] == 5207));
     assert_eq!(instances(&bench), u64::try_from(done).unwrap());
-    // One that comes to nothing is refused.
+    // A request without any change is refused.
     let late = budget(&authority, 300).with_deadline(Instant::now());
     let late = write_to_all(&bench, &late);
     assert_eq!(late.code, 5207);
@@ -98,7 +98,7 @@ fn canceled_request_changes_nothing() {
     let reply = write_to_all(&bench, &budget(&authority, 20_000));
     assert_eq!(reply.code, 4106);
     assert_eq!(instances(&bench), 0);
-    // Neither is a fault of the store's.
+    // Neither is a failure of the store.
     assert!(!bench.cse().store_fails());
     assert_eq!(write_to_all(&bench, &bench.budget()).code, 2000);
     assert_eq!(instances(&bench), u64::try_from(MEMBERS).unwrap());
@@ -129,7 +129,7 @@ fn group_request_stops_between_members() {
     }
 }
 
-/// Each turn has the time that it is then.
+/// Each turn is executed at its own time.
 #[test]
 fn members_have_the_time_of_their_turns() {
     let mut bench = bench();
@@ -149,7 +149,7 @@ fn members_have_the_time_of_their_turns() {
     assert_ne!(last.attributes()["ct"], first.attributes()["ct"]);
 }
 
-/// Puts copies of light 1's container `state` into its subtree, which lead on for others.
+/// Puts copies of light 1's container `state`, which are open to others, into its subtree.
 fn many_containers(bench: &Bench, count: u64, more: &Value) {
     let make = |writer: &mut Writer<'_>| {
         let state = writer.read().named(LIGHT1, "state")?.unwrap();
@@ -190,7 +190,7 @@ fn foreign_subtree_is_limited_to_its_allowance() {
         let found = bench.retrieve(LIGHT2, "/cse/light2?fu=1");
         assert_eq!(found.found(), [own[1]]);
         assert_eq!(listed(&found.response.parameters), []);
-        // Whoever goes there has all of the budget for it.
+        // A walk that starts there has the whole budget for it.
         let there = bench.retrieve(LIGHT2, "/cse/light1?fu=1");
         assert_eq!(there.code, 4103);
         let below = bench.retrieve(LIGHT1, "/cse/light1?fu=1&lim=1");
@@ -198,7 +198,7 @@ fn foreign_subtree_is_limited_to_its_allowance() {
     }
 }
 
-/// An AE with an open policy and containers with many labels, as if it had created them.
+/// Creates an AE with an open policy, and containers with many labels.
 fn large_registree(bench: &Bench, ri: &str, containers: usize) {
     assert_eq!(bench.register(ri, ri).code, 2001);
     let open = |who: &[&str]| json!({"acr": [{"acor": who, "acop": 63}]});
@@ -221,8 +221,8 @@ fn large_registree(bench: &Bench, ri: &str, containers: usize) {
     bench.cse().store().write(&RequestBudget::unlimited(), make).unwrap();
 }
 
-/// However many fill their subtrees, the originator's own is complete, and that of one who has little
-/// is found.
+/// Independently of the number of large subtrees, the originator's own subtree is complete, and
+/// small subtrees of others are found.
 #[test]
 fn large_foreign_subtrees_do_not_hide_small_one() {
     const LARGE: usize = 150;
@@ -239,7 +239,7 @@ fn large_foreign_subtrees_do_not_hide_small_one() {
         let find = request(Operation::Retrieve, path, Some("Clast"), None);
         to_its_end(&bench, bench.cse().handle(&find, &budget, bench.time()))
     };
-    // Enough for the steps of all, and not enough for those of a few.
+    // Enough steps for all subtrees, and too few for those.
     for (steps, is_partial) in [(20_000, false), (4_000, true), (1_000, true)] {
         let found = discover(steps, "/cse?fu=1&ty=3");
         assert_eq!(found.code, 2000, "{}", found.why());
@@ -256,10 +256,10 @@ fn large_foreign_subtrees_do_not_hide_small_one() {
             if is_partial { &[(Parameter::ContentStatus, "1".to_string())] } else { &[] };
         assert_eq!(listed(&found.response.parameters), marks, "{steps}");
     }
-    // Where each leads to something else, that counts for whose it is.
+    // A result behind a relative path counts for the owner of its start.
     let found = discover(1_000, "/cse?fu=1&ty=3&arp=la");
     assert_eq!(found.code, 2000, "{}", found.why());
-    // All of a request to a group has the same steps.
+    // All members of a group share the same steps.
     let members: Vec<_> = ["", "/mn-cse-123456/", "//in.provider.com/mn-cse-123456/"]
         .map(|start| format!("{start}cse"))
         .into();
@@ -286,7 +286,7 @@ fn equal_paths_are_followed_once() {
     let found = bench.retrieve(LIGHT1, "/cse/light1?fu=1&ty=3&arp=..");
     assert_eq!(found.code, 2000, "{}", found.why());
     assert_eq!(found.found(), ["cse/light1"]);
-    // Each of these leads elsewhere.
+    // Each relative path leads to a different address.
     let found = bench.retrieve(LIGHT1, "/cse/light1?fu=1&ty=3&arp=nothing");
     assert_eq!(found.code, 5207);
 }
@@ -310,14 +310,14 @@ fn others_write_while_a_large_subtree_is_deleted() {
             meanwhile.fetch_add(1, Ordering::SeqCst);
         }
     });
-    // In turns, and one more or less at each end.
+    // In turns, with a tolerance of one at each end.
     assert!(meanwhile.load(Ordering::SeqCst) >= 10, "{meanwhile:?}");
     bench.cse().store().assert_consistent();
     while bench.sweep() > 0 {}
     assert_eq!(bench.container(LIGHT1, "/cse/light1", json!({"rn": "state"})).code, 2001);
 }
 
-/// Deletes light 1 with a large subtree, and stops before it is removed.
+/// Deletes light 1 with a large subtree, and stops before the removal.
 fn half_deleted(bench: &Bench) {
     let count = 4 * SWEEP_BATCH;
     bench.fill(LIGHT1, "/cse/light1/state", u64::try_from(count).unwrap());
@@ -342,7 +342,7 @@ fn partially_deleted_subtree_is_not_found() {
     assert_eq!(bench.retrieve(LIGHT1, &format!("/{instance}")).code, 4004);
     assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1").found(), ["cse/light2", "cse/light2/state"]);
     bench.cse().store().assert_consistent();
-    // After a start too.
+    // Also after a restart.
     let bench = bench.reopen();
     assert_eq!(bench.retrieve(LIGHT2, "/cse/light1").code, 4004);
     let mut batches = 0;
@@ -362,7 +362,7 @@ fn ae_may_register_during_its_deletion() {
     bench.cse().store().assert_consistent();
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1?fu=1").found(), Vec::<&str>::new());
     assert_eq!(bench.snapshot().read().count().unwrap(), 4);
-    // One that has to stop meanwhile leaves nothing but what was there.
+    // If the request must stop, only the former state remains.
     half_deleted_again(&bench);
     let stopped = bench.budget();
     stopped.cancel();
@@ -380,7 +380,7 @@ fn half_deleted_again(bench: &Bench) {
     half_deleted(bench);
 }
 
-/// What others have deleted is left to the sweeps.
+/// Remains of other deletions are left to the sweeps.
 #[test]
 fn deletion_removes_only_its_own_subtree() {
     let bench = roomy();
@@ -421,9 +421,9 @@ fn resource_quota_of_registree_is_enforced() {
     assert_eq!(container("b").code, 2001);
     let refused = container("c");
     assert_eq!(refused.code, 5207);
-    assert!(refused.why().contains("as many resources"), "{}", refused.why());
+    assert!(refused.why().contains("maximum number of resources"), "{}", refused.why());
     assert_eq!(bench.container(LIGHT2, "/cse/light2", json!({"rn": "c"})).code, 2001);
-    // What makes it no larger may be done.
+    // A change that does not increase the usage is allowed.
     assert_eq!(
         bench.update(LIGHT1, "/cse/light1/a", json!({"m2m:cnt": {"lbl": ["x"]}})).code,
         2004
@@ -431,7 +431,7 @@ fn resource_quota_of_registree_is_enforced() {
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/a").code, 2002);
     assert_eq!(container("c").code, 2001);
     bench.cse().store().assert_consistent();
-    // One that has too much since the quota is smaller may make it less.
+    // An owner above a reduced quota may decrease its usage.
     limits.limits.max_resources_per_registree = 2;
     let bench = bench.reopen_as(limits).unwrap();
     assert_eq!(bench.container(LIGHT1, "/cse/light1", json!({})).code, 5207);
@@ -452,7 +452,7 @@ fn byte_quota_counts_all_stored_values() {
     assert_eq!(instance().code, 2001);
     let refused = instance();
     assert_eq!(refused.code, 5207);
-    assert!(refused.why().contains("as many bytes"), "{}", refused.why());
+    assert!(refused.why().contains("maximum number of bytes"), "{}", refused.why());
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state").attributes()["cni"], 2);
     let labels: Vec<_> = (0..20).map(|n| format!("{n}{}", "x".repeat(200))).collect();
     let labels = json!({"m2m:cnt": {"lbl": labels}});
@@ -461,12 +461,12 @@ fn byte_quota_counts_all_stored_values() {
         bench.update(LIGHT1, "/cse/light1/state", json!({"m2m:cnt": {"mni": 2}})).code,
         2004
     );
-    // The oldest goes, and so there is room.
+    // The oldest instance is removed, which frees space.
     assert_eq!(instance().code, 2001);
     bench.cse().store().assert_consistent();
 }
 
-/// A store of a version that did not count is counted when it is opened.
+/// A store from a version without counters is counted when it is opened.
 #[test]
 fn existing_resources_are_counted_at_open() {
     let bench = Bench::with_lights();

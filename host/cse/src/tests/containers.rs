@@ -67,7 +67,7 @@ fn la_and_ol_are_the_ends() {
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/state/la").code, 2002);
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/state/ol").code, 2002);
     assert_eq!((con("/cse/light1/state/ol"), con("/cse/light1/state/la")), (json!(2), json!(2)));
-    // Three that came and two that went.
+    // Three instances were added and two removed.
     assert_eq!((&state(&bench)["st"], &state(&bench)["cni"]), (&json!(5), &json!(1)));
     bench.cse().store().assert_consistent();
 }
@@ -85,7 +85,7 @@ fn oldest_instances_are_removed_at_limit() {
     put(&bench, json!("ddddddddd"));
     let cnt = state(&bench);
     assert_eq!((&cnt["cni"], &cnt["cbs"]), (&json!(1), &json!(9)));
-    // What has no room even alone changes nothing.
+    // An instance that does not even fit alone changes nothing.
     let reply = bench.instance(LIGHT1, STATE, json!({"con": "eeeeeeeeeee"}));
     assert_eq!(reply.code, 5207);
     assert_eq!(state(&bench), cnt);
@@ -124,11 +124,11 @@ fn our_limits_hold_whatever_is_asked_for() {
     }
     assert_eq!(state(&bench)["cni"], 2);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": "x".repeat(51)})).code, 5207);
-    // CSEBase, two AEs, two containers, two instances: one is left.
+    // CSEBase, two AEs, two containers, two instances: one more is allowed.
     assert_eq!(bench.container(LIGHT1, "/cse/light1", json!({})).code, 2001);
     assert_eq!(bench.container(LIGHT1, "/cse/light1", json!({})).code, 5207);
     assert_eq!(bench.register("Cnew", "new").code, 5207);
-    // An instance that takes another's place takes no room.
+    // An instance that replaces another one needs no space.
     put(&bench, json!("last"));
     bench.cse().store().assert_consistent();
 }
@@ -147,7 +147,7 @@ fn instances_age() {
     bench.pass(5);
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/ol").attributes()["con"], "young");
     assert_eq!((&state(&bench)["cni"], &state(&bench)["cbs"]), (&json!(1), &json!(5)));
-    // A shorter age holds for those that are there.
+    // A smaller age applies to existing instances.
     assert_eq!(change(&bench, json!({"mia": 6})), 2004);
     assert_eq!(state(&bench)["cni"], 1);
     assert_eq!(
@@ -170,7 +170,7 @@ fn instance_may_request_expiry() {
         let reply = bench.instance(LIGHT1, STATE, json!({"con": con, "et": et}));
         assert_eq!(reply.code, 2001);
     }
-    // Its AE ends before.
+    // Its AE expires earlier.
     let last = bench.retrieve(LIGHT1, "/cse/light1/state/la");
     assert_eq!(last.attributes()["et"], "20261224T093000");
     bench.pass(10);
@@ -204,7 +204,7 @@ fn expired_resources_do_not_block_names() {
     bench.cse().store().assert_consistent();
 }
 
-/// Puts instances into light1's container that are past their time, and are not removed yet.
+/// Puts expired instances, which are not removed yet, into light 1's container.
 fn expired(bench: &mut Bench, count: u64) {
     let et = crate::record::timestamp(bench.now() + 10);
     for n in 0..count {
@@ -242,7 +242,7 @@ fn expired_instances_cost_request_no_steps() {
     assert_eq!(steps(1), steps(60));
 }
 
-/// The counters are exact before the next sweep, wherever they are shown.
+/// The counters are exact before the next sweep, in every response.
 #[test]
 fn expired_instances_are_not_counted() {
     let mut bench = Bench::with_lights();
@@ -283,7 +283,7 @@ fn expired_instances_do_not_displace_others() {
     bench.cse().store().assert_consistent();
 }
 
-/// A store of a version that did not index when instances expire is indexed when it is opened.
+/// A store from a version without the index of expiration times is indexed when it is opened.
 #[test]
 fn existing_instances_are_indexed_at_open() {
     let mut bench = Bench::with_lights();
@@ -378,7 +378,7 @@ fn response_has_requested_result_content() {
     let reply = create("?rcn=9", "d");
     assert_eq!((reply.attributes().get("rn"), reply.attributes().get("mni")), (None, None));
     assert_eq!(reply.attributes()["cni"], 0);
-    // What was asked for and not given is told.
+    // The response shows requested values that were changed.
     let reply = bench.container(LIGHT1, "/cse/light1?rcn=9", json!({"mni": 1_000_000}));
     assert_eq!(reply.attributes()["mni"], 1000);
     assert_eq!(create("?rcn=4", "e").code, 4000);

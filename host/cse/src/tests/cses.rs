@@ -57,7 +57,7 @@ fn cse_registers_at_csebase() {
     let second = csr(json!({"cb": "/asn-2/cse", "csi": "//in.provider.com/asn-2"}));
     let second = bench.create(Some("//in.provider.com/asn-2"), "/cse", 16, second);
     assert_eq!((second.code, &second.attributes()["rn"]), (2001, &json!("csr-asn-2")));
-    // One that leaves its CSE-ID out is known by its From.
+    // A CSE that omits its CSE-ID is identified by its From.
     let third = json!({"m2m:csr": {"cb": "/asn-3/cse", "rr": false}});
     let third = bench.create(Some("//in.provider.com/asn-3"), "/cse", 16, third);
     assert_eq!((third.code, &third.attributes()["csi"]), (2001, &json!("/asn-3")));
@@ -100,7 +100,7 @@ fn only_cse_may_register_as_cse() {
         (Some("//in.provider.com/asn-1/Capp"), 4005),
         (Some("/Slight"), 4005),
         (Some("//other.com/asn-1"), 5001),
-        // Another than the one in the representation.
+        // A different CSE-ID than in the representation.
         (Some("/asn-2"), 4000),
         (Some("//in.provider.com/asn-2"), 4000),
     ] {
@@ -162,7 +162,7 @@ fn registered_cse_has_subtree() {
     let found = bench.retrieve(ASN, "/cse?fu=1&ty=3");
     assert_eq!(found.found().len(), 2);
     assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1&ty=16").found(), Vec::<&str>::new());
-    // Nothing but what is its own.
+    // It may access only its own resources.
     assert_eq!(bench.container(ASN, "/cse", json!({})).code, 4103);
     assert_eq!(bench.create(Some(ASN), "/cse", 14, json!({"m2m:nod": {"ni": "n1"}})).code, 4103);
     assert_eq!(bench.retrieve(ASN, "/cse/light1").code, 4103);
@@ -216,7 +216,7 @@ fn cse_id_and_ae_id_cannot_be_equal() {
     assert_eq!(bench.register("Sother", "sother").code, 2001);
     assert_eq!(bench.delete("/Scse", "/csr-Scse").code, 2002);
     assert_eq!(bench.register("Scse", "scse").code, 2001);
-    // Its resource-ID must not lead to two places either.
+    // Its resource-ID must not be ambiguous either.
     let bench = Bench::new(Settings { csebase_name: "csr-asn-1".into(), ..settings() });
     let reply = bench.create(Some(ASN), "/-", 16, csr(json!({})));
     assert_eq!(reply.code, 4105);

@@ -1,4 +1,4 @@
-//! Notifications for AEs that somebody else sends, and those for AEs at other CSEs.
+//! Notifications of other originators for AEs, and those for AEs at other CSEs.
 
 use std::time::UNIX_EPOCH;
 
@@ -23,7 +23,7 @@ fn notify(from: &str, path: &str, content: Value) -> RequestPrimitive {
     request(Operation::Notify, path, Some(from), Some(content))
 }
 
-/// Light 1 says where it is, and lets these send it notifications.
+/// Gives light 1 a point of access, and lets these originators notify it.
 fn open(bench: &Bench, poa: &str, to: &[&str]) {
     let acp = json!({"m2m:acp": {
         "rn": "door",
@@ -86,7 +86,7 @@ fn notification_and_response_are_forwarded() {
 #[test]
 fn notification_without_permission_is_refused() {
     let bench = Bench::with_lights();
-    // Without a word of the AE's, nobody but itself.
+    // Without permission of the AE, only the AE itself.
     for from in [OTHER, LIGHT2, "/other-cse/Cphone"] {
         assert_eq!(refused(&bench, &notify(from, LIGHT1_PATH, sgn())), 4103, "{from}");
     }
@@ -104,7 +104,7 @@ fn notification_without_permission_is_refused() {
     for (path, code) in [("/cse", 5001), ("/cse/light1/state", 5001), ("/cse/nobody", 4004)] {
         assert_eq!(refused(&bench, &notify(OTHER, path, sgn())), code, "{path}");
     }
-    // It can't be reached any more.
+    // The AE is no longer reachable.
     let change = json!({"m2m:ae": {"rr": false}});
     assert_eq!(bench.update(LIGHT1, LIGHT1_PATH, change).code, 2004);
     assert_eq!(refused(&bench, &notify(OTHER, LIGHT1_PATH, sgn())), 5103);
@@ -124,12 +124,12 @@ fn notification_is_queued_in_polling_channel() {
     let std::task::Poll::Ready(answer) = answer.poll(&mut context) else { panic!("nothing") };
     let told = Reply::of(answer).json;
     assert_eq!((&told["m2m:rqp"]["fr"], &told["m2m:rqp"]["pc"]), (&json!(OTHER), &sgn()));
-    // Whether it wants something it can't be asked.
+    // It cannot be verified.
     let asked = json!({"m2m:sgn": {"vrq": true, "sur": "/other-cse/sub1"}});
     assert_eq!(refused(&bench, &notify(OTHER, LIGHT1_PATH, asked)), 5204);
 }
 
-/// What is subscribed to here for an AE elsewhere goes to its CSE, which is asked first.
+/// A notification for an AE elsewhere is sent to its CSE, and the target is verified first.
 #[test]
 fn ae_of_other_cse_is_notified_through_it() {
     let bench = Bench::with_lights();
@@ -141,11 +141,11 @@ fn ae_of_other_cse_is_notified_through_it() {
     let told = bench.instance(LIGHT1, "/cse/light1/state", json!({"con": 1})).told();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].0, "/other-cse/Cphone");
-    // There the stem would name another.
+    // At the other CSE, the stem would name another AE.
     assert_eq!(told[0].1["cr"], "/mn-cse-123456/Clight-AE1");
 }
 
-/// An S-type AE-ID in its SP-relative form names no CSE: the announcement does, or it is here.
+/// An S-type AE-ID in its SP-relative form is not a CSE-ID: the AE is announced or local.
 #[test]
 fn s_type_ae_is_found_by_announcement() {
     let bench = Bench::new(Settings { cse_type: 1, ..settings() });

@@ -133,7 +133,7 @@ fn children_come_inside_their_parents() {
     );
 }
 
-/// What matches and what it is below, as addresses below `light1`.
+/// Returns the matching resources and their parents, as addresses below `light1`.
 fn inside(bench: &Bench, query: &str) -> (String, Vec<(Parameter, String)>) {
     fn walk(path: &str, resource: &Value, found: &mut Vec<String>) {
         for (root, list) in resource.as_object().unwrap() {
@@ -169,7 +169,7 @@ fn filtered_retrieve_includes_ancestors() {
         assert_eq!(all("ty=4&lvl=1"), "");
         assert_eq!(all("ty=1"), "");
     }
-    // A parent is there as it is, and of the target itself what is asked for.
+    // A parent has all its attributes, and the target the requested ones.
     let reply = bench.retrieve(LIGHT1, "/cse/light1?rcn=8&ty=4");
     assert_eq!(reply.json["m2m:ae"].as_object().unwrap().len(), 1);
     assert_eq!(reply.json["m2m:ae"]["m2m:cnt"][0]["cni"], 3);
@@ -184,17 +184,17 @@ fn nested_children_come_in_parts() {
     let partial = |next: &str| {
         vec![(Parameter::ContentStatus, "1".into()), (Parameter::ContentOffset, next.into())]
     };
-    // A branch that does not fit is left for the next part.
+    // A branch that does not fit is left to the next part.
     assert_eq!(part("lim=5"), ("state state/i1 state/i2 state/i3".into(), partial("2")));
     assert_eq!(part("lim=4"), ("state state/i1 state/i2 state/i3".into(), partial("2")));
     assert_eq!(part("lim=4&ofst=2"), ("log log/deep".into(), vec![]));
     assert_eq!(part("lim=6"), ("state state/i1 state/i2 state/i3 log log/deep".into(), vec![]));
-    // The first is cut where the limit is.
+    // The first branch is cut at the limit.
     assert_eq!(part("lim=3"), ("state state/i1 state/i2".into(), partial("2")));
     assert_eq!(part("lim=1&ofst=2"), ("log".into(), partial("3")));
     assert_eq!(part("lim=1&ofst=3"), (String::new(), vec![]));
     assert_eq!(part("ofst=2&lvl=1"), ("log".into(), vec![]));
-    // Of the direct children those count that are in the answer.
+    // Only direct children in the response count.
     assert_eq!(part("lbl=room:1&ofst=1"), ("log log/deep".into(), vec![]));
     assert_eq!(part("lbl=room:1&ofst=2"), (String::new(), vec![]));
     let instances =
@@ -250,7 +250,7 @@ fn discovery_is_limited_in_steps() {
     let reply = bench.retrieve(LIGHT1, "/cse/light1?fu=1&lbl=none");
     assert_eq!(reply.code, 5207);
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1?fu=1&ty=3&lvl=1").found().len(), 1);
-    // It is its AE's alone: others don't walk through it.
+    // It belongs only to its AE: others do not walk through it.
     assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1").found().len(), 2);
     let reply = bench.retrieve(LIGHT1, "/cse/light1?fu=1");
     assert_eq!(reply.found().len(), crate::request::parameters::MAX_RESULTS);
@@ -281,7 +281,7 @@ fn discovery_applies_relative_path() {
     assert_eq!(find(&bench, "ty=3&arp=la"), ["state/i3"]);
     assert_eq!(find(&bench, "ty=3&arp=ol&drt=1"), ["state/i1"]);
     assert_eq!(find(&bench, "lbl=kept&arp=deep"), ["log/deep"]);
-    // Three lead to the same, which is one.
+    // Three paths lead to the same resource, which is listed once.
     assert_eq!(find(&bench, "ty=4&arp=.."), ["state"]);
     assert_eq!(find(&bench, "ty=4&arp=../../log/deep"), ["log/deep"]);
     assert_eq!(find(&bench, "ty=4&arp=../i1&lim=1"), ["state/i1"]);
@@ -294,7 +294,7 @@ fn discovery_applies_relative_path() {
         "la/x",
         "../../light2/state/la",
     ] {
-        // The CSEBase and the other light are not this one's to find.
+        // The CSEBase and the other light are closed to this originator.
         let found = find(&bench, &format!("lbl=kept&arp={nowhere}"));
         let own = if nowhere == ".." { 1 } else { 0 };
         assert_eq!(found.len(), own, "{nowhere} {found:?}");
@@ -310,7 +310,7 @@ fn retrieve_may_select_attributes() {
         json!({"m2m:cnt": {"rn": "log", "lbl": ["kept", "room:1"]}})
     );
     assert_eq!(part("atrl=rn&atrl=st&rcn=1").json, json!({"m2m:cnt": {"rn": "log", "st": 0}}));
-    // One that it may have and has not.
+    // An allowed attribute that is absent.
     assert_eq!(part("atrl=rn+mia").json, json!({"m2m:cnt": {"rn": "log"}}));
     assert_eq!(part("atrl=rn+api").code, 4000);
     assert_eq!(part("atrl=rn&rcn=4").code, 4000);

@@ -56,7 +56,7 @@ fn store_of_other_cse_is_refused() {
 #[test]
 fn unknown_store_layout_is_refused() {
     let bench = Bench::with_lights();
-    bench.cse().store().write(&RequestBudget::unlimited(), |w| w.note("schema", "3")).unwrap();
+    bench.cse().store().write(&RequestBudget::unlimited(), |w| w.set_about("schema", "3")).unwrap();
     let error = bench.reopen_as(settings()).err().unwrap();
     assert_eq!(error.to_string(), "the store has the layout version 3; this CSE supports 2");
 }
@@ -119,7 +119,7 @@ fn large_subtree_is_deleted_at_once_in_parts() {
     bench.cse().store().assert_consistent();
 }
 
-/// Where the process that is to be killed finds its store.
+/// Environment variable with the store of the process that is killed.
 const STORE: &str = "SAEGIS_TEST_STORE_OF_THE_KILLED";
 
 #[test]
@@ -132,7 +132,7 @@ fn confirmed_changes_survive_kill() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Kept open till the end, so that the child is killed at its work.
+    // Open until the end, so that the child is killed while it works.
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let answered: Vec<_> = lines
         .by_ref()
@@ -140,7 +140,7 @@ fn confirmed_changes_survive_kill() {
         .filter_map(|line| line.strip_prefix("registered ").map(String::from))
         .take(20)
         .collect();
-    // On Unix this is SIGKILL: nothing of the process runs any more.
+    // On Unix this is SIGKILL, after which no part of the process runs.
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(answered.len(), 20);

@@ -39,7 +39,7 @@ fn group_stores_its_members() {
     let reply = make(&bench, json!({"mid": mid, "cr": null, "gn": "all"}));
     assert_eq!(reply.code, 2001, "{}", reply.why());
     let group = reply.attributes();
-    // Each once; of any type, for none was asked for.
+    // Each member once; of mixed types, because no type was requested.
     assert_eq!(group["mid"], json!(["cse/light1/state", "cse/light1"]));
     assert_eq!(
         (&group["cnm"], &group["mt"], &group["mtv"], &group["csy"], &group["cr"]),
@@ -47,7 +47,7 @@ fn group_stores_its_members() {
     );
     let reply = make(&bench, json!({"mid": []}));
     assert_eq!((reply.code, &reply.attributes()["cnm"]), (2001, &json!(0)));
-    // What is elsewhere can't be looked at.
+    // A member at another CSE cannot be validated.
     let reply = make(&bench, json!({"mid": ["/other/cse/x"], "mt": 3}));
     assert_eq!((reply.code, &reply.attributes()["mtv"]), (2001, &json!(false)));
 }
@@ -106,7 +106,7 @@ fn group_is_updated() {
     for bad in [json!({"mid": null}), json!({"mt": 3}), json!({"csy": 1}), json!({"mtv": true})] {
         assert_eq!(change(bad.clone()).code, 4000, "{bad}");
     }
-    // One that has gone is in nobody's way.
+    // A deleted member does not block changes.
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/log").code, 2002);
     assert_eq!(change(json!({"lbl": null})).code, 2004);
     assert_eq!(bench.delete(LIGHT1, GROUP).code, 2002);
@@ -132,7 +132,7 @@ fn fan_out_reaches_all_members() {
     assert_eq!(con, [json!("on"), json!("on")]);
     let reply = bench.update(LIGHT1, fopt, json!({"m2m:cnt": {"lbl": ["all"]}}));
     assert_eq!(codes(&reply), [2004, 2004]);
-    // Each by itself.
+    // Each member executes the request independently.
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/log/la").code, 2002);
     let reply = bench.delete(LIGHT1, "/cse/light1/group/fopt/ol");
     assert_eq!(codes(&reply), [2002, 4004]);

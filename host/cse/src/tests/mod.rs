@@ -1,4 +1,4 @@
-//! The CSE from outside: requests and answers.
+//! Tests of the CSE's interface: requests and answers.
 
 mod announcements;
 mod attribute_rules;

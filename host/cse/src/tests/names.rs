@@ -1,5 +1,5 @@
-//! Who takes a name inherits nothing: what a resource names is who and what had the name when it was
-//! stored.
+//! An AE or resource with the name of a former one inherits nothing from it: names in resources
+//! denote what had the name when they were stored.
 
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{AssociationCredential, Operation};
@@ -12,7 +12,7 @@ use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, settings};
 pub(super) const HUB: &str = "Chub";
 pub(super) const STATE: &str = "/cse/light1/state";
 
-/// The AE registers with a credential.
+/// Registers the AE with a credential.
 pub(super) fn register(bench: &Bench, stem: &str, name: &str, credential: &str) -> Reply {
     let ae = json!({"m2m:ae": {"rn": name, "api": "Nhub", "rr": true, "poa": ["http://a.b/"]}});
     let mut request = request(Operation::Create, "/cse", Some(stem), Some(ae));
@@ -27,13 +27,13 @@ pub(super) fn hub(bench: &Bench, credential: &str) {
     assert_eq!(reply.code, 2001, "{}", reply.why());
 }
 
-/// A policy below the hub that lets the hub do everything.
+/// Creates a policy below the hub that gives the hub all privileges.
 pub(super) fn hubs_policy(bench: &Bench) {
     let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&[HUB], 63), "pvs": rule(&[HUB], 63)}});
     assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
 }
 
-/// Ends the hub's registration as one may end.
+/// Ends the hub's registration in one of several ways.
 pub(super) fn leave(bench: &mut Bench, how: &str) {
     match how {
         "it leaves" => assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002),
@@ -68,7 +68,8 @@ fn deleted_policy_cannot_be_replaced_by_name() {
             assert_eq!(bench.instance(HUB, STATE, json!({"con": 1})).code, 4103);
             let free = json!({"m2m:cnt": {"acpi": null}});
             assert_eq!(bench.update(HUB, STATE, free).code, 4103);
-            // It is its AE's, which sees what it wrote, and is not made to mean another policy unawares.
+            // The AE sees the attribute that it wrote, which does not silently denote another
+            // policy.
             let shown = bench.retrieve(LIGHT1, STATE);
             assert_eq!(shown.attributes()["acpi"], json!(["cse/hub/acp"]));
             let again = bench.update(LIGHT1, STATE, named.clone());
@@ -84,7 +85,7 @@ fn deleted_policy_cannot_be_replaced_by_name() {
     }
 }
 
-/// One that was not there when it was named is named when it is named anew.
+/// A policy that was missing when it was named must be named again.
 #[test]
 fn missing_policy_is_not_bound_later() {
     let bench = Bench::with_lights();
@@ -97,7 +98,7 @@ fn missing_policy_is_not_bound_later() {
     assert_eq!(retrieve(&bench, STATE), 2000);
 }
 
-/// What light1 says of the hub, and where.
+/// Creates light 1's policy for the hub, and applies it.
 pub(super) fn lights_policy(bench: &Bench, acor: &[&str]) {
     let acp = json!({"rn": "acp", "pv": rule(acor, 63), "pvs": rule(&[LIGHT1], 63)});
     let acp = json!({ "m2m:acp": acp });
@@ -121,7 +122,7 @@ fn ae_id_in_rule_is_bound_to_registrant() {
             assert_eq!(bench.delete(HUB, STATE).code, 4103);
             let bench = bench.reopen();
             assert_eq!(retrieve(&bench, STATE), 4103, "{form} {how}");
-            // Named again with others, it is not made to mean another AE unawares.
+            // Named again together with others, it does not silently denote another AE.
             let more = |acor: &[&str]| {
                 let change = json!({"m2m:acp": {"pv": rule(acor, 63)}});
                 bench.update(LIGHT1, "/cse/light1/acp", change)
@@ -130,7 +131,7 @@ fn ae_id_in_rule_is_bound_to_registrant() {
             assert_eq!(refused.code, 4000, "{}", refused.why());
             assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
             assert_eq!(more(&[LIGHT2, form]).code, 2004);
-            // The same AE comes back.
+            // The same AE returns.
             hub(&bench, "one");
             assert_eq!(retrieve(&bench, STATE), 2000, "{form} {how}");
             bench.cse().store().assert_consistent();
@@ -163,13 +164,13 @@ fn unregistered_ae_id_is_bound_to_first_registrant() {
     hub(&bench, "two");
     assert_eq!(retrieve(&bench, STATE), 4103);
     bench.cse().store().assert_consistent();
-    // What awaits somebody is gone with its policy.
+    // A wait ends with its policy.
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/acp").code, 2002);
     assert_eq!(register(&bench, "Cother", "other", "three").code, 2001);
     bench.cse().store().assert_consistent();
 }
 
-/// A policy of light1 for the hub, which has no policy of that name yet.
+/// Creates a policy of light 1 for the hub, whose policy with this name does not exist yet.
 pub(super) fn policy_for_hub(bench: &Bench, name: &str) {
     let more: Vec<_> = (0..60).map(|n| format!("Cnobody-{n}-{}", "x".repeat(80))).collect();
     let acor: Vec<_> = more.iter().map(String::as_str).chain([HUB]).collect();
@@ -202,7 +203,8 @@ fn registration_cost_is_independent_of_waiting_rules() {
     assert_eq!(steps(1), steps(60));
 }
 
-/// Each wait has its own end: what is named after the first has left waits for the next.
+/// Each wait ends separately: a name that is stored after the first holder has left waits for the
+/// next.
 #[test]
 fn waits_for_one_ae_id_are_told_apart() {
     let bench = Bench::with_lights();
@@ -221,13 +223,13 @@ fn waits_for_one_ae_id_are_told_apart() {
     hub(&bench, "one");
     assert_eq!(sees(&bench), [2000, 4103, 2000]);
     bench.cse().store().assert_consistent();
-    // Written anew it is still the one that came first.
+    // Stored again, it still denotes the first registrant.
     let again = json!({"m2m:acp": {"pv": rule(&[LIGHT2, HUB], 63)}});
     assert_eq!(bench.update(LIGHT1, "/cse/light1/p0", again.clone()).code, 2004);
     let another = bench.update(LIGHT1, "/cse/light1/p1", again);
     assert_eq!(another.code, 4000, "{}", another.why());
     assert_eq!(sees(&bench), [2000, 4103, 2000]);
-    // The last that asks takes the answer along, and the first wait can begin anew.
+    // The last waiting resource removes the result, and the first wait can start again.
     for policy in ["p0", "p1", "p2"] {
         assert_eq!(bench.delete(LIGHT1, &format!("/cse/light1/{policy}")).code, 2002);
     }
@@ -263,7 +265,7 @@ fn s_type_ae_id_in_rule_is_bound() {
     lights_policy(&bench, &["/Shub"]);
     assert_eq!(bench.retrieve("Shub", STATE).code, 2000);
     assert_eq!(bench.delete("Shub", "/cse/hub").code, 2002);
-    // Neither whoever registers it here nor who comes with it from elsewhere.
+    // Neither an AE that registers it here nor one of another CSE.
     assert_eq!(bench.retrieve("/Shub", STATE).code, 4103);
     assert_eq!(register(&bench, "Shub", "hub", "two").code, 2001);
     assert_eq!(bench.retrieve("Shub", STATE).code, 4103);
@@ -298,7 +300,7 @@ fn custodian_and_creator_are_bound() {
     }
 }
 
-/// The policies of the CSEBase are named in the settings, and are by name; but not of anybody.
+/// The policies of the CSEBase are resolved by name, but only from trusted owners.
 #[test]
 fn csebase_ignores_policies_of_aes() {
     let settings = Settings {
@@ -316,7 +318,7 @@ fn csebase_ignores_policies_of_aes() {
     assert_eq!(bench.container(HUB, "/cse", json!({})).code, 2001);
 }
 
-/// A credential that policy gives the AE-ID of an AE that had got it by registering is another AE.
+/// If policy assigns a learned AE-ID to another credential, that is another AE.
 #[test]
 fn reassigned_ae_id_has_no_former_access() {
     let bench = Bench::with_lights();
@@ -336,14 +338,14 @@ fn reassigned_ae_id_has_no_former_access() {
     let own =
         |credential, learns| ask(credential, learns, Operation::Retrieve, "/cse/hub/own", None);
     assert_eq!(own("one", true), 2000);
-    // Its own credential may come to name what it had got.
+    // The AE's own credential may be assigned its learned AE-ID.
     assert_eq!(own("one", false), 2000);
     assert_eq!(own("two", false), 4103);
-    // One that registers for its AE-ID takes nothing.
+    // A credential that registers for a new AE-ID takes over nothing.
     assert_eq!(ask("three", true, Operation::Create, "/cse", ae()), 4117);
     assert_eq!(ask("two", false, Operation::Create, "/cse", ae()), 2001);
     assert_eq!(own("two", false), 4004);
-    // A credential that policy named before may be followed by another.
+    // A credential that policy named may be followed by another.
     assert_eq!(ask("two", false, Operation::Create, "/cse/hub", container()), 2001);
     assert_eq!(own("four", false), 2000);
     bench.cse().store().assert_consistent();

@@ -1,4 +1,4 @@
-//! The members of groups and the targets of subscriptions are what had the name when it was stored.
+//! Members of groups and targets of subscriptions denote what had the name when they were stored.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ pub(super) fn fan_out(bench: &Bench, content: &str) -> Vec<u64> {
     parts.iter().map(|part| part["rsc"].as_u64().unwrap()).collect()
 }
 
-/// A container of the hub into which all may write.
+/// Creates a container of the hub that is open to all.
 pub(super) fn open_container(bench: &Bench) {
     let acp = json!({"m2m:acp": {"rn": "acp", "pv": rule(&["all"], 63), "pvs": rule(&[HUB], 63)}});
     assert_eq!(bench.create(Some(HUB), "/cse/hub", 1, acp).code, 2001);
@@ -40,7 +40,7 @@ fn group_member_is_bound_to_resource() {
         open_container(&bench);
         assert_eq!(fan_out(&bench, "secret"), [4004, 4004, 2001], "{how}");
         assert_eq!(bench.retrieve(HUB, "/cse/hub/in/la").code, 4004);
-        // What is shown is what was written; as a member it has to be taken out.
+        // The response shows the attribute as written; the member must be removed.
         let shown = bench.retrieve(LIGHT1, "/cse/light1/grp");
         assert_eq!(shown.attributes()["mid"][0], "cse/hub/in");
         let again = json!({"m2m:grp": {"mid": ["cse/hub/in"]}});
@@ -52,7 +52,7 @@ fn group_member_is_bound_to_resource() {
     }
 }
 
-/// The latest instance of a container is that of the container, and an AE is its registrant's.
+/// The latest instance belongs to its container, and an AE to its registrant.
 #[test]
 fn virtual_resources_and_aes_as_members() {
     let bench = Bench::with_lights();
@@ -111,12 +111,12 @@ fn reused_target_name_is_not_notified() {
     }
 }
 
-/// What a subscriber may see is told on its word, and not on that of whoever has its name.
+/// A subscriber's privileges apply, and not those of an AE that has taken its name.
 #[test]
 fn reused_subscriber_name_has_no_subscription() {
     let bench = Bench::with_lights();
     hub(&bench, "one");
-    // All may see it, so it is not for want of a privilege.
+    // All may retrieve the resource, so a missing privilege is not the reason.
     lights_policy(&bench, &["all"]);
     let sub = json!({"rn": "sub", "nu": ["Clight-AE2"], "enc": {"net": [3]}});
     let reach = json!({"m2m:ae": {"rr": true, "poa": ["http://c.d/"]}});

@@ -21,14 +21,14 @@ fn earlier_store_keeps_waiting_rules() {
     assert_eq!(retrieve(&bench, STATE), 2000);
 }
 
-/// Makes a store what one of the layout before was.
+/// Converts a store to the former layout.
 fn age(writer: &mut Writer<'_>) -> Result<(), StoreError> {
     let mut after = None;
     while let Some(record) = writer.next_by_id(after.as_deref())? {
         after = Some(record.ri.clone());
         writer.put(&Record { registrant: None, names: Names::default(), ..record })?;
     }
-    writer.note("schema", "1")
+    writer.set_about("schema", "1")
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn earlier_store_is_resolved_once() {
     assert_eq!(all.map(|path| retrieve(&bench, path)), [2000; 3]);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).notifications.len(), 1);
     assert_eq!(fan_out(&bench, "one")[0], 2001);
-    // As in a store that was never another.
+    // As in a store that was never converted.
     assert_eq!(bench.delete(HUB, "/cse/hub").code, 2002);
     let bench = bench.reopen();
     hub(&bench, "two");
@@ -64,7 +64,7 @@ fn earlier_store_is_resolved_once() {
     assert_eq!(bench.retrieve("Clater", STATE).code, 2000);
 }
 
-/// Who has registered may be known from elsewhere; then the AE can come back.
+/// With a known registrant, the AE can return.
 #[test]
 fn earlier_store_accepts_known_registrants() {
     let bench = Bench::with_lights();

@@ -1,4 +1,4 @@
-//! What subscribers are told, and when.
+//! The content and the time of notifications.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, subscribe};
 
 const STATE: &str = "/cse/light1/state";
 
-/// Light 1 subscribes to something for `http://a.b/`.
+/// Subscribes light 1 to a resource, with the target `http://a.b/`.
 fn watch(bench: &Bench, path: &str, attributes: Value) -> String {
     let mut all = json!({"nu": ["http://a.b/"]});
     all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
@@ -42,7 +42,7 @@ fn created_child_is_notified() {
     assert_eq!(told["nev"]["rep"], reply.json);
     assert_eq!(reply.notifications[0].about, sur);
     assert_eq!(reply.notifications[0].from, "/mn-cse-123456");
-    // Not what it did not ask for.
+    // Other events are not reported.
     assert_eq!(bench.container(LIGHT1, STATE, json!({})).told(), []);
     assert_eq!(bench.update(LIGHT1, STATE, json!({"m2m:cnt": {"mni": 1}})).told(), []);
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/state/la").told(), []);
@@ -116,7 +116,7 @@ fn deletion_with_ancestor_is_notified() {
     let reply = bench.delete(LIGHT1, "/cse/light1");
     let told = one(&reply);
     assert_eq!((&told["sur"], &told["nev"]["net"]), (&json!(at), &json!(2)));
-    // What expires goes in silence.
+    // An expiration is not reported.
     let mut bench = Bench::with_lights();
     watch(&bench, STATE, json!({"enc": {"net": [2]}, "et": "20261124T093010"}));
     bench.pass(10);

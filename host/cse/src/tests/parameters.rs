@@ -43,7 +43,10 @@ fn error_response_is_complete() {
     assert_eq!(reply.code, 4103);
     assert_eq!(reply.response.request_id, "r1");
     assert_eq!(reply.response.release.as_deref(), Some("3"));
-    assert_eq!(reply.json, json!({"m2m:dbg": "the originator has no privilege to retrieve there"}));
+    assert_eq!(
+        reply.json,
+        json!({"m2m:dbg": "the originator has no privilege to retrieve at this resource"})
+    );
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn expired_request_is_refused() {
             assert_eq!(bench.send(&request).code, code, "{name} {value}");
         }
     }
-    // When it is carried out: at once, or not at all.
+    // Execution time: now, or not supported.
     for (value, code) in
         [("0", 2000), ("1000", 5001), ("20261124T093001", 5001), ("-1", 4008), ("soon", 4000)]
     {

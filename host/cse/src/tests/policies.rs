@@ -10,7 +10,7 @@ pub(super) fn rule(who: &[&str], operations: u8) -> Value {
     json!({"acr": [{"acor": who, "acop": operations}]})
 }
 
-/// A policy below light1 that light1 itself may change.
+/// Creates a policy below light 1 that light 1 may change.
 pub(super) fn policy(bench: &Bench, name: &str, privileges: Value) -> Reply {
     let acp = json!({"rn": name, "pv": privileges, "pvs": rule(&[LIGHT1], 63)});
     bench.create(Some(LIGHT1), "/cse/light1", 1, json!({ "m2m:acp": acp }))
@@ -18,12 +18,12 @@ pub(super) fn policy(bench: &Bench, name: &str, privileges: Value) -> Reply {
 
 pub(super) fn govern(bench: &Bench, who: &str, path: &str, policies: &[&str]) -> u16 {
     let root = if path == "/cse/light1" { "m2m:ae" } else { "m2m:cnt" };
-    // A list has a member, or there is none.
+    // An empty list is omitted.
     let policies = if policies.is_empty() { Value::Null } else { json!(policies) };
     bench.update(who, path, json!({ root: { "acpi": policies } })).code
 }
 
-/// The state of light1 goes by the policy `open`.
+/// Returns a CSE on which the policy `open` applies to the state of light 1.
 fn opened(privileges: Value) -> Bench {
     let bench = Bench::with_lights();
     let reply = policy(&bench, "open", privileges);
@@ -32,8 +32,8 @@ fn opened(privileges: Value) -> Bench {
     bench
 }
 
-/// What comes of each operation of `who` on the state of light1: create, retrieve, update,
-/// discover, delete.
+/// Returns the results of create, retrieve, update, discover and delete by `who` on the state of
+/// light 1.
 fn attempts(bench: &Bench, who: &str) -> [u16; 5] {
     [
         bench.instance(who, STATE, json!({"con": 1})).code,
@@ -69,11 +69,11 @@ fn policy_grants_access_to_named_originators() {
 fn policy_applies_to_owner() {
     let bench = opened(rule(&[LIGHT2], 63));
     assert_eq!(attempts(&bench, LIGHT1), [4103; 5]);
-    // It can change the policy, and with it what it may do.
+    // It can change the policy, and thereby its own privileges.
     let change = json!({"m2m:acp": {"pv": rule(&[LIGHT1, LIGHT2], 3)}});
     assert_eq!(bench.update(LIGHT1, "/cse/light1/open", change).code, 2004);
     assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000);
-    // Or where it holds.
+    // Or the resources to which it applies.
     assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 2004);
     assert_eq!(attempts(&bench, LIGHT2), [4103; 5]);
     assert_eq!(attempts(&bench, LIGHT1), [2001, 2000, 2004, 2000, 2002]);
@@ -107,7 +107,7 @@ fn originators_are_named_in_every_form() {
         ("//other.com/in-cse", "in.provider.com"),
         ("/in-cse/Capp", "/in-cse"),
         ("/in-cse/Clight-AE2", LIGHT2),
-        // Nobody but us may write these.
+        // These forms are reserved for this CSE.
         ("Cnobody", "all"),
         ("Cnobody", "Cnobody"),
         ("/mn-cse-123456/Clight-AE2", LIGHT2),
@@ -127,7 +127,7 @@ fn instance_inherits_policy_of_container() {
     for path in ["/cse/light1/state/one", "/cse/light1/state/la", "/cse/light1/state/ol"] {
         assert_eq!(bench.retrieve(LIGHT2, path).code, 2000, "{path}");
         assert_eq!(bench.retrieve(LIGHT1, path).code, 4103, "{path}");
-        // Who created it does not matter.
+        // The creator does not matter.
         assert_eq!(bench.delete(LIGHT2, path).code, 4103, "{path}");
     }
     assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 2004);
@@ -145,7 +145,7 @@ fn resource_without_policy_inherits_parent() {
     let seen = |path| bench.retrieve(LIGHT2, path).code == 2000;
     assert_eq!(govern(&bench, LIGHT1, "/cse/light1", &["cse/light1/open"]), 2004);
     assert!(seen("/cse/light1") && seen(STATE) && seen(deep));
-    // A policy goes by itself.
+    // A policy controls access to itself.
     assert!(!seen("/cse/light1/open"));
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/closed"]), 2004);
     assert!(seen("/cse/light1") && !seen(STATE) && !seen(deep));
@@ -168,11 +168,11 @@ fn missing_policy_grants_nothing() {
         "cse/light1/state/la",
     ] {
         assert_eq!(govern(&bench, LIGHT1, STATE, &[nowhere]), 2004, "{nowhere}");
-        // Neither is what is above it asked instead.
+        // The rule of its parent does not apply instead.
         assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103, "{nowhere}");
         assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000, "{nowhere}");
     }
-    // Beside one that is there it is passed over.
+    // Beside an existing policy it is ignored.
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/nowhere", "cse/light1/open"]), 2004);
     assert_eq!(bench.retrieve(LIGHT2, STATE).code, 2000);
     assert_eq!(bench.delete(LIGHT1, "/cse/light1/open").code, 2002);
@@ -220,7 +220,7 @@ fn policy_is_governed_by_self_privileges() {
     ] {
         assert_eq!(update(LIGHT2, bad.clone()), 4000, "{bad}");
     }
-    // It goes with the AE that it is below.
+    // It is deleted with its AE.
     assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
     assert_eq!(bench.retrieve(LIGHT2, path).code, 4004);
     bench.cse().store().assert_consistent();
@@ -233,15 +233,15 @@ fn policy_use_requires_update_privilege() {
     let acp = json!({ "m2m:acp": acp });
     assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
     assert_eq!(policy(&bench, "mine", rule(&[LIGHT2], 63)).code, 2001);
-    // To update is not to say who may.
+    // The privilege to update does not include changing privileges.
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/mine"]), 2004);
     assert_eq!(govern(&bench, LIGHT2, STATE, &[]), 4103);
     assert_eq!(bench.update(LIGHT2, STATE, json!({"m2m:cnt": {"cstn": LIGHT2}})).code, 4103);
     assert_eq!(bench.update(LIGHT2, STATE, json!({"m2m:cnt": {"acpi": null}})).code, 4103);
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/theirs"]), 2004);
-    // Neither is what its AE says beside the policies.
+    // Nor do the AE's rights apply beside the policies.
     assert_eq!(govern(&bench, LIGHT1, STATE, &[]), 4103);
-    // What follows it goes the same way.
+    // A resource that inherits has the same rule.
     assert_eq!(bench.container(LIGHT1, STATE, json!({"rn": "deep"})).code, 2001);
     assert_eq!(govern(&bench, LIGHT1, "/cse/light1/state/deep", &["cse/light1/mine"]), 4103);
     assert_eq!(govern(&bench, LIGHT2, STATE, &[]), 2004);
@@ -270,7 +270,7 @@ fn privileges_are_changed_alone() {
         assert_eq!(reply.code, 4000, "{attributes}");
     }
     assert_eq!(bench.retrieve(LIGHT1, STATE).attributes().get("acpi"), None);
-    // A new resource has no privileges yet, and says what it likes.
+    // A new resource has no privileges yet, and may be given any.
     let given = json!({"rn": "new", "acpi": ["cse/a"], "lbl": ["x"], "cstn": LIGHT2});
     assert_eq!(bench.container(LIGHT1, "/cse/light1", given).code, 2001);
 }
@@ -298,7 +298,7 @@ fn custodian_replaces_owner() {
     assert_eq!(bench.retrieve(LIGHT2, STATE).code, 4103);
     assert_eq!(hand(CSE, json!(null)), 2004);
     assert_eq!(bench.retrieve(LIGHT1, STATE).code, 2000);
-    // Where a policy applies, it alone decides.
+    // If a policy applies, it alone decides.
     assert_eq!(hand(LIGHT1, json!(LIGHT2)), 2004);
     assert_eq!(policy(&bench, "mine", rule(&[LIGHT1], 63)).code, 2001);
     assert_eq!(govern(&bench, LIGHT2, STATE, &["cse/light1/mine"]), 2004);
@@ -330,7 +330,7 @@ fn rule_may_limit_created_types() {
     assert_eq!(bench.instance(LIGHT2, STATE, json!({"con": 1})).code, 2001);
     assert_eq!(bench.container(LIGHT2, STATE, json!({})).code, 4103);
     assert_eq!(bench.retrieve(LIGHT2, STATE).code, 2000);
-    // The instance follows its container, of whose type it is not.
+    // The instance inherits from its container, whose type differs.
     let bench = details(json!({"ty": 3, "chty": [3]}));
     assert_eq!(bench.container(LIGHT2, STATE, json!({"rn": "deep"})).code, 2001);
     assert_eq!(bench.instance(LIGHT2, STATE, json!({"con": 1})).code, 4103);
@@ -389,7 +389,7 @@ fn csebase_uses_configured_policies() {
     };
     let bench = Bench::lights(settings.clone());
     assert_eq!(bench.register(admin, "admin").code, 2001);
-    // The policy is not there yet.
+    // The policy does not exist yet.
     assert_eq!([LIGHT1, CSE].map(|w| bench.retrieve(w, "/cse").code), [2000, 2000]);
     assert_eq!(bench.retrieve(LIGHT1, "/cse").attributes()["acpi"], json!(["cse/visitors"]));
     let acp = json!({"rn": "visitors", "pv": rule(&["/in-cse/C*", LIGHT2], 2 + 32 + 1),
@@ -400,16 +400,16 @@ fn csebase_uses_configured_policies() {
         assert_eq!(bench.retrieve(who, "/cse").code, code, "{who}");
     }
     assert_eq!(bench.retrieve(LIGHT2, "/cse/visitors").code, 2000);
-    // What opens the CSEBase does not open what is below it.
+    // A policy that opens the CSEBase does not open resources below it.
     assert_eq!(bench.retrieve(LIGHT2, "/cse/light1").code, 4103);
     assert_eq!(bench.container(LIGHT2, "/cse", json!({"rn": "common"})).code, 2001);
     assert_eq!(bench.retrieve(LIGHT2, "/cse/common").code, 4103);
-    // Who may register is nobody's but the administrators', whatever a policy says.
+    // Only administrators control registrations, independently of policies.
     let mssp = json!({"m2m:mssp": {}});
     assert_eq!(bench.create(Some(LIGHT2), "/cse", 11, mssp).code, 4103);
     // Registration needs no privilege.
     assert_eq!(bench.register("Cnew", "new").code, 2001);
-    // The administrators can't lock themselves out.
+    // Administrators cannot lock themselves out.
     for path in ["/cse", "/cse/visitors", "/cse/common"] {
         assert_eq!(bench.retrieve(admin, path).code, 2000, "{path}");
     }

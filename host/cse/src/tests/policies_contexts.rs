@@ -1,4 +1,4 @@
-//! Rules that hold at some times and from some addresses.
+//! Rules that apply at certain times and from certain addresses.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::policies::{STATE, govern, policy};
 use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, subscribe};
 
-/// The state of light1 is open to light2 in these contexts, and to light1 always.
+/// The state of light 1 is open to light 2 in these contexts, and always to light 1.
 fn opened(contexts: Value) -> Bench {
     let bench = Bench::with_lights();
     let reply = policy(&bench, "open", privileges(contexts));
@@ -42,7 +42,7 @@ fn retrieve(bench: &Bench, path: &str, source: Option<&str>) -> u16 {
 
 #[test]
 fn rule_follows_time_window() {
-    // It is 09:30:00.
+    // At 09:30:00.
     let mut bench = opened(json!([{"actw": ["* 30-31 9 * * * *", "* * 22-6 * * * *"]}]));
     let codes = |bench: &Bench| [LIGHT1, LIGHT2].map(|who| bench.retrieve(who, STATE).code);
     assert_eq!(codes(&bench), [2000, 2000]);
@@ -52,7 +52,7 @@ fn rule_follows_time_window() {
     assert_eq!(codes(&bench), [2000, 4103]);
     assert_eq!(bench.instance(LIGHT2, STATE, json!({"con": 1})).code, 4103);
     assert_eq!(bench.retrieve(LIGHT2, &format!("{STATE}?fu=1")).code, 4103);
-    // 22:00:00, and past midnight.
+    // At 22:00:00, and past midnight.
     bench.pass((12 * 60 + 28) * 60);
     assert_eq!(codes(&bench), [2000, 2000]);
     bench.pass(9 * 60 * 60 - 1);
@@ -83,7 +83,7 @@ fn rule_may_be_limited_to_addresses() {
         let change = Some(json!({"m2m:cnt": {"lbl": ["x"]}}));
         let updated = ask(&bench, Operation::Update, STATE, change, source).code;
         assert_eq!(updated, if code == 2000 { 2004 } else { 4103 }, "{source:?}");
-        // Each finds what it could retrieve.
+        // A discovery finds the same resources that a retrieve may access.
         let found = ask(&bench, Operation::Retrieve, "/cse?fu=1&ty=3", None, source);
         let expected: &[&str] = match code {
             2000 => &["cse/light1/state", "cse/light2/state"],
@@ -97,7 +97,7 @@ fn rule_may_be_limited_to_addresses() {
 
 #[test]
 fn rule_needs_one_complete_context() {
-    // By day from one net, at night from anywhere that is known.
+    // By day from one network, at night from any known address.
     let mut bench = opened(json!([
         {"actw": ["* * 8-19 * * * *"], "acip": {"ipv4": ["10.0.0.0/8"]}},
         {"actw": ["* * 20-7 * * * *"], "acip": {"ipv4": ["0.0.0.0/0"], "ipv6": ["::/0"]}},
@@ -137,7 +137,7 @@ fn policy_update_respects_address_context() {
 fn group_members_see_address_of_originator() {
     let bench = opened(json!([{"acip": {"ipv4": ["10.1.2.3"]}}]));
     let group = json!({"m2m:grp": {"rn": "group", "mnm": 2, "mid": ["cse/light1/state"]}});
-    // Whoever makes a group must see its members.
+    // The creator of a group must be able to retrieve its members.
     for (source, code) in [(None, 5105), (Some("10.1.2.4"), 5105), (Some("10.1.2.3"), 2001)] {
         let content = Some(group.clone());
         let mut request = request(Operation::Create, "/cse/light2", Some(LIGHT2), content);
@@ -150,7 +150,7 @@ fn group_members_see_address_of_originator() {
         assert_eq!(reply.code, 2000, "{}", reply.why());
         assert_eq!(reply.json["m2m:agr"]["m2m:rsp"][0]["rsc"], code, "{source:?}");
     }
-    // So is the group itself.
+    // The same applies to the group itself.
     let acp = json!({"m2m:acp": {"rn": "near", "pvs": {"acr": [{"acor": [LIGHT2], "acop": 63}]},
         "pv": {"acr": [{"acor": [LIGHT2], "acop": 63,
             "acco": [{"acip": {"ipv4": ["10.1.2.4"]}}]}]}}});
@@ -175,7 +175,7 @@ fn notification_ignores_address_context() {
     };
     assert_eq!(subscribed(json!([{"actw": ["* * 9 * * * *"]}])), 1);
     assert_eq!(subscribed(json!([{"actw": ["* * 10 * * * *"]}])), 0);
-    // From where it would ask is not known when it is told.
+    // The subscriber's present address is unknown at the time of a notification.
     assert_eq!(subscribed(json!([{"acip": {"ipv4": ["0.0.0.0/0"]}}])), 0);
 }
 

@@ -25,12 +25,12 @@ fn discovery_finds_accessible_child_of_closed_parent() {
         .map(String::from);
     assert_eq!(find("/cse?fu=1"), expected);
     assert_eq!(find("/cse?fu=1&lvl=3"), ["cse/light2", "cse/light2/state"]);
-    // In an answer with children there is no place for a child whose parent is missing.
+    // A nested response cannot contain a child without its parent.
     let nested = bench.retrieve(LIGHT2, "/cse?rcn=4");
     assert_eq!(nested.json["m2m:cb"]["m2m:ae"].as_array().unwrap().len(), 1);
     let nested = bench.retrieve(LIGHT2, "/cse/light1/state/deep/open?rcn=4");
     assert_eq!(nested.json["m2m:cnt"]["m2m:cnt"][0]["rn"], "more");
-    // A policy for retrieving is none for finding.
+    // A policy for retrieving does not allow discovery.
     let change = json!({"m2m:acp": {"pv": rule(&[LIGHT2], 2)}});
     assert_eq!(bench.update(LIGHT1, "/cse/light1/open", change).code, 2004);
     assert_eq!(find("/cse?fu=1"), ["cse/light2", "cse/light2/state"]);
@@ -72,7 +72,7 @@ fn discovery_skips_closed_instances() {
     let reply = bench.retrieve(LIGHT2, "/cse?fu=1");
     assert_eq!(reply.found(), ["cse/light1/state/open", "cse/light2", "cse/light2/state"]);
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
-    // Now they are open, and too many: they are left out where there is something of others.
+    // With too many open resources, those of others are partially omitted.
     assert_eq!(bench.retrieve(LIGHT2, "/cse/light1/state?fu=1&lbl=none").code, 5207);
     let reply = bench.retrieve(LIGHT2, "/cse?fu=1&ty=3");
     assert_eq!(reply.found(), ["cse/light1/state", "cse/light1/state/open", "cse/light2/state"]);

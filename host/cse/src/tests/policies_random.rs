@@ -1,5 +1,5 @@
-//! Whatever policies there are, wherever they hold: what is answered is what the clauses say, told
-//! in other words here.
+//! Random policies at random resources: the decisions match an independent formulation of the
+//! clauses.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::testing::{Bench, LIGHT1, LIGHT2};
 
-/// Containers of light1, each below the one before it.
+/// Containers of light 1, each below the one before.
 const TREE: [&str; 4] =
     ["/cse/light1", "/cse/light1/state", "/cse/light1/state/a", "/cse/light1/state/a/b"];
 
-/// Who asks, and the entries that name it.
+/// Originators, and the entries that name them.
 const WHO: [(&str, &[&str]); 5] = [
     (LIGHT1, &["Clight-AE1", "/mn-cse-123456/C*", "C*1", "all", "in.provider.com"]),
     (LIGHT2, &["/mn-cse-123456/C*", "all", "in.provider.com"]),
@@ -29,11 +29,11 @@ type Rule = (Vec<usize>, u8);
 
 #[derive(Debug, Clone)]
 struct Setting {
-    /// The privileges of the policies `p0` to `p2`.
+    /// Privileges of the policies `p0` to `p2`.
     policies: Vec<Vec<Rule>>,
-    /// For each in the tree, the policies that it names: 3 is one that is not there.
+    /// Policies that each resource of the tree names; 3 is a missing one.
     named: Vec<Vec<usize>>,
-    /// For each in the tree, who is its custodian.
+    /// Custodian of each resource of the tree.
     custodians: Vec<Option<usize>>,
 }
 
@@ -54,7 +54,8 @@ fn setting() -> impl Strategy<Value = Setting> {
 }
 
 impl Setting {
-    /// Whether `who` may do the operation with that bit on the resource at that place in the tree.
+    /// Returns whether `who` may execute the operation with this bit on the resource at this
+    /// position.
     fn expects(&self, who: usize, bit: u8, at: usize) -> bool {
         let (name, entries) = WHO[who];
         for place in (0..=at).rev() {
@@ -64,7 +65,7 @@ impl Setting {
             }
             let there: Vec<_> = named.iter().filter_map(|p| self.policies.get(*p)).collect();
             if there.is_empty() {
-                // The rule of the subtree, seen from there.
+                // The rule of the subtree, as seen from there.
                 return self.owns(name, (place..=at).rev());
             }
             return there.into_iter().flatten().any(|(acor, operations)| {
@@ -79,7 +80,7 @@ impl Setting {
         custodian.map_or(name == LIGHT1, |c| WHO[c].0 == name)
     }
 
-    /// Makes it so, as nobody could be kept from it: everything is created in one go, top down.
+    /// Creates the setting without being hindered by policies, top down.
     fn bench(&self) -> Bench {
         let bench = Bench::with_lights();
         let own = json!({"acr": [{"acor": [LIGHT1], "acop": 63}]});
@@ -99,7 +100,7 @@ impl Setting {
             assert_eq!(bench.container(LIGHT1, parent, json!({ "rn": name })).code, 2001);
         }
         assert_eq!(bench.instance(LIGHT1, TREE[3], json!({"rn": "one", "con": 1})).code, 2001);
-        // From below, so that what is above still lets its AE through.
+        // Bottom-up, so that the AE still has access to the resources above.
         for (at, path) in TREE.iter().enumerate().rev() {
             let root = if at == 0 { "m2m:ae" } else { "m2m:cnt" };
             if !self.named[at].is_empty() {
@@ -145,7 +146,8 @@ proptest! {
             let container = bench.retrieve(who, TREE[3]).code;
             prop_assert_eq!(instance, container);
         }
-        // A discovery from the CSEBase finds just what could be discovered one by one.
+        // A discovery from the CSEBase finds exactly the resources that can be discovered
+        // individually.
         for who in [LIGHT1, LIGHT2, "/in-cse"] {
             let reply = bench.retrieve(who, "/cse?fu=1&ty=2&ty=3");
             let found: Vec<_> = reply.found().iter().map(|a| format!("/{a}")).collect();

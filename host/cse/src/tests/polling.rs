@@ -1,4 +1,4 @@
-//! AEs that fetch what is sent to them.
+//! AEs that fetch their notifications.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +13,7 @@ use crate::{Handled, LongPoll};
 
 const PCU: &str = "/cse/light1/queue/pcu";
 
-/// Light 1 has a polling channel, and is told of new instances in `state`.
+/// Light 1 with a polling channel and a subscription to new instances in `state`.
 fn bench() -> Bench {
     let bench = Bench::with_lights();
     assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 2001);
@@ -60,14 +60,14 @@ fn ae_polls_its_notifications() {
         (&json!(5), &json!(LIGHT1), &json!("/mn-cse-123456"), &json!("3"))
     );
     assert_eq!(sent["pc"]["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
-    // What came while nobody asked is there.
+    // A message that arrived without a waiting poll is delivered.
     let sent = ready(&mut poll(&bench)).unwrap().json;
     assert_eq!(sent["m2m:rqp"]["pc"]["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "off");
     let mut last = poll(&bench);
     assert!(ready(&mut last).is_none());
     let nothing = Reply::of(last.timed_out());
     assert_eq!((nothing.code, nothing.response.request_id.as_str()), (4008, "r1"));
-    // Its answer to what it was sent.
+    // The AE's response to the message.
     let answer = json!({"m2m:rsp": {"rsc": 2000, "rqi": sent["m2m:rqp"]["rqi"]}});
     let notify = request(Operation::Notify, PCU, Some(LIGHT1), Some(answer));
     assert_eq!(bench.send(&notify).code, 2000);
@@ -122,7 +122,7 @@ fn queued_notifications_end_with_channel() {
     put(&bench, json!("secret"));
     assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
     bench.sweep();
-    // Another AE of the same name does not find it.
+    // A later AE with the same name does not find it.
     assert_eq!(bench.register(LIGHT1, "light1").code, 2001);
     assert_eq!(channel(&bench, LIGHT1, "/cse/light1").code, 2001);
     assert!(ready(&mut poll(&bench)).is_none());
@@ -136,7 +136,7 @@ fn reachable_ae_does_not_need_to_poll() {
     let reply = bench.instance(LIGHT1, "/cse/light1/state", json!({"con": 1}));
     assert_eq!(reply.told().len(), 1);
     assert!(ready(&mut poll(&bench)).is_none());
-    // Who can only ask can't be asked.
+    // An AE that can only poll cannot be verified.
     assert_eq!(channel(&bench, LIGHT2, "/cse/light2").code, 2001);
     let sub = json!({"m2m:sub": {"nu": [LIGHT2]}});
     assert_eq!(bench.create(Some(LIGHT1), "/cse/light1/state", 23, sub).code, 5204);

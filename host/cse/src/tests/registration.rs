@@ -37,13 +37,13 @@ fn ae_id_is_assigned_on_request() {
         let aei = reply.attributes()["aei"].as_str().unwrap();
         assert!(aei.starts_with('C') && aei.len() == 17, "{aei}");
         assert_eq!(reply.attributes()["ri"], aei);
-        // The name does not give the AE-ID away.
+        // The name does not reveal the AE-ID.
         assert!(!reply.attributes()["rn"].as_str().unwrap().contains(aei));
         assert_eq!(bench.retrieve(aei, &format!("/{aei}")).code, 2000);
     }
     let reply = bench.create(Some("S"), "/cse", 2, ae(json!({})));
     assert_eq!(reply.code, 5001, "{}", reply.why());
-    // One that the AE has been given already is as good as another.
+    // An AE-ID that was assigned before is as valid as any other.
     assert_eq!(bench.create(Some("Sgiven"), "/cse", 2, ae(json!({}))).code, 2001);
 
     let bench = Bench::new(Settings { cse_type: 1, ..settings() });
@@ -56,9 +56,9 @@ fn ae_id_cannot_be_registered_twice() {
     let mut bench = Bench::with_lights();
     let again = bench.register(LIGHT1, "other");
     assert_eq!((again.code, again.why()), (4117, "the originator is registered already"));
-    // A name once, too, whoever asks.
+    // A name is used once, by any originator.
     assert_eq!(bench.register("Cthird", "light1").code, 4105);
-    // After its end, and after its time, it may come back, to an empty subtree.
+    // After a de-registration or an expiry it may register again, with an empty subtree.
     assert_eq!(bench.delete(LIGHT1, "/cse/light1").code, 2002);
     assert_eq!(bench.register(LIGHT1, "light1").code, 2001);
     bench.pass(31 * 24 * 3600);
@@ -109,7 +109,7 @@ fn non_ae_originator_cannot_register() {
     ] {
         assert_eq!(bench.create(Some(from), "/cse", 2, ae(json!({}))).code, code, "{from}");
     }
-    // What the CSEBase is addressed with is nobody's AE-ID.
+    // A name that addresses the CSEBase cannot be an AE-ID.
     for own in ["Ccse", "Cname"] {
         let mut settings = Settings { csebase_name: "Cname".into(), ..settings() };
         settings.cse_id = "Ccse".parse().unwrap();
@@ -201,12 +201,12 @@ fn registration_expires() {
         let reply = bench.update(LIGHT1, "/cse/light1", json!({"m2m:ae": {"et": value}}));
         reply.attributes()["et"].clone()
     };
-    // A hint, and no more than what we give.
+    // The requested time is a hint, limited by the maximum.
     assert_eq!(et(&bench, json!("20270101T000000")), "20270101T000000");
     assert_eq!(et(&bench, json!("20990101T000000")), "20361121T093000");
     assert_eq!(et(&bench, json!(null)), "20261224T093000");
     assert_eq!(et(&bench, json!("20261124T093010")), "20261124T093010");
-    // What is below lasts no longer, and is told so.
+    // Resources below expire no later, which the response shows.
     let state = bench.retrieve(LIGHT1, "/cse/light1/state");
     assert_eq!(state.attributes()["et"], "20261124T093010");
     bench.pass(9);

@@ -1,4 +1,4 @@
-//! Whatever is done in whatever order, the indices and counters agree with the resources.
+//! Random sequences of operations: the indices and counters match the resources.
 
 use proptest::prelude::*;
 use serde_json::json;

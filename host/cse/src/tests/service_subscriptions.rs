@@ -70,7 +70,7 @@ fn subscription_of_cse_is_returned() {
         let told = link(&bench, json!([address]));
         assert_eq!(told, S::Node { rules: Some(vec![rule.clone()]) }, "{address}");
     }
-    // What is not there, or no rule, or elsewhere, is no rule.
+    // A missing resource, one of another type, and one at another CSE are not rules.
     let told = link(&bench, json!(["cse/gone", "cse/light1", "/mn-1/cse/rule"]));
     assert_eq!(told, S::Node { rules: Some(vec![]) });
     let told = link(&bench, json!(["cse/gone", "cse/rule"]));
@@ -160,7 +160,7 @@ fn subscribed_node_belongs_to_one_cse() {
     ] {
         assert_eq!(make(&bench, ADMIN, "/cse/b", 20, bad.clone()).code, code, "{bad}");
     }
-    // One without a CSE has no rules, and there may be many.
+    // A node without a CSE has no rules, and there may be many of them.
     for name in ["x", "y"] {
         assert_eq!(make(&bench, ADMIN, "/cse/b", 20, json!({"rn": name, "ni": "n"})).code, 2001);
     }
@@ -181,7 +181,7 @@ fn administrators_alone_say_who_may_register() {
     assert_eq!(make(&bench, ADMIN, "/cse", 11, json!({"rn": "sub"})).code, 2001);
     assert_eq!(make(&bench, ADMIN, "/cse", 19, json!({"rn": "rule"})).code, 2001);
     assert_eq!(make(&bench, ADMIN, "/cse/sub", 20, json!({"rn": "n", "ni": "n"})).code, 2001);
-    // Whatever a policy says.
+    // Independently of policies.
     let all = json!({"acr": [{"acor": ["all"], "acop": 63}]});
     let acp = json!({"m2m:acp": {"rn": "acp", "pv": all, "pvs": all}});
     assert_eq!(bench.create(Some(ADMIN), "/cse", 1, acp).code, 2001);
@@ -205,7 +205,7 @@ fn administrators_alone_say_who_may_register() {
             assert_eq!(code, 4103, "{other} {path} {ty}");
         }
     }
-    // Without administrators it is nobody.
+    // Without administrators, no originator may.
     let bench = Bench::lights(Settings { cse_type: 1, ..settings() });
     for (path, ty) in [("/cse", 11), ("/cse", 19)] {
         assert_eq!(make(&bench, LIGHT1, path, ty, json!({})).code, 4103, "{ty}");

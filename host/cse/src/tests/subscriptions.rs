@@ -1,4 +1,4 @@
-//! Subscriptions: how one comes about, changes and ends.
+//! The creation, change and end of subscriptions.
 
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
@@ -73,7 +73,7 @@ fn target_is_verified_before_subscription() {
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1/state/sub").code, 4004);
     let reply = bench.conclude(all);
     assert_eq!(reply.code, 2001, "{}", reply.why());
-    // The one that its targets were told.
+    // The resource-ID that its targets received.
     assert_eq!(reply.response.content_location.as_deref(), Some(sur.as_str()));
     assert_eq!(reply.attributes()["nu"], nu);
     bench.cse().store().assert_consistent();
@@ -138,7 +138,7 @@ fn changes_during_verification_count() {
     let verified = begin(json!({"rn": "sub", "nu": ["http://a.b/"]}));
     assert_eq!(own(&bench, json!({})).code, 2001);
     assert_eq!(bench.conclude(verified).code, 4105);
-    // Another address than the one that was asked is not one that agreed.
+    // The agreement of one address does not apply to another.
     let poa = |url: &str| {
         let change = json!({"m2m:ae": {"rr": true, "poa": [url]}});
         assert_eq!(bench.update(LIGHT2, "/cse/light2", change).code, 2004);
@@ -189,7 +189,7 @@ fn subscription_is_updated() {
         (json!({"su": "http://a.b/"}), 4000),
         (json!({"cr": null}), 4000),
         (json!({"exc": 0}), 4000),
-        // With the events that it has.
+        // Together with its events.
         (json!({"nct": 2}), 4000),
         (json!({"nct": null}), 4000),
         (json!({"enc": {"net": [3], "chty": [5]}}), 4000),
@@ -202,7 +202,7 @@ fn subscription_is_updated() {
     assert_eq!(bench.update(LIGHT2, sub, json!({"m2m:sub": {"exc": 1}})).code, 4103);
     assert_eq!(bench.retrieve(LIGHT2, sub).code, 4103);
 
-    // Targets that it did not have before are asked.
+    // New targets are verified.
     let content = json!({"m2m:sub": {"nu": [LIGHT1, "http://a.b/"]}});
     let update = request(Operation::Update, sub, Some(LIGHT1), Some(content));
     let target = to_be_asked(bench.handle(&update));
@@ -272,7 +272,7 @@ fn subscription_requires_privilege_and_type() {
     assert_eq!(sub("Cnobody", STATE), 4103);
     assert_eq!(sub(LIGHT1, "/cse/light1/nothing"), 4004);
     assert_eq!(sub(LIGHT1, "/cse/light1"), 2001);
-    // Nothing is below a subscription.
+    // A subscription has no children.
     assert_eq!(bench.container(LIGHT1, "/cse/light1/state/sub", json!({})).code, 4108);
 }
 
@@ -281,7 +281,7 @@ fn subscription_requires_retrieve_privilege() {
     let bench = Bench::with_lights();
     let sub = json!({"m2m:sub": {"nu": [LIGHT2], "enc": {"net": [3]}}});
     let subscribe = || bench.create(Some(LIGHT2), STATE, 23, sub.clone()).code;
-    // Create alone, then create and retrieve.
+    // Create only, then create and retrieve.
     for (operations, code) in [(1, 4103), (3, 2001), (2, 4103)] {
         let name = format!("acp{operations}");
         assert_eq!(policy(&bench, &name, rule(&[LIGHT2], operations)).code, 2001);
@@ -316,7 +316,7 @@ fn subscriber_and_owner_are_distinguished() {
     assert_eq!(reply.code, 2001, "{}", reply.why());
     let told = bench.instance(LIGHT1, STATE, json!({"con": 1}));
     assert_eq!(told.notifications[0].named_by, NamedBy::Subscriber(LIGHT2.into()));
-    // Whoever changes the targets answers for them.
+    // An originator that changes the targets becomes responsible for them.
     let content = json!({"m2m:sub": {"nu": ["http://a.b/", "http://c.d/"]}});
     let update = request(Operation::Update, "/cse/light1/state/sub", Some(LIGHT1), Some(content));
     assert_eq!(agree(&bench, bench.handle(&update)).code, 2004);

@@ -9,6 +9,7 @@ mod client;
 mod mapping;
 mod openssl_engine;
 mod rustls_engine;
+mod tickets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,7 +73,8 @@ impl Server {
     }
 
     /// Resumes sessions of TLS 1.3 (RFC 8446 clause 2.2). The tickets hold the client's chain, under
-    /// keys that only this server has and that it replaces regularly. A resumed handshake still has
+    /// keys that only this server has and that it replaces regularly. The client must prove its
+    /// private key again after a day at the latest. A resumed handshake still has
     /// an ephemeral key exchange, verifies the chain, and asks for the mapping, so a credential that
     /// no longer holds is refused.
     ///

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::agreed::Agreed;
 use super::mapping::{Evidence, Gate, Slot};
+use super::tickets::Tickets;
 use crate::client_hello::Certificates;
 use crate::refusal::Refusal;
 
@@ -103,7 +104,7 @@ where
     config.send_tls13_tickets = 0;
     // In TLS 1.2 the server speaks last when a session is resumed, before policy has answered.
     if let Some(ticketer) = ticketer.filter(|_| offered.tls13 && !offered.shows_key) {
-        config.ticketer = ticketer.clone();
+        config.ticketer = Arc::new(Tickets::new(ticketer.clone()));
         config.send_tls13_tickets = 1;
     }
     config.require_ems = exports;

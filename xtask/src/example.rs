@@ -5,6 +5,7 @@
 //! shown of a command is what was run, by a shell, in that folder; what it printed is shown whole.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     env,
     ffi::OsString,
@@ -43,6 +44,9 @@ const HOME: &str = "mn";
 /// The services with their ports in the files.
 const PORTS: [(&str, u16); 3] = [(MAF, 8445), (IN, 8444), (HOME, 8443)];
 
+/// The page that shows the same commands.
+const PAGE: &str = "docs/src/tutorials/worked-example.md";
+
 /// Runs the example with the gateway that a build profile's folder has.
 pub fn run(project: &Project, profile: &str) -> Result<()> {
     let mut scene = Scene::new(project, profile)?;
@@ -54,6 +58,7 @@ pub fn run(project: &Project, profile: &str) -> Result<()> {
     the_lights_register(&scene)?;
     the_smartphone_switches_a_light(&mut scene)?;
     nobody_else_does(&mut scene)?;
+    scene.matches(&project.root.join(PAGE))?;
     scene.end()
 }
 
@@ -167,6 +172,8 @@ struct Scene {
     ports: Vec<(&'static str, u16, u16)>,
     /// Keeps the ports free for the services that have not started yet.
     kept: HashMap<&'static str, TcpListener>,
+    /// Commands that were run.
+    commands: RefCell<Vec<String>>,
 }
 
 impl Scene {
@@ -187,11 +194,19 @@ impl Scene {
         let folder = Folder::new()?;
         copy(&project.root.join("examples/worked"), &folder.0, &ports)?;
         let components = project.components();
-        Ok(Self { services: Vec::new(), folder, path, components, ports, kept })
+        Ok(Self {
+            services: Vec::new(),
+            folder,
+            path,
+            components,
+            ports,
+            kept,
+            commands: RefCell::default(),
+        })
     }
 
     fn start(&mut self, name: &'static str, line: &str) -> Result<()> {
-        println!("$ {line} > {name}.log 2>&1 &");
+        self.show(format!("{line} > {name}.log 2>&1 &"));
         let log = self.folder.0.join(format!("{name}.log"));
         let to = File::create(&log)?;
         // Ends with us even where we are killed and can end nobody.
@@ -220,6 +235,26 @@ impl Scene {
             .env_remove("SAEGIS_LOG")
     }
 
+    /// Prints a command that is run, and remembers it.
+    fn show(&self, line: String) {
+        println!("$ {line}");
+        self.commands.borrow_mut().push(line);
+    }
+
+    /// Compares the commands so far with those of a page.
+    fn matches(&self, page: &Path) -> Result<()> {
+        let text = fs::read_to_string(page).with_context(|| page.display().to_string())?;
+        let shown = text.lines().filter_map(|line| line.strip_prefix("    $ "));
+        let shown: Vec<_> = shown.collect();
+        let commands = self.commands.borrow();
+        for (run, shown) in commands.iter().zip(&shown) {
+            ensure!(run == shown, "{} shows `{shown}` for `{run}`", page.display());
+        }
+        let (run, shown) = (commands.len(), shown.len());
+        ensure!(run == shown, "{} shows {shown} of {run} commands", page.display());
+        Ok(())
+    }
+
     /// Waits until a service's log has these words.
     fn wait(&mut self, name: &str, words: &str) -> Result<()> {
         let service = self.services.iter_mut().find(|service| service.name == name);
@@ -241,7 +276,7 @@ impl Scene {
     /// Has a command run that must end with that code and show all of `shows`; `concerned` are the
     /// services whose logs say why it does not.
     fn expect(&self, concerned: &[&str], line: &str, code: i32, shows: &[&str]) -> Result<()> {
-        println!("$ {line}");
+        self.show(line.to_string());
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("exec 2>&1\n{line}")).stdin(Stdio::null());
         let ran = self.place(&mut shell).output().with_context(|| format!("step `{line}`"))?;
@@ -318,10 +353,10 @@ impl Drop for Service {
 }
 
 /// A temporary folder that nobody else can read, and that goes away with this value.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let path = env::temp_dir().join(format!("saegis-example-{}", id()));
         // Fails where there is one already, whosever it is.
         let made = DirBuilder::new().mode(0o700).create(&path);

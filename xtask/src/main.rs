@@ -22,11 +22,13 @@ mod debian;
 mod example;
 mod fuzz;
 mod modules;
+mod pages;
 mod process;
 mod project;
 mod prose;
 mod python;
 mod recipes;
+mod reference;
 mod steps;
 mod suite;
 mod templates;
@@ -120,6 +122,15 @@ enum Task {
     Circles,
     /// Build the book of docs/ into the folder book of the target folder, and check its links
     Book,
+    /// Run the commands of pages of the book that are marked for it
+    ///
+    /// Takes the gateway and the modules that `cargo xtask test` built.
+    Pages {
+        /// The only page to follow, such as tutorials/light.md
+        page: Option<PathBuf>,
+    },
+    /// Write the parts of the reference pages that come from the sources and from the help texts
+    Reference,
     /// Report sentences of comments and documents that break a rule of style
     ///
     /// Without PREFIX all files of the repository are read.
@@ -199,6 +210,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test { args } => suite::run(&project, &args),
         Task::Circles => circles::check(&project),
         Task::Book => book::build(&project),
+        Task::Pages { page } => pages::check(&project, page.as_deref()),
+        Task::Reference => reference::write(&project),
         Task::Prose { prefix } => prose::check(&project, &prefix),
         Task::Templates => templates::check(&project),
         Task::Load { word } => {

@@ -1,4 +1,4 @@
-//! Recipes of `docs/src/modules.md`: what stands there is built and tested as it stands there.
+//! Recipes of `docs/src/how-to/module-recipes.md`: what stands there is built and tested as it stands there.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ pub const RECIPES: &[Recipe] = &[
         change: time_of_day,
     },
     Recipe {
-        title: "An allow-list by network",
+        title: "An allow-list of networks",
         language: "python",
         hook: "credential-lookup",
         change: allow_list,
@@ -32,7 +32,7 @@ pub const RECIPES: &[Recipe] = &[
 impl Recipe {
     /// Follows it in the folder of a module that was made by its template.
     pub fn follow(&self, root: &Path, module: &Path) -> Result<()> {
-        let page = root.join("docs/src/modules.md");
+        let page = root.join("docs/src/how-to/module-recipes.md");
         let text = fs::read_to_string(&page)?;
         let blocks = blocks(&text, self.title);
         (self.change)(module, &blocks)
@@ -42,7 +42,7 @@ impl Recipe {
 
 /// The pieces of code of a section.
 fn blocks(page: &str, title: &str) -> Vec<String> {
-    let heading = format!("### {title}");
+    let heading = format!("## {title}");
     let section = page.lines().skip_while(|line| *line != heading).skip(1);
     let mut blocks = Vec::new();
     let mut block = String::new();
@@ -106,8 +106,7 @@ mod tests {
 
     #[test]
     fn code_is_taken_from_its_section_alone() {
-        let page =
-            "### A\n\ntext\n\n    one\n\n      two\n\ntext\n\n    three\n### B\n\n    four\n";
+        let page = "## A\n\ntext\n\n    one\n\n      two\n\ntext\n\n    three\n## B\n\n    four\n";
         assert_eq!(blocks(page, "A"), ["one\n\n  two\n\n", "three\n"]);
         assert_eq!(blocks(page, "B"), ["four\n"]);
         assert!(blocks(page, "C").is_empty());

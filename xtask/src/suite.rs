@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use crate::{
     acme, book, circles, claims, debian, example,
     fuzz::{self, Search},
-    modules, process,
+    modules, pages, process,
     project::Project,
-    prose, python,
+    prose, python, reference,
     steps::Steps,
     templates, toolchain,
     tools::{self, DENY, NEXTEST, subcommand, test_threads},
@@ -88,8 +88,10 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         say_and_run(project.filter_cargo().args(arguments))
     })?;
     steps.take("gateway", || gateway(project, &["--bins", "--tests"]))?;
+    steps.take("reference pages", || reference::check(project))?;
     steps.take("tests", || nextest(project, &[], &test_threads()))?;
     steps.take("templates of modules", || templates::check(project))?;
+    steps.take("commands of pages", || pages::check(project, None))?;
     steps.take("worked example", || example::run(project, "debug"))?;
     steps.take("fuzzing", || fuzz::run(project, None, FUZZING_SECONDS, Search::Repeatable))?;
     steps.take("documentation tests", || {

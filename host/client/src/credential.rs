@@ -1,4 +1,4 @@
-//! Pre-shared keys in configuration files.
+//! Provisioned symmetric keys, as configuration files state them.
 
 use saegis_handshake::{Suite, suites};
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
@@ -7,15 +7,15 @@ use saegis_onem2m::serde::parsed;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
 
-/// A pre-shared key: Kpsa with its KpsaID (TS-0003 clause 8.2.2.1), or Km with its KmID for a MAF
-/// (clause 8.8).
+/// A provisioned symmetric key: Kpsa with its KpsaID (TS-0003 clause 8.2.2.1), or Km with its KmID
+/// toward a MAF (clause 8.8).
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Credential {
-    /// KpsaID; for a MAF, KmID.
+    /// KpsaID of the shared key. Toward a MAF it is the KmID, and the option is `km-id`.
     #[serde(alias = "km-id", deserialize_with = "parsed")]
     pub kpsa_id: KpsaId,
-    /// Kpsa or Km, in hexadecimal digits.
+    /// Shared key Kpsa in hexadecimal digits. Toward a MAF it is Km, and the option is `km`.
     #[serde(alias = "km", deserialize_with = "key")]
     pub kpsa: PresharedKey,
     /// Cipher suites to offer, in order of preference.
@@ -23,19 +23,19 @@ pub struct Credential {
     pub suites: Vec<Suite>,
 }
 
-/// Returns the cipher suites that are offered by default.
+/// The cipher suites that are offered where none are configured.
 #[must_use]
 pub fn default_suites() -> Vec<Suite> {
     Suite::DEFAULT.to_vec()
 }
 
-/// Deserializes a key in hexadecimal digits.
+/// Reads a key in hexadecimal digits.
 ///
 /// # Errors
-/// Returns an error if the digits are invalid, or the key is too short, too long or trivially weak.
+/// Where they are no digits, or the key is too short, too long or trivially weak.
 pub fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PresharedKey, D::Error> {
     let digits = Zeroizing::new(String::deserialize(deserializer)?);
-    // The decoder's error would disclose a digit of the key.
+    // The error of the decoder would show a digit of the key.
     let bytes = hex::decode(&*digits)
         .map_err(|_| D::Error::custom("the key is not an even number of hexadecimal digits"))?;
     let bytes = Zeroizing::new(bytes);

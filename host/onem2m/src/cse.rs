@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::id::CseId;
 use crate::serde::parsed;
 
-/// The identity of a CSE.
+/// Identity of the CSE.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Cse {
@@ -15,7 +15,7 @@ pub struct Cse {
     /// Resource name of the CSEBase.
     #[serde(default = "csebase_name")]
     pub csebase_name: String,
-    /// Domain name of the service provider, for absolute addresses.
+    /// Domain name of the service provider. Without it, absolute addresses are rejected.
     pub service_provider: Option<String>,
     /// Type of the CSE.
     #[serde(default)]

@@ -10,24 +10,24 @@ use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-/// Which MAF this is.
+/// Identity and limits of the MAF.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafSettings {
-    /// Its domain name, the MAF-FQDN.
+    /// Domain name of the MAF, the MAF-FQDN.
     #[serde(deserialize_with = "domain_name")]
     pub fqdn: String,
-    /// The domain name of the service provider, whose AEs and CSEs may be clients with certificates.
+    /// Domain name of the service provider whose AEs and CSEs may use certificates.
     pub service_provider: Option<String>,
-    /// The file of registrations and keys.
+    /// File of registrations and keys, encrypted.
     #[serde(default = "store")]
     pub store: PathBuf,
-    /// The file with the store's key: 64 hexadecimal digits, or base64. Without it the key is in the
-    /// environment variable `SAEGIS_MAF_STORE_KEY`.
+    /// File with the key of the store: 64 hexadecimal digits, or base64. Without it, the key comes
+    /// from the environment variable `SAEGIS_MAF_STORE_KEY`.
     pub store_key_file: Option<PathBuf>,
-    /// Longest time that a registration lasts, in seconds.
+    /// Maximum lifetime of a registration. The default is a year.
     pub longest_registration_seconds: Option<u64>,
-    /// Longest time that a key lasts, in seconds.
+    /// Maximum lifetime of a key. The default is 30 days.
     pub longest_key_seconds: Option<u64>,
 }
 
@@ -68,30 +68,31 @@ impl MafSettings {
     }
 }
 
-/// `[[maf-peer]]` in a gateway's configuration: a MAF whose keys are taken.
+/// MAF whose keys this gateway accepts.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafPeer {
-    /// Its domain name, the MAF-FQDN.
+    /// Domain name of the MAF, the MAF-FQDN.
     #[serde(deserialize_with = "domain_name")]
     pub fqdn: String,
-    /// Where it takes associations: `host:port`.
+    /// Address of its TLS listener: `host:port`.
     pub address: String,
-    /// KmID and Km, what this CSE shares with it; left out, the two show each other certificates.
+    /// KmID and Km that this CSE shares with the MAF. Without it both use certificates.
     #[serde(default, deserialize_with = "crate::config::shared_if_there")]
     pub credential: Option<Arc<saegis_client::Credential>>,
-    /// How long a handshake waits for a key, in seconds.
+    /// Timeout for fetching a key during a handshake.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
-    /// What of a distributed key is Kc: TS-0003 clause 8.2.2.3 says all of it, clause 8.8.1 the first
-    /// half where one key is needed.
+    /// Part of a distributed key that is Kc. TS-0003 clause 8.2.2.3 uses the whole key, and clause
+    /// 8.8.1 the first half if one key is needed.
     #[serde(default)]
     pub key: KeyPart,
-    /// What the Credential-ID is of: clauses 8.2.1 and 10.4 part.
+    /// Source of the Credential-ID: the key (`12-`), or the MAF client that registered it (`11-`).
+    /// Clauses 8.2.1 and 10.4 differ.
     #[serde(default)]
     pub credential_id: CredentialOf,
-    /// How often keys in use are asked for again, in seconds; an association whose key is registered
-    /// no more ends then. 0: it goes on until the key expires.
+    /// Interval for revalidating keys in use at the MAF. An association ends once its key is no
+    /// longer registered. With 0 it lasts until the key expires.
     #[serde(default)]
     pub recheck_seconds: u64,
 }

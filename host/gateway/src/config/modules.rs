@@ -10,41 +10,47 @@ use serde::Deserialize;
 use crate::config::signature;
 use saegis_onem2m::serde::all_parsed;
 
-/// Where modules are and what they may do.
+/// Policy modules: their folders, limits and capabilities.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Modules {
-    /// The folder of modules and their manifests.
+    /// Folder of modules, `NAME.wasm`, and manifests, `NAME.toml`.
     pub folder: PathBuf,
-    /// The folder in which compiled modules are kept between starts.
+    /// Folder of compiled modules. No other user may write there.
     pub code_cache: PathBuf,
-    /// Modules without which the gateway does not work, by name: one that is taken out of the folder
-    /// by mistake is missed.
+    /// Names of modules that must be present. A reload without one of them is rejected.
     pub required: Vec<String>,
-    /// Computing time of one decision, in milliseconds.
+    /// Maximum computing time of one decision.
     pub deadline_milliseconds: u64,
-    /// Memory of one decision, in bytes.
+    /// Maximum memory of one decision.
     pub memory_bytes: usize,
-    /// Decisions at a time.
+    /// Maximum concurrent decisions. Modules that wait for I/O may compute as many more. Further
+    /// decisions wait up to 2 seconds. Half are for credential lookups of handshakes, half for all
+    /// other decisions. An IPv4 address, or an IPv6 network of 56 bits, may use one in 32 of those
+    /// for lookups.
     pub concurrent_decisions: usize,
-    /// Time of one decision of a module that waits for I/O, in milliseconds, the waiting included; if
-    /// nothing is said, 5 seconds, or the time of a handshake where that is less.
+    /// Maximum time of one decision of a module with `outgoing-http` or `key-value`, waiting
+    /// included. It cannot exceed `limits.handshake-seconds`. The default is 5000, or that limit if
+    /// it is lower.
     waiting_milliseconds: Option<u64>,
-    /// Decisions at a time of such modules.
+    /// Maximum concurrent decisions of modules with `outgoing-http` or `key-value`. Up to 1,024
+    /// further decisions wait up to 2 seconds. Half are for credential lookups of handshakes, of
+    /// which one address or network of 56 bits may use half.
     pub waiting_decisions: usize,
-    /// The capabilities that each module may ask for, by the module's name; `*` is every module.
+    /// Capabilities that manifests may request, by module name. `"*"` applies to all modules and
+    /// defaults to `policy-tables`, `log`, `clock` and `service-subscription`.
     pub grants: BTreeMap<String, Vec<Capability>>,
-    /// Where a module with `outgoing-http` may send requests, by the module's name.
+    /// Hosts that a module with `outgoing-http` may request, by module name.
     outgoing_http: BTreeMap<String, Http>,
-    /// How much a module with `key-value` may store, by the module's name.
+    /// Storage of a module with `key-value`, by module name.
     key_value: BTreeMap<String, Quota>,
-    /// The folder of those stores.
+    /// Folder of the stores of modules with `key-value`, `NAME.redb`.
     pub key_value_folder: PathBuf,
-    /// What a module with `config` reads, by the module's name.
+    /// Values that a module with `config` reads, by module name.
     config: BTreeMap<String, Values>,
-    /// How many calls one instance of a module may live for, by the module's name.
+    /// Maximum calls of one instance, by module name. The manifest must request it too.
     reuse: BTreeMap<String, u32>,
-    /// Whose signatures modules and manifests must have; none, and they need none.
+    /// Keys that must have signed modules and manifests. Without it, signatures are not required.
     pub require_signature: Option<signature::Keys>,
 }
 
@@ -71,26 +77,28 @@ impl Default for Modules {
     }
 }
 
-/// Where a module may send HTTP requests, and bounds on each.
+/// Hosts that a module may request, and the limits of each request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Http {
-    /// Hosts, each as `https://host` or `http://host:port`.
+    /// Hosts, each as `https://host` or `http://host:port`. Loopback and private addresses are
+    /// allowed if listed.
     #[serde(deserialize_with = "all_parsed")]
     hosts: Vec<Target>,
-    /// Content of a request, in bytes.
+    /// Maximum size of the content of a request.
     #[serde(default = "content")]
     request_bytes: u64,
-    /// Content of an answer, in bytes.
+    /// Maximum size of the content of a response. Its header may have 16 KiB more.
     #[serde(default = "content")]
     response_bytes: u64,
-    /// For a request, with its answer, in milliseconds.
+    /// Timeout for a request, from the name resolution to the last byte of the response.
     #[serde(default = "request_time")]
     milliseconds: u64,
-    /// Requests at a time.
+    /// Maximum concurrent requests of all calls of the module. One call may have 32.
     #[serde(default = "requests")]
     concurrent_requests: usize,
-    /// The file of the authorities of hosts; none, and they are the system's.
+    /// PEM file of the authorities of these hosts. Without it, the authorities of the system are
+    /// used.
     ca: Option<PathBuf>,
 }
 
@@ -106,22 +114,23 @@ fn requests() -> usize {
     1024
 }
 
-/// How much a module may store.
+/// Storage of a module.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Quota {
-    /// Bytes of keys and values, and 32 for each entry.
+    /// Maximum size of keys and values, plus 32 bytes per entry.
     quota_bytes: u64,
 }
 
-/// What a module reads.
+/// Values that a module reads.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Values {
     /// Values, by name.
     #[serde(default)]
     values: BTreeMap<String, String>,
-    /// Files of secrets, by name.
+    /// Files of secrets, by name. Only the user or the group of the gateway may be able to read
+    /// them. A line break at the end is removed.
     #[serde(default)]
     secrets: BTreeMap<String, PathBuf>,
 }

@@ -19,13 +19,13 @@ const MAX_FAILURES: usize = 256;
 /// How long is kept what nothing names any more: who goes back to it need not ask a registry.
 const UNUSED_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Registries, and where is kept what they have for us.
+/// OCI registries for modules and policy files.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Artifacts {
-    /// The folder in which artifacts are kept.
+    /// Folder of fetched artifacts.
     pub store: PathBuf,
-    /// The registries that are asked; no others are.
+    /// Registries that the gateway may contact.
     pub registry: Vec<At>,
 }
 
@@ -39,13 +39,15 @@ impl Default for Artifacts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct At {
-    /// `host` or `host:port`, as it stands in references.
+    /// `host` or `host:port`, as in references.
     pub host: String,
-    /// The file of the authorities that it is believed by; without it, the machine's.
+    /// PEM file of the authorities of the registry. Without it, the authorities of the system are
+    /// used.
     pub ca_file: Option<PathBuf>,
-    /// The file with our password there.
+    /// File with the login for this registry, as `docker login` or `skopeo login --authfile` writes
+    /// it. Only its owner may be able to read it.
     pub credentials_file: Option<PathBuf>,
-    /// How long an artifact may take, in seconds.
+    /// Timeout for fetching one artifact.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }

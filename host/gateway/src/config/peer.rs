@@ -13,34 +13,33 @@ use saegis_onem2m::cse::CseKind;
 
 use super::sections::shared_if_there;
 
-/// Another CSE: the one that this registers with, or one that registers here and is to be reached
-/// from here.
+/// Another CSE: the registrar CSE of this one, or a CSE that registers here.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Peer {
-    /// Its CSE-ID, with or without its slash.
+    /// CSE-ID of the peer, with or without its slash.
     #[serde(deserialize_with = "parsed")]
     pub cse_id: CseId,
-    /// Where it takes associations: `host:port`.
+    /// Address of its TLS listener: `host:port`.
     pub address: String,
-    /// Whether this CSE registers with it.
+    /// Registers this CSE with the peer. Only one peer can have this option.
     #[serde(default)]
     pub register: bool,
-    /// The domain name that its certificate must prove, where that is not the one that TS-0001 clause
-    /// 6.5.1.1 gives it.
+    /// Domain name that its certificate must contain. The default follows TS-0001 clause 6.5.1.1:
+    /// `CSE-ID.SP` for the IN-CSE, and `CSE-ID.IN-CSE.SP` for a CSE that registers with it.
     #[serde(default, deserialize_with = "domain_name")]
     pub domain_name: Option<String>,
-    /// What this CSE shares with it; left out, the two show each other certificates.
+    /// Pre-shared key of the two CSEs. Without it both use certificates.
     #[serde(default, deserialize_with = "shared_if_there")]
     pub credential: Option<Arc<saegis_client::Credential>>,
-    /// Where it finds this CSE: the `poa` of the registration. Left out, this CSE is not reachable
-    /// from there.
+    /// Addresses of this CSE for the peer: the `poa` of the registration. Without it, the peer
+    /// cannot reach this CSE.
     #[serde(default)]
     pub point_of_access: Vec<String>,
-    /// How long a registration is asked for, in seconds; it is renewed before it ends.
+    /// Requested lifetime of a registration. It is renewed when a third is left.
     #[serde(default = "registration")]
     pub registration_seconds: u64,
-    /// How long to wait for an association, and for each answer, in seconds.
+    /// Timeout for an association, and for each response.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }

@@ -29,14 +29,16 @@ pub struct RequestLimits {
     pub per_credential: usize,
 }
 
-/// Where associations are taken.
+/// Address and cipher suites of the listener.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Listen {
-    /// Address and port, or a name and a port, or a port of all interfaces.
+    /// Address and port of the TLS listener. `:8443` is port 8443 of all interfaces. A name such as
+    /// `localhost:8443` is resolved at the start: the first address that can be bound is used, IPv4
+    /// before IPv6. A socket from the service manager takes precedence.
     #[serde(deserialize_with = "parsed")]
     pub address: ListenAddress,
-    /// The cipher suites for pre-shared keys, the preferred first, by their registered names.
+    /// Registered names of the cipher suites for pre-shared keys, in order of preference.
     #[serde(deserialize_with = "suites")]
     pub suites: Vec<Suite>,
     /// Whether sessions of TLS 1.3 with certificates are resumed. Each resumed handshake is checked
@@ -51,19 +53,18 @@ impl Default for Listen {
     }
 }
 
-/// Where policy files are.
+/// Folder of policy files, and how they are loaded.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Policy {
-    /// The folder of policy files.
+    /// Folder of policy files.
     pub folder: PathBuf,
-    /// Time to load policy files and modules, in seconds; then they are refused, for their file
-    /// system may never answer.
+    /// Timeout for loading policy files and modules. The load is rejected afterwards, because a
+    /// network file system may never respond.
     pub load_seconds: u64,
-    /// Whether tables with keys are taken that every user of the machine may read.
+    /// Accepts tables with keys that every user of the machine can read.
     pub allow_readable_tables: bool,
-    /// Whether `/readyz` says that the gateway is not ready while an older policy is in force than the
-    /// one on disk.
+    /// Makes `/readyz` respond 503 while the policy on disk is rejected or still loading.
     pub unready_when_behind: bool,
 }
 
@@ -78,20 +79,23 @@ impl Default for Policy {
     }
 }
 
-/// A CSE behind the gateway.
+/// CSE behind the gateway, instead of the embedded CSE.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Upstream {
-    /// Where its HTTP binding is: `http://host:port`.
+    /// HTTP binding of that CSE: `http://host:port`.
     #[serde(deserialize_with = "parsed")]
     pub url: http::Uri,
-    /// Address and port, of the loopback interface, where that CSE's notifications for AEs are taken;
-    /// none, and they do not go through the gateway.
+    /// Address and port of the loopback interface where that CSE sends notifications for AEs. The
+    /// gateway replaces `https://` points of access of AEs by addresses at this listener. Without
+    /// it, notifications do not pass the gateway.
     #[serde(default, deserialize_with = "parsed_if_there")]
     pub notification_listen: Option<ListenAddress>,
-    /// The user ID of that CSE's process: no other user's may connect there; none, and each may.
+    /// User ID of that CSE's process. Connections of other users are closed. Without it every local
+    /// user can connect, and the gateway logs a warning.
     pub notification_uid: Option<u32>,
-    /// The file of the key by which the addresses there are known as ours.
+    /// File of the key that authenticates addresses at that listener. The gateway creates it at the
+    /// first start. If the file is lost, AEs must register their points of access again.
     #[serde(default = "notification_key_file")]
     pub notification_key_file: PathBuf,
 }
@@ -100,31 +104,31 @@ fn notification_key_file() -> PathBuf {
     "state/notifications.key".into()
 }
 
-/// The embedded registrar.
+/// Embedded CSE.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Registrar {
-    /// The file of its resources.
+    /// File of the resources.
     pub store: PathBuf,
-    /// What an AE is answered that asks for an AE-ID which is another's, or for a second one: 4117,
-    /// or 4105, which some clients' test suites want.
+    /// Response Status Code for a registration whose AE-ID belongs to another credential, or whose
+    /// credential has an AE-ID already: 4117 or 4105.
     #[serde(deserialize_with = "taken")]
     pub ae_id_taken_rsc: Rsc,
-    /// AEs that may change what is nobody's, such as the service subscription of an IN-CSE, by
-    /// their AE-ID-Stems.
+    /// AE-ID-Stems of AEs that may change resources without an owner, such as the service
+    /// subscription of an IN-CSE. Each needs a row in a policy table.
     #[serde(deserialize_with = "all_parsed")]
     pub administrators: Vec<AeIdStem>,
-    /// What each AE, and each CSE that registers, may store.
+    /// Maximum storage of each AE and each registered CSE.
     pub quota: Quota,
 }
 
-/// What each AE, and each CSE that registers, may store in the embedded registrar.
+/// Maximum storage of an AE or a registered CSE in the embedded CSE.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Quota {
-    /// Resources, its own with them.
+    /// Maximum resources in the subtree of one AE or CSE. A create beyond it gets 5207.
     pub resources: u64,
-    /// Bytes of its resources, with their attributes.
+    /// Maximum size of these resources in bytes, as stored. A create or update beyond it gets 5207.
     pub bytes: u64,
 }
 
@@ -145,15 +149,16 @@ impl Default for Registrar {
     }
 }
 
-/// Where the embedded registrar sends notifications.
+/// Notifications that the embedded CSE sends.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Notifications {
-    /// Networks, addresses and names, each with a port or without, to which it may. The addresses of
-    /// notifications come from AEs, so what is not listed is sent nothing.
+    /// Networks, addresses and names to which notifications may go, each with or without a port,
+    /// such as `10.0.0.0/8:8080`. AEs choose the addresses of notifications, so all others are
+    /// rejected.
     #[serde(deserialize_with = "all_parsed")]
     pub targets: Vec<Allowed>,
-    /// For a target to answer, in seconds.
+    /// Timeout for the response of a target.
     pub timeout_seconds: u64,
 }
 
@@ -163,17 +168,19 @@ impl Default for Notifications {
     }
 }
 
-/// Where the service subscription is.
+/// Source of the service subscription.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ServiceSubscription {
-    /// Where its rules are.
+    /// Source of the rules: the policy file `service-subscription.toml`, the resources of the
+    /// embedded CSE (`registrar`), or the resources of the IN-CSE that this CSE registers with
+    /// (`remote`).
     pub source: RuleSource,
-    /// How often a remote IN-CSE is asked, in seconds.
+    /// Interval between two fetches from a remote IN-CSE.
     pub refresh_seconds: u64,
-    /// How long what it said is good when it can't be reached, in seconds.
+    /// Lifetime of fetched rules while the IN-CSE cannot be reached.
     pub usable_seconds: u64,
-    /// The file of what it said last, which is good after a start too.
+    /// File of the fetched rules, which remain valid across a restart.
     pub store: PathBuf,
 }
 
@@ -205,11 +212,11 @@ pub fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
     T::deserialize(from).map(Arc::new)
 }
 
-/// The AE-IDs that credentials get by registering.
+/// AE-IDs that credentials received by registering.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AeIds {
-    /// The file of them.
+    /// File of the AE-IDs.
     pub store: PathBuf,
 }
 
@@ -223,7 +230,7 @@ impl Default for AeIds {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Admin {
-    /// The Unix socket for it; only the user that the gateway runs as may use it.
+    /// Unix socket for the administration commands. Only the user of the gateway can connect.
     pub socket: PathBuf,
 }
 
@@ -233,48 +240,60 @@ impl Default for Admin {
     }
 }
 
-/// Limits on connections and requests.
+/// Limits on connections, handshakes and requests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
-    /// Associations at a time.
+    /// Maximum concurrent associations. A further client waits after its handshake, for at most
+    /// `handshake-seconds`.
     pub connections: usize,
-    /// Handshakes under way at a time, beside the associations.
+    /// Maximum concurrent handshakes, in addition to the associations.
     pub handshakes: usize,
-    /// Handshakes under way at a time of one peer address (IPv4), or network of 64 bits (IPv6).
+    /// Maximum concurrent handshakes of one IPv4 address or one IPv6 network of 64 bits. A network
+    /// of 56 bits has twice as many, one of 48 bits four times as many. Further connections are
+    /// closed.
     pub handshakes_per_peer: usize,
-    /// Handshakes of one peer address, or network, that may fail in a minute; until some of them
-    /// are a minute old, further connections of it are closed.
+    /// Maximum failed handshakes per minute of one such address or network, with the same
+    /// multiples. Further connections are closed until the oldest failures are a minute old.
     pub failed_handshakes_per_minute: u32,
-    /// Live associations of one credential; one more ends the oldest.
+    /// Maximum concurrent associations of one credential. A further one ends the oldest.
     pub associations_per_credential: usize,
-    /// For the client's first flight, in seconds.
+    /// Timeout from the connection to the end of the first flight of the client. Raise it for
+    /// devices behind slow radio links.
     pub first_flight_seconds: u64,
-    /// From the connection to the association, in seconds.
+    /// Timeout from the connection to the association.
     pub handshake_seconds: u64,
-    /// For the header of a request, from the end of the one before, in seconds. An association
-    /// without requests ends after it.
+    /// Timeout from the end of a request to the end of the next header. An idle association may
+    /// last up to two seconds longer.
     pub idle_seconds: u64,
-    /// For the content of a request, in seconds.
+    /// Timeout for the content of a request.
     pub content_seconds: u64,
-    /// Content of a request or a response, in bytes.
+    /// Maximum size of the content of a request, and of a response of another CSE.
     pub content_bytes: usize,
-    /// For the CSE behind the gateway to answer, in seconds.
+    /// Timeout for a response of the CSE behind the gateway.
     pub upstream_seconds: u64,
-    /// For a peer to read the next part of an answer, in seconds; 1 KiB/s beyond that is progress.
+    /// Timeout for a peer to read the next part of a response, plus one second for each KiB that it
+    /// reads. The association ends afterwards with `why = "answer not read"`.
     pub answer_seconds: u64,
-    /// Large answers of the embedded registrar that are made or not read yet, in bytes.
+    /// Maximum size of all unread responses over 128 KiB. A further one ends the association with
+    /// the oldest such response of the credential that holds most.
     pub answer_bytes: usize,
-    /// The same of one credential.
+    /// Maximum size of unread responses of one credential, including memory reserved for listings
+    /// and group responses. A request that gets no memory within `limits.upstream-seconds` gets
+    /// 4008.
     pub answer_bytes_per_credential: usize,
-    /// For the embedded registrar to carry out a request, in seconds, with the time that it waits
-    /// for its turn.
+    /// Timeout for the embedded CSE to process a request, including the wait for its turn. It then
+    /// gets 5207, or 4008 if it never had its turn.
     pub request_seconds: u64,
-    /// Look-ups in the embedded registrar's store that a request may cause.
+    /// Maximum store lookups of one request to the embedded CSE, all members of a group together. A
+    /// request that needs more gets 5207. A discovery may use half as many again for resources of
+    /// other registrees, and returns a partial result beyond that.
     pub request_steps: u64,
-    /// Requests of one credential that the embedded registrar carries out at a time.
+    /// Maximum concurrent requests of one credential in the embedded CSE. Further ones wait. As
+    /// many acknowledged requests (`rt=2`) may have unsent results. Further ones get 5207, as they
+    /// do beyond 256 of all credentials.
     pub cse_requests_per_credential: usize,
-    /// For live associations to finish their requests at the end, in seconds.
+    /// Timeout for requests in progress when the gateway stops.
     pub drain_seconds: u64,
 }
 
@@ -328,10 +347,10 @@ impl Limits {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Log {
-    /// How lines are written.
+    /// Format of log lines: text, or one JSON object per line.
     pub format: LogFormat,
-    /// What is logged, such as `info` or `saegis=debug`; the environment variable `SAEGIS_LOG`
-    /// has precedence.
+    /// Log filter, such as `info` or `saegis=debug`. The default is `info`. The environment
+    /// variable `SAEGIS_LOG` takes precedence.
     pub filter: Option<String>,
 }
 
@@ -346,18 +365,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// The audit trail: security events in one file, and refused requests in another, so that these do
-/// not drive those out.
+/// The audit trail: security events in one file, refused requests in another, so that refusals
+/// cannot displace security events.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Audit {
-    /// The file of security events, a JSON object a line; none, and all events are in the log only.
+    /// File of security events, one JSON object per line, readable by its owner only. Without it,
+    /// events are only logged.
     pub file: Option<PathBuf>,
-    /// The file of refused requests; by default beside the other, with `-refusals` in its name.
+    /// File of refused requests. By default it is `audit.file` with `-refusals` in its name.
     refusals_file: Option<PathBuf>,
-    /// Largest size of each file, in bytes; then it becomes `FILE.1`, and what was that `FILE.2`.
+    /// Maximum size of each file in bytes. The full file becomes `FILE.1`, the previous `FILE.1`
+    /// becomes `FILE.2`, and so on.
     pub file_bytes: u64,
-    /// Files that are kept beside each one that is written.
+    /// Number of rotated files of each. Older ones are deleted at the next rotation.
     pub old_files: u64,
 }
 
@@ -388,17 +409,19 @@ impl Audit {
     }
 }
 
-/// Recorded decisions: what policy was asked, and what it answered.
+/// Recorded decisions: each question to the policy, with the answer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Decisions {
-    /// The file, a JSON object a line; none, and nothing is recorded.
+    /// File of decisions, one JSON object per line, readable by its owner only. Without it, nothing
+    /// is recorded.
     pub record: Option<PathBuf>,
-    /// The share of decisions that is recorded, chosen at random.
+    /// Share of decisions to record, chosen at random.
     pub sample: f64,
-    /// Largest size of the file, in bytes; then it becomes `FILE.1`, and what was that `FILE.2`.
+    /// Maximum size of the file in bytes. The full file becomes `FILE.1`, the previous `FILE.1`
+    /// becomes `FILE.2`, and so on.
     pub file_bytes: u64,
-    /// Files that are kept beside the one that is written.
+    /// Number of rotated files.
     pub old_files: u64,
 }
 
@@ -408,14 +431,15 @@ impl Default for Decisions {
     }
 }
 
-/// Metrics and health, over HTTP.
+/// Metrics and health over HTTP.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Metrics {
-    /// Address and port, of the loopback interface; none, and there are none to be had.
+    /// Address and port of `/metrics`, `/healthz` and `/readyz`, on the loopback interface only,
+    /// such as `127.0.0.1:9464`.
     #[serde(deserialize_with = "parsed_if_there")]
     pub address: Option<ListenAddress>,
-    /// Host names by which it may be asked, besides `localhost` and addresses of the loopback
+    /// Host names that requests may use, in addition to `localhost` and addresses of the loopback
     /// interface.
     pub hosts: Vec<String>,
 }

@@ -14,51 +14,51 @@ use super::sections::{
 };
 use super::websocket::WebSocket;
 
-/// The configuration of a gateway. Paths in it are relative to its own folder.
+/// Configuration of a gateway. Paths are relative to the folder of the configuration file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Which CSE this is.
+    /// Identity of the CSE.
     pub cse: Cse,
-    /// Where associations are taken.
+    /// Listener for associations.
     #[serde(default)]
     pub listen: Listen,
-    /// Where policy files are.
+    /// Folder of policy files, and how they are loaded.
     #[serde(default)]
     pub policy: Policy,
-    /// Where modules are and what they may do.
+    /// Policy modules: their folders, limits and capabilities.
     #[serde(default)]
     pub modules: Modules,
-    /// Registries that modules and policy files may come from.
+    /// OCI registries for modules and policy files.
     #[serde(default)]
     pub artifacts: Artifacts,
-    /// The CSE behind the gateway, if it is not the embedded one.
+    /// CSE behind the gateway, instead of the embedded CSE.
     pub upstream: Option<Upstream>,
-    /// Other CSEs that this one goes to.
+    /// Other CSEs.
     #[serde(default)]
     pub peer: Vec<Peer>,
-    /// MAFs whose keys are taken.
+    /// MAFs whose keys this gateway accepts.
     #[serde(default)]
     pub maf_peer: Vec<MafPeer>,
     /// Whether this is a CSE or a MAF.
     #[serde(skip)]
     pub role: Role,
-    /// The embedded registrar.
+    /// Embedded CSE.
     #[serde(default)]
     pub registrar: Registrar,
-    /// Where the embedded registrar sends notifications.
+    /// Notifications that the embedded CSE sends.
     #[serde(default)]
     pub notifications: Notifications,
-    /// Where the service subscription is.
+    /// Source of the service subscription.
     #[serde(default)]
     pub service_subscription: ServiceSubscription,
-    /// The AE-IDs that credentials get by registering.
+    /// AE-IDs that credentials received by registering.
     #[serde(default)]
     pub ae_ids: AeIds,
-    /// Administration.
+    /// Administration of the running gateway.
     #[serde(default)]
     pub admin: Admin,
-    /// Limits.
+    /// Limits on connections, handshakes and requests.
     #[serde(default)]
     pub limits: Limits,
     /// The WebSocket binding.
@@ -73,7 +73,7 @@ pub struct Config {
     /// Recorded decisions.
     #[serde(default)]
     pub decisions: Decisions,
-    /// Metrics and health.
+    /// Metrics and health over HTTP.
     #[serde(default)]
     pub metrics: Metrics,
     /// The file that this was read from.

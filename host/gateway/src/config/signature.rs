@@ -10,17 +10,18 @@ use serde::de::{Deserializer, Error as _};
 
 use saegis_onem2m::serde::all_parsed;
 
-/// The keys whose signatures count.
+/// Keys whose signatures are accepted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Keys {
-    /// Public keys, in base64, as minisign prints them.
+    /// Public keys in base64: the second line of the file that minisign writes. One good signature
+    /// is enough.
     #[serde(default, deserialize_with = "all_parsed")]
     keys: Vec<TrustedKey>,
-    /// Files with public keys, as minisign makes them.
+    /// Files of public keys, as minisign writes them. They are read with each generation.
     #[serde(default)]
     key_files: Vec<PathBuf>,
-    /// When a file must have been signed at the earliest, in UTC.
+    /// Earliest accepted time of a signature, in UTC, such as `20261101T000000`.
     #[serde(default, deserialize_with = "time")]
     not_before: Option<SystemTime>,
 }

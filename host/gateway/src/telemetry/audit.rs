@@ -1,7 +1,7 @@
 //! The audit trail: who got in, who was refused, and which policy was in force.
 //!
 //! A function an event, so that names and fields are the same wherever it happens: they are
-//! documented in docs/src/operations.md, and programs rely on them. There is never a key, an
+//! documented in docs/src/reference/events.md, and programs rely on them. There is never a key, an
 //! authentication tag or the content of a request among them.
 //!
 //! Events that a peer can cause are written one by one up to a rate, and summed up beyond it. Two kinds

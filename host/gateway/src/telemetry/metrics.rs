@@ -188,7 +188,7 @@ impl Metrics {
 
     fn register(mut self) -> Self {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-        self.registry.register("build", "The version that runs", Info::new(version));
+        self.registry.register("build", "Version of the running gateway", Info::new(version));
         self.register_traffic();
         self.register_credentials();
         self.register_policy();
@@ -199,32 +199,32 @@ impl Metrics {
 
     fn register_traffic(&mut self) {
         let to = &mut self.registry;
-        to.register("associations", "Live associations by SAEF", self.associations.clone());
+        to.register("associations", "Associations", self.associations.clone());
         to.register(
             "handshakes",
-            "Connections by what came of them: established, or the cause of the refusal",
+            "Connections, by outcome: established, or the cause of the refusal",
             self.handshakes.clone(),
         );
         to.register_with_unit(
             "handshake",
-            "From the connection to the association",
+            "Time from the connection to the association",
             Unit::Seconds,
             self.handshake_time.clone(),
         );
         to.register(
             "requests",
-            "Requests by operation and Response Status Code",
+            "Requests that got a response; operation is unknown if the request could not be parsed, rsc is other for a code that the specification does not define",
             self.requests.clone(),
         );
         to.register_with_unit(
             "upstream",
-            "From a request's passing to the CSE to its answer",
+            "Response time of the CSE",
             Unit::Seconds,
             self.upstream_time.clone(),
         );
         to.register(
             "peer_registered",
-            "Whether this CSE is registered with another",
+            "1 while this CSE is registered with that CSE, else 0",
             self.peers.clone(),
         );
     }
@@ -233,24 +233,20 @@ impl Metrics {
         let to = &mut self.registry;
         to.register_with_unit(
             "own_certificate_expiry",
-            "When the gateway's own certificates end, in seconds since 1970",
+            "Expiry of the certificates of the gateway, in seconds since 1970",
             Unit::Seconds,
             self.certificates.clone(),
         );
         to.register_with_unit(
             "expiry",
-            "When authorities, revocation lists and the first row of a table end, in seconds since 1970",
+            "Expiry of an authority, of a revocation list, or of the first row of a table, in seconds since 1970",
             Unit::Seconds,
             self.expiries.clone(),
         );
-        to.register(
-            "expired_rows",
-            "Rows of policy tables that have ended",
-            self.expired_rows.clone(),
-        );
+        to.register("expired_rows", "Expired rows of policy tables", self.expired_rows.clone());
         to.register_with_unit(
             "maf_key_expiry",
-            "When the first key in hand of a MAF ends, in seconds since 1970",
+            "Expiry of the first cached key of a MAF, in seconds since 1970; its association ends then",
             Unit::Seconds,
             self.maf_keys.clone(),
         );
@@ -258,21 +254,25 @@ impl Metrics {
 
     fn register_policy(&mut self) {
         let to = &mut self.registry;
-        to.register("generation", "The generation of policy in force", self.generation.clone());
-        to.register("reloads", "Reloads of policy by outcome", self.reloads.clone());
+        to.register("generation", "Number of the generation in force", self.generation.clone());
+        to.register(
+            "reloads",
+            "Reloads of policy: in-force, refused or unchanged",
+            self.reloads.clone(),
+        );
         to.register(
             "policy_outdated",
-            "Whether an older policy is in force than the one on disk, which was refused or is loading",
+            "1 while the policy on disk is rejected, or has been loading for more than 2 seconds, else 0",
             self.policy_outdated.clone(),
         );
         to.register(
             "configuration_changed",
-            "Whether the configuration on disk is another than at the start",
+            "1 while the configuration file differs from the one of the last start, else 0",
             self.configuration_changed.clone(),
         );
         to.register(
             "policy_file_threads",
-            "Threads that read policy files, those among them that a file system holds up",
+            "Threads that read policy files; threads that a file system blocks stay in this number",
             self.disk_threads.clone(),
         );
     }
@@ -281,19 +281,19 @@ impl Metrics {
         let to = &mut self.registry;
         to.register(
             "decisions",
-            "Calls of modules by module, hook and outcome",
+            "Calls of modules: found, not-mine, refused, allowed, denied or failed",
             self.calls.decisions.clone(),
         );
         to.register_with_unit(
             "decision",
-            "Calls of modules, the wait for a sandbox included",
+            "Time of a call of a module, including the wait for a sandbox",
             Unit::Seconds,
             self.calls.time.clone(),
         );
-        to.register("sandbox_faults", "Calls that failed, by cause", self.calls.faults.clone());
+        to.register("sandbox_faults", "Calls of modules that failed", self.calls.faults.clone());
         to.register(
             "shadow_decisions",
-            "Decisions compared with those of shadow modules, by module, hook and outcome",
+            "Decisions of shadow modules: agreed, disagreed, not-compared (a MAF or a module with I/O would be needed) or dropped (too many were waiting)",
             self.calls.shadows.clone(),
         );
     }
@@ -302,13 +302,17 @@ impl Metrics {
         let to = &mut self.registry;
         to.register(
             "decisions_not_recorded",
-            "Decisions that were to be recorded and could not be",
+            "Decisions that could not be recorded, or were too long",
             self.lost_recorded.clone(),
         );
-        to.register("log_lines_lost", "Lines of the log that were lost", self.lost_log.clone());
+        to.register(
+            "log_lines_lost",
+            "Log lines that could not be written in time",
+            self.lost_log.clone(),
+        );
         to.register(
             "audit_lines_lost",
-            "Lines of the audit trail that were lost",
+            "Audit trail lines that could not be written in time",
             self.lost_trail.clone(),
         );
     }

@@ -12,33 +12,37 @@ use crate::data::text;
 use crate::module::capability::Capability;
 use crate::module::signature::{self, Signed, Trust};
 
-/// A manifest. A module without one has no capabilities and comes last.
+/// Manifest of a module. Without one, a module is called last and has no capabilities.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Manifest {
-    /// Modules of a hook are asked in ascending order; those of one order, by name.
+    /// Position in the chain: modules of a hook are called in ascending order, those of one order
+    /// by name.
     #[serde(default = "last")]
     pub order: u32,
-    /// Whether it decides, or is asked beside those that do.
+    /// Whether the module decides. A shadow is evaluated beside the modules in force and changes no
+    /// response. `saegis module promote` writes `in-force`.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// The module whose place it takes.
+    /// Name of the module that this one replaces.
     #[serde(default)]
     pub replaces: Option<String>,
-    /// The capabilities that it asks for.
+    /// Capabilities that the module requests.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
-    /// The policy files that it may read, by name; of use with `policy-files`.
+    /// Names of policy files that the module may read with `policy-files`. Policy tables are not
+    /// allowed here.
     #[serde(default)]
     pub files: Vec<String>,
-    /// The SHA-256 of the one file that this is the manifest of; without it, of any.
+    /// SHA-256 digest of the module: `sha256:` and 64 hexadecimal digits, as `sha256sum` prints
+    /// them. Any other file is rejected.
     #[serde(default, deserialize_with = "digest")]
     pub digest: Option<Digest>,
-    /// Calls that one instance of it may be made for, where the settings allow it; none, and each call
-    /// has a fresh one.
+    /// Number of calls that one instance may serve, if `modules.reuse` allows it. Without it, each
+    /// call has a fresh instance.
     #[serde(default)]
     pub reuse: Option<NonZeroU32>,
-    /// The artifact of the module, if no file is beside the manifest: `oci://…@sha256:…`.
+    /// OCI artifact of the module, if there is no file beside the manifest: `oci://…@sha256:…`.
     #[serde(default)]
     pub source: Option<String>,
 }

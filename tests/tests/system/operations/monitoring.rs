@@ -41,7 +41,7 @@ fn audited() -> Gateway {
     setup.with("log", "filter = \"info\"").start()
 }
 
-/// Each event has the fields that docs/src/operations.md lists.
+/// Each event has the fields that docs/src/reference/events.md lists.
 #[test]
 fn trail_has_associations_refusals_and_reloads() {
     let mut gateway = audited();

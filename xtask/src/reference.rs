@@ -1,0 +1,143 @@
+//! `cargo xtask reference`: writes the parts of the reference pages that come from the sources.
+//!
+//! A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `cargo xtask test` fails if one of them is
+//! out of date.
+
+mod configuration;
+mod metrics;
+mod source;
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{process, project::Project};
+use source::Sources;
+
+const START: &str = "<!-- generated: ";
+const END: &str = "<!-- end -->";
+
+/// Folder of the pages.
+const PAGES: &str = "docs/src/reference";
+
+/// Command that brings the pages up to date.
+const REMEDY: &str = "run `cargo xtask reference`";
+
+/// Writes the generated parts of all pages, with a `saegis` of the development build.
+pub fn write(project: &Project) -> Result<()> {
+    process::run(project.host_cargo().args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--bin",
+        "saegis",
+    ]))?;
+    for (page, text) in outdated(project)? {
+        fs::write(project.root.join(&page), text)?;
+        println!("wrote {page}");
+    }
+    Ok(())
+}
+
+/// Checks that the pages are up to date.
+pub fn check(project: &Project) -> Result<()> {
+    let outdated: Vec<_> = outdated(project)?.into_iter().map(|(page, _)| page).collect();
+    if !outdated.is_empty() {
+        bail!("out of date: {}; {REMEDY}", outdated.join(", "));
+    }
+    Ok(())
+}
+
+/// Returns the pages that differ from their sources, each with its new text.
+fn outdated(project: &Project) -> Result<Vec<(String, String)>> {
+    let sources = Sources::read(&project.root)?;
+    let saegis = project.gateway_binary("debug");
+    let mut outdated = Vec::new();
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(project.root.join(PAGES)).context(PAGES)? {
+        let path = entry?.path();
+        let page = format!("{PAGES}/{}", path.file_name().unwrap_or_default().display());
+        let text = fs::read_to_string(&path).with_context(|| page.clone())?;
+        let new = replace(&text, |name| {
+            seen.insert(name.to_string());
+            part(name, &sources, &saegis)
+        })
+        .with_context(|| page.clone())?;
+        if new != text {
+            outdated.push((page, new));
+        }
+    }
+    for name in ["configuration", "maf configuration", "manifest", "commands", "metrics"] {
+        ensure!(seen.contains(name), "no page of {PAGES} has the part {name:?}");
+    }
+    Ok(outdated)
+}
+
+fn part(name: &str, sources: &Sources, saegis: &Path) -> Result<String> {
+    match name {
+        "configuration" => configuration::tables(sources, "config/server_config.rs", "Config"),
+        "maf configuration" => configuration::table(sources, "config/maf.rs", "MafSettings", "maf"),
+        "manifest" => configuration::table(sources, "module/manifest.rs", "Manifest", ""),
+        "commands" => commands(saegis),
+        "metrics" => metrics::table(sources),
+        _ => bail!("unknown part {name:?}"),
+    }
+}
+
+/// Replaces each generated part of a page.
+fn replace(page: &str, mut part: impl FnMut(&str) -> Result<String>) -> Result<String> {
+    let (mut new, mut rest) = (String::new(), page);
+    while let Some((before, after)) = rest.split_once(START) {
+        let (name, after) = after.split_once(" -->").context("a marker does not end")?;
+        let (_, after) = after.split_once(END).with_context(|| format!("{name:?} does not end"))?;
+        new += &format!("{before}{START}{name} -->\n\n{}\n\n{END}", part(name)?.trim());
+        rest = after;
+    }
+    Ok(new + rest)
+}
+
+/// Returns the help texts of `saegis` and of each subcommand.
+fn commands(saegis: &Path) -> Result<String> {
+    let mut text = String::new();
+    let mut left = vec![Vec::new()];
+    while let Some(command) = left.pop() {
+        let mut help = Command::new(saegis);
+        help.args(&command).arg("--help").env_clear();
+        let help = process::output(&mut help)?;
+        let name = [&["saegis".to_string()], &command[..]].concat().join(" ");
+        text += &format!("## {name}\n\n```text\n{}\n```\n\n", help.trim_end());
+        let list = help.split_once("\nCommands:\n").map_or("", |(_, list)| list);
+        let list = list.split("\n\n").next().unwrap_or_default();
+        let names = list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let of_commands = names.filter(|name| !name.is_empty() && *name != "help");
+        let new: Vec<_> =
+            of_commands.map(|name| [&command[..], &[name.to_string()]].concat()).collect();
+        left.extend(new.into_iter().rev());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_markers_changes() {
+        let page = "a\n<!-- generated: x -->\nold\n<!-- end -->\nb\n";
+        let new = replace(page, |name| Ok(format!("new {name}\n"))).unwrap();
+        assert_eq!(new, "a\n<!-- generated: x -->\n\nnew x\n\n<!-- end -->\nb\n");
+        assert_eq!(replace(&new, |name| Ok(format!("new {name}"))).unwrap(), new);
+        assert!(replace("<!-- generated: x -->\n", |_| Ok(String::new())).is_err());
+    }
+
+    /// A page that has lost a field, or a source that has another, is found without a build.
+    #[test]
+    fn each_part_of_the_sources_is_read() {
+        let project = Project::find().unwrap();
+        let sources = Sources::read(&project.root).unwrap();
+        for name in ["configuration", "maf configuration", "manifest", "metrics"] {
+            let text = part(name, &sources, Path::new("")).unwrap();
+            assert!(text.lines().count() > 5, "{name}: {text}");
+        }
+    }
+}

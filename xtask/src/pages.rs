@@ -1,6 +1,6 @@
 //! Pages of the book whose commands are run, each page in a folder and with a gateway of its own.
 //!
-//! A page takes part with the comment [`MARK`]. Each line of its code that starts with `$ ` is run by a shell, and the lines
+//! A page takes part with a comment that starts with [`MARK`]. The lines of the comment are added to the configuration. Each line of its code that starts with `$ ` is run by a shell, and the lines
 //! below it must be in the output, in that order; `…` stands for any text. Exported variables remain.
 
 use std::{
@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{example::Folder, process, project::Project};
 
-const MARK: &str = "<!-- tested: gateway -->";
+const MARK: &str = "<!-- tested: gateway";
 
 /// Ports of the files and pages, which are replaced by free ones.
 const PORTS: [&str; 2] = ["8443", "9464"];
@@ -76,6 +76,10 @@ fn steps(page: &str) -> Vec<Step<'_>> {
 
 fn follow(project: &Project, page: &str) -> Result<()> {
     let scene = Scene::new(project)?;
+    let comment = page.strip_prefix(MARK).and_then(|rest| rest.split_once("-->"));
+    let (added, page) = comment.context("the comment does not end")?;
+    let configuration = scene.folder.0.join("saegis.toml");
+    fs::write(&configuration, fs::read_to_string(&configuration)? + added)?;
     let _gateway = scene.start()?;
     for Step { number, command, shown } in steps(page) {
         println!("  $ {command}");

@@ -7,14 +7,12 @@ use syn::{BinOp, Expr, Lit, Type};
 
 use super::source::{Sources, arguments, fields, kebab, named, number, serde, text};
 
-/// Defaults that are values of types of their own.
-const DEFAULTS: [(&str, &str); 6] = [
+/// Defaults that are values of types of their own. A name that starts with a dot is the end of an option's.
+const DEFAULTS: [(&str, &str); 4] = [
     ("listen.address", "`127.0.0.1:8443`"),
-    ("listen.suites", "[see below](#cipher-suites)"),
-    ("peer.credential.suites", "[see below](#cipher-suites)"),
-    ("maf-peer.credential.suites", "[see below](#cipher-suites)"),
+    (".suites", "[see below](#cipher-suites)"),
+    (".ae-id-taken-rsc", "4117"),
     ("order", "last"),
-    ("registrar.ae-id-taken-rsc", "4117"),
 ];
 
 /// Pages that explain a table or an option.
@@ -53,14 +51,18 @@ pub fn table(sources: &Sources, file: &str, name: &str, prefix: &str) -> Result<
     Ok(rows)
 }
 
+/// Finds the struct that serde reads for one of this name.
 fn find<'a>(
     sources: &'a Sources,
     file: &'a Path,
     name: &str,
 ) -> Result<(&'a Path, &'a syn::ItemStruct)> {
-    sources
-        .structure(file, name)
-        .with_context(|| format!("no struct {name} for {}", file.display()))
+    let found = sources.structure(file, name);
+    let (file, item) = found.with_context(|| format!("no struct {name} for {}", file.display()))?;
+    match serde(&item.attrs, "from").flatten() {
+        Some(read) => find(sources, file, &read),
+        None => Ok((file, item)),
+    }
 }
 
 #[derive(PartialEq)]
@@ -172,7 +174,10 @@ fn default(
     of: &syn::Field,
     key: &str,
 ) -> Result<String> {
-    if let Some((_, text)) = DEFAULTS.iter().find(|(name, _)| *name == key) {
+    if let Some((_, text)) = DEFAULTS
+        .iter()
+        .find(|(name, _)| *name == key || name.starts_with('.') && key.ends_with(name))
+    {
         return Ok((*text).into());
     }
     let (form, ty) = form(&of.ty);

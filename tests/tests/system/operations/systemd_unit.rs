@@ -16,7 +16,8 @@ fn listed() -> BTreeSet<String> {
 
 /// Returns the documented options with a default in the folder `state`, and these defaults.
 fn documented() -> Vec<(String, String)> {
-    let text = fs::read_to_string(repository().join("docs/src/reference/configuration.md")).unwrap();
+    let text =
+        fs::read_to_string(repository().join("docs/src/reference/configuration.md")).unwrap();
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
         let option = cells.next()?.strip_suffix('`')?;

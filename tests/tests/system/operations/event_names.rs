@@ -31,6 +31,37 @@ fn documented_events_match_sources() {
     assert_eq!(documented, names_in_sources(), "{page}");
 }
 
+#[test]
+fn documented_causes_match_sources() {
+    for page in ["docs/src/reference/events.md", "docs/src/how-to/refused-device.md"] {
+        let text = fs::read_to_string(repository().join(page)).unwrap();
+        let (_, table) = text.split_once("\n| cause | ").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let cells = rows.filter_map(|line| line.split(" | ").next());
+        let documented: BTreeSet<_> =
+            cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(String::from).collect();
+        assert_eq!(documented, causes_in_sources(), "{page}");
+    }
+}
+
+/// Returns the causes of refused handshakes.
+fn causes_in_sources() -> BTreeSet<String> {
+    let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+    let mut causes = BTreeSet::new();
+    for file in ["host/handshake/src/refusal.rs", "host/gateway/src/listener/peer_limits.rs"] {
+        let text = read(file);
+        let (_, text) = text.split_once("fn cause(").unwrap();
+        let (function, _) = text.split_once("\n    }\n").unwrap();
+        causes.extend(function.split('"').skip(1).step_by(2).map(String::from));
+    }
+    let connection = read("host/gateway/src/server/connection.rs");
+    for call in connection.split("refused(").skip(1) {
+        let arguments = call.split(';').next().unwrap_or_default();
+        causes.extend(arguments.split('"').nth(1).map(String::from));
+    }
+    causes
+}
+
 /// Each log call names its event.
 #[test]
 fn log_calls_name_their_event() {

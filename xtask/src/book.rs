@@ -45,6 +45,9 @@ fn check(root: &Path) -> Result<()> {
         let text = fs::read_to_string(page)?;
         let wrong = links(&text).filter(|(_, link)| !leads_somewhere(page, link, &book));
         faults.extend(wrong.map(|(line, link)| format!("{}:{line}: {link}", page.display())));
+        let folder = page.parent().unwrap_or(root);
+        let absent = includes(&text).filter(|(_, file)| !folder.join(file).exists());
+        faults.extend(absent.map(|(line, file)| format!("{}:{line}: {file}", page.display())));
         let missing = paths(&text).filter(|(_, path)| !root.join(path).exists());
         faults.extend(missing.map(|(line, path)| format!("{}:{line}: {path}", page.display())));
     }
@@ -72,6 +75,13 @@ fn leads_somewhere(page: &Path, link: &str, book: &Path) -> bool {
 fn links(text: &str) -> impl Iterator<Item = (usize, &str)> {
     prose(text).flat_map(|(number, line)| {
         line.split("](").skip(1).filter_map(move |rest| Some((number, rest.split_once(')')?.0)))
+    })
+}
+
+/// The files that a page includes; mdBook builds the page without one that does not exist.
+fn includes(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().zip(1..).filter_map(|(line, number)| {
+        Some((number, line.strip_prefix("{{#include ")?.strip_suffix("}}")?))
     })
 }
 
@@ -160,7 +170,7 @@ mod tests {
 
         fs::write(
             book.join("a/b.md"),
-            "[a](b.md#x)\n[b](no.md) [c](../../../README.md) `tests/no`\n",
+            "[a](b.md#x)\n[b](no.md) [c](../../../README.md) `tests/no`\n{{#include no.wit}}\n",
         )
         .unwrap();
         fs::write(book.join("new.md"), "").unwrap();
@@ -171,6 +181,7 @@ mod tests {
             ":2: no.md",
             ":2: ../../../README.md",
             ":2: tests/no",
+            ":3: no.wit",
         ] {
             assert!(fault.contains(part), "{part}: {fault}");
         }

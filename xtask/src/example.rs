@@ -209,17 +209,7 @@ impl Scene {
         self.show(format!("{line} > {name}.log 2>&1 &"));
         let log = self.folder.0.join(format!("{name}.log"));
         let to = File::create(&log)?;
-        // Ends with us even where we are killed and can end nobody.
-        let mut command = if process::on_path("setpriv") {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "TERM"]).args(line.split(' '));
-            command
-        } else {
-            let mut words = line.split(' ');
-            let mut command = Command::new(words.next().unwrap_or_default());
-            command.args(words);
-            command
-        };
+        let mut command = process::tied(&line.split(' ').collect::<Vec<_>>());
         command.stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
         self.kept.remove(name);
         let child = self.place(&mut command).spawn().with_context(|| format!("step `{line}`"))?;

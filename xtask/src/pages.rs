@@ -211,15 +211,7 @@ impl Scene {
     fn start(&self) -> Result<Gateway> {
         let path = self.folder.0.join("gateway.log");
         let log = File::create(&path)?;
-        let mut command = if process::on_path("setpriv") {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "TERM", "saegis", "run"]);
-            command
-        } else {
-            let mut command = Command::new("saegis");
-            command.arg("run");
-            command
-        };
+        let mut command = process::tied(&["saegis", "run"]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let gateway = Gateway(self.prepare(&mut command).spawn().context("saegis run")?);
         let deadline = Instant::now() + TIMEOUT;

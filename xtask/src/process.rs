@@ -52,6 +52,15 @@ pub fn on_path(program: &str) -> bool {
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
+/// Returns a command that ends with this process, also if this is killed. Needs `setpriv` for that.
+pub fn tied(words: &[&str]) -> Command {
+    let tie: &[&str] = if on_path("setpriv") { &["setpriv", "--pdeathsig", "TERM"] } else { &[] };
+    let mut words = tie.iter().chain(words);
+    let mut command = Command::new(words.next().unwrap_or(&""));
+    command.args(words);
+    command
+}
+
 /// The command as one would type it, with the bare name of a program that was found by its path.
 pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());

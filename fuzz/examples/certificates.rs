@@ -1,4 +1,4 @@
-//! Makes the corpus of the target `certificate` anew, and the anchors that it is issued under.
+//! Generates the corpus of the target `certificate` and its trust anchors.
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a tool stops at what is wrong")]
 
 use std::path::Path;
@@ -9,13 +9,13 @@ use saegis_test_ca::{KeyUsagePurpose, Validity};
 
 const AE: &str = "//provider.com/mn-cse-123456/Clight-AE1";
 
-/// So many years of 365 days after 1970.
+/// Returns a validity between two years after 1970, with 365 days a year.
 fn years(from: u32, until: u32) -> Validity {
     let year = Duration::from_secs(365 * 86400);
     Validity { from: UNIX_EPOCH + from * year, until: UNIX_EPOCH + until * year }
 }
 
-/// For a hundred years from the end of 2025 on.
+/// Returns a request that is valid for a hundred years from the end of 2025.
 fn request(name: &str) -> Request {
     Request::new(name).valid(years(56, 156))
 }
@@ -96,7 +96,7 @@ fn main() -> Result<(), TrialError> {
     seed("key-alone.der", &saegis_test_ca::RawKey::new(Key::P256)?.public_der());
     seed("long-length.der", &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 0x30]);
 
-    // What is in the extensions alone, for certificates that are signed for the occasion.
+    // Extension values, for certificates that the target signs itself.
     seed("names-ae-id.der", &[&[0x30, 41, 0x86, 39], AE.as_bytes()].concat());
     seed("names-cse-id.der", b"\x30\x11\x82\x0Fin.provider.com");
     seed("names-node-id.der", b"\x30\x07\x86\x05urn:x");

@@ -9,12 +9,12 @@ use saegis_certificate::{Summary, Trust, TrustBuilder, VerifiedPeer, summary};
 use saegis_onem2m::id::CseId;
 use saegis_test_ca::{Authority, Name, Request};
 
-/// The server that is asked for.
+/// Requested name of the server.
 const SERVER: &str = "maf.provider.com";
 const CLIENTS: [Flavour; 4] = [Flavour::AeId, Flavour::CseId, Flavour::NodeId, Flavour::Device];
 
-/// Trust in the authorities that issued the corpus, on a day when it is valid. What is changed in
-/// one of their certificates is signed no more.
+/// Trust in the authorities that issued the corpus, at a time when it is valid. A modified
+/// certificate has an invalid signature.
 static FIXED: LazyLock<Trust> = LazyLock::new(|| {
     trusting(&[
         (include_bytes!("../anchors/clients.der"), &CLIENTS),
@@ -22,7 +22,7 @@ static FIXED: LazyLock<Trust> = LazyLock::new(|| {
     ])
 });
 
-/// An authority that signs whatever comes, and trust in it.
+/// An authority that signs any request, and trust in it.
 static OURS: LazyLock<(Authority, Trust)> = LazyLock::new(|| {
     let authority = Authority::new(&Request::new("ours")).expect("an authority can be made");
     let trust = trusting(&[(authority.der(), &CLIENTS)]);
@@ -40,12 +40,12 @@ fn trusting(anchors: &[(&[u8], &[Flavour])]) -> Trust {
     builder.build()
 }
 
-/// The reader of certificates and the one verification. The input is a chain as it is shown, the
-/// names of a certificate that is signed for the occasion, and the constraints of an authority. Who
-/// is believed stands in the certificate, as one name of it, and has a Credential-ID.
+/// Certificate parser and verification. The input is a client's chain, the names of a certificate
+/// that the target signs, and the constraints of an authority. An accepted identity is one of the
+/// certificate's names and has a Credential-ID.
 pub fn certificate(input: &[u8]) {
     let chain = certificates(input);
-    // A moment at which the corpus is valid.
+    // A time when the corpus is valid.
     let day = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     client(&FIXED, &chain, day);
     server(&FIXED, &chain, day);
@@ -66,13 +66,13 @@ pub fn certificate(input: &[u8]) {
     for name in names {
         let issued = below.issue(&Request::new("x").name(name)).expect("it can be made");
         let bound = client(trust, issued.chain(), now);
-        // What can't be read is no permission.
-        let read = summary(below.der()).is_ok_and(|told| !told.constraints.is_empty());
-        assert!(!bound || read, "accepted under constraints that nobody can read");
+        // Unreadable constraints permit nothing.
+        let read = summary(below.der()).is_ok_and(|parsed| !parsed.constraints.is_empty());
+        assert!(!bound || read, "accepted under unreadable constraints");
     }
 }
 
-/// The elements of DER in the input; what is none is the last.
+/// Returns the DER elements of the input. The last one may be malformed.
 fn certificates(mut input: &[u8]) -> Vec<CertificateDer<'_>> {
     let mut all = Vec::new();
     while !input.is_empty() {
@@ -96,16 +96,16 @@ fn verify(
     now: SystemTime,
 ) -> Result<(VerifiedPeer, Summary), Rejection> {
     let result = trust.verify(chain, purpose, now);
-    assert_eq!(trust.verify(chain, purpose, now), result, "the same is believed twice");
-    let told = chain.first().map(summary);
+    assert_eq!(trust.verify(chain, purpose, now), result, "the result is the same twice");
+    let parsed = chain.first().map(summary);
     match result {
         Ok(vouched) => {
-            let told = told.expect("a chain has a certificate").expect("it can be read");
-            assert!(told.may_sign && !told.is_ca, "{told:?}");
-            assert!(told.not_before <= now, "{told:?}");
+            let parsed = parsed.expect("a chain has a certificate").expect("it can be read");
+            assert!(parsed.may_sign && !parsed.is_ca, "{parsed:?}");
+            assert!(parsed.not_before <= now, "{parsed:?}");
             let until = vouched.until.expect("a certificate has an end");
-            assert!(now < until && until <= told.not_after, "{until:?} {told:?}");
-            Ok((vouched, told))
+            assert!(now < until && until <= parsed.not_after, "{until:?} {parsed:?}");
+            Ok((vouched, parsed))
         }
         Err(rejection) => {
             assert!(!rejection.to_string().is_empty());
@@ -115,9 +115,9 @@ fn verify(
     }
 }
 
-/// Whether a chain is that of a client.
+/// Returns whether a chain is valid for a client.
 fn client(trust: &Trust, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
-    let Ok((VerifiedPeer { identity, .. }, told)) = verify(trust, chain, Purpose::Client, now)
+    let Ok((VerifiedPeer { identity, .. }, parsed)) = verify(trust, chain, Purpose::Client, now)
     else {
         return false;
     };
@@ -131,26 +131,26 @@ fn client(trust: &Trust, chain: &[CertificateDer<'_>], now: SystemTime) -> bool 
         Identity::Cse { name, cse } => {
             let label = name.split('.').next();
             assert_eq!(label, Some(cse.bare()));
-            assert_ne!(cse.bare(), "mn-cse-123456", "nobody else is this CSE");
+            assert_ne!(cse.bare(), "mn-cse-123456", "another entity has the CSE-ID of this CSE");
             format!("DNS {name}")
         }
         Identity::Node(id) => format!("URI {id}"),
         Identity::Device(id) => format!("hardware {id}"),
         Identity::Fqdn(_) | Identity::PublicKey(_) => panic!("no client has {identity}"),
     };
-    assert!(told.names.contains(&name), "{name} is not in {:?}", told.names);
+    assert!(parsed.names.contains(&name), "{name} is not in {:?}", parsed.names);
     let wildcard = |name: &String| name.starts_with("DNS ") && name.contains('*');
-    assert!(!told.names.iter().any(wildcard), "{:?}", told.names);
+    assert!(!parsed.names.iter().any(wildcard), "{:?}", parsed.names);
     assert!(identity.credential_id().is_some(), "{identity} has no Credential-ID");
     true
 }
 
 fn server(trust: &Trust, chain: &[CertificateDer<'_>], now: SystemTime) {
     let purpose = Purpose::Server { name: SERVER, flavour: Flavour::Fqdn };
-    if let Ok((vouched, told)) = verify(trust, chain, purpose, now) {
+    if let Ok((vouched, parsed)) = verify(trust, chain, purpose, now) {
         assert_eq!(vouched.identity, Identity::Fqdn(SERVER.into()));
         let is = format!("DNS {SERVER}");
-        assert!(told.names.iter().any(|name| name.eq_ignore_ascii_case(&is)), "{told:?}");
+        assert!(parsed.names.iter().any(|name| name.eq_ignore_ascii_case(&is)), "{parsed:?}");
     }
 }
 

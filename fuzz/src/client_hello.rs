@@ -1,19 +1,19 @@
-//! The first flight of a TLS client.
+//! First flight of a TLS client.
 
 use saegis_handshake::{Alert, FirstFlight, Offer};
 
 use crate::pieces::{Pieces, finish, sizes};
 
-/// What became of a first flight.
+/// Outcome of a first flight.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Taken { offer: Offer, server_name: Option<String> },
     Refused { cause: &'static str, why: String, alert: Option<Alert> },
 }
 
-/// The classifier of first flights. However the network cuts a flight up, it comes to the same. All
-/// that pieces may change is whether bytes behind a ClientHello are seen together with it: then it
-/// is refused for them, whatever it is alone, and else they are left for the handshake.
+/// Classifier of first flights. The outcome does not depend on the fragments of a flight, with one
+/// exception. Bytes that arrive together with a ClientHello are refused; bytes that arrive later
+/// are left to the handshake.
 pub fn client_hello(input: &[u8]) {
     let (alone, bytes) = read(input, 1);
     for size in sizes(input) {
@@ -38,7 +38,7 @@ fn is_for_more(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Refused { why, .. } if why.contains("is followed by"))
 }
 
-/// What becomes of the flight at the start of `input`, and how many bytes are read of it.
+/// Classifies the flight at the start of `input`, and returns the number of bytes read.
 fn read(input: &[u8], size: usize) -> (Outcome, usize) {
     let mut socket = Pieces::of(input, size);
     let flight = finish(FirstFlight::read(&mut socket));

@@ -1,4 +1,4 @@
-//! The stream that holds the ClientKeyExchange back.
+//! The stream that delays the ClientKeyExchange.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,18 +12,18 @@ use crate::pieces::{Pieces, sizes};
 
 const FIRST_FLIGHT: &[u8] = b"the first flight";
 
-/// What came of a stream.
+/// Outcome of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
-    /// What the engine read.
+    /// Bytes that the engine read.
     passed: Vec<u8>,
-    /// The identity that was looked up, and how much had passed by then.
+    /// The identity that was looked up, and the number of bytes that had passed before.
     asked: Option<(Vec<u8>, usize)>,
 }
 
-/// The reader of what follows a first flight. Whatever comes passes unchanged and in order. It asks
-/// once at the most; until the answer is there nothing passes, and what passed before names no
-/// identity that an engine could have taken a key for. Pieces change nothing.
+/// Parser of the messages after the first flight. All bytes pass unchanged and in order. It
+/// performs at most one look-up, and no byte passes until the look-up is complete. The bytes before
+/// contain no identity for an engine. Fragments change nothing.
 pub fn client_key_exchange(input: &[u8]) {
     let outcome = read(input, input.len(), 4096);
     for size in sizes(input) {
@@ -33,11 +33,15 @@ pub fn client_key_exchange(input: &[u8]) {
         }
     }
     let passed = outcome.passed.strip_prefix(FIRST_FLIGHT).expect("the first flight comes first");
-    assert!(input.starts_with(passed), "what passes is what came");
+    assert!(input.starts_with(passed), "bytes pass unchanged");
     if let Some((_, before)) = outcome.asked {
-        assert_eq!(passed, input, "after the answer all passes");
+        assert_eq!(passed, input, "all bytes pass after the look-up");
         let before = &input[..before - FIRST_FLIGHT.len()];
-        assert_eq!(read(before, before.len(), 4096).asked, None, "it was let through too soon");
+        assert_eq!(
+            read(before, before.len(), 4096).asked,
+            None,
+            "a byte passed before the look-up"
+        );
     }
 }
 
@@ -75,7 +79,10 @@ fn read(input: &[u8], size: usize, wanted: usize) -> Outcome {
             Poll::Ready(Err(error)) => panic!("a socket in memory does not fail: {error}"),
             Poll::Ready(Ok(())) if out.filled().is_empty() => break,
             Poll::Ready(Ok(())) => {
-                assert!(!waits || answered.load(Ordering::Relaxed), "passed before the answer");
+                assert!(
+                    !waits || answered.load(Ordering::Relaxed),
+                    "a byte passed during the look-up"
+                );
                 passed.extend_from_slice(out.filled());
             }
         }

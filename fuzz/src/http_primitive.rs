@@ -1,4 +1,4 @@
-//! The HTTP binding.
+//! HTTP binding.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -10,12 +10,12 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::{MAX_PATH, Scope};
 
-/// The CSE that requests are for.
+/// The CSE that requests address.
 const CSE: &str = "cse1";
 
-/// The reader of HTTP messages. A request that is read goes on as one of our own making that reads
-/// as the same primitive, and can address nothing but a resource; a refusal says what request it is
-/// for. A response that is read goes on as one that reads as the same.
+/// Parser of HTTP messages. A parsed request is written as a new request that parses to the same
+/// primitive and addresses a resource. An error response names its request. A parsed response is
+/// written as a response that parses to the same primitive.
 pub fn http_primitive(input: &[u8]) {
     let Some(Message { first, headers, body }) = Message::of(input) else { return };
     if headers.contains_key(STATUS) {
@@ -27,7 +27,8 @@ pub fn http_primitive(input: &[u8]) {
     }
 }
 
-/// A message as it stands on the wire, but for line ends: `\n`.
+/// A message on the wire, with `
+/// ` as line end.
 struct Message<'a> {
     first: &'a str,
     headers: HeaderMap,
@@ -78,13 +79,13 @@ fn request(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) {
         name.starts_with("x-m2m-") || matches!(name, "accept" | "authorization" | "content-type")
     };
     assert!(parts.headers.keys().all(|name| own(name.as_str())), "{:?}", parts.headers);
-    assert_eq!(parts.headers.keys_len(), parts.headers.len(), "no header stands twice");
+    assert_eq!(parts.headers.keys_len(), parts.headers.len(), "no header field is repeated");
     let resource = parts.uri.path().strip_prefix("/~/cse1/").expect("a path is SP-relative");
     assert!(resource.split('/').all(is_name), "{resource}");
 
     let second = match read_request(&parts.method, &parts.uri, &parts.headers, body.clone()) {
         Ok(second) => second,
-        // The one form is longer: SP-relative, and with escapes.
+        // The normalized form is longer: SP-relative and with escapes.
         Err(refusal) => {
             let query = parts.uri.query().unwrap_or_default();
             let longer = parts.uri.path().len() > MAX_PATH || query.len() > MAX_OPTION_BYTES;
@@ -99,7 +100,7 @@ fn request(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) {
     assert_eq!(same, body);
 }
 
-/// The Request Identifier, where there is one that may be repeated.
+/// Returns the Request Identifier, if it may be repeated.
 fn request_id(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(REQUEST_ID).iter();
     let (first, None) = (all.next()?, all.next()) else { return None };
@@ -111,7 +112,7 @@ fn is_name(segment: &str) -> bool {
     segment.bytes().all(unreserved) && !matches!(segment, "" | "." | ".." | "~" | "_")
 }
 
-/// All of a primitive but the scope of its target, which goes on as another.
+/// Returns all of a primitive except the scope of its target, which is normalized.
 fn parts_of(r: &RequestPrimitive) -> impl PartialEq + std::fmt::Debug {
     let content = r.content.as_ref().map(|c| (c.bytes(), c.named_originators()));
     let from = (r.operation, &r.to.resource, &r.from, &r.request_id, &r.release);
@@ -121,7 +122,11 @@ fn parts_of(r: &RequestPrimitive) -> impl PartialEq + std::fmt::Debug {
 fn response(headers: &HeaderMap, body: Bytes) {
     let Ok(first) = read_response(StatusCode::OK, headers, body) else { return };
     let written = write_response(first.clone());
-    assert_eq!(written.headers().keys_len(), written.headers().len(), "no header stands twice");
+    assert_eq!(
+        written.headers().keys_len(),
+        written.headers().len(),
+        "no header field is repeated"
+    );
     let second = read_response(written.status(), written.headers(), written.body().clone());
     let second = second.expect("what was written is read");
     let parts = |r: &ResponsePrimitive| {

@@ -1,4 +1,4 @@
-//! Identifiers and times.
+//! Identifiers and timestamps.
 
 use std::fmt::{Debug, Display};
 
@@ -7,7 +7,7 @@ use saegis_onem2m::id::{
 };
 use saegis_onem2m::timestamp;
 
-/// The readers of identifiers. What is read is written as it was, and read as the same again.
+/// Parsers of identifiers. A parsed identifier is written unchanged and parses to the same value.
 pub fn ids(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     same(text, text, AeIdStem::parse);
@@ -21,7 +21,7 @@ pub fn ids(input: &[u8]) {
         check_fqdn(id.issuer()).expect("an issuer has a domain name");
         let of_kpsa = CredentialId::of_kpsa(&id);
         assert_eq!(of_kpsa.value(), text);
-        // It may be too long for one that is read.
+        // The written form may exceed the length limit.
         assert!(
             CredentialId::parse(&of_kpsa.to_string()).is_ok_and(|id| id == of_kpsa)
                 || text.len() > 253
@@ -32,7 +32,7 @@ pub fn ids(input: &[u8]) {
     }
     if let Ok(time) = timestamp::parse(text) {
         let written = timestamp::format(time);
-        // A leap second becomes the one before it.
+        // A leap second becomes the second before it.
         let whole = text.split(',').next().unwrap_or_default();
         let leap = whole.strip_suffix("60").map(|minute| format!("{minute}59"));
         assert_eq!(written, leap.as_deref().unwrap_or(whole));
@@ -51,7 +51,7 @@ fn same<I: Display + Debug + PartialEq>(
     }
 }
 
-/// A From is put together again from its parts, each of which is what it is called.
+/// Asserts that an originator consists of valid parts that join to its text.
 fn originator(text: &str, from: OriginatorId<'_>) {
     let stem = |stem: &str| AeIdStem::check(stem).expect("a stem is a stem");
     let cse = |id: &str| drop(CseId::parse(id).expect("a CSE-ID is a CSE-ID"));

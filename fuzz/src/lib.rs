@@ -1,9 +1,9 @@
-//! The fuzz targets: one function for each reader of bytes that come from outside.
+//! Fuzz targets: one function for each parser of external bytes.
 //!
-//! A target takes any bytes and panics when something that has to hold does not. The programs in
-//! `fuzz_targets` hand these functions to libFuzzer, where coverage leads it to new inputs; the
-//! tests of this package call them for each file of the corpus, in an ordinary build.
-//! `cargo xtask fuzz` builds and runs the programs; so does cargo-fuzz.
+//! A target accepts any bytes, and panics if an invariant does not hold. The programs in
+//! `fuzz_targets` pass these functions to libFuzzer, which finds new inputs by coverage. The tests
+//! of this package call them for each file of the corpus in an ordinary build. `cargo xtask fuzz`
+//! builds and runs the programs, and so does cargo-fuzz.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -28,10 +28,10 @@ pub use http_primitive::http_primitive;
 pub use ids::ids;
 pub use policy_table::policy_table;
 
-/// A target.
+/// A fuzz target.
 pub type Target = fn(&[u8]);
 
-/// Every target, by the name of its program and of its folder in the corpus.
+/// Each target, by the name of its program and its corpus folder.
 pub const TARGETS: [(&str, Target); 6] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
@@ -41,8 +41,8 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("policy_table", policy_table),
 ];
 
-/// What a target's program does where it was built without instrumentation: calls the target for
-/// each file that is named on its command line, as one does to look into a finding with a debugger.
+/// Runs a target for each file on the command line, in a build without instrumentation, for
+/// debugging a finding.
 #[must_use]
 pub fn replay(target: Target) -> ExitCode {
     for path in std::env::args_os().skip(1) {

@@ -1,4 +1,4 @@
-//! A socket in memory, whose bytes come in pieces of a chosen size, and no runtime to wait on it.
+//! An in-memory socket that delivers bytes in fragments of a chosen size, without a runtime.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The bytes of a peer, in pieces of one size; each but the first has to be waited for.
+/// The bytes of a peer in fragments of one size. Each fragment after the first is pending once.
 pub(crate) struct Pieces<'a> {
     rest: &'a [u8],
     size: usize,
@@ -14,12 +14,12 @@ pub(crate) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Those of `input`, `size` bytes at a time, or one.
+    /// Returns the fragments of `input`, with at least one byte each.
     pub fn of(input: &'a [u8], size: usize) -> Self {
         Self { rest: input, size: size.max(1), waiting: false }
     }
 
-    /// How many bytes nobody has read.
+    /// Returns the number of unread bytes.
     pub fn left(&self) -> usize {
         self.rest.len()
     }
@@ -43,14 +43,14 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// Sizes to cut an input into, the whole first. A long input is not cut into single bytes, which
-/// would be read over and over.
+/// Returns the fragment sizes for an input, the whole input first. A long input is not split into
+/// single bytes, because they would be parsed repeatedly.
 pub(crate) fn sizes(input: &[u8]) -> [usize; 5] {
     let smallest = if input.len() <= 512 { 1 } else { 13 };
     [input.len(), smallest, 5, input.len() / 2 + 1, 100]
 }
 
-/// Asks a future until it is ready; what is in memory never takes long.
+/// Polls an in-memory future until it is ready.
 pub(crate) fn finish<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

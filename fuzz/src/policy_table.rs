@@ -7,12 +7,12 @@ use saegis_onem2m::id::{AeIdStem, CseId, KpsaId};
 use saegis_policy::{Fault, Table};
 
 const FILE: &str = "table.csv";
-/// The columns by which rows are found, and those that hold keys.
+/// The index columns and the key columns.
 const INDICES: [&str; 2] = ["kpsa_id", "ke_id"];
 const KEYS: [&str; 2] = ["kpsa", "ke"];
 
-/// The reader of policy tables. What it takes has only rows that are found by their index, with
-/// what their columns promise; what it refuses has a fault at each place that is told.
+/// Parser of policy tables. An accepted table has only valid rows that their index finds. A refused
+/// table has faults with valid positions.
 pub fn policy_table(input: &[u8]) {
     match parse(input) {
         Ok(table) => good(&table),
@@ -62,7 +62,7 @@ fn good(table: &Table) {
     assert_eq!(table.find(""), None, "no row has an empty index");
 }
 
-/// A fault is at a place that the text has, or of the text as a whole.
+/// Asserts that each fault has a position in the text, or applies to the whole text.
 fn places(text: &[u8], faults: &[Fault]) {
     assert!((1..=20).contains(&faults.len()), "{} faults", faults.len());
     let lines: Vec<_> = text.split(|&byte| byte == b'\n').collect();
@@ -73,7 +73,7 @@ fn places(text: &[u8], faults: &[Fault]) {
             continue;
         };
         let number = usize::try_from(line - 1).expect("it fits");
-        // Behind the last line break there is no line.
+        // There is no line after the last line break.
         let there = number + usize::from(text.ends_with(b"\n")) < lines.len();
         assert!(there, "the text has no such line: {fault}");
         let characters = lines[number].iter().filter(|&byte| byte & 0xC0 != 0x80).count() as u64;
@@ -81,8 +81,8 @@ fn places(text: &[u8], faults: &[Fault]) {
     }
 }
 
-/// A row's fault is its own, not that of a row before it: alone under the header it has the same.
-/// Asked only where a record is a line.
+/// Asserts that the fault of a row is the same if the row stands alone under the header. Applies
+/// only if each record is one line.
 fn alone(text: &[u8], faults: &[Fault]) {
     if text.iter().any(|byte| matches!(byte, b'"' | b'\r')) || !text.ends_with(b"\n") {
         return;

@@ -1,7 +1,8 @@
-//! Every file of the corpus, and every recording that serves as one, in an ordinary build.
+//! Runs each target for its corpus and for recordings, in an ordinary build.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "tests")]
 
-// An instrumented build makes this too, for its features, and the engine has what it is linked to.
+// An instrumented build compiles this test as well, for its features, and the engine must be
+// linked.
 #[cfg(fuzzing)]
 use libfuzzer_sys as _;
 
@@ -20,7 +21,7 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Calls a target for each file of a folder. The output of a test that fails names the last.
+/// Runs a target for each file of a folder. The output of a failed test ends with the file's name.
 fn replay(target: Target, folder: PathBuf) {
     let names = names_in(&folder);
     assert!(!names.is_empty(), "{} has no file", folder.display());

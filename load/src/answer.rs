@@ -1,29 +1,29 @@
-//! One request, and whether the answer is the one that it should have.
+//! A request and the check of its response.
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What the CSE behind answers.
+/// Content of the CSE behind the contenders.
 pub const CONTENT: &str = r#"{"m2m:cin":{"rn":"latest","con":"21.5"}}"#;
 
-/// Largest head of an answer.
-const MOST: usize = 8 << 10;
-/// Most header fields of an answer.
-const FIELDS: usize = 32;
+/// Maximum size of the head of a response, in bytes.
+const MAX_HEAD: usize = 8 << 10;
+/// Maximum number of header fields of a response.
+const MAX_FIELDS: usize = 32;
 
-/// What is expected of an answer.
+/// The expected response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Expected {
-    /// The answer of the CSE behind, to this very request.
+    /// The response of the CSE behind, to this request.
     Whole,
-    /// Status 200; for servers that answer by themselves.
+    /// Status 200, from a server without a CSE behind it.
     Status,
 }
 
-/// Asks, and checks the answer.
+/// Sends a request and checks the response.
 ///
 /// # Errors
-/// Whatever is not as it should be.
+/// Fails if the response is not the expected one.
 pub async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     originator: &str,
@@ -32,14 +32,14 @@ pub async fn ask(
 ) -> Result<()> {
     let (status, whole) = exchange(stream, originator, number, expected).await?;
     ensure!(status == 200, "status {status} for {originator}");
-    ensure!(whole || expected == Expected::Status, "another answer than the CSE gave");
+    ensure!(whole || expected == Expected::Status, "the response is not that of the CSE");
     Ok(())
 }
 
-/// Asks in the name of another, and is to be refused.
+/// Sends a request with another originator, which the server must refuse.
 ///
 /// # Errors
-/// When it is not.
+/// Fails if the server accepts it.
 pub async fn is_refused(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     originator: &str,
@@ -49,7 +49,7 @@ pub async fn is_refused(
     Ok(())
 }
 
-/// The status, and whether all of the answer is what the CSE behind gave to this request.
+/// Returns the status, and whether the response is that of the CSE behind to this request.
 async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     originator: &str,
@@ -65,11 +65,11 @@ async fn exchange(
     stream.write_all(request.as_bytes()).await.context("the request can't be written")?;
     let mut bytes = Vec::with_capacity(1024);
     loop {
-        ensure!(bytes.len() < MOST, "the answer is too long");
-        if stream.read_buf(&mut bytes).await.context("no answer")? == 0 {
-            bail!("the connection ends before the answer");
+        ensure!(bytes.len() < MAX_HEAD, "the response is too long");
+        if stream.read_buf(&mut bytes).await.context("no response")? == 0 {
+            bail!("the connection ends before the response");
         }
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
         let head = match response.parse(&bytes)? {
             httparse::Status::Complete(head) => head,
@@ -86,7 +86,7 @@ async fn exchange(
         let length: usize = field("content-length").context("no length")?.parse()?;
         let of_cse = field("x-m2m-rsc") == Some("2000") && field("x-m2m-ri") == Some(&id);
         let content = bytes.get(head..).unwrap_or_default();
-        ensure!(content.len() <= length, "something follows the answer");
+        ensure!(content.len() <= length, "data follows the response");
         if content.len() == length {
             return Ok((status, of_cse && content == CONTENT.as_bytes()));
         }

@@ -1,4 +1,4 @@
-//! The client's end of every kind of connection.
+//! Client side of each kind of connection.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,28 +15,28 @@ use tokio_openssl::SslStream;
 use crate::credentials::{self, CLIENT_CERTIFICATES, CLIENT_KEYS, Identity};
 use crate::resuming::ResumingDevices;
 
-/// Whom to connect to, and how.
+/// The server, and the kind of connection.
 #[derive(clap::Args)]
 pub struct Target {
     /// The server.
     #[arg(long)]
     address: SocketAddr,
-    /// How to connect.
+    /// Kind of connection.
     #[arg(long, value_enum)]
     way: Way,
     /// The folder of `saegis-load credentials`.
     #[arg(long)]
     folder: PathBuf,
-    /// Number of identities: of keys as many as in the server's table, of certificates at most.
+    /// Number of identities. For keys, the number in the server's table; for certificates, the
+    /// maximum.
     #[arg(long, default_value_t = 1)]
     identities: u64,
-    /// Number of devices, one for each identity by default. Each connection is that of the next
-    /// device. The devices return once all have connected.
+    /// Number of devices, by default one for each identity. The devices connect in turn.
     #[arg(long)]
     devices: Option<u64>,
 }
 
-/// How to connect.
+/// Kind of connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Way {
     /// No TLS.
@@ -45,22 +45,22 @@ pub enum Way {
     PskCbc,
     /// TLS_PSK_WITH_AES_128_GCM_SHA256.
     PskGcm,
-    /// Certificates of P-256 on both sides, TLS 1.2 with AES-128-GCM.
+    /// P-256 certificates on both sides, TLS 1.2 with AES-128-GCM.
     Tls12,
-    /// The same with TLS 1.3.
+    /// P-256 certificates with TLS 1.3.
     Tls13,
-    /// The same with a session of TLS 1.3 that is resumed.
+    /// P-256 certificates with a resumed TLS 1.3 session.
     Tls13Resumed,
 }
 
 impl Way {
-    /// Whether the peers have a key in common.
+    /// Returns whether the peers share a key.
     pub fn has_key(self) -> bool {
         matches!(self, Self::PskCbc | Self::PskGcm)
     }
 }
 
-/// Connects.
+/// A client that creates connections.
 pub struct Client {
     address: SocketAddr,
     /// Absent without TLS.
@@ -78,10 +78,10 @@ pub trait Connection: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Connection for T {}
 
 impl Client {
-    /// For a target.
+    /// Returns a client for a target.
     ///
     /// # Errors
-    /// When a file is missing, or OpenSSL does not take what is in it.
+    /// Fails if a file is missing or OpenSSL refuses it.
     pub fn new(target: &Target) -> Result<Self> {
         let Target { address, way, ref folder, identities, devices } = *target;
         let mut number = devices.unwrap_or(identities).max(1);
@@ -103,11 +103,11 @@ impl Client {
         Ok(Self { address, context, certificates, identities, devices: number, resuming })
     }
 
-    /// A connection, and in whose name one may ask there. A session is resumed only by
-    /// [`Way::Tls13Resumed`].
+    /// Connects, and returns the connection with its originator. Only [`Way::Tls13Resumed`] resumes
+    /// sessions.
     ///
     /// # Errors
-    /// When the handshake fails, or comes to another suite.
+    /// Fails if the handshake fails or negotiates another suite.
     pub async fn connect(&self, number: u64) -> Result<(Pin<Box<dyn Connection>>, String)> {
         if let Some(devices) = &self.resuming {
             let (stream, originator) = devices.connect().await?;
@@ -138,23 +138,23 @@ impl Client {
     }
 }
 
-/// Says goodbye, as TLS has it.
+/// Closes a connection with close_notify.
 ///
 /// # Errors
-/// When the other end is gone already.
+/// Fails if the server has closed the connection.
 pub async fn close(mut stream: Pin<Box<dyn Connection>>) -> Result<()> {
     stream.shutdown().await.context("the server ended the connection first")
 }
 
-/// Spreads numbers over the identities, so that neighbors in time are none in a table.
+/// Spreads numbers over the identities, so that consecutive connections use distant table rows.
 fn spread(number: u64, over: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) % over.max(1)
 }
 
-/// Configures the client's end of a way to connect.
+/// Configures the client side of a kind of connection.
 ///
 /// # Errors
-/// When a file is missing, or OpenSSL does not take what is in it.
+/// Fails if a file is missing or OpenSSL refuses it.
 pub fn context(way: Way, folder: &Path) -> Result<SslContext> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_options(SslOptions::NO_TICKET | SslOptions::NO_COMPRESSION);
@@ -204,17 +204,17 @@ fn index() -> Result<openssl::ex_data::Index<Ssl, Identity>, openssl::error::Err
     Ok(*INDEX.get_or_init(|| index))
 }
 
-/// The client's end of a session with the key of an identity.
+/// Returns a client session with the key of an identity.
 ///
 /// # Errors
-/// If OpenSSL has no memory for it.
+/// Fails if OpenSSL cannot allocate it.
 pub fn key_session(context: &SslContext, identity: Identity) -> Result<Ssl> {
     let mut ssl = Ssl::new(context)?;
     ssl.set_ex_data(index()?, identity);
     Ok(ssl)
 }
 
-/// The certificate of an AE, with its key.
+/// The certificate of an AE and its key.
 pub struct Certificate {
     certificate: X509,
     key: PKey<Private>,
@@ -224,7 +224,7 @@ impl Certificate {
     /// Reads the first `number` certificates, or all if there are fewer.
     ///
     /// # Errors
-    /// If there are none, or if OpenSSL refuses a file.
+    /// Fails if there are none, or if OpenSSL refuses a file.
     pub fn read(folder: &Path, number: u64) -> Result<Vec<Self>> {
         let read = |name| std::fs::read_to_string(folder.join(name)).context(name);
         let number = usize::try_from(number)?;
@@ -239,10 +239,10 @@ impl Certificate {
         Ok(read)
     }
 
-    /// The client's end of a session.
+    /// Returns a client session.
     ///
     /// # Errors
-    /// If OpenSSL has no memory for it.
+    /// Fails if OpenSSL cannot allocate it.
     pub fn session(&self, context: &SslContext) -> Result<Ssl> {
         let mut ssl = Ssl::new(context)?;
         ssl.set_hostname(credentials::SERVER)?;

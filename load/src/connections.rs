@@ -1,4 +1,4 @@
-//! Requests over connections that stay.
+//! Requests over persistent connections.
 
 use std::rc::Rc;
 
@@ -21,18 +21,18 @@ pub struct Args {
     server: Server,
     #[command(flatten)]
     period: Period,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 64)]
     connections: u64,
-    /// Make sure first that a request in another's name is refused.
+    /// First verify that the server refuses a request with another originator.
     #[arg(long)]
     checks_originators: bool,
 }
 
-/// Runs it.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When anything was wrong.
+/// Fails if any operation failed.
 pub async fn run(args: &Args) -> Result<Value> {
     let client = Client::new(&args.target)?;
     if args.checks_originators {

@@ -1,4 +1,4 @@
-//! Identities, keys and certificates, in the form of each contender.
+//! Identities, keys and certificates in the format of each contender.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use saegis_test_ca::{Authority, Example, ExampleNames, Name, Request};
 
-/// What the servers' certificate names.
+/// Name in the server's certificate.
 pub const SERVER: &str = "mn-cse-123456.in-cse.in.provider.com";
-/// Files with the certificates of AEs, and with their keys in the same order.
+/// Files with the certificates of AEs and with their keys, in the same order.
 pub const CLIENT_CERTIFICATES: &str = "clients.pem";
 /// See [`CLIENT_CERTIFICATES`].
 pub const CLIENT_KEYS: &str = "clients.key";
 
-/// The AE that a certificate names, by the certificate's number from 1.
+/// Returns the AE-ID-Stem in a certificate, by the certificate's number from 1.
 pub fn ae(number: u64) -> String {
     format!("Clight-AE{number}")
 }
@@ -23,10 +23,10 @@ pub fn ae(number: u64) -> String {
 /// Arguments of `saegis-load credentials`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where the files go.
+    /// Folder for the files.
     #[arg(long)]
     folder: PathBuf,
-    /// How many identities with keys; the files of several numbers are beside one another.
+    /// Numbers of identities with keys. Each number has its own files.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     identities: Vec<u64>,
     /// Number of AEs with a certificate.
@@ -34,19 +34,19 @@ pub struct Args {
     certificates: u64,
 }
 
-/// An identity with its key.
+/// An identity and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The psk_identity: the KpsaID.
+    /// The psk_identity, a KpsaID.
     pub psk_identity: String,
-    /// The Kpsa. stunnel wants 16 bytes or more.
+    /// The Kpsa. stunnel requires at least 16 bytes.
     pub key: [u8; 16],
-    /// The AE-ID-Stem that it stands for.
+    /// Its AE-ID-Stem.
     pub originator: String,
 }
 
 impl Identity {
-    /// The identity of a number.
+    /// Returns the identity of a number.
     pub fn of(number: u64) -> Self {
         let key = 0x1a2b_3c4d_5e6f_7a8b_0000_0000_0000_0000_u128 + u128::from(number);
         Self {
@@ -57,20 +57,20 @@ impl Identity {
     }
 }
 
-/// Makes all of it.
+/// Writes all files.
 ///
 /// # Errors
-/// When a file can't be written.
+/// Fails if a file cannot be written.
 pub fn make(args: &Args) -> Result<()> {
     fs::create_dir_all(&args.folder)?;
     for &number in &args.identities {
-        // A table for Saegis, and one that stunnel and GnuTLS have in common.
+        // A table for Saegis, and one for stunnel and GnuTLS.
         let mut table = String::from("ae_id,kpsa,kpsa_id\n");
         let mut pairs = String::new();
         for n in 0..number {
             let Identity { psk_identity, key, originator } = Identity::of(n);
             let key = key.iter().fold(String::new(), |mut text, byte| {
-                // Writing to a String can't fail.
+                // Writing to a String cannot fail.
                 let _ = write!(text, "{byte:02x}");
                 text
             });
@@ -91,7 +91,7 @@ fn certificates(folder: &Path, number: u64) -> Result<()> {
     };
     let made = Example::new(&names)?;
     put(folder, "server-ca.pem", made.cse_authority.pem().into())?;
-    // Without a constraint of URIs: peers refuse an AE-ID under one, for it has no scheme.
+    // Without a URI constraint, because an AE-ID has no scheme and peers refuse it under one.
     let aes = Authority::new(&Request::new("Authority of AEs"))?;
     put(folder, "client-ca.pem", aes.pem().into())?;
     let (mut chains, mut keys) = (String::new(), String::new());
@@ -105,7 +105,7 @@ fn certificates(folder: &Path, number: u64) -> Result<()> {
     put(folder, CLIENT_KEYS, keys)?;
     put(folder, "server.pem", made.mn_cse.chain_pem().into())?;
     put(folder, "server.key", made.mn_cse.key_pem())?;
-    // One file with both, as haproxy has it.
+    // haproxy requires both in one file.
     put(folder, "server-both.pem", made.mn_cse.chain_pem().to_string() + &made.mn_cse.key_pem())
 }
 
@@ -113,11 +113,11 @@ fn put(folder: &Path, name: &str, text: String) -> Result<()> {
     let path = folder.join(name);
     let write = || {
         fs::write(&path, text)?;
-        // It has keys; a gateway does not take a table that everybody may read.
+        // The table contains keys, and the gateway refuses a world-readable table.
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
     };
-    write().with_context(|| format!("{} can't be written", path.display()))?;
-    // nginx and Envoy refuse nothing here, Saegis warns of keys that everybody may read.
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    // nginx and Envoy accept any mode, and Saegis warns about world-readable keys.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(&path, mode).with_context(|| path.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! What comes of a run.
+//! Figures of a measurement.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 
 use crate::server::Server;
 
-/// How long a run takes.
+/// Duration of a measurement.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Period {
-    /// Seconds that count.
+    /// Measured seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Seconds before, which do not.
+    /// Warm-up seconds, which are not measured.
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
-    /// Operations a second, for latencies that are not those of a server with more than it can do;
-    /// without it as many as there can be.
+    /// Operations a second, for latencies of a server below saturation. Without it, as many as
+    /// possible.
     #[arg(long)]
     pace: Option<f64>,
 }
 
-/// Counts operations while it is time.
+/// Counts operations during the measurement.
 pub struct Counter {
-    /// When the first operation is due, and how far apart they are.
+    /// Due time of the first operation, and the interval between operations.
     start: Instant,
     apart: Duration,
     counting: Cell<bool>,
@@ -36,7 +36,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// For a period that begins now.
+    /// Returns a counter for a measurement that starts now.
     pub fn new(period: Period) -> Self {
         let apart = period.pace.map_or(Duration::ZERO, |pace| Duration::from_secs_f64(1.0 / pace));
         Self {
@@ -50,11 +50,11 @@ impl Counter {
         }
     }
 
-    /// Waits until the next operation is due: its number, and since when it takes its time. None when
-    /// the time is over, or anything was wrong.
+    /// Waits until the next operation is due, and returns its number and its start time. Returns
+    /// `None` after the measurement or after a failure.
     ///
-    /// An operation that was due while nobody was free to do it has waited for the server, and that
-    /// counts; that a timer goes off late does not.
+    /// An operation that is due while all callers are busy has waited for the server, so that time
+    /// counts. The delay of a timer does not count.
     pub async fn next(&self) -> Option<(u64, Instant)> {
         let number = self.next.replace(self.next.get() + 1);
         let due = self.start + self.apart.mul_f64(number_as_f64(number));
@@ -71,7 +71,7 @@ impl Counter {
         go_on.then_some((number, begun))
     }
 
-    /// An operation is done, well or not.
+    /// Records a finished operation.
     pub fn done(&self, begun: Instant, outcome: Result<()>) {
         match outcome {
             Err(error) => self.errors.borrow_mut().push(format!("{error:#}")),
@@ -80,10 +80,10 @@ impl Counter {
         }
     }
 
-    /// Lets the time pass, and then tells what was done meanwhile.
+    /// Waits for the end of the measurement, and returns the figures.
     ///
     /// # Errors
-    /// When anything was wrong: then there are no figures.
+    /// Fails if any operation failed.
     pub async fn count(&self, period: Period, server: &Server) -> Result<Value> {
         tokio::time::sleep(Duration::from_secs_f64(period.warm_up)).await;
         self.counting.set(true);
@@ -100,7 +100,7 @@ impl Counter {
             errors.first().map_or("", String::as_str)
         );
         let mut latencies = self.latencies.borrow_mut();
-        ensure!(!latencies.is_empty(), "nothing was done in {seconds:.1} s");
+        ensure!(!latencies.is_empty(), "no operation finished in {seconds:.1} s");
         latencies.sort_unstable();
         let done = number_as_f64(latencies.len() as u64);
         Ok(json!({
@@ -116,10 +116,10 @@ impl Counter {
         }))
     }
 
-    /// Whether something went wrong behind the end of the time.
+    /// Checks for failures after the end of the measurement.
     ///
     /// # Errors
-    /// What it was.
+    /// Returns the failure.
     pub fn still_good(&self) -> Result<()> {
         let errors = self.errors.borrow();
         ensure!(errors.is_empty(), "an operation failed: {}", errors.join("; "));
@@ -132,7 +132,7 @@ fn number_as_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// A percentile in microseconds.
+/// Returns a percentile in microseconds.
 fn percentile(sorted: &[Duration], of: f64) -> f64 {
     #[expect(
         clippy::cast_possible_truncation,

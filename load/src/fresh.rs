@@ -1,4 +1,4 @@
-//! Handshake, one request, close; again and again.
+//! New connections: handshake, one request, close.
 
 use std::rc::Rc;
 
@@ -20,21 +20,21 @@ pub struct Args {
     server: Server,
     #[command(flatten)]
     period: Period,
-    /// Connections at a time.
+    /// Number of concurrent connections.
     #[arg(long, default_value_t = 16)]
     at_a_time: usize,
-    /// What is expected of an answer.
+    /// The expected response.
     #[arg(long, value_enum, default_value = "whole")]
     expected: Expected,
-    /// Make sure first that a request in another's name is refused.
+    /// First verify that the server refuses a request with another originator.
     #[arg(long)]
     checks_originators: bool,
 }
 
-/// Runs it.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When anything was wrong.
+/// Fails if any operation failed.
 pub async fn run(args: &Args) -> Result<Value> {
     let client = Rc::new(Client::new(&args.target)?);
     if args.checks_originators {
@@ -67,16 +67,16 @@ async fn once(client: &Client, number: u64, expected: Expected) -> Result<()> {
     let (mut stream, originator) = client.connect(number).await?;
     answer::ask(&mut stream, &originator, number, expected).await?;
     match (expected, client::close(stream).await) {
-        // A server that answers by itself may be the first to close.
+        // A server without a CSE behind it may close first.
         (Expected::Status, _) => Ok(()),
         (Expected::Whole, closed) => closed,
     }
 }
 
-/// What the figures are worth nothing without.
+/// Verifies that the server checks originators, without which the figures are not comparable.
 ///
 /// # Errors
-/// When a request in another's name passes.
+/// Fails if a request with another originator is accepted.
 pub async fn check_is_on(client: &Client) -> Result<()> {
     let (mut stream, _) = client.connect(0).await?;
     answer::is_refused(&mut stream, "Canother").await.context("originators are not checked")

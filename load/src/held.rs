@@ -1,4 +1,4 @@
-//! Idle connections, held.
+//! Idle connections.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ pub struct Args {
     target: Target,
     #[command(flatten)]
     server: Server,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// Seconds that they are idle before memory is read.
+    /// Idle seconds before memory is read.
     #[arg(long, default_value_t = 3.0)]
     idle: f64,
 }
 
-/// Runs it: each connection asks once, and then nothing more.
+/// Runs the measurement. Each connection sends one request and stays idle.
 ///
 /// # Errors
-/// When anything was wrong.
+/// Fails if any operation failed.
 pub async fn run(args: &Args) -> Result<Value> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = Some(args.connections + 64);
-    setrlimit(Resource::Nofile, limit).context("not so many descriptors may be had")?;
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of file descriptors")?;
     let client = Client::new(&args.target)?;
-    // What the first ones make the server set up is no matter of how many there are.
+    // The first connections make the server allocate memory that does not depend on their number.
     let mut held = Vec::new();
     for number in 0..args.connections / 10 {
         held.push(connect(&client, number).await?);
@@ -48,7 +48,7 @@ pub async fn run(args: &Args) -> Result<Value> {
     }
     tokio::time::sleep(pause).await;
     let after = args.server.memory()?;
-    // All of them are there yet.
+    // All connections are still open.
     for (number, (stream, originator)) in held.iter_mut().enumerate() {
         answer::ask(stream, originator, number as u64, Expected::Whole).await?;
     }

@@ -1,5 +1,5 @@
-//! Handshakes in memory, with the gateway's own engines, and what the server's side of them takes:
-//! no sockets, no policy, no CSE behind.
+//! In-memory handshakes with the gateway's TLS engines, and the CPU time of the server side. There
+//! are no sockets, no policy and no CSE.
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,33 +19,34 @@ use crate::client::{self, Certificate, Way};
 use crate::credentials::Identity;
 use crate::engine::Engine;
 
-/// What is on its way between the two ends: more than any flight.
-const ROOM: usize = 16 << 10;
+/// Capacity of the in-memory pipe in bytes, larger than any flight.
+const PIPE_CAPACITY: usize = 16 << 10;
 
 /// Arguments of `saegis-load in-memory`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// How to connect.
+    /// Kind of connection.
     #[arg(long, value_enum)]
     way: Way,
     /// The folder of `saegis-load credentials`.
     #[arg(long)]
     folder: PathBuf,
-    /// Threads, each with both ends of one handshake at a time; they share the server's engine.
+    /// Number of threads. Each runs both sides of one handshake at a time, and all share the
+    /// server's engine.
     #[arg(long, default_value_t = 1)]
     threads: u32,
-    /// Each thread has an engine of its own.
+    /// Each thread has its own engine.
     #[arg(long)]
     apart: bool,
-    /// Seconds.
+    /// Duration in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
 }
 
-/// Runs it.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When anything was wrong.
+/// Fails if any handshake failed.
 pub fn run(args: &Args) -> Result<Value> {
     let shared = Arc::new(engine(args)?);
     let start = Instant::now();
@@ -72,9 +73,10 @@ pub fn run(args: &Args) -> Result<Value> {
     }))
 }
 
-/// One thread's handshakes: how many, and the processor time of the server's side.
+/// Runs the handshakes of one thread, and returns their number and the CPU time of the server side.
 fn handshakes(engine: &Engine, args: &Args, until: Instant) -> Result<(u32, Duration)> {
-    // A context each: what the clients have to wait for one another is no matter of the server's.
+    // Each thread has its own context, because contention among clients is not a cost of the
+    // server.
     let client = Client {
         context: client::context(args.way, &args.folder)?,
         certificate: match args.way.has_key() {
@@ -93,17 +95,17 @@ fn handshakes(engine: &Engine, args: &Args, until: Instant) -> Result<(u32, Dura
     })
 }
 
-/// The client's end.
+/// Client side of a handshake.
 struct Client {
     context: SslContext,
     /// Absent with keys.
     certificate: Option<Certificate>,
 }
 
-/// One handshake, and the processor time of the server's side: from the first flight's first byte until
-/// nothing is left of the session.
+/// Performs one handshake, and returns the CPU time of the server side, from the first byte until
+/// the session is freed.
 async fn handshake(engine: &Engine, client: &Client) -> Result<Duration> {
-    let (near, far) = tokio::io::duplex(ROOM);
+    let (near, far) = tokio::io::duplex(PIPE_CAPACITY);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let mut serve = Box::pin(async {
         let mut far = far;
@@ -134,15 +136,15 @@ async fn handshake(engine: &Engine, client: &Client) -> Result<Duration> {
     Ok(used)
 }
 
-/// Processor time of this thread.
+/// Returns the CPU time of this thread.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    // Neither is negative.
+    // Neither value is negative.
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Returns the gateway's engine for the way to connect.
+/// Returns the gateway's engine for a kind of connection.
 fn engine(args: &Args) -> Result<Engine> {
     match args.way {
         Way::PskCbc => Engine::keys(&[Suite::PskAes128Cbc], 1),

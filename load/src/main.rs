@@ -1,8 +1,8 @@
-//! `saegis-load`: what `cargo xtask bench` drives Saegis and its peers with.
+//! `saegis-load`, the load generator of `cargo xtask bench` for Saegis and its contenders.
 //!
-//! It has the client's end, which checks every answer; the CSE behind the contenders; and it makes
-//! the identities and certificates that all of them are set up with. A run in which anything was
-//! wrong is no run: there is no figure of it.
+//! It contains the client, which checks every response, and the CSE behind the contenders. It also
+//! creates the identities and certificates of all contenders. A measurement with any failure prints
+//! no figures.
 #![allow(clippy::print_stdout, reason = "the figures are for whoever started us")]
 
 mod answer;
@@ -23,7 +23,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about = "Load for Saegis and its peers")]
+#[command(about = "Load generator for Saegis and its contenders")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,19 +31,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make identities, keys and certificates, in the form of each contender
+    /// Write identities, keys and certificates in the format of each contender
     Credentials(credentials::Args),
-    /// Be the CSE behind: answer each request at once
+    /// Run the CSE behind the contenders, which responds to each request at once
     Upstream(upstream::Args),
-    /// Be a proxy with the gateway's engines that checks nothing
+    /// Run a proxy with the gateway's engines and without checks
     Floor(floor::Args),
-    /// Handshake, one request, close; again and again
+    /// Measure new connections: handshake, one request, close
     Fresh(fresh::Args),
-    /// Requests over connections that stay
+    /// Measure requests over persistent connections
     Persistent(connections::Args),
-    /// Hold idle connections, and tell what they take of the server's memory
+    /// Hold idle connections, and measure the memory that they use in the server
     Hold(held::Args),
-    /// Handshakes in memory, and what the server's side of them takes
+    /// Measure in-memory handshakes on the server side
     InMemory(in_memory::Args),
 }
 

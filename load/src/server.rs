@@ -1,32 +1,32 @@
-//! What a server takes: processor time and memory, as the kernel counts it.
+//! CPU time and memory of a server, from the kernel's counters.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-/// What `/proc` counts a second in, on whatever machine.
+/// Ticks a second in `/proc`, on any machine.
 const TICKS: f64 = 100.0;
 
 /// The processes of a server.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Server {
-    /// The server's processes, whose processor time counts.
+    /// The server's processes, whose CPU time is measured.
     #[arg(long = "pid", value_delimiter = ',')]
     pids: Vec<u32>,
 }
 
 impl Server {
-    /// Processor time that all threads have used so far, in seconds. The kernel tells it in hundredths.
+    /// Returns the CPU time of all threads in seconds. The kernel counts hundredths.
     ///
     /// # Errors
-    /// When a process is no more.
+    /// Fails if a process has exited.
     pub fn seconds(&self) -> Result<f64> {
         let mut sum = 0;
         for pid in &self.pids {
             let path = format!("/proc/{pid}/stat");
-            let stat =
-                fs::read_to_string(&path).with_context(|| format!("{path}: it has ended"))?;
-            // Behind the name, which may have anything in it: the state, and ten fields more.
+            let stat = fs::read_to_string(&path)
+                .with_context(|| format!("{path}: the process has exited"))?;
+            // After the name, which may contain any character: the state and ten other fields.
             let fields = stat.rsplit(')').next().unwrap_or_default();
             let times = fields.split_whitespace().skip(11).take(2);
             sum += times.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
@@ -35,16 +35,16 @@ impl Server {
         Ok(sum as f64 / TICKS)
     }
 
-    /// Memory that is the server's own (private, resident), in bytes.
+    /// Returns the private resident memory in bytes.
     ///
     /// # Errors
-    /// When a process is no more.
+    /// Fails if a process has exited.
     pub fn memory(&self) -> Result<u64> {
         let mut sum = 0;
         for pid in &self.pids {
             let path = format!("/proc/{pid}/smaps_rollup");
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("{path}: it has ended"))?;
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("{path}: the process has exited"))?;
             let of = |name: &str| {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
                 line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())

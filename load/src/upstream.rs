@@ -1,4 +1,4 @@
-//! The CSE behind the contenders: a trivial one, the same for all.
+//! The CSE behind the contenders, trivial and the same for all.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,15 +18,15 @@ use crate::answer::CONTENT;
 /// Arguments of `saegis-load upstream`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to listen; the port 0 is a free one. The address is printed.
+    /// Address to listen on, which is printed. Port 0 means a free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     address: SocketAddr,
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 ///
 /// # Errors
-/// When the address can't be listened on.
+/// Fails if the address cannot be bound.
 pub async fn serve(args: &Args) -> Result<()> {
     let listener = TcpListener::bind(args.address).await?;
     println!("{}", listener.local_addr()?);
@@ -37,7 +37,7 @@ pub async fn serve(args: &Args) -> Result<()> {
             let service =
                 service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
             let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-            // Whoever breaks off has got what it wanted.
+            // An aborted connection is not an error.
             let _ = connection.await;
         });
     }

@@ -1,5 +1,5 @@
-//! The generator against the real gateway: it has figures of each of its modes, and none of a run in
-//! which anything was wrong.
+//! Tests of the generator against the real gateway. Each mode prints figures, and a run with a
+//! failure prints none.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const IDENTITIES: &str = "20";
 
-/// The modes, each as short as can be.
+/// The modes, with short durations.
 const FRESH: &[&str] = &["fresh", "--seconds", "0.3", "--warm-up", "0.1", "--checks-originators"];
 const PERSISTENT: &[&str] =
     &["persistent", "--seconds", "0.3", "--warm-up", "0.1", "--connections", "4"];
@@ -38,12 +38,12 @@ fn credentials() -> TempDir {
     folder
 }
 
-/// The CSE behind, and its port.
+/// Starts the CSE behind the gateway, and returns its port.
 fn behind() -> (Running, u16) {
     listening(generator().arg("upstream"))
 }
 
-/// A server of the generator's, and its port.
+/// Starts a server of the generator, and returns its port.
 fn listening(command: &mut Command) -> (Running, u16) {
     let running = Running::start(command);
     let port = running.out.wait(saegis_tests::BOUND, |bytes, _| {
@@ -56,7 +56,7 @@ fn listening(command: &mut Command) -> (Running, u16) {
 fn gateway(credentials: &Path, upstream: u16) -> Gateway {
     let setup = Setup::new().upstream(upstream);
     for name in ["server.pem", "server.key", "client-ca.pem"] {
-        // With its permissions: a key is nobody else's.
+        // With its mode, because a key must be private.
         fs::copy(credentials.join(name), setup.path("policies").join(name)).unwrap();
     }
     let table = credentials.join(format!("{IDENTITIES}.csv"));
@@ -70,7 +70,7 @@ fn gateway(credentials: &Path, upstream: u16) -> Gateway {
         .start()
 }
 
-/// A run against a server, under way.
+/// Starts a run against a server.
 fn start(mode: &[&str], way: &str, port: u16, server: u32, credentials: &Path) -> Child {
     let mut load = generator();
     load.args(mode).args(["--way", way, "--identities", IDENTITIES, "--folder"]).arg(credentials);
@@ -83,7 +83,7 @@ fn run(mode: &[&str], way: &str, gateway: &Gateway, credentials: &Path) -> Outpu
     load.wait_with_output().unwrap()
 }
 
-/// Its figures.
+/// Returns the figures of a run.
 #[track_caller]
 fn figures(output: &Output) -> Value {
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -91,7 +91,7 @@ fn figures(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A run without figures, and why.
+/// Asserts that a run fails for this reason, without figures.
 #[track_caller]
 fn refused(output: &Output, why: &str) {
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -146,7 +146,7 @@ fn floor_forwards_requests_over_each_suite() {
 fn connections_are_spread_over_credentials() {
     let credentials = credentials();
     let (_behind, port) = behind();
-    // Without more, 64 of one credential.
+    // By default, 64 connections of one credential.
     let gateway = gateway(credentials.path(), port);
     let many = ["hold", "--connections", "80", "--idle", "0.1"];
     figures(&run(&many, "tls13", &gateway, credentials.path()));

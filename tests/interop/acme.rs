@@ -1,4 +1,4 @@
-//! ACME, a CSE that this project did not write, run as its users run it.
+//! ACME, a CSE from another project, started as its users start it.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use saegis_tests::{BOUND, Request, Response, Running, acme_program};
 use tempfile::TempDir;
 
-/// Its configuration as the CSE of a home, and as that of the infrastructure; the port is filled in.
+/// Its configurations as an MN-CSE and as an IN-CSE, with a placeholder for the port.
 const CONFIGURATION: &str = include_str!("acme.ini");
 const IN_CSE: &str = include_str!("in-cse.ini");
 
-/// Who may do everything there.
+/// The administrator of ACME.
 pub const ADMINISTRATOR: &str = "CAdmin";
 
-/// An ACME that runs. It ends with this value at the latest.
+/// A running ACME. Dropping the value kills it.
 pub struct Acme {
     running: Running,
     port: u16,
@@ -25,22 +25,22 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// Starts it and waits until it serves.
+    /// Starts ACME and waits until it serves.
     pub fn start() -> Self {
         Self::insist(free_port, CONFIGURATION)
     }
 
-    /// Starts it at a port at which it was before.
+    /// Starts ACME again at an earlier port.
     pub fn start_at(port: u16) -> Self {
         Self::insist(|| port, CONFIGURATION)
     }
 
-    /// Starts it as the IN-CSE.
+    /// Starts ACME as the IN-CSE.
     pub fn start_in_cse() -> Self {
         Self::insist(free_port, IN_CSE)
     }
 
-    /// Starts it as the IN-CSE with other values in some lines of its configuration.
+    /// Starts ACME as the IN-CSE with changed lines of its configuration.
     pub fn start_in_cse_with(lines: &[(&str, &str)]) -> Self {
         let mut configuration = IN_CSE.to_string();
         for (from, to) in lines {
@@ -50,13 +50,13 @@ impl Acme {
         Self::insist(free_port, &configuration)
     }
 
-    /// Starts it as the IN-CSE at a port at which it was before.
+    /// Starts ACME as the IN-CSE again at an earlier port.
     pub fn start_in_cse_at(port: u16) -> Self {
         Self::insist(|| port, IN_CSE)
     }
 
-    /// It gives up by itself where its own start takes more than a few seconds, as on a machine
-    /// that has much else to do, or where somebody else has taken the port meanwhile.
+    /// Starts ACME repeatedly. It exits if its own start takes more than a few seconds, as on a
+    /// busy machine, or if the port is taken.
     fn insist(port: impl Fn() -> u16, configuration: &str) -> Self {
         let mut said = String::new();
         for _ in 0..3 {
@@ -68,7 +68,7 @@ impl Acme {
         panic!("ACME does not start:\n{said}");
     }
 
-    /// Starts it once; an error is what it said.
+    /// Starts ACME once. The error is its output.
     fn try_start(port: u16, configuration: &str) -> Result<Self, String> {
         let folder = TempDir::with_prefix("saegis-acme-").expect("a temporary folder");
         let cse_id = configuration.lines().find_map(|line| line.strip_prefix("cseID="));
@@ -87,43 +87,43 @@ impl Acme {
         }
     }
 
-    /// Where its HTTP binding is.
+    /// Returns the port of the HTTP binding.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Asks it directly, as anyone could who reaches it without a gateway.
+    /// Sends a request directly, as any client without a gateway could.
     #[track_caller]
     pub fn ask(&self, request: &Request) -> Response {
         request.send_in_plaintext(self.port)
     }
 
-    /// Its resources, as a drawing of their tree.
+    /// Returns the resource tree as text.
     pub fn tree(&self) -> String {
         let page = self.ask(&Request::retrieve("/__structure__/text"));
         assert_eq!(page.status(), 200, "{page:?}");
         page.text()
     }
 
-    /// A resource, whatever its access control says.
+    /// Retrieves a resource as the administrator.
     pub fn resource(&self, path: &str) -> serde_json::Value {
         self.ask(&Request::retrieve(&self.at(path)).from(ADMINISTRATOR)).expect(200, 2000).json()
     }
 
-    /// The SP-relative address of a resource, as a path.
+    /// Returns the SP-relative address of a resource as a path.
     pub fn at(&self, path: &str) -> String {
         format!("/~/{}/{path}", self.cse_id)
     }
 
-    /// Ends it as a power cut would, and tells where it was.
-    pub fn cut(mut self) -> u16 {
+    /// Kills ACME, and returns its port.
+    pub fn kill(mut self) -> u16 {
         self.running.signal("KILL");
         assert!(self.running.wait(BOUND).is_some(), "killed");
         self.port
     }
 }
 
-/// Its HTTP server has a thread of its own, and may be a moment later than what ACME says.
+/// Returns whether the HTTP server listens. It may start after ACME has reported that it runs.
 fn listens(port: u16) -> bool {
     let deadline = Instant::now() + BOUND;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -135,8 +135,8 @@ fn listens(port: u16) -> bool {
     true
 }
 
-/// Without `--headless` among its arguments, for then it would not say what is wrong with its
-/// configuration; and without an environment, for that would be part of it.
+/// Returns the command that starts ACME. `--headless` is omitted, because it suppresses
+/// configuration errors. The environment is cleared, because ACME reads it as configuration.
 fn command(folder: &TempDir) -> Command {
     let mut command = Command::new(acme_program());
     command
@@ -148,13 +148,13 @@ fn command(folder: &TempDir) -> Command {
         .env("PYTHONUTF8", "1")
         .env("PYTHONUNBUFFERED", "1")
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        // It looks for its own host's name, and is not to wait for a server that is not there.
+        // ACME resolves its own host name, and must not wait for an unreachable name server.
         .env("RES_OPTIONS", "timeout:1 attempts:1");
     command
 }
 
-/// A port at which nobody listens. It is below those that the system gives to connections, so that
-/// nobody has it when ACME comes back to it, and each test's process starts at another.
+/// Returns an unused port below the ephemeral range, so that it stays free for a restart. The
+/// process ID selects the first candidate.
 fn free_port() -> u16 {
     let apart = std::process::id() % 1000;
     let first = 12_000 + u16::try_from(apart).expect("below 1000") * 16;

@@ -1,4 +1,4 @@
-//! ACME as the IN-CSE, behind the gateway that a home gateway registers with over TLS with CSE-ID
+//! ACME as the IN-CSE behind a gateway. A home gateway registers with it over TLS, with CSE-ID
 //! certificates on both sides.
 
 use std::fs;
@@ -13,27 +13,27 @@ use crate::acme::{ADMINISTRATOR, Acme};
 use crate::lights::create_ae;
 use crate::pair::{LIGHT, MN, PHONE, Pair, Saef};
 
-/// A credential of the home gateway that names no AE-ID.
+/// A credential of the home gateway without an AE-ID.
 const NEW: Credential<'static> =
     Credential { identity: "new@in.provider.com", key: "5f0e0d0c0b0a09080706050403020100" };
 
-/// The phone's AE-ID-Stem.
+/// AE-ID-Stem of the phone.
 const STEM: &str = "Cphone";
-/// The home gateway's CSE-ID as a From.
+/// The home gateway's CSE-ID as an originator.
 const HOME: &str = "/mn-cse-123456";
-/// The light's AE-ID as it is beyond the home gateway.
+/// The light's AE-ID outside of the home gateway.
 const LIGHT_BEYOND: &str = "/mn-cse-123456/Clight-AE1";
-/// The domain name in the certificate of the IN-CSE.
+/// Domain name in the certificate of the IN-CSE.
 const IN_NAME: &str = "in-cse.in.provider.com";
 
 /// ACME, the gateway in front of it, and the home gateway.
-struct Both {
+struct Deployment {
     acme: Acme,
     infrastructure: Gateway,
     home: Gateway,
 }
 
-impl Both {
+impl Deployment {
     fn start() -> Self {
         let acme = Acme::start_in_cse();
         let Pair { infrastructure, home, .. } = Pair::new(Saef::Certificates);
@@ -43,29 +43,29 @@ impl Both {
         Self { acme, infrastructure, home }
     }
 
-    /// What ACME has of the home gateway's registration.
+    /// Returns the home gateway's registration at ACME.
     fn remote_cse(&self) -> Value {
         self.acme.resource(&format!("cse/{MN}"))["m2m:csr"].take()
     }
 
-    /// Until when the registration holds, as the home gateway sees it.
+    /// Returns the expiry of the registration as the home gateway reports it.
     fn until(&self) -> Option<String> {
         let peers = saegis(&self.home.path(""), &["peers", "--json"]).expect(0).json();
         let peer = &peers["peers"][0];
         (peer["registration"] == "registered").then(|| peer["until"].as_str().unwrap().to_string())
     }
 
-    /// Whoever has the home gateway's key and certificate, at the IN-CSE.
+    /// Connects to the IN-CSE with the home gateway's certificate.
     fn as_home(&self) -> Client {
         with_certificate_of(&self.home, self.infrastructure.port(), IN_NAME)
     }
 
-    /// Whoever has the IN-CSE's key and certificate, at the home gateway.
+    /// Connects to the home gateway with the IN-CSE's certificate.
     fn as_infrastructure(&self) -> Client {
         with_certificate_of(&self.infrastructure, self.home.port(), GATEWAY_NAME)
     }
 
-    /// The phone is registered at ACME, and has a container there that the light may use.
+    /// Registers the phone at ACME with a container that the light may use.
     fn phone(&self) -> Client {
         let mut phone = Tool::GnuTls.connect(self.infrastructure.port(), PHONE);
         let ae = phone.ask(&create_ae("phone").from(STEM)).expect(201, 2001).json();
@@ -74,7 +74,7 @@ impl Both {
         phone
     }
 
-    /// The light is registered at home, and has a container there that the phone may use.
+    /// Registers the light at home with a container that the phone may use.
     fn light(&self) -> Client {
         let mut light = Tool::OpenSsl.connect(self.home.port(), LIGHT1);
         light.ask(&create_ae("light1").from(LIGHT)).expect(201, 2001);
@@ -83,7 +83,7 @@ impl Both {
     }
 }
 
-/// Makes an AE's container that another may create in and retrieve, with `on` in it.
+/// Creates a container in which another AE may create and retrieve instances, with the value `on`.
 fn open(client: &mut Client, own: &str, ae: &str, other: &str) {
     let everything = json!([{ "acor": [own], "acop": 63 }]);
     let privileges = json!([{ "acor": [own], "acop": 63 }, { "acor": [other], "acop": 3 }]);
@@ -115,13 +115,13 @@ fn with_certificate_of(gateway: &Gateway, port: u16, name: &str) -> Client {
     Tool::OpenSsl.try_with(port, None, &arguments).unwrap()
 }
 
-/// What an answer has in its content instance.
+/// Returns the value of a content instance in a response.
 #[track_caller]
 fn value(answer: Response) -> Value {
     answer.expect(200, 2000).json()["m2m:cin"]["con"].take()
 }
 
-/// A create of the `<remoteCSE>` of a CSE.
+/// Returns a create request for the `<remoteCSE>` of a CSE.
 fn create_remote_cse(id: &str) -> Request {
     let content = json!({ "csi": id, "cb": format!("{id}/cse"), "rr": false, "srv": ["3"] });
     Request::create("/cse", 16, &json!({ "m2m:csr": content }))
@@ -129,7 +129,7 @@ fn create_remote_cse(id: &str) -> Request {
 
 #[test]
 fn home_gateway_registers_with_acme() {
-    let both = Both::start();
+    let both = Deployment::start();
     let established = both.infrastructure.log().wait("association.established");
     assert_eq!(established.text("saef"), "certificate");
     assert_eq!(established.text("entity"), "CSE /mn-cse-123456");
@@ -144,7 +144,7 @@ fn home_gateway_registers_with_acme() {
     ] {
         assert_eq!(registered[attribute], value, "{attribute}: {registered}");
     }
-    // The home gateway sees it, and the CSEBase; it is nobody else's.
+    // The home gateway can retrieve its registration and the CSEBase. Other originators cannot.
     let own = Request::retrieve(&format!("/cse/{MN}"));
     let mut home = both.as_home();
     let seen = home.ask(&own.clone().from(HOME)).expect(200, 2000).json();
@@ -163,43 +163,43 @@ fn home_gateway_registers_with_acme() {
 
 #[test]
 fn registration_at_acme_is_renewed() {
-    let both = Both::start();
+    let both = Deployment::start();
     let first = both.remote_cse();
     let until = both.until().unwrap();
     assert_eq!(first["et"], until);
     wait_until("renewed", || both.until().is_some_and(|now| now > until));
     let renewed = both.remote_cse();
     assert_eq!(renewed["et"], both.until().unwrap());
-    // It was changed, not made anew.
+    // The registration was updated, not created again.
     assert_eq!(renewed["ct"], first["ct"]);
-    // A home gateway that is no more there is forgotten by ACME when its time is over.
-    let Both { acme, infrastructure: _infrastructure, home } = both;
+    // ACME forgets a stopped home gateway after the expiry.
+    let Deployment { acme, infrastructure: _infrastructure, home } = both;
     drop(home);
     wait_until("ended", || !acme.tree().contains("m2m:csr"));
 }
 
 #[test]
 fn registration_lost_by_acme_is_renewed() {
-    let mut both = Both::start();
+    let mut both = Deployment::start();
     let path = both.acme.at(&format!("cse/{MN}"));
     let first = both.remote_cse();
-    // Deleted by whoever may.
+    // Deleted by the administrator.
     both.acme.ask(&Request::delete(&path).from(ADMINISTRATOR)).expect(200, 2002);
     let asked = Request::retrieve(&path).from(ADMINISTRATOR);
-    wait_until("made anew", || both.acme.ask(&asked).rsc() == Some(2000));
+    wait_until("registered again", || both.acme.ask(&asked).rsc() == Some(2000));
     let second = both.remote_cse();
     assert!(second["ct"].as_str() > first["ct"].as_str(), "{second}");
-    // A second one ACME refuses.
+    // ACME refuses a second registration.
     let again = both.as_home().ask(&create_remote_cse(HOME).from(HOME)).expect(409, 4105);
     assert!(again.text().contains("already exists"), "{}", again.text());
-    // A home gateway that is started anew finds what it left, and renews it.
+    // A restarted home gateway finds its registration and renews it.
     both.home = both.home.restart();
     both.home.log().wait("peer.registered");
     assert_eq!(both.remote_cse()["ct"], second["ct"]);
     assert_eq!(both.remote_cse()["et"], both.until().unwrap());
-    // All that ACME has is in memory.
-    both.acme = Acme::start_in_cse_at(both.acme.cut());
-    wait_until("made anew", || both.acme.ask(&asked).rsc() == Some(2000));
+    // ACME keeps its resources in memory only.
+    both.acme = Acme::start_in_cse_at(both.acme.kill());
+    wait_until("registered again", || both.acme.ask(&asked).rsc() == Some(2000));
     assert_eq!(both.remote_cse()["csi"], HOME);
     let mut light = both.light();
     light.ask(&Request::retrieve("/~/in-cse/cse/none").from(LIGHT)).expect(404, 4004);
@@ -213,17 +213,17 @@ fn acme_that_asks_at_home_ends_the_registration() {
     let _infrastructure = infrastructure.upstream(acme.port()).start();
     let home = home.start();
     home.log().wait("peer.registered");
-    // It comes without a certificate, and is not let in.
+    // ACME connects without a certificate, and is refused.
     let refused = home.log().wait("handshake.refused");
     assert_eq!(refused.text("why"), "the peer showed no certificate");
     wait_until("ended", || !acme.tree().contains("m2m:csr"));
-    // The home gateway registers again when it would renew.
-    wait_until("made anew", || acme.tree().contains("m2m:csr"));
+    // The home gateway registers again at its next renewal.
+    wait_until("registered again", || acme.tree().contains("m2m:csr"));
 }
 
 #[test]
 fn phone_at_acme_reads_and_writes_at_home() {
-    let both = Both::start();
+    let both = Deployment::start();
     let (mut light, mut phone) = (both.light(), both.phone());
     let lamp = format!("/~/{MN}/cse/light1/lamp");
     let latest = Request::retrieve(&format!("{lamp}/la"));
@@ -233,7 +233,7 @@ fn phone_at_acme_reads_and_writes_at_home() {
     assert_eq!(value(light.ask(&own)), "off");
     let absolute = format!("/_/in.provider.com/{MN}/cse/light1/lamp/la");
     assert_eq!(value(phone.ask(&Request::retrieve(&absolute).from(STEM))), "off");
-    // What it may not, the home gateway refuses, and ACME is not asked.
+    // The home gateway refuses a request without permission, and ACME is not contacted.
     let container = Request::create_container(&format!("/~/{MN}/cse/light1"), "mine");
     phone.ask(&container.from(STEM)).expect_refusal(403, 4103);
     phone.ask(&Request::delete(&lamp).from(STEM)).expect_refusal(403, 4103);
@@ -241,20 +241,20 @@ fn phone_at_acme_reads_and_writes_at_home() {
     let ae = json!({ "m2m:ae": { "rn": "phone2", "api": "Nx", "rr": false, "srv": ["3"] } });
     let elsewhere = Request::create(&format!("/~/{MN}/cse"), 2, &ae).from(STEM);
     phone.ask(&elsewhere).expect_refusal(405, 4005);
-    // At ACME it is who it was.
+    // The phone's identity at ACME is unchanged.
     assert_eq!(value(phone.ask(&Request::retrieve("/cse/phone/lamp/la").from(STEM))), "on");
 }
 
 #[test]
 fn light_at_home_reads_and_writes_at_acme() {
-    let both = Both::start();
+    let both = Deployment::start();
     let (mut light, mut phone) = (both.light(), both.phone());
     let lamp = "/~/in-cse/cse/phone/lamp";
     let latest = Request::retrieve(&format!("{lamp}/la"));
     assert_eq!(value(light.ask(&latest.clone().from(LIGHT))), "on");
     light.ask(&Request::create_instance(lamp, "off").from(LIGHT)).expect(201, 2001);
     assert_eq!(value(phone.ask(&Request::retrieve("/cse/phone/lamp/la").from(STEM))), "off");
-    // ACME knows who it was.
+    // ACME knows the originator.
     let container = json!({ "m2m:cnt": { "rn": "den", "cr": null } });
     let policy = json!({ "m2m:acp": { "pv": { "acr": [
         { "acor": [STEM], "acop": 63 }, { "acor": [LIGHT_BEYOND], "acop": 63 },
@@ -262,14 +262,14 @@ fn light_at_home_reads_and_writes_at_acme() {
     phone.ask(&Request::update("/cse/phone/policy", &policy).from(STEM)).expect(200, 2004);
     light.ask(&Request::create(lamp, 3, &container).from(LIGHT)).expect(201, 2001);
     assert_eq!(both.acme.resource("cse/phone/lamp/den")["m2m:cnt"]["cr"], LIGHT_BEYOND);
-    // What it may not, ACME refuses.
+    // ACME refuses a request without permission.
     light.ask(&Request::delete("/~/in-cse/cse/phone").from(LIGHT)).expect(403, 4103);
     light.ask(&Request::retrieve("/~/in-cse/cse/none").from(LIGHT)).expect(404, 4004);
 }
 
 #[test]
 fn impersonation_across_acme_is_refused() {
-    let both = Both::start();
+    let both = Deployment::start();
     let (mut light, mut phone) = (both.light(), both.phone());
     let state = || (both.acme.tree(), both.acme.resource("cse/phone/lamp")["m2m:cnt"].take());
     let before = state();
@@ -302,13 +302,14 @@ fn impersonation_across_acme_is_refused() {
         refused(&mut light, lamp, &stems, 403, 4106);
         refused(&mut light, lamp, &paths, 400, 4000);
     }
-    // Whoever has the home gateway's certificate, as the phone, as ACME or as its administrator.
+    // The home gateway's certificate, with the originators of the phone, ACME and its
+    // administrator.
     let mut home = both.as_home();
     let beyond = ["/in-cse/Cphone", STEM, "/in-cse", ADMINISTRATOR, "/in-cse/CAdmin", "/mn-2/Ca"];
     refused(&mut home, at_acme, &beyond, 403, 4106);
     let absolute = ["//in.provider.com/in-cse", "//other.org/mn-cse-123456"];
     refused(&mut home, at_acme, &absolute, 403, 4106);
-    // Nobody registers as another CSE, nor an AE as any.
+    // Registration as another CSE is refused, and so is registration of an AE as a CSE.
     for (from, named) in [("/mn-2", "/mn-2"), (HOME, "/mn-2"), ("/in-cse", "/in-cse")] {
         home.ask(&create_remote_cse(named).from(from)).expect_refusal(403, 4106);
     }
@@ -316,11 +317,11 @@ fn impersonation_across_acme_is_refused() {
     let registration = Request::delete(&format!("/~/in-cse/cse/{MN}"));
     phone.ask(&registration.clone().from(HOME)).expect_refusal(400, 4000);
     light.ask(&registration.clone().from(HOME)).expect_refusal(400, 4000);
-    // It does speak for those at home, and has no more rights than they have.
+    // The home gateway may forward originators at home, which have their own permissions.
     assert_eq!(value(home.ask(&wishes(LIGHT_BEYOND, at_acme)[0])), "on");
     home.ask(&wishes("/mn-cse-123456/CAdmin", at_acme)[0]).expect(403, 4103);
     home.ask(&create_ae("light1").from(LIGHT_BEYOND)).expect_refusal(405, 4005);
-    // Whoever has the IN-CSE's certificate, as the light or the home gateway.
+    // The IN-CSE's certificate, with the originators of the light and of the home gateway.
     let mut infrastructure = both.as_infrastructure();
     let lamp = "/cse/light1/lamp";
     refused(&mut infrastructure, lamp, &[LIGHT_BEYOND, HOME, LIGHT, "C", "S"], 403, 4106);
@@ -328,7 +329,7 @@ fn impersonation_across_acme_is_refused() {
     infrastructure.ask(&wishes("/in-cse", lamp)[0]).expect_refusal(403, 4103);
     assert_eq!(state(), before);
     assert_eq!(value(light.ask(&wishes(LIGHT, lamp)[0])), "on");
-    // ACME itself believes every one of them.
+    // ACME itself accepts each of these originators.
     for from in ["/in-cse", ADMINISTRATOR, LIGHT_BEYOND, STEM, "/in-cse/Cphone"] {
         assert_eq!(value(both.acme.ask(&wishes(from, at_acme)[0])), "on", "{from}");
     }
@@ -337,11 +338,11 @@ fn impersonation_across_acme_is_refused() {
         .expect(200, 2002);
 }
 
-/// What ACME has to tell somebody at home goes to the point of access in the `<remoteCSE>`, from ACME
-/// itself: it has no certificate, and is not let in.
+/// ACME sends notifications for AEs at home directly to the point of access in the `<remoteCSE>`.
+/// It has no certificate, and is refused.
 #[test]
 fn acme_does_not_reach_home_by_itself() {
-    let both = Both::start();
+    let both = Deployment::start();
     let (_light, mut phone) = (both.light(), both.phone());
     let mark = both.home.log().mark();
     let content = json!({ "rn": "sub", "nu": [LIGHT_BEYOND], "enc": { "net": [3] } });
@@ -349,7 +350,7 @@ fn acme_does_not_reach_home_by_itself() {
     phone.ask(&subscribe.from(STEM)).expect(500, 5204);
     let refused = both.home.handshake_refused(mark);
     assert_eq!(refused.text("why"), "the peer showed no certificate");
-    // Nor would it come there with what the gateway passes on.
+    // Requests that the gateway forwards are not sent that way.
     let latest = Request::retrieve(&format!("/~/{MN}/cse/light1/lamp/la")).from(STEM);
     assert_eq!(value(phone.ask(&latest)), "on");
     let mark = both.home.log().mark();
@@ -357,7 +358,8 @@ fn acme_does_not_reach_home_by_itself() {
     both.home.handshake_refused(mark);
 }
 
-/// It takes the announcement of an AE at home and tells no AE-ID, so there is none to be had.
+/// ACME accepts the announcement of an AE at home without assigning an AE-ID, so the registration
+/// fails.
 #[test]
 fn acme_assigns_no_ae_id_of_the_service_provider() {
     let acme = Acme::start_in_cse();
@@ -370,7 +372,7 @@ fn acme_assigns_no_ae_id_of_the_service_provider() {
     let mut light = Tool::OpenSsl.connect(home.port(), NEW);
     light.ask(&create_ae("light").from("S")).expect_refusal(500, 5000);
     light.ask(&create_ae("light").from("Slight")).expect_refusal(403, 4103);
-    // Nothing of it is left at home, where it gets one of the home gateway's own.
+    // The failed registration leaves no resource at home, where the AE is assigned a C-type AE-ID.
     let ae = light.ask(&create_ae("light").from("C")).expect(201, 2001).json();
     assert!(ae["m2m:ae"]["aei"].as_str().unwrap().starts_with('C'), "{ae}");
 }

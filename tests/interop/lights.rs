@@ -1,4 +1,4 @@
-//! What lights do all day, with ACME behind the gateway.
+//! Everyday requests of lights, with ACME behind the gateway.
 
 use std::fs;
 
@@ -12,11 +12,11 @@ use crate::acme::Acme;
 
 with_each_client!(both_lights_are_walked_through);
 
-/// A credential of which policy does not say whom it stands for.
+/// A credential without an AE-ID in policy.
 const NAMELESS: Credential<'static> =
     Credential { identity: "new@in.provider.com", key: "00112233445566778899aabbccddeeff" };
 
-/// A light: what it connects with, its AE-ID, the name of its resource.
+/// A light: its client, its AE-ID, and the name of its resource.
 pub struct Light {
     pub client: Client,
     pub id: &'static str,
@@ -24,42 +24,42 @@ pub struct Light {
 }
 
 impl Light {
-    /// Light 1 of the worked example.
+    /// Returns light 1 of the worked example.
     pub fn one(tool: Tool, gateway: &Gateway) -> Self {
         let client = tool.connect(gateway.port(), LIGHT1);
         Self { client, id: "Clight-AE1", path: "/cse/light1" }
     }
 
-    /// Light 2 of the worked example.
+    /// Returns light 2 of the worked example.
     pub fn two(tool: Tool, gateway: &Gateway) -> Self {
         let client = tool.connect(gateway.port(), LIGHT2);
         Self { client, id: "Clight-AE2", path: "/cse/light2" }
     }
 
-    /// Registers, and makes a container for what its lamp does.
+    /// Registers and creates a container for the lamp.
     #[track_caller]
-    pub fn move_in(&mut self) {
+    pub fn register(&mut self) {
         let name = self.path.trim_start_matches("/cse/");
         let ae = self.client.ask(&create_ae(name).from(self.id)).expect(201, 2001).json();
         assert_eq!(ae["m2m:ae"]["aei"], self.id);
         self.ask(Request::create_container(self.path, "lamp"), 201, 2001);
     }
 
-    /// Asks in its own name.
+    /// Sends a request as the light's originator.
     #[track_caller]
     pub fn ask(&mut self, request: Request, status: u16, rsc: u16) -> Value {
         let response = self.client.ask(&request.from(self.id)).expect(status, rsc);
         if response.text().is_empty() { Value::Null } else { response.json() }
     }
 
-    /// Says what its lamp does.
+    /// Stores the state of the lamp.
     #[track_caller]
     pub fn send(&mut self, value: &str) -> Value {
         let lamp = format!("{}/lamp", self.path);
         self.ask(Request::create_instance(&lamp, value), 201, 2001)
     }
 
-    /// Reads what its lamp does.
+    /// Retrieves the state of the lamp.
     #[track_caller]
     pub fn latest(&mut self) -> Value {
         let latest = Request::retrieve(&format!("{}/lamp/la", self.path));
@@ -67,14 +67,15 @@ impl Light {
     }
 }
 
-/// ACME, and a gateway in front of it.
+/// Starts ACME and a gateway in front of it.
 pub fn start() -> (Acme, Gateway) {
     let acme = Acme::start();
     let gateway = Setup::new().upstream(acme.port()).start();
     (acme, gateway)
 }
 
-/// A create of an AE. Unlike the embedded registrar, ACME insists on the releases.
+/// Returns a create request for an AE. Unlike the embedded CSE, ACME requires the supported
+/// releases.
 pub fn create_ae(name: &str) -> Request {
     let ae = json!({ "rn": name, "api": "Nlight", "rr": false, "srv": ["3"] });
     Request::create("/cse", 2, &json!({ "m2m:ae": ae }))
@@ -84,8 +85,8 @@ fn both_lights_are_walked_through(tool: Tool) {
     let (_acme, gateway) = start();
     let mut lights = [Light::one(tool, &gateway), Light::two(tool, &gateway)];
     for light in &mut lights {
-        light.move_in();
-        // Once is enough.
+        light.register();
+        // A second registration is refused.
         light.ask(create_ae("again"), 403, 4117);
         let lamp = format!("{}/lamp", light.path);
         for value in ["on", "off", "gr\u{fc}n \u{2713} \"{}\\"] {
@@ -99,7 +100,7 @@ fn both_lights_are_walked_through(tool: Tool) {
         assert_eq!(container["m2m:cnt"]["cni"], 2);
     }
     let [one, two] = &mut lights;
-    // Every spelling of an address gets there.
+    // Each spelling of an address works.
     for path in [
         "/~/mn-cse-123456/cse/light1/lamp",
         "/_/in.provider.com/mn-cse-123456/cse/light1/lamp",
@@ -111,18 +112,18 @@ fn both_lights_are_walked_through(tool: Tool) {
     let id = one.ask(Request::retrieve("/cse/light1/lamp"), 200, 2000)["m2m:cnt"]["ri"].take();
     let by_id = Request::retrieve(&format!("/{}", id.as_str().unwrap()));
     assert_eq!(one.ask(by_id, 200, 2000)["m2m:cnt"]["rn"], "lamp");
-    // Query strings are understood there.
+    // Query strings work.
     let found = one.ask(Request::retrieve("/cse/light1?fu=1&ty=3&lbl=room%3Abath"), 200, 2000);
     assert_eq!(found, json!({ "m2m:uril": ["cse/light1/lamp"] }));
     let children = one.ask(Request::retrieve("/cse/light1?rcn=4"), 200, 2000);
     assert_eq!(children["m2m:ae"]["m2m:cnt"][0]["m2m:cin"][0]["con"], "off");
-    // What ACME refuses, it refuses as ever.
+    // Error responses of ACME are forwarded.
     one.ask(Request::retrieve("/cse/light1/fan"), 404, 4004);
     one.ask(Request::retrieve("/cse/light2/lamp/la"), 403, 4103);
     one.ask(Request::create_instance("/cse/light2/lamp", "off"), 403, 4103);
     one.ask(Request::delete("/cse/light2"), 403, 4103);
     one.ask(Request::create_instance("/cse/light1", "off"), 403, 4108);
-    // One light goes, the other stays.
+    // One light deregisters, and the other stays.
     one.ask(Request::delete("/cse/light1"), 200, 2002);
     one.ask(Request::retrieve("/cse/light1"), 404, 4004);
     two.send("on");
@@ -134,13 +135,13 @@ fn both_lights_are_walked_through(tool: Tool) {
 fn subscriber_is_notified() {
     let (acme, gateway) = start();
     let mut light = Light::one(Tool::OpenSsl, &gateway);
-    light.move_in();
+    light.register();
     let subscribe = |port: u16| {
         let url = format!("http://127.0.0.1:{port}/told");
         let content = json!({ "rn": "sub", "nu": [url], "nct": 1, "enc": { "net": [3] } });
         Request::create("/cse/light1/lamp", 23, &json!({ "m2m:sub": content }))
     };
-    // Nobody can be made a target who does not answer.
+    // A target that does not respond cannot be subscribed.
     light.ask(subscribe(Upstream::closed_port()), 500, 5204);
     let target = Upstream::start(Reply::answer(200, 2000, "{}"));
     let subscription = light.ask(subscribe(target.port()), 201, 2001)["m2m:sub"]["ri"].take();
@@ -152,17 +153,17 @@ fn subscriber_is_notified() {
     assert_eq!(asked["m2m:sgn"]["cr"], "Clight-AE1");
 
     light.send("on");
-    let told = target.wait(2).pop().unwrap();
-    assert_eq!(told.line, "POST /told HTTP/1.1");
-    assert_eq!(told.values("x-m2m-origin"), ["/mn-cse-123456"]);
-    let told: Value = serde_json::from_slice(&told.body).unwrap();
-    assert_eq!(told["m2m:sgn"]["sur"], subscription);
-    assert_eq!(told["m2m:sgn"]["nev"]["net"], 3);
-    assert_eq!(told["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+    let notified = target.wait(2).pop().unwrap();
+    assert_eq!(notified.line, "POST /told HTTP/1.1");
+    assert_eq!(notified.values("x-m2m-origin"), ["/mn-cse-123456"]);
+    let notified: Value = serde_json::from_slice(&notified.body).unwrap();
+    assert_eq!(notified["m2m:sgn"]["sur"], subscription);
+    assert_eq!(notified["m2m:sgn"]["nev"]["net"], 3);
+    assert_eq!(notified["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
 
-    // The other light neither hears of it nor ends it.
+    // The other light neither receives the notification nor can delete the subscription.
     let mut other = Light::two(Tool::OpenSsl, &gateway);
-    other.move_in();
+    other.register();
     other.ask(Request::delete("/cse/light1/lamp/sub"), 403, 4103);
     assert!(acme.tree().contains("sub -> m2m:sub"), "{}", acme.tree());
     light.ask(Request::delete("/cse/light1/lamp/sub"), 200, 2002);
@@ -201,15 +202,15 @@ fn ae_id_assigned_by_acme_is_bound() {
     assert!(gateway.log().wait("association.ae-id-assigned").message().contains(&id));
     client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
     client.ask(&Request::retrieve("/cse/light3").from("Clight-AE1")).expect_refusal(403, 4106);
-    // Nor does it take the name of a light that has a row, which ACME would give to anyone.
+    // The AE-ID of a row is not available, although ACME would assign it.
     let mut other = Tool::OpenSsl.connect(gateway.port(), another);
     other.ask(&create_ae("light1").from("Clight-AE1")).expect_refusal(403, 4117);
     other.ask(&create_ae("light1").from(&id)).expect_refusal(403, 4117);
-    // After a restart it is who it was.
+    // The AE-ID is the same after a restart.
     let gateway = gateway.restart();
     let mut client = Tool::OpenSsl.connect(gateway.port(), NAMELESS);
     client.ask(&Request::retrieve("/cse/light3").from(&id)).expect(200, 2000);
-    // ACME deletes it, and so it is nobody again.
+    // The AE-ID is released when ACME deletes the AE.
     client.ask(&Request::delete("/cse/light3").from(&id)).expect(200, 2002);
     gateway.log().wait("ae-id.released");
     assert!(!acme.tree().contains("light1"), "{}", acme.tree());
@@ -219,9 +220,9 @@ fn ae_id_assigned_by_acme_is_bound() {
 fn acme_dies_and_comes_back() {
     let (acme, gateway) = start();
     let mut light = Light::one(Tool::OpenSsl, &gateway);
-    light.move_in();
+    light.register();
     light.send("on");
-    let port = acme.cut();
+    let port = acme.kill();
     let mark = gateway.log().mark();
     for _ in 0..3 {
         let latest = Request::retrieve("/cse/light1/lamp/la").from(light.id);
@@ -230,9 +231,9 @@ fn acme_dies_and_comes_back() {
     }
     gateway.log().all(mark, "upstream.failed", 3);
     let acme = Acme::start_at(port);
-    // Its memory was all that it had.
+    // ACME had its resources in memory only.
     light.ask(Request::retrieve("/cse/light1"), 404, 4004);
-    light.move_in();
+    light.register();
     light.send("off");
     assert_eq!(light.latest(), "off");
     assert_eq!(acme.resource("cse/light1/lamp")["m2m:cnt"]["cni"], 1);
@@ -240,8 +241,8 @@ fn acme_dies_and_comes_back() {
     assert!(light.client.runs());
 }
 
-/// ACME goes to the point of access that it has of an AE, which is the gateway's: so what it sends comes
-/// over an association with the AE, and nobody without its key gets it.
+/// ACME sends notifications to the point of access of an AE, which is a relay address. The
+/// notification arrives over an association with the AE, and requires the AE's key.
 #[test]
 fn acme_notification_is_relayed_over_association() {
     let acme = Acme::start();
@@ -257,20 +258,20 @@ fn acme_notification_is_relayed_over_association() {
     }});
     light.ask(Request::create("/cse", 2, &own), 201, 2001);
     let mut other = Light::two(Tool::OpenSsl, &gateway);
-    other.move_in();
-    // The other light has it told, which ACME asks it first.
-    let told =
+    other.register();
+    // The other light subscribes the first, and ACME sends a verification request.
+    let notified =
         json!({"m2m:sub": {"rn": "sub", "nu": ["Clight-AE1"], "nct": 1, "enc": {"net": [3]}}});
-    let subscribe = Request::create("/cse/light2/lamp", 23, &told).from(other.id);
+    let subscribe = Request::create("/cse/light2/lamp", 23, &notified).from(other.id);
     other.client.send(&subscribe.bytes());
     let asked = ae.request();
-    let content = |told: &Message| serde_json::from_slice::<Value>(&told.body).unwrap();
+    let content = |notified: &Message| serde_json::from_slice::<Value>(&notified.body).unwrap();
     assert_eq!(content(&asked)["m2m:sgn"]["vrq"], true);
     assert_eq!(asked.values("x-m2m-origin"), ["/mn-cse-123456"]);
     ae.answer(&asked, 2000, "");
     other.client.read().expect(201, 2001);
     other.send("on");
-    let told = ae.request();
-    assert_eq!(content(&told)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
-    ae.answer(&told, 2000, "");
+    let notified = ae.request();
+    assert_eq!(content(&notified)["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], "on");
+    ae.answer(&notified, 2000, "");
 }

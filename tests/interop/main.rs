@@ -1,6 +1,5 @@
-//! ACME behind the gateway: a CSE that this project did not write, as two lights see it, and what
-//! it lets them do to each other where there is no gateway; and as the IN-CSE that a home gateway
-//! registers with.
+//! ACME, a CSE from another project. The suites use it behind the gateway, without a gateway, and
+//! as the IN-CSE of a home gateway.
 
 mod acme;
 mod infrastructure;

@@ -1,5 +1,5 @@
-//! What ACME's HTTP server has beside resources, for testers and administrators: it does not exist
-//! from outside.
+//! Pages of ACME's HTTP server for testers and administrators. They are not reachable through the
+//! gateway.
 
 use saegis_tests::{Request, Response, Tool, with_each_client};
 use serde_json::json;
@@ -7,12 +7,9 @@ use serde_json::json;
 use crate::acme::{ADMINISTRATOR, Acme};
 use crate::lights::{Light, start};
 
-with_each_client!(
-    the_pages_of_the_cse_do_not_exist_from_outside,
-    a_reset_of_the_cse_does_not_come_through,
-);
+with_each_client!(cse_pages_are_not_reachable_through_gateway, cse_reset_is_refused,);
 
-/// A page by its path, and what is to be seen on it or in its header.
+/// The path of each page, and a text on the page or in its header.
 const PAGES: [(&str, &str); 8] = [
     ("/__structure__", "@startuml"),
     ("/__structure__/text", "cse -> m2m:cb"),
@@ -24,12 +21,12 @@ const PAGES: [(&str, &str); 8] = [
     ("/", "/webui"),
 ];
 
-/// All of an answer.
+/// Returns the whole text of a response.
 fn whole(answer: &Response) -> String {
     format!("{:?} {}", answer.headers(), answer.text())
 }
 
-/// A command of the Upper Tester (TS-0019), which needs no content; ours asks for some.
+/// Returns a command of the Upper Tester (TS-0019), with content although none is needed.
 fn command(path: &str, command: &str) -> Request {
     Request::new("POST", path)
         .header("Content-Type", "application/json")
@@ -37,8 +34,7 @@ fn command(path: &str, command: &str) -> Request {
         .body("{}")
 }
 
-/// A path as it is, and in other spellings that lead to the same page for those who take paths
-/// apart in another way.
+/// Returns a path, and other spellings that another parser could map to the same page.
 fn spellings(path: &str, port: u16) -> Vec<String> {
     let mut spellings: Vec<_> = [
         "",
@@ -70,33 +66,33 @@ fn spellings(path: &str, port: u16) -> Vec<String> {
     spellings
 }
 
-fn the_pages_of_the_cse_do_not_exist_from_outside(tool: Tool) {
+fn cse_pages_are_not_reachable_through_gateway(tool: Tool) {
     let (acme, gateway) = start();
     let mut light = Light::one(tool, &gateway);
-    light.move_in();
+    light.register();
     for (path, shows) in PAGES {
         let page = acme.ask(&Request::retrieve(path));
         assert!(matches!(page.status(), 200 | 302) && page.rsc().is_none(), "{path}: {page:?}");
         assert!(whole(&page).contains(shows), "{path}: {page:?}");
         for spelling in spellings(path, acme.port()) {
             let answer = light.client.ask(&Request::retrieve(&spelling).from(light.id));
-            is_no_page(&spelling, &answer, shows);
+            assert_not_page(&spelling, &answer, shows);
         }
     }
     let page = acme.ask(&command("/__ut__", "Status"));
     assert_eq!((page.status(), page.header("x-m2m-utrsp")), (200, Some("RUNNING")));
     for spelling in spellings("/__ut__", acme.port()) {
         let answer = light.client.ask(&command(&spelling, "Status").from(light.id));
-        is_no_page(&spelling, &answer, "utrsp");
+        assert_not_page(&spelling, &answer, "utrsp");
     }
-    // What is a resource is there as ever.
+    // Resources are served as usual.
     light.send("on");
     assert_eq!(light.latest(), "on");
 }
 
-/// Makes sure that it is a refusal, by the gateway or as ACME refuses what is no resource.
+/// Asserts an error response, either of the gateway or of ACME for an unknown resource.
 #[track_caller]
-fn is_no_page(path: &str, answer: &Response, shows: &str) {
+fn assert_not_page(path: &str, answer: &Response, shows: &str) {
     let refused = matches!(
         (answer.status(), answer.rsc()),
         (400, Some(4000)) | (404, Some(4004 | 5103)) | (405, Some(4005))
@@ -105,17 +101,17 @@ fn is_no_page(path: &str, answer: &Response, shows: &str) {
     assert!(!whole(answer).contains(shows), "{path}: {answer:?}");
 }
 
-fn a_reset_of_the_cse_does_not_come_through(tool: Tool) {
+fn cse_reset_is_refused(tool: Tool) {
     let (acme, gateway) = start();
     let mut light = Light::one(tool, &gateway);
-    light.move_in();
+    light.register();
     let before = acme.tree();
     for spelling in spellings("/__ut__", acme.port()) {
         let answer = light.client.ask(&command(&spelling, "Reset").from(light.id));
-        is_no_page(&spelling, &answer, "utrsp");
+        assert_not_page(&spelling, &answer, "utrsp");
         assert_eq!(acme.tree(), before, "{spelling}");
     }
-    // Nor does what the Upper Tester takes as a request of anybody's.
+    // Requests of the Upper Tester on behalf of others are refused as well.
     let deletion =
         json!({ "op": 4, "fr": ADMINISTRATOR, "to": "cse/light1", "rqi": "1", "rvi": "3" });
     let wrapped = |path: &str| {
@@ -130,19 +126,19 @@ fn a_reset_of_the_cse_does_not_come_through(tool: Tool) {
     assert_eq!(acme.tree(), before);
     light.send("on");
     assert_eq!(light.latest(), "on");
-    // Whoever gets past the gateway can do both.
-    wiped(&acme, |acme| {
+    // Without the gateway, both work.
+    assert_wiped(&acme, |acme| {
         assert_eq!(acme.ask(&wrapped("/__ut__")).status(), 200);
     });
-    light.move_in();
-    wiped(&acme, |acme| {
+    light.register();
+    assert_wiped(&acme, |acme| {
         assert_eq!(acme.ask(&command("/__ut__", "Reset")).status(), 200);
     });
 }
 
-/// Makes sure that light 1 is there before something is done, and gone afterwards.
+/// Asserts that light 1 exists before an action, and not afterwards.
 #[track_caller]
-fn wiped(acme: &Acme, how: impl FnOnce(&Acme)) {
+fn assert_wiped(acme: &Acme, how: impl FnOnce(&Acme)) {
     assert!(acme.tree().contains("light1 -> m2m:ae"), "{}", acme.tree());
     how(acme);
     assert!(!acme.tree().contains("light1"), "{}", acme.tree());

@@ -1,4 +1,4 @@
-//! Who speaks as whom: ACME believes what X-M2M-Origin says, and behind the gateway it may.
+//! Impersonation. ACME trusts X-M2M-Origin, and the gateway makes that safe.
 
 use saegis_tests::{Gateway, Request, Tool, with_each_client};
 use serde_json::json;
@@ -6,13 +6,14 @@ use serde_json::json;
 use crate::acme::{ADMINISTRATOR, Acme};
 use crate::lights::{Light, create_ae, start};
 
-with_each_client!(a_light_that_speaks_as_the_other_is_refused);
+with_each_client!(impersonation_through_gateway_is_refused);
 
 const OWN: &str = "Clight-AE1";
 const OTHER: &str = "Clight-AE2";
 
-/// What light 1 would like to do in another's name, and what ACME answers to those who may.
-fn wishes() -> Vec<(Request, u16, u16)> {
+/// Returns requests of light 1 with another originator, and the responses of ACME to an authorized
+/// client.
+fn impersonating_requests() -> Vec<(Request, u16, u16)> {
     let lamp = "/~/mn-cse-123456/cse/light2/lamp";
     let light = "/~/mn-cse-123456/cse/light2";
     let base = "/~/mn-cse-123456/cse";
@@ -31,20 +32,20 @@ fn wishes() -> Vec<(Request, u16, u16)> {
     ]
 }
 
-/// Both lights at home, and light 1's association.
+/// Starts ACME with both lights registered, and returns the association of light 1.
 fn with_both_lights(tool: Tool) -> (Acme, Gateway, Light) {
     let (acme, gateway) = start();
     let mut two = Light::two(tool, &gateway);
-    two.move_in();
+    two.register();
     two.send("on");
     two.client.close();
     let mut one = Light::one(tool, &gateway);
-    one.move_in();
+    one.register();
     (acme, gateway, one)
 }
 
-/// Each wish, and whatever else could be taken for light 2 or an administrator.
-fn a_light_that_speaks_as_the_other_is_refused(tool: Tool) {
+/// Each request, and every other form of the originator of light 2 or of an administrator.
+fn impersonation_through_gateway_is_refused(tool: Tool) {
     let (acme, gateway, mut light) = with_both_lights(tool);
     let state = |acme: &Acme| {
         let lamp = acme.resource("cse/light2/lamp")["m2m:cnt"].to_string();
@@ -52,9 +53,9 @@ fn a_light_that_speaks_as_the_other_is_refused(tool: Tool) {
         (acme.tree(), lamp, latest)
     };
     let before = state(&acme);
-    for (wish, ..) in wishes() {
+    for (wish, ..) in impersonating_requests() {
         light.client.ask(&wish).expect_refusal(403, 4106);
-        // The same association goes on as the light that it is.
+        // The association continues as light 1.
         light.ask(Request::retrieve("/cse/light1"), 200, 2000);
     }
     let lamp = || Request::retrieve("/cse/light2/lamp");
@@ -73,7 +74,7 @@ fn a_light_that_speaks_as_the_other_is_refused(tool: Tool) {
     light.client.ask(&lamp().from(OWN).from(OTHER)).expect_refusal(400, 4000);
     light.client.ask(&lamp().from(OWN).header("X_M2M_Origin", OTHER)).expect_refusal(400, 4000);
     light.client.ask(&Request::retrieve("/cse/light2?fr=Clight-AE2").from(OWN)).expect(400, 4000);
-    // Others in the content.
+    // Other entities in the content.
     for content in [
         json!({ "m2m:cnt": { "rn": "den", "cr": OTHER } }),
         json!({ "m2m:cnt": { "rn": "den", "cr": ADMINISTRATOR } }),
@@ -86,7 +87,7 @@ fn a_light_that_speaks_as_the_other_is_refused(tool: Tool) {
     } });
     let notify = Request::new("POST", "/cse").header("Content-Type", "application/json");
     light.client.ask(&notify.body(&wrapped.to_string()).from(OWN)).expect_refusal(400, 4000);
-    // To light 2 nothing has happened.
+    // The resources of light 2 are unchanged.
     assert_eq!(state(&acme), before);
     let mut two = Light::two(tool, &gateway);
     assert_eq!(two.latest(), "on");
@@ -103,12 +104,12 @@ fn impersonation_succeeds_without_gateway() {
     }
     let lamp = at("/cse/light2/lamp");
     acme.ask(&Request::create_instance(&lamp, "on").from(OTHER)).expect(201, 2001);
-    // ACME does protect light 2 from light 1, as long as light 1 says who it is.
+    // ACME enforces access control for a correct originator.
     for request in [Request::retrieve(&lamp), Request::create_instance(&lamp, "off")] {
         acme.ask(&request.from(OWN)).expect(403, 4103);
     }
-    // All of this comes over a connection that nobody has shown any credential for.
-    for (number, (wish, status, rsc)) in wishes().iter().enumerate() {
+    // All of these requests arrive over a connection without any credential.
+    for (number, (wish, status, rsc)) in impersonating_requests().iter().enumerate() {
         let answer = acme.ask(wish).expect(*status, *rsc);
         match number {
             0 => assert_eq!(answer.json()["m2m:cin"]["con"], "on"),

@@ -1,5 +1,5 @@
-//! The same behaviors three ways: the embedded registrar, ACME behind the gateway, ACME alone.
-//! Where they part, docs/src/explanation/conformance.md says why.
+//! The same requests to the embedded CSE, to ACME behind the gateway, and to ACME alone.
+//! docs/src/explanation/conformance.md explains the differences.
 
 use saegis_tests::{LIGHT1, Light, Request, Response, Setup};
 use serde_json::json;
@@ -10,8 +10,8 @@ use crate::lights::create_ae;
 const OWN: &str = "Clight-AE1";
 const BASE: &str = "/~/mn-cse-123456/cse";
 
-/// Something that an AE does, and the Response Status Codes that it gets: from the embedded
-/// registrar, from ACME behind the gateway, from ACME alone.
+/// A request of an AE, and its Response Status Codes from the embedded CSE, from ACME behind the
+/// gateway, and from ACME alone.
 struct Behavior {
     what: &'static str,
     request: fn() -> Request,
@@ -27,7 +27,7 @@ fn ae(api: &str, name: &str) -> Request {
     Request::create(BASE, 2, &content)
 }
 
-/// In their order: each stands on those before it.
+/// The order matters, because later requests depend on earlier ones.
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn behaviors() -> Vec<Behavior> {
     let row = |what, codes, request| Behavior { what, request, codes };
@@ -112,7 +112,7 @@ fn behaviors() -> Vec<Behavior> {
     ]
 }
 
-/// Goes through all of them one way, and tells where it was otherwise.
+/// Sends all requests to one of the three, and reports differences.
 fn go_through(profile: usize, mut ask: impl FnMut(&Request) -> Response) {
     let mut otherwise = Vec::new();
     for behavior in behaviors() {

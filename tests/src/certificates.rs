@@ -348,11 +348,11 @@ pub fn write_key(path: &Path, pem: &str) {
 }
 
 fn put(path: &Path, text: &str, mode: u32) {
-    let aside = path.with_extension("new~");
+    let temporary = path.with_extension("new~");
     let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(mode).open(&aside);
+    let file = options.write(true).create(true).truncate(true).mode(mode).open(&temporary);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.and_then(|()| fs::rename(&aside, path)).expect("the folder is ours");
+    written.and_then(|()| fs::rename(&temporary, path)).expect("the folder is ours");
 }
 
 impl Gateway {

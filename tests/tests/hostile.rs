@@ -1,8 +1,8 @@
-//! Ten hostile credentials beside a hundred good ones, for minutes.
+//! Ten hostile credentials beside a hundred valid ones, for minutes.
 //!
 //! `cargo xtask load hostile` runs it with a release build. The hostile threads have the lowest
-//! priority: they stand for other machines and are not to take the processors from the gateway. What
-//! they have it do is the gateway's to bound.
+//! priority, because they stand for other machines and must not take CPU time from the gateway. The
+//! gateway must limit the work that they cause.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use saegis_tests::{Credential, Gateway, Light, Request, Setup, saegis};
 use serde_json::json;
 
-/// Credentials of devices that behave, and threads that speak for them.
+/// Number of well-behaved devices, and of the threads that run them.
 const DEVICES: usize = 100;
 const THREADS: usize = 4;
-/// Time between two requests of one device.
+/// Interval between two requests of a device.
 const PERIOD: Duration = Duration::from_secs(1);
-/// One request in so many creates a content instance, and one in so many comes over a new association.
+/// One in this many requests creates a content instance, and one in this many uses a new
+/// association.
 const ONE_CREATES: usize = 5;
 const ONE_CONNECTS: usize = 10;
 
@@ -38,7 +39,7 @@ const MAX_RATIO: f64 = 2.0;
 const STALLING_ADDRESSES: u8 = 60;
 const STALLED_PER_ADDRESS: usize = 16;
 
-/// The time within which a good answer must come at all.
+/// Timeout for a response to a well-behaved device.
 const ANSWER: Duration = Duration::from_secs(20);
 
 struct Device {
@@ -81,7 +82,7 @@ impl Device {
     }
 }
 
-/// A device that behaves: answers must come, and be right.
+/// A well-behaved device, whose responses must arrive and be correct.
 struct Good {
     device: Device,
     light: Light,
@@ -126,7 +127,7 @@ impl Good {
     }
 }
 
-/// Sends the requests of all good devices for that time, and gathers the latencies.
+/// Runs the requests of all well-behaved devices for this time, and returns the latencies.
 fn good_traffic(good: &mut [Good], port: u16, time: Duration) -> Latencies {
     let all = Mutex::new(Latencies::default());
     let end = Instant::now() + time;
@@ -160,7 +161,7 @@ fn good_traffic(good: &mut [Good], port: u16, time: Duration) -> Latencies {
     all
 }
 
-/// One hostile credential. Nothing that it is answered matters, but what it must never get.
+/// A hostile credential. Its responses do not matter, except those that it must never receive.
 struct Hostile<'a> {
     device: Device,
     port: u16,
@@ -174,7 +175,7 @@ impl Hostile<'_> {
         !self.over.load(Ordering::Relaxed)
     }
 
-    /// Works over associations of its own, one after the other, until the time is up.
+    /// Repeats an action over successive associations until the time is up.
     fn again_and_again(&self, mut work: impl FnMut(&mut Light) -> std::io::Result<()>) {
         while self.goes_on() {
             let done = self.device.try_connect(self.port).and_then(|mut light| {
@@ -195,7 +196,7 @@ impl Hostile<'_> {
         Ok(response.rsc().unwrap_or_default())
     }
 
-    /// Makes `count` containers below its AE, each with these attributes.
+    /// Creates `count` containers with these attributes below the AE.
     fn containers(&self, light: &mut Light, count: usize, attributes: &serde_json::Value) {
         for n in 0..count {
             let mut all = attributes.clone();
@@ -212,7 +213,7 @@ impl Hostile<'_> {
         let _ = self.ask(light, &request);
     }
 
-    /// One request that writes 60 KB to each of 64 containers.
+    /// A request that writes 60 KB to each of 64 containers.
     fn fan_out(&self) {
         let mut light = self.device.register(self.port);
         self.containers(&mut light, 64, &json!({}));
@@ -224,7 +225,7 @@ impl Hostile<'_> {
         self.again_and_again(|light| self.ask(light, &instance).map(drop));
     }
 
-    /// Reads what others have, and leaves and takes its name again.
+    /// Retrieves resources of others, and deregisters and registers again.
     fn pry(&self) {
         let (mut n, stem) = (0, &self.device.stem);
         self.again_and_again(|light| {
@@ -233,13 +234,13 @@ impl Hostile<'_> {
             for of in ["", "/data", "/data/la"] {
                 let path = format!("/cse/Cgood{}{of}", n % DEVICES);
                 let rsc = self.ask(light, &Request::retrieve(&path).from(stem))?;
-                assert_ne!(rsc, 2000, "{path} was read by {stem}");
+                assert_ne!(rsc, 2000, "{stem} retrieved {path}");
             }
             self.ask(light, &Request::delete(&self.device.own()).from(stem)).map(drop)
         });
     }
 
-    /// Discovers through a group of many names of the same ancestors.
+    /// Discovers through a group with many spellings of the same ancestors.
     fn discover_through_a_group(&self) {
         let mut light = self.device.register(self.port);
         self.containers(&mut light, 1_000, &json!({}));
@@ -253,7 +254,7 @@ impl Hostile<'_> {
         self.again_and_again(|light| self.ask(light, &discovery).map(drop));
     }
 
-    /// Requests in another's name, over four associations at once.
+    /// Sends requests with another originator over four associations.
     fn flood_with_refusals(&self) {
         self.device.register(self.port);
         let forged = Request::retrieve("/cse/Cgood1").from("Cgood1");
@@ -263,7 +264,7 @@ impl Hostile<'_> {
                     lowest_priority();
                     self.again_and_again(|light| {
                         let rsc = self.ask(light, &forged)?;
-                        assert_ne!(rsc, 2000, "it spoke as another");
+                        assert_ne!(rsc, 2000, "an impersonating request succeeded");
                         Ok(())
                     });
                 });
@@ -271,7 +272,7 @@ impl Hostile<'_> {
         });
     }
 
-    /// Containers whose policies do not exist, and discoveries of all.
+    /// Creates containers with dangling policies, and discovers all resources.
     fn name_what_is_not_there(&self) {
         let mut light = self.device.register(self.port);
         let policies: Vec<_> = (0..16).map(|n| format!("cse/nobody{n}")).collect();
@@ -280,7 +281,7 @@ impl Hostile<'_> {
         self.again_and_again(|light| self.ask(light, &all).map(drop));
     }
 
-    /// Breaks connections off in the middle of a registration and of a deletion.
+    /// Disconnects during registrations and deletions.
     fn break_off(&self) {
         let stem = &self.device.stem;
         while self.goes_on() {
@@ -293,7 +294,7 @@ impl Hostile<'_> {
         }
     }
 
-    /// Asks for megabytes over many associations and reads nothing.
+    /// Requests megabytes over many associations without reading.
     fn read_nothing(&self) {
         let mut light = self.device.register(self.port);
         let data = Request::create_container(&self.device.own(), "big").from(&self.device.stem);
@@ -318,7 +319,7 @@ impl Hostile<'_> {
         }
     }
 
-    /// Begins handshakes from many addresses and goes on with none.
+    /// Starts handshakes from many addresses without completing them.
     fn stall(&self) {
         while self.goes_on() {
             let mut held = Vec::new();
@@ -331,7 +332,7 @@ impl Hostile<'_> {
         }
     }
 
-    /// Half requests where metrics are.
+    /// Sends incomplete requests to the metrics listener.
     fn half_requests(&self) {
         while self.goes_on() {
             let mut held = Vec::new();
@@ -345,7 +346,7 @@ impl Hostile<'_> {
         }
     }
 
-    /// Writes as much as it can.
+    /// Writes as much content as possible.
     fn fill_the_disk(&self) {
         let mut light = self.device.register(self.port);
         self.containers(&mut light, 300, &json!({}));
@@ -367,7 +368,7 @@ impl Hostile<'_> {
     }
 }
 
-/// A connection from that address on which three bytes have come.
+/// Returns a connection from an address on which three bytes were sent.
 fn stalled(from: Ipv4Addr, port: u16) -> Option<TcpStream> {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
@@ -378,12 +379,12 @@ fn stalled(from: Ipv4Addr, port: u16) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Gives this thread what is left of the processors: another one's wake-up interrupts it at once.
+/// Sets the scheduling policy of this thread to idle, so that any other thread preempts it.
 fn lowest_priority() {
     let thread = rustix::thread::gettid();
     let _ = rustix::process::setpriority_process(Some(thread), 19);
     let id = thread.as_raw_nonzero().to_string();
-    // Without the command the low priority has to do.
+    // Without the command, the low priority must suffice.
     let _ = Command::new("chrt").args(["--idle", "--pid", "0", &id]).status();
 }
 
@@ -393,7 +394,7 @@ fn resident(gateway: &Gateway) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Whether the gateway says that it lives, and within a liveness probe's usual second.
+/// Returns whether the health endpoint responds within the usual second of a liveness probe.
 fn lives(monitor: SocketAddr) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut socket = TcpStream::connect_timeout(&monitor, Duration::from_secs(1))?;
@@ -429,7 +430,7 @@ fn compare(name: &str, steady: &[Duration], hostile: &[Duration]) -> f64 {
 
 #[test]
 #[ignore = "a measurement of minutes; cargo xtask load hostile runs it"]
-fn load_hostile_credentials_cost_the_others_nothing() {
+fn load_hostile_credentials_do_not_slow_others() {
     let hostile: Vec<_> = (0..10).map(|n| Device::new("evil", n)).collect();
     let good_rows: String = (0..DEVICES).map(|n| Device::new("good", n).row()).collect();
     let rows: String = hostile.iter().map(Device::row).collect();

@@ -1,7 +1,7 @@
-//! Policy changes two hundred times while handshakes and requests go through.
+//! Two hundred policy changes during handshakes and requests.
 //!
-//! What is checked holds at every speed. How fast it was is told, and nothing is made of it here:
-//! `cargo xtask load` runs the same with a release build, alone, and wants the rates.
+//! The assertions hold at every speed. Rates are printed only; `cargo xtask load` runs the same
+//! test alone with a release build, and asserts them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use saegis_tests::{BOUND, Credential, Gateway, Light, Mark, Request, Setup, saegis};
 
-/// Handshakes and requests a second that are offered.
+/// Offered handshakes and requests a second.
 const HANDSHAKES: u32 = 550;
 const REQUESTS: u32 = 5500;
-/// What must go through where the rates are wanted.
+/// Required rates, if rates are asserted.
 const WANTED_HANDSHAKES: f64 = 500.0;
 const WANTED_REQUESTS: f64 = 5000.0;
 const RELOADS: usize = 200;
-/// Threads that make handshakes, and that send requests over an association that is kept.
+/// Threads for handshakes, and threads for requests over persistent associations.
 const CALLERS: usize = 4;
 const TALKERS: usize = 8;
-/// Rows of the table that nobody uses.
+/// Number of unused table rows.
 const ROWS: usize = 1000;
-/// How long after a generation is in force a latency counts as one of a reload.
+/// A latency within this time after a generation change counts as one around a reload.
 const AROUND: Duration = Duration::from_millis(100);
 
-/// How long there is no reload, where the rates are wanted.
+/// Duration without reloads, if rates are asserted.
 const STEADY: Duration = Duration::from_secs(10);
 
 const TABLE: &str = "policies/psk-lookup-table.csv";
@@ -52,11 +52,11 @@ fn with_churned() -> String {
     steady_rows() + &format!("Cchurned,{},{}\n", CHURNED.key, CHURNED.identity)
 }
 
-/// Latencies, each with when it was over.
+/// Latencies with their end times.
 type Latencies = Mutex<Vec<(Instant, Duration)>>;
 
-/// Does something again and again at a rate, until it is over. What is late is done at once, and
-/// its latency is from when it was due.
+/// Runs `work` at a fixed rate until `over` is set. A late call runs at once, and its latency
+/// starts when it was due.
 fn at_a_rate(rate: f64, over: &AtomicBool, latencies: &Latencies, mut work: impl FnMut()) {
     let start = Instant::now();
     let mut own = Vec::new();
@@ -74,7 +74,7 @@ fn at_a_rate(rate: f64, over: &AtomicBool, latencies: &Latencies, mut work: impl
     latencies.lock().unwrap().append(&mut own);
 }
 
-/// What was done to policy, and how long it took to be in force.
+/// The changes of policy, and the time until each was in force.
 #[derive(Default)]
 struct Reloads {
     in_force: Vec<(Instant, Duration)>,
@@ -89,7 +89,7 @@ struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Makes a change, and waits for the line that says that it is in force.
+    /// Makes a change, and waits for the log line of the generation.
     fn in_force(&mut self, change: impl FnOnce(&Gateway)) {
         let log = self.gateway.log();
         let mark = log.mark();
@@ -106,22 +106,22 @@ impl Changes<'_> {
         self.reloads.refused += 1;
     }
 
-    /// A row is added: its credential is good. It is taken away: its association is ended within a
-    /// second, and from the line on that says so no handshake passes.
-    fn a_row_comes_and_goes(&mut self) {
+    /// An added row admits its credential. After its removal, the association ends within a second,
+    /// and after the log line no handshake succeeds.
+    fn add_and_remove_row(&mut self) {
         self.in_force(|g| g.replace(TABLE, with_churned()));
         let mut light = Light::connect(self.gateway.port(), CHURNED).unwrap();
         let nothing = Request::retrieve("/cse/nothing").from("Cchurned");
         light.ask(&nothing).unwrap().expect_refusal(404, 4004);
         self.in_force(|g| g.replace(TABLE, steady_rows()));
-        assert!(Light::connect(self.gateway.port(), CHURNED).is_err(), "its row is gone");
+        assert!(Light::connect(self.gateway.port(), CHURNED).is_err(), "the row was removed");
         let removed = Instant::now();
         light.ended().unwrap();
         assert!(removed.elapsed() < Duration::from_secs(1), "{:?}", removed.elapsed());
     }
 
-    /// The same module with a custom section, so that it is another file and is compiled anew.
-    fn a_module_is_replaced(&mut self) {
+    /// The same module with an additional custom section, which is compiled again.
+    fn replace_module(&mut self) {
         let section = format!("\0\x0a\x04note{:05}", self.reloads.in_force.len());
         let bytes = [self.module.as_slice(), section.as_bytes()].concat();
         self.in_force(|g| g.replace("policies/modules/psk-table.wasm", bytes));
@@ -130,7 +130,7 @@ impl Changes<'_> {
     fn bad_generations(&mut self) {
         let half = self.module[..self.module.len() / 2].to_vec();
         self.refused(|g| g.replace("policies/modules/bad.wasm", half));
-        // In place, as nobody should: half of it may be read.
+        // Written in place, so that the gateway may read a partial file.
         self.refused(|g| g.write(TABLE, "ae_id,kpsa,kpsa_id\nCx,zz,x@in.provider.com\n"));
         self.in_force(|g| {
             fs::remove_file(g.path("policies/modules/bad.wasm")).unwrap();
@@ -139,8 +139,8 @@ impl Changes<'_> {
         self.in_force(|g| g.replace(TABLE, steady_rows()));
     }
 
-    /// As Kubernetes does it: a link is turned to another folder.
-    fn a_link_is_turned(&mut self) {
+    /// A folder link is switched, as Kubernetes does.
+    fn switch_link(&mut self) {
         self.swaps += 1;
         let version = format!("..v{}", self.swaps);
         self.in_force(|g| {
@@ -179,11 +179,11 @@ fn change_policy(gateway: &Gateway) -> Reloads {
     let module = fs::read(gateway.path("policies/modules/psk-table.wasm")).unwrap();
     let mut changes = Changes { gateway, reloads: Reloads::default(), module, swaps: 0 };
     while changes.reloads.in_force.len() + changes.reloads.refused < RELOADS {
-        changes.a_row_comes_and_goes();
-        changes.a_module_is_replaced();
-        changes.a_row_comes_and_goes();
+        changes.add_and_remove_row();
+        changes.replace_module();
+        changes.add_and_remove_row();
         changes.bad_generations();
-        changes.a_link_is_turned();
+        changes.switch_link();
         changes.many_files_at_once();
     }
     changes.reloads
@@ -195,7 +195,7 @@ fn percentile(sorted: &[Duration], of: f64) -> Duration {
     sorted.get(at).copied().unwrap_or_default()
 }
 
-fn told(name: &str, mut latencies: Vec<Duration>) {
+fn print_latencies(name: &str, mut latencies: Vec<Duration>) {
     latencies.sort_unstable();
     println!(
         "{name:34} {:>8}  p50 {:>9.1?}  p99 {:>9.1?}  p99.9 {:>9.1?}  most {:>9.1?}",
@@ -207,10 +207,10 @@ fn told(name: &str, mut latencies: Vec<Duration>) {
     );
 }
 
-fn told_apart(name: &str, latencies: &Latencies, reloads: &Reloads) {
+fn print_steady_and_reload(name: &str, latencies: &Latencies, reloads: &Reloads) {
     let latencies = latencies.lock().unwrap();
     let around = |at: &Instant| {
-        // From the last write to a while after it was in force.
+        // From the last write until shortly after the generation is in force.
         let of = |(in_force, took): &(Instant, Duration)| {
             *at + *took >= *in_force && *at <= *in_force + AROUND
         };
@@ -218,8 +218,8 @@ fn told_apart(name: &str, latencies: &Latencies, reloads: &Reloads) {
     };
     let (near, far): (Vec<_>, Vec<_>) = latencies.iter().partition(|(at, _)| around(at));
     let only = |of: Vec<(Instant, Duration)>| of.into_iter().map(|(_, took)| took).collect();
-    told(&format!("{name}, steady"), only(far));
-    told(&format!("{name}, around a reload"), only(near));
+    print_latencies(&format!("{name}, steady"), only(far));
+    print_latencies(&format!("{name}, around a reload"), only(near));
 }
 
 fn run(wanted: bool) {
@@ -228,7 +228,7 @@ fn run(wanted: bool) {
         .with("limits", "failed-handshakes-per-minute = 1000000")
         .with_metrics()
         .start();
-    // What was written just before the start may be told of a moment after it.
+    // Lines about writes before the start may be logged shortly after it.
     gateway.log().wait("gateway.ready");
     let (over, next) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (handshakes, requests) = (Latencies::default(), Latencies::default());
@@ -256,7 +256,7 @@ fn run(wanted: bool) {
                 }
             });
         }
-        // Whatever comes of it, the others are to end.
+        // The other threads must end whatever the outcome is.
         let reloads = scope.spawn(|| {
             struct Over<'a>(&'a AtomicBool);
             impl Drop for Over<'_> {
@@ -266,7 +266,7 @@ fn run(wanted: bool) {
             }
             let _over = Over(&over);
             if wanted {
-                // What a latency is without reloads.
+                // Latencies without reloads.
                 thread::sleep(STEADY);
             }
             change_policy(&gateway)
@@ -282,10 +282,10 @@ fn run(wanted: bool) {
         reloads.in_force.len(),
         reloads.refused
     );
-    told_apart("handshakes", &handshakes, &reloads);
-    told_apart("requests", &requests, &reloads);
+    print_steady_and_reload("handshakes", &handshakes, &reloads);
+    print_steady_and_reload("requests", &requests, &reloads);
     let took = reloads.in_force.iter().map(|(_, took)| *took);
-    told("from the last write to in force", took.collect());
+    print_latencies("from the last write to in force", took.collect());
     assert!(reloads.in_force.len() + reloads.refused >= RELOADS);
     let revoked = gateway.log().all(Mark::START, "association.revoked", 0);
     assert!(revoked.iter().all(|e| e.text("credential_id").contains("churned")), "{revoked:?}");
@@ -307,10 +307,10 @@ fn load_at_the_wanted_rates() {
     run(true);
 }
 
-/// From the last write to in force, with nothing else to do.
+/// Time from the last write until the generation is in force, without other load.
 #[test]
 #[ignore = "a measurement; cargo xtask load runs it"]
-fn load_from_a_write_to_in_force() {
+fn load_of_time_from_write_to_in_force() {
     const TIMES: usize = 20;
     let rows = (0..100_000).map(|n| format!("Csteady{n},{},{}\n", key(n), identity(n)));
     let table = "ae_id,kpsa,kpsa_id\n".to_string() + &rows.collect::<String>();
@@ -327,14 +327,14 @@ fn load_from_a_write_to_in_force() {
         changes.in_force(|g| g.replace(TABLE, added));
     }
     let rows: Vec<_> = changes.reloads.in_force.drain(..).map(|(_, took)| took).collect();
-    // The table is small again, so that the module alone is seen.
+    // The table is small again, so that only the module matters.
     changes.in_force(|g| g.replace(TABLE, steady_rows()));
     changes.reloads.in_force.clear();
     for _ in 0..TIMES {
-        changes.a_module_is_replaced();
+        changes.replace_module();
     }
     let modules: Vec<_> = changes.reloads.in_force.drain(..).map(|(_, took)| took).collect();
     assert!(rows.iter().chain(&modules).all(|took| *took < BOUND));
-    told("a row in a table of 100,000", rows);
-    told("a module", modules);
+    print_latencies("a row in a table of 100,000", rows);
+    print_latencies("a module", modules);
 }

@@ -1,6 +1,5 @@
-//! A filter for Envoy that makes the check which Saegis's `originator-check` makes of an AE: the
-//! X-M2M-Origin is the AE-ID-Stem of the absolute AE-ID that the peer's certificate names (TS-0003
-//! clause 7.2.1, TS-0004 clause 7.3.2.1).
+//! Envoy filter with the check of Saegis's `originator-check`. X-M2M-Origin must be the AE-ID-Stem
+//! of the absolute AE-ID in the peer's certificate (TS-0003 clause 7.2.1, TS-0004 clause 7.3.2.1).
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
@@ -13,7 +12,7 @@ mod entry {
     }}
 }
 
-/// The service provider and the registrar that the benchmark's certificates name.
+/// Service provider and registrar CSE in the certificates of the benchmark.
 const REGISTRAR: &str = "//in.provider.com/mn-cse-123456/";
 
 struct OriginatorCheck;
@@ -36,7 +35,7 @@ impl HttpContext for OriginatorCheck {
     }
 }
 
-/// The status and the Response Status Code of a refusal, if it comes to one.
+/// Returns the status and the Response Status Code of an error response, if the request is refused.
 fn refusal(uri: &[u8], from: Option<&str>) -> Option<(u32, &'static str)> {
     let Some(from) = from else { return Some((400, "4000")) };
     let own = uri.strip_prefix(REGISTRAR.as_bytes());

@@ -76,15 +76,15 @@ fn result_is_sent_to_point_of_access() {
     for rsc in [2001, 4105] {
         let create = container("lamp");
         assert_acknowledged(&mut light, &create);
-        let told = ae.request();
-        let result = result(&told, &create);
+        let notified = ae.request();
+        let result = result(&notified, &create);
         assert_eq!(result["rsc"], rsc, "{result}");
         if rsc == 2001 {
             assert_eq!(result["pc"]["m2m:cnt"]["rn"], "lamp", "{result}");
         } else {
             assert!(result["pc"]["m2m:dbg"].is_string(), "{result}");
         }
-        ae.answer(&told, 2000, "");
+        ae.answer(&notified, 2000, "");
     }
     light.ask(&own("/cse/light1/lamp")).unwrap().expect(200, 2000);
 }
@@ -110,9 +110,9 @@ fn result_is_sent_to_all_named_targets() {
     other.ask(&Request::update("/cse/light2", &change).from(OTHER)).unwrap().expect(200, 2004);
     assert_acknowledged(&mut light, &both);
     for (target, line) in targets.iter().zip(["POST /told?me=1 HTTP/1.1", "POST /other HTTP/1.1"]) {
-        let told = &target.wait(1)[0];
-        assert_eq!(told.line, line);
-        let result = result(told, &both);
+        let notified = &target.wait(1)[0];
+        assert_eq!(notified.line, line);
+        let result = result(notified, &both);
         assert_eq!(
             (&result["rsc"], &result["pc"]["m2m:ae"]["rn"]),
             (&json!(2000), &json!("light1"))
@@ -254,14 +254,15 @@ fn acknowledged_request_ends_with_its_credential() {
         };
         let mark = gateway.log().mark();
         let table = gateway.table();
-        let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
-        gateway.replace(TABLE, kept.join("\n") + "\n");
+        let remaining: Vec<_> =
+            table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
+        gateway.replace(TABLE, remaining.join("\n") + "\n");
         gateway.log().wait_after(mark, "association.revoked");
         target.reply_with(Reply::answer(200, 2000, ""));
         gateway.log().wait_after(mark, "request.result-dropped");
         assert!(result_at.requests().is_empty());
-        let told = Request::retrieve("/cse/light1/told").from(OTHER);
-        other.ask(&told).unwrap().expect_refusal(404, 4004);
+        let notified = Request::retrieve("/cse/light1/told").from(OTHER);
+        other.ask(&notified).unwrap().expect_refusal(404, 4004);
         drop(light);
     }
 }

@@ -96,8 +96,8 @@ fn assert_revoked_credential_writes_nothing(associations: usize) {
     wait_for_more(&mut other, 3);
     let mark = gateway.log().mark();
     let table = gateway.table();
-    let kept: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
-    gateway.replace(TABLE, kept.join("\n") + "\n");
+    let remaining: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT1.identity)).collect();
+    gateway.replace(TABLE, remaining.join("\n") + "\n");
     gateway.log().all(mark, "association.revoked", associations + 1);
     // Light 2 is served at all times.
     let at_the_end = instances(&mut other);

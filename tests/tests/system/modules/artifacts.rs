@@ -236,8 +236,8 @@ fn invalid_registry_response_is_refused() {
         // The gateway stops reading an endless response soon after the limit.
         assert!(registry.sent() < 16 << 20, "{why}: {} bytes were taken", registry.sent());
         // An incomplete manifest is not cached.
-        let kept = setup.path(&format!("state/artifacts/sha256/{}", &pinned["sha256:".len()..]));
-        assert!(why.contains("no WebAssembly artifact") || !kept.exists(), "{why}");
+        let cached = setup.path(&format!("state/artifacts/sha256/{}", &pinned["sha256:".len()..]));
+        assert!(why.contains("no WebAssembly artifact") || !cached.exists(), "{why}");
     }
     // The same fake registry works with correct responses.
     let (pinned, answers) = of(&of_module, whole());
@@ -381,9 +381,9 @@ fn cached_artifact_is_verified_by_digest() {
     let other = fs::read(setup.path("policies/modules/originator-check.wasm")).unwrap();
     let setup = with_source(setup, &source);
     check(&setup).expect(0);
-    let kept: Vec<_> = fs::read_dir(setup.path("state/artifacts/sha256")).unwrap().collect();
-    assert_eq!(kept.len(), 2, "{kept:?}");
-    for file in &kept {
+    let cached: Vec<_> = fs::read_dir(setup.path("state/artifacts/sha256")).unwrap().collect();
+    assert_eq!(cached.len(), 2, "{cached:?}");
+    for file in &cached {
         fs::write(file.as_ref().unwrap().path(), &other).unwrap();
         // The gateway fetches the file again.
         check(&setup).expect(0);
@@ -392,7 +392,7 @@ fn cached_artifact_is_verified_by_digest() {
     }
     registry.stop();
     check(&setup).expect(0);
-    for file in kept {
+    for file in cached {
         fs::write(file.unwrap().path(), &other).unwrap();
     }
     assert_refused(&setup, "could not be fetched, and is not kept here");
@@ -418,9 +418,9 @@ fn unreferenced_artifacts_are_deleted_after_a_month() {
         fs::write(manifest(name), format!("{asks}source = \"{source}\"\n")).unwrap();
     }
     let mut gateway = setup.start();
-    let kept = gateway.path("state/artifacts/sha256");
+    let cached = gateway.path("state/artifacts/sha256");
     let files = || {
-        let files = fs::read_dir(&kept).unwrap().map(|file| file.unwrap().file_name());
+        let files = fs::read_dir(&cached).unwrap().map(|file| file.unwrap().file_name());
         files.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
     };
     let manifest_of = |source: &str| source.rsplit_once("@sha256:").unwrap().1.to_owned();
@@ -433,19 +433,19 @@ fn unreferenced_artifacts_are_deleted_after_a_month() {
     gateway.stop();
     assert_eq!(files().len(), 9, "{:?}", files());
     for stray in [".new-abc", "README"] {
-        fs::write(kept.join(stray), "stray").unwrap();
+        fs::write(cached.join(stray), "stray").unwrap();
     }
     let recent_files =
         [manifest_of(&young), digest(&fs::read(component("km-table")).unwrap())[7..].into()];
     for file in files() {
         let days = if recent_files.contains(&file) { 29 } else { 31 };
         let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
-        fs::File::open(kept.join(file)).unwrap().set_modified(changed).unwrap();
+        fs::File::open(cached.join(file)).unwrap().set_modified(changed).unwrap();
     }
     let gateway = gateway.start_in_same_folder();
-    let told = gateway.log().wait("artifact.deleted");
+    let deleted = gateway.log().wait("artifact.deleted");
     // Two files of `faulty`, the manifest of `same`, and a temporary file of a fetch.
-    assert_eq!(told.number("files"), 4);
+    assert_eq!(deleted.number("files"), 4);
     let left = files();
     assert_eq!(left.len(), 7, "{left:?}");
     for there in [&manifest_of(&table), &manifest_of(&rows), &recent_files[0], &"README".to_owned()]
@@ -454,7 +454,7 @@ fn unreferenced_artifacts_are_deleted_after_a_month() {
     }
     // The gateway updates the modification time of used files, so they are not old when they become
     // unreferenced.
-    let meta = fs::metadata(kept.join(manifest_of(&table))).unwrap();
+    let meta = fs::metadata(cached.join(manifest_of(&table))).unwrap();
     assert!(meta.modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600));
     assert_light_can_connect(&gateway);
 }

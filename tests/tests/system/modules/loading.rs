@@ -185,13 +185,13 @@ fn last_module_of_needed_hook_cannot_be_removed() {
         [("psk-table", "credential-lookup"), ("originator-check", "impersonation-check")]
     {
         let file = gateway.path(&format!("policies/modules/{module}.wasm"));
-        let kept = fs::read(&file).unwrap();
+        let module_bytes = fs::read(&file).unwrap();
         let why = format!("no module exports {hook}");
         gateway.refused_after(&why, |_| fs::remove_file(&file).unwrap());
         let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
         let other = Request::retrieve("/cse").from("Clight-AE2");
         light.ask(&other).expect_refusal(403, 4106);
-        gateway.replace(&format!("policies/modules/{module}.wasm"), kept);
+        gateway.replace(&format!("policies/modules/{module}.wasm"), module_bytes);
     }
 }
 

@@ -190,10 +190,10 @@ fn unsigned_module_is_refused() {
     let (setup, _) = signed();
     let gateway = setup.start();
     let signature = gateway.path(&format!("{MODULES}/psk-table.wasm.minisig"));
-    let kept = fs::read(&signature).unwrap();
+    let original = fs::read(&signature).unwrap();
     let why = "psk-table.wasm: is not signed, and only signed modules are taken";
     gateway.refused_after(why, |_| fs::remove_file(&signature).unwrap());
-    gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), kept);
+    gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), original);
     // An unsigned module, and a module with an unsigned manifest.
     gateway.refused_after("km-table.toml: is not signed", |g| {
         g.install("km-table", "capabilities = [\"policy-tables\"]");

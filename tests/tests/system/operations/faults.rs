@@ -160,12 +160,12 @@ fn full_disk_is_reported_and_recovered_from() {
     let mut file = fs::File::create(&filler).unwrap();
     let full = std::io::copy(&mut std::io::repeat(0x5a), &mut file);
     assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
-    let mut kept = vec![0];
+    let mut stored = vec![0];
     let mut next = 1;
     let refused = loop {
         let response = create(&mut light, next);
         match response.rsc() {
-            Some(2001) => kept.push(next),
+            Some(2001) => stored.push(next),
             _ => break response,
         }
         next += 1;
@@ -193,8 +193,8 @@ fn full_disk_is_reported_and_recovered_from() {
         let response = create(&mut light, next);
         if response.rsc() == Some(2001) { Ok(()) } else { Err(response) }
     });
-    kept.push(next);
-    for n in kept {
+    stored.push(next);
+    for n in stored {
         let request = Request::retrieve(&format!("/cse/light1/lamp/i{n}")).from("Clight-AE1");
         let found = light.ask(&request).unwrap().expect(200, 2000).json();
         assert!(found["m2m:cin"]["con"].as_str().unwrap().starts_with(&format!("{n}x")));

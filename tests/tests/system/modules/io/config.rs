@@ -45,8 +45,8 @@ fn changed_secret_creates_generation() {
         fs::write(g.path("token"), "a third one").unwrap();
     });
     assert_eq!(event.number("generation"), 3);
-    let told = outcome(&gateway, "config|token");
-    assert!(told.contains("Ok(Some(\"a third one\"))"), "{told}");
+    let value = outcome(&gateway, "config|token");
+    assert!(value.contains("Ok(Some(\"a third one\"))"), "{value}");
     gateway.refused_after("token: can't be opened", |g| fs::remove_file(g.path("token")).unwrap());
 }
 

@@ -67,8 +67,8 @@ fn key_of_key_server_is_cached() {
     let mark = gateway.log().mark();
     let other = Credential { identity: "lamp-8@lamps.example.com", ..LAMP };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), other).alert, Some(20));
-    let told = gateway.handshake_refused(mark).message();
-    assert!(told.contains("the key server answers 503"), "{told}");
+    let found = gateway.handshake_refused(mark).message();
+    assert!(found.contains("the key server answers 503"), "{found}");
     // A wrong key is refused as usual, and the module does not query the server for the lights.
     let wrong = Credential { key: "00", ..LAMP };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), wrong).alert, Some(20));
@@ -94,8 +94,8 @@ fn trace_log_contains_no_token_or_key() {
     for secret in [LAMP.key, "a-token"] {
         let bytes = format!("{:?}", secret.as_bytes());
         let bytes = bytes.trim_matches(['[', ']']);
-        let told = text.lines().find(|line| line.contains(secret) || line.contains(bytes));
-        assert_eq!(told, None);
+        let found = text.lines().find(|line| line.contains(secret) || line.contains(bytes));
+        assert_eq!(found, None);
     }
 }
 
@@ -104,8 +104,8 @@ fn key_server_outage_affects_only_its_clients() {
     let gateway = lamps(Upstream::closed_port()).start();
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LAMP).alert, Some(20));
-    let told = gateway.handshake_refused(mark).message();
-    assert!(told.contains("the key server can't be asked"), "{told}");
+    let found = gateway.handshake_refused(mark).message();
+    assert!(found.contains("the key server can't be asked"), "{found}");
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
@@ -141,8 +141,8 @@ fn quota_limits_requests_per_window() {
     light.ask(&nothing()).unwrap().expect_refusal(404, 4004);
     light.ask(&nothing()).unwrap().expect_refusal(404, 4004);
     for _ in 0..3 {
-        let told = light.ask(&nothing()).unwrap().expect_refusal(403, 4103).debug();
-        assert!(told.contains("more than 5 requests"), "{told}");
+        let found = light.ask(&nothing()).unwrap().expect_refusal(403, 4103).debug();
+        assert!(found.contains("more than 5 requests"), "{found}");
     }
     assert_allowed(&gateway, LIGHT2, "Clight-AE2").close();
 }

@@ -39,8 +39,8 @@ fn invalid_limits_are_reported_with_position() {
         assert_refused(&setup, "saegis.toml:");
         let text = fs::read_to_string(setup.path("saegis.toml")).unwrap();
         let line = 1 + text.lines().position(|l| l.starts_with("hosts")).unwrap();
-        let told = if lines.contains('\n') { line + 1 } else { line };
-        assert_refused(&setup, &format!("saegis.toml:{told}:"));
+        let reported = if lines.contains('\n') { line + 1 } else { line };
+        assert_refused(&setup, &format!("saegis.toml:{reported}:"));
     }
     let grant = |grants: &str| Setup::new().with("modules.grants", grants);
     assert_refused(
@@ -127,9 +127,9 @@ fn io_module_cannot_be_shadow_or_replayed() {
     gateway.in_force_after(|g| {
         g.write("policies/modules/io-probe.toml", format!("{MANIFEST}mode = \"shadow\"\n"));
     });
-    let told = gateway.log().wait("shadow.refused").message();
-    assert!(told.contains("has the capability outgoing-http"), "{told}");
-    assert!(told.contains("can't be a shadow"), "{told}");
+    let reported = gateway.log().wait("shadow.refused").message();
+    assert!(reported.contains("has the capability outgoing-http"), "{reported}");
+    assert!(reported.contains("can't be a shadow"), "{reported}");
     send_command(gateway.port(), &words);
     assert_eq!(server.requests().len(), asked, "nothing was asked");
 }

@@ -44,8 +44,8 @@ fn outgoing_request_to_unlisted_host_is_refused() {
         format!("http://127.0.0.1:{good}#@127.0.0.1:{bad}/"),
         format!("ftp://127.0.0.1:{good}/"),
     ] {
-        let told = outcome(&gateway, &format!("get|{url}"));
-        assert!(told.contains("failed ErrorCode::"), "{url}: {told}");
+        let result = outcome(&gateway, &format!("get|{url}"));
+        assert!(result.contains("failed ErrorCode::"), "{url}: {result}");
     }
     assert_eq!((named.requests().len(), other.text().len()), (1, 0));
 }
@@ -198,13 +198,13 @@ fn outgoing_https_host_is_authenticated() {
     write("tls.key", &issued.key_pem());
     let server = Tls::start(folder.path());
     let ca = |file: &str| format!("ca = {:?}", folder.path().join(file));
-    for (limits, told) in [
+    for (limits, result) in [
         (ca("good.pem"), "status 200, 5 bytes"),
         (ca("other.pem"), "failed ErrorCode::TlsCertificateError"),
         (String::new(), "failed ErrorCode::TlsCertificateError"),
     ] {
         let gateway = setup(&limits, server).start();
-        assert_outcome(&gateway, &format!("get|https://localhost:{server}/"), told);
+        assert_outcome(&gateway, &format!("get|https://localhost:{server}/"), result);
     }
     for (file, why) in [
         ("rubbish.pem", "rubbish.pem: has no certificates in PEM"),
@@ -228,8 +228,8 @@ fn failed_outgoing_requests_are_logged_sparingly() {
     let mark = gateway.log().mark();
     send_command(gateway.port(), "pathless|200|127.0.0.1:1");
     gateway.log().wait_after(mark, "handshake.refused");
-    let told = gateway.log().text().matches("http request error").count();
-    assert_eq!(told, 0, "{told} lines");
+    let result = gateway.log().text().matches("http request error").count();
+    assert_eq!(result, 0, "{result} lines");
 }
 
 #[test]

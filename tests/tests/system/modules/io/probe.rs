@@ -47,8 +47,8 @@ pub fn outcome(gateway: &Gateway, words: &str) -> String {
 /// Asserts that the outcome of a command contains this text.
 #[track_caller]
 pub fn assert_outcome(gateway: &Gateway, words: &str, what: &str) {
-    let told = outcome(gateway, words);
-    assert!(told.contains(what), "{words}: {told}");
+    let actual = outcome(gateway, words);
+    assert!(actual.contains(what), "{words}: {actual}");
 }
 
 /// Waits until the gateway's log contains a text.

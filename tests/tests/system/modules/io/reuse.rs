@@ -20,8 +20,8 @@ fn outcome(gateway: &Gateway, identity: &str) -> String {
 
 #[track_caller]
 fn assert_previous_calls(gateway: &Gateway, calls: u32) {
-    let told = outcome(gateway, LOOKUP);
-    assert!(told.contains(&format!("remembers {calls} calls")), "{told}");
+    let actual = outcome(gateway, LOOKUP);
+    assert!(actual.contains(&format!("remembers {calls} calls")), "{actual}");
 }
 
 #[test]
@@ -38,8 +38,8 @@ fn instance_ends_with_fault_or_generation() {
     for fault in ["fault-trap", "fault-loop", "fault-memory", "fault-recurse"] {
         assert_previous_calls(&gateway, 0);
         assert_previous_calls(&gateway, 1);
-        let told = outcome(&gateway, &format!("{fault}@in.provider.com"));
-        assert!(!told.contains("remembers"), "{told}");
+        let actual = outcome(&gateway, &format!("{fault}@in.provider.com"));
+        assert!(!actual.contains("remembers"), "{actual}");
     }
     assert_previous_calls(&gateway, 0);
     assert_previous_calls(&gateway, 1);

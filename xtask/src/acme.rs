@@ -1,4 +1,4 @@
-//! ACME, a oneM2M CSE in Python that the suites put behind the gateway.
+//! ACME, a oneM2M CSE in Python that the suites run behind the gateway.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use crate::{
     python::{self, cache},
 };
 
-/// Where ACME's virtual environment is.
+/// Returns the folder of ACME's virtual environment.
 pub fn folder() -> Result<PathBuf> {
     Ok(cache()?.join("acme"))
 }
 
-/// Sees to ACME, with exactly the packages that the suites were written with.
+/// Installs ACME with the pinned packages of the suites.
 pub fn install(project: &Project) -> Result<()> {
     python::Environment {
         name: "ACME",

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Saegis beside its peers, doing the same work.
+//! `cargo xtask bench`: Saegis beside its contenders, with the same work.
 
 mod against;
 mod contender;
@@ -28,33 +28,33 @@ use crate::{modules, process, project::Project};
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// Fresh handshakes with pre-shared keys
+    /// New connections with pre-shared keys
     Psk,
-    /// Fresh handshakes with certificates
+    /// New connections with certificates
     Certificates,
-    /// Requests over connections that stay
+    /// Requests over persistent connections
     KeepAlive,
     /// Idle associations, a million rows, starts, reloads
     Scale,
-    /// What a second core brings
+    /// Effect of a second core
     Cores,
-    /// What there is without TLS, and handshakes in memory
+    /// Rates without TLS, and in-memory handshakes
     Limits,
 }
 
-/// What is measured.
+/// Arguments of the benchmark.
 #[derive(clap::Args)]
 pub struct Args {
-    /// These parts and no others
+    /// Run only these parts
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// One short round with fewer identities, to see that it works
+    /// Run one short round with fewer identities, as a smoke test
     #[arg(long)]
     quick: bool,
-    /// Measure this checkout beside another commit, and nothing else
+    /// Compare only this checkout and another commit
     #[arg(long, value_name = "REV", conflicts_with_all = ["only", "quick"])]
     against: Option<String>,
-    /// Rounds beside another commit
+    /// Number of rounds of a comparison with another commit
     #[arg(long, value_name = "N", default_value_t = 9, requires = "against")]
     rounds: usize,
 }
@@ -65,11 +65,11 @@ impl Args {
     }
 }
 
-/// Measures. What fails is told in the report and loses nothing of the rest.
+/// Runs the benchmark. A failure is reported and does not discard the other figures.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let cores = thread::available_parallelism()?.get();
     if cores < 2 {
-        bail!("the server has one core and the generator another; here is one in all");
+        bail!("the benchmark requires two cores: one for the server and one for the generator");
     }
     if let Some(revision) = &args.against {
         return against::run(project, revision, args.rounds);
@@ -90,7 +90,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let place = Place {
         saegis: project.gateway_binary("release"),
         without_wasm,
-        // Measured by --against alone.
+        // Used only by --against.
         before: PathBuf::new(),
         modules_before: PathBuf::new(),
         modules: project.root.join("policies/modules"),
@@ -111,26 +111,27 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     println!("\n{}", report.markdown());
     println!("In {} and report.json", out.join("report.md").display());
     if !report.failures.is_empty() {
-        // The servers' logs are still there.
-        bail!("{} of it failed: {}", report.failures.len(), report.failures.join("; "));
+        // The servers' logs remain.
+        bail!("{} parts failed: {}", report.failures.len(), report.failures.join("; "));
     }
     fs::remove_dir_all(out.join("work"))?;
     Ok(())
 }
 
-/// Builds a gateway that decides natively. It is moved away at once, and before the one that ships is
-/// built: where gateways are looked for, this one is never found.
+/// Builds a gateway with native decisions. It is moved before the shipped gateway is built, so it
+/// is never found in a search path.
 fn without_wasm(project: &Project, work: &Path) -> Result<PathBuf> {
-    // Unlike `RUSTFLAGS` this reaches the crates of the workspace alone, so no dependency is built again.
+    // Unlike `RUSTFLAGS`, this affects only the crates of the workspace, so no dependency is built
+    // again.
     let wrapper = work.join("rustc-bench");
     fs::write(&wrapper, "#!/bin/sh\nexec \"$@\" --cfg saegis_bench\n")?;
     fs::set_permissions(&wrapper, Permissions::from_mode(0o755))?;
     let arguments = ["build", "--release", "--locked", "--package", "saegis"];
     let mut cargo = project.host_cargo();
     process::run(cargo.args(arguments).env("RUSTC_WORKSPACE_WRAPPER", &wrapper))?;
-    let aside = work.join("saegis-without-wasm");
-    fs::rename(project.gateway_binary("release"), &aside)?;
-    Ok(aside)
+    let moved = work.join("saegis-without-wasm");
+    fs::rename(project.gateway_binary("release"), &moved)?;
+    Ok(moved)
 }
 
 struct Bench<'a> {
@@ -144,8 +145,8 @@ impl Bench<'_> {
         use Contender as C;
         self.about()?;
         let most = identities.last().copied().unwrap_or(1);
-        // Beside the shipped gateway: the price of the sandboxes is a tenth, which rounds on a busy
-        // machine show only if they follow each other closely.
+        // In rounds next to the shipped gateway. The sandboxes cost a tenth, which is visible on a
+        // busy machine only if rounds follow each other closely.
         let many = most.min(100_000);
         if self.args.wants(Part::Psk) {
             for (way, suite) in [("psk-cbc", "PSK CBC"), ("psk-gcm", "PSK GCM")] {
@@ -197,7 +198,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Says in the report what is measured, and where.
+    /// Adds the settings and the machine to the report.
     fn about(&mut self) -> Result<()> {
         use Contender as C;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -244,7 +245,7 @@ impl Bench<'_> {
         if self.args.quick { "1" } else { "2" }
     }
 
-    /// Does a part. What is wrong with it goes into the report, and the rest goes on.
+    /// Runs a part. A failure goes into the report, and the other parts continue.
     fn attempt(&mut self, what: &str, part: impl FnOnce(&mut Self) -> Result<()>) {
         if let Err(error) = part(self) {
             self.failed(format!("{what}: {error:#}"));
@@ -257,7 +258,8 @@ impl Bench<'_> {
         self.report.failures.push(why);
     }
 
-    /// All rounds of some contenders, interleaved. Who fails in one has no figure.
+    /// Runs the rounds of several contenders, interleaved. A contender with a failed round has no
+    /// figure.
     fn discipline(&mut self, what: &str, contenders: &[Contender], work: Work) {
         println!("\n{what}");
         let row = |contender: &Contender| Row {

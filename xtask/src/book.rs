@@ -1,4 +1,4 @@
-//! The book: mdBook builds it, and each link in it leads somewhere.
+//! The book. mdBook builds it, and each link must have a target.
 
 use std::{
     collections::BTreeSet,
@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::{process, project::Project, tools};
 
-/// Folders of the repository whose files pages name in code.
+/// Folders of the repository whose paths pages may name in code.
 const FOLDERS: [&str; 8] =
     ["docs/", "examples/", "fuzz/", "guest-modules/", "host/", "load/", "templates/", "tests/"];
 
-/// Builds the book into the target folder, after a check of all links.
+/// Checks all links, and builds the book into the target folder.
 pub fn build(project: &Project) -> Result<()> {
     check(&project.root)?;
     let out = project.host_target.join("book");
@@ -24,8 +24,8 @@ pub fn build(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Checks that each link of a page or of a file in the root leads to a file and a heading, that each page is in
-/// the summary, and that paths of the repository exist.
+/// Checks three things: links lead to a file and a heading, each page is in the summary, and named
+/// paths of the repository exist.
 fn check(root: &Path) -> Result<()> {
     let book = root.join("docs/src");
     let mut pages = Vec::new();
@@ -71,21 +71,21 @@ fn leads_somewhere(page: &Path, link: &str, book: &Path) -> bool {
     inside && (found || heading.is_none() && target.exists())
 }
 
-/// The links of a page outside its code, each with its line.
+/// Returns the links of a page outside of code, with their lines.
 fn links(text: &str) -> impl Iterator<Item = (usize, &str)> {
     prose(text).flat_map(|(number, line)| {
         line.split("](").skip(1).filter_map(move |rest| Some((number, rest.split_once(')')?.0)))
     })
 }
 
-/// The files that a page includes; mdBook builds the page without one that does not exist.
+/// Returns the files that a page includes. mdBook ignores an include of a missing file.
 fn includes(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().zip(1..).filter_map(|(line, number)| {
         Some((number, line.strip_prefix("{{#include ")?.strip_suffix("}}")?))
     })
 }
 
-/// The paths of the repository that a page names in code.
+/// Returns the repository paths that a page names in code.
 fn paths(text: &str) -> impl Iterator<Item = (usize, &str)> {
     prose(text).flat_map(|(number, line)| {
         let code = line.split('`').skip(1).step_by(2);
@@ -98,7 +98,7 @@ fn paths(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The lines of a page that are not code.
+/// Returns the lines of a page outside of code.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().zip(1..).filter_map(move |(line, number)| {
@@ -108,7 +108,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The anchors of a page's headings, as mdBook makes them.
+/// Returns the anchors of a page's headings as mdBook creates them.
 fn headings(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (_, line) in prose(text).filter(|(_, line)| line.starts_with('#')) {
@@ -126,7 +126,7 @@ fn headings(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The path without `.` and `..`.
+/// Returns the path without `.` and `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {

@@ -1,7 +1,7 @@
-//! `cargo xtask circles`: which files of a crate import each other in a circle.
+//! `cargo xtask circles`: import cycles among the files of a crate.
 //!
-//! Files of a circle can only be understood, moved and tested together. Each circle is printed with one way
-//! around it, and fails the check unless it is listed here with its reason.
+//! The files of a cycle can only be understood, moved and tested together. Each cycle is printed
+//! with one path through it, and fails the check unless it is listed here with its reason.
 
 mod modules;
 mod tokens;
@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use crate::project::Project;
 use modules::{Crate, Imports};
 
-/// A circle that stays: all of its files are in this folder (or are this file with its folder).
+/// An accepted cycle. All of its files are in this folder, or are this file and its folder.
 struct Allowed {
     folder: &'static str,
     reason: &'static str,
@@ -55,12 +55,12 @@ pub fn check(project: &Project) -> Result<()> {
         bail!("xtask/src/circles.rs allows circles that do not exist: {}", unused.join(", "));
     }
     if found > 0 {
-        bail!("{found} circles of imports; move what both sides need into a file of its own");
+        bail!("{found} import circles; move the shared items into a separate file");
     }
     Ok(())
 }
 
-/// The root files of the crates.
+/// Returns the root files of the crates.
 fn roots(project: &Project) -> Result<Vec<PathBuf>> {
     let mut crates: Vec<_> =
         ["benches", "fuzz", "load", "tests", "xtask"].map(|name| project.root.join(name)).into();
@@ -73,7 +73,7 @@ fn roots(project: &Project) -> Result<Vec<PathBuf>> {
     Ok(roots.filter(|root| root.is_file()).collect())
 }
 
-/// The circles: files each of which can be reached from each other.
+/// Returns the cycles: sets of files that all reach each other.
 fn find(imports: &Imports) -> Vec<BTreeSet<PathBuf>> {
     let reached: BTreeMap<_, _> =
         imports.keys().map(|file| (file, reached(imports, file))).collect();
@@ -101,7 +101,7 @@ fn reached(imports: &Imports, from: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// The shortest way from a file of a circle back to it, with what is imported on it.
+/// Returns the shortest path from a file of a cycle back to it, with the imported names.
 fn way_around<'a>(
     circle: &BTreeSet<PathBuf>,
     imports: &'a Imports,

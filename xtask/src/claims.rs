@@ -1,4 +1,4 @@
-//! The tests that documents name: each must exist, in the file that is named.
+//! The tests that documents name. Each must exist in the named file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::project::Project;
 
-/// Fewest underscores of a name that is taken for a test's.
-const UNDERSCORES: usize = 3;
+/// Minimum number of underscores in the name of a test.
+const MIN_UNDERSCORES: usize = 3;
 
 /// Folder of the documents that may name tests.
 const DOCUMENTS: &str = "docs/src";
 
-/// Where tests are.
+/// Folders with tests.
 const SOURCES: [&str; 6] = ["benches", "fuzz", "guest-modules", "host", "load", "tests"];
 
 /// Checks all documents.
@@ -54,7 +54,7 @@ pub fn check(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// The names of tests in a line, each with its path as far as that is written.
+/// Returns the names of tests in a line, with the written part of their paths.
 fn claims(line: &str) -> impl Iterator<Item = &str> {
     let quoted = line.split('`').skip(1).step_by(2).map(|text| text.trim_start_matches('…'));
     quoted.filter(|text| {
@@ -62,13 +62,13 @@ fn claims(line: &str) -> impl Iterator<Item = &str> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_:".contains(&b);
         text.bytes().all(plain)
             && !name.starts_with("saegis_")
-            && name.matches('_').count() >= UNDERSCORES
+            && name.matches('_').count() >= MIN_UNDERSCORES
     })
 }
 
 fn exists(claim: &str, tests: &BTreeMap<String, BTreeSet<String>>, suites: &Path) -> bool {
     let (path, name) = claim.rsplit_once("::").unwrap_or(("", claim));
-    // `…end_of_a_name` leaves out what the name before it says.
+    // `…end_of_a_name` omits the common prefix of the previous name.
     let Some(modules) = tests.get(name) else {
         return path.is_empty() && tests.keys().any(|test| test.ends_with(name));
     };
@@ -81,7 +81,7 @@ fn functions(text: &str) -> impl Iterator<Item = &str> {
     text.split("fn ").skip(1).filter_map(move |rest| rest.get(..word(rest)?))
 }
 
-/// A file's path as that of a module.
+/// Returns the path of a file as that of a module.
 fn module(file: &Path) -> String {
     file.with_extension("").display().to_string().replace('/', "::")
 }

@@ -1,4 +1,4 @@
-//! What Debian's packages can give, where we are allowed to install them.
+//! Debian packages, if they can be installed.
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// Whether packages can be installed: as root, where there is apt-get.
+/// Returns whether packages can be installed: as root with apt-get.
 pub fn can_install() -> bool {
     process::on_path("apt-get") && fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
-/// Whether all these packages are installed. Where dpkg is not, they are not.
+/// Returns whether all these packages are installed. Without dpkg, none are.
 pub fn has(packages: &[&str]) -> bool {
     packages.iter().all(|package| {
         Command::new("dpkg-query")
@@ -21,7 +21,7 @@ pub fn has(packages: &[&str]) -> bool {
     })
 }
 
-/// Installs packages that are missing, or says who can.
+/// Installs missing packages, or fails with the command that installs them.
 pub fn require(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
@@ -34,14 +34,14 @@ pub fn require(missing: &[&str]) -> Result<()> {
     install(missing).context(request)
 }
 
-/// Installs packages, with nothing asked and nothing that they merely recommend.
+/// Installs packages without questions and without recommended packages.
 pub fn install(packages: &[&str]) -> Result<()> {
     println!("Installing from Debian: {}", packages.join(" "));
     process::run(apt_get().args(["-qq", "update"]))?;
     process::run(apt_get().args(["-qq", "install", "-y", "--no-install-recommends"]).args(packages))
 }
 
-/// What somebody who may install packages types for the same effect.
+/// Returns the command that installs the packages.
 pub fn install_line(packages: &[&str]) -> String {
     format!("apt-get install {}", packages.join(" "))
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask example`: the worked example of TS-0003 clause 7.1, whole: a MAF, the IN-CSE and a home
-//! gateway as three processes, and two lights and a smartphone as their clients.
+//! `cargo xtask example`: the complete worked example of TS-0003 clause 7.1. A MAF, the IN-CSE and
+//! a home gateway run as three processes, with two lights and a smartphone as clients.
 //!
-//! The files are those of `examples/worked`, in a copy that goes away again, with free ports. What is
-//! shown of a command is what was run, by a shell, in that folder; what it printed is shown whole.
+//! The files are a temporary copy of `examples/worked` with free ports. Each printed command is
+//! executed by a shell in that folder, and its whole output is printed.
 
 use std::{
     cell::RefCell,
@@ -24,19 +24,19 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{process, project::Project};
 
-/// How long a service may take for anything that is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for each wait for a service.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many lines of a log are shown where a step goes wrong.
+/// Number of log lines that are printed if a step fails.
 const LAST_LINES: usize = 12;
 
-/// What addresses in the files start with.
+/// Prefix of addresses in the files.
 const LOOPBACK: &str = "127.0.0.1:";
 
-/// The exit code of `saegis ae` where it is refused.
+/// Exit code of `saegis ae` for a refused request.
 const REFUSED: i32 = 4;
 
-/// The services. The name of each is that of its folder.
+/// The services, named after their folders.
 const MAF: &str = "maf";
 const IN: &str = "in";
 const HOME: &str = "mn";
@@ -44,10 +44,10 @@ const HOME: &str = "mn";
 /// The services with their ports in the files.
 const PORTS: [(&str, u16); 3] = [(MAF, 8445), (IN, 8444), (HOME, 8443)];
 
-/// The page that shows the same commands.
+/// Page with the same commands.
 const PAGE: &str = "docs/src/tutorials/worked-example.md";
 
-/// Runs the example with the gateway that a build profile's folder has.
+/// Runs the example with the gateway of a build profile.
 pub fn run(project: &Project, profile: &str) -> Result<()> {
     let mut scene = Scene::new(project, profile)?;
     prepare(&scene)?;
@@ -57,7 +57,7 @@ pub fn run(project: &Project, profile: &str) -> Result<()> {
     the_home_gateway_registers(&mut scene)?;
     the_lights_register(&scene)?;
     the_smartphone_switches_a_light(&mut scene)?;
-    nobody_else_does(&mut scene)?;
+    others_are_refused(&mut scene)?;
     scene.matches(&project.root.join(PAGE))?;
     scene.end()
 }
@@ -69,12 +69,16 @@ fn prepare(scene: &Scene) -> Result<()> {
     }
     println!("# COMPONENTS is the folder guest-modules/target/components of the checkout.");
 
-    tell("Certificates for the two CSEs. Each believes the authority for CSEs, and shows its own.");
+    print_section(
+        "Certificates for the two CSEs. Each believes the authority for CSEs, and shows its own.",
+    );
     scene.expect(&[], "saegis certs init --folder trial", 0, &["made "])?;
     scene.expect(&[], "cp trial/in/in-cse.* trial/in/cse-authority.pem in/policies/", 0, &[])?;
     scene.expect(&[], "cp trial/mn/mn-cse.* trial/mn/cse-authority.pem mn/policies/", 0, &[])?;
 
-    tell("The key of the MAF's store, and for each service the modules that decide for it.");
+    print_section(
+        "The key of the MAF's store, and for each service the modules that decide for it.",
+    );
     let key = "(umask 077; od -An -tx1 -N32 /dev/urandom | tr -d ' \\n' > maf/store.key)";
     scene.expect(&[], key, 0, &[])?;
     for (name, modules) in [
@@ -87,12 +91,14 @@ fn prepare(scene: &Scene) -> Result<()> {
     }
     scene.expect(&[], "chmod -R go= .", 0, &[])?;
 
-    tell("The MAF, the IN-CSE and the home gateway start.");
+    print_section("The MAF, the IN-CSE and the home gateway start.");
     Ok(())
 }
 
 fn the_home_gateway_registers(scene: &mut Scene) -> Result<()> {
-    tell("The home gateway registers with the IN-CSE over TLS in which both show certificates.");
+    print_section(
+        "The home gateway registers with the IN-CSE over TLS in which both show certificates.",
+    );
     scene.wait(HOME, "peer.registered")?;
     let peers = "saegis peers --config mn/saegis.toml";
     scene.expect(&[HOME, IN], peers, 0, &["/in-cse ", " certificate ", " registered "])?;
@@ -106,11 +112,15 @@ fn the_lights_register(scene: &Scene) -> Result<()> {
     let light1 = "saegis ae --config devices/light1.toml";
     let light2 = "saegis ae --config devices/light2.toml";
 
-    tell("Two lights register at the home gateway, each with the key that it shares with it.");
+    print_section(
+        "Two lights register at the home gateway, each with the key that it shares with it.",
+    );
     at_home(&format!("{light1} register"), "registered as Clight-AE1: -/light1")?;
     at_home(&format!("{light2} register"), "registered as Clight-AE2: -/light2")?;
 
-    tell("Each writes a value. Light 1 lets the smartphone use its lamp, light 2 lets nobody.");
+    print_section(
+        "Each writes a value. Light 1 lets the smartphone use its lamp, light 2 lets nobody.",
+    );
     at_home(&format!("{light1} create container lamp"), "created: -/light1/lamp")?;
     at_home(&format!("{light1} send lamp on"), "sent to -/light1/lamp: on")?;
     at_home(&format!("{light1} allow lamp /in-cse/Cphone"), "values into it: /in-cse/Cphone")?;
@@ -121,7 +131,7 @@ fn the_lights_register(scene: &Scene) -> Result<()> {
 fn the_smartphone_switches_a_light(scene: &mut Scene) -> Result<()> {
     let phone = "saegis ae --config devices/phone.toml";
 
-    tell("The smartphone's AE and the IN-CSE share no key. The MAF has one for the two.");
+    print_section("The smartphone's AE and the IN-CSE share no key. The MAF has one for the two.");
     let register = format!("{phone} register");
     let shows = ["@maf.in.provider.com", "registered as Cphone: -/phone"];
     scene.expect(&[MAF, IN], &register, 0, &shows)?;
@@ -129,11 +139,11 @@ fn the_smartphone_switches_a_light(scene: &mut Scene) -> Result<()> {
     let log = "grep -o 'saef=maf .* entity=AE Cphone' in.log";
     scene.expect(&[IN], log, 0, &["saef=maf "])?;
 
-    tell("At the IN-CSE it asks for the lamp's value, which is at the home gateway.");
+    print_section("At the IN-CSE it asks for the lamp's value, which is at the home gateway.");
     let read = format!("{phone} show /mn-cse-123456/cse/light1/lamp/la");
     scene.expect(&[IN, HOME], &read, 0, &["with /in-cse at", "\"con\": \"on\""])?;
 
-    tell("It switches the light, and light 1 reads the new value.");
+    print_section("It switches the light, and light 1 reads the new value.");
     let switch = format!("{phone} send /mn-cse-123456/cse/light1/lamp off");
     let shows = ["sent to /mn-cse-123456/cse/light1/lamp: off"];
     scene.expect(&[IN, HOME], &switch, 0, &shows)?;
@@ -141,12 +151,14 @@ fn the_smartphone_switches_a_light(scene: &mut Scene) -> Result<()> {
     scene.expect(&[HOME], latest, 0, &["with /mn-cse-123456 at", "\noff\n"])
 }
 
-fn nobody_else_does(scene: &mut Scene) -> Result<()> {
-    tell("Light 2 lets nobody use its lamp, so the home gateway refuses the smartphone.");
+fn others_are_refused(scene: &mut Scene) -> Result<()> {
+    print_section("Light 2 lets nobody use its lamp, so the home gateway refuses the smartphone.");
     let read = "saegis ae --config devices/phone.toml show /mn-cse-123456/cse/light2/lamp/la";
     scene.expect(&[IN, HOME], read, REFUSED, &["refused with 4103"])?;
 
-    tell("Somebody with light 2's key says that it is light 1. The home gateway refuses that.");
+    print_section(
+        "Somebody with light 2's key says that it is light 1. The home gateway refuses that.",
+    );
     let send = "saegis ae --config devices/impostor.toml send lamp on";
     scene.expect(&[HOME], send, REFUSED, &["refused with 4106"])?;
     scene.wait(HOME, "rsc=4106")?;
@@ -156,30 +168,30 @@ fn nobody_else_does(scene: &mut Scene) -> Result<()> {
     scene.expect(&[HOME], latest, 0, &["\noff\n"])
 }
 
-fn tell(what: &str) {
+fn print_section(what: &str) {
     println!("\n# {what}");
 }
 
-/// The folder and what runs in it.
+/// The folder and the running services.
 struct Scene {
-    // The services end before their folder goes.
+    // The services end before their folder is removed.
     services: Vec<Service>,
     folder: Folder,
-    /// Where commands are looked for, the gateway's folder first.
+    /// Search path for commands, with the gateway's folder first.
     path: OsString,
     components: PathBuf,
-    /// Each service with its port in the files, and the one that it has here.
+    /// Each service with its port in the files and its actual port.
     ports: Vec<(&'static str, u16, u16)>,
-    /// Keeps the ports free for the services that have not started yet.
+    /// Reserves the ports of services that have not started yet.
     kept: HashMap<&'static str, TcpListener>,
-    /// Commands that were run.
+    /// Commands so far.
     commands: RefCell<Vec<String>>,
 }
 
 impl Scene {
     fn new(project: &Project, profile: &str) -> Result<Self> {
         let binary = project.gateway_binary(profile);
-        ensure!(binary.is_file(), "there is no {}; build it", binary.display());
+        ensure!(binary.is_file(), "{} is missing; build it first", binary.display());
         let programs = binary.parent().context("the gateway is in no folder")?.to_owned();
         let others = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([programs].into_iter().chain(env::split_paths(&others)))?;
@@ -225,13 +237,13 @@ impl Scene {
             .env_remove("SAEGIS_LOG")
     }
 
-    /// Prints a command that is run, and remembers it.
+    /// Prints a command and records it.
     fn show(&self, line: String) {
         println!("$ {line}");
         self.commands.borrow_mut().push(line);
     }
 
-    /// Compares the commands so far with those of a page.
+    /// Checks that a page shows the commands so far.
     fn matches(&self, page: &Path) -> Result<()> {
         let text = fs::read_to_string(page).with_context(|| page.display().to_string())?;
         let shown = text.lines().filter_map(|line| line.strip_prefix("    $ "));
@@ -245,13 +257,13 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until a service's log has these words.
+    /// Waits until a service's log contains these words.
     fn wait(&mut self, name: &str, words: &str) -> Result<()> {
         let service = self.services.iter_mut().find(|service| service.name == name);
         let service = service.with_context(|| format!("{name} was not started"))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
-            // Asked before the log is read: what it wrote before it ended counts.
+            // Checked before the log is read, because output before the exit counts.
             let ended = service.child.try_wait()?.is_some();
             if fs::read_to_string(&service.log)?.contains(words) {
                 return Ok(());
@@ -263,8 +275,8 @@ impl Scene {
         }
     }
 
-    /// Has a command run that must end with that code and show all of `shows`; `concerned` are the
-    /// services whose logs say why it does not.
+    /// Runs a command, and checks its exit code and that it prints all of `shows`. A failure
+    /// includes the logs of the `concerned` services.
     fn expect(&self, concerned: &[&str], line: &str, code: i32, shows: &[&str]) -> Result<()> {
         self.show(line.to_string());
         let mut shell = Command::new("sh");
@@ -286,27 +298,27 @@ impl Scene {
         Ok(())
     }
 
-    /// The last lines of some logs.
+    /// Returns the last lines of some logs.
     fn logs(&self, names: &[&str]) -> String {
         let mut text = String::new();
         for service in self.services.iter().filter(|service| names.contains(&service.name)) {
             let log = fs::read_to_string(&service.log).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, "\nthe last lines of {}.log:\n{}", service.name, last.join("\n"));
         }
         text
     }
 
-    /// Ends the services as whoever runs them does.
+    /// Ends the services with SIGTERM.
     fn end(mut self) -> Result<()> {
-        tell("The services end.");
+        print_section("The services end.");
         let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
         let ids: Vec<_> =
             self.services.iter().map(|service| service.child.id().to_string()).collect();
         self.expect(&names, &format!("kill {}", ids.join(" ")), 0, &[])?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         for at in 0..self.services.len() {
             let Some(Service { name, child, .. }) = self.services.get_mut(at) else { break };
             let status = loop {
@@ -318,14 +330,14 @@ impl Scene {
             };
             let name = *name;
             let well = status.is_some_and(|status| status.success());
-            ensure!(well, "{name} did not end as it should{}", self.logs(&[name]));
+            ensure!(well, "{name} did not exit cleanly{}", self.logs(&[name]));
         }
-        println!("\nAll of it is as it should be.");
+        println!("\nAll steps succeeded.");
         Ok(())
     }
 }
 
-/// A service, which ends with this value.
+/// A service. Dropping the value ends it.
 struct Service {
     name: &'static str,
     child: Child,
@@ -334,7 +346,7 @@ struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // One that has ended and was waited for is left alone: its number may be another's.
+        // A process that was waited for is not killed, because its number may be reused.
         if let Ok(None) = self.child.try_wait() {
             self.child.kill().ok();
             self.child.wait().ok();
@@ -342,15 +354,15 @@ impl Drop for Service {
     }
 }
 
-/// A temporary folder that nobody else can read, and that goes away with this value.
+/// A private temporary folder. Dropping the value removes it.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Result<Self> {
         let path = env::temp_dir().join(format!("saegis-example-{}", id()));
-        // Fails where there is one already, whosever it is.
+        // Fails if the folder exists.
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("cannot make {}", path.display()))?;
+        made.with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -378,8 +390,8 @@ fn copy(from: &Path, to: &Path, ports: &[(&str, u16, u16)]) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the ports of the files by those that are free. All at once: a port that is free may be one
-/// of the others.
+/// Replaces the ports of the files by free ones, all at once, because a free port may equal another
+/// port of the files.
 fn with_ports(text: &str, ports: &[(&str, u16, u16)]) -> Result<String> {
     let mut parts = text.split(LOOPBACK);
     let mut replaced = parts.next().unwrap_or_default().to_owned();
@@ -387,7 +399,8 @@ fn with_ports(text: &str, ports: &[(&str, u16, u16)]) -> Result<String> {
         let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
         let digits = part.strip_suffix(rest).unwrap_or_default();
         let known = ports.iter().find(|(_, port, _)| port.to_string() == digits);
-        let (_, _, free) = known.with_context(|| format!("{LOOPBACK}{digits} is nobody's"))?;
+        let (_, _, free) =
+            known.with_context(|| format!("{LOOPBACK}{digits} is not the port of a service"))?;
         replaced.push_str(&format!("{LOOPBACK}{free}{rest}"));
     }
     Ok(replaced)
@@ -415,7 +428,7 @@ mod tests {
         let folder = Folder::new().unwrap();
         let path = folder.0.clone();
         fs::create_dir(path.join("in")).unwrap();
-        assert!(Folder::new().is_err(), "one that is there is not taken");
+        assert!(Folder::new().is_err(), "an existing folder is refused");
         drop(folder);
         assert!(!path.exists());
     }

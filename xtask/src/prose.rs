@@ -1,5 +1,5 @@
-//! `cargo xtask prose`: counts words and sentences of comments and documents, and reports those that break a
-//! rule of CONTRIBUTING.md.
+//! `cargo xtask prose`: counts words and sentences of comments and documents, and reports
+//! violations of the rules of CONTRIBUTING.md.
 
 mod sentences;
 
@@ -13,10 +13,10 @@ use sentences::{Kind, Sentence, sentences};
 /// Whether a finding fails the check.
 const ENFORCED: bool = false;
 
-/// Maximum sentences in 1,000 words that begin with one of [`OPENINGS`].
+/// Maximum number of sentences in 1,000 words that begin with one of [`OPENINGS`].
 const MAX_OPENINGS: f64 = 1.0;
 
-/// Maximum words of a sentence in a document, and of the mean sentence of a page.
+/// Maximum number of words of a sentence in a document, and of the mean sentence of a page.
 const MAX_WORDS: usize = 35;
 const MAX_MEAN: f64 = 18.0;
 
@@ -42,7 +42,7 @@ const PHRASES: [&str; 15] = [
     "cannot be had",
 ];
 
-/// Text that is not of this project, or that never changes.
+/// Text from other projects, or that never changes.
 const FOREIGN: [&str; 2] = ["wit/deps/", "tests/contract/"];
 
 #[derive(Default)]

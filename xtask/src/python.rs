@@ -1,4 +1,4 @@
-//! Programs from PyPI, each set in a virtual environment of its own.
+//! Programs from PyPI, each in its own virtual environment.
 
 use std::{
     env,
@@ -13,31 +13,32 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// What Debian calls what `python3 -m venv` needs.
+/// Debian's package for `python3 -m venv`.
 pub const PACKAGE: &str = "python3-venv";
 
-/// Whether there is a Python that is new enough and can make virtual environments.
+/// Returns whether a suitable Python with virtual environments is installed.
 pub fn is_there() -> bool {
     let question = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
     process::succeeds(Command::new("python3").args(["-c", question]))
 }
 
-/// Where what the tests install is. It outlives a checkout, and checkouts may share it.
+/// Returns the cache of programs that the tests install. It outlives a checkout, and checkouts may
+/// share it.
 pub fn cache() -> Result<PathBuf> {
     match env::var_os("SAEGIS_CACHE") {
         Some(folder) if !folder.is_empty() => {
-            absolute(folder).context("SAEGIS_CACHE names no folder")
+            absolute(folder).context("SAEGIS_CACHE is not a folder")
         }
-        _ => Ok(env::home_dir().context("there is no home folder")?.join(".cache/saegis")),
+        _ => Ok(env::home_dir().context("the home folder is unknown")?.join(".cache/saegis")),
     }
 }
 
-/// Where cargo's subcommands from PyPI are.
+/// Returns the folder of cargo's subcommands from PyPI.
 pub fn tools() -> Result<PathBuf> {
     Ok(cache()?.join("cargo-tools"))
 }
 
-/// The search path of cargo: behind all that is installed come those subcommands.
+/// Returns the search path of cargo, which ends with those subcommands.
 pub fn search_path() -> Option<OsString> {
     let own = tools().ok()?.join("bin");
     let path = env::var_os("PATH").unwrap_or_default();
@@ -46,22 +47,23 @@ pub fn search_path() -> Option<OsString> {
 
 /// A virtual environment.
 pub struct Environment {
-    /// What is installed there.
+    /// Name of the installed program.
     pub name: &'static str,
     pub folder: PathBuf,
-    /// The file of all packages in it.
+    /// Requirements file with all packages.
     pub requirements: PathBuf,
-    /// What its Python does without a failure if it is whole.
+    /// Python arguments that succeed if the environment is complete.
     pub check: &'static [&'static str],
 }
 
 impl Environment {
-    /// Sees to exactly those packages.
+    /// Installs exactly those packages.
     pub fn install(&self) -> Result<()> {
         let Self { name, folder, requirements, check } = self;
-        let parent = folder.parent().context("the cache is no folder")?;
-        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        // The lock goes with this process.
+        let parent = folder.parent().context("the cache is not a folder")?;
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+        // The lock is released when this process ends.
         let lock = folder.with_extension("lock");
         let lock = File::create(lock).and_then(|file| file.lock().map(|()| file));
         let _lock = lock.with_context(|| format!("cannot lock {}", parent.display()))?;
@@ -69,7 +71,7 @@ impl Environment {
         let wanted = fs::read_to_string(requirements)
             .with_context(|| format!("cannot read {}", requirements.display()))?;
         let stamp = folder.join("installed.txt");
-        // The Python that it was installed with may be gone.
+        // The Python of the installation may be gone.
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
             && process::succeeds(python(folder).args(*check))
         {
@@ -86,17 +88,17 @@ impl Environment {
             _ => {}
         }
         process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
-        // What is not in the list is not installed, and no package runs code of its own to be built.
+        // Only listed packages are installed, and no package executes code at build time.
         let pip = ["-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "install"];
         let exact = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off"];
         process::run(python(folder).args(pip).args(exact).arg("--requirement").arg(requirements))?;
         process::run(python(folder).args(["-m", "pip", "--disable-pip-version-check", "check"]))?;
-        // Last, so that an installation that was interrupted is none.
+        // Written last, so that an interrupted installation is not used.
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
     }
 }
 
-/// The Python of the virtual environment, which nothing from outside changes.
+/// Returns the Python of the virtual environment, isolated from the environment variables.
 fn python(folder: &Path) -> Command {
     let mut command = Command::new(folder.join("bin/python"));
     process::forget(&mut command, |variable| variable.starts_with("PYTHON"));

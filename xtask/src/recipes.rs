@@ -1,16 +1,16 @@
-//! Recipes of `docs/src/how-to/module-recipes.md`: what stands there is built and tested as it stands there.
+//! Recipes of `docs/src/how-to/module-recipes.md`, which are built and tested as written.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-/// A recipe: a template, and what is changed in it.
+/// A recipe: a template and changes to it.
 pub struct Recipe {
-    /// Its heading.
+    /// Heading of the recipe.
     pub title: &'static str,
     pub language: &'static str,
     pub hook: &'static str,
-    /// Does to a module's folder what the recipe says, with the code that is in it.
+    /// Applies the recipe to a module's folder, with the code blocks of the recipe.
     change: fn(&Path, &[String]) -> Result<()>,
 }
 
@@ -30,7 +30,7 @@ pub const RECIPES: &[Recipe] = &[
 ];
 
 impl Recipe {
-    /// Follows it in the folder of a module that was made by its template.
+    /// Applies the recipe to a module that was created from its template.
     pub fn follow(&self, root: &Path, module: &Path) -> Result<()> {
         let page = root.join("docs/src/how-to/module-recipes.md");
         let text = fs::read_to_string(&page)?;
@@ -40,7 +40,7 @@ impl Recipe {
     }
 }
 
-/// The pieces of code of a section.
+/// Returns the code blocks of a section.
 fn blocks(page: &str, title: &str) -> Vec<String> {
     let heading = format!("## {title}");
     let section = page.lines().skip_while(|line| *line != heading).skip(1);
@@ -74,8 +74,8 @@ fn time_of_day(module: &Path, blocks: &[String]) -> Result<()> {
 fn allow_list(module: &Path, blocks: &[String]) -> Result<()> {
     let [code, cases] = blocks else { return count(blocks, 2) };
     change(module, "wit/world.wit", |world| {
-        let kept = world.lines().filter(|line| !line.starts_with("    import"));
-        Some(kept.map(|line| format!("{line}\n")).collect())
+        let remaining = world.lines().filter(|line| !line.starts_with("    import"));
+        Some(remaining.map(|line| format!("{line}\n")).collect())
     })?;
     manifest(module, "order = 10\ncapabilities = []\n")?;
     change(module, "src/app.py", |_| Some(code.clone()))?;
@@ -83,7 +83,7 @@ fn allow_list(module: &Path, blocks: &[String]) -> Result<()> {
 }
 
 fn count(blocks: &[String], wanted: usize) -> Result<()> {
-    ensure!(blocks.len() == wanted, "it has {} pieces of code, and not {wanted}", blocks.len());
+    ensure!(blocks.len() == wanted, "it has {} code blocks instead of {wanted}", blocks.len());
     Ok(())
 }
 
@@ -94,7 +94,7 @@ fn manifest(module: &Path, text: &str) -> Result<()> {
 
 fn change(module: &Path, file: &str, how: impl Fn(&str) -> Option<String>) -> Result<()> {
     let path = module.join(file);
-    let before = fs::read_to_string(&path).with_context(|| format!("{file} can't be read"))?;
+    let before = fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
     let after = how(&before).filter(|after| *after != before);
     fs::write(&path, after.with_context(|| format!("{file} does not change"))?)?;
     Ok(())

@@ -1,10 +1,10 @@
-//! A task as a row of steps, with the time that each takes.
+//! A task as a list of steps with their durations.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// Steps that were taken.
+/// The steps so far.
 #[derive(Default)]
 pub struct Steps {
     taken: Vec<Step>,
@@ -17,7 +17,7 @@ struct Step {
 }
 
 impl Steps {
-    /// Takes a step. Where it fails, the error says which one it was.
+    /// Runs a step. An error names the step.
     pub fn take(&mut self, name: &'static str, step: impl FnOnce() -> Result<()>) -> Result<()> {
         println!("\n== {name}");
         let start = Instant::now();
@@ -29,7 +29,7 @@ impl Steps {
         result.with_context(|| format!("step \"{name}\""))
     }
 
-    /// A table of what was done so far.
+    /// Returns a table of the steps so far.
     pub fn summary(&self) -> String {
         let mut summary = String::new();
         for step in &self.taken {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that has to hold before a change is good.
+//! `cargo xtask test`: all checks that a change must pass.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use crate::{
     tools::{self, DENY, NEXTEST, subcommand, test_threads},
 };
 
-/// Clients and tools of the suites that no one here wrote: the program, and Debian's package.
+/// Clients and tools of the suites from other projects: the program, and Debian's package.
 const PROGRAMS: &[(&str, &str)] = &[
     ("gnutls-cli", "gnutls-bin"),
     ("openssl", "openssl"),
@@ -23,27 +23,27 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("faketime", "faketime"),
     ("minisign", "minisign"),
     ("docker-registry", "docker-registry"),
-    // Limits and namespaces of their own for gateways under test.
+    // Resource limits and namespaces for gateways under test.
     ("prlimit", "util-linux"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];
 
-/// How long each fuzz target runs: enough to see that it works, and what any input would show.
+/// Seconds of each fuzz target, enough for a smoke test.
 const FUZZING_SECONDS: u32 = 5;
 
-/// The checks of clippy, whose results are those of a build.
+/// Arguments of clippy, which builds all targets.
 const CLIPPY: [&str; 4] = ["clippy", "--workspace", "--all-targets", "--locked"];
 const STRICT: [&str; 3] = ["--", "-D", "warnings"];
 
-/// Checks everything, or, given arguments for the test runner, only what they select.
+/// Checks everything or, with arguments for the test runner, only the selected tests.
 pub fn run(project: &Project, args: &[String]) -> Result<()> {
     summed_up(|steps| {
         if args.is_empty() { everything(project, steps) } else { selection(project, steps, args) }
     })
 }
 
-/// Checks what needs no test.
+/// Runs the checks that need no test.
 pub fn lint(project: &Project) -> Result<()> {
     summed_up(|steps| {
         texts(project, steps)?;
@@ -56,7 +56,7 @@ pub fn unit(project: &Project, args: &[String]) -> Result<()> {
     summed_up(|steps| {
         steps.take("tools", || subcommand(project, NEXTEST))?;
         steps.take("policy modules", || modules::build(project, None, true))?;
-        // All of the workspace, for the same features and so the same build of what it depends on.
+        // The whole workspace, so that the features and the builds of dependencies are the same.
         steps.take("unit tests", || nextest(project, &["--lib", "--bins"], args))
     })
 }
@@ -81,8 +81,8 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("policy modules", || modules::build(project, None, true))?;
     steps.take("lints", || lints(project))?;
     steps.take("unit tests of the policy modules", || {
-        // With --lib the module itself is not linked: a component's exports have names that only
-        // a linker for WebAssembly takes.
+        // With --lib the module itself is not linked. The names of a component's exports are valid
+        // only for a WebAssembly linker.
         let arguments = ["nextest", "run", "--workspace", "--lib", "--locked"];
         say_and_run(project.guest_cargo().args(arguments))?;
         say_and_run(project.filter_cargo().args(arguments))
@@ -111,7 +111,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     })
 }
 
-/// What is found in the texts alone.
+/// Runs the checks of text files.
 fn texts(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("format", || {
         say_and_run(project.host_cargo().args(["fmt", "--all", "--check"]))?;
@@ -131,7 +131,7 @@ fn lints(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Runs what is selected of one program of the suites, `system` if no other is named.
+/// Runs selected tests of one program of the suites, by default `system`.
 fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()> {
     let named = args.iter().position(|arg| arg == "--test").and_then(|at| args.get(at + 1));
     let suite = named.map_or("system", String::as_str);
@@ -149,7 +149,7 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
     steps.take("tests", || nextest(project, chosen, args))
 }
 
-/// Sees to the programs that the suites start.
+/// Installs the programs that the suites start.
 fn programs() -> Result<()> {
     let mut missing: Vec<_> = PROGRAMS
         .iter()
@@ -163,9 +163,8 @@ fn programs() -> Result<()> {
     debian::require(&missing)
 }
 
-/// The gateway that the suites start: quick to build, and with its checks of arithmetic. Built
-/// together with the tests, for alone it would get other features of its dependencies, and all of
-/// wasmtime would be compiled twice.
+/// Builds the gateway of the suites: a quick build with arithmetic checks. It is built together
+/// with the tests, because other dependency features would compile wasmtime twice.
 fn gateway(project: &Project, targets: &[&str]) -> Result<()> {
     let arguments = ["build", "--locked", "--workspace"];
     say_and_run(project.host_cargo().args(arguments).args(targets))
@@ -183,7 +182,7 @@ fn nextest(project: &Project, targets: &[&str], args: &[String]) -> Result<()> {
     say_and_run(&mut cargo)
 }
 
-/// Runs the measurements of a gateway that was built for release, or only those with that word in their names.
+/// Runs the measurements with a release build, or only those with this word in their names.
 pub fn load(project: &Project, word: Option<&str>) -> Result<()> {
     let mut filter = "test(/(^|::)load_/)".to_string();
     if let Some(word) = word {
@@ -202,12 +201,11 @@ pub fn load(project: &Project, word: Option<&str>) -> Result<()> {
     say_and_run(&mut cargo)
 }
 
-/// Checks what a workspace's lock file holds for a target. Warnings, such as of two versions of a
-/// crate, are for whoever runs cargo-deny by hand. Advisories are left out: they come from a
-/// database on the network that changes by itself, so that a commit could pass today and fail
-/// tomorrow.
+/// Checks the locked dependencies of a workspace for a target. Warnings, such as two versions of a
+/// crate, are left to manual runs of cargo-deny. Advisories are omitted, because their database
+/// changes on the network and a commit could fail tomorrow.
 fn dependencies(cargo: impl Fn() -> Command, project: &Project, target: &str) -> Result<()> {
-    // All of it is here already but for what no build needs, such as a crate for another feature.
+    // All crates are present, except those that no build needs, such as for another feature.
     say_and_run(cargo().args(["fetch", "--locked", "--target", target]))?;
     let mut cargo = cargo();
     cargo

@@ -1,5 +1,5 @@
-//! The templates of `saegis module new`: each is made, built as its README says, and tested. So are the
-//! recipes that start from them.
+//! The templates of `saegis module new`. Each is created, built as its README says, and tested, and
+//! so are the recipes based on them.
 
 use std::{
     fs::{self, File},
@@ -27,10 +27,10 @@ const HOOKS: &[&str] = &[
     "key-registration-check",
 ];
 
-/// What Debian calls what the templates are built with.
+/// Programs that build the templates, with Debian's packages.
 pub const PROGRAMS: &[(&str, &str)] = &[("make", "make"), ("node", "nodejs"), ("npm", "npm")];
 
-/// Makes, builds and tests a module for each hook in each language.
+/// Creates, builds and tests a module for each hook in each language.
 pub fn check(project: &Project) -> Result<()> {
     for (program, package) in PROGRAMS {
         if !process::on_path(program) {
@@ -41,11 +41,11 @@ pub fn check(project: &Project) -> Result<()> {
     }
     let toolchain = Toolchain::ready()?;
     let cache = python::cache()?.join("templates");
-    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    // What is installed there is one check's at a time. The lock goes with this process.
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    // Only one check at a time installs packages. The lock is released when this process ends.
     let lock = File::create(cache.join("lock")).and_then(|file| file.lock().map(|()| file));
     let _lock = lock.with_context(|| format!("cannot lock {}", cache.display()))?;
-    // Each language has tools and folders of its own.
+    // Each language has its own tools and folders.
     thread::scope(|scope| {
         let (toolchain, cache) = (&toolchain, &cache);
         let of = |language: &&'static str| {
@@ -81,7 +81,7 @@ fn of_language(
     Ok(())
 }
 
-/// Makes a module by its template, changes it, builds it and tests it.
+/// Creates a module from its template, changes it, builds it and tests it.
 fn one(
     project: &Project,
     toolchain: &Toolchain,
@@ -95,13 +95,13 @@ fn one(
     if own.exists() {
         fs::remove_dir_all(&own).with_context(|| format!("cannot remove {}", own.display()))?;
     }
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let saegis = project.gateway_binary("debug");
     let new = ["module", "new", &name, "--lang", language, "--hook", hook];
     process::output(Command::new(&saegis).args(new).current_dir(&folder))?;
     change(&own)?;
 
-    // What the languages' tools install is the same for every hook.
+    // The packages of a language are the same for every hook.
     let installed = cache.join(language);
     let mut build = match language {
         "rust" => toolchain.make(project),
@@ -119,7 +119,7 @@ fn one(
     fs::remove_dir_all(&own).with_context(|| format!("cannot remove {}", own.display()))
 }
 
-/// Installs what a package needs where other packages of the same needs find it.
+/// Installs the dependencies of a package in a folder that equal packages share.
 fn share_packages(own: &Path, installed: &Path) -> Result<()> {
     let wanted = fs::read_to_string(own.join("package.json"))?;
     let needs = wanted.split("\"devDependencies\"").nth(1).unwrap_or_default();
@@ -129,7 +129,7 @@ fn share_packages(own: &Path, installed: &Path) -> Result<()> {
         fs::copy(own.join("package.json"), installed.join("package.json"))?;
         let mut npm = Command::new("npm");
         run(npm.args(["install", "--no-audit", "--no-fund"]).current_dir(installed))?;
-        // Last, so that an installation that was interrupted is none.
+        // Written last, so that an interrupted installation is not used.
         fs::write(&stamp, needs)?;
     }
     std::os::unix::fs::symlink(installed.join("node_modules"), own.join("node_modules"))

@@ -1,7 +1,7 @@
-//! Which compiler builds the policy modules.
+//! The compiler of the policy modules.
 //!
-//! rustup's target for WebAssembly is the ordinary way. Debian's compiler with its library source
-//! is the other, for machines that reach Debian's archive and crates.io, but not rustup's servers.
+//! The default is rustup's target for WebAssembly. The alternative is Debian's compiler with its
+//! library source, for machines without access to rustup's servers.
 
 use std::{
     env,
@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{debian, process, project::Project};
 
-/// The target that policy modules are compiled for. It has no system interface, so a module can
-/// call nothing but what the host gives it.
+/// Target of policy modules. It has no system interface, so a module can call only functions of the
+/// host.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 const VARIABLE: &str = "SAEGIS_WASM_TOOLCHAIN";
@@ -23,38 +23,38 @@ const PACKAGES: &[&str] = &["rustc-web", "rust-web-src"];
 const BUILD_STD: &str = "-Zbuild-std=std,panic_abort";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// A way to compile for WebAssembly.
+/// A compiler for WebAssembly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The toolchain of rustup with the target added.
+    /// The rustup toolchain with the target.
     Rustup,
-    /// Debian's compiler, which builds the standard library from source as well.
+    /// Debian's compiler, which also builds the standard library from source.
     Debian,
 }
 
-/// What is the case on this machine.
+/// State of this machine.
 #[derive(Clone, Copy)]
-struct Facts {
+struct MachineState {
     target_installed: bool,
     packages_installed: bool,
-    /// rustup is there, and has not failed yet.
+    /// rustup is installed and has not failed yet.
     rustup_may_work: bool,
     can_install_packages: bool,
 }
 
-/// What to do next for a compiler.
+/// Next step to get a compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
     Use(Way),
     AddTarget,
     InstallPackages,
-    /// There is nothing we can do; somebody else can, for this way or, if none is forced, either.
+    /// This program cannot install it. The value is the forced way, or `None` for either.
     Ask(Option<Way>),
 }
 
-/// What is installed goes first, since it costs nothing; then rustup, which changes nothing of the
-/// system; then Debian's packages.
-fn plan(forced: Option<Way>, facts: Facts) -> Plan {
+/// Selects an installed compiler first, because it costs nothing. Then rustup, which does not
+/// change the system, and then Debian's packages.
+fn plan(forced: Option<Way>, facts: MachineState) -> Plan {
     let rustup = forced != Some(Way::Debian);
     let debian = forced != Some(Way::Rustup);
     if rustup && facts.target_installed {
@@ -70,7 +70,7 @@ fn plan(forced: Option<Way>, facts: Facts) -> Plan {
     }
 }
 
-/// Reads the variable that forces a way.
+/// Parses the variable that forces a way.
 fn forced(value: Option<&OsStr>) -> Result<Option<Way>> {
     match value.map(OsStr::as_encoded_bytes) {
         None => Ok(None),
@@ -83,7 +83,7 @@ fn forced(value: Option<&OsStr>) -> Result<Option<Way>> {
     }
 }
 
-/// What somebody has to run where we may not, or cannot.
+/// Returns the command that the user must run.
 fn request(way: Option<Way>) -> String {
     let rustup = format!("`rustup target add {TARGET}`");
     let debian = format!("`{}` as root on Debian", debian::install_line(PACKAGES));
@@ -95,23 +95,23 @@ fn request(way: Option<Way>) -> String {
     format!("there is no compiler for WebAssembly here; run {run}")
 }
 
-/// A compiler for WebAssembly that is installed.
+/// An installed compiler for WebAssembly.
 pub enum Toolchain {
-    /// rustup's, complete in itself.
+    /// rustup's compiler, which is complete.
     Rustup,
-    /// Debian's, which has no linker for WebAssembly and borrows rustup's.
+    /// Debian's compiler, which has no linker for WebAssembly and uses rustup's.
     Debian {
-        /// Where that linker is.
+        /// Path of that linker.
         linker: PathBuf,
     },
 }
 
 impl Toolchain {
-    /// Takes what is installed, or installs what is missing.
+    /// Returns an installed compiler, or installs one.
     pub fn ready() -> Result<Self> {
         let forced = forced(env::var_os(VARIABLE).as_deref())?;
         let sysroot = sysroot()?;
-        let mut facts = Facts {
+        let mut facts = MachineState {
             target_installed: has_target(&sysroot),
             packages_installed: debian::has(PACKAGES),
             rustup_may_work: process::on_path("rustup"),
@@ -143,7 +143,7 @@ impl Toolchain {
         }
     }
 
-    /// A cargo that is about to compile policy modules for WebAssembly.
+    /// Returns a cargo command that compiles policy modules for WebAssembly.
     pub fn cargo_build(&self, project: &Project) -> Command {
         let mut cargo = project.guest_cargo();
         cargo.args(["build", "--release", "--target", TARGET]);
@@ -154,7 +154,8 @@ impl Toolchain {
         cargo
     }
 
-    /// A make whose cargo compiles for WebAssembly, into the folder of the policy modules.
+    /// Returns a make command whose cargo compiles for WebAssembly, into the folder of the policy
+    /// modules.
     pub fn make(&self, project: &Project) -> Command {
         let mut make = project.guest_make();
         if let Self::Debian { .. } = self {
@@ -164,19 +165,19 @@ impl Toolchain {
         make
     }
 
-    /// Leads a cargo, or what starts one, to this compiler.
+    /// Configures a cargo command, or a program that starts cargo, for this compiler.
     fn lead(&self, command: &mut Command) {
         if let Self::Debian { linker } = self {
             command
                 .env("RUSTC", DEBIAN_RUSTC)
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
-                // Under `cargo run` it leads to the libraries of rustup's compiler.
+                // Under `cargo run`, the variable refers to the libraries of rustup's compiler.
                 .env_remove("LD_LIBRARY_PATH");
         }
     }
 
-    /// What it is called while it works.
+    /// Returns the name for progress messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rustup => "rustup's toolchain",
@@ -185,7 +186,7 @@ impl Toolchain {
     }
 }
 
-/// The folder of the compiler that builds the gateway.
+/// Returns the sysroot of the compiler that builds the gateway.
 fn sysroot() -> Result<PathBuf> {
     let sysroot = process::output(rustc().args(["--print", "sysroot"]))?;
     Ok(sysroot.trim_end().into())
@@ -195,26 +196,26 @@ fn has_target(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir()
 }
 
-/// The target that the gateway is compiled for, where nothing else is asked for.
+/// Returns the default target of the gateway.
 pub fn host() -> Result<String> {
     let version = process::output(rustc().arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
-/// The linker that comes with rustup's compiler.
+/// Returns the linker of rustup's compiler.
 fn linker(sysroot: &Path) -> Result<PathBuf> {
     let linker = sysroot.join("lib/rustlib").join(host()?).join("bin/rust-lld");
     if !linker.is_file() {
         bail!(
-            "{} is missing; build with rustup's cargo, whose linker Debian's compiler borrows",
+            "{} is missing; build with rustup's cargo, because Debian's compiler uses its linker",
             linker.display()
         );
     }
     Ok(linker)
 }
 
-/// The compiler that cargo itself would take.
+/// Returns the compiler that cargo uses.
 fn rustc() -> Command {
     Command::new(env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc")))
 }
@@ -223,13 +224,13 @@ fn rustc() -> Command {
 mod tests {
     use super::*;
 
-    const NOTHING: Facts = Facts {
+    const NOTHING: MachineState = MachineState {
         target_installed: false,
         packages_installed: false,
         rustup_may_work: false,
         can_install_packages: false,
     };
-    const ALL: Facts = Facts {
+    const ALL: MachineState = MachineState {
         target_installed: true,
         packages_installed: true,
         rustup_may_work: true,
@@ -239,15 +240,15 @@ mod tests {
     #[test]
     fn installed_toolchain_is_preferred() {
         assert_eq!(plan(None, ALL), Plan::Use(Way::Rustup));
-        let facts = Facts { target_installed: false, ..ALL };
+        let facts = MachineState { target_installed: false, ..ALL };
         assert_eq!(plan(None, facts), Plan::Use(Way::Debian));
     }
 
     #[test]
     fn rustup_is_tried_before_packages_are_installed() {
-        let facts = Facts { rustup_may_work: true, can_install_packages: true, ..NOTHING };
+        let facts = MachineState { rustup_may_work: true, can_install_packages: true, ..NOTHING };
         assert_eq!(plan(None, facts), Plan::AddTarget);
-        let failed = Facts { rustup_may_work: false, ..facts };
+        let failed = MachineState { rustup_may_work: false, ..facts };
         assert_eq!(plan(None, failed), Plan::InstallPackages);
         assert_eq!(plan(None, NOTHING), Plan::Ask(None));
     }
@@ -255,9 +256,10 @@ mod tests {
     #[test]
     fn forced_toolchain_has_no_alternative() {
         assert_eq!(plan(Some(Way::Debian), ALL), Plan::Use(Way::Debian));
-        let only_rustup = Facts { packages_installed: false, can_install_packages: false, ..ALL };
+        let only_rustup =
+            MachineState { packages_installed: false, can_install_packages: false, ..ALL };
         assert_eq!(plan(Some(Way::Debian), only_rustup), Plan::Ask(Some(Way::Debian)));
-        let only_debian = Facts { target_installed: false, rustup_may_work: false, ..ALL };
+        let only_debian = MachineState { target_installed: false, rustup_may_work: false, ..ALL };
         assert_eq!(plan(Some(Way::Rustup), only_debian), Plan::Ask(Some(Way::Rustup)));
     }
 

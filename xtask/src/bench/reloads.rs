@@ -1,5 +1,4 @@
-//! Reloads of a table, one upon the other, and what those notice of it who have requests and handshakes
-//! meanwhile.
+//! Continuous reloads of a table, and their effect on concurrent requests and handshakes.
 
 use std::{
     fs::{self, File},
@@ -19,16 +18,16 @@ use super::{
     round::{Work, figures, median, number},
 };
 
-/// How long a reload may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for a reload.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is asked meanwhile, a second: less than the server can, for else what is waited for is the
-/// server's turn rather than the reload.
+/// Requests a second during the reloads. The rate is below saturation, because otherwise the
+/// latency is the queue's and not the reload's.
 const REQUESTS: f64 = 1000.0;
 const HANDSHAKES: f64 = 100.0;
 
 impl Bench<'_> {
-    /// Compares a steady load with the same while one reload follows the other.
+    /// Compares a steady load without reloads and with continuous reloads.
     pub fn reloads(&mut self, rows: u64, cores: &str, on: &'static str) -> Result<()> {
         let server = Contender::Saegis.start(&self.place, rows, cores)?;
         let mut table = Table::new(self, rows)?;
@@ -36,7 +35,9 @@ impl Bench<'_> {
         for (of, pace) in [(&steady.requests, REQUESTS), (&steady.handshakes, HANDSHAKES)] {
             let done = number(of, "per_second");
             if done < 0.9 * pace {
-                bail!("{done:.0} of {pace} a second were done without a reload: no steady load");
+                bail!(
+                    "{done:.0} of {pace} a second were done without a reload: the load is not steady"
+                );
             }
         }
         let over = AtomicBool::new(false);
@@ -73,7 +74,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Requests and handshakes at the same time.
+    /// Runs requests and handshakes concurrently.
     fn load(&self, server: &Running, rows: u64) -> Result<Load> {
         let seconds = if self.args.quick { "2" } else { "10" };
         let of = |work: Work, pace: f64| {
@@ -90,17 +91,17 @@ impl Bench<'_> {
     }
 }
 
-/// What came of a load.
+/// Figures of a load.
 struct Load {
     requests: Value,
     handshakes: Value,
 }
 
-/// A gateway's table, which is replaced by one and another in turn.
+/// A gateway's table, which two files replace in turn.
 struct Table {
     place: PathBuf,
     log: PathBuf,
-    /// Both, the next one first.
+    /// Both files, the next one first.
     both: [PathBuf; 2],
 }
 
@@ -116,14 +117,14 @@ impl Table {
         Ok(Self { place, log: folder.join("log"), both: [other, one] })
     }
 
-    /// Puts the next one in place, as an editor does, and waits until it is in force.
+    /// Replaces the table like an editor, and waits until it is in force.
     fn replace(&mut self) -> Result<Duration> {
-        let aside = self.place.with_extension("new~");
+        let temporary = self.place.with_extension("new~");
         let [next, _] = &self.both;
-        fs::hard_link(next, &aside)?;
+        fs::hard_link(next, &temporary)?;
         let mut log = File::open(&self.log)?;
         log.seek(SeekFrom::End(0))?;
-        fs::rename(&aside, &self.place)?;
+        fs::rename(&temporary, &self.place)?;
         let start = Instant::now();
         self.both.reverse();
         let mut bytes = Vec::new();
@@ -133,7 +134,7 @@ impl Table {
             if text.contains("generation.in-force") {
                 break;
             }
-            if text.contains("generation.refused") || start.elapsed() > PATIENCE {
+            if text.contains("generation.refused") || start.elapsed() > RELOAD_TIMEOUT {
                 bail!("no reload: {}", last_lines(&self.log));
             }
             thread::sleep(Duration::from_millis(2));

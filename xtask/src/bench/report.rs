@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! The report, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::contender::Contender;
 
-/// One contender in one discipline, round by round.
+/// Results of one contender in one discipline, by round.
 pub struct Row {
     pub discipline: String,
     pub contender: Contender,
@@ -14,7 +14,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The median of a figure over the rounds, and its least and its most.
+    /// Returns the median, the minimum and the maximum of a figure over the rounds.
     fn figure(&self, name: &str) -> Option<(f64, f64, f64)> {
         let mut all: Vec<f64> = self.rounds.iter().filter_map(|r| r[name].as_f64()).collect();
         all.sort_by(f64::total_cmp);
@@ -26,12 +26,12 @@ impl Row {
     }
 }
 
-/// A target, and what came of it.
+/// A target and its result.
 pub struct Target {
     pub what: String,
     pub wanted: f64,
     pub measured: f64,
-    /// Whether less is better.
+    /// Whether the target is a maximum.
     pub at_most: bool,
 }
 
@@ -43,16 +43,16 @@ impl Target {
     }
 }
 
-/// A figure that stands by itself.
+/// A single figure.
 pub struct Single {
-    /// Under which heading.
+    /// Section of the report.
     pub section: &'static str,
     pub what: String,
     pub value: f64,
     pub unit: &'static str,
 }
 
-/// All that was measured.
+/// All results.
 #[derive(Default)]
 pub struct Report {
     pub settings: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Report {
     pub versions: Vec<(&'static str, String, &'static str)>,
     pub rows: Vec<Row>,
     pub singles: Vec<Single>,
-    /// What has no figure, and why.
+    /// Missing figures and the reasons.
     pub failures: Vec<String>,
 }
 
@@ -69,13 +69,13 @@ impl Report {
         self.rows.iter().find(|r| r.discipline == discipline && r.contender == contender)
     }
 
-    /// What one contender takes of the processor, as a multiple of what Saegis takes.
+    /// Returns a contender's CPU time as a multiple of Saegis's.
     fn times(&self, discipline: &str, peer: Contender) -> Option<f64> {
         let own = self.of(discipline, Contender::Saegis)?.median("server_cpu_us");
         Some(self.of(discipline, peer)?.median("server_cpu_us") / own)
     }
 
-    /// The sandboxes' share of what Saegis takes, in percent.
+    /// Returns the sandboxes' share of Saegis's CPU time in percent.
     fn share(&self, discipline: &str) -> Option<f64> {
         let without = self.times(discipline, Contender::SaegisWithoutWasm)?;
         Some((1.0 - without) * 100.0)
@@ -112,13 +112,18 @@ impl Report {
         let resumed = "handshake: mutual P-256, TLS 1.3, resumed";
         let envoy = self.times(resumed, Contender::EnvoyResuming);
         add("mutual P-256, TLS 1.3, resumed: times Envoy with its filter", 1.0, envoy, false);
-        let kept = "keep-alive: mutual P-256, TLS 1.3";
+        let persistent = "keep-alive: mutual P-256, TLS 1.3";
         for (peer, name) in [(Contender::Nginx, "nginx"), (Contender::Haproxy, "haproxy")] {
             let what = format!("keep-alive, mutual P-256: times {name}");
-            add(&what, 1.0, self.times(kept, peer), false);
+            add(&what, 1.0, self.times(persistent, peer), false);
         }
-        let kept = "keep-alive: PSK CBC";
-        add("keep-alive, PSK CBC: times stunnel", 2.2, self.times(kept, Contender::Stunnel), false);
+        let persistent = "keep-alive: PSK CBC";
+        add(
+            "keep-alive, PSK CBC: times stunnel",
+            2.2,
+            self.times(persistent, Contender::Stunnel),
+            false,
+        );
         add("WASM's share of a PSK CBC handshake, %", 12.0, self.share(psk), true);
         for (what, wanted, single, at_most) in [
             ("an idle association, bytes", 24576.0, "an idle association", true),
@@ -146,7 +151,7 @@ impl Report {
         targets
     }
 
-    /// For programs.
+    /// Returns the report as JSON.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
             json!({ "discipline": row.discipline, "contender": row.contender.name(),
@@ -173,10 +178,10 @@ impl Report {
         })
     }
 
-    /// For people.
+    /// Returns the report as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::from("# Benchmark\n\n");
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         for line in &self.settings {
             let _ = writeln!(text, "- {line}");
         }

@@ -1,4 +1,4 @@
-//! One round: a contender at work, and what the generator measures.
+//! One round: a running contender and the figures of the generator.
 
 use std::{
     fs,
@@ -21,11 +21,11 @@ pub struct Work {
     pub way: &'static str,
     /// Size of the server's table.
     pub identities: u64,
-    /// Number of devices that connect in turn, if not all that have an identity.
+    /// Number of devices that connect in turn. By default, all identities.
     pub devices: Option<u64>,
 }
 
-/// Devices that connect again and again, more than the generator has connections at a time.
+/// Number of devices that reconnect, more than the generator's concurrent connections.
 const RETURNING: u64 = 32;
 
 impl Work {
@@ -37,14 +37,14 @@ impl Work {
         Self { mode: "persistent", ..Self::fresh(way, identities) }
     }
 
-    /// The same devices again and again.
+    /// Limits the work to the same devices.
     pub fn returning(self) -> Self {
         Self { devices: Some(RETURNING.min(self.identities)), ..self }
     }
 }
 
 impl Place {
-    /// Starts a contender, and lets the generator measure it.
+    /// Starts a contender and measures it.
     pub fn round(&self, contender: Contender, work: Work, seconds: &str) -> Result<Value> {
         // Certificates need no table.
         let rows = if work.way.starts_with("psk") { work.identities } else { 1 };
@@ -59,7 +59,7 @@ impl Place {
         }
         let figures = figures(&mut load)?;
         if number(&figures, "server_cpu_us") <= 0.0 {
-            bail!("the server took no time: another process served");
+            bail!("the server used no CPU time: another process served");
         }
         Ok(figures)
     }
@@ -86,7 +86,7 @@ pub fn empty_folder(folder: PathBuf) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Certificates for first contacts: more than there are connections in a round.
+/// Number of certificates for first contacts, more than the connections of a round.
 pub const CERTIFICATES: u64 = 10_000;
 
 pub fn make_credentials(place: &Place, identities: &[u64]) -> Result<()> {
@@ -97,7 +97,7 @@ pub fn make_credentials(place: &Place, identities: &[u64]) -> Result<()> {
     process::run(make.args(["--identities", &list]))
 }
 
-/// The CSE behind; it ends when dropped.
+/// The CSE behind the contenders. Dropping the value ends it.
 pub struct Behind(Child);
 
 impl Drop for Behind {
@@ -113,12 +113,12 @@ pub fn behind(load: &Path) -> Result<(Behind, SocketAddr)> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut behind = Behind(child);
     let mut line = String::new();
-    let output = behind.0.stdout.take().context("it has an output")?;
+    let output = behind.0.stdout.take().context("the process has no output")?;
     BufReader::new(output).read_line(&mut line)?;
-    Ok((behind, line.trim().parse().context("the CSE behind tells no address")?))
+    Ok((behind, line.trim().parse().context("the CSE behind printed no address")?))
 }
 
-/// What a generator tells, or what it complains of.
+/// Returns the figures of a generator, or its error.
 pub fn figures(load: &mut Command) -> Result<Value> {
     let output = load.stdin(Stdio::null()).output().with_context(|| process::line(load))?;
     if !output.status.success() {
@@ -128,12 +128,12 @@ pub fn figures(load: &mut Command) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// A figure.
+/// Returns a figure by name.
 pub fn number(figures: &Value, name: &str) -> f64 {
     figures.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
-/// The one in the middle.
+/// Returns the median.
 pub fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! What many of something take: idle associations, rows, starts.
+//! Memory and time of many idle associations, rows and starts.
 
 use std::{fs, thread, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 const SCALE: &str = "Scale";
 
 impl Bench<'_> {
-    /// All of it.
+    /// Runs all measurements of scale.
     pub fn scale(&mut self, rows: u64) {
         println!("\nscale");
         for (way, what) in
@@ -40,14 +40,14 @@ impl Bench<'_> {
 
     fn starts(&mut self, rows: u64) -> Result<()> {
         let cache = Contender::Saegis.folder(&self.place).join("state/code-cache");
-        // From whatever started last.
+        // Left by the previous contender.
         if cache.exists() {
-            fs::remove_dir_all(&cache).context("the code cache stays")?;
+            fs::remove_dir_all(&cache).context("cannot remove the code cache")?;
         }
         let mut times = Vec::new();
         for rows in [1, 1, rows] {
             let server = Contender::Saegis.start(&self.place, rows, SERVER_CORE)?;
-            // What the watch does behind the start is not the table's.
+            // The watcher's work after the start does not belong to the table.
             thread::sleep(Duration::from_millis(500));
             times.push((server.took.as_secs_f64() * 1e3, server.memory()));
         }

@@ -1,4 +1,4 @@
-//! How each contender is set up: one core, no resumption, connections to the CSE kept.
+//! Configuration of each contender: one core, no resumption, persistent connections to the CSE.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::contender::{Contender, Place};
 
 impl Contender {
-    /// How it is set up, for the report.
+    /// Returns a description of the configuration for the report.
     pub fn settings(self) -> &'static str {
         match self {
             Self::Saegis => {
@@ -43,7 +43,7 @@ impl Contender {
         }
     }
 
-    /// Writes its configuration, and tells its command line.
+    /// Writes the configuration, and returns the command line.
     pub fn set_up(
         self,
         place: &Place,
@@ -116,7 +116,7 @@ impl Contender {
     }
 }
 
-/// The configuration of stunnel.
+/// Returns the configuration of stunnel.
 fn stunnel(address: SocketAddr, upstream: SocketAddr, secrets: &str) -> String {
     format!(
         "foreground = yes\npid =\ndebug = err\nsocket = l:TCP_NODELAY=1\n\
@@ -126,7 +126,7 @@ fn stunnel(address: SocketAddr, upstream: SocketAddr, secrets: &str) -> String {
     )
 }
 
-/// The configuration of nginx.
+/// Returns the configuration of nginx.
 fn nginx(
     with_tls: bool,
     folder: &Path,
@@ -158,7 +158,7 @@ fn nginx(
     )
 }
 
-/// The configuration of haproxy.
+/// Returns the configuration of haproxy.
 fn haproxy(address: SocketAddr, upstream: SocketAddr, at: impl Fn(&str) -> String) -> String {
     format!(
         "global\n  nbthread 1\n  maxconn 8000\n  tune.ssl.cachesize 0\n\
@@ -172,8 +172,8 @@ fn haproxy(address: SocketAddr, upstream: SocketAddr, at: impl Fn(&str) -> Strin
     )
 }
 
-/// A gateway with the modules that ship, as in production: the audit trail goes to a file, the log
-/// to another, and every limit is on.
+/// Configures a gateway with the shipped modules as in production: the audit log and the log go to
+/// files, and every limit is on.
 fn saegis(
     contender: Contender,
     place: &Place,
@@ -204,7 +204,7 @@ fn saegis(
         fs::copy(credentials.join(name), policies.join(name))?;
     }
     let table = policies.join("psk-lookup-table.csv");
-    // Not written over: after reloads it may be a link to the very file that is copied.
+    // Removed first, because after reloads it may be a link to the file that is copied.
     if table.exists() {
         fs::remove_file(&table)?;
     }

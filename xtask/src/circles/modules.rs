@@ -1,4 +1,4 @@
-//! The modules of a crate, what each imports, and where that is defined.
+//! The modules of a crate, their imports, and the modules that define the imported names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,39 +10,39 @@ use anyhow::{Context, Result, bail};
 
 use super::tokens::{Token, tokens};
 
-/// A module: a file, or a block in one.
+/// A module: a file or an inline block.
 #[derive(Default)]
 struct Module {
     file: PathBuf,
     parent: Option<usize>,
     children: BTreeMap<String, usize>,
     imports: Vec<Import>,
-    /// Paths outside `use`, such as `super::name()`.
+    /// Paths outside of `use`, such as `super::name()`.
     paths: Vec<Vec<String>>,
-    /// What it defines itself.
+    /// Names that the module defines.
     items: BTreeSet<String>,
-    /// How often each word occurs outside `use`.
+    /// Number of occurrences of each word outside of `use`.
     words: BTreeMap<String, usize>,
 }
 
-/// One name that `use` brings in.
+/// A name imported by `use`.
 struct Import {
     path: Vec<String>,
-    /// The name that it has here; `*` for all.
+    /// The local name, or `*` for a glob import.
     name: String,
-    /// Whether others can name it from here.
+    /// Whether other modules can import it from here.
     public: bool,
 }
 
-/// The modules of a crate that are not tests.
+/// The modules of a crate without tests.
 pub struct Crate {
     modules: Vec<Module>,
 }
 
-/// Imports among the files of a crate: for each file those that it needs something of, and what.
+/// Imports among the files of a crate: for each file, the imported files with the imported names.
 pub type Imports = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>;
 
-/// Longest chain of `pub use` that is followed.
+/// Maximum length of a chain of `pub use`.
 const MAX_HOPS: usize = 16;
 
 impl Crate {
@@ -65,7 +65,7 @@ impl Crate {
         Ok(module)
     }
 
-    /// Reads what is in a module.
+    /// Reads the content of a module.
     fn body(&mut self, tokens: &[Token], module: usize, folder: &Path) -> Result<()> {
         let (mut at, mut public) = (0, false);
         while at < tokens.len() {
@@ -74,7 +74,8 @@ impl Crate {
                 Token::Mark('#') => {
                     let end = end_of_attribute(tokens, at);
                     let attribute = &tokens[at..end];
-                    // A module with a path of its own has its file outside the crate, or is of tests.
+                    // A module with a `path` attribute has its file outside of the crate, or is a
+                    // test.
                     let skipped =
                         is_for_tests(attribute) || attribute.iter().any(|token| token.is("path"));
                     at = if skipped { end_of_item(tokens, end) } else { end };
@@ -128,7 +129,7 @@ impl Crate {
         Ok(())
     }
 
-    /// Reads a module that another declares. Returns where its declaration ends.
+    /// Reads a module declaration. Returns the end of the declaration.
     fn child(
         &mut self,
         tokens: &[Token],
@@ -143,7 +144,7 @@ impl Crate {
             Token::Mark(';') => {
                 let candidates = [folder.join(format!("{name}.rs")), inner.join("mod.rs")];
                 let Some(file) = candidates.iter().find(|file| file.is_file()) else {
-                    bail!("no file of the module {}", inner.display());
+                    bail!("missing file of the module {}", inner.display());
                 };
                 let child = self.file(file, &inner, Some(parent))?;
                 self.modules[parent].children.insert(name.into(), child);
@@ -200,7 +201,7 @@ impl Crate {
         self.modules[module].imports.push(Import { path, name, public });
     }
 
-    /// Finds the module that defines what a path names from within a module. `None` is another crate.
+    /// Finds the module that defines a path as seen from a module. `None` means another crate.
     fn resolve(&self, module: usize, path: &[String], hops: usize) -> Option<usize> {
         let (first, mut rest) = path.split_first()?;
         let mut at = match first.as_str() {
@@ -219,7 +220,7 @@ impl Crate {
         }
     }
 
-    /// Finds what a name of a module stands for. One that is not found is the module's own if it must be.
+    /// Resolves a name in a module. An unknown name belongs to the module itself if it must exist.
     fn member(
         &self,
         module: usize,
@@ -267,8 +268,8 @@ impl Crate {
             || module.imports.iter().any(|import| import.name == name)
     }
 
-    /// Lists which file imports what of which other. A `pub use` of what the file itself does not use is
-    /// none: it says where something is found, and not what is needed.
+    /// Lists the imports of each file. A `pub use` of an unused name does not count, because it is
+    /// not a dependency.
     pub fn imports(&self) -> Imports {
         let mut imports = Imports::new();
         for (at, module) in self.modules.iter().enumerate() {
@@ -289,11 +290,11 @@ impl Crate {
     }
 }
 
-/// What comes before a name that a module defines.
+/// Keywords before a name that a module defines.
 const DEFINING: [&str; 9] =
     ["fn", "struct", "enum", "trait", "type", "const", "static", "union", "macro_rules"];
 
-/// The path at the start of some tokens, of one word at least.
+/// Returns the path at the start of some tokens, with at least one word.
 fn path(tokens: &[Token]) -> Vec<String> {
     let mut path = Vec::new();
     let mut at = 0;
@@ -307,7 +308,7 @@ fn path(tokens: &[Token]) -> Vec<String> {
     path
 }
 
-/// Splits at the commas that are in no braces.
+/// Splits at the commas outside of braces.
 fn parts(tokens: &[Token]) -> Vec<&[Token]> {
     let (mut found, mut start, mut depth) = (Vec::new(), 0, 0usize);
     for (at, token) in tokens.iter().enumerate() {
@@ -326,7 +327,7 @@ fn parts(tokens: &[Token]) -> Vec<&[Token]> {
     found
 }
 
-/// The end of a group in brackets that starts here, behind the closing one.
+/// Returns the end of the bracketed group that starts here, after the closing bracket.
 fn end_of_group(tokens: &[Token], at: usize) -> usize {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().skip(at) {
@@ -344,13 +345,13 @@ fn end_of_group(tokens: &[Token], at: usize) -> usize {
     tokens.len()
 }
 
-/// The end of `#[…]` or `#![…]`.
+/// Returns the end of `#[…]` or `#![…]`.
 fn end_of_attribute(tokens: &[Token], at: usize) -> usize {
     let open = tokens.iter().skip(at).take(3).position(|token| *token == Token::Mark('['));
     open.map_or(at + 1, |open| end_of_group(tokens, at + open))
 }
 
-/// The end of the item that starts here: a semicolon, or a block.
+/// Returns the end of the item that starts here: a semicolon or a block.
 fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
     let is_use = tokens[at..].iter().take(6).any(|token| token.is("use"));
     while let Some(token) = tokens.get(at) {
@@ -358,7 +359,7 @@ fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
             Token::Mark(';') => return at + 1,
             Token::Mark('{') if !is_use => return end_of_group(tokens, at),
             Token::Mark('(' | '[' | '{') => at = end_of_group(tokens, at),
-            // The end of what the item is in, such as of a field's type.
+            // The end of the enclosing item, such as a field's type.
             Token::Mark('}' | ',') => return at,
             _ => at += 1,
         }
@@ -375,7 +376,7 @@ fn is_for_tests(attribute: &[Token]) -> bool {
 mod tests {
     use super::*;
 
-    /// The imports of a crate of these files, as `from → to`.
+    /// Returns the imports of a crate with these files, as `from → to`.
     fn imports(files: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {

@@ -1,4 +1,4 @@
-//! The tokens of a Rust file, as far as imports need them: no comments, no literals.
+//! Tokens of a Rust file, without comments and literals.
 
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn end_of_text(characters: &[char], mut at: usize) -> usize {
     at
 }
 
-/// Whether `r` begins a raw string, and not a word or a raw identifier.
+/// Returns whether `r` begins a raw string, and not a word or a raw identifier.
 fn is_raw(characters: &[char], at: usize) -> bool {
     let before = at.checked_sub(1).and_then(|before| characters.get(before));
     let hashes = characters[at + 1..].iter().take_while(|&&c| c == '#').count();
@@ -109,7 +109,7 @@ fn end_of_raw(characters: &[char], at: usize) -> usize {
     end
 }
 
-/// A character in quotes, or the quote of a lifetime.
+/// Returns the end of a character literal, or of the quote of a lifetime.
 fn end_of_quote(characters: &[char], at: usize) -> usize {
     match (characters.get(at + 1), characters.get(at + 2)) {
         (Some('\\'), _) => {

@@ -5,6 +5,7 @@ mod config;
 mod connect;
 mod error;
 mod maf;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -15,11 +16,12 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use saegis_client::Session;
+use saegis_client::{Binding, Session};
 
 use config::{AeConfig, Proof};
 use connect::establish;
 pub use error::AeError;
+use error::broken;
 
 /// Arguments of `saegis ae`.
 #[derive(clap::Args)]
@@ -27,8 +29,30 @@ pub struct Args {
     /// The AE's configuration: its registrar, its credential, its AE-ID.
     #[arg(long)]
     config: PathBuf,
+    /// The binding of the requests.
+    #[arg(long, value_enum, default_value_t)]
+    binding: BindingName,
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// The name of a binding.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum BindingName {
+    /// HTTP (TS-0009).
+    #[default]
+    Http,
+    /// WebSocket (TS-0020).
+    Websocket,
+}
+
+impl From<BindingName> for Binding {
+    fn from(name: BindingName) -> Self {
+        match name {
+            BindingName::Http => Self::Http,
+            BindingName::Websocket => Self::WebSocket,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -73,6 +97,13 @@ enum Verb {
         #[arg(allow_hyphen_values = true)]
         address: Option<String>,
     },
+    /// Print each new value in a container, or each change of a resource, until interrupted. Needs
+    /// `--binding websocket`, and an AE that has registered with it.
+    Watch {
+        /// The container's name; or, of a resource that is not a container of the AE, its address, such
+        /// as `/mn-cse-123456/cse/light1/lamp`.
+        resource: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -91,6 +122,7 @@ enum Create {
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
     let from = config.ae.ae_id.to_string();
+    let binding = args.binding.into();
     let (mut session, kind, proof) = match &config.maf {
         None => {
             let (kind, proof) = match &config.credential {
@@ -100,13 +132,14 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
                 }
             };
             let to = (&config.registrar, Flavour::CseId);
-            (establish(to, &config.credential, from).await?, kind, proof)
+            (establish(to, &config.credential, from, binding).await?, kind, proof)
         }
         Some(maf) => {
             let credential = maf::credential(maf, &config.credential).await?;
             let proof = credential.kpsa_id.to_string();
             let by = saegis_client::Proof::Key(&credential);
-            (Session::establish(&config.registrar.peer(), by, from).await?, "maf_key", proof)
+            let peer = config.registrar.peer();
+            (Session::establish(&peer, by, from, binding).await?, "maf_key", proof)
         }
     };
     if !as_json {
@@ -119,7 +152,10 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
             proof,
         ));
     }
-    let done = carry_out(&mut session, &config, args.verb).await?;
+    if let Verb::Watch { resource } = &args.verb {
+        return watch::watch(&mut session, &config, resource, as_json).await;
+    }
+    let done = carry_out(&mut session, &config, binding, args.verb).await?;
     if as_json {
         let association = json!({
             "protocol": session.protocol,
@@ -143,14 +179,20 @@ struct Done {
     words: String,
 }
 
-async fn carry_out(session: &mut Session, config: &AeConfig, verb: Verb) -> Result<Done, AeError> {
+async fn carry_out(
+    session: &mut Session,
+    config: &AeConfig,
+    binding: Binding,
+    verb: Verb,
+) -> Result<Done, AeError> {
     let own = format!("-/{}", config.ae.resource_name());
     match verb {
         Verb::Register => {
             let body = json!({ ResourceType::Ae.root(): {
                 "rn": config.ae.resource_name(),
                 "api": config.ae.app_id.as_str(),
-                "rr": false,
+                // Over a WebSocket it takes notifications.
+                "rr": binding == Binding::WebSocket,
                 "srv": ["3", "4"],
             }});
             let done = ask(session, Operation::Create, "-", Some((ResourceType::Ae, body))).await?;
@@ -188,6 +230,7 @@ async fn carry_out(session: &mut Session, config: &AeConfig, verb: Verb) -> Resu
             let done = ask(session, Operation::Retrieve, &to, None).await?;
             Ok(done.say(|c| text(c, "m2m:cin", "con")))
         }
+        Verb::Watch { .. } => Err(broken("watch has no result".into())),
         Verb::Show { address } => {
             let to = address.unwrap_or(own);
             let done = ask(session, Operation::Retrieve, &to, None).await?;

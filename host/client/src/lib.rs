@@ -4,7 +4,7 @@
 //! Read the parts in this order:
 //!
 //! 1. [`Session`] is one association of an AE with its registrar CSE or its MAF (TS-0003 clause
-//!    8.2). [`Peer`] is the other side, [`Proof`] the AE's own [`Credential`] or certificate.
+//!    8.2), with requests over HTTP or WebSocket ([`Binding`]). [`Peer`] is the other side, [`Proof`] the AE's own [`Credential`] or certificate.
 //! 2. [`PeerClient`] is a pool of associations with one CSE or MAF, its [`Endpoint`], for the
 //!    gateway. It follows changes of the certificates in force ([`CertificateSource`]).
 //! 3. [`PlainHttp`] is a pool of connections without TLS to the upstream CSE.
@@ -17,7 +17,7 @@
 //! An AE retrieves a resource from its registrar CSE:
 //!
 //! ```
-//! use saegis_client::{Credential, Peer, Proof, Session, default_suites};
+//! use saegis_client::{Binding, Credential, Peer, Proof, Session, default_suites};
 //! use saegis_onem2m::credential::PresharedKey;
 //! use saegis_onem2m::primitive::Operation;
 //! use saegis_onem2m::rsc::Rsc;
@@ -76,7 +76,8 @@
 //!     suites: default_suites(),
 //! };
 //! let from = "Clight-AE1".to_string();
-//! let mut session = Session::establish(&peer, Proof::Key(&credential), from).await?;
+//! let proof = Proof::Key(&credential);
+//! let mut session = Session::establish(&peer, proof, from, Binding::Http).await?;
 //!
 //! let response = session.ask(Operation::Retrieve, "cse/light", None).await?;
 //! assert_eq!(response.rsc, Rsc::Ok);
@@ -93,6 +94,7 @@ mod plain_http;
 mod pool;
 pub mod response;
 mod session;
+mod websocket;
 
 pub use certificates::{CertificateSource, PeerCertificates};
 pub use connector::{Stream, within};
@@ -101,4 +103,5 @@ pub use endpoint::{Endpoint, NoAnswer};
 pub use error::error_chain;
 pub use plain_http::PlainHttp;
 pub use pool::PeerClient;
-pub use session::{Peer, Proof, Session, SessionError};
+pub use session::{Binding, Peer, Proof, Session, SessionError};
+pub use websocket::websocket_accept;

@@ -19,10 +19,12 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::credential::Credential;
 use crate::response;
+use crate::websocket::WebSocket;
 
 /// Maximum content of a response, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
@@ -52,6 +54,41 @@ pub enum Proof<'a> {
         /// Flavor of the peer's certificate.
         flavour: Flavour,
     },
+}
+
+/// The protocol of the requests over an association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Binding {
+    /// HTTP (TS-0009).
+    #[default]
+    Http,
+    /// WebSocket (TS-0020).
+    WebSocket,
+}
+
+enum Transport {
+    Http(SendRequest<Full<Bytes>>),
+    WebSocket(Box<WebSocket>),
+}
+
+impl Transport {
+    async fn open<S>(stream: S, host: &str, binding: Binding) -> Result<Self, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match binding {
+            Binding::Http => {
+                let io = TokioIo::new(stream);
+                let (sender, connection) = handshake(io).await.map_err(|e| e.to_string())?;
+                // The connection ends when the sender is dropped. Requests report its errors.
+                tokio::spawn(connection);
+                Ok(Self::Http(sender))
+            }
+            Binding::WebSocket => {
+                Ok(Self::WebSocket(Box::new(WebSocket::open(stream, host).await?)))
+            }
+        }
+    }
 }
 
 /// The reason why a session could not be established or used.
@@ -84,7 +121,7 @@ pub struct Session {
     from: String,
     host: String,
     timeout: Duration,
-    sender: SendRequest<Full<Bytes>>,
+    transport: Transport,
     /// Exported key material, if the session has extended master secret.
     pub exported: Option<Exported>,
 }
@@ -94,7 +131,12 @@ impl Session {
     ///
     /// # Errors
     /// Returns the reason why no association was established.
-    pub async fn establish(peer: &Peer, by: Proof<'_>, from: String) -> Result<Self, SessionError> {
+    pub async fn establish(
+        peer: &Peer,
+        by: Proof<'_>,
+        from: String,
+        binding: Binding,
+    ) -> Result<Self, SessionError> {
         let address = peer.address.clone();
         let failed = |why: String| SessionError::Association {
             cse: peer.cse_id.to_string(),
@@ -126,11 +168,11 @@ impl Session {
             .await
             .map_err(|_| failed("timed out".into()))?
             .map_err(&failed)?;
-        let (sender, connection) = handshake(TokioIo::new(connected.stream))
+        let opening = Transport::open(connected.stream, &address, binding);
+        let transport = tokio::time::timeout(peer.timeout, opening)
             .await
-            .map_err(|e| SessionError::Broken(e.to_string()))?;
-        // The connection ends when the sender is dropped. Requests report its errors.
-        tokio::spawn(connection);
+            .map_err(|_| broken("no answer in time".into()))?
+            .map_err(broken)?;
         Ok(Self {
             protocol: connected.protocol,
             suite: connected.suite,
@@ -138,7 +180,7 @@ impl Session {
             from,
             host: address.clone(),
             timeout: peer.timeout,
-            sender,
+            transport,
             exported: connected.exported,
         })
     }
@@ -180,17 +222,21 @@ impl Session {
             Scope::SpRelative(cse) => cse,
             Scope::CseRelative | Scope::Absolute { .. } => &self.cse,
         };
-        let sent = write_request(&request, at).map_err(|e| broken(e.to_string()))?;
-        let (mut parts, body) = sent.into_parts();
-        let host =
-            self.host.parse().map_err(|_| broken("the address is not a valid Host".into()))?;
-        parts.headers.insert(http::header::HOST, host);
         let exchange = async {
-            let request = http::Request::from_parts(parts, Full::new(body));
-            // The connection may not be ready for the next request immediately after a response.
-            self.sender.ready().await.map_err(|e| e.to_string())?;
-            let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
-            response::read(response, MAX_CONTENT).await
+            match &mut self.transport {
+                Transport::Http(sender) => {
+                    let sent = write_request(&request, at).map_err(|e| e.to_string())?;
+                    let (mut parts, body) = sent.into_parts();
+                    let host = self.host.parse().map_err(|_| "the address is not a valid Host")?;
+                    parts.headers.insert(http::header::HOST, host);
+                    let request = http::Request::from_parts(parts, Full::new(body));
+                    // The connection may not be ready for the next request immediately after a response.
+                    sender.ready().await.map_err(|e| e.to_string())?;
+                    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+                    response::read(response, MAX_CONTENT).await
+                }
+                Transport::WebSocket(socket) => socket.ask(&request).await,
+            }
         };
         let response = tokio::time::timeout(self.timeout, exchange)
             .await
@@ -200,6 +246,30 @@ impl Session {
             return Err(broken("the response belongs to another request".into()));
         }
         Ok(response)
+    }
+}
+
+impl Session {
+    /// Waits for a request of the registrar CSE, which only a WebSocket can carry.
+    ///
+    /// # Errors
+    /// Returns an error if none can arrive.
+    pub async fn request_of_registrar(&mut self) -> Result<RequestPrimitive, SessionError> {
+        match &mut self.transport {
+            Transport::Http(_) => Err(broken("over HTTP the registrar sends no requests".into())),
+            Transport::WebSocket(socket) => socket.request().await.map_err(broken),
+        }
+    }
+
+    /// Responds to a request of the registrar CSE.
+    ///
+    /// # Errors
+    /// Returns an error if the response cannot be sent.
+    pub async fn respond(&mut self, response: &ResponsePrimitive) -> Result<(), SessionError> {
+        match &mut self.transport {
+            Transport::Http(_) => Err(broken("over HTTP the registrar sends no requests".into())),
+            Transport::WebSocket(socket) => socket.respond(response).await.map_err(broken),
+        }
     }
 }
 

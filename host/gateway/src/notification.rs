@@ -1,5 +1,6 @@
 //! Notifications: to AEs, to other CSEs and to addresses that are allowed.
 
+pub mod ae_channels;
 pub mod ae_connections;
 mod batches;
 pub mod failure;

@@ -32,6 +32,7 @@ use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
 use crate::config::{Limits, WebSocket};
+use crate::notification::ae_channels::AeChannels;
 use crate::session::Session;
 use crate::session::registry::Revalidation;
 use crate::session::response_memory::{NoRoom, Reserved, Room};
@@ -72,6 +73,11 @@ impl Pipeline {
     /// Settings of the WebSocket binding.
     pub fn websocket(&self) -> &WebSocket {
         &self.gateway.config.websocket
+    }
+
+    /// The connections that AEs keep open.
+    pub fn ae_channels(&self) -> &Arc<AeChannels> {
+        &self.gateway.ae_channels
     }
 
     /// Whether a connection may become a WebSocket. A MAF has no binding but HTTP.

@@ -16,6 +16,7 @@ use crate::backend::maf::MafBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::config::{Config, Role};
 use crate::maf_keys::fetcher::KeyFetcher;
+use crate::notification::ae_channels::AeChannels;
 use crate::notification::ae_connections::Aes;
 use crate::notification::relay_address::RelayAddress;
 use crate::notification::resolver::Targets;
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub cses: Arc<PeerCses>,
     /// The AEs that have been here.
     pub aes: Arc<Aes>,
+    /// The connections that AEs keep open.
+    pub ae_channels: Arc<AeChannels>,
     /// The keys of MAFs, where some are configured.
     pub maf_keys: Option<Arc<KeyFetcher>>,
     /// The live associations.
@@ -121,9 +124,11 @@ impl Gateway {
         let targets = Targets::new(config.notifications.targets.clone());
         let (suites, known) = (config.listen.suites.clone(), bindings.clone());
         let aes = Aes::new(policy.clone(), known, targets.clone(), suites, timeout);
+        let retention = Duration::from_secs(config.notifications.retention_seconds);
+        let ae_channels = AeChannels::new(policy.clone(), bindings.clone(), timeout, retention);
         let notifier = {
-            let (own, aes, cses) = (config.cse.clone(), aes.clone(), cses.clone());
-            Notifier::new(own, targets, aes, cses, timeout)
+            let (own, cses) = (config.cse.clone(), cses.clone());
+            Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
         };
         let backend = open_backend(&config, &policy.current(), &bindings, notifier)?;
         let rules = ServiceSubscriptionSource::new(
@@ -137,6 +142,7 @@ impl Gateway {
             certificates: Mutex::default(),
             cses,
             aes,
+            ae_channels,
             maf_keys,
             policy,
             psk,

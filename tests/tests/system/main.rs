@@ -63,6 +63,7 @@ mod cse {
 
 /// The WebSocket binding.
 mod websocket {
+    mod notifications;
     mod primitives;
 }
 

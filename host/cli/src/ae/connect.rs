@@ -1,7 +1,7 @@
 //! Establishes the association of an AE with its registrar CSE or its MAF.
 
 use saegis_certificate::Flavour;
-use saegis_client::Session;
+use saegis_client::{Binding, Session};
 
 use super::certificate;
 use super::config::{Proof, Registrar};
@@ -12,10 +12,12 @@ pub async fn establish(
     (to, flavour): (&Registrar, Flavour),
     proof: &Proof,
     from: String,
+    binding: Binding,
 ) -> Result<Session, AeError> {
     match proof {
         Proof::Key(credential) => {
-            Ok(Session::establish(&to.peer(), saegis_client::Proof::Key(credential), from).await?)
+            let proof = saegis_client::Proof::Key(credential);
+            Ok(Session::establish(&to.peer(), proof, from, binding).await?)
         }
         Proof::Certificate(files) => {
             let (trust, own) = certificate::load(files, &to.cse_id, flavour)?;
@@ -23,7 +25,7 @@ pub async fn establish(
             let name = to.domain_name.as_deref();
             let name = name.ok_or_else(|| broken("no domain name".into()))?;
             let proof = saegis_client::Proof::Certificate { trust, own: &own, name, flavour };
-            Ok(Session::establish(&to.peer(), proof, from).await?)
+            Ok(Session::establish(&to.peer(), proof, from, binding).await?)
         }
     }
 }

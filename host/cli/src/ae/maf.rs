@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::connect::establish;
 use super::error::{AeError, broken};
 use crate::ae::config::{Maf, Proof, Registrar};
-use saegis_client::Credential;
+use saegis_client::{Binding, Credential};
 use saegis_gateway::config::private_file;
 
 /// What a key for security associations is for (TS-0004 clause 6.3.4.2.39).
@@ -103,7 +103,7 @@ async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
         timeout_seconds: maf.timeout_seconds,
     };
     let from = maf.client_id.to_string();
-    let mut session = establish((&place, Flavour::Fqdn), proof, from).await?;
+    let mut session = establish((&place, Flavour::Fqdn), proof, from, Binding::Http).await?;
     let client =
         Client::new(maf.client_id.clone(), &maf.fqdn).map_err(|e| broken(e.to_string()))?;
     let admin = maf.target.as_str().trim_start_matches('/').split('/').next().unwrap_or_default();

@@ -25,6 +25,9 @@ pub enum Destination {
     /// An AE that is registered at another CSE of this service provider, which forwards the
     /// notification. An S-type AE-ID in its SP-relative form takes the position of a CSE-ID.
     Elsewhere(Target),
+    /// To the AE with that AE-ID-Stem, over the connection that it has opened itself (WebSocket, TS-0020
+    /// clause 5.2). An AE that takes requests and names no point of access is reached so.
+    Connection(String),
 }
 
 impl std::fmt::Display for Destination {
@@ -32,6 +35,7 @@ impl std::fmt::Display for Destination {
         match self {
             Self::PointOfAccess(there) => there.fmt(f),
             Self::Elsewhere(target) => target.fmt(f),
+            Self::Connection(ae) => ae.fmt(f),
         }
     }
 }

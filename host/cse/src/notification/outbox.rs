@@ -153,7 +153,7 @@ pub(crate) fn notification(
     content: Bytes,
 ) -> Notification {
     let content = match &to {
-        Destination::PointOfAccess(_) => content,
+        Destination::PointOfAccess(_) | Destination::Connection(_) => content,
         Destination::Elsewhere(_) => with_sp_relative_creator(settings, content),
     };
     Notification {

@@ -86,9 +86,8 @@ pub(crate) fn route_to_ae(
     now: Seconds,
     record: Record,
 ) -> Result<Route, StoreError> {
-    if record.attributes.get("rr") == Some(&Value::Bool(true))
-        && let Some(url) = point_of_access(&record)
-    {
+    let takes_requests = record.attributes.get("rr") == Some(&Value::Bool(true));
+    if takes_requests && let Some(url) = point_of_access(&record) {
         return Ok(Route::Send(Destination::PointOfAccess(url), NamedBy::Ae(record.ri)));
     }
     let channel = read.next_of_type(&record.ri, ResourceType::PollingChannel, None)?;
@@ -97,7 +96,12 @@ pub(crate) fn route_to_ae(
     {
         return Ok(Route::PollingChannel { ri: child.ri, ae: record.ri });
     }
-    Ok(Route::Unreachable("it has neither a reachable point of access nor a polling channel"))
+    if takes_requests {
+        // Over the connection that it has opened, if it has (TS-0020 clause 5.2).
+        let there = Destination::Connection(record.ri.clone());
+        return Ok(Route::Send(there, NamedBy::Ae(record.ri)));
+    }
+    Ok(Route::Unreachable("it takes no requests, and has no polling channel"))
 }
 
 /// Returns the first usable point of access of an AE, preferably one over a security association.
@@ -159,7 +163,12 @@ mod tests {
         // A point of access over a security association is preferred.
         change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
         assert_eq!(to("cse/light1"), at("https://a.b:2/y", NamedBy::Ae("Clight-AE1".into())));
+        // Without such an address, over its own connection.
         change(json!({"poa": ["mqtt://a.b"]}));
+        let ae = || "Clight-AE1".to_string();
+        let own = Route::Send(Destination::Connection(ae()), NamedBy::Ae(ae()));
+        assert_eq!(to("cse/light1"), own);
+        change(json!({"rr": false}));
         assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
     }
 

@@ -198,6 +198,9 @@ impl ResultSender {
     pub async fn send(self, response: &ResponsePrimitive) {
         for notification in self.cse.result(self.recipients, response) {
             // A target that does not take it is logged.
+            let Some(notification) = self.notifier.send_over_connection(notification) else {
+                continue;
+            };
             let _ = self.notifier.ask(&notification).await;
         }
     }

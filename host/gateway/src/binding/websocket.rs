@@ -9,4 +9,4 @@ mod exchange;
 pub mod opening;
 mod server;
 
-pub use server::{Connection, serve};
+pub use server::serve;

@@ -127,6 +127,7 @@ impl Config {
             ("limits.request-steps", limits.request_steps),
             ("limits.cse-requests-per-credential", limits.cse_requests_per_credential as u64),
             ("notifications.timeout-seconds", self.notifications.timeout_seconds),
+            ("notifications.retention-seconds", self.notifications.retention_seconds),
         ] {
             if value == 0 || value > u64::from(u32::MAX) {
                 fault(entry, &format!("must be from 1 to {}", u32::MAX));

@@ -160,11 +160,13 @@ pub struct Notifications {
     pub targets: Vec<Allowed>,
     /// Timeout for the response of a target.
     pub timeout_seconds: u64,
+    /// Time for which a notification waits for the WebSocket connection of its AE, in seconds.
+    pub retention_seconds: u64,
 }
 
 impl Default for Notifications {
     fn default() -> Self {
-        Self { targets: Vec::new(), timeout_seconds: 5 }
+        Self { targets: Vec::new(), timeout_seconds: 5, retention_seconds: 300 }
     }
 }
 

@@ -108,6 +108,15 @@ impl Aes {
         ae: &str,
         request: http::Request<Full<Bytes>>,
     ) -> Result<ResponsePrimitive, Failure> {
+        let credential = self.holder(ae)?;
+        self.ask(&credential, request).await
+    }
+
+    /// The credential of an AE that is registered here, by its AE-ID-Stem.
+    ///
+    /// # Errors
+    /// When the AE has had no association since the start.
+    pub fn holder(&self, ae: &str) -> Result<CredentialId, Failure> {
         let not_here = || {
             let why = "the AE has had no association of its own since the gateway started";
             Failure::NoAssociation(why.into())
@@ -115,11 +124,10 @@ impl Aes {
         let stem = AeIdStem::parse(ae).map_err(|_| not_here())?;
         // What policy gives to another credential is that one's, though its AE has not come yet.
         let bound = self.bindings.bound_to(&stem);
-        let credential = match bound.filter(|_| !self.policy.current().reserves(&stem)) {
-            Some(holder) => holder,
-            None => self.known().of_ae.get(&stem).cloned().ok_or_else(not_here)?,
-        };
-        self.ask(&credential, request).await
+        match bound.filter(|_| !self.policy.current().reserves(&stem)) {
+            Some(holder) => Ok(holder),
+            None => self.known().of_ae.get(&stem).cloned().ok_or_else(not_here),
+        }
     }
 
     /// The AEs that a credential stands for, as far as is known.

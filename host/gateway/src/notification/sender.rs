@@ -17,6 +17,7 @@ use saegis_onem2m::target::Target;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::notification::ae_channels::AeChannels;
 use crate::notification::ae_connections::Aes;
 use crate::notification::batches::Batches;
 use crate::notification::failure::Failure;
@@ -29,6 +30,9 @@ use saegis_onem2m::routing::cse_of;
 const MAX_CONCURRENT: usize = 256;
 const MAX_PER_NAMER: usize = 32;
 
+/// Why an AE cannot be reached over a connection of its own.
+const NOT_CONNECTED: &str = "the AE has no open connection";
+
 /// How many times the time for an answer a batch has, however many notifications are in it.
 const BATCH: u32 = 8;
 
@@ -36,6 +40,7 @@ const BATCH: u32 = 8;
 pub struct Notifier {
     targets: Arc<Targets>,
     aes: Arc<Aes>,
+    channels: Arc<AeChannels>,
     cses: Arc<PeerCses>,
     own: saegis_onem2m::cse::Cse,
     timeout: Duration,
@@ -47,13 +52,14 @@ impl Notifier {
     pub fn new(
         own: saegis_onem2m::cse::Cse,
         targets: Arc<Targets>,
-        aes: Arc<Aes>,
+        (aes, channels): (Arc<Aes>, Arc<AeChannels>),
         cses: Arc<PeerCses>,
         timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             targets,
             aes,
+            channels,
             cses,
             own,
             timeout,
@@ -90,6 +96,10 @@ impl Notifier {
                 let found = tokio::time::timeout(self.timeout, found).await;
                 found.unwrap_or(Err(Failure::Late)).map(|_| ())
             }
+            Destination::Connection(ae) => match self.aes.holder(ae) {
+                Ok(holder) if self.channels.is_open(&holder) => Ok(()),
+                _ => Err(Failure::NoAssociation(NOT_CONNECTED.into())),
+            },
             Destination::Elsewhere(to) => {
                 let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
                 self.cses.route_to(at, None).map(|_| ()).ok_or(Failure::NoWay)
@@ -101,6 +111,7 @@ impl Notifier {
     pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
         let mut batches: Vec<Vec<Notification>> = Vec::new();
         for notification in notifications {
+            let Some(notification) = self.send_over_connection(notification) else { continue };
             let by = |batch: &&mut Vec<Notification>| {
                 batch.first().is_some_and(|first| first.named_by == notification.named_by)
             };
@@ -110,6 +121,25 @@ impl Notifier {
             }
         }
         batches.into_iter().for_each(|batch| self.send_batch(batch));
+    }
+
+    /// Has a notification that goes over the AE's own connection sent when that is open. Returns all
+    /// others.
+    pub fn send_over_connection(&self, notification: Notification) -> Option<Notification> {
+        let Destination::Connection(ae) = &notification.to else { return Some(notification) };
+        let (ae, about) = (ae.clone(), notification.about.clone());
+        let why = match self.aes.holder(&ae) {
+            Ok(holder) if self.channels.send(&holder, &ae, notification) => return None,
+            Ok(_) => "too much is waiting for AEs that have no open connection".into(),
+            Err(why) => why.to_string(),
+        };
+        tracing::warn!(
+            event = "notification.failed",
+            to = ae,
+            about,
+            "a notification could not be sent: {why}"
+        );
+        None
     }
 
     fn send_batch(self: &Arc<Self>, batch: Vec<Notification>) {
@@ -151,7 +181,17 @@ impl Notifier {
     }
 
     async fn send(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
+        if let NamedBy::Ae(ae) = &notification.named_by
+            && let Ok(holder) = self.aes.holder(ae)
+            && self.channels.is_open(&holder)
+        {
+            let response = self.channels.ask(&holder, ae, notification).await?;
+            return answered_by(response, |from| is_of(&self.own, from, ae));
+        }
         let there = match &notification.to {
+            Destination::Connection(_) => {
+                return Err(Failure::NoAssociation(NOT_CONNECTED.into()));
+            }
             Destination::Elsewhere(to) => return self.by_way_of_its_cse(notification, to).await,
             Destination::PointOfAccess(there) => there,
         };

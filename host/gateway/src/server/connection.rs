@@ -151,9 +151,8 @@ impl Begun {
             Served::Ended(why) => why,
             Served::Upgraded(serialization, read) => {
                 drop(exchange);
-                let connection =
-                    websocket::Connection::new(pipeline, session.clone(), serialization);
-                websocket::serve(&mut stream, read, &connection, &stop).await
+                let session = (pipeline, session.clone(), serialization);
+                websocket::serve(&mut stream, read, session, &stop).await
             }
         };
         if session.has_acknowledged() {

@@ -9,8 +9,9 @@ use saegis_onem2m::binding::BindingError;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::{Primitive, Serialization};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::notification::ae_channels::Channel;
 use crate::pipeline::{HeldResponse, Pipeline};
 use crate::session::Session;
 use crate::session::response_memory::Room;
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub(super) pipeline: Pipeline,
     pub(super) session: Arc<Session>,
     pub(super) serialization: Serialization,
+    /// The connection as those see it who send requests to the AE.
+    pub(super) channel: Channel,
     /// Request Identifiers of the requests that are carried out.
     under_way: Mutex<HashSet<String>>,
 }
@@ -49,9 +52,15 @@ pub(super) enum Incoming {
 }
 
 impl Exchange {
-    /// The exchanges of a session.
-    pub fn new(pipeline: Pipeline, session: Arc<Session>, serialization: Serialization) -> Self {
-        Self { pipeline, session, serialization, under_way: Mutex::default() }
+    /// The exchanges of a session. Requests to its AE come from the receiver.
+    pub fn new(
+        pipeline: Pipeline,
+        session: Arc<Session>,
+        serialization: Serialization,
+    ) -> (Self, mpsc::Receiver<RequestPrimitive>) {
+        let (channel, requests) = pipeline.ae_channels().open(session.active.clone());
+        let under_way = Mutex::default();
+        (Self { pipeline, session, serialization, channel, under_way }, requests)
     }
 
     /// Maximum size of a message, in bytes.
@@ -97,8 +106,39 @@ impl Exchange {
         self.encode(&response, (memory, Some(permit)))
     }
 
+    /// Encodes a request to the AE; none, where it cannot be.
+    pub(super) fn request(&self, request: &RequestPrimitive) -> Option<Encoded> {
+        match self.serialization.write_request(request) {
+            Ok(bytes) => Some(Encoded { bytes, _held: (None, None) }),
+            Err(error) => {
+                self.channel.fail(&request.request_id, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Hands a response to whoever waits for it.
+    pub(super) fn complete(&self, response: ResponsePrimitive) {
+        let id = response.request_id.clone();
+        if !self.channel.respond(response) {
+            tracing::debug!(
+                event = "response.unexpected",
+                request_id = id,
+                "a response to a request that was not sent is dropped"
+            );
+        }
+    }
+
+    /// Takes a message that is not a primitive. Returns the refusal, unless it is the response to a
+    /// request that was sent to the AE.
+    pub(super) fn bad(&self, error: BindingError, permit: OwnedSemaphorePermit) -> Option<Encoded> {
+        let is_response =
+            error.request_id.as_deref().is_some_and(|id| self.channel.fail(id, &error.why));
+        (!is_response).then(|| self.refuse(error, permit))
+    }
+
     /// Refuses a message that is not a primitive, or not one that may be carried out.
-    pub(super) fn refuse(&self, error: BindingError, permit: OwnedSemaphorePermit) -> Encoded {
+    fn refuse(&self, error: BindingError, permit: OwnedSemaphorePermit) -> Encoded {
         let BindingError { rsc, request_id, why } = error;
         let id = request_id.unwrap_or_default();
         audit::request_refused(&self.session.active.association, &id, None, rsc, &why);

@@ -11,8 +11,8 @@ use http::header::{
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Response, StatusCode, Uri, Version};
+use saegis_client::websocket_accept;
 use saegis_onem2m::serialization::Serialization;
-use sha1::{Digest as _, Sha1};
 
 /// Subprotocols in the order of Release 3 and Release 2 (TS-0020 table 6.2.2.9-1), with the
 /// serialization of their messages.
@@ -25,9 +25,6 @@ const SUBPROTOCOLS: [(&str, Serialization); 4] = [
 
 /// Version of the WebSocket protocol.
 const VERSION: &str = "13";
-
-/// Appended to the key of the client (RFC 6455 clause 1.3).
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Length of the key of the client, in bytes.
 const KEY_LENGTH: usize = 16;
@@ -83,7 +80,7 @@ pub fn open(parts: &Parts) -> Result<(Response<Bytes>, Serialization), NotOpened
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let put = |value: &str| HeaderValue::from_str(value).map_err(|_| refused("a bad subprotocol"));
-    fields.insert(SEC_WEBSOCKET_ACCEPT, put(&accept(key))?);
+    fields.insert(SEC_WEBSOCKET_ACCEPT, put(&websocket_accept(key))?);
     fields.insert(SEC_WEBSOCKET_PROTOCOL, put(name)?);
     Ok((response, serialization))
 }
@@ -133,11 +130,6 @@ fn subprotocol(headers: &HeaderMap) -> Result<(&str, Serialization), NotOpened> 
              oneM2M.R2.0.json and oneM2M.R2.0.cbor; XML is not supported",
         )
     })
-}
-
-fn accept(key: &str) -> String {
-    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
-    STANDARD.encode(digest)
 }
 
 fn is_key(text: &str) -> bool {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::serialization::Serialization;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -42,7 +44,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MIN_READ_RATE: u64 = 1024;
 
 /// A connection that has become a WebSocket.
-pub struct Connection {
+struct Connection {
     exchange: Exchange,
     settings: WebSocket,
     /// Timeout for a message to come whole.
@@ -55,6 +57,16 @@ pub struct Connection {
 enum Outgoing {
     Primitive(Encoded),
     Ping,
+}
+
+/// What a message comes to.
+enum Dispatched<'a> {
+    /// A request, which is answered with its result.
+    Request(BoxFuture<'a, Encoded>),
+    /// Not a primitive.
+    Refused(Encoded),
+    /// There is nothing to send.
+    Done,
 }
 
 /// Why a connection ends, and the close frame that says so, if the peer is to have one.
@@ -79,12 +91,13 @@ impl Ending {
 pub async fn serve<S>(
     stream: &mut S,
     read: Vec<u8>,
-    connection: &Connection,
+    (pipeline, session, serialization): (Pipeline, Arc<Session>, Serialization),
     stop: &CancellationToken,
 ) -> &'static str
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let (connection, requests) = Connection::new(pipeline, session, serialization);
     let activity = Activity::new(read.len());
     let max_message = connection.exchange.max_message();
     let config = WebSocketConfig::default()
@@ -99,11 +112,15 @@ where
     let (mut sink, mut messages) = socket.await.split();
     let (outgoing, queue) = mpsc::channel(connection.settings.requests + 4);
     let ending = {
-        let reading = pin!(connection.read(&mut messages, &outgoing, &activity, stop));
+        let reading = pin!(connection.read(&mut messages, requests, &outgoing, &activity, stop));
         let writing = pin!(connection.write(&mut sink, queue, &activity));
         tokio::select! {
             ending = reading => ending,
             why = writing => Ending::silent(why),
+            never = connection.exchange.channel.deliver_waiting() => match never {},
+            () = connection.exchange.channel.superseded() => {
+                Ending::new("another connection of the same credential", CloseCode::Policy)
+            }
             why = connection.exchange.session.ended() => Ending::new(why, CloseCode::Policy),
         }
     };
@@ -117,20 +134,25 @@ where
 }
 
 impl Connection {
-    /// The connection of a session, whose messages are in that serialization.
-    pub fn new(pipeline: Pipeline, session: Arc<Session>, serialization: Serialization) -> Self {
+    /// The connection of a session, and the requests to its AE.
+    fn new(
+        pipeline: Pipeline,
+        session: Arc<Session>,
+        serialization: Serialization,
+    ) -> (Self, mpsc::Receiver<RequestPrimitive>) {
         let settings = *pipeline.websocket();
         let limits = pipeline.limits();
         let message_timeout = Duration::from_secs(limits.content_seconds);
         let read_timeout = Duration::from_secs(limits.answer_seconds);
-        let exchange = Exchange::new(pipeline, session, serialization);
-        Self { exchange, settings, message_timeout, read_timeout }
+        let (exchange, requests) = Exchange::new(pipeline, session, serialization);
+        (Self { exchange, settings, message_timeout, read_timeout }, requests)
     }
 
     /// Reads messages, and has them carried out.
     async fn read<S>(
         &self,
         messages: &mut SplitStream<WebSocketStream<S>>,
+        mut requests: mpsc::Receiver<RequestPrimitive>,
         outgoing: &mpsc::Sender<Outgoing>,
         activity: &Activity,
         stop: &CancellationToken,
@@ -154,29 +176,19 @@ impl Connection {
                     let (Some(permit), Some(message)) = (permit, message) else {
                         return Ending::silent("closed");
                     };
-                    let bytes = match self.received(message, activity) {
-                        Ok(Some(bytes)) => bytes,
-                        Ok(None) => continue,
+                    match self.dispatch(message, permit, activity) {
+                        Ok(Dispatched::Request(response)) => in_flight.push(response),
+                        Ok(Dispatched::Refused(refusal)) => send(outgoing, refusal).await,
+                        Ok(Dispatched::Done) => {}
                         Err(ending) => return ending,
-                    };
-                    match self.exchange.read(bytes) {
-                        Incoming::Request(request) => {
-                            in_flight.push(Box::pin(self.exchange.respond(request, permit)));
-                        }
-                        Incoming::Response(response) => {
-                            tracing::debug!(
-                                event = "response.unexpected",
-                                request_id = response.request_id,
-                                "a response to a request that was not sent is dropped"
-                            );
-                        }
-                        Incoming::Bad(error) => {
-                            let refusal = self.exchange.refuse(error, permit);
-                            send(outgoing, refusal).await;
-                        }
                     }
                 }
                 Some(response) = in_flight.next() => send(outgoing, response).await,
+                Some(request) = requests.recv(), if !stopping => {
+                    if let Some(request) = self.exchange.request(&request) {
+                        send(outgoing, request).await;
+                    }
+                }
                 () = sleep_until(timers.next(self, activity)) => {
                     let is_busy = !in_flight.is_empty();
                     let is_listening = slots.available_permits() > 0 && !stopping;
@@ -197,6 +209,29 @@ impl Connection {
                 return Ending::new("gateway stopping", CloseCode::Away);
             }
         }
+    }
+
+    /// Dispatches a message: a request to the pipeline, and a response to whoever waits for it.
+    fn dispatch(
+        &self,
+        message: Result<Message, Error>,
+        permit: OwnedSemaphorePermit,
+        activity: &Activity,
+    ) -> Result<Dispatched<'_>, Ending> {
+        let Some(bytes) = self.received(message, activity)? else { return Ok(Dispatched::Done) };
+        Ok(match self.exchange.read(bytes) {
+            Incoming::Request(request) => {
+                Dispatched::Request(Box::pin(self.exchange.respond(request, permit)))
+            }
+            Incoming::Response(response) => {
+                self.exchange.complete(response);
+                Dispatched::Done
+            }
+            Incoming::Bad(error) => match self.exchange.bad(error, permit) {
+                Some(refusal) => Dispatched::Refused(refusal),
+                None => Dispatched::Done,
+            },
+        })
     }
 
     /// Returns the content of a data message; none for other messages.

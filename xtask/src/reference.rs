@@ -17,6 +17,9 @@ use source::Sources;
 const START: &str = "<!-- generated: ";
 const END: &str = "<!-- end -->";
 
+/// Name of the part with the help texts.
+const COMMANDS: &str = "commands";
+
 /// Folder of the pages.
 const PAGES: &str = "docs/src/reference";
 
@@ -32,16 +35,25 @@ pub fn write(project: &Project) -> Result<()> {
         "--bin",
         "saegis",
     ]))?;
-    for (page, text) in outdated(project)? {
+    for (page, text) in outdated(project, Parts::All)? {
         fs::write(project.root.join(&page), text)?;
         println!("wrote {page}");
     }
     Ok(())
 }
 
+/// The parts of the pages that are read.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Parts {
+    /// Those that need no build.
+    OfSources,
+    /// All of them. The development build of `saegis` must exist.
+    All,
+}
+
 /// Checks that the pages are up to date.
-pub fn check(project: &Project) -> Result<()> {
-    let outdated: Vec<_> = outdated(project)?.into_iter().map(|(page, _)| page).collect();
+pub fn check(project: &Project, parts: Parts) -> Result<()> {
+    let outdated: Vec<_> = outdated(project, parts)?.into_iter().map(|(page, _)| page).collect();
     if !outdated.is_empty() {
         bail!("out of date: {}; {REMEDY}", outdated.join(", "));
     }
@@ -49,7 +61,7 @@ pub fn check(project: &Project) -> Result<()> {
 }
 
 /// Returns the pages that differ from their sources, each with its new text.
-fn outdated(project: &Project) -> Result<Vec<(String, String)>> {
+fn outdated(project: &Project, parts: Parts) -> Result<Vec<(String, String)>> {
     let sources = Sources::read(&project.root)?;
     let saegis = project.gateway_binary("debug");
     let mut outdated = Vec::new();
@@ -58,16 +70,19 @@ fn outdated(project: &Project) -> Result<Vec<(String, String)>> {
         let path = entry?.path();
         let page = format!("{PAGES}/{}", path.file_name().unwrap_or_default().display());
         let text = fs::read_to_string(&path).with_context(|| page.clone())?;
-        let new = replace(&text, |name| {
+        let new = replace(&text, |name, old| {
             seen.insert(name.to_string());
-            part(name, &sources, &saegis)
+            match name {
+                COMMANDS if parts == Parts::OfSources => Ok(old.into()),
+                _ => part(name, &sources, &saegis),
+            }
         })
         .with_context(|| page.clone())?;
         if new != text {
             outdated.push((page, new));
         }
     }
-    for name in ["configuration", "maf configuration", "manifest", "commands", "metrics"] {
+    for name in ["configuration", "maf configuration", "manifest", COMMANDS, "metrics"] {
         ensure!(seen.contains(name), "no page of {PAGES} has the part {name:?}");
     }
     Ok(outdated)
@@ -78,19 +93,20 @@ fn part(name: &str, sources: &Sources, saegis: &Path) -> Result<String> {
         "configuration" => configuration::tables(sources, "config/server_config.rs", "Config"),
         "maf configuration" => configuration::table(sources, "config/maf.rs", "MafSettings", "maf"),
         "manifest" => configuration::table(sources, "module/manifest.rs", "Manifest", ""),
-        "commands" => commands(saegis),
+        COMMANDS => commands(saegis),
         "metrics" => metrics::table(sources),
         _ => bail!("unknown part {name:?}"),
     }
 }
 
 /// Replaces each generated part of a page.
-fn replace(page: &str, mut part: impl FnMut(&str) -> Result<String>) -> Result<String> {
+fn replace(page: &str, mut part: impl FnMut(&str, &str) -> Result<String>) -> Result<String> {
     let (mut new, mut rest) = (String::new(), page);
     while let Some((before, after)) = rest.split_once(START) {
         let (name, after) = after.split_once(" -->").context("a marker does not end")?;
-        let (_, after) = after.split_once(END).with_context(|| format!("{name:?} does not end"))?;
-        new += &format!("{before}{START}{name} -->\n\n{}\n\n{END}", part(name)?.trim());
+        let (old, after) =
+            after.split_once(END).with_context(|| format!("{name:?} does not end"))?;
+        new += &format!("{before}{START}{name} -->\n\n{}\n\n{END}", part(name, old)?.trim());
         rest = after;
     }
     Ok(new + rest)
@@ -124,10 +140,10 @@ mod tests {
     #[test]
     fn only_what_is_between_the_markers_changes() {
         let page = "a\n<!-- generated: x -->\nold\n<!-- end -->\nb\n";
-        let new = replace(page, |name| Ok(format!("new {name}\n"))).unwrap();
+        let new = replace(page, |name, _| Ok(format!("new {name}\n"))).unwrap();
         assert_eq!(new, "a\n<!-- generated: x -->\n\nnew x\n\n<!-- end -->\nb\n");
-        assert_eq!(replace(&new, |name| Ok(format!("new {name}"))).unwrap(), new);
-        assert!(replace("<!-- generated: x -->\n", |_| Ok(String::new())).is_err());
+        assert_eq!(replace(&new, |_, old| Ok(old.into())).unwrap(), new);
+        assert!(replace("<!-- generated: x -->\n", |_, _| Ok(String::new())).is_err());
     }
 
     /// A page that has lost a field, or a source that has another, is found without a build.

@@ -9,7 +9,8 @@ use crate::{
     fuzz::{self, Search},
     modules, pages, process,
     project::Project,
-    prose, python, reference,
+    prose, python,
+    reference::{self, Parts},
     steps::Steps,
     templates, toolchain,
     tools::{self, DENY, NEXTEST, subcommand, test_threads},
@@ -88,7 +89,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         say_and_run(project.filter_cargo().args(arguments))
     })?;
     steps.take("gateway", || gateway(project, &["--bins", "--tests"]))?;
-    steps.take("reference pages", || reference::check(project))?;
+    steps.take("reference pages", || reference::check(project, Parts::All))?;
     steps.take("tests", || nextest(project, &[], &test_threads()))?;
     steps.take("templates of modules", || templates::check(project))?;
     steps.take("commands of pages", || pages::check(project, None))?;
@@ -121,6 +122,7 @@ fn texts(project: &Project, steps: &mut Steps) -> Result<()> {
     })?;
     steps.take("imports", || circles::check(project))?;
     steps.take("tests that documents name", || claims::check(project))?;
+    steps.take("reference tables", || reference::check(project, Parts::OfSources))?;
     steps.take("prose", || prose::check(project, ""))
 }
 

@@ -246,9 +246,10 @@ fn node(uri: &str) -> Result<Identity, Rejection> {
     Ok(Identity::Node(uri.into()))
 }
 
-/// Parses the public domain name of a CSE: `<CSE-ID>.<service provider>` of an IN-CSE, with the
-/// label of the IN-CSE in between for other CSEs (TS-0001 clause 6.5.1.1). Other domain names
-/// belong to servers.
+/// Parses the public domain name of a CSE (TS-0001 clause 6.5.1.1).
+///
+/// The name of an IN-CSE is `<CSE-ID>.<service provider>`. The names of other CSEs have the label
+/// of the IN-CSE in between. Other domain names belong to servers.
 fn cse(name: &str, own: &Names) -> Result<Option<Identity>, Rejection> {
     let Some(provider) = own.service_provider.as_deref() else {
         let why = "the gateway does not know its service provider (cse.service-provider)";

@@ -47,7 +47,7 @@ pub struct Anchor {
     pub(crate) crls: Vec<CertRevocationList<'static>>,
     subject: Vec<u8>,
     not_after: SystemTime,
-    /// The earliest time at which one of the revocation lists ends. Absent without lists.
+    /// Earliest end of validity of the revocation lists; `None` without lists.
     pub(crate) crls_until: Option<SystemTime>,
 }
 
@@ -80,7 +80,7 @@ impl Anchor {
         let anchor = webpki::anchor_from_trusted_cert(&der)
             .map_err(|e| AnchorError::Unreadable(e.into()))?;
         let anchor = TrustAnchor { name_constraints: None, ..anchor.to_owned() };
-        // A list without an end is one that no result may rest on for longer than one handshake.
+        // A result that depends on a list without an end must not be cached.
         let until = |der: &Vec<u8>| list_times(der).map_or(UNIX_EPOCH, |(_, until)| until);
         let crls_until = crls.iter().map(until).min();
         let crls = crls.iter().map(|der| {

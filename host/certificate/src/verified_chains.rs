@@ -1,9 +1,10 @@
-//! Chains that were verified before.
+//! A cache of verified chains.
 //!
-//! Most of a mutual handshake is the verification of the client's chain, and most clients return
-//! with the same one. A [`Trust`](crate::Trust) remembers the chains that it has accepted. A result
-//! is used only within the validity of each certificate in the path and of the anchor's revocation
-//! lists. It is never used with another `Trust`, so new anchors and new lists begin without results.
+//! The verification of the client's chain is the largest part of a mutual handshake, and most
+//! clients return with the same chain. A [`Trust`](crate::Trust) caches the chains that it has
+//! accepted. A result is used only within the validity of each certificate in the path and of the
+//! anchor's revocation lists. It is never used with another `Trust`, so new anchors and new lists
+//! start with an empty cache.
 //!
 //! The proof that the peer has the private key, its CertificateVerify, is not part of a chain. The
 //! engine checks it in each handshake.
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::verified_peer::VerifiedPeer;
 
-/// Maximum number of chains that a `Trust` remembers, of a few hundred bytes each.
+/// Maximum number of cached chains in a `Trust`, of a few hundred bytes each.
 const MAX_CHAINS: usize = 4096;
 
 /// SHA-256 over a chain, each certificate after its length.
@@ -26,7 +27,7 @@ const MAX_CHAINS: usize = 4096;
 pub(crate) struct ChainDigest([u8; 32]);
 
 impl ChainDigest {
-    /// Hashes a chain.
+    /// Returns the digest of a chain.
     pub fn of(chain: &[CertificateDer<'_>]) -> Self {
         let mut digest = Sha256::new();
         for der in chain {
@@ -39,31 +40,31 @@ impl ChainDigest {
 
 /// The result of one verification.
 pub(crate) struct VerifiedChain {
-    /// The peer that the chain names.
+    /// Peer that the chain identifies.
     pub peer: VerifiedPeer,
-    /// The times at which a verification of this chain, by the same `Trust`, has this result.
+    /// Range of times in which a verification by the same `Trust` has this result.
     pub holds: Range<SystemTime>,
 }
 
-/// The results of a `Trust`, those used last.
+/// The most recently used results of a `Trust`.
 pub(crate) struct VerifiedChains(Mutex<LruCache<ChainDigest, VerifiedChain>>);
 
 impl Default for VerifiedChains {
     fn default() -> Self {
-        // Unbounded, for a bounded one allocates all of its table at once.
+        // Unbounded, because a bounded cache allocates its whole table at once.
         Self(Mutex::new(LruCache::unbounded()))
     }
 }
 
 impl VerifiedChains {
-    /// Returns the result for a chain if there is one that holds at `now`.
+    /// Returns the cached result for a chain, if it is valid at `now`.
     pub fn get(&self, chain: &ChainDigest, now: SystemTime) -> Option<VerifiedPeer> {
         let mut chains = self.lock();
         let verified = chains.get(chain).filter(|verified| verified.holds.contains(&now));
         verified.map(|verified| verified.peer.clone())
     }
 
-    /// Remembers a result. Beyond [`MAX_CHAINS`], the one that was used least recently is dropped.
+    /// Caches a result. Beyond [`MAX_CHAINS`], the least recently used one is dropped.
     pub fn insert(&self, chain: ChainDigest, verified: VerifiedChain) {
         let mut chains = self.lock();
         chains.put(chain, verified);

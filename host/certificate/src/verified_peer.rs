@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use crate::identity::Identity;
 
-/// A certificate, or a raw public key, that we believe.
+/// A verified certificate or raw public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPeer {
-    /// Whom it names.
+    /// Identity of the peer.
     pub identity: Identity,
-    /// From when on the first certificate of its chain is valid no more; a key has no end.
+    /// Earliest end of validity in the chain; `None` for a raw public key.
     pub until: Option<SystemTime>,
-    /// Which certificates of what was shown made the chain, by their places in it.
+    /// Positions of the certificates in the input that form the chain.
     pub chain: Vec<usize>,
 }

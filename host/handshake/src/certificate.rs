@@ -34,7 +34,7 @@ pub struct Server {
     trust: Arc<Trust>,
     own: Vec<Own>,
     provider: Arc<CryptoProvider>,
-    /// Encrypts session tickets. Absent if sessions are not resumed.
+    /// Encryption of session tickets; `None` if sessions are not resumed.
     ticketer: Option<Arc<dyn ProducesTickets>>,
     exports: bool,
 }
@@ -65,21 +65,22 @@ impl Server {
         Ok(Self { trust, own, provider, ticketer: None, exports: false })
     }
 
-    /// Exports key material from each session. The session must then have extended master secret.
-    /// Sessions are not resumed, so each exported key is that of a session of its own.
+    /// Exports key material from each session, which must then have extended master secret.
+    /// Sessions are not resumed, so each exported key belongs to one session.
     #[must_use]
     pub fn exporting(self) -> Self {
         Self { exports: true, ticketer: None, ..self }
     }
 
-    /// Resumes sessions of TLS 1.3 (RFC 8446 clause 2.2). The tickets hold the client's chain, under
-    /// keys that only this server has and that it replaces regularly. The client must prove its
-    /// private key again after a day at the latest. A resumed handshake still has
-    /// an ephemeral key exchange, verifies the chain, and asks for the mapping, so a credential that
-    /// no longer holds is refused.
+    /// Resumes sessions of TLS 1.3 (RFC 8446 clause 2.2).
+    ///
+    /// A ticket contains the client's chain, encrypted with keys that only this server has and
+    /// replaces regularly. The client must prove its private key again after at most a day. A
+    /// resumed handshake has an ephemeral key exchange, verifies the chain, and requests the
+    /// mapping. So a credential that is no longer valid is refused.
     ///
     /// # Errors
-    /// Returns an error if there are no random bytes for the keys.
+    /// Returns an error if the random number generator fails.
     pub fn resuming(self) -> Result<Self, EngineError> {
         let ticketer = if self.exports { None } else { Some(aws_lc_rs::Ticketer::new()?) };
         Ok(Self { ticketer, ..self })

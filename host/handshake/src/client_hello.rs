@@ -50,8 +50,8 @@ pub struct Certificates {
     pub shows_key: bool,
     /// Whether the client prefers to receive a raw public key instead of a certificate.
     pub wants_key: bool,
-    /// Whether the client offers a pre-shared key of TLS 1.3, and no PSK suite of TLS 1.2. The
-    /// servers do not resume sessions, so the key is an external one.
+    /// Whether the client offers a pre-shared key of TLS 1.3, and no PSK suite of TLS 1.2. The key
+    /// belongs to a ticket of an earlier session, or is an external one, which is not supported.
     pub psk_of_tls13: bool,
 }
 

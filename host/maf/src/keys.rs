@@ -217,8 +217,8 @@ pub(crate) fn deregister(
 
 /// Returns a key that is in force, if the caller has this role for it.
 ///
-/// The refusal of an unknown, expired or removed key, and of another client's key, is the same and
-/// takes the same steps: three entries are decrypted and two times compared.
+/// Unknown, expired, removed and other clients' keys are refused alike and by the same steps: three
+/// entries are decrypted, and two times compared.
 fn find(
     state: &State,
     who: &Caller<'_>,

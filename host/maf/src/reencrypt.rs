@@ -15,8 +15,8 @@ use crate::vault::{Kind, Vault};
 const OLD_CLIENTS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old clients");
 const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys");
 
-/// Re-encrypts all entries of a store under another key, in one transaction: the store is under the
-/// old key until it is under the new one. No MAF may have the file open meanwhile.
+/// Re-encrypts all entries of a store under another key in one transaction, which takes effect
+/// completely or not at all. No MAF may have the file open meanwhile.
 ///
 /// Copies of the file, and free blocks of the file system, are not changed.
 ///

@@ -1,5 +1,5 @@
 //! Key material that both ends of a TLS session export from it (TS-0003 clause 10.3.1, RFC 5705): a
-//! key and its identifier, neither of which is ever sent.
+//! key and its identifier. Neither is ever sent.
 
 use zeroize::Zeroizing;
 

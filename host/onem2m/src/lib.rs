@@ -1,5 +1,5 @@
 //! The oneM2M data types of the gateway: identifiers, credentials, the security association,
-//! primitives, Response Status Codes, and the HTTP binding of TS-0009.
+//! primitives, Response Status Codes, and the protocol bindings.
 //!
 //! The crate performs no I/O. Policy modules use it without its default features to check
 //! identifiers, so host and sandbox cannot disagree about them.
@@ -12,7 +12,9 @@
 //!    stands for, and [`association::SecurityAssociation`] (TS-0003 clause 8.2).
 //! 3. [`target`] and [`primitive`]: [`target::Target`], [`primitive::RequestPrimitive`] and
 //!    [`primitive::ResponsePrimitive`] (TS-0004 clause 6.4), with their [`parameter`]s and [`rsc`].
-//! 4. [`http`]: the HTTP binding, [`http::read_request`] and [`http::write_response`] (TS-0009).
+//! 4. The bindings: [`http`] with [`http::read_request`] and [`http::write_response`] (TS-0009),
+//!    [`serialization`] of whole primitives in JSON and CBOR (TS-0004 clauses 8.4 and 8.5), and the
+//!    topics of [`mqtt`] (TS-0010).
 //! 5. The rest: [`resource`] types, [`timestamp`]s, [`schedule`]s, [`wildcard`]s, points of access,
 //!    and key derivation in [`kdf`] (TS-0003 clause 10.3.7).
 

@@ -1,12 +1,13 @@
-//! Topics of the MQTT binding (TS-0010 clause 6.4), and the rights of a client to them (clause 7.4).
+//! Topics of the MQTT binding (TS-0010 clause 6.4), and the rights of a client to them (clause
+//! 7.4).
 //!
 //! A topic has the form `/oneM2M/<kind>/<originator>/<receiver>/<type>`. Its originator is the
-//! originator of the request, also in the topic of the response. An identifier stands in a topic
-//! without its leading `/`, and with `:` in place of each other `/`.
+//! originator of the request, also in the topic of the response. An identifier in a topic omits its
+//! leading `/`, and has `:` instead of each other `/`.
 //!
 //! The MQTT server of TS-0010 forwards messages between its clients. Here the CSE is the only peer
-//! of each client, so a client needs no more than the topics between itself and the CSE. All others
-//! are refused.
+//! of each client, so a client needs only the topics between itself and the CSE. All others are
+//! refused.
 
 use crate::credential::Entity;
 use crate::id::{self, CseId};
@@ -31,7 +32,7 @@ pub enum TopicError {
     /// The topic does not have the form of oneM2M.
     #[error("the topic is not /oneM2M/<kind>/<originator>/<receiver>/<type>")]
     Form,
-    /// The topic names another client in place of this one.
+    /// The topic names another client.
     #[error("the topic names another originator or receiver than this client")]
     OtherClient,
     /// The topic names another CSE than this one.

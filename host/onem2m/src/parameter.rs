@@ -149,7 +149,7 @@ impl Parameter {
         }
     }
 
-    /// The type of the value in a serialized primitive.
+    /// Returns the type of the value in a serialized primitive.
     #[must_use]
     pub fn value_type(self) -> ValueType {
         match self {

@@ -199,7 +199,7 @@ impl ResponsePrimitive {
         Some(why.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect())
     }
 
-    /// Returns the reason of a refusal, or a text that says that the CSE gave none.
+    /// Returns the reason of a refusal, or a default text if the CSE gave none.
     #[must_use]
     pub fn reason_or_none(&self) -> String {
         self.reason().unwrap_or_else(|| "the CSE gave no reason".into())

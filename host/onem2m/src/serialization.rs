@@ -1,9 +1,9 @@
-//! Whole primitives, m2m:rqp and m2m:rsp, in JSON and in CBOR (TS-0004 clauses 8.4 and 8.5).
+//! Whole primitives, m2m:rqp and m2m:rsp, in JSON and CBOR (TS-0004 clauses 8.4 and 8.5).
 //!
-//! A primitive is a bare object whose members have the short names. JSON is the one form inside: CBOR is
-//! translated into it before it is read, so both are read by the same rules. They are as strict as those
-//! of HTTP: a member stands once, in whatever case; a name that is not in the tables of
-//! [`parameter`](crate::parameter) is refused; and so is a value of another type.
+//! A primitive is an object whose members have the short names. CBOR is translated to JSON before
+//! it is parsed, so the same rules apply to both. They are as strict as those of HTTP: member names
+//! are unique, compared without case. Names outside of the tables of
+//! [`parameter`](crate::parameter) and values of another type are refused.
 
 mod cbor;
 mod members;
@@ -31,18 +31,18 @@ pub enum Serialization {
 }
 
 impl Serialization {
-    /// Reads a primitive. `max_bytes` bounds its JSON form.
+    /// Parses a primitive. `max_bytes` bounds its JSON form.
     ///
     /// # Errors
-    /// Why it is not a primitive, with the code to answer.
+    /// Returns the reason why it is not a primitive, with the Response Status Code.
     pub fn read(self, bytes: Bytes, max_bytes: usize) -> Result<Primitive, BindingError> {
         reader::read(&self.into_json(bytes, max_bytes)?)
     }
 
-    /// Translates a text in this serialization into JSON of at most `max_bytes`.
+    /// Translates a text in this serialization to JSON of at most `max_bytes`.
     ///
     /// # Errors
-    /// When it is too long, or has no meaning in JSON.
+    /// Returns an error if it is too long, or has no equivalent in JSON.
     pub fn into_json(self, bytes: Bytes, max_bytes: usize) -> Result<Bytes, BindingError> {
         match self {
             Self::Json if bytes.len() > max_bytes => {
@@ -53,10 +53,10 @@ impl Serialization {
         }
     }
 
-    /// Translates JSON into this serialization.
+    /// Translates JSON to this serialization.
     ///
     /// # Errors
-    /// When the text is not JSON.
+    /// Returns an error if the text is not JSON.
     pub fn from_json(self, json: Bytes) -> Result<Bytes, CborError> {
         match self {
             Self::Json => Ok(json),
@@ -64,18 +64,18 @@ impl Serialization {
         }
     }
 
-    /// Writes a request.
+    /// Serializes a request.
     ///
     /// # Errors
-    /// When its content is not JSON, which that of a primitive that was read is.
+    /// Returns an error if its content is not JSON, which cannot happen for a parsed primitive.
     pub fn write_request(self, request: &RequestPrimitive) -> Result<Bytes, CborError> {
         self.from_json(writer::write_request(request))
     }
 
-    /// Writes a response.
+    /// Serializes a response.
     ///
     /// # Errors
-    /// When its content is not JSON.
+    /// Returns an error if its content is not JSON.
     pub fn write_response(self, response: &ResponsePrimitive) -> Result<Bytes, CborError> {
         self.from_json(writer::write_response(response))
     }

@@ -1,4 +1,4 @@
-//! Chains that a trust has accepted before.
+//! Chains in the cache of a trust.
 
 use saegis_certificate::Flavour;
 
@@ -32,7 +32,7 @@ fn around(time: Duration) -> Validity {
     Validity { from: now - time, until: now + time }
 }
 
-/// Verifies a chain at a time, by a trust that has accepted it already.
+/// Verifies a cached chain at a given time.
 #[track_caller]
 fn check_again(
     trust: &Trust,

@@ -44,8 +44,8 @@ pub(crate) enum Kind {
     Ae,
     /// A registered AE that the settings name as an administrator.
     Administrator,
-    /// A CSE. An AE of another CSE with an S-type stem writes its AE-ID in the same form, so this
-    /// kind has only the rights that such an AE may have.
+    /// A CSE. An AE of another CSE with an S-type stem writes its AE-ID in the same form. So this
+    /// kind has only the rights of such an AE.
     Cse,
     /// An AE of another CSE.
     AeElsewhere,

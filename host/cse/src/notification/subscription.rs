@@ -73,9 +73,8 @@ pub(crate) fn targets(attributes: &Attributes) -> impl Iterator<Item = &str> {
     all.unwrap_or_default().iter().filter_map(Value::as_str).take(MAX_TARGETS)
 }
 
-/// Adds the attributes that the CSE assigns to a new subscription: the content of its
-/// notifications, and its creator if targets other than the originator are notified (TS-0004 clause
-/// 7.4.8.2.1).
+/// Adds the attributes that the CSE assigns to a new subscription (TS-0004 clause 7.4.8.2.1): the
+/// content of its notifications, and its creator if targets other than the originator are notified.
 ///
 /// # Errors
 /// Returns an error if an attribute is invalid.

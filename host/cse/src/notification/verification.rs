@@ -97,8 +97,9 @@ impl Verification {
         }
     }
 
-    /// Returns the answer to the originator if the target could not be verified: no rule allows its
-    /// address, it is unreachable, or its response is missing or invalid. `why` is the reason.
+    /// Returns the answer to the originator if the target could not be verified. `why` is the
+    /// reason: no rule allows its address, it is unreachable, or its response is missing or
+    /// invalid.
     pub fn unanswered(self, why: &str) -> Answer {
         refuse(&self.request, &self.now.target, why)
     }

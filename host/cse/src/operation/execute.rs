@@ -90,7 +90,7 @@ fn delete_resource(
         .store
         .write(context.budget, |writer| delete::delete(writer, context, outbox, deletion))?;
     if let Some(ri) = ri {
-        // The resource is deleted already. Whatever this does not remove is left to the next sweep.
+        // The resource is deleted already. The next sweep removes the rest.
         let budget = context.budget.unmetered();
         let until = Instant::now() + REMOVAL_TIMEOUT;
         while Instant::now() < until && matches!(remove_part(&state.store, &ri, &budget), Ok(true))

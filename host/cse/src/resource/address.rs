@@ -128,8 +128,8 @@ pub(crate) fn structured(read: &dyn Read, record: &Record) -> Result<String, Sto
     Ok(names.join("/"))
 }
 
-/// Converts a CSE-relative address, structured or not, to the form of the request's target: an
-/// originator that had to name the CSE cannot use an address that does not.
+/// Converts a CSE-relative address, structured or not, to the form of the request's target. An
+/// originator that had to name the CSE cannot use an address without it.
 pub(crate) fn in_scope_of(to: &Target, settings: &Settings, address: &str) -> String {
     match &to.scope {
         Scope::CseRelative => address.into(),

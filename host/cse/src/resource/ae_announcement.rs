@@ -60,8 +60,8 @@ impl Announcement {
         Some(Self { cse, stem, app_id, credential_id })
     }
 
-    /// Returns the announcement that results from an update of an `<AEAnnc>` with the present
-    /// credential of the AE; `None` for any other request, and for a malformed one.
+    /// Returns the announcement that results from an update of an `<AEAnnc>` with the AE's present
+    /// credential. Returns `None` for any other request, and for a malformed one.
     pub(crate) fn of_update(
         read: &dyn Read,
         settings: &Settings,

@@ -49,9 +49,10 @@ fn registrant_of(record: &Record) -> Option<String> {
     }
 }
 
-/// Returns whether a request comes from another AE with the same AE-ID: the AE got its AE-ID by
-/// registering, and policy has assigned it to the request's credential since. The other AE must
-/// register.
+/// Returns whether a request comes from another AE with the same AE-ID.
+///
+/// The AE got its AE-ID by registering. If policy has assigned the AE-ID to the request's
+/// credential since, that is another AE, which must register.
 pub(crate) fn belongs_to_another(ae: &Record, request: &RequestPrimitive) -> bool {
     match (&ae.registrant, &request.credential) {
         (Some(registrant), Some(credential)) => {

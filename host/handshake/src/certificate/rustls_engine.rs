@@ -102,7 +102,7 @@ where
         .with_cert_resolver(Arc::new(own.resolver(offered.wants_key)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    // In TLS 1.2 the server speaks last when a session is resumed, before policy has answered.
+    // With resumption in TLS 1.2, the server would send the last message before policy has decided.
     if let Some(ticketer) = ticketer.filter(|_| offered.tls13 && !offered.shows_key) {
         config.ticketer = Arc::new(Tickets::new(ticketer.clone()));
         config.send_tls13_tickets = 1;
@@ -115,7 +115,7 @@ where
     let (protocol, suite) = negotiated(connection);
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     if resumed && let Some(chain) = connection.peer_certificates() {
-        // rustls verifies no chain of a resumed session. A rejection is found in the slot.
+        // rustls does not verify the chain of a resumed session. The slot stores a rejection.
         let _ = slot.present(Evidence::Chain(chain.to_vec()), SystemTime::now());
     }
     let exported = exports.then(|| exported(connection)).flatten();

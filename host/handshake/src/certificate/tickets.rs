@@ -19,12 +19,12 @@ const TIME_LEN: usize = 8;
 #[derive(Debug)]
 pub(super) struct Tickets {
     ticketer: Arc<dyn ProducesTickets>,
-    /// The time of the proof in the ticket that the client has shown.
+    /// Time of the proof in the ticket that the client presented.
     proved: Mutex<Option<[u8; TIME_LEN]>>,
 }
 
 impl Tickets {
-    /// Encrypts tickets with this ticketer.
+    /// Creates the tickets of a connection with this encryption.
     pub fn new(ticketer: Arc<dyn ProducesTickets>) -> Self {
         Self { ticketer, proved: Mutex::default() }
     }
@@ -65,7 +65,8 @@ impl ProducesTickets for Tickets {
         self.encrypt_at(session, SystemTime::now())
     }
 
-    /// Returns nothing for a ticket that is not accepted. A full handshake follows.
+    /// Decrypts a ticket. For one that is not accepted it returns `None`, and a full handshake
+    /// follows.
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         self.decrypt_at(ticket, SystemTime::now())
     }
@@ -79,7 +80,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
-    /// The tickets of a new connection.
+    /// Returns the tickets of a new connection.
     fn tickets(ticketer: &Arc<dyn ProducesTickets>) -> Tickets {
         Tickets::new(ticketer.clone())
     }

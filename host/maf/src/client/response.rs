@@ -122,9 +122,10 @@ pub fn read_registration(answer: &ResponsePrimitive) -> Result<ClientRegistratio
     })
 }
 
-/// Parses the response to a registration or an update of a key. A client that registered the key of
-/// its session passes its own exported key material in `exported`, which proves that the MAF has
-/// the same key.
+/// Parses the response to a registration or an update of a key.
+///
+/// A client that registered the key of its session passes its own exported key material in
+/// `exported`. This proves that the MAF has the same key.
 ///
 /// # Errors
 /// Returns an error if the MAF refused the request, its response is invalid, or it has another key.

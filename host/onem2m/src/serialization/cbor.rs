@@ -1,6 +1,6 @@
-//! CBOR to JSON and back (TS-0004 clause 8.5): the data model is that of JSON.
+//! Conversion between CBOR and JSON (TS-0004 clause 8.5), with the data model of JSON.
 //!
-//! Names are kept as they come, also those that stand twice, for the reader of the JSON refuses them.
+//! Duplicate names are passed on, because the parser of the JSON rejects them.
 
 use std::fmt;
 use std::io::Write as _;
@@ -11,13 +11,13 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// Maximum depth, which is that of the JSON reader.
+/// Maximum depth, the same as in the JSON parser.
 const MAX_DEPTH: usize = 127;
 
-/// Maximum length of a reason that is repeated, in characters.
+/// Maximum length of a reason in a message, in characters.
 const MAX_ERROR: usize = 200;
 
-/// A text that is not CBOR, or has no meaning in JSON.
+/// The error for a text that is not CBOR, or has no equivalent in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it is not CBOR with the data model of JSON: {0}")]
 pub struct CborError(String);
@@ -28,7 +28,7 @@ impl CborError {
     }
 }
 
-/// Translates CBOR into JSON of at most `max_bytes`.
+/// Converts CBOR to JSON of at most `max_bytes`.
 pub(super) fn to_json(cbor: &[u8], max_bytes: usize) -> Result<Bytes, CborError> {
     if cbor.len() > max_bytes {
         return Err(CborError(format!("it is longer than {max_bytes} bytes")));
@@ -41,12 +41,12 @@ pub(super) fn to_json(cbor: &[u8], max_bytes: usize) -> Result<Bytes, CborError>
     let mut rest = reader.into_inner();
     let is_end = cbor4ii::core::dec::Read::fill(&mut rest, 1).is_ok_and(|r| r.as_ref().is_empty());
     if !is_end {
-        return Err(CborError("something stands behind it".into()));
+        return Err(CborError("it has trailing bytes".into()));
     }
     Ok(out.json.into())
 }
 
-/// Translates JSON into CBOR, with texts of major type 3 and definite lengths.
+/// Converts JSON to CBOR, with texts of major type 3 and definite lengths.
 pub(super) fn from_json(json: &[u8]) -> Result<Bytes, CborError> {
     let value: Value = serde_json::from_slice(json).map_err(|e| CborError::new(&e))?;
     let mut writer =
@@ -55,7 +55,8 @@ pub(super) fn from_json(json: &[u8]) -> Result<Bytes, CborError> {
     Ok(writer.into_inner().into_inner().into())
 }
 
-/// A value whose null is CBOR's: the serializer writes serde's unit as an empty array.
+/// A value that serializes null as CBOR's null. The serializer writes serde's unit as an empty
+/// array.
 struct Tree<'a>(&'a Value);
 
 impl Serialize for Tree<'_> {
@@ -95,7 +96,7 @@ impl Output {
     }
 }
 
-/// Writes a value as JSON.
+/// A visitor that writes a value as JSON.
 struct Translate<'a> {
     out: &'a mut Output,
     depth: usize,
@@ -186,7 +187,7 @@ impl<'de> Visitor<'de> for Translate<'_> {
     }
 }
 
-/// Writes a name, which is a text string.
+/// A visitor that writes a name, which is a text string.
 struct TranslateName<'a>(&'a mut Output);
 
 impl<'de> DeserializeSeed<'de> for TranslateName<'_> {

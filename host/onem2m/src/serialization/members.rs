@@ -1,4 +1,4 @@
-//! The members of a JSON object, each once, as they are written.
+//! The members of a JSON object, with unique names and unparsed values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,27 +15,27 @@ const MAX_MEMBERS: usize = 48;
 /// Maximum number of elements of a list.
 const MAX_ELEMENTS: usize = 64;
 
-/// Maximum length of an error of the JSON reader that is repeated, in characters.
+/// Maximum length of a parser error in a message, in characters.
 const MAX_ERROR: usize = 200;
 
-/// The members of an object that have not been taken yet.
+/// The members of an object that were not taken yet.
 pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
-    /// Reads an object. `what` names it in errors.
+    /// Parses an object. `what` names it in errors.
     ///
     /// # Errors
-    /// When it is not an object, or a name stands twice, in whatever case.
+    /// Returns an error if it is not an object, or a name occurs twice, compared without case.
     pub(super) fn read(text: &'a str, what: &str) -> Result<Self, BindingError> {
         let mut reader = serde_json::Deserializer::from_str(text);
         let members = reader.deserialize_map(Visit).and_then(|all| reader.end().map(|()| all));
         members.map(Self).map_err(|e| {
             let why: String = e.to_string().chars().take(MAX_ERROR).collect();
-            bad(format!("{what} is not a JSON object whose names stand once: {why}"))
+            bad(format!("{what} is not a JSON object with unique names: {why}"))
         })
     }
 
-    /// Whether there is a member of that name.
+    /// Returns whether a member exists.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(n, _)| n == name)
     }
@@ -46,7 +46,7 @@ impl<'a> Members<'a> {
         Some(self.0.swap_remove(at).1)
     }
 
-    /// Takes a text that fits every binding.
+    /// Takes a text that all bindings can carry.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, BindingError> {
         self.take(name).map(|raw| portable(name, raw)).transpose()
     }
@@ -56,10 +56,10 @@ impl<'a> Members<'a> {
         self.take(name).map(|raw| parse(name, raw, "a non-negative integer")).transpose()
     }
 
-    /// Checks that all members have been taken.
+    /// Checks that all members were taken.
     ///
     /// # Errors
-    /// When one is left, which is not of this object.
+    /// Returns an error for a remaining member, which is unknown.
     pub(super) fn end(&self, what: &str) -> Result<(), BindingError> {
         match self.0.first() {
             None => Ok(()),
@@ -88,7 +88,7 @@ impl<'de> Visitor<'de> for Visit {
                 return Err(A::Error::custom(format!("it has over {MAX_MEMBERS} members")));
             }
             if members.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
-                return Err(A::Error::custom(format!("{name:?} stands twice")));
+                return Err(A::Error::custom(format!("{name:?} occurs twice")));
             }
             members.push((name, map.next_value()?));
         }
@@ -96,11 +96,11 @@ impl<'de> Visitor<'de> for Visit {
     }
 }
 
-/// A name, borrowed where it has no escapes.
+/// A name, borrowed unless it has escapes.
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Parses a value of which `what` says what it must be.
+/// Parses a value. `what` describes valid values.
 pub(super) fn parse<T: DeserializeOwned>(
     name: &str,
     raw: &RawValue,
@@ -109,7 +109,7 @@ pub(super) fn parse<T: DeserializeOwned>(
     serde_json::from_str(raw.get()).map_err(|_| bad(format!("{name} is not {what}")))
 }
 
-/// Parses a text that fits every binding.
+/// Parses a text that all bindings can carry.
 pub(super) fn portable(name: &str, raw: &RawValue) -> Result<String, BindingError> {
     let text: String = parse(name, raw, "a string")?;
     if text.len() > MAX_VALUE {
@@ -122,7 +122,7 @@ pub(super) fn portable(name: &str, raw: &RawValue) -> Result<String, BindingErro
     Ok(text)
 }
 
-/// Parses the value of an option as the texts that HTTP writes for it.
+/// Parses the value of an option into its texts in HTTP.
 pub(super) fn texts(
     name: &str,
     value_type: ValueType,
@@ -133,7 +133,7 @@ pub(super) fn texts(
     };
     let text = |raw: &RawValue| {
         let text: String = parse(name, raw, "a string")?;
-        // A text of XML, such as a SPARQL query, has line breaks and tabs.
+        // XML text, such as a SPARQL query, has line breaks and tabs.
         let is_text = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
         if text.chars().all(is_text) {
             Ok(text)
@@ -160,7 +160,7 @@ pub(super) fn time(name: &str, raw: &RawValue) -> Result<String, BindingError> {
     }
 }
 
-/// Parses a list, which has one element at least.
+/// Parses a non-empty list.
 pub(super) fn list<'a>(name: &str, raw: &'a RawValue) -> Result<Vec<&'a RawValue>, BindingError> {
     let elements: Vec<&RawValue> =
         serde_json::from_str(raw.get()).map_err(|_| bad(format!("{name} is not a list")))?;

@@ -1,4 +1,4 @@
-//! Reads primitives in JSON.
+//! Parses primitives in JSON.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -13,15 +13,15 @@ use crate::primitive::{Content, Operation, Primitive, RequestPrimitive, Response
 use crate::rsc::Rsc;
 use crate::target::Target;
 
-/// Parameters with a member of their own. The name of an attribute in a filter is none of them.
+/// Parameters with separate members, which cannot be names of attributes in a filter.
 const OWN_MEMBERS: [&str; 9] = ["op", "to", "fr", "rqi", "rvi", "pc", "rt", "fc", "rsc"];
 
 type Read<T> = Result<T, BindingError>;
 
-/// Reads a primitive.
+/// Parses a primitive.
 ///
 /// # Errors
-/// Why it is not one, with the code to answer.
+/// Returns the reason why it is not one, with the Response Status Code.
 pub(super) fn read(bytes: &Bytes) -> Read<Primitive> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("the primitive is not UTF-8"))?;
     let mut members = Members::read(text, "the primitive")?;
@@ -62,7 +62,7 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> Read<RequestPrimitive> {
     let resource_type = match members.number("ty")? {
         None => None,
         Some(_) if operation != Operation::Create => {
-            return Err(bad("a resource type (ty) is of a create alone; a filter has its own"));
+            return Err(bad("only a create has a resource type (ty); a filter has its own"));
         }
         Some(number) => Some(u16::try_from(number).map_err(|_| bad("ty is not a resource type"))?),
     };
@@ -123,7 +123,7 @@ fn response(bytes: &Bytes, members: &mut Members<'_>) -> Read<ResponsePrimitive>
     if let Some(raw) = members.take("ati") {
         parameters.set(Parameter::AssignedTokenIds, assigned_token_ids(raw)?);
     }
-    // The signature that an originator is asked for is not supported, and a request without it fails.
+    // A requested signature of the originator is not supported, and a request without it fails.
     let _ = members.take("asri");
     members.end("a response")?;
     Ok(ResponsePrimitive {
@@ -153,7 +153,7 @@ fn parameters(members: &mut Members<'_>, known: &[Parameter]) -> Read<Parameters
     Ok(parameters)
 }
 
-/// The options of a request, bounded as a query string is.
+/// The options of a request, with the same limits as a query string.
 #[derive(Default)]
 struct Options {
     all: Vec<(String, Vec<String>)>,
@@ -174,7 +174,7 @@ impl Options {
     }
 }
 
-/// Reads the Response Type: `{"rtv": 2, "nu": ["…"]}`.
+/// Parses the Response Type: `{"rtv": 2, "nu": ["…"]}`.
 fn response_type(raw: &RawValue, options: &mut Options, parameters: &mut Parameters) -> Read<()> {
     let mut members = Members::read(raw.get(), "rt")?;
     let value = members.number("rtv")?.ok_or_else(|| bad("rt has no rtv"))?;
@@ -182,7 +182,7 @@ fn response_type(raw: &RawValue, options: &mut Options, parameters: &mut Paramet
     if let Some(raw) = members.take("nu") {
         let targets: Vec<String> =
             list("nu", raw)?.into_iter().map(|raw| portable("nu", raw)).collect::<Read<_>>()?;
-        // HTTP joins them with `&`, which is then in none of them.
+        // HTTP joins them with `&`, so none of them may contain it.
         if targets.iter().any(|target| target.contains('&')) {
             return Err(bad("a notification target of rt has the character &"));
         }
@@ -210,8 +210,8 @@ fn filter_criteria(raw: &RawValue, options: &mut Options) -> Read<()> {
     members.end("fc")
 }
 
-/// Reads a condition on an attribute, which HTTP writes as `name=value`. So its name cannot be that of
-/// a parameter, which a CSE behind would take it for.
+/// Parses a condition on an attribute, which HTTP writes as `name=value`. Its name must not be that
+/// of a parameter, because an upstream CSE would interpret it as one.
 fn attribute_condition(raw: &RawValue, options: &mut Options) -> Read<()> {
     let mut members = Members::read(raw.get(), "atr")?;
     let name = members.text("nm")?.ok_or_else(|| bad("a condition in atr has no nm"))?;
@@ -232,7 +232,7 @@ fn attribute_condition(raw: &RawValue, options: &mut Options) -> Read<()> {
     options.put(&name, texts("val", value_type, value)?)
 }
 
-/// Reads Assigned Token Identifiers into the form that HTTP has: `lti:tkid`, joined with `+`.
+/// Converts Assigned Token Identifiers to the form of HTTP: `lti:tkid`, joined with `+`.
 fn assigned_token_ids(raw: &RawValue) -> Read<String> {
     let mut members = Members::read(raw.get(), "ati")?;
     let all = members.take("ltia").ok_or_else(|| bad("ati has no ltia"))?;

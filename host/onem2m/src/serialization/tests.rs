@@ -53,7 +53,7 @@ fn create_is_read_whole() {
     assert_eq!(options, [("rt", "2".into()), ("rcn", "0".into()), ("da", "true".into())]);
 }
 
-/// The options are those that the same request has in the query string of HTTP.
+/// The options are the same as in the query string of HTTP.
 #[test]
 fn filter_criteria_become_options() {
     let r = request(
@@ -81,7 +81,7 @@ fn other_operations_are_read() {
 #[test]
 fn ambiguous_primitives_are_refused() {
     for json in [
-        // A name twice, in whatever case and however escaped.
+        // A duplicate name, in any case and with any escapes.
         r#"{"op":2,"to":"x","rqi":"r","fr":"Ca","fr":"Cb"}"#,
         r#"{"op":2,"to":"x","rqi":"r","fr":"Ca","FR":"Cb"}"#,
         r#"{"op":2,"to":"x","rqi":"r","fr":"Ca","\u0066r":"Cb"}"#,
@@ -92,7 +92,7 @@ fn ambiguous_primitives_are_refused() {
         r#"{"op":2,"to":"x","rqi":"r","rt":{"rtv":1,"rtv":2}}"#,
         r#"{"op":1,"to":"x","rqi":"r","ty":3,"pc":{"m2m:cnt":{"rn":"a","rn":"b"}}}"#,
         r#"{"op":1,"to":"x","rqi":"r","ty":3,"pc":{"m2m:cnt":{},"m2m:ae":{}}}"#,
-        // In two places.
+        // The type differs between the request and the content.
         r#"{"op":1,"to":"x","rqi":"r","ty":3,"pc":{"m2m:ae":{}}}"#,
         r#"{"op":1,"to":"x","rqi":"r","ty":2,"pc":{"m2m:cnt":{}}}"#,
         r#"{"op":1,"to":"x","rqi":"r","ty":3,"fc":{"ty":[2]},"pc":{"m2m:cnt":{}}}"#,
@@ -106,7 +106,7 @@ fn ambiguous_primitives_are_refused() {
         // Neither a request nor a response, or wrapped as in XML.
         r#"{"to":"x","rqi":"r"}"#,
         r#"{"m2m:rqp":{"op":2,"to":"x","rqi":"r"}}"#,
-        // A look-alike, or what no table has.
+        // A look-alike, or an unknown name.
         r#"{"op":2,"to":"x","rqi":"r","Fr":"Ca"}"#,
         r#"{"op":2,"to":"x","rqi":"r","fr ":"Ca"}"#,
         r#"{"op":2,"to":"x","rqi":"r","from":"Ca"}"#,
@@ -318,7 +318,7 @@ fn cbor_without_a_meaning_in_json_is_refused() {
         &b"\x42fr\x62Ca"[..],
         b"\x62fr\x42Ca",
         b"\x07\x62Ca",
-        // A name twice.
+        // A duplicate name.
         b"\x62to\x61y",
         b"\x62TO\x61y",
         // Tags: a date, a big number.
@@ -335,7 +335,7 @@ fn cbor_without_a_meaning_in_json_is_refused() {
         b"\x62fr\x62\xff\xff",
         b"\x62fr\x65Ca",
         b"\x62fr\x7b\xff\xff\xff\xff\xff\xff\xff\xffCa",
-        // Nothing where a value should stand.
+        // A missing value.
         b"",
     ] {
         refused(&with(rest));

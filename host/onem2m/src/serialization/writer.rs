@@ -1,4 +1,4 @@
-//! Writes primitives in JSON.
+//! Serializes primitives in JSON.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::parameter::{FILTER_CRITERIA, OPTIONS, Parameter, Parameters, ValueType};
 use crate::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 
-/// A response as a value that stands in another primitive, with its From and To.
+/// Returns a response as a value inside of another primitive, with its From and To.
 #[must_use]
 pub fn response(response: &ResponsePrimitive, from: &str, to: Option<&str>) -> Value {
     let mut members = response_members(response);
@@ -21,12 +21,12 @@ pub fn response(response: &ResponsePrimitive, from: &str, to: Option<&str>) -> V
     Value::Object(members)
 }
 
-/// Writes a response.
+/// Serializes a response.
 pub(super) fn write_response(response: &ResponsePrimitive) -> Bytes {
     with_content(response_members(response), response.content.as_deref())
 }
 
-/// Writes a request.
+/// Serializes a request.
 pub(super) fn write_request(request: &RequestPrimitive) -> Bytes {
     let mut members = Map::new();
     let operation = match request.operation {
@@ -64,7 +64,7 @@ fn response_members(response: &ResponsePrimitive) -> Map<String, Value> {
     members
 }
 
-/// Serializes members, and behind them the content as it is.
+/// Serializes members, followed by the unchanged content.
 fn with_content(members: Map<String, Value>, content: Option<&[u8]>) -> Bytes {
     let mut out = Value::Object(members).to_string().into_bytes();
     if let Some(content) = content {
@@ -80,7 +80,7 @@ fn put_parameters(members: &mut Map<String, Value>, parameters: &Parameters) {
     for (parameter, value) in parameters.iter() {
         let name = parameter.short_name();
         match parameter {
-            // The others of Response Type are options.
+            // The rest of the Response Type is among the options.
             Parameter::ResponseTargets => {
                 let targets: Vec<Value> = value.split('&').map(Into::into).collect();
                 let rt = members.entry("rt").or_insert_with(|| Value::Object(Map::new()));
@@ -95,7 +95,7 @@ fn put_parameters(members: &mut Map<String, Value>, parameters: &Parameters) {
                     .collect();
                 members.insert(name.into(), serde_json::json!({ "ltia": pairs }));
             }
-            // What HTTP carries for them is no list of tokens.
+            // Their form in HTTP is not a list of tokens.
             Parameter::Tokens => {}
             _ => {
                 members.insert(name.into(), one(parameter.value_type(), value));
@@ -141,7 +141,7 @@ fn many(value_type: ValueType, values: &[String]) -> Value {
     }
 }
 
-/// A value of that type; what cannot be one stays a text.
+/// Returns a value of this type, or a text if `text` is not one.
 fn one(value_type: ValueType, text: &str) -> Value {
     match value_type {
         ValueType::Number => text.parse::<u64>().map_or_else(|_| text.into(), Into::into),

@@ -215,7 +215,7 @@ fn acme_that_asks_at_home_ends_the_registration() {
     home.log().wait("peer.registered");
     // ACME connects without a certificate, and is refused.
     let refused = home.log().wait("handshake.refused");
-    assert_eq!(refused.text("why"), "the peer showed no certificate");
+    assert_eq!(refused.text("why"), "the peer presented no certificate");
     wait_until("ended", || !acme.tree().contains("m2m:csr"));
     // The home gateway registers again at its next renewal.
     wait_until("registered again", || acme.tree().contains("m2m:csr"));
@@ -349,7 +349,7 @@ fn acme_does_not_reach_home_by_itself() {
     let subscribe = Request::create("/cse/phone/lamp", 23, &json!({ "m2m:sub": content }));
     phone.ask(&subscribe.from(STEM)).expect(500, 5204);
     let refused = both.home.handshake_refused(mark);
-    assert_eq!(refused.text("why"), "the peer showed no certificate");
+    assert_eq!(refused.text("why"), "the peer presented no certificate");
     // Requests that the gateway forwards are not sent that way.
     let latest = Request::retrieve(&format!("/~/{MN}/cse/light1/lamp/la")).from(STEM);
     assert_eq!(value(phone.ask(&latest)), "on");

@@ -169,8 +169,8 @@ fn request_with_undeliverable_result_is_refused() {
         ("http://user@127.0.0.1/", 4000, "rt.nu"),
         (&format!("{good}&"), 4000, "rt.nu"),
         (&many, 4000, "rt.nu"),
-        ("cse/light1/nothing", 5103, "can't be reached"),
-        ("/another-cse/Cother", 5103, "can't be reached"),
+        ("cse/light1/nothing", 5103, "cannot be reached"),
+        ("/another-cse/Cother", 5103, "cannot be reached"),
         ("cse/light2", 4103, "notify"),
     ] {
         assert_refused(&mut light, &container("lost").header("X-M2M-RTU", to), rsc, why);

@@ -70,7 +70,7 @@ fn store_opens_with_its_own_key_only() {
     let (maf, relative) = stopped_maf();
     let (folder, file) = (maf.path(""), maf.path("store.key"));
     write(&file, &digits(NEW), 0o600);
-    assert_does_not_start(&folder, "maf.redb", "under another key");
+    assert_does_not_start(&folder, "maf.redb", "with another key");
     write(&file, "5f5f", 0o600);
     assert_does_not_start(&folder, "store.key", "32 bytes");
     write(&file, &digits(OLD), 0o644);
@@ -100,7 +100,7 @@ fn store_is_reencrypted_with_new_key() {
     assert!(ran.err.contains("maf.redb"), "{ran:?}");
     write(&file, &digits(OLD), 0o600);
     reencrypt(&folder).expect(0);
-    assert_does_not_start(&folder, "maf.redb", "under another key");
+    assert_does_not_start(&folder, "maf.redb", "with another key");
     write(&file, &digits(NEW), 0o600);
     let mut maf = maf.start_in_same_folder();
     retrieve(&maf, &relative);

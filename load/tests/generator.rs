@@ -155,7 +155,7 @@ fn connections_are_spread_over_credentials() {
     load.args(&one).args(["--way", "tls13", "--folder"]).arg(credentials.path());
     load.args(["--address", &format!("127.0.0.1:{}", gateway.port())]);
     load.args(["--pid", &gateway.id().to_string()]);
-    refused(&load.output().unwrap(), "the connection ends before the answer");
+    refused(&load.output().unwrap(), "the connection ends before the response");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn unexpected_response_yields_no_figure() {
     let gateway = gateway(credentials.path(), upstream.port());
     for mode in [&FRESH[..5], PERSISTENT, HOLD] {
         let output = run(mode, "psk-cbc", &gateway, credentials.path());
-        refused(&output, "another answer than the CSE gave");
+        refused(&output, "the response is not that of the CSE");
     }
     upstream.reply_with(Reply::answer(404, 4004, "{}"));
     refused(&run(PERSISTENT, "psk-cbc", &gateway, credentials.path()), "status 404");

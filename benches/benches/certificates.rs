@@ -1,4 +1,4 @@
-//! The verification of a certificate alone, without the handshake that it is shown in.
+//! Certificate verification without the handshake.
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark stops at what is wrong")]
 
 use std::hint::black_box;
@@ -36,14 +36,14 @@ fn certificates(c: &mut Criterion) {
     verify("AE-ID under a constraint of URIs", &aes, &example.ae);
     let cses = trust(&root, Flavour::CseId, &names);
     verify("CSE-ID with an intermediate", &cses, &end);
-    // Where an intermediate constrains URIs, signatures are looked at twice.
+    // Under an intermediate with URI constraints, signatures are verified twice.
     let aes = trust(&root, Flavour::AeId, &names);
     let ae = middle.issue(&Request::new("ae").name(Name::uri(names.absolute_ae_id())));
     verify("AE-ID with an intermediate that constrains URIs", &aes, &ae.expect("a chain"));
     group.finish();
 }
 
-/// A root, an authority below it, and a CSE.
+/// Returns a root, an intermediate authority, and the certificate of a CSE.
 fn with_intermediate(names: &ExampleNames) -> Result<(Authority, Authority, Issued), TrialError> {
     let provider = names.service_provider.as_str();
     let root = Authority::new(&Request::new("root"))?;

@@ -1,4 +1,4 @@
-//! What a fresh decision costs: instance, call and answer.
+//! Cost of a decision in a fresh sandbox: instance, call and response.
 #![allow(
     missing_docs,
     clippy::expect_used,

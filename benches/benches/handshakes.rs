@@ -1,5 +1,5 @@
-//! Handshakes in memory, both ends: with a pre-shared key at hand and with the look-up in a sandbox;
-//! with certificates on both sides, by each engine.
+//! In-memory handshakes with both sides: with a pre-shared key in memory, with a look-up in a
+//! sandbox, and with certificates on both sides by each engine.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -35,7 +35,7 @@ fn kpsa_id() -> KpsaId {
     KpsaId::parse(&saegis_benches::kpsa_id(ROW)).expect("a KpsaID")
 }
 
-/// The key at hand: what a handshake costs without a look-up.
+/// A key in memory, for handshakes without a look-up.
 struct AtHand;
 
 impl CredentialLookup for AtHand {
@@ -110,7 +110,7 @@ fn handshakes(c: &mut Criterion) {
     }
 }
 
-/// Whom a certificate of an AE stands for is in it.
+/// The certificate of an AE names its entity.
 struct InIt;
 
 impl CertificateMapping for InIt {
@@ -126,7 +126,7 @@ impl CertificateMapping for InIt {
     }
 }
 
-/// A client of OpenSSL's that offers these versions and suites, with a certificate.
+/// Returns an OpenSSL client with a certificate that offers these versions and suites.
 fn certificate_client(
     example: &Example,
     version: SslVersion,

@@ -1,4 +1,4 @@
-//! What it costs a MAF to give out a key, however many it has.
+//! Cost of a key retrieval at a MAF, by the number of keys.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -19,8 +19,8 @@ use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
 const FQDN: &str = "maf.in.provider.com";
 const TARGET: &str = "//in.provider.com/in-cse";
-/// As many keys as a client may register.
-const OF_ONE: usize = 1000;
+/// Maximum number of keys of a client.
+const MAX_KEYS_PER_CLIENT: usize = 1000;
 
 fn id(text: &str) -> AbsoluteId {
     AbsoluteId::parse(text).expect("an identifier")
@@ -31,7 +31,7 @@ fn caller(id: &AbsoluteId) -> Caller<'static> {
     Caller { id: id.clone(), credential_id, exported: None }
 }
 
-/// A MAF with so many keys, and their RelativeKeyIDs.
+/// Returns a MAF with this many keys, and their RelativeKeyIDs.
 fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
     let settings = Settings::new(FQDN).expect("a domain name");
     let maf = Maf::open(&folder.join("maf.redb"), &StoreKey::new(&[7; 32]), settings);
@@ -39,13 +39,13 @@ fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
     let terms = Terms::until(now + Duration::from_secs(24 * 3600), "in.provider.com");
     let value = PresharedKey::new(&[9, 1, 2, 4].repeat(8)).expect("a key");
     let mut relative = Vec::with_capacity(keys);
-    for source in 0..keys / OF_ONE {
+    for source in 0..keys / MAX_KEYS_PER_CLIENT {
         let source = id(&format!("//in.provider.com/in-cse/Cphone{source}"));
         let client = Client::new(source.clone(), FQDN).expect("a client");
         let caller = caller(&source);
         let registered = maf.handle(&caller, &client.register("1", &terms).expect("one"), now);
         assert_eq!(registered.rsc.code(), 2001);
-        for _ in 0..OF_ONE {
+        for _ in 0..MAX_KEYS_PER_CLIENT {
             let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![id(TARGET)] };
             let request = client.register_key("2", &wanted, Some(&value)).expect("a request");
             let answer = maf.handle(&caller, &request, now);
@@ -56,8 +56,8 @@ fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
     (maf, relative)
 }
 
-/// A store that is in memory where there is a place for it, so that filling it does not wait for a
-/// disk a million times. What is read is in memory anyway.
+/// Returns a folder in memory if possible, because a million writes to disk would dominate. Reads
+/// come from memory anyway.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
 }
@@ -76,7 +76,7 @@ fn retrievals(c: &mut Criterion) {
         let mut next = 0;
         c.bench_function(&format!("maf/key retrieval among {keys}"), |b| {
             b.iter(|| {
-                // Far from the one before.
+                // Far from the previous key.
                 next = (next + 7_368_787) % relative.len();
                 let request = client.retrieve_key("4", &relative[next]).expect("a request");
                 let answer = maf.handle(&caller, black_box(&request), now);

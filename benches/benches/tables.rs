@@ -1,4 +1,4 @@
-//! Loading a policy table of a million rows, and finding a row in it.
+//! Loading a policy table of a million rows, and finding a row.
 #![allow(
     missing_docs,
     clippy::expect_used,

@@ -1,41 +1,41 @@
-//! What the benchmarks share: policies made for the occasion, out of the modules that ship.
+//! Shared code of the benchmarks: temporary policies with the shipped modules.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use saegis_policy::{Changes, Faults, Policy, Settings};
 
-/// The text of a psk-lookup-table of so many rows, with keys of 16 bytes.
+/// Returns the text of a psk-lookup-table with this many rows and keys of 16 bytes.
 #[must_use]
 pub fn table(rows: usize) -> String {
     let mut text = String::from("ae_id,kpsa,kpsa_id\n");
     for n in 0..rows {
         let (stem, id) = (stem(n), kpsa_id(n));
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{stem},{:032x},{id}", key(n));
     }
     text
 }
 
-/// The AE-ID-Stem of a row.
+/// Returns the AE-ID-Stem of a row.
 #[must_use]
 pub fn stem(n: usize) -> String {
     format!("Clight-{n:07}")
 }
 
-/// The KpsaID of a row.
+/// Returns the KpsaID of a row.
 #[must_use]
 pub fn kpsa_id(n: usize) -> String {
     format!("AE{n:012}-Light@in.provider.com")
 }
 
-/// The key of a row.
+/// Returns the key of a row.
 #[must_use]
 pub fn key(n: usize) -> u128 {
     0x1a2b_3c4d_5e6f_7a8b_0000_0000_0000_0000 + n as u128
 }
 
-/// The text of a service subscription with so many rules, each for another credential.
+/// Returns the text of a service subscription with this many rules, each for another credential.
 fn rules(rules: usize) -> String {
     let mut text = String::from("[[node]]\ncse-id = \"mn-cse\"\nrule-links = [");
     (0..rules).for_each(|n| text.push_str(&format!("\"r{n}\",")));
@@ -50,11 +50,11 @@ fn rules(rules: usize) -> String {
     text
 }
 
-/// A policy of the modules that ship, a table of so many rows and as many rules. The folder lives as long as the
-/// guard.
+/// Returns a policy of the shipped modules, with a table and a service subscription of this many
+/// rows. The folder exists as long as the guard.
 ///
 /// # Errors
-/// When the modules have not been built, or the folder can't be made.
+/// Fails if the modules have not been built, or if the folder cannot be created.
 pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> {
     let folder = tempfile::tempdir().map_err(|e| fault(&e))?;
     let modules = folder.path().join("modules");
@@ -69,7 +69,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
     {
         let file = folder.path().join(file);
         std::fs::write(&file, text).map_err(|e| fault(&e))?;
-        // It has keys.
+        // The table contains keys.
         let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&file, owner).map_err(|e| fault(&e))?;
     }

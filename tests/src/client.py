@@ -1,5 +1,5 @@
-# A client by Python's ssl. It tells its outcome as `openssl s_client -brief` does, and passes its
-# standard input on to the server and what comes back to its standard output.
+# A client with Python's ssl. It prints its outcome like `openssl s_client -brief`, sends its standard
+# input to the server, and writes the response to its standard output.
 import os
 import select
 import socket

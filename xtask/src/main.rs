@@ -49,17 +49,16 @@ use crate::{fuzz::Search, project::Project};
 
 const ENVIRONMENT: &str = "\
 Environment:
-  SAEGIS_WASM_TOOLCHAIN    rustup or debian: take that way and no other
-  SAEGIS_GUEST_TARGET_DIR  where the policy modules are built [default: guest-modules/target]
-  CARGO_TARGET_DIR         where the gateway is built, as for cargo itself [default: target]
-  SAEGIS_CACHE             where what the tests need is installed [default: ~/.cache/saegis]";
+  SAEGIS_WASM_TOOLCHAIN    rustup or debian: use only this compiler
+  SAEGIS_GUEST_TARGET_DIR  target folder of the policy modules [default: guest-modules/target]
+  CARGO_TARGET_DIR         target folder of the gateway, as for cargo [default: target]
+  SAEGIS_CACHE             folder of programs that the tests install [default: ~/.cache/saegis]";
 
 /// Builds, runs and tests Saegis
 ///
-/// The policy modules need a compiler for WebAssembly. What is installed is taken: the target
-/// wasm32-unknown-unknown of rustup, else Debian's packages rustc-web and rust-web-src. Where
-/// neither is there, the target is added with rustup, or, failing that, the packages are installed
-/// (as root on Debian).
+/// The policy modules need a compiler for WebAssembly. An installed one is used: the target
+/// wasm32-unknown-unknown of rustup, or Debian's packages rustc-web and rust-web-src. If neither is
+/// installed, rustup adds the target. If that fails, the packages are installed (as root on Debian).
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", verbatim_doc_comment, after_help = ENVIRONMENT)]
 struct Cli {

@@ -85,7 +85,7 @@ fn follow(project: &Project, page: &str) -> Result<()> {
         println!("  $ {command}");
         let mut shell = Command::new("timeout");
         shell.arg(TIMEOUT.as_secs().to_string()).args(["sh", "-c"]);
-        // What a command exports is there for those behind it.
+        // Later commands see the exported variables of earlier ones.
         let line = scene.with_ports(command);
         let script = format!(
             "exec 2>&1\n[ ! -f .exports ] || . ./.exports\n{line}\nstatus=$?\nexport -p > .exports\nexit $status"
@@ -225,7 +225,7 @@ impl Scene {
     }
 }
 
-/// A gateway that ends with this value.
+/// A gateway. Dropping the value ends it.
 struct Gateway(Child);
 
 impl Drop for Gateway {

@@ -146,9 +146,9 @@ mod tests {
         assert!(replace("<!-- generated: x -->\n", |_, _| Ok(String::new())).is_err());
     }
 
-    /// A page that has lost a field, or a source that has another, is found without a build.
+    /// Finds a page that lacks a field, or a source with an additional one, without a build.
     #[test]
-    fn each_part_of_the_sources_is_read() {
+    fn reference_sources_are_readable() {
         let project = Project::find().unwrap();
         let sources = Sources::read(&project.root).unwrap();
         for name in ["configuration", "maf configuration", "manifest", "metrics"] {

@@ -7,7 +7,8 @@ use syn::{BinOp, Expr, Lit, Type};
 
 use super::source::{Sources, arguments, fields, kebab, named, number, serde, text};
 
-/// Defaults that are values of types of their own. A name that starts with a dot is the end of an option's.
+/// Defaults whose values have their own types. A name that starts with a dot is the end of an
+/// option's name.
 const DEFAULTS: [(&str, &str); 4] = [
     ("listen.address", "`127.0.0.1:8443`"),
     (".suites", "[see below](#cipher-suites)"),
@@ -108,7 +109,7 @@ fn explained(key: &str, attributes: &[syn::Attribute]) -> String {
     text(attributes) + &see.map_or(String::new(), |(_, link)| format!(" See {link}."))
 }
 
-/// Whether serde reads the type field by field.
+/// Returns whether serde reads the type field by field.
 fn reads(attributes: &[syn::Attribute]) -> bool {
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
     let mut paths = derives.filter_map(|attribute| {
@@ -196,7 +197,7 @@ fn default(
     };
     match serde(&of.attrs, "default") {
         Some(Some(function)) => {
-            let body = sources.function(file, &function).context("its function is not there")?;
+            let body = sources.function(file, &function).context("its function is missing")?;
             value(sources, body)
         }
         Some(None) => of_form().context("its type has no default"),

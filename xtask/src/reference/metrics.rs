@@ -1,4 +1,4 @@
-//! The table of metrics, as the gateway registers them.
+//! The table of registered metrics.
 
 use anyhow::{Context, Result};
 use syn::{

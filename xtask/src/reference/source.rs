@@ -1,4 +1,4 @@
-//! Types of the gateway's crates, as their sources have them.
+//! Types of the gateway's crates, parsed from their sources.
 
 use std::{
     fs,

@@ -132,7 +132,7 @@ fn other_ae_is_asked_and_notified_over_its_connection() {
 }
 
 #[test]
-fn response_in_another_name_or_to_no_request_is_dropped() {
+fn unmatched_websocket_response_is_dropped() {
     let (gateway, mut light) = with_subscription();
     for rqi in ["nothing", "r1"] {
         light.send_text(&json!({"rsc": 2000, "rqi": rqi, "fr": OTHER}).to_string());
@@ -177,7 +177,7 @@ fn polling_channel_is_polled_over_websocket() {
 }
 
 #[test]
-fn second_connection_supersedes_first_after_its_upgrade() {
+fn second_websocket_supersedes_first_after_upgrade() {
     let (gateway, mut first) = with_subscription();
     // An association of the same credential that does not upgrade, or is refused, ends nothing.
     let mut http = Light::connect(gateway.port(), LIGHT1).unwrap();

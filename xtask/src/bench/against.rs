@@ -153,6 +153,8 @@ fn build_before(project: &Project, tree: &Path, modules: &Path, to: &Path) -> Re
     fs::rename(project.host_target.join("trial/saegis"), to)?;
     let mut xtask = project.host_cargo();
     xtask.current_dir(tree).args(["run", "--quiet", "--locked", "--package", "xtask", "--"]);
+    // The modules' dependencies are shared too.
+    xtask.env("SAEGIS_GUEST_TARGET_DIR", &project.guest_target);
     process::run(xtask.args(["modules", "--out"]).arg(modules))?;
     Ok(to.to_owned())
 }

@@ -23,19 +23,19 @@ pub struct Credential {
     pub suites: Vec<Suite>,
 }
 
-/// The cipher suites that are offered where none are configured.
+/// Returns the cipher suites that are offered by default.
 #[must_use]
 pub fn default_suites() -> Vec<Suite> {
     Suite::DEFAULT.to_vec()
 }
 
-/// Reads a key in hexadecimal digits.
+/// Deserializes a key in hexadecimal digits.
 ///
 /// # Errors
-/// Where they are no digits, or the key is too short, too long or trivially weak.
+/// Returns an error if the digits are invalid, or the key is too short, too long or trivially weak.
 pub fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PresharedKey, D::Error> {
     let digits = Zeroizing::new(String::deserialize(deserializer)?);
-    // The error of the decoder would show a digit of the key.
+    // The decoder's error would disclose a digit of the key.
     let bytes = hex::decode(&*digits)
         .map_err(|_| D::Error::custom("the key is not an even number of hexadecimal digits"))?;
     let bytes = Zeroizing::new(bytes);

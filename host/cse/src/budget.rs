@@ -103,6 +103,8 @@ pub struct RequestBudget {
     foreign: Arc<AtomicU64>,
     is_first_try: bool,
     gives_way: Arc<AtomicBool>,
+    /// Whether others wait for this work to end, whoever it is for.
+    blocks_others: bool,
     canceled: Arc<AtomicBool>,
     authority: Arc<Authority>,
 }
@@ -121,6 +123,7 @@ impl RequestBudget {
             foreign: Arc::new(AtomicU64::new(steps / 2)),
             is_first_try: false,
             gives_way: Arc::default(),
+            blocks_others: false,
             canceled: Arc::default(),
             authority,
         }
@@ -135,6 +138,7 @@ impl RequestBudget {
             foreign: Arc::new(AtomicU64::new(u64::MAX)),
             is_first_try: false,
             gives_way: Arc::default(),
+            blocks_others: false,
             canceled: Arc::default(),
             authority: Arc::default(),
         }
@@ -180,6 +184,17 @@ impl RequestBudget {
     /// Returns whether other writes have priority over this work.
     pub(crate) fn gives_way(&self) -> bool {
         self.gives_way.load(Ordering::Relaxed)
+    }
+
+    /// Returns the same budget for the part of the work that has the writers' lock. It does not yield the
+    /// processor, since others wait for the lock.
+    pub(crate) fn while_writing(&self) -> Self {
+        Self { blocks_others: true, ..self.clone() }
+    }
+
+    /// Returns whether the work yields the processor now and then.
+    fn yields(&self) -> bool {
+        self.gives_way() && !self.blocks_others
     }
 
     /// Cancels the work, because the caller no longer waits.
@@ -244,7 +259,7 @@ impl RequestBudget {
     pub(crate) fn step(&self, bytes: usize) -> Result<(), Stop> {
         self.check()?;
         // The kernel runs a thread for several milliseconds, even with a low priority.
-        if self.gives_way() && self.left().is_multiple_of(STEPS_TO_YIELD) {
+        if self.yields() && self.left().is_multiple_of(STEPS_TO_YIELD) {
             std::thread::yield_now();
         }
         let cost = u64::try_from(1 + bytes / BYTES_PER_STEP).unwrap_or(u64::MAX);
@@ -310,6 +325,16 @@ mod tests {
         let part = whole.with_steps(1);
         whole.cancel();
         assert_eq!(part.check(), Err(Stop::Canceled));
+    }
+
+    #[test]
+    fn work_that_gives_way_does_not_yield_while_it_writes() {
+        let budget = budget(1);
+        let writing = budget.while_writing();
+        assert!(!budget.yields());
+        budget.give_way();
+        assert!(budget.yields());
+        assert!(writing.gives_way() && !writing.yields());
     }
 
     #[test]

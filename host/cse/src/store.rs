@@ -154,7 +154,7 @@ impl Store {
         budget.check().map_err(StoreError::from)?;
         let transaction = access.begin_write().map_err(StoreError::from)?;
         let done = {
-            let mut writer = Writer::open(&transaction, budget)?;
+            let mut writer = Writer::open(&transaction, &budget.while_writing())?;
             let done = work(&mut writer)?;
             writer.settle_usage()?;
             done

@@ -1,7 +1,7 @@
 //! The hostile credentials, in a process of their own.
 //!
-//! They stand for other machines. So the process has the policy `SCHED_IDLE`: the gateway and the devices
-//! that behave interrupt it whenever they have work.
+//! They stand for other machines and must not take CPU time from the gateway. The process therefore has the
+//! scheduling policy `SCHED_IDLE`. The gateway must limit the work that they cause.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ const STALLED_PER_ADDRESS: usize = 16;
 /// Environment variable with the target of the hostile process.
 const TARGET: &str = "SAEGIS_HOSTILE_TARGET";
 
-/// Returns the hostile credentials' devices.
+/// Returns the devices with the hostile credentials.
 pub fn devices() -> impl Iterator<Item = Device> {
     (0..10_u8).map(|n| Device::new("evil", n).at(Ipv4Addr::new(127, 0, 2, n + 1)))
 }
@@ -53,9 +53,9 @@ impl Attack {
         Self(child.unwrap())
     }
 
-    /// Ends the attack, and returns what the process printed of it.
+    /// Ends the attack, and returns its rates as printed by the process.
     pub fn end(mut self) -> String {
-        // It ends with its standard input.
+        // The process ends when its standard input does.
         drop(self.0.stdin.take());
         let output = self.0.wait_with_output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -113,7 +113,7 @@ struct Hostile {
     done: Arc<Done>,
 }
 
-/// How much a hostile credential has done.
+/// The number of connections and requests of a hostile credential.
 #[derive(Default)]
 struct Done {
     connections: AtomicUsize,

@@ -1,4 +1,4 @@
-//! The traffic of the devices that behave, and its latencies.
+//! The traffic of the well-behaved devices, and its latencies.
 
 use std::fs;
 use std::process::Command;
@@ -10,12 +10,13 @@ use saegis_tests::{Light, Request};
 
 use crate::device::Device;
 
-/// Number of devices, and of the threads that send their requests.
+/// Number of well-behaved devices, and of the threads that run them.
 pub const DEVICES: usize = 100;
 const THREADS: usize = 4;
 /// Interval between two requests of a device.
 const PERIOD: Duration = Duration::from_secs(1);
-/// One request in so many creates a content instance, and one in so many opens a new association.
+/// One in this many requests creates a content instance, and one in this many uses a new
+/// association.
 const ONE_CREATES: usize = 5;
 const ONE_CONNECTS: usize = 10;
 
@@ -25,7 +26,7 @@ pub struct Good {
     light: Light,
 }
 
-/// Latencies of each kind of request, and how long the client itself waited for a processor meanwhile.
+/// The latencies of each kind of request, and the time that the client itself waited for a processor.
 #[derive(Default)]
 pub struct Latencies {
     pub retrieves: Vec<Duration>,
@@ -103,16 +104,16 @@ pub fn traffic(good: &mut [Good], port: u16, time: Duration) -> Latencies {
     all
 }
 
-/// Returns how long this thread has been ready to run and not running.
+/// Returns the time that this thread was ready to run without running.
 fn run_delay() -> Duration {
     let read = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let delay = read.split_whitespace().nth(1).and_then(|delay| delay.parse().ok());
     Duration::from_nanos(delay.unwrap_or_default())
 }
 
-/// Lets this thread run as soon as it is ready: the devices do not share processors with the gateway.
+/// Gives this thread a realtime priority, because devices do not share processors with the gateway.
 fn realtime_priority() {
     let id = rustix::thread::gettid().as_raw_nonzero().to_string();
-    // Without the right to it, the devices wait for processors as the gateway does.
+    // Without the permission, the devices wait for processors as the gateway does.
     let _ = Command::new("chrt").args(["--fifo", "--pid", "1", &id]).output();
 }

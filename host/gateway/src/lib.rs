@@ -24,3 +24,4 @@ mod session;
 mod state;
 mod subscription;
 pub mod telemetry;
+mod usage;

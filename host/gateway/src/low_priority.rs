@@ -3,28 +3,37 @@
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// The niceness of the threads. Several of them together have less of a processor than one other.
-const NICENESS: i32 = 10;
+/// The niceness of threads, beyond that of the process.
+#[derive(Debug, Clone, Copy)]
+pub enum Niceness {
+    /// Several of the threads together have less of a processor than one other.
+    Low = 10,
+    /// Many of the threads together have little of a processor that another wants.
+    Lowest = 19,
+}
 
 /// A runtime whose threads have a low priority.
 #[derive(Debug)]
 pub struct LowPriority(Option<Runtime>);
 
 impl LowPriority {
-    /// A runtime for futures, on one thread. Sockets stay with the runtime where they were made.
-    pub fn for_futures(name: &str) -> Self {
-        Self::new(Builder::new_multi_thread().worker_threads(1).thread_name(name))
+    /// A runtime for futures, on so many threads. Sockets stay with the runtime where they were made.
+    pub fn for_futures(name: &str, threads: usize, niceness: Niceness) -> Self {
+        Self::new(Builder::new_multi_thread().worker_threads(threads).thread_name(name), niceness)
     }
 
     /// A runtime for so many pieces of work that block, each on a thread of its own.
-    pub fn for_blocking_work(name: &str, threads: usize) -> Self {
-        Self::new(Builder::new_current_thread().max_blocking_threads(threads).thread_name(name))
+    pub fn for_blocking_work(name: &str, threads: usize, niceness: Niceness) -> Self {
+        Self::new(
+            Builder::new_current_thread().max_blocking_threads(threads).thread_name(name),
+            niceness,
+        )
     }
 
-    fn new(builder: &mut Builder) -> Self {
-        let lower = || {
+    fn new(builder: &mut Builder, niceness: Niceness) -> Self {
+        let lower = move || {
             // Of the thread alone, as Linux has it. Where the system refuses, it is as fast as the others.
-            let _ = rustix::process::nice(NICENESS);
+            let _ = rustix::process::nice(niceness as i32);
         };
         // Where it cannot be had, its work is done as all other.
         Self(builder.enable_time().on_thread_start(lower).build().ok())
@@ -63,15 +72,15 @@ mod tests {
     async fn only_low_priority_threads_are_niced() {
         let niceness = || getpriority_process(None).unwrap();
         let before = niceness();
-        let low = (before + NICENESS).min(19);
-        let blocking = LowPriority::for_blocking_work("test", 1);
-        assert_eq!(blocking.spawn_blocking(niceness).await.unwrap(), low);
-        let futures = LowPriority::for_futures("test");
+        let low = |niceness| (before + niceness as i32).min(19);
+        let blocking = LowPriority::for_blocking_work("test", 1, Niceness::Lowest);
+        assert_eq!(blocking.spawn_blocking(niceness).await.unwrap(), low(Niceness::Lowest));
+        let futures = LowPriority::for_futures("test", 1, Niceness::Low);
         let later = async move {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             niceness()
         };
-        assert_eq!(futures.handle().spawn(later).await.unwrap(), low);
+        assert_eq!(futures.handle().spawn(later).await.unwrap(), low(Niceness::Low));
         assert_eq!(niceness(), before);
     }
 }

@@ -29,6 +29,7 @@ use crate::subscription::source::ServiceSubscriptionSource;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::Written;
 use crate::telemetry::metrics::Metrics;
+use crate::usage::Usage;
 
 /// What every connection shares.
 pub struct Gateway {
@@ -58,6 +59,8 @@ pub struct Gateway {
     pub rules: Arc<ServiceSubscriptionSource>,
     /// The AE-IDs that credentials have got by registering.
     pub ae_ids: AeIdStore,
+    /// The processor time that credentials use.
+    pub usage: Arc<Usage>,
     /// What is counted.
     pub metrics: Metrics,
     /// Log and audit trails.
@@ -130,7 +133,8 @@ impl Gateway {
             let (own, cses) = (config.cse.clone(), cses.clone());
             Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
         };
-        let backend = open_backend(&config, &policy.current(), &bindings, notifier)?;
+        let usage = Arc::<Usage>::default();
+        let backend = open_backend(&config, &policy.current(), &bindings, notifier, usage.clone())?;
         let rules = ServiceSubscriptionSource::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
@@ -153,6 +157,7 @@ impl Gateway {
                 config.limits.answer_bytes_per_credential,
             ),
             ae_ids: bindings,
+            usage,
             metrics,
             written,
             relay_address: Arc::default(),
@@ -227,6 +232,7 @@ fn open_backend(
     generation: &Generation,
     ae_ids: &AeIdStore,
     notifier: Arc<Notifier>,
+    usage: Arc<Usage>,
 ) -> Result<Backend, Faults> {
     let upstream = match (&config.role, &config.upstream) {
         (Role::Maf(maf), _) => {
@@ -246,7 +252,7 @@ fn open_backend(
         let what = format!("ae-ids.store: {e}");
         Faults(vec![Fault::of(&config.ae_ids.store, what)])
     })?;
-    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests())))
+    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests(), usage)))
 }
 
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {

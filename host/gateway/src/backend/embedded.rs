@@ -2,7 +2,6 @@
 
 pub mod places;
 mod shared;
-mod usage;
 mod work;
 
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use crate::backend::outcome::{Asker, Outcome};
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedPermit;
 use crate::notification::sender::Notifier;
+use crate::usage::Usage;
 
 /// Maximum time that an AE waits at its polling channel.
 const MAX_POLL: Duration = Duration::from_secs(60);
@@ -48,8 +48,13 @@ pub struct ResultSender {
 
 impl EmbeddedBackend {
     /// An opened CSE, whose notifications `notifier` sends.
-    pub fn new(cse: Arc<EmbeddedCse>, notifier: Arc<Notifier>, limits: RequestLimits) -> Self {
-        Self { cse, shared: Shared::new(limits), notifier }
+    pub fn new(
+        cse: Arc<EmbeddedCse>,
+        notifier: Arc<Notifier>,
+        limits: RequestLimits,
+        usage: Arc<Usage>,
+    ) -> Self {
+        Self { cse, shared: Shared::new(limits, usage), notifier }
     }
 
     /// The CSE itself, whose methods block on the disk.

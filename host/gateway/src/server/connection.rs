@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::connection_task::Account;
 use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
 use crate::binding::websocket;
 use crate::listener::peer_limits::UnderWay;
@@ -96,7 +97,12 @@ impl Begun {
     /// Serves the connection to its end. The handshake is under way until it is finished and one of the
     /// `places` of associations is taken, which is given back with the last request. `stop` asks it
     /// to finish the request at hand and end.
-    pub async fn serve(self, places: Arc<Semaphore>, stop: CancellationToken) {
+    pub async fn serve(
+        self,
+        places: Arc<Semaphore>,
+        stop: CancellationToken,
+        account: Arc<Account>,
+    ) {
         let Self { gateway, socket, flight, peer, under_way, start } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
@@ -130,6 +136,7 @@ impl Begun {
             return lingering_close(&mut stream).await;
         };
         drop(under_way);
+        account.belongs_to(&association.credential_id);
         let saef = association.saef;
         tracing::Span::current().record("association", association.id);
         gateway.metrics.established(saef, start.elapsed());

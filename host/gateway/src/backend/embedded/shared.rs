@@ -7,17 +7,15 @@ use saegis_onem2m::id::CredentialId;
 use tokio::sync::Semaphore;
 
 use super::places::{Places, UnderWay};
-use super::usage::Usage;
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedLimiter;
-use crate::low_priority::LowPriority;
+use crate::low_priority::{LowPriority, Niceness};
+use crate::usage::Usage;
 
-/// Requests that the embedded CSE carries out at a time: those that write, of which one has the disk,
-/// and long ones that only read. The long ones give way to all others, and share the processors among
-/// themselves. So do the requests of a credential that has used much of late.
+/// Maximum number of writing requests that the embedded CSE carries out at a time, of which one has the
+/// disk: usual ones, and those of credentials that have used much of late.
 const MAX_WRITERS: usize = 8;
 const MAX_HEAVY_WRITERS: usize = 4;
-const MAX_LONG_READERS: usize = 8;
 
 /// Short requests for each processor that only read, at a time: one computes, and one may wait for the
 /// disk.
@@ -31,6 +29,8 @@ pub(super) struct Shared {
     pub(super) limits: RequestLimits,
     pub(super) under_way: Arc<UnderWay>,
     pub(super) readers: Arc<Places>,
+    /// For long requests that only read, one for each processor: a request that is interrupted while it has
+    /// a lock of the store does not wait for many others of its priority.
     pub(super) long_readers: Arc<Places>,
     pub(super) writers: Arc<Places>,
     pub(super) heavy_writers: Arc<Places>,
@@ -45,17 +45,21 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Nothing is under way yet.
-    pub(super) fn new(limits: RequestLimits) -> Self {
+    pub(super) fn new(limits: RequestLimits, usage: Arc<Usage>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             limits,
             under_way: UnderWay::new(limits.per_credential),
             readers: Places::new(MAX_READERS_PER_PROCESSOR * processors),
-            long_readers: Places::new(MAX_LONG_READERS),
+            long_readers: Places::new(processors),
             writers: Places::new(MAX_WRITERS),
             heavy_writers: Places::new(MAX_HEAVY_WRITERS),
-            usage: Arc::default(),
-            low_priority: LowPriority::for_blocking_work("long-request", MAX_LONG_READERS),
+            usage,
+            low_priority: LowPriority::for_blocking_work(
+                "long-request",
+                processors,
+                Niceness::Lowest,
+            ),
             acknowledged: KeyedLimiter::new(limits.per_credential),
             may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
         }

@@ -136,7 +136,10 @@ fn check_opens_neither_port_nor_store() {
 fn invalid_configuration_is_reported_with_position() {
     // Lines added to [listen] start at line 7.
     for (line, fault) in [
-        ("adress = \"127.0.0.1:1\"", "7:1: unknown field `adress`, expected `address` or `suites`"),
+        (
+            "adress = \"127.0.0.1:1\"",
+            "7:1: unknown field `adress`, expected one of `address`, `suites`, `resumption`",
+        ),
         ("suites = [\"TLS_RSA\"]", "7:10: \"TLS_RSA\" is not a cipher suite for pre-shared keys"),
         ("suites = []", "7:10: the list of cipher suites is empty; omit it for the default"),
         ("suites = 5", "7:10: invalid type"),

@@ -18,6 +18,7 @@ mod http_primitive;
 mod ids;
 mod pieces;
 mod policy_table;
+mod primitive;
 
 use std::process::ExitCode;
 
@@ -27,18 +28,21 @@ pub use client_key_exchange::client_key_exchange;
 pub use http_primitive::http_primitive;
 pub use ids::ids;
 pub use policy_table::policy_table;
+pub use primitive::{primitive, websocket};
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
     ("http_primitive", http_primitive),
     ("ids", ids),
     ("policy_table", policy_table),
+    ("primitive", primitive),
+    ("websocket", websocket),
 ];
 
 /// Runs a target for each file on the command line, in a build without instrumentation, for

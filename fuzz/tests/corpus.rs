@@ -74,6 +74,16 @@ fn policy_table_corpus_passes() {
 }
 
 #[test]
+fn primitive_corpus_passes() {
+    seeds("primitive");
+}
+
+#[test]
+fn websocket_corpus_passes() {
+    seeds("websocket");
+}
+
+#[test]
 fn recorded_flights_pass() {
     let recordings = package().join("../host/handshake/testdata");
     replay(saegis_fuzz::client_hello, recordings.join("client-hellos"));

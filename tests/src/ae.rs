@@ -1,8 +1,12 @@
 //! An AE that uses the command line of the gateway.
 
+use std::process::Command;
+
 use crate::client::Credential;
 use crate::command_line::{CommandOutput, saegis};
 use crate::gateway::Gateway;
+use crate::paths;
+use crate::process::Running;
 
 /// An AE that uses `saegis ae`.
 pub struct Ae<'a> {
@@ -30,6 +34,13 @@ impl<'a> Ae<'a> {
     pub fn run(&self, verb: &[&str]) -> CommandOutput {
         let arguments = [&["ae", "--config", &self.file], verb].concat();
         saegis(&self.gateway.path(""), &arguments)
+    }
+
+    /// Starts a verb that runs until it is interrupted.
+    pub fn start(&self, verb: &[&str]) -> Running {
+        let mut command = Command::new(paths::binary());
+        command.args([&["ae", "--config", &self.file], verb].concat());
+        Running::start(command.current_dir(self.gateway.path("")).env_remove("SAEGIS_LOG"))
     }
 
     /// Runs one verb with JSON output.

@@ -123,6 +123,9 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
     let from = config.ae.ae_id.to_string();
     let binding = args.binding.into();
+    if matches!(args.verb, Verb::Watch { .. }) && binding != Binding::WebSocket {
+        return Err(AeError::Binding);
+    }
     let (mut session, kind, proof) = match &config.maf {
         None => {
             let (kind, proof) = match &config.credential {

@@ -63,6 +63,9 @@ mod cse {
 
 /// The WebSocket binding.
 mod websocket {
+    mod command_line;
+    mod hostile;
+    mod impersonation;
     mod notifications;
     mod primitives;
 }

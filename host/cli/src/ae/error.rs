@@ -10,6 +10,9 @@ pub enum AeError {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(#[from] Faults),
+    /// The verb needs another binding.
+    #[error("watch needs --binding websocket: over HTTP the registrar CSE sends no requests")]
+    Binding,
     /// There is no association, or it broke.
     #[error("{0}")]
     Session(#[from] SessionError),
@@ -24,11 +27,11 @@ pub enum AeError {
 }
 
 impl AeError {
-    /// The process's exit code: 2 for a wrong configuration, 3 for no association, 4 for a
+    /// The process's exit code: 2 for a wrong configuration or argument, 3 for no association, 4 for a
     /// refusal.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Binding => 2,
             Self::Session(_) => 3,
             Self::Refused { .. } => 4,
         }

@@ -28,7 +28,7 @@ pub(super) async fn watch(
         "enc": { "net": EVENTS },
     }});
     let created = ask(session, Operation::Create, &to, Some((kind, body))).await?;
-    let subscription = text(&created.content, kind.root(), "ri");
+    let subscription = format!("{to}/{}", text(&created.content, kind.root(), "rn"));
     if !as_json {
         crate::output::print(&format!("watching {to}; interrupt to stop"));
     }
@@ -46,7 +46,7 @@ pub(super) async fn watch(
         }
         session.respond(&ResponsePrimitive::to(&request, rsc)).await?;
     }
-    ask(session, Operation::Delete, &format!("-/{subscription}"), None).await?;
+    ask(session, Operation::Delete, &subscription, None).await?;
     Ok(())
 }
 

@@ -16,10 +16,16 @@ use crate::binding::{bad, check_content, unsupported};
 use crate::parameter::Parameter;
 use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use crate::rsc::Rsc;
+use crate::serialization::Serialization;
 use crate::target::Target;
 pub use headers::JSON;
-use headers::{MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single};
+use headers::{
+    CBOR, MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single,
+};
 pub use query::read_query;
+
+/// Maximum factor by which CBOR grows when it becomes JSON: a control character of one byte has six.
+const MAX_EXPANSION: usize = 8;
 
 /// Header field of From.
 pub const ORIGIN: &str = "x-m2m-origin";
@@ -101,7 +107,11 @@ fn request_parts(
     let content = match (body.is_empty(), media) {
         (true, _) => None,
         (false, None) => return Err(unsupported("content without a Content-Type")),
-        (false, Some(_)) => Some(Content::parse(body).map_err(|e| bad(e.to_string()))?),
+        (false, Some(media)) => {
+            let max_bytes = body.len().saturating_mul(MAX_EXPANSION);
+            let json = media.serialization.into_json(body, max_bytes)?;
+            Some(Content::parse(json).map_err(|e| bad(e.to_string()))?)
+        }
     };
     // A create without a type must not reach an AE as a notification and be answered with 2000. The
     // originators in a notification are not checked, because it creates nothing.
@@ -280,13 +290,29 @@ pub fn write_response(response: ResponsePrimitive) -> http::Response<Bytes> {
     out
 }
 
-/// Creates the HTTP response of a server to a request with this operation.
+/// Returns the serialization of a response to a request with these header fields: that of Accept, or
+/// else of the content of the request.
+#[must_use]
+pub fn response_serialization(headers: &HeaderMap) -> Serialization {
+    accept(headers).unwrap_or_default()
+}
+
+/// Creates the HTTP response of a server to a request with this operation, with content in this
+/// serialization.
 #[must_use]
 pub fn write_server_response(
     response: ResponsePrimitive,
     operation: Option<Operation>,
+    serialization: Serialization,
 ) -> http::Response<Bytes> {
     let mut response = write_response(response);
+    if serialization == Serialization::Cbor
+        && !response.body().is_empty()
+        && let Ok(cbor) = serialization.from_json(response.body().clone())
+    {
+        *response.body_mut() = cbor;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CBOR));
+    }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, allowed_methods(operation));
     }

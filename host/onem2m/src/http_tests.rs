@@ -373,3 +373,56 @@ fn notification_is_post_with_its_parameters() {
     assert_eq!(header("x-m2m-ri"), "r1");
     assert_eq!(header("content-type"), "application/json");
 }
+
+#[test]
+fn cbor_content_is_read_as_json_and_answered_in_cbor() {
+    // {"m2m:cnt": {"rn": "lamp"}}
+    let cbor = Bytes::from_static(b"\xa1\x67m2m:cnt\xa1\x62rn\x64lamp");
+    let create = |media: &str, accept: Option<&str>, body: &Bytes| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-m2m-ri", HeaderValue::from_static("r1"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(media).unwrap());
+        if let Some(accept) = accept {
+            headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
+        }
+        let uri = Uri::from_static("/x");
+        let request = read_request(&Method::POST, &uri, &headers, body.clone());
+        (request, response_serialization(&headers))
+    };
+    let media = "application/vnd.onem2m-res+cbor;ty=3";
+    let (request, serialization) = create(media, None, &cbor);
+    let content = request.unwrap().content.unwrap();
+    assert_eq!(&content.bytes()[..], br#"{"m2m:cnt":{"rn":"lamp"}}"#);
+    assert_eq!(serialization, Serialization::Cbor);
+    for (accept, expected) in [
+        ("application/json", Serialization::Json),
+        ("application/vnd.onem2m-res+cbor, application/json;q=0.1", Serialization::Json),
+        ("*/*", Serialization::Json),
+        ("application/xml, application/vnd.onem2m-ntfy+CBOR", Serialization::Cbor),
+    ] {
+        let (request, serialization) = create(media, Some(accept), &cbor);
+        assert!(request.is_ok());
+        assert_eq!(serialization, expected, "{accept}");
+    }
+    let json = Bytes::from_static(br#"{"m2m:cnt":{}}"#);
+    for (media, body) in [
+        (media, json.clone()),
+        ("application/json;ty=3", cbor.clone()),
+        (media, Bytes::from_static(b"\xa2\x67m2m:cnt\xa0\x67m2m:cnt\xa0")),
+        (media, Bytes::from_static(b"\xa1\x67m2m:cnt\xa1\x62rn\x44lamp")),
+        (media, Bytes::from_static(b"\xa1\x67m2m:cnt\xa0\x00")),
+    ] {
+        assert_eq!(create(media, None, &body).0.unwrap_err().rsc, Rsc::BadRequest, "{media}");
+    }
+    for xml in ["application/xml;ty=3", "application/vnd.onem2m-res+xml;ty=3"] {
+        let error = create(xml, None, &json).0.unwrap_err();
+        assert_eq!(error.rsc, Rsc::UnsupportedMediaType);
+        assert!(error.why.contains("XML"), "{}", error.why);
+    }
+    let refused = create(media, Some("application/xml"), &cbor).0.unwrap_err();
+    assert_eq!(refused.rsc, Rsc::NotAcceptable);
+    let refusal = ResponsePrimitive::refusal("r1", None, Rsc::NotFound, "no");
+    let response = write_server_response(refusal, None, Serialization::Cbor);
+    assert_eq!(response.headers()["content-type"], "application/vnd.onem2m-res+cbor");
+    assert_eq!(&response.body()[..], b"\xa1\x67m2m:dbg\x62no");
+}

@@ -116,6 +116,12 @@ impl RequestPrimitive {
         Ok(Self { resource_type, content, ..self })
     }
 
+    /// Returns the length of the content in JSON, in bytes.
+    #[must_use]
+    pub fn content_length(&self) -> usize {
+        self.content.as_ref().map_or(0, |content| content.bytes().len())
+    }
+
     /// Returns whether the request creates a resource of this type.
     #[must_use]
     pub fn creates(&self, kind: ResourceType) -> bool {

@@ -18,6 +18,7 @@ use saegis_onem2m::http::{read_server_request, write_notification, write_server_
 use saegis_onem2m::id::{CredentialId, OriginatorId};
 use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::serialization::Serialization;
 
 use super::ae_connections::Aes;
 use super::failure::Failure;
@@ -65,7 +66,8 @@ impl Relay {
             let relay = relay.clone();
             async move {
                 let response = relay.relay(request).await;
-                write_server_response(response, Some(Operation::Notify)).map(Full::new)
+                write_server_response(response, Some(Operation::Notify), Serialization::Json)
+                    .map(Full::new)
             }
         };
         Local::listen(address, BOUNDS, user, answer).await

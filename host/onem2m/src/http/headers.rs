@@ -1,18 +1,34 @@
 //! Header fields of the HTTP binding.
 
 use http::Version;
-use http::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use crate::binding::{BindingError, MAX_VALUE, bad, unsupported};
 use crate::parameter::{Parameter, Parameters};
 use crate::primitive::Operation;
 use crate::rsc::Rsc;
+use crate::serialization::Serialization;
 
 /// Media type of content in JSON.
 pub const JSON: &str = "application/json";
 /// Media types of JSON content that oneM2M registered.
 const RES_JSON: &str = "application/vnd.onem2m-res+json";
 const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
+/// Media types of content in CBOR. The first one is that of responses.
+pub(super) const CBOR: &str = "application/vnd.onem2m-res+cbor";
+const NTFY_CBOR: &str = "application/vnd.onem2m-ntfy+cbor";
+
+/// Returns the serialization of a media type, without its parameters.
+fn serialization(essence: &str) -> Option<Serialization> {
+    let is_one_of = |types: &[&str]| types.iter().any(|m| essence.eq_ignore_ascii_case(m));
+    if is_one_of(&[JSON, RES_JSON, NTFY_JSON]) {
+        Some(Serialization::Json)
+    } else if is_one_of(&[CBOR, NTFY_CBOR]) {
+        Some(Serialization::Cbor)
+    } else {
+        None
+    }
+}
 
 /// Returns the value of a header field that may occur once: visible ASCII and spaces, bounded.
 pub(super) fn single<'a>(
@@ -65,6 +81,8 @@ pub(super) fn refuse_lookalikes(headers: &HeaderMap) -> Result<(), BindingError>
 pub(super) struct MediaType {
     /// Resource type of the new resource.
     pub(super) resource_type: Option<u16>,
+    /// Serialization of the content.
+    pub(super) serialization: Serialization,
 }
 
 impl MediaType {
@@ -75,9 +93,11 @@ impl MediaType {
     pub(super) fn read(text: &str) -> Result<Self, BindingError> {
         let mut parts = text.split(';').map(str::trim);
         let essence = parts.next().unwrap_or_default();
-        if ![JSON, RES_JSON, NTFY_JSON].iter().any(|m| essence.eq_ignore_ascii_case(m)) {
-            return Err(unsupported(format!("content of the type {essence}; use {JSON}")));
-        }
+        let serialization = serialization(essence).ok_or_else(|| {
+            unsupported(format!(
+                "content of the type {essence} is not supported, nor is XML; use {JSON} or {CBOR}"
+            ))
+        })?;
         let mut resource_type = None;
         for parameter in parts {
             match parameter.split_once('=').map(|(n, v)| (n.trim(), v.trim())) {
@@ -93,33 +113,38 @@ impl MediaType {
                 _ => return Err(unsupported(format!("content with the parameter {parameter}"))),
             }
         }
-        Ok(Self { resource_type })
+        Ok(Self { resource_type, serialization })
     }
 }
 
-/// Checks that the client accepts JSON.
-pub(super) fn accept(headers: &HeaderMap) -> Result<(), BindingError> {
-    let mut any = false;
-    for value in headers.get_all(ACCEPT) {
-        any = true;
-        let text = value.to_str().unwrap_or_default();
-        let fits = |range: &str| {
-            let essence = range.split(';').next().unwrap_or_default().trim();
-            ["*/*", "application/*", JSON, RES_JSON, NTFY_JSON]
-                .iter()
-                .any(|m| essence.eq_ignore_ascii_case(m))
-        };
-        if text.split(',').any(fits) {
-            return Ok(());
+/// Returns the serialization that the client accepts, preferably JSON. A client that does not say it gets
+/// that of its content.
+pub(super) fn accept(headers: &HeaderMap) -> Result<Serialization, BindingError> {
+    let mut values = headers.get_all(ACCEPT).iter().peekable();
+    if values.peek().is_none() {
+        let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = media.and_then(|media| media.split(';').next());
+        let of_content = essence.and_then(|essence| serialization(essence.trim()));
+        return Ok(of_content.unwrap_or_default());
+    }
+    let mut accepts_cbor = false;
+    for range in values.filter_map(|v| v.to_str().ok()).flat_map(|text| text.split(',')) {
+        let essence = range.split(';').next().unwrap_or_default().trim();
+        let is_any = ["*/*", "application/*"].iter().any(|m| essence.eq_ignore_ascii_case(m));
+        match serialization(essence) {
+            Some(Serialization::Json) => return Ok(Serialization::Json),
+            Some(Serialization::Cbor) => accepts_cbor = true,
+            None if is_any => return Ok(Serialization::Json),
+            None => {}
         }
     }
-    if any {
-        return Err(BindingError {
-            rsc: Rsc::NotAcceptable,
-            ..bad(format!("responses are only available as {JSON}"))
-        });
+    if accepts_cbor {
+        return Ok(Serialization::Cbor);
     }
-    Ok(())
+    Err(BindingError {
+        rsc: Rsc::NotAcceptable,
+        ..bad(format!("responses are only available as {JSON} and {CBOR}, not as XML"))
+    })
 }
 
 /// Checks that a request of HTTP/1.1 has one valid Host (RFC 9112 clause 3.2).

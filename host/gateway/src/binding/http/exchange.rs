@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use saegis_onem2m::http::{read_server_request, write_server_response};
+use saegis_onem2m::http::{read_server_request, response_serialization, write_server_response};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::Serialization;
@@ -55,6 +55,7 @@ impl Exchange {
         if self.pipeline.takes_websockets() && opening::is_wanted(request.headers()) {
             return self.open_websocket(request);
         }
+        let serialization = response_serialization(request.headers());
         let (operation, response, memory) = match self.read(request).await {
             Ok(request) => {
                 let operation = request.operation;
@@ -66,7 +67,7 @@ impl Exchange {
                 (None, refusal, None)
             }
         };
-        write_server_response(response, operation)
+        write_server_response(response, operation, serialization)
             .map(|content| ResponseBody::new(content, self.progress.clone(), memory))
     }
 
@@ -85,7 +86,8 @@ impl Exchange {
                 audit::request_refused(&self.session.active.association, "", None, rsc, why);
                 let refusal = ResponsePrimitive::refusal("", None, rsc, why);
                 self.pipeline.count_undecoded(&refusal);
-                let mut response = write_server_response(refusal, None).map(body);
+                let refusal = write_server_response(refusal, None, Serialization::Json);
+                let mut response = refusal.map(body);
                 opening::complete_refusal(&mut response, &refused);
                 response
             }
@@ -104,8 +106,7 @@ impl Exchange {
         let body = match tokio::time::timeout(timeout, body).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(NotCollected::TooLarge)) => {
-                let why = format!("the content is larger than {} bytes", limits.content_bytes);
-                Err((Rsc::BadRequest, why))
+                Err((Rsc::BadRequest, too_large(limits.content_bytes)))
             }
             Ok(Err(NotCollected::BreaksOff)) => {
                 Err((Rsc::BadRequest, "the content breaks off".into()))
@@ -116,6 +117,10 @@ impl Exchange {
         let read = |body| read_server_request(&parts, body);
         let (rsc, request_id, why) = match body {
             Ok(body) => match read(body) {
+                // CBOR grows when it becomes JSON.
+                Ok(request) if request.content_length() > limits.content_bytes => {
+                    (Rsc::BadRequest, Some(request.request_id), too_large(limits.content_bytes))
+                }
                 Ok(request) => return Ok(request),
                 Err(e) => (e.rsc, e.request_id, e.why),
             },
@@ -129,4 +134,8 @@ impl Exchange {
         audit::request_refused(&self.session.active.association, &id, None, rsc, &why);
         Err(ResponsePrimitive::refusal(&id, None, rsc, &why))
     }
+}
+
+fn too_large(most: usize) -> String {
+    format!("the content is larger than {most} bytes")
 }

@@ -72,9 +72,8 @@ impl Exchange {
     pub(super) fn read(&self, message: Bytes) -> Incoming {
         match self.serialization.read(message, self.max_message()) {
             Ok(Primitive::Request(request)) => {
-                let length = request.content.as_ref().map_or(0, |content| content.bytes().len());
                 let most = self.pipeline.limits().content_bytes;
-                if length > most {
+                if request.content_length() > most {
                     return Incoming::Bad(BindingError {
                         rsc: Rsc::BadRequest,
                         request_id: Some(request.request_id),

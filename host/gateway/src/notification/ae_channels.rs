@@ -136,7 +136,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn not_connected() -> Failure {
-    Failure::NoAssociation("the AE has no open connection".into())
+    Failure::NotConnected
 }
 
 impl AeChannels {

@@ -24,6 +24,9 @@ pub enum Failure {
     /// There is no association with the AE.
     #[error("{0}")]
     NoAssociation(String),
+    /// The AE has not opened a connection over which requests can be sent to it.
+    #[error("the AE has no open connection")]
+    NotConnected,
     /// There is no way to the CSE where the AE is.
     #[error("no way to that CSE is known")]
     NoWay,
@@ -54,6 +57,9 @@ impl Failure {
         match self {
             Self::NotAllowed | Self::NoSuchName(_) | Self::Busy => {
                 "no rule of this CSE allows that address, or it can't be resolved".into()
+            }
+            Self::NotConnected => {
+                "it has neither a reachable point of access nor an open connection".into()
             }
             Self::Io(_)
             | Self::Http(_)

@@ -30,9 +30,6 @@ use saegis_onem2m::routing::cse_of;
 const MAX_CONCURRENT: usize = 256;
 const MAX_PER_NAMER: usize = 32;
 
-/// Why an AE cannot be reached over a connection of its own.
-const NOT_CONNECTED: &str = "the AE has no open connection";
-
 /// How many times the time for an answer a batch has, however many notifications are in it.
 const BATCH: u32 = 8;
 
@@ -98,7 +95,7 @@ impl Notifier {
             }
             Destination::Connection(ae) => match self.aes.holder(ae) {
                 Ok(holder) if self.channels.is_open(&holder) => Ok(()),
-                _ => Err(Failure::NoAssociation(NOT_CONNECTED.into())),
+                _ => Err(Failure::NotConnected),
             },
             Destination::Elsewhere(to) => {
                 let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
@@ -189,9 +186,7 @@ impl Notifier {
             return answered_by(response, |from| is_of(&self.own, from, ae));
         }
         let there = match &notification.to {
-            Destination::Connection(_) => {
-                return Err(Failure::NoAssociation(NOT_CONNECTED.into()));
-            }
+            Destination::Connection(_) => return Err(Failure::NotConnected),
             Destination::Elsewhere(to) => return self.by_way_of_its_cse(notification, to).await,
             Destination::PointOfAccess(there) => there,
         };

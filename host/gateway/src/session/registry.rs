@@ -278,7 +278,7 @@ impl Associations {
         {
             let mut lists = self.lists();
             lists.live.insert(live.association.id, live.clone());
-            let own = lists.of_credential.entry(credential.clone()).or_default();
+            let own = lists.of_credential.entry(credential).or_default();
             own.push(live.association.id);
             if own.len() > self.per_credential {
                 // A device that lost its connection can't end it, and comes anew.
@@ -289,7 +289,25 @@ impl Associations {
         let listed = AssociationGuard { all: self, live };
         // Only now: whoever registers from here on sees it in the list.
         let generation = policy.current();
-        let (association, credential) = (&listed.live.association, &credential);
+        self.settle_ae_id(&listed.live.association, &generation, bindings).await;
+        if let Some(oldest) = superseded {
+            let most = self.per_credential;
+            oldest.end_by(move |association| audit::superseded(association, most)).await;
+        }
+        listed.live.revalidate(&policy.current()).await;
+        listed
+    }
+
+    /// Gives a new association the AE-ID that its credential got by registering, and audits the
+    /// association. If policy names another AE-ID or gives it to another credential, the credential
+    /// loses it.
+    async fn settle_ae_id(
+        &self,
+        association: &SecurityAssociation,
+        generation: &Generation,
+        bindings: &AeIdStore,
+    ) {
+        let credential = &association.credential_id;
         let bound = match association.credential_entity() {
             Entity::NotYetKnown => bindings.of(credential),
             _ => None,
@@ -303,31 +321,25 @@ impl Associations {
             Entity::NotYetKnown => match bound {
                 Some(stem) if generation.reserves(&stem) => {
                     let why = "policy gives its AE-ID to another credential";
-                    self.free(bindings, credential, &generation, why).await;
+                    self.free(bindings, credential, generation, why).await;
                 }
                 Some(_) | None => {}
             },
             named @ (Entity::Ae(_) | Entity::Aes(_)) => {
                 if bindings.of(credential).is_some() {
                     let why = "policy names the credential's AE-ID";
-                    self.free(bindings, credential, &generation, why).await;
+                    self.free(bindings, credential, generation, why).await;
                 }
                 // What a credential names goes before what another has got.
                 for stem in named.stems() {
                     if let Some(holder) = bindings.holder(stem).filter(|h| h != credential) {
                         let why = "the AE with its AE-ID has connected";
-                        self.free(bindings, &holder, &generation, why).await;
+                        self.free(bindings, &holder, generation, why).await;
                     }
                 }
             }
             Entity::Cse(_) | Entity::MafClient(_) => {}
         }
-        if let Some(oldest) = superseded {
-            let most = self.per_credential;
-            oldest.end_by(move |association| audit::superseded(association, most)).await;
-        }
-        listed.live.revalidate(&policy.current()).await;
-        listed
     }
 
     /// Frees the AE-ID that a credential has got, and ends the associations that stand for it.

@@ -134,7 +134,7 @@ enum ServeOutcome {
 /// header is to be whole by `head_by`; the others' have their time from the answer before.
 async fn serve_until_idle<S>(
     stream: &mut S,
-    (read, mut head_by): (Vec<u8>, Instant),
+    (read, head_by): (Vec<u8>, Instant),
     exchange: &Arc<Exchange>,
     timeouts: HttpTimeouts,
     mut stop: Pin<&mut impl Future<Output = ()>>,
@@ -143,15 +143,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let activity = IoActivity::default();
-    let idle = timeouts.idle;
-    let (mut unread, mut gone) = (Unread::default(), Lasting::default());
     let service = service_fn(|request| {
         let exchange = exchange.clone();
         Box::pin(async move { Ok::<_, Infallible>(exchange.respond(request).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(idle)
+        .header_read_timeout(timeouts.idle)
         .max_buf_size(MAX_HEADER)
         .max_headers(MAX_FIELDS)
         .serve_connection(
@@ -164,7 +162,13 @@ where
         );
     let look = sleep(IDLE_CHECK_INTERVAL);
     tokio::pin!(look);
-    let (mut answered, mut stopping) = (false, false);
+    let mut stopping = false;
+    let mut watch = Watch {
+        unread: Unread::default(),
+        half_closed: Lasting::default(),
+        answered: false,
+        head_by,
+    };
     loop {
         tokio::select! {
             result = &mut connection => {
@@ -177,34 +181,19 @@ where
                 };
             }
             () = &mut look => {
-                let (came, went) = activity.moved();
-                let now = Instant::now();
-                let (unwritten, written) = (activity.is_unwritten(), activity.written());
-                if unread.lasts(unwritten, written, timeouts.answer, now) {
-                    return ServeOutcome::Ended("answer not read");
-                }
-                if gone.lasts(activity.is_half_closed(), HALF_CLOSED_TIMEOUT, now) {
-                    return ServeOutcome::Ended("closed");
-                }
-                if stopping {
-                    // It ends with the answer.
-                } else if went {
-                    // The time of the next header begins with the answer. hyper's own begins anew with
-                    // each sitting.
-                    (answered, head_by) = (true, Instant::now() + idle);
-                } else if exchange.progress().is_between_requests() {
-                    if Instant::now() >= head_by {
-                        return ServeOutcome::Ended("idle");
-                    }
-                    if answered && !came && activity.is_over() {
+                match watch.check(&activity, exchange, timeouts, stopping) {
+                    Check::Continue => {}
+                    Check::End(why) => return ServeOutcome::Ended(why),
+                    Check::Idle => {
                         // Copied, for turned into a vector it would bring hyper's buffer along.
-                        return ServeOutcome::Idle(connection.into_parts().read_buf.to_vec(), head_by);
+                        let read = connection.into_parts().read_buf.to_vec();
+                        return ServeOutcome::Idle(read, watch.head_by);
                     }
                 }
                 look.as_mut().reset(Instant::now() + IDLE_CHECK_INTERVAL);
             }
             () = &mut stop, if !stopping => {
-                if !answered && !activity.went() && exchange.progress().is_between_requests() {
+                if !watch.answered && !activity.went() && exchange.progress().is_between_requests() {
                     // hyper would wait for the rest of what woke the association.
                     return ServeOutcome::Ended("gateway stopping");
                 }
@@ -212,6 +201,60 @@ where
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
+    }
+}
+
+/// What is known of an association from one check of its activity to the next.
+struct Watch {
+    unread: Unread,
+    half_closed: Lasting,
+    /// Whether an answer was written.
+    answered: bool,
+    /// Deadline of the next request's header.
+    head_by: Instant,
+}
+
+/// The outcome of a check.
+enum Check {
+    Continue,
+    /// The association ends, for this reason.
+    End(&'static str),
+    /// Nothing comes.
+    Idle,
+}
+
+impl Watch {
+    fn check(
+        &mut self,
+        activity: &IoActivity,
+        exchange: &Exchange,
+        timeouts: HttpTimeouts,
+        stopping: bool,
+    ) -> Check {
+        let (came, went) = activity.moved();
+        let now = Instant::now();
+        let (unwritten, written) = (activity.is_unwritten(), activity.written());
+        if self.unread.lasts(unwritten, written, timeouts.answer, now) {
+            return Check::End("answer not read");
+        }
+        if self.half_closed.lasts(activity.is_half_closed(), HALF_CLOSED_TIMEOUT, now) {
+            return Check::End("closed");
+        }
+        if stopping {
+            // It ends with the answer.
+        } else if went {
+            // The time of the next header begins with the answer. hyper's own begins anew whenever
+            // it serves again.
+            (self.answered, self.head_by) = (true, Instant::now() + timeouts.idle);
+        } else if exchange.progress().is_between_requests() {
+            if Instant::now() >= self.head_by {
+                return Check::End("idle");
+            }
+            if self.answered && !came && activity.is_over() {
+                return Check::Idle;
+            }
+        }
+        Check::Continue
     }
 }
 

@@ -55,7 +55,7 @@ pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
             let what = "audit.file is not set, so there is no trail; name the files of one";
             return Err(Faults(vec![Fault::of(&config, what)]));
         };
-        old_files = Some(audit.old_files);
+        old_files = Some(audit.retained_files);
         let paths = [Some(file.clone()), audit.refusals_file()];
         let trails = paths.iter().flatten().map(|path| reader::read_trail(path));
         trails.collect::<Result<Vec<_>, _>>()?
@@ -131,7 +131,7 @@ fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
     let are_fewer = old_files.is_some_and(|most| trail.files.len() as u64 <= most);
     if are_fewer && !report.begins && !lines.is_empty() {
         let what = "the chain does not start here, and there are fewer rotated files than \
-                    audit.old-files: older ones were removed or moved away (name all files, if they \
+                    audit.retained-files: older ones were removed or moved away (name all files, if they \
                     are elsewhere)";
         report.faults.push((0, what.into()));
     }

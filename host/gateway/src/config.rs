@@ -24,7 +24,7 @@ pub use notification_targets::{Allowed, NotAllowed, bare};
 pub use peer::{Peer, check_means};
 pub use sections::{
     Admin, AeIds, Audit, Decisions, Limits, Listen, Log, LogFormat, MAX_RESPONSE, Metrics,
-    Notifications, Policy, Quota, Registrar, RequestLimits, RuleSource, ServiceSubscription,
+    Notifications, Policy, Quota, RequestLimits, RuleSource, ServiceSubscription, ThisCse,
     Upstream, shared_if_there,
 };
 pub use server_config::{Config, Role};

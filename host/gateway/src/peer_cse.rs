@@ -61,7 +61,7 @@ impl PeerCses {
                     Endpoint {
                         name: format!("the CSE {}", peer.cse_id),
                         address: peer.address.clone(),
-                        domain_name: peer.name(&config.cse),
+                        domain_name: peer.name(&config.cse.identity()),
                         flavour: Flavour::CseId,
                         credential: peer.credential.clone(),
                         connect_timeout: Duration::from_secs(peer.timeout_seconds),

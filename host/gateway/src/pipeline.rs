@@ -197,7 +197,7 @@ impl Handler {
         let creates_ae = request.creates(ResourceType::Ae);
         self.revalidate(generation, creates_ae).await?;
         if creates_ae && let Some(why) = self.has_one_already(request) {
-            return Err((self.gateway.config.registrar.ae_id_taken_rsc, why));
+            return Err((self.gateway.config.cse.ae_id_taken_rsc, why));
         }
         self.check_originator(generation, request).await?;
         self.check_forwarded_originator(generation, request).await?;

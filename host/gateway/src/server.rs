@@ -106,7 +106,7 @@ async fn listen_for_notifications(
     let relay = Relay {
         address: gateway.relay_address.clone(),
         aes: gateway.aes.clone(),
-        cse: config.cse.clone(),
+        cse: config.cse.identity(),
         content_bytes: config.limits.content_bytes,
         content_timeout: Duration::from_secs(config.limits.content_seconds),
         response_timeout: Duration::from_secs(config.notifications.timeout_seconds),
@@ -132,7 +132,7 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, gateway: &Arc<Gateway>) {
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
         let (remote, own) = (remote.clone(), gateway.clone());
         tasks.spawn(async move {
-            registration::keep(&remote, &own.config.cse, |is| {
+            registration::keep(&remote, &own.config.cse.identity(), |is| {
                 own.metrics.registered(&remote.peer.cse_id, is);
             })
             .await;

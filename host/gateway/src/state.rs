@@ -130,7 +130,7 @@ impl Gateway {
         let retention = Duration::from_secs(config.notifications.retention_seconds);
         let ae_channels = AeChannels::new(policy.clone(), bindings.clone(), timeout, retention);
         let notifier = {
-            let (own, cses) = (config.cse.clone(), cses.clone());
+            let (own, cses) = (config.cse.identity(), cses.clone());
             Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
         };
         let usage = Arc::<Usage>::default();
@@ -153,8 +153,8 @@ impl Gateway {
             backend,
             associations: Associations::new(config.limits.associations_per_credential),
             response_memory: ResponseMemory::new(
-                config.limits.answer_bytes,
-                config.limits.answer_bytes_per_credential,
+                config.limits.response_bytes,
+                config.limits.response_bytes_per_credential,
             ),
             ae_ids: bindings,
             usage,
@@ -214,7 +214,7 @@ impl Gateway {
         match self.policy.disk_state().behind() {
             None => Readiness::Ready,
             Some((since, how)) => {
-                let is_ready = !self.config.policy.unready_when_behind;
+                let is_ready = !self.config.policy.unready_when_outdated;
                 Readiness::PolicyBehind { since, how, is_ready }
             }
         }
@@ -245,9 +245,8 @@ fn open_backend(
         return Ok(Backend::Remote(RemoteBackend::new(url, cse, config.limits.content_bytes)));
     }
     let cse = Arc::new(open_cse(config, ae_ids)?);
-    let is_reserved = |stem: &AeIdStem| {
-        generation.reserves(stem) || config.registrar.administrators.contains(stem)
-    };
+    let is_reserved =
+        |stem: &AeIdStem| generation.reserves(stem) || config.cse.administrators.contains(stem);
     ae_ids.reconcile(&cse, is_reserved).map_err(|e| {
         let what = format!("ae-ids.store: {e}");
         Faults(vec![Fault::of(&config.ae_ids.store, what)])
@@ -259,7 +258,23 @@ fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {
     let file = &config.ae_ids.store;
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     make_folder(file).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    refuse_former_store(file, "bindings.redb")?;
     AeIdStore::open(file).map_err(|e| fault(format!("ae-ids.store: {e}")))
+}
+
+/// Refuses to start with an empty store if the folder has a store of an earlier version.
+fn refuse_former_store(store: &Path, former_name: &str) -> Result<(), Faults> {
+    let former = store.with_file_name(former_name);
+    // A store that cannot be examined is refused when it is opened.
+    if store.try_exists().unwrap_or(true) || !former.try_exists().unwrap_or(true) {
+        return Ok(());
+    }
+    let what = format!(
+        "does not exist, but {} of an earlier version does: rename that file, or move it away to \
+         start without its content",
+        saegis_policy::Shown(&former)
+    );
+    Err(Faults(vec![Fault::of(store, what)]))
 }
 
 fn make_folder(of: &Path) -> std::io::Result<()> {
@@ -270,15 +285,16 @@ fn make_folder(of: &Path) -> std::io::Result<()> {
 }
 
 fn open_cse(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults> {
-    let store = &config.registrar.store;
+    let store = &config.cse.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    refuse_former_store(store, "registrar.redb")?;
     let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
     settings.cse_type = config.cse.kind.number();
     settings.service_provider.clone_from(&config.cse.service_provider);
-    settings.administrators.clone_from(&config.registrar.administrators);
-    settings.ae_id_taken = config.registrar.ae_id_taken_rsc;
-    let quota = &config.registrar.quota;
+    settings.administrators.clone_from(&config.cse.administrators);
+    settings.ae_id_taken = config.cse.ae_id_taken_rsc;
+    let quota = &config.cse.quota;
     settings.limits.max_resources_per_registree = quota.resources;
     settings.limits.max_bytes_per_registree = quota.bytes;
     // A store of an earlier version does not say who has registered.

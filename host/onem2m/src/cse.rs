@@ -1,24 +1,19 @@
-//! The identity of a CSE in configuration files.
+//! Identity of a CSE.
 
 use serde::Deserialize;
 
 use crate::id::CseId;
-use crate::serde::parsed;
 
-/// Identity of the CSE.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// Identity of a CSE.
+#[derive(Debug, Clone)]
 pub struct Cse {
-    /// CSE-ID, with or without the leading slash.
-    #[serde(deserialize_with = "parsed")]
+    /// CSE-ID.
     pub cse_id: CseId,
     /// Resource name of the CSEBase.
-    #[serde(default = "csebase_name")]
     pub csebase_name: String,
     /// Domain name of the service provider. Without it, absolute addresses are rejected.
     pub service_provider: Option<String>,
     /// Type of the CSE.
-    #[serde(default)]
     pub kind: CseKind,
 }
 
@@ -43,8 +38,4 @@ impl CseKind {
             Self::Mn => 2,
         }
     }
-}
-
-fn csebase_name() -> String {
-    "cse".into()
 }

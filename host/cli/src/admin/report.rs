@@ -43,8 +43,8 @@ pub fn modules(answer: &Value) -> Vec<String> {
         lines.push("shadows".into());
         lines.extend(table(answer.get("shadows"), &columns));
     }
-    if any("kept") {
-        lines.push(format!("kept: {}", field("kept")));
+    if any("replaced") {
+        lines.push(format!("replaced: {}", field("replaced")));
     }
     lines.extend(table(answer.get("tables"), &["name", "rows", "read_by"]));
     lines

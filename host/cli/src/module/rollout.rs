@@ -122,7 +122,7 @@ fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: b
         let told: Value = json!({
             "module": name,
             "mode": way.mode(),
-            "kept": replaced,
+            "replaced": replaced,
             "brought_back": brought_back,
             "generation": generation,
         });

@@ -170,7 +170,7 @@ pub struct GenerationReport {
     /// The modules.
     pub modules: Vec<ModuleEntry>,
     /// The modules that others replace, which `module rollback` brings back.
-    pub kept: Vec<String>,
+    pub replaced: Vec<String>,
     /// The shadow modules.
     pub shadows: Vec<ShadowEntry>,
     /// The tables.

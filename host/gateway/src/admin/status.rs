@@ -25,7 +25,7 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
         (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, saegis_policy::Shown(&maf.store)),
         (None, Some(upstream)) => format!("the CSE at {}", upstream.url),
         (None, None) => {
-            format!("the embedded registrar, {}", saegis_policy::Shown(&config.registrar.store))
+            format!("the embedded registrar, {}", saegis_policy::Shown(&config.cse.store))
         }
     };
     let mut lines = vec![
@@ -83,7 +83,7 @@ pub fn report(generation: &Generation) -> GenerationReport {
         rules: generation.rules(),
         certificates,
         modules: modules.collect(),
-        kept: generation.replaced().iter().map(ToString::to_string).collect(),
+        replaced: generation.replaced().iter().map(ToString::to_string).collect(),
         shadows: shadows.collect(),
         tables: tables.collect(),
     }

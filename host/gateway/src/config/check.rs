@@ -16,7 +16,7 @@ impl Config {
         self.check_service_subscription(document);
         self.check_maf_peers(document);
         self.artifacts.check(document);
-        super::peer::check(&self.peer, &self.cse, document);
+        super::peer::check(&self.peer, &self.cse.identity(), document);
         self.modules.check(self.limits.handshake(), document);
         self.check_limits(document);
         self.websocket.check(document);
@@ -69,11 +69,11 @@ impl Config {
                             a [[peer]] with register = true";
                 fault("service-subscription.source", what);
             }
-            RuleSource::Registrar if self.upstream.is_some() => {
+            RuleSource::Cse if self.upstream.is_some() => {
                 let what = "there is no embedded registrar where upstream.url is another CSE";
                 fault("service-subscription.source", what);
             }
-            RuleSource::PolicyFile | RuleSource::Registrar | RuleSource::Remote => {}
+            RuleSource::PolicyFile | RuleSource::Cse | RuleSource::Remote => {}
         }
         if subscription.refresh_seconds == 0 {
             fault("service-subscription.refresh-seconds", "must be at least 1");
@@ -122,7 +122,7 @@ impl Config {
             ("limits.content-seconds", limits.content_seconds),
             ("limits.content-bytes", limits.content_bytes as u64),
             ("limits.upstream-seconds", limits.upstream_seconds),
-            ("limits.answer-seconds", limits.answer_seconds),
+            ("limits.response-seconds", limits.response_seconds),
             ("limits.request-seconds", limits.request_seconds),
             ("limits.request-steps", limits.request_steps),
             ("limits.cse-requests-per-credential", limits.cse_requests_per_credential as u64),
@@ -134,8 +134,8 @@ impl Config {
             }
         }
         for (entry, bytes) in [
-            ("limits.answer-bytes", limits.answer_bytes),
-            ("limits.answer-bytes-per-credential", limits.answer_bytes_per_credential),
+            ("limits.response-bytes", limits.response_bytes),
+            ("limits.response-bytes-per-credential", limits.response_bytes_per_credential),
         ] {
             // A semaphore counts them.
             if !(MAX_RESPONSE..=1 << 30).contains(&bytes) {
@@ -145,8 +145,8 @@ impl Config {
             }
         }
         for (entry, value) in [
-            ("registrar.quota.resources", self.registrar.quota.resources),
-            ("registrar.quota.bytes", self.registrar.quota.bytes),
+            ("cse.quota.resources", self.cse.quota.resources),
+            ("cse.quota.bytes", self.cse.quota.bytes),
         ] {
             if value == 0 || i64::try_from(value).is_err() {
                 fault(entry, "must be at least 1");
@@ -161,14 +161,14 @@ impl Config {
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let (audit, decisions) = (&self.audit, &self.decisions);
         for (table, bytes, old_files) in [
-            ("audit", audit.file_bytes, audit.old_files),
-            ("decisions", decisions.file_bytes, decisions.old_files),
+            ("audit", audit.file_bytes, audit.retained_files),
+            ("decisions", decisions.file_bytes, decisions.retained_files),
         ] {
             if !(64 << 10..=1 << 40).contains(&bytes) {
                 fault(&format!("{table}.file-bytes"), "must be from 65536 to 1099511627776");
             }
             if !(1..=1000).contains(&old_files) {
-                fault(&format!("{table}.old-files"), "must be from 1 to 1000");
+                fault(&format!("{table}.retained-files"), "must be from 1 to 1000");
             }
         }
         if !(decisions.sample > 0.0 && decisions.sample <= 1.0) {

@@ -98,7 +98,7 @@ impl Config {
         self.modules.place(base);
         let paths = [
             &mut self.policy.folder,
-            &mut self.registrar.store,
+            &mut self.cse.store,
             &mut self.ae_ids.store,
             &mut self.service_subscription.store,
             &mut self.admin.socket,

@@ -14,6 +14,7 @@ use super::sections::Listen;
 use super::sections::Log;
 use super::sections::Metrics;
 use super::sections::Policy;
+use super::sections::ThisCse;
 use super::server_config::Config;
 use super::server_config::Role;
 use crate::config::oci_registry::Artifacts;
@@ -66,12 +67,12 @@ impl MafConfig {
         #[expect(clippy::expect_used, reason = "the name is a constant")]
         let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
         Config {
-            cse: Cse {
+            cse: ThisCse::new(Cse {
                 cse_id,
                 csebase_name: "maf".into(),
                 service_provider: maf.service_provider.clone(),
                 kind: CseKind::In,
-            },
+            }),
             listen,
             policy,
             modules,
@@ -81,7 +82,6 @@ impl MafConfig {
             maf_peer: Vec::new(),
             role: Role::Maf(maf),
             websocket: Default::default(),
-            registrar: Default::default(),
             notifications: Default::default(),
             service_subscription: Default::default(),
             ae_ids: Default::default(),

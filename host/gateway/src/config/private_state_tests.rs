@@ -29,7 +29,7 @@ fn mode(path: &Path) -> u32 {
 fn state_folder_and_content_become_private() {
     let (folder, file, config) = configured("");
     let state = folder.path().join("state");
-    for (name, mode) in [("registrar.redb", 0o644), ("key-value/a.redb", 0o664), ("mine", 0o600)] {
+    for (name, mode) in [("cse.redb", 0o644), ("key-value/a.redb", 0o664), ("mine", 0o600)] {
         make(&state.join(name), mode);
     }
     make(&folder.path().join("elsewhere"), 0o644);
@@ -37,7 +37,7 @@ fn state_folder_and_content_become_private() {
     set(&state, 0o755);
     let exposed = make_private(&file, &config).unwrap();
     assert_eq!(exposed.len(), 4, "{exposed:?}");
-    for name in ["registrar.redb", "key-value/a.redb", "mine"] {
+    for name in ["cse.redb", "key-value/a.redb", "mine"] {
         assert_eq!(mode(&state.join(name)), 0o600, "{name}");
     }
     assert_eq!((mode(&state), mode(&state.join("key-value"))), (0o700, 0o700));
@@ -47,7 +47,7 @@ fn state_folder_and_content_become_private() {
 
 #[test]
 fn configured_files_elsewhere_become_private() {
-    let more = "[registrar]\nstore = \"data/store\"\n[audit]\nfile = \"data/trail\"\n";
+    let more = "store = \"data/store\"\n[audit]\nfile = \"data/trail\"\n";
     let (folder, file, config) = configured(more);
     let data = folder.path().join("data");
     for name in ["store", "trail", "trail.1", "trailer", "other"] {
@@ -71,7 +71,7 @@ fn configured_files_elsewhere_become_private() {
 #[test]
 fn writable_file_is_refused_without_change() {
     for (name, bad) in [
-        ("registrar.redb", 0o666),
+        ("cse.redb", 0o666),
         ("key-value/a.redb", 0o602),
         ("code-cache/a", 0o664),
         ("code-cache/a", 0o606),

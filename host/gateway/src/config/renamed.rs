@@ -5,10 +5,16 @@ use saegis_policy::Document;
 /// The names of options or tables that are no more, and those that stand for them.
 pub const RENAMED: &[(&str, &str)] = &[
     ("artefacts", "artifacts"),
+    ("audit.old-files", "audit.retained-files"),
     ("bindings", "ae-ids"),
+    ("decisions.old-files", "decisions.retained-files"),
+    ("limits.answer-bytes", "limits.response-bytes"),
+    ("limits.answer-bytes-per-credential", "limits.response-bytes-per-credential"),
+    ("limits.answer-seconds", "limits.response-seconds"),
     ("limits.cse-places-per-credential", "limits.cse-requests-per-credential"),
     ("notifications.seconds", "notifications.timeout-seconds"),
-    ("registrar.ae-id-taken", "registrar.ae-id-taken-rsc"),
+    ("policy.unready-when-behind", "policy.unready-when-outdated"),
+    ("registrar", "cse"),
     ("upstream.notifications", "upstream.notification-listen"),
     ("upstream.notifications-key", "upstream.notification-key-file"),
     ("upstream.notifications-uid", "upstream.notification-uid"),

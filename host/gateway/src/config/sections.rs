@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_handshake::{Suite, suites};
-use saegis_onem2m::id::AeIdStem;
+use saegis_onem2m::cse::{Cse, CseKind};
+use saegis_onem2m::id::{AeIdStem, CseId};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serde::{all_parsed, parsed};
 use serde::Deserialize;
@@ -65,7 +66,7 @@ pub struct Policy {
     /// Accepts tables with keys that every user of the machine can read.
     pub allow_readable_tables: bool,
     /// Makes `/readyz` respond 503 while the policy on disk is rejected or still loading.
-    pub unready_when_behind: bool,
+    pub unready_when_outdated: bool,
 }
 
 impl Default for Policy {
@@ -74,7 +75,7 @@ impl Default for Policy {
             folder: "policies".into(),
             load_seconds: 60,
             allow_readable_tables: false,
-            unready_when_behind: false,
+            unready_when_outdated: false,
         }
     }
 }
@@ -104,22 +105,74 @@ fn notification_key_file() -> PathBuf {
     "state/notifications.key".into()
 }
 
-/// Embedded CSE.
+/// This CSE.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Registrar {
-    /// File of the resources.
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ThisCse {
+    /// CSE-ID, with or without the leading slash.
+    #[serde(deserialize_with = "parsed")]
+    pub cse_id: CseId,
+    /// Resource name of the CSEBase.
+    #[serde(default = "csebase_name")]
+    pub csebase_name: String,
+    /// Domain name of the service provider. Without it, absolute addresses are rejected.
+    pub service_provider: Option<String>,
+    /// Type of the CSE.
+    #[serde(default)]
+    pub kind: CseKind,
+    /// File of the resources of the embedded CSE.
+    #[serde(default = "cse_store")]
     pub store: PathBuf,
     /// Response Status Code for a registration whose AE-ID belongs to another credential, or whose
     /// credential has an AE-ID already: 4117 or 4105.
-    #[serde(deserialize_with = "taken")]
+    #[serde(default = "ae_id_taken_rsc", deserialize_with = "taken")]
     pub ae_id_taken_rsc: Rsc,
     /// AE-ID-Stems of AEs that may change resources without an owner, such as the service
     /// subscription of an IN-CSE. Each needs a row in a policy table.
-    #[serde(deserialize_with = "all_parsed")]
+    #[serde(default, deserialize_with = "all_parsed")]
     pub administrators: Vec<AeIdStem>,
     /// Maximum storage of each AE and each registered CSE.
+    #[serde(default)]
     pub quota: Quota,
+}
+
+impl ThisCse {
+    /// Creates the configuration of a CSE with this identity.
+    pub fn new(identity: Cse) -> Self {
+        let Cse { cse_id, csebase_name, service_provider, kind } = identity;
+        Self {
+            cse_id,
+            csebase_name,
+            service_provider,
+            kind,
+            store: cse_store(),
+            ae_id_taken_rsc: ae_id_taken_rsc(),
+            administrators: Vec::new(),
+            quota: Quota::default(),
+        }
+    }
+
+    /// Returns the identity of the CSE.
+    pub fn identity(&self) -> Cse {
+        Cse {
+            cse_id: self.cse_id.clone(),
+            csebase_name: self.csebase_name.clone(),
+            service_provider: self.service_provider.clone(),
+            kind: self.kind,
+        }
+    }
+}
+
+fn csebase_name() -> String {
+    "cse".into()
+}
+
+fn cse_store() -> PathBuf {
+    "state/cse.redb".into()
+}
+
+fn ae_id_taken_rsc() -> Rsc {
+    Rsc::OriginatorHasAlreadyRegistered
 }
 
 /// Maximum storage of an AE or a registered CSE in the embedded CSE.
@@ -135,17 +188,6 @@ pub struct Quota {
 impl Default for Quota {
     fn default() -> Self {
         Self { resources: 20_000, bytes: 64 << 20 }
-    }
-}
-
-impl Default for Registrar {
-    fn default() -> Self {
-        Self {
-            store: "state/registrar.redb".into(),
-            ae_id_taken_rsc: Rsc::OriginatorHasAlreadyRegistered,
-            administrators: Vec::new(),
-            quota: Quota::default(),
-        }
     }
 }
 
@@ -205,7 +247,7 @@ pub enum RuleSource {
     #[default]
     PolicyFile,
     /// Among the embedded registrar's resources.
-    Registrar,
+    Cse,
     /// Among those of the IN-CSE that this CSE registers with.
     Remote,
 }
@@ -224,7 +266,7 @@ pub struct AeIds {
 
 impl Default for AeIds {
     fn default() -> Self {
-        Self { store: "state/bindings.redb".into() }
+        Self { store: "state/ae-ids.redb".into() }
     }
 }
 
@@ -276,14 +318,14 @@ pub struct Limits {
     pub upstream_seconds: u64,
     /// Timeout for a peer to read the next part of a response, plus one second for each KiB that it
     /// reads. The association ends afterwards with `why = "answer not read"`.
-    pub answer_seconds: u64,
+    pub response_seconds: u64,
     /// Maximum size of all unread responses over 128 KiB. A further one ends the association with
     /// the oldest such response of the credential that holds most.
-    pub answer_bytes: usize,
+    pub response_bytes: usize,
     /// Maximum size of unread responses of one credential, including memory reserved for listings
     /// and group responses. A request that gets no memory within `limits.upstream-seconds` gets
     /// 4008.
-    pub answer_bytes_per_credential: usize,
+    pub response_bytes_per_credential: usize,
     /// Timeout for the embedded CSE to process a request, including the wait for its turn. It then
     /// gets 5207, or 4008 if it never had its turn.
     pub request_seconds: u64,
@@ -313,9 +355,9 @@ impl Default for Limits {
             content_seconds: 10,
             content_bytes: 256 << 10,
             upstream_seconds: 10,
-            answer_seconds: 10,
-            answer_bytes: 64 << 20,
-            answer_bytes_per_credential: 16 << 20,
+            response_seconds: 10,
+            response_bytes: 64 << 20,
+            response_bytes_per_credential: 16 << 20,
             request_seconds: 10,
             request_steps: 50_000,
             cse_requests_per_credential: 4,
@@ -381,12 +423,12 @@ pub struct Audit {
     /// becomes `FILE.2`, and so on.
     pub file_bytes: u64,
     /// Number of rotated files of each. Older ones are deleted at the next rotation.
-    pub old_files: u64,
+    pub retained_files: u64,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { file: None, refusals_file: None, file_bytes: 16 << 20, old_files: 8 }
+        Self { file: None, refusals_file: None, file_bytes: 16 << 20, retained_files: 8 }
     }
 }
 
@@ -424,12 +466,12 @@ pub struct Decisions {
     /// becomes `FILE.2`, and so on.
     pub file_bytes: u64,
     /// Number of rotated files.
-    pub old_files: u64,
+    pub retained_files: u64,
 }
 
 impl Default for Decisions {
     fn default() -> Self {
-        Self { record: None, sample: 1.0, file_bytes: 16 << 20, old_files: 8 }
+        Self { record: None, sample: 1.0, file_bytes: 16 << 20, retained_files: 8 }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The configuration as a whole.
 
-use saegis_onem2m::cse::Cse;
 use saegis_policy::ConfigurationFile;
 use serde::Deserialize;
 
@@ -9,8 +8,8 @@ use super::modules::Modules;
 use super::oci_registry::Artifacts;
 use super::peer::Peer;
 use super::sections::{
-    Admin, AeIds, Audit, Decisions, Limits, Listen, Log, Metrics, Notifications, Policy, Registrar,
-    ServiceSubscription, Upstream,
+    Admin, AeIds, Audit, Decisions, Limits, Listen, Log, Metrics, Notifications, Policy,
+    ServiceSubscription, ThisCse, Upstream,
 };
 use super::websocket::WebSocket;
 
@@ -18,8 +17,8 @@ use super::websocket::WebSocket;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Identity of the CSE.
-    pub cse: Cse,
+    /// This CSE, and the embedded CSE.
+    pub cse: ThisCse,
     /// Listener for associations.
     #[serde(default)]
     pub listen: Listen,
@@ -43,9 +42,6 @@ pub struct Config {
     /// Whether this is a CSE or a MAF.
     #[serde(skip)]
     pub role: Role,
-    /// Embedded CSE.
-    #[serde(default)]
-    pub registrar: Registrar,
     /// Notifications that the embedded CSE sends.
     #[serde(default)]
     pub notifications: Notifications,

@@ -82,7 +82,7 @@ impl Handler {
 
     /// Passes a request on that is for another CSE, if there is a way to it.
     pub(super) async fn forward(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
-        let cse = &self.gateway.config.cse;
+        let cse = &self.gateway.config.cse.identity();
         if request.creates(ResourceType::Ae) {
             let why = "an AE registers at its own registrar";
             return self.refuse(&request, (Rsc::OperationNotAllowed, why.into()));

@@ -100,7 +100,7 @@ impl Handler {
     pub(super) fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
         let credential = &self.session.active.association.credential_id;
         generation.reserves(stem)
-            || self.gateway.config.registrar.administrators.contains(stem)
+            || self.gateway.config.cse.administrators.contains(stem)
             || self.gateway.associations.stands_for_another(stem, credential)
     }
 
@@ -112,10 +112,9 @@ impl Handler {
         match taken {
             ReservationError::ByAnother
             | ReservationError::HasAnother
-            | ReservationError::BeingRemoved => self.refuse(
-                request,
-                (self.gateway.config.registrar.ae_id_taken_rsc, taken.to_string()),
-            ),
+            | ReservationError::BeingRemoved => {
+                self.refuse(request, (self.gateway.config.cse.ae_id_taken_rsc, taken.to_string()))
+            }
             ReservationError::TooOften => {
                 self.refuse(request, (Rsc::NotAcceptable, taken.to_string()))
             }

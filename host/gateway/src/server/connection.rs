@@ -151,7 +151,7 @@ impl Begun {
         let exchange = Arc::new(Exchange::new(pipeline.clone(), session.clone()));
         let timeouts = HttpTimeouts {
             idle: Duration::from_secs(gateway.config.limits.idle_seconds),
-            answer: Duration::from_secs(gateway.config.limits.answer_seconds),
+            answer: Duration::from_secs(gateway.config.limits.response_seconds),
         };
         let served = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
         let why = match served {

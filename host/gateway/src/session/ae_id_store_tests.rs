@@ -12,7 +12,7 @@ fn stem(text: &str) -> AeIdStem {
 
 fn bindings() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bindings.redb");
+    let path = folder.path().join("ae-ids.redb");
     (folder, path)
 }
 

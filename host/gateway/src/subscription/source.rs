@@ -73,7 +73,7 @@ impl ServiceSubscriptionSource {
     ) -> Self {
         let kept = Mutex::default();
         let from = match (config.source, embedded, remote) {
-            (RuleSource::Registrar, Some(registrar), _) => {
+            (RuleSource::Cse, Some(registrar), _) => {
                 RuleOrigin::Registrar { registrar: registrar.clone(), kept }
             }
             (RuleSource::Remote, _, Some(remote)) => RuleOrigin::Remote {

@@ -61,7 +61,8 @@ pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
     let fault = |e: std::io::Error| {
         Faults(vec![Fault::of(path, format!("decisions.record: can't be written: {e}"))])
     };
-    let file = LineFile::open(path, decisions.file_bytes, decisions.old_files, &RECORDING_EVENTS);
+    let file =
+        LineFile::open(path, decisions.file_bytes, decisions.retained_files, &RECORDING_EVENTS);
     let file = file.map_err(fault)?;
     let failed = file.failed();
     let (lines, rest) = NonBlockingWriter::to("decisions", file).map_err(fault)?;

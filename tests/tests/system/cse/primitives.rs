@@ -202,7 +202,7 @@ fn polling_channel_is_private_to_its_ae() {
 fn missing_attributes_get_defaults() {
     let target = Upstream::start(plain("200"));
     let setup = Setup::new()
-        .with("registrar", "administrators = [\"Clight-AE1\"]")
+        .with("cse", "administrators = [\"Clight-AE1\"]")
         .with("notifications", "targets = [\"127.0.0.1\"]");
     let (_gateway, mut light) = with_lamp(setup);
     let common = create(&mut light, "/cse", 3, json!({"m2m:cnt": {"rn": "common"}}));

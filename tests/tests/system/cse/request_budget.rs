@@ -307,7 +307,7 @@ fn open_subtree_does_not_exhaust_other_budget() {
 
 #[test]
 fn resource_quota_per_ae_is_enforced() {
-    let gateway = Setup::new().with("registrar.quota", "resources = 4").start();
+    let gateway = Setup::new().with("cse.quota", "resources = 4").start();
     let (mut evil, mut other) = registered(&gateway);
     let container = |name: &str| Request::create_container("/cse/light1", name);
     for name in ["a", "b", "c"] {
@@ -327,7 +327,7 @@ fn resource_quota_per_ae_is_enforced() {
 
 #[test]
 fn byte_quota_per_ae_is_enforced() {
-    let gateway = Setup::new().with("registrar.quota", "bytes = 90000").start();
+    let gateway = Setup::new().with("cse.quota", "bytes = 90000").start();
     let (mut evil, mut other) = registered(&gateway);
     let large = "x".repeat(40_000);
     ask(&mut evil, EVIL, Request::create_container("/cse/light1", "state")).expect(201, 2001);

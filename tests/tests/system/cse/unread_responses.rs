@@ -39,7 +39,7 @@ fn resident(gateway: &Gateway) -> u64 {
 
 #[test]
 fn unread_responses_are_bounded() {
-    let setup = Setup::new().with("limits", "answer-seconds = 2\nupstream-seconds = 4");
+    let setup = Setup::new().with("limits", "response-seconds = 2\nupstream-seconds = 4");
     let gateway = with_large_content(setup);
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
     other.ask(&Request::create_ae("light2").from(OTHER)).unwrap().expect(201, 2001);
@@ -76,7 +76,7 @@ fn unread_responses_are_bounded() {
 /// A slow reader is not a stalled one.
 #[test]
 fn slowly_read_response_is_complete() {
-    let gateway = with_large_content(Setup::new().with("limits", "answer-seconds = 1"));
+    let gateway = with_large_content(Setup::new().with("limits", "response-seconds = 1"));
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.send(&large_retrieve().bytes()).unwrap();
     let (mut read, mut chunk) = (0, vec![0; 16 << 10]);

@@ -206,12 +206,12 @@ fn operator_lists_and_releases_ae_ids() {
 /// Some conformance test suites expect another code.
 #[test]
 fn taken_ae_id_is_answered_with_configured_code() {
-    let gateway = with_new_credentials().with("registrar", "ae-id-taken-rsc = 4105").start();
+    let gateway = with_new_credentials().with("cse", "ae-id-taken-rsc = 4105").start();
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from(OTHER)).expect_refusal(409, 4105);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
     new.ask(&Request::create_ae("again").from("C")).expect_refusal(409, 4105);
-    let setup = Setup::new().with("registrar", "ae-id-taken-rsc = 4103");
+    let setup = Setup::new().with("cse", "ae-id-taken-rsc = 4103");
     let ran = setup.run_until_exit();
     assert!(ran.code == 2 && ran.err.contains("must be 4117 or 4105"), "{ran:?}");
 }

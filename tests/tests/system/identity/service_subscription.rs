@@ -186,8 +186,8 @@ fn in_cse() -> Gateway {
     Setup::new()
         .with_cse("in-cse", "IN-CSE")
         .file("psk-lookup-table.csv", &rows)
-        .with("registrar", "administrators = [\"Cadmin\"]")
-        .with("service-subscription", "source = \"registrar\"")
+        .with("cse", "administrators = [\"Cadmin\"]")
+        .with("service-subscription", "source = \"cse\"")
         .start()
 }
 

@@ -14,7 +14,7 @@ pub(super) fn small() -> Setup {
     Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"")
         .with("audit", "file-bytes = 65536")
-        .with("audit", "old-files = 1")
+        .with("audit", "retained-files = 1")
 }
 
 /// Returns the lines of an audit log and its old files, oldest first.

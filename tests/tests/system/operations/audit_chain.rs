@@ -123,7 +123,7 @@ fn manipulated_audit_log_is_reported_with_position() {
 #[test]
 fn missing_rotated_audit_file_is_reported() {
     let setup = Setup::new()
-        .with("audit", "file = \"audit/trail.jsonl\"\nfile-bytes = 65536\nold-files = 4")
+        .with("audit", "file = \"audit/trail.jsonl\"\nfile-bytes = 65536\nretained-files = 4")
         .with("limits", "associations-per-credential = 1000");
     let mut gateway = setup.start();
     let file = gateway.path("audit/trail.jsonl");

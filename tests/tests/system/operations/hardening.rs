@@ -67,7 +67,7 @@ fn files_are_private_with_any_umask() {
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
     let state = gateway.path("state");
-    let names = ["registrar.redb", "bindings.redb", "admin.sock", "audit.jsonl", "decisions.jsonl"];
+    let names = ["cse.redb", "ae-ids.redb", "admin.sock", "audit.jsonl", "decisions.jsonl"];
     for name in names {
         assert!(state.join(name).exists(), "{name}");
     }
@@ -156,8 +156,8 @@ fn assert_does_not_start(gateway: &Gateway, file: &str, why: &str) {
 fn writable_state_files_are_refused() {
     let written = "can be written by others";
     for (name, bad, why) in [
-        ("state/registrar.redb", 0o666, written),
-        ("state/bindings.redb", 0o602, written),
+        ("state/cse.redb", 0o666, written),
+        ("state/ae-ids.redb", 0o602, written),
         ("state", 0o777, written),
         ("state/code-cache", 0o770, written),
     ] {
@@ -175,8 +175,24 @@ fn state_file_of_other_user_is_refused() {
         return;
     }
     let gateway = stopped_gateway();
-    chown(gateway.path("state/registrar.redb"), Some(65534), None).unwrap();
-    assert_does_not_start(&gateway, "state/registrar.redb", "belongs to another user");
+    chown(gateway.path("state/cse.redb"), Some(65534), None).unwrap();
+    assert_does_not_start(&gateway, "state/cse.redb", "belongs to another user");
+}
+
+/// An earlier version used other file names. The gateway does not silently start with empty stores.
+#[test]
+fn store_of_earlier_version_is_refused() {
+    for (name, former) in [("cse.redb", "registrar.redb"), ("ae-ids.redb", "bindings.redb")] {
+        let gateway = stopped_gateway();
+        let (name, former) = (format!("state/{name}"), format!("state/{former}"));
+        fs::rename(gateway.path(&name), gateway.path(&former)).unwrap();
+        let ran = saegis(&gateway.path(""), &["run"]).expect(2);
+        let is_named = |file: &str| ran.err.contains(file);
+        assert!(is_named(&name) && is_named(&former) && ran.err.contains("rename"), "{ran:?}");
+        assert!(!gateway.path(&name).exists(), "{name}");
+        fs::rename(gateway.path(&former), gateway.path(&name)).unwrap();
+        gateway.start_in_same_folder().stop();
+    }
 }
 
 /// Runs a program as the gateway's user without root's capabilities.

@@ -121,7 +121,7 @@ fn audit_log_is_limited_in_size() {
     let setup = Setup::new()
         .with("audit", "file = \"audit/trail.jsonl\"")
         .with("audit", "file-bytes = 65536")
-        .with("audit", "old-files = 1");
+        .with("audit", "retained-files = 1");
     let gateway = setup.start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let mut light2 = Tool::OpenSsl.connect(gateway.port(), LIGHT2);

@@ -126,7 +126,7 @@ fn check_opens_neither_port_nor_store() {
     setup.write("taken.toml", taken.as_bytes());
     let folder = setup.path("");
     saegis(&folder, &["check", "--config", "taken.toml"]).expect(0);
-    assert!(!setup.path("state/registrar.redb").exists());
+    assert!(!setup.path("state/cse.redb").exists());
     let ran = saegis(&folder, &["run", "--config", "taken.toml"]).expect(2);
     let why = format!("error: taken.toml: listen.address: {address} can't be listened on: ");
     assert!(ran.err.lines().any(|l| l.starts_with(&why)), "{ran:?}");
@@ -315,11 +315,17 @@ fn version_command_prints_version() {
 #[test]
 fn former_option_is_refused_with_present_name() {
     let setup = Setup::new()
+        .with("audit", "old-files = 1")
         .with("bindings", "store = \"state/bindings.redb\"")
+        .with("decisions", "old-files = 1")
         .with_another("[maf]", "fqdn = \"maf.in.provider.com\"\naddress = \"127.0.0.1:1\"")
+        .with("limits", "answer-bytes = 16777216")
+        .with("limits", "answer-bytes-per-credential = 16777216")
+        .with("limits", "answer-seconds = 5")
         .with("limits", "cse-places-per-credential = 4")
         .with("notifications", "seconds = 5")
-        .with("registrar", "ae-id-taken = 4105")
+        .with("policy", "unready-when-behind = true")
+        .with("registrar", "store = \"state/registrar.redb\"")
         .upstream(1)
         .with("upstream", "notifications = \"127.0.0.1:0\"")
         .with("upstream", "notifications-key = \"state/notifications.key\"")
@@ -327,11 +333,17 @@ fn former_option_is_refused_with_present_name() {
     let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     let present = [
+        "audit.old-files: is called audit.retained-files now",
         "bindings: is called ae-ids now",
+        "decisions.old-files: is called decisions.retained-files now",
         "maf: is called [[maf-peer]] now",
+        "limits.answer-bytes: is called limits.response-bytes now",
+        "limits.answer-bytes-per-credential: is called limits.response-bytes-per-credential now",
+        "limits.answer-seconds: is called limits.response-seconds now",
         "limits.cse-places-per-credential: is called limits.cse-requests-per-credential now",
         "notifications.seconds: is called notifications.timeout-seconds now",
-        "registrar.ae-id-taken: is called registrar.ae-id-taken-rsc now",
+        "policy.unready-when-behind: is called policy.unready-when-outdated now",
+        "registrar: is called cse now",
         "upstream.notifications: is called upstream.notification-listen now",
         "upstream.notifications-key: is called upstream.notification-key-file now",
         "upstream.notifications-uid: is called upstream.notification-uid now",
@@ -342,10 +354,16 @@ fn former_option_is_refused_with_present_name() {
     assert_eq!(ran.err.matches("is called").count(), present.len(), "{ran:?}");
     // The current names are accepted.
     let setup = Setup::new()
-        .with("ae-ids", "store = \"state/bindings.redb\"")
+        .with("ae-ids", "store = \"state/ae-ids.redb\"")
+        .with("audit", "retained-files = 1")
+        .with("decisions", "retained-files = 1")
+        .with("limits", "response-bytes = 16777216")
+        .with("limits", "response-bytes-per-credential = 16777216")
+        .with("limits", "response-seconds = 5")
+        .with("policy", "unready-when-outdated = true")
         .with("limits", "cse-requests-per-credential = 4")
         .with("notifications", "timeout-seconds = 5")
-        .with("registrar", "ae-id-taken-rsc = 4105");
+        .with("cse", "ae-id-taken-rsc = 4105\nstore = \"state/cse.redb\"");
     setup.configuration();
     saegis(&setup.path(""), &["check"]).expect(0);
 }

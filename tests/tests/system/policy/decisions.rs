@@ -255,7 +255,7 @@ fn replay_reports_bad_lines_and_continues() {
 fn recording_is_sampled_and_rotated() {
     let gateway = recording()
         .with("decisions", "file-bytes = 65536")
-        .with("decisions", "old-files = 2")
+        .with("decisions", "retained-files = 2")
         .with_metrics()
         .start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
@@ -300,7 +300,7 @@ fn recording_respects_sample_rate() {
         ("sample = 0.0", "must be above 0"),
         ("sample = 1.5", "must be above 0"),
         ("file-bytes = 1", "must be from 65536"),
-        ("old-files = 0", "must be from 1 to 1000"),
+        ("retained-files = 0", "must be from 1 to 1000"),
         ("color = 1", "unknown field"),
     ] {
         let ran = recording().with("decisions", line).run_until_exit().expect(2);

@@ -103,7 +103,7 @@ fn reload_reports_recovered_policy() {
 
 #[test]
 fn gateway_is_unready_while_policy_is_refused() {
-    let setup = Setup::new().with_metrics().with("policy", "unready-when-behind = true");
+    let setup = Setup::new().with_metrics().with("policy", "unready-when-outdated = true");
     let gateway = setup.start();
     assert_eq!(gateway.monitor("/readyz").status, 200);
     let good = gateway.table();

@@ -180,7 +180,7 @@ fn replacement_is_promoted_and_rolled_back() {
     let event = "psk-table-2 is in force in the place of psk-table, which is kept: generation ";
     assert!(ran.out.starts_with(event), "{ran:?}");
     assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
-    assert_eq!(modules(&gateway)["kept"], json!(["psk-table"]));
+    assert_eq!(modules(&gateway)["replaced"], json!(["psk-table"]));
     let manifest = fs::read_to_string(gateway.path("policies/modules/psk-table-2.toml")).unwrap();
     assert_eq!(manifest, SECOND_VERSION.replace("\"shadow\"", "\"in-force\""));
     // Existing associations stay, because both modules return the same credential.

@@ -143,7 +143,7 @@ impl Connection {
         let settings = *pipeline.websocket();
         let limits = pipeline.limits();
         let message_timeout = Duration::from_secs(limits.content_seconds);
-        let read_timeout = Duration::from_secs(limits.answer_seconds);
+        let read_timeout = Duration::from_secs(limits.response_seconds);
         let (exchange, requests) = Exchange::new(pipeline, session, serialization);
         (Self { exchange, settings, message_timeout, read_timeout }, requests)
     }

@@ -112,7 +112,11 @@ fn one(
         "c" | "python" => {
             build.arg(format!("VENV={}", installed.display()));
         }
-        "javascript" => share_packages(&own, &installed)?,
+        "javascript" => {
+            share_packages(&own, &installed)?;
+            // The packages are older than the module's package.json. npm would replace the link.
+            build.args(["--old-file", "node_modules"]);
+        }
         _ => {}
     }
     process::output(build.args(["test"]))?;

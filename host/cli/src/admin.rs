@@ -1,4 +1,4 @@
-//! The command line's end.
+//! Subcommands that query or control a running gateway over its admin socket.
 
 mod report;
 
@@ -18,58 +18,59 @@ use saegis_gateway::config::Config;
 use crate::output::print;
 use crate::table::table;
 
-/// Timeout for an answer. A reload of many rows takes a while, and one may be under way; the removal of an
-/// AE waits for what is under way at the CSE.
+/// Timeout for a response. A reload of many rows takes time, and another reload may still be
+/// running. The removal of an AE waits for pending requests at the CSE.
 fn timeout(config: &Config) -> Duration {
     Duration::from_secs(60 + 2 * config.policy.load_seconds + 3 * config.limits.upstream_seconds)
 }
 
-/// Which gateway.
+/// Selects the gateway by its configuration.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The configuration of the running gateway.
+    /// Configuration file of the running gateway
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
 }
 
-/// What can be asked of a running gateway.
+/// Operations on a running gateway.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Show how the running gateway is.
+    /// Show the state of the running gateway
     Status(Args),
-    /// List the live associations of the running gateway.
+    /// List the active associations of the running gateway
     Associations(Args),
-    /// List modules and tables that are in force in the running gateway.
+    /// List the modules and policy tables in force in the running gateway
     Modules(Args),
-    /// Have the running gateway read policy files and modules again.
+    /// Reload the policy files and modules of the running gateway
     Reload {
-        /// Policy files that are gone are so on purpose: what they allowed ends.
+        /// Accept that policy files were removed on purpose, and end what they allowed
         #[arg(long)]
         accept_removals: bool,
         #[command(flatten)]
         args: Args,
     },
-    /// List the AE-IDs that credentials have got by registering.
+    /// List the AE-IDs that were assigned to credentials at registration
     AeIds(Args),
-    /// Release the AE-ID that a credential has got by registering, and end its associations.
+    /// Release the AE-ID that was assigned to a credential at registration, and end its
+    /// associations
     ReleaseAeId {
-        /// Its Credential-ID, as `saegis ae-ids` shows it.
+        /// Credential-ID, as printed by `saegis ae-ids`
         credential_id: String,
         #[command(flatten)]
         args: Args,
     },
-    /// Delete an AE with all that is below it, and free its AE-ID.
+    /// Delete an AE and its child resources, and release its AE-ID
     DeleteAe {
-        /// Its AE-ID-Stem, such as Clight-AE1.
+        /// AE-ID-Stem, such as Clight-AE1
         ae_id: String,
         #[command(flatten)]
         args: Args,
     },
-    /// List the other CSEs that the running gateway goes to.
+    /// List the peer CSEs of the running gateway
     Peers(Args),
-    /// End a live association of the running gateway.
+    /// End an active association of the running gateway
     EndAssociation {
-        /// Its number, as `saegis associations` shows it.
+        /// Number of the association, as printed by `saegis associations`
         id: u64,
         #[command(flatten)]
         args: Args,
@@ -94,28 +95,28 @@ impl Command {
     }
 }
 
-/// Why there is no answer.
+/// Error of an admin command.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error("{0}")]
     Config(#[from] saegis_policy::Faults),
-    /// Nobody answers.
+    /// The socket does not answer.
     #[error("no gateway answers at {}: {error}; is it running, and is this its owner?", saegis_policy::Shown(.socket))]
     NoAnswer {
-        /// The socket.
+        /// Path of the socket.
         socket: PathBuf,
-        /// Why not.
+        /// Cause.
         error: io::Error,
     },
-    /// The gateway could not do it.
+    /// The gateway could not carry out the request.
     #[error("{0}")]
     Failed(String),
 }
 
 impl AdminError {
-    /// The process's exit code: 2 for what is wrong in files, 3 where nobody answers, 4 where the
-    /// gateway could not do it.
+    /// Returns the exit code of the process: 2 for an invalid configuration, 3 if no gateway
+    /// answers, 4 if the gateway could not carry out the request.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
@@ -125,10 +126,10 @@ impl AdminError {
     }
 }
 
-/// Asks a running gateway, and prints its answer.
+/// Sends a request to a running gateway and prints the response.
 ///
 /// # Errors
-/// Why there is none.
+/// Fails if the gateway does not answer or cannot carry out the request.
 pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
     let (args, request) = command.into_request();
     let config = Config::load(&args.config)?;
@@ -168,7 +169,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         }
         Request::ReleaseAeId { credential_id } => {
             if !read::<Released>(&answer)?.freed {
-                let what = format!("{credential_id} has no AE-ID by registering");
+                let what = format!("{credential_id} has no AE-ID from a registration");
                 return Err(AdminError::Failed(what));
             }
             show(vec![report::released(&credential_id)]);
@@ -178,7 +179,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             if !deleted && freed.is_none() {
                 return Err(AdminError::Failed(format!("there is no AE {ae_id}")));
             }
-            let deleted = deleted.then(|| format!("the AE {ae_id} is deleted"));
+            let deleted = deleted.then(|| format!("the AE {ae_id} was deleted"));
             show(deleted.into_iter().chain(freed.as_deref().map(report::released)).collect());
         }
         Request::EndAssociation { id } => {
@@ -191,18 +192,18 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
     Ok(())
 }
 
-/// What the running gateway made of a reload.
+/// Result of a reload in the running gateway.
 pub enum Reloaded {
     /// This generation is in force.
     InForce(u64),
-    /// It refused what is on disk, for these reasons.
+    /// The gateway rejected the files on disk, for these reasons.
     Refused(String),
 }
 
-/// Has the running gateway read policy files and modules again.
+/// Makes the running gateway reload its policy files and modules.
 ///
 /// # Errors
-/// When none answers.
+/// Fails if no gateway answers.
 pub fn reload(config: &Config) -> io::Result<Reloaded> {
     let request = Request::Reload { accept_removals: false };
     let answer = ask(&config.admin.socket, &request, timeout(config))?;
@@ -213,10 +214,10 @@ pub fn reload(config: &Config) -> io::Result<Reloaded> {
     })
 }
 
-/// Reads an answer as what its request is answered with.
+/// Deserializes a response.
 fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, AdminError> {
     let read = T::deserialize(answer);
-    read.map_err(|e| AdminError::Failed(format!("the gateway gave another answer: {e}")))
+    read.map_err(|e| AdminError::Failed(format!("the gateway sent an unexpected response: {e}")))
 }
 
 fn ask(socket: &std::path::Path, request: &Request, timeout: Duration) -> io::Result<Value> {

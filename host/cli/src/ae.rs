@@ -1,4 +1,4 @@
-//! `saegis ae`: the AE's side of an association, for trying a gateway and for small devices.
+//! `saegis ae`: an AE that establishes an association, to try a gateway or for a small device.
 
 mod certificate;
 mod config;
@@ -26,7 +26,7 @@ use error::broken;
 /// Arguments of `saegis ae`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The AE's configuration: its registrar, its credential, its AE-ID.
+    /// Configuration of the AE: registrar, credential and AE-ID
     #[arg(long)]
     config: PathBuf,
     /// The binding of the requests.
@@ -57,43 +57,42 @@ impl From<BindingName> for Binding {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Register with the registrar.
+    /// Register with the registrar
     Register,
-    /// End the registration; all that the AE created goes with it.
+    /// Deregister; this deletes everything that the AE created
     Deregister,
-    /// Create a resource below the AE.
+    /// Create a resource below the AE
     Create {
         #[command(subcommand)]
         what: Create,
     },
-    /// Let others read a container's values and put values into it: those that are named, and nobody
-    /// else but the AE itself.
+    /// Let the named originators, and only them, read a container and add values to it
     Allow {
-        /// The container's name.
+        /// Name of the container
         container: String,
-        /// Who may: AE-IDs as the container's CSE sees them, such as `/in-cse/Cphone` for an AE of
-        /// another CSE.
+        /// AE-IDs as the CSE of the container sees them, such as `/in-cse/Cphone` for an AE of
+        /// another CSE
         #[arg(required = true)]
         originators: Vec<String>,
     },
-    /// Put a value into a container.
+    /// Add a value to a container
     Send {
-        /// The container's name; or, of a container that is not the AE's own, its address, such as
-        /// `/mn-cse-123456/cse/light1/lamp`.
+        /// Name of a container of this AE, or address of another one, such as
+        /// `/mn-cse-123456/cse/light1/lamp`
         container: String,
-        /// The value.
+        /// Value
         #[arg(allow_hyphen_values = true)]
         value: String,
     },
-    /// Print the latest value in a container.
+    /// Print the latest value in a container
     Latest {
-        /// The container's name, or its address, as for `send`.
+        /// Name or address of the container, as for `send`
         container: String,
     },
-    /// Print a resource: the AE itself, or one by its address.
+    /// Print a resource: the AE itself, or the one at the address
     Show {
-        /// The address: at the registrar, such as `-/light1/lamp`, or at any CSE that it reaches, such
-        /// as `/mn-cse-123456/cse/light1/lamp`.
+        /// Address at the registrar, such as `-/light1/lamp`, or at a CSE that it can reach, such
+        /// as `/mn-cse-123456/cse/light1/lamp`
         #[arg(allow_hyphen_values = true)]
         address: Option<String>,
     },
@@ -108,9 +107,9 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum Create {
-    /// A container.
+    /// Create a container
     Container {
-        /// Its name.
+        /// Name of the container
         name: String,
     },
 }
@@ -118,7 +117,7 @@ enum Create {
 /// Runs one verb.
 ///
 /// # Errors
-/// Why it came to nothing.
+/// Fails if there is no association, or if the registrar rejects the request.
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
     let from = config.ae.ae_id.to_string();
@@ -170,16 +169,16 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
             json!({ "association": association, "rsc": done.rsc.code(), "content": done.content });
         crate::output::print(&out.to_string());
     } else {
-        crate::output::print(&done.words);
+        crate::output::print(&done.text);
     }
     Ok(())
 }
 
-/// What a verb came to.
-struct Done {
+/// Result of a verb.
+struct VerbResult {
     rsc: Rsc,
     content: Value,
-    words: String,
+    text: String,
 }
 
 async fn carry_out(
@@ -187,7 +186,7 @@ async fn carry_out(
     config: &AeConfig,
     binding: Binding,
     verb: Verb,
-) -> Result<Done, AeError> {
+) -> Result<VerbResult, AeError> {
     let own = format!("-/{}", config.ae.resource_name());
     match verb {
         Verb::Register => {
@@ -199,18 +198,19 @@ async fn carry_out(
                 "srv": ["3", "4"],
             }});
             let done = ask(session, Operation::Create, "-", Some((ResourceType::Ae, body))).await?;
-            let words = |c: &Value| format!("registered as {}: {own}", text(c, "m2m:ae", "aei"));
-            Ok(done.say(words))
+            let registered =
+                |c: &Value| format!("registered as {}: {own}", text(c, "m2m:ae", "aei"));
+            Ok(done.with_text(registered))
         }
         Verb::Deregister => {
             let done = ask(session, Operation::Delete, &own, None).await?;
-            Ok(done.say(|_| format!("deregistered: {own}")))
+            Ok(done.with_text(|_| format!("deregistered: {own}")))
         }
         Verb::Create { what: Create::Container { name } } => {
             let body = json!({ ResourceType::Container.root(): { "rn": name } });
             let content = Some((ResourceType::Container, body));
             let done = ask(session, Operation::Create, &own, content).await?;
-            Ok(done.say(|_| format!("created: {own}/{name}")))
+            Ok(done.with_text(|_| format!("created: {own}/{name}")))
         }
         Verb::Allow { container, originators } => {
             let to = format!("{own}/{container}");
@@ -219,44 +219,44 @@ async fn carry_out(
             let content = Some((ResourceType::Container, body));
             let done = ask(session, Operation::Update, &to, content).await?;
             let whom = originators.join(", ");
-            Ok(done.say(|_| format!("may read {to} and put values into it: {whom}")))
+            Ok(done.with_text(|_| format!("may read {to} and put values into it: {whom}")))
         }
         Verb::Send { container, value } => {
-            let to = place(&own, &container);
+            let to = container_address(&own, &container);
             let body = json!({ ResourceType::ContentInstance.root(): { "con": value } });
             let content = Some((ResourceType::ContentInstance, body));
             let done = ask(session, Operation::Create, &to, content).await?;
-            Ok(done.say(|_| format!("sent to {to}: {value}")))
+            Ok(done.with_text(|_| format!("sent to {to}: {value}")))
         }
         Verb::Latest { container } => {
-            let to = format!("{}/la", place(&own, &container));
+            let to = format!("{}/la", container_address(&own, &container));
             let done = ask(session, Operation::Retrieve, &to, None).await?;
-            Ok(done.say(|c| text(c, "m2m:cin", "con")))
+            Ok(done.with_text(|c| text(c, "m2m:cin", "con")))
         }
         Verb::Watch { .. } => Err(broken("watch has no result".into())),
         Verb::Show { address } => {
             let to = address.unwrap_or(own);
             let done = ask(session, Operation::Retrieve, &to, None).await?;
-            Ok(done.say(|c| serde_json::to_string_pretty(c).unwrap_or_default()))
+            Ok(done.with_text(|c| serde_json::to_string_pretty(c).unwrap_or_default()))
         }
     }
 }
 
-/// The address of a container: one of the AE's own by its name, any other by its address.
-fn place(own: &str, container: &str) -> String {
+/// Returns the address of a container: that of a child of the AE if `container` is a name.
+fn container_address(own: &str, container: &str) -> String {
     if container.starts_with('/') { container.into() } else { format!("{own}/{container}") }
 }
 
-/// Sees to the policy of a container, `NAME-access`, and returns its resourceID. What an earlier one
-/// said is no more.
+/// Creates or replaces the access control policy `NAME-access` of a container, and returns its
+/// resourceID.
 async fn policy(
     session: &mut Session,
     ae: &config::Ae,
     container: &str,
     originators: &[String],
 ) -> Result<String, AeError> {
-    // All operations for the AE itself: where there is a policy, having created the container is no
-    // privilege any more. CREATE and RETRIEVE for the others.
+    // The AE gets all operations: once a container has a policy, its creator has no implicit
+    // privilege. The others get CREATE and RETRIEVE.
     let own = json!({ "acor": [ae.ae_id.as_str()], "acop": 63 });
     let privileges = json!({ "acr": [own, { "acor": originators, "acop": 3 }] });
     let (kind, parent) = (ResourceType::AccessControlPolicy, format!("-/{}", ae.resource_name()));
@@ -276,9 +276,9 @@ async fn policy(
     Ok(text(&there.content, kind.root(), "ri"))
 }
 
-impl Done {
-    fn say(mut self, words: impl FnOnce(&Value) -> String) -> Self {
-        self.words = words(&self.content);
+impl VerbResult {
+    fn with_text(mut self, text: impl FnOnce(&Value) -> String) -> Self {
+        self.text = text(&self.content);
         self
     }
 }
@@ -296,13 +296,13 @@ async fn ask(
     operation: Operation,
     to: &str,
     content: Option<(ResourceType, Value)>,
-) -> Result<Done, AeError> {
+) -> Result<VerbResult, AeError> {
     let answer = session.ask(operation, to, content).await?;
     if !answer.rsc.is_success() {
-        let why = answer.reason().unwrap_or_else(|| "the registrar gave no reason".into());
+        let why = answer.reason().unwrap_or_else(|| "the response contains no reason".into());
         return Err(AeError::Refused { rsc: answer.rsc, why });
     }
     let ResponsePrimitive { rsc, content, .. } = answer;
     let content = content.and_then(|c| serde_json::from_slice(&c).ok()).unwrap_or(Value::Null);
-    Ok(Done { rsc, content, words: String::new() })
+    Ok(VerbResult { rsc, content, text: String::new() })
 }

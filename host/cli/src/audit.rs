@@ -1,4 +1,4 @@
-//! `saegis audit verify`: finds what was changed in a trail.
+//! `saegis audit verify`: finds changes in an audit trail.
 
 mod reader;
 mod report;
@@ -21,16 +21,16 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Find what was changed in an audit trail: each line carries the digest of the line before it.
+    /// Find changes in an audit trail: each line contains the digest of the line before it
     Verify {
-        /// The files of one trail, in any order; `-` for standard input. Without them, both trails of
-        /// the configuration, with the files that were rotated.
+        /// Files of one trail, in any order; `-` for standard input. By default both trails of the
+        /// configuration, with their rotated files
         files: Vec<PathBuf>,
-        /// The configuration of the gateway.
+        /// Configuration of the gateway
         #[arg(long, default_value = "saegis.toml")]
         config: PathBuf,
-        /// A digest that `saegis status` or a former `saegis audit verify` has printed: a line must
-        /// have it.
+        /// Digest printed by `saegis status` or by an earlier `saegis audit verify`; one line must
+        /// have it
         #[arg(long, value_parser = digest)]
         head: Option<Digest>,
     },
@@ -40,19 +40,19 @@ fn digest(text: &str) -> Result<Digest, String> {
     Digest::parse(text).ok_or_else(|| "is not a digest of 64 hexadecimal digits".into())
 }
 
-/// Runs a verb, and returns the process's exit code: 0 where the trail is whole, 1 where something was
-/// found, 2 where it can't be read.
+/// Runs a verb and returns the exit code of the process: 0 if the trail is complete and unchanged,
+/// 1 if there are faults, 2 if it cannot be read.
 ///
 /// # Errors
-/// What can't be read.
+/// Fails if a file cannot be read.
 pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     let Verb::Verify { files, config, head } = args.verb;
-    // How many rotated files there are to be before one is removed.
+    // Number of rotated files from which on the oldest file is removed.
     let mut old_files = None;
     let trails = if files.is_empty() {
         let audit = Config::load(&config)?.audit;
         let Some(file) = &audit.file else {
-            let what = "audit.file is not set, so there is no trail; name the files of one";
+            let what = "audit.file is not set, so there is no trail; name the files to verify";
             return Err(Faults(vec![Fault::of(&config, what)]));
         };
         old_files = Some(audit.retained_files);
@@ -70,16 +70,16 @@ pub fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     Ok(u8::from(!whole))
 }
 
-/// Compares each line with the one before it. Where it is known how many `old_files` are kept, the
-/// start of the chain must be there until there are that many.
+/// Compares each line with the line before it. If `old_files` is known, the start of the chain must
+/// be present until there are that many rotated files.
 fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
     let lines = &trail.lines;
     let mut report = Report::of(trail);
     let at = |n: usize| trail.place(n);
-    // The position of the line with a digest.
+    // Position of the line with a digest.
     let place_of: std::collections::HashMap<_, _> =
         lines.iter().enumerate().map(|(n, line)| (line.digest, n)).collect();
-    // The last line that was found good.
+    // Last valid line.
     let mut last: Option<usize> = None;
     for (n, line) in lines.iter().enumerate() {
         let before = n.checked_sub(1).and_then(|n| lines.get(n));
@@ -87,7 +87,9 @@ fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
         let mut fault = |what: String| report.faults.push((n, what));
         match &line.link {
             Link::None { opening, why } => {
-                let expected = saegis_gateway::telemetry::audit::chain::opening(before.map(|line| line.digest));
+                let expected = saegis_gateway::telemetry::audit::chain::opening(
+                    before.map(|line| line.digest),
+                );
                 let is_cut = before.is_none()
                     || opening.starts_with(expected.as_bytes())
                     || expected.as_bytes().starts_with(opening);
@@ -96,7 +98,10 @@ fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
                     None => !line.ended,
                 };
                 if is_cut && vouched {
-                    report.notes.push((n, "breaks off: the gateway ended while it wrote it".into()));
+                    report.notes.push((
+                        n,
+                        "is incomplete: the gateway ended while it wrote the line".into(),
+                    ));
                 } else {
                     fault(format!("{why}: it was changed or inserted"));
                     continue;
@@ -104,23 +109,25 @@ fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
             }
             Link::Start if n == 0 => report.begins = true,
             Link::Start => fault(
-                "a new chain starts here: nothing says what was written between it and the line before"
+                "a new chain starts here: lines between it and the line before may be missing"
                     .into(),
             ),
             Link::To(_) if n == 0 => {}
-            Link::To(digest) if last.is_some_and(|last| lines.get(last).is_some_and(|l| l.digest == *digest)) => {}
+            Link::To(digest)
+                if last
+                    .is_some_and(|last| lines.get(last).is_some_and(|l| l.digest == *digest)) => {}
             Link::To(digest) => match place_of.get(digest) {
                 Some(&other) if other + 1 == n => {}
                 Some(&other) if other < n => fault(format!(
-                    "was written right behind {}: what is between them was inserted or moved",
+                    "was written directly after {}: the lines between them were inserted or moved",
                     at(other)
                 )),
                 Some(&other) => fault(format!(
-                    "was written behind {}, which is further down: lines were moved",
+                    "was written after {}, which is further down: lines were moved",
                     at(other)
                 )),
                 None => fault(format!(
-                    "was not written behind {}: that line was changed, or lines between the two were \
+                    "was not written after {}: that line was changed, or lines between the two were \
                      removed",
                     at(n - 1)
                 )),

@@ -1,4 +1,4 @@
-//! `saegis certs`: certificates for trials, and what is in a file of certificates.
+//! `saegis certs`: creates certificates for a trial and inspects certificate files.
 
 mod error;
 mod init;
@@ -17,16 +17,16 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Make authorities and certificates for a trial of the worked example.
+    /// Create authorities and certificates for a trial of the worked example
     Init(init::Args),
-    /// Say what is in a file of certificates or keys, and what a gateway makes of it.
+    /// Print the content of a certificate or key file, and whether a gateway accepts it
     Inspect(inspect::Args),
 }
 
-/// Runs one verb, and returns the process's exit code.
+/// Runs one verb and returns the exit code of the process.
 ///
 /// # Errors
-/// Why it came to nothing.
+/// Returns the error of the verb.
 pub async fn run(args: Args, as_json: bool) -> Result<u8, CertsError> {
     match args.verb {
         Verb::Init(args) => init::run(&args, as_json).map(|()| 0),

@@ -1,4 +1,4 @@
-//! `saegis check`: loads all that a gateway or a MAF would load, without opening a port.
+//! `saegis check`: loads everything that a gateway or a MAF would load, without opening a port.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use saegis_policy::{Faults, Policy};
 
 use crate::output::{BAD_INPUT, print, print_error};
 
-/// Loads all that a gateway or a MAF would load, and continues after a fault to find all of them.
+/// Loads everything that a gateway or a MAF would load, and continues after a fault to find all
+/// faults.
 async fn load_for_check(file: &Path) -> Result<Policy, Faults> {
     let config::Loaded { config, mut faults, policy_is_known } = config::Config::look_at(file);
     let Some(config) = config.filter(|_| policy_is_known) else { return Err(Faults(faults)) };
@@ -37,7 +38,7 @@ async fn load_for_check(file: &Path) -> Result<Policy, Faults> {
     }
 }
 
-/// Checks all that a gateway would load.
+/// Checks everything that a gateway would load.
 pub async fn check(file: &Path, json: bool) -> ExitCode {
     match load_for_check(file).await {
         Ok(policy) => {

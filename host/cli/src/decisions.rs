@@ -1,5 +1,4 @@
-//! `[decisions]` and `saegis decisions`: what policy was asked and what it answered, recorded and asked
-//! again.
+//! `saegis decisions`: replays recorded policy decisions.
 
 mod reader;
 mod replay;
@@ -24,24 +23,24 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Ask modules and policy files what was recorded, and say what would come out otherwise.
+    /// Replay recorded decisions against modules and policy files, and print the differences
     Replay {
-        /// The recording.
+        /// Recording
         file: PathBuf,
-        /// The configuration whose modules and policy files are asked.
+        /// Configuration with the modules and policy files to use
         #[arg(long, default_value = "saegis.toml")]
         config: PathBuf,
     },
 }
 
-/// Runs a verb, and returns the process's exit code: 0 where nothing would change, 1 where something
-/// would, 2 where not every line could be asked again.
+/// Runs a verb and returns the exit code of the process: 0 if no decision would change, 1 if a
+/// decision would change, 2 if not every line could be replayed.
 ///
 /// # Errors
-/// What is wrong with the configuration, the policy or the recording.
+/// Returns all faults of the configuration, the policy or the recording.
 pub async fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     let Verb::Replay { file, config } = args.verb;
-    // What can't be read is told before a minute is spent on loading.
+    // Checked before the policy is loaded, which can take a minute.
     let reading = Reading::of(vec![file])?;
     let policy = open(&Config::load(&config)?, Default::default()).await?;
     let report = against_record(reading, &policy.current()).await?;
@@ -49,12 +48,13 @@ pub async fn run(args: Args, as_json: bool) -> Result<u8, Faults> {
     Ok(report.exit_code())
 }
 
-/// The policy of a configuration, with changes, as a gateway would load it; it decides nothing.
+/// Loads the policy of a configuration, with changes, in the same way as a gateway. It makes no
+/// decisions.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns all faults of the policy.
 pub async fn open(config: &Config, changes: saegis_policy::Changes) -> Result<Policy, Faults> {
-    // The compiled code that it leaves is for this user alone.
+    // The compiled code that this leaves must be private to this user.
     saegis_gateway::hardening::make_new_files_private();
     let mut settings = config.policy_settings(None);
     settings.changes = changes;

@@ -1,15 +1,15 @@
-//! `saegis maf`: an M2M Authentication Function (TS-0003 clause 8.8), a service of its own on the same
-//! handshakes, policy and checks as the gateway.
+//! `saegis maf`: an M2M Authentication Function (TS-0003 clause 8.8), a separate service with the
+//! handshakes, policy and checks of the gateway.
 
 use std::path::PathBuf;
 
 /// Arguments of `saegis maf`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The MAF's configuration.
+    /// Configuration of the MAF
     #[arg(long, default_value = "maf.toml")]
     pub config: PathBuf,
-    /// Write the store anew under another key, which is in this file, and end. The MAF must not run.
+    /// Re-encrypt the store with the key in this file, and exit; the MAF must not run meanwhile
     #[arg(long, value_name = "FILE")]
     pub reencrypt: Option<PathBuf>,
 }

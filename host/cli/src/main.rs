@@ -1,4 +1,10 @@
 //! `saegis`, a oneM2M security gateway: the command line.
+//!
+//! Each subcommand has a module. A module parses its arguments with clap, calls the library crates and
+//! returns a result. This file maps the result to the exit code of the process.
+//!
+//! Exit codes: 0 for success, 2 for invalid input (configuration, policy files, modules). Further codes
+//! belong to a subcommand and are documented there.
 
 mod admin;
 mod ae;
@@ -23,19 +29,19 @@ use tokio::runtime::{self, Runtime};
 
 use crate::output::{BAD_INPUT, print, print_error};
 
-/// What it says of its version.
+/// Version, as printed by `saegis version`.
 const VERSION: &str = if cfg!(saegis_bench) {
-    concat!(env!("CARGO_PKG_VERSION"), " without WASM, for benchmarks alone")
+    concat!(env!("CARGO_PKG_VERSION"), " without WASM, for benchmarks only")
 } else {
     env!("CARGO_PKG_VERSION")
 };
 
-/// A oneM2M security gateway: establishes security associations (TS-0003) and lets sandboxed
-/// policy modules decide who may connect and in whose name a request may speak.
+/// A oneM2M security gateway: establishes security associations (TS-0003). Sandboxed policy modules
+/// decide who may connect and which originator a request may use.
 #[derive(Parser)]
 #[command(version = VERSION, propagate_version = true)]
 struct Cli {
-    /// Print for programs: JSON on standard output.
+    /// Print JSON on standard output
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -44,65 +50,65 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway.
+    /// Run the gateway
     Run(Gateway),
-    /// Run an M2M Authentication Function (MAF).
+    /// Run an M2M Authentication Function (MAF)
     Maf(maf::Args),
-    /// Check configuration, policy files and modules, without opening a port.
+    /// Check the configuration, policy files and modules without opening a port
     Check(Gateway),
     #[command(flatten)]
     Admin(admin::Command),
-    /// Be an AE: establish an association with a registrar and send it a request.
+    /// Act as an AE: establish an association with a registrar and send a request
     Ae(ae::Args),
-    /// Make certificates for a trial, and say what is in a file of certificates.
+    /// Create certificates for a trial, and inspect certificate files
     Certs(certs::Args),
-    /// Verify audit trails.
+    /// Verify audit trails
     Audit(audit::Args),
-    /// Ask modules and policy files again what was recorded of a gateway's decisions.
+    /// Replay recorded decisions of a gateway
     Decisions(decisions::Args),
-    /// Write a policy module: start one, describe it, test and try it, roll it out.
+    /// Develop policy modules: create, inspect, test, try and roll out
     Module(module::Args),
-    /// Print the version.
+    /// Print the version
     Version,
 }
 
 #[derive(clap::Args)]
 struct Gateway {
-    /// The gateway's configuration, or to check one a MAF's.
+    /// Configuration of the gateway; `saegis check` also accepts that of a MAF
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
 }
 
 fn main() -> ExitCode {
     saegis_allocator::return_large_blocks();
-    // Where OpenSSL does not take it, it has the one of the C library.
+    // If OpenSSL refuses the functions, it uses the allocator of the C library.
     let _ = saegis_allocator::serve_openssl();
     let cli = Cli::parse();
-    // These write for other users too, and set the mode of what is secret themselves.
+    // These commands write files for other users too, and set the mode of secret files themselves.
     if !matches!(cli.command, Command::Certs(_) | Command::Module(_)) {
         hardening::make_new_files_private();
     }
     if let Err(e) = hardening::forbid_dumps() {
-        return print_error(&format!("core dumps cannot be forbidden: {e}"), 1);
+        return print_error(&format!("cannot disable core dumps: {e}"), 1);
     }
     hardening::raise_locked_memory_limit();
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(e) => return print_error(&format!("no threads: {e}"), 1),
+        Err(e) => return print_error(&format!("cannot start the runtime: {e}"), 1),
     };
     let code = carry_out(cli.command, cli.json, &runtime);
-    // Nothing that is still under way after the drain may keep the process.
+    // A task that is still running after the drain must not delay the exit.
     runtime.shutdown_background();
     code
 }
 
-/// Carries out a command, and returns the process's exit code.
+/// Runs a command, and returns the exit code of the process.
 fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
     match command {
         Command::Run(gateway) => match config::Config::load(&gateway.config) {
             Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
             Ok(config) if config.role.is_maf() => {
-                print_error("this is the configuration of a MAF; it runs as saegis maf", BAD_INPUT)
+                print_error("this is the configuration of a MAF; run it with saegis maf", BAD_INPUT)
             }
             Ok(config) => serve(runtime, &gateway.config, config),
         },
@@ -131,7 +137,7 @@ fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
     }
 }
 
-/// The exit code of a command whose failures are all faults of its input.
+/// Returns the exit code of a command whose failures are all faults of its input.
 fn exit_code(result: Result<u8, impl std::fmt::Display>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
@@ -146,10 +152,14 @@ fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
         Err(faults) => return print_error(&faults.to_string(), BAD_INPUT),
     };
     match (&args.reencrypt, config.role.maf()) {
-        (_, None) => print_error("this is no MAF's configuration: it has no [maf]", BAD_INPUT),
+        (_, None) => {
+            print_error("this is not the configuration of a MAF: [maf] is missing", BAD_INPUT)
+        }
         (Some(new), Some(maf)) => match maf_store::reencrypt(maf, new) {
             Ok(()) => {
-                print("the store has the new key; configure it before the next start");
+                print(
+                    "the store is encrypted with the new key; configure that key before the next start",
+                );
                 ExitCode::SUCCESS
             }
             Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
@@ -158,9 +168,9 @@ fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
     }
 }
 
-/// Runs a gateway, or a MAF, to its end.
+/// Runs a gateway or a MAF until it ends.
 fn serve(runtime: &Runtime, file: &Path, config: config::Config) -> ExitCode {
-    // Before the first file is opened, the audit trail.
+    // Must precede the first open of a file, the audit trail.
     let exposed = match private_state::make_private(file, &config) {
         Ok(exposed) => exposed,
         Err(faults) => return print_error(&faults.to_string(), BAD_INPUT),
@@ -174,12 +184,12 @@ fn serve(runtime: &Runtime, file: &Path, config: config::Config) -> ExitCode {
             if cfg!(saegis_bench) {
                 tracing::warn!(
                     event = "gateway.without-wasm",
-                    "this build makes decisions without sandboxes: for benchmarks, not for use"
+                    "this build makes decisions without sandboxes; use it for benchmarks only"
                 );
             }
             let file = file.to_owned();
-            // On one of the runtime's own threads: from this one each connection that is accepted
-            // would first have to wake another.
+            // Runs on a worker thread of the runtime. On this thread, each accepted connection
+            // would first have to wake a worker.
             let running = runtime.spawn(async move {
                 server::run(&file, config, written, recording.as_ref()).await
             });

@@ -1,4 +1,4 @@
-//! `saegis module`: for people who write policy modules.
+//! `saegis module`: tools for authors of policy modules.
 
 mod error;
 mod inspect;
@@ -19,24 +19,25 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Make a folder for a module, with an example, a test and all that it builds with.
+    /// Create a folder for a module, with an example, tests and a build
     New(new::Args),
-    /// Say what is in a module's file, and what it needs.
+    /// Print the content of a module file, and the capabilities that it needs
     Inspect(inspect::Args),
-    /// Ask a module what a file of cases says, and compare its answers.
+    /// Call a module with the questions of a file of cases, and compare its responses
     Test(test::Args),
-    /// Say what would change if a module were installed, by what was recorded.
+    /// Replay recorded decisions to show the effect of installing a module
     Try(trial::Args),
-    /// Put a shadow module in force, and keep what it replaces.
+    /// Put a shadow module in force; the files of the module that it replaces stay
     Promote(rollout::Args),
-    /// Bring back what a promoted module has replaced; that one is a shadow again.
+    /// Put the module that a promoted module replaced in force again; the promoted one becomes a shadow
+    /// again
     Rollback(rollout::Args),
 }
 
-/// Runs one verb, and returns the process's exit code.
+/// Runs one verb and returns the exit code of the process.
 ///
 /// # Errors
-/// Why it came to nothing.
+/// Returns the error of the verb.
 pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
     match args.verb {
         Verb::New(args) => new::run(&args, as_json).map(|()| 0),

@@ -1,8 +1,8 @@
-//! JSON as lines of text.
+//! Formats JSON as lines of text.
 
 use serde_json::Value;
 
-/// The text of a value; `-` for none.
+/// Returns the text of a value; `-` for an empty one.
 pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -13,7 +13,7 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Rows of objects as lines, each column as wide as its widest cell.
+/// Formats objects as lines of a table. Each column is as wide as its widest cell.
 pub fn table(rows: Option<&Value>, columns: &[&str]) -> Vec<String> {
     let rows = rows.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let head = columns.iter().map(|c| c.replace('_', "-").to_uppercase()).collect();

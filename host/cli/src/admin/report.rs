@@ -1,4 +1,4 @@
-//! Answers of a running gateway as lines of text.
+//! Formats responses of a running gateway as lines of text.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::table::{table, text};
 
-/// The state of the gateway, a line for each value.
+/// Returns the state of the gateway, one line per value.
 pub fn status(answer: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, value) in answer.as_object().into_iter().flatten() {
         let name = name.replace('_', "-");
         let line = |value| format!("{name:13} {}", text(value));
         match value {
-            // Each may be long.
+            // A list may be long, so each item has its own line.
             Value::Array(values) => lines.extend(values.iter().map(line)),
             value => lines.push(line(value)),
         }
@@ -22,7 +22,7 @@ pub fn status(answer: &Value) -> Vec<String> {
     lines
 }
 
-/// The modules and tables of the generation in force.
+/// Returns the modules and tables of the generation in force.
 pub fn modules(answer: &Value) -> Vec<String> {
     let field = |name| answer.get(name).map(text).unwrap_or_default();
     let any = |name| answer.get(name).and_then(Value::as_array).is_some_and(|all| !all.is_empty());
@@ -50,18 +50,18 @@ pub fn modules(answer: &Value) -> Vec<String> {
     lines
 }
 
-/// The outcome of a reload, and the reason where it failed.
+/// Returns the outcome of a reload, and the reason if it failed.
 pub fn reload(report: &ReloadReport, config: &Path) -> (Vec<String>, Option<String>) {
     let generation = report.generation;
     let mut lines = Vec::new();
     if report.configuration_changed {
         let file = config.display();
-        lines.push(format!("{file} has changed since the start; it counts from the next start"));
+        lines.push(format!("{file} has changed since the start; restart the gateway to apply it"));
     }
     let failure = match report.outcome {
         ReloadOutcome::Unchanged if report.recovered == Some(true) => {
             lines.push(format!(
-                "what is on disk is good again: it is generation {generation}, which is in force"
+                "the files on disk are valid again: generation {generation} is in force"
             ));
             None
         }
@@ -80,12 +80,12 @@ pub fn reload(report: &ReloadReport, config: &Path) -> (Vec<String>, Option<Stri
     (lines, failure)
 }
 
-/// The faults of a reload, a line each.
+/// Returns the faults of a reload, one per line.
 pub fn faults(report: &ReloadReport) -> String {
     report.faults.as_deref().unwrap_or_default().join("\n")
 }
 
-/// The release of an AE-ID.
+/// Returns the line about the release of an AE-ID.
 pub fn released(credential_id: &str) -> String {
-    format!("{credential_id} has no AE-ID any more")
+    format!("{credential_id} no longer has an AE-ID")
 }

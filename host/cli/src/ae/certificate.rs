@@ -1,4 +1,4 @@
-//! An AE's certificate, and whom it believes, from files.
+//! Loads the certificate and the trust anchors of an AE from files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use saegis_policy::{Fault, Faults};
 
 use crate::ae::config::CertificateFiles;
 
-/// Largest file, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Reads what the configuration names.
+/// Loads the files that the configuration names.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// Returns all faults of the files.
 pub fn load(
     files: &CertificateFiles,
     registrar: &CseId,
     flavour: Flavour,
 ) -> Result<(Arc<Trust>, OwnCertificate), Faults> {
     let fault = |path: &Path, what: String| Faults(vec![Fault::of(path, what)]);
-    // Names of clients are not asked about here.
+    // Names of clients are irrelevant here.
     let names = Names::of(registrar.clone(), None);
     let mut trust = TrustBuilder::new(names);
     for path in &files.trust_anchors {

@@ -1,4 +1,4 @@
-//! The configuration of an AE.
+//! Configuration of an AE.
 
 use std::path::{Path, PathBuf};
 
@@ -14,45 +14,45 @@ use saegis_gateway::config::read;
 use saegis_handshake::suites;
 use saegis_onem2m::serde::parsed;
 
-/// The configuration of an AE.
+/// Configuration of an AE.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AeConfig {
-    /// Its registrar.
+    /// Registrar CSE.
     pub registrar: Registrar,
-    /// What it proves itself by: to its registrar, or to the MAF that has a key for both of them.
+    /// Credential of the AE: for the registrar, or for the MAF that distributes a key for both.
     pub credential: Proof,
-    /// The MAF that distributes the key, if one does.
+    /// MAF that distributes the key, if any.
     pub maf: Option<Maf>,
-    /// Itself.
+    /// The AE itself.
     pub ae: Ae,
 }
 
-/// A MAF that distributes the key which the AE and its registrar share (TS-0003 clause 8.2.2.3).
+/// MAF that distributes the key which the AE shares with its registrar (TS-0003 clause 8.2.2.3).
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Maf {
-    /// Its domain name, the MAF-FQDN.
+    /// Domain name of the MAF (MAF-FQDN).
     pub fqdn: String,
-    /// Where it is: `host:port`.
+    /// Address of the MAF: `host:port`.
     pub address: String,
-    /// The AE as the MAF knows it, by its absolute AE-ID.
+    /// Absolute AE-ID by which the MAF identifies the AE.
     #[serde(deserialize_with = "parsed")]
     pub client_id: AbsoluteId,
-    /// The registrar, by its absolute CSE-ID: the one target of the key.
+    /// Absolute CSE-ID of the registrar, the only target of the key.
     #[serde(deserialize_with = "parsed")]
     pub target: AbsoluteId,
-    /// How long a key is asked for, in seconds.
+    /// Requested lifetime of a key, in seconds.
     #[serde(default = "an_hour", deserialize_with = "lifetime")]
     pub lifetime_seconds: u64,
-    /// What of the key is Kc, as the registrar has it.
+    /// Part of the key that is Kc, the same as at the registrar.
     #[serde(default)]
     pub key: KeyPart,
-    /// The file in which the key is kept between two runs, relative to the configuration's own folder.
-    /// Nobody but its owner can read it.
+    /// File that stores the key between two runs, relative to the folder of the configuration. Only
+    /// its owner can read it.
     #[serde(default = "key_file")]
     pub key_file: PathBuf,
-    /// How long to wait for the association, and for each answer, in seconds.
+    /// Timeout for the association and for each response, in seconds.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
@@ -61,7 +61,7 @@ fn an_hour() -> u64 {
     3600
 }
 
-/// Longest time that a key is asked for: ten years, far beyond what a MAF gives.
+/// Maximum requested lifetime of a key: ten years, far beyond the lifetime that a MAF grants.
 const LONGEST: u64 = 10 * 365 * 24 * 3600;
 
 fn lifetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -69,7 +69,7 @@ fn lifetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error>
     if (1..=LONGEST).contains(&seconds) {
         Ok(seconds)
     } else {
-        Err(D::Error::custom(format!("a key lasts from 1 to {LONGEST} seconds")))
+        Err(D::Error::custom(format!("a key has a lifetime from 1 to {LONGEST} seconds")))
     }
 }
 
@@ -77,24 +77,24 @@ fn key_file() -> PathBuf {
     "maf-key.toml".into()
 }
 
-/// The registrar.
+/// Registrar CSE.
 #[derive(Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Registrar {
-    /// Where it is: `host:port`. A host name is indicated in the handshake.
+    /// Address: `host:port`. A host name is sent as SNI in the handshake.
     pub address: String,
-    /// The CSE-ID that the association stands for, from the AE's point of view.
+    /// CSE-ID that the association stands for, from the point of view of the AE.
     #[serde(deserialize_with = "parsed")]
     pub cse_id: CseId,
-    /// The domain name that the registrar's certificate must prove, where there are certificates.
+    /// Domain name that the certificate of the registrar must contain, if certificates are used.
     pub domain_name: Option<String>,
-    /// How long to wait for the association, and for each answer, in seconds.
+    /// Timeout for the association and for each response, in seconds.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
 
 impl Registrar {
-    /// Whom to connect to.
+    /// Returns the peer to connect to.
     pub fn peer(&self) -> Peer {
         Peer {
             address: self.address.clone(),
@@ -104,25 +104,25 @@ impl Registrar {
     }
 }
 
-/// What an AE proves itself by.
+/// Credential of an AE.
 #[derive(serde::Deserialize)]
 #[serde(try_from = "ProofInFile")]
 pub enum Proof {
-    /// A key that it shares with the registrar.
+    /// Key shared with the registrar.
     Key(Credential),
-    /// A certificate, and the authorities of the registrar's. Files are relative to the
-    /// configuration's own folder.
+    /// Certificate, and trust anchors for that of the registrar. Files are relative to the folder
+    /// of the configuration.
     Certificate(CertificateFiles),
 }
 
-/// A certificate and what goes with it.
+/// Files of a certificate credential.
 #[derive(Debug)]
 pub struct CertificateFiles {
-    /// The certificate, and its chain.
+    /// Certificate with its chain.
     pub certificate: PathBuf,
-    /// Its key.
+    /// Private key.
     pub key: PathBuf,
-    /// The authorities that issue certificates of CSEs.
+    /// Authorities that issue certificates of CSEs.
     pub trust_anchors: Vec<PathBuf>,
 }
 
@@ -164,11 +164,11 @@ impl TryFrom<ProofInFile> for Proof {
                 key: Some(key),
                 trust_anchors: Some(trust_anchors),
             } => Ok(Self::Certificate(CertificateFiles { certificate, key, trust_anchors })),
-            _ => Err(
-                "has either kpsa-id and kpsa (and suites, if need be), or certificate, key and \
+            _ => {
+                Err("has either kpsa-id and kpsa (and optionally suites), or certificate, key and \
                       trust-anchors"
-                    .into(),
-            ),
+                    .into())
+            }
         }
     }
 }
@@ -177,36 +177,36 @@ impl TryFrom<ProofInFile> for Proof {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ae {
-    /// The AE-ID-Stem: what it writes as its From.
+    /// AE-ID-Stem, sent as From.
     #[serde(deserialize_with = "parsed")]
     pub ae_id: AeIdStem,
-    /// The App-ID.
+    /// App-ID.
     #[serde(deserialize_with = "parsed")]
     pub app_id: AppId,
-    /// The resource name of the AE; the AE-ID-Stem if there is none.
+    /// Resource name of the AE; defaults to the AE-ID-Stem.
     name: Option<String>,
 }
 
 impl Ae {
-    /// The resource name of the AE.
+    /// Returns the resource name of the AE.
     pub fn resource_name(&self) -> &str {
         self.name.as_deref().unwrap_or(self.ae_id.as_str())
     }
 }
 
 impl AeConfig {
-    /// Reads a configuration.
+    /// Loads a configuration.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns all faults of the configuration.
     pub fn load(file: &Path) -> Result<Self, Faults> {
         let mut config: Self = read(file)?;
         if let Proof::Certificate(CertificateFiles { certificate, key, trust_anchors }) =
             &mut config.credential
         {
             if config.registrar.domain_name.is_none() && config.maf.is_none() {
-                let what = "registrar.domain-name is missing: the registrar's certificate must \
-                            prove it, such as in-cse.provider.com";
+                let what = "registrar.domain-name is missing: it must be in the \
+                            certificate of the registrar, such as in-cse.provider.com";
                 return Err(Faults(vec![Fault::of(file, what)]));
             }
             let base = file.parent().unwrap_or(Path::new(""));

@@ -7,7 +7,7 @@ use super::certificate;
 use super::config::{Proof, Registrar};
 use super::error::{AeError, broken};
 
-/// Establishes an association with a peer whose certificate, where it shows one, is of that flavour.
+/// Establishes an association. A certificate of the peer, if it shows one, must have this flavor.
 pub async fn establish(
     (to, flavour): (&Registrar, Flavour),
     proof: &Proof,
@@ -21,9 +21,9 @@ pub async fn establish(
         }
         Proof::Certificate(files) => {
             let (trust, own) = certificate::load(files, &to.cse_id, flavour)?;
-            // The configuration was checked for it.
+            // Loading the configuration has checked that it is present.
             let name = to.domain_name.as_deref();
-            let name = name.ok_or_else(|| broken("no domain name".into()))?;
+            let name = name.ok_or_else(|| broken("the domain name is missing".into()))?;
             let proof = saegis_client::Proof::Certificate { trust, own: &own, name, flavour };
             Ok(Session::establish(&to.peer(), proof, from, binding).await?)
         }

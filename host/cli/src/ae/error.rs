@@ -1,13 +1,13 @@
-//! Why a request of an AE came to nothing.
+//! Errors of `saegis ae`.
 
 use saegis_client::SessionError;
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Faults;
 
-/// Why an AE's request came to nothing.
+/// Error of a request of an AE.
 #[derive(Debug, thiserror::Error)]
 pub enum AeError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error("{0}")]
     Config(#[from] Faults),
     /// The verb needs another binding.
@@ -16,12 +16,12 @@ pub enum AeError {
     /// There is no association, or it broke.
     #[error("{0}")]
     Session(#[from] SessionError),
-    /// The registrar refused.
+    /// The registrar rejected the request.
     #[error("refused with {rsc}: {why}")]
     Refused {
-        /// The Response Status Code.
+        /// Response Status Code.
         rsc: Rsc,
-        /// What the registrar said.
+        /// Reason that the registrar gave.
         why: String,
     },
 }
@@ -38,7 +38,7 @@ impl AeError {
     }
 }
 
-/// An association that broke, or was not what it should be.
+/// Creates the error of an association that was closed or is not usable.
 pub fn broken(why: String) -> AeError {
     AeError::Session(SessionError::Broken(why))
 }

@@ -1,5 +1,6 @@
-//! The key that an AE gets by way of a MAF (TS-0003 clauses 8.2.2.3 and 8.8.2.7): it registers one for
-//! its registrar, which both derive from the TLS session and never send, and keeps it for its time.
+//! Key of an AE that a MAF distributes (TS-0003 clauses 8.2.2.3 and 8.8.2.7). The AE registers a
+//! key for its registrar and stores it until it expires. Both sides derive the key from the TLS
+//! session and never send it.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,16 +22,16 @@ use crate::ae::config::{Maf, Proof, Registrar};
 use saegis_client::{Binding, Credential};
 use saegis_gateway::config::private_file;
 
-/// What a key for security associations is for (TS-0004 clause 6.3.4.2.39).
+/// Security usage of a key for security associations (TS-0004 clause 6.3.4.2.39).
 const SAEF: u8 = 32;
 
-/// Largest file with a key, in bytes.
+/// Maximum size of a key file, in bytes.
 const MAX_FILE: u64 = 4096;
 
-/// How long a registration as a client is asked for.
+/// Requested duration of the registration as a client.
 const REGISTERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A key in its file.
+/// Content of a key file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct InFile {
@@ -43,10 +44,10 @@ struct InFile {
     expires: String,
 }
 
-/// The key that is in hand, or a new one where that is about to expire.
+/// Returns the stored key, or registers a new one if the stored one is about to expire.
 ///
 /// # Errors
-/// Why there is none.
+/// Fails if the file is invalid or the MAF does not provide a key.
 pub async fn credential(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
     match in_hand(maf)? {
         Some(credential) => Ok(credential),
@@ -61,19 +62,19 @@ fn in_hand(maf: &Maf) -> Result<Option<Credential>, AeError> {
     let fault = |what: String| AeError::Config(Faults(vec![Fault::of(&maf.key_file, what)]));
     let text = saegis_policy::read_private_key(&maf.key_file, MAX_FILE);
     let text = text.map_err(|fault| AeError::Config(Faults(vec![fault])))?;
-    // What a reader of it would say could show the key.
-    let bad = || fault("is no file of a key; take it away, and another is asked for".into());
+    // The text of a parse error could contain the key.
+    let bad = || fault("is not a valid key file; remove it to request a new key".into());
     let text = std::str::from_utf8(&text).map_err(|_| bad())?;
     let found: InFile = toml::from_str(text).map_err(|_| bad())?;
     let InFile { client_id, target, fqdn, relative_key_id, key, registered, expires } = found;
     let key = Zeroizing::new(key);
     if client_id != maf.client_id.as_str() {
-        let what = format!("has the key of {client_id}; give each AE a key-file of its own");
+        let what = format!("contains the key of {client_id}; each AE needs its own key-file");
         return Err(fault(what));
     }
     let time = |text: &str| timestamp::parse(text).map_err(|_| bad());
     let (registered, expires) = (time(&registered)?, time(&expires)?);
-    // A new key is there before the old one goes. The MAF may give less time than is asked for.
+    // The new key is stored before the old one expires. The MAF may grant less time than requested.
     let granted = expires.duration_since(registered).unwrap_or_default();
     let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
     if left <= granted / 5 || target != maf.target.as_str() || fqdn != maf.fqdn {
@@ -92,7 +93,7 @@ fn make(maf: &Maf, relative_key_id: &str, key: &PresharedKey) -> Result<Credenti
     Ok(Credential { kpsa_id, kpsa: key, suites: Suite::DEFAULT.to_vec() })
 }
 
-/// Registers with the MAF, and a key for the registrar.
+/// Registers with the MAF, and registers a key for the registrar.
 async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
     let broken = |why: String| broken(format!("the MAF {}: {why}", maf.fqdn));
     let base = CseId::parse(saegis_maf::names::BASE).map_err(|e| broken(e.to_string()))?;
@@ -131,7 +132,7 @@ async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
         exported.ok_or_else(|| broken("its TLS has no extended master secret".into()))?;
     let registered = read_registered_key(&answer, Some(&exported));
     let registered = registered.map_err(|e| broken(e.to_string()))?;
-    let key = exported.key().ok_or_else(|| broken("there is no key".into()))?;
+    let key = exported.key().ok_or_else(|| broken("TLS exported no key".into()))?;
     keep(maf, &registered.relative_key_id, &key, now, registered.expires)?;
     make(maf, &registered.relative_key_id, &key)
 }
@@ -140,7 +141,7 @@ fn refused(answer: &saegis_onem2m::primitive::ResponsePrimitive) -> AeError {
     AeError::Refused { rsc: answer.rsc, why: answer.reason_or_none() }
 }
 
-/// Writes a key to its file, which is there whole or not at all.
+/// Writes a key to its file atomically.
 fn keep(
     maf: &Maf,
     id: &str,
@@ -160,6 +161,6 @@ fn keep(
     ));
     let file = maf.key_file.as_path();
     private_file::replace(file, text.as_bytes()).map_err(|e| {
-        AeError::Config(Faults(vec![Fault::of(file, format!("can't be written: {e}"))]))
+        AeError::Config(Faults(vec![Fault::of(file, format!("cannot be written: {e}"))]))
     })
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::config::AeConfig;
 use super::error::{AeError, broken};
-use super::{ask, place, text};
+use super::{ask, container_address, text};
 
 /// Changes that are notified: an update, a deletion, and a new child.
 const EVENTS: [u8; 3] = [1, 2, 3];
@@ -21,7 +21,7 @@ pub(super) async fn watch(
     as_json: bool,
 ) -> Result<(), AeError> {
     let own = format!("-/{}", config.ae.resource_name());
-    let to = place(&own, resource);
+    let to = container_address(&own, resource);
     let kind = ResourceType::Subscription;
     let body = json!({ kind.root(): {
         "nu": [config.ae.ae_id.as_str()],

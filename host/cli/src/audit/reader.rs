@@ -1,4 +1,4 @@
-//! Reading the lines of a trail, in the order in which they were written.
+//! Reads the lines of a trail in the order in which they were written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,46 +13,46 @@ use sha2::{Digest as _, Sha256};
 use saegis_gateway::telemetry::audit::chain::{Digest, MEMBER, START, opening};
 use saegis_gateway::telemetry::rotating_file::with_old_files;
 
-/// Maximum number of bytes of a line that are parsed. The digest is that of the whole line.
+/// Maximum number of bytes of a line that are parsed. The digest covers the whole line.
 const MAX_LINE: usize = 64 << 10;
 
-/// Maximum number of tries to open the files of a trail between two rotations.
+/// Maximum number of attempts to open the files of a trail between two rotations.
 const TRIES: usize = 5;
 
-/// A trail.
+/// An audit trail.
 pub struct Lines {
-    /// Its files, in their order.
+    /// Files, in order.
     pub files: Vec<PathBuf>,
-    /// Their lines.
+    /// Lines of all files.
     pub lines: Vec<Line>,
 }
 
-/// A line, as far as the chain is concerned.
+/// The part of a line that belongs to the chain.
 pub struct Line {
-    /// The index of its file.
+    /// Index of its file.
     file: usize,
-    /// Its number there, counted from 1.
+    /// Number in the file, counted from 1.
     pub number: u64,
-    /// Its own digest.
+    /// Digest of this line.
     pub digest: Digest,
-    /// What it says of the line before it.
+    /// Link to the line before it.
     pub link: Link,
-    /// Whether it has a line break.
+    /// Whether the line ends with a line break.
     pub ended: bool,
 }
 
-/// The link of a line to the line before it.
+/// Link of a line to the line before it.
 #[derive(PartialEq, Eq)]
 pub enum Link {
     /// The line starts a chain.
     Start,
-    /// The digest of the line before it.
+    /// Digest of the line before it.
     To(Digest),
-    /// The line is not one of a trail.
+    /// The line does not belong to a trail.
     None {
-        /// The first bytes of the line.
+        /// First bytes of the line.
         opening: Vec<u8>,
-        /// The reason.
+        /// Reason.
         why: &'static str,
     },
 }
@@ -64,22 +64,22 @@ struct Head {
     timestamp: String,
 }
 
-/// The lines of one file.
+/// Lines of one file.
 struct Part {
     path: PathBuf,
     lines: Vec<Line>,
-    /// The time of its first line.
+    /// Time of its first line.
     since: String,
 }
 
 impl Lines {
-    /// Returns the place of a line, as `FILE:LINE`.
+    /// Returns the position of a line, as `FILE:LINE`.
     pub fn place(&self, n: usize) -> String {
         let (file, line) = self.file_and_line(n);
         format!("{}:{line}", Shown(file))
     }
 
-    /// Returns the file of a line, and its number there.
+    /// Returns the file of a line, and its number in that file.
     pub fn file_and_line(&self, n: usize) -> (&Path, u64) {
         let line = self.lines.get(n);
         let file = line.and_then(|line| self.files.get(line.file));
@@ -90,7 +90,7 @@ impl Lines {
 /// Reads a trail that a gateway may be writing and rotating.
 ///
 /// # Errors
-/// When it can't be read.
+/// Fails if it cannot be read.
 pub fn read_trail(newest: &Path) -> Result<Lines, Faults> {
     let mut tries = 0;
     loop {
@@ -99,7 +99,7 @@ pub fn read_trail(newest: &Path) -> Result<Lines, Faults> {
         if paths.is_empty() {
             return Err(Faults(vec![Fault::of(
                 newest,
-                "there is no such file, and none that was rotated",
+                "neither the file nor a rotated file exists",
             )]));
         }
         let opened = open_all(&paths)?;
@@ -115,10 +115,10 @@ pub fn read_trail(newest: &Path) -> Result<Lines, Faults> {
     }
 }
 
-/// Reads the files of a trail, whatever their order.
+/// Reads the files of a trail, in any order.
 ///
 /// # Errors
-/// When one can't be read.
+/// Fails if a file cannot be read.
 pub fn read_files(paths: &[PathBuf]) -> Result<Lines, Faults> {
     if let [only] = paths
         && only.as_os_str() == "-"
@@ -130,12 +130,12 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Lines, Faults> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Faults {
-    Faults(vec![Fault::of(path, format!("can't be read: {error}"))])
+    Faults(vec![Fault::of(path, format!("cannot be read: {error}"))])
 }
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<(PathBuf, File)>, Faults> {
     let open = |path: &PathBuf| {
-        // Asked first: opening a pipe would wait for somebody to write into it.
+        // Checked first: opening a pipe would block until a writer opens it.
         if !std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.is_file() {
             return Err(Faults(vec![Fault::of(path, "is not a regular file")]));
         }
@@ -164,7 +164,8 @@ fn read_part(path: PathBuf, mut from: impl BufRead) -> io::Result<Part> {
     Ok(part)
 }
 
-/// Reads a line, its digest, and whether it has a line break. The text of a line that is too long is cut.
+/// Reads a line, its digest, and whether it ends with a line break. The text of a long line is
+/// truncated.
 fn read_line(from: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, Digest, bool)>> {
     let (mut text, mut hasher) = (Vec::new(), Sha256::new());
     let mut is_there = false;
@@ -187,14 +188,15 @@ fn read_line(from: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, Digest, boo
     }
 }
 
-/// Reads the link of a line, and its time.
+/// Returns the link of a line, and its time.
 fn link(text: &[u8]) -> (Link, String) {
     let none = |why| {
         let most = text.len().min(opening(None).len() + 64);
         (Link::None { opening: text.get(..most).unwrap_or_default().to_vec(), why }, String::new())
     };
     if text.len() > MAX_LINE {
-        // Former versions wrote such lines, which are cut here. The link is the first member.
+        // Earlier versions wrote lines that exceed the limit and are truncated here. The link is
+        // the first member.
         let value = text.strip_prefix(format!("{{\"{MEMBER}\":\"").as_bytes()).unwrap_or_default();
         let value = value.split(|byte| *byte == b'"').next().unwrap_or_default();
         return match std::str::from_utf8(value) {
@@ -212,12 +214,12 @@ fn link(text: &[u8]) -> (Link, String) {
     match Digest::parse(&chain) {
         Some(digest) => (Link::To(digest), timestamp),
         None if chain == START => (Link::Start, timestamp),
-        None => none("carries no digest"),
+        None => none("has no digest"),
     }
 }
 
-/// Orders files: each follows the file whose last line its first line names. The others are ordered by
-/// time.
+/// Sorts files: each file follows the one whose last line its first line names. The others are
+/// sorted by time.
 fn in_order(mut parts: Vec<Part>) -> Lines {
     let files_without_lines: Vec<_> = parts.extract_if(.., |part| part.lines.is_empty()).collect();
     parts.sort_by(|a, b| a.since.cmp(&b.since));
@@ -228,7 +230,7 @@ fn in_order(mut parts: Vec<Part>) -> Lines {
     let last = |part: &Part| part.lines.last().map(|line| line.digest);
     let ends: HashMap<_, _> =
         parts.iter().enumerate().filter_map(|(n, part)| Some((last(part)?, n))).collect();
-    // The successor of each file.
+    // Successor of each file.
     let mut next: HashMap<usize, usize> = HashMap::new();
     let mut begins = Vec::new();
     for (n, part) in parts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The result of a verification.
+//! Result of a verification.
 
 use std::path::Path;
 
@@ -11,19 +11,19 @@ use saegis_gateway::telemetry::audit::chain::Digest;
 /// Maximum number of faults of a trail that are printed.
 const MAX_FAULTS: usize = 100;
 
-/// The result of the verification of one trail.
+/// Result of the verification of one trail.
 pub struct Report<'a> {
     trail: &'a Lines,
-    /// Whether the first line is the first of a chain.
+    /// Whether the first line starts a chain.
     pub begins: bool,
-    /// The faults, each with its line.
+    /// Faults, each with its line.
     pub faults: Vec<(usize, String)>,
-    /// The notes, each with its line.
+    /// Notes, each with its line.
     pub notes: Vec<(usize, String)>,
 }
 
 impl<'a> Report<'a> {
-    /// Starts an empty report.
+    /// Creates an empty report.
     pub fn of(trail: &'a Lines) -> Self {
         Self { trail, begins: false, faults: Vec::new(), notes: Vec::new() }
     }
@@ -60,7 +60,7 @@ impl<'a> Report<'a> {
         crate::output::print(&format!("{}: {} lines in {files}: {is}", Shown(newest), lines.len()));
         if !self.begins && !lines.is_empty() {
             let first = self.trail.place(0);
-            crate::output::print(&format!("  what was before {first} is not among these files"));
+            crate::output::print(&format!("  the lines before {first} are not in these files"));
         }
         for (n, what) in self.notes.iter().take(MAX_FAULTS) {
             crate::output::print(&format!("  {} {what}", self.trail.place(*n)));
@@ -90,8 +90,8 @@ pub fn print(reports: &[Report<'_>], missing: Option<Digest>, as_json: bool) {
     if let Some(digest) = missing {
         crate::output::print_error(
             &format!(
-                "no line has the digest {digest}: lines were cut off at the end, or the chain was \
-                 written anew, or the file with that line is not among these"
+                "no line has the digest {digest}: lines were removed at the end, or the chain was \
+                 rewritten, or the file with that line was not given"
             ),
             1,
         );

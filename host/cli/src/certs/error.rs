@@ -1,35 +1,35 @@
-//! Why a command about certificates came to nothing.
+//! Errors of `saegis certs`.
 
 use std::path::PathBuf;
 
 use saegis_policy::Faults;
 
-/// Why a command came to nothing.
+/// Error of `saegis certs`.
 #[derive(Debug, thiserror::Error)]
 pub enum CertsError {
-    /// The gateway's configuration or policy is wrong.
+    /// The configuration or policy of the gateway is invalid.
     #[error("{0}")]
     Config(#[from] Faults),
-    /// A file can't be read, or holds nothing of the kind.
+    /// A file cannot be read, or contains no certificate or key.
     #[error("{}: {why}", saegis_policy::Shown(file))]
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// Cause.
         why: String,
     },
-    /// A file can't be written.
+    /// A file cannot be written.
     #[error("{}: {why}", saegis_policy::Shown(file))]
     Unwritten {
         /// The file.
         file: PathBuf,
-        /// Why, and what to do.
+        /// Cause and remedy.
         why: String,
     },
-    /// The names can't be those of a trial.
-    #[error("there are no certificates with these names: {0}")]
+    /// The names cannot be used for a trial.
+    #[error("certificates cannot have these names: {0}")]
     Names(String),
 }
 
-/// Exit code for certificates that a gateway refuses.
+/// Exit code for certificates that a gateway rejects.
 pub const REFUSED: u8 = 4;

@@ -17,25 +17,25 @@ use crate::certs::write::{self, File};
 /// Arguments of `saegis certs init`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where the files go. What is there already is left as it is.
+    /// Folder for the files; existing files are not changed
     #[arg(long)]
     folder: PathBuf,
-    /// The domain name of the service provider (cse.service-provider of the gateways).
+    /// Domain name of the service provider (cse.service-provider of the gateways)
     #[arg(long, default_value = "in.provider.com", value_parser = domain)]
     service_provider: String,
-    /// The CSE-ID of the IN-CSE.
+    /// CSE-ID of the IN-CSE
     #[arg(long, default_value = "in-cse")]
     in_cse: CseId,
-    /// The CSE-ID of the MN-CSE, where the AE registers.
+    /// CSE-ID of the MN-CSE, the registrar of the AE
     #[arg(long, default_value = "mn-cse-123456")]
     mn_cse: CseId,
-    /// The AE-ID-Stem of the AE.
+    /// AE-ID-Stem of the AE
     #[arg(long, default_value = "Clight-AE1", value_parser = AeIdStem::parse)]
     ae: AeIdStem,
-    /// The M2M-Node-ID of the node, a URI.
+    /// M2M-Node-ID of the node, a URI
     #[arg(long, default_value = "urn:gsma:imei:90420156-025763-0")]
     node: String,
-    /// How long all of it is valid, in days.
+    /// Validity of all certificates, in days
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36500))]
     days: u32,
 }
@@ -44,10 +44,10 @@ fn domain(text: &str) -> Result<String, IdError> {
     check_fqdn(text).map(|()| text.into())
 }
 
-/// Makes all of it.
+/// Creates all files.
 ///
 /// # Errors
-/// What can't be made, or is there already.
+/// Fails if a file cannot be created or already exists.
 pub fn run(args: &Args, as_json: bool) -> Result<(), CertsError> {
     let names = ExampleNames {
         service_provider: args.service_provider.clone(),
@@ -69,12 +69,12 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), CertsError> {
         });
         crate::output::print(&json!({ "files": files.collect::<Vec<_>>() }).to_string());
     } else {
-        tell(args, &ids, files.len());
+        print_summary(args, &ids, files.len());
     }
     Ok(())
 }
 
-/// The Credential-IDs of what was made.
+/// Credential-IDs of the created credentials.
 struct Ids {
     ae: String,
     node: String,
@@ -82,8 +82,8 @@ struct Ids {
     raw_key: String,
 }
 
-/// Shows what was made to the verification that gateways have. A name may look good and be none that
-/// stands for anybody, such as a CSE-ID with a dot.
+/// Verifies the created certificates in the same way as a gateway. A name may be well-formed and
+/// still not identify an entity, such as a CSE-ID with a dot.
 fn proven(args: &Args, made: &Example) -> Result<Ids, CertsError> {
     let at_mn = trust(args, &args.mn_cse, made)?;
     let id = |trust: &Trust, chain: &[CertificateDer<'_>]| {
@@ -103,7 +103,7 @@ fn proven(args: &Args, made: &Example) -> Result<Ids, CertsError> {
     })
 }
 
-/// Whom a gateway with that CSE-ID would believe.
+/// Returns the trust settings of the gateway with that CSE-ID.
 fn trust(args: &Args, cse: &CseId, made: &Example) -> Result<Trust, CertsError> {
     let service_provider = Some(args.service_provider.clone());
     let mut trust = TrustBuilder::new(Names::of(cse.clone(), service_provider));
@@ -114,8 +114,9 @@ fn trust(args: &Args, cse: &CseId, made: &Example) -> Result<Trust, CertsError> 
     Ok(trust.build())
 }
 
-/// The authorities, each with its name and what it vouches for: that for CSEs first, which all
-/// believe, and last that for servers, which no gateway asks about its peers.
+/// Returns the authorities with their names and the flavors that they certify. The first is that
+/// for CSEs, which everyone trusts. The last is that for servers, which no gateway trusts for its
+/// peers.
 fn authorities(made: &Example) -> [(&'static str, Flavour, &Authority); 5] {
     [
         ("cse-authority", Flavour::CseId, &made.cse_authority),
@@ -154,7 +155,7 @@ fn files(names: &ExampleNames, made: &Example, ids: &Ids) -> Vec<File> {
     add(format!("{raw}.pem"), what, made.raw_key.public_pem(), false);
     let what = "the private key of the public key without a certificate".into();
     add(format!("{raw}.key"), what, made.raw_key.key_pem(), true);
-    // Whom each believes: so many of the authorities, from the first on.
+    // Number of authorities that each trusts, starting with the first.
     for (folder, count) in [("mn", 4), ("in", 2), ("devices", 1)] {
         let trusted: Vec<_> = authorities(made).into_iter().take(count).collect();
         for (name, flavour, authority) in &trusted {
@@ -163,21 +164,21 @@ fn files(names: &ExampleNames, made: &Example, ids: &Ids) -> Vec<File> {
         }
         if folder != "devices" {
             let key = (folder == "mn").then_some(ids.raw_key.as_str());
-            let what = "what the gateway shows and whom it believes".into();
+            let what = "the certificates and the trust anchors of the gateway".into();
             add(format!("{folder}/certificates.toml"), what, policy(folder, &trusted, key), false);
         }
     }
     let what = "the configuration of the AE, for `saegis ae`".into();
     add("devices/ae.toml".into(), what, ae(names), false);
-    let what = "whom the device, the node and the public key stand for".into();
+    let what = "the entities of the device, the node and the public key".into();
     add("mn/certificate-table.csv".into(), what, table(&names.ae, ids), false);
     all
 }
 
-/// The policy file of the gateway whose folder it is.
+/// Returns the policy file of the gateway with that folder.
 fn policy(folder: &str, trusted: &[(&str, Flavour, &Authority)], raw_key: Option<&str>) -> String {
     let mut text = format!(
-        "# Certificates of a trial: what the gateway shows, and whom it believes.\n\
+        "# Certificates of a trial: the certificate of the gateway, and its trust anchors.\n\
          # The files are beside this one, in the policies folder.\n\n\
          [[own]]\ncertificate = \"{folder}-cse.pem\"\nkey = \"{folder}-cse.key\"\n"
     );
@@ -192,21 +193,21 @@ fn policy(folder: &str, trusted: &[(&str, Flavour, &Authority)], raw_key: Option
     text
 }
 
-/// What `saegis ae` needs to be the AE; it may be an AE of the MN-CSE alone.
+/// Returns the configuration for `saegis ae`. The AE can only be one of the MN-CSE.
 fn ae(names: &ExampleNames) -> String {
     let (ExampleNames { mn_cse, ae, .. }, domain) = (names, names.mn_cse_domain());
     format!(
         "# The AE of a trial, for `saegis ae --config …/ae.toml register`.\n\n\
          [registrar]\naddress = \"127.0.0.1:8443\"\ncse-id = \"{mn_cse}\"\n\
-         # What the registrar's certificate must prove.\ndomain-name = \"{domain}\"\n\n\
+         # This name must be in the certificate of the registrar.\ndomain-name = \"{domain}\"\n\n\
          [credential]\ncertificate = \"ae.pem\"\nkey = \"ae.key\"\n\
          trust-anchors = [\"cse-authority.pem\"]\n\n\
          [ae]\nae-id = \"{ae}\"\napp-id = \"Nlight\"\nname = \"light1\"\n"
     )
 }
 
-/// The policy table of those whose certificates name no entity. A list shows that a node may have
-/// several AEs.
+/// Returns the policy table for certificates that do not name an entity. A list shows that a node
+/// may have several AEs.
 fn table(ae: &str, ids: &Ids) -> String {
     let Ids { node, device, raw_key, .. } = ids;
     let other = if ae == "Clight-AE2" { "Clight-AE3" } else { "Clight-AE2" };
@@ -218,14 +219,14 @@ fn table(ae: &str, ids: &Ids) -> String {
     )
 }
 
-fn tell(args: &Args, ids: &Ids, count: usize) {
+fn print_summary(args: &Args, ids: &Ids, count: usize) {
     let Args { folder, service_provider, mn_cse, in_cse, days, .. } = args;
     let at = |name: &str| folder.join(name).display().to_string();
     let gateway = |cse: &CseId| {
         let cse = cse.bare();
         format!("for the policies folder of the gateway with cse-id = \"{cse}\"")
     };
-    let mut lines = vec![format!("made {count} files, valid for {days} days:")];
+    let mut lines = vec![format!("created {count} files, valid for {days} days:")];
     let folders = [
         ("mn", gateway(mn_cse)),
         ("in", gateway(in_cse)),

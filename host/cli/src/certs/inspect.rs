@@ -1,4 +1,4 @@
-//! `saegis certs inspect`: what is in a file of certificates or keys.
+//! `saegis certs inspect`: prints the content of a certificate or key file.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,53 +13,53 @@ use zeroize::Zeroizing;
 
 use super::error::CertsError;
 use super::error::REFUSED;
-use crate::certs::verify::{Judge, Verdict};
+use crate::certs::verify::{CertificateVerifier, Verdict};
 
 /// Arguments of `saegis certs inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The file, in PEM or DER.
+    /// File, in PEM or DER
     file: PathBuf,
-    /// The configuration of the gateway that is to judge it; without this option, saegis.toml, if
-    /// there is one.
+    /// Configuration of the gateway that verifies it; by default saegis.toml, if that exists
     #[arg(long)]
     config: Option<PathBuf>,
 }
 
-/// Largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Something in a file, for people and for programs.
-struct Told {
+/// Item of a file, as text and as JSON.
+struct Description {
     title: String,
     lines: Vec<(&'static str, String)>,
     json: Value,
 }
 
-/// Says what is in a file, and what a gateway makes of it. Returns the exit code.
+/// Prints the content of a file, and whether a gateway accepts it. Returns the exit code.
 ///
 /// # Errors
-/// When the file can't be read, or the gateway's configuration is wrong.
+/// Fails if the file cannot be read, or if the configuration of the gateway is invalid.
 pub async fn run(args: &Args, as_json: bool) -> Result<u8, CertsError> {
     let unreadable = |why: String| CertsError::Unreadable { file: args.file.clone(), why };
     let bytes = read(&args.file).map_err(unreadable)?;
     let items = pem::items(&bytes).map_err(|e| unreadable(reason(&e)))?;
     drop(bytes);
-    let told: Result<Vec<_>, _> = items.iter().map(|item| tell(item).map_err(unreadable)).collect();
-    let told = told?;
+    let descriptions: Result<Vec<_>, _> =
+        items.iter().map(|item| describe(item).map_err(unreadable)).collect();
+    let descriptions = descriptions?;
     let config = args.config.clone().or_else(|| {
         let usual = PathBuf::from("saegis.toml");
         usual.is_file().then_some(usual)
     });
     if !as_json {
-        told.iter().for_each(show);
+        descriptions.iter().for_each(show);
     }
     let verdicts = match &config {
-        Some(config) => verdicts(&Judge::new(config)?, &items).await?,
+        Some(config) => verdicts(&CertificateVerifier::new(config)?, &items).await?,
         None => Vec::new(),
     };
     if as_json {
-        let items: Vec<_> = told.into_iter().map(|told| told.json).collect();
+        let items: Vec<_> = descriptions.into_iter().map(|item| item.json).collect();
         let verdicts: Vec<_> = verdicts.iter().map(Verdict::as_json).collect();
         let out = json!({
             "file": args.file.to_string_lossy(), "items": items, "gateway": config, "verdicts": verdicts,
@@ -74,7 +74,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, CertsError> {
 
 /// Reads a file, which may be a pipe.
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let unreadable = |e: std::io::Error| format!("can't be read: {e}");
+    let unreadable = |e: std::io::Error| format!("cannot be read: {e}");
     let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(file).map_err(unreadable)?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -86,13 +86,16 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
 
 fn reason(error: &pem::PemError) -> String {
     match error {
-        pem::PemError::Malformed => "can't be read, neither as PEM nor as DER".into(),
-        pem::PemError::Nothing(_) => format!("{error}, nor is it DER"),
+        pem::PemError::Malformed => "is neither valid PEM nor valid DER".into(),
+        pem::PemError::Nothing(_) => format!("{error}, and it is not DER"),
     }
 }
 
-/// What the gateway makes of the certificates, taken as a chain, and of each public key.
-async fn verdicts(judge: &Judge, items: &[Item]) -> Result<Vec<Verdict>, CertsError> {
+/// Returns whether the gateway accepts the certificates, as one chain, and each public key.
+async fn verdicts(
+    verifier: &CertificateVerifier,
+    items: &[Item],
+) -> Result<Vec<Verdict>, CertsError> {
     let certificate = |item: &Item| match item {
         Item::Certificate(der) => Some(der.clone()),
         _ => None,
@@ -100,18 +103,18 @@ async fn verdicts(judge: &Judge, items: &[Item]) -> Result<Vec<Verdict>, CertsEr
     let chain: Vec<_> = items.iter().filter_map(certificate).collect();
     let mut all = Vec::new();
     if !chain.is_empty() {
-        all.push(judge.chain(&chain).await?);
+        all.push(verifier.chain(&chain).await?);
     }
     for item in items {
         if let Item::PublicKey(spki) = item {
-            all.push(judge.key(spki).await?);
+            all.push(verifier.key(spki).await?);
         }
     }
     Ok(all)
 }
 
-fn tell(item: &Item) -> Result<Told, String> {
-    let bare = |title: &str, kind: &str| Told {
+fn describe(item: &Item) -> Result<Description, String> {
+    let bare = |title: &str, kind: &str| Description {
         title: title.into(),
         lines: Vec::new(),
         json: json!({ "kind": kind }),
@@ -119,7 +122,7 @@ fn tell(item: &Item) -> Result<Told, String> {
     Ok(match item {
         Item::Certificate(der) => of_certificate(&summary(der).map_err(|e| e.to_string())?),
         Item::PublicKey(spki) => {
-            let kind = KeyKind::of_key(spki).ok_or("has a public key that can't be read")?;
+            let kind = KeyKind::of_key(spki).ok_or("has an invalid public key")?;
             of_key(kind.ok(), spki)
         }
         Item::PrivateKey => bare("a private key, which is not shown", "private-key"),
@@ -128,7 +131,7 @@ fn tell(item: &Item) -> Result<Told, String> {
     })
 }
 
-fn of_certificate(summary: &Summary) -> Told {
+fn of_certificate(summary: &Summary) -> Description {
     let now = SystemTime::now();
     let (from, until) =
         (timestamp::format(summary.not_before), timestamp::format(summary.not_after));
@@ -145,14 +148,17 @@ fn of_certificate(summary: &Summary) -> Told {
         ("issuer", summary.issuer.clone()),
         ("serial", summary.serial.clone()),
         ("valid", format!("from {from} until {until}, UTC: {validity}")),
-        ("key", key.clone().unwrap_or_else(|| "of a kind that certificates may not have".into())),
+        (
+            "key",
+            key.clone().unwrap_or_else(|| "of a type that is not allowed in certificates".into()),
+        ),
         ("key usage", list(&summary.usage)),
         ("for", list(&summary.purposes)),
         ("authority", if summary.is_ca { "yes" } else { "no" }.into()),
         ("names", list(&summary.names)),
         ("constraints", list(&summary.constraints)),
     ];
-    Told {
+    Description {
         title: if summary.is_ca { "the certificate of an authority" } else { "a certificate" }
             .into(),
         lines: lines.into(),
@@ -174,12 +180,13 @@ fn of_certificate(summary: &Summary) -> Told {
     }
 }
 
-fn of_key(kind: Option<KeyKind>, spki: &[u8]) -> Told {
+fn of_key(kind: Option<KeyKind>, spki: &[u8]) -> Description {
     let ids = PublicKeyId::all_of(spki).map(|id| id.to_string());
     let kind = kind.map(|kind| kind.to_string());
-    let named = kind.clone().unwrap_or_else(|| "of a kind that certificates may not have".into());
+    let named =
+        kind.clone().unwrap_or_else(|| "of a type that is not allowed in certificates".into());
     let lines = ids.iter().map(|id| ("identifier", id.clone()));
-    Told {
+    Description {
         title: "a public key".into(),
         lines: std::iter::once(("key", named)).chain(lines).collect(),
         json: json!({ "kind": "public-key", "key": kind, "ids": ids }),
@@ -190,14 +197,14 @@ fn list(items: &[String]) -> String {
     if items.is_empty() { "none".into() } else { items.join(", ") }
 }
 
-fn show(told: &Told) {
-    print(&told.title);
-    for (name, value) in &told.lines {
+fn show(item: &Description) {
+    print(&item.title);
+    for (name, value) in &item.lines {
         print(&format!("  {name:<11} {value}"));
     }
 }
 
-/// Whoever made the file chose the names in it: they are not to move a terminal's cursor.
+/// The creator of the file chose the names in it: control characters must not reach the terminal.
 fn print(line: &str) {
     let mut plain = String::with_capacity(line.len());
     for c in line.chars() {

@@ -1,4 +1,4 @@
-//! What a gateway makes of a certificate or of a raw public key.
+//! Verifies certificates and raw public keys as a gateway does.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,28 +18,28 @@ use serde_json::{Value, json};
 use super::error::CertsError;
 use saegis_gateway::config::Config;
 
-/// What came of it.
+/// Result of a verification.
 pub enum Verdict {
-    /// An association is established.
+    /// The gateway would establish an association.
     Accepted {
-        /// Whom it names.
+        /// Identity in the certificate.
         identity: Identity,
-        /// Its Credential-ID.
+        /// Credential-ID.
         id: CredentialId,
-        /// Whom it stands for.
+        /// Entity that the credential stands for.
         entity: Entity,
-        /// From when on no more.
+        /// Time at which it expires.
         until: Option<SystemTime>,
     },
-    /// It is what the gateway shows itself.
+    /// It is the certificate of the gateway itself.
     Own,
     /// It is a trust anchor of the gateway.
     Anchor(Vec<Flavour>),
-    /// There is no association.
+    /// The gateway would reject the handshake.
     Refused {
-        /// Why.
+        /// Cause.
         why: String,
-        /// What the peer is told.
+        /// TLS alert that is sent to the peer.
         alert: Alert,
     },
 }
@@ -53,7 +53,7 @@ impl Verdict {
         Self::refused(rejection.to_string(), Alert::of(rejection))
     }
 
-    /// The same for programs.
+    /// Returns the verdict as JSON.
     pub fn as_json(&self) -> Value {
         match self {
             Self::Accepted { identity, id, entity, until } => json!({
@@ -87,7 +87,7 @@ impl fmt::Display for Verdict {
                     None => Ok(()),
                 }
             }
-            Self::Own => f.write_str("the gateway's own, which it shows to its peers"),
+            Self::Own => f.write_str("the gateway's own certificate"),
             Self::Anchor(flavours) => {
                 let flavours: Vec<_> = flavours.iter().map(|flavour| flavour.name()).collect();
                 write!(f, "a trust anchor of the gateway, for {}", flavours.join(", "))
@@ -97,27 +97,27 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A gateway that is asked, without being run.
-pub struct Judge {
+/// Verification settings of a gateway that is not running.
+pub struct CertificateVerifier {
     settings: Settings,
     certificates: Option<Arc<Certificates>>,
 }
 
-impl Judge {
-    /// The gateway with that configuration.
+impl CertificateVerifier {
+    /// Loads the gateway with that configuration.
     ///
     /// # Errors
-    /// All that is wrong with the configuration, or with what it has to do with certificates.
+    /// Returns all faults of the configuration, or of the policy files about certificates.
     pub fn new(config: &Path) -> Result<Self, CertsError> {
         let settings = Config::load(config)?.policy_settings(None);
         let certificates = Certificates::load(&settings)?;
         Ok(Self { settings, certificates })
     }
 
-    /// Judges a chain, the peer's own certificate first.
+    /// Verifies a chain, whose first certificate is that of the peer.
     ///
     /// # Errors
-    /// All that is wrong with policy, where that has to be asked.
+    /// Returns all faults of the policy, if it has to be loaded.
     pub async fn chain(&self, chain: &[CertificateDer<'_>]) -> Result<Verdict, CertsError> {
         let Some(certificates) = &self.certificates else { return Ok(no_certificates()) };
         let [first, ..] = chain else { return Ok(Verdict::rejected(&Rejection::Missing)) };
@@ -137,10 +137,10 @@ impl Judge {
         .await
     }
 
-    /// Judges a raw public key, its SubjectPublicKeyInfo in DER.
+    /// Verifies a raw public key, given as SubjectPublicKeyInfo in DER.
     ///
     /// # Errors
-    /// All that is wrong with policy, where that has to be asked.
+    /// Returns all faults of the policy, if it has to be loaded.
     pub async fn key(&self, spki: &[u8]) -> Result<Verdict, CertsError> {
         let Some(certificates) = &self.certificates else { return Ok(no_certificates()) };
         self.shown(certificates, certificates.trust.verify_key(spki)).await
@@ -152,7 +152,7 @@ impl Judge {
         vouched: Result<VerifiedPeer, Rejection>,
     ) -> Result<Verdict, CertsError> {
         if certificates.own.is_empty() {
-            let why = "the gateway has no certificate of its own to show ([[own]] in \
+            let why = "the gateway has no certificate of its own ([[own]] in \
                        certificates.toml)";
             return Ok(Verdict::refused(why, Alert::HandshakeFailure));
         }
@@ -161,7 +161,7 @@ impl Judge {
             Err(rejection) => return Ok(Verdict::rejected(&rejection)),
         };
         let Some(id) = identity.credential_id() else {
-            let why = format!("{identity} is no entity that registers");
+            let why = format!("{identity} is not an entity that registers");
             return Ok(Verdict::refused(why, Alert::AccessDenied));
         };
         match identity.entity() {
@@ -170,14 +170,14 @@ impl Judge {
         }
     }
 
-    /// Asks policy, all of it, whom it stands for.
+    /// Loads the whole policy and maps the credential to its entity.
     async fn map(
         &self,
         identity: Identity,
         id: CredentialId,
         until: Option<SystemTime>,
     ) -> Result<Verdict, CertsError> {
-        // The compiled code that it leaves is for this user alone.
+        // The compiled code that this leaves must be private to this user.
         saegis_gateway::hardening::make_new_files_private();
         let policy = Policy::open(self.settings.clone()).await?;
         let query = CertificateQuery {
@@ -193,14 +193,14 @@ impl Judge {
                 return Ok(Verdict::Accepted { identity, id, entity, until });
             }
             Mapping::Unclaimed if self.settings.subscription_file => {
-                format!("no module and no rule says whom {id} stands for")
+                format!("no module and no rule maps {id} to an entity")
             }
             Mapping::Unclaimed => format!(
-                "no module says whom {id} stands for; the rules of the service subscription, which \
-                 are no policy file, were not asked"
+                "no module maps {id} to an entity; the rules of the service subscription, which \
+                 are not in a policy file, were not evaluated"
             ),
             Mapping::Refused(Refusal { module, reason }) => {
-                format!("module {module} refused it: {reason}")
+                format!("module {module} rejected it: {reason}")
             }
             Mapping::Failed { module, fault } => format!("module {module} {fault}"),
         };
@@ -209,7 +209,7 @@ impl Judge {
 }
 
 fn no_certificates() -> Verdict {
-    let why = "the gateway takes no certificates: there is no certificates.toml in its policies \
-               folder";
+    let why = "the gateway accepts no certificates: its policies folder has no \
+               certificates.toml";
     Verdict::refused(why, Alert::HandshakeFailure)
 }

@@ -1,4 +1,4 @@
-//! Files that are made once: what is there already is left as it is.
+//! Creates files and never overwrites existing ones.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -9,29 +9,29 @@ use zeroize::Zeroizing;
 
 use super::error::CertsError;
 
-/// A file to be made.
+/// A file to be created.
 pub struct File {
-    /// Where it goes, within the folder of all.
+    /// Path in the common folder.
     pub path: PathBuf,
-    /// What it is.
+    /// Description of the content.
     pub what: String,
-    /// What is in it.
+    /// Content.
     pub text: Zeroizing<String>,
-    /// Whether nobody but its owner may read it.
+    /// Whether only the owner may read it.
     pub secret: bool,
 }
 
-/// Makes the files; none, where one of them is there already.
+/// Creates the files; creates none if one of them already exists.
 ///
 /// # Errors
-/// Which file is there already, or can't be made.
+/// Fails if a file already exists or cannot be created.
 pub fn all(folder: &Path, files: &[File]) -> Result<(), CertsError> {
     for file in files {
         let path = folder.join(&file.path);
         match fs::symlink_metadata(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Ok(_) => return Err(there(path)),
-            Err(e) => return Err(unwritten(path, format!("can't be looked for: {e}"))),
+            Err(e) => return Err(unwritten(path, format!("cannot be checked: {e}"))),
         }
     }
     files.iter().try_for_each(|file| one(folder.join(&file.path), file))
@@ -41,22 +41,22 @@ fn one(path: PathBuf, file: &File) -> Result<(), CertsError> {
     if let Some(folder) = path.parent()
         && let Err(e) = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
     {
-        return Err(unwritten(folder.into(), format!("the folder can't be made: {e}")));
+        return Err(unwritten(folder.into(), format!("the folder cannot be created: {e}")));
     }
-    // The mode is there from the first moment, not set when the key is in the file.
+    // The file is created with its mode, so that the key is never readable to others.
     let mode = if file.secret { 0o600 } else { 0o644 };
     let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
     match made.and_then(|mut made| made.write_all(file.text.as_bytes())) {
         Ok(()) => Ok(()),
-        // Somebody was faster.
+        // Another process created it in the meantime.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(there(path)),
-        Err(e) => Err(unwritten(path, format!("can't be written: {e}"))),
+        Err(e) => Err(unwritten(path, format!("cannot be written: {e}"))),
     }
 }
 
 fn there(path: PathBuf) -> CertsError {
-    let why = "is there already, and nothing is overwritten; name another --folder, or move what is \
-               there away";
+    let why = "already exists and is not overwritten; choose another --folder, or move the \
+               existing file";
     unwritten(path, why.into())
 }
 

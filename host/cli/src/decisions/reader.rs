@@ -1,4 +1,4 @@
-//! Reading recordings: line by line, each bounded, whatever is in them.
+//! Reads recordings line by line. Each line is bounded and its content is not trusted.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 use saegis_gateway::telemetry::decision_log::MAX_LINE;
 
-/// Recordings, one after the other.
+/// Sequence of recordings.
 pub struct Reading {
     files: std::vec::IntoIter<(PathBuf, File)>,
     current: Option<Current>,
-    /// Bytes of all of them, and those that were read.
+    /// Total size of all recordings, in bytes.
     pub bytes: u64,
-    /// Bytes that were read.
+    /// Number of bytes read so far.
     pub read: u64,
 }
 
@@ -28,22 +28,22 @@ struct Current {
 
 /// A line of a recording.
 pub enum Line {
-    /// A decision, and where it is.
+    /// A decision, with its position.
     Decision {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// Its line, counted from 1.
+        /// Number of the line, counted from 1.
         number: u64,
         /// The decision.
         decision: Box<Decision>,
     },
-    /// Something else: what is wrong with it.
+    /// An invalid line.
     Wrong(Fault),
-    /// The last line, which breaks off: a gateway is writing it, or was killed at it.
+    /// An incomplete last line: a gateway is writing it, or was killed while writing.
     BreaksOff,
 }
 
-/// What tells whether the rest can be understood.
+/// Member that decides whether the rest of the line can be parsed.
 #[derive(Deserialize)]
 struct Head {
     contract: String,
@@ -53,16 +53,16 @@ impl Reading {
     /// Opens recordings.
     ///
     /// # Errors
-    /// When one can't be opened.
+    /// Fails if a file cannot be opened.
     pub fn of(paths: Vec<PathBuf>) -> Result<Self, Faults> {
         let mut files = Vec::new();
         let mut bytes = 0;
         for path in paths {
             let fault = |what: String| Faults(vec![Fault::of(&path, what)]);
-            let unreadable = |e| fault(format!("the recording can't be opened: {e}"));
-            // Asked first: opening a pipe would wait for somebody to write into it.
+            let unreadable = |e| fault(format!("the recording cannot be opened: {e}"));
+            // Checked first: opening a pipe would block until a writer opens it.
             if !std::fs::metadata(&path).map_err(unreadable)?.is_file() {
-                return Err(fault("is no file, and so no recording".into()));
+                return Err(fault("is not a regular file".into()));
             }
             let file = File::open(&path).map_err(unreadable)?;
             bytes += file.metadata().map_or(0, |meta| meta.len());
@@ -71,10 +71,10 @@ impl Reading {
         Ok(Self { files: files.into_iter(), current: None, bytes, read: 0 })
     }
 
-    /// The next line; nothing at the end of the last file.
+    /// Returns the next line, or `None` at the end of the last file.
     ///
     /// # Errors
-    /// When a file can't be read.
+    /// Fails if a file cannot be read.
     pub fn next(&mut self) -> Result<Option<Line>, Faults> {
         loop {
             if self.current.is_none() {
@@ -93,7 +93,7 @@ impl Reading {
 impl Current {
     fn next(&mut self, read: &mut u64) -> Result<Option<Line>, Faults> {
         let unreadable =
-            |e: std::io::Error| Faults(vec![Fault::of(&self.path, format!("can't be read: {e}"))]);
+            |e: std::io::Error| Faults(vec![Fault::of(&self.path, format!("cannot be read: {e}"))]);
         let mut line = Vec::new();
         let most = MAX_LINE as u64 + 1;
         let taken = (&mut self.lines).take(most).read_until(b'\n', &mut line);
@@ -120,29 +120,29 @@ impl Current {
     fn parse(&self, line: &[u8]) -> Result<Decision, Line> {
         let json = |what: &str, e: &serde_json::Error| {
             let column = u64::try_from(e.column()).unwrap_or_default();
-            // Where it is in the line is told by the fault itself.
+            // The fault itself has the position in the line.
             let why = e.to_string();
             let why = why.split(" at line ").next().unwrap_or_default();
             self.wrong(&format!("{what}: {why}"), Some(column.max(1)))
         };
         let head: Head =
-            serde_json::from_slice(line).map_err(|e| json("is no recorded decision", &e))?;
+            serde_json::from_slice(line).map_err(|e| json("is not a recorded decision", &e))?;
         if !is_our_contract(&head.contract) {
             let what = format!(
-                "was recorded under the contract {:?}; this saegis has {CONTRACT}, so replay it with \
+                "was recorded with the contract {:?}; this version has {CONTRACT}; replay it with \
                  the version that recorded it",
                 cut(&head.contract)
             );
             return Err(self.wrong(&what, None));
         }
         let decision: Decision = serde_json::from_slice(line)
-            .map_err(|e| json("is no decision of this contract", &e))?;
+            .map_err(|e| json("is not a decision of this contract", &e))?;
         if !decision.answer.fits(&decision.question) {
-            let what = format!("has an answer that {} does not give", decision.question.hook());
+            let what = format!("has a response that is not one of {}", decision.question.hook());
             return Err(self.wrong(&what, None));
         }
         if timestamp::parse(&decision.time).is_err() {
-            return Err(self.wrong("has a time that is none", None));
+            return Err(self.wrong("has an invalid time", None));
         }
         Ok(decision)
     }
@@ -159,7 +159,7 @@ fn cut(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Reads on to the end of a line, and keeps nothing of it.
+/// Skips the rest of a line without storing it.
 fn skip_line(lines: &mut BufReader<File>) -> std::io::Result<u64> {
     let mut skipped = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Asking what was recorded again.
+//! Replays recorded decisions.
 
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
@@ -16,10 +16,10 @@ use super::reader::Reading;
 use super::report::Report;
 use saegis_gateway::config::Config;
 
-/// Compares what was recorded with what a generation says to it.
+/// Compares recorded decisions with those of a generation.
 ///
 /// # Errors
-/// When a recording can't be read.
+/// Fails if a recording cannot be read.
 pub async fn against_record(reading: Reading, with: &Generation) -> Result<Report, Faults> {
     replay(reading, async |decision: &Decision, at| {
         Ok(match with.replay(&decision.question, at).await? {
@@ -30,10 +30,10 @@ pub async fn against_record(reading: Reading, with: &Generation) -> Result<Repor
     .await
 }
 
-/// Compares what one generation says to what was recorded with what another says to it.
+/// Compares the decisions of two generations about recorded questions.
 ///
 /// # Errors
-/// When a recording can't be read.
+/// Fails if a recording cannot be read.
 pub async fn against_policy(
     reading: Reading,
     without: &Generation,
@@ -77,44 +77,44 @@ async fn replay(
                 }
             }
         }
-        progress.tell(&reading);
+        progress.update(&reading);
     }
     progress.end();
     Ok(report)
 }
 
-/// Says how far it is, where somebody looks on and it takes a while.
+/// Progress indicator, shown on a terminal if a replay takes long.
 struct Progress {
     looked_at: bool,
     last: Instant,
-    told: bool,
+    shown: bool,
 }
 
 impl Progress {
     fn new() -> Self {
         let looked_at = std::io::stderr().is_terminal();
-        Self { looked_at, last: Instant::now(), told: false }
+        Self { looked_at, last: Instant::now(), shown: false }
     }
 
-    fn tell(&mut self, reading: &Reading) {
+    fn update(&mut self, reading: &Reading) {
         if !self.looked_at || self.last.elapsed() < Duration::from_secs(1) {
             return;
         }
-        (self.last, self.told) = (Instant::now(), true);
+        (self.last, self.shown) = (Instant::now(), true);
         let percent = reading.read.saturating_mul(100) / reading.bytes.max(1);
-        // Whoever looks on may have gone.
+        // The terminal may be closed.
         let _ = write!(std::io::stderr(), "\rreplayed {:3} %", percent.min(100));
         let _ = std::io::stderr().flush();
     }
 
     fn end(&self) {
-        if self.told {
+        if self.shown {
             let _ = write!(std::io::stderr(), "\r              \r");
         }
     }
 }
 
-/// The MAFs of a configuration, none of which is asked for a key.
+/// Returns the MAFs of a configuration. They never request a key.
 pub(super) fn no_keys_of(config: &Config) -> Option<Arc<dyn MafKeys>> {
     let names: Vec<_> = config.maf_peer.iter().map(|maf| maf.fqdn.clone()).collect();
     (!names.is_empty()).then(|| Arc::new(NotAsked(names)) as Arc<dyn MafKeys>)

@@ -1,4 +1,4 @@
-//! What a replay came to: what would change, in groups, with examples.
+//! Result of a replay: differences in groups, with examples.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::path::Path;
 use saegis_policy::{Answer, Difference, Fault, Question};
 use serde_json::{Value, json};
 
-/// Groups that are told apart; what comes after them is counted together.
+/// Maximum number of groups; further differences are counted together.
 const MOST_GROUPS: usize = 200;
-/// Examples of each.
+/// Maximum number of examples per group.
 const EXAMPLES: usize = 3;
-/// Wrong lines that are told one by one.
+/// Maximum number of invalid lines that are printed.
 const MOST_FAULTS: usize = 10;
 
-/// What a replay came to.
+/// Result of a replay.
 #[derive(Default)]
 pub struct Report {
     decisions: u64,
@@ -28,7 +28,7 @@ pub struct Report {
     breaks_off: u64,
 }
 
-/// A kind of change.
+/// Kind of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Change {
     hook: &'static str,
@@ -51,7 +51,7 @@ struct Example {
 }
 
 impl Report {
-    /// A line that could not be read.
+    /// Adds an invalid line.
     pub fn wrong(&mut self, fault: Fault) {
         self.wrong += 1;
         if self.faults.len() < MOST_FAULTS {
@@ -59,18 +59,18 @@ impl Report {
         }
     }
 
-    /// A last line that breaks off.
+    /// Adds an incomplete last line.
     pub fn breaks_off(&mut self) {
         self.breaks_off += 1;
     }
 
-    /// A decision that a MAF, or a module with I/O, has its part in.
+    /// Adds a decision that depends on a MAF or on a module with I/O.
     pub fn not_asked(&mut self) {
         self.decisions += 1;
         self.not_asked += 1;
     }
 
-    /// A decision and what it would be.
+    /// Adds a decision and the one that would replace it.
     pub fn compared(
         &mut self,
         file: &Path,
@@ -90,7 +90,7 @@ impl Report {
                 self.changed += 1;
                 let (from, mut to) = (before.kind(), after.kind());
                 if from == to {
-                    to.push_str(", but otherwise");
+                    to.push_str(", but different");
                 }
                 let change = Change { hook: question.hook().name(), before: from, after: to };
                 if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&change) {
@@ -112,7 +112,8 @@ impl Report {
         }
     }
 
-    /// 0 where nothing would change, 1 where something would, 2 where not all was compared.
+    /// Returns the exit code: 0 if no decision would change, 1 if one would, 2 if not all were
+    /// compared.
     pub fn exit_code(&self) -> u8 {
         match (self.wrong, self.changed) {
             (1.., _) => crate::BAD_INPUT,
@@ -121,15 +122,15 @@ impl Report {
         }
     }
 
-    /// Prints it; what is wrong with lines goes to standard error.
+    /// Prints the report. Faults of lines go to standard error.
     pub fn print(&self, as_json: bool) {
         for fault in &self.faults {
             crate::output::print_error(&fault.to_string(), 0);
         }
-        let untold = self.wrong - self.faults.len() as u64;
-        if untold > 0 {
+        let unlisted = self.wrong - self.faults.len() as u64;
+        if unlisted > 0 {
             crate::output::print_error(
-                &format!("and {untold} more lines that can't be replayed"),
+                &format!("and {unlisted} more lines that cannot be replayed"),
                 0,
             );
         }
@@ -140,7 +141,7 @@ impl Report {
         }
     }
 
-    /// The groups, the largest first.
+    /// Returns the groups, the largest first.
     fn sorted(&self) -> Vec<(&Change, &Group)> {
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
@@ -154,18 +155,18 @@ impl Report {
         }];
         if self.worded_otherwise > 0 {
             lines.push(format!(
-                "{} would come out as before, but by another module, in other words or with another scope",
+                "{} would have the same result, but by another module, with another reason or another scope",
                 self.worded_otherwise
             ));
         }
         if self.not_asked > 0 {
             lines.push(format!(
-                "{} were not compared: a MAF has a part in them, or a module with I/O",
+                "{} were not compared: they depend on a MAF or on a module with I/O",
                 self.not_asked
             ));
         }
         if self.breaks_off > 0 {
-            lines.push("the last line breaks off, and was passed over".into());
+            lines.push("the last line is incomplete and was skipped".into());
         }
         for (change, group) in self.sorted() {
             let Change { hook, before, after } = change;
@@ -185,7 +186,7 @@ impl Report {
         lines
     }
 
-    /// The same for programs.
+    /// Returns the report as JSON.
     pub fn as_json(&self) -> Value {
         let groups = self.sorted().into_iter().map(|(change, group)| {
             let examples = group.examples.iter().map(|example| {

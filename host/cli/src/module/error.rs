@@ -1,28 +1,28 @@
-//! Why a command about modules came to nothing.
+//! Errors of `saegis module`.
 
 use std::io;
 use std::path::PathBuf;
 
 use saegis_policy::Faults;
 
-/// Why a command came to nothing.
+/// Error of `saegis module`.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// Files are not as they should be.
+    /// Files are invalid.
     #[error("{0}")]
     Faults(#[from] Faults),
-    /// There can be no module of that name.
+    /// The name is not valid for a module.
     #[error("{0}")]
     Name(String),
-    /// Nothing was promoted or brought back.
+    /// A promotion or a rollback failed.
     #[error("{0}")]
     Rollout(#[from] RolloutError),
-    /// A file can't be read, or is no module.
+    /// A file cannot be read, or is not a module.
     #[error("{}: {why}", saegis_policy::Shown(file))]
     Unusable {
         /// The file.
         file: PathBuf,
-        /// Why, and what to do.
+        /// Cause and remedy.
         why: String,
     },
 }
@@ -30,96 +30,94 @@ pub enum ModuleError {
 /// Exit code for a module that no gateway loads.
 pub const REFUSED: u8 = 4;
 
-/// Largest module that is read, in bytes: what a gateway takes.
+/// Maximum size of a module, in bytes: the limit of a gateway.
 pub const MAX_MODULE: u64 = 64 << 20;
 
-/// Why nothing was promoted or brought back.
+/// Error of a promotion or a rollback.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
-    /// There is no such module.
+    /// The module does not exist.
     #[error("there is no module {name} in {}; the shadow modules are: {shadows}", saegis_policy::Shown(.folder))]
     Unknown {
-        /// The name.
+        /// Name.
         name: String,
-        /// Where modules are.
+        /// Folder of the modules.
         folder: PathBuf,
-        /// Those that there are.
+        /// Names of the existing shadow modules.
         shadows: String,
     },
-    /// Something is wrong with it.
+    /// The policy with the changed module is invalid.
     #[error("{0}")]
-    NotGood(Faults),
-    /// It is in force.
-    #[error("{0} is in force already")]
+    Invalid(Faults),
+    /// The module is already in force.
+    #[error("{0} is already in force")]
     InForce(String),
-    /// Another has its place.
-    #[error("{0} is a former version; roll the module back that has taken its place")]
+    /// The module is the former version of another one.
+    #[error("{0} is a former version; roll back the module that replaces it")]
     Former(String),
-    /// It was not promoted.
+    /// The module was not promoted.
     #[error(
         "{0} has no former version: it was not promoted (its manifest has no mode = \"in-force\")"
     )]
     NotPromoted(String),
-    /// It is a shadow.
-    #[error("{0} is a shadow module: there is nothing to roll back; promote it, or take it away")]
+    /// The module is a shadow.
+    #[error("{0} is a shadow module: there is nothing to roll back; promote it, or remove it")]
     IsShadow(String),
-    /// The former version has gone.
-    #[error(
-        "{name} can't be rolled back: the former version, {former}.wasm, is not there any more"
-    )]
+    /// The former version was removed.
+    #[error("{name} cannot be rolled back: the former version, {former}.wasm, was removed")]
     FormerGone {
-        /// The module.
+        /// Name of the module.
         name: String,
-        /// What it replaced.
+        /// Name of the former version.
         former: String,
     },
-    /// Its manifest is signed, and who could sign it anew is not here.
+    /// The manifest is signed, and the signing key is not on this machine.
     #[error(
-        "{}: is signed (modules.require-signature), so it is changed where the key is; nothing was \
+        "{}: is signed (modules.require-signature), so change it where the signing key is; nothing was \
          changed. There, write mode = \"{mode}\" into it and sign it: minisign -Sm {name}.toml. Then put \
-         {name}.toml.minisig and {name}.toml here, and the gateway takes them up", saegis_policy::Shown(.file)
+         {name}.toml.minisig and {name}.toml here, and the gateway loads them", saegis_policy::Shown(.file)
     )]
     Signed {
-        /// The manifest.
+        /// Path of the manifest.
         file: PathBuf,
-        /// The module.
+        /// Name of the module.
         name: String,
-        /// What it is to say.
+        /// The new mode.
         mode: &'static str,
     },
-    /// Somebody else is at it.
-    #[error("another promote or rollback is under way in {}", saegis_policy::Shown(.0))]
+    /// Another promotion or rollback is running.
+    #[error("another promote or rollback is running in {}", saegis_policy::Shown(.0))]
     UnderWay(PathBuf),
-    /// The manifest can't be written.
-    #[error("{}: can't be written: {error}; nothing was changed", saegis_policy::Shown(.file))]
+    /// The manifest cannot be written.
+    #[error("{}: cannot be written: {error}; nothing was changed", saegis_policy::Shown(.file))]
     NotWritten {
-        /// The manifest.
+        /// Path of the manifest.
         file: PathBuf,
-        /// Why not.
+        /// Cause.
         error: io::Error,
     },
-    /// It is not known whether a gateway runs and takes it.
+    /// The gateway did not respond, so its state is unknown.
     #[error(
-        "the running gateway could not be told, at {}: {error}; the manifest is as it was",
+        "cannot reach the running gateway at {}: {error}; the manifest was restored",
         saegis_policy::Shown(.socket)
     )]
-    NotTold {
-        /// Where it is told.
+    ReloadFailed {
+        /// Path of the admin socket.
         socket: PathBuf,
-        /// Why it was not.
+        /// Cause.
         error: io::Error,
     },
-    /// The running gateway did not take it.
-    #[error("{0}\nthe running gateway refused it; all is as it was")]
+    /// The running gateway rejected the change.
+    #[error("{0}\nthe running gateway refused it; the manifest was restored")]
     Refused(String),
-    /// The running gateway did not take it, and the manifest could not be put back.
-    #[error("{faults}\nthe running gateway refused it, and {} can't be put back: {error}", saegis_policy::Shown(.file))]
-    NotPutBack {
-        /// What the gateway said.
+    /// The running gateway rejected the change, and the manifest could not be restored.
+    #[error("{faults}\nthe running gateway refused it, and {} cannot be restored: {error}", saegis_policy::Shown(.file))]
+    NotRestored {
+        /// Faults that the gateway reported.
         faults: String,
-        /// The manifest.
+        /// Path of the manifest.
         file: PathBuf,
-        /// Why not.
+        /// Cause.
         error: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! `saegis module inspect`: what is in a module's file.
+//! `saegis module inspect`: prints the content of a module file.
 
 use std::path::{Path, PathBuf};
 
@@ -14,48 +14,50 @@ use super::error::REFUSED;
 /// Arguments of `saegis module inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The module's file: a component, or a core module that carries its contract.
+    /// Module file: a component, or a core module that contains its contract
     file: PathBuf,
-    /// Make a component of a core module that carries its contract, and put it here.
+    /// Convert a core module that contains its contract to a component, and write it here
     #[arg(long, value_name = "OUT")]
     componentise: Option<PathBuf>,
 }
 
-/// Says what is in a file. Returns the exit code.
+/// Prints the content of a file. Returns the exit code.
 ///
 /// # Errors
-/// When the file can't be read, or no component can be made of it.
+/// Fails if the file cannot be read or cannot be converted to a component.
 pub fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     let bytes = read_file(&args.file, MAX_MODULE).map_err(|fault| Faults(vec![fault]))?;
-    let Some(out) = &args.componentise else { return tell(&args.file, &bytes, as_json) };
+    let Some(out) = &args.componentise else {
+        return print_description(&args.file, &bytes, as_json);
+    };
     let component = component_of(&args.file, &bytes)?;
     std::fs::write(out, &component)
-        .map_err(|e| Faults(vec![Fault::of(out, format!("can't be written: {e}"))]))?;
-    tell(out, &component, as_json)
+        .map_err(|e| Faults(vec![Fault::of(out, format!("cannot be written: {e}"))]))?;
+    print_description(out, &component, as_json)
 }
 
-/// Makes a component of a core module that carries its contract.
+/// Converts a core module that contains its contract to a component.
 fn component_of(file: &Path, core: &[u8]) -> Result<Vec<u8>, ModuleError> {
     let unusable = |why: String| ModuleError::Unusable { file: file.into(), why };
     match Description::of(core).map_err(unusable)?.kind {
         Kind::CoreWithContract => {}
-        Kind::Component => return Err(unusable("is a component already".into())),
+        Kind::Component => return Err(unusable("is already a component".into())),
         Kind::Core => return Err(unusable(NO_CONTRACT.into())),
     }
     let encoded = ComponentEncoder::default().validate(true).module(core).and_then(|e| e.encode());
-    encoded.map_err(|e| unusable(format!("no component can be made of it: {e:#}")))
+    encoded.map_err(|e| unusable(format!("cannot be converted to a component: {e:#}")))
 }
 
-const NO_CONTRACT: &str = "is a core module that does not carry its contract; build it with bindings \
-                           that wit-bindgen made";
+const NO_CONTRACT: &str = "is a core module without its contract; build it with bindings \
+                           from wit-bindgen";
 
-fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
+fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
     let unusable = |why: String| ModuleError::Unusable { file: file.into(), why };
     let mut found = Description::of(bytes).map_err(unusable)?;
     match found.kind {
         Kind::Component => {}
         Kind::CoreWithContract => found.misfits.push(
-            "is a core module that carries its contract; make a component of it with \
+            "is a core module with its contract; convert it to a component with \
              --componentise OUT"
                 .into(),
         ),
@@ -93,7 +95,7 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
             let needs = match import.needs {
                 Needs::Nothing => "needs nothing".into(),
                 Needs::Capability(capability) => format!("needs the capability {capability}"),
-                Needs::EmptyWasi => "gets a WASI with nothing in it".into(),
+                Needs::EmptyWasi => "gets an empty WASI".into(),
                 Needs::Unknown => "is unknown to this gateway".to_string(),
             };
             line("import", &format!("{}: {needs}", import.name));
@@ -109,12 +111,15 @@ fn tell(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, ModuleError> {
     Ok(if found.misfits.is_empty() { 0 } else { REFUSED })
 }
 
-/// Whose signature is beside a file. Which keys count, a gateway says.
+/// Describes the signature beside a file. Only the configuration of a gateway says which keys are
+/// trusted.
 fn signature(file: &Path, bytes: &[u8]) -> Option<String> {
     match saegis_policy::look_at_signature(file, bytes, &[]) {
         Ok(None) => None,
         Ok(Some(Ok(signed))) => Some(format!("by the key {}", signed.by)),
-        Ok(Some(Err(BadSignature::UnknownKey(key)))) => Some(format!("by the key {key}, it says")),
+        Ok(Some(Err(BadSignature::UnknownKey(key)))) => {
+            Some(format!("by the key {key}, not verified"))
+        }
         Ok(Some(Err(why))) => Some(why.to_string()),
         Err(why) => Some(why.to_string()),
     }

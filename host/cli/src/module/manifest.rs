@@ -1,4 +1,4 @@
-//! Manifests as text: what changes in one when a module is promoted, and nothing else in it.
+//! Edits the mode in the text of a manifest, and leaves the rest unchanged.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -7,21 +7,21 @@ use std::path::Path;
 
 use toml_edit::{DocumentMut, TomlError, value};
 
-/// Largest manifest, in bytes.
+/// Maximum size of a manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 64 << 10;
 
-/// The same manifest for a module that decides.
+/// Returns the manifest with the mode of an active module.
 ///
 /// # Errors
-/// When it is no TOML.
+/// Fails if the text is not valid TOML.
 pub fn in_force(text: &str) -> Result<String, TomlError> {
     with_mode(text, "in-force")
 }
 
-/// The same manifest for a shadow.
+/// Returns the manifest with the mode of a shadow.
 ///
 /// # Errors
-/// When it is no TOML.
+/// Fails if the text is not valid TOML.
 pub fn shadow(text: &str) -> Result<String, TomlError> {
     with_mode(text, "shadow")
 }
@@ -29,7 +29,7 @@ pub fn shadow(text: &str) -> Result<String, TomlError> {
 fn with_mode(text: &str, mode: &str) -> Result<String, TomlError> {
     let mut document: DocumentMut = text.parse()?;
     match document.get_mut("mode").and_then(|item| item.as_value_mut()) {
-        // What stands around it stays.
+        // Comments and white space around the value stay.
         Some(old) => {
             let decor = old.decor().clone();
             *old = mode.into();
@@ -42,30 +42,30 @@ fn with_mode(text: &str, mode: &str) -> Result<String, TomlError> {
     Ok(document.to_string())
 }
 
-/// An entry of a manifest that is a text.
+/// Returns an entry of a manifest that is a string.
 #[must_use]
 pub fn entry(text: &str, name: &str) -> Option<String> {
     let document: DocumentMut = text.parse().ok()?;
     Some(document.get(name)?.as_str()?.into())
 }
 
-/// Puts a manifest in the place of another, at once: whoever reads it sees the one or the other, also
-/// after a power cut.
+/// Replaces a manifest atomically. A reader sees either the old or the new file, even after a power
+/// failure.
 ///
 /// # Errors
-/// When it can't be written; then the other is as it was.
+/// Fails if the new file cannot be written. The old file is then unchanged.
 pub fn replace(file: &Path, text: &str) -> io::Result<()> {
     let file = file.canonicalize()?;
     let meta = std::fs::metadata(&file)?;
-    let no_file = || io::Error::other("it is no path of a file");
+    let no_file = || io::Error::other("not the path of a file");
     let (folder, name) =
         (file.parent().ok_or_else(no_file)?, file.file_name().ok_or_else(no_file)?);
-    // A hidden file is nobody's module.
+    // Hidden files are not loaded as modules.
     let aside = folder.join(format!(".{}.new", name.to_string_lossy()));
     let written = (|| {
         let mut new = File::create(&aside)?;
         new.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
-        // Whoever runs this may be another than the owner: root, say.
+        // The current user may not be the owner, such as root.
         if new.metadata()?.uid() != meta.uid() {
             chown(&aside, Some(meta.uid()), Some(meta.gid()))?;
         }
@@ -75,7 +75,7 @@ pub fn replace(file: &Path, text: &str) -> io::Result<()> {
         File::open(folder)?.sync_all()
     })();
     if written.is_err() {
-        // It may not have been made.
+        // The file may not exist.
         let _ = std::fs::remove_file(&aside);
     }
     written

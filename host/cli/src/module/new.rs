@@ -1,4 +1,4 @@
-//! `saegis module new`: a folder that builds to a module, with a test.
+//! `saegis module new`: creates a folder with a module, its build and tests.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -19,20 +19,20 @@ static CONTRACT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 /// Arguments of `saegis module new`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The module's name, and that of its folder: lower-case letters, digits and hyphens.
+    /// Name of the module and of its folder: lower-case letters, digits and hyphens
     name: String,
-    /// The language that it is to be written in.
+    /// Programming language
     #[arg(long)]
     lang: Language,
-    /// The hook that it is to have.
+    /// Hook that the module implements
     #[arg(long, value_parser = hook, value_name = "HOOK", long_help = HOOKS)]
     hook: Hook,
 }
 
-const HOOKS: &str = "The hook that it is to have: credential-lookup, impersonation-check, \
+const HOOKS: &str = "Hook that the module implements: credential-lookup, impersonation-check, \
                      registration-check, certificate-mapping or key-registration-check";
 
-/// A language that there is a template for.
+/// Language with a template.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Language {
     Rust,
@@ -42,7 +42,7 @@ enum Language {
 }
 
 impl Language {
-    /// The folder of its template.
+    /// Returns the folder of its template.
     fn folder(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -52,7 +52,7 @@ impl Language {
         }
     }
 
-    /// Where a module's source goes.
+    /// Returns the path of the source file of a module.
     fn source(self) -> &'static str {
         match self {
             Self::Rust => "src/lib.rs",
@@ -70,28 +70,29 @@ fn hook(text: &str) -> Result<Hook, String> {
     })
 }
 
-/// Longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const MAX_NAME: usize = 64;
 
-/// The name of the world that a module's WIT describes.
+/// Name of the world in the WIT of a module.
 const WORLD: &str = "module";
 
-/// Makes the folder.
+/// Creates the folder.
 ///
 /// # Errors
-/// When there can be no such module, or the folder is there already or can't be made.
+/// Fails if the name is invalid, or if the folder already exists or cannot be created.
 pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
     check_name(&args.name).map_err(ModuleError::Name)?;
     let folder = PathBuf::from(&args.name);
     let unusable = |file: &Path, why: String| ModuleError::Unusable { file: file.into(), why };
     let files = files(args).map_err(|why| unusable(&folder, why))?;
-    // Made by us, or not touched.
+    // Only a folder that this command created is written to.
     fs::create_dir(&folder).map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => {
-            let why = "is there already, and nothing is overwritten; choose another name, or move it away";
+            let why =
+                "already exists and is not overwritten; choose another name, or move the folder";
             unusable(&folder, why.into())
         }
-        _ => unusable(&folder, format!("can't be made: {e}")),
+        _ => unusable(&folder, format!("cannot be created: {e}")),
     })?;
     let write = |files: &BTreeMap<String, Vec<u8>>| -> Result<(), ModuleError> {
         for (path, bytes) in files {
@@ -100,7 +101,7 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
             let made =
                 parent.and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path));
             let written = made.and_then(|mut file| file.write_all(bytes));
-            written.map_err(|e| unusable(&path, format!("can't be written: {e}")))?;
+            written.map_err(|e| unusable(&path, format!("cannot be written: {e}")))?;
         }
         Ok(())
     };
@@ -113,10 +114,10 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
         let out = json!({ "folder": folder, "module": args.name, "hook": args.hook.name() });
         crate::output::print(&out.to_string());
     } else {
-        crate::output::print(&format!("made {}/", args.name));
+        crate::output::print(&format!("created {}/", args.name));
         for (file, what) in [
-            (args.lang.source(), "what it answers"),
-            ("cases.toml", "what it should answer"),
+            (args.lang.source(), "its responses"),
+            ("cases.toml", "its expected responses"),
             (&format!("{}.toml", args.name), "its manifest"),
             ("README.md", "how to build, test and install it"),
         ] {
@@ -127,7 +128,7 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
     Ok(())
 }
 
-/// Makes sure that the name can be that of a file, of a package in every language, and of a module.
+/// Checks that the name is valid for a file, for a package of each language, and for a module.
 fn check_name(name: &str) -> Result<(), String> {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -138,12 +139,12 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{name:?} can't be a module's name: it starts with a lower-case letter, has lower-case \
-         letters, digits and single hyphens, ends with none, and is no longer than {MAX_NAME}"
+        "{name:?} is not a valid module name: it must start with a lower-case letter, contain only lower-case \
+         letters, digits and single hyphens, not end with a hyphen, and have at most {MAX_NAME} bytes"
     ))
 }
 
-/// The files of the folder but for bindings, by path.
+/// Returns the files of the folder except the bindings, by path.
 fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let hook = args.hook.name();
     let capabilities = capabilities(args.hook);
@@ -158,7 +159,7 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let own = TEMPLATES.get_dir(args.lang.folder()).ok_or("there is no template")?;
     for file in all_files(own) {
         let path = file.path().strip_prefix(own.path()).map_err(|e| e.to_string())?;
-        let text = file.contents_utf8().ok_or("a template is no text")?;
+        let text = file.contents_utf8().ok_or("a template is not UTF-8")?;
         let name = match path.strip_prefix("hooks") {
             Ok(of) if of.file_stem().is_some_and(|stem| stem == hook) => args.lang.source().into(),
             Ok(_) => continue,
@@ -169,7 +170,7 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let cases = template(&format!("cases/{hook}.toml")).ok_or("there are no cases")?;
     files.insert("cases.toml".into(), fill(cases).into_bytes());
     let mut world = format!("package local:{};\n\n", args.name);
-    world.push_str(&format!("/// What {} needs and what it does.\nworld {WORLD} {{\n", args.name));
+    world.push_str(&format!("/// Imports and exports of {}.\nworld {WORLD} {{\n", args.name));
     for capability in &capabilities {
         world.push_str(&format!("    import saegis:policy/{capability}@{version};\n"));
     }
@@ -179,7 +180,7 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let name = file.path().display();
         files.insert(format!("wit/deps/saegis-policy/{name}"), file.contents().to_vec());
     }
-    // The interfaces of WASI that capabilities are, for whoever imports them.
+    // WASI interfaces of the capabilities, for modules that import them.
     for file in CONTRACT.dirs().flat_map(all_files) {
         if file.path().extension().is_some_and(|extension| extension == "wit") {
             files.insert(format!("wit/{}", file.path().display()), file.contents().to_vec());
@@ -187,15 +188,15 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     }
     let names: Vec<_> = capabilities.iter().map(|c| format!("{:?}", c.name())).collect();
     let manifest = format!(
-        "# Modules of a hook are asked in ascending order.\norder = 50\n\
-         # What it imports; the gateway's configuration must grant it.\ncapabilities = [{}]\n",
+        "# Modules of a hook are called in ascending order.\norder = 50\n\
+         # Capabilities that the module imports; the configuration of the gateway must grant them.\ncapabilities = [{}]\n",
         names.join(", ")
     );
     files.insert(format!("{}.toml", args.name), manifest.into_bytes());
     Ok(files)
 }
 
-/// What the example of a hook needs.
+/// Returns the capabilities that the example of a hook needs.
 fn capabilities(hook: Hook) -> Vec<Capability> {
     match hook {
         Hook::CredentialLookup | Hook::CertificateMapping => vec![Capability::PolicyTables],
@@ -212,7 +213,7 @@ fn all_files<'d>(folder: &'d Dir<'d>) -> Vec<&'d include_dir::File<'d>> {
     folder.files().chain(below).collect()
 }
 
-/// The version of the contract.
+/// Returns the version of the contract.
 fn version() -> Result<&'static str, String> {
     let mut texts = CONTRACT.files().filter_map(include_dir::File::contents_utf8);
     let version = texts.find_map(|text| {
@@ -222,7 +223,7 @@ fn version() -> Result<&'static str, String> {
     version.ok_or_else(|| "the contract has no version".into())
 }
 
-/// What `wit-bindgen c` makes of a folder of WIT, by path.
+/// Returns the files that `wit-bindgen c` generates from a folder of WIT, by path.
 fn c_bindings(wit: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(wit).map_err(|e| format!("{e:#}"))?;

@@ -1,8 +1,8 @@
-//! `saegis module promote` and `saegis module rollback`: one line of a manifest, and with it one
-//! generation.
+//! `saegis module promote` and `saegis module rollback`: change one line of a manifest, and thereby
+//! activate one new generation.
 //!
-//! A module that replaces another leaves that one's files where they are: they are the former version.
-//! So what is promoted and what is brought back differ in one small file, which is put in place whole.
+//! A module that replaces another leaves the files of the other in the folder: they are the former
+//! version. So a promotion and a rollback each change one small file, which is replaced atomically.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -21,14 +21,14 @@ use saegis_gateway::config::Config;
 /// Arguments of `saegis module promote` and `rollback`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The module's name: that of its file, without `.wasm`.
+    /// Name of the module: its file name without `.wasm`
     name: String,
-    /// The configuration of the gateway.
+    /// Configuration of the gateway
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
 }
 
-/// Which way.
+/// Direction of the change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// From shadow to in force.
@@ -38,7 +38,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// What a manifest says then.
+    /// Returns the mode in the manifest after the change.
     fn mode(self) -> &'static str {
         match self {
             Self::Promote => "in-force",
@@ -47,10 +47,10 @@ impl Way {
     }
 }
 
-/// Promotes a shadow, or brings back what it replaced. Returns the exit code.
+/// Promotes a shadow, or reactivates the module that it replaced. Returns the exit code.
 ///
 /// # Errors
-/// Why nothing was changed.
+/// Fails if nothing was changed.
 pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError> {
     let config = Config::load(&args.config)?;
     let folder = &config.modules.folder;
@@ -63,8 +63,8 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
     if way == Way::RollBack {
         may_roll_back(name, &text, &now.current())?;
     }
-    // Were it said elsewhere what mode it is, whoever can write there could have a module decide that
-    // was signed to be watched.
+    // If the mode were stored outside the signed manifest, write access to it would activate a
+    // module that was signed only as a shadow.
     if config.modules.require_signature.is_some() {
         let (name, mode) = (name.clone(), way.mode());
         return Err(RolloutError::Signed { file, name, mode }.into());
@@ -74,7 +74,7 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
         Way::RollBack => manifest::shadow(&text),
     };
     let changed = changed.map_err(|e| Faults(vec![Fault::of(&file, e.to_string())]))?;
-    // Tried first, with nothing on disk: what is not good is never installed.
+    // The change is first tried in memory: an invalid policy is never written to disk.
     let manifests = [(name.clone(), changed.clone())].into();
     let next = decisions::open(&config, Changes { manifests, ..Changes::default() }).await?;
     put(&file, &changed)?;
@@ -82,13 +82,14 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
         Ok(Reloaded::InForce(generation)) => Some(generation),
         Ok(Reloaded::Refused(faults)) => {
             if let Err(error) = manifest::replace(&file, &text) {
-                return Err(RolloutError::NotPutBack { faults, file, error }.into());
+                return Err(RolloutError::NotRestored { faults, file, error }.into());
             }
-            // It looks at its folders by itself; asked, it has done so when this ends.
+            // The gateway watches its folders anyway. The request makes sure that it has reloaded
+            // before this command ends.
             let _ = admin::reload(&config);
             return Err(RolloutError::Refused(faults).into());
         }
-        // None runs: it comes into force when one starts.
+        // Without a running gateway, it comes into force at the next start.
         Err(error)
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
         {
@@ -97,16 +98,16 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
         Err(error) => {
             let faults = error.to_string();
             if let Err(error) = manifest::replace(&file, &text) {
-                return Err(RolloutError::NotPutBack { faults, file, error }.into());
+                return Err(RolloutError::NotRestored { faults, file, error }.into());
             }
-            return Err(RolloutError::NotTold { socket: config.admin.socket, error }.into());
+            return Err(RolloutError::ReloadFailed { socket: config.admin.socket, error }.into());
         }
     };
-    tell(name, way, &next, generation, as_json);
+    print_outcome(name, way, &next, generation, as_json);
     Ok(0)
 }
 
-fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: bool) {
+fn print_outcome(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: bool) {
     let next = next.current();
     let replaced = match way {
         Way::Promote => next.modules().into_iter().find(|m| m.name == *name),
@@ -119,18 +120,18 @@ fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: b
     };
     let brought_back = brought_back.and_then(|shadow| shadow.replaces);
     if as_json {
-        let told: Value = json!({
+        let outcome: Value = json!({
             "module": name,
             "mode": way.mode(),
             "replaced": replaced,
             "brought_back": brought_back,
             "generation": generation,
         });
-        return crate::output::print(&told.to_string());
+        return crate::output::print(&outcome.to_string());
     }
     let what = match (way, replaced, brought_back) {
         (Way::Promote, Some(former), _) => {
-            format!("{name} is in force in the place of {former}, which is kept")
+            format!("{name} is in force and replaces {former}, whose files stay")
         }
         (Way::Promote, None, _) => format!("{name} is in force"),
         (Way::RollBack, _, Some(former)) => {
@@ -140,27 +141,28 @@ fn tell(name: &str, way: Way, next: &Policy, generation: Option<u64>, as_json: b
     };
     let when = match generation {
         Some(generation) => format!("generation {generation}"),
-        None => "no gateway runs here that could be told; it holds from the next start".into(),
+        None => "no gateway is running; it comes into force at the next start".into(),
     };
     crate::output::print(&format!("{what}: {when}"));
 }
 
-/// Makes sure that nobody else changes manifests in this way meanwhile, for as long as the value lives.
+/// Locks the folder against other promotions and rollbacks, for the lifetime of the value.
 fn alone_in(folder: &Path) -> Result<File, ModuleError> {
-    let lock = File::open(folder)
-        .map_err(|e| Faults(vec![Fault::of(folder, format!("the folder can't be opened: {e}"))]))?;
+    let lock = File::open(folder).map_err(|e| {
+        Faults(vec![Fault::of(folder, format!("the folder cannot be opened: {e}"))])
+    })?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(_) => Err(RolloutError::UnderWay(folder.into()).into()),
     }
 }
 
-/// Whether a module is where it can be promoted from, or rolled back from.
+/// Checks that a module can be promoted or rolled back.
 fn may(way: Way, name: &str, now: &Generation, folder: &Path) -> Result<(), RolloutError> {
     let shadows = now.shadows();
     let shadow = shadows.iter().find(|shadow| shadow.name == name);
     if let Some(shadow) = shadow.filter(|s| way == Way::Promote && !s.faults.is_empty()) {
-        return Err(RolloutError::NotGood(Faults(shadow.faults.clone())));
+        return Err(RolloutError::Invalid(Faults(shadow.faults.clone())));
     }
     let is_shadow = shadow.is_some();
     let in_force = now.modules().iter().any(|module| module.name == name);

@@ -1,5 +1,5 @@
-//! `saegis module test`: asks a module what a file of cases says, and holds its answers against
-//! what is expected there.
+//! `saegis module test`: calls a module with the questions of a file of cases, and compares its
+//! responses with the expected ones.
 
 mod answer;
 mod cases;
@@ -17,27 +17,27 @@ use crate::table::table;
 /// Arguments of `saegis module test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The module's file. The manifest beside it counts; where there is none, the module is
-    /// granted what it imports.
+    /// Module file, with its manifest beside it; without a manifest, the module is granted every
+    /// capability that it imports
     file: PathBuf,
-    /// The file of cases.
+    /// File of cases
     #[arg(long)]
     cases: PathBuf,
-    /// How often each case is asked, each time in a fresh sandbox; timings are medians.
+    /// Number of runs per case, each in a fresh sandbox; timings are medians
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
-    /// Ask of instances that are kept from run to run of a case, to see what `reuse` would save.
+    /// Reuse instances between the runs of a case, to measure the effect of `reuse`
     #[arg(long)]
     kept: bool,
 }
 
-/// Cases that did not come out as expected end with this.
+/// Exit code if a case has an unexpected result.
 const FAILED: u8 = 1;
 
-/// Asks all cases. Returns the exit code.
+/// Runs all cases. Returns the exit code.
 ///
 /// # Errors
-/// What is wrong with the module or the cases.
+/// Returns all faults of the module or of the cases.
 pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     show_log();
     let (file, text) = cases::File::read(&args.cases)?;
@@ -69,8 +69,8 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     } else {
         if !module.has_manifest() {
             let all = module.capabilities().iter().map(ToString::to_string).collect::<Vec<_>>();
-            let all = if all.is_empty() { "nothing".into() } else { all.join(", ") };
-            crate::output::print(&format!("no manifest beside it; granted what it imports: {all}"));
+            let all = if all.is_empty() { "none".into() } else { all.join(", ") };
+            crate::output::print(&format!("no manifest beside it; granted its imports: {all}"));
         }
         let columns = ["case", "hook", "result", "microseconds", "fuel", "memory"];
         table(Some(&rows.into()), &columns).iter().for_each(|line| crate::output::print(line));
@@ -84,11 +84,11 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     Ok(if failed == 0 { 0 } else { FAILED })
 }
 
-/// What became of a case.
+/// Result of a case.
 struct Tried {
     name: String,
     hook: &'static str,
-    /// What is not as expected.
+    /// Difference from the expected result.
     wrong: Option<String>,
     took: Duration,
     used: Used,
@@ -156,7 +156,7 @@ fn questions(
     if faults.is_empty() { Ok(questions) } else { Err(Faults(faults)) }
 }
 
-/// Cases can't ask for what the module has not.
+/// Checks that the cases only use hooks that the module exports.
 fn missing_hooks(
     args: &Args,
     text: &str,
@@ -169,7 +169,7 @@ fn missing_hooks(
     for (case, question) in file.cases.iter().zip(questions) {
         if !hooks.contains(&question.hook) {
             let module = saegis_policy::Shown(&args.file);
-            let what = format!("asks {}, which {module} does not export", question.hook);
+            let what = format!("calls {}, which {module} does not export", question.hook);
             document.add_fault_of(&case.name, &what);
         }
     }
@@ -177,7 +177,7 @@ fn missing_hooks(
     if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
 }
 
-/// Lets what modules log be seen.
+/// Prints the log lines of modules.
 fn show_log() {
     let of_modules = tracing_subscriber::EnvFilter::new("saegis_policy=debug");
     let lines = tracing_subscriber::fmt()
@@ -185,6 +185,6 @@ fn show_log() {
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time();
-    // It can be set once, and here nobody has.
+    // It can be set once, and nothing else sets it in this process.
     let _ = lines.try_init();
 }

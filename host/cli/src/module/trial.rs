@@ -1,4 +1,4 @@
-//! `saegis module try`: what would change if a module were installed.
+//! `saegis module try`: shows the effect of installing a module.
 
 use std::path::{Path, PathBuf};
 
@@ -14,25 +14,25 @@ use saegis_gateway::telemetry::rotating_file::with_old_files;
 /// Arguments of `saegis module try`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The module's file. It has the manifest beside it, or else that of the module of the same name.
+    /// Module file; uses the manifest beside it, or that of the installed module of the same name
     file: PathBuf,
-    /// The configuration whose policy it is tried in.
+    /// Configuration with the policy to try it in
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
-    /// The recorded decisions; left out, those that the configuration has recorded.
+    /// Recorded decisions; by default the recording of the configuration
     #[arg(long)]
     recording: Option<PathBuf>,
 }
 
-/// Loads a module into a copy of the policy, and compares what the two say to what was recorded.
-/// Returns the exit code, which is that of a replay.
+/// Loads a module into a copy of the policy, and compares the decisions of both for recorded
+/// questions. Returns the exit code of the replay.
 ///
 /// # Errors
-/// What is wrong with the module, the policy or the recording.
+/// Returns all faults of the module, the policy or the recording.
 pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
     let mut config = Config::load(&args.config)?;
     let name = name_of(&args.file)?;
-    // What can't be read is told before modules are compiled.
+    // Checked before modules are compiled.
     let recordings = match (&args.recording, &config.decisions.record) {
         (Some(file), _) => vec![file.clone()],
         (None, Some(newest)) => with_old_files(newest),
@@ -45,12 +45,12 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         manifests: [(name.clone(), manifest)].into(),
     };
     let without = decisions::open(&config, Changes::default()).await?;
-    // What it would change is to be known before it is signed.
+    // A module can be tried before it is signed.
     let must_be_signed = config.modules.require_signature.take().is_some();
     let with = decisions::open(&config, changes).await?;
     let (without, with) = (without.current(), with.current());
     let Some(module) = with.modules().into_iter().find(|module| module.name == name) else {
-        let why = "another module has taken its place; try it under another name".into();
+        let why = "another module replaces it; try it under another name".into();
         return Err(ModuleError::Unusable { file: args.file.clone(), why });
     };
     let report = match reading {
@@ -62,27 +62,27 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         .clone()
         .or_else(|| without.modules().into_iter().map(|m| m.name).find(|other| *other == name));
     if as_json {
-        let told = json!({
+        let outcome = json!({
             "module": name,
             "hooks": module.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
             "takes_the_place_of": takes,
             "must_be_signed": must_be_signed,
             "replay": report.as_ref().map(decisions::Report::as_json),
         });
-        crate::output::print(&told.to_string());
+        crate::output::print(&outcome.to_string());
     } else {
         crate::output::print(&accepted(&module, takes.as_deref()));
         if must_be_signed {
             crate::output::print(
-                "it was tried without a signature; a gateway takes it with one alone \
+                "the module was tried without a signature; a gateway loads it only with one \
                  (modules.require-signature)",
             );
         }
         match &report {
             Some(report) => report.print(false),
             None => crate::output::print(
-                "no decision was recorded to replay: name a recording with --recording, or have the \
-                 gateway record with [decisions] record",
+                "there is no recording to replay: name one with --recording, or let the \
+                 gateway record decisions with [decisions] record",
             ),
         }
     }
@@ -91,7 +91,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
 
 fn accepted(module: &ModuleSummary, takes: Option<&str>) -> String {
     let hooks: Vec<_> = module.hooks.iter().map(|hook| hook.name()).collect();
-    let place = takes.map(|name| format!(", in the place of {name}")).unwrap_or_default();
+    let place = takes.map(|name| format!(", replacing {name}")).unwrap_or_default();
     format!("{} would be in force{place}: {}", module.name, hooks.join(", "))
 }
 
@@ -99,14 +99,14 @@ fn name_of(file: &Path) -> Result<String, ModuleError> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let is_module = file.extension().is_some_and(|extension| extension == "wasm");
     if stem.is_empty() || stem.starts_with('.') || !is_module {
-        let why = "is not of the form NAME.wasm, as modules are".into();
+        let why = "is not named NAME.wasm".into();
         return Err(ModuleError::Unusable { file: file.into(), why });
     }
     Ok(stem.into())
 }
 
-/// The manifest beside a module's file, or else that of the installed one. A shadow is tried as if it
-/// were none.
+/// Returns the manifest beside a module file, or else that of the installed module. A shadow is
+/// tried as an active module.
 fn manifest_for(module: &Path, installed: &Path) -> Result<String, Faults> {
     let own = module.with_extension("toml");
     let Some(file) = [own.as_path(), installed].into_iter().find(|file| file.exists()) else {
@@ -115,6 +115,6 @@ fn manifest_for(module: &Path, installed: &Path) -> Result<String, Faults> {
     let bytes = read_file(file, MAX_MANIFEST).map_err(|fault| Faults(vec![fault]))?;
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     let text = std::str::from_utf8(&bytes).map_err(|_| fault("is not UTF-8".into()))?;
-    // What is no TOML is told with its place when it is loaded.
+    // Invalid TOML is reported with its position when the module is loaded.
     Ok(in_force(text).unwrap_or_else(|_| text.into()))
 }

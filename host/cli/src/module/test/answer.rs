@@ -1,4 +1,4 @@
-//! Asking a module, and holding its answer against what was expected.
+//! Calls a module, and compares its response with the expected one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use subtle::ConstantTimeEq as _;
 use crate::module::test::cases::{Allow, Expect};
 use crate::module::test::question::{Ask, Found, Mafs, Question};
 
-/// What a module answered.
+/// Response of a module.
 pub enum Answer {
-    /// It found the credential of an identity.
+    /// The credential of an identity was found.
     Credential(Credential),
-    /// It found whom a certificate stands for.
+    /// The entity of a certificate was found.
     Entity(Entity, Option<SystemTime>),
-    /// It does not know it.
+    /// The credential is unknown to the module.
     NotMine,
-    /// It refused it.
+    /// The module rejected the credential.
     Refused(String),
-    /// It allowed it.
+    /// The module allowed the request.
     Allow(Allow),
-    /// It denied it.
+    /// The module denied the request.
     Deny(u16, String),
     /// The call failed.
     Failed(ModuleFault),
 }
 
-/// Asks the module, in a fresh sandbox.
+/// Calls the module in a fresh sandbox.
 pub async fn ask(module: &ModuleHarness, question: &Question) -> (Answer, Used) {
     let mut around = question.around.clone();
     if !question.mafs.is_empty() {
@@ -75,7 +75,7 @@ impl From<Verdict> for Answer {
 }
 
 impl Answer {
-    /// What is not as it was expected.
+    /// Describes the difference from the expected response.
     pub fn differs(&self, expected: &Expect, found: Option<&Found>) -> Option<String> {
         let same = match (self, expected) {
             (Self::Credential(credential), Expect::Found(_)) => {
@@ -108,7 +108,7 @@ impl Answer {
     }
 }
 
-/// As one would write it into a case, but for keys, which are not told.
+/// Formats the response in the syntax of a case. Keys are not printed.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let until = |expires: &Option<SystemTime>| match expires {
@@ -140,7 +140,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// An entity as one would write it into a case.
+/// Formats an entity in the syntax of a case.
 fn written(entity: &Entity) -> String {
     match entity {
         Entity::NotYetKnown => "\"not-yet-known\"".into(),

@@ -1,4 +1,5 @@
-//! The file of cases: what a module is asked, over which policy, and what it should answer.
+//! The file of cases: the questions for a module, the policy around them, and the expected
+//! responses.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +12,13 @@ use toml::Spanned;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct File {
-    /// What every case is asked over.
+    /// Policy of all cases.
     #[serde(default)]
     pub policy: Policy,
-    /// Bounds on every call.
+    /// Limits of each call.
     #[serde(default)]
     pub limits: Limits,
-    /// The association of every request and registration.
+    /// Association of all requests and registrations.
     #[serde(default)]
     pub association: Association,
     /// The cases.
@@ -25,47 +26,47 @@ pub struct File {
     pub cases: Vec<Case>,
 }
 
-/// What a module is asked over. What a case has of its own takes the place of the file's.
+/// Policy around a call. Entries of a case override those of the file.
 #[derive(Deserialize, Default, Clone)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Policy {
-    /// The CSE-ID of the CSE at whose door this is.
+    /// CSE-ID of the CSE that the gateway protects.
     pub cse_id: Option<Spanned<String>>,
-    /// Its service provider's domain name.
+    /// Domain name of its service provider.
     pub service_provider: Option<String>,
-    /// The CSE-IDs of those that it registers with.
+    /// CSE-IDs of its registrar CSEs.
     pub registrars: Option<Vec<Spanned<String>>>,
-    /// Policy tables by name, as the CSV files have them.
+    /// Policy tables by name, in the syntax of the CSV files.
     pub tables: Option<BTreeMap<String, Spanned<String>>>,
     /// Policy files by name.
     pub files: Option<BTreeMap<String, String>>,
-    /// The service subscription, as its policy file has it.
+    /// Service subscription, in the syntax of its policy file.
     pub service_subscription: Option<Spanned<String>>,
     /// M2M Authentication Functions.
     pub mafs: Option<Vec<Maf>>,
-    /// What a module with `config` reads, by name.
+    /// Values for a module with the capability `config`, by name.
     pub config: Option<BTreeMap<String, String>>,
-    /// What is in the store of a module with `key-value`, by key.
+    /// Content of the store of a module with the capability `key-value`, by key.
     pub key_value: Option<BTreeMap<String, String>>,
-    /// What fits into that store, in bytes.
+    /// Quota of that store, in bytes.
     pub quota_bytes: Option<u64>,
-    /// What the requests of a module with `outgoing-http` are answered. Others are refused, and none is
-    /// sent.
+    /// Responses to the requests of a module with `outgoing-http`. Other requests fail. No request
+    /// is sent.
     pub http: Option<Vec<Http>>,
-    /// What the clock says, as `20261231T235959`.
+    /// Current time, such as `20261231T235959`.
     pub now: Option<Spanned<String>>,
 }
 
-/// What an HTTP request is answered.
+/// Response to an HTTP request.
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Http {
-    /// The address of the request, with its query.
+    /// URL of the request, with its query.
     pub url: String,
-    /// The status of the answer.
+    /// Status of the response.
     #[serde(default = "ok")]
     pub status: Spanned<u16>,
-    /// Its content.
+    /// Body of the response.
     #[serde(default)]
     pub body: String,
 }
@@ -74,34 +75,34 @@ fn ok() -> Spanned<u16> {
     Spanned::new(0..0, 200)
 }
 
-/// An M2M Authentication Function, and its keys for this CSE.
+/// M2M Authentication Function, and its keys for this CSE.
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Maf {
-    /// Its domain name.
+    /// Domain name.
     pub fqdn: String,
     /// Whether it can be reached.
     #[serde(default = "yes")]
     pub reachable: bool,
-    /// The keys that it has for this CSE.
+    /// Keys for this CSE.
     #[serde(default)]
     pub keys: Vec<MafKey>,
 }
 
-/// A key at a MAF.
+/// Key at a MAF.
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafKey {
-    /// Its RelativeKeyID.
+    /// RelativeKeyID.
     pub id: Spanned<String>,
-    /// Who registered it.
+    /// Entity that registered it.
     pub source: Spanned<Entity>,
-    /// The key, in hexadecimal digits.
+    /// Key, in hexadecimal digits.
     pub key: Spanned<String>,
-    /// What it is for: 32 for a security association.
+    /// Security usage: 32 for a security association.
     #[serde(default = "saef")]
     pub suid: u8,
-    /// From when on it no longer holds.
+    /// Expiration time.
     pub expires: Spanned<String>,
 }
 
@@ -113,7 +114,7 @@ fn saef() -> u8 {
     32
 }
 
-/// Bounds on a call, and what it may cost.
+/// Limits of a call.
 #[derive(Deserialize, Default, Clone, Copy)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
@@ -121,25 +122,25 @@ pub struct Limits {
     pub deadline_milliseconds: Option<u64>,
     /// Memory, as `modules.memory-bytes`.
     pub memory_bytes: Option<usize>,
-    /// Most fuel that the call may use. It is counted, not enforced: more fails the case.
+    /// Maximum fuel of the call. It is measured, not enforced: exceeding it fails the case.
     pub fuel: Option<u64>,
 }
 
-/// A security association. What a case has of its own takes the place of the file's.
+/// Security association. Entries of a case override those of the file.
 #[derive(Deserialize, Default, Clone)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Association {
-    /// How it was established.
+    /// Security Association Establishment Framework.
     pub saef: Option<Saef>,
-    /// Whom it stands for.
+    /// Entity that it stands for.
     pub entity: Option<Spanned<Entity>>,
-    /// Its Credential-ID.
+    /// Credential-ID.
     pub credential_id: Option<Spanned<String>>,
-    /// The peer's IP address.
+    /// IP address of the peer.
     pub peer: Option<std::net::IpAddr>,
 }
 
-/// How an association was established.
+/// Security Association Establishment Framework (SAEF) of an association.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 pub enum Saef {
@@ -148,7 +149,7 @@ pub enum Saef {
     Maf,
 }
 
-/// Whom a credential or an association stands for.
+/// Entity of a credential or an association.
 #[derive(Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entity {
@@ -159,11 +160,11 @@ pub enum Entity {
     MafClient(String),
 }
 
-/// One question, and the answer to it.
+/// One question and the expected response.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Case {
-    /// What it shows, in a sentence.
+    /// Purpose of the case, in one sentence.
     pub name: Spanned<String>,
     /// A psk_identity, for `credential-lookup`.
     pub lookup: Option<Lookup>,
@@ -171,24 +172,24 @@ pub struct Case {
     pub certificate: Option<Certificate>,
     /// A request, for `impersonation-check`.
     pub request: Option<Request>,
-    /// A create of an AE, for `registration-check`.
+    /// A create request for an AE, for `registration-check`.
     pub registration: Option<Registration>,
     /// A registration of a key at a MAF, for `key-registration-check`.
     pub key_registration: Option<KeyRegistration>,
-    /// Of the association, what differs from the file's.
+    /// Overrides of the association.
     #[serde(default)]
     pub association: Association,
-    /// Of the policy, what differs from the file's.
+    /// Overrides of the policy.
     #[serde(default)]
     pub policy: Policy,
-    /// Of the bounds, what differs from the file's.
+    /// Overrides of the limits.
     #[serde(default)]
     pub limits: Limits,
-    /// What the module should answer.
+    /// Expected response.
     pub expect: Spanned<Expect>,
 }
 
-/// What a TLS-PSK handshake tells.
+/// Values from a TLS-PSK handshake.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lookup {
@@ -197,7 +198,7 @@ pub struct Lookup {
     pub peer: Option<std::net::IpAddr>,
 }
 
-/// A certificate, or raw public key, that names nobody by itself.
+/// A certificate or raw public key that does not name an entity.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Certificate {
@@ -215,11 +216,11 @@ pub struct Request {
     pub to: Spanned<String>,
     pub from: Option<String>,
     pub resource_type: Option<u16>,
-    /// The representation, in JSON. The originators that it names are found in it.
+    /// The representation, in JSON. The originators in it are extracted.
     pub content: Option<Spanned<String>>,
 }
 
-/// The operation of a request.
+/// Operation of a request.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {
@@ -230,7 +231,7 @@ pub enum Operation {
     Notify,
 }
 
-/// A create of an AE.
+/// A create request for an AE.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Registration {
@@ -247,25 +248,25 @@ pub struct KeyRegistration {
     pub targets: Vec<Spanned<String>>,
 }
 
-/// What a module should answer.
+/// Expected response of a module.
 #[derive(Deserialize, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expect {
-    /// A look-up or a mapping does not know it.
+    /// A lookup or a mapping does not know the credential.
     NotMine,
-    /// A look-up or a mapping finds it.
+    /// A lookup or a mapping finds the credential.
     Found(Found),
-    /// A look-up or a mapping refuses it; the reason contains this.
+    /// A lookup or a mapping rejects it; the reason contains this text.
     Refused(String),
-    /// A check allows it, that far.
+    /// A check allows it, with this scope.
     Allow(Allow),
     /// A check denies it.
     Deny(Deny),
-    /// The call fails for that cause.
+    /// The call fails with this cause.
     Failed(Cause),
 }
 
-/// What is found. What is left out may be anything.
+/// Expected entity, key and expiry. Entries that are missing match anything.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Found {
@@ -277,7 +278,7 @@ pub struct Found {
     pub expires: Option<Spanned<String>>,
 }
 
-/// How far an allowance holds.
+/// Scope of an allowance.
 #[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allow {
@@ -285,7 +286,7 @@ pub enum Allow {
     Originator,
 }
 
-/// A denial. The reason contains the text.
+/// Expected denial. The reason contains the text.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Deny {
@@ -294,7 +295,7 @@ pub struct Deny {
     pub reason: String,
 }
 
-/// Why a call fails.
+/// Cause of a failed call.
 #[derive(Deserialize, Debug, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -306,7 +307,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Its name, as gateways log it.
+    /// Returns its name, as logged by gateways.
     pub fn name(self) -> &'static str {
         match self {
             Self::Deadline => "deadline",
@@ -318,17 +319,17 @@ impl Cause {
     }
 }
 
-/// Most cases of a file.
+/// Maximum number of cases of a file.
 const MAX_CASES: usize = 10_000;
 
-/// Largest file, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 8 << 20;
 
 impl File {
-    /// Reads a file of cases, as far as its form goes.
+    /// Parses a file of cases and checks its syntax.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults of the file.
     pub fn read(file: &Path) -> Result<(Self, String), Faults> {
         let bytes = saegis_policy::read_file(file, MAX_FILE).map_err(|f| Faults(vec![f]))?;
         let text = match std::str::from_utf8(&bytes) {
@@ -339,10 +340,10 @@ impl File {
         let read: Option<Self> = document.read();
         if let Some(read) = &read {
             if read.cases.is_empty() && !document.is_faulty("case") {
-                document.add_fault("case", "there is none; each is a table [[case]]");
+                document.add_fault("case", "is missing; each case is a table [[case]]");
             }
             if let Some(case) = read.cases.get(MAX_CASES) {
-                let what = format!("is one case more than a file may have ({MAX_CASES})");
+                let what = format!("exceeds the maximum number of cases ({MAX_CASES})");
                 document.add_fault_of(&case.name, &what);
             }
             read.cases.iter().for_each(|case| case.check(&mut document));
@@ -356,7 +357,7 @@ impl File {
 }
 
 impl Case {
-    /// The hooks that it asks; one, where it is as it should be.
+    /// Returns the hooks that the case calls; a valid case has one.
     fn hooks(&self) -> Vec<Hook> {
         let asks = [
             (self.lookup.is_some(), Hook::CredentialLookup),
@@ -388,13 +389,13 @@ impl Case {
             } else {
                 "allow, deny or failed"
             };
-            document.add_fault_in(&self.expect, &format!("{hook} answers with {answers}"));
+            document.add_fault_in(&self.expect, &format!("{hook} responds with {answers}"));
         }
         if let Expect::Found(Found { credential_id, key, .. }) = self.expect.get_ref()
             && *hook == Hook::CertificateMapping
             && (credential_id.is_some() || key.is_some())
         {
-            let what = format!("{hook} finds an entity, and neither a Credential-ID nor a key");
+            let what = format!("{hook} finds an entity, not a Credential-ID or a key");
             document.add_fault_in(&self.expect, &what);
         }
     }

@@ -1,4 +1,4 @@
-//! From the text of a case to what the policy runtime is asked.
+//! Converts the text of a case to a question for the policy runtime.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,34 +27,34 @@ use crate::module::test::cases::{
     Policy, Request, Saef,
 };
 
-/// A case, ready to be asked.
+/// A case, ready to run.
 pub struct Question {
-    /// What it shows.
+    /// Purpose of the case.
     pub name: String,
-    /// Which hook is asked.
+    /// Hook to call.
     pub hook: Hook,
-    /// What it is asked.
+    /// Arguments of the call.
     pub ask: Ask,
-    /// Over what.
+    /// Policy around the call.
     pub around: TestContext,
-    /// The MAFs, which start afresh each time that it is asked.
+    /// MAFs. Each run starts with fresh ones.
     pub mafs: Vec<Maf>,
-    /// Whom it should find, where it should find somebody, when that ends, and the key.
+    /// Expected entity, expiry and key, if a credential should be found.
     pub found: Option<Found>,
-    /// Most fuel that it may use.
+    /// Maximum fuel.
     pub fuel: Option<u64>,
 }
 
-/// Whom a module should find.
+/// Expected entity, expiry and key.
 pub struct Found {
     pub entity: credential::Entity,
     pub credential_id: Option<String>,
     pub key: Option<PresharedKey>,
-    /// None where it may be anything.
+    /// `None` matches any expiry.
     pub expires: Option<Option<SystemTime>>,
 }
 
-/// What a module is asked.
+/// Question for a module.
 pub enum Ask {
     Lookup(PskQuery),
     Certificate(CertificateQuery),
@@ -63,13 +63,13 @@ pub enum Ask {
     KeyRegistration(Box<SecurityAssociation>, saegis_policy::KeyRegistration),
 }
 
-/// The address of a peer that a case says nothing of: one for documentation (RFC 5737).
+/// Default address of a peer, reserved for documentation (RFC 5737).
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// What fits into a store of which a case says nothing, in bytes.
+/// Default quota of a store, in bytes.
 const QUOTA: u64 = 1 << 20;
 
-/// Reads the cases, and adds all that is wrong with them to the document.
+/// Converts the cases, and adds all their faults to the document.
 pub fn questions(
     file: &File,
     defaults: &saegis_policy::Limits,
@@ -79,7 +79,7 @@ pub fn questions(
     file.cases.iter().filter_map(|case| reader.question(file, case, defaults)).collect()
 }
 
-/// The bounds of a case.
+/// Returns the limits of a case.
 pub fn bounds(of: [Limits; 2], defaults: &saegis_policy::Limits) -> saegis_policy::Limits {
     let [file, case] = of;
     let deadline = case.deadline_milliseconds.or(file.deadline_milliseconds);
@@ -90,10 +90,10 @@ pub fn bounds(of: [Limits; 2], defaults: &saegis_policy::Limits) -> saegis_polic
     }
 }
 
-/// Reads texts, and takes down what is wrong with them.
+/// Converts texts, and collects their faults.
 struct Reader<'d, 't> {
     document: &'d mut Document<'t>,
-    /// Tables that were read, by where they stand, so that those of all cases are read once.
+    /// Parsed tables by their position in the file, so that a table of all cases is parsed once.
     tables: BTreeMap<usize, Option<Arc<Table>>>,
 }
 
@@ -192,7 +192,7 @@ impl Reader<'_, '_> {
             31 => Flavour::Device,
             34 => Flavour::NodeId,
             _ => {
-                let what = "is of no certificate that a module is asked about: those are 30- \
+                let what = "does not need a mapping by a module: those that do are 30- \
                             (raw public keys), 31- (devices) and 34- (nodes)";
                 self.document.add_fault_of(&certificate.credential_id, what);
                 return None;
@@ -280,7 +280,7 @@ impl Reader<'_, '_> {
     ) -> Option<TestContext> {
         let own = match &policy.cse_id {
             Some(id) => self.parsed(id, CseId::parse)?,
-            // That of the worked example.
+            // CSE-ID of the worked example.
             None => CseId::parse("mn-cse-123456").ok()?,
         };
         let mut tables = BTreeMap::new();
@@ -330,7 +330,7 @@ impl Reader<'_, '_> {
 
     fn canned(&mut self, http: &Http) -> Option<CannedResponse> {
         let Ok(status) = StatusCode::from_u16(*http.status.get_ref()) else {
-            self.document.add_fault_in(&http.status, "is no status of HTTP");
+            self.document.add_fault_in(&http.status, "is not an HTTP status");
             return None;
         };
         Some(CannedResponse { url: http.url.clone(), status, body: http.body.clone() })
@@ -380,7 +380,7 @@ impl Reader<'_, '_> {
     fn key(&mut self, key: &Spanned<String>) -> Option<PresharedKey> {
         match read_key(key.get_ref()) {
             Ok(key) => Some(key),
-            // The text may be a key that has a slip.
+            // The text may be a key with a typing error, so it is not printed.
             Err(what) => {
                 self.document.add_fault_in(key, &what);
                 None
@@ -393,7 +393,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What a case has of its own, over what all have.
+/// Merges the policy of a case with the policy of all cases.
 fn overlaid(all: &Policy, own: &Policy) -> Policy {
     let (all, own) = (all.clone(), own.clone());
     Policy {
@@ -442,14 +442,14 @@ fn credential_id_of(
     CredentialId::parse(&format!("12-{relative_key_id}@{}", maf.fqdn))
 }
 
-/// MAFs that have what a case says, once they were asked for it.
+/// MAFs that provide the keys of a case once they were requested.
 pub struct Mafs {
     mafs: Vec<Maf>,
     asked: Mutex<HashSet<(String, String)>>,
 }
 
 impl Mafs {
-    /// MAFs that nobody has asked yet.
+    /// Creates MAFs that have not received a request.
     pub fn new(mafs: Vec<Maf>) -> Self {
         Self { mafs, asked: Mutex::default() }
     }
@@ -485,7 +485,7 @@ impl MafKeys for Mafs {
     }
 }
 
-/// A key of a case, which was looked at when the case was read.
+/// Converts a key of a case. Its syntax was checked with the case.
 fn maf_key(maf: &Maf, key: &MafKey) -> Option<saegis_policy::MafKey> {
     Some(saegis_policy::MafKey {
         source: read_entity(key.source.get_ref()).ok()?,
